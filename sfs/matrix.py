@@ -1,0 +1,139 @@
+"""The slice matrix: which rows belong to which slices, and which memberships are not known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sfs.errors import DuplicateName, SliceError, UnknownName
+from sfs.intervals import Rate
+
+BoolMatrix = NDArray[np.bool_]
+
+
+class SliceMatrix:
+    """Memberships of N rows in K named slices; each is member, not member, or unknown.
+
+    Parameters
+    ----------
+    names
+        K distinct slice names.
+    member
+        bool[N, K], true where the row is known to be a member.
+    unknown
+        bool[N, K], true where the membership is not known; none by default.
+
+    Raises
+    ------
+    DuplicateName
+        If two slices carry one name.
+    SliceError
+        If a shape is wrong, or an entry is both member and unknown.
+    """
+
+    __slots__ = ("_index", "member", "names", "unknown")
+
+    def __init__(self, names: Iterable[str], member: ArrayLike, unknown: ArrayLike | None = None) -> None:
+        self.names: tuple[str, ...] = tuple(names)
+        self.member: BoolMatrix = _frozen(member)
+        self.unknown: BoolMatrix = _frozen(np.zeros_like(self.member) if unknown is None else unknown)
+        self._index = {name: k for k, name in enumerate(self.names)}
+        self._check()
+
+    def _check(self) -> None:
+        if len(self._index) != len(self.names):
+            raise DuplicateName(f"slice names must differ, got {list(self.names)}")
+        for what, array in (("member", self.member), ("unknown", self.unknown)):
+            if array.ndim != 2 or array.shape[1] != len(self.names):
+                raise SliceError(f"{what} must be [N, {len(self.names)}] for these names, got {list(array.shape)}")
+        if self.member.shape != self.unknown.shape:
+            raise SliceError(f"member is {self.member.shape} but unknown is {self.unknown.shape}")
+        if bool((self.member & self.unknown).any()):
+            raise SliceError("an entry is both member and unknown: clear member where unknown is set")
+
+    def __len__(self) -> int:
+        return len(self.member)
+
+    def __repr__(self) -> str:
+        return f"SliceMatrix({len(self)} rows, slices={list(self.names)})"
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, SliceMatrix)
+            and self.names == other.names
+            and np.array_equal(self.member, other.member)
+            and np.array_equal(self.unknown, other.unknown)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays are not hashable
+
+    def position(self, name: str) -> int:
+        """Return k of a slice; UnknownName if there is none."""
+        if name not in self._index:
+            raise UnknownName(f"no slice {name!r}; the slices are {list(self.names)}")
+        return self._index[name]
+
+    def column(self, name: str) -> BoolMatrix:
+        """Return bool[N], the known members of one slice."""
+        return self.member[:, self.position(name)]
+
+    def coverage(self) -> dict[str, Rate]:
+        """Return per slice the share of members among rows whose membership is known, with n and interval."""
+        members = self.member.sum(axis=0)
+        known = (~self.unknown).sum(axis=0)
+        return {name: Rate(int(m), int(n)) for name, m, n in zip(self.names, members, known, strict=True)}
+
+    def take(self, rows: ArrayLike | slice) -> SliceMatrix:
+        """Return the matrix of some rows: positions, or bool[N]."""
+        chosen = rows if isinstance(rows, slice) else np.asarray(rows)
+        return SliceMatrix(self.names, self.member[chosen], self.unknown[chosen])
+
+    def align(self, names: Sequence[str]) -> SliceMatrix:
+        """Return the matrix over other names, in their order; a slice that is not here is unknown in every row."""
+        member = np.zeros((len(self), len(names)), dtype=bool)
+        unknown = np.ones_like(member)
+        for k, name in enumerate(names):
+            if name in self._index:
+                member[:, k] = self.member[:, self._index[name]]
+                unknown[:, k] = self.unknown[:, self._index[name]]
+        return SliceMatrix(names, member, unknown)
+
+    def to_recarray(self) -> np.recarray:  # type: ignore[type-arg]
+        """Return Snorkel's shape: one int64 field per slice, 1 member, 0 not, -1 unknown."""
+        codes = np.where(self.unknown, -1, self.member.astype(np.int64))  # [N, K]
+        out = np.recarray((len(self),), dtype=[(name, np.int64) for name in self.names])
+        for k, name in enumerate(self.names):
+            out[name] = codes[:, k]
+        return out
+
+    @classmethod
+    def from_recarray(cls, S: np.recarray) -> SliceMatrix:  # type: ignore[type-arg]
+        """Read Snorkel's shape: 1 member, 0 not, -1 unknown.
+
+        Raises
+        ------
+        SliceError
+            If a field holds anything else.
+        """
+        names = S.dtype.names or ()
+        codes = np.stack([np.asarray(S[name]) for name in names], axis=1) if names else np.zeros((len(S), 0))
+        if not np.isin(codes, (-1, 0, 1)).all():
+            bad = codes[~np.isin(codes, (-1, 0, 1))].flat[0]
+            raise SliceError(f"a slice matrix holds 1, 0 and -1 (unknown), got {bad!r}")
+        return cls(names, codes == 1, codes == -1)
+
+    @classmethod
+    def empty(cls, rows: int) -> SliceMatrix:
+        """Return N rows and no slices."""
+        return cls((), np.zeros((rows, 0), dtype=bool))
+
+
+def _frozen(array: ArrayLike) -> BoolMatrix:
+    given = np.asarray(array)
+    if given.dtype != np.bool_:
+        raise SliceError(f"a slice matrix is boolean, got {given.dtype}; Snorkel's -1/0/1 come in by from_recarray")
+    out: BoolMatrix = given.copy()
+    out.flags.writeable = False
+    return out
