@@ -1,1 +1,1 @@
-"""x"""
+"""The ground floor: what a slice is."""

@@ -100,7 +100,7 @@ class SliceMatrix:
                 unknown[:, k] = self.unknown[:, self._index[name]]
         return SliceMatrix(names, member, unknown)
 
-    def to_recarray(self) -> np.recarray:  # type: ignore[type-arg]
+    def to_recarray(self) -> np.recarray:
         """Return Snorkel's shape: one int64 field per slice, 1 member, 0 not, -1 unknown."""
         codes = np.where(self.unknown, -1, self.member.astype(np.int64))  # [N, K]
         out = np.recarray((len(self),), dtype=[(name, np.int64) for name in self.names])
@@ -109,7 +109,7 @@ class SliceMatrix:
         return out
 
     @classmethod
-    def from_recarray(cls, S: np.recarray) -> SliceMatrix:  # type: ignore[type-arg]
+    def from_recarray(cls, S: np.recarray) -> SliceMatrix:
         """Read Snorkel's shape: 1 member, 0 not, -1 unknown.
 
         Raises

@@ -1,17 +1,29 @@
 """Rows as slicing functions see them, and the columns that templates read."""
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
-import pandas as pd
 
 from sfs.errors import UnknownName
 from sfs.values import present
 
-Rows: TypeAlias = pd.DataFrame | Sequence[Any] | np.ndarray
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+Rows: TypeAlias = "pd.DataFrame | Sequence[Any] | NDArray[Any]"
 """N rows: a data frame, or a sequence of mappings or of any objects with attributes."""
+
+
+def is_frame(rows: Rows) -> TypeGuard[pd.DataFrame]:
+    """Tell whether the rows are a data frame, without importing pandas where nobody has."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(rows, pandas.DataFrame)
 
 
 class Record:
@@ -78,7 +90,7 @@ class Columns:
     @cached_property
     def records(self) -> list[Any]:
         """The N rows as functions see them."""
-        if isinstance(self._rows, pd.DataFrame):
+        if is_frame(self._rows):
             names = [str(name) for name in self._rows.columns]
             if not names:
                 return [Record({}) for _ in range(len(self))]
@@ -99,7 +111,7 @@ class Columns:
         return self._columns[name]
 
     def _read(self, name: str) -> list[Any]:
-        if isinstance(self._rows, pd.DataFrame):
+        if is_frame(self._rows):
             return _series_values(self._rows, name)
         return [present(_field(row, name)) for row in self._rows]
 

@@ -4,16 +4,16 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import pandas as pd
+
+# by name, so that pandas is not imported where no data frame is
+_PANDAS_MISSING = ("NAType", "NaTType")
 
 
 def present(value: Any) -> Any:
     """Return the value, or None where it stands for a missing one (None, NaN, pandas NA and NaT)."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, (float, np.floating)) and value != value:
-        return None
-    return value
+    if isinstance(value, (float, np.floating)):
+        return None if value != value else value
+    return None if type(value).__name__ in _PANDAS_MISSING else value
 
 
 def text_of(value: Any) -> str:

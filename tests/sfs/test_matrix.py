@@ -1,0 +1,107 @@
+"""The slice matrix: member, not member, unknown."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sfs.errors import DuplicateName, SliceError, UnknownName
+from sfs.matrix import SliceMatrix
+
+codes = hnp.arrays(np.int64, st.tuples(st.integers(0, 8), st.integers(1, 4)), elements=st.integers(-1, 1))
+
+
+def matrix_of(code: np.ndarray) -> SliceMatrix:
+    return SliceMatrix([f"s{k}" for k in range(code.shape[1])], code == 1, code == -1)
+
+
+@given(codes)
+def test_snorkels_shape_and_back_changes_nothing(code: np.ndarray) -> None:
+    """A matrix survives the round trip through a record array of 1, 0 and -1."""
+    matrix = matrix_of(code)
+    assert SliceMatrix.from_recarray(matrix.to_recarray()) == matrix
+
+
+@given(codes)
+def test_coverage_equals_a_naive_count(code: np.ndarray) -> None:
+    """Coverage divides members by the rows whose membership is known, never by all rows."""
+    coverage = matrix_of(code).coverage()
+    for k in range(code.shape[1]):
+        column = list(code[:, k])
+        assert (column.count(1), column.count(1) + column.count(0)) == (
+            coverage[f"s{k}"].count,
+            coverage[f"s{k}"].n,
+        )
+
+
+def test_unknown_is_neither_member_nor_outside() -> None:
+    """One member, one outsider and one unknown give a coverage of one half."""
+    matrix = SliceMatrix(["a"], [[True], [False], [False]], [[False], [False], [True]])
+    assert 0.5 == matrix.coverage()["a"].value
+
+
+def test_an_empty_slice_matrix_has_a_coverage_of_none() -> None:
+    """Without rows there is no rate, and it is None rather than nan."""
+    assert SliceMatrix(["a"], np.zeros((0, 1), dtype=bool)).coverage()["a"].value is None
+
+
+def test_align_orders_by_name_and_leaves_the_absent_unknown() -> None:
+    """A slice that the matrix does not have is unknown in every row; the others follow their names."""
+    aligned = SliceMatrix(["a", "b"], [[True, False]]).align(["c", "b", "a"])
+    assert [[False, False, True]] == aligned.member.tolist()
+    assert [[True, False, False]] == aligned.unknown.tolist()
+
+
+def test_take_keeps_the_rows_asked_for() -> None:
+    """Positions, masks and ranges choose rows."""
+    matrix = SliceMatrix(["a"], [[True], [False], [True]])
+    assert [True, True] == matrix.take([0, 2]).column("a").tolist()
+    assert matrix.take(np.array([True, False, True])) == matrix.take([0, 2])
+    assert 2 == len(matrix.take(slice(0, 2)))
+
+
+@pytest.mark.parametrize(
+    ("names", "member", "unknown", "error", "words"),
+    [
+        (["a", "a"], [[True, False]], None, DuplicateName, "must differ"),
+        (["a"], [[True, False]], None, SliceError, r"member must be \[N, 1\]"),
+        (["a"], [[1]], None, SliceError, "boolean, got int64"),
+        (["a"], [[True]], [[True]], SliceError, "both member and unknown"),
+        (["a"], [[True]], [[True], [False]], SliceError, "member is"),
+    ],
+)
+def test_a_wrong_matrix_is_refused(names, member, unknown, error, words) -> None:
+    """Names, shapes, types and contradictions are checked when the matrix is made."""
+    with pytest.raises(error, match=words):
+        SliceMatrix(names, member, unknown)
+
+
+def test_a_slice_that_does_not_exist_is_named_with_those_that_do() -> None:
+    """Asking for an unknown slice says which slices there are."""
+    with pytest.raises(UnknownName, match="no slice 'x'; the slices are"):
+        SliceMatrix(["a"], [[True]]).column("x")
+
+
+def test_a_record_array_with_other_codes_is_refused() -> None:
+    """Snorkel's shape holds 1, 0 and -1, nothing else."""
+    S = np.rec.array([(5,)], dtype=[("a", np.int64)])
+    with pytest.raises(SliceError, match="got 5|got np.int64\\(5\\)"):
+        SliceMatrix.from_recarray(S)
+
+
+def test_the_arrays_cannot_be_changed_from_outside() -> None:
+    """A matrix copies what it is given and freezes it."""
+    given_member = np.array([[True]])
+    matrix = SliceMatrix(["a"], given_member)
+    given_member[0, 0] = False
+    assert matrix.member[0, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        matrix.member[0, 0] = False
+
+
+def test_no_slices_is_a_matrix_too() -> None:
+    """Rows without slices keep their number, and survive Snorkel's shape."""
+    assert (3, ()) == (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names)
+    assert "3 rows" in repr(SliceMatrix.empty(3))
+    assert SliceMatrix.empty(3) != SliceMatrix.empty(2)

@@ -1,0 +1,118 @@
+"""Records, columns, and the spelling of values."""
+
+import copy
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sfs.errors import UnknownName
+from sfs.record import Columns, Record
+from sfs.values import present, text_of
+
+MISSING = [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT]
+
+
+@pytest.mark.parametrize("value", MISSING)
+def test_every_spelling_of_missing_is_none(value) -> None:
+    """None, NaN of any width, NA and NaT are all one missing value."""
+    assert present(value) is None
+
+
+@pytest.mark.parametrize("value", [0, "", False, 0.0, [], "nan"])
+def test_falsy_values_are_present(value) -> None:
+    """Empty text, zero and false are values."""
+    assert present(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1, "1"),
+        (1.0, "1"),
+        (np.int8(1), "1"),
+        ("1", "1"),
+        (True, "true"),
+        (np.False_, "false"),
+        (0.5, "0.5"),
+        (-0.0, "0"),
+    ],
+)
+def test_scalars_are_spelled_alike_however_typed(value, text: str) -> None:
+    """Integers, integral floats and text agree; booleans are words."""
+    assert text == text_of(value)
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, float("inf")])
+def test_what_is_not_a_scalar_has_no_spelling(value) -> None:
+    """A list has no text; infinity has, and it is not an integer."""
+    if isinstance(value, float):
+        assert text_of(value) == "inf"
+    else:
+        with pytest.raises(TypeError, match="expected text"):
+            text_of(value)
+
+
+def test_a_record_reads_by_attribute_and_by_item() -> None:
+    """Names that are no identifiers are read as items."""
+    x = Record({"text": "hi", "price [eur]": 2})
+    assert ("hi", 2, True, ["text", "price [eur]"]) == (x.text, x["price [eur]"], "text" in x, list(x))
+
+
+def test_a_record_cannot_be_changed() -> None:
+    """A function cannot write into the row that other functions read."""
+    x = Record({"text": "hi"})
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        x.text = "other"
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        del x.text
+    assert x == Record({"text": "hi"})
+
+
+def test_a_field_that_does_not_exist_is_named_with_those_that_do() -> None:
+    """A misspelt field says what the fields are."""
+    with pytest.raises(AttributeError, match=r"no field 'txt'; its fields are \['text'\]"):
+        _ = Record({"text": "hi"}).txt
+
+
+def test_a_record_copies_and_pickles() -> None:
+    """Copies and pickles equal the record."""
+    x = Record({"text": "hi", "n": None})
+    assert x == pickle.loads(pickle.dumps(x)) == copy.deepcopy(x)  # noqa: S301  # our own bytes
+    assert "text" in repr(x)
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "string[pyarrow]"])
+def test_text_columns_agree_whatever_their_dtype(dtype: str) -> None:
+    """Object, nullable and Arrow text give the same values, missing ones None."""
+    frame = pd.DataFrame({"text": pd.Series(["a", None, ""], dtype=dtype)})
+    assert ["a", None, ""] == Columns(frame).column("text")
+    assert [x.text for x in Columns(frame).records] == ["a", None, ""]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Int64", "int64[pyarrow]"])
+def test_number_columns_agree_whatever_their_dtype(dtype: str) -> None:
+    """Missing numbers are None in every dtype, and the others are equal."""
+    frame = pd.DataFrame({"n": pd.Series([1, None], dtype=dtype)})
+    assert [1, None] == Columns(frame).column("n")
+
+
+def test_rows_may_be_mappings_or_any_objects() -> None:
+    """Mappings become records; objects are handed over as they are, and read by attribute."""
+    mappings, objects = Columns([{"a": 1}, {"b": 2}]), Columns([SimpleNamespace(a=float("nan"))])
+    assert [1, None] == mappings.column("a")
+    assert isinstance(objects.records[0], SimpleNamespace)
+    assert [None] == objects.column("a")
+
+
+def test_a_column_that_no_frame_has_is_an_error() -> None:
+    """In a data frame a missing column is a mistake, and the message lists the columns."""
+    with pytest.raises(UnknownName, match=r"no column 'txt'; the columns are \['text'\]"):
+        Columns(pd.DataFrame({"text": ["a"]})).column("txt")
+
+
+def test_a_frame_without_columns_still_has_rows() -> None:
+    """Two rows without columns are two empty records."""
+    assert [Record({}), Record({})] == Columns(pd.DataFrame(index=[0, 1])).records
