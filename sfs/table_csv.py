@@ -1,0 +1,124 @@
+"""Comma- and tab-separated text, read block by block."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import csv as arrow_csv
+
+from sfs.errors import UnreadableFile
+from sfs.table_arrays import bare_values, chosen, frame_of, narrowest, wider
+from sfs.table_files import kind_of, opened_bytes, opened_text
+
+_BLOCK_BYTES = 8 << 20
+
+
+def csv_batches(
+    path: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
+    names = chosen(path, _header(path), columns)
+    kinds = _kinds(path, names, text)
+    pending: list[pa.RecordBatch] = []
+    for block in _blocks(path, names):
+        pending.append(_typed(block, kinds))
+        while sum(map(len, pending)) >= batch_rows:
+            table = pa.Table.from_batches(pending)
+            yield frame_of(table.slice(0, batch_rows), text)
+            pending = table.slice(batch_rows).to_batches()
+    if pending:
+        yield frame_of(pa.Table.from_batches(pending), text)
+
+
+def _delimiter(path: Path) -> str:
+    return "\t" if kind_of(path) == ".tsv" else ","
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with opened_text(path, encoding="utf-8-sig") as stream:
+            rows = (row for row in csv.reader(stream, delimiter=_delimiter(path)) if row)
+            names = next(rows, None)
+            first = next(rows, None)
+    except (UnicodeDecodeError, csv.Error, OSError) as error:
+        raise _explained(path, error) from error
+    if names is None:
+        raise UnreadableFile(f"{path} holds only blank lines: expected a header and rows")
+    if first is None:
+        raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
+    return names
+
+
+def _kinds(path: Path, names: Sequence[str], text: Collection[str]) -> dict[str, pa.DataType]:
+    kinds = {name: pa.string() if name in text else pa.null() for name in names}
+    for block in _blocks(path, names):
+        for name, column in zip(names, block.columns, strict=True):
+            if kinds[name] != pa.string():
+                kinds[name] = wider(kinds[name], narrowest(column))
+    return kinds
+
+
+def _typed(block: pa.RecordBatch, kinds: dict[str, pa.DataType]) -> pa.RecordBatch:
+    arrays = [_cast(column, kind) for column, kind in zip(block.columns, kinds.values(), strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=list(kinds))
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return column
+    bare = bare_values(column)
+    return bare if kind == pa.null() else pc.cast(bare, kind)
+
+
+def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    convert = arrow_csv.ConvertOptions(
+        column_types={name: pa.string() for name in names},
+        include_columns=list(names),
+        strings_can_be_null=True,
+        null_values=[""],
+    )
+    parse = arrow_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
+    read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
+    try:
+        with arrow_csv.open_csv(
+            path, read_options=read, parse_options=parse, convert_options=convert
+        ) as blocks:
+            yield from (block for block in blocks if len(block))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _explained(path, error) from error
+
+
+def _explained(path: Path, error: Exception) -> UnreadableFile:
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
+        return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")
+    if "columns, got" in text:
+        return UnreadableFile(f"{path}{_ragged_line(path)}: quote values that hold {_delimiter(path)!r}")
+    if "straddl" in text:
+        return UnreadableFile(f"{path}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed?")
+    return UnreadableFile(f"{path} cannot be read: {text}")
+
+
+def _line_not_utf8(path: Path) -> str:
+    with opened_bytes(path) as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return f", line {number} (byte {line[error.start]:#04x})"
+    return ""
+
+
+def _ragged_line(path: Path) -> str:
+    with opened_text(path, encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream, delimiter=_delimiter(path))
+        width = len(next(reader))
+        for row in reader:
+            if row and len(row) != width:
+                return f", line {reader.line_num} has {len(row)} values where the header has {width}"
+    return " has rows of unequal length"

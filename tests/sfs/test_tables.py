@@ -1,0 +1,244 @@
+"""Reading and writing files of rows."""
+
+import csv
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfs.errors import SliceError, UnreadableFile
+from sfs.tables import count_rows, read_batches, read_table, write_batches
+
+AWKWARD = pd.DataFrame(
+    {
+        "the text [raw]": ["a,b", 'say "hi"', "two\nlines", "ünï😀", None],
+        "likes": pd.array([1, 2, None, 4, 5], dtype="Int64"),
+        "цена €": [0.1, None, 1e300, -2.5, 3.0],
+        "flag": pd.array([True, None, False, True, True], dtype="boolean"),
+        "zip": ["007", "1234", "99999", "00001", "5"],
+    }
+)
+
+
+KINDS = ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"]
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    data = content.encode() if isinstance(content, str) else content
+    path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"]
+)
+def test_every_kind_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
+    """Text, numbers, booleans, codes and missing values survive each kind of file."""
+    assert write_batches(tmp_path / name, [AWKWARD.iloc[:2], AWKWARD.iloc[2:]]) == 5
+    frame = read_table(tmp_path / name)
+    assert list(frame.columns) == list(AWKWARD.columns)
+    for column in AWKWARD.columns:
+        expected = [None if pd.isna(v) else v for v in AWKWARD[column].tolist()]
+        assert [None if pd.isna(v) else v for v in frame[column].tolist()] == expected
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_batches_join_to_the_whole_table(tmp_path: Path, name: str) -> None:
+    """Whatever the size of a batch, the rows and their values are those of the whole table."""
+    frame = pd.DataFrame({"a": [1, 2, 3, None, 5, 6, 7], "b": ["1", "2", "3", "4", "five", "6", None]})
+    write_batches(tmp_path / name, [frame])
+    whole = read_table(tmp_path / name)
+    for batch_rows in (1, 2, 3, 7, 100):
+        batches = list(read_batches(tmp_path / name, batch_rows))
+        assert [len(batch) for batch in batches[:-1]] == [batch_rows] * (len(batches) - 1)
+        joined = pd.concat(batches, ignore_index=True)
+        assert joined.astype(object).where(joined.notna(), None).values.tolist() == (
+            whole.astype(object).where(whole.notna(), None).values.tolist()
+        )
+
+
+def test_a_type_is_settled_by_the_whole_file(tmp_path: Path) -> None:
+    """A word in the last row makes the first row's 01-like numbers text too."""
+    path = written(tmp_path, "t.csv", "a\n" + "1\n" * 5 + "x\n")
+    first = next(read_batches(path, 2))
+    assert first["a"].tolist() == ["1", "1"]
+
+
+def test_csv_types(tmp_path: Path) -> None:
+    """Numbers, codes, booleans and missing words are told apart."""
+    path = written(
+        tmp_path,
+        "t.csv",
+        "whole,real,code,flag,words,none,big\n"
+        ' 1,1.5,007,true,NA,,1\n2,NA,1,False,"",,12345678901234567890\nnull,2e3,2,,x,NA,3\n',
+    )
+    frame = read_table(path)
+    assert frame["whole"].tolist() == [1, 2, pd.NA]
+    assert frame["real"].dropna().tolist() == [1.5, 2000.0]
+    assert frame["code"].tolist() == ["007", "1", "2"]
+    assert frame["flag"].tolist() == [True, False, pd.NA]
+    assert frame["words"].tolist() == ["NA", None, "x"]
+    assert frame["none"].isna().all()
+    assert frame["big"].tolist() == ["1", "12345678901234567890", "3"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_declared_text_stays_text(tmp_path: Path, name: str) -> None:
+    """A column declared as text keeps numbers as they are written."""
+    if name == "t.csv":
+        path = written(tmp_path, name, "text,n\n1.50,1\nNA,2\n,3\n")
+        assert read_table(path, text=["text"])["text"].tolist() == ["1.50", "NA", None]
+    else:
+        write_batches(tmp_path / name, [pd.DataFrame({"text": [1.5, 2.0, None]})])
+        assert read_table(tmp_path / name, text=["text", "absent"])["text"].tolist() == ["1.5", "2", None]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
+def test_columns_are_chosen_in_order(tmp_path: Path, name: str) -> None:
+    """Asked for some columns, only those come, in the order asked for."""
+    write_batches(tmp_path / name, [pd.DataFrame({"a": [1], "b": [2], "c": [3]})])
+    assert read_table(tmp_path / name, columns=["c", "a"]).to_dict("list") == {"c": [3], "a": [1]}
+    with pytest.raises(UnreadableFile, match=r"no column 'C'; did you mean 'c'\?"):
+        read_table(tmp_path / name, columns=["C"])
+
+
+BAD = {
+    "empty.csv": (b"", r"is empty \(0 bytes\)"),
+    "blank.csv": (b"\n\n", "only blank lines"),
+    "header.csv": (b"a,b\n", "a header but no rows: columns are 'a', 'b'"),
+    "twice.csv": (b"a,b,a\n1,2,3\n", "column 'a' appears more than once"),
+    "long.csv": (b"a,b\n1,2\n3,4,5\n", "line 3 has 3 values where the header has 2"),
+    "short.csv": (b'a,b\n"1\n",2\n3\n', "line 4 has 1 values where the header has 2"),
+    "latin.csv": ("a,b\n1,x\n2,é\n".encode("latin-1"), r"line 3 \(byte 0xe9\) is not UTF-8"),
+    "latin_head.csv": ("é,b\n1,x\n".encode("latin-1"), r"line 1 \(byte 0xe9\) is not UTF-8"),
+    "latin.jsonl": ('{"a": 1}\n{"a": "é"}\n'.encode("latin-1"), r"line 2 \(byte 0xe9\) is not UTF-8"),
+    "bad.jsonl": (b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
+    "list.jsonl": (b"[1]\n", "line 1 is not a JSON object"),
+    "none.jsonl": (b"\n \n", "holds no rows"),
+    "bad.parquet": (b"PAR1 is not enough", "is not a Parquet file"),
+    "rows.xlsx": (b"x", "unknown kind of file '.xlsx'; known are .csv"),
+    "rows.parquet.gz": (b"x", "unknown kind of file '.gz'"),
+    "bad.csv.gz": (b"this is not packed", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+    """Each way in which a file can be bad has one message that names the file and the fault."""
+    content, message = BAD[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnreadableFile, match=message) as caught:
+        read_table(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_absent_files_and_folders_are_refused(tmp_path: Path) -> None:
+    """A path that is not a file says so."""
+    with pytest.raises(UnreadableFile, match="there is no file"):
+        read_table(tmp_path / "none.csv")
+    with pytest.raises(UnreadableFile, match="is a folder"):
+        read_table(tmp_path)
+
+
+def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
+    """A Parquet file that has columns only is refused like a header without rows."""
+    pd.DataFrame({"a": pd.Series([], dtype="int64")}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UnreadableFile, match="no rows: they are 'a'"):
+        read_table(tmp_path / "t.parquet")
+
+
+def test_parquet_categories_and_decimals_are_plain_values(tmp_path: Path) -> None:
+    """Dictionary-encoded text is text, decimals are numbers."""
+
+    pd.DataFrame({"c": pd.Categorical(["x", None]), "d": [Decimal("1.5"), None]}).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    frame = read_table(tmp_path / "t.parquet")
+    assert frame["c"].tolist() == ["x", None]
+    assert frame["d"].tolist()[0] == 1.5
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
+    """Files that spreadsheets save with a mark read like those without."""
+    assert list(read_table(written(tmp_path, "t.csv", "\ufeffa,b\n1,2\n")).columns) == ["a", "b"]
+    assert list(read_table(written(tmp_path, "t.jsonl", '\ufeff{"a": 1}\n')).columns) == ["a"]
+
+
+def test_json_lines_may_lack_keys(tmp_path: Path) -> None:
+    """A key that some objects lack is a missing value there, also before it first appears."""
+    path = written(tmp_path, "t.jsonl", '{"a": 1}\n\n{"b": true, "a": 2.5}\n{"a": null, "b": false}\n')
+    batches = list(read_batches(path, 1))
+    assert [list(batch.columns) for batch in batches] == [["a", "b"]] * 3
+    assert [batch["b"].tolist()[0] for batch in batches] == [pd.NA, True, False]
+    assert {str(batch["a"].dtype) for batch in batches} == {"float64"}
+
+
+fields = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.tuples(fields, fields), min_size=1, max_size=8), data=st.data())
+def test_rows_are_counted_as_they_are_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list, data: st.DataObject
+) -> None:
+    """Counting agrees with reading for quoted line ends, blank lines and any line end."""
+    path = tmp_path_factory.mktemp("count") / "t.csv"
+    ending = data.draw(st.sampled_from(["\n", "\r\n", "\n\n"]))
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator=ending, quoting=csv.QUOTE_ALL)
+        writer.writerows([("a", "b"), *[tuple("" if f is None else f for f in row) for row in rows]])
+    assert count_rows(path) == len(rows)
+    assert read_table(path, text=["a", "b"]).astype(object).values.tolist() == [list(row) for row in rows]
+
+
+def test_counting_is_cheap_or_none(tmp_path: Path) -> None:
+    """Parquet, text without a last line end, and JSON lines are counted; a packed file is not."""
+    write_batches(tmp_path / "t.parquet", [AWKWARD])
+    assert count_rows(tmp_path / "t.parquet") == 5
+    assert count_rows(written(tmp_path, "t.csv", "a\n1\n2")) == 2
+    assert count_rows(written(tmp_path, "t.jsonl", '{"a": "\\""}\n{"a": 1}\n')) == 2
+    assert count_rows(written(tmp_path, "t.csv.gz", "a\n1\n")) is None
+
+
+def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path: Path) -> None:
+    """The file is replaced whole at the end, so a failure in the middle changes nothing."""
+    path = written(tmp_path, "t.parquet", "old")
+    frames = [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": ["x"]})]
+    with pytest.raises(SliceError, match="a Parquet column has one type"):
+        write_batches(path, frames)
+    with pytest.raises(SliceError, match="every batch must have the columns"):
+        write_batches(path, [frames[0], pd.DataFrame({"b": [1]})])
+    with pytest.raises(SliceError, match="nothing to write"):
+        write_batches(path, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_column_missing_at_first_may_hold_text_later(tmp_path: Path) -> None:
+    """In Parquet a column that is missing in the whole first batch is text."""
+    frames = [pd.DataFrame({"a": [None, None]}), pd.DataFrame({"a": ["x", None]})]
+    write_batches(tmp_path / "t.parquet", frames)
+    assert read_table(tmp_path / "t.parquet")["a"].tolist() == [None, None, "x", None]
+
+
+def test_floats_read_back_exactly(tmp_path: Path) -> None:
+    """A float written in its shortest spelling reads back as the same float."""
+    values = np.random.default_rng(0).normal(size=500) * 10.0 ** np.arange(-250, 250)
+    written(tmp_path, "t.csv", "v\n" + "\n".join(map(repr, values.tolist())) + "\n")
+    assert read_table(tmp_path / "t.csv")["v"].tolist() == values.tolist()
+    written(tmp_path, "t.jsonl", "\n".join(json.dumps({"v": v}) for v in values.tolist()))
+    assert read_table(tmp_path / "t.jsonl")["v"].tolist() == values.tolist()
+
+
+def test_batch_rows_must_be_positive(tmp_path: Path) -> None:
+    """A batch of no rows is refused."""
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        next(read_batches(written(tmp_path, "t.csv", "a\n1\n"), 0))
