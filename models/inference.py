@@ -1,0 +1,50 @@
+"""From logits to probabilities, a chunk of rows at a time; nothing here changes a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.errors import DataError, ModelError
+from models.rows import FeatureRows
+
+CHUNK_NUMBERS = 4_000_000
+"""Dense feature values held at a time (16 MB)."""
+
+
+def predicted(
+    rows: FeatureRows, in_features: int, num_classes: int, logits: Callable[[Tensor, slice], Tensor]
+) -> NDArray[np.float64]:
+    """Return probabilities float64[N, C] of what maps features float[B, D] and their place to logits.
+
+    Raises
+    ------
+    DataError
+        If the rows have another number of features.
+    ModelError
+        If a logit is not a finite number.
+    """
+    if rows.shape[1] != in_features:
+        raise DataError(f"the model reads {in_features} features, these rows have {rows.shape[1]}")
+    out = np.empty((len(rows), num_classes))
+    chunk = max(1, CHUNK_NUMBERS // max(1, in_features))
+    with torch.inference_mode():
+        for start in range(0, len(rows), chunk):
+            part = slice(start, min(start + chunk, len(rows)))
+            out[part] = _probabilities(logits(rows.take(part), part), start)
+    return out
+
+
+def _probabilities(logits: Tensor, start: int) -> NDArray[np.float64]:
+    finite = torch.isfinite(logits).all(dim=1)
+    if not bool(finite.all()):
+        row = start + int((~finite).nonzero()[0])
+        raise ModelError(
+            f"the network gave no finite number for row {row}: look for NaN or infinite features there"
+        )
+    probabilities: NDArray[np.float64] = logits.double().softmax(dim=1).numpy()
+    return probabilities

@@ -1,0 +1,134 @@
+"""The last layer fitted again on validation rows: weighted L2 logistic regression, cross-fitted.
+
+After deep feature reweighting (Kirichenko, Izmailov and Wilson, 2023), with residuals and logits among the
+features.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import special
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from models.batches import Split, memberships
+from models.inference import CHUNK_NUMBERS
+from models.selection import Score, selection_score
+from models.slice_residual import SliceResidualClassifier
+from models.weights import cell_rarity
+from sfs.matrix import SliceMatrix
+
+Floats = NDArray[np.float64]
+
+STRENGTHS = (0.01, 0.1, 1.0)
+POWERS = (0.0, 0.5, 1.0)
+LARGEST_RATIO = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class LastLayer:
+    """Logits of F features: weight float[C, F] and bias float[C]."""
+
+    weight: Floats
+    bias: Floats
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Return float[N, C] for float[N, F]."""
+        out: Floats = special.softmax(features @ self.weight.T + self.bias, axis=1)
+        return out
+
+
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """A refitted last layer, its cross-fitted score, and the same with every membership unknown."""
+
+    layer: LastLayer
+    strength: float
+    power: float
+    score: Score
+    score_unknown: Score
+
+
+def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) -> Refit | None:
+    """Fit the last layer on validation rows; None where some class has fewer than two of them.
+
+    Both scores come from rows that the layer which answers them was not fitted on.
+    """
+    y, member = valid.y, valid.S.member
+    if np.bincount(y, minlength=model.num_classes).min() < 2:
+        return None
+    features = last_layer_features(model, valid, valid.S)
+    halves = two_halves(y, np.random.default_rng(seed))
+    unknown = last_layer_features(model, valid, None) if model.reads_memberships else features
+    best: tuple[Score, float, float, Score] | None = None
+    for power in POWERS:
+        weight = refit_weights(y, member, power)
+        for strength in STRENGTHS:
+            layers = [_fit(features[~h], y[~h], weight[~h], strength) for h in (halves, ~halves)]
+            score = _score(layers, features, halves, valid)
+            if best is None or score.value > best[0].value:
+                best = (score, strength, power, _score(layers, unknown, halves, valid))
+    assert best is not None  # noqa: S101 - both grids hold something
+    score, strength, power, score_unknown = best
+    layer = _fit(features, y, refit_weights(y, member, power), strength)
+    return Refit(layer, strength, power, score, score_unknown)
+
+
+def last_layer_features(model: SliceResidualClassifier, rows: Split, S: SliceMatrix | None) -> Floats:
+    """Return float[N, F], what the refitted layer reads; S None makes every membership unknown."""
+    slices = memberships(S, model.kept, len(rows))
+    chunk = max(1, CHUNK_NUMBERS // model.backbone.in_features)
+    out = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), chunk):
+            part = slice(start, start + chunk)
+            terms = model.terms(rows.X.take(part), slices.take(part))
+            out.append(model.refit_features(terms).double().numpy())
+    return np.concatenate(out)
+
+
+def refit_weights(y: NDArray[np.int64], member: NDArray[np.bool_], power: float) -> Floats:
+    """Return float[N]: (n / n_cell) ** power of the rarest of a row's cells, at most 50 times the smallest.
+
+    The cells are the classes, and the slices crossed with the classes.
+    """
+    sizes = np.bincount(y)
+    rarity = np.maximum(cell_rarity(y, member), len(y) / sizes[y]) ** power
+    capped: Floats = np.minimum(rarity, LARGEST_RATIO * rarity.min())
+    weights: Floats = capped / capped.mean()
+    return weights
+
+
+def two_halves(y: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Return bool[N] that marks half of every class at random."""
+    first = np.zeros(len(y), dtype=bool)
+    for c in np.unique(y):
+        rows = generator.permutation(np.flatnonzero(y == c))
+        first[rows[: len(rows) // 2]] = True
+    return first
+
+
+def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float) -> LastLayer:
+    """Fit on standardised features; return the layer that reads them as they are."""
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale < 1e-9] = 1.0
+    regression = LogisticRegression(C=strength, max_iter=500)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # close enough: the score decides
+        regression.fit((features - mean) / scale, y, sample_weight=weight)
+    coefficients: Floats = regression.coef_ / scale
+    intercepts: Floats = regression.intercept_ - coefficients @ mean
+    if len(coefficients) == 1:  # two classes: logits of the second against the first
+        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+        intercepts = np.array([0.0, intercepts[0]])
+    return LastLayer(coefficients, intercepts)
+
+
+def _score(layers: list[LastLayer], features: Floats, halves: NDArray[np.bool_], valid: Split) -> Score:
+    first, second = (layer.probabilities(features) for layer in layers)
+    return selection_score(np.where(halves[:, None], first, second), valid.y, valid.S.member)

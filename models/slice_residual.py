@@ -1,0 +1,276 @@
+"""A plain network plus, per slice, a linear residual gated by observed and predicted membership."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.backbone import MLP
+from models.baselines import PlainClassifier, backbone_config, backbone_from, weighted_cross_entropy
+from models.batches import Batch, Memberships, memberships
+from models.errors import ConfigError
+from models.inference import predicted
+from models.rows import FeatureRows, as_rows
+from sfs.matrix import SliceMatrix
+
+Mode: TypeAlias = Literal["blend", "soft", "emb"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+UnknownRows: TypeAlias = Literal["impute", "companion"]
+
+
+class Terms(NamedTuple):
+    """What logits are made of: hidden float[B, H], base and residual float[B, C], indicators float[B, K]."""
+
+    hidden: Tensor
+    base: Tensor
+    residual: Tensor
+    indicators: Tensor
+
+
+class SliceResidualClassifier(nn.Module):
+    """Base logits plus gated residuals of the slices; untrained, it answers exactly as its plain part.
+
+    In ``blend`` a slice's gate is a learned mix of the observed and the predicted membership, and the
+    latter alone where the observed is unknown; in ``soft`` it is always the predicted one, so that
+    memberships are read in training only. In ``emb`` there are no gates: a vector per slice joins the first
+    layer. The gates read the indicators without teaching them; these learn from memberships, and the
+    backbone from both losses.
+
+    Parameters
+    ----------
+    backbone
+        From D features to H hidden units.
+    head_dim
+        H, which must be the backbone's.
+    slice_names
+        The K slices known to the model.
+    num_classes
+        C.
+    mode
+        ``blend``, ``soft`` or ``emb``.
+    kept
+        The slices that have a residual; all by default.
+    coverage
+        Share of members per slice in the training rows, where indicators start and what stands for an unknown
+        membership in ``emb``; .5 where not given.
+
+    Raises
+    ------
+    ConfigError
+        If the mode, a kept slice, or head_dim cannot be.
+    """
+
+    coverage: Tensor
+
+    def __init__(
+        self,
+        backbone: MLP,
+        head_dim: int,
+        slice_names: Sequence[str],
+        num_classes: int = 2,
+        *,
+        mode: Mode = "blend",
+        kept: Sequence[str] | None = None,
+        coverage: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.slice_names, self.num_classes, self.mode = tuple(slice_names), num_classes, mode
+        self.kept = self.slice_names if kept is None else tuple(kept)
+        self.backbone = backbone
+        self._check(head_dim)
+        shares = [(coverage or {}).get(name, 0.5) for name in self.kept]
+        self.register_buffer("coverage", torch.tensor(shares, dtype=torch.float32).clamp(1e-3, 0.999))
+        self._add_heads(head_dim)
+        self.refit: nn.Linear | None = None
+        self.companion: PlainClassifier | None = None
+        self.unknown_rows: UnknownRows = "impute"
+
+    def _check(self, head_dim: int) -> None:
+        if self.mode not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if head_dim != self.backbone.out_features:
+            raise ConfigError(
+                f"head_dim is {head_dim}, but the backbone gives {self.backbone.out_features} units"
+            )
+        if len(set(self.slice_names)) != len(self.slice_names):
+            raise ConfigError(f"slice names must differ, got {list(self.slice_names)}")
+        strangers = [name for name in self.kept if name not in self.slice_names]
+        if strangers:
+            raise ConfigError(f"kept slice {strangers[0]!r} is not among the slices {list(self.slice_names)}")
+
+    def _add_heads(self, head_dim: int) -> None:
+        """Make one linear map of base, residuals and indicators: a single product gives all three."""
+        K, C = len(self.kept), self.num_classes
+        base = nn.Linear(head_dim, C)  # drawn first, and so the same as a plain network's from the same seed
+        gated = 0 if self.mode == "emb" else K
+        self.heads = nn.Linear(head_dim, C + gated * C + gated)
+        with torch.no_grad():
+            self.heads.weight[:C], self.heads.bias[:C] = base.weight, base.bias
+            self.heads.weight[C : C + gated * C], self.heads.bias[C : C + gated * C] = 0.0, 0.0
+            self.heads.weight[C + gated * C :].uniform_(-1e-3, 1e-3)
+            self.heads.bias[C + gated * C :] = torch.logit(self.coverage[:gated])
+        if self.mode == "emb":
+            self.embedding = nn.Parameter(torch.zeros(K, self.backbone.widths[0]))
+        if self.mode == "blend":
+            self.slope = nn.Parameter(torch.zeros(K))
+            self.mix = nn.Parameter(torch.ones(K))
+
+    @property
+    def reads_memberships(self) -> bool:
+        """Whether an answer depends on memberships at serving."""
+        return self.mode != "soft" and bool(self.kept)
+
+    def terms(self, X: Tensor, slices: Memberships) -> Terms:
+        """Return what the logits of float[B, D] are made of."""
+        C, K = self.num_classes, len(self.kept)
+        if self.mode == "emb":
+            hidden = self.backbone(X, self._values(slices) @ self.embedding if K else None)
+            base = self.heads(hidden)
+            return Terms(hidden, base, torch.zeros_like(base), base[:, :0])
+        hidden = self.backbone(X)
+        out = self.heads(hidden)  # [B, C + K*C + K]
+        base, indicators = out[:, :C], out[:, C + K * C :]
+        gates = self._gates(indicators, slices)
+        heads = out[:, C : C + K * C].unflatten(1, (K, C))  # [B, K, C]
+        residual = (gates[:, None, :] @ heads).squeeze(1)  # [B, C]
+        if self.mode == "blend":
+            residual = residual + base * (gates @ self.slope)[:, None]
+        return Terms(hidden, base, residual, indicators)
+
+    def slice_residuals(self, X: Tensor, slices: Memberships) -> Tensor:
+        """Return each slice's own part of the logits, float[B, K, C]; none in ``emb``."""
+        C, K = self.num_classes, len(self.kept)
+        if self.mode == "emb":
+            return torch.zeros(len(X), 0, C)
+        out = self.heads(self.backbone(X))
+        heads = out[:, C : C + K * C].unflatten(1, (K, C))
+        if self.mode == "blend":
+            heads = heads + out[:, None, :C] * self.slope[:, None]
+        gates = self._gates(out[:, C + K * C :], slices)
+        residuals: Tensor = heads * gates[:, :, None]
+        return residuals
+
+    def _gates(self, indicators: Tensor, slices: Memberships) -> Tensor:
+        expected = torch.sigmoid(indicators.detach())  # the task must not bend the indicators
+        if self.mode == "soft":
+            return expected
+        trust = torch.sigmoid(self.mix)
+        return torch.where(slices.known, (1 - trust) * expected + trust * slices.member, expected)
+
+    def _values(self, slices: Memberships) -> Tensor:
+        values: Tensor = torch.where(slices.known, slices.member, self.coverage)
+        return values
+
+    def forward(self, X: Tensor, slices: Memberships | None = None) -> Tensor:
+        """Return logits float[B, C]; ``slices`` are memberships in the kept slices, unknown by default."""
+        terms = self.terms(X, slices or memberships(None, self.kept, len(X)))
+        if self.refit is not None:
+            logits: Tensor = self.refit(self.refit_features(terms))
+            return logits
+        return terms.base + terms.residual
+
+    def refit_features(self, terms: Terms) -> Tensor:
+        """Return what the last-layer refit reads: hidden units, and residual and logits against class 0."""
+        logits = terms.base + terms.residual
+        contrasts = [logits] if self.mode == "emb" else [terms.residual, logits]
+        return torch.cat([terms.hidden, *(x[:, 1:] - x[:, :1] for x in contrasts)], dim=1)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return weighted cross entropy plus the indicators' mean cross entropy over known memberships."""
+        terms = self.terms(batch.X, batch.seen())
+        task = weighted_cross_entropy(terms.base + terms.residual, batch)
+        if not terms.indicators.shape[1]:
+            return task
+        known = batch.slices.known
+        per_entry = functional.binary_cross_entropy_with_logits(
+            terms.indicators, batch.slices.member, reduction="none"
+        )
+        return task + (per_entry * known).sum() / known.sum().clamp(min=1)
+
+    def attach_refit(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+        """Answer by a linear layer float[C, F] on ``refit_features`` from now on."""
+        self.refit = _frozen_linear(weight.shape[1], weight.shape[0])
+        self.refit.load_state_dict(
+            {
+                "weight": torch.from_numpy(weight.astype(np.float32)),
+                "bias": torch.from_numpy(bias.astype(np.float32)),
+            }
+        )
+
+    def attach_companion(self, companion: PlainClassifier, unknown_rows: UnknownRows) -> None:
+        """Keep a network that reads no memberships, and say who answers rows that miss a kept one."""
+        self.companion = companion
+        self.unknown_rows = unknown_rows
+
+    def predict_proba(
+        self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None
+    ) -> NDArray[np.float64]:
+        """Return float[N, C].
+
+        Parameters
+        ----------
+        X
+            N rows of D features.
+        S
+            Memberships, matched by slice name; a slice that is missing is unknown; without S all are.
+
+        Raises
+        ------
+        DataError
+            If rows or features differ in number.
+        ModelError
+            If a feature or a weight is not a finite number.
+        """
+        rows = as_rows(X)
+        slices = memberships(S if self.reads_memberships else None, self.kept, len(rows))
+        return predicted(
+            rows, self.backbone.in_features, self.num_classes, lambda x, at: self._answer(x, slices.take(at))
+        )
+
+    def _answer(self, X: Tensor, slices: Memberships) -> Tensor:
+        """Return logits, from the companion for rows that miss a membership where it was decided so."""
+        if self.companion is None or self.unknown_rows == "impute" or not self.reads_memberships:
+            return self.forward(X, slices)
+        complete = slices.known.all(dim=1)
+        if bool(complete.all()):
+            return self.forward(X, slices)
+        logits = self.companion.forward(X)
+        if bool(complete.any()):
+            logits[complete] = self.forward(X[complete], slices.take(complete))
+        return logits
+
+    def config(self) -> dict[str, Any]:
+        """Return what ``from_config`` needs, as JSON; everything else is in ``state_dict``."""
+        return {
+            "kind": "slice_residual",
+            "backbone": backbone_config(self.backbone),
+            "slice_names": list(self.slice_names),
+            "num_classes": self.num_classes,
+            "mode": self.mode,
+            "kept": list(self.kept),
+            "refit_features": None if self.refit is None else self.refit.in_features,
+            "companion": None if self.companion is None else self.companion.config(),
+            "unknown_rows": self.unknown_rows,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> SliceResidualClassifier:
+        """Return a network of that shape; its weights, refit and companion come from ``load_state_dict``."""
+        backbone = backbone_from(config["backbone"])
+        names, kept, mode = config["slice_names"], config["kept"], config["mode"]
+        model = cls(backbone, backbone.out_features, names, config["num_classes"], mode=mode, kept=kept)
+        if config["refit_features"] is not None:
+            model.refit = _frozen_linear(config["refit_features"], config["num_classes"])
+        if config["companion"] is not None:
+            model.attach_companion(PlainClassifier.from_config(config["companion"]), config["unknown_rows"])
+        return model
+
+
+def _frozen_linear(in_features: int, out_features: int) -> nn.Linear:
+    return nn.Linear(in_features, out_features).requires_grad_(False)
