@@ -1,0 +1,196 @@
+"""Many templates evaluated together over columns: a field is read once, a distinct question asked once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfs.grammar import Spec, leaves
+from sfs.predicates import Group, Inputs, group_of, source_of
+from sfs.record import Columns
+
+if TYPE_CHECKING:
+    from sfs.template import Template
+
+BoolMatrix = NDArray[np.bool_]
+WRONG_TYPE = "wrong type"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """What T templates answer for N rows.
+
+    Parameters
+    ----------
+    member
+        bool[N, T].
+    unknown
+        bool[N, T]; never true where ``member`` is.
+    seconds
+        float[T], the time of each template: its share of every group of questions that it asks.
+    faults
+        T mappings of the reason to the number of unknown rows.
+    first_faults
+        T descriptions of the first unknown row, or None.
+    """
+
+    member: BoolMatrix
+    unknown: BoolMatrix
+    seconds: NDArray[np.float64]
+    faults: tuple[Mapping[str, int], ...]
+    first_faults: tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What L leaves answer for N rows."""
+
+    member: BoolMatrix  # [N, L]
+    unknown: BoolMatrix  # [N, L]
+    seconds: NDArray[np.float64]  # [G], one per group
+    any_unknown: bool
+
+
+class Plan:
+    """T templates, compiled to be evaluated together.
+
+    Parameters
+    ----------
+    templates
+        The templates, in the order of the answer's columns.
+    """
+
+    def __init__(self, templates: Sequence[Template]) -> None:
+        specs = [template.spec for template in templates]
+        distinct = {_key(leaf): leaf for spec in specs for leaf in leaves(spec)}
+        grouped: dict[tuple[str, str, str], list[str]] = {}
+        for key, leaf in distinct.items():
+            grouped.setdefault(source_of(leaf), []).append(key)
+        self._groups: list[Group] = [
+            group_of(source, [distinct[key] for key in keys]) for source, keys in grouped.items()
+        ]
+        self._starts = np.cumsum([0, *(len(keys) for keys in grouped.values())]).tolist()
+        self._position = {key: p for p, key in enumerate(key for keys in grouped.values() for key in keys)}
+        self._group_of_leaf = [g for g, keys in enumerate(grouped.values()) for _ in keys]
+        self._trees = [self._tree(spec) for spec in specs]
+        self._uses = [tuple(self._position[_key(leaf)] for leaf in leaves(spec)) for spec in specs]
+        self._simple = [t for t, tree in enumerate(self._trees) if isinstance(tree, int)]
+        self._simple_leaves = [self._trees[t] for t in self._simple]
+        self._composite = [t for t, tree in enumerate(self._trees) if not isinstance(tree, int)]
+        self._shares = self._time_shares()
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The columns that the templates read."""
+        return frozenset(group.field for group in self._groups)
+
+    def evaluate(self, columns: Columns) -> PlanResult:
+        """Return the answers of the T templates for N rows.
+
+        Raises
+        ------
+        UnknownName
+            If the rows are a data frame without a column that a template reads; before any work.
+        """
+        for field in self.fields:
+            columns.column(field)
+        answers = self._ask(columns)
+        member, unknown = self._combine(answers)
+        faults, first_faults = self._faults(answers, unknown, columns)
+        return PlanResult(member, unknown, answers.seconds @ self._shares, faults, first_faults)
+
+    def _ask(self, columns: Columns) -> _Answers:
+        inputs = Inputs(columns)
+        member = np.zeros((len(columns), len(self._position)), dtype=bool, order="F")  # [N, L]
+        unknown = np.zeros_like(member)
+        seconds = np.zeros(len(self._groups))
+        any_unknown = False
+        for g, group in enumerate(self._groups):
+            start = perf_counter()
+            span = slice(self._starts[g], self._starts[g + 1])
+            if wrong := group.evaluate(inputs, member[:, span]):
+                unknown[wrong, span] = any_unknown = True
+            seconds[g] = perf_counter() - start
+        return _Answers(member, unknown, seconds, any_unknown)
+
+    def _combine(self, answers: _Answers) -> tuple[BoolMatrix, BoolMatrix]:
+        shape = (len(answers.member), len(self._trees))
+        if not self._composite:
+            member = answers.member[:, self._simple_leaves]  # [N, T]
+            unknown = (
+                answers.unknown[:, self._simple_leaves]
+                if answers.any_unknown
+                else np.zeros(shape, dtype=bool)
+            )
+            return member, unknown
+        member, unknown = np.zeros(shape, dtype=bool, order="F"), np.zeros(shape, dtype=bool, order="F")
+        member[:, self._simple] = answers.member[:, self._simple_leaves]
+        if answers.any_unknown:
+            unknown[:, self._simple] = answers.unknown[:, self._simple_leaves]
+        for t in self._composite:
+            member[:, t], unknown[:, t] = _kleene(self._trees[t], answers)
+        return member, unknown
+
+    def _faults(
+        self, answers: _Answers, unknown: BoolMatrix, columns: Columns
+    ) -> tuple[tuple[Mapping[str, int], ...], tuple[str | None, ...]]:
+        if not answers.any_unknown:
+            return ({},) * len(self._trees), (None,) * len(self._trees)
+        counts = unknown.sum(axis=0)
+        faults = tuple({WRONG_TYPE: int(count)} if count else {} for count in counts)
+        first = tuple(
+            self._describe(t, answers, unknown, columns) if counts[t] else None for t in range(len(counts))
+        )
+        return faults, first
+
+    def _describe(self, t: int, answers: _Answers, unknown: BoolMatrix, columns: Columns) -> str:
+        row = int(np.argmax(unknown[:, t]))
+        leaf = next(p for p in self._uses[t] if answers.unknown[row, p])
+        group = self._groups[self._group_of_leaf[leaf]]
+        value = columns.column(group.field)[row]
+        return f"row {row}: {WRONG_TYPE}: {group.field!r} must hold {group.wants}, got {type(value).__name__}"
+
+    def _tree(self, spec: Spec) -> Any:
+        """Return a leaf's position, or (kind, parts)."""
+        kind, body = next(iter(spec.items()))
+        if kind in ("all", "any"):
+            return kind, [self._tree(part) for part in body]
+        if kind == "not":
+            return kind, [self._tree(body)]
+        return self._position[_key(spec)]
+
+    def _time_shares(self) -> NDArray[np.float64]:
+        """Return float[G, T]: a group's time, split over its leaves and theirs over their users."""
+        users = np.zeros((len(self._position), len(self._trees)))  # [L, T]
+        for t, used in enumerate(self._uses):
+            users[list(used), t] = 1.0
+        shares = np.zeros((len(self._groups), len(self._trees)))
+        for leaf, g in enumerate(self._group_of_leaf):
+            shares[g] += users[leaf] / users[leaf].sum() / (self._starts[g + 1] - self._starts[g])
+        return shares
+
+
+def _kleene(tree: Any, answers: _Answers) -> tuple[BoolMatrix, BoolMatrix]:
+    """Return member[N] and unknown[N] of a tree by Kleene's strong three-valued logic."""
+    if isinstance(tree, int):
+        return answers.member[:, tree], answers.unknown[:, tree]
+    kind, parts = tree
+    answered = [_kleene(part, answers) for part in parts]
+    if kind == "not":
+        member, unknown = answered[0]
+        return ~(member | unknown), unknown
+    known_yes = [member for member, _ in answered]
+    possible = [member | unknown for member, unknown in answered]
+    join = np.logical_and if kind == "all" else np.logical_or
+    member = join.reduce(known_yes)
+    return member, join.reduce(possible) & ~member
+
+
+def _key(leaf: Spec) -> str:
+    return json.dumps(leaf, sort_keys=True)
