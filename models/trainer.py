@@ -66,8 +66,8 @@ def fit(
 ) -> History:
     """Train a network in place, one optimizer step per batch, and leave it in eval mode.
 
-    The same seed, data and starting weights give the same weights, bit for bit, on one machine with one number
-    of threads. The process's own random state is as it was when this returns.
+    The same seed, data and starting weights give the same weights, bit for bit, on one machine with as many
+    threads. The process's own random state is as it was when this returns.
 
     Parameters
     ----------
