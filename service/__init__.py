@@ -1,0 +1,1 @@
+"""What happens over time: the commands, and the service that they start."""

@@ -1,0 +1,34 @@
+"""The command line: every command with its help, and nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from service.cli import apply, check, doctor, init, models, sfs, train
+
+NOUNS = (init, check, train, apply, sfs, models, doctor)
+
+
+class _Version(argparse.Action):
+    """Prints the version; it is looked up only when somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        parser.exit(message=f"slicewatch {version('slicewatch')}\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="slicewatch",
+        description="Watches a model slice by slice: define slices, train with them, apply them.",
+        epilog="example:\n  slicewatch init shop --data orders.csv --label returned",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for noun in NOUNS:
+        noun.declare(commands)
+    return parser

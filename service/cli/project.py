@@ -1,0 +1,116 @@
+"""A project at work: its settings, its rows, its functions, its registry."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.cli.command import Context, config_file
+from service.errors import MisuseError
+from service.settings.project import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    import pandas as pd
+
+    from models.registry import ModelRegistry
+    from sfs.registry import FunctionSet
+
+SMS_FILE = "SMSSpamCollection"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Rows in a table, or in a public set (``format`` youtube or sms); ``text`` columns stay text."""
+
+    path: Path
+    format: str = "table"
+    text: tuple[str, ...] = ()
+
+    def read(self) -> pd.DataFrame:
+        """Return all rows."""
+        if self.format == "table":
+            from sfs.tables import read_table
+
+            return read_table(self.path, text=self.text)
+        from models.comments import public
+
+        return public.load_youtube(self.path) if self.format == "youtube" else public.load_sms(self.path)
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows a batch at a time; a table is read with bounded memory."""
+        if self.format != "table":
+            yield self.read()
+            return
+        from sfs.tables import read_batches
+
+        yield from read_batches(self.path, text=self.text)
+
+    def total(self) -> int | None:
+        """Return how many rows there are, for a progress bar, or None where that is not cheap."""
+        if self.format != "table":
+            return None
+        from sfs.tables import count_rows
+
+        return count_rows(self.path)
+
+
+def load_settings(args: argparse.Namespace, context: Context) -> Settings:
+    """Read the settings that ``--config`` and the variables name."""
+    return load(config_file(args, context), context.environ)
+
+
+def project_source(settings: Settings) -> Source:
+    """Return where the project's own rows are."""
+    return Source(settings.data, settings.format, text_columns(settings))
+
+
+def other_source(path: Path, settings: Settings | None = None) -> Source:
+    """Return rows elsewhere; the columns that the project declares as text stay text there too."""
+    data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
+    return Source(path, data_format, text_columns(settings) if settings else ())
+
+
+def text_columns(settings: Settings) -> tuple[str, ...]:
+    """Return the columns that stay as they are written, whatever they hold."""
+    return tuple(column for column, kind in settings.features.items() if kind == "text")
+
+
+def blank_rows(labels: pd.Series[Any]) -> list[int]:
+    """Return the positions (from 0) of rows whose label is missing or only spaces."""
+    values, missing = labels.tolist(), labels.isna().tolist()
+    return [row for row, value in enumerate(values) if missing[row] or not str(value).strip()]
+
+
+def load_functions(names: Iterable[str]) -> FunctionSet:
+    """Load functions from Python and YAML files and from dotted modules, in order."""
+    from sfs.registry import FunctionSet
+
+    return FunctionSet([function for name in names for function in function_set(name)])
+
+
+def function_set(name: str) -> FunctionSet:
+    """Load the functions of one file, or of one dotted module."""
+    from sfs.registry import FunctionSet
+
+    if name.endswith((".py", ".yaml", ".yml")):
+        return FunctionSet.from_file(name)
+    return FunctionSet.from_module(name)
+
+
+def open_registry(settings: Settings) -> ModelRegistry:
+    """Return the project's registry.
+
+    Raises
+    ------
+    MisuseError
+        If nothing has been trained yet.
+    """
+    from models.registry import ModelRegistry
+
+    if not settings.registry.is_dir():
+        raise MisuseError(f"no registry at {settings.registry}: run `slicewatch train` first")
+    return ModelRegistry(settings.registry, name=settings.name)

@@ -1,0 +1,111 @@
+"""``slicewatch train``: from the project's rows to a version in the registry, with a report per slice."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from service.cli.command import Commands, Context, add_command, add_config, add_json
+from service.cli.project import load_functions, load_settings, project_source
+from service.cli.reports import report_text
+from service.cli.terminal import print_json, stages
+from service.settings.project import LEARNERS
+
+if TYPE_CHECKING:
+    from models.bundle import ModelBundle
+    from models.config import TrainConfig
+    from service.settings.project import Settings
+
+CHAMPION = "champion"
+
+
+def declare(commands: Commands) -> None:
+    """Declare the command."""
+    examples = "slicewatch train\n  slicewatch train --learner erm --epochs 3 --seed 1"
+    parser = add_command(commands, "train", "train a model and register it as a new version", examples, run)
+    parser.add_argument("--learner", choices=LEARNERS, help="overrides learner.kind")
+    parser.add_argument("--epochs", type=_at_least(1), metavar="N", help="overrides learner.epochs")
+    parser.add_argument("--seed", type=_at_least(0), metavar="N", help="overrides learner.seed")
+    add_config(parser)
+    add_json(parser)
+
+
+def run(args: argparse.Namespace, context: Context) -> int:
+    """Train, report, register; the first version becomes champion."""
+    settings = _overridden(load_settings(args, context), args)
+    bundle = _trained(settings)
+    registered = _register(settings, bundle, context)
+    if args.json:
+        print_json({**registered, "hash": bundle.hash, "report": bundle.report})
+    else:
+        print(report_text(bundle.report))
+        print(_registered_text(registered))
+    return 0
+
+
+def train_config(settings: Settings) -> TrainConfig:
+    """Return what `models.train` is told, from the settings."""
+    from models.config import TrainConfig
+    from models.features import FeatureSpec
+    from models.learners import LearnerConfig
+
+    asked = settings.learner
+    given = {
+        "kind": asked.kind,
+        "n_epochs": asked.epochs,
+        "widths": asked.hidden,
+        "lr": asked.learning_rate,
+        "batch_size": asked.batch_rows,
+        "max_search_rows": asked.search_rows,
+        "seed": asked.seed,
+    }
+    learner = LearnerConfig(**{key: value for key, value in given.items() if value is not None})
+    features = tuple(FeatureSpec(column, kind) for column, kind in settings.features.items())
+    functions = load_functions(settings.functions)
+    return TrainConfig(settings.label, features, functions, learner, settings.name)
+
+
+def _trained(settings: Settings) -> ModelBundle:
+    from models.train import train
+
+    config = train_config(settings)
+    with stages("train") as progress:
+        progress("reading", 0.0)
+        return train(config, project_source(settings).read(), progress=progress)
+
+
+def _register(settings: Settings, bundle: ModelBundle, context: Context) -> dict[str, Any]:
+    from models.registry import ModelRegistry
+
+    registry = ModelRegistry(settings.registry, name=settings.name)
+    version = registry.put(bundle)
+    champion = registry.alias(CHAMPION)
+    if champion is None:
+        registry.promote(version, expected=None, reason="first version", at=context.now())
+    return {"name": settings.name, "version": version, "champion": version if champion is None else champion}
+
+
+def _registered_text(registered: dict[str, Any]) -> str:
+    version, champion = registered["version"], registered["champion"]
+    if version == champion:
+        return f"\nversion {version} of {registered['name']!r} is the champion"
+    return (
+        f"\nversion {version} of {registered['name']!r} is registered; version {champion} stays champion: "
+        f"`slicewatch models promote {version}` replaces it"
+    )
+
+
+def _overridden(settings: Settings, args: argparse.Namespace) -> Settings:
+    given = {"kind": args.learner, "epochs": args.epochs, "seed": args.seed}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return replace(settings, learner=replace(settings.learner, **changes))
+
+
+def _at_least(minimum: int) -> Any:
+    def whole(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"expected a whole number, at least {minimum}, got {text!r}")
+        return int(text)
+
+    return whole

@@ -1,0 +1,204 @@
+"""The settings of a project: slicewatch.yaml, then SLICEWATCH_* variables, read into one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yaml.nodes import Node
+
+from service.errors import SettingsError
+from service.settings.nodes import (
+    NodeError,
+    Pairs,
+    Reader,
+    by_column,
+    choice,
+    compose,
+    many,
+    nearest,
+    pairs,
+    positive,
+    text,
+    whole,
+    word,
+)
+
+FILE_NAME = "slicewatch.yaml"
+PREFIX = "SLICEWATCH_"
+KINDS = ("text", "number", "category")
+FORMATS = ("table", "youtube", "sms")
+LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerSettings:
+    """How ``train`` learns; None leaves the learner's own default."""
+
+    kind: str = "slice_residual"
+    epochs: int | None = None
+    hidden: tuple[int, ...] | None = None
+    learning_rate: float | None = None
+    batch_rows: int | None = None
+    search_rows: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that a project says about itself; paths are resolved against the folder of its file."""
+
+    file: Path
+    data: Path
+    label: str
+    features: Mapping[str, str]
+    registry: Path
+    name: str = "model"
+    format: str = "table"
+    functions: tuple[str, ...] = ()
+    learner: LearnerSettings = field(default_factory=LearnerSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: how its value is read, and what it says."""
+
+    read: Reader
+    says: str
+
+
+SETTINGS: Mapping[str, Setting] = {
+    "name": Setting(word, "name of the model in the registry (default: model)"),
+    "data": Setting(text, "table to train on: CSV, TSV, Parquet or JSON lines; or what `format` names"),
+    "format": Setting(choice(FORMATS), "table (default), youtube (folder of UCI files) or sms (UCI file)"),
+    "label": Setting(text, "column that holds the class of each row"),
+    "features": Setting(by_column(choice(KINDS)), "what the model reads: `column: text, number or category`"),
+    "functions": Setting(many(text), "slicing functions: Python or YAML files, or dotted names of modules"),
+    "learner.kind": Setting(choice(LEARNERS), "slice_residual (default), slice_aware, erm or weighted_erm"),
+    "learner.epochs": Setting(whole(1), "passes over the training rows"),
+    "learner.hidden": Setting(many(whole(1)), "units of each hidden layer"),
+    "learner.learning_rate": Setting(positive, "step size of the optimiser"),
+    "learner.batch_rows": Setting(whole(1), "rows of one optimiser step"),
+    "learner.search_rows": Setting(whole(1), "most rows that the search among candidates reads"),
+    "learner.seed": Setting(whole(0), "the same seed gives the same model (default: 0)"),
+    "registry": Setting(text, "folder of the model registry (default: .slicewatch/registry)"),
+}
+REQUIRED = ("data", "label", "features")
+SECTIONS = ("learner",)
+
+
+def load(file: Path, environ: Mapping[str, str]) -> Settings:
+    """Read a settings file, override it by ``SLICEWATCH_*`` variables, and check every value.
+
+    Parameters
+    ----------
+    file
+        Path of the YAML file.
+    environ
+        Variables; ``SLICEWATCH_LEARNER_EPOCHS=3`` overrides ``learner.epochs``.
+
+    Raises
+    ------
+    SettingsError
+        With every problem found, each naming its file and line or its variable.
+    """
+    found = _Found()
+    _read_file(file, found)
+    for name, key in overrides(environ).items():
+        found.read(key, compose(environ[name], f"variable {name}"), f"variable {name}", line=False)
+    absent = [key for key in REQUIRED if key not in found.seen]
+    problems = [*found.problems, *(f"{file}: {key!r} is missing: {SETTINGS[key].says}" for key in absent)]
+    if problems:
+        raise SettingsError(problems)
+    return _settings(file, found.values)
+
+
+def overrides(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return which variables override which settings: variable -> key."""
+    known = {variable(key): key for key in SETTINGS}
+    return {name: known[name] for name in environ if name in known}
+
+
+def variable(key: str) -> str:
+    """Return the variable that overrides a setting.
+
+    Examples
+    --------
+    >>> variable("learner.epochs")
+    'SLICEWATCH_LEARNER_EPOCHS'
+    """
+    return PREFIX + key.upper().replace(".", "_")
+
+
+class _Found:
+    """The values and problems found so far; ``seen`` holds keys that stand somewhere, rightly or wrongly."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self.seen: set[str] = set()
+
+    def read(self, key: str, node: Node, where: str, line: bool = True) -> None:
+        """Read one setting; what is wrong becomes a problem that names the line."""
+        self.seen.add(key)
+        try:
+            self.values[key] = SETTINGS[key].read(node)
+        except NodeError as error:
+            at = f"{where} line {error.line}" if line else where
+            self.problems.append(f"{at}: {key!r}: {error}")
+
+
+def _read_file(file: Path, found: _Found) -> None:
+    try:
+        flat = _flatten(compose(_file_text(file), str(file)))
+    except NodeError as error:
+        raise SettingsError(f"{file} line {error.line}: {error}") from None
+    for key, (key_node, node) in flat.items():
+        if key in SETTINGS:
+            found.read(key, node, str(file))
+        else:
+            line = key_node.start_mark.line + 1
+            found.problems.append(f"{file} line {line}: unknown setting {key!r}{nearest(key, SETTINGS)}")
+
+
+def _flatten(root: Node) -> Pairs:
+    flat: Pairs = {}
+    for key, (key_node, node) in pairs(root).items():
+        inner = pairs(node) if key in SECTIONS else {}
+        flat.update({f"{key}.{name}": pair for name, pair in inner.items()})
+        if key not in SECTIONS:
+            flat[key] = (key_node, node)
+    return flat
+
+
+def _settings(file: Path, values: Mapping[str, Any]) -> Settings:
+    folder = file.parent
+    learner = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("learner.")}
+    optional = {key: values[key] for key in ("name", "format") if key in values}
+    return Settings(
+        file=file,
+        data=folder / values["data"],
+        label=values["label"],
+        features=values["features"],
+        registry=folder / values.get("registry", ".slicewatch/registry"),
+        functions=tuple(_resolved(folder, name) for name in values.get("functions", ())),
+        learner=LearnerSettings(**learner),
+        **optional,
+    )
+
+
+def _resolved(folder: Path, function: str) -> str:
+    """Return the path of a file of functions; a dotted module name stays as it is."""
+    is_file = function.endswith((".py", ".yaml", ".yml")) or "/" in function
+    return str(folder / function) if is_file else function
+
+
+def _file_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SettingsError(f"no {file}: run `slicewatch init DIR`, or pass --config FILE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}") from None

@@ -1,0 +1,68 @@
+"""What a person sees."""
+
+import json
+import math
+
+import pytest
+
+from service.cli.terminal import interval, percent, print_json, reasons, rows_bar, say, stages, table
+
+
+def test_columns_of_numbers_stand_right() -> None:
+    """Numbers are aligned to the right, words to the left, and None is a dash."""
+    text = table(("name", "n", "share"), [["a", 1000, "3.0 %"], ["bb", None, None]])
+    assert text.splitlines() == [
+        "name      n  share",
+        "----  -----  -----",
+        "a     1,000  3.0 %",
+        "bb        -      -",
+    ]
+
+
+def test_wide_characters_keep_columns_aligned() -> None:
+    """An ideograph takes two columns, a combining accent none."""
+    lines = table(("a", "b"), [["日本", "x"], ["e\u0301tat", "y"]]).splitlines()
+    assert lines[2] == "日本  x"
+    assert lines[3] == "e\u0301tat  y"
+
+
+def test_escape_codes_from_data_are_not_printed() -> None:
+    """A name from a file cannot steer the terminal."""
+    assert "\x1b" not in table(("a",), [["\x1b[31mred"]])
+
+
+def test_a_table_without_rows_is_its_header() -> None:
+    """No rows leave the header and its rule."""
+    assert table(("a", "bc"), []) == "a  bc\n-  --"
+
+
+def test_shares_and_intervals_are_percent() -> None:
+    """A share of nothing stays None."""
+    assert (percent(0.125), percent(None), interval((0.0, 1.0))) == ("12.5 %", None, "0.0 .. 100.0")
+
+
+def test_reasons_stand_by_frequency() -> None:
+    """The most frequent reason comes first."""
+    assert reasons({"junk": 1, "KeyError": 2000}) == "2,000 KeyError, 1 junk"
+
+
+def test_json_is_one_strict_document(capsys: pytest.CaptureFixture[str]) -> None:
+    """Text stays readable, and what JSON cannot hold is refused."""
+    print_json({"a": "é"})
+    assert json.loads(capsys.readouterr().out) == {"a": "é"}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        print_json(math.nan)
+
+
+def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """stdout stays a document."""
+    say("hello")
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is drawn where stderr is a file or a pipe."""
+    with stages("train") as progress, rows_bar("apply", 10) as done:
+        progress("fitting", 0.5)
+        done(10)
+    assert capsys.readouterr() == ("", "")
