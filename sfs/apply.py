@@ -1,0 +1,214 @@
+"""Apply slicing functions to rows: memberships, unknowns, and time and faults per function."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sfs.declared import short_text
+from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
+from sfs.function import LabelingFunction, SlicingFunction
+from sfs.matrix import SliceMatrix
+from sfs.plan import Plan, PlanResult
+from sfs.record import Columns, Rows, is_frame
+from sfs.registry import FunctionSet
+from sfs.rowwise import Answers, RowFunctions, fault_text
+from sfs.template import Template
+
+BLOCK_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRun:
+    """How one function fared.
+
+    Parameters
+    ----------
+    name
+        The function.
+    seconds
+        Time it took over all rows, with its share of preprocessors that it has in common with others.
+    unknown
+        Rows whose membership is unknown, by reason: the name of an exception, ``junk answer``, ``abstained``,
+        or a template's reason.
+    first_fault
+        The first row at which it failed, and why; None if it never did.
+    """
+
+    name: str
+    seconds: float
+    unknown: Mapping[str, int]
+    first_fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The slice matrix of some rows, and how each of the K functions fared."""
+
+    matrix: SliceMatrix
+    runs: tuple[FunctionRun, ...]
+
+
+def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
+    """Return which of N rows are in the slices of K functions; arguments and errors as in ``run``.
+
+    Examples
+    --------
+    >>> short = SlicingFunction("short", lambda x: len(x.text.split()) < 3)
+    >>> S = apply([short], [{"text": "Cool video!"}, {"text": None}])
+    >>> S.member.tolist(), S.unknown.tolist()
+    ([[True], [False]], [[False], [True]])
+    """
+    return run(functions, rows).matrix
+
+
+def run(
+    functions: Iterable[SlicingFunction], rows: Rows, *, progress: Callable[[int], object] | None = None
+) -> Applied:
+    """Apply K functions to N rows, and report on each function.
+
+    A function that raises or answers junk makes its own memberships of those rows unknown and nothing else.
+    Templates are evaluated together, column by column; plain functions get one row at a time.
+
+    Parameters
+    ----------
+    functions
+        Slicing functions and templates with distinct names; a ``FunctionSet`` keeps its templates compiled.
+    rows
+        A data frame, or a list of mappings or of any objects.
+    progress
+        Called with the number of rows just done, now and then; fits ``tqdm.update``.
+
+    Raises
+    ------
+    InvalidFunction
+        If something among the functions is not a slicing function.
+    DuplicateName
+        If two functions carry one name.
+    UnknownName
+        If a template reads a column that the data frame does not have.
+    SliceError
+        If the rows are of a kind that cannot be read twice, such as a generator.
+    """
+    chosen = checked_functions(functions, SlicingFunction)
+    given = checked_rows(rows)
+    planned = planned_answers(functions, chosen, given)
+    plain = [function for function in chosen if not isinstance(function, Template)]
+    answers = rowwise_answers(plain, given, progress)
+    return _combined(chosen, len(given), planned, answers)
+
+
+def checked_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -> tuple[Any, ...]:
+    """Return functions as a tuple: all of one kind, all with their own names."""
+    if isinstance(functions, LabelingFunction):
+        raise InvalidFunction(f"give a list of functions: [{functions.name}]")
+    chosen = tuple(functions)
+    for function in chosen:
+        if not isinstance(function, kind):
+            maker = "slicing_function" if kind is SlicingFunction else "labeling_function"
+            raise InvalidFunction(
+                f"expected a {kind.__name__}, got {short_text(function)}: make it with @{maker}()"
+            )
+    check_names(chosen)
+    return chosen
+
+
+def check_names(functions: Sequence[LabelingFunction]) -> None:
+    """Refuse two functions of one name."""
+    for name, count in Counter(function.name for function in functions).items():
+        if count > 1:
+            raise DuplicateName(f"Operator names not unique: {count} operators with name {name}")
+
+
+def checked_rows(rows: Rows) -> Rows:
+    """Return rows that can be counted and cut: a data frame with distinct columns, an array, or a list."""
+    if is_frame(rows):
+        twice = [name for name, count in Counter(map(str, rows.columns)).items() if count > 1]
+        if twice:
+            raise SliceError(f"two columns are called {twice[0]!r}: rename one of them")
+        return rows
+    if isinstance(rows, np.ndarray) and rows.ndim:
+        return rows
+    countable = hasattr(rows, "__len__") and hasattr(rows, "__getitem__")
+    if not countable or isinstance(rows, (str, bytes, Mapping)):
+        raise SliceError(
+            f"rows are a data frame or a list of mappings or objects, got {type(rows).__name__}: "
+            "turn an iterator into a list, or apply to one batch after another"
+        )
+    return list(rows)
+
+
+def planned_answers(
+    functions: Iterable[Any], chosen: Sequence[Any], rows: Rows
+) -> tuple[Sequence[Template], PlanResult] | None:
+    """Return the templates among the functions and what they answer, or None where there are none."""
+    templates = [function for function in chosen if isinstance(function, Template)]
+    if not templates:
+        return None
+    plan = functions.plan if isinstance(functions, FunctionSet) else Plan(templates)
+    if is_frame(rows):
+        _check_columns(plan.fields, [str(name) for name in rows.columns], templates)
+    return templates, plan.evaluate(Columns(rows))
+
+
+def rowwise_answers(
+    functions: Sequence[LabelingFunction],
+    rows: Rows,
+    progress: Callable[[int], object] | None = None,
+    *,
+    strict: bool = False,
+    records: Callable[[Any], list[Any]] = lambda block: Columns(block).records,
+) -> list[Answers]:
+    """Return what plain functions answer, asked in blocks so that only one block's records are held."""
+    asked = RowFunctions(functions, len(rows), strict=strict)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        stop = min(start + BLOCK_ROWS, len(rows))
+        if functions:
+            asked.ask(start, records(rows.iloc[start:stop] if is_frame(rows) else rows[start:stop]))
+        if progress is not None:
+            progress(stop - start)
+    return asked.answers
+
+
+def _check_columns(fields: Iterable[str], columns: Sequence[str], templates: Sequence[Template]) -> None:
+    for field in sorted(set(fields) - set(columns)):
+        reader = next(template.name for template in templates if field in template.fields)
+        near = difflib.get_close_matches(field, columns, n=1)
+        advice = f"did you mean {near[0]!r}?" if near else f"the columns are {list(columns)}"
+        raise UnknownName(f"template {reader!r} reads column {field!r}, which the rows do not have: {advice}")
+
+
+def _combined(
+    chosen: Sequence[SlicingFunction],
+    n_rows: int,
+    planned: tuple[Sequence[Template], PlanResult] | None,
+    answers: Sequence[Answers],
+) -> Applied:
+    member = np.zeros((n_rows, len(chosen)), dtype=bool)  # [N, K]
+    unknown = np.zeros_like(member)
+    runs: list[FunctionRun] = []
+    plain, templates = iter(answers), iter(range(len(chosen)))
+    for k, function in enumerate(chosen):
+        if planned is not None and isinstance(function, Template):
+            t, result = next(templates), planned[1]
+            member[:, k], unknown[:, k] = result.member[:, t], result.unknown[:, t]
+            runs.append(_template_run(function.name, result, t))
+        else:
+            one = next(plain)
+            member[:, k], unknown[:, k] = one.values == 1, one.unknown
+            runs.append(_plain_run(function.name, one))
+    return Applied(SliceMatrix([function.name for function in chosen], member, unknown), tuple(runs))
+
+
+def _template_run(name: str, result: PlanResult, t: int) -> FunctionRun:
+    return FunctionRun(name, float(result.seconds[t]), dict(result.faults[t]), result.first_faults[t])
+
+
+def _plain_run(name: str, answers: Answers) -> FunctionRun:
+    fault = None if answers.first_fault is None else fault_text(*answers.first_fault)
+    return FunctionRun(name, answers.seconds, dict(answers.reasons), fault)

@@ -1,0 +1,217 @@
+"""Plain functions applied row by row, in blocks: answers, time and faults per function."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sfs.declared import short_text
+from sfs.errors import InvalidAnswer
+from sfs.function import LabelingFunction, SlicingFunction
+from sfs.preprocess import Step
+
+ABSTAINED = "abstained"
+JUNK = "junk answer"
+
+Chain: TypeAlias = tuple[Step, ...]
+Fault: TypeAlias = tuple[int, Exception]
+"""A row's position and what was raised there."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one function answered, filled while it is applied.
+
+    Attributes
+    ----------
+    values
+        int64[N]: a label, or 1 for a member and 0 for a non-member; 0 where unknown.
+    unknown
+        bool[N].
+    reasons
+        How many rows are unknown for which reason.
+    first_fault
+        The first row at which the function raised or answered junk, and what; None if it never did.
+    seconds
+        Time spent, a shared preprocessor's divided by the functions that share it.
+    """
+
+    values: NDArray[np.int64]
+    unknown: NDArray[np.bool_]
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_fault: Fault | None = None
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls, rows: int) -> Answers:
+        """Return the answers of a function that has not been asked about its N rows."""
+        return cls(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool))
+
+    @property
+    def faults(self) -> int:
+        """How many rows are unknown for another reason than that the function abstained."""
+        return self.reasons.total() - self.reasons[ABSTAINED]
+
+    def note(self, row: int, reason: str, error: Exception | None) -> None:
+        """Mark a row unknown."""
+        self.unknown[row] = True
+        self.reasons[reason] += 1
+        if error is not None:
+            self.first_fault = _earlier(self.first_fault, (row, error))
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A block's rows behind a chain of preprocessors; rows that one of them raised on are not among them."""
+
+    positions: Sequence[int]
+    rows: list[Any]
+    failed: dict[int, str] = field(default_factory=dict)
+    first_fault: Fault | None = None
+    seconds: float = 0.0  # of the whole chain, each step's part divided by the functions that use it
+
+
+class RowFunctions:
+    """Several functions, applied together so that preprocessors they share run once per row.
+
+    Parameters
+    ----------
+    functions
+        K functions.
+    rows
+        N, how many rows there will be.
+    strict
+        Whether the first fault is raised, rather than noted.
+    """
+
+    def __init__(self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False) -> None:
+        self.functions = functions
+        self.answers = [Answers.empty(rows) for _ in functions]
+        self.strict = strict
+        self._calls = [_call_of(function) for function in functions]
+        self._users = Counter(chain[:n] for _, chain in self._calls for n in range(1, len(chain) + 1))
+
+    def ask(self, start: int, rows: list[Any]) -> None:
+        """Ask every function about a block of rows, the first of which is row ``start``.
+
+        Raises
+        ------
+        Exception
+            If strict, whatever the first faulty row's first faulty function raised, unchanged.
+        """
+        chains: dict[Chain, Prepared] = {(): Prepared(range(start, start + len(rows)), rows)}
+        for (call, chain), function, answers in zip(self._calls, self.functions, self.answers, strict=True):
+            prepared = self._prepared(chain, chains)
+            answers.seconds += prepared.seconds
+            _inherit_faults(answers, prepared)
+            _ask_one(call, function.read, prepared, answers, self.strict)
+        if self.strict:
+            _raise_first(self.answers)
+
+    def _prepared(self, chain: Chain, chains: dict[Chain, Prepared]) -> Prepared:
+        if chain not in chains:
+            before = self._prepared(chain[:-1], chains)
+            chains[chain] = _run_step(chain[-1], before, self._users[chain])
+        return chains[chain]
+
+
+def blocks_of(rows: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
+    """Cut rows into blocks, each with the position of its first row."""
+    for start in range(0, len(rows), size):
+        yield start, rows[start : start + size]
+
+
+def fault_text(row: int, error: Exception) -> str:
+    """Spell a fault, even one that cannot spell itself."""
+    reason = reason_of(error)
+    try:
+        said = " ".join([str(error), *getattr(error, "__notes__", ())])
+    except Exception:
+        said = "(it has no readable message)"
+    return f"row {row}: {reason}: {said}"
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason under which a fault is counted."""
+    return JUNK if isinstance(error, InvalidAnswer) else type(error).__name__
+
+
+def _call_of(function: LabelingFunction) -> tuple[Callable[[Any], Any], Chain]:
+    """Return what answers a row, and what the row goes through before; a subclass's own call is all of it."""
+    if type(function).__call__ in (LabelingFunction.__call__, SlicingFunction.__call__):
+        return function.caller, function.steps
+    return function, ()
+
+
+def _ask_one(
+    call: Callable[[Any], Any],
+    read: Callable[[Any], int | None],
+    prepared: Prepared,
+    answers: Answers,
+    strict: bool,
+) -> None:
+    start = perf_counter()
+    values = answers.values
+    for row, x in zip(prepared.positions, prepared.rows, strict=True):
+        try:
+            answer = call(x)
+            if answer is False:
+                continue
+            value = 1 if answer is True else read(answer)
+        except Exception as error:
+            answers.note(row, reason_of(error), error)
+            if strict:
+                break
+            continue
+        if value is None:
+            answers.note(row, ABSTAINED, None)
+        else:
+            values[row] = value
+    answers.seconds += perf_counter() - start
+
+
+def _run_step(step: Step, before: Prepared, users: int) -> Prepared:
+    start = perf_counter()
+    out = Prepared([], [], dict(before.failed), before.first_fault)
+    positions: list[int] = []
+    for row, x in zip(before.positions, before.rows, strict=True):
+        try:
+            made = step(x)
+        except Exception as error:
+            out.failed[row] = reason_of(error)
+            out.first_fault = _earlier(out.first_fault, (row, _noted(error, step)))
+            continue
+        positions.append(row)
+        out.rows.append(made)
+    out.positions = positions
+    out.seconds = before.seconds + (perf_counter() - start) / users
+    return out
+
+
+def _noted(error: Exception, step: Step) -> Exception:
+    name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", short_text(step))
+    error.add_note(f"(in preprocessor {name!r})")
+    return error
+
+
+def _inherit_faults(answers: Answers, prepared: Prepared) -> None:
+    for row, reason in prepared.failed.items():
+        answers.note(row, reason, None)
+    answers.first_fault = _earlier(answers.first_fault, prepared.first_fault)
+
+
+def _earlier(one: Fault | None, other: Fault | None) -> Fault | None:
+    faults = [fault for fault in (one, other) if fault is not None]
+    return min(faults, key=lambda fault: fault[0]) if faults else None
+
+
+def _raise_first(answers: Sequence[Answers]) -> None:
+    faults = [one.first_fault for one in answers if one.first_fault is not None]
+    if faults:
+        raise min(faults, key=lambda fault: fault[0])[1]
