@@ -79,7 +79,10 @@ def _sources(own: NDArray[np.float64], duplicates: float) -> NDArray[np.int64]:
     """Return int64[N]: the row of the block whose content each row has; a duplicate has an earlier one."""
     rows = np.arange(BLOCK_ROWS)
     repeats = (own[_DUPLICATE] < duplicates) & (rows > 0)
-    return np.where(repeats, (own[_SOURCE] * rows).astype(np.int64), rows)
+    sources = np.where(repeats, (own[_SOURCE] * rows).astype(np.int64), rows)
+    while (sources[sources] != sources).any():  # a duplicate of a duplicate has the content of the first
+        sources = sources[sources]
+    return sources
 
 
 def _content(

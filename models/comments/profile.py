@@ -66,10 +66,8 @@ class Schedule:
         where = np.asarray(positions, dtype=np.float64)
         shares = np.full(where.shape, self.start)
         for change in self.changes:
-            progress = (
-                (where >= change.at) if not change.over_rows else (where - change.at) / change.over_rows
-            )
-            moved = np.clip(progress, 0.0, 1.0)
+            ramp = np.clip((where - change.at) / max(change.over_rows, 1), 0.0, 1.0)
+            moved = ramp if change.over_rows else (where >= change.at).astype(np.float64)
             shares = shares * (1 - moved) + change.value * moved
         return shares
 
