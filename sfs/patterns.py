@@ -8,7 +8,7 @@ answer the same.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -77,27 +77,45 @@ class PatternSet:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = tuple(patterns)
-        everywhere = [p for p, pattern in enumerate(patterns) if _same_in_arrow(pattern)]
-        self._columnar = everywhere if len(everywhere) <= _ARROW_PATTERNS else []
-        self._filtered = [p for p in range(len(patterns)) if p not in set(self._columnar)]
-        self._all = _filter(self._patterns)
-        self._rest = _filter([self._patterns[p] for p in self._filtered])
+        columnar = [p for p, pattern in enumerate(patterns) if _same_in_arrow(pattern)]
+        self._columnar = columnar if len(columnar) <= _ARROW_PATTERNS else []
+        numbered = dict(enumerate(patterns))
+        self._all = _Filter(numbered)
+        self._rest = _Filter({p: numbered[p] for p in numbered if p not in set(self._columnar)})
 
-    def __len__(self) -> int:
-        return len(self._patterns)
-
-    def match(self, texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Return bool[N, P], true where a pattern occurs in a text."""
-        found = np.zeros((len(texts), len(self)), dtype=bool, order="F")
+    def match(self, texts: Sequence[str], found: NDArray[np.bool_]) -> None:
+        """Set true in bool[N, P], false before, where a pattern occurs in a text."""
         if self._columnar and len(texts) >= _ARROW_ROWS:
             column = _arrow_column(texts)
             for p in self._columnar:
                 found[:, p] = _arrow_match(column, self._patterns[p])
-            if self._filtered:
-                found[:, self._filtered] = _filter_match(self._rest, texts, len(self._filtered))
+            self._rest.match(texts, found)
         else:
-            found[:] = _filter_match(self._all, texts, len(self))
-        return found
+            self._all.match(texts, found)
+
+
+class _Filter:
+    """RE2's filter over some of the patterns, known by their numbers."""
+
+    def __init__(self, patterns: Mapping[int, str]) -> None:
+        self._numbers = list(patterns)
+        self._filter = re2.Filter()
+        for pattern in patterns.values():
+            self._filter.Add(pattern, options())
+        if patterns:
+            self._filter.Compile()
+
+    def match(self, texts: Sequence[str], found: NDArray[np.bool_]) -> None:
+        if not self._numbers:
+            return
+        rows: list[int] = []
+        columns: list[int] = []
+        for row, text in enumerate(_encoded(texts)):
+            if hits := self._filter.Match(text):
+                rows += [row] * len(hits)
+                columns += [self._numbers[hit] for hit in hits]
+        if rows:
+            found[rows, columns] = True
 
 
 def _same_in_arrow(pattern: str) -> bool:
@@ -106,26 +124,6 @@ def _same_in_arrow(pattern: str) -> bool:
     Tables of scripts differ from one Unicode version to the next, and so do a few spellings of groups.
     """
     return pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
-
-
-def _filter(patterns: Sequence[str]) -> re2.Filter | None:
-    if not patterns:
-        return None
-    out = re2.Filter()
-    for pattern in patterns:
-        out.Add(pattern, options())
-    out.Compile()
-    return out
-
-
-def _filter_match(filters: re2.Filter | None, texts: Sequence[str], patterns: int) -> NDArray[np.bool_]:
-    found = np.zeros((len(texts), patterns), dtype=bool)
-    if filters is None:
-        return found
-    hits = [filters.Match(text) for text in _encoded(texts)]
-    rows = [row for row, hit in enumerate(hits) if hit for _ in hit]
-    found[rows, [p for hit in hits if hit for p in hit]] = True
-    return found
 
 
 def _encoded(texts: Sequence[str]) -> list[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import and_, or_
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 BoolMatrix = NDArray[np.bool_]
 WRONG_TYPE = "wrong type"
+_JOIN = {"all": and_, "any": or_}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,11 @@ class Plan:
     ----------
     templates
         The templates, in the order of the answer's columns.
+
+    Attributes
+    ----------
+    fields
+        The columns that the templates read.
     """
 
     def __init__(self, templates: Sequence[Template]) -> None:
@@ -75,20 +83,15 @@ class Plan:
         self._groups: list[Group] = [
             group_of(source, [distinct[key] for key in keys]) for source, keys in grouped.items()
         ]
+        self.fields = frozenset(group.field for group in self._groups)
         self._starts = np.cumsum([0, *(len(keys) for keys in grouped.values())]).tolist()
         self._position = {key: p for p, key in enumerate(key for keys in grouped.values() for key in keys)}
         self._group_of_leaf = [g for g, keys in enumerate(grouped.values()) for _ in keys]
         self._trees = [self._tree(spec) for spec in specs]
         self._uses = [tuple(self._position[_key(leaf)] for leaf in leaves(spec)) for spec in specs]
-        self._simple = [t for t, tree in enumerate(self._trees) if isinstance(tree, int)]
-        self._simple_leaves = [self._trees[t] for t in self._simple]
+        self._first_uses = np.array([used[0] for used in self._uses], dtype=np.intp)
         self._composite = [t for t, tree in enumerate(self._trees) if not isinstance(tree, int)]
         self._shares = self._time_shares()
-
-    @property
-    def fields(self) -> frozenset[str]:
-        """The columns that the templates read."""
-        return frozenset(group.field for group in self._groups)
 
     def evaluate(self, columns: Columns) -> PlanResult:
         """Return the answers of the T templates for N rows.
@@ -120,22 +123,19 @@ class Plan:
         return _Answers(member, unknown, seconds, any_unknown)
 
     def _combine(self, answers: _Answers) -> tuple[BoolMatrix, BoolMatrix]:
-        shape = (len(answers.member), len(self._trees))
-        if not self._composite:
-            member = answers.member[:, self._simple_leaves]  # [N, T]
-            unknown = (
-                answers.unknown[:, self._simple_leaves]
-                if answers.any_unknown
-                else np.zeros(shape, dtype=bool)
-            )
-            return member, unknown
-        member, unknown = np.zeros(shape, dtype=bool, order="F"), np.zeros(shape, dtype=bool, order="F")
-        member[:, self._simple] = answers.member[:, self._simple_leaves]
-        if answers.any_unknown:
-            unknown[:, self._simple] = answers.unknown[:, self._simple_leaves]
+        sure = answers.member
+        possible = sure | answers.unknown if answers.any_unknown else sure
+        member = self._templates(sure, possible)
+        if not answers.any_unknown:
+            return member, np.zeros(member.shape, dtype=bool)
+        return member, self._templates(possible, sure) & ~member
+
+    def _templates(self, sure: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:
+        """Return bool[N, T], what the templates are sure of."""
+        out = sure[:, self._first_uses]  # [N, T]
         for t in self._composite:
-            member[:, t], unknown[:, t] = _kleene(self._trees[t], answers)
-        return member, unknown
+            out[:, t] = _sure(self._trees[t], sure, possible)
+        return out
 
     def _faults(
         self, answers: _Answers, unknown: BoolMatrix, columns: Columns
@@ -176,20 +176,18 @@ class Plan:
         return shares
 
 
-def _kleene(tree: Any, answers: _Answers) -> tuple[BoolMatrix, BoolMatrix]:
-    """Return member[N] and unknown[N] of a tree by Kleene's strong three-valued logic."""
+def _sure(tree: Any, sure: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:
+    """Return bool[N], the rows of which a tree is sure, by Kleene's strong three-valued logic.
+
+    ``sure`` and ``possible`` are what the leaves are sure of, and what they do not rule out; exchanged, they
+    give what the tree does not rule out.
+    """
     if isinstance(tree, int):
-        return answers.member[:, tree], answers.unknown[:, tree]
+        return sure[:, tree]
     kind, parts = tree
-    answered = [_kleene(part, answers) for part in parts]
     if kind == "not":
-        member, unknown = answered[0]
-        return ~(member | unknown), unknown
-    known_yes = [member for member, _ in answered]
-    possible = [member | unknown for member, unknown in answered]
-    join = np.logical_and if kind == "all" else np.logical_or
-    member = join.reduce(known_yes)
-    return member, join.reduce(possible) & ~member
+        return ~_sure(parts[0], possible, sure)
+    return reduce(_JOIN[kind], [_sure(part, sure, possible) for part in parts])
 
 
 def _key(leaf: Spec) -> str:

@@ -109,7 +109,12 @@ class TextGroup:
         """Set the members in bool[N, P] and return the rows that hold no text."""
         texts = inputs.texts(self.field)
         read = [text.lower() for text in texts.values] if self._lowered else texts.values
-        members[_everywhere(texts.rows)] = self._patterns.match(read)
+        if texts.rows is None:
+            self._patterns.match(read, members)
+        else:
+            found = np.zeros((len(read), members.shape[1]), dtype=bool)
+            self._patterns.match(read, found)
+            members[texts.rows] = found
         return texts.wrong
 
 

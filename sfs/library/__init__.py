@@ -1,0 +1,1 @@
+"""Ready-made slicing functions by domain; load one with ``FunctionSet.from_module("sfs.library.spam")``."""

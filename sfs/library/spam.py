@@ -1,0 +1,142 @@
+"""Slices of comments and messages in which spam hides, for rows with a ``text``.
+
+``SLICES`` are plain functions, ``TEMPLATES`` the same as templates, which are much faster. In both, a row without
+text is in none of the slices. One difference: RE2, which templates use, means ASCII by ``\\w``, where Python's
+``re`` means every script, so ``short_link`` differs where a letter beyond ASCII stands right before ``.ly``.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+from sfs.errors import InvalidFunction
+from sfs.function import slicing_function
+from sfs.template import template
+
+_CHECK_OUT = re.compile(r"check.*out", re.IGNORECASE)
+_SHORT_LINK = re.compile(r"\w+\.ly")
+_URL = re.compile(r"https?://|www\.|\.com")
+_MARKUP = re.compile(r"<br|&(?:#[0-9]+|#x[0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
+
+
+@slicing_function(family="length")
+def short_comment(x: Any) -> bool:
+    """Fewer than five words."""
+    return x.text is not None and len(x.text.split()) < 5
+
+
+@slicing_function(family="asks")
+def keyword_please(x: Any) -> bool:
+    """Begs: please or plz."""
+    if x.text is None:
+        return False
+    text = x.text.lower()
+    return "please" in text or "plz" in text
+
+
+@slicing_function(family="asks")
+def keyword_subscribe(x: Any) -> bool:
+    """Asks to subscribe."""
+    return x.text is not None and "subscribe" in x.text.lower()
+
+
+@slicing_function(family="asks")
+def regex_check_out(x: Any) -> bool:
+    """Says check out, check it out, check my video out."""
+    return x.text is not None and _CHECK_OUT.search(x.text) is not None
+
+
+@slicing_function(family="links")
+def short_link(x: Any) -> bool:
+    """Holds a shortened link such as bit.ly."""
+    return x.text is not None and _SHORT_LINK.search(x.text) is not None
+
+
+@slicing_function(family="links")
+def has_url(x: Any) -> bool:
+    """Holds a web address."""
+    return x.text is not None and _URL.search(x.text) is not None
+
+
+@slicing_function(family="markup")
+def html_markup(x: Any) -> bool:
+    """Holds a line break tag or an HTML entity."""
+    return x.text is not None and _MARKUP.search(x.text) is not None
+
+
+SLICES = (
+    short_comment,
+    keyword_please,
+    keyword_subscribe,
+    regex_check_out,
+    short_link,
+    has_url,
+    html_markup,
+)
+
+TEMPLATES = (
+    template(
+        "short_comment",
+        length={"field": "text", "unit": "words", "below": 5},
+        description="Fewer than five words.",
+        family="length",
+    ),
+    template(
+        "keyword_please",
+        keyword={"field": "text", "words": ["please", "plz"]},
+        description="Begs: please or plz.",
+        family="asks",
+    ),
+    template(
+        "keyword_subscribe",
+        keyword={"field": "text", "words": ["subscribe"]},
+        description="Asks to subscribe.",
+        family="asks",
+    ),
+    template(
+        "regex_check_out",
+        regex={"field": "text", "pattern": _CHECK_OUT.pattern, "ignore_case": True},
+        description="Says check out, check it out, check my video out.",
+        family="asks",
+    ),
+    template(
+        "short_link",
+        regex={"field": "text", "pattern": _SHORT_LINK.pattern},
+        description="Holds a shortened link such as bit.ly.",
+        family="links",
+    ),
+    template(
+        "has_url",
+        regex={"field": "text", "pattern": _URL.pattern},
+        description="Holds a web address.",
+        family="links",
+    ),
+    template(
+        "html_markup",
+        regex={"field": "text", "pattern": _MARKUP.pattern},
+        description="Holds a line break tag or an HTML entity.",
+        family="markup",
+    ),
+)
+
+
+@slicing_function(family="sentiment")
+def textblob_polarity(x: Any) -> bool:
+    """Gushes: TextBlob finds a polarity above 0.9. Needs the extra ``sentiment``."""
+    return x.text is not None and bool(_textblob()(x.text).sentiment.polarity > 0.9)
+
+
+SENTIMENT_SLICES = (textblob_polarity,)
+
+
+@cache
+def _textblob() -> Any:
+    try:
+        from textblob import TextBlob
+    except ImportError:
+        raise InvalidFunction(
+            "textblob_polarity needs textblob: install it with pip install 'slicewatch[sentiment]'"
+        ) from None
+    return TextBlob

@@ -1,0 +1,113 @@
+"""Templates for any column of text; each takes the column's name.
+
+``templates("review")`` gives all of them, named after the column so that several columns can have them;
+``SLICES`` are those of a column called ``text``.
+"""
+
+from __future__ import annotations
+
+from sfs.template import Template, template
+
+_LETTER = r"[\pL\pM]"
+
+
+def very_short(field: str, words: int = 3) -> Template:
+    """Return the slice of texts of fewer than so many words."""
+    return template(
+        f"{field}_very_short",
+        length={"field": field, "unit": "words", "below": words},
+        description=f"{field} has fewer than {words} words.",
+        family="length",
+    )
+
+
+def very_long(field: str, words: int = 100) -> Template:
+    """Return the slice of texts of more than so many words."""
+    return template(
+        f"{field}_very_long",
+        length={"field": field, "unit": "words", "above": words},
+        description=f"{field} has more than {words} words.",
+        family="length",
+    )
+
+
+def all_caps(field: str) -> Template:
+    """Return the slice of texts that shout: at least four capitals and no small letter."""
+    return template(
+        f"{field}_all_caps",
+        all=[
+            {"regex": {"field": field, "pattern": r"\p{Lu}(?:\P{L}*\p{Lu}){3}"}},
+            {"not": {"regex": {"field": field, "pattern": r"\p{Ll}"}}},
+        ],
+        description=f"{field} is in capitals.",
+        family="style",
+    )
+
+
+def question(field: str) -> Template:
+    """Return the slice of texts that ask: a question mark of any script."""
+    return template(
+        f"{field}_question",
+        regex={"field": field, "pattern": "[?？؟;]"},  # Latin, full-width, Arabic, Greek
+        description=f"{field} holds a question mark.",
+        family="style",
+    )
+
+
+def non_latin(field: str) -> Template:
+    """Return the slice of texts with letters of another script than Latin."""
+    return template(
+        f"{field}_non_latin",
+        regex={"field": field, "pattern": r"[^\P{L}\p{Latin}]"},
+        description=f"{field} has letters outside the Latin script.",
+        family="language",
+    )
+
+
+def repeated_letters(field: str) -> Template:
+    """Return the slice of texts that stretch a vowel or an exclamation: ``soooo``, ``!!!``."""
+    stretched = "|".join(f"{character}{{4,}}" for character in "aeiouy") + "|!{3,}"
+    return template(
+        f"{field}_repeated_letters",
+        regex={"field": field, "pattern": stretched, "ignore_case": True},
+        description=f"{field} stretches a vowel or exclaims three times.",
+        family="style",
+    )
+
+
+def has_link(field: str) -> Template:
+    """Return the slice of texts with a web address."""
+    return template(
+        f"{field}_has_link",
+        regex={"field": field, "pattern": r"https?://|\bwww\.", "ignore_case": True},
+        description=f"{field} holds a web address.",
+        family="links",
+    )
+
+
+def no_letters(field: str) -> Template:
+    """Return the slice of texts without a letter: digits, emoji, punctuation, or nothing but spaces."""
+    return template(
+        f"{field}_no_letters",
+        all=[
+            {"not": {"missing": {"field": field}}},
+            {"not": {"regex": {"field": field, "pattern": _LETTER}}},
+        ],
+        description=f"{field} has no letter.",
+        family="style",
+    )
+
+
+def templates(field: str) -> tuple[Template, ...]:
+    """Return all of them for one column, with their default sizes.
+
+    Examples
+    --------
+    >>> [each.name for each in templates("review")][:2]
+    ['review_very_short', 'review_very_long']
+    """
+    makers = (very_short, very_long, all_caps, question, non_latin, repeated_letters, has_link, no_letters)
+    return tuple(make(field) for make in makers)
+
+
+SLICES = templates("text")
