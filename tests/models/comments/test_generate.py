@@ -1,6 +1,7 @@
 """The stream: the same rows in any chunks, coverage as planted, and what a model can learn from it."""
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from models.comments.generate import COLUMNS, generate, truth
-from models.comments.profile import DEFAULT, SLICES, Profile
+from models.comments.profile import DEFAULT, PATTERNS, SLICES, Profile
 from models.errors import ConfigError
+from sfs.apply import apply
+from sfs.template import template
 
 HASHING = HashingVectorizer(n_features=2048)
 
@@ -73,6 +76,19 @@ def test_the_function_of_a_slice_finds_its_planted_members(name: str, calm, calm
     """Row by row, a slice's function answers what was planted: no filler trips it, no member escapes."""
     measured = calm["text"].map(detectors[name])
     assert calm["text"][measured != calm_truth[name]].tolist() == []
+
+
+def test_the_ready_made_functions_find_the_planted_slices(
+    calm: pd.DataFrame, calm_truth: pd.DataFrame
+) -> None:
+    """The spam library, plain or as templates, and the patterns of the rest find the planted members."""
+    spam = importlib.import_module("sfs.library.spam")
+    rest = [template(name, regex={"field": "text", "pattern": PATTERNS[name]}) for name in PATTERNS]
+    for functions in ([*spam.SLICES, *rest], [*spam.TEMPLATES, *rest]):
+        found = apply(functions, calm)
+        assert set(found.names) == set(SLICES)
+        assert not found.unknown.any()
+        assert np.array_equal(found.member, calm_truth[list(found.names)].to_numpy())
 
 
 @pytest.mark.parametrize("name", SLICES)
@@ -156,6 +172,16 @@ def test_a_campaign_fails_an_old_model_and_not_a_retrained_one(name: str) -> Non
     assert old_right[members[retrained:]].mean() <= 0.6
     assert old_right[~members[retrained:]].mean() == pytest.approx(calm_right.mean(), abs=0.03)
     assert correct(new, rows[retrained:])[members[retrained:]].mean() >= 0.85
+
+
+def test_two_hundred_labels_of_a_campaign_are_enough() -> None:
+    """The old rows and the first 200 members after the change train a model that is right on 85 % of it."""
+    profile = DEFAULT.changed("short_link", at=8_000, coverage=0.08, novelty=0.95)
+    rows, members = generate(20_000, 3, profile), truth(20_000, 3, profile)["short_link"].to_numpy()
+    labelled = np.flatnonzero(members & (np.arange(len(rows)) >= 8_000))[:200]
+    assert labelled.max() < 12_000
+    model = fitted(rows.iloc[[*range(8_000), *labelled]])
+    assert correct(model, rows[12_000:])[members[12_000:]].mean() >= 0.85
 
 
 def test_a_change_of_coverage_alone_is_benign() -> None:
