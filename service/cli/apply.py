@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
 from service.cli.project import Source, load_functions, load_settings, open_registry, other_source
@@ -68,16 +68,22 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Predictor:
-    """A bundle, and the slices that it may read: those whose function is still the one of its training."""
+    """A bundle, and the fingerprints by which it trusts a slice or takes it as unknown."""
 
     bundle: ModelBundle
-    same: tuple[str, ...]
+    fingerprints: Mapping[str, str]
 
-    def columns(self, frame: pd.DataFrame, S: SliceMatrix) -> dict[str, object]:
-        """Return the predicted label and the probability of each class, one column each."""
-        P = self.bundle.predict_proba(frame, S.align(self.same))  # [N, C]
-        labels = [self.bundle.classes[c] for c in P.argmax(axis=1)]
-        return {"predicted": labels, **{f"p_{name}": P[:, c] for c, name in enumerate(self.bundle.classes)}}
+    def columns(self, frame: pd.DataFrame, S: SliceMatrix) -> dict[str, Any]:
+        """Return the predicted class and the probability of each class, one column each."""
+        P = self.bundle.predict_proba(frame, self.bundle.trusted(S, self.fingerprints))  # [N, C]
+        classes = self.bundle.classes
+        predicted = [classes[c] for c in P.argmax(axis=1)]
+        return {"predicted": predicted, **{f"p_{name}": P[:, c] for c, name in enumerate(classes)}}
+
+    def changed(self) -> list[str]:
+        """Return the model's slices whose function is absent, or is no longer the one of the training."""
+        then = self.bundle.function_fingerprints
+        return [name for name in self.bundle.slice_names if self.fingerprints.get(name) != then[name]]
 
 
 def apply_file(
@@ -121,7 +127,7 @@ def _sliced(
 def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: Predictor | None) -> pd.DataFrame:
     import pandas as pd
 
-    added: dict[str, object] = {
+    added: dict[str, Any] = {
         name: pd.arrays.BooleanArray(S.member[:, k].copy(), S.unknown[:, k].copy())
         for k, name in enumerate(S.names)
     }
@@ -145,13 +151,10 @@ def _predictor(args: argparse.Namespace, settings: Settings | None, functions: F
     if settings is None:
         raise MisuseError("--with-predictions needs the project's settings: pass --config FILE")
     registry = open_registry(settings)
-    bundle = registry.get(find_version(registry, args.model))
-    theirs = bundle.function_fingerprints
-    same = tuple(name for name in bundle.slice_names if functions.fingerprints.get(name) == theirs.get(name))
-    changed = [name for name in bundle.slice_names if name not in same]
-    if changed:
+    predictor = Predictor(registry.get(find_version(registry, args.model)), functions.fingerprints)
+    if changed := predictor.changed():
         say(f"note: the model takes {changed} as unknown: the functions changed since, or are absent")
-    return Predictor(bundle, same)
+    return predictor
 
 
 def _refuse_out(file: Path, out: Path) -> None:

@@ -108,7 +108,7 @@ def _label_problems(settings: Settings) -> Iterator[str]:
         classes.update(str(value) for value in labels.dropna().unique() if str(value).strip())
         rows += len(batch)
     if blank:
-        yield f"label: {len(blank):,} of {rows:,} rows have no {settings.label!r}, first row {blank[0] + 1}"
+        yield f"label: {len(blank):,} of {rows:,} rows have no {settings.label!r}, first in row {blank[0]}"
     if len(classes) < 2:
         yield f"label: {settings.label!r} has fewer than two classes, {list(classes)}: nothing to tell apart"
 

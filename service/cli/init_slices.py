@@ -22,11 +22,11 @@ A field is x["name"], or x.name where the name allows it. A missing value is Non
 Severity is info, warning or critical; with protected=True a model that is worse on the slice is not promoted.
 """
 
-from sfs import slicing_function
+from sfs.function import slicing_function
 
 {functions}
 
-SLICES = ({names},)
+SLICES = ({names})
 '''
 
 _FUNCTION = '''\
@@ -66,7 +66,8 @@ def slices_texts(frame: pd.DataFrame, columns: Sequence[Column]) -> tuple[str, s
     names = _Names()
     functions = [_function(names, *parts) for parts in _python_parts(frame, columns)]
     python = _PYTHON.format(
-        functions="\n".join(source for _, source in functions), names=", ".join(name for name, _ in functions)
+        functions="\n".join(source for _, source in functions),
+        names=_tuple_of([name for name, _ in functions]),
     )
     return python, _YAML + "slices:\n" + "\n".join(_template_lines(names, frame, columns)) + "\n"
 
@@ -83,7 +84,7 @@ def _python_parts(frame: pd.DataFrame, columns: Sequence[Column]) -> Iterator[tu
         return
     for column in [column for column in columns if column.kind == "number"][:2]:
         most = float(frame[column.name].quantile(0.1))
-        test = f"isinstance(value, (int, float)) and value <= {most!r}"
+        test = f"isinstance(value, (int, float)) and value <= {_plain(most)}"
         yield f"low_{slug(column.name)}", "Among the lowest tenth", column.name, test
     for column in [column for column in columns if column.kind == "category"][:1]:
         value = _rare_value(frame[column.name])
@@ -116,7 +117,7 @@ def _templates(column: Column, series: pd.Series[Any]) -> Iterator[tuple[str, st
         yield f"long_{name}", "length", ["unit: characters", f"at_least: {most}"], "among the longest tenth"
     if column.kind == "number":
         least = float(series.quantile(0.9))
-        yield f"high_{name}", "compare", [f"at_least: {least!r}"], "among the highest tenth"
+        yield f"high_{name}", "compare", [f"at_least: {_plain(least)}"], "among the highest tenth"
     if column.kind == "category":
         yield (
             f"few_{name}",
@@ -135,6 +136,14 @@ def _rare_value(series: pd.Series[Any]) -> str:
     shares = series.dropna().map(text_of).value_counts(normalize=True)
     enough = shares[shares >= 0.05]
     return str(enough.index[-1] if len(enough) > 1 else shares.index[min(1, len(shares) - 1)])
+
+
+def _tuple_of(names: Sequence[str]) -> str:
+    return ", ".join(names) + ("," if len(names) == 1 else "")
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _literal(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import load_settings, open_registry
@@ -11,7 +12,8 @@ from service.cli.terminal import print_json, table
 from service.errors import MisuseError
 
 if TYPE_CHECKING:
-    from models.registry import ModelRegistry
+    from models.bundle import ModelBundle
+    from models.registry import AliasChange, ModelRegistry, Version
 
 CHAMPION = "champion"
 
@@ -56,46 +58,56 @@ def declare(commands: Commands) -> None:
 
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
-    """Print every version, the champion marked."""
+    """Print every version, the champion marked, and how the champion changed."""
     registry = open_registry(load_settings(args, context))
-    champion = registry.alias(CHAMPION)
-    rows = [{**summary(registry, version), "champion": version == champion} for version in registry.list()]
+    changes = registry.history(CHAMPION)
     if args.json:
-        print_json(rows)
-    else:
-        print(
-            table(
-                ("version", "champion", "hash", "classes", "slices", "accuracy"), [_row(one) for one in rows]
-            )
+        versions = [_version_json(version) for version in registry.list()]
+        print_json(
+            {"name": registry.name, "versions": versions, "history": [_change_json(one) for one in changes]}
         )
+        return 0
+    rows = [[one.number, ", ".join(one.aliases), one.hash[:12], one.path] for one in registry.list()]
+    print(table(("version", "alias", "hash", "folder"), rows))
+    if changes:
+        print()
+        print(table(("at (UTC)", "champion", "by", "reason"), [_change_row(one) for one in changes]))
     return 0
 
 
 def run_show(args: argparse.Namespace, context: Context) -> int:
-    """Print what one version is and how it did on held-out rows."""
+    """Print what one version is, and how it did on held-out rows."""
     registry = open_registry(load_settings(args, context))
-    version = find_version(registry, args.version)
-    bundle = registry.get(version)
-    print_json({"version": version, "hash": bundle.hash, "report": bundle.report})
+    number = find_version(registry, args.version)
+    bundle = registry.get(number)
+    shown = _bundle_json(number, bundle)
+    if args.json:
+        print_json({**shown, "lineage": dict(bundle.lineage), "report": bundle.report.to_json()})
+        return 0
+    print(table(("what", "value"), [[key, _listed(value)] for key, value in shown.items()]))
+    print()
+    print(bundle.report.to_text())
     return 0
 
 
 def run_promote(args: argparse.Namespace, context: Context) -> int:
     """Make a version champion, unless another writer was first."""
     registry = open_registry(load_settings(args, context))
-    version = find_version(registry, args.version)
-    current = registry.alias(CHAMPION)
-    expected = find_version(registry, args.expected) if args.expected else current
-    registry.promote(version, expected=expected, reason=args.reason, at=context.now())
-    return _said(args, version, current)
+    number = find_version(registry, args.version)
+    before = registry.alias(CHAMPION)
+    expected = find_version(registry, args.expected) if args.expected else before
+    registry.get(number)  # proves that it loads: a broken version must not become champion
+    registry.promote(number, expected=expected, reason=args.reason, at=context.now())
+    return _said(args, number, before)
 
 
 def run_rollback(args: argparse.Namespace, context: Context) -> int:
     """Make the champion before this one champion again."""
     registry = open_registry(load_settings(args, context))
-    current = registry.alias(CHAMPION)
-    registry.rollback(reason=args.reason, at=context.now())
-    return _said(args, registry.alias(CHAMPION), current)
+    before = registry.alias(CHAMPION)
+    if before is None:
+        raise MisuseError("there is no champion yet: `slicewatch models promote VERSION` makes one")
+    return _said(args, registry.rollback(reason=args.reason, at=context.now()).version, before)
 
 
 def find_version(registry: ModelRegistry, asked: str) -> int:
@@ -106,24 +118,53 @@ def find_version(registry: ModelRegistry, asked: str) -> int:
     MisuseError
         If there is no such version or alias.
     """
-    versions = registry.list()
+    numbers = [version.number for version in registry.list()]
+    known = ", ".join(map(str, numbers)) or "none"
     if asked.isdecimal():
-        if int(asked) in versions:
+        if int(asked) in numbers:
             return int(asked)
-        raise MisuseError(
-            f"no version {asked}; the versions are {', '.join(map(str, versions)) or 'none yet'}"
-        )
-    version = registry.alias(asked)
-    if version is None:
-        raise MisuseError(
-            f"no alias {asked!r}; use `champion`, or one of the versions {', '.join(map(str, versions))}"
-        )
-    return version
+        raise MisuseError(f"model {registry.name!r} has no version {int(asked)}; its versions: {known}")
+    number = registry.alias(asked)
+    if number is None:
+        raise MisuseError(f"model {registry.name!r} has no alias {asked!r} in force; its versions: {known}")
+    return number
 
 
-def _said(args: argparse.Namespace, version: int | None, before: int | None) -> int:
+def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:
     if args.json:
-        print_json({"champion": version, "before": before})
+        print_json({"champion": champion, "before": before})
     else:
-        print(f"version {version} is the champion" + (f", before it was version {before}" if before else ""))
+        print(f"version {champion} is the champion" + (f"; before it was version {before}" if before else ""))
     return 0
+
+
+def _version_json(version: Version) -> dict[str, Any]:
+    aliases = list(version.aliases)
+    return {"version": version.number, "aliases": aliases, "hash": version.hash, "folder": str(version.path)}
+
+
+def _change_json(change: AliasChange) -> dict[str, Any]:
+    return {**asdict(change), "at": change.at.isoformat()}
+
+
+def _change_row(change: AliasChange) -> list[Any]:
+    return [f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason]
+
+
+def _bundle_json(number: int, bundle: ModelBundle) -> dict[str, Any]:
+    return {
+        "version": number,
+        "name": bundle.name,
+        "hash": bundle.hash,
+        "form": bundle.report.form,
+        "label": bundle.label,
+        "classes": list(bundle.classes),
+        "features": {spec.column: spec.kind for spec in bundle.featurizer.specs},
+        "slices": list(bundle.slice_names),
+    }
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{column}: {kind}" for column, kind in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)

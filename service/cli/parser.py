@@ -16,7 +16,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib.metadata import version
 
-        parser.exit(message=f"slicewatch {version('slicewatch')}\n")
+        print(f"slicewatch {version('slicewatch')}")
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:

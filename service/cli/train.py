@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import load_functions, load_settings, project_source
-from service.cli.reports import report_text
 from service.cli.terminal import print_json, stages
 from service.settings.project import LEARNERS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from models.bundle import ModelBundle
     from models.config import TrainConfig
-    from service.settings.project import Settings
+    from models.features import FeatureKind
+    from models.learners import LearnerConfig
+    from models.registry import ModelRegistry
+    from service.settings.project import LearnerSettings, Settings
 
 CHAMPION = "champion"
 
@@ -33,13 +37,15 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Train, report, register; the first version becomes champion."""
+    from models.registry import ModelRegistry
+
     settings = _overridden(load_settings(args, context), args)
     bundle = _trained(settings)
-    registered = _register(settings, bundle, context)
+    registered = _register(ModelRegistry(settings.registry, name=settings.name), bundle, context)
     if args.json:
-        print_json({**registered, "hash": bundle.hash, "report": bundle.report})
+        print_json({**registered, "hash": bundle.hash, "report": bundle.report.to_json()})
     else:
-        print(report_text(bundle.report))
+        print(bundle.report.to_text())
         print(_registered_text(registered))
     return 0
 
@@ -48,10 +54,18 @@ def train_config(settings: Settings) -> TrainConfig:
     """Return what `models.train` is told, from the settings."""
     from models.config import TrainConfig
     from models.features import FeatureSpec
+
+    kinds = cast("Mapping[str, FeatureKind]", settings.features)
+    features = tuple(FeatureSpec(column, kind) for column, kind in kinds.items())
+    functions = load_functions(settings.functions)
+    return TrainConfig(settings.label, features, functions, learner_config(settings.learner), settings.name)
+
+
+def learner_config(asked: LearnerSettings) -> LearnerConfig:
+    """Return the learner's configuration; what the settings leave open keeps the learner's default."""
     from models.learners import LearnerConfig
 
-    asked = settings.learner
-    given = {
+    given: dict[str, Any] = {
         "kind": asked.kind,
         "n_epochs": asked.epochs,
         "widths": asked.hidden,
@@ -60,10 +74,7 @@ def train_config(settings: Settings) -> TrainConfig:
         "max_search_rows": asked.search_rows,
         "seed": asked.seed,
     }
-    learner = LearnerConfig(**{key: value for key, value in given.items() if value is not None})
-    features = tuple(FeatureSpec(column, kind) for column, kind in settings.features.items())
-    functions = load_functions(settings.functions)
-    return TrainConfig(settings.label, features, functions, learner, settings.name)
+    return LearnerConfig(**{key: value for key, value in given.items() if value is not None})
 
 
 def _trained(settings: Settings) -> ModelBundle:
@@ -75,15 +86,11 @@ def _trained(settings: Settings) -> ModelBundle:
         return train(config, project_source(settings).read(), progress=progress)
 
 
-def _register(settings: Settings, bundle: ModelBundle, context: Context) -> dict[str, Any]:
-    from models.registry import ModelRegistry
-
-    registry = ModelRegistry(settings.registry, name=settings.name)
-    version = registry.put(bundle)
-    champion = registry.alias(CHAMPION)
+def _register(registry: ModelRegistry, bundle: ModelBundle, context: Context) -> dict[str, Any]:
+    version, champion = registry.put(bundle), registry.alias(CHAMPION)
     if champion is None:
         registry.promote(version, expected=None, reason="first version", at=context.now())
-    return {"name": settings.name, "version": version, "champion": version if champion is None else champion}
+    return {"name": registry.name, "version": version, "champion": version if champion is None else champion}
 
 
 def _registered_text(registered: dict[str, Any]) -> str:

@@ -80,7 +80,7 @@ def project(tmp_path: Path, table_file: Path) -> Path:
 
 
 PYTHON = '''
-from sfs import slicing_function
+from sfs.function import slicing_function
 
 
 @slicing_function(owner="shop", protected=True, target=0.9)

@@ -32,7 +32,9 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
     """An absolute data path is taken as it is."""
-    assert load(write(tmp_path, GOOD.replace("a.csv", "/elsewhere/a.csv")), {}).data == Path("/elsewhere/a.csv")
+    assert load(write(tmp_path, GOOD.replace("a.csv", "/elsewhere/a.csv")), {}).data == Path(
+        "/elsewhere/a.csv"
+    )
 
 
 def test_left_out_settings_have_defaults(tmp_path: Path) -> None:
@@ -44,9 +46,11 @@ def test_left_out_settings_have_defaults(tmp_path: Path) -> None:
 
 def test_every_learner_setting_is_read(tmp_path: Path) -> None:
     """Each key of the learner section arrives in its field."""
-    keys = "{kind: erm, epochs: 3, hidden: [8, 4], learning_rate: 0.01, batch_rows: 16, search_rows: 99, seed: 7}"
+    keys = (
+        "{kind: erm, epochs: 3, hidden: [8, 4], learning_rate: 0.1, batch_rows: 16, search_rows: 9, seed: 7}"
+    )
     learner = load(write(tmp_path, f"{GOOD}learner: {keys}\n"), {}).learner
-    assert learner == LearnerSettings("erm", 3, (8, 4), 0.01, 16, 99, 7)
+    assert learner == LearnerSettings("erm", 3, (8, 4), 0.1, 16, 9, 7)
 
 
 def test_words_that_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
@@ -60,9 +64,18 @@ def test_words_that_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
     [
         ("lable: y", "line 4: unknown setting 'lable'; did you mean 'label'?"),
         ("learner: {epoch: 3}", "line 4: unknown setting 'learner.epoch'; did you mean 'learner.epochs'?"),
-        ("learner:\n  kind: erm\n  epochs: many", "line 6: 'learner.epochs': expected a whole number, at least 1"),
-        ("learner: {hidden: [8, 0]}", "line 4: 'learner.hidden': expected a whole number, at least 1, got '0'"),
-        ("learner: {learning_rate: -1}", "line 4: 'learner.learning_rate': expected a number above 0, got '-1'"),
+        (
+            "learner:\n  kind: erm\n  epochs: many",
+            "line 6: 'learner.epochs': expected a whole number, at least 1",
+        ),
+        (
+            "learner: {hidden: [8, 0]}",
+            "line 4: 'learner.hidden': expected a whole number, at least 1, got '0'",
+        ),
+        (
+            "learner: {learning_rate: -1}",
+            "line 4: 'learner.learning_rate': expected a number above 0, got '-1'",
+        ),
         ("learner: {kind: slice_residul}", "did you mean 'slice_residual'?"),
         ("learner: 3", "line 4: expected `key: value` lines, got '3'"),
         ("format: excel", "line 4: 'format': 'excel' is not one of table, youtube, sms"),
@@ -130,7 +143,10 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     """The message names the variable instead of a line."""
     (problem,) = problems(tmp_path, GOOD, SLICEWATCH_LEARNER_SEED="x")
-    assert problem == "variable SLICEWATCH_LEARNER_SEED: 'learner.seed': expected a whole number, at least 0, got 'x'"
+    assert (
+        problem
+        == "variable SLICEWATCH_LEARNER_SEED: 'learner.seed': expected a whole number, at least 0, got 'x'"
+    )
 
 
 def test_a_variable_supplies_what_the_file_lacks(tmp_path: Path) -> None:

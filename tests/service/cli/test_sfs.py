@@ -1,0 +1,63 @@
+"""Functions listed, checked and counted."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+
+def test_list_shows_metadata_and_fingerprints(cli: Callable, project: Path) -> None:
+    """Each function stands with kind, owner and fingerprint."""
+    listed = json.loads(cli("sfs", "list", "--config", project, "--json").out)
+    assert [(one["name"], one["kind"], one["owner"]) for one in listed] == [
+        ("short_comment", "python", "shop"),
+        ("cheap", "template", "shop"),
+        ("no_price", "template", ""),
+    ]
+    assert listed[0]["protected"] is True
+    assert listed[0]["target"] == 0.9
+    assert all(len(one["fingerprint"]) == 64 for one in listed)
+
+
+def test_list_prints_a_table(cli: Callable, project: Path) -> None:
+    """Without --json the same is a table with short fingerprints."""
+    lines = cli("sfs", "list", "--config", project).out.splitlines()
+    assert lines[0].split() == ["name", "kind", "owner", "severity", "target", "protected", "fingerprint"]
+    assert "90.0 %" in lines[2]
+
+
+def test_stats_count_the_whole_file(cli: Callable, project: Path, table_file: Path) -> None:
+    """Members and coverage equal a count by hand; the interval surrounds the share."""
+    price = pd.read_csv(table_file)["Price [eur]"]
+    answer = json.loads(cli("sfs", "stats", "--config", project, "--json").out)
+    cheap, no_price = answer["slices"][1:]
+    assert answer["rows"] == len(price)
+    assert (cheap["members"], no_price["members"]) == (int((price < 40).sum()), int(price.isna().sum()))
+    assert cheap["coverage"] == cheap["members"] / len(price)
+    lower, upper = cheap["coverage_interval"]
+    assert lower < cheap["coverage"] < upper
+    assert no_price["overlap"] <= 1
+
+
+def test_stats_of_another_file(cli: Callable, project: Path, tmp_path: Path, table_file: Path) -> None:
+    """A file may be named instead of the project's data."""
+    pd.read_csv(table_file).head(10).to_parquet(tmp_path / "few.parquet")
+    answer = cli("sfs", "stats", tmp_path / "few.parquet", "--config", project, "--json")
+    assert json.loads(answer.out)["rows"] == 10
+
+
+def test_check_passes_a_sound_set(cli: Callable, project: Path) -> None:
+    """Sound functions pass every contract check."""
+    answer = cli("sfs", "check", "--config", project, "--json")
+    assert answer.code == 0
+    assert {one["passed"] for one in json.loads(answer.out)} == {True}
+
+
+def test_check_fails_a_broken_function(cli: Callable, project: Path) -> None:
+    """A function that raises on a missing value breaks its contract: code 1."""
+    with (project.parent / "slices.py").open("a") as file:
+        file.write("\n\n@slicing_function()\ndef careless(x):\n    return len(x['country']) > 100\n")
+    answer = cli("sfs", "check", "--config", project)
+    assert answer.code == 1
+    assert any("careless" in line and "FAILED" in line for line in answer.out.splitlines())

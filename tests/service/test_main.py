@@ -1,0 +1,110 @@
+"""The door: help, versions, exit codes, and errors without tracebacks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "pandas", "scipy", "pydantic", "numpy", "sklearn", "pyarrow")
+COMMANDS = (
+    ["init"], ["check"], ["train"], ["apply"], ["sfs"], ["sfs", "list"], ["sfs", "check"], ["sfs", "stats"],
+    ["models"], ["models", "list"], ["models", "show"], ["models", "promote"], ["models", "rollback"], ["doctor"],
+)  # fmt: skip
+
+
+def python(*argv: str, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "PYTHONWARNINGS": "error", **environ}
+    return subprocess.run(
+        [sys.executable, *argv],
+        cwd=cwd,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Neither the package nor any help loads torch, pandas and the like."""
+    code = f"""
+import sys, io, contextlib
+from service.__main__ import main
+for command in {[[], *COMMANDS]!r}:
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main([*command, "--help"]) == 0
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_an_example(cli: Callable, command: list[str]) -> None:
+    """Each command's help ends with an example of itself."""
+    answer = cli(*command, "--help")
+    assert answer.code == 0
+    assert f"slicewatch {' '.join(command)}" in answer.out.split("example:")[1]
+
+
+def test_the_module_is_the_command() -> None:
+    """``python -m service`` does what ``slicewatch`` does."""
+    answer = python("-m", "service", "--version")
+    assert (answer.returncode, answer.stdout[:11]) == (0, "slicewatch ")
+
+
+def test_folders_of_the_user_do_not_shadow_ours(tmp_path: Path) -> None:
+    """A project may have a folder called models or sfs beside its settings."""
+    for name in ("models", "sfs", "yaml"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
+    script = Path(sys.executable).with_name("slicewatch")
+    answer = subprocess.run(
+        [script, "sfs", "list"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert answer.returncode == 2
+    assert "no slicewatch.yaml" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--seed", "x"], ["apply"]]
+)
+def test_a_wrong_command_line_is_misuse(cli: Callable, argv: list[str]) -> None:
+    """argparse's own errors end with code 2."""
+    answer = cli(*argv)
+    assert (answer.code, answer.out) == (2, "")
+    assert "error:" in answer.err
+
+
+def test_an_error_is_one_line(cli: Callable, tmp_path: Path) -> None:
+    """No traceback: the program, what is wrong, what to do."""
+    answer = cli("check", "--config", tmp_path / "absent.yaml")
+    assert answer.code == 2
+    assert answer.err.startswith("slicewatch: error: no ")
+    assert answer.err.count("\n") == 1
+
+
+def test_debugging_shows_the_traceback(cli: Callable, tmp_path: Path) -> None:
+    """With SLICEWATCH_DEBUG the exception itself arrives."""
+    with pytest.raises(Exception, match="slicewatch init"):
+        cli("check", "--config", tmp_path / "absent.yaml", SLICEWATCH_DEBUG="1")
+
+
+def test_the_config_may_come_from_a_variable(cli: Callable, tmp_path: Path) -> None:
+    """SLICEWATCH_CONFIG names the settings file where --config does not."""
+    answer = cli("check", SLICEWATCH_CONFIG=str(tmp_path / "elsewhere.yaml"))
+    assert "elsewhere.yaml" in answer.err
+
+
+def test_a_closed_pipe_is_no_traceback(project: Path) -> None:
+    """``slicewatch sfs list | head -0`` ends quietly."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        answer = subprocess.run(
+            [sys.executable, "-m", "service", "sfs", "list", "--config", project],
+            stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert (answer.returncode, answer.stderr) == (1, "")
