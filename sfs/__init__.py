@@ -1,1 +1,29 @@
-"""The ground floor: what a slice is."""
+"""The ground floor: what a slice is. Slicing functions, declarative templates, and their application to rows."""
+
+from sfs.analysis import LFAnalysis
+from sfs.appliers import LFApplier, PandasLFApplier, PandasSFApplier, SFApplier, slice_dataframe
+from sfs.apply import apply
+from sfs.function import LabelingFunction, SlicingFunction, labeling_function, slicing_function
+from sfs.matrix import SliceMatrix
+from sfs.preprocess import Preprocessor, preprocessor
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+__all__ = [
+    "FunctionSet",
+    "LFAnalysis",
+    "LFApplier",
+    "LabelingFunction",
+    "PandasLFApplier",
+    "PandasSFApplier",
+    "Preprocessor",
+    "SFApplier",
+    "SliceMatrix",
+    "SlicingFunction",
+    "apply",
+    "labeling_function",
+    "preprocessor",
+    "slice_dataframe",
+    "slicing_function",
+    "template",
+]

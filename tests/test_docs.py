@@ -1,0 +1,88 @@
+"""The documentation runs, and names everything there is."""
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return [body for kind, body in BLOCK.findall(path.read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the README's shell block has run, as a new user would run it."""
+    folder = tmp_path_factory.mktemp("readme")
+    script = "set -eu\n" + "\n".join(blocks(root / "README.md", "bash"))
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_readmes_commands_run(readme_folder: Path) -> None:
+    """They leave a project, a bundle in its registry, and the slices of every row."""
+    project = readme_folder / "comments"
+    assert (project / "slices.parquet").stat().st_size > 0
+    assert list((project / ".slicewatch/registry").rglob("manifest.json"))
+
+
+def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
+    """Its blocks run one after the other, in the project that its commands made."""
+    script = "\n".join(blocks(root / "README.md", "python"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=readme_folder / "comments", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Rate(count=1, n=2)" in done.stdout
+
+
+def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
+    """Its functions load and its templates are valid."""
+    from sfs import FunctionSet
+
+    page = root / "docs/how-to.md"
+    code, yaml = tmp_path / "slices.py", tmp_path / "slices.yaml"
+    code.write_text("\n".join(blocks(page, "python")))
+    yaml.write_text("\n".join(blocks(page, "yaml")))
+    assert ("shouting",) == tuple(FunctionSet.from_file(code).names)
+    assert ("keyword_please", "long_and_unpriced") == tuple(FunctionSet.from_file(yaml).names)
+
+
+def test_every_command_is_in_the_reference(root: Path) -> None:
+    """A command that the reference does not name is not finished."""
+    from service.cli.parser import commands
+
+    text = (root / "docs/reference.md").read_text()
+    assert [name for name in commands() if f"`slicewatch {name}" not in text] == []
+
+
+def test_every_setting_is_in_the_reference(root: Path) -> None:
+    """A setting that the reference does not name cannot be found."""
+    from service import settings
+
+    text = (root / "docs/reference.md").read_text()
+    kinds = [kind for kind in vars(settings).values() if dataclasses.is_dataclass(kind)]
+    names = {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert names
+    assert sorted(name for name in names if f"`{name}`" not in text) == []
+
+
+def test_every_link_between_the_pages_leads_somewhere(root: Path) -> None:
+    """Relative links name files that exist."""
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            if not (page.parent / target).exists():
+                broken.append(f"{page.name} -> {target}")
+    assert broken == []
