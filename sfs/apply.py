@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from sfs.rowwise import Answers, RowFunctions, fault_text
 from sfs.template import Template
 
 BLOCK_ROWS = 10_000
+Planned: TypeAlias = tuple[Sequence[Template], PlanResult]
+"""Templates, and what they answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionRun:
+class FunctionRun(NamedTuple):
     """How one function fared.
 
     Parameters
@@ -98,6 +99,8 @@ def run(
     chosen = checked_functions(functions, SlicingFunction)
     given = checked_rows(rows)
     planned = planned_answers(functions, chosen, given)
+    if planned is not None and len(planned[0]) == len(chosen):
+        return _all_planned(planned, progress)
     plain = [function for function in chosen if not isinstance(function, Template)]
     answers = rowwise_answers(plain, given, progress)
     return _combined(chosen, len(given), planned, answers)
@@ -108,21 +111,19 @@ def checked_functions(functions: Iterable[Any], kind: type[LabelingFunction]) ->
     if isinstance(functions, LabelingFunction):
         raise InvalidFunction(f"give a list of functions: [{functions.name}]")
     chosen = tuple(functions)
+    if isinstance(functions, FunctionSet):  # checked when it was made
+        return chosen
     for function in chosen:
         if not isinstance(function, kind):
             maker = "slicing_function" if kind is SlicingFunction else "labeling_function"
             raise InvalidFunction(
                 f"expected a {kind.__name__}, got {short_text(function)}: make it with @{maker}()"
             )
-    check_names(chosen)
+    names = [function.name for function in chosen]
+    if len(set(names)) != len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise DuplicateName(f"Operator names not unique: {count} operators with name {name}")
     return chosen
-
-
-def check_names(functions: Sequence[LabelingFunction]) -> None:
-    """Refuse two functions of one name."""
-    for name, count in Counter(function.name for function in functions).items():
-        if count > 1:
-            raise DuplicateName(f"Operator names not unique: {count} operators with name {name}")
 
 
 def checked_rows(rows: Rows) -> Rows:
@@ -143,9 +144,7 @@ def checked_rows(rows: Rows) -> Rows:
     return list(rows)
 
 
-def planned_answers(
-    functions: Iterable[Any], chosen: Sequence[Any], rows: Rows
-) -> tuple[Sequence[Template], PlanResult] | None:
+def planned_answers(functions: Iterable[Any], chosen: Sequence[Any], rows: Rows) -> Planned | None:
     """Return the templates among the functions and what they answer, or None where there are none."""
     templates = [function for function in chosen if isinstance(function, Template)]
     if not templates:
@@ -183,30 +182,38 @@ def _check_columns(fields: Iterable[str], columns: Sequence[str], templates: Seq
         raise UnknownName(f"template {reader!r} reads column {field!r}, which the rows do not have: {advice}")
 
 
+def _all_planned(planned: Planned, progress: Callable[[int], object] | None) -> Applied:
+    templates, result = planned
+    names = [template.name for template in templates]
+    if progress is not None:
+        progress(len(result.member))
+    return Applied(SliceMatrix(names, result.member, result.unknown), tuple(_template_runs(names, result)))
+
+
 def _combined(
     chosen: Sequence[SlicingFunction],
     n_rows: int,
-    planned: tuple[Sequence[Template], PlanResult] | None,
+    planned: Planned | None,
     answers: Sequence[Answers],
 ) -> Applied:
     member = np.zeros((n_rows, len(chosen)), dtype=bool)  # [N, K]
     unknown = np.zeros_like(member)
-    runs: list[FunctionRun] = []
-    plain, templates = iter(answers), iter(range(len(chosen)))
-    for k, function in enumerate(chosen):
-        if planned is not None and isinstance(function, Template):
-            t, result = next(templates), planned[1]
-            member[:, k], unknown[:, k] = result.member[:, t], result.unknown[:, t]
-            runs.append(_template_run(function.name, result, t))
-        else:
-            one = next(plain)
-            member[:, k], unknown[:, k] = one.values == 1, one.unknown
-            runs.append(_plain_run(function.name, one))
-    return Applied(SliceMatrix([function.name for function in chosen], member, unknown), tuple(runs))
+    runs: dict[str, FunctionRun] = {}
+    position = {function.name: k for k, function in enumerate(chosen)}
+    if planned is not None:
+        names = [template.name for template in planned[0]]
+        at = [position[name] for name in names]
+        member[:, at], unknown[:, at] = planned[1].member, planned[1].unknown
+        runs = {run.name: run for run in _template_runs(names, planned[1])}
+    plain = [function.name for function in chosen if function.name not in runs]
+    for name, one in zip(plain, answers, strict=True):
+        member[:, position[name]], unknown[:, position[name]] = one.values == 1, one.unknown
+        runs[name] = _plain_run(name, one)
+    return Applied(SliceMatrix(position, member, unknown), tuple(runs[name] for name in position))
 
 
-def _template_run(name: str, result: PlanResult, t: int) -> FunctionRun:
-    return FunctionRun(name, float(result.seconds[t]), dict(result.faults[t]), result.first_faults[t])
+def _template_runs(names: Sequence[str], result: PlanResult) -> Iterator[FunctionRun]:
+    return map(FunctionRun, names, result.seconds.tolist(), result.faults, result.first_faults)
 
 
 def _plain_run(name: str, answers: Answers) -> FunctionRun:
