@@ -1,0 +1,267 @@
+"""Versions of a model on disk, and aliases that point at one of them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from models.bundle import ModelBundle
+from models.bundle_files import manifest_hash, rename_new, sync_folder, write_files
+from models.errors import BundleError, RegistryError
+
+CHAMPION = "champion"
+Change: TypeAlias = Literal["promote", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One stored bundle: its number, its hash, where it lies, and the aliases in force on it."""
+
+    number: int
+    hash: str
+    path: Path
+    aliases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """One step in an alias's history: which version it was put on, how, when and why."""
+
+    sequence: int
+    version: int
+    hash: str
+    change: Change
+    reason: str
+    at: datetime
+
+
+class ModelRegistry:
+    """A folder of versions that never change, and aliases whose history is a sequence of files.
+
+    ``path/name/versions/000001`` is a bundle; ``path/name/aliases/champion/000012.json`` is the twelfth
+    change of the alias ``champion``, and the highest is in force. Each is created exclusively, so that of two
+    writers one fails. Several processes, also on several hosts, may share the folder.
+
+    Parameters
+    ----------
+    path
+        The registry's folder; made when something is stored.
+    name
+        The model's name: letters, digits, ``.``, ``_`` and ``-``.
+
+    Raises
+    ------
+    RegistryError
+        If the name is not of that kind.
+    """
+
+    def __init__(self, path: str | Path, name: str = "model") -> None:
+        self._root = Path(path) / _plain_name("model", name)
+        self.name = name
+
+    def put(self, bundle: ModelBundle) -> int:
+        """Store a bundle and return its version; the same content is stored once and keeps its version."""
+        versions = self._root / "versions"
+        versions.mkdir(parents=True, exist_ok=True)
+        with self._writing():
+            for number in self._numbers():
+                if manifest_hash(self.path(number)) == bundle.hash:
+                    return number
+            number = max(self._numbers(), default=0) + 1
+            incoming = self._root / f".incoming-{uuid.uuid4().hex}"
+            write_files(incoming, bundle.files)
+            rename_new(incoming, versions / f"{number:06d}")
+        return number
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with (self._root / ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Whoever holds the lock is the only writer: what others left behind, they left by dying.
+            for litter in self._root.glob(".incoming-*"):
+                shutil.rmtree(litter, ignore_errors=True)
+            yield
+
+    def path(self, version: int) -> Path:
+        """Return the folder of a version.
+
+        Raises
+        ------
+        RegistryError
+            If there is no such version.
+        """
+        folder = self._root / "versions" / f"{version:06d}"
+        if version < 1 or not folder.is_dir():
+            known = ", ".join(map(str, self._numbers())) or "none"
+            raise RegistryError(f"model {self.name!r} has no version {version}; its versions: {known}")
+        return folder
+
+    def get(self, version: int | str = CHAMPION) -> ModelBundle:
+        """Return the verified bundle of a version, given by number or by alias.
+
+        Raises
+        ------
+        RegistryError
+            If there is no such version or alias.
+        BundleError
+            If the bundle is not as it was written, or not the one that the alias was put on.
+        """
+        if isinstance(version, int) or version.isdecimal():
+            return ModelBundle.load(self.path(int(version)))
+        change = self._in_force(version)
+        if change is None:
+            known = ", ".join(self._aliases()) or "none"
+            raise RegistryError(f"model {self.name!r} has no alias {version!r}; its aliases: {known}")
+        bundle = ModelBundle.load(self.path(change.version))
+        if bundle.hash != change.hash:
+            raise BundleError(
+                f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} was put on "
+                f"{change.hash[:12]}...: restore version {change.version} or promote another"
+            )
+        return bundle
+
+    def list(self) -> tuple[Version, ...]:
+        """Return all versions, oldest first."""
+        pointed = {alias: self.alias(alias) for alias in self._aliases()}
+        return tuple(
+            Version(
+                n, manifest_hash(self.path(n)), self.path(n), tuple(a for a, v in pointed.items() if v == n)
+            )
+            for n in self._numbers()
+        )
+
+    def alias(self, name: str = CHAMPION) -> int | None:
+        """Return the version that an alias is on, or None where it was never put on any."""
+        change = self._in_force(name)
+        return None if change is None else change.version
+
+    def promote(
+        self, version: int, *, expected: int | None, reason: str, at: datetime, alias: str = CHAMPION
+    ) -> AliasChange:
+        """Put an alias on a version, provided that it is where the caller last saw it.
+
+        Parameters
+        ----------
+        version
+            The version to be in force.
+        expected
+            The version in force now, None for none yet.
+        reason
+            Why, for the history.
+        at
+            When, with a time zone.
+
+        Raises
+        ------
+        RegistryError
+            If the version does not exist, or the alias is not on ``expected``.
+        """
+        return self._put_on(alias, version, expected, "promote", reason, at)
+
+    def rollback(self, *, reason: str, at: datetime, alias: str = CHAMPION) -> AliasChange:
+        """Put an alias back on the version before the one in force; again and again goes further back.
+
+        Raises
+        ------
+        RegistryError
+            If there is no earlier version, or another writer was first.
+        """
+        before = _before(self.history(alias))
+        if len(before) < 2:
+            raise RegistryError(f"alias {alias!r} of {self.name!r} has no earlier version to go back to")
+        return self._put_on(alias, before[-2], before[-1], "rollback", reason, at)
+
+    def history(self, alias: str = CHAMPION) -> tuple[AliasChange, ...]:
+        """Return every change of an alias, oldest first."""
+        return tuple(_read_change(path) for path in sorted(self._alias_folder(alias).glob("[0-9]*.json")))
+
+    def _put_on(
+        self, alias: str, version: int, expected: int | None, change: Change, reason: str, at: datetime
+    ) -> AliasChange:
+        if at.tzinfo is None:
+            raise RegistryError(
+                f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
+            )
+        now = self._in_force(alias)
+        if (now.version if now else None) != expected:
+            raise RegistryError(_lost(alias, now, expected))
+        sequence = (now.sequence if now else 0) + 1
+        made = AliasChange(sequence, version, manifest_hash(self.path(version)), change, reason, at)
+        if not _create(self._alias_folder(alias), made):
+            raise RegistryError(_lost(alias, self._in_force(alias), expected))
+        return made
+
+    def _numbers(self) -> Sequence[int]:
+        folders = (self._root / "versions").glob("[0-9]*")
+        return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+
+    def _aliases(self) -> Sequence[str]:
+        return sorted(
+            folder.name for folder in (self._root / "aliases").glob("*") if any(folder.glob("*.json"))
+        )
+
+    def _alias_folder(self, alias: str) -> Path:
+        return self._root / "aliases" / _plain_name("alias", alias)
+
+    def _in_force(self, alias: str) -> AliasChange | None:
+        paths = sorted(self._alias_folder(alias).glob("[0-9]*.json"))
+        return _read_change(paths[-1]) if paths else None
+
+
+def _plain_name(what: str, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name):
+        raise RegistryError(f"{what} {name!r} cannot be a name: use letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _lost(alias: str, now: AliasChange | None, expected: int | None) -> str:
+    there = f"on version {now.version}" if now else "on no version"
+    thought = "on none" if expected is None else f"on {expected}"
+    return f"alias {alias!r} is {there}, not {thought} as expected: someone was first; look again and repeat"
+
+
+def _before(history: tuple[AliasChange, ...]) -> list[int]:
+    """Return the versions that a rollback can go back through, the one in force last."""
+    stack: list[int] = []
+    for step in history:
+        if step.change == "rollback" and len(stack) > 1:
+            stack.pop()
+        elif not stack or stack[-1] != step.version:
+            stack.append(step.version)
+    return stack
+
+
+def _create(folder: Path, change: AliasChange) -> bool:
+    """Write a change under its number; false if the number is taken. It is complete or absent, never half."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with beside.open("x") as stream:
+            json.dump(asdict(change) | {"at": change.at.isoformat()}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        (folder / f"{change.sequence:06d}.json").hardlink_to(beside)
+    except FileExistsError:
+        return False
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(folder)
+    return True
+
+
+def _read_change(path: Path) -> AliasChange:
+    try:
+        fields = json.loads(path.read_text())
+        return AliasChange(**fields | {"at": datetime.fromisoformat(fields["at"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"{path} is no change of an alias ({error}): remove or restore it") from error

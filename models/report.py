@@ -1,0 +1,141 @@
+"""What a training came to on held-out rows, beside its plain peers: kept in the bundle, and printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import BundleError
+from models.evaluate import Comparison, aligned
+
+_HEAD = ("slice", "n", "accuracy", "95 % interval", "F1", "coverage", "unknown")
+PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
+_KEYS = frozenset(
+    {
+        "form",
+        "sentences",
+        "warnings",
+        "rows",
+        "classes",
+        "selection",
+        "shipped",
+        "peers",
+        "comparisons",
+        "functions",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """The report of one training as JSON values.
+
+    Parameters
+    ----------
+    values
+        ``form`` (which form of the learner won), ``sentences`` (how it was chosen), ``warnings``; ``rows`` of
+        each split and of each of the ``classes``; ``selection`` (every candidate's validation scores);
+        ``shipped`` and ``peers`` (results per slice on held-out rows, as `models.evaluate.SliceReport` gives
+        them); ``comparisons`` (shipped minus peer, paired, per slice); ``functions`` (rows unknown to each,
+        and why).
+
+    Raises
+    ------
+    BundleError
+        If one of these is missing.
+    """
+
+    values: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, Mapping) or set(self.values) != _KEYS:
+            raise BundleError(f"report.json must hold {', '.join(sorted(_KEYS))}: train the model anew")
+
+    @property
+    def form(self) -> str:
+        """Which form of the learner is shipped."""
+        return str(self.values["form"])
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How the form was chosen, in plain words."""
+        return tuple(self.values["sentences"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to be careful about, in plain words."""
+        return tuple(self.values["warnings"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return dict(self.values)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a record per slice, overall first: the shipped model's result, the peers', differences."""
+        return [self._row(k, result) for k, result in enumerate(self.values["shipped"])]
+
+    def _row(self, k: int, result: Mapping[str, Any]) -> dict[str, Any]:
+        row = dict(result)
+        for peer, results in self.values["peers"].items():
+            row[f"{peer}_accuracy"] = results[k]["accuracy"]
+            compared = self.values["comparisons"][peer][k]
+            row |= {
+                f"{peer}_{end}": compared[end]
+                for end in ("difference", "difference_lower", "difference_upper")
+            }
+        return row
+
+    def to_text(self) -> str:
+        """Return the table per slice, the table beside the peers, then the sentences and warnings."""
+        counts, rows = self.values["rows"], self.rows()
+        about = (
+            f"Accuracy on {counts['held_out']:,} held-out rows, after {counts['train']:,} training and "
+            f"{counts['valid']:,} validation rows."
+        )
+        tables = [aligned([_HEAD, *map(_cells, rows)])]
+        for peer in self.values["peers"]:
+            name = PEERS.get(peer, peer)
+            head = ("slice", "n", "this model", name, f"better than {name} by", "95 % interval")
+            tables.append(aligned([head, *(_peer_cells(row, peer) for row in rows)]))
+        warned = [f"Note: {warning}" for warning in self.warnings]
+        return "\n".join([about, "", "\n\n".join(tables), "", *self.sentences, *warned])
+
+
+def compared(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Return paired comparisons as JSON values; a slice without rows has no difference."""
+    return [
+        {
+            "slice": c.name,
+            "n": c.n,
+            "only_first": c.difference.only_first,
+            "only_second": c.difference.only_second,
+            "difference": c.difference.value,
+            "difference_lower": c.difference.lower if c.n else None,
+            "difference_upper": c.difference.upper if c.n else None,
+        }
+        for c in comparisons
+    ]
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    interval = _interval(row["accuracy_lower"], row["accuracy_upper"], "") if row["n"] else "-"
+    shares = [_share(row["f1"]), _share(row["coverage"]), f"{row['unknown']:,}"]
+    return [row["slice"], f"{row['n']:,}", _share(row["accuracy"]), interval, *shares]
+
+
+def _peer_cells(row: Mapping[str, Any], peer: str) -> list[str]:
+    gain = row[f"{peer}_difference"]
+    cells = [row["slice"], f"{row['n']:,}", _share(row["accuracy"]), _share(row[f"{peer}_accuracy"])]
+    if gain is None:
+        return [*cells, "-", "-"]
+    ends = (row[f"{peer}_difference_lower"], row[f"{peer}_difference_upper"])
+    return [*cells, f"{gain:+.3f}", _interval(*ends, "+")]
+
+
+def _interval(lower: float, upper: float, sign: str) -> str:
+    return f"{lower:{sign}.3f} to {upper:{sign}.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,147 @@
+"""Which rows are held out for ever, which choose, and which teach; copies always go the same way.
+
+A row's content is its text features, case and spaces evened out; where a row has no text, all its features. A
+row is held out if and only if its hash is divisible by 10, whatever table or traffic it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import DataError
+from models.features import FeatureSpec, Table, check_columns
+from models.table_features import as_name
+from sfs.record import Columns
+
+Hashes = NDArray[np.uint64]
+
+HELD_OUT_MODULUS = 10
+VALIDATION_MODULUS = 5
+MIN_ROWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Positions of the training, validation and held-out rows, and remarks on how they came about.
+
+    Parameters
+    ----------
+    train, valid, held_out
+        int64 positions, ascending; no content is in two of them.
+    remarks
+        Sentences for the user where the usual shares were not possible.
+    """
+
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+    held_out: NDArray[np.int64]
+    remarks: tuple[str, ...] = ()
+
+
+def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:
+    """Return uint64[N], equal for rows whose content is equal.
+
+    Raises
+    ------
+    DataError
+        If a feature's column is missing, or holds something other than text, booleans and numbers.
+
+    Examples
+    --------
+    >>> rows = [{"text": "Check  this OUT", "likes": 3}, {"text": "check this out", "likes": 4}]
+    >>> a, b = content_hashes(rows, [FeatureSpec("text", "text"), FeatureSpec("likes", "number")])
+    >>> a == b
+    True
+    """
+    check_columns(rows, [spec.column for spec in specs])
+    columns = Columns(rows)
+    contents = _contents(columns, [spec.column for spec in specs if spec.kind == "text"])
+    if not all(map(any, contents)):
+        every = _contents(columns, [spec.column for spec in specs])
+        contents = [text if any(text) else fields for text, fields in zip(contents, every, strict=True)]
+    return np.fromiter(map(_hash, contents), dtype=np.uint64, count=len(columns))
+
+
+def _contents(columns: Columns, names: Sequence[str]) -> list[tuple[str, ...]]:
+    if not names:
+        return [()] * len(columns)
+    return list(zip(*(_spelled(columns, name) for name in sorted(names)), strict=True))
+
+
+def _spelled(columns: Columns, name: str) -> list[str]:
+    values = enumerate(columns.column(name))
+    return ["" if value is None else _evened(as_name(value, name, row)) for row, value in values]
+
+
+def _evened(text: str | None) -> str:
+    return " ".join(str(text).casefold().split())
+
+
+def _hash(content: Sequence[str]) -> int:
+    joined = "\x1f".join(content).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(joined, digest_size=8).digest(), "big")
+
+
+def held_out(hashes: Hashes) -> NDArray[np.bool_]:
+    """Return bool[N], the rows that no training or choice may see."""
+    return np.asarray(hashes % HELD_OUT_MODULUS == 0)
+
+
+def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Splits:
+    """Split labelled rows; training and validation rows both have every class.
+
+    Validation takes a fifth of the contents that are not held out; where a class would be missing on a side,
+    another fifth, a third or a half.
+
+    Raises
+    ------
+    DataError
+        If there are too few rows, or a class has fewer than two contents outside the held-out rows.
+    """
+    if len(hashes) < MIN_ROWS:
+        raise DataError(
+            f"{len(hashes)} rows are too few to train and check a model: give at least {MIN_ROWS}"
+        )
+    out = held_out(hashes)
+    _check_classes(hashes[~out], y[~out], classes)
+    rest = hashes // HELD_OUT_MODULUS
+    for modulus in (VALIDATION_MODULUS, 3, 2):
+        for remainder in range(modulus):
+            valid = ~out & (rest % modulus == remainder)
+            train = ~out & ~valid
+            if all(len(np.unique(y[side])) == len(classes) for side in (train, valid)):
+                return _splits(train, valid, out, modulus)
+    raise DataError(
+        f"{len(hashes)} rows could not be split so that training and validation both see all "
+        f"{len(classes)} classes: add rows of the rarest classes"
+    )
+
+
+def _check_classes(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> None:
+    for k, name in enumerate(classes):
+        contents = len(np.unique(hashes[y == k]))
+        if contents < 2:
+            rows = int((y == k).sum())
+            raise DataError(
+                f"class {name!r} has {rows} rows with {contents} different contents outside the held-out tenth, "
+                "and 2 are needed: add rows, join it with another class, or leave it out"
+            )
+
+
+def _splits(
+    train: NDArray[np.bool_], valid: NDArray[np.bool_], out: NDArray[np.bool_], modulus: int
+) -> Splits:
+    remarks = []
+    if modulus != VALIDATION_MODULUS:
+        remarks.append(
+            f"The table is small: one in {modulus} of the rows not held out went to validation, "
+            "so that it sees every class."
+        )
+    if not out.any():
+        remarks.append("No row fell among the held-out tenth: there is nothing to report accuracy on.")
+    return Splits(np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), tuple(remarks))

@@ -1,0 +1,195 @@
+"""From a table to a bundle, and from a bundle and a table to a report per slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from models.bundle import ModelBundle
+from models.bundle_parts import Network
+from models.classes import class_codes, class_names, read_labels
+from models.config import TrainConfig
+from models.errors import DataError
+from models.evaluate import SliceReport, slice_report
+from models.features import Featurizer
+from models.golden import MAX_ROWS, GoldenBatch, plain_records
+from models.judge import SHIPPED, Judged, judge, training_report
+from models.learners import Split, fit_learner
+from models.reference import reference_counts
+from models.report import TrainingReport
+from models.rows import FeatureRows, Positions
+from models.splits import Hashes, Splits, content_hashes, split
+from sfs.apply import Applied, run
+from sfs.matrix import SliceMatrix
+from sfs.registry import FunctionSet
+
+Progress: TypeAlias = Callable[[str, float], None]
+
+SAMPLE_ROWS = 1000
+_LEARNING_FROM, _LEARNING_TO = 0.2, 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Labelled rows, where each belongs, and what the functions say of them."""
+
+    frame: pd.DataFrame
+    labels: list[str]
+    classes: tuple[str, ...]
+    y: NDArray[np.int64]
+    hashes: Hashes
+    splits: Splits
+    applied: Applied
+
+    def part(self, X: FeatureRows, positions: Positions) -> Split:
+        return Split(X.subset(positions), self.y[positions], self.applied.matrix.take(positions))
+
+
+def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
+    """Train a model, judge it on held-out rows, and return it as a bundle.
+
+    A tenth of the rows, chosen by their content, is held out and seen by the report only. The same rows, seed
+    and number of threads give the same bundle, bit for bit.
+
+    Parameters
+    ----------
+    config
+        What to train; ``config.functions`` are applied once, to all rows.
+    data
+        N labelled rows.
+    progress
+        Told what is being done and the share of the whole that is done.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or cannot be read, labels are blank, or a class has too few rows or is alone.
+    SliceError
+        If a template reads a column that the data does not have.
+    """
+    tell = progress or (lambda stage, share: None)
+    rows = _read(config, data, tell)
+    tell("making features", 0.15)
+    featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
+    X = featurizer.transform(rows.frame)
+    fitted = fit_learner(
+        config.learner,
+        rows.part(X, rows.splits.train),
+        rows.part(X, rows.splits.valid),
+        len(rows.classes),
+        lambda stage, share: tell(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
+    )
+    tell("judging on held-out rows", _LEARNING_TO)
+    truth = [rows.labels[row] for row in rows.splits.held_out]
+    shown = rows.part(X, rows.splits.held_out)
+    models = cast("dict[str, Network]", {SHIPPED: fitted.model, **fitted.peers})
+    judged = judge(truth, shown.X, shown.S, rows.classes, models)
+    sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
+    report = training_report(judged, fitted, rows.splits, sizes, rows.applied)
+    bundle = _bundle(config, rows, featurizer, models[SHIPPED], judged, report)
+    tell("done", 1.0)
+    return bundle
+
+
+def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | None = None) -> SliceReport:
+    """Judge a model on labelled rows, overall and slice by slice.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    data
+        N rows with the label and feature columns.
+    functions
+        The live functions, whose slices are reported; those that compute what the model was trained with are
+        also read by the model. Without any, memberships are unknown to it, and the report is of all rows.
+
+    Raises
+    ------
+    DataError
+        If there are no rows, a column is missing or cannot be read, or a label is blank or no class.
+    SliceError
+        If a template reads a column that the data does not have.
+    """
+    if not len(data):
+        raise DataError("there are no rows to evaluate on")
+    truth = read_labels(data, bundle.label)
+    live = functions if functions is not None else FunctionSet(())
+    S = run(live, data).matrix
+    predicted = bundle.predict(data, bundle.trusted(S, live.fingerprints))
+    return slice_report(truth, predicted, S, bundle.classes)
+
+
+def _read(config: TrainConfig, data: pd.DataFrame, tell: Progress) -> _Rows:
+    if not isinstance(data, pd.DataFrame):
+        raise DataError(f"rows to train on must be a data frame, got {type(data).__name__}")
+    if not len(data):
+        raise DataError("there are no rows to train on")
+    tell("reading labels", 0.0)
+    labels = read_labels(data, config.label)
+    classes = class_names(labels, config.label)
+    y = class_codes(labels, classes)
+    hashes = content_hashes(data, config.features)
+    splits = split(hashes, y, classes)
+    tell("applying functions", 0.05)
+    done = 0
+
+    def count(rows: int) -> None:
+        nonlocal done
+        done += rows
+        tell("applying functions", 0.05 + 0.1 * done / len(data))
+
+    applied = run(config.functions, data, progress=count)
+    return _Rows(data, labels, classes, y, hashes, splits, applied)
+
+
+def _bundle(
+    config: TrainConfig,
+    rows: _Rows,
+    featurizer: Featurizer,
+    model: Network,
+    judged: Judged,
+    report: TrainingReport,
+) -> ModelBundle:
+    """Put everything together; the golden batch is answered by the very bundle that keeps it."""
+    correct = np.array(judged.truth, dtype=object) == np.array(judged.predicted[SHIPPED], dtype=object)
+    sampled = _sampled(rows)
+    columns = [spec.column for spec in config.features]
+    few = sampled[:MAX_ROWS] if len(sampled) else rows.splits.train[:MAX_ROWS]
+    golden_records = plain_records(rows.frame.iloc[few], columns)
+
+    def predict(records: Any, S: SliceMatrix | None) -> NDArray[np.float64]:
+        return model.predict_proba(featurizer.transform(records), S)
+
+    return ModelBundle(
+        name=config.name,
+        label=config.label,
+        classes=rows.classes,
+        featurizer=featurizer,
+        model=model,
+        function_fingerprints=config.functions.fingerprints,
+        lineage=_lineage(config, rows),
+        reference=reference_counts(judged.slices, correct),
+        sample=tuple(plain_records(rows.frame.iloc[sampled], columns)),
+        golden=GoldenBatch.record(predict, golden_records, rows.applied.matrix.take(few)),
+        report=report,
+    )
+
+
+def _sampled(rows: _Rows) -> Positions:
+    """Return held-out positions at random but always the same: those of the smallest hashes."""
+    held = rows.splits.held_out
+    return np.sort(held[np.argsort(rows.hashes[held], kind="stable")[:SAMPLE_ROWS]])
+
+
+def _lineage(config: TrainConfig, rows: _Rows) -> dict[str, Any]:
+    digest = sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest()
+    splits = rows.splits
+    sizes = {"train": len(splits.train), "valid": len(splits.valid), "held_out": len(splits.held_out)}
+    return {"config": config.to_json(), "seed": config.learner.seed, "rows": sizes, "data_sha256": digest}
