@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.attentive import AttentiveClassifier
 from models.backbone import MLP
 from models.baselines import PlainClassifier
 from models.batches import Split, training_batches
@@ -18,8 +19,8 @@ from models.slice_residual import Mode, SliceResidualClassifier
 from models.trainer import EpochRecord, TrainerConfig, fit
 from models.weights import row_weights
 
-Network: TypeAlias = PlainClassifier | SliceResidualClassifier
-Form: TypeAlias = Mode | Literal["erm"]
+Network: TypeAlias = PlainClassifier | SliceResidualClassifier | AttentiveClassifier
+Form: TypeAlias = Mode | Literal["erm", "slice_aware"]
 
 MEMBERSHIP_DROPOUT = 0.1
 
@@ -40,7 +41,7 @@ class Plan:
     def name(self) -> str:
         """The plan in a few words."""
         plain = "ERM" if self.weighting == "equal" else "weighted ERM"
-        words = [plain if self.form == "erm" else str(self.form)]
+        words = [{"erm": plain, "slice_aware": "attention over slices"}.get(self.form, self.form)]
         if self.gated:
             words.append(f"gated to {len(self.slices)}")
         if self.weighting != "equal":
@@ -82,7 +83,7 @@ def train_candidate(
 ) -> Candidate:
     """Train a plan's network from scratch and keep its best checkpoint."""
     model = untrained(task, plan)
-    names = model.kept if isinstance(model, SliceResidualClassifier) else ()
+    names = () if plan.form == "erm" else plan.slices
     batches = training_batches(
         task.train, names, task.weights(plan), task.recipe.batch_size, MEMBERSHIP_DROPOUT
     )
@@ -105,6 +106,8 @@ def untrained(task: Task, plan: Plan) -> Network:
         backbone = MLP(task.train.X.shape[1], task.widths)
         if plan.form == "erm":
             return PlainClassifier(backbone, task.num_classes)
+        if plan.form == "slice_aware":
+            return AttentiveClassifier(backbone, plan.slices, task.num_classes)
         return SliceResidualClassifier(
             backbone,
             backbone.out_features,

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from torch import nn
 
+from models.attentive import AttentiveClassifier
 from models.baselines import PlainClassifier
 from models.batches import Split
 from models.candidates import Candidate, Plan, Task, train_candidate
@@ -183,6 +184,8 @@ class _Run:
     def _shipped(self, peers: tuple[Candidate, Candidate], rivals: list[Candidate]) -> Fitted:
         if rivals:
             return self._slice_residual(peers, self.finished(best(rivals)))
+        if self.config.kind == "slice_aware" and self.names:
+            return self._slice_aware(peers, self.train(Plan("slice_aware", self.names), self.whole))
         return self._plain(peers)
 
     def _slice_residual(self, peers: tuple[Candidate, Candidate], winner: Candidate) -> Fitted:
@@ -201,6 +204,15 @@ class _Run:
         refitted = (_result(slice_form(winner, True), refit.score),) if refit else ()
         said = tuple(residual_sentences(contest, valid))
         return Fitted(shipped, contest.form, _peer_models(peers), refitted, said)
+
+    def _slice_aware(self, peers: tuple[Candidate, Candidate], attentive: Candidate) -> Fitted:
+        against = peers_against(*peers)
+        said = [f"Attention over slices is shipped: score {attentive.score.value:.3f} against {against}."]
+        if attentive.score.value <= max(peer.score.value for peer in peers):
+            said.append("It brings nothing here: a plain model does as well on validation.")
+        said += validation_warnings(self.whole.valid)
+        result = (_result(attentive.plan.name, attentive.score),)
+        return Fitted(attentive.model, attentive.plan.name, _peer_models(peers), result, tuple(said))
 
     def _plain(self, peers: tuple[Candidate, Candidate]) -> Fitted:
         """Ship the plain model that was asked for, or ERM where there are no slices to be aware of."""
@@ -231,6 +243,8 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
     kind = config.get("kind")
     if kind == "slice_residual":
         return SliceResidualClassifier.from_config(config)
+    if kind == "slice_aware":
+        return AttentiveClassifier.from_config(config)
     if kind == "plain":
         return PlainClassifier.from_config(config)
     raise ConfigError(

@@ -273,4 +273,7 @@ class SliceResidualClassifier(nn.Module):
 
 
 def _frozen_linear(in_features: int, out_features: int) -> nn.Linear:
-    return nn.Linear(in_features, out_features).requires_grad_(False)
+    layer = nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")  # draws no numbers
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter).requires_grad_(False)
+    return layer

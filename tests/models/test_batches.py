@@ -1,0 +1,78 @@
+"""Training batches and memberships on their way into a network."""
+
+import numpy as np
+import pytest
+import torch
+
+from models.batches import MAX_STEPS_PER_EPOCH, Batch, Split, memberships, training_batches
+from models.errors import DataError
+from models.rows import FeatureRows
+from sfs.matrix import SliceMatrix
+
+
+def split(n: int, n_slices: int = 2, seed: int = 0) -> Split:
+    rng = np.random.default_rng(seed)
+    X = np.arange(n, dtype=np.float32)[:, None]
+    S = SliceMatrix([f"s{k}" for k in range(n_slices)], rng.random((n, n_slices)) < 0.5)
+    return Split(FeatureRows(X), rng.integers(0, 2, n), S)
+
+
+def epoch(rows: Split, seed: int, size: int = 8, dropout: float = 0.1) -> list[Batch]:
+    weight = np.arange(len(rows), dtype=float)
+    batches = training_batches(rows, rows.S.names, weight, size, dropout)
+    return list(batches(torch.Generator().manual_seed(seed)))
+
+
+def test_every_row_comes_once_with_its_own_values() -> None:
+    """An epoch holds each row once, its label, weight and memberships beside it."""
+    rows = split(50)
+    batches = epoch(rows, 0)
+    at = torch.cat([batch.X[:, 0] for batch in batches]).long().numpy()
+    assert sorted(at) == list(range(50))
+    np.testing.assert_array_equal(torch.cat([batch.y for batch in batches]), rows.y[at])
+    np.testing.assert_array_equal(torch.cat([batch.weight for batch in batches]), at.astype(np.float32))
+    np.testing.assert_array_equal(torch.cat([batch.slices.member for batch in batches]), rows.S.member[at])
+
+
+def test_generator_alone_decides_order_and_dropout() -> None:
+    """The same seed gives the same batches and hidden rows, another seed others."""
+    rows = split(200)
+    first, same, other = (epoch(rows, seed) for seed in (1, 1, 2))
+    assert all(
+        torch.equal(a.X, b.X) and torch.equal(a.hidden, b.hidden) for a, b in zip(first, same, strict=True)
+    )
+    assert not all(torch.equal(a.X, b.X) for a, b in zip(first, other, strict=True))
+
+
+def test_dropout_hides_its_share_of_rows() -> None:
+    """About a tenth of the rows are hidden, whole; hidden memberships are unknown and hold no member."""
+    batches = epoch(split(5000), 0, size=100)
+    hidden = torch.cat([batch.hidden for batch in batches])
+    assert 0.08 < float(hidden.float().mean()) < 0.12
+    seen = batches[0].seen()
+    assert torch.equal(seen.known.any(dim=1), ~batches[0].hidden)
+    assert float(seen.member[~seen.known].sum()) == 0
+
+
+def test_batches_grow_with_the_data() -> None:
+    """An epoch never has more than 500 steps, and small data keep the configured size."""
+    assert len(epoch(split(10_001), 0, size=8)) <= MAX_STEPS_PER_EPOCH
+    assert len(epoch(split(80), 0, size=8)) == 10
+
+
+def test_memberships_are_matched_by_name() -> None:
+    """Columns follow the asked names; a slice that is not there, or no matrix, is unknown."""
+    S = SliceMatrix(("a", "b"), np.array([[True, False]]), np.array([[False, True]]))
+    found = memberships(S, ("c", "b", "a"), 1)
+    assert found.member.tolist() == [[0.0, 0.0, 1.0]]
+    assert found.known.tolist() == [[False, False, True]]
+    assert not memberships(None, ("a",), 3).known.any()
+
+
+def test_splits_must_agree() -> None:
+    """Features, labels and memberships of different lengths, or no rows, are refused."""
+    rows = split(3)
+    with pytest.raises(DataError, match="3 features, 2 labels, 3 slice matrix"):
+        Split(rows.X, rows.y[:2], rows.S)
+    with pytest.raises(DataError, match="there are no rows"):
+        rows.subset(np.array([], dtype=np.int64))
