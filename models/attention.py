@@ -14,9 +14,9 @@ Attention: TypeAlias = Literal["symmetric", "snorkel"]
 def attend(kind: Attention, membership: Tensor, experts: Tensor, temperature: float) -> Tensor:
     """Return float[B, S], the share of each expert; rows sum to 1.
 
-    ``symmetric`` weighs the membership logit by the expert's confidence, the margin of its likeliest class over
-    chance, which no renaming of classes changes. ``snorkel`` weighs P(member) by P(class 1) [1]_: both lie in
-    [0, 1], so that no share is more than e times another, and certainty of class 0 counts as doubt.
+    ``symmetric`` weighs the membership logit by the expert's confidence, the margin of its likeliest class
+    over chance, which no renaming of classes changes. ``snorkel`` weighs P(member) by P(class 1) [1]_: both
+    lie in [0, 1], so that no share is more than e times another, and certainty of class 0 counts as doubt.
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def margin(probabilities: Tensor) -> Tensor:
 def default_temperature(kind: Attention, n_slices: int) -> float:
     """Return 1 for ``snorkel``; for ``symmetric`` the t of e^(4 / t) = 9 (K + 1).
 
-    With it a certain expert whose membership logit is 2 (P = .88) keeps nine tenths of the attention against K certain
-    others with -2, however large K is.
+    With it a certain expert whose membership logit is 2 (P = .88) keeps nine tenths of the attention against
+    K certain others with -2, however large K is.
 
     Examples
     --------

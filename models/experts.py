@@ -40,7 +40,8 @@ class LowRankExperts(nn.Module):
         C = head.out_features
         folded = (self.up @ head.weight.T).view(1, self.slices, self.rank, C)
         corrections = (codes.view(-1, self.slices, self.rank, 1) * folded).sum(dim=2)  # [B, S, C]
-        return corrections + head(z).unsqueeze(1) + self.bias @ head.weight.T
+        shared: Tensor = head(z)  # [B, C]
+        return corrections + shared.unsqueeze(1) + self.bias @ head.weight.T
 
     def mixture(self, z: Tensor, codes: Tensor, attention: Tensor) -> Tensor:
         """Return float[B, H], the experts' mean weighted by attention float[B, S], whose rows sum to 1."""

@@ -57,7 +57,7 @@ class Scorer:
         if name not in METRICS:
             raise DataError(f"Unrecognized metric: {name}; the metrics are {', '.join(METRICS)}")
         abstained = [] if self.abstain_label is None else [self.abstain_label]
-        left_out = {"golds": abstained} if name == "coverage" else {"golds": abstained, "preds": abstained}
+        left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
         return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
 
     def score(

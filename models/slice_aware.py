@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models import slice_scores
 from models.attention import Attention, attend, default_temperature
 from models.dataset import DEFAULT_INPUT_DATA_KEY, DEFAULT_TASK_NAME, DictDataLoader, DictDataset
 from models.errors import ConfigError
@@ -31,7 +30,7 @@ from models.experts import FullExperts, LowRankExperts
 from models.objectives import expert_loss, indicator_loss, weighted_cross_entropy
 from models.rows import FeatureRows, as_rows
 from models.scoring import Scorer
-from models.slice_scores import evaluating
+from models.slice_scores import evaluating, predict, score, slices_to_task
 from models.snorkel_labels import SliceTargets, read_slice_labels, slice_targets, with_slice_labels
 from sfs.matrix import SliceMatrix
 
@@ -165,7 +164,7 @@ class SliceAwareClassifier(nn.Module):
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
         known = torch.cat([targets.known, everyone], dim=1)
-        # A constant teaches an indicator nothing, so the base slice's is left to the attention, unlike Snorkel's.
+        # A constant teaches nothing: the base slice's indicator is left to the attention, unlike Snorkel's.
         taught = member.shape[1] - (self.attention_kind != "snorkel")
         indicators = indicator_loss(heads.membership[:, :taught], member[:, :taught], known[:, :taught])
         counts = member & targets.labelled.unsqueeze(1)
@@ -213,7 +212,7 @@ class SliceAwareClassifier(nn.Module):
         remap_labels: Mapping[str, str | None] | None = None,
     ) -> dict[str, dict[str, NDArray[Any]]]:
         """Return ``golds``, ``probs`` and if asked ``preds`` by label; without labels those of the task."""
-        return slice_scores.predict(self, dataloader, return_preds, remap_labels or {})
+        return predict(self, dataloader, return_preds, remap_labels or {})
 
     def score(
         self,
@@ -225,14 +224,14 @@ class SliceAwareClassifier(nn.Module):
 
         ``remap_labels`` scores a label by another's head, or leaves it out (None).
         """
-        return slice_scores.score(self, dataloaders, remap_labels or {}, as_dataframe)
+        return score(self, dataloaders, remap_labels or {}, as_dataframe)
 
     def score_slices(
         self, dataloaders: Sequence[DictDataLoader], as_dataframe: bool = False
     ) -> dict[str, float | None] | pd.DataFrame:
         """Score the final prediction overall and on the members of every slice."""
-        remap = slice_scores.slices_to_task(self.task_name, self.slice_names)
-        return slice_scores.score(self, dataloaders, remap, as_dataframe)
+        remap = slices_to_task(self.task_name, self.slice_names)
+        return score(self, dataloaders, remap, as_dataframe)
 
     def config(self) -> dict[str, Any]:
         """Return everything but the backbone and the weights, as JSON values."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.dataset import DictDataLoader
+from models.errors import DataError
 from models.scoring import Scorer
 from models.snorkel_labels import BASE_SLICE, expert_label, indicator_label
 
@@ -60,6 +61,9 @@ def predict(
     heads = slice_heads(model.task_name, model.slice_names)
     present = [label for label in heads if label in dataloader.dataset.Y_dict] or [model.task_name]
     head_of = {label: target for label in present if (target := remap_labels.get(label, label)) is not None}
+    for target in head_of.values():
+        if target not in heads:
+            raise DataError(f"there is no head {target!r} to answer a label; the heads are {list(heads)}")
     golds, probs = _collect(model, dataloader, head_of, heads)
     out = {"golds": golds, "probs": probs}
     if return_preds:

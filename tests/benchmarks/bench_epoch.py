@@ -1,8 +1,9 @@
-"""One training epoch of the slice-aware classifier against Snorkel's: same rows and backbone, one thread each.
+"""One training epoch of the slice-aware classifier against Snorkel's, one thread each.
 
     python tests/benchmarks/bench_epoch.py --peer-python PATH --out FILE.json
 
-Ours and Snorkel's epochs alternate; each figure is a median.
+Ours and Snorkel's epochs alternate, on the same rows and backbone; each figure is a median. The full-rank form is
+Snorkel's network itself: with Snorkel's weights it is first checked to give Snorkel's probabilities.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,14 +44,13 @@ def rows(K: int, folder: Path) -> Path:
     return path
 
 
-def ours(path: Path, rank: int | None) -> tuple[SliceAwareClassifier, DictDataLoader]:
-    """Return the classifier and its loader over the given rows."""
+def built(path: Path, **options: Any) -> tuple[SliceAwareClassifier, DictDataLoader]:
+    """Return our classifier and its loader over the given rows."""
     with np.load(path) as data:
         X, y, member = torch.from_numpy(data["X"]), torch.from_numpy(data["y"]), data["S"]
     names = [f"slice{k:03d}" for k in range(member.shape[1])]
     with seeded(SEED):
-        backbone = nn.Sequential(nn.Linear(D, H), nn.ReLU())
-        model = SliceAwareClassifier(backbone, H, names, expert_rank=rank)
+        model = SliceAwareClassifier(nn.Sequential(nn.Linear(D, H), nn.ReLU()), H, names, **options)
     dataset = DictDataset.from_tensors(X, y, "train")
     S = SliceMatrix(names, member)
     return model, model.make_slice_dataloader(dataset, S, shuffle=True, batch_size=BATCH)
@@ -72,15 +73,13 @@ class Peer:
             [python, "-W", "ignore", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def epoch_seconds(self, path: Path) -> float:
-        """Return the time of one epoch."""
+    def ask(self, **request: object) -> Any:
+        """Send a request and return the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        request = {"file": str(path), "width": H, "epochs": 1}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        answer: list[float] = json.loads(self.process.stdout.readline())
-        return answer[0]
+        return json.loads(self.process.stdout.readline())
 
     def close(self) -> None:
         """End the process."""
@@ -89,14 +88,31 @@ class Peer:
         self.process.wait()
 
 
-def compare(K: int, peer: Peer, folder: Path, rounds: int) -> list[dict[str, object]]:
+def check_same_function(model: SliceAwareClassifier, path: Path, answers: Path) -> None:
+    """Check that with Snorkel's weights our network gives Snorkel's probabilities."""
+    again = SliceAwareClassifier.from_config(model.config(), nn.Sequential(nn.Linear(D, H), nn.ReLU()))
+    with np.load(answers) as data, np.load(path) as given:
+        state = {
+            name.replace("backbone", "base_architecture.0"): torch.from_numpy(data[name]) for name in data
+        }
+        expected = state.pop("probabilities").numpy()
+        again.load_state_dict(state)
+        np.testing.assert_allclose(again.predict_proba(given["X"][:200]), expected, rtol=1e-4, atol=1e-6)
+
+
+def compare(K: int, peer: Peer, folder: Path, rounds: int) -> list[dict[str, Any]]:
     """Return one row of results for each form of expert, measured in turn with the peer."""
-    path = rows(K, folder)
-    forms = {"low rank": ours(path, DEFAULT_RANK), "full rank": ours(path, None)}
+    path, answers = rows(K, folder), folder / f"answers{K}.npz"
+    forms = {
+        "low rank": built(path, expert_rank=DEFAULT_RANK),
+        "full rank": built(path, expert_rank=None, attention="snorkel"),
+    }
+    peer.ask(rows=str(path), width=H, answers=str(answers))
+    check_same_function(forms["full rank"][0], path, answers)
     times: dict[str, list[float]] = {"peer": [], "low rank": [], "full rank": []}
     for turn in range(rounds + 1):  # the first turn warms up
         measured = {form: epoch_seconds(*made) for form, made in forms.items()}
-        measured["peer"] = peer.epoch_seconds(path)
+        measured["peer"] = peer.ask(epochs=1)[0]
         for who, seconds in measured.items():
             times[who] += [seconds] if turn else []
     median = {who: statistics.median(values) for who, values in times.items()}
@@ -104,9 +120,9 @@ def compare(K: int, peer: Peer, folder: Path, rounds: int) -> list[dict[str, obj
         {
             "slices": K,
             "experts": form,
-            "ours_seconds": median[form],
-            "peer_seconds": median["peer"],
-            "ratio": median["peer"] / median[form],
+            "ours_seconds": round(median[form], 4),
+            "peer_seconds": round(median["peer"], 4),
+            "ratio": round(median["peer"] / median[form], 2),
             "reach": REACH.get((form, K)),
         }
         for form in forms
@@ -135,7 +151,7 @@ def main() -> int:
                     f"{row['peer_seconds']:.3f} s: {row['ratio']:.1f} x"
                 )
     peer.close()
-    about = {
+    about: dict[str, Any] = {
         "n": N,
         "d": D,
         "h": H,

@@ -1,0 +1,98 @@
+"""Reports per slice, and comparisons of two models."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from models.errors import DataError
+from models.evaluate import OVERALL, compare, slice_report
+from sfs.intervals import Rate
+from sfs.matrix import SliceMatrix
+
+CLASSES = ("ham", "spam")
+TRUTH = ["spam", "ham", "spam", "ham"]
+SAID = ["spam", "ham", "ham", "ham"]
+S = SliceMatrix(
+    ["first", "none", "doubt"],
+    np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]], dtype=bool),
+    np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0], [0, 0, 0]], dtype=bool),
+)
+
+
+def test_a_report_has_counts_and_intervals() -> None:
+    """Overall and per slice: rows, accuracy, F1 of the second class, coverage, unknown."""
+    report = slice_report(TRUTH, SAID, S, CLASSES)
+    assert [row.name for row in report.rows] == [OVERALL, "first", "none", "doubt"]
+    assert report.overall.accuracy == Rate(3, 4)
+    assert report["first"].accuracy == Rate(2, 3)
+    assert report["first"].f1 == pytest.approx(2 / 3)
+    assert report["first"].coverage == Rate(3, 4)
+    assert (report["doubt"].n, report["doubt"].coverage, report["doubt"].unknown) == (2, Rate(2, 2), 2)
+
+
+def test_a_slice_without_members_is_a_value() -> None:
+    """Its accuracy and F1 are None, and its interval is everything."""
+    row = slice_report(TRUTH, SAID, S, CLASSES)["none"]
+    assert (row.n, row.accuracy.value, row.f1) == (0, None, None)
+    assert row.to_json()["accuracy_upper"] == 1.0
+
+
+def test_f1_without_positives_is_none() -> None:
+    """Where nobody is or is called spam there is no F1, though accuracy is 1."""
+    report = slice_report(["ham"], ["ham"], SliceMatrix.empty(1), CLASSES)
+    assert (report.overall.f1, report.overall.accuracy.value) == (None, 1.0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=15))
+def test_many_classes_have_macro_f1(rows: list[tuple[str, str]]) -> None:
+    """For three classes F1 is the mean over the classes that occur, as scikit-learn's."""
+    truth, said = zip(*rows, strict=True)
+    report = slice_report(truth, said, SliceMatrix.empty(len(rows)), "abc")
+    assert report.overall.f1 == pytest.approx(f1_score(truth, said, average="macro", zero_division=0.0))
+
+
+def test_reports_are_json_frames_and_text() -> None:
+    """All three forms say the same; the text is aligned and has a line per slice."""
+    report = slice_report(TRUTH, SAID, S, CLASSES)
+    assert json.loads(json.dumps(report.to_json()))[1]["slice"] == "first"
+    assert report.to_frame().loc["first", "n"] == 3
+    lines = report.to_text().splitlines()
+    assert lines[0].split("  ")[0] == "slice"
+    assert len(lines) == 5
+    assert "0.094 to 0.992" in lines[2]
+    assert lines[3].split() == ["none", "0", "-", "-", "-", "0.000", "0"]
+
+
+def test_a_report_names_the_slices_it_has() -> None:
+    """Asking for another is an error with the names."""
+    with pytest.raises(DataError, match="no slice 'x'; the report has"):
+        slice_report(TRUTH, SAID, S, CLASSES)["x"]
+
+
+def test_labels_must_be_classes_and_lengths_agree() -> None:
+    """A stray label is named with its row; lengths are given."""
+    with pytest.raises(DataError, match="row 1: the predicted label 'eggs' is none of the classes"):
+        slice_report(TRUTH, ["spam", "eggs", "ham", "ham"], S, CLASSES)
+    with pytest.raises(DataError, match="has 4 rows, but the labels are"):
+        slice_report(TRUTH[:3], SAID[:3], S, CLASSES)
+    with pytest.raises(DataError, match="has 4 rows, but the labels are"):
+        compare(TRUTH, SAID[:2], SAID, S)
+
+
+def test_two_models_are_compared_row_by_row() -> None:
+    """The difference is the first's accuracy minus the second's, from rows that one alone has right."""
+    overall, first, none, doubt = compare(TRUTH, TRUTH, SAID, S)
+    assert (overall.name, overall.n, overall.difference.only_first) == (OVERALL, 4, 1)
+    assert overall.difference.value == pytest.approx(0.25)
+    assert first.difference.value == pytest.approx(1 / 3)
+    assert none.difference.value is None
+    assert doubt.n == 2
+
+
+def test_two_equal_models_are_no_evidence() -> None:
+    """Where no row tells them apart the difference says so."""
+    assert all(row.difference.no_evidence for row in compare(TRUTH, SAID, SAID, S))

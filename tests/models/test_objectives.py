@@ -1,0 +1,128 @@
+"""The losses against slow literal twins."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 - torch's own convention
+
+from models.errors import DataError
+from models.objectives import cross_entropy_with_probs, expert_loss, indicator_loss, weighted_cross_entropy
+
+
+def draw(seed: int, B: int, S: int, C: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits [B, S, C], classes [B] and a mask [B, S]."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(B, S, C, generator=generator)
+    return logits, torch.randint(C, (B,), generator=generator), torch.rand(B, S, generator=generator) < 0.3
+
+
+def minus_log_softmax(logits: Tensor, y: int) -> float:
+    return math.log(sum(math.exp(v) for v in logits.tolist())) - logits[y].item()
+
+
+@given(st.integers(0, 10_000), st.integers(1, 6), st.integers(1, 4), st.integers(2, 4))
+def test_expert_loss_equals_its_literal_twin(seed: int, B: int, S: int, C: int) -> None:
+    """A mean over the members of each slice, then over the slices that have any."""
+    logits, y, mask = draw(seed, B, S, C)
+    means = []
+    for s in range(S):
+        members = [b for b in range(B) if mask[b, s]]
+        if members:
+            means.append(sum(minus_log_softmax(logits[b, s], int(y[b])) for b in members) / len(members))
+    expected = sum(means) / len(means) if means else 0.0
+    assert expert_loss(logits, y, mask).item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_slice_without_members_contributes_nothing() -> None:
+    """Its logits neither change the loss nor get a gradient, even where they are extreme."""
+    logits, y, mask = draw(1, 8, 3, 2)
+    mask[:, 1] = False
+    logits[:, 1] = 1e6
+    logits.requires_grad_()
+    loss = expert_loss(logits, y, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(expert_loss(logits[:, [0, 2]], y, mask[:, [0, 2]]).item())
+    assert logits.grad is not None
+    assert logits.grad[:, 1].abs().sum() == 0
+    assert logits.grad[:, 0].abs().sum() > 0
+
+
+def test_slices_do_not_add_up() -> None:
+    """A hundred equal slices weigh what one does."""
+    logits, y, mask = draw(2, 20, 1, 3)
+    many = expert_loss(logits.expand(20, 100, 3), y, mask.expand(20, 100))
+    assert many.item() == pytest.approx(expert_loss(logits, y, mask).item(), rel=1e-5)
+
+
+def test_unknown_memberships_teach_no_indicator() -> None:
+    """They are out of the mean, whatever member says there."""
+    logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
+    member = torch.tensor([[True, False], [False, True]])
+    known = torch.tensor([[True, False], [True, False]])
+    loss = indicator_loss(logits, member, known)
+    expected = (math.log1p(math.exp(-2.0)) + math.log1p(math.exp(0.5))) / 2
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].abs().sum() == 0
+
+
+def test_nothing_known_is_zero_loss() -> None:
+    """A mean over nothing is zero, not NaN."""
+    nothing = torch.zeros(3, 2, dtype=torch.bool)
+    assert indicator_loss(torch.randn(3, 2), nothing, nothing).item() == 0
+    assert expert_loss(torch.randn(3, 2, 2), torch.zeros(3, dtype=torch.long), nothing).item() == 0
+    assert (
+        weighted_cross_entropy(torch.randn(3, 2), torch.zeros(3, dtype=torch.long), torch.zeros(3)).item()
+        == 0
+    )
+
+
+def test_weights_count_rows() -> None:
+    """A row of weight 2 counts as two rows, one of weight 0 not at all."""
+    logits, y, _ = draw(3, 3, 1, 4)
+    weighted = weighted_cross_entropy(logits[:, 0], y, torch.tensor([2.0, 1.0, 0.0]))
+    repeated = F.cross_entropy(logits[[0, 0, 1], 0], y[[0, 0, 1]])
+    assert weighted.item() == pytest.approx(repeated.item(), rel=1e-5)
+
+
+def test_probabilities_are_labels_too() -> None:
+    """One-hot probabilities give the loss of classes, in every loss."""
+    logits, y, mask = draw(4, 6, 2, 3)
+    soft = F.one_hot(y, 3).float()
+    assert expert_loss(logits, soft, mask).item() == pytest.approx(
+        expert_loss(logits, y, mask).item(), rel=1e-5
+    )
+    hard = F.cross_entropy(logits[:, 0], y).item()
+    assert cross_entropy_with_probs(logits[:, 0], soft).item() == pytest.approx(hard, rel=1e-5)
+
+
+def test_cross_entropy_with_probs_is_linear_in_the_target() -> None:
+    """A mixture of classes costs the mixture of their costs, times class weights; the mean is over rows."""
+    logits, _, _ = draw(5, 4, 1, 3)
+    logits = logits[:, 0]
+    target = torch.softmax(torch.randn(4, 3, generator=torch.Generator().manual_seed(6)), dim=1)
+    weight = torch.tensor([1.0, 2.0, 5.0])
+    expected = [
+        sum(target[i, c].item() * weight[c].item() * minus_log_softmax(logits[i], c) for c in range(3))
+        for i in range(4)
+    ]
+    assert cross_entropy_with_probs(logits, target, weight, "none").tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert cross_entropy_with_probs(logits, target, weight).item() == pytest.approx(
+        sum(expected) / 4, rel=1e-5
+    )
+    assert cross_entropy_with_probs(logits, target, weight, "sum").item() == pytest.approx(
+        sum(expected), rel=1e-5
+    )
+
+
+def test_an_unknown_reduction_is_refused() -> None:
+    """The message is Snorkel's and names the value."""
+    with pytest.raises(DataError, match=r"Keyword 'reduction' must be one of .*'median'"):
+        cross_entropy_with_probs(torch.zeros(1, 2), torch.zeros(1, 2), reduction="median")

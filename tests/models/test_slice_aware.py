@@ -1,0 +1,315 @@
+"""The slice-aware classifier."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.dataset import DictDataset
+from models.errors import ConfigError, DataError
+from models.rows import FeatureRows
+from models.seeding import seeded
+from models.slice_aware import SliceAwareClassifier
+from models.trainer import Trainer, TrainerConfig, fit, shuffled_batches
+from sfs.matrix import SliceMatrix
+
+NAMES = ("flipped", "half", "tail")
+MODES = [
+    {"expert_rank": 3},
+    {"expert_rank": None},
+    {"attention": "snorkel", "expert_rank": None},
+    {"attention": "snorkel"},
+]
+
+
+def make(names=NAMES, seed: int = 1, **options) -> SliceAwareClassifier:
+    with seeded(seed):
+        return SliceAwareClassifier(nn.Sequential(nn.Linear(6, 8), nn.ReLU()), 8, list(names), **options)
+
+
+def shake(model: nn.Module) -> None:
+    """Move every weight far from its start."""
+    with seeded(7), torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter))
+
+
+def dot(weights: list[float], values: list[float]) -> float:
+    return sum(w * v for w, v in zip(weights, values, strict=True))
+
+
+def linear(layer: nn.Linear, values: list[float]) -> list[float]:
+    return [dot(w, values) + b for w, b in zip(layer.weight.tolist(), layer.bias.tolist(), strict=True)]
+
+
+def literal(model: SliceAwareClassifier, x: Tensor) -> tuple[list[float], list[float]]:
+    """Attention and probabilities of one row, with scalars and loops only."""
+    z = model.base_architecture(x.unsqueeze(0))[0].tolist()
+    represent = model.experts.represent(torch.tensor([z]))[0].tolist()  # checked on its own in test_experts
+    relevance = []
+    for s, r in enumerate(represent):
+        answers = linear(model.expert_head, r)
+        top = sum(math.exp(a) for a in answers)
+        probabilities = [math.exp(a) / top for a in answers]
+        I, i = model.indicators.weight.tolist(), model.indicators.bias.tolist()  # noqa: E741
+        C = len(answers)
+        if model.attention_kind == "snorkel":
+            outside, inside = dot(I[2 * s], z) + i[2 * s], dot(I[2 * s + 1], z) + i[2 * s + 1]
+            member = math.exp(inside) / (math.exp(outside) + math.exp(inside))
+            relevance.append(member * probabilities[1] / model.temperature)
+        else:
+            confidence = (C * max(probabilities) - 1) / (C - 1)
+            relevance.append((dot(I[s], z) + i[s]) * confidence / model.temperature)
+    total = sum(math.exp(value) for value in relevance)
+    attention = [math.exp(value) / total for value in relevance]
+    mixed = [dot(attention, column) for column in zip(*represent, strict=True)]
+    logits = linear(model.head, mixed)
+    top = sum(math.exp(value) for value in logits)
+    return attention, [math.exp(value) / top for value in logits]
+
+
+@pytest.mark.parametrize("options", [*MODES, {"num_classes": 4}], ids=str)
+def test_fused_equals_the_literal_twin(sliced, options) -> None:
+    """Attention and probabilities are those of the formulas, row by row and slice by slice."""
+    model = make(**options)
+    with seeded(7), torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * torch.randn_like(parameter))
+    X = sliced.X[:10]
+    attention, probabilities = model.slice_attention(X), model.predict_proba(X)
+    for row, x in enumerate(X):
+        slow_attention, slow_probabilities = literal(model, x)
+        assert attention[row] == pytest.approx(slow_attention, rel=1e-3, abs=1e-5)
+        assert probabilities[row] == pytest.approx(slow_probabilities, rel=1e-3, abs=1e-5)
+
+
+def parts(model: SliceAwareClassifier) -> dict[str, Tensor]:
+    """Every slice's own weights by what they are, as views."""
+    S = len(model.slice_names) + 1
+    named = {f"experts.{k}": v for k, v in model.experts.named_parameters()}
+    named |= {f"indicators.{k}": v for k, v in model.indicators.named_parameters()}
+    return {f"{k}[{s}]": v.view(S, -1)[s] for k, v in named.items() for s in range(S)}
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_every_expert_head_and_indicator_learns(sliced, options) -> None:
+    """Each has a gradient on the first step, and none is where it began after training."""
+    model = make(**options)
+    model.loss(sliced.X, sliced.y, sliced.S).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        rows = (
+            parameter.grad.view(len(NAMES) + 1, -1)
+            if "experts" in name or "indic" in name
+            else parameter.grad[None]
+        )
+        assert (rows.abs().amax(dim=1) > 0).all(), name
+    before = {name: value.clone() for name, value in parts(model).items()}
+    heads = {name: p.clone() for name, p in model.named_parameters()}
+    train(model, sliced, n_epochs=2)
+    assert [name for name, value in parts(model).items() if torch.equal(value, before[name])] == []
+    assert [name for name, p in model.named_parameters() if torch.equal(p, heads[name])] == []
+
+
+def train(model: SliceAwareClassifier, rows, **options) -> None:
+    fit(
+        model,
+        lambda g: shuffled_batches(len(rows.y), 50, g),
+        lambda p: model.loss(rows.X[p], rows.y[p], rows.S.take(p)),
+        TrainerConfig(**options),
+    )
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_permuting_slices_permutes_the_attention_and_nothing_else(sliced, options) -> None:
+    """The same weights in another order of slices give the same predictions and losses."""
+    model, other = make(**options), make([NAMES[k] for k in (2, 0, 1)], **options)
+    shake(model)
+    order = [2, 0, 1, 3]  # the base slice stays last
+    state = {}
+    for name, value in model.state_dict().items():
+        stacked = name.startswith(("experts.", "indicators."))
+        state[name] = value.view(4, -1)[order].view(value.shape) if stacked else value
+    other.load_state_dict(state)
+    assert other.slice_attention(sliced.X) == pytest.approx(
+        model.slice_attention(sliced.X)[:, order], abs=1e-6
+    )
+    assert other.predict_proba(sliced.X) == pytest.approx(model.predict_proba(sliced.X), abs=1e-5)
+    losses = [m.loss(sliced.X, sliced.y, sliced.S).item() for m in (model, other)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_names_that_extend_one_another_change_nothing(sliced) -> None:
+    """In Snorkel renaming a slice to short_link crossed the experts; here names never reach a computation."""
+    plain, awkward = ["a", "b", "c"], ["short", "short_link", "short_ind"]
+    answers = []
+    for names in (plain, awkward):
+        model = make(names)
+        renamed = sliced._replace(S=SliceMatrix(names, sliced.S.member))
+        train(model, renamed, n_epochs=2)
+        answers.append(model.predict_proba(sliced.X))
+    assert np.array_equal(*answers)
+
+
+@pytest.mark.parametrize("name", ["a.b", "a/b", "base", "task", "x_pred", "ü 🎉"])
+def test_any_name_will_do(sliced, name: str) -> None:
+    """Dots, slashes, and words that the network uses itself are names like any other."""
+    model = make([name])
+    S = SliceMatrix([name], sliced.S.member[:, :1])
+    loader = model.make_slice_dataloader(
+        DictDataset.from_tensors(sliced.X, sliced.y, "train"), S, batch_size=50
+    )
+    Trainer(n_epochs=1).fit(model, [loader])
+    frame = model.score_slices([loader], as_dataframe=True)
+    assert f"task_slice:{name}_pred" in set(frame["label"])
+
+
+@pytest.mark.parametrize("options", MODES, ids=str)
+def test_no_slices_is_a_plain_network_with_one_expert(sliced, options) -> None:
+    """K = 0 trains and predicts; all attention is the base slice's."""
+    model = make([], **options)
+    train(model, sliced._replace(S=SliceMatrix.empty(200)), n_epochs=1)
+    assert np.array_equal(model.slice_attention(sliced.X), np.ones((200, 1), dtype=np.float32))
+    assert model.predict_proba(sliced.X).shape == (200, 2)
+
+
+def test_slices_help_where_the_label_flips(sliced) -> None:
+    """After training, the members of the flipped slice are predicted well, and attend to its expert."""
+    model = make()
+    train(model, sliced, n_epochs=60, lr=0.02)
+    members = sliced.S.column("flipped")
+    right = model.predict_proba(sliced.X).argmax(axis=1) == sliced.y.numpy()
+    attention = model.slice_attention(sliced.X)[:, 0]
+    assert right[members].mean() >= 0.9
+    assert attention[members].mean() > 2 * attention[~members].mean()
+
+
+def test_unknown_memberships_teach_nothing(sliced) -> None:
+    """A slice that is unknown in every row leaves its indicator and expert without slice losses."""
+    model = make()
+    S = SliceMatrix(NAMES[:2], sliced.S.member[:, :2])  # no 'tail'
+    nothing = np.zeros((200, 1), dtype=bool)
+    spelled = SliceMatrix(
+        NAMES, np.hstack([S.member, nothing]), np.hstack([np.zeros((200, 2), bool), ~nothing])
+    )
+    assert model.loss(sliced.X, sliced.y, S).item() == model.loss(sliced.X, sliced.y, spelled).item()
+    negative = SliceMatrix(NAMES, np.hstack([S.member, nothing]))
+    assert model.loss(sliced.X, sliced.y, negative).item() != model.loss(sliced.X, sliced.y, S).item()
+
+
+def test_memberships_are_taken_by_name(sliced) -> None:
+    """The matrix's order does not matter."""
+    model = make()
+    turned = sliced.S.align(["tail", "flipped", "half"])
+    first, second = (model.loss(sliced.X, sliced.y, S).item() for S in (sliced.S, turned))
+    assert first == second
+
+
+def test_snorkels_indicator_of_everyone_is_taught_too(sliced) -> None:
+    """Snorkel trains the base slice's indicator on a constant; the symmetric form does not."""
+    for attention, taught in (("snorkel", True), ("symmetric", False)):
+        model = make([], attention=attention)
+        dataset = DictDataset.from_tensors(sliced.X, sliced.y, "train")
+        loader = model.make_slice_dataloader(dataset, SliceMatrix.empty(200), batch_size=200)
+        losses, _ = model.calculate_loss(*next(iter(loader)))
+        assert (losses["task_indicators"].item() > 0) is taught
+
+
+def test_unknown_labels_are_left_out(sliced) -> None:
+    """Rows labelled -1 at Snorkel's door change neither the base nor the experts' loss."""
+    model = make()
+    y = sliced.y.clone()
+    y[100:] = -1
+    parts_of = {}
+    for size, labels in ((200, y), (100, sliced.y[:100])):
+        dataset = DictDataset.from_tensors(sliced.X[:size], labels, "train")
+        loader = model.make_slice_dataloader(dataset, sliced.S.take(slice(0, size)), batch_size=size)
+        parts_of[size], counts = model.calculate_loss(*next(iter(loader)))
+        assert counts["task"] == 100
+    for part in ("task", "task_experts"):
+        assert parts_of[200][part].item() == pytest.approx(parts_of[100][part].item(), rel=1e-5)
+
+
+def test_probabilities_and_class_weights_reach_all_losses(sliced) -> None:
+    """Snorkel dropped loss functions on slicing: soft labels and class weights act on base and experts."""
+    hard, weighted = make(num_classes=2), make(num_classes=2, class_weights=[1.0, 3.0])
+    soft = torch.nn.functional.one_hot(sliced.y, 2).float()
+    dataset = DictDataset.from_tensors(sliced.X, sliced.y, "train")
+    softened = DictDataset.from_tensors(sliced.X, soft, "train")
+    losses = [
+        m.calculate_loss(*next(iter(m.make_slice_dataloader(d, sliced.S, batch_size=200))))[0]
+        for m, d in ((hard, dataset), (hard, softened), (weighted, dataset))
+    ]
+    for part in ("task", "task_experts"):
+        assert losses[1][part].item() == pytest.approx(losses[0][part].item(), rel=1e-5)
+        assert losses[2][part].item() > 1.2 * losses[0][part].item()
+
+
+@pytest.mark.parametrize("kind", ["tensor", "array", "rows"])
+def test_predictions_need_no_labels(sliced, kind: str) -> None:
+    """Features alone are enough, however they are held, and rows sum to 1."""
+    held = {"tensor": sliced.X, "array": sliced.X.numpy(), "rows": FeatureRows(sliced.X.numpy())}[kind]
+    probabilities = make(num_classes=3).predict_proba(held)
+    assert probabilities.shape == (200, 3)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(200), abs=1e-5)
+
+
+def test_predictions_do_not_depend_on_the_batch(sliced) -> None:
+    """A row's class is the same alone and among others, and predicting leaves the mode as it was."""
+    model = make()
+    model.train()
+    together = model.predict_proba(sliced.X)
+    alone = np.concatenate([model.predict_proba(x.unsqueeze(0)) for x in sliced.X])
+    assert alone == pytest.approx(together, abs=1e-6)
+    assert model.training
+    assert model.predict_proba(sliced.X[:0]).shape == (0, 2)
+
+
+def test_the_configuration_and_weights_make_it_again(sliced, tmp_path: Path) -> None:
+    """config() is JSON, and with the saved weights gives the same network; folders are made."""
+    model = make(attention="snorkel", class_weights=[1, 2], task_name="spam")
+    config = json.loads(json.dumps(model.config()))
+    again = SliceAwareClassifier.from_config(config, nn.Sequential(nn.Linear(6, 8), nn.ReLU()))
+    path = tmp_path / "deep" / "er" / "model.safetensors"
+    model.save(path)
+    again.load(path)
+    assert again.config() == model.config()
+    assert np.array_equal(again.predict_proba(sliced.X), model.predict_proba(sliced.X))
+
+
+def test_a_bare_file_name_can_be_saved_to(sliced, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snorkel's save failed for a name without a folder."""
+    monkeypatch.chdir(tmp_path)
+    make().save("model.safetensors")
+    assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"names": ["a", "a"]}, "distinct names"),
+        ({"names": "ab"}, "distinct names"),
+        ({"num_classes": 1}, "at least 2, got 1"),
+        ({"expert_rank": 0}, "expert_rank must be at least 1"),
+        ({"attention": "paper"}, "must be 'symmetric' or 'snorkel', got 'paper'"),
+        ({"attention": "snorkel", "num_classes": 3}, "knows two classes, got 3: use 'symmetric'"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"class_weights": [1.0]}, "2 entries, got 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(options, message: str) -> None:
+    """One message names the value and what to do."""
+    names = options.pop("names", NAMES)
+    with pytest.raises(ConfigError, match=message), seeded(0):
+        SliceAwareClassifier(nn.Linear(6, 8), 8, names, **options)
+
+
+def test_a_matrix_of_other_rows_is_refused(sliced) -> None:
+    """The loss says how many rows each has."""
+    with pytest.raises(DataError, match="slice matrix has 200 rows and the batch 10"):
+        make().loss(sliced.X[:10], sliced.y[:10], sliced.S)
