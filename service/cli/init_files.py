@@ -24,7 +24,7 @@ data: {data}
 features:
 {features}
 {left_out}
-# Which rows belong to which slice: Python and YAML files.
+# Which rows belong to which slice: Python and YAML files, or modules such as sfs.library.spam.
 functions: [{functions}]
 
 learner:

@@ -22,7 +22,7 @@ A field is x["name"], or x.name where the name allows it. A missing value is Non
 Severity is info, warning or critical; with protected=True a model that is worse on the slice is not promoted.
 """
 
-from sfs.function import slicing_function
+from sfs import slicing_function
 
 {functions}
 

@@ -118,16 +118,14 @@ def find_version(registry: ModelRegistry, asked: str) -> int:
     MisuseError
         If there is no such version or alias.
     """
-    numbers = [version.number for version in registry.list()]
-    known = ", ".join(map(str, numbers)) or "none"
-    if asked.isdecimal():
-        if int(asked) in numbers:
-            return int(asked)
-        raise MisuseError(f"model {registry.name!r} has no version {int(asked)}; its versions: {known}")
-    number = registry.alias(asked)
-    if number is None:
-        raise MisuseError(f"model {registry.name!r} has no alias {asked!r} in force; its versions: {known}")
-    return number
+    versions = registry.list()
+    names = {alias: version.number for version in versions for alias in version.aliases}
+    names |= {str(version.number): version.number for version in versions}
+    if asked not in names:
+        raise MisuseError(
+            f"model {registry.name!r} has no version {asked!r}; it has {', '.join(names) or 'none'}"
+        )
+    return names[asked]
 
 
 def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:

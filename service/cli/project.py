@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Context, config_file
 from service.errors import MisuseError
-from service.settings.project import Settings, load
+from service.settings.project import Settings, is_function_file, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,9 +96,7 @@ def function_set(name: str) -> FunctionSet:
     """Load the functions of one file, or of one dotted module."""
     from sfs.registry import FunctionSet
 
-    if name.endswith((".py", ".yaml", ".yml")):
-        return FunctionSet.from_file(name)
-    return FunctionSet.from_module(name)
+    return FunctionSet.from_file(name) if is_function_file(name) else FunctionSet.from_module(name)
 
 
 def open_registry(settings: Settings) -> ModelRegistry:

@@ -121,6 +121,11 @@ def overrides(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: known[name] for name in environ if name in known}
 
 
+def is_function_file(name: str) -> bool:
+    """Tell a file of functions from a dotted module name."""
+    return name.endswith((".py", ".yaml", ".yml")) or "/" in name
+
+
 def variable(key: str) -> str:
     """Return the variable that overrides a setting.
 
@@ -190,9 +195,7 @@ def _settings(file: Path, values: Mapping[str, Any]) -> Settings:
 
 
 def _resolved(folder: Path, function: str) -> str:
-    """Return the path of a file of functions; a dotted module name stays as it is."""
-    is_file = function.endswith((".py", ".yaml", ".yml")) or "/" in function
-    return str(folder / function) if is_file else function
+    return str(folder / function) if is_function_file(function) else function
 
 
 def _file_text(file: Path) -> str:

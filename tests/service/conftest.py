@@ -1,8 +1,11 @@
 """A tiny table, a project around it, and the command line in process."""
 
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from service.__main__ import main
 
 ROWS = 240
+START = datetime(2026, 5, 1, tzinfo=UTC)
 WORDS = ("good", "bad", "slow", "late", "fast", "fine", "broken", "again", "thanks", "refund")
 
 
@@ -53,7 +57,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
 
     def run(*argv: object, **environ: str) -> Answer:
         capsys.readouterr()
-        times = (datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=n) for n in range(1000))
+        times = (START + timedelta(seconds=n) for n in range(1000))
         code = main([str(part) for part in argv], now=lambda: next(times), environ=environ)
         said = capsys.readouterr()
         return Answer(code, said.out, said.err)
@@ -69,18 +73,41 @@ def table_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def project(tmp_path: Path, table_file: Path) -> Path:
-    """A settings file that suits the orders, with small functions of both kinds."""
-    (tmp_path / "slices.py").write_text(PYTHON)
-    (tmp_path / "slices.yaml").write_text(TEMPLATES)
-    file = tmp_path / "slicewatch.yaml"
+def write_project(folder: Path) -> Path:
+    """Write settings that suit the orders, with small functions of both kinds, and return the file."""
+    (folder / "slices.py").write_text(PYTHON)
+    (folder / "slices.yaml").write_text(TEMPLATES)
+    file = folder / "slicewatch.yaml"
     file.write_text(SETTINGS)
     return file
 
 
+@pytest.fixture
+def project(tmp_path: Path, table_file: Path) -> Path:
+    """A project that is ready to train; its settings file."""
+    assert table_file.parent == tmp_path
+    return write_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a project that was trained once, not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    orders().to_csv(folder / "orders.csv", index=False)
+    file = write_project(folder)
+    with redirect_stdout(StringIO()):
+        assert main(["train", "--config", str(file)], now=lambda: START, environ={}) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of the trained project; its settings file."""
+    return shutil.copytree(trained_once, tmp_path / "copy") / "slicewatch.yaml"
+
+
 PYTHON = '''
-from sfs.function import slicing_function
+from sfs import slicing_function
 
 
 @slicing_function(owner="shop", protected=True, target=0.9)

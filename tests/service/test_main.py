@@ -10,8 +10,9 @@ import pytest
 
 HEAVY = ("torch", "pandas", "scipy", "pydantic", "numpy", "sklearn", "pyarrow")
 COMMANDS = (
-    ["init"], ["check"], ["train"], ["apply"], ["sfs"], ["sfs", "list"], ["sfs", "check"], ["sfs", "stats"],
-    ["models"], ["models", "list"], ["models", "show"], ["models", "promote"], ["models", "rollback"], ["doctor"],
+    ["init"], ["check"], ["train"], ["apply"], ["doctor"], ["sfs"], ["sfs", "list"], ["sfs", "check"],
+    ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
+    ["models", "rollback"],
 )  # fmt: skip
 
 

@@ -1,0 +1,127 @@
+"""Functions applied to files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+def test_each_slice_becomes_a_column(cli: Callable, project: Path, table_file: Path, tmp_path: Path) -> None:
+    """The rows keep their columns and order, and gain true or false per slice."""
+    rows = pd.read_csv(table_file)
+    answer = cli("apply", table_file, "--out", tmp_path / "out.parquet", "--config", project)
+    assert (answer.code, answer.err) == (0, "")
+    made = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(made.columns) == [*rows.columns, "short_comment", "cheap", "no_price"]
+    assert made["order id"].tolist() == rows["order id"].tolist()
+    assert made["cheap"].tolist() == (rows["Price [eur]"] < 40).tolist()
+    assert "240 rows, written to" in answer.out
+
+
+def test_unknown_memberships_stay_empty(
+    cli: Callable, project: Path, table_file: Path, tmp_path: Path
+) -> None:
+    """A row at which a function raised is neither true nor false, and the table says why and where."""
+    with (project.parent / "slices.py").open("a") as file:
+        file.write(
+            "\n\n@slicing_function()\ndef picky(x):\n    return {'no': True, 'se': False}[x['country']]\n"
+        )
+    answer = cli("apply", table_file, "--out", tmp_path / "out.csv", "--config", project)
+    made, country = pd.read_csv(tmp_path / "out.csv"), pd.read_csv(table_file)["country"]
+    assert made["picky"].isna().tolist() == (country == "dk").tolist()
+    assert made["picky"].dropna().tolist() == (country[country != "dk"] == "no").tolist()
+    first = int((country == "dk").idxmax())
+    assert f"{(country == 'dk').sum()} KeyError" in answer.out
+    assert f"picky: first fault at row {first}: KeyError" in answer.out
+
+
+def test_predictions_join_the_rows(cli: Callable, trained: Path, tmp_path: Path) -> None:
+    """The predicted class is the most probable one, and probabilities sum to 1."""
+    out = tmp_path / "out.parquet"
+    data = trained.parent / "orders.csv"
+    assert cli("apply", data, "--out", out, "--with-predictions", "--config", trained).code == 0
+    made = pd.read_parquet(out)
+    probabilities = made[["p_kept", "p_lost", "p_returned"]]
+    assert probabilities.sum(axis=1).round(6).eq(1).all()
+    assert ("p_" + made["predicted"]).tolist() == probabilities.idxmax(axis=1).tolist()
+
+
+def test_changed_functions_are_unknown_to_the_model(cli: Callable, trained: Path, tmp_path: Path) -> None:
+    """A function edited after training is applied, and the model is not shown its answers: a note says so."""
+    python = trained.parent / "slices.py"
+    python.write_text(python.read_text().replace("< 4", "< 3"))
+    data = trained.parent / "orders.csv"
+    answer = cli("apply", data, "--out", tmp_path / "out.csv", "--with-predictions", "--config", trained)
+    assert answer.code == 0
+    assert "takes ['short_comment'] as unknown" in answer.err
+
+
+def test_a_file_of_functions_needs_no_settings(cli: Callable, project: Path, table_file: Path) -> None:
+    """With --functions the settings may be absent."""
+    absent = project.with_name("absent.yaml")
+    templates = project.with_name("slices.yaml")
+    answer = cli("apply", table_file, "--functions", templates, "--config", absent, "--json")
+    assert [one["slice"] for one in json.loads(answer.out)["slices"]] == ["cheap", "no_price"]
+
+
+def test_coverage_over_batches_is_the_sum(cli: Callable, project: Path, tmp_path: Path) -> None:
+    """A file of more than one batch is counted as a whole, faults by their row in the file."""
+    rows = pd.DataFrame({"Price [eur]": [10.0, 90.0] * 30_000, "country": ["no"] * 59_999 + ["dk"]})
+    rows.to_parquet(tmp_path / "long.parquet")
+    python = tmp_path / "late.py"
+    python.write_text(
+        "from sfs import slicing_function\n\n\n"
+        "@slicing_function()\ndef late(x):\n    return 1 / (x.country != 'dk') > 2\n"
+    )
+    functions = ["--functions", python, "--functions", project.with_name("slices.yaml")]
+    answer = cli("apply", tmp_path / "long.parquet", *functions, "--config", project, "--json")
+    told = json.loads(answer.out)
+    late, cheap, _ = told["slices"]
+    assert (told["rows"], cheap["members"], cheap["coverage"]) == (60_000, 30_000, 0.5)
+    assert (late["unknown"], late["known"], late["reasons"]) == (1, 59_999, {"ZeroDivisionError": 1})
+    assert late["first_fault"].startswith("row 59999: ZeroDivisionError")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--with-predictions"], "--with-predictions needs --out"),
+        (["--out", "{data}"], "--out would overwrite"),
+        (["--out", "{folder}/absent/out.csv"], "there is no folder"),
+        (["--out", "{folder}/out.xlsx"], "unknown kind of file '.xlsx'"),
+        (["--out", "{folder}/out.csv", "--with-predictions"], "no registry"),
+        (["--functions", "{folder}/absent.py"], "absent.py"),
+        (["--functions", "{data}"], "functions come from files ending in"),
+    ],
+)
+def test_misuse_writes_nothing(
+    cli: Callable, project: Path, table_file: Path, options: list[str], message: str
+) -> None:
+    """What cannot be done is refused with code 2 before a file is touched."""
+    before = table_file.read_bytes()
+    given = [option.format(data=table_file, folder=project.parent) for option in options]
+    answer = cli("apply", table_file, *given, "--config", project)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.err
+    assert table_file.read_bytes() == before
+    assert not list(project.parent.glob("out.*"))
+
+
+def test_a_slice_named_like_a_column_is_refused(cli: Callable, project: Path, table_file: Path) -> None:
+    """A column of the file is never overwritten by a slice."""
+    (project.parent / "slices.yaml").write_text("slices:\n  - {name: country, missing: {field: country}}\n")
+    answer = cli("apply", table_file, "--out", project.parent / "out.csv", "--config", project)
+    assert answer.code == 2
+    assert "already has columns ['country']" in answer.err
+    assert not (project.parent / "out.csv").exists()
+
+
+def test_an_interruption_leaves_nothing_behind(cli: Callable, project: Path, table_file: Path) -> None:
+    """Ctrl-C ends with one line and code 130; the output is not half-written."""
+    with (project.parent / "slices.py").open("a") as file:
+        file.write("\n\n@slicing_function()\ndef stops(x):\n    raise KeyboardInterrupt\n")
+    answer = cli("apply", table_file, "--out", project.parent / "out.csv", "--config", project)
+    assert (answer.code, answer.out, answer.err) == (130, "", "slicewatch: interrupted\n")
+    assert sorted(path.name for path in project.parent.iterdir() if "out" in path.name) == []

@@ -1,0 +1,145 @@
+"""Everything that would stop a training, found and listed."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+
+def test_a_sound_project_has_no_problems(cli: Callable, project: Path) -> None:
+    """Coverage per slice is printed, and training may start."""
+    answer = cli("check", "--config", project)
+    assert (answer.code, answer.err) == (0, "")
+    assert "no problems" in answer.out
+    assert all(name in answer.out for name in ("short_comment", "cheap", "no_price"))
+
+
+def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path) -> None:
+    """Misspelt columns, blank labels, a bad template and a careless function: each its own line, code 2."""
+    frame = pd.read_csv(table_file)
+    frame.loc[[3, 7], "class"] = None
+    frame.to_csv(table_file, index=False)
+    project.write_text(project.read_text().replace("country: category", "county: category\n  shop: number"))
+    templates = project.with_name("slices.yaml")
+    templates.write_text(
+        templates.read_text() + "  - {name: again, regex: {field: country, pattern: 'a(?=b)'}}\n"
+    )
+    with project.with_name("slices.py").open("a") as file:
+        file.write("\n\n@slicing_function()\ndef careless(x):\n    return len(x['country']) > 100\n")
+    answer = cli("check", "--config", project, "--json")
+    told = json.loads(answer.out)
+    assert (answer.code, told["ok"]) == (2, False)
+    assert answer.err.count("slicewatch: error: ") == len(told["problems"]) == answer.err.count("\n")
+    found = "\n".join(told["problems"])
+    assert "no column 'county'" in found
+    assert "did you mean 'country'?" in found
+    assert "'shop'" in found
+    assert "2 of 240 rows have no 'class', first in row 3" in found
+    assert "'again'" in found
+    assert "careless is not total" in found
+
+
+def test_problems_of_settings_are_in_the_document_too(cli: Callable, project: Path) -> None:
+    """With --json the problems of the settings file stand in the same document."""
+    project.write_text(project.read_text() + "lable: x\ncolour: y\n")
+    answer = cli("check", "--config", project, "--json")
+    assert answer.code == 2
+    assert len(json.loads(answer.out)["problems"]) == answer.err.count("\n") == 2
+
+
+def test_the_label_is_no_feature(cli: Callable, project: Path) -> None:
+    """A model that reads its label learns nothing."""
+    project.write_text(project.read_text().replace("country: category", "class: category"))
+    assert "'class' is the label" in cli("check", "--config", project).err
+
+
+def test_two_functions_of_one_name_are_a_problem(cli: Callable, project: Path) -> None:
+    """Names are unique over all files."""
+    project.with_name("slices.yaml").write_text(
+        "slices:\n  - {name: short_comment, missing: {field: country}}\n"
+    )
+    assert "short_comment" in cli("check", "--config", project).err
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.rename(columns={"country": "land"}), "no column 'country'"),
+        (lambda rows: rows.rename(columns={"Price [eur]": "Price (eur)"}), "did you mean 'Price (eur)'?"),
+        (lambda rows: rows.rename(columns={"class": "klass"}), "did you mean 'klass'?"),
+        (lambda rows: rows.assign(**{"class": "kept"}), "kept"),
+        (lambda rows: rows.assign(**{"class": rows["class"].where(rows.index > 4)}), "first in row 0"),
+        (lambda rows: rows.assign(**{"class": rows["class"].where(rows.index != 9, "  ")}), "first in row 9"),
+        (lambda rows: rows.assign(**{"Price [eur]": "cheap"}), "cheap"),
+        (lambda rows: rows.head(0), "header"),
+    ],
+)
+def test_bad_tables(
+    cli: Callable, project: Path, table_file: Path, command: str, change: Callable, message: str
+) -> None:
+    """A table that cannot be learned from ends check and train: code 2, no traceback, nothing stored."""
+    change(pd.read_csv(table_file)).to_csv(table_file, index=False)
+    answer = cli(command, "--config", project)
+    assert answer.code == 2
+    assert message in answer.err
+    assert all(line.startswith("slicewatch: error: ") for line in answer.err.splitlines())
+    assert "unexpected" not in answer.err
+    assert not project.with_name(".slicewatch").exists()
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no file"),
+        (b"", "is empty"),
+        (b"a,b\n\xff\xfe,1\n", "line 2"),
+        (b"a,b\n1,2,3\n", "orders.csv"),
+        (b"a,a\n1,2\n", "'a'"),
+    ],
+)
+def test_bad_files(
+    cli: Callable, project: Path, table_file: Path, command: str, content: bytes | None, message: str
+) -> None:
+    """An absent, empty, mis-encoded or ragged file is named with what is wrong."""
+    table_file.unlink()
+    if content is not None:
+        table_file.write_bytes(content)
+    answer = cli(command, "--config", project)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert message in answer.err
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(
+    ("file", "text", "messages"),
+    [
+        (
+            "slices.yaml",
+            "slices:\n  - name: a\n    regx: {field: country, pattern: x}\n",
+            ["slices.yaml", "line 3", "regx"],
+        ),
+        (
+            "slices.yaml",
+            "slices:\n  - {name: a, regex: {field: country, pattern: 'a(?=b)'}}\n",
+            ["'a'", "a(?=b)"],
+        ),
+        ("slices.yaml", "slices:\n  - {name: a, missing: {field: land}}\n", ["'land'"]),
+        ("slices.yaml", "slices: [\n", ["slices.yaml"]),
+        ("slices.py", "def f(:\n", ["slices.py", "line 1"]),
+        ("slices.py", "import nothing_like_this\n", ["slices.py", "nothing_like_this"]),
+        ("slices.py", "1 / 0\n", ["slices.py", "ZeroDivisionError"]),
+        ("slices.py", "x = 1\n", ["slices.py"]),
+    ],
+)
+def test_bad_functions(
+    cli: Callable, project: Path, command: str, file: str, text: str, messages: list[str]
+) -> None:
+    """A file of functions that cannot be read is named, where possible with its line."""
+    project.with_name(file).write_text(text)
+    answer = cli(command, "--config", project)
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert all(message in answer.err for message in messages)

@@ -1,0 +1,99 @@
+"""Versions listed, shown, promoted and rolled back."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def two(cli: Callable, trained: Path) -> Path:
+    """A project with two versions, the first of which is champion."""
+    assert cli("train", "--config", trained, "--seed", "5", "--epochs", "1").code == 0
+    return trained
+
+
+def test_promotion_and_rollback_change_the_champion(cli: Callable, two: Path) -> None:
+    """Each change is answered, and kept with its reason."""
+    assert (
+        "version 2 is the champion; before it was version 1"
+        in cli("models", "promote", "2", "--reason", "better", "--config", two).out
+    )
+    back = cli("models", "rollback", "--config", two, "--json")
+    assert json.loads(back.out) == {"champion": 1, "before": 2}
+    history = json.loads(cli("models", "list", "--config", two, "--json").out)["history"]
+    assert [(one["version"], one["change"], one["reason"]) for one in history] == [
+        (1, "promote", "first version"),
+        (2, "promote", "better"),
+        (1, "rollback", "by hand"),
+    ]
+
+
+def test_the_list_marks_the_champion(cli: Callable, two: Path) -> None:
+    """The table names the alias beside its version, and the history below."""
+    out = cli("models", "list", "--config", two).out
+    assert "1  champion" in out
+    assert "first version" in out
+
+
+def test_show_names_slices_and_features(cli: Callable, trained: Path) -> None:
+    """One version is shown with what it reads and how it did."""
+    shown = json.loads(cli("models", "show", "1", "--config", trained, "--json").out)
+    assert shown["slices"] == ["short_comment", "cheap", "no_price"]
+    assert shown["classes"] == ["kept", "lost", "returned"]
+    assert shown["features"]["Price [eur]"] == "number"
+    assert shown["report"]["shipped"][0]["slice"] == "__all__"
+
+
+def test_a_lost_race_fails(cli: Callable, two: Path) -> None:
+    """Somebody who expected another champion is told so: code 1, nothing changed."""
+    answer = cli("models", "promote", "2", "--expected", "2", "--config", two)
+    assert answer.code == 1
+    assert "someone was first" in answer.err
+    assert "1  champion" in cli("models", "list", "--config", two).out
+
+
+@pytest.mark.parametrize("version", ["9", "best", "-1", "1.5"])
+def test_an_unknown_version_is_misuse(cli: Callable, trained: Path, version: str) -> None:
+    """A number or an alias that is not there: code 2."""
+    for action in ("show", "promote"):
+        answer = cli("models", action, "--config", trained, "--", version)
+        assert (answer.code, answer.out) == (2, "")
+        assert version.lstrip("-") in answer.err
+
+
+def test_nothing_to_roll_back_to_fails(cli: Callable, trained: Path) -> None:
+    """The first champion has no predecessor."""
+    answer = cli("models", "rollback", "--config", trained)
+    assert answer.code == 1
+    assert "no earlier version" in answer.err
+
+
+@pytest.mark.parametrize("argv", [["list"], ["show"], ["promote", "1"], ["rollback"]])
+def test_without_a_registry_train_comes_first(cli: Callable, project: Path, argv: list[str]) -> None:
+    """Before the first training every action says what to run: code 2."""
+    answer = cli("models", *argv, "--config", project)
+    assert answer.code == 2
+    assert "run `slicewatch train` first" in answer.err
+
+
+def test_a_tampered_bundle_is_refused(cli: Callable, trained: Path) -> None:
+    """An altered file is named, whatever would read it: code 1."""
+    weights = next(trained.parent.rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(bytes(content))
+    out = trained.parent / "out.csv"
+    data = trained.parent / "orders.csv"
+    for argv in (
+        ["models", "show"],
+        ["models", "promote", "1"],
+        ["apply", data, "--out", out, "--with-predictions"],
+    ):
+        answer = cli(*argv, "--config", trained)
+        assert (answer.code, answer.err.count("\n")) == (1, 1)
+        assert weights.name in answer.err
+    assert not out.exists()
+    assert "was altered" in cli("doctor", "--config", trained).out
