@@ -47,14 +47,19 @@ def memberships(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> Mem
     if S is None:
         shape = (n_rows, len(names))
         return Memberships(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
-    if len(S) != n_rows:
-        raise DataError(
-            f"the slice matrix has {len(S)} rows, the features {n_rows}: apply the functions to these rows"
-        )
+    check_same_rows(S, n_rows)
     aligned = S if S.names == tuple(names) else S.align(names)
     return Memberships(
         torch.from_numpy(aligned.member.astype(np.float32)), torch.from_numpy(~aligned.unknown)
     )
+
+
+def check_same_rows(S: SliceMatrix | None, n_rows: int) -> None:
+    """Raise DataError if there is a slice matrix of another number of rows."""
+    if S is not None and len(S) != n_rows:
+        raise DataError(
+            f"the slice matrix has {len(S)} rows, the features {n_rows}: apply the functions to these rows"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +120,18 @@ def training_batches(
     """Return what gives an epoch's batches for a generator, which alone decides order and dropout."""
     y = torch.from_numpy(rows.y)
     weights = torch.from_numpy(weight.astype(np.float32))
-    slices = memberships(rows.S, names, len(rows))
+    S = rows.S.align(names)
+    member, known = (
+        torch.from_numpy(S.member.copy()),
+        torch.from_numpy(~S.unknown),
+    )  # bytes: there may be millions
     size = max(batch_size, -(-len(rows) // MAX_STEPS_PER_EPOCH))
 
     def epoch(generator: torch.Generator) -> Iterator[Batch]:
         for positions in shuffled_batches(len(rows), size, generator):
             at = torch.from_numpy(positions)
             hidden = torch.rand(len(at), generator=generator) < membership_dropout
-            yield Batch(rows.X.take(positions), y[at], slices.take(at), weights[at], hidden)
+            slices = Memberships(member[at].float(), known[at])
+            yield Batch(rows.X.take(positions), y[at], slices, weights[at], hidden)
 
     return epoch

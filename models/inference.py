@@ -13,13 +13,20 @@ from models.errors import DataError, ModelError
 from models.rows import FeatureRows
 
 CHUNK_NUMBERS = 4_000_000
-"""Dense feature values held at a time (16 MB)."""
+"""Numbers of a layer, or dense features, held at a time (16 MB)."""
 
 
 def predicted(
-    rows: FeatureRows, in_features: int, num_classes: int, logits: Callable[[Tensor, slice], Tensor]
+    rows: FeatureRows,
+    in_features: int,
+    num_classes: int,
+    logits: Callable[[Tensor, slice], Tensor],
+    *,
+    widest: int = 0,
 ) -> NDArray[np.float64]:
     """Return probabilities float64[N, C] of what maps features float[B, D] and their place to logits.
+
+    ``widest`` is the most numbers that the network makes of a row, where that is more than D.
 
     Raises
     ------
@@ -31,7 +38,7 @@ def predicted(
     if rows.shape[1] != in_features:
         raise DataError(f"the model reads {in_features} features, these rows have {rows.shape[1]}")
     out = np.empty((len(rows), num_classes))
-    chunk = max(1, CHUNK_NUMBERS // max(1, in_features))
+    chunk = max(1, CHUNK_NUMBERS // max(1, in_features, widest))
     with torch.inference_mode():
         for start in range(0, len(rows), chunk):
             part = slice(start, min(start + chunk, len(rows)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 from torch import nn
@@ -190,16 +190,14 @@ class _Run:
 
     def _slice_residual(self, peers: tuple[Candidate, Candidate], winner: Candidate) -> Fitted:
         self.report("refitting the last layer", min(1.0, self.done / self.expected))
-        model = winner.model
-        assert isinstance(model, SliceResidualClassifier)  # noqa: S101 - every rival is one
-        valid = self.whole.valid
+        model, valid = cast(SliceResidualClassifier, winner.model), self.whole.valid
         refit = refit_last_layer(model, valid, self.config.seed)
         unknown = selection_score(model.predict_proba(valid.X), valid.y, valid.S.member)
         contest = Contest(winner, refit, (refit.score_unknown if refit else unknown).value, *peers)
         if refit is not None:
             model.attach_refit(refit.layer.weight, refit.layer.bias)
-        if contest.companion.model is not None and model.reads_memberships:
-            model.attach_companion(_plain_network(contest.companion), contest.unknown_rows)
+        if model.reads_memberships:
+            model.attach_companion(cast(PlainClassifier, contest.companion.model), contest.unknown_rows)
         shipped = contest.companion.model if contest.companion_ships else model
         refitted = (_result(slice_form(winner, True), refit.score),) if refit else ()
         said = tuple(residual_sentences(contest, valid))
@@ -277,8 +275,3 @@ def _result(name: str, score: Score) -> CandidateResult:
 
 def _peer_models(peers: tuple[Candidate, Candidate]) -> dict[str, nn.Module]:
     return {"erm": peers[0].model, "weighted_erm": peers[1].model}
-
-
-def _plain_network(candidate: Candidate) -> PlainClassifier:
-    assert isinstance(candidate.model, PlainClassifier)  # noqa: S101 - a companion is always plain
-    return candidate.model

@@ -65,18 +65,15 @@ def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) ->
     features = last_layer_features(model, valid, valid.S)
     halves = two_halves(y, np.random.default_rng(seed))
     unknown = last_layer_features(model, valid, None) if model.reads_memberships else features
-    best: tuple[Score, float, float, Score] | None = None
+    trials = []
     for power in POWERS:
         weight = refit_weights(y, member, power)
         for strength in STRENGTHS:
             layers = [_fit(features[~h], y[~h], weight[~h], strength) for h in (halves, ~halves)]
-            score = _score(layers, features, halves, valid)
-            if best is None or score.value > best[0].value:
-                best = (score, strength, power, _score(layers, unknown, halves, valid))
-    assert best is not None  # noqa: S101 - both grids hold something
-    score, strength, power, score_unknown = best
+            trials.append((_score(layers, features, halves, valid), strength, power, layers))
+    score, strength, power, layers = max(trials, key=lambda trial: trial[0].value)
     layer = _fit(features, y, refit_weights(y, member, power), strength)
-    return Refit(layer, strength, power, score, score_unknown)
+    return Refit(layer, strength, power, score, _score(layers, unknown, halves, valid))
 
 
 def last_layer_features(model: SliceResidualClassifier, rows: Split, S: SliceMatrix | None) -> Floats:

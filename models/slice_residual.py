@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from models.backbone import MLP
 from models.baselines import PlainClassifier, backbone_config, backbone_from, weighted_cross_entropy
-from models.batches import Batch, Memberships, memberships
+from models.batches import Batch, Memberships, check_same_rows, memberships
 from models.errors import ConfigError
 from models.inference import predicted
 from models.rows import FeatureRows, as_rows
@@ -228,10 +228,15 @@ class SliceResidualClassifier(nn.Module):
             If a feature or a weight is not a finite number.
         """
         rows = as_rows(X)
-        slices = memberships(S if self.reads_memberships else None, self.kept, len(rows))
-        return predicted(
-            rows, self.backbone.in_features, self.num_classes, lambda x, at: self._answer(x, slices.take(at))
-        )
+        check_same_rows(S, len(rows))
+        read = S if self.reads_memberships else None
+
+        def logits(x: Tensor, at: slice) -> Tensor:
+            known = None if read is None else read.take(at)
+            return self._answer(x, memberships(known, self.kept, len(x)))
+
+        widest = max(self.backbone.widths[0], self.heads.out_features)
+        return predicted(rows, self.backbone.in_features, self.num_classes, logits, widest=widest)
 
     def _answer(self, X: Tensor, slices: Memberships) -> Tensor:
         """Return logits, from the companion for rows that miss a membership where it was decided so."""

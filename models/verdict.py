@@ -12,6 +12,8 @@ from models.slice_residual import UnknownRows
 
 COMPANION_MARGIN = 0.01
 """A plain model is shipped instead when its score is higher by more than this."""
+NO_GAIN = 0.001
+"""A higher score by this much or less is not called a win."""
 FEW_MEMBERS = 25
 EXPLANATION = "The score is half the accuracy and half that of the worst slice, if small drawn to the whole."
 
@@ -81,7 +83,13 @@ def _who_won(contest: Contest) -> str:
             f"validation it scores {plain.score.value:.3f} against {contest.score:.3f} for slices ({form})."
         )
     against = peers_against(contest.erm, contest.weighted)
-    if contest.score > plain.score.value:
+    if not contest.winner.plan.slices:
+        refitted = "" if contest.refit is None else ", its last layer refitted"
+        return (
+            f"Slice awareness brings nothing here: none of {_slices(contest.winner)} slices earned a place. "
+            f"A plain network is shipped{refitted}: score {contest.score:.3f} against {against}."
+        )
+    if contest.score > plain.score.value + NO_GAIN:
         return f"Residual slices ({form}) won on validation: score {contest.score:.3f} against {against}."
     return (
         f"Residual slices ({form}) are shipped, but validation shows no gain: score {contest.score:.3f} "
@@ -102,7 +110,7 @@ def _about_shipped(contest: Contest) -> Iterator[str]:
     if contest.refit is None:
         yield "The last layer was not refitted: some class has fewer than two validation rows."
     if not plan.slices:
-        yield "No slice earned a place: what is shipped is a plain network, and memberships are not read."
+        yield "Memberships are not read."
     elif plan.form == "soft":
         yield "Memberships are read in training only: at serving the network predicts them itself."
     elif contest.unknown_rows == "impute":

@@ -49,9 +49,8 @@ def row_weights(weighting: str, y: NDArray[np.int64], member: NDArray[np.bool_])
 def cell_rarity(y: NDArray[np.int64], member: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return per row the largest n / n_cell over its cells of slice and class; 1 for a row in no slice."""
     rarity = np.ones(len(y))
-    for c in np.unique(y):
-        rows = y == c
-        sizes = member[rows].sum(axis=0)  # [K]
-        per_slice = len(y) / np.maximum(sizes, 1)
-        rarity[rows] = np.where(member[rows], per_slice, 1.0).max(axis=1, initial=1.0)
+    for k in range(member.shape[1]):
+        rows = np.flatnonzero(member[:, k])
+        sizes = np.bincount(y[rows])
+        rarity[rows] = np.maximum(rarity[rows], len(y) / sizes[y[rows]])
     return rarity
