@@ -28,7 +28,7 @@ def compose(names: frozenset[str], label: int, cue: int, novel: bool, choices: S
     label, cue
         The true class and the class that the wording speaks for (0 ham, 1 spam).
     novel
-        Whether it is written in the words of the campaign that earlier traffic does not hold.
+        Whether it is written in the words of the campaign that earlier traffic does not hold; not if short.
     choices
         Integers that pick the words; they are reused from the start if they run out.
     """
@@ -46,9 +46,9 @@ def _short(language: Language | None, cue: int, html: bool, draw: Draw) -> str:
         words = pick(language.short_advert if cue else language.short_fan, draw)
     else:
         words = _cased(pick(SHORT_ADVERT if cue else SHORT_FAN, draw), draw())
-    words += _SHORT_ENDS[draw() % len(_SHORT_ENDS)] if len(words.split()) < 3 or not html else ""
+    words += _SHORT_ENDS[draw() % len(_SHORT_ENDS)]
     if html:
-        return words.replace(" ..", "..") + (" &lt;3", "<br />", "&#39;", "&quot;")[draw() % 4]
+        return words.replace(" ..", "..") + (" &lt;3", "<br />", " &#9829;", "&#33;&#33;")[draw() % 4]
     if len(words.split()) < 4 and draw() % 3 == 0:
         words += " " + EMOJI[draw() % len(EMOJI)]
     return words

@@ -90,11 +90,16 @@ def _content(
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     label = (draws[_LABEL] < profile.spam_share.at(position)).astype(np.int64)
     member = _members(draws[_FIRST_SLICE:], label, position, profile)
-    contradiction, novelty = np.zeros(len(position)), np.zeros(len(position))
+    contradiction, novelty, roomy = (
+        np.zeros(len(position)),
+        np.zeros(len(position)),
+        np.ones(len(position), bool),
+    )
     for s, piece in enumerate(profile.slices):
         contradiction = np.maximum(contradiction, member[:, s] * piece.contradiction.at(position))
         novelty = np.maximum(novelty, member[:, s] * piece.novelty.at(position))
-    novel = draws[_NOVELTY] < novelty
+        roomy &= ~member[:, s] | (piece.name != "short_comment")
+    novel = (draws[_NOVELTY] < novelty) & roomy
     contradicts = (draws[_CONTRADICTION] < contradiction) & ~novel
     return member, label, label ^ contradicts, novel
 

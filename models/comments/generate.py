@@ -64,11 +64,8 @@ def truth(n: int, seed: int = 0, profile: Profile = DEFAULT, start: int = 0) -> 
         ``duplicate_of`` (the id whose text it repeats, or None); and one boolean column per planted slice.
     """
     pieces = [_revealed(plan, first, last, profile) for plan, first, last in _plans(n, seed, profile, start)]
-    return (
-        pd.concat(pieces, ignore_index=True)
-        if pieces
-        else _revealed(plan_block(seed, 0, profile), 0, 0, profile)
-    )
+    empty = _revealed(plan_block(seed, 0, profile), 0, 0, profile) if not pieces else None
+    return pd.concat(pieces, ignore_index=True) if empty is None else empty
 
 
 def _plans(n: int, seed: int, profile: Profile, start: int) -> Iterator[tuple[Plan, int, int]]:

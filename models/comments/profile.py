@@ -50,7 +50,7 @@ class Schedule:
     changes: tuple[Change, ...] = ()
 
     def __post_init__(self) -> None:
-        for share in (self.start, *(change.value for change in self.changes)):
+        for share in self.levels():
             if not (math.isfinite(share) and 0 <= share <= 1):
                 raise ConfigError(f"a schedule holds {share}; give a share between 0 and 1")
         for change in self.changes:
@@ -74,6 +74,10 @@ class Schedule:
     def then(self, at: int, value: float, over_rows: int = 0) -> Schedule:
         """Return the schedule with one more change at its end."""
         return Schedule(self.start, (*self.changes, Change(at, value, over_rows)))
+
+    def levels(self) -> list[float]:
+        """Return the shares at the start and after each change."""
+        return [self.start, *(change.value for change in self.changes)]
 
     def knots(self) -> list[int]:
         """Return the positions at which a step happens or a ramp begins and ends."""
@@ -99,7 +103,7 @@ class SliceProfile:
     novelty
         Share of its members written in the words of a campaign that other traffic does not hold. Its spam
         reads like a fan's comment and its ham repeats the advertiser to warn of him: an old model fails, a
-        retrained one learns.
+        retrained one learns. Short comments have no room for it.
     """
 
     name: str
@@ -138,6 +142,8 @@ class Profile:
         for name in ("label_noise", "duplicates", "missing_likes"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; give a share between 0 and 1")
+        if "short_comment" in names and any(self["short_comment"].novelty.levels()):
+            raise ConfigError("short_comment has a novelty; four words have no room for the campaign: give 0")
         membership_probabilities(self, np.asarray(self._knots(), dtype=np.int64))
 
     def __getitem__(self, name: str) -> SliceProfile:

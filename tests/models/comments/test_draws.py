@@ -61,6 +61,16 @@ def test_slices_of_fewer_profiles_keep_their_draws() -> None:
     assert np.array_equal(part.member, plan.member[:, [names.index(name) for name in picked]])
 
 
+def test_short_comments_take_no_part_in_a_campaign() -> None:
+    """A short comment that also belongs to a slice with novelty is never novel; other members mostly are."""
+    profile = DEFAULT.changed("html_markup", 0, coverage=0.4, novelty=1.0)
+    plan, names = plan_block(0, 0, profile), [piece.name for piece in profile.slices]
+    html, short = (plan.member[:, names.index(name)] for name in ("html_markup", "short_comment"))
+    assert (html & short).sum() > 20
+    assert not plan.novel[short].any()
+    assert plan.novel[html & ~short].all()
+
+
 @pytest.mark.parametrize("spam_share", [0.0, 1.0])
 def test_traffic_of_one_class_is_possible(spam_share: float) -> None:
     """With a slice that agrees, all rows may be ham or all spam."""

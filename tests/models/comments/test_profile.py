@@ -66,6 +66,7 @@ def test_the_default_profile_plants_every_slice() -> None:
         (lambda: Profile((), duplicates=2.0), "duplicates is 2.0"),
         (lambda: DEFAULT["sarcasm"], "plants no slice 'sarcasm'"),
         (lambda: DEFAULT.changed("has_url", at=0, colour=0.5), "no 'colour'"),
+        (lambda: DEFAULT.changed("short_comment", at=9, novelty=0.5), "short_comment has a novelty"),
         (lambda: DEFAULT.changed("has_url", at=500, coverage=0.9), "'has_url' has more spam at position 500"),
         (
             lambda: Profile(
