@@ -133,15 +133,14 @@ def checked_rows(rows: Rows) -> Rows:
         if twice:
             raise SliceError(f"two columns are called {twice[0]!r}: rename one of them")
         return rows
-    if isinstance(rows, np.ndarray) and rows.ndim:
-        return rows
     countable = hasattr(rows, "__len__") and hasattr(rows, "__getitem__")
+    countable = countable and not (isinstance(rows, np.ndarray) and rows.ndim == 0)
     if not countable or isinstance(rows, (str, bytes, Mapping)):
         raise SliceError(
             f"rows are a data frame or a list of mappings or objects, got {type(rows).__name__}: "
             "turn an iterator into a list, or apply to one batch after another"
         )
-    return list(rows)
+    return rows if isinstance(rows, np.ndarray) else list(rows)
 
 
 def planned_answers(functions: Iterable[Any], chosen: Sequence[Any], rows: Rows) -> Planned | None:

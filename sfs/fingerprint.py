@@ -44,7 +44,7 @@ class _Describer:
     """One walk over what a function refers to; what was met before is named by when it was met."""
 
     def __init__(self) -> None:
-        self.homes: set[str] = set()
+        self.homes: set[str | None] = set()
         self.count = 0
         self.met: dict[int, tuple[int, Any]] = {}  # holds the object too: an id is a name only while it lives
 
@@ -169,14 +169,14 @@ def _hash(*parts: str) -> str:
     return out.hexdigest()
 
 
-def _homes(part: Any) -> set[str]:
-    """Return the modules that a wrapped function or class is written in."""
+def _homes(part: Any) -> set[str | None]:
+    """Return the modules that a wrapped function or class is written in; code made by exec has none."""
     while isinstance(part, partial):
         part = part.func
     if not callable(part):
         return set()
-    names = {getattr(part, "__module__", None), getattr(part, "__globals__", {}).get("__name__")}
-    return {name for name in names if isinstance(name, str)}
+    module = getattr(part, "__module__", None)
+    return {module, getattr(part, "__globals__", {}).get("__name__", module)}
 
 
 def _contents(cell: Any) -> Any:

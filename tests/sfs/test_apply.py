@@ -1,0 +1,332 @@
+"""Applying functions to rows."""
+
+from collections import UserList
+from decimal import Decimal
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sfs.apply import BLOCK_ROWS, apply, run
+from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
+from sfs.function import LabelingFunction, SlicingFunction
+from sfs.preprocess import preprocessor
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+short = SlicingFunction("short", lambda x: len(x.text.split()) < 3)
+liked = SlicingFunction("liked", lambda x: x.likes is not None and x.likes > 2)
+asks = template("asks", keyword={"field": "text", "words": ["please"]})
+many = template("many", compare={"field": "likes", "above": 2})
+
+
+def rows_of(comments):
+    return comments.astype(object).where(comments.notna(), None).to_dict("records")
+
+
+def test_every_row_is_member_non_member_or_unknown(comments) -> None:
+    """A function that raises on a row leaves that membership, and only that, unknown."""
+    S = apply([short, liked], comments)
+    assert S.names == ("short", "liked")
+    assert S.column("short").tolist() == [True, True, False, True, False]
+    assert S.unknown[:, 0].tolist() == [False, False, True, False, False]
+    assert S.column("liked").tolist() == [False, False, True, False, True]
+    assert not S.unknown[:, 1].any()
+
+
+@pytest.mark.parametrize("kind", ["dicts", "objects", "tuple", "sequence", "array"])
+def test_all_kinds_of_rows_are_alike(comments, kind) -> None:
+    """A frame, and lists of its rows as dicts or objects, have one matrix."""
+    dicts = rows_of(comments)
+    objects = [SimpleNamespace(**row) for row in dicts]
+    rows = {
+        "dicts": dicts,
+        "objects": objects,
+        "tuple": tuple(dicts),
+        "sequence": UserList(dicts),
+        "array": np.array(objects, dtype=object),
+    }[kind]
+    functions = [short, asks, liked, many]
+    assert apply(functions, rows) == apply(functions, comments)
+
+
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        {"text": "string", "likes": "Int64"},
+        {"text": "string[pyarrow]", "likes": "Float64"},
+        {"text": pd.ArrowDtype(__import__("pyarrow").string()), "likes": "int64[pyarrow]"},
+        {"text": "category", "likes": "float32"},
+        {"text": object, "likes": object},
+    ],
+)
+def test_column_types_do_not_matter(comments, dtypes) -> None:
+    """Nullable, Arrow, categorical and object columns have the memberships of plain ones."""
+    functions = [short, asks, liked, many]
+    assert apply(functions, comments.astype(dtypes)) == apply(functions, comments)
+
+
+def test_times_with_a_zone_reach_the_function() -> None:
+    """A function sees a timestamp with its zone, and None for a missing one."""
+    at = pd.to_datetime(pd.Series(["2024-03-01T12:00", None])).dt.tz_localize("Europe/Oslo")
+    noon = SlicingFunction(
+        "noon", lambda x: x.at is not None and (x.at.hour, str(x.at.tz)) == (12, "Europe/Oslo")
+    )
+    assert apply([noon], pd.DataFrame({"at": at})).column("noon").tolist() == [True, False]
+
+
+def test_rows_of_an_array_are_handed_over_as_they_are() -> None:
+    """A function of array rows reads them by position."""
+    S = apply([SlicingFunction("big", lambda x: x[0] > 42)], np.array([[10], [100]]))
+    assert S.column("big").tolist() == [False, True]
+
+
+def test_rows_of_any_object_are_handed_over_as_they_are() -> None:
+    """A row may be whatever the function reads."""
+    S = apply([SlicingFunction("big", lambda x: x > 1)], [Decimal(1), 2.5, True, "a"])
+    assert S.member[:, 0].tolist() == [False, True, False, False]
+    assert S.unknown[:, 0].tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize("rows", [[], (), np.zeros((0, 2)), pd.DataFrame({"text": [], "likes": []})])
+def test_no_rows_have_an_empty_matrix(rows) -> None:
+    """Zero rows are rows."""
+    S = apply([short, liked], rows)
+    assert (len(S), S.names, S.coverage()["short"].value) == (0, ("short", "liked"), None)
+
+
+def test_no_functions_have_no_columns(comments) -> None:
+    """Zero functions leave N rows without slices."""
+    applied = run([], comments)
+    assert (applied.matrix.member.shape, applied.runs) == ((5, 0), ())
+
+
+def test_rows_without_fields_are_rows() -> None:
+    """A frame without columns still has its rows."""
+    always = SlicingFunction("always", lambda x: True)
+    assert apply([always], pd.DataFrame(index=range(3))).column("always").tolist() == [True] * 3
+
+
+@pytest.mark.parametrize(
+    "rows", [iter([]), (row for row in []), "text", {"text": ["a"]}, 3, None, np.array(3), {1, 2}]
+)
+def test_rows_that_are_none_are_refused_with_advice(rows) -> None:
+    """An iterator can be read once only, and text, dicts and scalars are no rows."""
+    with pytest.raises(SliceError, match="turn an iterator into a list"):
+        apply([short], rows)
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    """A frame in which x.text could be either of two columns is refused."""
+    with pytest.raises(SliceError, match="two columns are called 'text'"):
+        apply([short], pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+
+
+def test_two_functions_of_one_name_are_refused(comments) -> None:
+    """Names are checked before any function runs."""
+    with pytest.raises(DuplicateName, match="2 operators with name short"):
+        apply([short, liked, SlicingFunction("short", len)], comments)
+
+
+@pytest.mark.parametrize("functions", [[len], ["short"], [LabelingFunction("f", len)], short])
+def test_only_slicing_functions_are_applied(functions, comments) -> None:
+    """A plain function, a name, or a single function is refused with advice."""
+    with pytest.raises(InvalidFunction, match=r"list of functions|make it with @slicing_function"):
+        apply(functions, comments)
+
+
+def test_a_template_that_reads_a_missing_column_is_refused_before_any_work(comments) -> None:
+    """The message names the template, the column, and the nearest one; nothing has run."""
+    asked = []
+    spy = SlicingFunction("spy", lambda x: asked.append(x) or True)
+    with pytest.raises(UnknownName, match=r"'odd' reads column 'txt'.*did you mean 'text'"):
+        apply([spy, template("odd", missing={"field": "txt"})], comments)
+    with pytest.raises(UnknownName, match=r"the columns are \['text', 'likes'\]"):
+        apply([spy, template("odd", missing={"field": "zzz"})], comments)
+    assert asked == []
+
+
+def test_one_bad_function_never_hurts_another(comments) -> None:
+    """Beside functions that raise, answer junk and abstain, the others are what they were."""
+
+    class HostileError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def hostile(x):
+        raise HostileError
+
+    bad = [
+        SlicingFunction("raises", hostile),
+        SlicingFunction("junk", lambda x: x),
+        SlicingFunction("none", lambda x: None),
+        SlicingFunction("abstains", lambda x: -1),
+        SlicingFunction("truthless", lambda x: np.array([1, 2])),
+        SlicingFunction("deep", lambda x: (lambda f: f(f))(lambda f: f(f))),
+        SlicingFunction("changes", lambda x: setattr(x, "text", "") or True),
+    ]
+    applied = run([*bad, short, asks], comments)
+    assert applied.matrix.unknown[:, : len(bad)].all()
+    assert applied.matrix.align(["short", "asks"]) == apply([short, asks], comments)
+    reasons = {each.name: dict(each.unknown) for each in applied.runs[: len(bad)]}
+    assert reasons == {
+        "raises": {"HostileError": 5},
+        "junk": {"junk answer": 5},
+        "none": {"junk answer": 5},
+        "abstains": {"abstained": 5},
+        "truthless": {"junk answer": 5},
+        "deep": {"RecursionError": 5},
+        "changes": {"AttributeError": 5},
+    }
+
+
+def test_the_first_fault_is_told_with_its_row(comments) -> None:
+    """A report says where a function failed first, and why; abstaining is no fault."""
+    some = SlicingFunction("some", lambda x: x.text.index("e") >= 0)
+    abstains = SlicingFunction("abstains", lambda x: -1)
+    runs = {each.name: each for each in run([some, short, liked, abstains], comments).runs}
+    assert runs["some"].first_fault.startswith("row 2: AttributeError: ")
+    assert runs["some"].unknown == {"AttributeError": 1, "ValueError": 1}
+    assert runs["short"].first_fault.startswith("row 2: AttributeError: 'NoneType'")
+    assert runs["liked"].first_fault is None
+    assert runs["abstains"].first_fault is None
+
+
+def test_a_message_that_cannot_be_read_is_no_trouble(comments) -> None:
+    """An exception that cannot spell itself is reported by its type."""
+
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def f(x):
+        raise MuteError
+
+    fault = run([SlicingFunction("f", f)], comments).runs[0].first_fault
+    assert fault == "row 0: MuteError: (it has no readable message)"
+
+
+def test_stopping_the_program_stops_it(comments) -> None:
+    """KeyboardInterrupt is no fault of a function."""
+
+    def stop(x):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply([SlicingFunction("stop", stop)], comments)
+
+
+def test_a_shared_preprocessor_runs_once_per_row(comments) -> None:
+    """Functions that name one preprocessor, directly or through another, share its work."""
+    worked = []
+
+    @preprocessor()
+    def lowered(x):
+        worked.append(x.text)
+        x.low = (x.text or "").lower()
+        return x
+
+    @preprocessor(pre=[lowered])
+    def split(x):
+        x.words = x.low.split()
+        return x
+
+    functions = [
+        SlicingFunction("a", lambda x: "please" in x.low, pre=[lowered]),
+        SlicingFunction("b", lambda x: "cool" in x.low, pre=[lowered]),
+        SlicingFunction("c", lambda x: len(x.words) == 2, pre=[split]),
+        SlicingFunction("d", lambda x: hasattr(x, "low")),
+    ]
+    S = apply(functions, comments)
+    assert len(worked) == len(comments)
+    assert S.member.sum(axis=0).tolist() == [2, 1, 2, 0]
+
+
+def test_a_preprocessor_that_raises_hurts_its_dependents_only(comments) -> None:
+    """Rows a preprocessor fails on are unknown to the functions behind it, which say so."""
+
+    @preprocessor()
+    def lowered(x):
+        x.low = x.text.lower()
+        return x
+
+    behind = SlicingFunction("behind", lambda x: "please" in x.low, pre=[lowered])
+    applied = run([behind, liked], comments)
+    assert applied.matrix.unknown.sum(axis=0).tolist() == [1, 0]
+    assert applied.matrix.column("behind").tolist() == [True, False, False, False, True]
+    assert applied.runs[0].unknown == {"AttributeError": 1}
+    assert applied.runs[0].first_fault.startswith("row 2: AttributeError")
+    assert applied.runs[0].first_fault.endswith("(in preprocessor 'lowered')")
+
+
+def test_templates_and_plain_functions_keep_their_order(comments) -> None:
+    """Columns and reports come in the order of the functions, however they are evaluated."""
+    functions = [many, short, asks, liked]
+    applied = run(functions, comments)
+    assert applied.matrix.names == ("many", "short", "asks", "liked")
+    assert [each.name for each in applied.runs] == ["many", "short", "asks", "liked"]
+    assert np.array_equal(applied.matrix.column("many"), applied.matrix.column("liked"))
+    assert applied.matrix.column("asks").tolist() == [True, False, False, False, True]
+
+
+def test_a_function_set_and_a_list_have_one_matrix(comments) -> None:
+    """The compiled plan of a set is that of its templates."""
+    for functions in ([many, short, asks], [many, asks], [short]):
+        assert apply(FunctionSet(functions), comments) == apply(functions, comments)
+
+
+def test_a_template_that_cannot_read_a_value_says_so() -> None:
+    """A value of the wrong type is unknown to a template, with reason and row."""
+    applied = run([short, many], [{"text": "a", "likes": 3}, {"text": "a", "likes": "three"}])
+    assert applied.matrix.unknown.tolist() == [[False, False], [False, True]]
+    assert sum(applied.runs[1].unknown.values()) == 1
+    assert applied.runs[1].first_fault.startswith("row 1:")
+
+
+def test_a_subclass_with_its_own_call_is_asked_by_it(comments) -> None:
+    """A slicing function that overrides the call is not bypassed."""
+
+    class Opposite(SlicingFunction):
+        def __call__(self, x):
+            return not super().__call__(x)
+
+    opposite = Opposite("opposite", lambda x: x.likes is None)
+    assert apply([opposite], comments).column("opposite").tolist() == [True, False, True, True, True]
+
+
+def test_every_function_has_a_time(comments) -> None:
+    """Seconds are measured per function, also for those that fail."""
+    runs = run([short, asks, SlicingFunction("bad", lambda x: x.nope)], comments).runs
+    assert all(each.seconds > 0 for each in runs)
+
+
+def test_progress_counts_rows_to_the_end() -> None:
+    """Progress is told in rows just done, which add up to all of them, whatever the functions."""
+    rows = [{"text": "a", "likes": 1}] * (BLOCK_ROWS + 5)
+    for functions in ([short], [asks], [short, asks], []):
+        told = []
+        run(functions, rows, progress=told.append)
+        assert sum(told) == len(rows)
+
+
+def test_blocks_do_not_show(comments) -> None:
+    """Rows beyond the first block keep their order, memberships and row numbers."""
+    n = BLOCK_ROWS + 3
+    frame = pd.DataFrame({"n": range(n)}, index=np.arange(n)[::-1])
+    odd = SlicingFunction("odd", lambda x: 1 // (x.n != n - 2) and x.n % 2 == 1)
+    applied = run([odd], frame)
+    assert applied.matrix.member[:, 0].tolist() == [i % 2 == 1 and i != n - 2 for i in range(n)]
+    assert (
+        applied.runs[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
+    )
+
+
+def test_an_answer_does_not_depend_on_the_rows_around(comments) -> None:
+    """A row has the same memberships alone, in a batch, and in any order."""
+    functions = [short, asks, liked, many]
+    S = apply(functions, comments)
+    order = [3, 0, 4, 2, 1]
+    assert apply(functions, comments.iloc[order]) == S.take(order)
+    for row in range(len(comments)):
+        assert apply(functions, comments.iloc[[row]]) == S.take([row])

@@ -1,0 +1,329 @@
+"""Preprocessors: what they derive, that they change nothing, and that functions read it."""
+
+import copy
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sfs.errors import InvalidAnswer, InvalidFunction, SliceError
+from sfs.function import SlicingFunction
+from sfs.preprocess import LambdaPreprocessor, Preprocessor, preprocessor
+from sfs.record import Record
+
+
+@preprocessor()
+def lowered(x):
+    x.low = x.text.lower()
+    return x
+
+
+@preprocessor()
+def counted(x):
+    x.n_words = len(x.low.split())
+    return x
+
+
+class Reversed(Preprocessor):
+    """Derives a field named by its settings."""
+
+    def run(self, text):
+        return {"turned": text[::-1], "length": len(text)}
+
+
+ROWS = {
+    "record": lambda: Record({"text": "AB c", "seen": [1]}),
+    "namespace": lambda: SimpleNamespace(text="AB c", seen=[1]),
+    "series": lambda: pd.Series({"text": "AB c", "seen": [1]}, name=7),
+}
+
+
+@pytest.fixture(params=ROWS)
+def row(request):
+    """A row of every kind that has attributes."""
+    return ROWS[request.param]()
+
+
+def test_a_new_field_can_be_read(row) -> None:
+    """What a preprocessor sets is there as an attribute, beside what was there."""
+    made = lowered(row)
+    assert (made.low, made.text) == ("ab c", "AB c")
+    assert type(made) is type(row)
+
+
+def test_the_row_given_is_not_changed(row) -> None:
+    """A preprocessor works on a copy, of plain containers too."""
+
+    @preprocessor()
+    def spoil(x):
+        x.text = "other"
+        x.seen.append(2)
+        return x
+
+    assert spoil(row).seen == [1, 2]
+    assert (row.text, row.seen) == ("AB c", [1])
+
+
+def test_chained_preprocessors_see_the_fields_of_those_before(row) -> None:
+    """A field that one preprocessor derives is there for the next, on rows of every kind."""
+    assert SlicingFunction("f", lambda x: x.n_words == 2 and x.low == "ab c", pre=[lowered, counted])(row)
+
+
+def test_a_nested_preprocessor_runs_first(row) -> None:
+    """A preprocessor's own preprocessors run before it."""
+    nested = preprocessor(pre=[lowered])(counted.f)
+    assert nested(row).n_words == 2
+
+
+def test_run_gets_fields_by_the_names_of_its_arguments(row) -> None:
+    """By default run's arguments and results are fields of the same names."""
+    made = Reversed("turned")(row)
+    assert (made.turned, made.length) == ("c BA", 4)
+
+
+def test_names_of_fields_can_be_mapped(row) -> None:
+    """Settings rename what run gets and what it returns; keys that are not named are left out."""
+    made = Reversed("turned", {"text": "text"}, {"turned": "reversed text"})(row)
+    assert getattr(made, "reversed text") == "c BA"
+    assert not hasattr(made, "length")
+
+
+def test_a_dict_is_a_row_too() -> None:
+    """On a dict, fields are items."""
+    given = {"text": "ab"}
+    assert Reversed("turned")(given) == {"text": "ab", "turned": "ba", "length": 2}
+    assert given == {"text": "ab"}
+
+
+def test_an_array_is_a_row_too() -> None:
+    """A preprocessor may set items of an array's copy."""
+
+    @preprocessor()
+    def doubled(x):
+        x[0] *= 2
+        return x
+
+    given = np.array([1, 2])
+    assert doubled(given).tolist() == [2, 2]
+    assert given.tolist() == [1, 2]
+
+
+def test_fields_that_are_not_names_can_be_set_and_deleted() -> None:
+    """A draft of a record takes items as well as attributes."""
+
+    @preprocessor()
+    def rename(x):
+        x["like count"] = x.likes
+        del x.likes
+        del x["text"]
+        return x
+
+    made = rename(Record({"text": "a", "likes": 3}))
+    assert made == Record({"like count": 3})
+
+
+def test_the_result_cannot_be_changed() -> None:
+    """What comes of a record is a record, which functions that share it cannot spoil."""
+    with pytest.raises(AttributeError, match="cannot be changed"):
+        lowered(Record({"text": "a"})).low = "b"
+
+
+@pytest.mark.parametrize("action", [lambda x: x.nope, lambda x: delattr(x, "nope")])
+def test_a_field_that_is_not_there_is_named(action) -> None:
+    """Reading or deleting a field that a draft lacks says what the fields are."""
+    with pytest.raises(AttributeError, match=r"no field 'nope'; its fields are \['text'\]"):
+        preprocessor()(action)(Record({"text": "a"}))
+
+
+def test_a_draft_can_be_copied() -> None:
+    """copy, deepcopy and pickle work on the row inside a preprocessor."""
+
+    @preprocessor()
+    def copying(x):
+        carried = pickle.loads(pickle.dumps(x))  # noqa: S301  # our own bytes
+        for again in (copy.copy(x), copy.deepcopy(x), carried):
+            assert again == x
+        return copy.copy(x)
+
+    assert copying(Record({"text": "a"})) == Record({"text": "a"})
+
+
+@pytest.mark.parametrize("made", [LambdaPreprocessor("gone", lambda x: None), Reversed("gone")])
+def test_returning_none_is_an_error_that_names_the_preprocessor(made) -> None:
+    """A forgotten return statement is noticed where it happens."""
+    made.run = lambda text: None
+    with pytest.raises(InvalidAnswer, match="'gone' should not return None"):
+        made(Record({"text": "a"}))
+
+
+def test_run_returns_a_mapping_with_the_named_keys() -> None:
+    """What run returns is checked."""
+    odd = Reversed("odd")
+    odd.run = lambda text: ["turned"]
+    with pytest.raises(InvalidAnswer, match="return a dict"):
+        odd(Record({"text": "a"}))
+    with pytest.raises(InvalidAnswer, match="without 'nope'"):
+        Reversed("odd", mapped_field_names={"nope": "b"})(Record({"text": "a"}))
+
+
+def test_a_subclass_writes_run() -> None:
+    """Preprocessor itself derives nothing."""
+    with pytest.raises(NotImplementedError, match="write it in a subclass"):
+        Preprocessor("none", {"text": "text"})(Record({"text": "a"}))
+
+
+def test_run_with_any_arguments_needs_field_names() -> None:
+    """Where run does not say which fields it reads, the settings must."""
+
+    class Any(Preprocessor):
+        def run(self, **fields):
+            return {"n": len(fields)}
+
+    with pytest.raises(InvalidFunction, match="give field_names"):
+        Any("any")
+    assert Any("any", {"a": "text"})(Record({"text": "x"})).n == 1
+
+
+def test_a_decorated_preprocessor_is_pickled_by_name() -> None:
+    """A preprocessor in the place of its function is named, not copied."""
+    assert pickle.loads(pickle.dumps(lowered)) is lowered  # noqa: S301  # our own bytes
+
+
+def test_a_preprocessor_with_a_memo_can_be_pickled() -> None:
+    """What was memoized stays behind."""
+    made = Reversed("turned", memoize=True)
+    made(Record({"text": "ab"}))
+    again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
+    assert again(Record({"text": "ab"})).turned == "ba"
+
+
+def counting(**settings):
+    """A memoizing preprocessor that lists the rows that it worked on."""
+    worked = []
+
+    def note(x):
+        worked.append(x.value)
+        x.found = [x.value]
+        return x
+
+    return LambdaPreprocessor("note", note, memoize=True, **settings), worked
+
+
+def test_an_equal_row_is_worked_on_once(row) -> None:
+    """A memo answers for rows that hold the same, however often they come."""
+    made, worked = counting()
+    for value in (1, 2, 1):
+        row_with = lowered(row)
+        row_with = preprocessor()(lambda x, value=value: setattr(x, "value", value) or x)(row_with)
+        assert made(row_with).found == [value]
+    assert worked == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, True, 1.0, "1", b"1", np.int64(1), np.float32(1)],
+        [0.0, -0.0],
+        [np.zeros((2, 3)), np.zeros((3, 2)), np.zeros((2, 3), "f4"), np.zeros((2, 3), "i8"), [0.0] * 6],
+        [np.array([1, "a"], dtype=object), np.array([2, "a"], dtype=object)],
+        [(1, 2), [1, 2], {1, 2}, frozenset({1, 2}), {1: 2}, bytearray(b"a"), b"a"],
+        [{"a": 1}, {"a": True}, Record({"a": 1}), SimpleNamespace(a=1), pd.Series({"a": 1})],
+        [int, float, len, print],
+        [None, "None"],
+    ],
+)
+def test_the_memo_tells_values_apart_that_python_calls_equal(values) -> None:
+    """1, True and 1.0, and arrays of the same bytes, are different rows."""
+    made, worked = counting()
+    for value in values * 2:
+        made(SimpleNamespace(value=value))
+    assert len(worked) == len(values)
+
+
+def test_the_memo_knows_a_nan_again() -> None:
+    """A missing number is the same row the second time."""
+    made, worked = counting()
+    for _ in range(2):
+        made(Record({"value": float("nan")}))
+    assert len(worked) == 1
+
+
+def test_the_memo_never_hands_out_one_changeable_object_twice() -> None:
+    """A caller that changes a memoized result changes its own."""
+    made, _ = counting()
+    for _ in range(3):
+        result = made(SimpleNamespace(value=1))
+        assert result.found == [1]
+        result.found.append("spoilt")
+
+
+def test_a_changed_object_is_another_row() -> None:
+    """An object without a hash of its own is known by what it holds now."""
+
+    class Plain:
+        value = 1
+
+    made, worked = counting()
+    x = Plain()
+    for x.value in (1, 2, 1):
+        made(x)
+    assert worked == [1, 2]
+
+
+def test_the_memo_is_bounded() -> None:
+    """Beyond memoize_size, the row that was not asked for longest is forgotten."""
+    made, worked = counting(memoize_size=2)
+    for value in (1, 2, 1, 3, 1, 2):
+        made(Record({"value": value}))
+    assert worked == [1, 2, 3, 2]
+    assert len(made._memo) == 2
+
+
+def test_a_memo_key_says_what_makes_rows_equal() -> None:
+    """With a key of their own, rows that differ elsewhere share a result."""
+    made, worked = counting(memoize_key=lambda x: x.value)
+    made(Record({"value": 1, "id": 1}))
+    made(Record({"value": 1, "id": 2}))
+    assert worked == [1]
+
+
+def test_the_memo_can_be_emptied() -> None:
+    """After reset_cache every row is worked on again."""
+    made, worked = counting()
+    made(Record({"value": 1}))
+    made.reset_cache()
+    made(Record({"value": 1}))
+    assert worked == [1, 1]
+
+
+def test_threads_share_a_memo() -> None:
+    """Many threads on few rows get right results, and the memo keeps its bound."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    made, _ = counting(memoize_size=3)
+    values = [i % 5 for i in range(2_000)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda v: made(Record({"value": v})).found, values))
+    assert results == [[v] for v in values]
+    assert len(made._memo) <= 3
+
+
+def test_a_value_that_cannot_be_told_apart_needs_a_key() -> None:
+    """A value that has neither hash nor parts is refused with advice."""
+
+    class Opaque:
+        __slots__ = ()
+        __hash__ = None
+
+    made, _ = counting()
+    with pytest.raises(SliceError, match="memoize_key"):
+        made(Record({"value": Opaque()}))
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
+def test_a_memo_has_a_size(size) -> None:
+    """memoize_size is a whole number of at least 1."""
+    with pytest.raises(InvalidFunction, match="memoize_size"):
+        Reversed("turned", memoize=True, memoize_size=size)
