@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
 from operator import and_, or_
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfs.grammar import Spec, leaves
-from sfs.predicates import Group, Inputs, group_of, source_of
+from sfs.predicates import Inputs, group_of, source_of
 from sfs.record import Columns
 
 if TYPE_CHECKING:
@@ -76,17 +77,13 @@ class Plan:
 
     def __init__(self, templates: Sequence[Template]) -> None:
         specs = [template.spec for template in templates]
-        distinct = {_key(leaf): leaf for spec in specs for leaf in leaves(spec)}
-        grouped: dict[tuple[str, str, str], list[str]] = {}
-        for key, leaf in distinct.items():
-            grouped.setdefault(source_of(leaf), []).append(key)
-        self._groups: list[Group] = [
-            group_of(source, [distinct[key] for key in keys]) for source, keys in grouped.items()
-        ]
-        self.fields = frozenset(group.field for group in self._groups)
-        self._starts = np.cumsum([0, *(len(keys) for keys in grouped.values())]).tolist()
-        self._position = {key: p for p, key in enumerate(key for keys in grouped.values() for key in keys)}
-        self._group_of_leaf = [g for g, keys in enumerate(grouped.values()) for _ in keys]
+        grouped = _grouped([leaf for spec in specs for leaf in leaves(spec)])
+        laid_out = [(g, key, leaf) for g, found in enumerate(grouped.values()) for key, leaf in found.items()]
+        self.fields = frozenset(leaf[kind]["field"] for _, _, leaf in laid_out for kind in leaf)
+        self._groups = [group_of(source, list(found.values())) for source, found in grouped.items()]
+        self._spans = _spans([len(found) for found in grouped.values()])
+        self._group_of_leaf = [g for g, _, _ in laid_out]
+        self._position = {key: p for p, (_, key, _) in enumerate(laid_out)}
         self._trees = [self._tree(spec) for spec in specs]
         self._uses = [tuple(self._position[_key(leaf)] for leaf in leaves(spec)) for spec in specs]
         self._first_uses = np.array([used[0] for used in self._uses], dtype=np.intp)
@@ -114,9 +111,8 @@ class Plan:
         unknown = np.zeros_like(member)
         seconds = np.zeros(len(self._groups))
         any_unknown = False
-        for g, group in enumerate(self._groups):
+        for g, (group, span) in enumerate(zip(self._groups, self._spans, strict=True)):
             start = perf_counter()
-            span = slice(self._starts[g], self._starts[g + 1])
             if wrong := group.evaluate(inputs, member[:, span]):
                 unknown[wrong, span] = any_unknown = True
             seconds[g] = perf_counter() - start
@@ -172,8 +168,22 @@ class Plan:
             users[list(used), t] = 1.0
         shares = np.zeros((len(self._groups), len(self._trees)))
         for leaf, g in enumerate(self._group_of_leaf):
-            shares[g] += users[leaf] / users[leaf].sum() / (self._starts[g + 1] - self._starts[g])
+            shares[g] += users[leaf] / users[leaf].sum() / self._group_of_leaf.count(g)
         return shares
+
+
+def _grouped(asked: Sequence[Spec]) -> dict[tuple[str, str, str], dict[str, Spec]]:
+    """Return the distinct leaves by what they read."""
+    grouped: dict[tuple[str, str, str], dict[str, Spec]] = {}
+    for leaf in asked:
+        grouped.setdefault(source_of(leaf), {})[_key(leaf)] = leaf
+    return grouped
+
+
+def _spans(sizes: Sequence[int]) -> list[slice]:
+    """Return the columns of each group, side by side."""
+    ends = list(accumulate(sizes))
+    return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
 def _sure(tree: Any, sure: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:

@@ -75,7 +75,7 @@ def _readable(values: list[Any], wanted: type) -> Readable:
 
 
 class Group(Protocol):
-    """Leaves over one field that are evaluated together."""
+    """Leaves that are evaluated together, over one field but for ``missing``."""
 
     field: str
     wants: str
@@ -235,22 +235,24 @@ class ChoiceGroup:
 
 
 class MissingGroup:
-    """The rows without a value in one field.
+    """The rows without a value, of P fields.
 
     Parameters
     ----------
-    field
-        The column.
+    fields
+        The columns.
     """
 
+    field = ""
     wants = "anything"
 
-    def __init__(self, field: str) -> None:
-        self.field = field
+    def __init__(self, fields: Sequence[str]) -> None:
+        self._fields = fields
 
     def evaluate(self, inputs: Inputs, members: BoolMatrix) -> Sequence[int]:
-        """Set the members in bool[N, 1]."""
-        members[:, 0] = [value is None for value in inputs.values(self.field)]
+        """Set the members in bool[N, P]; there is no value that cannot be missing."""
+        columns = [[value is None for value in inputs.values(field)] for field in self._fields]
+        members[:] = np.array(columns, dtype=bool).T  # [N, P]
         return ()
 
 
@@ -268,7 +270,7 @@ def source_of(leaf: Spec) -> tuple[str, str, str]:
         return "text", "as is", field
     if kind in ("length", "compare"):
         return "range", body.get("unit", "number"), field
-    return kind, "", field
+    return kind, "", "" if kind == "missing" else field
 
 
 def group_of(source: tuple[str, str, str], leaves: Sequence[Spec]) -> Group:
@@ -281,7 +283,7 @@ def group_of(source: tuple[str, str, str], leaves: Sequence[Spec]) -> Group:
         return RangeGroup(field, way, bodies)
     if how == "one_of":
         return ChoiceGroup(field, [body["values"] for body in bodies])
-    return MissingGroup(field)
+    return MissingGroup([body["field"] for body in bodies])
 
 
 def _pattern(body: Spec) -> str:

@@ -51,17 +51,14 @@ def read_yaml(path: str | Path) -> Document:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableFile(f"{path}: cannot be read: {error}") from None
-    loader = yaml.SafeLoader(text)
     try:
-        return _Reader(str(path), loader).document()
+        return _Reader(str(path), yaml.SafeLoader(text)).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = mark.line + 1 if mark else 1
         raise UnreadableFile(f"{path}, line {line}: not YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
         raise UnreadableFile(f"{path}: not YAML: {str(error).splitlines()[0]}") from None
-    finally:
-        loader.dispose()
 
 
 class _Reader:

@@ -1,8 +1,8 @@
 """Slices of comments and messages in which spam hides, for rows with a ``text``.
 
-``SLICES`` are plain functions, ``TEMPLATES`` the same as templates, which are much faster. In both, a row without
-text is in none of the slices. One difference: RE2, which templates use, means ASCII by ``\\w``, where Python's
-``re`` means every script, so ``short_link`` differs where a letter beyond ASCII stands right before ``.ly``.
+``SLICES`` are plain functions, ``TEMPLATES`` the same as templates, which are much faster. In both, a row
+without text is in none of the slices. One difference: RE2, which templates use, means ASCII by ``\\w``, where
+Python's ``re`` means every script, so ``short_link`` differs where a letter beyond ASCII precedes ``.ly``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sfs.function import slicing_function
 from sfs.template import template
 
 _CHECK_OUT = re.compile(r"check.*out", re.IGNORECASE)
-_SHORT_LINK = re.compile(r"\w+\.ly")
+_SHORT_LINK = re.compile(r"\w\.ly")  # finds what \w+\.ly finds, in linear time
 _URL = re.compile(r"https?://|www\.|\.com")
 _MARKUP = re.compile(r"<br|&(?:#[0-9]+|#x[0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
 

@@ -48,7 +48,7 @@ def question(field: str) -> Template:
     """Return the slice of texts that ask: a question mark of any script."""
     return template(
         f"{field}_question",
-        regex={"field": field, "pattern": "[?？؟;]"},  # Latin, full-width, Arabic, Greek
+        regex={"field": field, "pattern": r"[?\x{FF1F}\x{61F}\x{37E}]"},  # Latin, full-width, Arabic, Greek
         description=f"{field} holds a question mark.",
         family="style",
     )

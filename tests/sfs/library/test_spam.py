@@ -1,0 +1,98 @@
+"""The seeds' functions: plain and as templates, on texts of our own and on the public comments."""
+
+import sys
+
+import pandas as pd
+import pytest
+
+from sfs.apply import apply
+from sfs.library import spam
+from sfs.registry import FunctionSet
+
+CASES = {
+    "short_comment": (["Cool video!", "", "a b c d"], ["a b c d e"]),
+    "keyword_please": (["PLEASE look", "plz", "displeased"], ["pls"]),
+    "keyword_subscribe": (["Subscribe!", "unsubscribed"], ["sub"]),
+    "regex_check_out": (["Check it OUT", "checkout my page"], ["out of check", "check\nout"]),
+    "short_link": (["see bit.ly/x", "ow.ly"], ["really", ".ly"]),
+    "has_url": (["http://a", "https://a", "www.a", "a.com"], ["HTTP", "wwwa"]),
+    "html_markup": (["a<br />b", "&amp;", "&#39;", "&#x27;"], ["a & b;", "&;", "< br"]),
+}
+PAIRS = list(zip(spam.SLICES, spam.TEMPLATES, strict=True))
+
+
+@pytest.mark.parametrize("function", [*spam.SLICES, *spam.TEMPLATES], ids=lambda each: type(each).__name__)
+def test_each_function_finds_its_slice(function):
+    """Members and non-members as their names say; a gap is no member."""
+    inside, outside = CASES[function.name]
+
+    assert [function({"text": text}) for text in inside] == [True] * len(inside)
+    assert [function({"text": text}) for text in [*outside, None]] == [False] * (len(outside) + 1)
+
+
+def test_plain_functions_and_templates_have_the_same_names_and_descriptions():
+    """One can be exchanged for the other."""
+    assert [(a.name, a.metadata) for a, _ in PAIRS] == [(b.name, b.metadata) for _, b in PAIRS]
+
+
+def test_the_module_offers_the_functions_without_the_sentiment():
+    """Sentiment needs an extra, so it is not among those that load by default."""
+    assert FunctionSet.from_module("sfs.library.spam").names == tuple(CASES)
+
+
+def test_the_documented_difference_between_re_and_re2():
+    """A letter beyond ASCII before .ly: a link for the plain function only."""
+    answers = {type(each).__name__: each({"text": "żółć.ly"}) for each in PAIRS[4]}
+
+    assert answers == {"SlicingFunction": True, "Template": False}
+
+
+def comments(data_dir):
+    frames = [pd.read_csv(path) for path in sorted((data_dir / "youtube-spam").glob("*.csv"))]
+    return pd.concat(frames).rename(columns={"CONTENT": "text"})[["text"]].reset_index(drop=True)
+
+
+@pytest.mark.data
+def test_templates_agree_with_the_plain_functions_on_the_public_comments(data_dir):
+    """On all 1,956 comments, every slice."""
+    frame = comments(data_dir)
+
+    assert len(frame) == 1956
+    assert apply(spam.TEMPLATES, frame) == apply(spam.SLICES, frame)
+
+
+@pytest.mark.data
+def test_coverage_of_the_public_comments_is_as_published(data_dir):
+    """Rows of the first four videos in each slice, as counted with other code."""
+    frame = comments(data_dir)[:1586]
+    coverage = {name: rate.count for name, rate in apply(spam.TEMPLATES, frame).coverage().items()}
+
+    assert {
+        name: coverage[name] for name in ("short_comment", "keyword_please", "regex_check_out", "short_link")
+    } == {
+        "short_comment": 358,
+        "keyword_please": 178,
+        "regex_check_out": 371,
+        "short_link": 1,
+    }
+
+
+def test_sentiment_finds_gushing_comments():
+    """TextBlob's polarity above 0.9, one word of praise."""
+    (polarity,) = spam.SENTIMENT_SLICES
+
+    assert [polarity({"text": text}) for text in ("the best song ever, perfect!", "a table", None)] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_sentiment_without_its_extra_says_what_to_install(monkeypatch):
+    """The extra is named in the message."""
+    monkeypatch.setitem(sys.modules, "textblob", None)
+    spam._textblob.cache_clear()
+
+    with pytest.raises(spam.InvalidFunction, match=r"install it with pip install 'slicewatch\[sentiment\]'"):
+        spam.textblob_polarity({"text": "a"})
+    spam._textblob.cache_clear()

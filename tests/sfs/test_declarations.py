@@ -1,0 +1,124 @@
+"""Templates written in YAML: what is read, and the lines that faults name."""
+
+import pytest
+
+from sfs.declarations import read_templates
+from sfs.errors import InvalidFunction, UnreadableFile
+from sfs.template import template
+
+GOOD = """\
+# what we watch
+slices:
+  - name: keyword_please
+    keyword: {field: text, words: [please, plz]}
+    description: asks for something
+    owner: trust
+    severity: warning
+    target: 0.9
+    protected: true
+    family: asks
+  - {name: big_order, compare: {field: "like count", above: 100}}
+  - name: risky
+    all:
+      - keyword: {field: text, words: ["no", offer]}
+      - not: {missing: {field: text}}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "slices.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_a_file_gives_its_templates_in_order(write):
+    """The grammar is that of Python, the metadata too."""
+    please, big, risky = read_templates(write(GOOD))
+
+    assert (
+        please.fingerprint
+        == template("keyword_please", keyword={"field": "text", "words": ["plz", "please"]}).fingerprint
+    )
+    assert (please.metadata.owner, please.metadata.target, please.metadata.protected) == ("trust", 0.9, True)
+    assert big({"like count": 101}) is True
+    assert risky({"text": "no offers"}) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (GOOD.replace("owner", "ovner"), 6, "unknown key 'ovner': did you mean 'owner'"),
+        (GOOD.replace("words: [please", "word: [please"), 4, "unknown key 'word': did you mean 'words'"),
+        (GOOD.replace("above: 100", "above: many"), 11, "above is a number, got 'many'"),
+        (GOOD.replace("target: 0.9", "target: 90"), 8, "target is an accuracy"),
+        (GOOD.replace("severity: warning", "severity: grave"), 7, "severity is one of"),
+        (GOOD.replace("not: {missing", "not: {mising"), 15, "unknown key 'mising': did you mean 'missing'"),
+        (GOOD.replace('"no"', "no"), 14, 'YAML reads a bare no as false: write "no" in quotes'),
+        (GOOD.replace('"no"', "010"), 14, 'YAML reads a bare 010 as 8: write "010" in quotes'),
+        (GOOD.replace('"no"', "2020-01-01"), 14, "'2020-01-01' is read as a date: write it in quotes"),
+        (GOOD.replace('"no"', "2020-13-41"), 14, "'2020-13-41' cannot be read"),
+        (GOOD.replace("name: risky", "name: big_order"), 12, "a second template is called 'big_order'"),
+        (GOOD.replace("- name: risky\n    all", "- all"), 12, "a function's name is text"),
+        (GOOD.replace("family: asks", "owner: asks"), 10, "the key 'owner' is written twice"),
+        (GOOD + "  - just text\n", 16, "a template is a mapping of a name and one kind"),
+        (GOOD + "  - {name: x, regex: {field: text, pattern: 'a(?=b)'}}\n", 16, "is refused by RE2"),
+        (GOOD + "  - {name: x}\n", 16, "exactly one kind"),
+        (GOOD + "  - &a {name: x, not: *a}\n", 16, "an alias stands inside what it names"),
+        (GOOD + "  - {[1]: x}\n", 16, "a key is a word"),
+        (GOOD + "slice: []\n", 16, "unknown key 'slice': did you mean 'slices'"),
+        ("slices: []\n", 1, "slices is a non-empty list"),
+        ("other: 1\n", 1, "unknown key 'other': known are slices"),
+        ("- a\n", 1, "expected a mapping with the key slices"),
+        ("", 1, "expected a mapping with the key slices"),
+        ("{}", 1, "slices is a non-empty list"),
+    ],
+)
+def test_faults_name_the_file_and_the_line(write, text, line, message):
+    """The line is that of the key or item at fault."""
+    path = write(text)
+
+    with pytest.raises(InvalidFunction) as caught:
+        read_templates(path)
+
+    assert str(caught.value).startswith(f"{path}, line {line}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slices: [\n  a: }\n", "line 2: not YAML"),
+        ("a: 1\n--- \nb: 2\n", "line 2: not YAML"),
+        ("a: \x01\n", "not YAML"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_unreadable(write, text, message):
+    """The parser's own reason is passed on."""
+    with pytest.raises(UnreadableFile, match=message):
+        read_templates(write(text))
+
+
+def test_an_absent_file_is_unreadable(tmp_path):
+    """The message names the file."""
+    with pytest.raises(UnreadableFile, match=r"absent\.yaml: cannot be read"):
+        read_templates(tmp_path / "absent.yaml")
+
+
+def test_a_file_that_is_not_utf8_is_unreadable(tmp_path):
+    """Latin-1 is not guessed."""
+    path = tmp_path / "slices.yaml"
+    path.write_bytes("slices: [é]".encode("latin-1"))
+
+    with pytest.raises(UnreadableFile, match="cannot be read"):
+        read_templates(path)
+
+
+def test_anchors_may_be_shared(write):
+    """An alias that stands outside what it names is only a shorter way of writing."""
+    text = "slices:\n  - {name: a, missing: &where {field: price}}\n  - {name: b, not: {missing: *where}}\n"
+
+    assert [each.fields for each in read_templates(write(text))] == [{"price"}, {"price"}]

@@ -1,0 +1,152 @@
+"""The grammar of templates: canonical forms, and what is refused with which words."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfs.grammar import MAX_DEPTH, GrammarFault, canonical, leaves, limits
+
+FIELD = {"field": "text"}
+NUMBERS = st.floats(-100, 100, allow_nan=False)
+LEAVES = st.one_of(
+    st.builds(
+        lambda words, whole: {"keyword": {**FIELD, "words": words, "whole_word": whole}},
+        st.lists(st.text("aBç", min_size=1), min_size=1),
+        st.booleans(),
+    ),
+    st.builds(lambda flag: {"regex": {**FIELD, "pattern": "a.b", "ignore_case": flag}}, st.booleans()),
+    st.builds(lambda bound: {"length": {**FIELD, "unit": "words", "below": bound}}, NUMBERS),
+    st.builds(lambda bound: {"compare": {"field": "likes", "at_least": bound}}, NUMBERS),
+    st.builds(
+        lambda values: {"one_of": {**FIELD, "values": values}},
+        st.lists(st.text("ab") | st.integers() | st.booleans(), min_size=1),
+    ),
+    st.just({"missing": FIELD}),
+)
+TEMPLATES = st.recursive(
+    LEAVES,
+    lambda parts: st.one_of(
+        st.lists(parts, min_size=1, max_size=3).map(lambda several: {"all": several}),
+        st.lists(parts, min_size=1, max_size=3).map(lambda several: {"any": several}),
+        parts.map(lambda part: {"not": part}),
+    ),
+    max_leaves=5,
+)
+
+
+@given(TEMPLATES)
+def test_the_canonical_form_is_its_own_canonical_form(written):
+    """Canonical templates are a fixed point, so fingerprints do not depend on how often one was read."""
+    spec = canonical(written)
+
+    assert canonical(json.loads(json.dumps(spec))) == spec
+
+
+def test_order_case_and_repetition_of_words_do_not_matter():
+    """Two spellings of one set of words are one template."""
+    one = canonical({"keyword": {"field": "text", "words": ["PLZ", "please"]}})
+    two = canonical({"keyword": {"words": ("please", "plz", "Plz"), "field": "text", "whole_word": False}})
+
+    assert one == two
+
+
+def test_listed_values_are_spelled_as_columns_of_other_types_would_be():
+    """1, 1.0 and "1" are one value, as are True and "true"."""
+    one = canonical({"one_of": {"field": "x", "values": [1, True]}})
+
+    assert one == canonical({"one_of": {"field": "x", "values": ["1", 1.0, "true"]}})
+
+
+def test_leaves_come_in_the_order_of_writing():
+    """The parts that read fields are found at any depth."""
+    spec = canonical({"all": [{"not": {"missing": {"field": "a"}}}, {"any": [{"missing": {"field": "b"}}]}]})
+
+    assert list(leaves(spec)) == [{"missing": {"field": "a"}}, {"missing": {"field": "b"}}]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "low", "high"),
+    [({"above": 1.0}, 1.0000000000000002, float("inf")), ({"below": 5.0, "at_least": 5.0}, None, None)],
+)
+def test_strict_bounds_end_at_the_neighbouring_float(bounds, low, high):
+    """A strict bound excludes its own value and nothing else; an empty range shows as low above high."""
+    found = limits(bounds)
+
+    assert found == (low, high) if low is not None else found[0] > found[1]
+
+
+REFUSED = [
+    ([], (), "expected one kind of keyword"),
+    ({}, (), "exactly one kind of"),
+    ({"missing": FIELD, "keyword": FIELD}, (), "got missing, keyword; combine several with all or any"),
+    ({"keywrod": FIELD}, ("keywrod",), "unknown key 'keywrod': did you mean 'keyword'?"),
+    ({"missing": {"feild": "x"}}, ("missing", "feild"), "did you mean 'field'?"),
+    ({"missing": {}}, ("missing",), "missing needs 'field'"),
+    ({"missing": "price"}, ("missing",), "missing takes a mapping with field, got 'price'"),
+    ({"missing": {"field": 3}}, ("missing", "field"), "a field is a column's name, got 3"),
+    ({"missing": {"field": ""}}, ("missing", "field"), "got ''"),
+    ({"keyword": {**FIELD, "words": "please"}}, ("keyword", "words"), "words is a non-empty list"),
+    ({"keyword": {**FIELD, "words": []}}, ("keyword", "words"), "words is a non-empty list"),
+    ({"keyword": {**FIELD, "words": [""]}}, ("keyword", "words", 0), "a word is non-empty text, got ''"),
+    ({"keyword": {**FIELD, "words": ["a", True]}}, ("keyword", "words", 1), "got true: write it in quotes"),
+    ({"keyword": {**FIELD, "words": ["a" * 1001]}}, ("keyword", "words", 0), "longer than 1000"),
+    ({"keyword": {**FIELD, "words": ["a"] * 10_001}}, ("keyword", "words"), "10001 words"),
+    ({"keyword": {**FIELD, "words": ["\ud800"]}}, ("keyword", "words", 0), "half a surrogate pair"),
+    (
+        {"keyword": {**FIELD, "words": ["a"], "whole_word": 1}},
+        ("keyword", "whole_word"),
+        "true or false, got 1",
+    ),
+    ({"regex": {**FIELD, "pattern": ""}}, ("regex", "pattern"), "a pattern is non-empty text"),
+    ({"regex": {**FIELD, "pattern": None}}, ("regex", "pattern"), "got nothing"),
+    (
+        {"regex": {**FIELD, "pattern": "a(?=b)"}},
+        ("regex", "pattern"),
+        "'a(?=b)' is refused by RE2: invalid perl",
+    ),
+    ({"regex": {**FIELD, "pattern": "a" * 1001}}, ("regex", "pattern"), "1001 characters are more than 1000"),
+    ({"regex": {**FIELD, "pattern": "\ud800"}}, ("regex", "pattern"), "half a surrogate pair"),
+    (
+        {"length": {**FIELD, "unit": "lines", "below": 3}},
+        ("length", "unit"),
+        "words or characters, got 'lines'",
+    ),
+    ({"length": {**FIELD}}, ("length",), "needs at least one of above, at_least, below, at_most"),
+    ({"compare": {**FIELD, "above": "5"}}, ("compare", "above"), "above is a number, got '5'"),
+    ({"compare": {**FIELD, "above": True}}, ("compare", "above"), "above is a number, got true"),
+    ({"compare": {**FIELD, "above": float("nan")}}, ("compare", "above"), "a finite number, got nan"),
+    ({"compare": {**FIELD, "above": 10**400}}, ("compare", "above"), "a finite number"),
+    (
+        {"compare": {**FIELD, "above": 1, "at_least": 1}},
+        ("compare", "at_least"),
+        "above or at_least, not both",
+    ),
+    ({"compare": {**FIELD, "above": 5, "below": 5}}, ("compare",), "no number lies within"),
+    ({"one_of": {**FIELD, "values": [None]}}, ("one_of", "values", 0), "test for none with missing"),
+    ({"one_of": {**FIELD, "values": "no"}}, ("one_of", "values"), "values is a non-empty list"),
+    ({"all": []}, ("all",), "all is a non-empty list"),
+    ({"any": [{"missing": FIELD}, {"mising": FIELD}]}, ("any", 1, "mising"), "did you mean 'missing'?"),
+    ({"not": [{"missing": FIELD}]}, ("not",), "expected one kind of"),
+]
+
+
+@pytest.mark.parametrize(("written", "path", "message"), REFUSED)
+def test_what_is_no_template_is_refused_with_its_place(written, path, message):
+    """Every fault says what, which value and where."""
+    with pytest.raises(GrammarFault) as caught:
+        canonical(written)
+
+    assert message in str(caught.value)
+    assert caught.value.path == path
+
+
+def test_nesting_has_a_limit():
+    """A template from the network cannot exhaust the stack."""
+    written = {"missing": FIELD}
+    for _ in range(MAX_DEPTH + 1):
+        written = {"not": written}
+
+    with pytest.raises(GrammarFault, match="nest deeper than 16 levels"):
+        canonical(written)

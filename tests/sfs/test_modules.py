@@ -1,0 +1,145 @@
+"""Python files of functions: loaded alone, under their own names, with faults told by file and line."""
+
+import sys
+
+import pytest
+
+from sfs.errors import InvalidFunction, UnreadableFile
+from sfs.modules import functions_of, load_file
+
+TWO = """\
+from sfs import slicing_function
+
+@slicing_function()
+def second(x):
+    return x.likes > 3
+
+@slicing_function()
+def first(x):
+    return x.likes < 3
+
+alias = second
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="slices.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_every_function_of_a_file_counts_in_the_order_of_definition(write):
+    """A second name for a function does not count it twice."""
+    assert [each.name for each in functions_of(write(TWO))] == ["second", "first"]
+
+
+def test_slices_names_the_functions_and_their_order(write):
+    """A file may hold more functions than it offers."""
+    assert [each.name for each in functions_of(write(f"{TWO}\nSLICES = (first,)\n"))] == ["first"]
+
+
+def test_an_installed_module_is_loaded_by_its_dotted_name():
+    """The library is loaded like a user's file."""
+    assert functions_of("sfs.library.spam")[0].name == "short_comment"
+
+
+def test_functions_of_a_file_reach_a_copy_by_name(write):
+    """The module is findable while the process lives, so its functions can be pickled."""
+    from multiprocessing.reduction import ForkingPickler
+
+    second, _ = functions_of(write(TWO))
+
+    assert ForkingPickler.loads(ForkingPickler.dumps(second)) is second
+
+
+def test_an_unchanged_file_is_imported_once(write):
+    """Loading twice gives the same functions; a change gives new ones beside the old."""
+    path = write(TWO)
+    once = load_file(path)
+
+    assert load_file(path) is once
+    assert load_file(write(f"{TWO}\n")) is not once
+
+
+def test_equally_named_files_in_two_folders_do_not_meet(write):
+    """The name is made of the whole path."""
+    assert load_file(write(TWO, "a/slices.py")).__name__ != load_file(write(TWO, "b/slices.py")).__name__
+
+
+def test_a_users_folders_cannot_shadow_ours(write):
+    """Folders called like our packages change no import, and the search path stays as it was."""
+    before = list(sys.path)
+    write("raise RuntimeError('shadow')", "models/__init__.py")
+    write("raise RuntimeError('shadow')", "sfs.py")
+    module = load_file(write(f"import models.rows\n{TWO}"))
+
+    assert module.models.__name__ == "models"
+    assert "slices" not in sys.modules
+    assert sys.path == before
+
+
+def test_a_file_beside_cannot_be_imported_and_the_message_says_why(write):
+    """The advice is to move the code or to install it."""
+    write("X = 1", "own_words.py")
+
+    with pytest.raises(
+        InvalidFunction, match=r"line 1: ModuleNotFoundError: .*own_words.*; a functions file is loaded alone"
+    ):
+        functions_of(write("import own_words\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ny = 1 / 0\n", "slices.py, line 2: ZeroDivisionError: division by zero"),
+        ("def f(:\n", "slices.py, line 1: SyntaxError"),
+        ("import sys\n\nsys.exit(3)\n", "slices.py, line 3: SystemExit: 3"),
+        ("import no_such_module\n", "line 1: ModuleNotFoundError: No module named 'no_such_module'$"),
+        ("import json\n\njson.loads('')\n", "slices.py, line 3: JSONDecodeError"),
+        (
+            "from sfs import slicing_function\n@slicing_function\ndef f(x): return True\n",
+            "line 2: .*missing parentheses",
+        ),
+        ("x = 1\n", "no slicing functions: put @slicing_function"),
+        ("SLICES = 3\n", "SLICES must be a tuple of slicing functions, got 3"),
+        ("SLICES = (print,)\n", "SLICES must be a tuple of slicing functions"),
+    ],
+)
+def test_what_goes_wrong_in_a_file_is_told_with_file_line_and_error(write, text, message):
+    """One line, the user's own place in it."""
+    with pytest.raises(InvalidFunction, match=message):
+        functions_of(write(text))
+
+
+def test_a_file_that_failed_leaves_no_module_behind(write):
+    """The next attempt starts anew."""
+    before = set(sys.modules)
+    with pytest.raises(InvalidFunction):
+        functions_of(write("raise ValueError"))
+
+    assert not {name for name in set(sys.modules) - before if name.startswith("slicewatch_user")}
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "message"),
+    [
+        ("no/such/file.py", UnreadableFile, "no/such/file.py: cannot be read: No such file"),
+        ("no_such_module.at_all", InvalidFunction, "no module 'no_such_module.at_all'"),
+        ("sfs.no_such_room", InvalidFunction, "no module 'sfs.no_such_room'"),
+    ],
+)
+def test_what_is_not_there_is_named(where, error, message):
+    """A path and a dotted name are told apart."""
+    with pytest.raises(error, match=message):
+        functions_of(where)
+
+
+def test_a_file_of_another_kind_is_refused(write):
+    """Only .py files are imported."""
+    with pytest.raises(UnreadableFile, match="its name must end in"):
+        load_file(write(TWO, "slices.txt"))

@@ -1,0 +1,121 @@
+"""Patterns matched together answer as each would alone."""
+
+import numpy as np
+import pytest
+import re2
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfs.patterns import PatternSet, cased_pattern, fault_of, whole_characters, words_pattern
+
+PATTERNS = [
+    "check.*out",
+    r"\w+\.ly",
+    "(?i:ÇA|k)",
+    "^a",
+    "o$",
+    "x*",
+    r"\pL",
+    "[^a-z]",
+    r"(?:^|[^\pL\pM\pN_])(?:ad)(?:$|[^\pL\pM\pN_])",
+    r"\d",
+]
+TEXTS = st.text(alphabet=list("acehkoutxy.ly \nÇçK0é́"), max_size=12) | st.sampled_from(
+    ["check it out", "Check\nout", "bit.ly", "an ad!", "ads", ""]
+)
+
+
+def matched(patterns, texts):
+    found = np.zeros((len(texts), len(patterns)), dtype=bool)
+    PatternSet(patterns).match(texts, found)
+    return found
+
+
+@settings(max_examples=60)
+@given(st.lists(TEXTS, min_size=1, max_size=5), st.lists(st.sampled_from(PATTERNS), min_size=1, unique=True))
+def test_a_set_of_patterns_answers_as_each_alone(texts, patterns):
+    """The filter over literals loses and adds nothing."""
+    alone = [[re2.search(pattern, text) is not None for pattern in patterns] for text in texts]
+
+    assert matched(patterns, texts).tolist() == alone
+
+
+@settings(max_examples=30)
+@given(st.lists(TEXTS, min_size=1, max_size=5))
+def test_a_large_batch_answers_as_a_small_one(texts):
+    """Arrow's kernel, which large batches go through, agrees with the filter, which small ones go through."""
+    repeats = 1 + 128 // len(texts)
+
+    assert matched(PATTERNS, texts * repeats).tolist() == matched(PATTERNS, texts).tolist() * repeats
+
+
+def test_many_patterns_in_a_large_batch_agree_too():
+    """The way is chosen by the number of patterns, the answer is not."""
+    many = [f"{letter}{other}" for letter in "abcde" for other in "abcde"]
+    texts = ["abcab", "eda", "", "cc"] * 50
+
+    assert matched(many, texts).tolist() == [[pattern in text for pattern in many] for text in texts]
+
+
+@pytest.mark.parametrize("repeats", [1, 200])
+def test_half_a_surrogate_pair_is_read_as_a_replacement_character(repeats):
+    """JSON can carry it; it matches any character, and disturbs no other row."""
+    found = matched(["a.b", "ok"], ["a\ud800b", "ok"] * repeats)
+
+    assert found.tolist() == [[True, False], [False, True]] * repeats
+
+
+def test_no_patterns_match_nothing():
+    """An empty set is a set."""
+    assert matched([], ["a"]).shape == (1, 0)
+
+
+def test_a_pattern_that_would_backtrack_for_ever_ends():
+    """RE2 is linear: the classic blow-up is answered at once."""
+    assert not matched(["(a+)+$"], ["a" * 20_000 + "b"])[0, 0]
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)", r"(a)\1", "(", "((a{100}){100}){10}", "[[:foo:]]"])
+def test_patterns_that_re2_refuses_are_named_with_its_reason(pattern):
+    """The reason is text for people."""
+    assert isinstance(fault_of(pattern), str)
+
+
+def test_a_pattern_that_unbalances_its_wrapping_is_refused():
+    """Patterns are checked before the case flag is written around them."""
+    assert "unexpected )" in fault_of("a)(b")
+    assert cased_pattern("a|b", True) == "(?i:a|b)"
+
+
+@pytest.mark.parametrize(
+    ("text", "inside"),
+    [
+        ("ad", True),
+        ("an ad!", True),
+        ("ads", False),
+        ("bad", False),
+        ("ad_", False),
+        ("adé", False),
+        ("ad\u0301", False),
+        ("ad-hoc", True),
+    ],
+)
+def test_a_whole_word_stands_between_characters_that_are_no_part_of_words(text, inside):
+    """Letters, marks, digits and underscores of any script continue a word."""
+    assert bool(matched([words_pattern(["ad"], whole_word=True)], [text])[0, 0]) is inside
+
+
+def test_words_are_taken_literally():
+    """A word with special characters is no pattern."""
+    assert matched([words_pattern(["c++", "a.b"], whole_word=False)], ["c++", "axb", "cc"])[
+        :, 0
+    ].tolist() == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_whole_characters_keeps_everything_else():
+    """Only halves of pairs are replaced, one by one."""
+    assert whole_characters("a\ud800\udfffé👍") == "a\ufffd\ufffdé👍"

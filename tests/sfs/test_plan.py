@@ -1,0 +1,271 @@
+"""Templates together answer as a slow literal reading of each template says."""
+
+import unicodedata
+from decimal import Decimal
+from operator import ge, gt, le, lt
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sfs.errors import UnknownName
+from sfs.plan import Plan
+from sfs.record import Columns
+from sfs.template import template
+from sfs.values import text_of
+
+
+def twin(spec, row):
+    """Answer True, False or None (unknown) for one template and one mapping, the slow way."""
+    kind, body = next(iter(spec.items()))
+    if kind == "not":
+        answer = twin(body, row)
+        return None if answer is None else not answer
+    if kind in ("all", "any"):
+        answers = [twin(part, row) for part in body]
+        decisive = kind == "any"
+        return decisive if decisive in answers else None if None in answers else not decisive
+    value = row.get(body["field"])
+    if kind == "missing" or value is None:
+        return kind == "missing" and value is None
+    return LEAVES[kind](body, value)
+
+
+def keyword(body, value):
+    if not isinstance(value, str):
+        return None
+    text = value.lower()
+    if not body["whole_word"]:
+        return any(word in text for word in body["words"])
+    return any(
+        text.startswith(word, i) and not of_word(text[i - 1 : i]) and not of_word(text[i + len(word) :][:1])
+        for word in body["words"]
+        for i in range(len(text))
+    )
+
+
+def of_word(character):
+    return bool(character) and (character == "_" or unicodedata.category(character)[0] in "LMN")
+
+
+def regex(body, value):
+    assert body["pattern"] == "a.b"
+    if not isinstance(value, str):
+        return None
+    text = value.lower() if body["ignore_case"] else value
+    return any(text[i] == "a" and text[i + 1] != "\n" and text[i + 2] == "b" for i in range(len(text) - 2))
+
+
+def within(body, number):
+    return all(holds(number, body[key]) for key, holds in HOLDS.items() if key in body)
+
+
+def length(body, value):
+    if not isinstance(value, str):
+        return None
+    return within(body, len(value.split()) if body["unit"] == "words" else len(value))
+
+
+def compare(body, value):
+    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
+        return None
+    return within(body, float(value))
+
+
+def one_of(body, value):
+    return text_of(value) in body["values"] if isinstance(value, (str, int, float)) else None
+
+
+HOLDS = {"above": gt, "at_least": ge, "below": lt, "at_most": le}
+LEAVES = {"keyword": keyword, "regex": regex, "length": length, "compare": compare, "one_of": one_of}
+
+FIELDS = st.sampled_from(["u", "v"])
+VALUES = st.one_of(
+    st.none(),
+    st.text(alphabet=list("abA B\n_é"), max_size=8),
+    st.integers(-4, 4),
+    st.floats(-4, 4),
+    st.sampled_from([float("inf"), float("-inf"), 2**70, Decimal("1.5"), True, False, "1", "true"]),
+    st.lists(st.integers(), max_size=1),
+)
+ROWS = st.lists(st.fixed_dictionaries({"u": VALUES, "v": VALUES}), min_size=1, max_size=6)
+BOUNDS = st.one_of(
+    st.builds(
+        lambda key, bound: {key: bound},
+        st.sampled_from(["above", "at_least", "below", "at_most"]),
+        st.integers(-3, 4),
+    ),
+    st.builds(lambda low: {"above": low, "at_most": low + 2}, st.integers(-3, 3)),
+)
+WORDS = st.lists(st.text("abé", min_size=1, max_size=2), min_size=1, max_size=3)
+LEAF = st.one_of(
+    st.builds(
+        lambda f, w, whole: {"keyword": {"field": f, "words": w, "whole_word": whole}},
+        FIELDS,
+        WORDS,
+        st.booleans(),
+    ),
+    st.builds(
+        lambda f, i: {"regex": {"field": f, "pattern": "a.b", "ignore_case": i}}, FIELDS, st.booleans()
+    ),
+    st.builds(
+        lambda f, u, b: {"length": {"field": f, "unit": u, **b}},
+        FIELDS,
+        st.sampled_from(["words", "characters"]),
+        BOUNDS,
+    ),
+    st.builds(lambda f, b: {"compare": {"field": f, **b}}, FIELDS, BOUNDS),
+    st.builds(
+        lambda f, v: {"one_of": {"field": f, "values": v}},
+        FIELDS,
+        st.lists(st.sampled_from([1, True, "a", 2.0]), min_size=1),
+    ),
+    st.builds(lambda f: {"missing": {"field": f}}, FIELDS),
+)
+TREE = st.recursive(
+    LEAF,
+    lambda part: st.one_of(
+        st.lists(part, min_size=1, max_size=3).map(lambda parts: {"all": parts}),
+        st.lists(part, min_size=1, max_size=3).map(lambda parts: {"any": parts}),
+        part.map(lambda one: {"not": one}),
+    ),
+    max_leaves=4,
+)
+TEMPLATES = st.lists(TREE, min_size=1, max_size=5).map(
+    lambda trees: [template(f"t{i}", **tree) for i, tree in enumerate(trees)]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(TEMPLATES, ROWS)
+def test_a_plan_answers_as_its_slow_twin(templates, rows):
+    """Grouping, deduplication and three-valued logic change no answer."""
+    result = Plan(templates).evaluate(Columns(rows))
+    expected = [[twin(each.spec, row) for each in templates] for row in rows]
+
+    assert result.member.tolist() == [[answer is True for answer in row] for row in expected]
+    assert result.unknown.tolist() == [[answer is None for answer in row] for row in expected]
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEMPLATES, ROWS)
+def test_a_row_is_answered_alike_alone_and_among_others(templates, rows):
+    """What stands beside a row does not matter."""
+    plan = Plan(templates)
+    together = plan.evaluate(Columns(rows))
+    alone = [plan.evaluate(Columns([row])) for row in rows]
+
+    assert together.member.tolist() == [one.member[0].tolist() for one in alone]
+    assert together.unknown.tolist() == [one.unknown[0].tolist() for one in alone]
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEMPLATES, ROWS)
+def test_unknown_rows_are_counted_and_described(templates, rows):
+    """The counts of the faults are the unknown rows, and the first fault names the first of them."""
+    result = Plan(templates).evaluate(Columns(rows))
+
+    for t in range(len(templates)):
+        unknown = np.flatnonzero(result.unknown[:, t])
+        assert sum(result.faults[t].values()) == len(unknown)
+        if len(unknown):
+            assert result.first_faults[t].startswith(f"row {unknown[0]}: wrong type: ")
+        else:
+            assert result.first_faults[t] is None
+
+
+def test_the_first_fault_says_what_was_needed_and_what_was_found():
+    """The message names field, type and no content."""
+    result = Plan([template("a", compare={"field": "likes", "above": 3})]).evaluate(
+        Columns([{"likes": 1}, {"likes": "secret"}])
+    )
+
+    assert result.first_faults == ("row 1: wrong type: 'likes' must hold a number, got str",)
+    assert result.faults == ({"wrong type": 1},)
+
+
+def kinds():
+    return [
+        template("word", keyword={"field": "text", "words": ["ok"]}),
+        template("pattern", regex={"field": "text", "pattern": "^o"}),
+        template("long", length={"field": "text", "unit": "characters", "above": 2}),
+        template("many", compare={"field": "likes", "at_least": 2}),
+        template("listed", one_of={"field": "likes", "values": ["2"]}),
+        template("gap", missing={"field": "likes"}),
+        template("not_gap", not_={"missing": {"field": "text"}}),
+        template("flagged", one_of={"field": "flag", "values": ["true"]}),
+    ]
+
+
+MAPPINGS = [
+    {"text": "ok!", "likes": 2, "flag": True},
+    {"text": None, "likes": None, "flag": None},
+    {"text": "no", "likes": 7, "flag": False},
+]
+
+
+@pytest.mark.parametrize(
+    "dtypes",
+    [
+        {},
+        {"text": "string", "likes": "Int64", "flag": "boolean"},
+        {"text": "category", "likes": "Float64", "flag": "object"},
+        {"text": "string[pyarrow]", "likes": "int64[pyarrow]", "flag": "bool[pyarrow]"},
+    ],
+)
+def test_columns_of_any_type_are_answered_like_mappings(dtypes):
+    """Plain, nullable, categorical and Arrow columns hold the same values."""
+    frame = pd.DataFrame(MAPPINGS).astype(dtypes)
+    plan = Plan(kinds())
+    framed, listed = plan.evaluate(Columns(frame)), plan.evaluate(Columns(MAPPINGS))
+
+    assert framed.member.tolist() == listed.member.tolist()
+    assert not framed.unknown.any()
+    assert not listed.unknown.any()
+    assert listed.member[1].tolist() == [False, False, False, False, False, True, False, False]
+
+
+def test_a_column_that_is_not_there_is_refused_before_any_work():
+    """A data frame tells which columns it has, so a misspelt field is an error and not a gap."""
+    plan = Plan([template("gap", missing={"field": "prise"})])
+
+    with pytest.raises(UnknownName, match="no column 'prise'; the columns are \\['price'\\]"):
+        plan.evaluate(Columns(pd.DataFrame({"price": [1.0]})))
+
+
+def test_fields_are_those_of_all_templates():
+    """Also of those nested in others."""
+    assert Plan(kinds()).fields == {"text", "likes", "flag"}
+
+
+def test_time_is_shared_out_among_the_templates():
+    """Every template that reads something has cost something, and together no more than the whole."""
+    result = Plan(kinds()).evaluate(Columns(MAPPINGS * 100))
+
+    assert (result.seconds > 0).all()
+    assert result.seconds.shape == (8,)
+
+
+@pytest.mark.parametrize("rows", [[], pd.DataFrame({"text": [], "likes": [], "flag": []})])
+def test_no_rows_give_no_answers(rows):
+    """An empty batch is a batch."""
+    result = Plan(kinds()).evaluate(Columns(rows))
+
+    assert result.member.shape == result.unknown.shape == (0, 8)
+
+
+def test_no_templates_give_no_answers():
+    """An empty plan is a plan."""
+    assert Plan([]).evaluate(Columns(MAPPINGS)).member.shape == (3, 0)
+
+
+def test_a_long_text_is_counted_in_full_where_the_bound_is_large():
+    """Counting stops early only where no bound is beyond."""
+    plan = Plan([template("long", length={"field": "text", "unit": "words", "above": 200})])
+
+    assert plan.evaluate(Columns([{"text": "a " * 201}, {"text": "a " * 200}])).member[:, 0].tolist() == [
+        True,
+        False,
+    ]

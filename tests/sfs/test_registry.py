@@ -1,0 +1,107 @@
+"""Function sets: explicit, ordered, hashed."""
+
+from multiprocessing.reduction import ForkingPickler
+
+import pytest
+
+from sfs.errors import DuplicateName, InvalidFunction, UnknownName
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+
+def gap(field):
+    return template(f"no_{field}", missing={"field": field})
+
+
+def test_a_set_keeps_the_order_and_finds_by_name():
+    """It is a sequence of functions and a mapping from names."""
+    a, b = gap("a"), gap("b")
+    functions = FunctionSet([b, a])
+
+    assert (functions.names, list(functions), len(functions)) == (("no_b", "no_a"), [b, a], 2)
+    assert functions["no_a"] is a
+    assert "no_b" in functions
+    assert "no_c" not in functions
+
+
+def test_the_hash_covers_names_meanings_and_order():
+    """Sets of the same functions in the same order are equal; any change is another set."""
+    one = FunctionSet([gap("a"), gap("b")])
+
+    assert one == FunctionSet([gap("a"), gap("b")])
+    assert len({one, FunctionSet([gap("b"), gap("a")]), FunctionSet([gap("a")]), FunctionSet([])}) == 4
+    assert one.fingerprints == {"no_a": gap("a").fingerprint, "no_b": gap("b").fingerprint}
+
+
+def test_sets_can_be_joined():
+    """The first one's functions come first."""
+    assert (FunctionSet([gap("b")]) + FunctionSet([gap("a")])).names == ("no_b", "no_a")
+
+
+def test_two_functions_of_one_name_are_refused():
+    """Also when sets are joined."""
+    with pytest.raises(DuplicateName, match="two functions are called 'no_a': rename one"):
+        FunctionSet([gap("a")]) + FunctionSet([gap("a")])
+
+
+def test_what_is_no_function_is_refused():
+    """A plain function has no name of a slice."""
+    with pytest.raises(
+        InvalidFunction, match="a function set holds slicing functions, got builtin_function_or_method"
+    ):
+        FunctionSet([print])
+
+
+def test_an_unknown_name_is_named():
+    """With those that are known."""
+    with pytest.raises(UnknownName, match=r"no function 'x'; the functions are \['no_a'\]"):
+        FunctionSet([gap("a")])["x"]
+
+
+def test_a_set_reaches_another_process():
+    """Without its compiled plan, which is made anew there."""
+    functions = FunctionSet([gap("a")])
+    assert functions.plan.fields == {"a"}
+
+    assert ForkingPickler.loads(ForkingPickler.dumps(functions)) == functions
+
+
+def test_the_plan_is_compiled_once_and_holds_the_templates_only():
+    """Plain functions have no place in it."""
+    functions = FunctionSet.from_module("sfs.library.spam") + FunctionSet([gap("a")])
+
+    assert functions.plan is functions.plan
+    assert functions.plan.fields == {"a"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    python, yaml = tmp_path / "slices.py", tmp_path / "more.yaml"
+    python.write_text("from sfs import template\nno_a = template('no_a', missing={'field': 'a'})\n")
+    yaml.write_text("slices:\n  - {name: no_b, missing: {field: b}}\n")
+    return python, yaml
+
+
+def test_files_of_both_kinds_make_one_set(files):
+    """The suffix tells how a file is read."""
+    assert FunctionSet.from_files(files).names == ("no_a", "no_b")
+    assert FunctionSet.from_file(files[1]) == FunctionSet.from_yaml(files[1])
+
+
+def test_a_name_in_two_files_is_refused_with_both(files, tmp_path):
+    """The message names where to look."""
+    again = tmp_path / "again.yml"
+    again.write_text("slices:\n  - {name: no_a, missing: {field: b}}\n")
+
+    with pytest.raises(
+        DuplicateName, match=r"'no_a' is defined in .*slices\.py and .*again\.yml: rename one"
+    ):
+        FunctionSet.from_files([*files, again])
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    """Functions come from Python and YAML."""
+    with pytest.raises(
+        InvalidFunction, match=r"slices\.toml: functions come from files ending in \.py, \.yaml or \.yml"
+    ):
+        FunctionSet.from_file(tmp_path / "slices.toml")
