@@ -1,0 +1,137 @@
+"""LFAnalysis against hand-counted figures and a slow literal twin."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from sfs.analysis import LFAnalysis, filter_unlabeled_dataframe
+from sfs.errors import SliceError
+from sfs.function import LabelingFunction
+
+L = np.array([[-1, 0, 0], [-1, -1, -1], [1, 0, -1], [-1, 0, -1], [0, 0, 0], [2, 1, -1]])
+Y = np.array([0, 1, 0, 1, 0, 2])
+FUNCTIONS = [LabelingFunction(name, lambda x: -1) for name in ("first", "second", "third")]
+
+
+def test_shares_of_rows() -> None:
+    """Coverage, overlap and conflict are counted over rows."""
+    analysis = LFAnalysis(L)
+    assert analysis.label_coverage() == pytest.approx(5 / 6)
+    assert analysis.label_overlap() == pytest.approx(4 / 6)
+    assert analysis.label_conflict() == pytest.approx(2 / 6)
+
+
+def test_shares_per_function() -> None:
+    """Coverage, overlaps and conflicts are counted per function, and over less where normalized."""
+    analysis = LFAnalysis(L)
+    assert analysis.lf_coverages() * 6 == pytest.approx([3, 5, 2])
+    assert analysis.lf_overlaps() * 6 == pytest.approx([3, 4, 2])
+    assert analysis.lf_conflicts() * 6 == pytest.approx([2, 2, 0])
+    assert analysis.lf_overlaps(normalize_by_coverage=True) == pytest.approx([1, 4 / 5, 1])
+    assert analysis.lf_conflicts(normalize_by_overlaps=True) == pytest.approx([2 / 3, 2 / 4, 0])
+
+
+def test_polarities_are_the_labels_given() -> None:
+    """Each function's labels are sorted, without abstentions."""
+    assert LFAnalysis(L).lf_polarities() == [[0, 1, 2], [0, 1], [0]]
+
+
+@pytest.mark.parametrize("truth", [Y, Y[:, None], Y.astype(float), Y.tolist()])
+def test_accuracy_is_over_the_labels_given(truth) -> None:
+    """Abstentions count neither as right nor as wrong."""
+    assert LFAnalysis(L).lf_empirical_accuracies(truth) == pytest.approx([2 / 3, 3 / 5, 1])
+
+
+def test_a_function_that_never_labels_has_zeros() -> None:
+    """Nothing to divide by is 0, without a warning."""
+    analysis = LFAnalysis(np.array([[-1, 0], [-1, 1]]))
+    assert analysis.lf_overlaps(normalize_by_coverage=True).tolist() == [0, 0]
+    assert analysis.lf_conflicts(normalize_by_overlaps=True).tolist() == [0, 0]
+    assert analysis.lf_empirical_accuracies([0, 0]).tolist() == [0, 0.5]
+
+
+def test_probabilities_are_per_true_label() -> None:
+    """The shares of what a function says, abstentions first, add up to 1 for every class."""
+    P = LFAnalysis(L).lf_empirical_probs(Y, 3)
+    assert P.shape == (3, 4, 3)
+    assert P.sum(axis=1) == pytest.approx(np.ones((3, 3)))
+    assert P[0, :, 0] == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
+    assert np.isnan(LFAnalysis(L).lf_empirical_probs(Y, 4)[:, :, 3]).all()
+
+
+def test_the_summary_has_snorkels_columns() -> None:
+    """The table has a row per function, and more columns the more is known."""
+    plain = LFAnalysis(L).lf_summary()
+    assert list(plain.columns) == ["Polarity", "Coverage", "Overlaps", "Conflicts"]
+    assert list(plain.index) == [0, 1, 2]
+    full = LFAnalysis(L, FUNCTIONS).lf_summary(Y, est_weights=[0.1, 0.2, 0.3])
+    more = ["Correct", "Incorrect", "Emp. Acc.", "Learned Weight"]
+    assert list(full.columns) == ["j", "Polarity", "Coverage", "Overlaps", "Conflicts", *more]
+    assert list(full.index) == ["first", "second", "third"]
+    assert full["j"].tolist() == [0, 1, 2]
+    assert full["Correct"].tolist() == [2, 3, 2]
+    assert full["Incorrect"].tolist() == [1, 2, 0]
+
+
+def test_rows_without_a_true_label_are_not_judged() -> None:
+    """-1 among the true labels is neither right nor wrong in the counts."""
+    summary = LFAnalysis(L).lf_summary(np.array([-1, -1, 0, 1, 0, 2]))
+    assert summary["Correct"].tolist() == [2, 2, 1]
+    assert summary["Incorrect"].tolist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.zeros((0, 2), int), "at least one row"),
+        (np.zeros(3, int), "a matrix"),
+        (np.array([[0.5]]), "whole numbers"),
+        (np.array([[np.nan]]), "whole numbers"),
+        (np.array([["a"]]), "whole numbers"),
+        (np.array([[-2]]), "got -2"),
+    ],
+)
+def test_a_matrix_that_is_none_is_refused(matrix, message) -> None:
+    """L holds -1, 0, 1, ... in rows and columns."""
+    with pytest.raises(SliceError, match=message):
+        LFAnalysis(matrix)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    """Functions and true labels must belong to the matrix."""
+    with pytest.raises(SliceError, match="3 columns, but 2 functions"):
+        LFAnalysis(L, FUNCTIONS[:2])
+    with pytest.raises(SliceError, match="Y has 5 labels for the 6 rows"):
+        LFAnalysis(L).lf_empirical_accuracies(Y[:5])
+
+
+def test_only_labelled_rows_are_kept() -> None:
+    """filter_unlabeled_dataframe drops the rows that no function labels, whatever the index."""
+    frame = pd.DataFrame({"a": range(6)}, index=[5, 5, 1, 0, 1, 2])
+    kept, y = filter_unlabeled_dataframe(frame, np.eye(6), L)
+    assert kept["a"].tolist() == [0, 2, 3, 4, 5]
+    assert np.array_equal(y, np.eye(6)[[0, 2, 3, 4, 5]])
+
+
+def counted_slowly(matrix):
+    """Overlaps and conflicts of each function, row by row and pair by pair."""
+    n, m = matrix.shape
+    overlaps, conflicts = [0] * m, [0] * m
+    for row in matrix.tolist():
+        labels = [value for value in row if value != -1]
+        for j in range(m):
+            overlaps[j] += row[j] != -1 and len(labels) > 1
+            conflicts[j] += row[j] != -1 and len(set(labels)) > 1
+    return [count / n for count in overlaps], [count / n for count in conflicts]
+
+
+@given(arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(0, 4)), elements=st.integers(-1, 2)))
+def test_it_equals_its_slow_twin(matrix) -> None:
+    """Overlaps and conflicts are those counted row by row."""
+    analysis = LFAnalysis(matrix)
+    overlaps, conflicts = counted_slowly(matrix)
+    assert analysis.lf_overlaps() == pytest.approx(overlaps)
+    assert analysis.lf_conflicts() == pytest.approx(conflicts)
