@@ -41,11 +41,8 @@ class AttentiveClassifier(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.in_features, self.num_classes, self.slice_names = (
-            backbone.in_features,
-            num_classes,
-            tuple(slice_names),
-        )
+        self.in_features, self.num_classes = backbone.in_features, num_classes
+        self.slice_names = tuple(slice_names)
         self._backbone_config = backbone_config(backbone)
         required = {"head_dim": backbone.out_features, "slice_names": slice_names, "num_classes": num_classes}
         self.network = SliceAwareClassifier(backbone, **{**(options or {}), **required})
