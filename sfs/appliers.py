@@ -67,7 +67,7 @@ class _Applier:
 
     def _plain(self, rows: Rows, strict: bool, bar: tqdm[Any]) -> dict[str, _Codes]:
         plain = [function for function in self._functions if not isinstance(function, Template)]
-        answers = rowwise_answers(plain, rows, bar.update, strict=strict, records=door_rows)
+        answers = rowwise_answers(plain, rows, bar.update, strict=strict, records=door_rows).answers
         codes = [np.where(one.unknown, -1, one.values) for one in answers]
         return {f.name: (codes[k], answers[k].faults) for k, f in enumerate(plain)}
 

@@ -102,8 +102,7 @@ def run(
     if planned is not None and len(planned[0]) == len(chosen):
         return _all_planned(planned, progress)
     plain = [function for function in chosen if not isinstance(function, Template)]
-    answers = rowwise_answers(plain, given, progress)
-    return _combined(chosen, len(given), planned, answers)
+    return _combined(chosen, planned, plain, rowwise_answers(plain, given, progress))
 
 
 def checked_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -> tuple[Any, ...]:
@@ -133,14 +132,15 @@ def checked_rows(rows: Rows) -> Rows:
         if twice:
             raise SliceError(f"two columns are called {twice[0]!r}: rename one of them")
         return rows
-    countable = hasattr(rows, "__len__") and hasattr(rows, "__getitem__")
-    countable = countable and not (isinstance(rows, np.ndarray) and rows.ndim == 0)
-    if not countable or isinstance(rows, (str, bytes, Mapping)):
+    if isinstance(rows, np.ndarray) and rows.ndim:
+        return rows
+    countable = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not hasattr(rows, "to_pandas")
+    if not countable or isinstance(rows, (str, bytes, Mapping, np.ndarray)):
         raise SliceError(
-            f"rows are a data frame or a list of mappings or objects, got {type(rows).__name__}: "
-            "turn an iterator into a list, or apply to one batch after another"
+            f"rows are a data frame or a list of mappings or objects, got {type(rows).__name__}: turn an "
+            "iterator into a list and a table into a pandas frame, or apply to one batch after another"
         )
-    return rows if isinstance(rows, np.ndarray) else list(rows)
+    return list(rows)
 
 
 def planned_answers(functions: Iterable[Any], chosen: Sequence[Any], rows: Rows) -> Planned | None:
@@ -161,8 +161,8 @@ def rowwise_answers(
     *,
     strict: bool = False,
     records: Callable[[Any], list[Any]] = lambda block: Columns(block).records,
-) -> list[Answers]:
-    """Return what plain functions answer, asked in blocks so that only one block's records are held."""
+) -> RowFunctions:
+    """Ask plain functions about rows, in blocks so that only one block's records are held."""
     asked = RowFunctions(functions, len(rows), strict=strict)
     for start in range(0, len(rows), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(rows))
@@ -170,7 +170,7 @@ def rowwise_answers(
             asked.ask(start, records(rows.iloc[start:stop] if is_frame(rows) else rows[start:stop]))
         if progress is not None:
             progress(stop - start)
-    return asked.answers
+    return asked
 
 
 def _check_columns(fields: Iterable[str], columns: Sequence[str], templates: Sequence[Template]) -> None:
@@ -191,23 +191,21 @@ def _all_planned(planned: Planned, progress: Callable[[int], object] | None) -> 
 
 def _combined(
     chosen: Sequence[SlicingFunction],
-    n_rows: int,
     planned: Planned | None,
-    answers: Sequence[Answers],
+    plain: Sequence[SlicingFunction],
+    asked: RowFunctions,
 ) -> Applied:
-    member = np.zeros((n_rows, len(chosen)), dtype=bool)  # [N, K]
-    unknown = np.zeros_like(member)
-    runs: dict[str, FunctionRun] = {}
     position = {function.name: k for k, function in enumerate(chosen)}
+    member = np.zeros((asked.values.shape[1], len(chosen)), dtype=bool)  # [N, K]
+    unknown = np.zeros_like(member)
+    runs = {function.name: _plain_run(function.name, asked.answers[k]) for k, function in enumerate(plain)}
+    at = [position[name] for name in runs]
+    member[:, at], unknown[:, at] = (asked.values == 1).T, asked.unknown.T
     if planned is not None:
         names = [template.name for template in planned[0]]
         at = [position[name] for name in names]
         member[:, at], unknown[:, at] = planned[1].member, planned[1].unknown
-        runs = {run.name: run for run in _template_runs(names, planned[1])}
-    plain = [function.name for function in chosen if function.name not in runs]
-    for name, one in zip(plain, answers, strict=True):
-        member[:, position[name]], unknown[:, position[name]] = one.values == 1, one.unknown
-        runs[name] = _plain_run(name, one)
+        runs |= zip(names, _template_runs(names, planned[1]), strict=True)
     return Applied(SliceMatrix(position, member, unknown), tuple(runs[name] for name in position))
 
 

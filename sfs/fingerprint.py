@@ -108,7 +108,7 @@ class _Describer:
 
     def _mapping(self, value: Mapping[Any, Any]) -> str:
         keys = list(value)
-        if all(isinstance(key, _BY_REPR) for key in keys):
+        if not any(isinstance(key, (FunctionType, type)) for key in keys):  # named by when they are met
             keys.sort(key=self.digest)
         return _hash("mapping", *(_hash(self.digest(key), self.digest(value[key])) for key in keys))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, TypeAlias
@@ -18,6 +19,8 @@ from sfs.preprocess import Step
 
 ABSTAINED = "abstained"
 JUNK = "junk answer"
+MAX_MESSAGE = 500
+"""Characters of an exception's message that a report keeps."""
 
 Chain: TypeAlias = tuple[Step, ...]
 Fault: TypeAlias = tuple[int, Exception]
@@ -44,24 +47,19 @@ class Answers:
 
     values: NDArray[np.int64]
     unknown: NDArray[np.bool_]
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, int] = field(default_factory=dict)
     first_fault: Fault | None = None
     seconds: float = 0.0
-
-    @classmethod
-    def empty(cls, rows: int) -> Answers:
-        """Return the answers of a function that has not been asked about its N rows."""
-        return cls(np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=bool))
 
     @property
     def faults(self) -> int:
         """How many rows are unknown for another reason than that the function abstained."""
-        return self.reasons.total() - self.reasons[ABSTAINED]
+        return sum(count for reason, count in self.reasons.items() if reason != ABSTAINED)
 
     def note(self, row: int, reason: str, error: Exception | None) -> None:
         """Mark a row unknown."""
         self.unknown[row] = True
-        self.reasons[reason] += 1
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if error is not None:
             self.first_fault = _earlier(self.first_fault, (row, error))
 
@@ -92,7 +90,9 @@ class RowFunctions:
 
     def __init__(self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False) -> None:
         self.functions = functions
-        self.answers = [Answers.empty(rows) for _ in functions]
+        self.values = np.zeros((len(functions), rows), dtype=np.int64)  # [K, N]
+        self.unknown = np.zeros((len(functions), rows), dtype=bool)  # [K, N]
+        self.answers = [Answers(*each) for each in zip(self.values, self.unknown, strict=True)]
         self.strict = strict
         self._calls = [_call_of(function) for function in functions]
         self._users = Counter(chain[:n] for _, chain in self._calls for n in range(1, len(chain) + 1))
@@ -121,17 +121,11 @@ class RowFunctions:
         return chains[chain]
 
 
-def blocks_of(rows: Sequence[Any], size: int) -> Iterable[tuple[int, Sequence[Any]]]:
-    """Cut rows into blocks, each with the position of its first row."""
-    for start in range(0, len(rows), size):
-        yield start, rows[start : start + size]
-
-
 def fault_text(row: int, error: Exception) -> str:
     """Spell a fault, even one that cannot spell itself."""
     reason = reason_of(error)
     try:
-        said = " ".join([str(error), *getattr(error, "__notes__", ())])
+        said = " ".join([str(error)[:MAX_MESSAGE], *getattr(error, "__notes__", ())])
     except Exception:
         said = "(it has no readable message)"
     return f"row {row}: {reason}: {said}"
@@ -164,15 +158,14 @@ def _ask_one(
             if answer is False:
                 continue
             value = 1 if answer is True else read(answer)
+            if value is None:
+                answers.note(row, ABSTAINED, None)
+            else:
+                values[row] = value
         except Exception as error:
             answers.note(row, reason_of(error), error)
             if strict:
                 break
-            continue
-        if value is None:
-            answers.note(row, ABSTAINED, None)
-        else:
-            values[row] = value
     answers.seconds += perf_counter() - start
 
 
@@ -196,14 +189,16 @@ def _run_step(step: Step, before: Prepared, users: int) -> Prepared:
 
 def _noted(error: Exception, step: Step) -> Exception:
     name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", short_text(step))
-    error.add_note(f"(in preprocessor {name!r})")
+    with suppress(TypeError):  # an exception may have made its notes unusable
+        error.add_note(f"(in preprocessor {name!r})")
     return error
 
 
 def _inherit_faults(answers: Answers, prepared: Prepared) -> None:
     for row, reason in prepared.failed.items():
         answers.note(row, reason, None)
-    answers.first_fault = _earlier(answers.first_fault, prepared.first_fault)
+    if prepared.first_fault is not None:
+        answers.first_fault = _earlier(answers.first_fault, prepared.first_fault)
 
 
 def _earlier(one: Fault | None, other: Fault | None) -> Fault | None:

@@ -47,6 +47,10 @@ class Template(SlicingFunction):
         """Sha256 in hex of the name and the canonical declaration."""
         return hashlib.sha256(json.dumps([self.name, self.spec], sort_keys=True).encode()).hexdigest()
 
+    def fingerprint_parts(self) -> tuple[Any, ...]:
+        """Return what the fingerprint of a function that refers to this template covers of it."""
+        return self._kind, self.name, self.spec
+
     @cached_property
     def _plan(self) -> Plan:
         return Plan([self])

@@ -241,6 +241,16 @@ def test_a_progress_bar_is_for_terminals(points, capsys) -> None:
     assert capsys.readouterr().err == ""
 
 
+def test_a_label_too_large_for_the_matrix_is_a_fault(points) -> None:
+    """A label that 64 bits do not hold raises, or is -1 and counted."""
+    applier = LFApplier([labeling_function("huge")(lambda x: 2**70), label])
+    with pytest.raises(OverflowError):
+        applier.apply(points, **QUIET)
+    L, meta = applier.apply(points, fault_tolerant=True, return_meta=True, **QUIET)
+    assert L.tolist() == [[-1, -1], [-1, 2], [-1, -1], [-1, 2]]
+    assert meta.faults == {"huge": 4}
+
+
 # Defects of Snorkel 0.10, each named by what holds here instead.
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from sfs.apply import BLOCK_ROWS, apply, run
@@ -56,7 +57,7 @@ def test_all_kinds_of_rows_are_alike(comments, kind) -> None:
     [
         {"text": "string", "likes": "Int64"},
         {"text": "string[pyarrow]", "likes": "Float64"},
-        {"text": pd.ArrowDtype(__import__("pyarrow").string()), "likes": "int64[pyarrow]"},
+        {"text": pd.ArrowDtype(pa.string()), "likes": "int64[pyarrow]"},
         {"text": "category", "likes": "float32"},
         {"text": object, "likes": object},
     ],
@@ -109,11 +110,22 @@ def test_rows_without_fields_are_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    "rows", [iter([]), (row for row in []), "text", {"text": ["a"]}, 3, None, np.array(3), {1, 2}]
+    "rows",
+    [
+        iter([]),
+        (x for x in []),
+        "text",
+        {"text": ["a"]},
+        3,
+        None,
+        np.array(3),
+        {1},
+        pa.table({"text": ["a"]}),
+    ],
 )
 def test_rows_that_are_none_are_refused_with_advice(rows) -> None:
-    """An iterator can be read once only, and text, dicts and scalars are no rows."""
-    with pytest.raises(SliceError, match="turn an iterator into a list"):
+    """An iterator can be read once only, and text, dicts, scalars and Arrow tables are no rows."""
+    with pytest.raises(SliceError, match="a data frame or a list"):
         apply([short], rows)
 
 

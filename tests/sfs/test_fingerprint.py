@@ -25,7 +25,9 @@ LINK = re.compile(r"https?://", re.I)
 LIMIT = {"words": 5, "tags": {"a", "b", "c"}}
 
 def has(text, words):
-    return any(word in text for word in words)
+    def one():
+        return 1
+    return one() and any(word in text for word in words)
 
 @preprocessor()
 def lowered(x):
@@ -85,6 +87,7 @@ def test_every_process_sees_the_same(tmp_path, root) -> None:
         ("def asks(x, extra):", "def asks(x: object, extra: list[str]) -> bool:"),
         ("def has(text, words):", "def has(text, words):\n    'Tell.'"),
         ("import re\n", "import re\nUNUSED = 3\n"),
+        ("        return 1\n", "        'One.'\n        return 1  # one\n"),
         ('{"please", "plz", "help", "pls"}', '{"pls", "help", "plz", "please"}'),
         ('{"words": 5, "tags": {"a", "b", "c"}}', '{"tags": {"c", "b", "a"}, "words": 5}'),
         ("@slicing_function(", "@slicing_function(owner='x', severity='info', target=.5, "),
@@ -105,7 +108,7 @@ def test_what_computes_the_same_has_the_same(asks, old, new) -> None:
         ("https?://", "http://"),
         ('"words": 5', '"words": 6'),
         ('"words": 5', '"words": 5.0'),
-        ("return any(word in text", "return all(word in text"),
+        ("return one() and any(word in text", "return one() and all(word in text"),
         ("x.text.lower()", "x.text.upper()"),
         ('["now", "asap"]', '["asap", "now"]'),
         ("frozenset({", "tuple({"),
@@ -156,6 +159,9 @@ class Lexicon:
     def __init__(self, words):
         self.words = words
 
+    def has(self, x):
+        return x.text in self.words
+
 
 DISTINCT = [
     1, True, 1.0, "1", b"1", None, (1,), [1], {1}, (1.0,), {"a": 1}, {"b": 1}, {1: "a"}, 0.0, -0.0,
@@ -163,7 +169,8 @@ DISTINCT = [
     np.array([2, "a"], dtype=object), np.int64(1), re.compile("a"), re.compile("a", re.I), re.compile(b"a"),
     Colour.RED, Colour.BLUE, Colour, Bounds(0, 1), Bounds(0, 2), range(3), range(4), partial(pow, 2),
     partial(pow, 3), "a".join, "b".join, re, textwrap, a_function, another_function, Lexicon, Lexicon(["a"]),
-    Lexicon(["b"]), float("nan"), ..., complex(1), slice(1), [[1], [1]], [[1], [2]], {"a": {"b": 1}}, len,
+    Lexicon(["b"]), Lexicon(["a"]).has, Lexicon(["b"]).has, {("a", 1): 2}, {("a", 2): 1}, float("nan"), ...,
+    complex(1), slice(1), [[1], [1]], [[1], [2]], {"a": {"b": 1}}, len,
 ]  # fmt: skip
 
 
@@ -178,6 +185,7 @@ def test_equal_values_count_equally() -> None:
     """Copies of the same data have one fingerprint, however they share objects."""
     shared = ["a"]
     assert above([shared, shared]).fingerprint == above([["a"], ["a"]]).fingerprint
+    assert above({("a", 1): 1, ("b", 1): 2}).fingerprint == above({("b", 1): 2, ("a", 1): 1}).fingerprint
     assert above(replace(Bounds(0, 1))).fingerprint == above(Bounds(0, 1)).fingerprint
     assert above(np.zeros((2, 3))).fingerprint == above(np.zeros((2, 3))).fingerprint
 
@@ -319,6 +327,45 @@ def test_a_function_that_refers_to_another_slice_counts_it(module_of) -> None:
     one, other = module_of(source), module_of(source.replace("< 5", "< 6"))
     assert one.shout.fingerprint != other.shout.fingerprint
     assert one.shout.fingerprint == module_of(source).shout.fingerprint
+
+
+def test_a_function_that_refers_to_a_template_counts_its_declaration(module_of) -> None:
+    """A slice written in terms of a declared one changes with the declaration."""
+    source = """
+    from sfs.function import slicing_function
+    from sfs.template import template
+    cheap = template("cheap", compare={"field": "price", "below": 5})
+    @slicing_function()
+    def bargain(x):
+        return cheap(x) and x.text.isupper()
+    """
+    marks = {module_of(source.replace("5", limit)).bargain.fingerprint for limit in ("5", "6")}
+    assert len(marks) == 2
+
+
+def test_a_name_without_a_value_counts(module_of) -> None:
+    """A closure cell that is filled later, or a property of a class, does not stand in the way."""
+
+    def outer():
+        f = SlicingFunction("f", lambda x: later)
+        empty = f.fingerprint
+        later = True
+        return empty, SlicingFunction("f", lambda x: later).fingerprint
+
+    assert len(set(outer())) == 2
+    source = """
+    from sfs.function import SlicingFunction
+    class Limit:
+        @property
+        def value(self):
+            return 5
+        @staticmethod
+        def twice(n):
+            return 2 * n
+    made = SlicingFunction("f", lambda x: x.n > Limit.twice(Limit().value)).fingerprint
+    """
+    marks = {module_of(source.replace(*each)).made for each in (("5", "6"), ("2 *", "3 *"), ("", ""))}
+    assert len(marks) == 3
 
 
 def test_it_is_computed_once() -> None:

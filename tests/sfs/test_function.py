@@ -1,6 +1,7 @@
 """Slicing and labelling functions, their metadata and their decorators."""
 
 import pickle
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,14 +53,15 @@ def test_junk_is_refused_by_name(answer) -> None:
 
 
 def test_an_answer_that_cannot_be_printed_is_refused_too() -> None:
-    """Junk whose repr raises is named by its type."""
+    """Junk whose repr raises, or that only looks like a list, is named by its type."""
 
     class Mute:
         def __repr__(self) -> str:
             raise RuntimeError
 
-    with pytest.raises(InvalidAnswer, match="Mute"):
-        SlicingFunction("f", lambda x: Mute())({})
+    for junk, shown in ((Mute(), "Mute"), (type("list", (), {})(), "<a list>")):
+        with pytest.raises(InvalidAnswer, match=shown):
+            SlicingFunction("f", lambda x, junk=junk: junk)({})
 
 
 def test_abstaining_has_no_truth_value() -> None:
@@ -206,6 +208,20 @@ def test_a_function_of_an_importable_one_is_pickled_whole() -> None:
     again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
     assert (again.name, again.metadata, again.fingerprint) == ("short", made.metadata, made.fingerprint)
     assert again({"text": "abc"})
+
+
+def test_a_function_without_a_name_of_its_own_can_be_pickled() -> None:
+    """A partial, or a method of an importable class, arrives whole."""
+    for f in (partial(is_short), str.isupper):
+        made = SlicingFunction("made", f)
+        again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
+        assert (again.name, again.fingerprint) == ("made", made.fingerprint)
+
+
+def test_a_local_function_cannot_be_pickled() -> None:
+    """Where nothing can be imported, pickle says so itself."""
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(SlicingFunction("f", lambda x: True))
 
 
 def test_resources_given_are_copied() -> None:
