@@ -191,9 +191,7 @@ def check_columns(rows: Table, names: Sequence[str]) -> None:
         return
     for row, record in enumerate(rows):
         if not isinstance(record, Mapping):
-            raise DataError(
-                f"row {row} is a {type(record).__name__}: expected a data frame or a list of records"
-            )
+            raise DataError(f"row {row} is a {type(record).__name__}: expected a record, {{column: value}}")
         if not all(name in record for name in names):
             _check_names(list(map(str, record)), names, f"row {row} has")
 
@@ -226,8 +224,11 @@ def _values(columns: Columns, spec: FeatureSpec, numbers: Sequence[Any]) -> Any:
     pairs = zip(values, numbers, strict=True)
     if spec.kind != "number":
         return [as_name(value, spec.column, row) for value, row in pairs]
-    found = (as_number(value, spec.column, row) for value, row in pairs)
-    return np.fromiter(found, dtype=np.float64, count=len(values))
+    if set(map(type, values)) <= {float, type(None)}:  # nearly always, and several times faster
+        found = np.array(values, dtype=np.float64)
+        return np.where(np.isfinite(found), found, np.nan)
+    read = (as_number(value, spec.column, row) for value, row in pairs)
+    return np.fromiter(read, dtype=np.float64, count=len(values))
 
 
 def _fitted(spec: FeatureSpec, values: Any) -> _State:

@@ -83,12 +83,10 @@ class GoldenBatch:
     def from_json(cls, saved: Mapping[str, Any]) -> GoldenBatch:
         """Return the batch that ``to_json`` described; BundleError if it is none."""
         try:
-            K = len(saved["slices"])
+            shape = (len(saved["records"]), len(saved["slices"]))
             member, unknown = (
-                np.array(saved[name], dtype=bool).reshape(-1, K) for name in ("member", "unknown")
+                np.array(saved[name], dtype=bool).reshape(shape) for name in ("member", "unknown")
             )
-            if not K:
-                member = unknown = np.zeros((len(saved["records"]), 0), dtype=bool)
             slices = SliceMatrix(saved["slices"], member, unknown)
             answers = (
                 np.array(saved[name], dtype=np.float64) for name in ("probabilities", "without_slices")

@@ -219,7 +219,7 @@ class ModelRegistry:
 
 
 def _plain_name(what: str, name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name):
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name) or (what == "alias" and name.isdecimal()):
         raise RegistryError(f"{what} {name!r} cannot be a name: use letters, digits, '.', '_' and '-'")
     return name
 

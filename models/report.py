@@ -96,8 +96,9 @@ class TrainingReport:
         tables = [aligned([_HEAD, *map(_cells, rows)])]
         for peer in self.values["peers"]:
             name = PEERS.get(peer, peer)
-            head = ("slice", "n", "this model", name, f"better than {name} by", "95 % interval")
-            tables.append(aligned([head, *(_peer_cells(row, peer) for row in rows)]))
+            head = ("slice", "n", "accuracy", name, "gain", "95 % interval")
+            table = aligned([head, *(_peer_cells(row, peer) for row in rows)])
+            tables.append(f"Beside {name} on the same rows:\n{table}")
         warned = [f"Note: {warning}" for warning in self.warnings]
         return "\n".join([about, "", "\n\n".join(tables), "", *self.sentences, *warned])
 

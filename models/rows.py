@@ -20,7 +20,7 @@ class FeatureRows:
     dense
         float32[N, D1].
     sparse_block
-        CSR float32[N, D0], which comes first; none by default.
+        CSR float32[N, D0] without repeated entries, which comes first; none by default.
     """
 
     __slots__ = ("_dense", "_sparse", "shape")
@@ -39,11 +39,21 @@ class FeatureRows:
         dense = self._dense[positions]
         if self._sparse is None:
             return torch.from_numpy(np.array(dense))
-        return torch.from_numpy(np.concatenate([self._sparse[positions].toarray(), dense], axis=1))
+        return torch.from_numpy(_side_by_side(self._sparse[positions], dense))
 
     def subset(self, positions: Positions) -> FeatureRows:
         """Return other rows of the same features, without making them dense."""
         return FeatureRows(self._dense[positions], None if self._sparse is None else self._sparse[positions])
+
+
+def _side_by_side(block: sparse.csr_matrix, dense: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Write the few entries of a sparse block into zeros: several times faster than joining two dense blocks."""
+    width = block.shape[1]
+    out = np.zeros((len(dense), width + dense.shape[1]), dtype=np.float32)
+    rows = np.repeat(np.arange(len(dense)), np.diff(block.indptr))
+    out[rows, block.indices] = block.data
+    out[:, width:] = dense
+    return out
 
 
 def as_rows(X: FeatureRows | torch.Tensor | NDArray[np.float32]) -> FeatureRows:

@@ -55,7 +55,7 @@ def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:
     --------
     >>> rows = [{"text": "Check  this OUT", "likes": 3}, {"text": "check this out", "likes": 4}]
     >>> a, b = content_hashes(rows, [FeatureSpec("text", "text"), FeatureSpec("likes", "number")])
-    >>> a == b
+    >>> bool(a == b)
     True
     """
     check_columns(rows, [spec.column for spec in specs])
@@ -128,8 +128,8 @@ def _check_classes(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str])
         if contents < 2:
             rows = int((y == k).sum())
             raise DataError(
-                f"class {name!r} has {rows} rows with {contents} different contents outside the held-out tenth, "
-                "and 2 are needed: add rows, join it with another class, or leave it out"
+                f"class {name!r} has {rows} rows with {contents} different contents outside the held-out "
+                "tenth, and 2 are needed: add rows, join it with another class, or leave it out"
             )
 
 

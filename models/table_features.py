@@ -16,6 +16,7 @@ from sfs.values import text_of
 
 _LINEAR_UP_TO = 3.0
 _LARGEST = 20.0
+_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _DATES = (date, time, timedelta, np.datetime64, np.timedelta64)
 
 
@@ -46,7 +47,7 @@ class NumberScale:
         missing = len(known) < len(values)
         if not len(known):
             return cls(0.0, 1.0, missing)
-        low, first, middle, third, high = np.quantile(known, [0.01, 0.25, 0.5, 0.75, 0.99])
+        low, first, middle, third, high = np.quantile(known, _QUANTILES, method="nearest")
         with np.errstate(over="ignore"):
             spreads = ((third - first) / 1.349, (high - low) / 4.653, known.max() - known.min())
         scale = next((float(spread) for spread in spreads if 0 < spread < np.inf), 1.0)

@@ -39,7 +39,7 @@ class HashedWords:
 
     Examples
     --------
-    >>> HashedWords(100).transform(["Hot hot water"]).values.round(3).tolist()
+    >>> HashedWords(100).transform(["Hot hot water"]).values.astype(float).round(3).tolist()
     [0.447, 0.894]
     """
 

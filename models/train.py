@@ -32,7 +32,7 @@ from sfs.registry import FunctionSet
 Progress: TypeAlias = Callable[[str, float], None]
 
 SAMPLE_ROWS = 1000
-_LEARNING_FROM, _LEARNING_TO = 0.2, 0.95
+_FUNCTIONS_FROM, _FEATURES_FROM, _LEARNING_FROM, _LEARNING_TO = 0.05, 0.15, 0.2, 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     """
     tell = progress or (lambda stage, share: None)
     rows = _read(config, data, tell)
-    tell("making features", 0.15)
+    tell("making features", _FEATURES_FROM)
     featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
     X = featurizer.transform(rows.frame)
     fitted = fit_learner(
@@ -137,16 +137,21 @@ def _read(config: TrainConfig, data: pd.DataFrame, tell: Progress) -> _Rows:
     y = class_codes(labels, classes)
     hashes = content_hashes(data, config.features)
     splits = split(hashes, y, classes)
-    tell("applying functions", 0.05)
+    applied = _applied(config.functions, data, tell)
+    return _Rows(data, labels, classes, y, hashes, splits, applied)
+
+
+def _applied(functions: FunctionSet, data: pd.DataFrame, tell: Progress) -> Applied:
     done = 0
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
-        tell("applying functions", 0.05 + 0.1 * done / len(data))
+        share = done / len(data)
+        tell("applying functions", min(_FEATURES_FROM, _FUNCTIONS_FROM + 0.1 * share))
 
-    applied = run(config.functions, data, progress=count)
-    return _Rows(data, labels, classes, y, hashes, splits, applied)
+    count(0)
+    return run(functions, data, progress=count)
 
 
 def _bundle(

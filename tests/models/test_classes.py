@@ -1,0 +1,52 @@
+"""Labels as classes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.classes import class_codes, class_names, read_labels
+from models.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([1, 0, 1], ("0", "1")),
+        ([1.0, 0.0], ("0", "1")),
+        ([True, False], ("false", "true")),
+        (["spam", "ham"], ("ham", "spam")),
+        (["10", "9", "-1"], ("-1", "9", "10")),
+        (["2", "10", "x"], ("10", "2", "x")),
+    ],
+)
+def test_classes_are_text_in_a_fixed_order(values: list, classes: tuple[str, ...]) -> None:
+    """However labels are typed, classes are text: by value if all are numbers, else by spelling."""
+    labels = read_labels(pd.DataFrame({"y": values}), "y")
+    assert class_names(labels, "y") == classes
+    assert [classes[k] for k in class_codes(labels, classes)] == labels
+
+
+@pytest.mark.parametrize("blank", [None, "", "  ", np.nan])
+def test_blank_labels_are_refused_with_their_number_and_first_row(blank: object) -> None:
+    """The message says how many are blank and where to look."""
+    frame = pd.DataFrame({"y": ["a", blank, "b", blank]})
+    with pytest.raises(DataError, match="'y' is blank in 2 of 4 rows, first in row 1: fill"):
+        read_labels(frame, "y")
+
+
+def test_a_missing_label_column_is_refused() -> None:
+    """A misspelt label column is named with the nearest spelling."""
+    with pytest.raises(DataError, match="no column 'lable'; did you mean 'label'"):
+        read_labels(pd.DataFrame({"label": ["a"]}), "lable")
+
+
+def test_one_class_only_is_refused() -> None:
+    """Nothing can be learned where every label is the same."""
+    with pytest.raises(DataError, match="holds only 'a': two classes or more"):
+        class_names(["a", "a"], "y")
+
+
+def test_a_column_of_numbers_is_no_label() -> None:
+    """More different values than can be classes are refused."""
+    with pytest.raises(DataError, match="holds 1,001 different values"):
+        class_names([str(k) for k in range(1001)], "y")

@@ -1,0 +1,141 @@
+"""From rows of a table to features."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.errors import ConfigError, DataError
+from models.features import FeatureSpec, Featurizer
+
+SPECS = (
+    FeatureSpec("the text [raw]", "text"),
+    FeatureSpec("number of likes", "number"),
+    FeatureSpec("країна €", "category"),
+    FeatureSpec("flag", "category"),
+)
+FRAME = pd.DataFrame(
+    {
+        "unused": range(6),
+        "the text [raw]": ["good video", "check OUT", None, "", "good good", "über café"],
+        "number of likes": pd.array([3, None, 1_000_000, 0, 2, 5], dtype="Int64"),
+        "країна €": ["no", "se", None, "no", "se", "fi"],
+        "flag": pd.array([True, False, None, True, False, True], dtype="boolean"),
+    }
+)
+
+
+def records(frame: pd.DataFrame) -> list[dict]:
+    """The same rows as a request would bring them."""
+    values = frame.astype(object).where(frame.notna(), None)
+    return values.to_dict("records")
+
+
+def dense(featurizer: Featurizer, rows: object) -> np.ndarray:
+    X = featurizer.transform(rows)
+    return X.take(np.arange(len(X))).numpy()
+
+
+def test_records_and_data_frames_give_the_same_features() -> None:
+    """A request's records, one by one or together, and the table give identical numbers."""
+    featurizer = Featurizer(SPECS).fit(FRAME)
+    whole = dense(featurizer, FRAME)
+    assert whole.shape == (6, featurizer.n_features)
+    np.testing.assert_array_equal(dense(featurizer, records(FRAME)), whole)
+    for row, record in enumerate(records(FRAME)):
+        np.testing.assert_array_equal(dense(featurizer, [record])[0], whole[row])
+
+
+def test_the_state_survives_json_exactly() -> None:
+    """After a round trip through text the features are the same, bit for bit."""
+    featurizer = Featurizer(SPECS).fit(FRAME)
+    again = Featurizer.from_json(json.loads(json.dumps(featurizer.to_json())))
+    assert again.specs == SPECS
+    np.testing.assert_array_equal(dense(again, FRAME), dense(featurizer, FRAME))
+    assert again.to_json() == featurizer.to_json()
+
+
+def test_one_and_1_and_1_0_are_one_category() -> None:
+    """Categories are compared as spelled by the house, however a file typed them."""
+    featurizer = Featurizer([FeatureSpec("c", "category")]).fit(
+        [{"c": "1"}, {"c": 1.0}, {"c": True}, {"c": "true"}]
+    )
+    X = dense(featurizer, [{"c": 1}, {"c": "1"}, {"c": 1.0}, {"c": "true"}, {"c": True}])
+    np.testing.assert_array_equal(X[0], X[1])
+    np.testing.assert_array_equal(X[0], X[2])
+    np.testing.assert_array_equal(X[3], X[4])
+    assert (X[0] != X[3]).any()
+
+
+def test_large_tables_are_read_in_blocks_with_the_same_result() -> None:
+    """More rows than a block give what the rows give alone."""
+    frame = pd.concat([FRAME] * 10_000, ignore_index=True)
+    featurizer = Featurizer(SPECS[1:3]).fit(frame)
+    X = featurizer.transform(frame)
+    assert X.shape == (60_000, featurizer.n_features)
+    np.testing.assert_array_equal(X.take(slice(59_994, None)).numpy(), dense(featurizer, FRAME))
+    numbers = Featurizer(SPECS[1:2]).fit(frame)
+    assert numbers.transform(frame).shape == (60_000, 2)
+
+
+def test_no_rows_have_the_usual_width() -> None:
+    """An empty table gives an empty matrix."""
+    featurizer = Featurizer(SPECS).fit(FRAME)
+    assert featurizer.transform(FRAME.iloc[:0]).shape == (0, featurizer.n_features)
+    assert featurizer.transform([]).shape == (0, featurizer.n_features)
+
+
+def test_a_missing_column_is_refused_with_the_nearest_spelling() -> None:
+    """Table and records alike say which column is missing and which was perhaps meant."""
+    featurizer = Featurizer([FeatureSpec("label text", "text")])
+    with pytest.raises(DataError, match="the table has no column 'label text'; did you mean 'Label Text'"):
+        featurizer.fit(pd.DataFrame({"Label Text": ["x"]}))
+    featurizer.fit([{"label text": "x"}])
+    with pytest.raises(DataError, match="row 1 has no column 'label text'; did you mean 'label_text'"):
+        featurizer.transform([{"label text": None}, {"label_text": "x"}])
+
+
+def test_a_column_that_is_there_twice_is_refused() -> None:
+    """Which of two columns of a name is meant cannot be known."""
+    frame = pd.DataFrame([[1, 2]], columns=["n", "n"])
+    with pytest.raises(DataError, match="column 'n' more than once"):
+        Featurizer([FeatureSpec("n", "number")]).fit(frame)
+
+
+def test_rows_that_are_no_records_are_refused() -> None:
+    """A list of anything but records says so."""
+    with pytest.raises(DataError, match="row 0 is a str: expected a record"):
+        Featurizer([FeatureSpec("n", "number")]).fit(["n"])
+
+
+def test_a_bad_value_is_named_by_its_row_in_the_whole_table() -> None:
+    """A part of a table names rows as the table does."""
+    frame = pd.DataFrame({"n": ["1", "2", "x", "4"]})
+    with pytest.raises(DataError, match="row 2: 'x' is not a number"):
+        Featurizer([FeatureSpec("n", "number")]).fit(frame.iloc[1:])
+
+
+def test_an_unfitted_featurizer_says_so() -> None:
+    """Transforming before fitting is refused."""
+    with pytest.raises(DataError, match="has not been fitted"):
+        Featurizer(SPECS).transform(FRAME)
+
+
+@pytest.mark.parametrize(
+    "saved", [[{"column": "n"}], [{"column": "n", "kind": "number", "state": {"x": 1}}], [1]]
+)
+def test_a_state_that_is_none_is_refused(saved: list) -> None:
+    """JSON of another shape is no featurizer."""
+    with pytest.raises(DataError, match="this is no state of a featurizer"):
+        Featurizer.from_json(saved)
+
+
+def test_features_are_declared_once_and_of_a_known_kind() -> None:
+    """No feature, a column twice, and an unknown kind are refused."""
+    with pytest.raises(ConfigError, match="at least one feature"):
+        Featurizer([])
+    with pytest.raises(ConfigError, match="'n' is named twice"):
+        Featurizer([FeatureSpec("n", "number"), FeatureSpec("n", "text")])
+    with pytest.raises(ConfigError, match="'n' cannot be 'date': the kinds are text, number, category"):
+        FeatureSpec("n", "date")  # type: ignore[arg-type]

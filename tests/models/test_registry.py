@@ -1,0 +1,242 @@
+"""Versions of a model on disk, and aliases that point at one of them."""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.backbone import MLP
+from models.baselines import PlainClassifier
+from models.bundle import ModelBundle
+from models.errors import BundleError, RegistryError
+from models.features import FeatureSpec, Featurizer
+from models.golden import GoldenBatch
+from models.reference import reference_counts
+from models.registry import ModelRegistry
+from models.report import TrainingReport
+from sfs.matrix import SliceMatrix
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+REPORT = {
+    "form": "ERM",
+    "sentences": [],
+    "warnings": [],
+    "rows": {"train": 0, "valid": 0, "held_out": 0},
+    "classes": {},
+    "selection": [],
+    "shipped": [],
+    "peers": {},
+    "comparisons": {},
+    "functions": [],
+}
+
+
+def make_bundle(seed: int) -> ModelBundle:
+    """A tiny model, another for every seed."""
+    torch.manual_seed(seed)
+    rows = [{"n": 1.0}, {"n": 3.0}]
+    featurizer = Featurizer([FeatureSpec("n", "number")]).fit(rows)
+    model = PlainClassifier(MLP(2, (2,)), 2).eval()
+    S = SliceMatrix.empty(2)
+
+    def predict(records: Any, slices: SliceMatrix | None) -> Any:
+        return model.predict_proba(featurizer.transform(records), slices)
+
+    return ModelBundle(
+        name="tiny",
+        label="y",
+        classes=("a", "b"),
+        featurizer=featurizer,
+        model=model,
+        function_fingerprints={},
+        lineage={"seed": seed},
+        reference=reference_counts(S, torch.ones(2, dtype=torch.bool).numpy()),
+        sample=(),
+        golden=GoldenBatch.record(predict, rows, S),
+        report=TrainingReport(REPORT),
+    )
+
+
+@pytest.fixture(scope="module")
+def bundles() -> list[ModelBundle]:
+    """Four different bundles."""
+    return [make_bundle(seed) for seed in range(4)]
+
+
+@pytest.fixture
+def registry(tmp_path: Path, bundles: list[ModelBundle]) -> ModelRegistry:
+    """A registry with versions 1, 2 and 3."""
+    made = ModelRegistry(tmp_path / "registry", "tiny")
+    assert [made.put(bundle) for bundle in bundles[:3]] == [1, 2, 3]
+    return made
+
+
+def ticks() -> Iterator[datetime]:
+    """One instant a second."""
+    for k in range(1000):
+        yield T0 + timedelta(seconds=k)
+
+
+def test_versions_count_up_and_are_verified(registry: ModelRegistry, bundles: list[ModelBundle]) -> None:
+    """Each bundle is a version, which comes back by number, also written as text."""
+    assert [registry.get(n).hash for n in (1, 2, "3")] == [bundle.hash for bundle in bundles[:3]]
+    listed = registry.list()
+    assert [(v.number, v.hash, v.aliases) for v in listed] == [
+        (n + 1, bundle.hash, ()) for n, bundle in enumerate(bundles[:3])
+    ]
+    assert listed[0].path == registry.path(1)
+
+
+def test_the_same_bundle_keeps_its_version(registry: ModelRegistry, bundles: list[ModelBundle]) -> None:
+    """Storing a bundle again stores nothing."""
+    assert registry.put(make_bundle(1)) == 2
+    assert len(registry.list()) == 3
+    assert registry.put(bundles[3]) == 4
+
+
+def test_what_a_dead_writer_left_is_cleared_and_never_seen(registry: ModelRegistry, tmp_path: Path) -> None:
+    """Half a version is no version, and the next writer takes it away."""
+    litter = tmp_path / "registry" / "tiny" / ".incoming-dead"
+    shutil.copytree(registry.path(1), litter)
+    (litter / "manifest.json").unlink()
+    assert [version.number for version in registry.list()] == [1, 2, 3]
+    registry.put(make_bundle(9))
+    assert not litter.exists()
+
+
+def test_an_empty_registry_has_nothing(tmp_path: Path) -> None:
+    """Reading a registry that was never written makes no folder."""
+    registry = ModelRegistry(tmp_path / "none")
+    assert registry.list() == ()
+    assert registry.alias() is None
+    assert registry.history() == ()
+    with pytest.raises(RegistryError, match="no alias 'champion'; its aliases: none"):
+        registry.get()
+    with pytest.raises(RegistryError, match="has no version 1; its versions: none"):
+        registry.get(1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_promotion_and_rollback_go_through_the_history(registry: ModelRegistry) -> None:
+    """Rollback goes back one promotion at a time, and the history keeps every step."""
+    at = ticks()
+    for version, expected in ((1, None), (2, 1), (3, 2)):
+        registry.promote(version, expected=expected, reason="better", at=next(at))
+    assert registry.alias("champion") == 3
+    assert registry.list()[2].aliases == ("champion",)
+    assert registry.rollback(reason="worse", at=next(at)).version == 2
+    assert registry.rollback(reason="worse still", at=next(at)).version == 1
+    with pytest.raises(RegistryError, match="has no earlier version to go back to"):
+        registry.rollback(reason="none", at=next(at))
+    registry.promote(3, expected=1, reason="after all", at=next(at))
+    assert registry.rollback(reason="no", at=next(at)).version == 1
+    steps = [(c.sequence, c.version, c.change) for c in registry.history()]
+    assert [version for _, version, _ in steps] == [1, 2, 3, 2, 1, 3, 1]
+    assert [sequence for sequence, _, _ in steps] == list(range(1, 8))
+    assert registry.history()[0].at == T0
+    assert registry.get().hash == registry.get(1).hash
+
+
+def test_promoting_what_is_in_force_adds_nothing_to_go_back_to(registry: ModelRegistry) -> None:
+    """After promoting a version twice, rollback goes to the one before it."""
+    at = ticks()
+    for version, expected in ((1, None), (2, 1), (2, 2)):
+        registry.promote(version, expected=expected, reason="", at=next(at))
+    assert registry.rollback(reason="", at=next(at)).version == 1
+
+
+@pytest.mark.parametrize("expected", [2, None])
+def test_a_promotion_that_expects_another_version_is_refused(
+    registry: ModelRegistry, expected: int | None
+) -> None:
+    """Whoever saw the alias elsewhere was overtaken and must look again."""
+    registry.promote(1, expected=None, reason="first", at=T0)
+    with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* someone was first"):
+        registry.promote(3, expected=expected, reason="late", at=T0)
+    with pytest.raises(RegistryError, match="is on no version, not on 7"):
+        registry.promote(3, expected=7, reason="odd", at=T0, alias="challenger")
+    assert registry.alias() == 1
+
+
+def test_of_many_writers_one_wins(registry: ModelRegistry) -> None:
+    """When all expect the same, exactly one promotion comes into force, and the history has no gap."""
+    for round_number in range(5):
+        now = registry.alias()
+
+        def attempt(k: int, now: int | None = now) -> bool:
+            try:
+                registry.promote(k % 3 + 1, expected=now, reason=str(k), at=T0)
+            except RegistryError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(attempt, range(8)))
+        # A winner that put the alias where it was lets another one match once more, but never skips a number.
+        assert any(won)
+        history = registry.history()
+        assert [change.sequence for change in history] == list(range(1, len(history) + 1))
+        assert len(history) >= round_number + 1
+
+
+def _put(path: str, seed: int) -> int:
+    torch.set_num_threads(1)
+    return ModelRegistry(path, "tiny").put(make_bundle(seed))
+
+
+def test_processes_may_store_at_the_same_time(tmp_path: Path) -> None:
+    """Four processes that store three bundles make three versions."""
+    context = multiprocessing.get_context("fork")
+    seeds = [5, 6, 7, 5]
+    with context.Pool(4) as pool:
+        numbers = pool.starmap(_put, [(str(tmp_path), seed) for seed in seeds])
+    assert sorted(set(numbers)) == [1, 2, 3]
+    assert numbers[0] == numbers[3]
+
+
+def test_a_swapped_version_is_refused_by_its_alias(registry: ModelRegistry) -> None:
+    """An alias remembers the hash of what it was put on."""
+    registry.promote(1, expected=None, reason="first", at=T0)
+    shutil.rmtree(registry.path(1))
+    shutil.copytree(registry.path(2), registry.path(2).with_name("000001"))
+    assert registry.get(1).hash == registry.get(2).hash
+    with pytest.raises(BundleError, match="but 'champion' was put on"):
+        registry.get("champion")
+
+
+def test_a_tampered_version_is_refused(registry: ModelRegistry) -> None:
+    """What the registry hands out has been proved."""
+    with (registry.path(2) / "config.json").open("a") as stream:
+        stream.write(" ")
+    with pytest.raises(BundleError, match=r"config.json was altered"):
+        registry.get(2)
+
+
+def test_a_damaged_history_is_named(registry: ModelRegistry, tmp_path: Path) -> None:
+    """A change that cannot be read names its file."""
+    registry.promote(1, expected=None, reason="first", at=T0)
+    path = tmp_path / "registry" / "tiny" / "aliases" / "champion" / "000001.json"
+    path.write_text(json.dumps({"version": 1}))
+    with pytest.raises(RegistryError, match=r"000001.json is no change of an alias"):
+        registry.alias()
+
+
+def test_bad_arguments_are_refused(registry: ModelRegistry, tmp_path: Path) -> None:
+    """Names that are paths or numbers, times without a zone, and versions that do not exist."""
+    with pytest.raises(RegistryError, match=r"model '../x' cannot be a name"):
+        ModelRegistry(tmp_path, "../x")
+    with pytest.raises(RegistryError, match="alias 'a/b' cannot be a name"):
+        registry.alias("a/b")
+    with pytest.raises(RegistryError, match="alias '12' cannot be a name"):
+        registry.promote(1, expected=None, reason="", at=T0, alias="12")
+    with pytest.raises(RegistryError, match="has no time zone"):
+        registry.promote(1, expected=None, reason="", at=datetime(2026, 1, 1))
+    with pytest.raises(RegistryError, match="has no version 9; its versions: 1, 2, 3"):
+        registry.promote(9, expected=None, reason="", at=T0)

@@ -1,0 +1,268 @@
+"""From a table to a bundle, and from a bundle and a table to a report per slice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.bundle import ModelBundle
+from models.config import TrainConfig
+from models.errors import DataError
+from models.features import FeatureSpec
+from models.learners import LearnerConfig
+from models.splits import content_hashes, held_out
+from models.train import evaluate, train
+from sfs.errors import UnknownName
+from sfs.function import SlicingFunction
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+FEATURES = (
+    FeatureSpec("the text [raw]", "text"),
+    FeatureSpec("number of likes", "number"),
+    FeatureSpec("land", "category"),
+)
+QUICK = LearnerConfig(n_epochs=2, widths=(8,))
+
+
+def fragile(x: object) -> bool:
+    """Fails where likes are missing."""
+    return x["number of likes"] > 20  # type: ignore[index]
+
+
+FUNCTIONS = FunctionSet(
+    [
+        template("asks", keyword={"field": "the text [raw]", "words": ["please"]}),
+        template("nobody", keyword={"field": "the text [raw]", "words": ["never there"]}),
+        SlicingFunction("fragile", fragile),
+    ]
+)
+
+
+def table(n: int = 400, seed: int = 0) -> pd.DataFrame:
+    """Text, numbers and categories with missing values, three classes, awkward headers."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, 3, n)
+    words = np.array(["buy now", "hello friend", "nice song"])[y]
+    asks = random.random(n) < 0.2
+    return pd.DataFrame(
+        {
+            "the text [raw]": [
+                f"{w} {k} {'please' * bool(a)}" for k, (w, a) in enumerate(zip(words, asks, strict=True))
+            ],
+            "number of likes": np.where(random.random(n) < 0.1, np.nan, random.normal(10 * y, 3)),
+            "land": np.where(random.random(n) < 0.1, None, random.choice(["no", "se", "dk"], n)),
+            "kind of it": np.array(["spam", "ham", "other"])[y],
+        },
+        index=pd.RangeIndex(n) * 2,
+    )
+
+
+def config(**changes: object) -> TrainConfig:
+    fields = {"label": "kind of it", "features": FEATURES, "functions": FUNCTIONS, "learner": QUICK}
+    return TrainConfig(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def data() -> pd.DataFrame:
+    """400 rows."""
+    return table()
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[tuple[str, float]]:
+    """What the training of `bundle` told."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def bundle(data: pd.DataFrame, stages: list[tuple[str, float]]) -> ModelBundle:
+    """One training for many tests."""
+    return train(config(), data, progress=lambda stage, share: stages.append((stage, share)))
+
+
+def test_a_trained_bundle_survives_saving(bundle: ModelBundle, data: pd.DataFrame, tmp_path: Path) -> None:
+    """Three classes, awkward headers and missing values go through training, saving and loading."""
+    bundle.save(tmp_path / "b")
+    loaded = ModelBundle.load(tmp_path / "b")
+    assert loaded.classes == ("ham", "other", "spam")
+    assert loaded.hash == bundle.hash
+    assert loaded.predict(data) == bundle.predict(data)
+
+
+def test_it_learns_what_is_there(bundle: ModelBundle) -> None:
+    """On held-out rows of a table this plain nearly every prediction is right."""
+    assert bundle.report.rows()[0]["accuracy"] > 0.9
+
+
+def test_progress_goes_from_start_to_end(bundle: ModelBundle, stages: list[tuple[str, float]]) -> None:
+    """Stages come in order, the share never falls, and the last is 1."""
+    shares = [share for _, share in stages]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert stages[-1] == ("done", 1.0)
+    assert {"reading labels", "applying functions", "making features"} <= {stage for stage, _ in stages}
+
+
+def test_held_out_rows_are_those_of_the_rule(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """The reference and the sample are of the rows whose hash is divisible by ten, and no others."""
+    out = held_out(content_hashes(data, FEATURES))
+    assert bundle.lineage["rows"]["held_out"] == out.sum() == bundle.reference["__all__"].n
+    assert [record["the text [raw]"] for record in bundle.sample] == data["the text [raw]"][out].tolist()
+    assert set(bundle.sample[0]) == {spec.column for spec in FEATURES}
+
+
+def test_reference_counts_are_the_report_s(bundle: ModelBundle) -> None:
+    """Coverage, unknowns and right answers per slice agree with the table of results."""
+    for row in bundle.report.rows():
+        counts = bundle.reference[row["slice"]]
+        assert (counts.member, counts.unknown) == (row["n"], row["unknown"])
+        if counts.member:
+            assert counts.correct / counts.member == row["accuracy"]
+            assert counts.member / (counts.n - counts.unknown) == row["coverage"]
+
+
+def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """Slices that are empty, small, or unknown in some rows are named, with numbers and reasons."""
+    text = bundle.report.to_text()
+    missing = int(data["number of likes"].isna().sum())
+    assert "Slice 'nobody' has no training row" in text
+    assert "too few to say how accurate the model is" in text
+    assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
+    assert "Beside ERM on the same rows" in text
+    assert "Beside slice-weighted ERM" in text
+    assert json.loads(json.dumps(bundle.report.to_json())) == bundle.report.to_json()
+    assert len(bundle.report.rows()) == 4
+
+
+def test_peers_are_compared_on_the_same_rows(bundle: ModelBundle) -> None:
+    """Each difference is the difference of the two accuracies, inside its interval; none where no row is."""
+    for row in bundle.report.rows():
+        for peer in ("erm", "weighted_erm"):
+            gain = row[f"{peer}_difference"]
+            if row["n"] == 0:
+                assert gain is row[f"{peer}_accuracy"] is None
+            else:
+                assert gain == pytest.approx(row["accuracy"] - row[f"{peer}_accuracy"])
+                assert row[f"{peer}_difference_lower"] <= gain <= row[f"{peer}_difference_upper"]
+
+
+def test_fingerprints_are_kept_and_read_by_name(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """The bundle knows its functions, and a live set that is the same is trusted."""
+    assert bundle.function_fingerprints == FUNCTIONS.fingerprints
+    S = bundle.memberships(FUNCTIONS, data)
+    assert S.unknown.any(axis=0).tolist() == [False, False, True]
+
+
+def test_evaluation_reports_the_live_slices(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """The report's slices are those of the functions given, trained with or not; none without."""
+    live = FunctionSet([FUNCTIONS["asks"], template("north", one_of={"field": "land", "values": ["se"]})])
+    report = evaluate(bundle, data, live)
+    assert [row.name for row in report.rows] == ["__all__", "asks", "north"]
+    assert report.overall.n == 400
+    assert report["north"].n == (data["land"] == "se").sum()
+    assert [row.name for row in evaluate(bundle, data).rows] == ["__all__"]
+
+
+def test_evaluation_refuses_bad_rows(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """No rows, blank labels, and labels that are no class are refused in one sentence."""
+    with pytest.raises(DataError, match="no rows to evaluate on"):
+        evaluate(bundle, data.iloc[:0])
+    with pytest.raises(DataError, match="is blank in 400 of 400 rows"):
+        evaluate(bundle, data.assign(**{"kind of it": None}))
+    with pytest.raises(DataError, match="the true label 'eggs' is none of the classes"):
+        evaluate(bundle, data.assign(**{"kind of it": "eggs"}))
+
+
+RUN = """
+import sys
+sys.path.insert(0, {folder!r})
+import torch
+torch.set_num_threads(1)
+from test_train_table import config, table
+from models.train import train
+print(train(config(), table(150)).hash)
+"""
+
+
+def test_the_same_seed_gives_the_same_bundle(tmp_path: Path, root: Path) -> None:
+    """Two processes with different orders of sets make bundles of one hash; another seed does not."""
+    (tmp_path / "test_train_table.py").write_text(Path(__file__).read_text())
+    (tmp_path / "run.py").write_text(RUN.format(folder=str(tmp_path)))
+    command = [sys.executable, str(tmp_path / "run.py")]
+    both = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("1", "77")
+    ]
+    hashes = {process.communicate()[0].strip() for process in both}
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(hashes) == 1
+    other = train(config(learner=LearnerConfig(n_epochs=2, widths=(8,), seed=1)), table(150))
+    assert other.hash not in hashes
+
+
+@pytest.mark.parametrize("kind", ["erm", "weighted_erm", "slice_aware"])
+def test_every_kind_of_learner_makes_a_bundle(kind: str, tmp_path: Path) -> None:
+    """The plain learners and the attention network are saved and loaded like the default."""
+    made = train(config(learner=LearnerConfig(kind=kind, n_epochs=1, widths=(4,))), table(150))
+    made.save(tmp_path / "b")
+    assert ModelBundle.load(tmp_path / "b").hash == made.hash
+
+
+def test_no_functions_are_fine() -> None:
+    """Without slices a plain model is trained, and says so."""
+    made = train(config(functions=FunctionSet(())), table(150))
+    assert made.slice_names == ()
+    assert set(made.reference) == {"__all__"}
+    assert "no slices" in made.report.to_text()
+
+
+def test_numbers_and_booleans_are_classes_too() -> None:
+    """A boolean label becomes the classes false and true, a number its spelling."""
+    rows = table(150)
+    for values, classes in (
+        (rows["kind of it"] == "spam", ("false", "true")),
+        (rows.index % 4 / 2, ("0", "1")),
+    ):
+        made = train(
+            config(learner=LearnerConfig(kind="erm", n_epochs=1)), rows.assign(**{"kind of it": values})
+        )
+        assert made.classes == classes
+
+
+BAD = {
+    "empty": (lambda t: t.iloc[:0], "there are no rows to train on"),
+    "few": (lambda t: t.iloc[:15], "15 rows are too few"),
+    "no label": (lambda t: t.rename(columns={"kind of it": "Kind of it"}), "did you mean 'Kind of it'"),
+    "no feature": (lambda t: t.drop(columns="land"), "no column 'land'"),
+    "blank": (lambda t: t.assign(**{"kind of it": [None, *t["kind of it"][1:]]}), "blank in 1 of 150 rows"),
+    "one class": (lambda t: t.assign(**{"kind of it": "ham"}), "holds only 'ham'"),
+    "dates": (lambda t: t.assign(land=pd.Timestamp("2020-01-01")), "is a date or time, which is no feature"),
+    "words": (lambda t: t.assign(**{"number of likes": "many"}), "row [0-9]+: 'many' is not a number"),
+    "records": (lambda t: t.to_dict("records"), "must be a data frame, got list"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_a_table_that_cannot_be_learned_from_is_refused(bad: str) -> None:
+    """Each fault has one message that names it."""
+    change, message = BAD[bad]
+    with pytest.raises(DataError, match=message):
+        train(config(), change(table(150)))
+
+
+def test_a_template_of_another_table_is_refused() -> None:
+    """A template that reads a column which is not there stops the training before it starts."""
+    functions = FunctionSet([template("x", missing={"field": "lands"})])
+    with pytest.raises(UnknownName, match="reads column 'lands'"):
+        train(config(functions=functions), table(150))
