@@ -116,7 +116,7 @@ def _templates(column: Column, series: pd.Series[Any]) -> Iterator[tuple[str, st
         most = int(series.dropna().astype(str).str.len().quantile(0.9))
         yield f"long_{name}", "length", ["unit: characters", f"at_least: {most}"], "among the longest tenth"
     if column.kind == "number":
-        least = float(series.quantile(0.9))
+        least = _round_within(float(series.quantile(0.9)), float(series.max()))
         yield f"high_{name}", "compare", [f"at_least: {_plain(least)}"], "among the highest tenth"
     if column.kind == "category":
         yield (
@@ -140,6 +140,12 @@ def _rare_value(series: pd.Series[Any]) -> str:
 
 def _tuple_of(names: Sequence[str]) -> str:
     return ", ".join(names) + ("," if len(names) == 1 else "")
+
+
+def _round_within(threshold: float, most: float) -> float:
+    """Return the threshold to five digits, unless that would leave no row at or above it."""
+    rounded = float(f"{threshold:.5g}")
+    return rounded if rounded <= most else threshold
 
 
 def _plain(number: float) -> str:

@@ -65,11 +65,7 @@ def run_check(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         print_json(found)
     else:
-        marks = [
-            [one["function"], one["check"], "ok" if one["passed"] else "FAILED", one["detail"]]
-            for one in found
-        ]
-        print(table(("function", "check", "result", "detail"), marks))
+        print(_checks_text(found))
     return int(not all(one["passed"] for one in found))
 
 
@@ -103,6 +99,18 @@ def sample_records(settings: Settings, rows: int = CHECKED_RECORDS) -> list[Any]
 
     frame = next(project_source(settings).batches())
     return Columns(frame.head(rows)).records
+
+
+def _checks_text(found: list[dict[str, Any]]) -> str:
+    """Return a line per function and a column per check, then what failed and why."""
+    marks: dict[str, dict[str, str]] = {}
+    for one in found:
+        marks.setdefault(one["function"], {})[one["check"]] = "ok" if one["passed"] else "FAILED"
+    checks = list(dict.fromkeys(one["check"] for one in found))
+    rows = [[name, *(of_one[check] for check in checks)] for name, of_one in marks.items()]
+    failed = [one for one in found if not one["passed"]]
+    said = [f"{one['function']} is not {one['check']}: {one['detail']}" for one in failed]
+    return "\n".join([table(("function", *checks), rows), *said])
 
 
 def _listed(function: SlicingFunction) -> dict[str, Any]:
