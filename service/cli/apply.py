@@ -54,6 +54,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Apply, print coverage per slice, and write the rows where asked."""
     if args.with_predictions and args.out is None:
         raise MisuseError("--with-predictions needs --out FILE: that is where predictions go")
+    if args.out is not None:
+        _refuse_out(args.file, args.out)
     settings = _settings(args, context)
     functions = load_functions(args.functions or (settings.functions if settings else ()))
     if not len(functions):
@@ -103,7 +105,6 @@ def apply_file(
         else:
             from sfs.tables import write_batches
 
-            _refuse_out(source.path, out)
             write_batches(out, frames)
     return tally
 

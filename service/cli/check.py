@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -99,18 +98,23 @@ def _feature_problems(settings: Settings, frame: pd.DataFrame, column: str) -> I
 
 
 def _label_problems(settings: Settings) -> Iterator[str]:
-    classes: Counter[str] = Counter()
+    from models.classes import class_names, read_labels
+    from models.errors import ModelError
+
+    classes: dict[str, None] = {}
     blank: list[int] = []
     rows = 0
-    for batch in project_source(settings).batches():
-        labels = batch[settings.label]
-        blank += [rows + row for row in blank_rows(labels)]
-        classes.update(str(value) for value in labels.dropna().unique() if str(value).strip())
-        rows += len(batch)
+    try:
+        for batch in project_source(settings).batches():
+            here = blank_rows(batch[settings.label])
+            classes |= dict.fromkeys(read_labels(batch.drop(index=batch.index[here]), settings.label))
+            blank += [rows + row for row in here]
+            rows += len(batch)
+        class_names(list(classes), settings.label)
+    except ModelError as error:
+        yield f"label: {error}"
     if blank:
         yield f"label: {len(blank):,} of {rows:,} rows have no {settings.label!r}, first in row {blank[0]}"
-    if len(classes) < 2:
-        yield f"label: {settings.label!r} has fewer than two classes, {list(classes)}: nothing to tell apart"
 
 
 def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:

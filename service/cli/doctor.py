@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
-from service.cli.project import load_functions, load_settings, open_registry
+from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, writable
 from service.cli.terminal import print_json, table
 from service.errors import SettingsError
 from service.settings.project import PREFIX, overrides
@@ -85,7 +83,7 @@ def _project(settings: Settings) -> Iterator[Finding]:
     state = "ok" if settings.data.exists() else "broken"
     yield Finding("data", state, f"{settings.data}" + ("" if state == "ok" else " is not there"))
     yield _try("functions", lambda: f"{len(load_functions(settings.functions))} functions")
-    yield _try("disk", lambda: _writable(settings.registry))
+    yield _try("disk", lambda: f"{writable(settings.registry)} is writable")
     if settings.registry.is_dir():
         yield _try("registry", lambda: _champion(settings))
     else:
@@ -114,16 +112,9 @@ def _threads() -> str:
     return f"torch uses {torch.get_num_threads()}, the machine has {os.cpu_count()}"
 
 
-def _writable(registry: Path) -> str:
-    folder = next(path for path in (registry, *registry.resolve().parents) if path.is_dir())
-    with tempfile.TemporaryFile(dir=folder) as file:
-        file.write(b"slicewatch")
-    return f"{folder} is writable"
-
-
 def _champion(settings: Settings) -> str:
     registry = open_registry(settings)
-    version = registry.alias("champion")
+    version = registry.alias(CHAMPION)
     if version is None:
         return "no champion yet: `slicewatch models promote VERSION` makes one"
     bundle = registry.get(version)

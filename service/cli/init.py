@@ -79,8 +79,8 @@ def _texts(
 
 
 def _from(folder: Path, data: Path) -> str:
-    inside = data.resolve().is_relative_to(folder.resolve())
-    return os.path.relpath(data.resolve(), folder.resolve()) if inside else str(data.resolve())
+    beside = data.resolve().is_relative_to(folder.resolve().parent)
+    return os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())
 
 
 def _refuse_to_overwrite(folder: Path, with_data: bool) -> None:

@@ -7,15 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import load_settings, open_registry
+from service.cli.project import CHAMPION, load_settings, open_registry
 from service.cli.terminal import print_json, table
 from service.errors import MisuseError
 
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
     from models.registry import AliasChange, ModelRegistry, Version
-
-CHAMPION = "champion"
 
 
 def declare(commands: Commands) -> None:

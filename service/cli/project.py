@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from models.registry import ModelRegistry
     from sfs.registry import FunctionSet
 
+CHAMPION = "champion"
 SMS_FILE = "SMSSpamCollection"
 
 
@@ -97,6 +99,14 @@ def function_set(name: str) -> FunctionSet:
     from sfs.registry import FunctionSet
 
     return FunctionSet.from_file(name) if is_function_file(name) else FunctionSet.from_module(name)
+
+
+def writable(folder: Path) -> Path:
+    """Return the nearest folder there is, after proving that files can be written into it, else OSError."""
+    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"slicewatch")
+    return there
 
 
 def open_registry(settings: Settings) -> ModelRegistry:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import load_functions, load_settings, project_source
+from service.cli.project import CHAMPION, load_functions, load_settings, project_source, writable
 from service.cli.terminal import print_json, stages
 from service.settings.project import LEARNERS
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from models.learners import LearnerConfig
     from models.registry import ModelRegistry
     from service.settings.project import LearnerSettings, Settings
-
-CHAMPION = "champion"
 
 
 def declare(commands: Commands) -> None:
@@ -40,12 +38,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from models.registry import ModelRegistry
 
     settings = _overridden(load_settings(args, context), args)
+    writable(settings.registry)  # now, rather than after a long training
     bundle = _trained(settings)
+    if not args.json:
+        print(bundle.report.to_text())
     registered = _register(ModelRegistry(settings.registry, name=settings.name), bundle, context)
     if args.json:
         print_json({**registered, "hash": bundle.hash, "report": bundle.report.to_json()})
     else:
-        print(bundle.report.to_text())
         print(_registered_text(registered))
     return 0
 

@@ -106,11 +106,14 @@ def positive(node: Node) -> float:
     return value
 
 
-def many(read: Reader) -> Reader:
-    """Return a reader of a list; one bare value is a list of one."""
+def many(read: Reader, least: int = 0) -> Reader:
+    """Return a reader of a list of ``least`` values or more; one bare value is a list of one."""
 
     def read_many(node: Node) -> tuple[Any, ...]:
-        return tuple(read(item) for item in (node.value if isinstance(node, SequenceNode) else [node]))
+        items = node.value if isinstance(node, SequenceNode) else [node]
+        if len(items) < least:
+            raise NodeError(node, f"expected at least {least} in the list, got {len(items)}")
+        return tuple(read(item) for item in items)
 
     return read_many
 

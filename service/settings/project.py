@@ -78,7 +78,7 @@ SETTINGS: Mapping[str, Setting] = {
     "functions": Setting(many(text), "slicing functions: Python or YAML files, or dotted names of modules"),
     "learner.kind": Setting(choice(LEARNERS), "slice_residual (default), slice_aware, erm or weighted_erm"),
     "learner.epochs": Setting(whole(1), "passes over the training rows"),
-    "learner.hidden": Setting(many(whole(1)), "units of each hidden layer"),
+    "learner.hidden": Setting(many(whole(1), least=1), "units of each hidden layer"),
     "learner.learning_rate": Setting(positive, "step size of the optimiser"),
     "learner.batch_rows": Setting(whole(1), "rows of one optimiser step"),
     "learner.search_rows": Setting(whole(1), "most rows that the search among candidates reads"),

@@ -77,6 +77,7 @@ def test_words_that_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
             "line 4: 'learner.learning_rate': expected a number above 0, got '-1'",
         ),
         ("learner: {kind: slice_residul}", "did you mean 'slice_residual'?"),
+        ("learner: {hidden: []}", "line 4: 'learner.hidden': expected at least 1 in the list, got 0"),
         ("learner: 3", "line 4: expected `key: value` lines, got '3'"),
         ("format: excel", "line 4: 'format': 'excel' is not one of table, youtube, sms"),
         ("name: [a]", "line 4: 'name': expected text, got a list"),
