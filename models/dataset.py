@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -94,12 +94,12 @@ class ChosenRows(Sequence[tuple[XDict, YDict]]):
         """Return all rows at once: tensors indexed by one call each, everything else as lists."""
         index = torch.as_tensor(self.positions)
         x = {key: _take(values, index) for key, values in self.dataset.X_dict.items()}
-        return x, {label: values[index] for label, values in self.dataset.Y_dict.items()}
+        return x, {label: values.index_select(0, index) for label, values in self.dataset.Y_dict.items()}
 
 
 def _take(values: Any, index: Tensor) -> Any:
     if isinstance(values, Tensor):
-        return values[index]
+        return values.index_select(0, index)
     return _joined([values[position] for position in index.tolist()])
 
 
@@ -170,8 +170,3 @@ class DictDataLoader(DataLoader[tuple[XDict, YDict]]):
         if not isinstance(dataset, DictDataset):
             raise DataError(f"a DictDataLoader takes a DictDataset, got {type(dataset).__name__}")
         super().__init__(dataset, collate_fn=collate_fn, **kwargs)
-
-
-def to_device(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return the fields with every tensor on a device."""
-    return {key: value.to(device) if isinstance(value, Tensor) else value for key, value in batch.items()}

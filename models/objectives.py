@@ -32,10 +32,18 @@ def cross_entropy(logits: Tensor, y: Tensor, class_weights: Tensor | None = None
 
 
 def weighted_cross_entropy(
-    logits: Tensor, y: Tensor, weights: Tensor, class_weights: Tensor | None = None
+    logits: Tensor,
+    y: Tensor,
+    labelled: Tensor,
+    class_weights: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean cross entropy over rows that count ``weights`` [B] times each (0 leaves a row out)."""
-    return _mean(cross_entropy(logits, y, class_weights), weights.to(logits.dtype))
+    """Return the mean over labelled rows (bool[B]) of cross entropy times weight (float[B], 1 on average).
+
+    It is not divided by the sum of weights: a batch of heavy rows is a heavy batch.
+    """
+    each = cross_entropy(logits, y, class_weights)
+    return _mean(each if weights is None else each * weights, labelled.to(logits.dtype))
 
 
 def expert_loss(logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor | None = None) -> Tensor:

@@ -36,7 +36,7 @@ from sfs.matrix import SliceMatrix
 
 Inputs: TypeAlias = FeatureRows | Tensor | NDArray[np.float32]
 
-DEFAULT_RANK = 8
+DEFAULT_RANK = 4
 _PREDICTION_ROWS = 4096
 
 
@@ -132,7 +132,7 @@ class SliceAwareClassifier(nn.Module):
         """Return logits float[B, C]; X is a batch for the backbone, or a dictionary that holds it."""
         return self.heads(X[self.input_data_key] if isinstance(X, Mapping) else X).logits
 
-    def loss(self, X: Any, y: Tensor, S: SliceMatrix | None) -> Tensor:
+    def loss(self, X: Any, y: Tensor, S: SliceMatrix | None, weights: Tensor | None = None) -> Tensor:
         """Return the loss of a batch: L_base + L_ind + L_pred, each a mean (see ``models.objectives``).
 
         Parameters
@@ -143,9 +143,11 @@ class SliceAwareClassifier(nn.Module):
             Classes int64[B], or probabilities float[B, C].
         S
             Memberships by name, in any order; slices that it lacks are unknown, as are all without it.
+        weights
+            float[B], how much each row counts in L_base, where 1 is the average of all rows.
         """
         targets = slice_targets(S, self.slice_names, len(y))
-        return sum(self._losses(X, y, targets).values(), torch.zeros((), device=y.device))
+        return sum(self._losses(X, y, targets, weights).values(), torch.zeros((), device=y.device))
 
     def calculate_loss(
         self, X_dict: dict[str, Any], Y_dict: dict[str, Tensor]
@@ -159,7 +161,9 @@ class SliceAwareClassifier(nn.Module):
         counts = (targets.labelled, targets.known, targets.member)
         return losses, {name: int(mask.sum()) for name, mask in zip(losses, counts, strict=True)}
 
-    def _losses(self, X: Any, y: Tensor, targets: SliceTargets) -> dict[str, Tensor]:
+    def _losses(
+        self, X: Any, y: Tensor, targets: SliceTargets, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
         heads = self.heads(X)
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
@@ -168,8 +172,9 @@ class SliceAwareClassifier(nn.Module):
         taught = member.shape[1] - (self.attention_kind != "snorkel")
         indicators = indicator_loss(heads.membership[:, :taught], member[:, :taught], known[:, :taught])
         counts = member & targets.labelled.unsqueeze(1)
+        rows = weighted_cross_entropy(heads.logits, y, targets.labelled, self.class_weights, weights)
         return {
-            self.task_name: weighted_cross_entropy(heads.logits, y, targets.labelled, self.class_weights),
+            self.task_name: rows,
             f"{self.task_name}_indicators": indicators,
             f"{self.task_name}_experts": expert_loss(heads.experts, y, counts, self.class_weights),
         }

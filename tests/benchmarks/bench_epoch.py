@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_epoch.py --peer-python PATH --out FILE.json
 
-Ours and Snorkel's epochs alternate, on the same rows and backbone; each figure is a median. The full-rank form is
-Snorkel's network itself: with Snorkel's weights it is first checked to give Snorkel's probabilities.
+Epochs of ours and Snorkel's alternate, on the same rows and backbone; each figure is a median. The full-rank
+form is Snorkel's network: with its weights ours is first checked to give its probabilities.
 """
 
 from __future__ import annotations

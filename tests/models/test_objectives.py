@@ -82,12 +82,15 @@ def test_nothing_known_is_zero_loss() -> None:
     )
 
 
-def test_weights_count_rows() -> None:
-    """A row of weight 2 counts as two rows, one of weight 0 not at all."""
+def test_weights_multiply_rows() -> None:
+    """Each labelled row's loss counts times its weight, divided by the rows; unlabelled ones are out."""
     logits, y, _ = draw(3, 3, 1, 4)
-    weighted = weighted_cross_entropy(logits[:, 0], y, torch.tensor([2.0, 1.0, 0.0]))
-    repeated = F.cross_entropy(logits[[0, 0, 1], 0], y[[0, 0, 1]])
-    assert weighted.item() == pytest.approx(repeated.item(), rel=1e-5)
+    labelled, weights = torch.tensor([True, True, False]), torch.tensor([2.0, 0.5, 9.0])
+    each = [minus_log_softmax(logits[b, 0], int(y[b])) for b in range(3)]
+    plain = weighted_cross_entropy(logits[:, 0], y, labelled)
+    weighted = weighted_cross_entropy(logits[:, 0], y, labelled, weights=weights)
+    assert plain.item() == pytest.approx((each[0] + each[1]) / 2, rel=1e-5)
+    assert weighted.item() == pytest.approx((2 * each[0] + 0.5 * each[1]) / 2, rel=1e-5)
 
 
 def test_probabilities_are_labels_too() -> None:

@@ -201,6 +201,18 @@ def test_unknown_memberships_teach_nothing(sliced) -> None:
     assert model.loss(sliced.X, sliced.y, negative).item() != model.loss(sliced.X, sliced.y, S).item()
 
 
+def test_row_weights_act_on_the_base_loss(sliced) -> None:
+    """Equal weights of 1 change nothing; twice the weight adds the base loss once more."""
+    model = make()
+    plain, once, twice = (
+        model.loss(sliced.X, sliced.y, sliced.S, weights).item()
+        for weights in (None, torch.ones(200), torch.full((200,), 2.0))
+    )
+    base = torch.nn.functional.cross_entropy(model(sliced.X), sliced.y).item()
+    assert once == pytest.approx(plain, rel=1e-6)
+    assert twice - once == pytest.approx(base, rel=1e-4)
+
+
 def test_memberships_are_taken_by_name(sliced) -> None:
     """The matrix's order does not matter."""
     model = make()
