@@ -9,6 +9,7 @@ answer the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,53 @@ def cased_pattern(pattern: str, ignore_case: bool) -> str:
     return f"(?i:{pattern})" if ignore_case else pattern
 
 
+class Texts:
+    """N texts in the forms that the engines read, each made once when first read.
+
+    Parameters
+    ----------
+    values
+        The texts as they are.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def encoded(self, lowered: bool) -> list[bytes]:
+        """Return the texts, lowered or as they are, in UTF-8."""
+        values = [text.lower() for text in self.values] if lowered else self.values
+        try:
+            return [text.encode() for text in values]
+        except UnicodeEncodeError:
+            return [whole_characters(text).encode() for text in values]
+
+    def column(self, lowered: bool) -> pa.LargeStringArray:
+        """Return the texts, lowered or as they are, as an Arrow column."""
+        return self._lowered if lowered else self._as_is
+
+    @cached_property
+    def _as_is(self) -> pa.LargeStringArray:
+        return _arrow(self.values)
+
+    @cached_property
+    def _lowered(self) -> pa.LargeStringArray:
+        """Lowered by Arrow where all is ASCII, and elsewhere by Python, whose rules differ from Arrow's."""
+        wide = pc.invert(pc.string_is_ascii(self._as_is))
+        rows = np.flatnonzero(wide.to_numpy(zero_copy_only=False)).tolist()
+        lowered = _arrow([self.values[row].lower() for row in rows])
+        return pc.replace_with_mask(pc.ascii_lower(self._as_is), wide, lowered)
+
+
+def _arrow(texts: Sequence[str]) -> pa.LargeStringArray:
+    try:
+        return pa.array(texts, type=pa.large_string())
+    except UnicodeEncodeError:
+        return pa.array([whole_characters(text) for text in texts], type=pa.large_string())
+
+
 class PatternSet:
     """Patterns matched together against many texts.
 
@@ -73,25 +121,29 @@ class PatternSet:
     ----------
     patterns
         P patterns that RE2 accepts.
+    lowered
+        Whether they read the lowered text.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[str], lowered: bool = False) -> None:
         self._patterns = tuple(patterns)
+        self._is_lowered = lowered
         columnar = [p for p, pattern in enumerate(patterns) if _same_in_arrow(pattern)]
         self._columnar = columnar if len(columnar) <= _ARROW_PATTERNS else []
         numbered = dict(enumerate(patterns))
         self._all = _Filter(numbered)
         self._rest = _Filter({p: numbered[p] for p in numbered if p not in set(self._columnar)})
 
-    def match(self, texts: Sequence[str], found: NDArray[np.bool_]) -> None:
+    def match(self, texts: Texts, found: NDArray[np.bool_]) -> None:
         """Set true in bool[N, P], false before, where a pattern occurs in a text."""
         if self._columnar and len(texts) >= _ARROW_ROWS:
-            column = _arrow_column(texts)
+            column = texts.column(self._is_lowered)
             for p in self._columnar:
-                found[:, p] = _arrow_match(column, self._patterns[p])
-            self._rest.match(texts, found)
+                matched = pc.match_substring_regex(column, self._patterns[p])
+                found[:, p] = matched.to_numpy(zero_copy_only=False)
+            self._rest.match(texts, self._is_lowered, found)
         else:
-            self._all.match(texts, found)
+            self._all.match(texts, self._is_lowered, found)
 
 
 class _Filter:
@@ -105,12 +157,12 @@ class _Filter:
         if patterns:
             self._filter.Compile()
 
-    def match(self, texts: Sequence[str], found: NDArray[np.bool_]) -> None:
+    def match(self, texts: Texts, lowered: bool, found: NDArray[np.bool_]) -> None:
         if not self._numbers:
             return
         rows: list[int] = []
         columns: list[int] = []
-        for row, text in enumerate(_encoded(texts)):
+        for row, text in enumerate(texts.encoded(lowered)):
             if hits := self._filter.Match(text):
                 rows += [row] * len(hits)
                 columns += [self._numbers[hit] for hit in hits]
@@ -124,25 +176,6 @@ def _same_in_arrow(pattern: str) -> bool:
     Tables of scripts differ from one Unicode version to the next, and so do a few spellings of groups.
     """
     return pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
-
-
-def _encoded(texts: Sequence[str]) -> list[bytes]:
-    try:
-        return [text.encode() for text in texts]
-    except UnicodeEncodeError:
-        return [whole_characters(text).encode() for text in texts]
-
-
-def _arrow_column(texts: Sequence[str]) -> pa.Array:
-    try:
-        return pa.array(texts, type=pa.large_string())
-    except UnicodeEncodeError:
-        return pa.array([whole_characters(text) for text in texts], type=pa.large_string())
-
-
-def _arrow_match(column: pa.Array, pattern: str) -> NDArray[np.bool_]:
-    matched: NDArray[np.bool_] = pc.match_substring_regex(column, pattern).to_numpy(zero_copy_only=False)
-    return matched
 
 
 def whole_characters(text: str) -> str:

@@ -12,25 +12,26 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfs.grammar import Spec, limits
-from sfs.patterns import PatternSet, cased_pattern, words_pattern
+from sfs.patterns import PatternSet, Texts, cased_pattern, words_pattern
 from sfs.record import Columns
 from sfs.values import text_of
 
 BoolMatrix = NDArray[np.bool_]
 Positions = NDArray[np.intp]
+ValuesT = TypeVar("ValuesT")
 
 _SHORT_SPLIT = 64
 """Counting words stops at the largest bound when it is at most this many words."""
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
+class Readable(Generic[ValuesT]):
     """The values of one field that a kind can read.
 
     Parameters
@@ -43,7 +44,7 @@ class Readable:
         Positions of the rows whose value has a wrong type.
     """
 
-    values: Sequence[Any]
+    values: ValuesT
     rows: Positions | None
     wrong: Sequence[int]
 
@@ -53,25 +54,25 @@ class Inputs:
 
     def __init__(self, columns: Columns) -> None:
         self._columns = columns
-        self._texts: dict[str, Readable] = {}
+        self._texts: dict[str, Readable[Texts]] = {}
 
     def values(self, field: str) -> list[Any]:
         """Return N values, None where missing."""
         return self._columns.column(field)
 
-    def texts(self, field: str) -> Readable:
+    def texts(self, field: str) -> Readable[Texts]:
         """Return the values that are text."""
         if field not in self._texts:
-            self._texts[field] = _readable(self.values(field), str)
+            self._texts[field] = _readable_texts(self.values(field))
         return self._texts[field]
 
 
-def _readable(values: list[Any], wanted: type) -> Readable:
-    if set(map(type, values)) <= {wanted}:
-        return Readable(values, None, ())
-    rows = [row for row, value in enumerate(values) if isinstance(value, wanted)]
-    wrong = [row for row, value in enumerate(values) if value is not None and not isinstance(value, wanted)]
-    return Readable([values[row] for row in rows], np.array(rows, dtype=np.intp), wrong)
+def _readable_texts(values: list[Any]) -> Readable[Texts]:
+    if set(map(type, values)) <= {str}:
+        return Readable(Texts(values), None, ())
+    rows = [row for row, value in enumerate(values) if isinstance(value, str)]
+    wrong = [row for row, value in enumerate(values) if value is not None and not isinstance(value, str)]
+    return Readable(Texts([str(values[row]) for row in rows]), np.array(rows, dtype=np.intp), wrong)
 
 
 class Group(Protocol):
@@ -92,28 +93,24 @@ class TextGroup:
     ----------
     field
         The column.
-    lowered
-        Whether the patterns read the lowered text.
     patterns
         P patterns of RE2.
     """
 
     wants = "text"
 
-    def __init__(self, field: str, lowered: bool, patterns: Sequence[str]) -> None:
+    def __init__(self, field: str, patterns: PatternSet) -> None:
         self.field = field
-        self._lowered = lowered
-        self._patterns = PatternSet(patterns)
+        self._patterns = patterns
 
     def evaluate(self, inputs: Inputs, members: BoolMatrix) -> Sequence[int]:
         """Set the members in bool[N, P] and return the rows that hold no text."""
         texts = inputs.texts(self.field)
-        read = [text.lower() for text in texts.values] if self._lowered else texts.values
         if texts.rows is None:
-            self._patterns.match(read, members)
+            self._patterns.match(texts.values, members)
         else:
-            found = np.zeros((len(read), members.shape[1]), dtype=bool)
-            self._patterns.match(read, found)
+            found = np.zeros((len(texts.rows), members.shape[1]), dtype=bool)
+            self._patterns.match(texts.values, found)
             members[texts.rows] = found
         return texts.wrong
 
@@ -137,9 +134,9 @@ class RangeGroup:
         self._lows, self._highs = np.array([limits(each) for each in bounds]).T
         self._read = partial(_lengths, measure=self._measure(unit)) if self.wants == "text" else _numbers
 
-    def _measure(self, unit: str) -> Callable[[str], int]:
+    def _measure(self, unit: str) -> Callable[[Sequence[str]], list[int]]:
         if unit == "characters":
-            return len
+            return _characters
         bounds = [bound for bound in (*self._lows, *self._highs) if math.isfinite(bound)]
         most = max(0, math.floor(max(bounds)))
         return partial(_words, most if most <= _SHORT_SPLIT else -1)
@@ -152,16 +149,20 @@ class RangeGroup:
         return wrong
 
 
-def _words(most: int, text: str) -> int:
+def _characters(texts: Sequence[str]) -> list[int]:
+    return [len(text) for text in texts]
+
+
+def _words(most: int, texts: Sequence[str]) -> list[int]:
     """Count words as ``str.split`` finds them, going no further than ``most`` + 1."""
-    return len(text.split(None, most))
+    return [len(text.split(None, most)) for text in texts]
 
 
 def _lengths(
-    inputs: Inputs, field: str, measure: Callable[[str], int]
+    inputs: Inputs, field: str, measure: Callable[[Sequence[str]], list[int]]
 ) -> tuple[NDArray[np.float64], Positions | None, Sequence[int]]:
     texts = inputs.texts(field)
-    return np.fromiter(map(measure, texts.values), np.float64, len(texts.values)), texts.rows, texts.wrong
+    return np.array(measure(texts.values.values), dtype=np.float64), texts.rows, texts.wrong
 
 
 def _numbers(inputs: Inputs, field: str) -> tuple[NDArray[np.float64], Positions | None, Sequence[int]]:
@@ -172,11 +173,12 @@ def _numbers(inputs: Inputs, field: str) -> tuple[NDArray[np.float64], Positions
     return np.array(readable.values, dtype=np.float64), readable.rows, readable.wrong
 
 
-def _readable_numbers(values: list[Any]) -> Readable:
+def _readable_numbers(values: list[Any]) -> Readable[list[float]]:
     numbers = [_number(value) for value in values]
-    rows = [row for row, number in enumerate(numbers) if number is not None]
+    known = [(row, number) for row, number in enumerate(numbers) if number is not None]
     wrong = [row for row, number in enumerate(numbers) if number is None and values[row] is not None]
-    return Readable([numbers[row] for row in rows], np.array(rows, dtype=np.intp), wrong)
+    rows = np.array([row for row, _ in known], dtype=np.intp)
+    return Readable([number for _, number in known], rows, wrong)
 
 
 def _number(value: Any) -> float | None:
@@ -278,7 +280,7 @@ def group_of(source: tuple[str, str, str], leaves: Sequence[Spec]) -> Group:
     how, way, field = source
     bodies = [next(iter(leaf.values())) for leaf in leaves]
     if how == "text":
-        return TextGroup(field, way == "lowered", [_pattern(body) for body in bodies])
+        return TextGroup(field, PatternSet([_pattern(body) for body in bodies], lowered=way == "lowered"))
     if how == "range":
         return RangeGroup(field, way, bodies)
     if how == "one_of":

@@ -6,7 +6,7 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfs.patterns import PatternSet, cased_pattern, fault_of, whole_characters, words_pattern
+from sfs.patterns import PatternSet, Texts, cased_pattern, fault_of, whole_characters, words_pattern
 
 PATTERNS = [
     "check.*out",
@@ -25,9 +25,9 @@ TEXTS = st.text(alphabet=list("acehkoutxy.ly \nÇçK0é́"), max_size=12) | st.s
 )
 
 
-def matched(patterns, texts):
+def matched(patterns, texts, lowered=False):
     found = np.zeros((len(texts), len(patterns)), dtype=bool)
-    PatternSet(patterns).match(texts, found)
+    PatternSet(patterns, lowered).match(Texts(texts), found)
     return found
 
 
@@ -47,6 +47,19 @@ def test_a_large_batch_answers_as_a_small_one(texts):
     repeats = 1 + 128 // len(texts)
 
     assert matched(PATTERNS, texts * repeats).tolist() == matched(PATTERNS, texts).tolist() * repeats
+
+
+@pytest.mark.parametrize("repeats", [1, 30])
+def test_lowering_is_pythons_in_batches_of_any_size(repeats):
+    """Also where languages and Unicode versions differ on the small letter."""
+    texts = ["ABC", "İx", "ΣΑΣ", "ẞ", "\u212a", "ſ", "É\ud800", ""]
+    patterns = ["abc", "i\u0307x", "σας", "ß", "k", "s", "é\ufffd"]
+    found = matched(patterns, texts * repeats, lowered=True)
+
+    assert (
+        found.tolist()
+        == [[whole_characters(p) in whole_characters(t.lower()) for p in patterns] for t in texts] * repeats
+    )
 
 
 def test_many_patterns_in_a_large_batch_agree_too():
