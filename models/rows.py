@@ -47,7 +47,7 @@ class FeatureRows:
 
 
 def _side_by_side(block: sparse.csr_matrix, dense: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Write the few entries of a sparse block into zeros: several times faster than joining two dense blocks."""
+    """Write a sparse block's few entries into zeros: several times faster than joining two dense blocks."""
     width = block.shape[1]
     out = np.zeros((len(dense), width + dense.shape[1]), dtype=np.float32)
     rows = np.repeat(np.arange(len(dense)), np.diff(block.indptr))

@@ -86,10 +86,10 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         lambda stage, share: tell(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
     )
     tell("judging on held-out rows", _LEARNING_TO)
-    truth = [rows.labels[row] for row in rows.splits.held_out]
-    shown = rows.part(X, rows.splits.held_out)
+    held = rows.splits.held_out
+    truth = [rows.labels[row] for row in held]
     models = cast("dict[str, Network]", {SHIPPED: fitted.model, **fitted.peers})
-    judged = judge(truth, shown.X, shown.S, rows.classes, models)
+    judged = judge(truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models)
     sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
     report = training_report(judged, fitted, rows.splits, sizes, rows.applied)
     bundle = _bundle(config, rows, featurizer, models[SHIPPED], judged, report)
@@ -162,7 +162,7 @@ def _bundle(
     judged: Judged,
     report: TrainingReport,
 ) -> ModelBundle:
-    """Put everything together; the golden batch is answered by the very bundle that keeps it."""
+    """Put everything together; the golden batch is answered from records, as a request would be."""
     correct = np.array(judged.truth, dtype=object) == np.array(judged.predicted[SHIPPED], dtype=object)
     sampled = _sampled(rows)
     columns = [spec.column for spec in config.features]

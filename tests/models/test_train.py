@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ FEATURES = (
     FeatureSpec("land", "category"),
 )
 QUICK = LearnerConfig(n_epochs=2, widths=(8,))
+SHORT = LearnerConfig(n_epochs=1, widths=(4,))
 
 
 def fragile(x: object) -> bool:
@@ -184,9 +186,9 @@ import sys
 sys.path.insert(0, {folder!r})
 import torch
 torch.set_num_threads(1)
-from test_train_table import config, table
+from test_train_table import SHORT, config, table
 from models.train import train
-print(train(config(), table(150)).hash)
+print(train(config(learner=SHORT), table(150)).hash)
 """
 
 
@@ -207,7 +209,7 @@ def test_the_same_seed_gives_the_same_bundle(tmp_path: Path, root: Path) -> None
     hashes = {process.communicate()[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(hashes) == 1
-    other = train(config(learner=LearnerConfig(n_epochs=2, widths=(8,), seed=1)), table(150))
+    other = train(config(learner=replace(SHORT, seed=1)), table(150))
     assert other.hash not in hashes
 
 
@@ -225,6 +227,18 @@ def test_no_functions_are_fine() -> None:
     assert made.slice_names == ()
     assert set(made.reference) == {"__all__"}
     assert "no slices" in made.report.to_text()
+
+
+def test_a_table_of_which_nothing_is_held_out_still_makes_a_bundle(tmp_path: Path) -> None:
+    """Without held-out rows the report is empty and says so, and the golden batch is of training rows."""
+    rows = table(150)
+    kept = rows[~held_out(content_hashes(rows, FEATURES))]
+    made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), kept)
+    assert made.sample == ()
+    assert made.reference["__all__"].n == 0
+    assert "No row fell among the held-out tenth" in made.report.to_text()
+    made.save(tmp_path / "b")
+    assert len(ModelBundle.load(tmp_path / "b").golden.records) == 16
 
 
 def test_numbers_and_booleans_are_classes_too() -> None:
