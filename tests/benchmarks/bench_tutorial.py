@@ -123,9 +123,9 @@ def main() -> int:
             reports[name].append(judged(model, data.test))
     lines = [
         "Snorkel's tutorial split (1,586 training, 120 validation, 250 test rows). Hashed words (2,048), one",
-        "hidden layer of 32, 12 epochs, lr .003, batch 64; checkpoint, form and weights chosen on the validation",
-        f"rows. Mean over seeds 0 to {options.seeds - 1} with its 95 % t interval, which speaks of initialisation",
-        "and order, not of the 250 rows.",
+        "hidden layer of 32, 12 epochs, lr .003, batch 64; checkpoint, form and weights chosen on the",
+        f"validation rows. Mean over seeds 0 to {options.seeds - 1} with its 95 % t interval: it speaks of",
+        "initialisation and order, not of the 250 rows.",
     ]
     for measure in ("F1", "accuracy"):
         lines += ["", f"{measure} on the test rows:", "", *table(reports, measure)]
