@@ -151,18 +151,14 @@ def main() -> int:
                     f"{row['peer_seconds']:.3f} s: {row['ratio']:.1f} x"
                 )
     peer.close()
-    about: dict[str, Any] = {
-        "n": N,
-        "d": D,
-        "h": H,
-        "batch": BATCH,
-        "seed": SEED,
+    about = {"n": N, "d": D, "h": H, "batch": BATCH, "rank": DEFAULT_RANK, "seed": SEED}
+    measured = {
         "rounds": options.rounds,
         "torch": torch.__version__,
+        "machine": f"{platform.machine()}, one thread",
     }
-    about["machine"] = f"{platform.machine()}, one thread each"
     options.out.write_text(
-        json.dumps({"settings": about, "results": results}, indent=2) + "\n", encoding="utf-8"
+        json.dumps({"settings": about | measured, "results": results}, indent=2) + "\n", encoding="utf-8"
     )
     return int(any(row["reach"] and row["ratio"] < row["reach"] for row in results))
 
