@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
+
+from service.__main__ import main
 
 HEAVY = ("torch", "pandas", "scipy", "pydantic", "numpy", "sklearn", "pyarrow")
 COMMANDS = (
@@ -110,3 +113,38 @@ def test_a_closed_pipe_is_no_traceback(project: Path) -> None:
             stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
         )  # fmt: skip
     assert (answer.returncode, answer.stderr) == (1, "")
+
+
+def test_the_version_is_printed(cli: Callable) -> None:
+    """--version goes to stdout and ends well."""
+    answer = cli("--version")
+    assert (answer.code, answer.err, answer.out.split()[0]) == (0, "", "slicewatch")
+
+
+def test_a_failing_disk_is_named(cli: Callable, table_file: Path) -> None:
+    """What the operating system refuses is one line with the path: code 1."""
+    answer = cli("init", table_file / "project")
+    assert (answer.code, answer.err.count("\n")) == (1, 1)
+    assert str(table_file / "project") in answer.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ZeroDivisionError("oh"), 1, "unexpected ZeroDivisionError: oh; SLICEWATCH_DEBUG=1 shows where"),
+        (MemoryError(), 1, "out of memory"),
+        (KeyboardInterrupt(), 130, "slicewatch: interrupted"),
+    ],
+)
+def test_no_error_is_a_traceback(
+    trained: Path, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
+) -> None:
+    """Even a fault of our own, here of the clock, ends with one line."""
+
+    def broken_clock() -> datetime:
+        raise error
+
+    assert main(["models", "promote", "1", "--config", str(trained)], now=broken_clock, environ={}) == code
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1

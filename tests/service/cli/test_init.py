@@ -140,3 +140,17 @@ def test_slugs_are_identifiers() -> None:
         "column",
         "class",
     ]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("path", "data_format"), [("youtube-spam", "youtube"), ("sms-spam/SMSSpamCollection", "sms")]
+)
+def test_public_sets_are_recognised(
+    cli: Callable, tmp_path: Path, data_dir: Path, path: str, data_format: str
+) -> None:
+    """The UCI comments and messages are read in their own format, and pass check at once."""
+    assert cli("init", tmp_path / "project", "--data", data_dir / path).code == 0
+    file = tmp_path / "project/slicewatch.yaml"
+    assert load(file, {}).format == data_format
+    assert cli("check", "--config", file).code == 0

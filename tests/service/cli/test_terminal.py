@@ -2,6 +2,9 @@
 
 import json
 import math
+import os
+import termios
+from contextlib import redirect_stderr
 
 import pytest
 
@@ -66,3 +69,18 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
         progress("fitting", 0.5)
         done(10)
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_drawn_on_a_terminal() -> None:
+    """Stage and share, and rows done of all, are shown where stderr is a terminal."""
+    controller, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (40, 100))
+    with os.fdopen(terminal, "w") as stderr, redirect_stderr(stderr):
+        with stages("train") as progress:
+            progress("fitting", 0.5)
+        with rows_bar("apply", 1000) as done:
+            done(1000)
+        drawn = os.read(controller, 10_000).decode()
+    os.close(controller)
+    assert "fitting:  50%" in drawn
+    assert "1.00k/1.00k" in drawn
