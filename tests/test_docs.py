@@ -24,7 +24,12 @@ def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     script = "set -eu\n" + "\n".join(blocks(root / "README.md", "bash"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c", script], cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
@@ -41,7 +46,11 @@ def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
     """Its blocks run one after the other, in the project that its commands made."""
     script = "\n".join(blocks(root / "README.md", "python"))
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=readme_folder / "comments", capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=readme_folder / "comments",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "Rate(count=1, n=2)" in done.stdout
@@ -55,8 +64,8 @@ def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
     code, yaml = tmp_path / "slices.py", tmp_path / "slices.yaml"
     code.write_text("\n".join(blocks(page, "python")))
     yaml.write_text("\n".join(blocks(page, "yaml")))
-    assert ("shouting",) == tuple(FunctionSet.from_file(code).names)
-    assert ("keyword_please", "long_and_unpriced") == tuple(FunctionSet.from_file(yaml).names)
+    assert tuple(FunctionSet.from_file(code).names) == ("shouting",)
+    assert tuple(FunctionSet.from_file(yaml).names) == ("keyword_please", "long_and_unpriced")
 
 
 def commands(parser: argparse.ArgumentParser) -> list[str]:

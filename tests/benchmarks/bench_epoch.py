@@ -12,7 +12,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peer import Peer
 from torch import nn
 
 from models.dataset import DictDataLoader, DictDataset
@@ -62,30 +62,6 @@ def epoch_seconds(model: SliceAwareClassifier, loader: DictDataLoader) -> float:
     start = time.perf_counter()
     trainer.fit(model, [loader])
     return time.perf_counter() - start
-
-
-class Peer:
-    """Snorkel in its own interpreter, asked for one epoch at a time."""
-
-    def __init__(self, python: str) -> None:
-        script = Path(__file__).with_name("peer_snorkel_epoch.py")
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def ask(self, **request: object) -> Any:
-        """Send a request and return the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def check_same_function(model: SliceAwareClassifier, path: Path, answers: Path) -> None:
@@ -140,7 +116,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each, after one to warm up")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    peer = Peer(options.peer_python)
+    peer = Peer(options.peer_python, "peer_snorkel_epoch.py")
     results = []
     with tempfile.TemporaryDirectory() as folder:
         for K in options.slices:

@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_functions.py --peer-python PATH --out FILE.json
 
 Ours and Snorkel's alternate on the same generated comments; each figure is a median, and the answers are
-checked to be equal first. Of the 300 functions Snorkel gets fewer rows (--peer-rows), since its speed does not
-depend on their number. The request path has no peer: it is the time of one call, shared among its rows.
+checked to be equal first. Of the 300 functions Snorkel gets fewer rows (--peer-rows): its speed does not depend
+on their number. The request path has no peer: it is the time of one call, shared among its rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import json
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from peer import Peer
 from seed_functions import FIVE
 
 from models.comments.generate import generate
@@ -89,34 +89,17 @@ def request_templates(found: list[dict[str, Any]]) -> list[Template]:
     ]
 
 
-class Peer:
-    """Snorkel in its own interpreter."""
+class Snorkel(Peer):
+    """Snorkel over a file of rows."""
 
     def __init__(self, python: str, rows: Path, folder: Path) -> None:
-        script = Path(__file__).with_name("peer_snorkel_functions.py")
+        super().__init__(python, "peer_snorkel_functions.py")
         self.answers = folder / "answers.npy"
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
         self.ask(rows=str(rows))
-
-    def ask(self, **request: object) -> float:
-        """Send a request and return the answer."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return float(json.loads(self.process.stdout.readline()))
 
     def seconds(self, functions: Any, first: int) -> float:
         """Return the time of applying the functions to the first rows."""
-        return self.ask(functions=functions, first=first, answers=str(self.answers))
-
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        return float(self.ask(functions=functions, first=first, answers=str(self.answers)))
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -127,7 +110,14 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def compare(
-    what: str, reach: float, ours: Any, theirs: Any, frame: pd.DataFrame, peer: Peer, first: int, rounds: int
+    what: str,
+    reach: float,
+    ours: Any,
+    theirs: Any,
+    frame: pd.DataFrame,
+    peer: Snorkel,
+    first: int,
+    rounds: int,
 ) -> dict[str, Any]:
     """Return one row of results, measured in turn after one turn that warms up and checks the answers."""
     peer.seconds(theirs, first)
@@ -175,7 +165,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     five = FunctionSet(each for each in TEMPLATES if each.name in {f.__name__ for f in FIVE})
     many = FunctionSet(map(declared, found))
     plain = [SlicingFunction(f.__name__, f) for f in FIVE]
-    peer = Peer(options.peer_python, path, folder)
+    peer = Snorkel(options.peer_python, path, folder)
     n, fewer, rounds = options.rows, min(options.peer_rows, options.rows), options.rounds
     try:
         results = [
