@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from service.cli.guess import Column
 
 DEMO_FILE = "comments.csv"
-DEMO_ROWS = 2000
+DEMO_ROWS = 5000
 PYTHON_FILE, YAML_FILE = "slices.py", "slices.yaml"
+COMMENT_SLICES = "sfs.library.spam"
 
 
 def declare(commands: Commands) -> None:
@@ -68,14 +69,18 @@ def _texts(
     folder: Path, data: Path, label: str, frame: pd.DataFrame, columns: list[Column]
 ) -> dict[str, str]:
     from service.cli.init_files import settings_text
-    from service.cli.init_slices import slices_texts
+    from service.cli.init_slices import comment_lines, slices_texts
     from service.cli.project import other_source
 
+    generated, kind = not data.exists(), other_source(data).format
+    functions = (*([COMMENT_SLICES] if generated or kind != "table" else []), PYTHON_FILE, YAML_FILE)
     python, templates = slices_texts(frame, columns)
-    settings = settings_text(
-        _from(folder, data), other_source(data).format, label, columns, (PYTHON_FILE, YAML_FILE)
-    )
-    return {FILE_NAME: settings, PYTHON_FILE: python, YAML_FILE: templates}
+    settings = settings_text(_from(folder, data), kind, label, columns, functions)
+    return {
+        FILE_NAME: settings,
+        PYTHON_FILE: python,
+        YAML_FILE: templates + (comment_lines() if generated else ""),
+    }
 
 
 def _from(folder: Path, data: Path) -> str:

@@ -72,6 +72,16 @@ def slices_texts(frame: pd.DataFrame, columns: Sequence[Column]) -> tuple[str, s
     return python, _YAML + "slices:\n" + "\n".join(_template_lines(names, frame, columns)) + "\n"
 
 
+def comment_lines() -> str:
+    """Return the templates that find, in generated comments, what the ready-made functions do not."""
+    from models.comments.profile import PATTERNS
+
+    return "".join(
+        f"  - {{name: {name}, regex: {{field: text, pattern: {json.dumps(pattern, ensure_ascii=False)}}}, owner: you}}\n"
+        for name, pattern in PATTERNS.items()
+    )
+
+
 def _function(names: _Names, wanted: str, says: str, column: str, test: str) -> tuple[str, str]:
     name = names.new(wanted)
     return name, _FUNCTION.format(name=name, says=says, column=_literal(column), test=test)

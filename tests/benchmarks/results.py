@@ -93,8 +93,8 @@ def epoch(options: argparse.Namespace, folder: Path) -> str:
     head = ("slices", "experts", "ours", "Snorkel", "ratio", "to reach", "reached")
     return (
         "`SliceAwareClassifier`, n = 1,586, d = 2,000, h = 256, batch 64, one thread each, epochs\n"
-        "alternating, medians of five. Full rank is Snorkel's own network: with its weights ours gives its probabilities.\n\n"
-        + markdown(head, rows)
+        "alternating, medians of five. Full rank is Snorkel's own network: with its weights ours gives its\n"
+        "probabilities.\n\n" + markdown(head, rows)
     )
 
 

@@ -14,9 +14,9 @@ SPARSE = sparse.csr_matrix(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 3]], dtype=np.
 def test_the_sparse_block_comes_first() -> None:
     """A batch is the sparse features and then the dense ones."""
     rows = FeatureRows(DENSE, SPARSE)
-    assert (3, 5) == rows.shape
-    assert [[0, 2, 0, 2, 3]] == rows.take(np.array([1])).tolist()
-    assert 2 == len(rows.take(slice(0, 2)))
+    assert rows.shape == (3, 5)
+    assert rows.take(np.array([1])).tolist() == [[0, 2, 0, 2, 3]]
+    assert len(rows.take(slice(0, 2))) == 2
 
 
 def test_a_subset_equals_taking_from_the_whole() -> None:
@@ -36,7 +36,7 @@ def test_a_batch_is_a_copy() -> None:
     """Writing into a batch leaves the rows alone."""
     rows = FeatureRows(DENSE)
     rows.take(slice(None))[0, 0] = 99
-    assert 0 == rows.take(slice(None))[0, 0]
+    assert rows.take(slice(None))[0, 0] == 0
 
 
 def test_a_shift_is_added_before_the_first_relu() -> None:
@@ -45,4 +45,4 @@ def test_a_shift_is_added_before_the_first_relu() -> None:
     net, X, shift = MLP(2, (4, 3)), torch.randn(5, 2), torch.randn(5, 4)
     expected = torch.relu(net.rest[0](torch.relu(net.first(X) + shift)))
     assert torch.allclose(expected, net(X, shift))
-    assert (3, 2) == (net.out_features, net.in_features)
+    assert (net.out_features, net.in_features) == (3, 2)

@@ -38,7 +38,7 @@ def test_coverage_equals_a_naive_count(code: np.ndarray) -> None:
 def test_unknown_is_neither_member_nor_outside() -> None:
     """One member, one outsider and one unknown give a coverage of one half."""
     matrix = SliceMatrix(["a"], [[True], [False], [False]], [[False], [False], [True]])
-    assert 0.5 == matrix.coverage()["a"].value
+    assert matrix.coverage()["a"].value == 0.5
 
 
 def test_an_empty_slice_matrix_has_a_coverage_of_none() -> None:
@@ -49,16 +49,16 @@ def test_an_empty_slice_matrix_has_a_coverage_of_none() -> None:
 def test_align_orders_by_name_and_leaves_the_absent_unknown() -> None:
     """A slice that the matrix does not have is unknown in every row; the others follow their names."""
     aligned = SliceMatrix(["a", "b"], [[True, False]]).align(["c", "b", "a"])
-    assert [[False, False, True]] == aligned.member.tolist()
-    assert [[True, False, False]] == aligned.unknown.tolist()
+    assert aligned.member.tolist() == [[False, False, True]]
+    assert aligned.unknown.tolist() == [[True, False, False]]
 
 
 def test_take_keeps_the_rows_asked_for() -> None:
     """Positions, masks and ranges choose rows."""
     matrix = SliceMatrix(["a"], [[True], [False], [True]])
-    assert [True, True] == matrix.take([0, 2]).column("a").tolist()
+    assert matrix.take([0, 2]).column("a").tolist() == [True, True]
     assert matrix.take(np.array([True, False, True])) == matrix.take([0, 2])
-    assert 2 == len(matrix.take(slice(0, 2)))
+    assert len(matrix.take(slice(0, 2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_slice_that_does_not_exist_is_named_with_those_that_do() -> None:
 def test_a_record_array_with_other_codes_is_refused() -> None:
     """Snorkel's shape holds 1, 0 and -1, nothing else."""
     S = np.rec.array([(5,)], dtype=[("a", np.int64)])
-    with pytest.raises(SliceError, match="got 5|got np.int64\\(5\\)"):
+    with pytest.raises(SliceError, match=r"got 5|got np.int64\(5\)"):
         SliceMatrix.from_recarray(S)
 
 
@@ -102,6 +102,6 @@ def test_the_arrays_cannot_be_changed_from_outside() -> None:
 
 def test_no_slices_is_a_matrix_too() -> None:
     """Rows without slices keep their number, and survive Snorkel's shape."""
-    assert (3, ()) == (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names)
+    assert (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names) == (3, ())
     assert "3 rows" in repr(SliceMatrix.empty(3))
     assert SliceMatrix.empty(3) != SliceMatrix.empty(2)

@@ -58,7 +58,7 @@ def test_what_is_not_a_scalar_has_no_spelling(value) -> None:
 def test_a_record_reads_by_attribute_and_by_item() -> None:
     """Names that are no identifiers are read as items."""
     x = Record({"text": "hi", "price [eur]": 2})
-    assert ("hi", 2, True, ["text", "price [eur]"]) == (x.text, x["price [eur]"], "text" in x, list(x))
+    assert (x.text, x["price [eur]"], "text" in x, list(x)) == ("hi", 2, True, ["text", "price [eur]"])
 
 
 def test_a_record_cannot_be_changed() -> None:
@@ -88,7 +88,7 @@ def test_a_record_copies_and_pickles() -> None:
 def test_text_columns_agree_whatever_their_dtype(dtype: str) -> None:
     """Object, nullable and Arrow text give the same values, missing ones None."""
     frame = pd.DataFrame({"text": pd.Series(["a", None, ""], dtype=dtype)})
-    assert ["a", None, ""] == Columns(frame).column("text")
+    assert Columns(frame).column("text") == ["a", None, ""]
     assert [x.text for x in Columns(frame).records] == ["a", None, ""]
 
 
@@ -96,15 +96,15 @@ def test_text_columns_agree_whatever_their_dtype(dtype: str) -> None:
 def test_number_columns_agree_whatever_their_dtype(dtype: str) -> None:
     """Missing numbers are None in every dtype, and the others are equal."""
     frame = pd.DataFrame({"n": pd.Series([1, None], dtype=dtype)})
-    assert [1, None] == Columns(frame).column("n")
+    assert Columns(frame).column("n") == [1, None]
 
 
 def test_rows_may_be_mappings_or_any_objects() -> None:
     """Mappings become records; objects are handed over as they are, and read by attribute."""
     mappings, objects = Columns([{"a": 1}, {"b": 2}]), Columns([SimpleNamespace(a=float("nan"))])
-    assert [1, None] == mappings.column("a")
+    assert mappings.column("a") == [1, None]
     assert isinstance(objects.records[0], SimpleNamespace)
-    assert [None] == objects.column("a")
+    assert objects.column("a") == [None]
 
 
 def test_a_column_that_no_frame_has_is_an_error() -> None:
