@@ -24,6 +24,7 @@ BOUNDS = ("above", "at_least", "below", "at_most")
 MAX_DEPTH = 16
 MAX_WORDS = 10_000
 MAX_WORD_CHARACTERS = 1_000
+MAX_WORDS_BYTES = 1_000_000
 
 
 class GrammarFault(InvalidFunction):
@@ -32,6 +33,9 @@ class GrammarFault(InvalidFunction):
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
         self.path = path
+
+    def __reduce__(self) -> tuple[type[GrammarFault], tuple[Path, str]]:
+        return GrammarFault, (self.path, str(self))
 
 
 def canonical(written: Mapping[str, Any], path: Path = (), depth: int = 0) -> Spec:
@@ -101,6 +105,10 @@ def _keyword(body: Any, path: Path, _depth: int) -> Spec:
             (*path, "words"), f"{len(words)} words are more than {MAX_WORDS}: split the template"
         )
     lowered = {_word(word, (*path, "words", i)) for i, word in enumerate(words)}
+    if sum(len(word.encode()) for word in lowered) > MAX_WORDS_BYTES:
+        raise GrammarFault(
+            (*path, "words"), f"more than {MAX_WORDS_BYTES:,} bytes of words: split the template"
+        )
     whole_word = _flag(body, path, "whole_word")
     return {"field": _field(body, path), "whole_word": whole_word, "words": sorted(lowered)}
 
@@ -120,9 +128,9 @@ def _regex(body: Any, path: Path, _depth: int) -> Spec:
     if not isinstance(pattern, str) or not pattern:
         raise GrammarFault(here, f"a pattern is non-empty text, got {_shown(pattern)}: write it in quotes")
     _check_encodable(pattern, here)
-    if fault := fault_of(pattern):
-        raise GrammarFault(here, f"pattern {_shown(pattern)} is refused by RE2: {fault}")
     ignore_case = _flag(body, path, "ignore_case")
+    if fault := fault_of(pattern, ignore_case):
+        raise GrammarFault(here, f"pattern {_shown(pattern)} is refused by RE2: {fault}")
     return {"field": _field(body, path), "ignore_case": ignore_case, "pattern": pattern}
 
 

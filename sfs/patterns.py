@@ -19,13 +19,18 @@ from numpy.typing import NDArray
 
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_PATTERN_BYTES = 2 << 20
-"""What one compiled pattern may take, its cache of states included."""
+"""What one compiled pattern may take in memory, its cache of states included."""
+
+_LONG_CHARACTERS = 10_000
+_LONG_BYTES = 64 << 20
+"""A list of words longer than that is matched alone, and may take so much."""
 
 _ARROW_PATTERNS = 12
-_ARROW_ROWS = 128
+ARROW_ROWS = 128
+"""From so many rows on, a pass over an Arrow column costs less than a loop over texts."""
 
 
-def fault_of(pattern: str) -> str | None:
+def fault_of(pattern: str, ignore_case: bool = False) -> str | None:
     """Return why a pattern is refused, or None if it is accepted.
 
     Examples
@@ -36,18 +41,18 @@ def fault_of(pattern: str) -> str | None:
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return f"{len(pattern)} characters are more than {MAX_PATTERN_CHARACTERS}"
     try:
-        re2.compile(pattern, options())
+        re2.compile(pattern, _options())
+        re2.compile(cased_pattern(pattern, ignore_case), _options())
     except re2.error as error:
         reason = error.args[0]
         return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
     return None
 
 
-def options() -> re2.Options:
-    """Return the options of every pattern: UTF-8, quiet, and bounded in memory."""
+def _options(max_bytes: int = MAX_PATTERN_BYTES) -> re2.Options:
     chosen = re2.Options()
     chosen.log_errors = False
-    chosen.max_mem = MAX_PATTERN_BYTES
+    chosen.max_mem = max_bytes
     return chosen
 
 
@@ -136,7 +141,7 @@ class PatternSet:
 
     def match(self, texts: Texts, found: NDArray[np.bool_]) -> None:
         """Set true in bool[N, P], false before, where a pattern occurs in a text."""
-        if self._columnar and len(texts) >= _ARROW_ROWS:
+        if self._columnar and len(texts) >= ARROW_ROWS:
             column = texts.column(self._is_lowered)
             for p in self._columnar:
                 matched = pc.match_substring_regex(column, self._patterns[p])
@@ -147,27 +152,49 @@ class PatternSet:
 
 
 class _Filter:
-    """RE2's filter over some of the patterns, known by their numbers."""
+    """RE2's filter over some of the patterns, known by their numbers; very long ones are matched alone."""
 
     def __init__(self, patterns: Mapping[int, str]) -> None:
-        self._numbers = list(patterns)
-        self._filter = re2.Filter()
-        for pattern in patterns.values():
-            self._filter.Add(pattern, options())
-        if patterns:
-            self._filter.Compile()
+        short = {p: pattern for p, pattern in patterns.items() if len(pattern) <= _LONG_CHARACTERS}
+        self._filters = _filters(short)
+        self._long = {
+            p: re2.compile(pattern, _options(_LONG_BYTES))
+            for p, pattern in patterns.items()
+            if p not in short
+        }
 
     def match(self, texts: Texts, lowered: bool, found: NDArray[np.bool_]) -> None:
-        if not self._numbers:
-            return
         rows: list[int] = []
         columns: list[int] = []
-        for row, text in enumerate(texts.encoded(lowered)):
-            if hits := self._filter.Match(text):
-                rows += [row] * len(hits)
-                columns += [self._numbers[hit] for hit in hits]
+        for row, text in enumerate(texts.encoded(lowered) if self._filters or self._long else ()):
+            for numbers, literals in self._filters:
+                if hits := literals.Match(text):
+                    rows += [row] * len(hits)
+                    columns += [numbers[hit] for hit in hits]
+            for number, pattern in self._long.items():
+                if pattern.search(text) is not None:
+                    rows.append(row)
+                    columns.append(number)
         if rows:
             found[rows, columns] = True
+
+
+def _filters(patterns: Mapping[int, str]) -> list[tuple[list[int], re2.Filter]]:
+    """Return one filter over all patterns, or several where their literals are too many for one."""
+    if not patterns:
+        return []
+    out, numbers = re2.Filter(), list(patterns)
+    for pattern in patterns.values():
+        out.Add(pattern, _options())
+    try:
+        out.Compile()
+    except re2.error:
+        if len(numbers) == 1:
+            raise
+        half = len(numbers) // 2
+        parts = (numbers[:half], numbers[half:])
+        return [each for part in parts for each in _filters({p: patterns[p] for p in part})]
+    return [(numbers, out)]
 
 
 def _same_in_arrow(pattern: str) -> bool:
@@ -175,7 +202,8 @@ def _same_in_arrow(pattern: str) -> bool:
 
     Tables of scripts differ from one Unicode version to the next, and so do a few spellings of groups.
     """
-    return pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
+    plain = pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
+    return plain and len(pattern) <= _LONG_CHARACTERS
 
 
 def whole_characters(text: str) -> str:

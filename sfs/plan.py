@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfs.grammar import Spec, leaves
-from sfs.predicates import Inputs, group_of, source_of
+from sfs.inputs import Inputs
+from sfs.predicates import group_of, source_of
 from sfs.record import Columns
 
 if TYPE_CHECKING:

@@ -6,73 +6,19 @@ value it cannot read. A missing value is no member and no fault.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from functools import partial
-from numbers import Real
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sfs.grammar import Spec, limits
+from sfs.inputs import FloatArray, Inputs, Positions
+from sfs.lengths import WordCounter, characters
 from sfs.patterns import PatternSet, Texts, cased_pattern, words_pattern
-from sfs.record import Columns
 from sfs.values import text_of
 
 BoolMatrix = NDArray[np.bool_]
-Positions = NDArray[np.intp]
-ValuesT = TypeVar("ValuesT")
-
-_SHORT_SPLIT = 64
-"""Counting words stops at the largest bound when it is at most this many words."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readable(Generic[ValuesT]):
-    """The values of one field that a kind can read.
-
-    Parameters
-    ----------
-    values
-        The values, missing ones and those of a wrong type left out.
-    rows
-        Their positions, or None where every row has one.
-    wrong
-        Positions of the rows whose value has a wrong type.
-    """
-
-    values: ValuesT
-    rows: Positions | None
-    wrong: Sequence[int]
-
-
-class Inputs:
-    """The columns of one evaluation, each read once per type."""
-
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
-        self._texts: dict[str, Readable[Texts]] = {}
-
-    def values(self, field: str) -> list[Any]:
-        """Return N values, None where missing."""
-        return self._columns.column(field)
-
-    def texts(self, field: str) -> Readable[Texts]:
-        """Return the values that are text."""
-        if field not in self._texts:
-            self._texts[field] = _readable_texts(self.values(field))
-        return self._texts[field]
-
-
-def _readable_texts(values: list[Any]) -> Readable[Texts]:
-    if set(map(type, values)) <= {str}:
-        return Readable(Texts(values), None, ())
-    rows = [row for row, value in enumerate(values) if isinstance(value, str)]
-    wrong = [row for row, value in enumerate(values) if value is not None and not isinstance(value, str)]
-    return Readable(Texts([str(values[row]) for row in rows]), np.array(rows, dtype=np.intp), wrong)
 
 
 class Group(Protocol):
@@ -132,68 +78,21 @@ class RangeGroup:
         self.field = field
         self.wants = "a number" if unit == "number" else "text"
         self._lows, self._highs = np.array([limits(each) for each in bounds]).T
-        self._read = partial(_lengths, measure=self._measure(unit)) if self.wants == "text" else _numbers
-
-    def _measure(self, unit: str) -> Callable[[Sequence[str]], list[int]]:
-        if unit == "characters":
-            return _characters
-        bounds = [bound for bound in (*self._lows, *self._highs) if math.isfinite(bound)]
-        most = max(0, math.floor(max(bounds)))
-        return partial(_words, most if most <= _SHORT_SPLIT else -1)
+        self._length: Callable[[Texts], FloatArray] | None = None
+        if unit != "number":
+            self._length = WordCounter(self._lows, self._highs) if unit == "words" else characters
 
     def evaluate(self, inputs: Inputs, members: BoolMatrix) -> Sequence[int]:
         """Set the members in bool[N, P] and return the rows that hold no number, or no text."""
-        numbers, rows, wrong = self._read(inputs, self.field)
-        column = numbers[:, None]  # [N, 1]
+        if self._length is None:
+            numbers = inputs.numbers(self.field)
+            column, rows, wrong = numbers.values, numbers.rows, numbers.wrong
+        else:
+            texts = inputs.texts(self.field)
+            column, rows, wrong = self._length(texts.values), texts.rows, texts.wrong
+        column = column[:, None]  # [N, 1]
         members[_everywhere(rows)] = (column >= self._lows) & (column <= self._highs)  # [N, P]
         return wrong
-
-
-def _characters(texts: Sequence[str]) -> list[int]:
-    return [len(text) for text in texts]
-
-
-def _words(most: int, texts: Sequence[str]) -> list[int]:
-    """Count words as ``str.split`` finds them, going no further than ``most`` + 1."""
-    return [len(text.split(None, most)) for text in texts]
-
-
-def _lengths(
-    inputs: Inputs, field: str, measure: Callable[[Sequence[str]], list[int]]
-) -> tuple[NDArray[np.float64], Positions | None, Sequence[int]]:
-    texts = inputs.texts(field)
-    return np.array(measure(texts.values.values), dtype=np.float64), texts.rows, texts.wrong
-
-
-def _numbers(inputs: Inputs, field: str) -> tuple[NDArray[np.float64], Positions | None, Sequence[int]]:
-    values = inputs.values(field)
-    if set(map(type, values)) <= {float}:
-        return np.array(values, dtype=np.float64), None, ()
-    readable = _readable_numbers(values)
-    return np.array(readable.values, dtype=np.float64), readable.rows, readable.wrong
-
-
-def _readable_numbers(values: list[Any]) -> Readable[list[float]]:
-    numbers = [_number(value) for value in values]
-    known = [(row, number) for row, number in enumerate(numbers) if number is not None]
-    wrong = [row for row, number in enumerate(numbers) if number is None and values[row] is not None]
-    rows = np.array([row for row, _ in known], dtype=np.intp)
-    return Readable([number for _, number in known], rows, wrong)
-
-
-def _number(value: Any) -> float | None:
-    """Read a number as a 64-bit float; None where it is missing or of another type, booleans among them."""
-    if type(value) is float:
-        return value
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (Real, Decimal)):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf  # type: ignore[operator]
-    except ValueError:  # a signalling NaN of decimal
-        return None
-    return None if math.isnan(number) else number
 
 
 class ChoiceGroup:

@@ -1,5 +1,6 @@
 """The grammar of templates: canonical forms, and what is refused with which words."""
 
+import copy
 import json
 
 import pytest
@@ -93,6 +94,11 @@ REFUSED = [
     ({"keyword": {**FIELD, "words": ["a", True]}}, ("keyword", "words", 1), "got true: write it in quotes"),
     ({"keyword": {**FIELD, "words": ["a" * 1001]}}, ("keyword", "words", 0), "longer than 1000"),
     ({"keyword": {**FIELD, "words": ["a"] * 10_001}}, ("keyword", "words"), "10001 words"),
+    (
+        {"keyword": {**FIELD, "words": [f"{i:0500d}é" for i in range(2_000)]}},
+        ("keyword", "words"),
+        "1,000,000 bytes",
+    ),
     ({"keyword": {**FIELD, "words": ["\ud800"]}}, ("keyword", "words", 0), "half a surrogate pair"),
     (
         {"keyword": {**FIELD, "words": ["a"], "whole_word": 1}},
@@ -150,3 +156,10 @@ def test_nesting_has_a_limit():
 
     with pytest.raises(GrammarFault, match="nest deeper than 16 levels"):
         canonical(written)
+
+
+def test_a_fault_reaches_another_process_whole():
+    """With its place."""
+    fault = copy.copy(GrammarFault(("a", 1), "wrong"))
+
+    assert (fault.path, str(fault)) == (("a", 1), "wrong")

@@ -143,3 +143,17 @@ def test_a_file_of_another_kind_is_refused(write):
     """Only .py files are imported."""
     with pytest.raises(UnreadableFile, match="its name must end in"):
         load_file(write(TWO, "slices.txt"))
+
+
+def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
+    """With its error, or with the module that it lacks."""
+    (tmp_path / "broken_functions.py").write_text("raise ValueError('no')")
+    (tmp_path / "needy_functions.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(InvalidFunction, match="broken_functions cannot be imported: ValueError: no"):
+        functions_of("broken_functions")
+    with pytest.raises(
+        InvalidFunction, match="needy_functions cannot be imported: No module named 'no_such_module'"
+    ):
+        functions_of("needy_functions")

@@ -132,3 +132,23 @@ def test_words_are_taken_literally():
 def test_whole_characters_keeps_everything_else():
     """Only halves of pairs are replaced, one by one."""
     assert whole_characters("a\ud800\udfffé👍") == "a\ufffd\ufffdé👍"
+
+
+def test_a_long_list_of_words_is_one_pattern():
+    """Longer than any pattern that people write, found beside others."""
+    words = [f"word{i:05d}" for i in range(5_000)]
+    patterns = [words_pattern(words, whole_word=False), "x"]
+
+    assert matched(patterns, ["a word04999", "x word", "word0499"]).tolist() == [
+        [True, False],
+        [False, True],
+        [False, False],
+    ]
+
+
+def test_more_literals_than_one_filter_holds_are_split():
+    """Each pattern keeps its number."""
+    patterns = [f"{i:06d}{'abcdefghij' * 30}{i:06d}" for i in range(1_200)]
+    found = matched(patterns, [patterns[0], patterns[1_199] + patterns[600], "none"])
+
+    assert [np.flatnonzero(row).tolist() for row in found] == [[0], [600, 1_199], []]

@@ -269,3 +269,21 @@ def test_a_long_text_is_counted_in_full_where_the_bound_is_large():
         True,
         False,
     ]
+
+
+def test_numbers_beyond_64_bits_and_no_numbers_at_all():
+    """A huge integer lies beyond every bound; Decimal's NaN is a number of the wrong kind."""
+    plan = Plan([template("high", compare={"field": "x", "above": 0})])
+    values = [
+        10**400,
+        -(10**400),
+        Decimal("1e-3"),
+        Decimal("NaN"),
+        Decimal("sNaN"),
+        np.float32(2),
+        np.int8(-1),
+    ]
+    result = plan.evaluate(Columns([{"x": value} for value in values]))
+
+    assert result.member[:, 0].tolist() == [True, False, True, False, False, True, False]
+    assert result.unknown[:, 0].tolist() == [False, False, False, True, True, False, False]
