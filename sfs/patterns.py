@@ -26,6 +26,7 @@ _LONG_BYTES = 64 << 20
 """A list of words longer than that is matched alone, and may take so much."""
 
 _ARROW_PATTERNS = 12
+_FEW_HITS = 20
 ARROW_ROWS = 128
 """From so many rows on, a pass over an Arrow column costs less than a loop over texts."""
 
@@ -175,8 +176,11 @@ class _Filter:
                 if pattern.search(text) is not None:
                     rows.append(row)
                     columns.append(number)
-        if rows:
+        if len(rows) > _FEW_HITS:
             found[rows, columns] = True
+        else:  # one by one is faster than an index of two lists
+            for row, column in zip(rows, columns, strict=True):
+                found[row, column] = True
 
 
 def _filters(patterns: Mapping[int, str]) -> list[tuple[list[int], re2.Filter]]:

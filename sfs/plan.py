@@ -9,7 +9,7 @@ from functools import reduce
 from itertools import accumulate
 from operator import and_, or_
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sfs.template import Template
 
 BoolMatrix = NDArray[np.bool_]
+Columned: TypeAlias = Sequence[bool] | BoolMatrix
 WRONG_TYPE = "wrong type"
 _JOIN = {"all": and_, "any": or_}
 
@@ -130,8 +131,9 @@ class Plan:
     def _templates(self, sure: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:
         """Return bool[N, T], what the templates are sure of."""
         out = sure[:, self._first_uses]  # [N, T]
+        sure_columns, possible_columns = _columns(sure), _columns(possible)
         for t in self._composite:
-            out[:, t] = _sure(self._trees[t], sure, possible)
+            out[:, t] = _sure(self._trees[t], sure_columns, possible_columns)
         return out
 
     def _faults(
@@ -187,17 +189,22 @@ def _spans(sizes: Sequence[int]) -> list[slice]:
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
 
 
-def _sure(tree: Any, sure: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:
+def _columns(matrix: BoolMatrix) -> Columned:
+    """Return L columns that &, | and ^ work on: bool[N] each, or for one row plain booleans, which cost less."""
+    return matrix[0].tolist() if len(matrix) == 1 else matrix.T
+
+
+def _sure(tree: Any, sure: Columned, possible: Columned) -> Any:
     """Return bool[N], the rows of which a tree is sure, by Kleene's strong three-valued logic.
 
     ``sure`` and ``possible`` are what the leaves are sure of, and what they do not rule out; exchanged, they
     give what the tree does not rule out.
     """
     if isinstance(tree, int):
-        return sure[:, tree]
+        return sure[tree]
     kind, parts = tree
     if kind == "not":
-        return ~_sure(parts[0], possible, sure)
+        return _sure(parts[0], possible, sure) ^ True
     return reduce(_JOIN[kind], [_sure(part, sure, possible) for part in parts])
 
 

@@ -78,6 +78,10 @@ class RangeGroup:
         self.field = field
         self.wants = "a number" if unit == "number" else "text"
         self._lows, self._highs = np.array([limits(each) for each in bounds]).T
+        self._has_lows, self._has_highs = (
+            bool(np.isfinite(self._lows).any()),
+            bool(np.isfinite(self._highs).any()),
+        )
         self._length: Callable[[Texts], FloatArray] | None = None
         if unit != "number":
             self._length = WordCounter(self._lows, self._highs) if unit == "words" else characters
@@ -90,9 +94,15 @@ class RangeGroup:
         else:
             texts = inputs.texts(self.field)
             column, rows, wrong = self._length(texts.values), texts.rows, texts.wrong
-        column = column[:, None]  # [N, 1]
-        members[_everywhere(rows)] = (column >= self._lows) & (column <= self._highs)  # [N, P]
+        members[_everywhere(rows)] = self._within(column[:, None])  # [N, P]
         return wrong
+
+    def _within(self, column: FloatArray) -> BoolMatrix:
+        """Return bool[N, P]; most groups have bounds on one side only."""
+        within: BoolMatrix = column >= self._lows if self._has_lows else column <= self._highs
+        if self._has_lows and self._has_highs:
+            within &= column <= self._highs
+        return within
 
 
 class ChoiceGroup:
