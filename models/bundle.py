@@ -49,7 +49,7 @@ _CHUNK_ROWS = 20_000
 class ModelBundle:
     """A model with all that is needed to serve, prove and watch it.
 
-    Made by `models.train.train`, or loaded. Two trainings on the same rows with the same seed have one hash.
+    Made by `models.train`, or loaded. Two trainings on the same rows with the same seed have one hash.
 
     Parameters
     ----------

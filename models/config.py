@@ -13,7 +13,7 @@ from sfs.registry import FunctionSet
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that `models.train.train` needs besides rows.
+    """Everything that `models.train` needs besides rows.
 
     Parameters
     ----------

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.bundle_parts import Network
-from models.evaluate import OVERALL, SliceReport, compare, slice_report
 from models.learners import Fitted
 from models.report import TrainingReport, compared
 from models.rows import FeatureRows
+from models.slice_report import OVERALL, SliceReport, compare, slice_report
 from models.splits import Splits
 from sfs.apply import Applied
 from sfs.matrix import SliceMatrix

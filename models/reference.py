@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.evaluate import OVERALL
+from models.slice_report import OVERALL
 from sfs.matrix import SliceMatrix
 
 

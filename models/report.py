@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import BundleError
-from models.evaluate import Comparison, aligned
+from models.slice_report import Comparison, aligned
 
 _HEAD = ("slice", "n", "accuracy", "95 % interval", "F1", "coverage", "unknown")
 PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
@@ -36,7 +36,7 @@ class TrainingReport:
     values
         ``form`` (which form of the learner won), ``sentences`` (how it was chosen), ``warnings``; ``rows`` of
         each split and of each of the ``classes``; ``selection`` (every candidate's validation scores);
-        ``shipped`` and ``peers`` (results per slice on held-out rows, as `models.evaluate.SliceReport` gives
+        ``shipped`` and ``peers`` (results per slice on held-out rows, as `models.slice_report.SliceReport` gives
         them); ``comparisons`` (shipped minus peer, paired, per slice); ``functions`` (rows unknown to each,
         and why).
 

@@ -76,10 +76,11 @@ def comment_lines() -> str:
     """Return the templates that find, in generated comments, what the ready-made functions do not."""
     from models.comments.profile import PATTERNS
 
-    return "".join(
-        f"  - {{name: {name}, regex: {{field: text, pattern: {json.dumps(pattern, ensure_ascii=False)}}}, owner: you}}\n"
-        for name, pattern in PATTERNS.items()
-    )
+    lines = []
+    for name, pattern in PATTERNS.items():
+        spec = f"{{field: text, pattern: {json.dumps(pattern, ensure_ascii=False)}}}"
+        lines.append(f"  - {{name: {name}, regex: {spec}, owner: you}}\n")
+    return "".join(lines)
 
 
 def _function(names: _Names, wanted: str, says: str, column: str, test: str) -> tuple[str, str]:

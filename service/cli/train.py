@@ -78,7 +78,7 @@ def learner_config(asked: LearnerSettings) -> LearnerConfig:
 
 
 def _trained(settings: Settings) -> ModelBundle:
-    from models.train import train
+    from models.training import train
 
     config = train_config(settings)
     with stages("train") as progress:

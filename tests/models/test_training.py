@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from models.bundle import ModelBundle
 from models.config import TrainConfig
@@ -17,7 +18,7 @@ from models.errors import DataError
 from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.splits import content_hashes, held_out
-from models.train import evaluate, train
+from models.training import evaluate, train
 from sfs.errors import UnknownName
 from sfs.function import SlicingFunction
 from sfs.registry import FunctionSet
@@ -187,7 +188,7 @@ sys.path.insert(0, {folder!r})
 import torch
 torch.set_num_threads(1)
 from test_train_table import SHORT, config, table
-from models.train import train
+from models.training import train
 print(train(config(learner=SHORT), table(150)).hash)
 """
 
@@ -280,3 +281,16 @@ def test_a_template_of_another_table_is_refused() -> None:
     functions = FunctionSet([template("x", missing={"field": "lands"})])
     with pytest.raises(UnknownName, match="reads column 'lands'"):
         train(config(functions=functions), table(150))
+
+
+def test_the_number_of_threads_changes_nothing() -> None:
+    """Training computes on one thread, gives the same bundle under any setting, and restores the setting."""
+    hashes = set()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            hashes.add(train(config(learner=SHORT), table(200)).hash)
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(1)
+    assert len(hashes) == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from models.errors import DataError
-from models.evaluate import OVERALL, compare, slice_report
+from models.slice_report import OVERALL, compare, slice_report
 from sfs.intervals import Rate
 from sfs.matrix import SliceMatrix
 

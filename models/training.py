@@ -16,7 +16,6 @@ from models.bundle_parts import Network
 from models.classes import class_codes, class_names, read_labels
 from models.config import TrainConfig
 from models.errors import DataError
-from models.evaluate import SliceReport, slice_report
 from models.features import Featurizer
 from models.golden import MAX_ROWS, GoldenBatch, plain_records
 from models.judge import SHIPPED, Judged, judge, training_report
@@ -24,6 +23,8 @@ from models.learners import Split, fit_learner
 from models.reference import reference_counts
 from models.report import TrainingReport
 from models.rows import FeatureRows, Positions
+from models.seeding import one_thread
+from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, Splits, content_hashes, split
 from sfs.apply import Applied, run
 from sfs.matrix import SliceMatrix
@@ -54,8 +55,8 @@ class _Rows:
 def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
     """Train a model, judge it on held-out rows, and return it as a bundle.
 
-    A tenth of the rows, chosen by their content, is held out and seen by the report only. The same rows, seed
-    and number of threads give the same bundle, bit for bit.
+    A tenth of the rows, chosen by their content, is held out and seen by the report only. The same rows and
+    seed give the same bundle, bit for bit. It is computed on one thread, whatever torch was set to.
 
     Parameters
     ----------
@@ -74,7 +75,11 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         If a template reads a column that the data does not have.
     """
     tell = progress or (lambda stage, share: None)
-    rows = _read(config, data, tell)
+    with one_thread():
+        return _trained(config, _read(config, data, tell), tell)
+
+
+def _trained(config: TrainConfig, rows: _Rows, tell: Progress) -> ModelBundle:
     tell("making features", _FEATURES_FROM)
     featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
     X = featurizer.transform(rows.frame)
