@@ -193,7 +193,8 @@ class _Run:
         model, valid = cast(SliceResidualClassifier, winner.model), self.whole.valid
         refit = refit_last_layer(model, valid, self.config.seed)
         unknown = selection_score(model.predict_proba(valid.X), valid.y, valid.S.member)
-        contest = Contest(winner, refit, (refit.score_unknown if refit else unknown).value, *peers)
+        imputing = (refit.score_unknown if refit else unknown).value
+        contest = Contest(winner, refit, imputing, *peers, rows=len(valid))
         if refit is not None:
             model.attach_refit(refit.layer.weight, refit.layer.bias)
         if model.reads_memberships:

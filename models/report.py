@@ -9,8 +9,9 @@ from typing import Any
 from models.errors import BundleError
 from models.slice_report import Comparison, aligned
 
-_HEAD = ("slice", "n", "accuracy", "95 % interval", "F1", "coverage", "unknown")
+_HEAD = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
 PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
+_SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
 _KEYS = frozenset(
     {
         "form",
@@ -93,14 +94,16 @@ class TrainingReport:
             f"Accuracy on {counts['held_out']:,} held-out rows, after {counts['train']:,} training and "
             f"{counts['valid']:,} validation rows."
         )
-        tables = [aligned([_HEAD, *map(_cells, rows)])]
-        for peer in self.values["peers"]:
-            name = PEERS.get(peer, peer)
-            head = ("slice", "n", "accuracy", name, "gain", "95 % interval")
-            table = aligned([head, *(_peer_cells(row, peer) for row in rows)])
-            tables.append(f"Beside {name} on the same rows:\n{table}")
+        peers = list(self.values["peers"])
+        head = [
+            *_HEAD,
+            *(cell for peer in peers for cell in (f"gain on {_SHORT.get(peer, peer)}", "95 % interval")),
+        ]
+        body = [[*_cells(row), *(cell for peer in peers for cell in _gain(row, peer))] for row in rows]
+        names = " and ".join(PEERS.get(peer, peer) for peer in peers)
+        gains = [f"Gains are paired differences to {names} on the same rows."] if peers else []
         warned = [f"Note: {warning}" for warning in self.warnings]
-        return "\n".join([about, "", "\n\n".join(tables), "", *self.sentences, *warned])
+        return "\n".join([about, *gains, "", aligned([head, *body]), "", *self.sentences, *warned])
 
 
 def compared(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
@@ -121,17 +124,16 @@ def compared(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     interval = _interval(row["accuracy_lower"], row["accuracy_upper"], "") if row["n"] else "-"
-    shares = [_share(row["f1"]), _share(row["coverage"]), f"{row['unknown']:,}"]
-    return [row["slice"], f"{row['n']:,}", _share(row["accuracy"]), interval, *shares]
+    counts = [f"{row['n']:,}", _share(row["coverage"]), f"{row['unknown']:,}"]
+    return [row["slice"], *counts, _share(row["f1"]), _share(row["accuracy"]), interval]
 
 
-def _peer_cells(row: Mapping[str, Any], peer: str) -> list[str]:
+def _gain(row: Mapping[str, Any], peer: str) -> tuple[str, str]:
     gain = row[f"{peer}_difference"]
-    cells = [row["slice"], f"{row['n']:,}", _share(row["accuracy"]), _share(row[f"{peer}_accuracy"])]
     if gain is None:
-        return [*cells, "-", "-"]
+        return "-", "-"
     ends = (row[f"{peer}_difference_lower"], row[f"{peer}_difference_upper"])
-    return [*cells, f"{gain:+.3f}", _interval(*ends, "+")]
+    return f"{gain:+.3f}", _interval(*ends, "+")
 
 
 def _interval(lower: float, upper: float, sign: str) -> str:

@@ -11,7 +11,9 @@ from models.refit import Refit
 from models.slice_residual import UnknownRows
 
 COMPANION_MARGIN = 0.01
-"""A plain model is shipped instead when its score is higher by more than this."""
+"""A plain model is shipped instead when its score is higher by more than this, on few validation rows."""
+MARGIN_ROWS = 3000
+"""Beyond so many validation rows the margin shrinks as the score's own error does."""
 NO_GAIN = 0.001
 """A higher score by this much or less is not called a win."""
 FEW_MEMBERS = 25
@@ -27,6 +29,7 @@ class Contest:
     unknown_score: float
     erm: Candidate
     weighted: Candidate
+    rows: int
 
     @property
     def companion(self) -> Candidate:
@@ -41,7 +44,7 @@ class Contest:
     @property
     def companion_ships(self) -> bool:
         """Whether a plain model is shipped in place of slices."""
-        return self.companion.score.value > self.score + COMPANION_MARGIN
+        return self.companion.score.value > self.score + companion_margin(self.rows)
 
     @property
     def unknown_rows(self) -> UnknownRows:
@@ -54,6 +57,20 @@ class Contest:
         if self.companion_ships:
             return f"companion: {self.companion.plan.name}"
         return slice_form(self.winner, self.refit is not None)
+
+
+def companion_margin(rows: int) -> float:
+    """Return by how much a plain model's score must be higher on so many validation rows.
+
+    Checkpoints are chosen by the score they are then compared by, a refitted layer is not; the margin stands
+    for that optimism, which falls with the square root of the rows.
+
+    Examples
+    --------
+    >>> companion_margin(500), companion_margin(12_000)
+    (0.01, 0.005)
+    """
+    return COMPANION_MARGIN * min(1.0, (MARGIN_ROWS / max(rows, 1)) ** 0.5)
 
 
 def slice_form(winner: Candidate, refitted: bool) -> str:

@@ -22,7 +22,14 @@ def score(value: float) -> Score:
 
 
 def contest(
-    slices: float, erm: float, weighted: float, *, form: str = "blend", unknown: float = 0.0, kept: int = 7
+    slices: float,
+    erm: float,
+    weighted: float,
+    *,
+    form: str = "blend",
+    unknown: float = 0.0,
+    kept: int = 7,
+    rows: int = 100,
 ) -> Contest:
     plan = Plan(form, NAMES[:kept], weighting="x3", gated=True)
     winner = Candidate(
@@ -34,7 +41,7 @@ def contest(
         Candidate(Plan("erm", NAMES), plain, score(erm)),
         Candidate(Plan("erm", NAMES, "x10"), plain, score(weighted)),
     )
-    return Contest(winner, refit, unknown, *peers)
+    return Contest(winner, refit, unknown, *peers, rows)
 
 
 def valid(members: int = 100) -> Split:
@@ -55,6 +62,12 @@ def said(of: Contest, members: int = 100) -> list[str]:
 def test_companion_ships_when_more_than_a_hundredth_better(erm: float, ships: bool) -> None:
     """The margin is .01 above the cross-fitted score, not above the checkpoint's."""
     assert contest(0.9, erm, 0.5).companion_ships == ships
+
+
+@pytest.mark.parametrize(("rows", "ships"), [(3_000, False), (12_000, False), (13_000, True)])
+def test_the_margin_shrinks_with_the_validation_rows(rows: int, ships: bool) -> None:
+    """A lead of .0049 is noise on 12,000 rows, where the margin is .005, and counts on a few more."""
+    assert contest(0.9, 0.9049, 0.5, rows=rows).companion_ships == ships
 
 
 def test_a_win_names_form_and_scores() -> None:
