@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from models.errors import ConfigError, DataError
-from models.rows import FeatureRows
 from models.table_features import NumberScale, Vocabulary, as_name, as_number
 from models.text_features import N_HASHED, HashedWords, SparseRows, side_by_side
 from sfs.record import Columns
 from sfs.table_arrays import nearest
+
+if TYPE_CHECKING:
+    from models.rows import FeatureRows
 
 FeatureKind: TypeAlias = Literal["text", "number", "category"]
 Table: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
@@ -117,6 +119,8 @@ class Featurizer:
         DataError
             If a column is missing, or holds what its kind cannot read.
         """
+        from models.rows import FeatureRows  # brings torch, which checking columns does without
+
         check_columns(rows, [spec.column for spec in self.specs])
         numbers = _row_numbers(rows)
         blocks = [self._block(_cut(rows, at), numbers[at : at + _BLOCK_ROWS]) for at in _starts(rows)]

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from models.bundle import ModelBundle
 from models.bundle_files import manifest_hash, rename_new, sync_folder, write_files
 from models.errors import BundleError, RegistryError
+
+if TYPE_CHECKING:
+    from models.bundle import ModelBundle
 
 CHAMPION = "champion"
 Change: TypeAlias = Literal["promote", "rollback"]
@@ -117,12 +119,12 @@ class ModelRegistry:
             If the bundle is not as it was written, or not the one that the alias was put on.
         """
         if isinstance(version, int) or version.isdecimal():
-            return ModelBundle.load(self.path(int(version)))
+            return _load(self.path(int(version)))
         change = self._in_force(version)
         if change is None:
             known = ", ".join(self._aliases()) or "none"
             raise RegistryError(f"model {self.name!r} has no alias {version!r}; its aliases: {known}")
-        bundle = ModelBundle.load(self.path(change.version))
+        bundle = _load(self.path(change.version))
         if bundle.hash != change.hash:
             raise BundleError(
                 f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} was put on "
@@ -265,3 +267,9 @@ def _read_change(path: Path) -> AliasChange:
         return AliasChange(**fields | {"at": datetime.fromisoformat(fields["at"])})
     except (ValueError, KeyError, TypeError) as error:
         raise RegistryError(f"{path} is no change of an alias ({error}): remove or restore it") from error
+
+
+def _load(folder: Path) -> ModelBundle:
+    from models.bundle import ModelBundle  # brings torch, which listing and promoting do without
+
+    return ModelBundle.load(folder)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import murmurhash3_32
 
 N_HASHED = 2048
 _WORD = re.compile(r"(?u)\b\w\w+\b")
@@ -67,6 +66,8 @@ class _Places(dict[str, int]):
         self.n_features = n_features
 
     def __missing__(self, word: str) -> int:
+        from sklearn.utils import murmurhash3_32  # slow to import, and needed for new words only
+
         code = int(murmurhash3_32(word.encode("utf-8", "surrogatepass"), seed=0))
         column = abs(code) % self.n_features
         place = column if code >= 0 else ~column

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def companion_margin(rows: int) -> float:
     >>> companion_margin(500), companion_margin(12_000)
     (0.01, 0.005)
     """
-    return COMPANION_MARGIN * min(1.0, (MARGIN_ROWS / max(rows, 1)) ** 0.5)
+    return COMPANION_MARGIN * min(1.0, math.sqrt(MARGIN_ROWS / max(rows, 1)))
 
 
 def slice_form(winner: Candidate, refitted: bool) -> str:

@@ -47,7 +47,9 @@ class SliceMatrix:
             raise DuplicateName(f"slice names must differ, got {list(self.names)}")
         for what, array in (("member", self.member), ("unknown", self.unknown)):
             if array.ndim != 2 or array.shape[1] != len(self.names):
-                raise SliceError(f"{what} must be [N, {len(self.names)}] for these names, got {list(array.shape)}")
+                raise SliceError(
+                    f"{what} must be [N, {len(self.names)}] for these names, got {list(array.shape)}"
+                )
         if self.member.shape != self.unknown.shape:
             raise SliceError(f"member is {self.member.shape} but unknown is {self.unknown.shape}")
         if bool((self.member & self.unknown).any()):
@@ -133,7 +135,9 @@ class SliceMatrix:
 def _frozen(array: ArrayLike) -> BoolMatrix:
     given = np.asarray(array)
     if given.dtype != np.bool_:
-        raise SliceError(f"a slice matrix is boolean, got {given.dtype}; Snorkel's -1/0/1 come in by from_recarray")
+        raise SliceError(
+            f"a slice matrix is boolean, got {given.dtype}; Snorkel's -1/0/1 come in by from_recarray"
+        )
     out: BoolMatrix = given.copy()
     out.flags.writeable = False
     return out

@@ -47,6 +47,10 @@ class Record:
     def __getitem__(self, name: str) -> Any:
         return self.__dict__[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field, or the default where the record has none."""
+        return self.__dict__.get(name, default)
+
     def __contains__(self, name: object) -> bool:
         return name in self.__dict__
 
@@ -117,7 +121,9 @@ class Columns:
 
 
 def _series_values(frame: pd.DataFrame, name: str) -> list[Any]:
-    position = [str(column) for column in frame.columns].index(name) if name in map(str, frame.columns) else None
+    position = (
+        [str(column) for column in frame.columns].index(name) if name in map(str, frame.columns) else None
+    )
     if position is None:
         raise UnknownName(f"no column {name!r}; the columns are {[str(c) for c in frame.columns]}")
     series = frame.iloc[:, position]

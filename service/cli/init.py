@@ -68,14 +68,15 @@ def _sample(data: Path | None) -> pd.DataFrame:
 def _texts(
     folder: Path, data: Path, label: str, frame: pd.DataFrame, columns: list[Column]
 ) -> dict[str, str]:
-    from service.cli.init_files import settings_text
+    from service.cli.init_files import settings_text, slug
     from service.cli.init_slices import comment_lines, slices_texts
     from service.cli.project import other_source
 
     generated, kind = not data.exists(), other_source(data).format
     functions = (*([COMMENT_SLICES] if generated or kind != "table" else []), PYTHON_FILE, YAML_FILE)
     python, templates = slices_texts(frame, columns)
-    settings = settings_text(_from(folder, data), kind, label, columns, functions)
+    name = slug(folder.resolve().name)
+    settings = settings_text(name, _from(folder, data), kind, label, columns, functions)
     return {
         FILE_NAME: settings,
         PYTHON_FILE: python,

@@ -38,7 +38,7 @@ registry: .slicewatch/registry
 
 
 def settings_text(
-    data: str, data_format: str, label: str, columns: Sequence[Column], functions: Sequence[str]
+    name: str, data: str, data_format: str, label: str, columns: Sequence[Column], functions: Sequence[str]
 ) -> str:
     """Return slicewatch.yaml, in which a comment says why each column was taken for what it is."""
     kept = [
@@ -52,7 +52,7 @@ def settings_text(
         if not column.kind
     ]
     return _SETTINGS.format(
-        name="model",
+        name=name,
         data=yaml_text(data),
         format=f"format: {data_format}\n" if data_format != "table" else "",
         label=yaml_text(label),
@@ -79,7 +79,7 @@ def yaml_text(text: str) -> str:
 
 
 def slug(name: str) -> str:
-    """Return a column's name as part of a function's name.
+    """Return a name of letters, digits and underscores, as a part of other names.
 
     Examples
     --------

@@ -137,8 +137,8 @@ def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.
     assert "Slice 'nobody' has no training row" in text
     assert "too few to say how accurate the model is" in text
     assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
-    assert "Beside ERM on the same rows" in text
-    assert "Beside slice-weighted ERM" in text
+    assert "gain on ERM" in text
+    assert "paired differences to ERM and slice-weighted ERM" in text
     assert json.loads(json.dumps(bundle.report.to_json())) == bundle.report.to_json()
     assert len(bundle.report.rows()) == 4
 

@@ -192,7 +192,7 @@ def test_no_faults_are_an_empty_dict(points) -> None:
 
 def test_two_functions_of_one_name_are_refused_at_construction() -> None:
     """The message is Snorkel's, the error a ValueError."""
-    with pytest.raises(DuplicateName, match="Operator names not unique: 2 operators with name big"):
+    with pytest.raises(DuplicateName, match="names are not unique: 2 are called 'big'"):
         SFApplier([big, far, SlicingFunction("big", len)])
 
 

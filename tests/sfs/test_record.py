@@ -61,6 +61,13 @@ def test_a_record_reads_by_attribute_and_by_item() -> None:
     assert (x.text, x["price [eur]"], "text" in x, list(x)) == ("hi", 2, True, ["text", "price [eur]"])
 
 
+def test_a_field_may_be_asked_for_with_a_default() -> None:
+    """A field that is not there gives the default, and a field called get is a field."""
+    x = Record({"text": "hi"})
+    assert (x.get("text"), x.get("likes"), x.get("likes", 0)) == ("hi", None, 0)
+    assert Record({"get": 1}).get == 1
+
+
 def test_a_record_cannot_be_changed() -> None:
     """A function cannot write into the row that other functions read."""
     x = Record({"text": "hi"})
