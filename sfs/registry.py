@@ -133,17 +133,21 @@ class FunctionSet:
 
     @classmethod
     def from_file(cls, path: str | Path) -> FunctionSet:
-        """Return the functions of a ``.py``, ``.yaml`` or ``.yml`` file."""
+        """Return the functions of a ``.py``, ``.yaml`` or ``.yml`` file, or of a module by its dotted name."""
         suffix = Path(path).suffix
         if suffix == ".py":
             return cls.from_module(Path(path))
         if suffix in (".yaml", ".yml"):
             return cls.from_yaml(path)
-        raise InvalidFunction(f"{path}: functions come from files ending in .py, .yaml or .yml")
+        if all(part.isidentifier() for part in str(path).split(".")):
+            return cls.from_module(str(path))
+        raise InvalidFunction(
+            f"{path}: functions come from .py, .yaml or .yml files, or modules such as a.b.c"
+        )
 
     @classmethod
     def from_files(cls, paths: Iterable[str | Path]) -> FunctionSet:
-        """Return the functions of several files in order.
+        """Return the functions of several files or modules in order.
 
         Raises
         ------

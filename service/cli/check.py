@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import blank_rows, function_set, load_settings, project_source
+from service.cli.project import blank_rows, load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
 from service.cli.tally import Tally
 from service.cli.terminal import print_json
@@ -124,7 +124,7 @@ def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     found = []
     for name in settings.functions:
         try:
-            found += list(function_set(name))
+            found += list(FunctionSet.from_file(name))
         except SliceError as error:
             problems.append(f"functions: {error}")
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Context, config_file
 from service.errors import MisuseError
-from service.settings.project import Settings, is_function_file, load
+from service.settings.project import Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,14 +91,7 @@ def load_functions(names: Iterable[str]) -> FunctionSet:
     """Load functions from Python and YAML files and from dotted modules, in order."""
     from sfs.registry import FunctionSet
 
-    return FunctionSet([function for name in names for function in function_set(name)])
-
-
-def function_set(name: str) -> FunctionSet:
-    """Load the functions of one file, or of one dotted module."""
-    from sfs.registry import FunctionSet
-
-    return FunctionSet.from_file(name) if is_function_file(name) else FunctionSet.from_module(name)
+    return FunctionSet.from_files(names)
 
 
 def writable(folder: Path) -> Path:

@@ -137,7 +137,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
 
 def test_two_functions_of_one_name_are_refused(comments) -> None:
     """Names are checked before any function runs."""
-    with pytest.raises(DuplicateName, match="2 operators with name short"):
+    with pytest.raises(DuplicateName, match="2 are called 'short'"):
         apply([short, liked, SlicingFunction("short", len)], comments)
 
 

@@ -102,6 +102,14 @@ def test_a_name_in_two_files_is_refused_with_both(files, tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     """Functions come from Python and YAML."""
     with pytest.raises(
-        InvalidFunction, match=r"slices\.toml: functions come from files ending in \.py, \.yaml or \.yml"
+        InvalidFunction, match=r"slices\.toml: functions come from \.py, \.yaml or \.yml files"
     ):
         FunctionSet.from_file(tmp_path / "slices.toml")
+
+
+def test_a_dotted_name_among_files_is_a_module(tmp_path):
+    """Modules and files are combined in the order in which they are named."""
+    file = tmp_path / "slices.yaml"
+    file.write_text("slices: [{name: last, missing: {field: a}}]\n")
+    names = FunctionSet.from_files(["sfs.library.spam", file]).names
+    assert (names[0], names[-1]) == ("short_comment", "last")

@@ -93,7 +93,7 @@ def test_coverage_over_batches_is_the_sum(cli: Callable, project: Path, tmp_path
         (["--out", "{folder}/out.xlsx"], "unknown kind of file '.xlsx'"),
         (["--out", "{folder}/out.csv", "--with-predictions"], "no registry"),
         (["--functions", "{folder}/absent.py"], "absent.py"),
-        (["--functions", "{data}"], "functions come from files ending in"),
+        (["--functions", "{data}"], "functions come from .py, .yaml or .yml files"),
     ],
 )
 def test_misuse_writes_nothing(
