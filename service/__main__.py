@@ -63,7 +63,8 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "out of memory: use fewer rows, or a machine with more"
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
+        advice = ": check who owns it and its folder" if isinstance(error, PermissionError) else ""
+        return f"{error.filename or 'standard output'}: {error.strerror or error}{advice}"
     kind = type(error).__name__
     return f"unexpected {kind}: {error}; SLICEWATCH_DEBUG=1 shows where, and please report it"
 

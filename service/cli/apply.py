@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
-from service.cli.project import Source, load_functions, load_settings, open_registry, other_source
+from service.cli.project import CHAMPION, Source, load_functions, load_settings, open_registry, other_source
 from service.cli.tally import Tally
 from service.cli.terminal import print_json, rows_bar, say
 from service.errors import MisuseError
@@ -32,7 +32,7 @@ def declare(commands: Commands) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write rows with one column per slice (true, false, empty: unknown)",
+        help="write rows with one column per slice (true, false, empty: unknown); replaces the file",
     )
     parser.add_argument(
         "--functions",
@@ -44,7 +44,9 @@ def declare(commands: Commands) -> None:
         "--with-predictions", action="store_true", help="add the model's label and probabilities to --out"
     )
     parser.add_argument(
-        "--model", metavar="VERSION", default="champion", help="which version predicts (default: champion)"
+        "--model",
+        metavar="VERSION",
+        help="which version predicts, with --with-predictions (default: champion)",
     )
     add_config(parser)
     add_json(parser)
@@ -54,6 +56,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Apply, print coverage per slice, and write the rows where asked."""
     if args.with_predictions and args.out is None:
         raise MisuseError("--with-predictions needs --out FILE: that is where predictions go")
+    if args.model and not args.with_predictions:
+        raise MisuseError("--model says which version predicts: add --with-predictions")
     if args.out is not None:
         _refuse_out(args.file, args.out)
     settings = _settings(args, context)
@@ -152,7 +156,9 @@ def _predictor(args: argparse.Namespace, settings: Settings | None, functions: F
     if settings is None:
         raise MisuseError("--with-predictions needs the project's settings: pass --config FILE")
     registry = open_registry(settings)
-    predictor = Predictor(registry.get(find_version(registry, args.model)), functions.fingerprints)
+    predictor = Predictor(
+        registry.get(find_version(registry, args.model or CHAMPION)), functions.fingerprints
+    )
     if changed := predictor.changed():
         say(f"note: the model takes {changed} as unknown: the functions changed since, or are absent")
     return predictor

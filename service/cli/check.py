@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import blank_rows, load_settings, project_source
+from service.cli.project import load_settings
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
+from service.cli.survey import Survey, survey
 from service.cli.tally import Tally
 from service.cli.terminal import print_json
 from service.errors import MisuseError, SettingsError
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from service.settings.project import Settings
     from sfs.registry import FunctionSet
-
-SAMPLE_ROWS = 1000
 
 
 def declare(commands: Commands) -> None:
@@ -38,40 +37,42 @@ def run(args: argparse.Namespace, context: Context) -> int:
     try:
         settings = load_settings(args, context)
     except SettingsError as error:
-        _finish(args, None, list(error.problems))
+        _finish(args, None, list(error.problems), 0)
         raise
-    frame = _first_rows(settings, problems)
-    if frame is not None:
-        problems += _column_problems(settings, frame)
-        problems += _label_problems(settings) if settings.label in map(str, frame.columns) else ()
+    found = survey(settings, problems)
     functions = _functions(settings, problems)
-    tally = _tried(functions, frame, problems) if functions is not None and frame is not None else None
-    _finish(args, tally, problems)
+    if found is not None:
+        problems += _column_problems(settings, found.first)
+    if found is not None and functions is not None:
+        problems += _name_problems(functions, found.first)
+    tally = _tried(functions, found, problems) if functions is not None and found is not None else None
+    _finish(args, tally, problems, found.rows if found else 0)
     if problems:
         raise MisuseError(problems)
     return 0
 
 
-def _finish(args: argparse.Namespace, tally: Tally | None, problems: list[str]) -> None:
+def _finish(args: argparse.Namespace, tally: Tally | None, problems: list[str], rows: int) -> None:
     if args.json:
         slices = tally.to_json() if tally else []
-        print_json({"ok": not problems, "problems": problems, "slices": slices})
+        sampled = tally.rows if tally else 0
+        print_json(
+            {"ok": not problems, "problems": problems, "rows": rows, "sampled": sampled, "slices": slices}
+        )
         return
-    if tally:
-        print(tally.to_text())
+    if tally and tally.slices:
+        of = f"{tally.rows:,} rows at random of {rows:,}" if tally.rows < rows else f"all {rows:,} rows"
+        print(f"The slices on {of}:\n\n{tally.to_text()}")
+    if tally and not tally.slices:
+        print("no slicing functions: name their files under `functions`")
     if not problems:
         print("\nno problems: `slicewatch train` may start")
 
 
-def _first_rows(settings: Settings, problems: list[str]) -> pd.DataFrame | None:
-    from models.errors import ModelError
-    from sfs.errors import SliceError
-
-    try:
-        return next(project_source(settings).batches())
-    except (SliceError, ModelError, OSError) as error:
-        problems.append(f"data: {error}")
-        return None
+def _name_problems(functions: FunctionSet, frame: pd.DataFrame) -> Iterator[str]:
+    for name in functions.names:
+        if name in map(str, frame.columns):
+            yield f"functions: slice {name!r} has the name of a column: rename it, or `apply --out` cannot write it"
 
 
 def _column_problems(settings: Settings, frame: pd.DataFrame) -> Iterator[str]:
@@ -97,26 +98,6 @@ def _feature_problems(settings: Settings, frame: pd.DataFrame, column: str) -> I
         yield f"features: {error}"
 
 
-def _label_problems(settings: Settings) -> Iterator[str]:
-    from models.classes import class_names, read_labels
-    from models.errors import ModelError
-
-    classes: dict[str, None] = {}
-    blank: list[int] = []
-    rows = 0
-    try:
-        for batch in project_source(settings).batches():
-            here = blank_rows(batch[settings.label])
-            classes |= dict.fromkeys(read_labels(batch.drop(index=batch.index[here]), settings.label))
-            blank += [rows + row for row in here]
-            rows += len(batch)
-        class_names(list(classes), settings.label)
-    except ModelError as error:
-        yield f"label: {error}"
-    if blank:
-        yield f"label: {len(blank):,} of {rows:,} rows have no {settings.label!r}, first in row {blank[0]}"
-
-
 def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
     from sfs.registry import FunctionSet
@@ -134,19 +115,19 @@ def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
         return None
 
 
-def _tried(functions: FunctionSet, frame: pd.DataFrame, problems: list[str]) -> Tally | None:
+def _tried(functions: FunctionSet, found: Survey, problems: list[str]) -> Tally | None:
     from sfs.apply import run as run_functions
     from sfs.errors import SliceError
     from sfs.record import Columns
 
     try:
-        applied = run_functions(functions, frame.head(SAMPLE_ROWS))
+        applied = run_functions(functions, found.sample)
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None
     tally = Tally(functions.names)
     tally.add(applied)
-    for one in contract_checks(functions, Columns(frame.head(CHECKED_RECORDS)).records):
+    for one in contract_checks(functions, Columns(found.sample.head(CHECKED_RECORDS)).records):
         if not one["passed"]:
             problems.append(f"functions: {one['function']} is not {one['check']}: {one['detail']}")
     return tally

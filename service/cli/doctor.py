@@ -14,7 +14,7 @@ from service.cli.command import Commands, Context, add_command, add_config, add_
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, writable
 from service.cli.terminal import print_json, table
 from service.errors import SettingsError
-from service.settings.project import PREFIX, overrides
+from service.settings.project import OTHER_VARIABLES, PREFIX, overrides
 
 if TYPE_CHECKING:
     from service.settings.project import Settings
@@ -100,7 +100,7 @@ def _package(name: str) -> Finding:
 def _variables(context: Context) -> Iterator[Finding]:
     for name in sorted(overrides(context.environ)):
         yield Finding("variable", "note", f"{name} overrides {overrides(context.environ)[name]!r}")
-    others = {"SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG", *overrides(context.environ)}
+    others = {*OTHER_VARIABLES, *overrides(context.environ)}
     unknown = [name for name in sorted(context.environ) if name.startswith(PREFIX) and name not in others]
     if unknown:
         yield Finding("variable", "note", f"not ours, ignored: {', '.join(unknown)}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LABEL_NAMES = ("label", "class", "target", "y")
 MOST_LABELS = 50
 MOST_CATEGORIES = 100
+LONGEST_CATEGORY = 60
 _ID_NAME = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|nr)$", re.IGNORECASE)
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
 
@@ -139,13 +140,14 @@ def _text_kind(present: pd.Series[str]) -> tuple[str | None, str]:
     words = float(sample.str.split().str.len().mean())
     if float(sample.map(lambda value: bool(_DATE.fullmatch(value.strip()))).mean()) >= 0.95:
         return None, "it is a date; derive a number or a category from it"
-    if distinct <= MOST_CATEGORIES and distinct <= len(present) / 5:
+    short = float(sample.str.len().mean()) <= LONGEST_CATEGORY
+    if short and distinct <= MOST_CATEGORIES and distinct <= len(present) / 5:
         return "category", "few values that come again and again"
     if words >= 2.5 or _is_unspaced_text(sample):
         return "text", f"{words:.1f} words on average"
     if distinct > 0.9 * len(present) and len(present) >= 20:
         return None, "it looks like an id or a name: nearly every row has its own"
-    if distinct <= MOST_CATEGORIES:
+    if short and distinct <= MOST_CATEGORIES:
         return "category", "few values"
     return None, "it has too many values for a category, and too few words for text"
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import CHAMPION, load_settings, open_registry
-from service.cli.terminal import print_json, table
-from service.errors import MisuseError
+from service.cli.terminal import print_json, say, table
+from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from models.bundle import ModelBundle
     from models.registry import AliasChange, ModelRegistry, Version
 
@@ -59,6 +61,8 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     """Print every version, the champion marked, and how the champion changed."""
     registry = open_registry(load_settings(args, context))
     changes = registry.history(CHAMPION)
+    if missing := _missing_champion(registry, registry.list()):
+        say(f"slicewatch: warning: {missing}")
     if args.json:
         versions = [_version_json(version) for version in registry.list()]
         print_json(
@@ -90,12 +94,15 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
 
 def run_promote(args: argparse.Namespace, context: Context) -> int:
     """Make a version champion, unless another writer was first."""
-    registry = open_registry(load_settings(args, context))
+    registry, at = open_registry(load_settings(args, context)), context.now()
     number = find_version(registry, args.version)
     before = registry.alias(CHAMPION)
     expected = find_version(registry, args.expected) if args.expected else before
     registry.get(number)  # proves that it loads: a broken version must not become champion
-    registry.promote(number, expected=expected, reason=args.reason, at=context.now())
+    if number == before == expected:
+        say(f"version {number} is the champion already: nothing to do")
+        return 0
+    registry.promote(number, expected=expected, reason=args.reason, at=at)
     return _said(args, number, before)
 
 
@@ -117,6 +124,9 @@ def find_version(registry: ModelRegistry, asked: str) -> int:
         If there is no such version or alias.
     """
     versions = registry.list()
+    missing = _missing_champion(registry, versions)
+    if asked == CHAMPION and missing:
+        raise ServiceError(missing)
     names = {alias: version.number for version in versions for alias in version.aliases}
     names |= {str(version.number): version.number for version in versions}
     if asked not in names:
@@ -124,6 +134,16 @@ def find_version(registry: ModelRegistry, asked: str) -> int:
             f"model {registry.name!r} has no version {asked!r}; it has {', '.join(names) or 'none'}"
         )
     return names[asked]
+
+
+def _missing_champion(registry: ModelRegistry, versions: Sequence[Version]) -> str | None:
+    champion = registry.alias(CHAMPION)
+    if champion is None or champion in [version.number for version in versions]:
+        return None
+    return (
+        f"the {CHAMPION} of {registry.name!r} is version {champion}, which is missing: restore its folder, or "
+        "`slicewatch models promote VERSION` another"
+    )
 
 
 def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Context, config_file
+from service.cli.terminal import say
 from service.errors import MisuseError
-from service.settings.project import Settings, load
+from service.settings.project import OTHER_VARIABLES, PREFIX, SETTINGS, Settings, load, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -61,7 +63,11 @@ class Source:
 
 
 def load_settings(args: argparse.Namespace, context: Context) -> Settings:
-    """Read the settings that ``--config`` and the variables name."""
+    """Read the settings that ``--config`` and the variables name; warn of variables that look misspelt."""
+    known = [variable(key) for key in SETTINGS]
+    for name in sorted(set(context.environ) - {*known, *OTHER_VARIABLES}):
+        if name.startswith(PREFIX) and (close := difflib.get_close_matches(name, known, n=1, cutoff=0.9)):
+            say(f"slicewatch: warning: variable {name} is not a setting; did you mean {close[0]}?")
     return load(config_file(args, context), context.environ)
 
 
@@ -72,6 +78,8 @@ def project_source(settings: Settings) -> Source:
 
 def other_source(path: Path, settings: Settings | None = None) -> Source:
     """Return rows elsewhere; the columns that the project declares as text stay text there too."""
+    if path.is_dir() and not any(path.glob("Youtube*.csv")):
+        raise MisuseError(f"{path} is a folder: name a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
     return Source(path, data_format, text_columns(settings) if settings else ())
 

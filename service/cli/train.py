@@ -87,14 +87,22 @@ def _trained(settings: Settings) -> ModelBundle:
 
 
 def _register(registry: ModelRegistry, bundle: ModelBundle, context: Context) -> dict[str, Any]:
+    before = [version.number for version in registry.list()]
     version, champion = registry.put(bundle), registry.alias(CHAMPION)
     if champion is None:
         registry.promote(version, expected=None, reason="first version", at=context.now())
-    return {"name": registry.name, "version": version, "champion": version if champion is None else champion}
+    return {
+        "name": registry.name,
+        "version": version,
+        "known": version in before,
+        "champion": version if champion is None else champion,
+    }
 
 
 def _registered_text(registered: dict[str, Any]) -> str:
     version, champion = registered["version"], registered["champion"]
+    if registered["known"]:
+        return f"\nthis is version {version} of {registered['name']!r} again, bit for bit: nothing was registered"
     if version == champion:
         return f"\nversion {version} of {registered['name']!r} is the champion"
     return (

@@ -28,6 +28,7 @@ from service.settings.nodes import (
 
 FILE_NAME = "slicewatch.yaml"
 PREFIX = "SLICEWATCH_"
+OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG")
 KINDS = ("text", "number", "category")
 FORMATS = ("table", "youtube", "sms")
 LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")

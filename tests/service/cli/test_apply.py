@@ -125,3 +125,17 @@ def test_an_interruption_leaves_nothing_behind(cli: Callable, project: Path, tab
     answer = cli("apply", table_file, "--out", project.parent / "out.csv", "--config", project)
     assert (answer.code, answer.out, answer.err) == (130, "", "slicewatch: interrupted\n")
     assert sorted(path.name for path in project.parent.iterdir() if "out" in path.name) == []
+
+
+def test_a_folder_is_no_file_of_rows(cli: Callable, project: Path) -> None:
+    """A folder that is not the public collection is refused for what it is."""
+    answer = cli("apply", project.parent, "--config", project)
+    assert answer.code == 2
+    assert "is a folder: name a file of rows" in answer.err
+
+
+def test_a_version_without_predictions_is_misuse(cli: Callable, project: Path, table_file: Path) -> None:
+    """--model alone would do nothing, which is said."""
+    answer = cli("apply", table_file, "--model", "1", "--config", project)
+    assert answer.code == 2
+    assert "add --with-predictions" in answer.err

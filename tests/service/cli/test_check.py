@@ -1,6 +1,7 @@
 """Everything that would stop a training, found and listed."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +144,44 @@ def test_bad_functions(
     answer = cli(command, "--config", project)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert all(message in answer.err for message in messages)
+
+
+def test_the_sample_is_drawn_from_all_rows(cli: Callable, project: Path, table_file: Path) -> None:
+    """In a long table sorted by class the sample's coverage is near the table's, and the sample is named."""
+    rows = pd.concat([pd.read_csv(table_file)] * 10).sort_values("country", ignore_index=True)
+    rows.to_csv(table_file, index=False)
+    slices = project.with_name("slices.yaml")
+    slices.write_text("slices: [{name: danish, one_of: {field: country, values: [dk]}}]\n")
+    project.write_text(re.sub("functions:.*", "functions: slices.yaml", project.read_text()))
+    shown = json.loads(cli("check", "--config", project, "--json").out)
+    assert (shown["rows"], shown["sampled"]) == (2400, 1000)
+    lower, upper = shown["slices"][0]["coverage_interval"]
+    assert lower < (rows["country"] == "dk").mean() < upper
+    assert "The slices on 1,000 rows at random of 2,400" in cli("check", "--config", project).out
+
+
+def test_a_template_on_values_of_another_type_is_a_problem(cli: Callable, project: Path) -> None:
+    """A comparison of text would leave the slice unknown, which is said before training."""
+    slices = project.with_name("slices.yaml")
+    slices.write_text("slices: [{name: above, compare: {field: country, above: 12}}]\n")
+    project.write_text(re.sub("functions:.*", "functions: slices.yaml", project.read_text()))
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    assert "must hold a number, got str" in answer.err
+
+
+def test_a_slice_may_not_have_a_columns_name(cli: Callable, project: Path) -> None:
+    """A file could not have both columns."""
+    slices = project.with_name("slices.yaml")
+    slices.write_text("slices: [{name: country, missing: {field: country}}]\n")
+    project.write_text(re.sub("functions:.*", "functions: slices.yaml", project.read_text()))
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    assert "slice 'country' has the name of a column" in answer.err
+
+
+def test_a_misspelt_variable_is_warned_of(cli: Callable, project: Path) -> None:
+    """A variable that is nearly a setting is named with the setting; others are left alone."""
+    answer = cli("check", "--config", project, SLICEWATCH_LEARNER_EPOCH="3", SLICEWATCH_SERVICE_HOST="x")
+    assert "SLICEWATCH_LEARNER_EPOCH is not a setting; did you mean SLICEWATCH_LEARNER_EPOCHS?" in answer.err
+    assert "SERVICE_HOST" not in answer.err

@@ -20,6 +20,7 @@ def kind_of(values: object, name: str = "column") -> str | None:
     ("values", "kind"),
     [
         (SENTENCES, "text"),
+        ([f"{n} " + "word " * 40 for n in range(10)] * (N // 10), "text"),
         (["ok thanks", "no", "too late for us", "good good good good", "bad"] * (N // 5), "category"),
         (["日本語のコメントです" + chr(0x4E00 + n) for n in range(N)], "text"),
         (["no", "se", "dk", None] * (N // 4), "category"),

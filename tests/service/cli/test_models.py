@@ -1,6 +1,7 @@
 """Versions listed, shown, promoted and rolled back."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,20 @@ def test_a_tampered_bundle_is_refused(cli: Callable, trained: Path) -> None:
         assert weights.name in answer.err
     assert not out.exists()
     assert "was altered" in cli("doctor", "--config", trained).out
+
+
+def test_promoting_the_champion_changes_nothing(cli: Callable, trained: Path) -> None:
+    """It is said, and the history stays as it was."""
+    answer = cli("models", "promote", "1", "--config", trained)
+    assert (answer.code, answer.out) == (0, "")
+    assert "champion already" in answer.err
+    assert len(json.loads(cli("models", "list", "--config", trained, "--json").out)["history"]) == 1
+
+
+def test_a_champion_that_is_gone_is_named(cli: Callable, two: Path) -> None:
+    """Listing warns and showing fails, both with the version that is missing and what to do."""
+    shutil.rmtree(next(two.parent.rglob("versions/000001")))
+    assert "champion of 'orders' is version 1, which is missing" in cli("models", "list", "--config", two).err
+    answer = cli("models", "show", "--config", two)
+    assert answer.code == 1
+    assert "restore its folder" in answer.err
