@@ -32,6 +32,7 @@ from sfs.library.spam import SENTIMENT_SLICES, keyword_please, regex_check_out, 
 FUNCTIONS = [short_comment, keyword_please, regex_check_out, short_link, *SENTIMENT_SLICES]
 CLASSES = ("ham", "spam")
 MODELS = ("ERM", "weighted ERM", "slice-aware (attention)", "slice residual")
+REACH = {"__all__": 0.9417, "short_comment": 0.769}
 PUBLISHED = {
     "__all__": (0.925000, 0.941704),
     "short_comment": (0.666667, 0.769231),
@@ -102,6 +103,14 @@ def table(reports: Mapping[str, Sequence[SliceReport]], measure: str) -> list[st
     return lines
 
 
+def target(slice_name: str, reports: Mapping[str, Sequence[SliceReport]]) -> str:
+    """Return whether the default learner's mean F1 reaches what the notebook's single run did."""
+    values = [report[slice_name].f1 or 0.0 for report in reports[MODELS[-1]]]
+    mean, reach = float(np.mean(values)), REACH[slice_name]
+    verdict = "reached" if mean >= reach else "**missed**"
+    return f"- Mean F1 of the slice residual learner on {slice_name}, to reach {reach}: {mean:.4f}, {verdict}."
+
+
 def main() -> int:
     """Fit, judge and write the tables."""
     parser = argparse.ArgumentParser(
@@ -129,6 +138,7 @@ def main() -> int:
     ]
     for measure in ("F1", "accuracy"):
         lines += ["", f"{measure} on the test rows:", "", *table(reports, measure)]
+    lines += ["", *map(target, REACH, [reports] * len(REACH))]
     shipped = ", ".join(f"{forms.count(form)} x {form}" for form in sorted(set(forms)))
     lines += [
         "",
