@@ -41,7 +41,7 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
         self.name, self.split, self.X_dict, self.Y_dict = name, split, X_dict, Y_dict
         for label, values in Y_dict.items():
             if not isinstance(values, Tensor):
-                raise DataError(f"Label {label!r} should be torch.Tensor, not {type(values).__name__}.")
+                raise DataError(f"labels {label!r} must be a tensor, got {type(values).__name__}")
         lengths = {key: len(values) for key, values in (X_dict | Y_dict).items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"all fields and labels must have the same number of rows, got {lengths}")

@@ -33,7 +33,8 @@ def get_label_buckets(*y: ArrayLike) -> dict[tuple[Any, ...], NDArray[np.int64]]
     """
     columns = [label_array(labels).tolist() for labels in y]
     if len({len(column) for column in columns}) != 1:
-        raise DataError("Arrays must all have the same number of elements")
+        lengths = [len(column) for column in columns]
+        raise DataError(f"label sets must be one or more of one length, got lengths {lengths}")
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, bucket in enumerate(zip(*columns, strict=True)):
         rows.setdefault(bucket, []).append(row)
@@ -49,12 +50,12 @@ def get_label_instances(bucket: tuple[Any, ...], x: NDArray[Any], *y: ArrayLike)
         If the bucket's length is not the number of label sets, or x has another number of rows than they.
     """
     if len(y) != len(bucket):
-        raise DataError("Number of lists must match the amount of labels in bucket")
+        raise DataError(f"bucket {bucket} names {len(bucket)} labels, but {len(y)} label sets were given")
     if len(x) != len(np.asarray(y[0])):
-        raise DataError("Number of rows in x does not match number of elements in at least one label list")
+        raise DataError(f"x has {len(x)} rows and the first label set {len(np.asarray(y[0]))}: give as many")
     buckets = get_label_buckets(*y)
     if bucket not in buckets:
-        _log.warning("Bucket %s does not exist.", bucket)
+        _log.warning("no row has the labels %s", bucket)
         return np.array([])
     return x[buckets[bucket]]
 
@@ -78,11 +79,9 @@ def probs_to_preds(
         If there are fewer than two classes, or no such policy.
     """
     if probs.ndim != 2 or probs.shape[1] < 2:
-        raise DataError(
-            f"probs must have probabilities for at least 2 classes, got shape {list(probs.shape)}"
-        )
+        raise DataError(f"probs must be [N, C] with two classes or more, got {list(probs.shape)}")
     if tie_break_policy not in ("random", "true-random", "abstain"):
-        raise DataError(f"tie_break_policy={tie_break_policy} policy not recognized.")
+        raise DataError(f"tie_break_policy must be random, true-random or abstain, got {tie_break_policy!r}")
     preds: NDArray[np.int64] = probs.argmax(axis=1).astype(np.int64)
     tied = np.abs(probs - probs.max(axis=1, keepdims=True)) < tol  # [N, C]
     for row in np.flatnonzero(tied.sum(axis=1) > 1):
@@ -111,7 +110,7 @@ def preds_to_probs(preds: ArrayLike, num_classes: int) -> NDArray[np.float64]:
     if ((classes < 0) | (classes >= num_classes)).any():
         bad = classes[(classes < 0) | (classes >= num_classes)][0]
         raise DataError(
-            f"Could not convert abstained vote to probability: {bad} is none of {num_classes} classes"
+            f"prediction {bad} is none of the classes 0 to {num_classes - 1}: leave abstained rows (-1) out first"
         )
     out: NDArray[np.float64] = np.eye(num_classes)[classes]
     return out

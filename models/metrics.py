@@ -50,7 +50,7 @@ def metric_score(
     0.6666666666666666
     """
     if metric not in METRICS:
-        raise DataError(f"The metric you provided ({metric}) is not one of {', '.join(METRICS)}.")
+        raise DataError(f"there is no metric {metric!r}; the metrics are {', '.join(METRICS)}")
     given = {
         "golds": _labels(golds),
         "preds": _labels(preds),
@@ -59,7 +59,7 @@ def metric_score(
     function, inputs = METRICS[metric]
     for name in inputs:
         if given[name] is None:
-            raise DataError(f"Metric {metric} requires access to {name}.")
+            raise DataError(f"{metric} is computed from {' and '.join(inputs)}, and {name} were not given")
     kept = filter_labels(given, filter_dict or {})
     arrays = [kept[name] for name in inputs]
     if len({len(array) for array in arrays}) > 1:
@@ -79,7 +79,7 @@ def filter_labels(
     """
     unknown = set(filter_dict) - set(label_dict)
     if unknown:
-        raise DataError(f"filter_dict must only include keys in {list(label_dict)}, got {sorted(unknown)}")
+        raise DataError(f"filter_dict can filter {', '.join(label_dict)}; it names {sorted(unknown)}")
     given = {name: values for name, values in label_dict.items() if values is not None}
     masks = [
         ~np.isin(given[name], list(values))
@@ -161,7 +161,9 @@ def _f1_macro(golds: Labels, preds: Labels) -> float:
 
 def _two_classes(golds: Labels, preds: Labels, metric: str) -> tuple[Labels, Labels]:
     if golds.dtype.kind in "OUS" or golds.max() > 1:
-        raise DataError(f"{metric} not supported for multiclass. Try f1_micro or f1_macro instead.")
+        raise DataError(
+            f"{metric} is of classes 0 and 1, and other labels were given: use f1_macro or f1_micro"
+        )
     return golds, preds
 
 
@@ -175,7 +177,7 @@ def _roc_auc(golds: Labels, probs: Labels) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     if probs.ndim != 2 or probs.shape[1] != 2:
-        raise DataError("Metric roc_auc is currently only defined for binary problems.")
+        raise DataError(f"roc_auc is of two classes: probs must be [N, 2], got {list(probs.shape)}")
     return float(roc_auc_score(golds, probs[:, 1])) if len(np.unique(golds)) == 2 else None
 
 

@@ -55,7 +55,7 @@ class Scorer:
 
     def _named(self, name: str) -> Metric:
         if name not in METRICS:
-            raise DataError(f"Unrecognized metric: {name}; the metrics are {', '.join(METRICS)}")
+            raise DataError(f"there is no metric {name!r}; the metrics are {', '.join(METRICS)}")
         abstained = [] if self.abstain_label is None else [self.abstain_label]
         left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
         return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
@@ -78,7 +78,7 @@ class Scorer:
             If there are no labels, or a metric needs what is not given.
         """
         if len(np.asarray(golds)) == 0:
-            raise DataError("Cannot score empty labels")
+            raise DataError("there are no labels to score: golds is empty")
         return self.score_known(golds, preds, probs)
 
     def score_known(
@@ -109,7 +109,8 @@ class Scorer:
         matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
         arrays = [np.asarray(values) for values in (golds, preds, probs)]
         if len({len(matrix), *map(len, arrays)}) > 1:
-            raise DataError("S, golds, preds, and probs must have the same number of elements")
+            lengths = [len(matrix), *map(len, arrays)]
+            raise DataError(f"S, golds, preds and probs are of the same rows, but number {lengths}")
         if OVERALL in matrix.names:
             raise DataError(f"a slice cannot be called {OVERALL!r}: that is the score of all rows")
         scores = {OVERALL: self.score(*arrays)}

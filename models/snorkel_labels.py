@@ -77,7 +77,7 @@ def with_slice_labels(
 
 def _with_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: Sequence[str]) -> YDict:
     if task_name not in dataset.Y_dict:
-        raise DataError(f"Base task ({task_name}) labels missing from {dataset}")
+        raise DataError(f"the dataset has no labels {task_name!r}, which slice labels are made of: {dataset}")
     if len(S) != len(dataset):
         raise DataError(f"the slice matrix has {len(S)} rows and the dataset {len(dataset)}")
     if set(S.names) != set(names):

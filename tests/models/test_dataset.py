@@ -44,7 +44,7 @@ def test_from_tensors_uses_snorkels_names() -> None:
 
 def test_labels_must_be_tensors() -> None:
     """The message names the label and what it is."""
-    with pytest.raises(DataError, match=r"Label 'task' should be torch.Tensor, not list"):
+    with pytest.raises(DataError, match="labels 'task' must be a tensor, got list"):
         DictDataset("d", "train", {}, {"task": [0, 1]})  # type: ignore[dict-item]
 
 

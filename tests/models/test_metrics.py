@@ -90,15 +90,18 @@ def test_area_with_one_class_is_none() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metric_score([1], [1], metric="f2"), r"\(f2\) is not one of accuracy"),
-        (lambda: metric_score([1], metric="f1"), "f1 requires access to preds"),
-        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 not supported for multiclass. Try f1_micro"),
-        (lambda: metric_score(["a"], ["b"], metric="precision"), "precision not supported for multiclass"),
+        (lambda: metric_score([1], [1], metric="f2"), "there is no metric 'f2'; the metrics are accuracy"),
+        (
+            lambda: metric_score([1], metric="f1"),
+            "f1 is computed from golds and preds, and preds were not given",
+        ),
+        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 is of classes 0 and 1.*use f1_macro"),
+        (lambda: metric_score(["a"], ["b"], metric="precision"), "precision is of classes 0 and 1"),
         (lambda: metric_score([0, 1], [0], metric="accuracy"), r"differ in length: \[2, 1\]"),
-        (lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"), "only defined for binary"),
+        (lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"), "roc_auc is of two classes"),
         (
             lambda: metric_score([0], [0], filter_dict={"gold": [1]}),
-            r"must only include keys in .*\['gold'\]",
+            r"can filter golds, preds, probs; it names \['gold'\]",
         ),
         (lambda: label_array([[1, 2]]), r"labels must be \[N\] or \[N, 1\], got \[1, 2\]"),
         (lambda: label_array([0.5]), "whole numbers, got .*0.5"),

@@ -99,8 +99,8 @@ def test_rows_must_agree() -> None:
 
 
 def test_the_tasks_labels_must_be_there() -> None:
-    """The message is Snorkel's."""
-    with pytest.raises(DataError, match=r"Base task \(spam\) labels missing from DictDataset"):
+    """The message names the labels and the dataset."""
+    with pytest.raises(DataError, match=r"the dataset has no labels 'spam'.*DictDataset"):
         add_slice_labels(loader(), "spam", recarray(a=[1, 0, 1]))
 
 
