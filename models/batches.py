@@ -83,20 +83,35 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows with labels: features, y int64[N] (positions of classes), and memberships S over N rows.
+    """Rows with labels.
+
+    Parameters
+    ----------
+    X
+        Features of N rows.
+    y
+        int64[N], positions of classes.
+    S
+        Memberships of the N rows.
+    groups
+        int64[N], equal for rows of equal content, which a cross-fit keeps on one side; by default every row
+        is a content of its own.
 
     Raises
     ------
     DataError
-        If the three differ in length, or there is no row.
+        If they differ in length, or there is no row.
     """
 
     X: FeatureRows
     y: NDArray[np.int64]
     S: SliceMatrix
+    groups: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         lengths = {"features": len(self.X), "labels": len(self.y), "slice matrix": len(self.S)}
+        if self.groups is not None:
+            lengths["groups"] = len(self.groups)
         if len(set(lengths.values())) > 1:
             raise DataError(f"rows must agree, got {', '.join(f'{n} {what}' for what, n in lengths.items())}")
         if not len(self.y):
@@ -107,7 +122,8 @@ class Split:
 
     def subset(self, positions: NDArray[np.int64]) -> Split:
         """Return some rows."""
-        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions))
+        groups = None if self.groups is None else self.groups[positions]
+        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups)
 
 
 def training_batches(

@@ -55,15 +55,16 @@ class Refit:
 
 
 def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) -> Refit | None:
-    """Fit the last layer on validation rows; None where some class has fewer than two of them.
+    """Fit the last layer on validation rows; None where they have no two halves that both see every class.
 
-    Both scores come from rows that the layer which answers them was not fitted on.
+    Both scores come from rows that the layer which answers them was not fitted on, nor on copies of them
+    (``valid.groups``).
     """
     y, member = valid.y, valid.S.member
-    if np.bincount(y, minlength=model.num_classes).min() < 2:
+    halves = two_halves(y, np.random.default_rng(seed), valid.groups)
+    if any(np.bincount(y[half], minlength=model.num_classes).min() < 1 for half in (halves, ~halves)):
         return None
     features = last_layer_features(model, valid, valid.S)
-    halves = two_halves(y, np.random.default_rng(seed))
     unknown = last_layer_features(model, valid, None) if model.reads_memberships else features
     trials = []
     for power in POWERS:
@@ -101,13 +102,27 @@ def refit_weights(y: NDArray[np.int64], member: NDArray[np.bool_], power: float)
     return weights
 
 
-def two_halves(y: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Return bool[N] that marks half of every class at random."""
-    first = np.zeros(len(y), dtype=bool)
-    for c in np.unique(y):
-        rows = generator.permutation(np.flatnonzero(y == c))
-        first[rows[: len(rows) // 2]] = True
-    return first
+def two_halves(
+    y: NDArray[np.int64], generator: np.random.Generator, groups: NDArray[np.int64] | None = None
+) -> NDArray[np.bool_]:
+    """Return bool[N] that marks half of every class at random.
+
+    Rows of one group (int64[N]) stay together, under the class of the first of them; without groups every
+    row is one. Larger groups are placed first, each in the first half if it fits there, so that the halves
+    of a class differ by less than its largest group.
+    """
+    keys = np.arange(len(y)) if groups is None else groups
+    _, leaders, group_of, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    first = np.zeros(len(leaders), dtype=bool)  # [groups]
+    for c in np.unique(y[leaders]):
+        members = np.flatnonzero(y[leaders] == c)
+        shuffled = generator.permutation(members[np.argsort(leaders[members])])
+        room = int(sizes[members].sum()) // 2
+        for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+            if sizes[group] <= room:
+                first[group] = True
+                room -= int(sizes[group])
+    return first[group_of.reshape(-1)]
 
 
 def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float) -> LastLayer:

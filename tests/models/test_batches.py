@@ -69,6 +69,16 @@ def test_memberships_are_matched_by_name() -> None:
     assert not memberships(None, ("a",), 3).known.any()
 
 
+def test_groups_go_with_their_rows() -> None:
+    """Some rows of a split have their own groups, and groups are as many as rows."""
+    rows = split(4)
+    grouped = Split(rows.X, rows.y, rows.S, np.array([7, 7, 8, 9]))
+    assert grouped.subset(np.array([3, 0])).groups.tolist() == [9, 7]
+    assert rows.subset(np.array([3, 0])).groups is None
+    with pytest.raises(DataError, match="1 groups"):
+        Split(rows.X, rows.y, rows.S, np.array([1]))
+
+
 def test_splits_must_agree() -> None:
     """Features, labels and memberships of different lengths, or no rows, are refused."""
     rows = split(3)

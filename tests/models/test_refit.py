@@ -91,6 +91,39 @@ def test_cross_fitted_score_is_honest_on_noise() -> None:
     assert in_sample.accuracy > refit.score.accuracy
 
 
+def test_copies_do_not_flatter_the_cross_fitted_score() -> None:
+    """On random labels, rows that occur eight times score lower where their copies stay on one side."""
+    grouped, scattered = [], []
+    for seed in range(6):
+        base = valid_rows(60, 2, seed=seed)
+        y = np.random.default_rng(seed + 9).integers(0, 2, 60)
+        noise = Split(base.X, y, base.S, np.arange(60)).subset(np.tile(np.arange(60), 8))
+        grouped.append(refit_last_layer(network(2), noise, seed=0).score.accuracy)
+        alone = Split(noise.X, noise.y, noise.S)
+        scattered.append(refit_last_layer(network(2), alone, seed=0).score.accuracy)
+    assert np.mean(grouped) < np.mean(scattered) - 0.04
+
+
+def test_halves_keep_groups_together() -> None:
+    """No group is on both sides, and each side has half of a class, within the largest group."""
+    random = np.random.default_rng(1)
+    groups = random.integers(-5, 40, 300)
+    y = (groups % 3 == 0).astype(np.int64)
+    first = two_halves(y, random, groups)
+    assert all(len(set(first[groups == group])) == 1 for group in groups)
+    for c in (0, 1):
+        largest = max((groups[y == c] == group).sum() for group in groups[y == c])
+        assert abs(int(first[y == c].sum()) - int((~first)[y == c].sum())) <= largest
+
+
+def test_no_refit_where_a_class_is_one_content() -> None:
+    """Copies of one row are no two rows to cross-fit on."""
+    valid = valid_rows(60, 2)
+    y = (np.arange(60) < 5).astype(np.int64)
+    groups = np.where(y == 1, -1, np.arange(60))
+    assert refit_last_layer(network(2), Split(valid.X, y, valid.S, groups), seed=0) is None
+
+
 def test_halves_split_every_class() -> None:
     """Each half has half of every class, within one row, and the same seed the same halves."""
     y = np.array([0] * 9 + [1] * 4 + [2] * 2)
