@@ -14,6 +14,7 @@ from scipy import sparse
 N_HASHED = 2048
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 _MEMO_WORDS = 200_000
+_MEMO_CHARACTERS = 64
 
 
 class SparseRows(NamedTuple):
@@ -28,8 +29,8 @@ class SparseRows(NamedTuple):
 class HashedWords:
     """Signed counts of lowered words of two characters and more, hashed to columns, each row of length one.
 
-    The same numbers as scikit-learn's ``HashingVectorizer(n_features)``; a word is hashed once and then
-    remembered, up to a bound.
+    The same numbers as scikit-learn's ``HashingVectorizer(n_features)``; a word of up to 64
+    characters is hashed once and then remembered, up to 200,000 of them.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class _Places(dict[str, int]):
         code = int(murmurhash3_32(word.encode("utf-8", "surrogatepass"), seed=0))
         column = abs(code) % self.n_features
         place = column if code >= 0 else ~column
-        if len(self) < _MEMO_WORDS:
+        if len(self) < _MEMO_WORDS and len(word) <= _MEMO_CHARACTERS:
             self[word] = place
         return place
 

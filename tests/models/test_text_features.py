@@ -45,3 +45,11 @@ def test_parts_lie_side_by_side() -> None:
 def test_rows_without_any_word_keep_their_shape(n: int) -> None:
     """No rows, or rows of nothing, have the usual width."""
     assert side_by_side([HashedWords(8).transform([None] * n)]).shape == (n, 8)
+
+
+def test_long_words_are_not_remembered() -> None:
+    """A word of 65 characters is hashed anew each time, so that what is kept is bounded in bytes too."""
+    hashed = HashedWords(16)
+    rows = hashed.transform(["x" * 64, "y" * 65])
+    assert list(hashed._places) == ["x" * 64]
+    assert hashed.transform(["x" * 64, "y" * 65]).columns.tolist() == rows.columns.tolist()
