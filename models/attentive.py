@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from models.batches import Batch
 from models.inference import predicted
 from models.rows import FeatureRows, as_rows
 from models.slice_aware import SliceAwareClassifier
+from models.snorkel_labels import SliceTargets
 from sfs.matrix import SliceMatrix
 
 
@@ -52,11 +54,11 @@ class AttentiveClassifier(nn.Module):
         return self.network.forward(X)
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the three losses of slice-based learning; row weights are not used."""
-        member = batch.slices.member.bool().numpy()
-        return self.network.loss(
-            batch.X, batch.y, SliceMatrix(self.slice_names, member, ~batch.slices.known.numpy())
-        )
+        """Return the sum of the three losses of slice-based learning; row weights count in the first."""
+        labelled = torch.ones(len(batch.y), dtype=torch.bool)
+        targets = SliceTargets(batch.slices.member.bool(), batch.slices.known, labelled)
+        losses = self.network.losses(batch.X, batch.y, targets, batch.weight)
+        return torch.stack(list(losses.values())).sum()
 
     def predict_proba(
         self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None

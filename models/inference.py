@@ -42,16 +42,17 @@ def predicted(
     with torch.inference_mode():
         for start in range(0, len(rows), chunk):
             part = slice(start, min(start + chunk, len(rows)))
-            out[part] = _probabilities(logits(rows.take(part), part), start)
+            out[part] = probabilities(logits(rows.take(part), part), start)
     return out
 
 
-def _probabilities(logits: Tensor, start: int) -> NDArray[np.float64]:
+def probabilities(logits: Tensor, start: int) -> NDArray[np.float64]:
+    """Return float64[B, C] of the logits of rows ``start`` onwards; ModelError if one is not finite."""
     finite = torch.isfinite(logits).all(dim=1)
     if not bool(finite.all()):
         row = start + int((~finite).nonzero()[0])
         raise ModelError(
             f"the network gave no finite number for row {row}: look for NaN or infinite features there"
         )
-    probabilities: NDArray[np.float64] = logits.double().softmax(dim=1).numpy()
-    return probabilities
+    out: NDArray[np.float64] = logits.double().softmax(dim=1).numpy(force=True)
+    return out

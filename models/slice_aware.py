@@ -6,8 +6,7 @@ is the base slice, of which every row is a member.
 References
 ----------
 .. [1] Chen, Wu, Ratner, Weng, Ré. Slice-based Learning: A Programming Model for Residual Learning in
-Critical Data
-   Slices. NeurIPS 2019. https://arxiv.org/abs/1909.06349
+   Critical Data Slices. NeurIPS 2019. https://arxiv.org/abs/1909.06349
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from models.attention import Attention, attend, default_temperature
 from models.dataset import DEFAULT_INPUT_DATA_KEY, DEFAULT_TASK_NAME, DictDataLoader, DictDataset
 from models.errors import ConfigError
 from models.experts import FullExperts, LowRankExperts
+from models.inference import probabilities
 from models.objectives import expert_loss, indicator_loss, weighted_cross_entropy
 from models.rows import FeatureRows, as_rows
 from models.scoring import Scorer
@@ -34,6 +34,7 @@ from models.slice_scores import evaluating, predict, score, slices_to_task
 from models.snorkel_labels import SliceTargets, read_slice_labels, slice_targets, with_slice_labels
 from sfs.matrix import SliceMatrix
 
+Floats: TypeAlias = NDArray[np.float64]
 Inputs: TypeAlias = FeatureRows | Tensor | NDArray[np.float32]
 
 DEFAULT_RANK = 4
@@ -146,8 +147,8 @@ class SliceAwareClassifier(nn.Module):
         weights
             float[B], how much each row counts in L_base, where 1 is the average of all rows.
         """
-        targets = slice_targets(S, self.slice_names, len(y))
-        return sum(self._losses(X, y, targets, weights).values(), torch.zeros((), device=y.device))
+        losses = self.losses(X, y, slice_targets(S, self.slice_names, len(y)), weights)
+        return sum(losses.values(), torch.zeros((), device=y.device))
 
     def calculate_loss(
         self, X_dict: dict[str, Any], Y_dict: dict[str, Tensor]
@@ -157,13 +158,14 @@ class SliceAwareClassifier(nn.Module):
         The labels are those of ``make_slice_dataloader``.
         """
         y, targets = read_slice_labels(Y_dict, self.task_name, self.slice_names)
-        losses = self._losses(X_dict[self.input_data_key], y, targets)
+        losses = self.losses(X_dict[self.input_data_key], y, targets)
         counts = (targets.labelled, targets.known, targets.member)
         return losses, {name: int(mask.sum()) for name, mask in zip(losses, counts, strict=True)}
 
-    def _losses(
+    def losses(
         self, X: Any, y: Tensor, targets: SliceTargets, weights: Tensor | None = None
     ) -> dict[str, Tensor]:
+        """Return the three losses by name; ``targets`` are of the K slices in order, weights as in ``loss``."""
         heads = self.heads(X)
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
@@ -179,22 +181,28 @@ class SliceAwareClassifier(nn.Module):
             f"{self.task_name}_experts": expert_loss(heads.experts, y, counts, self.class_weights),
         }
 
-    def predict_proba(self, X: Inputs) -> NDArray[np.float32]:
-        """Return float[N, C]; neither labels nor memberships are needed."""
-        return self._collect(X, lambda heads: torch.softmax(heads.logits, dim=1), self.num_classes)
+    def predict_proba(self, X: Inputs) -> Floats:
+        """Return float[N, C]; neither labels nor memberships are needed.
 
-    def slice_attention(self, X: Inputs) -> NDArray[np.float32]:
+        Raises
+        ------
+        ModelError
+            If a feature or a weight is not a finite number.
+        """
+        return self._collect(X, lambda heads, at: probabilities(heads.logits, at), self.num_classes)
+
+    def slice_attention(self, X: Inputs) -> Floats:
         """Return float[N, K + 1], the share of each slice's expert; the base is last."""
-        return self._collect(X, lambda heads: heads.attention, len(self.slice_names) + 1)
+        return self._collect(X, lambda heads, _: heads.attention.numpy(force=True), len(self.slice_names) + 1)
 
-    def _collect(self, X: Inputs, part: Callable[[Heads], Tensor], width: int) -> NDArray[np.float32]:
-        out = np.empty((len(X), width), dtype=np.float32)
+    def _collect(self, X: Inputs, part: Callable[[Heads, int], NDArray[Any]], width: int) -> Floats:
+        out = np.empty((len(X), width))
         rows = X if isinstance(X, Tensor) else as_rows(X)
         with evaluating(self):
             for start in range(0, len(X), _PREDICTION_ROWS):
                 chosen = slice(start, start + _PREDICTION_ROWS)
                 batch = rows[chosen] if isinstance(rows, Tensor) else rows.take(chosen)
-                out[chosen] = part(self.heads(batch)).numpy(force=True)
+                out[chosen] = part(self.heads(batch), start)
         return out
 
     def make_slice_dataloader(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.dataset import DictDataset
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, ModelError
 from models.rows import FeatureRows
 from models.seeding import seeded
 from models.slice_aware import SliceAwareClassifier
@@ -175,6 +175,18 @@ def test_no_slices_is_a_plain_network_with_one_expert(sliced, options) -> None:
     train(model, sliced._replace(S=SliceMatrix.empty(200)), n_epochs=1)
     assert np.array_equal(model.slice_attention(sliced.X), np.ones((200, 1), dtype=np.float32))
     assert model.predict_proba(sliced.X).shape == (200, 2)
+
+
+def test_features_that_are_not_finite_are_refused(sliced) -> None:
+    """NaN names its row instead of giving NaN probabilities, and probabilities are float64 that sum to 1."""
+    model = make()
+    probabilities = model.predict_proba(sliced.X)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    X = sliced.X.clone()
+    X[7, 0] = math.nan
+    with pytest.raises(ModelError, match="no finite number for row 7"):
+        model.predict_proba(X)
 
 
 def test_slices_help_where_the_label_flips(sliced) -> None:
