@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.attentive import AttentiveClassifier
 from models.backbone import MLP
 from models.baselines import PlainClassifier
 from models.batches import Split, training_batches
+from models.seeding import seeded
 from models.selection import Score, model_score
 from models.slice_residual import Mode, SliceResidualClassifier
 from models.trainer import EpochRecord, TrainerConfig, fit
@@ -101,8 +101,7 @@ def train_candidate(
 
 def untrained(task: Task, plan: Plan) -> Network:
     """Return a plan's network at the start; the same seed gives every form the same plain part."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.recipe.seed)
+    with seeded(task.recipe.seed):
         backbone = MLP(task.train.X.shape[1], task.widths)
         if plan.form == "erm":
             return PlainClassifier(backbone, task.num_classes)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 
 def set_seed(seed: int) -> None:
@@ -37,10 +38,15 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one thread: small networks are fastest so, and weights agree whatever the number of cores."""
+    """Compute on one thread: small networks are fastest so, and weights agree whatever the number of cores.
+
+    That goes for torch and for the linear algebra under NumPy, SciPy and scikit-learn; both are as before
+    when this returns.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)

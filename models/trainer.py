@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 
 from models.errors import ConfigError, DataError, ModelError
 from models.recipe import TrainerConfig, learning_rate, make_optimizer
+from models.seeding import seeded
 
 __all__ = ["EpochRecord", "History", "Trainer", "TrainerConfig", "fit", "shuffled_batches"]
 
 T = TypeVar("T")
-State: TypeAlias = dict[str, Tensor]
 Loss: TypeAlias = Tensor | Mapping[str, Tensor]
 """One number to descend, or several by name, which are summed."""
 
@@ -87,8 +87,7 @@ def fit(
         If an epoch has no batch.
     """
     started = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         run = _Run(model, config, score)
         generator = torch.Generator().manual_seed(config.seed)
         epochs = tqdm(range(config.n_epochs), disable=not config.progress_bar, desc="epochs")

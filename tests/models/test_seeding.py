@@ -4,8 +4,9 @@ import random
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_info
 
-from models.seeding import seeded, set_seed
+from models.seeding import one_thread, seeded, set_seed
 
 
 def test_set_seed_reaches_all_three() -> None:
@@ -25,3 +26,15 @@ def test_seeded_leaves_no_trace() -> None:
     with seeded(1):
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_thread_reaches_linear_algebra_too() -> None:
+    """Inside, torch and every BLAS library use one thread; afterwards torch has what it had."""
+    torch.set_num_threads(2)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+            assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
