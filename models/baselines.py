@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.backbone import MLP
 from models.batches import Batch
 from models.inference import predicted
+from models.objectives import weighted_cross_entropy
 from models.rows import FeatureRows, as_rows
 from sfs.matrix import SliceMatrix
 
@@ -40,7 +40,7 @@ class PlainClassifier(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the weighted mean cross entropy of a batch."""
-        return weighted_cross_entropy(self(batch.X), batch)
+        return weighted_cross_entropy(self(batch.X), batch.y, weights=batch.weight)
 
     def predict_proba(
         self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None
@@ -64,11 +64,6 @@ class PlainClassifier(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> PlainClassifier:
         """Return a network of that shape; its weights come from ``load_state_dict``."""
         return cls(backbone_from(config["backbone"]), config["num_classes"])
-
-
-def weighted_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the mean over a batch's rows of weight times cross entropy."""
-    return (batch.weight * functional.cross_entropy(logits, batch.y, reduction="none")).mean()
 
 
 def backbone_config(backbone: MLP) -> dict[str, Any]:

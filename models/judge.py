@@ -11,9 +11,10 @@ from models.bundle_parts import Network
 from models.learners import Fitted
 from models.report import TrainingReport, compared
 from models.rows import FeatureRows
-from models.slice_report import OVERALL, SliceReport, compare, slice_report
+from models.slice_report import SliceReport, compare, slice_report
 from models.splits import Splits
 from sfs.apply import Applied
+from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
 
 FEW_ROWS = 30
@@ -99,7 +100,7 @@ def _warnings(judged: Judged, splits: Splits, applied: Applied) -> Iterator[str]
             yield f"Slice {name!r} has no training row: the model learned nothing about it."
     few = [f"{row.name} ({row.n})" for row in judged.reports[SHIPPED].rows if row.n < FEW_ROWS]
     if few:
-        shown = ", ".join(few).replace(OVERALL, "all rows")
+        shown = ", ".join(few).replace(ALL_ROWS, "all rows")
         yield f"Fewer than {FEW_ROWS} held-out rows, too few to say how accurate the model is: {shown}."
     for each in applied.runs:
         unknown = sum(each.unknown.values())

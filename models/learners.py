@@ -133,7 +133,7 @@ def fit_learner(
     """
     _check(train, valid, num_classes)
     generator = np.random.default_rng(config.seed)
-    valid = Split(valid.X, valid.y, valid.S.align(train.S.names))
+    valid = replace(valid, S=valid.S.align(train.S.names))
     chosen_on = _at_most(valid, config.max_search_rows, generator)
     whole = Task(train, chosen_on, num_classes, config.widths, config.recipe)
     sample = _at_most(train, config.max_search_rows, generator)
@@ -192,8 +192,10 @@ class _Run:
         self.report("refitting the last layer", min(1.0, self.done / self.expected))
         model, valid = cast(SliceResidualClassifier, winner.model), self.whole.valid
         refit = refit_last_layer(model, valid, self.config.seed)
-        unknown = selection_score(model.predict_proba(valid.X), valid.y, valid.S.member)
-        imputing = (refit.score_unknown if refit else unknown).value
+        if refit is None:
+            imputing = selection_score(model.predict_proba(valid.X), valid.y, valid.S.member).value
+        else:
+            imputing = refit.score_unknown.value
         contest = Contest(winner, refit, imputing, *peers, rows=len(valid))
         if refit is not None:
             model.attach_refit(refit.layer.weight, refit.layer.bias)

@@ -34,16 +34,18 @@ def cross_entropy(logits: Tensor, y: Tensor, class_weights: Tensor | None = None
 def weighted_cross_entropy(
     logits: Tensor,
     y: Tensor,
-    labelled: Tensor,
+    labelled: Tensor | None = None,
     class_weights: Tensor | None = None,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean over labelled rows (bool[B]) of cross entropy times weight (float[B], 1 on average).
+    """Return the mean over labelled rows (bool[B], by default all) of cross entropy times weight.
 
-    It is not divided by the sum of weights: a batch of heavy rows is a heavy batch.
+    Weights are float[B], 1 on average. The mean is not divided by their sum: a batch of heavy rows is a
+    heavy batch.
     """
     each = cross_entropy(logits, y, class_weights)
-    return _mean(each if weights is None else each * weights, labelled.to(logits.dtype))
+    weighted = each if weights is None else each * weights
+    return weighted.mean() if labelled is None else _mean(weighted, labelled.to(logits.dtype))
 
 
 def expert_loss(logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -92,7 +94,7 @@ def cross_entropy_with_probs(
         If the reduction is none of these.
     """
     if reduction not in ("none", "mean", "sum"):
-        raise DataError(f"Keyword 'reduction' must be one of ['none', 'mean', 'sum'], got {reduction!r}")
+        raise DataError(f"reduction can be none, mean or sum, not {reduction!r}")
     each = cross_entropy(input, target, weight)
     return {"none": each, "mean": each.mean(), "sum": each.sum()}[reduction]
 

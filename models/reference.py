@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.slice_report import OVERALL
+from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
 
 
@@ -46,7 +46,7 @@ class SliceCounts:
 def reference_counts(S: SliceMatrix, correct: NDArray[np.bool_]) -> dict[str, SliceCounts]:
     """Return the counts of all rows (``__all__``) and of every slice; ``correct`` is bool[N]."""
     n = len(S)
-    counts = {OVERALL: SliceCounts(n, n, 0, int(correct.sum()))}
+    counts = {ALL_ROWS: SliceCounts(n, n, 0, int(correct.sum()))}
     for k, name in enumerate(S.names):
         member = S.member[:, k]
         counts[name] = SliceCounts(
@@ -62,7 +62,7 @@ def counts_to_json(counts: Mapping[str, SliceCounts]) -> dict[str, Any]:
 
 def counts_from_json(saved: Any, slice_names: Sequence[str]) -> dict[str, SliceCounts]:
     """Return the counts of all rows and of the named slices; BundleError unless exactly these are there."""
-    expected = [OVERALL, *slice_names]
+    expected = [ALL_ROWS, *slice_names]
     if not isinstance(saved, Mapping) or set(saved) != set(expected):
         raise BundleError(f"reference.json must hold counts of {', '.join(expected)}")
     try:

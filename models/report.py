@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.errors import BundleError
-from models.slice_report import Comparison, aligned
+from models.slice_report import HEAD, Comparison, aligned, cells
 
-_HEAD = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
 PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
 _SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
 _KEYS = frozenset(
@@ -96,10 +95,10 @@ class TrainingReport:
         )
         peers = list(self.values["peers"])
         head = [
-            *_HEAD,
-            *(cell for peer in peers for cell in (f"gain on {_SHORT.get(peer, peer)}", "95 % interval")),
+            *HEAD,
+            *(name for peer in peers for name in (f"gain on {_SHORT.get(peer, peer)}", "95 % interval")),
         ]
-        body = [[*_cells(row), *(cell for peer in peers for cell in _gain(row, peer))] for row in rows]
+        body = [[*cells(row), *(gain for peer in peers for gain in _gain(row, peer))] for row in rows]
         names = " and ".join(PEERS.get(peer, peer) for peer in peers)
         gains = [f"Gains are paired differences to {names} on the same rows."] if peers else []
         warned = [f"Note: {warning}" for warning in self.warnings]
@@ -122,23 +121,9 @@ def compared(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
     ]
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    interval = _interval(row["accuracy_lower"], row["accuracy_upper"], "") if row["n"] else "-"
-    counts = [f"{row['n']:,}", _share(row["coverage"]), f"{row['unknown']:,}"]
-    return [row["slice"], *counts, _share(row["f1"]), _share(row["accuracy"]), interval]
-
-
 def _gain(row: Mapping[str, Any], peer: str) -> tuple[str, str]:
     gain = row[f"{peer}_difference"]
     if gain is None:
         return "-", "-"
-    ends = (row[f"{peer}_difference_lower"], row[f"{peer}_difference_upper"])
-    return f"{gain:+.3f}", _interval(*ends, "+")
-
-
-def _interval(lower: float, upper: float, sign: str) -> str:
-    return f"{lower:{sign}.3f} to {upper:{sign}.3f}"
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    lower, upper = row[f"{peer}_difference_lower"], row[f"{peer}_difference_upper"]
+    return f"{gain:+.3f}", f"{lower:+.3f} to {upper:+.3f}"

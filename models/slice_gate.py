@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.batches import Memberships, Split, memberships
+from models.inference import CHUNK_NUMBERS
 from models.slice_residual import SliceResidualClassifier
 
 MAX_UNGATED = 20
 """With this many slices or fewer none is dropped: there gating costs more than it saves."""
 USELESS_LET_THROUGH = 3
-CHUNK_NUMBERS = 4_000_000
 
 
 def gate_threshold(n_slices: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.metrics import f_measure
+from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference, Rate, paired_difference
 from sfs.matrix import SliceMatrix
 
-OVERALL = "__all__"
+HEAD = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
+"""What `cells` are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,7 @@ class SliceReport:
 
     def to_text(self) -> str:
         """Return an aligned table with n and the 95 % interval of every accuracy."""
-        head = ("slice", "n", "accuracy", "95 % interval", "F1", "coverage", "unknown")
-        return aligned([head, *(_cells(row) for row in self.rows)])
+        return aligned([HEAD, *map(cells, self.to_json())])
 
 
 def slice_report(
@@ -113,7 +114,7 @@ def slice_report(
     gold, said = _codes(truth, names, "true"), _codes(predicted, names, "predicted")
     _same_length(len(S), truth=gold, predicted=said)
     everyone = np.ones(len(S), dtype=bool)
-    rows = [_result(OVERALL, gold, said, everyone, everyone, len(names))]
+    rows = [_result(ALL_ROWS, gold, said, everyone, everyone, len(names))]
     for k, name in enumerate(S.names):
         rows.append(_result(name, gold, said, S.member[:, k], ~S.unknown[:, k], len(names)))
     return SliceReport(tuple(rows))
@@ -149,7 +150,7 @@ def compare(
     gold, one, other = (np.asarray(labels, dtype=object) for labels in (truth, first, second))
     _same_length(len(S), truth=gold, first=one, second=other)
     only_first, only_second = (one == gold) & (other != gold), (one != gold) & (other == gold)
-    slices = [(OVERALL, np.ones(len(S), dtype=bool)), *((name, S.column(name)) for name in S.names)]
+    slices = [(ALL_ROWS, np.ones(len(S), dtype=bool)), *((name, S.column(name)) for name in S.names)]
     return tuple(
         Comparison(
             name,
@@ -197,18 +198,11 @@ def _f1(gold: NDArray[np.int64], said: NDArray[np.int64], n_classes: int) -> flo
     return float(np.mean(measured)) if measured else None
 
 
-def _cells(row: SliceResult) -> tuple[str, ...]:
-    lower, upper = row.accuracy.interval()
-    interval = f"{lower:.3f} to {upper:.3f}" if row.n else "-"
-    return (
-        row.name,
-        str(row.n),
-        _share(row.accuracy.value),
-        interval,
-        _share(row.f1),
-        _share(row.coverage.value),
-        str(row.unknown),
-    )
+def cells(row: Mapping[str, Any]) -> list[str]:
+    """Return a result, as `SliceResult.to_json` gives it, as text in the order of ``HEAD``."""
+    interval = f"{row['accuracy_lower']:.3f} to {row['accuracy_upper']:.3f}" if row["n"] else "-"
+    counts = [f"{row['n']:,}", _share(row["coverage"]), f"{row['unknown']:,}"]
+    return [row["slice"], *counts, _share(row["f1"]), _share(row["accuracy"]), interval]
 
 
 def _share(value: float | None) -> str:

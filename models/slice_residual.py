@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from models.backbone import MLP
-from models.baselines import PlainClassifier, backbone_config, backbone_from, weighted_cross_entropy
+from models.baselines import PlainClassifier, backbone_config, backbone_from
 from models.batches import Batch, Memberships, check_same_rows, memberships
 from models.errors import ConfigError
 from models.inference import predicted
+from models.objectives import indicator_loss, weighted_cross_entropy
 from models.rows import FeatureRows, as_rows
 from sfs.matrix import SliceMatrix
 
@@ -184,14 +184,10 @@ class SliceResidualClassifier(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Return weighted cross entropy plus the indicators' mean cross entropy over known memberships."""
         terms = self.terms(batch.X, batch.seen())
-        task = weighted_cross_entropy(terms.base + terms.residual, batch)
+        task = weighted_cross_entropy(terms.base + terms.residual, batch.y, weights=batch.weight)
         if not terms.indicators.shape[1]:
             return task
-        known = batch.slices.known
-        per_entry = functional.binary_cross_entropy_with_logits(
-            terms.indicators, batch.slices.member, reduction="none"
-        )
-        return task + (per_entry * known).sum() / known.sum().clamp(min=1)
+        return task + indicator_loss(terms.indicators, batch.slices.member, batch.slices.known)
 
     def attach_refit(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
         """Answer by a linear layer float[C, F] on ``refit_features`` from now on."""
@@ -205,6 +201,8 @@ class SliceResidualClassifier(nn.Module):
 
     def attach_companion(self, companion: PlainClassifier, unknown_rows: UnknownRows) -> None:
         """Keep a network that reads no memberships, and say who answers rows that miss a kept one."""
+        if unknown_rows not in get_args(UnknownRows):
+            raise ConfigError(f"unknown_rows must be impute or companion, got {unknown_rows!r}")
         self.companion = companion
         self.unknown_rows = unknown_rows
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from models.errors import DataError
-from models.slice_report import OVERALL, compare, slice_report
+from models.slice_report import compare, slice_report
+from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.matrix import SliceMatrix
 
@@ -26,7 +27,7 @@ S = SliceMatrix(
 def test_a_report_has_counts_and_intervals() -> None:
     """Overall and per slice: rows, accuracy, F1 of the second class, coverage, unknown."""
     report = slice_report(TRUTH, SAID, S, CLASSES)
-    assert [row.name for row in report.rows] == [OVERALL, "first", "none", "doubt"]
+    assert [row.name for row in report.rows] == [ALL_ROWS, "first", "none", "doubt"]
     assert report.overall.accuracy == Rate(3, 4)
     assert report["first"].accuracy == Rate(2, 3)
     assert report["first"].f1 == pytest.approx(2 / 3)
@@ -64,7 +65,7 @@ def test_reports_are_json_frames_and_text() -> None:
     assert lines[0].split("  ")[0] == "slice"
     assert len(lines) == 5
     assert "0.094 to 0.992" in lines[2]
-    assert lines[3].split() == ["none", "0", "-", "-", "-", "0.000", "0"]
+    assert lines[3].split() == ["none", "0", "0.000", "0", "-", "-", "-"]
 
 
 def test_a_report_names_the_slices_it_has() -> None:
@@ -86,7 +87,7 @@ def test_labels_must_be_classes_and_lengths_agree() -> None:
 def test_two_models_are_compared_row_by_row() -> None:
     """The difference is the first's accuracy minus the second's, from rows that one alone has right."""
     overall, first, none, doubt = compare(TRUTH, TRUTH, SAID, S)
-    assert (overall.name, overall.n, overall.difference.only_first) == (OVERALL, 4, 1)
+    assert (overall.name, overall.n, overall.difference.only_first) == (ALL_ROWS, 4, 1)
     assert overall.difference.value == pytest.approx(0.25)
     assert first.difference.value == pytest.approx(1 / 3)
     assert none.difference.value is None
