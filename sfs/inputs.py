@@ -31,7 +31,7 @@ class Readable(Generic[ValuesT]):
     rows
         Their positions, or None where every row has one.
     wrong
-        Positions of the rows whose value has a wrong type.
+        Positions of the rows whose value has a wrong type, or that have no such field.
     """
 
     values: ValuesT
@@ -48,8 +48,8 @@ class Inputs:
         self._numbers: dict[str, Readable[FloatArray]] = {}
 
     def values(self, field: str) -> list[Any]:
-        """Return N values, None where missing."""
-        return self._columns.column(field)
+        """Return N values, None where missing and ``ABSENT`` where a record has no such field."""
+        return self._columns.field(field)
 
     def texts(self, field: str) -> Readable[Texts]:
         """Return the values that are text."""

@@ -1,7 +1,8 @@
 """What the leaves of templates ask of one field, column by column.
 
 Like questions to one field form a group, which fills bool[N, P], true for members, and reports the rows whose
-value it cannot read. A missing value is no member and no fault.
+value it cannot read: one of a wrong type, or of a record that has no such field. A missing value is no member
+and no fault.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sfs.grammar import Spec, limits
 from sfs.inputs import FloatArray, Inputs, Positions
 from sfs.lengths import WordCounter, characters
 from sfs.patterns import PatternSet, Texts, cased_pattern, words_pattern
+from sfs.record import ABSENT
 from sfs.values import text_of
 
 BoolMatrix = NDArray[np.bool_]
@@ -28,7 +30,7 @@ class Group(Protocol):
     wants: str
 
     def evaluate(self, inputs: Inputs, members: BoolMatrix) -> Sequence[int]:
-        """Set the members in bool[N, P], false before, and return the rows of a wrong type."""
+        """Set the members in bool[N, P], false before, and return the rows that it cannot read."""
         ...
 
 
@@ -146,7 +148,7 @@ class ChoiceGroup:
 
 
 class MissingGroup:
-    """The rows without a value, of P fields.
+    """The rows without a value, or even without the field, of P fields.
 
     Parameters
     ----------
@@ -162,7 +164,9 @@ class MissingGroup:
 
     def evaluate(self, inputs: Inputs, members: BoolMatrix) -> Sequence[int]:
         """Set the members in bool[N, P]; there is no value that cannot be missing."""
-        columns = [[value is None for value in inputs.values(field)] for field in self._fields]
+        columns = [
+            [value is None or value is ABSENT for value in inputs.values(field)] for field in self._fields
+        ]
         members[:] = np.array(columns, dtype=bool).T  # [N, P]
         return ()
 

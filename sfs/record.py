@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = "pd.DataFrame | Sequence[Any] | NDArray[Any]"
 """N rows: a data frame, or a sequence of mappings or of any objects with attributes."""
+
+
+class _Absent:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT: Final = _Absent()
+"""What ``Columns.field`` holds for a record that has no such field."""
 
 
 def is_frame(rows: Rows) -> TypeGuard[pd.DataFrame]:
@@ -86,6 +97,7 @@ class Columns:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
+        self._fields: dict[str, list[Any]] = {}
         self._columns: dict[str, list[Any]] = {}
 
     def __len__(self) -> int:
@@ -98,21 +110,27 @@ class Columns:
             names = [str(name) for name in self._rows.columns]
             if not names:
                 return [Record({}) for _ in range(len(self))]
-            values = [self.column(name) for name in names]
+            values = [self.field(name) for name in names]
             return [Record(dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
         return [_record(row) for row in self._rows]
 
     def column(self, name: str) -> list[Any]:
-        """Return N values of one field, None where it is missing.
+        """Return N values of one field, None where it is missing or a record has no such field.
 
         Raises
         ------
         UnknownName
-            If the rows are a data frame without such a column. In other rows an absent field is a missing value.
+            If the rows are a data frame without such a column.
         """
         if name not in self._columns:
-            self._columns[name] = self._read(name)
+            self._columns[name] = [None if value is ABSENT else value for value in self.field(name)]
         return self._columns[name]
+
+    def field(self, name: str) -> list[Any]:
+        """Return N values as in ``column``, but ``ABSENT`` where a record has no such field."""
+        if name not in self._fields:
+            self._fields[name] = self._read(name)
+        return self._fields[name]
 
     def _read(self, name: str) -> list[Any]:
         if is_frame(self._rows):
@@ -135,9 +153,11 @@ def _series_values(frame: pd.DataFrame, name: str) -> list[Any]:
 
 
 def _field(row: Any, name: str) -> Any:
-    if isinstance(row, Mapping):
-        return row.get(name)
-    return getattr(row, name, None)
+    if type(row) is dict or isinstance(row, Mapping):  # asking for the type first saves time on each row
+        return row.get(name, ABSENT)
+    if isinstance(row, Record):  # whose methods are no fields
+        return row.__dict__.get(name, ABSENT)
+    return getattr(row, name, ABSENT)
 
 
 def _record(row: Any) -> Any:

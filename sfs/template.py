@@ -94,7 +94,8 @@ def template(
     **kind
         Exactly one of ``keyword``, ``regex``, ``length``, ``compare``, ``one_of``, ``missing``, ``all``,
         ``any`` and ``not_`` (``not`` in YAML and inside other kinds) with its body. A missing value is no
-        member of any kind but ``missing``; a value of the wrong type makes the row's membership unknown.
+        member of any kind but ``missing``. A value of the wrong type, or a record without the field, makes
+        the row's membership unknown, but to ``missing`` a field that is not there is missing too.
 
     Raises
     ------

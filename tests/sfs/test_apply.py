@@ -342,3 +342,9 @@ def test_an_answer_does_not_depend_on_the_rows_around(comments) -> None:
     assert apply(functions, comments.iloc[order]) == S.take(order)
     for row in range(len(comments)):
         assert apply(functions, comments.iloc[[row]]) == S.take([row])
+
+
+@pytest.mark.parametrize("functions", [[short, liked], [asks, many], [short, asks]])
+def test_functions_may_come_from_a_generator(comments, functions) -> None:
+    """They are read once, and applied like a list of them."""
+    assert apply((each for each in functions), comments) == apply(functions, comments)

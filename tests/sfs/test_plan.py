@@ -28,8 +28,12 @@ def twin(spec, row):
         decisive = kind == "any"
         return decisive if decisive in answers else None if None in answers else not decisive
     value = row.get(body["field"])
-    if kind == "missing" or value is None:
-        return kind == "missing" and value is None
+    if kind == "missing":
+        return value is None
+    if body["field"] not in row:
+        return None
+    if value is None:
+        return False
     return LEAVES[kind](body, value)
 
 
@@ -90,7 +94,7 @@ VALUES = st.one_of(
     st.sampled_from([float("inf"), float("-inf"), 2**70, Decimal("1.5"), True, False, "1", "true"]),
     st.lists(st.integers(), max_size=1),
 )
-ROWS = st.lists(st.fixed_dictionaries({"u": VALUES, "v": VALUES}), min_size=1, max_size=6)
+ROWS = st.lists(st.fixed_dictionaries({"u": VALUES}, optional={"v": VALUES}), min_size=1, max_size=6)
 BOUNDS = st.one_of(
     st.builds(
         lambda key, bound: {key: bound},
@@ -171,7 +175,9 @@ def test_unknown_rows_are_counted_and_described(templates, rows):
         unknown = np.flatnonzero(result.unknown[:, t])
         assert sum(result.faults[t].values()) == len(unknown)
         if len(unknown):
-            assert result.first_faults[t].startswith(f"row {unknown[0]}: wrong type: ")
+            assert result.first_faults[t].startswith(
+                (f"row {unknown[0]}: wrong type: ", f"row {unknown[0]}: absent field: ")
+            )
         else:
             assert result.first_faults[t] is None
 
@@ -184,6 +190,28 @@ def test_the_first_fault_says_what_was_needed_and_what_was_found():
 
     assert result.first_faults == ("row 1: wrong type: 'likes' must hold a number, got str",)
     assert result.faults == ({"wrong type": 1},)
+
+
+def test_an_absent_field_is_unknown_to_all_kinds_but_missing():
+    """A null is a value that is not there; a field that is not there may be misspelt."""
+    result = Plan(kinds()).evaluate(Columns([{"flag": True}, {"text": None, "likes": None, "flag": True}]))
+
+    assert result.unknown.tolist() == [[True] * 5 + [False] * 3, [False] * 8]
+    assert result.member.tolist() == [[False] * 5 + [True, False, True]] * 2
+    assert result.faults == ({"absent field": 1},) * 5 + ({},) * 3
+    assert result.first_faults[0] == (
+        "row 0: absent field: the record has no 'text': give null if there is no value"
+    )
+
+
+def test_reasons_are_counted_by_the_first_part_that_is_unknown():
+    """Each unknown row has one reason, and a part that decides leaves no row unknown."""
+    either = template("either", any=[{"compare": {"field": "u", "above": 3}}, {"missing": {"field": "v"}}])
+    rows = [{"v": 1}, {"u": "x", "v": 1}, {"u": "x", "v": 1}, {"u": 9, "v": 1}, {"u": "x"}]
+    result = Plan([either]).evaluate(Columns(rows))
+
+    assert result.faults == ({"absent field": 1, "wrong type": 2},)
+    assert result.member[:, 0].tolist() == [False, False, False, True, True]
 
 
 def kinds():

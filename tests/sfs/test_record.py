@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sfs.errors import UnknownName
-from sfs.record import Columns, Record
+from sfs.record import ABSENT, Columns, Record
 from sfs.values import present, text_of
 
 MISSING = [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT]
@@ -112,6 +112,20 @@ def test_rows_may_be_mappings_or_any_objects() -> None:
     assert mappings.column("a") == [1, None]
     assert isinstance(objects.records[0], SimpleNamespace)
     assert objects.column("a") == [None]
+
+
+def test_a_field_that_is_not_there_is_told_from_a_missing_one():
+    """In a mapping, a record or an object; and a record's methods are none of its fields."""
+    rows = [
+        {"get": None},
+        {},
+        Record({"get": None}),
+        Record({}),
+        SimpleNamespace(get=None),
+        SimpleNamespace(),
+    ]
+    assert Columns(rows).field("get") == [None, ABSENT] * 3
+    assert Columns(rows).column("get") == [None] * 6
 
 
 def test_a_column_that_no_frame_has_is_an_error() -> None:

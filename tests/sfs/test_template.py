@@ -22,8 +22,16 @@ def test_a_template_can_be_called_on_one_row_of_any_kind(make):
 
 
 def test_a_missing_value_is_no_member():
-    """Missing is known to be outside, whether it is None, NaN or not there at all."""
-    assert [asks()(row) for row in ({"text": None}, {"text": float("nan")}, {})] == [False, False, False]
+    """Missing is known to be outside, whether it is None or NaN."""
+    assert [asks()(row) for row in ({"text": None}, {"text": float("nan")})] == [False, False]
+
+
+@pytest.mark.parametrize("row", [{}, Record({}), SimpleNamespace()])
+def test_a_row_without_the_field_has_no_answer(row):
+    """A field that is not there is no missing value, except to ``missing``."""
+    with pytest.raises(InvalidAnswer, match="absent field: the record has no 'text'"):
+        asks()(row)
+    assert template("gap", missing={"field": "text"})(row) is True
 
 
 def test_a_value_of_the_wrong_type_has_no_answer():
