@@ -30,6 +30,7 @@ from models.bundle_parts import (
     network_from,
     weights_to_bytes,
 )
+from models.classes import without_label
 from models.errors import BundleError, DataError, ModelError
 from models.features import Featurizer, Table
 from models.golden import GoldenBatch
@@ -43,6 +44,7 @@ from sfs.registry import FunctionSet
 REFERENCE, SAMPLE, GOLDEN, REPORT = "reference.json", "sample.jsonl", "golden.json", "report.json"
 FILES = (CONFIG, WEIGHTS, REFERENCE, SAMPLE, GOLDEN, REPORT)
 _CHUNK_ROWS = 20_000
+_KEPT_SUBSETS = 4
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,9 @@ class ModelBundle:
     reference
         Held-out counts per slice and of all rows (``__all__``).
     sample
-        At most 1,000 held-out records, feature columns only, to which changed functions can be applied.
+        Held-out records as JSON values, to which changed functions can be applied: at most 1,000 and 4 MB. They
+        have the columns of the features and of the templates; where the model was trained with plain
+        functions, which may read any column, all columns but the label.
     golden
         The answers by which a loaded model is proved.
     report
@@ -129,10 +133,24 @@ class ModelBundle:
     def memberships(self, functions: FunctionSet, rows: Rows) -> SliceMatrix:
         """Apply live functions and return what the model may know of its own slices.
 
-        A slice whose function is missing, or computes something else than in training, is unknown.
+        A slice whose function is missing, or computes something else than in training, is unknown. As in
+        training, functions do not see the label column.
         """
-        live = [function for function in functions if self._is_mine(function.name, function.fingerprint)]
-        return apply(FunctionSet(live), rows).align(self.slice_names)
+        return apply(self._trusted_of(functions), without_label(rows, self.label)).align(self.slice_names)
+
+    def _trusted_of(self, functions: FunctionSet) -> FunctionSet:
+        """Return the functions that the model was trained with; the last few answers are kept, compiled.
+
+        A tuple is replaced whole, so that threads need no lock: at worst one answer is found twice.
+        """
+        kept: tuple[tuple[str, FunctionSet], ...] = vars(self).get("_subsets", ())
+        for set_hash, subset in kept:
+            if set_hash == functions.hash:
+                return subset
+        mine = [each for each in functions if self._is_mine(each.name, each.fingerprint)]
+        subset = functions if len(mine) == len(functions) else FunctionSet(mine)
+        vars(self)["_subsets"] = ((functions.hash, subset), *kept)[:_KEPT_SUBSETS]
+        return subset
 
     def trusted(self, S: SliceMatrix, fingerprints: Mapping[str, str]) -> SliceMatrix:
         """Return what the model may know of memberships that functions with these fingerprints gave."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from models.errors import DataError
 from models.features import Table, check_columns
 from models.table_features import as_name
-from sfs.record import Columns
+from sfs.record import Columns, Rows
 
 MAX_CLASSES = 1000
 
@@ -37,6 +39,22 @@ def read_labels(rows: Table, column: str) -> list[str]:
             f"{blank[0]}: fill these labels in or leave the rows out"
         )
     return [label for label in labels if label is not None]
+
+
+def without_label(rows: Rows, column: str) -> Rows:
+    """Return rows as slicing functions may see them: without the label, where it is there."""
+    if isinstance(rows, pd.DataFrame):
+        kept = [str(name) != column for name in rows.columns]
+        return rows if all(kept) else rows.loc[:, kept]
+    if not isinstance(rows, Sequence) or isinstance(rows, (str, bytes)):
+        return rows
+    return [_without(row, column) for row in rows]
+
+
+def _without(row: Any, column: str) -> Any:
+    if not isinstance(row, Mapping) or column not in row:
+        return row
+    return {name: value for name, value in row.items() if name != column}
 
 
 def class_names(labels: Sequence[str], column: str) -> tuple[str, ...]:

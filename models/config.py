@@ -9,6 +9,7 @@ from models.errors import ConfigError
 from models.features import FeatureSpec, Featurizer
 from models.learners import LearnerConfig
 from sfs.registry import FunctionSet
+from sfs.template import Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class TrainConfig:
     Raises
     ------
     ConfigError
-        If there is no feature, a column is named twice, or the label is among the features.
+        If there is no feature, a column is named twice, the label is among the features, or a template reads
+        the label.
     """
 
     label: str
@@ -47,6 +49,7 @@ class TrainConfig:
             raise ConfigError(
                 f"column {self.label!r} is the label and a feature: the answer would be given away"
             )
+        refuse_label_readers(self.functions, self.label)
         if not self.name.strip():
             raise ConfigError("the model's name is empty: give it one, such as 'comments'")
 
@@ -60,3 +63,13 @@ class TrainConfig:
             "functions_sha256": self.functions.hash,
             "learner": learner,
         }
+
+
+def refuse_label_readers(functions: FunctionSet, label: str) -> None:
+    """Raise ConfigError if a template reads the label, which would tell a model the answer."""
+    for each in functions:
+        if isinstance(each, Template) and label in each.fields:
+            raise ConfigError(
+                f"template {each.name!r} reads column {label!r}, which is the label: the answer would be "
+                "given away; describe the slice by other columns, or leave the template out"
+            )

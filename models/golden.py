@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import BundleError
-from models.features import Table
-from models.table_features import as_name
 from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
-from sfs.record import Columns
 
 TOLERANCE = 1e-5
 MAX_ROWS = 16
@@ -94,17 +91,3 @@ class GoldenBatch:
             return cls(tuple(saved["records"]), slices, *answers)
         except (KeyError, TypeError, ValueError, SliceError) as error:
             raise BundleError(f"golden.json is no golden batch: {error}") from error
-
-
-def plain_records(rows: Table, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return some columns of N rows as JSON records; an infinite number, which JSON lacks, is missing."""
-    columns = Columns(rows)
-    values = [[_plain(v, name, row) for row, v in enumerate(columns.column(name))] for name in names]
-    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
-
-
-def _plain(value: Any, column: str, row: int) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    return value if value is None or isinstance(value, (str, bool, int)) else as_name(value, column, row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias, cast
@@ -13,32 +13,40 @@ from numpy.typing import NDArray
 
 from models.bundle import ModelBundle
 from models.bundle_parts import Network
-from models.classes import class_codes, class_names, read_labels
-from models.config import TrainConfig
+from models.classes import class_codes, class_names, read_labels, without_label
+from models.config import TrainConfig, refuse_label_readers
 from models.errors import DataError
 from models.features import Featurizer
-from models.golden import MAX_ROWS, GoldenBatch, plain_records
+from models.golden import MAX_ROWS, GoldenBatch
 from models.judge import SHIPPED, Judged, judge, training_report
 from models.learners import Split, fit_learner
 from models.reference import reference_counts
 from models.report import TrainingReport
 from models.rows import FeatureRows, Positions
+from models.sample import SAMPLE_ROWS, plain_records, sample_columns, sample_records
 from models.seeding import one_thread
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, Splits, content_hashes, split
 from sfs.apply import Applied, run
 from sfs.matrix import SliceMatrix
+from sfs.record import Rows
 from sfs.registry import FunctionSet
 
 Progress: TypeAlias = Callable[[str, float], None]
 
-SAMPLE_ROWS = 1000
 _FUNCTIONS_FROM, _FEATURES_FROM, _LEARNING_FROM, _LEARNING_TO = 0.05, 0.15, 0.2, 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Labelled rows, where each belongs, and what the functions say of them."""
+    """Labelled rows, where each belongs, and what the functions say of them.
+
+    ``described`` and ``fingerprints`` say what the configuration and its functions were before any of them was
+    applied; later a function's file or its resources may be others.
+    """
+
+    described: Mapping[str, Any]
+    fingerprints: Mapping[str, str]
 
     frame: pd.DataFrame
     labels: list[str]
@@ -49,7 +57,8 @@ class _Rows:
     applied: Applied
 
     def part(self, X: FeatureRows, positions: Positions) -> Split:
-        return Split(X.subset(positions), self.y[positions], self.applied.matrix.take(positions))
+        groups = self.hashes[positions].view(np.int64)
+        return Split(X.subset(positions), self.y[positions], self.applied.matrix.take(positions), groups)
 
 
 def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
@@ -61,7 +70,8 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     Parameters
     ----------
     config
-        What to train; ``config.functions`` are applied once, to all rows.
+        What to train; ``config.functions`` are applied once, to all rows, without the label column: a plain
+        function that reads it is unknown, and the report says so.
     data
         N labelled rows.
     progress
@@ -112,13 +122,16 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
     data
         N rows with the label and feature columns.
     functions
-        The live functions, whose slices are reported; those that compute what the model was trained with are
-        also read by the model. Without any, memberships are unknown to it, and the report is of all rows.
+        The live functions, whose slices are reported; they do not see the label column. Those that compute
+        what the model was trained with are also read by the model. Without any, memberships are unknown to
+        it, and the report is of all rows.
 
     Raises
     ------
     DataError
         If there are no rows, a column is missing or cannot be read, or a label is blank or no class.
+    ConfigError
+        If a template reads the label.
     SliceError
         If a template reads a column that the data does not have.
     """
@@ -126,7 +139,8 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
         raise DataError("there are no rows to evaluate on")
     truth = read_labels(data, bundle.label)
     live = functions if functions is not None else FunctionSet(())
-    S = run(live, data).matrix
+    refuse_label_readers(live, bundle.label)
+    S = run(live, without_label(data, bundle.label)).matrix
     predicted = bundle.predict(data, bundle.trusted(S, live.fingerprints))
     return slice_report(truth, predicted, S, bundle.classes)
 
@@ -136,17 +150,18 @@ def _read(config: TrainConfig, data: pd.DataFrame, tell: Progress) -> _Rows:
         raise DataError(f"rows to train on must be a data frame, got {type(data).__name__}")
     if not len(data):
         raise DataError("there are no rows to train on")
+    fingerprints, described = dict(config.functions.fingerprints), config.to_json()
     tell("reading labels", 0.0)
     labels = read_labels(data, config.label)
     classes = class_names(labels, config.label)
     y = class_codes(labels, classes)
     hashes = content_hashes(data, config.features)
     splits = split(hashes, y, classes)
-    applied = _applied(config.functions, data, tell)
-    return _Rows(data, labels, classes, y, hashes, splits, applied)
+    applied = _applied(config.functions, without_label(data, config.label), tell)
+    return _Rows(described, fingerprints, data, labels, classes, y, hashes, splits, applied)
 
 
-def _applied(functions: FunctionSet, data: pd.DataFrame, tell: Progress) -> Applied:
+def _applied(functions: FunctionSet, data: Rows, tell: Progress) -> Applied:
     done = 0
 
     def count(rows: int) -> None:
@@ -170,9 +185,9 @@ def _bundle(
     """Put everything together; the golden batch is answered from records, as a request would be."""
     correct = np.array(judged.truth, dtype=object) == np.array(judged.predicted[SHIPPED], dtype=object)
     sampled = _sampled(rows)
-    columns = [spec.column for spec in config.features]
+    columns = sample_columns(rows.frame, config.label, config.features, list(config.functions))
     few = sampled[:MAX_ROWS] if len(sampled) else rows.splits.train[:MAX_ROWS]
-    golden_records = plain_records(rows.frame.iloc[few], columns)
+    golden_records = plain_records(rows.frame.iloc[few], [spec.column for spec in config.features])
 
     def predict(records: Any, S: SliceMatrix | None) -> NDArray[np.float64]:
         return model.predict_proba(featurizer.transform(records), S)
@@ -183,23 +198,23 @@ def _bundle(
         classes=rows.classes,
         featurizer=featurizer,
         model=model,
-        function_fingerprints=config.functions.fingerprints,
-        lineage=_lineage(config, rows),
+        function_fingerprints=rows.fingerprints,
+        lineage=_lineage(rows, config.learner.seed),
         reference=reference_counts(judged.slices, correct),
-        sample=tuple(plain_records(rows.frame.iloc[sampled], columns)),
+        sample=sample_records(rows.frame.iloc[sampled], columns),
         golden=GoldenBatch.record(predict, golden_records, rows.applied.matrix.take(few)),
         report=report,
     )
 
 
 def _sampled(rows: _Rows) -> Positions:
-    """Return held-out positions at random but always the same: those of the smallest hashes."""
+    """Return held-out positions in an order that is random but always the same: that of their hashes."""
     held = rows.splits.held_out
-    return np.sort(held[np.argsort(rows.hashes[held], kind="stable")[:SAMPLE_ROWS]])
+    return held[np.argsort(rows.hashes[held], kind="stable")[:SAMPLE_ROWS]]
 
 
-def _lineage(config: TrainConfig, rows: _Rows) -> dict[str, Any]:
+def _lineage(rows: _Rows, seed: int) -> dict[str, Any]:
     digest = sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest()
     splits = rows.splits
     sizes = {"train": len(splits.train), "valid": len(splits.valid), "held_out": len(splits.held_out)}
-    return {"config": config.to_json(), "seed": config.learner.seed, "rows": sizes, "data_sha256": digest}
+    return {"config": dict(rows.described), "seed": seed, "rows": sizes, "data_sha256": digest}

@@ -16,9 +16,10 @@ from models.bundle import FILES, ModelBundle
 from models.bundle_files import content_hash, write_folder
 from models.errors import BundleError, DataError
 from models.features import FeatureSpec, Featurizer
-from models.golden import GoldenBatch, plain_records
+from models.golden import GoldenBatch
 from models.reference import reference_counts
 from models.report import TrainingReport
+from models.sample import plain_records
 from models.slice_residual import SliceResidualClassifier
 from sfs.apply import run
 from sfs.matrix import SliceMatrix
@@ -183,6 +184,20 @@ def test_memberships_apply_no_other_function(bundle: ModelBundle) -> None:
     """A live function that the model does not know is not run for it, whatever it would do."""
     live = FunctionSet([*FUNCTIONS, template("new", missing={"field": "no such column"})])
     assert bundle.memberships(live, FRAME) == bundle.memberships(FUNCTIONS, FRAME)
+
+
+def test_live_functions_are_compiled_once(bundle: ModelBundle) -> None:
+    """Sets of one hash share what the model trusts of them, and only the last few are remembered."""
+    new = template("new", missing={"field": "n"})
+    live, same = FunctionSet([FUNCTIONS["big"], new]), FunctionSet([FUNCTIONS["big"], new])
+    first = bundle._trusted_of(live)
+    assert first.names == ("big",)
+    assert bundle._trusted_of(same) is first
+    assert bundle._trusted_of(FUNCTIONS) is FUNCTIONS
+    for k in range(10):
+        bundle._trusted_of(FunctionSet([template(f"other {k}", missing={"field": "n"})]))
+    assert len(vars(bundle)["_subsets"]) == 4
+    assert bundle._trusted_of(live) is not first
 
 
 def rewritten(saved: Path, name: str, change: Any) -> Path:

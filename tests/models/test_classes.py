@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.classes import class_codes, class_names, read_labels
+from models.classes import class_codes, class_names, read_labels, without_label
 from models.errors import DataError
 
 
@@ -50,3 +50,11 @@ def test_a_column_of_numbers_is_no_label() -> None:
     """More different values than can be classes are refused."""
     with pytest.raises(DataError, match="holds 1,001 different values"):
         class_names([str(k) for k in range(1001)], "y")
+
+
+def test_functions_see_rows_without_the_label() -> None:
+    """Tables and records lose the column, whatever type its name has; other rows stay as they are."""
+    frame = pd.DataFrame({"a": [1], 7: [2]})
+    assert list(without_label(frame, "7").columns) == ["a"]
+    assert without_label(frame, "b") is frame
+    assert without_label([{"a": 1, "y": 2}, {"a": 3}], "y") == [{"a": 1}, {"a": 3}]

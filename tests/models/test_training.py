@@ -14,7 +14,7 @@ import torch
 
 from models.bundle import ModelBundle
 from models.config import TrainConfig
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.splits import content_hashes, held_out
@@ -116,8 +116,8 @@ def test_held_out_rows_are_those_of_the_rule(bundle: ModelBundle, data: pd.DataF
     """The reference and the sample are of the rows whose hash is divisible by ten, and no others."""
     out = held_out(content_hashes(data, FEATURES))
     assert bundle.lineage["rows"]["held_out"] == out.sum() == bundle.reference["__all__"].n
-    assert [record["the text [raw]"] for record in bundle.sample] == data["the text [raw]"][out].tolist()
-    assert set(bundle.sample[0]) == {spec.column for spec in FEATURES}
+    sampled = {record["the text [raw]"] for record in bundle.sample}
+    assert sampled == set(data["the text [raw]"][out])
 
 
 def test_reference_counts_are_the_report_s(bundle: ModelBundle) -> None:
@@ -180,6 +180,63 @@ def test_evaluation_refuses_bad_rows(bundle: ModelBundle, data: pd.DataFrame) ->
         evaluate(bundle, data.assign(**{"kind of it": None}))
     with pytest.raises(DataError, match="the true label 'eggs' is none of the classes"):
         evaluate(bundle, data.assign(**{"kind of it": "eggs"}))
+
+
+def test_a_template_that_reads_the_label_is_refused(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """Neither training nor evaluation takes a declared slice that gives the answer away."""
+    told = template("told", all=[{"missing": {"field": "land"}}, {"missing": {"field": "kind of it"}}])
+    with pytest.raises(ConfigError, match="'told' reads column 'kind of it', which is the label"):
+        config(functions=FunctionSet([told]))
+    with pytest.raises(ConfigError, match="'told' reads column 'kind of it', which is the label"):
+        evaluate(bundle, data, FunctionSet([told]))
+
+
+def spoiler(x: object) -> bool:
+    """Reads the label."""
+    return x["kind of it"] == "spam"  # type: ignore[index]
+
+
+def test_plain_functions_do_not_see_the_label(data: pd.DataFrame) -> None:
+    """One that reads it is unknown in every row: in training, in evaluation and to the model."""
+    functions = FunctionSet([SlicingFunction("spoiler", spoiler)])
+    noise = data.assign(**{"the text [raw]": [f"word{k}" for k in range(400)], "number of likes": 1.0})
+    made = train(config(functions=functions, learner=SHORT), noise)
+    assert "Slice 'spoiler' is unknown in 400 of 400 rows (KeyError: 400" in made.report.to_text()
+    assert evaluate(made, noise, functions)["spoiler"].unknown == 400
+    assert made.memberships(functions, noise).unknown.all()
+    assert made.memberships(functions, noise.to_dict("records")).unknown.all()
+    assert made.report.rows()[0]["accuracy"] < 0.7
+
+
+def test_the_sample_holds_what_the_functions_read(data: pd.DataFrame) -> None:
+    """Template fields are kept beside features, and all columns but the label where a function is plain."""
+    rows = data.assign(day=pd.Timestamp("2024-02-03"), extra=1)
+    late = template("late", missing={"field": "extra"})
+    quick = LearnerConfig(kind="erm", n_epochs=1)
+    features = {spec.column for spec in FEATURES}
+    declared = train(config(functions=FunctionSet([late]), learner=quick), rows)
+    assert set(declared.sample[0]) == {*features, "extra"}
+    functions = FunctionSet([late, SlicingFunction("odd", lambda x: x.extra % 2 == 1)])
+    coded = train(config(functions=functions, learner=quick), rows)
+    assert set(coded.sample[0]) == {*features, "extra", "day"}
+    assert coded.sample[0]["day"] == "2024-02-03T00:00:00"
+    assert set(coded.golden.records[0]) == features
+    assert coded.memberships(functions, list(coded.sample)).member.all(axis=0).tolist() == [False, True]
+
+
+def counting(x: object, seen: list[int]) -> bool:
+    """Changes its own resources, as an edited file would change it."""
+    seen.append(1)
+    return True
+
+
+def test_functions_are_described_before_they_run(data: pd.DataFrame) -> None:
+    """Fingerprints and the hash of the functions are those from before the training."""
+    functions = FunctionSet([SlicingFunction("counting", counting, {"seen": []})])
+    before = FunctionSet([SlicingFunction("counting", counting, {"seen": []})])
+    made = train(config(functions=functions, learner=LearnerConfig(kind="erm", n_epochs=1)), data)
+    assert made.function_fingerprints == before.fingerprints
+    assert made.lineage["config"]["functions_sha256"] == before.hash
 
 
 RUN = """
