@@ -19,7 +19,7 @@ from sfs.declared import (
 )
 from sfs.errors import InvalidAnswer, InvalidFunction
 from sfs.fingerprint import fingerprint_of
-from sfs.importable import load, reference
+from sfs.importable import reduced
 from sfs.metadata import NO_METADATA, Metadata
 from sfs.preprocess import Preprocessor, Step, checked_pre
 from sfs.record import Columns
@@ -124,8 +124,7 @@ class LabelingFunction:
         return f"{type(self).__name__} {self.name}, Preprocessors: {list(self.pre)}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        place = reference(self, self.f)
-        return super().__reduce_ex__(protocol) if place is None else (load, place)
+        return reduced(self, self.f, partial(super().__reduce_ex__, protocol))
 
 
 class SlicingFunction(LabelingFunction):

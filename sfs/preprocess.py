@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from sfs.declared import checked_callable, checked_name, short_text
 from sfs.draft import draft_of, finished
 from sfs.errors import InvalidAnswer, InvalidFunction
 from sfs.fingerprint import fingerprint_of
-from sfs.importable import load, reference
+from sfs.importable import reduced
 from sfs.memo import Memo, key_of
 
 Step: TypeAlias = Callable[[Any], Any]
@@ -152,6 +152,9 @@ class Preprocessor:
         """Return what the fingerprint covers: name, class, settings, and preprocessors."""
         return "preprocessor", self.name, type(self), self._settings(), self.pre
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return reduced(self, getattr(self, "f", type(self)), partial(super().__reduce_ex__, protocol))
+
     def _settings(self) -> dict[str, Any]:
         passing = ("name", "pre", "memoize", "memoize_key", "_memo", "fingerprint")
         return {key: value for key, value in vars(self).items() if key not in passing}
@@ -189,10 +192,6 @@ class LambdaPreprocessor(Preprocessor):
     def fingerprint_parts(self) -> tuple[Any, ...]:
         """Return what the fingerprint covers: name, code and preprocessors."""
         return "preprocessor", self.name, self.f, self.pre
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        place = reference(self, self.f)
-        return super().__reduce_ex__(protocol) if place is None else (load, place)
 
 
 def preprocessor(

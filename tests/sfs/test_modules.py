@@ -1,6 +1,12 @@
 """Python files of functions: loaded alone, under their own names, with faults told by file and line."""
 
+import inspect
+import os
+import pickle
+import subprocess
 import sys
+import traceback
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -50,8 +56,6 @@ def test_an_installed_module_is_loaded_by_its_dotted_name():
 
 def test_functions_of_a_file_reach_a_copy_by_name(write):
     """The module is findable while the process lives, so its functions can be pickled."""
-    from multiprocessing.reduction import ForkingPickler
-
     second, _ = functions_of(write(TWO))
 
     assert ForkingPickler.loads(ForkingPickler.dumps(second)) is second
@@ -157,3 +161,98 @@ def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
         InvalidFunction, match="needy_functions cannot be imported: No module named 'no_such_module'"
     ):
         functions_of("needy_functions")
+
+
+def test_what_was_read_is_what_runs_and_what_is_shown(write):
+    """An edit after loading changes neither source, nor traceback, nor fingerprint, nor answers."""
+    path = write(TWO)
+    expected = [each.fingerprint for each in functions_of(write(TWO, "other/slices.py"))]
+    second, first = functions_of(path)
+    write(TWO.replace("3", "7").replace("x.likes", "\n\n\n x.likes"))
+
+    assert inspect.getsource(second.f).endswith("return x.likes > 3\n")
+    assert [second.fingerprint, first.fingerprint] == expected
+    with pytest.raises(AttributeError) as caught:
+        second({})
+    assert "return x.likes > 3" in "".join(traceback.format_exception(caught.value))
+
+
+def test_two_versions_of_a_file_keep_their_own_source(write):
+    """The older one is not read from the newer one's lines, nor from bytecode of the same second."""
+    old, new = functions_of(write(TWO))[0], functions_of(write(TWO.replace("> 3", "> 7")))[0]
+
+    assert (old({"likes": 5}), new({"likes": 5})) == (True, False)
+    assert inspect.getsource(old.f).endswith("> 3\n")
+    assert inspect.getsource(new.f).endswith("> 7\n")
+    assert old.fingerprint != new.fingerprint
+
+
+def test_nothing_is_written_beside_a_file(write):
+    """The user's folder stays as it was."""
+    path = write(TWO)
+    load_file(path)
+
+    assert [each.name for each in path.parent.iterdir()] == ["slices.py"]
+
+
+MANY = f"""{TWO}
+from functools import partial
+from sfs import SlicingFunction
+from sfs.preprocess import LambdaPreprocessor, Preprocessor
+
+class Doubled(Preprocessor):
+    def run(self, likes):
+        return {{"likes": 2 * likes}}
+
+def above(x, limit):
+    return x.likes > limit
+
+def halved(x):
+    x.likes = x.likes / 2
+    return x
+
+third = SlicingFunction("third", lambda x: x.likes == 3)
+SLICES = (
+    first, second, third,
+    *(SlicingFunction(f"above{{n}}", partial(above, limit=n), pre=[Doubled("doubled")]) for n in (4, 6)),
+    SlicingFunction("half", above, {{"limit": 2}}, [LambdaPreprocessor("halved", halved)]),
+)
+"""
+
+
+@pytest.fixture
+def answers_elsewhere(tmp_path, root):
+    """What pickled functions answer in a new process; its last line of errors where it has none."""
+
+    def ask(functions, row):
+        (tmp_path / "sent").write_bytes(ForkingPickler.dumps(functions))
+        code = (
+            f"import pickle; print([f({row}) for f in pickle.load(open({str(tmp_path / 'sent')!r}, 'rb'))])"
+        )
+        env = os.environ | {"PYTHONPATH": str(root)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip() or done.stderr.splitlines()[-1]
+
+    return ask
+
+
+def test_functions_of_a_file_reach_another_process(write, answers_elsewhere):
+    """The other process loads the file too, whether a function is found by its name or sent in parts."""
+    functions = functions_of(write(MANY))
+
+    assert answers_elsewhere(functions, {"likes": 3}) == str([each({"likes": 3}) for each in functions])
+
+
+def test_a_file_that_changed_or_is_gone_cannot_be_loaded_elsewhere(write, answers_elsewhere):
+    """The message names the file; nothing of another version is run."""
+    path = write(TWO)
+    functions = functions_of(path)
+    write(TWO.replace("3", "7"))
+    changed = answers_elsewhere(functions, {"likes": 3})
+    path.unlink()
+
+    assert f"InvalidFunction: {path} has changed since its functions were sent here" in changed
+    assert f"UnreadableFile: {path}: cannot be read: No such file" in answers_elsewhere(functions, {})
+    assert pickle.loads(pickle.dumps(functions)) == functions  # noqa: S301  # here they are loaded already
