@@ -379,3 +379,124 @@ def test_it_is_computed_once() -> None:
     first = f.fingerprint
     words.append("b")
     assert f.fingerprint == first
+
+
+HELD = """
+import enum
+from collections import namedtuple
+from dataclasses import dataclass
+from typing import NamedTuple
+from sfs.function import SlicingFunction
+
+@dataclass
+class Data:
+    limit: int = 5
+    def above(self, n):
+        return n > self.limit
+
+class Named(NamedTuple):
+    limit: int = 5
+    def above(self, n):
+        return n > self.limit
+
+class Kind(str, enum.Enum):
+    HIGH = "high"
+    LOW = "low"
+    def above(self, n):
+        return n > 5
+    @classmethod
+    def _missing_(cls, value):
+        return cls.LOW
+
+class Words(dict):
+    def above(self, n):
+        return n > self["limit"]
+
+class Slotted:
+    __slots__ = ("__limit", "unset")
+    def __init__(self, limit):
+        self.__limit = limit
+    def above(self, n):
+        return n > self.__limit
+
+class Number(int):
+    def above(self, n):
+        return n > self
+
+held = {"data": Data(), "named": Named(), "kind": Kind.HIGH, "words": Words(limit=5), "slots": Slotted(5),
+        "number": Number(5)}[NAME]
+made = SlicingFunction("f", lambda x: held.above(x.n)).fingerprint
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("data", [("n > self.limit", "n >= self.limit"), ("limit: int = 5", "limit: int = 6")]),
+        ("named", [("n > self.limit", "n >= self.limit"), ("limit: int = 5", "limit: int = 6")]),
+        (
+            "kind",
+            [("n > 5", "n >= 5"), ('"high"', '"higher"'), ("Kind.HIGH", "Kind.LOW"), ("cls.LOW", "None")],
+        ),
+        ("words", [('n > self["', 'n >= self["'), ("limit=5", "limit=6")]),
+        ("slots", [("n > self.__", "n >= self.__"), ("Slotted(5)", "Slotted(6)")]),
+        ("number", [("n > self\n", "n >= self\n"), ("Number(5)", "Number(6)")]),
+    ],
+)
+def test_an_instance_counts_by_its_class_and_its_state(module_of, name, changes) -> None:
+    """Whatever kind of class the function's own module defines: methods, fields, values and slots."""
+    source = HELD.replace("NAME", repr(name))
+    assert all(old in source for old, _ in changes)
+    marks = {module_of(source.replace(old, new)).made for old, new in [("", ""), *changes]}
+    assert len(marks) == 1 + len(changes)
+    assert module_of(source).made in marks
+
+
+def test_functions_registered_for_a_type_count(module_of) -> None:
+    """What singledispatch would call is part of a function, as are methods by type."""
+    source = """
+    from functools import singledispatch, singledispatchmethod
+    from sfs.function import SlicingFunction
+    @singledispatch
+    def size(value):
+        return 1
+    @size.register
+    def _(value: str):
+        return 2
+    class Sizes:
+        @singledispatchmethod
+        def size(self, value):
+            return 3
+        @size.register
+        def _(self, value: str):
+            return 4
+    made = SlicingFunction("f", lambda x: size(x.n) > Sizes().size(x.n)).fingerprint
+    """
+    marks = {module_of(source.replace(f"return {n}", "return 9")).made for n in range(5)}
+    assert len(marks) == 5
+
+
+def test_the_order_of_a_set_does_not_count(module_of) -> None:
+    """Classes, functions and instances in a set, and as keys, have no order, whatever their hashes are."""
+    source = """
+    from sfs.function import SlicingFunction
+    class Hashed(type):
+        def __hash__(cls):
+            return ORDER.index(cls.__name__) if cls.__name__ in ORDER else 9
+    class A(metaclass=Hashed):
+        def other(self):
+            return B, SETS
+    class B(metaclass=Hashed):
+        def other(self):
+            return A
+    class C(B):
+        pass
+    SETS = {A, B, C}, {A: 1, B: 2, C: 3}, frozenset({B(), A()})
+    made = SlicingFunction("f", lambda x: x.kind in SETS).fingerprint
+    """
+    source = textwrap.dedent(source).replace("    made", "made")
+    orders = [module_of(f"ORDER = [*{names!r}]\n{source}") for names in ("ABC", "CBA", "BCA")]
+    assert [len({tuple(map(str, each.SETS[0])) for each in orders}), len({each.made for each in orders})] == [
+        3,
+        1,
+    ]
