@@ -79,7 +79,9 @@ def run(
     """Apply K functions to N rows, and report on each function.
 
     A function that raises or answers junk makes its own memberships of those rows unknown and nothing else.
-    Templates are evaluated together, column by column; plain functions get one row at a time.
+    Templates are evaluated together, column by column; plain functions get one row at a time. Lists, dicts and
+    other plain containers in a row of a frame or mapping are copied for each plain function, so that none
+    changes what another reads; rows that are objects are handed over as they are.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,19 @@ def draft_of(x: Any) -> Any:
     return copy.deepcopy(x)
 
 
+def with_containers(rows: Iterable[Any]) -> bool:
+    """Tell whether a field of a record among the rows holds a container, which a function could change."""
+    held = chain.from_iterable(row.__dict__.values() for row in rows if isinstance(row, Record))
+    return any(issubclass(kind, _CONTAINERS) for kind in set(map(type, held)) - _ATOMS)
+
+
+def lent(x: Any) -> Any:
+    """Return a row to hand to one function of several: a record with containers of its own, else the row."""
+    if not isinstance(x, Record) or not with_containers((x,)):
+        return x
+    return renewed(x, {name: _own_or_shared(value) for name, value in x.__dict__.items()})
+
+
 def finished(result: Any, given: Any) -> Any:
     """Return what a preprocessor made of ``given``: a draft becomes a frozen row of the kind that came in."""
     if not isinstance(result, Draft):
@@ -130,7 +144,18 @@ def separate(x: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    return copy.deepcopy(value) if type(value) not in _ATOMS and isinstance(value, _CONTAINERS) else value
+    if type(value) in _ATOMS or not isinstance(value, _CONTAINERS):
+        return value
+    if type(value) is list and _ATOMS.issuperset(map(type, value)):
+        return value.copy()  # which a deep copy of a flat list is, at many times the price
+    return copy.deepcopy(value)
+
+
+def _own_or_shared(value: Any) -> Any:
+    try:
+        return _own(value)
+    except Exception:  # it holds something that has no copies, such as a lock
+        return value
 
 
 def _deep(value: Any) -> Any:

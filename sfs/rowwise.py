@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sfs.declared import short_text
+from sfs.draft import lent, with_containers
 from sfs.errors import InvalidAnswer
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.preprocess import Step
@@ -72,6 +73,7 @@ class Prepared:
     rows: list[Any]
     failed: dict[int, str] = field(default_factory=dict)
     first_fault: Fault | None = None
+    with_containers: bool = False
     seconds: float = 0.0  # of the whole chain, each step's part divided by the functions that use it
 
 
@@ -105,7 +107,8 @@ class RowFunctions:
         Exception
             If strict, whatever the first faulty row's first faulty function raised, unchanged.
         """
-        chains: dict[Chain, Prepared] = {(): Prepared(range(start, start + len(rows)), rows)}
+        given = Prepared(range(start, start + len(rows)), rows, with_containers=with_containers(rows))
+        chains: dict[Chain, Prepared] = {(): given}
         for (call, chain), function, answers in zip(self._calls, self.functions, self.answers, strict=True):
             prepared = self._prepared(chain, chains)
             answers.seconds += prepared.seconds
@@ -152,7 +155,8 @@ def _ask_one(
 ) -> None:
     start = perf_counter()
     values = answers.values
-    for row, x in zip(prepared.positions, prepared.rows, strict=True):
+    rows = map(lent, prepared.rows) if prepared.with_containers else prepared.rows
+    for row, x in zip(prepared.positions, rows, strict=True):
         try:
             answer = call(x)
             if answer is False:
@@ -182,7 +186,7 @@ def _run_step(step: Step, before: Prepared, users: int) -> Prepared:
             continue
         positions.append(row)
         out.rows.append(made)
-    out.positions = positions
+    out.positions, out.with_containers = positions, with_containers(out.rows)
     out.seconds = before.seconds + (perf_counter() - start) / users
     return out
 

@@ -348,3 +348,33 @@ def test_an_answer_does_not_depend_on_the_rows_around(comments) -> None:
 def test_functions_may_come_from_a_generator(comments, functions) -> None:
     """They are read once, and applied like a list of them."""
     assert apply((each for each in functions), comments) == apply(functions, comments)
+
+
+def test_a_container_that_cannot_be_copied_is_shared() -> None:
+    """A list that holds a generator is handed over as it is."""
+    held = [(n for n in range(3))]
+    assert apply(
+        [SlicingFunction("f", lambda x: next(x.held[0]) == 0)], [{"held": held}]
+    ).member.tolist() == [[True]]
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_no_function_changes_what_another_reads(framed) -> None:
+    """Containers are each function's own, behind preprocessors too, and the caller's stay as they were."""
+
+    @preprocessor()
+    def paired(x):
+        x.pairs = [(tag, [tag]) for tag in x.tags]
+        return x
+
+    def take(x):
+        taken = x.pairs.pop()[1].pop() if "pairs" in x else x.tags.pop()
+        return taken == "b" and x.more["n"].pop() == 1
+
+    rows = [{"tags": ["a", "b"], "more": {"n": [1]}}, {"tags": [], "more": None}]
+    pre = [[], [], [paired], [paired]]
+    functions = [SlicingFunction(f"f{k}", take, pre=each) for k, each in enumerate(pre)]
+    S = apply(functions, pd.DataFrame(rows) if framed else rows)
+    assert S.member.tolist() == [[True] * 4, [False] * 4]
+    assert S.unknown.tolist() == [[False] * 4, [True] * 4]
+    assert rows == [{"tags": ["a", "b"], "more": {"n": [1]}}, {"tags": [], "more": None}]
