@@ -7,12 +7,12 @@ from sfs.library import table
 CASES = [
     (table.missing_any("a", "b"), [{"a": 1, "b": None}, {}], [{"a": 1, "b": 1}]),
     (table.missing_all("a", "b"), [{}], [{"a": 1, "b": None}]),
-    (table.at_least("a", 3), [{"a": 3}], [{"a": 2.9}, {}]),
-    (table.below("a", 3), [{"a": -1}], [{"a": 3}, {}]),
-    (table.outside("a", 0, 1), [{"a": -0.1}, {"a": 2}], [{"a": 0}, {"a": 1}, {}]),
-    (table.zero("a"), [{"a": 0}, {"a": -0.0}], [{"a": 1e-9}, {}]),
-    (table.among("a", ["no", 2, True]), [{"a": "no"}, {"a": 2.0}, {"a": "true"}], [{"a": "No"}, {}]),
-    (table.not_among("a", ["no", 2]), [{"a": "se"}, {"a": 3}], [{"a": "no"}, {"a": 2.0}, {}]),
+    (table.at_least("a", 3), [{"a": 3}], [{"a": 2.9}, {"a": None}]),
+    (table.below("a", 3), [{"a": -1}], [{"a": 3}, {"a": None}]),
+    (table.outside("a", 0, 1), [{"a": -0.1}, {"a": 2}], [{"a": 0}, {"a": 1}, {"a": None}]),
+    (table.zero("a"), [{"a": 0}, {"a": -0.0}], [{"a": 1e-9}, {"a": None}]),
+    (table.among("a", ["no", 2, True]), [{"a": "no"}, {"a": 2.0}, {"a": "true"}], [{"a": "No"}, {"a": None}]),
+    (table.not_among("a", ["no", 2]), [{"a": "se"}, {"a": 3}], [{"a": "no"}, {"a": 2.0}, {"a": None}]),
 ]
 
 
