@@ -212,4 +212,12 @@ def _same_in_arrow(pattern: str) -> bool:
 
 def whole_characters(text: str) -> str:
     """Return the text with every half of a surrogate pair, which JSON can carry, replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        pass
+    else:
+        return text
     return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
