@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +18,7 @@ from sfs.table_arrays import bare_values, chosen, frame_of, narrowest, wider
 from sfs.table_files import kind_of, opened_bytes, opened_text
 
 _BLOCK_BYTES = 8 << 20
+_LIMIT_LOCK = Lock()
 
 
 def csv_batches(
@@ -41,7 +44,7 @@ def _delimiter(path: Path) -> str:
 
 def _header(path: Path) -> list[str]:
     try:
-        with opened_text(path, encoding="utf-8-sig") as stream:
+        with _long_fields(), opened_text(path, encoding="utf-8-sig") as stream:
             rows = (row for row in csv.reader(stream, delimiter=_delimiter(path)) if row)
             names = next(rows, None)
             first = next(rows, None)
@@ -52,6 +55,17 @@ def _header(path: Path) -> list[str]:
     if first is None:
         raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
     return names
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Let the csv module read as long a field as Arrow does; its limit is one for the whole process."""
+    with _LIMIT_LOCK:
+        before = csv.field_size_limit(_BLOCK_BYTES)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
 
 
 def _kinds(path: Path, names: Sequence[str], text: Collection[str]) -> dict[str, pa.DataType]:
@@ -99,7 +113,7 @@ def _explained(path: Path, error: Exception) -> UnreadableFile:
         return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")
     if "columns, got" in text:
         return UnreadableFile(f"{path}{_ragged_line(path)}: quote values that hold {_delimiter(path)!r}")
-    if "straddl" in text:
+    if "straddl" in text or "field limit" in text:
         return UnreadableFile(f"{path}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed?")
     return UnreadableFile(f"{path} cannot be read: {text}")
 
@@ -115,7 +129,7 @@ def _line_not_utf8(path: Path) -> str:
 
 
 def _ragged_line(path: Path) -> str:
-    with opened_text(path, encoding="utf-8-sig") as stream:
+    with _long_fields(), opened_text(path, encoding="utf-8-sig") as stream:
         reader = csv.reader(stream, delimiter=_delimiter(path))
         width = len(next(reader))
         for row in reader:

@@ -242,3 +242,42 @@ def test_batch_rows_must_be_positive(tmp_path: Path) -> None:
     """A batch of no rows is refused."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         next(read_batches(written(tmp_path, "t.csv", "a\n1\n"), 0))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_half_a_surrogate_pair_is_replaced_when_written(tmp_path: Path, name: str) -> None:
+    """What JSON can carry and UTF-8 cannot does not cost the file, wherever in the row it stands."""
+    frame = pd.DataFrame({"te\ud83dxt": ["a\ud83d", "b", None], "n": [1, 2, 3]}, index=[5, 5, 6])
+    frame["kind"] = pd.Categorical(["x", "y\udc00", "x"])
+    write_batches(tmp_path / name, [frame])
+    back = read_table(tmp_path / name)
+    assert list(back.columns) == ["te\ufffdxt", "n", "kind"]
+    assert [None if pd.isna(v) else v for v in back["te\ufffdxt"]] == ["a\ufffd", "b", None]
+    assert back["kind"].tolist() == ["x", "y\ufffd", "x"]
+    assert frame["te\ud83dxt"].tolist()[0] == "a\ud83d"
+
+
+def test_half_a_surrogate_pair_is_replaced_inside_lists(tmp_path: Path) -> None:
+    """JSON lines may hold lists and mappings of text."""
+    write_batches(tmp_path / "t.jsonl", [pd.DataFrame({"tags": [["a\ud83d", {"b\ud83d": ["c"]}], ["ok"]]})])
+    assert read_table(tmp_path / "t.jsonl")["tags"].tolist() == [["a\ufffd", {"b\ufffd": ["c"]}], ["ok"]]
+
+
+def test_json_lines_keep_the_digits_of_a_float(tmp_path: Path) -> None:
+    """Fifteen digits behind the point, not ten."""
+    values = [0.123456789012345, 1e-12, 1 / 3]
+    write_batches(tmp_path / "t.jsonl", [pd.DataFrame({"v": values})])
+    assert np.allclose(read_table(tmp_path / "t.jsonl")["v"], values, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("line", ["{0},b\n1,2\n", "a,b\n{0},2\n", "a,b\n1,2\n{0},2\n"])
+def test_a_long_text_may_stand_in_any_row(tmp_path: Path, line: str) -> None:
+    """Longer than the csv module reads by default, whose limit stays as it was for others."""
+    before = csv.field_size_limit()
+    frame = read_table(written(tmp_path, "t.csv", line.format("x" * 200_000)))
+    assert [len(name) for name in frame.columns] in ([1, 1], [200_000, 1])
+    assert frame.shape[1] == 2
+    ragged = written(tmp_path, "r.csv", f"a,b\n{'x' * 200_000},2\n1\n")
+    with pytest.raises(UnreadableFile, match="line 3 has 1 values where the header has 2"):
+        read_table(ragged)
+    assert csv.field_size_limit() == before
