@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sfs.declared import short_text
-from sfs.draft import separate
+from sfs.draft import FrameRow, separate
 from sfs.errors import InvalidFunction, SliceError
 from sfs.record import Record
 
@@ -88,7 +88,8 @@ def key_of(value: Any) -> Hashable:
         return kind, frozenset(key_of(item) for item in value)
     fields = _fields(value)
     if fields is not None:
-        return kind, frozenset((key_of(name), key_of(item)) for name, item in fields.items())
+        parts = frozenset((key_of(name), key_of(item)) for name, item in fields.items())
+        return kind, parts, key_of(_label_of(value))
     return kind, _hashed(value)
 
 
@@ -107,6 +108,13 @@ def _fields(value: Any) -> Mapping[Any, Any] | None:
     hashing: Any = type(value).__hash__
     told_by_parts = hashing is None or hashing is object.__hash__
     return getattr(value, "__dict__", None) if told_by_parts and not isinstance(value, _BY_IDENTITY) else None
+
+
+def _label_of(value: Any) -> Any:
+    """Return the index label of a data frame's row, which a preprocessor may read; None for other rows."""
+    if isinstance(value, FrameRow):
+        return value._label
+    return value.name if type(value).__name__ == "Series" else None
 
 
 def _hashed(value: Any) -> Hashable:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sfs.appliers import door_rows
 from sfs.errors import InvalidAnswer, InvalidFunction, SliceError
 from sfs.function import SlicingFunction
 from sfs.preprocess import LambdaPreprocessor, Preprocessor, preprocessor
@@ -327,3 +328,16 @@ def test_a_memo_has_a_size(size) -> None:
     """memoize_size is a whole number of at least 1."""
     with pytest.raises(InvalidFunction, match="memoize_size"):
         Reversed("turned", memoize=True, memoize_size=size)
+
+
+@pytest.mark.parametrize("rows", [door_rows, lambda frame: [row for _, row in frame.iterrows()]])
+def test_memoised_rows_keep_their_own_label(rows) -> None:
+    """Two equal rows of a data frame are told apart by the index, which a function may read."""
+
+    @preprocessor(memoize=True)
+    def labelled(x):
+        x.label = x.name
+        return x
+
+    made = [labelled(row) for row in rows(pd.DataFrame({"text": ["a", "a"]}, index=[4, 7]))]
+    assert [(row.name, row.label) for row in made] == [(4, 4), (7, 7)]
