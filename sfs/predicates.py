@@ -118,7 +118,7 @@ class ChoiceGroup:
         P lists of spelled values.
     """
 
-    wants = "text, a boolean or a number"
+    wants = "text, a boolean or a number that can be spelled"
 
     def __init__(self, field: str, choices: Sequence[Iterable[str]]) -> None:
         self.field = field

@@ -22,7 +22,7 @@ def text_of(value: Any) -> str:
     Raises
     ------
     TypeError
-        If the value is not text, a boolean, or a number.
+        If the value is not text, a boolean, or a number, or is a number too large to spell.
 
     Examples
     --------
@@ -33,9 +33,14 @@ def text_of(value: Any) -> str:
         return value
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
-    if isinstance(value, Integral):
-        return str(int(value))
-    if isinstance(value, Real):
-        number = float(value)
-        return str(int(number)) if number.is_integer() else repr(number)
+    try:
+        if isinstance(value, Integral):
+            return str(int(value))
+        if isinstance(value, Real):
+            number = float(value)
+            return str(int(number)) if number.is_integer() else repr(number)
+    except (OverflowError, ValueError):  # beyond 64-bit floats, or more digits than Python spells
+        raise TypeError(
+            f"expected text, a boolean or a number, got a number too large to spell ({type(value).__name__})"
+        ) from None
     raise TypeError(f"expected text, a boolean or a number, got {type(value).__name__}")

@@ -2,6 +2,7 @@
 
 import unicodedata
 from decimal import Decimal
+from fractions import Fraction
 from operator import ge, gt, le, lt
 
 import numpy as np
@@ -201,6 +202,20 @@ def test_an_absent_field_is_unknown_to_all_kinds_but_missing():
     assert result.faults == ({"absent field": 1},) * 5 + ({},) * 3
     assert result.first_faults[0] == (
         "row 0: absent field: the record has no 'text': give null if there is no value"
+    )
+
+
+def test_a_number_that_cannot_be_spelled_is_unknown_to_one_of_alone():
+    """The other templates of the row, and the other rows, have their answers."""
+    plan = Plan(
+        [template("listed", one_of={"field": "n", "values": [3]}), template("gap", missing={"field": "n"})]
+    )
+    result = plan.evaluate(Columns([{"n": Fraction(10) ** 400}, {"n": 10**5000}, {"n": Fraction(3)}]))
+
+    assert result.member.tolist() == [[False, False], [False, False], [True, False]]
+    assert result.unknown.tolist() == [[True, False], [True, False], [False, False]]
+    assert result.first_faults[0] == (
+        "row 0: wrong type: 'n' must hold text, a boolean or a number that can be spelled, got Fraction"
     )
 
 

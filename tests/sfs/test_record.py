@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,6 +54,13 @@ def test_what_is_not_a_scalar_has_no_spelling(value) -> None:
     else:
         with pytest.raises(TypeError, match="expected text"):
             text_of(value)
+
+
+@pytest.mark.parametrize("value", [Fraction(10) ** 400, 10**5000], ids=["fraction", "int"])
+def test_a_number_too_large_to_spell_is_refused(value) -> None:
+    """Beyond 64-bit floats, or beyond the digits that Python spells."""
+    with pytest.raises(TypeError, match=r"a number too large to spell \((Fraction|int)\)"):
+        text_of(value)
 
 
 def test_a_record_reads_by_attribute_and_by_item() -> None:
