@@ -68,7 +68,8 @@ def _template(item: Any, place: Place) -> Template:
             metadata=metadata,
         )
     except GrammarFault as fault:
-        raise GrammarFault((*place, *fault.path), str(fault)) from None
+        named = f"template {item['name']!r}: " if isinstance(item.get("name"), str) else ""
+        raise GrammarFault((*place, *fault.path), f"{named}{fault}") from None
     except InvalidFunction as error:
         raise GrammarFault((*place, "name"), str(error)) from None
 

@@ -65,7 +65,12 @@ def test_a_file_gives_its_templates_in_order(write):
         (GOOD.replace("- name: risky\n    all", "- all"), 12, "a function's name is text"),
         (GOOD.replace("family: asks", "owner: asks"), 10, "the key 'owner' is written twice"),
         (GOOD + "  - just text\n", 16, "a template is a mapping of a name and one kind"),
-        (GOOD + "  - {name: x, regex: {field: text, pattern: 'a(?=b)'}}\n", 16, "is refused by RE2"),
+        (
+            GOOD + "  - {name: x, regex: {field: text, pattern: 'a(?=b)'}}\n",
+            16,
+            "template 'x': pattern 'a(?=b)' is refused by RE2",
+        ),
+        (GOOD + "  - {missing: {filed: a}}\n", 16, "unknown key 'filed'"),
         (GOOD + "  - {name: x}\n", 16, "exactly one kind"),
         (GOOD + "  - &a {name: x, not: *a}\n", 16, "an alias stands inside what it names"),
         (GOOD + "  - {[1]: x}\n", 16, "a key is a word"),
