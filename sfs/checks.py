@@ -124,7 +124,7 @@ def _content(row: Any) -> str:
 def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
     try:
         twin = ForkingPickler.loads(ForkingPickler.dumps(function))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         advice = "define it at the top level of a file, and keep open files and models out of resources"
         return False, f"cannot be sent to another process: {type(error).__name__}: {error}: {advice}"
     for i, row in enumerate(rows):
@@ -157,7 +157,7 @@ def _answer(function: SlicingFunction, row: Any) -> bool | str:
     """Return the answer, or the fault spelled out."""
     try:
         return function(row)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return _spelled(error)
 
 
@@ -166,5 +166,5 @@ def _fault(function: SlicingFunction, row: Any) -> str | None:
     return answer if isinstance(answer, str) else None
 
 
-def _spelled(error: Exception) -> str:
+def _spelled(error: Exception | SystemExit) -> str:
     return short_text(error) if isinstance(error, InvalidAnswer) else f"{type(error).__name__}: {error}"

@@ -24,7 +24,8 @@ MAX_MESSAGE = 500
 """Characters of an exception's message that a report keeps."""
 
 Chain: TypeAlias = tuple[Step, ...]
-Fault: TypeAlias = tuple[int, Exception]
+Failure: TypeAlias = Exception | SystemExit  # a function that ends the process is a fault like another
+Fault: TypeAlias = tuple[int, Failure]
 """A row's position and what was raised there."""
 
 
@@ -57,7 +58,7 @@ class Answers:
         """How many rows are unknown for another reason than that the function abstained."""
         return sum(count for reason, count in self.reasons.items() if reason != ABSTAINED)
 
-    def note(self, row: int, reason: str, error: Exception | None) -> None:
+    def note(self, row: int, reason: str, error: Failure | None) -> None:
         """Mark a row unknown."""
         self.unknown[row] = True
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
@@ -124,7 +125,7 @@ class RowFunctions:
         return chains[chain]
 
 
-def fault_text(row: int, error: Exception) -> str:
+def fault_text(row: int, error: Failure) -> str:
     """Spell a fault, even one that cannot spell itself."""
     reason = reason_of(error)
     try:
@@ -134,7 +135,7 @@ def fault_text(row: int, error: Exception) -> str:
     return f"row {row}: {reason}: {said}"
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: Failure) -> str:
     """Return the reason under which a fault is counted."""
     return JUNK if isinstance(error, InvalidAnswer) else type(error).__name__
 
@@ -166,7 +167,7 @@ def _ask_one(
                 answers.note(row, ABSTAINED, None)
             else:
                 values[row] = value
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             answers.note(row, reason_of(error), error)
             if strict:
                 break
@@ -180,7 +181,7 @@ def _run_step(step: Step, before: Prepared, users: int) -> Prepared:
     for row, x in zip(before.positions, before.rows, strict=True):
         try:
             made = step(x)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             out.failed[row] = reason_of(error)
             out.first_fault = _earlier(out.first_fault, (row, _noted(error, step)))
             continue
@@ -191,7 +192,7 @@ def _run_step(step: Step, before: Prepared, users: int) -> Prepared:
     return out
 
 
-def _noted(error: Exception, step: Step) -> Exception:
+def _noted(error: Failure, step: Step) -> Failure:
     name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", short_text(step))
     with suppress(TypeError):  # an exception may have made its notes unusable
         error.add_note(f"(in preprocessor {name!r})")

@@ -54,6 +54,8 @@ def _header(path: Path) -> list[str]:
         raise UnreadableFile(f"{path} holds only blank lines: expected a header and rows")
     if first is None:
         raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
+    if len(names) == len(first) == 1 and 0 < names[0].count(";") == first[0].count(";"):
+        raise UnreadableFile(f"{path} looks separated by ';': save it with commas, or with tabs as .tsv")
     return names
 
 

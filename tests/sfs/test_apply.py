@@ -12,7 +12,7 @@ import pytest
 from sfs.apply import BLOCK_ROWS, apply, run
 from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
 from sfs.function import LabelingFunction, SlicingFunction
-from sfs.preprocess import preprocessor
+from sfs.preprocess import LambdaPreprocessor, preprocessor
 from sfs.registry import FunctionSet
 from sfs.template import template
 
@@ -378,3 +378,17 @@ def test_no_function_changes_what_another_reads(framed) -> None:
     assert S.member.tolist() == [[True] * 4, [False] * 4]
     assert S.unknown.tolist() == [[False] * 4, [True] * 4]
     assert rows == [{"tags": ["a", "b"], "more": {"n": [1]}}, {"tags": [], "more": None}]
+
+
+def test_a_function_that_ends_the_process_is_a_fault_like_another(comments) -> None:
+    """sys.exit in a function or in a preprocessor leaves that membership unknown, and nothing else."""
+
+    def exits(x: object) -> bool:
+        raise SystemExit(5)
+
+    before = SlicingFunction("before", lambda x: True, pre=[LambdaPreprocessor("exits", exits)])
+    applied = run([SlicingFunction("exits", exits), before, short], comments)
+    assert applied.matrix.unknown[:, :2].all()
+    assert not applied.matrix.unknown[:, 2].all()
+    assert applied.runs[0].unknown == {"SystemExit": len(comments)}
+    assert applied.runs[0].first_fault == "row 0: SystemExit: 5"

@@ -281,3 +281,10 @@ def test_a_long_text_may_stand_in_any_row(tmp_path: Path, line: str) -> None:
     with pytest.raises(UnreadableFile, match="line 3 has 1 values where the header has 2"):
         read_table(ragged)
     assert csv.field_size_limit() == before
+
+
+def test_semicolons_are_noticed(tmp_path: Path) -> None:
+    """A table separated by semicolons is refused with what to do; semicolons within a text are text."""
+    with pytest.raises(UnreadableFile, match="looks separated by ';': save it with commas"):
+        read_table(written(tmp_path, "t.csv", "a;b\n1;2\n"))
+    assert list(read_table(written(tmp_path, "one.csv", "text\nfine; really\n")).columns) == ["text"]
