@@ -17,22 +17,24 @@ from models.bundle_files import (
     content_hash,
     from_json_bytes,
     read_folder,
+    reading,
     to_json_bytes,
     to_json_lines,
     write_folder,
 )
 from models.bundle_parts import (
     CONFIG,
+    SAMPLE,
     WEIGHTS,
     Network,
     config_from_bytes,
-    featurizer_from,
     network_from,
+    sample_from_bytes,
     weights_to_bytes,
 )
 from models.classes import without_label
-from models.errors import BundleError, DataError, ModelError
-from models.features import Featurizer, Table
+from models.errors import BundleError, DataError
+from models.features import Featurizer, Table, check_columns
 from models.golden import GoldenBatch
 from models.reference import SliceCounts, counts_from_json, counts_to_json
 from models.report import TrainingReport
@@ -41,7 +43,7 @@ from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
 
-REFERENCE, SAMPLE, GOLDEN, REPORT = "reference.json", "sample.jsonl", "golden.json", "report.json"
+REFERENCE, GOLDEN, REPORT = "reference.json", "golden.json", "report.json"
 FILES = (CONFIG, WEIGHTS, REFERENCE, SAMPLE, GOLDEN, REPORT)
 _CHUNK_ROWS = 20_000
 _KEPT_SUBSETS = 4
@@ -213,8 +215,9 @@ class ModelBundle:
         files = read_folder(path, FILES)
         try:
             bundle = cls._from_files(files)
-            bundle.golden.prove(bundle.predict_proba)
-        except ModelError as error:
+            with reading("golden batch"):
+                bundle.golden.prove(bundle.predict_proba)
+        except BundleError as error:
             raise BundleError(f"the bundle in {path} cannot be used: {error}") from error
         vars(bundle)["files"] = files  # what was proved is what the hash is of
         return bundle
@@ -223,17 +226,28 @@ class ModelBundle:
     def _from_files(cls, files: Mapping[str, bytes]) -> ModelBundle:
         config = config_from_bytes(files[CONFIG])
         fingerprints = {function["name"]: function["fingerprint"] for function in config["functions"]}
-        featurizer = featurizer_from(config)
+        with reading(CONFIG):
+            featurizer = Featurizer.from_json(config["features"])
+        model = network_from(config, featurizer.n_features, files[WEIGHTS])
+        sample = sample_from_bytes(files[SAMPLE])
+        with reading(SAMPLE):
+            check_columns(sample, [spec.column for spec in featurizer.specs])
+        with reading(REFERENCE):
+            reference = counts_from_json(from_json_bytes(REFERENCE, files[REFERENCE]), list(fingerprints))
+        with reading(GOLDEN):
+            golden = GoldenBatch.from_json(from_json_bytes(GOLDEN, files[GOLDEN]))
+        with reading(REPORT):
+            report = TrainingReport(from_json_bytes(REPORT, files[REPORT]))
         return cls(
             name=config["name"],
             label=config["label"],
             classes=tuple(config["classes"]),
             featurizer=featurizer,
-            model=network_from(config, featurizer.n_features, files[WEIGHTS]),
+            model=model,
             function_fingerprints=fingerprints,
             lineage=config["lineage"],
-            reference=counts_from_json(from_json_bytes(REFERENCE, files[REFERENCE]), list(fingerprints)),
-            sample=tuple(from_json_bytes(SAMPLE, line) for line in files[SAMPLE].splitlines()),
-            golden=GoldenBatch.from_json(from_json_bytes(GOLDEN, files[GOLDEN])),
-            report=TrainingReport(from_json_bytes(REPORT, files[REPORT])),
+            reference=reference,
+            sample=sample,
+            golden=golden,
+            report=report,
         )

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 import numpy as np
 import safetensors
+import torch
 from numpy.typing import NDArray
 from safetensors import torch as tensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from models.bundle_files import FORMAT, from_json_bytes
-from models.errors import BundleError, ModelError
-from models.features import Featurizer
+from models.bundle_files import FAULTS, FORMAT, from_json_bytes, reading
+from models.errors import BundleError
 from models.learners import network_from_config
 from models.rows import FeatureRows
+from models.sample import SAMPLE_ROWS
 from sfs.matrix import SliceMatrix
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
+SAMPLE = "sample.jsonl"
+_WEIGHT_FAULTS: tuple[type[Exception], ...] = (safetensors.SafetensorError, *FAULTS)
 _KEYS = {
     "format": int,
     "name": str,
@@ -69,6 +71,8 @@ def config_from_bytes(content: bytes) -> dict[str, Any]:
     if not all(isinstance(f, dict) and set(f) == {"name", "fingerprint"} for f in config["functions"]):
         raise BundleError(f"{CONFIG}: every function must have a name and a fingerprint")
     _check_names("functions", [function["name"] for function in config["functions"]], at_least=0)
+    if not all(isinstance(function["fingerprint"], str) for function in config["functions"]):
+        raise BundleError(f"{CONFIG}: every fingerprint must be text")
     return config
 
 
@@ -81,16 +85,23 @@ def _check_names(what: str, names: list[Any], at_least: int) -> None:
         raise BundleError(f"{CONFIG}: {what} must be {at_least} or more different texts, got {names}")
 
 
-def featurizer_from(config: Mapping[str, Any]) -> Featurizer:
-    """Return the featurizer of a configuration; BundleError if its state is none."""
-    try:
-        return Featurizer.from_json(config["features"])
-    except ModelError as error:
-        raise BundleError(f"{CONFIG}: {error}") from error
+def sample_from_bytes(content: bytes) -> tuple[dict[str, Any], ...]:
+    """Return the records of a sample; BundleError naming the first line that holds none."""
+    lines = content.splitlines()
+    if len(lines) > SAMPLE_ROWS:
+        raise BundleError(f"{SAMPLE} holds {len(lines):,} records, and at most {SAMPLE_ROWS:,} can be")
+    records = tuple(from_json_bytes(f"{SAMPLE}, line {k}", line) for k, line in enumerate(lines, 1))
+    for k, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            raise BundleError(f"{SAMPLE}, line {k}: must be a record, got {type(record).__name__}")
+    return records
 
 
 def network_from(config: Mapping[str, Any], n_features: int, weights: bytes) -> Network:
     """Return the network of a configuration with its weights.
+
+    It is first built without memory for numbers, so that an architecture which is not that of the weights
+    costs none.
 
     Raises
     ------
@@ -100,17 +111,27 @@ def network_from(config: Mapping[str, Any], n_features: int, weights: bytes) -> 
     shape = config["architecture"]
     try:
         state = tensors.load(weights)
-        model = network_from_config(shape)
-    except (safetensors.SafetensorError, json.JSONDecodeError) as error:
+    except _WEIGHT_FAULTS as error:
         raise BundleError(f"{WEIGHTS} holds no weights: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise BundleError(f"{CONFIG}: the architecture cannot be built: {error!r}") from error
-    _check_fit(shape, model, n_features, config)
-    try:
+    with reading(f"{CONFIG}: the architecture cannot be built"), torch.device("meta"):
+        outline = network_from_config(shape)
+    with reading(f"{CONFIG}, architecture"):
+        _check_fit(shape, outline, n_features, config)
+        _check_weights(outline, state)
+        model = network_from_config(shape)
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"{WEIGHTS} does not fit the architecture in {CONFIG}: {error}") from error
     return cast("Network", model.eval())
+
+
+def _check_weights(outline: nn.Module, state: Mapping[str, Tensor]) -> None:
+    needed = {name: (tuple(value.shape), value.dtype) for name, value in outline.state_dict().items()}
+    has = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
+    for name in sorted(needed.keys() | has.keys()):
+        if needed.get(name) != has.get(name):
+            raise BundleError(
+                f"{WEIGHTS} does not fit the architecture in {CONFIG}: {name} must be {needed.get(name)}, "
+                f"is {has.get(name)}"
+            )
 
 
 def _check_fit(shape: Mapping[str, Any], model: Any, n_features: int, config: Mapping[str, Any]) -> None:
@@ -118,7 +139,7 @@ def _check_fit(shape: Mapping[str, Any], model: Any, n_features: int, config: Ma
     facts = [
         ("features", shape.get("backbone", {}).get("in_features"), n_features),
         ("classes", model.num_classes, len(config["classes"])),
-        ("slices", list(shape.get("slice_names", slices)), slices),
+        ("slices", list(getattr(model, "slice_names", slices)), slices),
     ]
     for what, has, needs in facts:
         if has != needs:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from models.errors import ConfigError, DataError
+from models.feature_states import State, TextState, state_from_json, state_to_json
 from models.table_features import NumberScale, Vocabulary, as_name, as_number
 from models.text_features import N_HASHED, HashedWords, SparseRows, side_by_side
 from sfs.record import Columns
@@ -48,20 +49,6 @@ class FeatureSpec:
             raise ConfigError(f"feature {self.column!r} cannot be {self.kind!r}: the kinds are {kinds}")
 
 
-@dataclass(frozen=True, slots=True)
-class _TextState:
-    n_hashed: int
-    missing_seen: bool
-
-
-_State: TypeAlias = _TextState | NumberScale | Vocabulary
-_STATES: dict[str, Callable[..., _State]] = {
-    "text": _TextState,
-    "number": NumberScale,
-    "category": Vocabulary,
-}
-
-
 class Featurizer:
     """Turns columns into features: hashed words, scaled numbers, and one column per category.
 
@@ -94,7 +81,7 @@ class Featurizer:
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigError(f"feature {twice!r} is named twice: a column is one feature")
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, State] = {}
         self._words = {s.column: HashedWords() for s in self.specs if s.kind == "text"}
 
     def fit(self, rows: Table) -> Featurizer:
@@ -149,7 +136,7 @@ class Featurizer:
         """D, after fitting."""
         return sum(_width(self._state(spec)) for spec in self.specs)
 
-    def _state(self, spec: FeatureSpec) -> _State:
+    def _state(self, spec: FeatureSpec) -> State:
         if spec.column not in self._states:
             raise DataError("this featurizer has not been fitted: call fit(rows) with training rows first")
         return self._states[spec.column]
@@ -167,25 +154,38 @@ class Featurizer:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return specs and state as JSON values; floats are exact when written by ``json``."""
-        return [{"column": s.column, "kind": s.kind, "state": asdict(self._state(s))} for s in self.specs]
+        return [
+            {"column": s.column, "kind": s.kind, "state": state_to_json(self._state(s))} for s in self.specs
+        ]
 
     @classmethod
-    def from_json(cls, saved: Sequence[Mapping[str, Any]]) -> Featurizer:
+    def from_json(cls, saved: Any) -> Featurizer:
         """Return the featurizer that ``to_json`` described.
 
         Raises
         ------
         DataError
-            If the description is not one.
+            If the description is not one, or a field of it is of another kind.
         """
+        if not isinstance(saved, list) or not all(map(_is_description, saved)):
+            raise DataError("this is no state of a featurizer: expected a column, kind and state per feature")
         try:
-            featurizer = cls([FeatureSpec(s["column"], s["kind"]) for s in saved])
-            for item in saved:
-                fields = {k: tuple(v) if isinstance(v, list) else v for k, v in item["state"].items()}
-                featurizer._states[item["column"]] = _STATES[item["kind"]](**fields)
-        except (KeyError, TypeError, ConfigError) as error:
+            featurizer = cls([FeatureSpec(item["column"], item["kind"]) for item in saved])
+        except ConfigError as error:
             raise DataError(f"this is no state of a featurizer: {error}") from error
+        for item in saved:
+            state = state_from_json(item["column"], item["kind"], item["state"])
+            featurizer._states[item["column"]] = state
         return featurizer
+
+
+def _is_description(item: Any) -> bool:
+    return (
+        isinstance(item, dict)
+        and set(item) == {"column", "kind", "state"}
+        and isinstance(item["column"], str)
+        and isinstance(item["kind"], str)
+    )
 
 
 def check_columns(rows: Table, names: Sequence[str]) -> None:
@@ -235,15 +235,15 @@ def _values(columns: Columns, spec: FeatureSpec, numbers: Sequence[Any]) -> Any:
     return np.fromiter(read, dtype=np.float64, count=len(values))
 
 
-def _fitted(spec: FeatureSpec, values: Any) -> _State:
+def _fitted(spec: FeatureSpec, values: Any) -> State:
     if spec.kind == "number":
         return NumberScale.fit(values)
     if spec.kind == "category":
         return Vocabulary.fit(values, MAX_CATEGORIES, MIN_CATEGORY_ROWS)
-    return _TextState(N_HASHED, None in values)
+    return TextState(N_HASHED, None in values)
 
 
-def _width(state: _State) -> int:
+def _width(state: State) -> int:
     if isinstance(state, NumberScale):
         return 2
     return len(state.names) + 2 if isinstance(state, Vocabulary) else state.n_hashed + 1

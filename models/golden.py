@@ -9,8 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from models.bundle_files import FAULTS
 from models.errors import BundleError
-from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
 
 TOLERANCE = 1e-5
@@ -88,6 +88,9 @@ class GoldenBatch:
             answers = (
                 np.array(saved[name], dtype=np.float64) for name in ("probabilities", "without_slices")
             )
-            return cls(tuple(saved["records"]), slices, *answers)
-        except (KeyError, TypeError, ValueError, SliceError) as error:
-            raise BundleError(f"golden.json is no golden batch: {error}") from error
+            batch = cls(tuple(saved["records"]), slices, *answers)
+        except FAULTS as error:
+            raise BundleError(f"golden.json is no golden batch: {error!r:.200}") from error
+        if not batch.records:
+            raise BundleError("golden.json has no record, and so proves nothing")
+        return batch

@@ -37,7 +37,7 @@ class SliceCounts:
 
     def __post_init__(self) -> None:
         counts = (self.n, self.member, self.unknown, self.correct)
-        if not all(isinstance(count, int) and count >= 0 for count in counts) or (
+        if not all(type(count) is int and count >= 0 for count in counts) or (
             self.member + self.unknown > self.n or self.correct > self.member
         ):
             raise BundleError(f"reference.json holds counts that cannot be: {self}")

@@ -6,25 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.errors import BundleError
+from models.report_shape import check_report
 from models.slice_report import HEAD, Comparison, aligned, cells
 
 PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
 _SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
-_KEYS = frozenset(
-    {
-        "form",
-        "sentences",
-        "warnings",
-        "rows",
-        "classes",
-        "selection",
-        "shipped",
-        "peers",
-        "comparisons",
-        "functions",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +29,13 @@ class TrainingReport:
     Raises
     ------
     BundleError
-        If one of these is missing.
+        If one of these is missing, or is not of its kind.
     """
 
     values: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.values, Mapping) or set(self.values) != _KEYS:
-            raise BundleError(f"report.json must hold {', '.join(sorted(_KEYS))}: train the model anew")
+        check_report(self.values)
 
     @property
     def form(self) -> str:

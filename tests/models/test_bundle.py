@@ -1,6 +1,7 @@
 """A trained model as one folder."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,25 @@ WRONG = {
     "shape": ("config.json", deeper("architecture", "backbone", {}), "the architecture cannot be built"),
     "width": ("config.json", deeper("architecture", "backbone", BACKBONE), "has features 7"),
     "mode": ("config.json", deeper("architecture", "mode", "soft"), "does not fit the architecture"),
+    "widths": (
+        "config.json",
+        deeper("architecture", "backbone", {"in_features": 7, "widths": []}),
+        "be built",
+    ),
+    "huge": (
+        "config.json",
+        deeper("architecture", "backbone", {"in_features": 2055, "widths": [10**12]}),
+        "config.json: the architecture cannot be built|does not fit the architecture",
+    ),
+    "fingerprint": (
+        "config.json",
+        lambda c: {**c, "functions": [{**f, "fingerprint": 7} for f in c["functions"]]},
+        "every fingerprint must be text",
+    ),
+    "flag counts": ("reference.json", deeper("big", "correct", True), "counts that cannot be"),
+    "report values": ("report.json", within("sentences", 3), "report.json, sentences: cannot be 3"),
+    "no proof": ("golden.json", within("records", []), "golden.json is no golden|proves nothing"),
+    "large answers": ("golden.json", within("probabilities", [[10**400]]), "golden.json is no golden batch"),
     "no counts": ("reference.json", lambda c: {}, "reference.json must hold counts of __all__, big"),
     "bad counts": ("reference.json", within("big", {"n": 1}), "reference.json holds no counts"),
     "impossible": ("reference.json", deeper("big", "member", 99), "counts that cannot be"),
@@ -275,7 +295,7 @@ WRONG = {
     "golden columns": (
         "golden.json",
         lambda c: {**c, "records": [{"n": 1}] * 6},
-        "cannot be used: row 0 has no column 'a text'",
+        "cannot be used: golden batch: row 0 has no column 'a text'",
     ),
 }
 
@@ -286,6 +306,61 @@ def test_a_bundle_that_contradicts_itself_is_refused(saved: Path, wrong: str) ->
     name, change, message = WRONG[wrong]
     with pytest.raises(BundleError, match=message):
         ModelBundle.load(rewritten(saved, name, change))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"[1]", "line 31: must be a record, got list"),
+        (b"{", "line 31 is not JSON"),
+        (b"[" * 100_000, "line 31 is nested too deeply"),
+        (b'{"n": 1}', "row 30 has no column 'a text'"),
+        (b"{}\n" * 1000, "holds 1,030 records, and at most 1,000"),
+    ],
+)
+def test_a_sample_of_anything_but_records_is_refused(saved: Path, line: bytes, message: str) -> None:
+    """Every line of the sample must be a record with the feature columns."""
+    files = {file: (saved / file).read_bytes() for file in FILES}
+    files["sample.jsonl"] += line
+    write_folder(saved.with_name("sampled"), files)
+    with pytest.raises(BundleError, match=message):
+        ModelBundle.load(saved.with_name("sampled"))
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where a JSON value holds others; of lists the first entry stands for all."""
+    keys: list[Any] = list(value) if isinstance(value, dict) else []
+    if isinstance(value, list) and value:
+        keys = [0]
+    for key in keys:
+        yield (*at, key)
+        yield from places(value[key], (*at, key))
+
+
+def replaced(value: Any, at: tuple[Any, ...], junk: Any) -> Any:
+    if not at:
+        return junk
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[at[0]] = replaced(value[at[0]], at[1:], junk)
+    return copy
+
+
+@pytest.mark.parametrize("name", ["config.json", "reference.json", "golden.json"])
+def test_no_value_makes_loading_fail_in_another_way(saved: Path, tmp_path: Path, name: str) -> None:
+    """Whatever a field holds, the bundle is loaded or refused as a bundle, never with another error."""
+    files = {file: (saved / file).read_bytes() for file in FILES}
+    content = json.loads(files[name])
+    refused = 0
+    for k, at in enumerate(places(content)):
+        for n, junk in enumerate((None, "x", [], {"a": 1}, -1, 10**400)):
+            changed = json.dumps(replaced(content, at, junk)).encode()
+            folder = tmp_path / f"{k}-{n}"
+            write_folder(folder, {**files, name: changed})
+            try:
+                ModelBundle.load(folder)
+            except BundleError:
+                refused += 1
+    assert refused > 30
 
 
 def test_other_weights_fail_the_golden_batch(saved: Path) -> None:

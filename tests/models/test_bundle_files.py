@@ -62,8 +62,20 @@ def edit_manifest(folder: Path, **changes: object) -> None:
 def forged(folder: Path) -> None:
     """Alter a file and its digest, but not the hash of all."""
     (folder / "c.txt").write_bytes(b"x")
-    digests = json.loads((folder / MANIFEST).read_text())["files"]
-    edit_manifest(folder, files={**digests, "c.txt": "0" * 64})
+    stated = json.loads((folder / MANIFEST).read_text())["files"]
+    edit_manifest(folder, files={**stated, "c.txt": {"sha256": "0" * 64, "size_bytes": 1}})
+
+
+def without_sizes(folder: Path) -> None:
+    """State digests only."""
+    stated = json.loads((folder / MANIFEST).read_text())["files"]
+    edit_manifest(folder, files={name: file["sha256"] for name, file in stated.items()})
+
+
+def unlisted(folder: Path) -> None:
+    """A folder of one file less than is asked for."""
+    shutil.rmtree(folder)
+    write_folder(folder, {"a.json": b""})
 
 
 def linked(folder: Path) -> None:
@@ -84,7 +96,14 @@ DAMAGES = {
     "no JSON": (lambda f: (f / MANIFEST).write_bytes(b"{"), r"manifest\.json is not JSON"),
     "list": (lambda f: (f / MANIFEST).write_bytes(b"[]"), "states format None, this version reads 1"),
     "format": (lambda f: edit_manifest(f, format=2), "states format 2, this version reads 1: train"),
-    "unlisted": (lambda f: edit_manifest(f, files={}), r"must list the files a\.json, b\.bin, c\.txt"),
+    "no sizes": (without_sizes, r"manifest\.json must state sha256 and size_bytes of every file"),
+    "large manifest": (
+        lambda f: (f / MANIFEST).write_bytes(b" " * 1_000_001),
+        r"manifest\.json has more than 1,000,000 bytes",
+    ),
+    "deep": (lambda f: (f / MANIFEST).write_bytes(b"[" * 100_000), "nested too deeply"),
+    "no number": (lambda f: (f / MANIFEST).write_bytes(b'{"format": NaN}'), "NaN is no number in JSON"),
+    "unlisted": (unlisted, r"must list the files a\.json, b\.bin, c\.txt"),
     "forged": (forged, r"manifest\.json was altered: its hash"),
     "gone": (shutil.rmtree, "there is no bundle in"),
 }
@@ -113,11 +132,20 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_without_a_hash_is_refused(folder: Path) -> None:
-    """The stated hash can be asked for alone, and must be there."""
-    (folder / MANIFEST).write_text("{}")
-    with pytest.raises(BundleError, match="states no hash"):
+def test_a_manifest_is_checked_without_reading_the_files(folder: Path) -> None:
+    """The stated hash can be asked for alone: sizes and names are compared, contents are not."""
+    (folder / "b.bin").write_bytes(b"\x01\xff")
+    assert manifest_hash(folder) == content_hash(FILES)
+    (folder / "b.bin").write_bytes(b"\x01")
+    with pytest.raises(BundleError, match=r"b\.bin was altered: it has 1 bytes, the manifest says 2"):
         manifest_hash(folder)
+
+
+def test_a_file_of_another_size_is_not_read(folder: Path) -> None:
+    """A file far larger than memory, such as a sparse one of a terabyte, is refused by its size."""
+    os.truncate(folder / "c.txt", 10**12)
+    with pytest.raises(BundleError, match=r"c\.txt was altered: it has 1,000,000,000,000 bytes"):
+        read_folder(folder, list(FILES))
 
 
 def test_json_is_exact_and_has_no_nan() -> None:
