@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
-from models.bundle_files import manifest_hash, rename_new, sync_folder, write_files
+from models.alias_history import (
+    AliasChange,
+    Change,
+    create_change,
+    read_history,
+    read_last,
+    versions_before,
+)
+from models.bundle_files import manifest_hash, read_folder, rename_new, write_files
 from models.errors import BundleError, RegistryError
 
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
 
+__all__ = ["CHAMPION", "AliasChange", "ModelRegistry", "Version"]
+
 CHAMPION = "champion"
-Change: TypeAlias = Literal["promote", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One stored bundle: its number, its hash, where it lies, and the aliases in force on it."""
+    """One stored bundle: its number, its hash, where it lies, and the aliases in force on it.
+
+    ``damaged`` says what is wrong with its folder, where files are missing, added or of another size, and
+    ``hash`` is empty then; None is a folder that looks whole, which only loading it proves.
+    """
 
     number: int
     hash: str
     path: Path
     aliases: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AliasChange:
-    """One step in an alias's history: which version it was put on, how, when and why."""
-
-    sequence: int
-    version: int
-    hash: str
-    change: Change
-    reason: str
-    at: datetime
+    damaged: str | None = None
 
 
 class ModelRegistry:
@@ -72,12 +72,15 @@ class ModelRegistry:
         self.name = name
 
     def put(self, bundle: ModelBundle) -> int:
-        """Store a bundle and return its version; the same content is stored once and keeps its version."""
+        """Store a bundle and return its version; the same content is stored once and keeps its version.
+
+        Where the version of the same content was damaged since, the bundle is stored anew.
+        """
         versions = self._root / "versions"
         versions.mkdir(parents=True, exist_ok=True)
         with self._writing():
             for number in self._numbers():
-                if manifest_hash(self.path(number)) == bundle.hash:
+                if _holds(self._folder(number), bundle):
                     return number
             number = max(self._numbers(), default=0) + 1
             incoming = self._root / f".incoming-{uuid.uuid4().hex}"
@@ -102,11 +105,14 @@ class ModelRegistry:
         RegistryError
             If there is no such version.
         """
-        folder = self._root / "versions" / f"{version:06d}"
+        folder = self._folder(version)
         if version < 1 or not folder.is_dir():
             known = ", ".join(map(str, self._numbers())) or "none"
             raise RegistryError(f"model {self.name!r} has no version {version}; its versions: {known}")
         return folder
+
+    def _folder(self, version: int) -> Path:
+        return self._root / "versions" / f"{version:06d}"
 
     def get(self, version: int | str = CHAMPION) -> ModelBundle:
         """Return the verified bundle of a version, given by number or by alias.
@@ -133,12 +139,10 @@ class ModelRegistry:
         return bundle
 
     def list(self) -> tuple[Version, ...]:
-        """Return all versions, oldest first."""
+        """Return all versions, oldest first; those that are damaged say so and hide no other."""
         pointed = {alias: self.alias(alias) for alias in self._aliases()}
         return tuple(
-            Version(
-                n, manifest_hash(self.path(n)), self.path(n), tuple(a for a, v in pointed.items() if v == n)
-            )
+            _version(n, self._folder(n), tuple(alias for alias, v in pointed.items() if v == n))
             for n in self._numbers()
         )
 
@@ -148,7 +152,13 @@ class ModelRegistry:
         return None if change is None else change.version
 
     def promote(
-        self, version: int, *, expected: int | None, reason: str, at: datetime, alias: str = CHAMPION
+        self,
+        version: int,
+        *,
+        expected: int | AliasChange | None,
+        reason: str,
+        at: datetime,
+        alias: str = CHAMPION,
     ) -> AliasChange:
         """Put an alias on a version, provided that it is where the caller last saw it.
 
@@ -157,7 +167,8 @@ class ModelRegistry:
         version
             The version to be in force.
         expected
-            The version in force now, None for none yet.
+            The version in force now, None for none yet; or the change in force, the last of `history`, which
+            is also told from a later change to the same version.
         reason
             Why, for the history.
         at
@@ -178,28 +189,37 @@ class ModelRegistry:
         RegistryError
             If there is no earlier version, or another writer was first.
         """
-        before = _before(self.history(alias))
+        history = self.history(alias)
+        before = versions_before(history)
         if len(before) < 2:
             raise RegistryError(f"alias {alias!r} of {self.name!r} has no earlier version to go back to")
-        return self._put_on(alias, before[-2], before[-1], "rollback", reason, at)
+        return self._put_on(alias, before[-2], history[-1], "rollback", reason, at)
 
     def history(self, alias: str = CHAMPION) -> tuple[AliasChange, ...]:
         """Return every change of an alias, oldest first."""
-        return tuple(_read_change(path) for path in sorted(self._alias_folder(alias).glob("[0-9]*.json")))
+        return read_history(self._alias_folder(alias))
 
     def _put_on(
-        self, alias: str, version: int, expected: int | None, change: Change, reason: str, at: datetime
+        self,
+        alias: str,
+        version: int,
+        expected: int | AliasChange | None,
+        change: Change,
+        reason: str,
+        at: datetime,
     ) -> AliasChange:
+        """Write the change that follows the expected one; where another has its number, someone was first."""
         if at.tzinfo is None:
             raise RegistryError(
                 f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
             )
         now = self._in_force(alias)
-        if (now.version if now else None) != expected:
+        there = now if isinstance(expected, AliasChange) or now is None else now.version
+        if there != expected:
             raise RegistryError(_lost(alias, now, expected))
         sequence = (now.sequence if now else 0) + 1
         made = AliasChange(sequence, version, manifest_hash(self.path(version)), change, reason, at)
-        if not _create(self._alias_folder(alias), made):
+        if not create_change(self._alias_folder(alias), made):
             raise RegistryError(_lost(alias, self._in_force(alias), expected))
         return made
 
@@ -216,8 +236,7 @@ class ModelRegistry:
         return self._root / "aliases" / _plain_name("alias", alias)
 
     def _in_force(self, alias: str) -> AliasChange | None:
-        paths = sorted(self._alias_folder(alias).glob("[0-9]*.json"))
-        return _read_change(paths[-1]) if paths else None
+        return read_last(self._alias_folder(alias))
 
 
 def _plain_name(what: str, name: str) -> str:
@@ -226,47 +245,29 @@ def _plain_name(what: str, name: str) -> str:
     return name
 
 
-def _lost(alias: str, now: AliasChange | None, expected: int | None) -> str:
+def _lost(alias: str, now: AliasChange | None, expected: int | AliasChange | None) -> str:
     there = f"on version {now.version}" if now else "on no version"
-    thought = "on none" if expected is None else f"on {expected}"
+    if isinstance(expected, AliasChange):
+        there += f" by change {now.sequence if now else 0}"
+        thought = f"on {expected.version} by change {expected.sequence}"
+    else:
+        thought = "on none" if expected is None else f"on {expected}"
     return f"alias {alias!r} is {there}, not {thought} as expected: someone was first; look again and repeat"
 
 
-def _before(history: tuple[AliasChange, ...]) -> list[int]:
-    """Return the versions that a rollback can go back through, the one in force last."""
-    stack: list[int] = []
-    for step in history:
-        if step.change == "rollback" and len(stack) > 1:
-            stack.pop()
-        elif not stack or stack[-1] != step.version:
-            stack.append(step.version)
-    return stack
-
-
-def _create(folder: Path, change: AliasChange) -> bool:
-    """Write a change under its number; false if the number is taken. It is complete or absent, never half."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".{uuid.uuid4().hex}.part"
+def _holds(folder: Path, bundle: ModelBundle) -> bool:
+    """Tell whether a folder holds exactly this bundle; what cannot be read does not."""
     try:
-        with beside.open("x") as stream:
-            json.dump(asdict(change) | {"at": change.at.isoformat()}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        (folder / f"{change.sequence:06d}.json").hardlink_to(beside)
-    except FileExistsError:
+        return manifest_hash(folder) == bundle.hash and bool(read_folder(folder, list(bundle.files)))
+    except BundleError:
         return False
-    finally:
-        beside.unlink(missing_ok=True)
-    sync_folder(folder)
-    return True
 
 
-def _read_change(path: Path) -> AliasChange:
+def _version(number: int, folder: Path, aliases: tuple[str, ...]) -> Version:
     try:
-        fields = json.loads(path.read_text())
-        return AliasChange(**fields | {"at": datetime.fromisoformat(fields["at"])})
-    except (ValueError, KeyError, TypeError) as error:
-        raise RegistryError(f"{path} is no change of an alias ({error}): remove or restore it") from error
+        return Version(number, manifest_hash(folder), folder, aliases)
+    except BundleError as error:
+        return Version(number, "", folder, aliases, str(error))
 
 
 def _load(folder: Path) -> ModelBundle:

@@ -101,6 +101,39 @@ def test_the_same_bundle_keeps_its_version(registry: ModelRegistry, bundles: lis
     assert registry.put(bundles[3]) == 4
 
 
+def test_a_damaged_version_is_stored_anew(registry: ModelRegistry, bundles: list[ModelBundle]) -> None:
+    """A bundle whose stored copy was corrupted, even at the same size, gets a new version that loads."""
+    weights = registry.path(2) / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    assert registry.put(bundles[1]) == 4
+    assert registry.get(4).hash == bundles[1].hash
+    assert registry.put(bundles[1]) == 4
+
+
+DAMAGES = {
+    "empty": lambda folder: [path.unlink() for path in folder.iterdir()],
+    "no manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "broken manifest": lambda folder: (folder / "manifest.json").write_text('{"format": 1}'),
+    "truncated": lambda folder: (folder / "weights.safetensors").write_bytes(b""),
+    "a file": lambda folder: (shutil.rmtree(folder), folder.write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_version_hides_no_other(
+    registry: ModelRegistry, bundles: list[ModelBundle], damage: str
+) -> None:
+    """It is listed with what is wrong with it; other versions are listed, stored and loaded as before."""
+    DAMAGES[damage](registry.path(1))
+    first, second, third = registry.list()
+    assert first.number == 1
+    assert first.damaged
+    assert (second.damaged, third.hash) == (None, bundles[2].hash)
+    assert registry.put(bundles[2]) == 3
+    assert registry.put(bundles[3]) == 4
+    assert registry.get(2).hash == bundles[1].hash
+
+
 def test_what_a_dead_writer_left_is_cleared_and_never_seen(registry: ModelRegistry, tmp_path: Path) -> None:
     """Half a version is no version, and the next writer takes it away."""
     litter = tmp_path / "registry" / "tiny" / ".incoming-dead"
@@ -163,6 +196,34 @@ def test_a_promotion_that_expects_another_version_is_refused(
     with pytest.raises(RegistryError, match="is on no version, not on 7"):
         registry.promote(3, expected=7, reason="odd", at=T0, alias="challenger")
     assert registry.alias() == 1
+
+
+def test_a_promotion_may_expect_a_change(registry: ModelRegistry) -> None:
+    """An alias that went away and came back to the version is not where the caller saw it."""
+    at = ticks()
+    seen = registry.promote(1, expected=None, reason="first", at=next(at))
+    registry.promote(2, expected=seen, reason="second", at=next(at))
+    registry.rollback(reason="back", at=next(at))
+    with pytest.raises(RegistryError, match="on version 1 by change 3, not on 1 by change 1 as expected"):
+        registry.promote(3, expected=seen, reason="late", at=next(at))
+    assert registry.promote(3, expected=registry.history()[-1], reason="now", at=next(at)).sequence == 4
+
+
+def test_of_rollbacks_at_once_none_goes_further_back_than_it_saw(registry: ModelRegistry) -> None:
+    """Each rollback that succeeds follows the change it read, so that the history is as one after another."""
+    at = ticks()
+    for version, expected in ((1, None), (2, 1), (1, 2), (2, 1), (3, 2)):
+        registry.promote(version, expected=expected, reason="", at=next(at))
+
+    def attempt(_: int) -> int | None:
+        try:
+            return registry.rollback(reason="", at=T0).version
+        except RegistryError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        results = [version for version in pool.map(attempt, range(8)) if version is not None]
+    assert [change.version for change in registry.history()[5:]] == [2, 1, 2, 1][: len(results)]
 
 
 def test_of_many_writers_one_wins(registry: ModelRegistry) -> None:
