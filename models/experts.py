@@ -18,6 +18,15 @@ class LowRankExperts(nn.Module):
     An expert starts close to the plain network and learns a correction of it, which is what a slice with
     few rows can support: 2 H rank + H parameters a slice instead of H^2 + H. No r_s is ever formed: the
     shared head is folded into U_s, and a mixture of experts is one matrix product over all codes V_s z.
+
+    Parameters
+    ----------
+    slices
+        S.
+    width
+        H, units of the representation.
+    rank
+        Rank of each correction.
     """
 
     def __init__(self, slices: int, width: int, rank: int) -> None:
@@ -36,7 +45,17 @@ class LowRankExperts(nn.Module):
         return codes
 
     def logits(self, z: Tensor, codes: Tensor, head: nn.Linear) -> Tensor:
-        """Return float[B, S, C], the head's answer to every expert."""
+        """Return float[B, S, C], the head's answer to every expert.
+
+        Parameters
+        ----------
+        z
+            float[B, H].
+        codes
+            What ``codes(z)`` returned.
+        head
+            From H units to C classes.
+        """
         C = head.out_features
         folded = (self.up @ head.weight.T).view(1, self.slices, self.rank, C)
         corrections = (codes.view(-1, self.slices, self.rank, 1) * folded).sum(dim=2)  # [B, S, C]
@@ -44,7 +63,17 @@ class LowRankExperts(nn.Module):
         return corrections + shared.unsqueeze(1) + self.bias @ head.weight.T
 
     def mixture(self, z: Tensor, codes: Tensor, attention: Tensor) -> Tensor:
-        """Return float[B, H], the experts' mean weighted by attention float[B, S], whose rows sum to 1."""
+        """Return float[B, H], the weighted mean of the experts.
+
+        Parameters
+        ----------
+        z
+            float[B, H].
+        codes
+            What ``codes(z)`` returned.
+        attention
+            float[B, S], weights whose rows sum to 1.
+        """
         weighted = codes.view(-1, self.slices, self.rank) * attention.unsqueeze(2)  # [B, S, rank]
         mixed: Tensor = z + weighted.view(-1, self.slices * self.rank) @ self.up + attention @ self.bias
         return mixed
@@ -57,7 +86,15 @@ class LowRankExperts(nn.Module):
 
 
 class FullExperts(nn.Module):
-    """Experts r_s = W_s z + b_s, as in Snorkel."""
+    """Experts r_s = W_s z + b_s with W_s [H, H], as in Snorkel.
+
+    Parameters
+    ----------
+    slices
+        S.
+    width
+        H, units of the representation.
+    """
 
     def __init__(self, slices: int, width: int) -> None:
         super().__init__()
@@ -71,12 +108,22 @@ class FullExperts(nn.Module):
         return nn.functional.linear(z, self.weight, self.bias)
 
     def logits(self, z: Tensor, codes: Tensor, head: nn.Linear) -> Tensor:
-        """Return float[B, S, C], the head's answer to every expert."""
+        """Return float[B, S, C], the head's answer to every expert.
+
+        Parameters
+        ----------
+        z
+            float[B, H].
+        codes
+            What ``codes(z)`` returned.
+        head
+            From H units to C classes.
+        """
         answers: Tensor = head(codes.view(-1, self.slices, self.width))
         return answers
 
     def mixture(self, z: Tensor, codes: Tensor, attention: Tensor) -> Tensor:
-        """Return float[B, H], the experts' mean weighted by attention float[B, S]."""
+        """Return float[B, H], the weighted mean of the experts; parameters as in `LowRankExperts`."""
         stacked = codes.view(-1, self.slices, self.width)
         return torch.bmm(attention.unsqueeze(1), stacked).squeeze(1)
 

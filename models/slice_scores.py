@@ -36,7 +36,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def slice_heads(task_name: str, slice_names: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Return which head answers a label: ``task``, or ``indicator`` or ``expert`` k; the base is last."""
+    """Return by label which head answers it: ``task``, or ``indicator`` or ``expert`` k; the base is last.
+
+    Parameters
+    ----------
+    task_name
+        What the task's labels are called.
+    slice_names
+        The K slices in the order of the heads.
+    """
     names = [*slice_names] if BASE_SLICE in slice_names else [*slice_names, BASE_SLICE]
     heads = {task_name: ("task", 0)}
     for k, name in enumerate(names):
@@ -46,7 +54,10 @@ def slice_heads(task_name: str, slice_names: Sequence[str]) -> dict[str, tuple[s
 
 
 def slices_to_task(task_name: str, slice_names: Sequence[str]) -> dict[str, str | None]:
-    """Return the mapping that judges every slice's members by the final prediction, and no indicators."""
+    """Return the mapping that judges every slice's members by the final prediction, and no indicators.
+
+    Parameters are those of ``slice_heads``.
+    """
     heads = slice_heads(task_name, slice_names)
     return {label: None if kind == "indicator" else task_name for label, (kind, _) in heads.items()}
 
@@ -57,7 +68,24 @@ def predict(
     return_preds: bool,
     remap_labels: Mapping[str, str | None],
 ) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return golds, probabilities and predictions by label; see ``SliceAwareClassifier.predict``."""
+    """Return ``golds`` [N], ``probs`` float[N, C] and if asked ``preds`` int[N], each by label.
+
+    Parameters
+    ----------
+    model
+        The network, left in the mode that it was in.
+    dataloader
+        Batches with the labels of any heads; where it has none, the task is answered.
+    return_preds
+        Whether to add the likeliest class of every row.
+    remap_labels
+        For a label, the one whose head answers it, or None to leave it out.
+
+    Raises
+    ------
+    DataError
+        If a label is to be answered by a head that does not exist.
+    """
     heads = slice_heads(model.task_name, model.slice_names)
     present = [label for label in heads if label in dataloader.dataset.Y_dict] or [model.task_name]
     head_of = {label: target for label in present if (target := remap_labels.get(label, label)) is not None}
@@ -109,7 +137,24 @@ def score(
     remap_labels: Mapping[str, str | None],
     as_dataframe: bool,
 ) -> dict[str, float | None] | pd.DataFrame:
-    """Return every label's metrics; see ``SliceAwareClassifier.score``."""
+    """Return every label's metrics under label/dataset/split/metric; None has nothing to score.
+
+    Parameters
+    ----------
+    model
+        The network; its scorer measures all labels but those of indicators, whose F1 counts.
+    dataloaders
+        One or more, told apart by their datasets' names and splits.
+    remap_labels
+        As in ``predict``.
+    as_dataframe
+        Whether to return a row per score instead.
+
+    Raises
+    ------
+    DataError
+        If a label is to be answered by a head that does not exist.
+    """
     heads = slice_heads(model.task_name, model.slice_names)
     rows: list[tuple[str, str, str, str, float | None]] = []
     for loader in dataloaders:
