@@ -127,6 +127,11 @@ def read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
         If the folder, its manifest or a file is absent, a file does not belong there, or one was altered; a
         file of another size than the manifest states is not even read.
     """
+    with _on_disk(folder):
+        return _read_folder(folder, names)
+
+
+def _read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     stated = _manifest(folder)
     if set(stated) != set(names):
         raise BundleError(
@@ -151,9 +156,19 @@ def manifest_hash(folder: Path) -> str:
     BundleError
         If the folder or its manifest is absent or none, or files are missing, added or of another size.
     """
-    stated = _manifest(folder)
-    _check_sizes(folder, stated)
+    with _on_disk(folder):
+        stated = _manifest(folder)
+        _check_sizes(folder, stated)
     return _hash_of({name: file.sha256 for name, file in stated.items()})
+
+
+@contextmanager
+def _on_disk(folder: Path) -> Iterator[None]:
+    """Turn what the disk refuses, a permission for one, into a BundleError."""
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(f"{error.filename or folder} cannot be read: {error.strerror or error}") from error
 
 
 def _check_sizes(folder: Path, stated: Mapping[str, _Stated]) -> None:
@@ -215,11 +230,8 @@ def _size(path: Path) -> int:
 
 
 def _read(path: Path, most_bytes: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(most_bytes)
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}") from error
+    with path.open("rb") as stream:
+        return stream.read(most_bytes)
 
 
 def _digest(content: bytes) -> str:

@@ -47,7 +47,6 @@ class _Rows:
 
     described: Mapping[str, Any]
     fingerprints: Mapping[str, str]
-
     frame: pd.DataFrame
     labels: list[str]
     classes: tuple[str, ...]

@@ -155,3 +155,9 @@ def test_json_is_exact_and_has_no_nan() -> None:
     assert to_json_bytes(value) == to_json_bytes(dict(reversed(value.items())))
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json_bytes(float("nan"))
+
+
+def test_what_the_disk_refuses_is_a_bundle_error(tmp_path: Path) -> None:
+    """A folder whose name is too long to exist is refused in one sentence."""
+    with pytest.raises(BundleError, match="cannot be read: File name too long"):
+        manifest_hash(tmp_path / ("x" * 300))
