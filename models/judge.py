@@ -95,9 +95,9 @@ def _without_addresses(fault: str | None) -> str | None:
 
 def _warnings(judged: Judged, splits: Splits, applied: Applied) -> Iterator[str]:
     members = applied.matrix.member[splits.train].sum(axis=0)
-    for name, rows in zip(applied.matrix.names, members, strict=True):
-        if not rows:
-            yield f"Slice {name!r} has no training row: the model learned nothing about it."
+    empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
+    if empty:
+        yield f"Without a training row, so that the model learned nothing about them: {', '.join(empty)}."
     few = [f"{row.name} ({row.n})" for row in judged.reports[SHIPPED].rows if row.n < FEW_ROWS]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")

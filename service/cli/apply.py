@@ -123,7 +123,7 @@ def _sliced(
     from sfs.apply import run as run_functions
 
     for frame in source.batches():
-        applied = run_functions(functions, frame)
+        applied = run_functions(functions, source.visible(frame))
         tally.add(applied)
         yield _with_columns(frame, applied.matrix, predictor)
         done(len(frame))

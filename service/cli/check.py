@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import load_settings
+from service.cli.project import load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
-from service.cli.survey import Survey, survey
+from service.cli.survey import survey
 from service.cli.tally import Tally
 from service.cli.terminal import print_json
 from service.errors import MisuseError, SettingsError
@@ -43,9 +43,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     functions = _functions(settings, problems)
     if found is not None:
         problems += _column_problems(settings, found.first)
+    tally = None
     if found is not None and functions is not None:
         problems += _name_problems(functions, found.first)
-    tally = _tried(functions, found, problems) if functions is not None and found is not None else None
+        tally = _tried(functions, project_source(settings).visible(found.sample), problems)
     _finish(args, tally, problems, found.rows if found else 0)
     if problems:
         raise MisuseError(problems)
@@ -115,19 +116,19 @@ def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
         return None
 
 
-def _tried(functions: FunctionSet, found: Survey, problems: list[str]) -> Tally | None:
+def _tried(functions: FunctionSet, sample: pd.DataFrame, problems: list[str]) -> Tally | None:
     from sfs.apply import run as run_functions
     from sfs.errors import SliceError
     from sfs.record import Columns
 
     try:
-        applied = run_functions(functions, found.sample)
+        applied = run_functions(functions, sample)
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None
     tally = Tally(functions.names)
     tally.add(applied)
-    for one in contract_checks(functions, Columns(found.sample.head(CHECKED_RECORDS)).records):
+    for one in contract_checks(functions, Columns(sample.head(CHECKED_RECORDS)).records):
         if not one["passed"]:
             problems.append(f"functions: {one['function']} is not {one['check']}: {one['detail']}")
     return tally

@@ -71,6 +71,9 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         return 0
     rows = [[one.number, ", ".join(one.aliases), one.hash[:12], one.path] for one in registry.list()]
     print(table(("version", "alias", "hash", "folder"), rows))
+    for one in registry.list():
+        if one.damaged:
+            say(f"slicewatch: warning: version {one.number} is damaged: {one.damaged}")
     if changes:
         print()
         print(table(("at (UTC)", "champion", "by", "reason"), [_change_row(one) for one in changes]))
@@ -156,7 +159,8 @@ def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:
 
 def _version_json(version: Version) -> dict[str, Any]:
     aliases = list(version.aliases)
-    return {"version": version.number, "aliases": aliases, "hash": version.hash, "folder": str(version.path)}
+    about = {"hash": version.hash, "folder": str(version.path), "damaged": version.damaged}
+    return {"version": version.number, "aliases": aliases, **about}
 
 
 def _change_json(change: AliasChange) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Source:
     path: Path
     format: str = "table"
     text: tuple[str, ...] = ()
+    label: str | None = None
 
     def read(self) -> pd.DataFrame:
         """Return all rows."""
@@ -52,6 +53,10 @@ class Source:
         from sfs.tables import read_batches
 
         yield from read_batches(self.path, text=self.text)
+
+    def visible(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return rows as slicing functions may see them: never with the project's label."""
+        return frame if self.label is None else frame.loc[:, [str(c) != self.label for c in frame.columns]]
 
     def total(self) -> int | None:
         """Return how many rows there are, for a progress bar, or None where that is not cheap."""
@@ -73,7 +78,7 @@ def load_settings(args: argparse.Namespace, context: Context) -> Settings:
 
 def project_source(settings: Settings) -> Source:
     """Return where the project's own rows are."""
-    return Source(settings.data, settings.format, text_columns(settings))
+    return Source(settings.data, settings.format, text_columns(settings), settings.label)
 
 
 def other_source(path: Path, settings: Settings | None = None) -> Source:
@@ -81,7 +86,9 @@ def other_source(path: Path, settings: Settings | None = None) -> Source:
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: name a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
-    return Source(path, data_format, text_columns(settings) if settings else ())
+    if settings is None:
+        return Source(path, data_format)
+    return Source(path, data_format, text_columns(settings), settings.label)
 
 
 def text_columns(settings: Settings) -> tuple[str, ...]:

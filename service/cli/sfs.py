@@ -97,8 +97,8 @@ def sample_records(settings: Settings, rows: int = CHECKED_RECORDS) -> list[Any]
     """Return the first records of the project's data, as functions see them."""
     from sfs.record import Columns
 
-    frame = next(project_source(settings).batches())
-    return Columns(frame.head(rows)).records
+    source = project_source(settings)
+    return Columns(source.visible(next(source.batches()).head(rows))).records
 
 
 def _checks_text(found: list[dict[str, Any]]) -> str:

@@ -134,7 +134,7 @@ def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.
     """Slices that are empty, small, or unknown in some rows are named, with numbers and reasons."""
     text = bundle.report.to_text()
     missing = int(data["number of likes"].isna().sum())
-    assert "Slice 'nobody' has no training row" in text
+    assert "learned nothing about them: nobody" in text
     assert "too few to say how accurate the model is" in text
     assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
     assert "gain on ERM" in text

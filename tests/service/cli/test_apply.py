@@ -139,3 +139,14 @@ def test_a_version_without_predictions_is_misuse(cli: Callable, project: Path, t
     answer = cli("apply", table_file, "--model", "1", "--config", project)
     assert answer.code == 2
     assert "add --with-predictions" in answer.err
+
+
+def test_functions_do_not_see_the_label(cli: Callable, project: Path, table_file: Path) -> None:
+    """A function that reads the label is unknown at the command line as it is in training."""
+    functions = project.with_name("cheat.py")
+    functions.write_text(
+        "from sfs import slicing_function\n\n\n@slicing_function()\ndef cheat(x):\n    return x['class'] == 'kept'\n"
+    )
+    answer = cli("apply", table_file, "--functions", functions, "--config", project, "--json")
+    (one,) = json.loads(answer.out)["slices"]
+    assert one["unknown"] == len(pd.read_csv(table_file))

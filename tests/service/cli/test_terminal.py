@@ -3,7 +3,9 @@
 import json
 import math
 import os
+import select
 import termios
+from collections.abc import Iterator
 from contextlib import redirect_stderr
 
 import pytest
@@ -71,6 +73,12 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
+def _arrived(controller: int) -> Iterator[str]:
+    """Yield what has been written to a terminal so far; one read returns only part of it."""
+    while select.select([controller], [], [], 0.1)[0]:
+        yield os.read(controller, 10_000).decode(errors="replace")
+
+
 def test_progress_is_drawn_on_a_terminal() -> None:
     """Stage and share, and rows done of all, are shown where stderr is a terminal."""
     controller, terminal = os.openpty()
@@ -80,7 +88,8 @@ def test_progress_is_drawn_on_a_terminal() -> None:
             progress("fitting", 0.5)
         with rows_bar("apply", 1000) as done:
             done(1000)
-        drawn = os.read(controller, 10_000).decode()
+        stderr.flush()
+        drawn = "".join(_arrived(controller))
     os.close(controller)
     assert "fitting:  50%" in drawn
     assert "1.00k/1.00k" in drawn
