@@ -108,7 +108,9 @@ def target(slice_name: str, reports: Mapping[str, Sequence[SliceReport]]) -> str
     values = [report[slice_name].f1 or 0.0 for report in reports[MODELS[-1]]]
     mean, reach = float(np.mean(values)), REACH[slice_name]
     verdict = "reached" if mean >= reach else "**missed**"
-    return f"- Mean F1 of the slice residual learner on {slice_name}, to reach {reach}: {mean:.4f}, {verdict}."
+    return (
+        f"- Mean F1 of the slice residual learner on {slice_name}, to reach {reach}: {mean:.4f}, {verdict}."
+    )
 
 
 def main() -> int:
