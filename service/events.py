@@ -15,6 +15,7 @@ from sfs.intervals import Rate
 
 Source = Literal["live", "logged", "backfill"]
 LabelOutcome = Literal["accepted", "duplicate", "corrected", "pending", "too_late", "rejected"]
+IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
 Counts = NDArray[np.int64]
 
@@ -140,6 +141,11 @@ class BlockCounts:
             )
 
     @property
+    def series(self) -> tuple[str, int, str]:
+        """Model, version and set hash: blocks of one series add."""
+        return self.model, self.version, self.set_hash
+
+    @property
     def end(self) -> datetime:
         """The first moment after the block."""
         return self.start + timedelta(seconds=self.seconds)
@@ -178,7 +184,7 @@ class BlockCounts:
         return self.predicted, self.predicted_unknown, self.confusion, self.confusion_unknown, self.absent
 
     def _key(self) -> tuple[object, ...]:
-        return self.model, self.version, self.set_hash, self.start, self.seconds, self.classes
+        return *self.series, self.start, self.seconds, self.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +221,7 @@ class Estimate:
     rate: Rate
     lower: float
     upper: float
-    method: Literal["clopper-pearson", "anytime"]
+    method: IntervalMethod
 
     @property
     def value(self) -> float:
