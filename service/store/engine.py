@@ -1,0 +1,153 @@
+"""A store on disk: who may open it, how it is written, and how it is read."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TextIO
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.pool import QueuePool
+
+from service.errors import ServiceError
+from service.store.schema import upgrade
+
+Synchronous = Literal["NORMAL", "FULL"]
+BUSY_SECONDS = 10.0
+READERS = 8
+
+
+class StoreError(ServiceError):
+    """The store could not do what was asked; nothing of it was kept."""
+
+
+class StoreInUse(StoreError):
+    """Another process has the store open."""
+
+
+class Store:
+    """One SQLite file, locked for this process: one connection that writes, and others that only read.
+
+    SQLite before 3.51.3 can damage a file that one connection writes while another moves its journal into
+    the file, so only the writing connection does either, and it is closed last.
+
+    Parameters
+    ----------
+    path
+        The database file; its folder must exist, on a local disk. It is made when it is not there.
+    synchronous
+        ``NORMAL`` keeps every acknowledged row through a kill of the process, ``FULL`` also through a loss
+        of power, at the price of waiting for the disk at every commit.
+
+    Raises
+    ------
+    StoreInUse
+        If another process has it open.
+    StoreError
+        If the file cannot be opened, is no store, or was written by a later version.
+    """
+
+    def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
+        self.path = path
+        self._lock = _lock(path)
+        self.writing = _engine(lambda: _connect(path, synchronous), "BEGIN IMMEDIATE", connections=1)
+        self._reading = _engine(lambda: _connect_read_only(path), "BEGIN", connections=READERS)
+        try:
+            with self.writing.begin() as connection:
+                upgrade(connection)
+        except DatabaseError as error:
+            self.close()
+            raise StoreError(f"{path} cannot be opened as a store: {error.orig}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection that only reads, all of it as of one moment."""
+        with self._reading.connect() as connection, connection.begin():
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection, the writing one last, and let others open the file."""
+        self._reading.dispose()
+        self.writing.dispose()
+        self._lock.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that can say what to do on a conflict, as this database spells it."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _lock(path: Path) -> TextIO:
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        handle = lock_path.open("a+")
+    except OSError as error:
+        raise StoreError(
+            f"{lock_path} cannot be made: {error.strerror}; the store needs its folder"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise StoreInUse(
+            f"{path} is in use by process {holder}: more than one process needs PostgreSQL; "
+            "stop that process, or ask it over HTTP"
+        ) from error
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle
+
+
+def _engine(connect: Callable[[], sqlite3.Connection], begin: str, *, connections: int) -> Engine:
+    engine = create_engine(
+        "sqlite+pysqlite://", creator=connect, pool_size=connections, max_overflow=0, poolclass=QueuePool
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # Python's own transactions begin too late for a read to see one moment, and never for DDL.
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    return connection
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro",
+        BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+    connection.execute("PRAGMA wal_autocheckpoint=0")
+    connection.execute("PRAGMA query_only=ON")
+    return connection

@@ -1,0 +1,170 @@
+"""What can be asked of the store; every function reads from one connection of ``Store.read``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
+from service.store.labels import SECOND_US
+from service.store.recount import BLOCK_COLUMNS, to_block
+from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
+from service.store.tables import (
+    blocks,
+    checkpoints,
+    dirty_blocks,
+    from_us,
+    function_sets,
+    label_current,
+    label_events,
+    pending_labels,
+    predictions,
+    to_us,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A prediction, and the label that counts for it; None before there is one."""
+
+    prediction: Prediction
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvent:
+    """A label as it came, and what became of it on arrival."""
+
+    label: Label
+    outcome: LabelOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A state that was kept under a name."""
+
+    at: datetime
+    state: bytes
+
+
+def prediction(connection: Connection, model: str, id_: str) -> Prediction | None:
+    """Return the prediction that stands in the log under an id."""
+    query = select(*PREDICTION_COLUMNS).where(predictions.c.model == model, predictions.c.id == id_)
+    row = connection.execute(query).first()
+    return None if row is None else to_prediction(row)
+
+
+def records(
+    connection: Connection, model: str, *, since: datetime, until: datetime, version: int | None = None
+) -> Iterator[Record]:
+    """Yield the predictions of [since, until), oldest first, with the labels that count now."""
+    query = _records(model).where(predictions.c.at_us >= to_us(since), predictions.c.at_us < to_us(until))
+    if version is not None:
+        query = query.where(predictions.c.version == version)
+    return _each(connection, query.order_by(predictions.c.at_us, predictions.c.row))
+
+
+def recent_records(
+    connection: Connection, model: str, *, before: datetime, limit: int, labelled: bool | None = None
+) -> Iterator[Record]:
+    """Yield the last predictions before a time, newest first; only those with, or without, a label if asked."""
+    query = _records(model).where(predictions.c.at_us < to_us(before))
+    if labelled is not None:
+        label = label_current.c.label
+        query = query.where(label.is_not(None) if labelled else label.is_(None))
+    return _each(
+        connection, query.order_by(predictions.c.at_us.desc(), predictions.c.row.desc()).limit(limit)
+    )
+
+
+def labels(connection: Connection, model: str, ids: Iterable[str]) -> dict[str, str]:
+    """Return the labels that count, by prediction id; ids without one are absent."""
+    query = select(predictions.c.id, label_current.c.label).join_from(predictions, label_current)
+    return {
+        id_: label
+        for part in chunks(ids)
+        for id_, label in connection.execute(
+            query.where(predictions.c.model == model, predictions.c.id.in_(part))
+        )
+    }
+
+
+def label_history(connection: Connection, model: str, id_: str) -> list[LabelEvent]:
+    """Return every label that ever came for a prediction id, in order of arrival."""
+    c = label_events.c
+    query = select(label_events).where(c.model == model, c.prediction_id == id_).order_by(c.row)
+    return [
+        LabelEvent(
+            Label(
+                id_, e.label, from_us(e.observed_us), from_us(e.received_us), e.labeller, e.idempotency_key
+            ),
+            e.outcome,
+        )
+        for e in connection.execute(query)
+    ]
+
+
+def last_label_at(connection: Connection, model: str) -> datetime | None:
+    """Return when the last label that was ever kept for a model arrived; None before the first."""
+    newest = select(func.max(label_events.c.received_us)).where(label_events.c.model == model)
+    at_us = connection.scalar(newest)
+    return None if at_us is None else from_us(at_us)
+
+
+def counts_between(
+    connection: Connection, model: str, version: int, since: datetime, until: datetime
+) -> list[BlockCounts]:
+    """Return the blocks of a model version that reach into [since, until), in order of time."""
+    b = blocks.c
+    query = (
+        select(*BLOCK_COLUMNS)
+        .where(b.model == model, b.version == version, b.start_us < to_us(until))
+        .where(b.start_us + b.seconds * SECOND_US > to_us(since))
+        .order_by(b.start_us, b.set_hash)
+    )
+    return [to_block(row) for row in connection.execute(query)]
+
+
+def function_set(connection: Connection, set_hash: str) -> FunctionSetVersion | None:
+    """Return what a set hash stands for; None for a set that was never recorded."""
+    query = select(function_sets).where(function_sets.c.hash == set_hash)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    names, fingerprints = tuple(json.loads(row.names)), tuple(json.loads(row.fingerprints))
+    return FunctionSetVersion(set_hash, names, fingerprints, from_us(row.at_us))
+
+
+def checkpoint(connection: Connection, name: str) -> Checkpoint | None:
+    """Return what was last kept under a name."""
+    row = connection.execute(select(checkpoints).where(checkpoints.c.name == name)).first()
+    return None if row is None else Checkpoint(from_us(row.at_us), row.state)
+
+
+def dirty_count(connection: Connection) -> int:
+    """Return how many blocks are to be counted again."""
+    return connection.scalar(select(func.count()).select_from(dirty_blocks)) or 0
+
+
+def pending_count(connection: Connection, model: str) -> int:
+    """Return for how many predictions, not yet in the log, labels wait."""
+    query = select(func.count()).select_from(pending_labels).where(pending_labels.c.model == model)
+    return connection.scalar(query) or 0
+
+
+def _records(model: str) -> Select[Any]:
+    return (
+        select(*PREDICTION_COLUMNS, label_current.c.label.label("true"))
+        .join_from(predictions, label_current, isouter=True)
+        .where(predictions.c.model == model)
+    )
+
+
+def _each(connection: Connection, query: Select[Any]) -> Iterator[Record]:
+    for row in connection.execute(query):
+        yield Record(to_prediction(row), row.true)

@@ -1,0 +1,61 @@
+"""Brings the tables of a store to the shape that this version knows, step by step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection
+
+from service.errors import ServiceError
+
+STEPS = Path(__file__).parent / "migrations"
+
+
+class UnknownSchema(ServiceError):
+    """The store was written by a version that is not this one."""
+
+
+def current(connection: Connection) -> str | None:
+    """Return the step that the store stands at; None for a store without tables."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def newest() -> str | None:
+    """Return the last step that this version knows."""
+    return ScriptDirectory(str(STEPS)).get_current_head()
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the missing steps, all in the transaction of the connection.
+
+    Raises
+    ------
+    UnknownSchema
+        If the store stands at a step that this version does not know.
+    """
+    steps, found = ScriptDirectory(str(STEPS)), current(connection)
+    try:
+        missing = list(steps.iterate_revisions("head", found or "base"))
+    except CommandError as error:
+        raise UnknownSchema(
+            f"the store stands at step {found}, which this version of slicewatch does not know "
+            f"(its last is {newest()}); use the version that wrote it, or a later one"
+        ) from error
+    context = MigrationContext.configure(connection)
+    with Operations.context(context):
+        for step in reversed(missing):
+            step.module.upgrade()
+            context.stamp(steps, step.revision)
+
+
+def downgrade(connection: Connection, target: str) -> None:
+    """Take steps back to a target (``base`` is a store without tables), in the transaction of the connection."""
+    steps, context = ScriptDirectory(str(STEPS)), MigrationContext.configure(connection)
+    with Operations.context(context):
+        for step in steps.iterate_revisions(current(connection) or "base", target):
+            step.module.downgrade()
+            context.stamp(steps, str(step.down_revision or "base"))

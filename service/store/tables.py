@@ -1,0 +1,163 @@
+"""The tables of the store: what SQLite and PostgreSQL both have, and nothing else.
+
+Times are microseconds since 1970 in UTC, which both databases compare exactly; bitmaps, probabilities and
+counts are bytes. Rows of ``predictions`` and ``label_events`` are only ever added. Everything else can be
+made again from these two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+# Names that a later migration can speak of, the same on every database.
+CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+metadata = MetaData(naming_convention=CONVENTION)
+
+# SQLite numbers rows by itself only where the type is spelled INTEGER, which holds 64 bits there.
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+function_sets = Table(
+    "function_sets",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("names", Text, nullable=False),
+    Column("fingerprints", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+)
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("row", RowNumber, primary_key=True, autoincrement=True),
+    Column("model", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("set_hash", Text, ForeignKey("function_sets.hash"), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("probabilities", LargeBinary),
+    Column("member", LargeBinary, nullable=False),
+    Column("unknown", LargeBinary, nullable=False),
+    Column("features", Text),
+    Column("content_hash", BigInteger, nullable=False),
+    Column("source", Text, nullable=False),
+    UniqueConstraint("model", "id"),
+    Index(None, "model", "at_us"),
+)
+
+label_events = Table(
+    "label_events",
+    metadata,
+    Column("row", RowNumber, primary_key=True, autoincrement=True),
+    Column("model", Text, nullable=False),
+    Column("prediction_id", Text, nullable=False),
+    Column("observed_us", BigInteger, nullable=False),
+    Column("labeller", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    Column("idempotency_key", Text),
+    Column("outcome", Text, nullable=False),
+    UniqueConstraint(
+        "model", "prediction_id", "observed_us", "labeller", "label", name="uq_label_events_statement"
+    ),
+    UniqueConstraint("model", "idempotency_key"),
+)
+
+label_current = Table(
+    "label_current",
+    metadata,
+    Column("prediction_row", RowNumber, ForeignKey(predictions.c.row), autoincrement=False),
+    Column("label", Text, nullable=False),
+    Column("observed_us", BigInteger, nullable=False),
+    Column("received_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("prediction_row"),
+)
+
+pending_labels = Table(
+    "pending_labels",
+    metadata,
+    Column("model", Text),
+    Column("prediction_id", Text),
+    Column("received_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("model", "prediction_id"),
+)
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("model", Text),
+    Column("version", BigInteger, autoincrement=False),
+    Column("set_hash", Text),
+    Column("start_us", BigInteger, autoincrement=False),
+    Column("seconds", BigInteger, autoincrement=False),
+    Column("counts", LargeBinary, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    PrimaryKeyConstraint("model", "version", "set_hash", "start_us", "seconds"),
+)
+
+dirty_blocks = Table(
+    "dirty_blocks",
+    metadata,
+    Column("model", Text),
+    Column("version", BigInteger, autoincrement=False),
+    Column("set_hash", Text),
+    Column("start_us", BigInteger, autoincrement=False),
+    Column("mark", Text, nullable=False),
+    PrimaryKeyConstraint("model", "version", "set_hash", "start_us"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+)
+
+
+def to_us(at: datetime) -> int:
+    """Return a moment as microseconds since 1970.
+
+    Raises
+    ------
+    ValueError
+        If the moment has no time zone.
+
+    >>> to_us(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
+    1000000
+    """
+    if at.tzinfo is None:
+        raise ValueError(f"a time needs its zone, got {at.isoformat()}; give it in UTC")
+    return (at - EPOCH) // MICROSECOND
+
+
+def from_us(at_us: int) -> datetime:
+    """Return the moment, in UTC, of microseconds since 1970.
+
+    >>> from_us(1_000_000).isoformat()
+    '1970-01-01T00:00:01+00:00'
+    """
+    return EPOCH + at_us * MICROSECOND
