@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
-from service.events import BlockCounts
+from service.events import BlockCounts, Counts
 
 _FORMAT = 1
 _COMPRESSION = 1
@@ -36,22 +38,27 @@ def decompress(
     try:
         head, _, body = zlib.decompress(data).partition(b"\n")
         header = json.loads(head)
-        flat = np.frombuffer(body, header["dtype"]).astype(np.int64)
-        known = header["format"] == _FORMAT
+        form = header["format"]
+        content = _content(header, body) if form == _FORMAT else None
     except (zlib.error, KeyError, TypeError, ValueError) as problem:
         raise ValueError(
             f"the counts of the block of {model!r} at {start.isoformat()} are damaged: recount it from its rows"
         ) from problem
-    if not known:
-        raise ValueError(f"counts of format {header['format']} are of a later release: upgrade, or recount")
-    classes, columns = tuple(header["classes"]), int(header["columns"])
-    flats = np.split(flat, np.cumsum(_sizes(len(classes), columns))[:-1])
-    side = (len(classes), columns)
-    shapes = [side, side, (len(classes), *side), (len(classes), *side), (columns,)]
-    arrays = [part.reshape(shape) for part, shape in zip(flats, shapes, strict=True)]
+    if content is None:
+        raise ValueError(f"counts of format {form} are of a later release: upgrade, or recount from the rows")
+    classes, arrays = content
     return BlockCounts(model, version, set_hash, start, seconds, classes, *arrays)
 
 
-def _sizes(classes: int, columns: int) -> list[int]:
-    """Return how many numbers each array of a block has."""
-    return [classes * columns] * 2 + [classes * classes * columns] * 2 + [columns]
+def _content(header: dict[str, Any], body: bytes) -> tuple[tuple[str, ...], list[Counts]]:
+    """Return classes and arrays, or raise ValueError where numbers are missing or left over."""
+    classes, columns = tuple(header["classes"]), int(header["columns"])
+    by_class = (len(classes), columns)
+    square = (len(classes), *by_class)
+    shapes = [by_class, by_class, square, square, (columns,)]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    flat = np.frombuffer(body, header["dtype"]).astype(np.int64)
+    if len(flat) != ends[-1]:
+        raise ValueError(f"{ends[-1]} numbers are due, and {len(flat)} are there")
+    parts = np.split(flat, ends[:-1])
+    return classes, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -1,0 +1,102 @@
+"""The snapshot against a recount of every row in every window."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.events import Estimate, NotEnough, Performance
+from service.monitor.estimates import Judging
+from service.monitor.snapshot import Watched, snapshot
+from service.monitor.timeline import Timeline
+from service.monitor.windows import age_out
+from sfs.function import ALL_ROWS
+from sfs.intervals import anytime, clopper_pearson
+
+LEAST = 2
+
+
+def lines_of(blocks: list[Any]) -> list[Timeline]:
+    lines: dict[Any, Timeline] = {}
+    for block in blocks:
+        lines.setdefault(block.series, Timeline(*block.series, len(block.absent) - 2)).put(block)
+    return list(lines.values())
+
+
+def watched(traffic: Any, set_hash: str = "first", promoted_days: float | None = 8) -> Watched:
+    at = None if promoted_days is None else traffic.at - timedelta(days=promoted_days)
+    return Watched("m", 3, traffic.sets[set_hash], at, None)
+
+
+def check_share(share: Estimate | NotEnough, count: int, n: int, least: int, method: str) -> None:
+    if n < least:
+        assert isinstance(share, NotEnough)
+        assert (share.n, share.needed) == (n, least)
+        return
+    assert isinstance(share, Estimate)
+    limits = (anytime if method == "anytime" else clopper_pearson)(count, n, 0.95)
+    assert (share.rate.count, share.rate.n, share.method) == (count, n, method)
+    assert (share.lower, share.upper) == pytest.approx(limits, abs=1e-9)
+
+
+def check_performance(seen: Performance, counter: Any, state: str, method: str) -> None:
+    labelled = {key[1:]: n for key, n in counter.items() if len(key) == 3 and key[0] == state}
+    correct = sum(n for (true, called), n in labelled.items() if true == called)
+    assert seen.labelled == sum(labelled.values())
+    check_share(seen.accuracy, correct, seen.labelled, LEAST, method)
+
+
+@given(data=st.data())
+def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
+    """Every n, rate and interval of every slice and its complement in every window is that of the rows in it."""
+    rows = data.draw(traffic.histories(set_hashes=tuple(traffic.sets), edges=traffic.edges))
+    blocks = data.draw(st.permutations(age_out(traffic.blocks_of(rows), traffic.at)))
+    wanted = watched(traffic, data.draw(st.sampled_from(sorted(traffic.sets))))
+    seen = snapshot(traffic.at, wanted, lines_of(blocks), traffic.sets, Judging(LEAST))
+    for name, window in seen.windows.items():
+        method = "anytime" if name == "since_promotion" else "clopper-pearson"
+        counts = traffic.recount(
+            [row for row in rows if window.start <= row.prediction.at < window.end], wanted.functions
+        )
+        assert [each.slice for each in window.slices] == list(counts)
+        for each, counter in zip(window.slices, counts.values(), strict=True):
+            assert (each.unknown, each.absent) == (counter["unknown"], counter["absent"])
+            check_share(each.coverage, counter["in"], counter["in"] + counter["out"], 1, method)
+            triples = {key: n for key, n in counter.items() if isinstance(key, tuple)}
+            check_performance(each.members, triples, "in", method)
+            check_performance(each.complement, triples, "out", method)
+
+
+def test_a_version_that_is_no_champion_has_no_window_since_promotion(traffic: Any) -> None:
+    """Without a promotion there are the sliding windows alone."""
+    seen = snapshot(traffic.at, watched(traffic, promoted_days=None), [], {}, Judging())
+    assert list(seen.windows) == ["5m", "1h", "1d", "7d"]
+
+
+def test_a_snapshot_says_what_it_is_of(traffic: Any) -> None:
+    """Time, model, version, function set and the last label's time stand in the snapshot."""
+    late = traffic.at - timedelta(minutes=3)
+    seen = snapshot(traffic.at, replace(watched(traffic), last_label_at=late), [], {}, Judging())
+    assert (seen.at, seen.model, seen.version, seen.set_hash) == (traffic.at, "m", 3, "first")
+    assert seen.last_label_at == late
+
+
+def test_versions_are_never_added(traffic: Any) -> None:
+    """Rows of another version or model are not in the snapshot."""
+    block = traffic.block_of([traffic.row("1")])
+    blocks = [block, replace(block, version=4), replace(block, model="n")]
+    seen = snapshot(traffic.at, watched(traffic), lines_of(blocks), traffic.sets, Judging())
+    everything = seen.windows["5m"].slices[-1]
+    assert everything.slice == ALL_ROWS
+    assert isinstance(everything.coverage, Estimate)
+    assert everything.coverage.rate.n == 1
+
+
+def test_an_unknown_function_set_is_refused(traffic: Any) -> None:
+    """Counts under a set that nobody can name are an error, not left out."""
+    lines = lines_of([traffic.block_of([traffic.row("1")])])
+    with pytest.raises(ValueError, match="function set 'first' is not among those known"):
+        snapshot(traffic.at, watched(traffic), lines, {}, Judging())
