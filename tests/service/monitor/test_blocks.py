@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
 from service.monitor.blocks import count, empty, unpack
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_block_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
     """Every count of a block equals the count of its rows one at a time."""

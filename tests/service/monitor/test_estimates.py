@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
@@ -102,6 +102,7 @@ def test_without_a_minimum_one_label_is_needed(traffic: Any) -> None:
     assert accuracy == NotEnough(0, 1, "0 labelled rows in this window, of at least 1")
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_f1_equals_that_of_scikit_learn(traffic: Any, data: st.DataObject) -> None:
     """F1 of all labelled rows, of one class and over classes, is that of another implementation."""

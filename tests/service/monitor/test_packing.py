@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.monitor.blocks import empty
 from service.monitor.packing import compress, decompress
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_block_comes_back_as_it_was(traffic: Any, data: st.DataObject) -> None:
     """Packing and unpacking changes nothing."""

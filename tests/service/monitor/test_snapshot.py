@@ -1,11 +1,13 @@
 """The snapshot against a recount of every row in every window."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import Estimate, NotEnough, Performance
@@ -49,6 +51,7 @@ def check_performance(seen: Performance, counter: Any, state: str, method: str) 
     check_share(seen.accuracy, correct, seen.labelled, LEAST, method)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
     """Every n, rate and interval of every slice and its complement in every window is that of the rows in it."""
@@ -100,3 +103,12 @@ def test_an_unknown_function_set_is_refused(traffic: Any) -> None:
     lines = lines_of([traffic.block_of([traffic.row("1")])])
     with pytest.raises(ValueError, match="function set 'first' is not among those known"):
         snapshot(traffic.at, watched(traffic), lines, {}, Judging())
+
+
+def test_the_monitor_reaches_nothing_heavy() -> None:
+    """Importing the whole monitor brings in no network, no store, no web and no metrics."""
+    heavy = {"torch", "pandas", "fastapi", "sqlalchemy", "prometheus_client"}
+    rooms = ["blocks", "estimates", "packing", "snapshot", "snapshot_text", "sums", "timeline", "windows"]
+    code = "; ".join(f"import service.monitor.{room}" for room in rooms)
+    code += f"; import sys; sys.exit(bool({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

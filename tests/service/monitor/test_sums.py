@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
@@ -18,6 +18,7 @@ def day_of(traffic: Any, rows: list[Any]) -> BlockCounts:
     return traffic.block_of(rows, day, 86_400)  # type: ignore[no-any-return]
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_partition_and_order_equals_one_block(traffic: Any, data: st.DataObject) -> None:
     """Rows cut into blocks anyhow, added in any order and grouping, make the block of all rows."""
@@ -32,6 +33,7 @@ def test_any_partition_and_order_equals_one_block(traffic: Any, data: st.DataObj
     traffic.check(pending[0], rows, traffic.sets["first"])
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_taking_a_part_away_leaves_the_rest(traffic: Any, data: st.DataObject) -> None:
     """A total without one of its parts counts the other rows, and has forgotten classes that only those had."""
@@ -97,6 +99,7 @@ def test_taking_away_another_series_is_refused(traffic: Any) -> None:
         subtract(block, replace(block, version=9))
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_projecting_equals_a_recount_by_name_and_fingerprint(traffic: Any, data: st.DataObject) -> None:
     """A block under another set counts each slice that both sets have, and calls the rest absent."""
@@ -108,6 +111,7 @@ def test_projecting_equals_a_recount_by_name_and_fingerprint(traffic: Any, data:
     traffic.check(block, rows, wanted)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_projecting_and_adding_can_change_places(traffic: Any, data: st.DataObject) -> None:
     """The projection of a sum is the sum of the projections."""

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
@@ -27,6 +27,7 @@ def span_of(block: BlockCounts) -> Span:
     return Span(block.start, block.end)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_span_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
     """Between any two boundaries of ten seconds the counts are those of the rows in between."""
@@ -39,6 +40,7 @@ def test_any_span_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
     traffic.check(line.total(Span(start, end)), inside(rows, Span(start, end)), traffic.sets["first"])
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_late_blocks_reach_sums_that_were_made_before(traffic: Any, data: st.DataObject) -> None:
     """Whatever was asked in between, windows equal a recount after blocks came, changed, and were aged."""

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
@@ -63,6 +63,7 @@ def test_since_promotion_begins_with_its_hour(traffic: Any) -> None:
     assert span.start == promoted.replace(minute=0, second=0, microsecond=0)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_rolling_up_keeps_every_row(traffic: Any, data: st.DataObject) -> None:
     """Five minutes made of ten-second blocks equal five minutes counted from the rows; so does the hour on them."""
@@ -79,6 +80,7 @@ def test_a_block_that_does_not_fit_is_not_rolled_up(traffic: Any) -> None:
         roll_up([hour], 300)
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_ageing_keeps_every_row_and_every_window(traffic: Any, data: st.DataObject) -> None:
     """Aged blocks count the same rows, and none of them lies across the start or end of a later window."""
@@ -92,6 +94,7 @@ def test_ageing_keeps_every_row_and_every_window(traffic: Any, data: st.DataObje
             assert block.end <= span.end
 
 
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_ageing_in_steps_equals_ageing_at_once(traffic: Any, data: st.DataObject) -> None:
     """Blocks aged earlier and again later are those that are aged once."""
