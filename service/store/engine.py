@@ -16,20 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
-from service.errors import ServiceError
+from service.store.errors import StoreError, StoreInUse
 from service.store.schema import upgrade
 
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
 READERS = 8
-
-
-class StoreError(ServiceError):
-    """The store could not do what was asked; nothing of it was kept."""
-
-
-class StoreInUse(StoreError):
-    """Another process has the store open."""
 
 
 class Store:

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from service.events import Prediction
-from service.store.dirty import Series, mark_dirty
-from service.store.engine import StoreError
+from service.store.dirty import BLOCK_US, Series, mark_dirty
+from service.store.errors import StoreError
 from service.store.labels import LabelRules, settle_pending
 from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction, to_row
 from service.store.tables import function_sets, predictions, to_us
@@ -50,16 +50,16 @@ def add_predictions(connection: Connection, given: Sequence[Prediction], rules: 
     first: dict[Key, Prediction] = {}
     for each in given:
         first.setdefault((each.model, each.id), each)
-    try:
-        with connection.begin_nested():
-            _insert(connection, first.values())
-        known: dict[Key, Prediction] = {}
-    except IntegrityError:
+    known: dict[Key, Prediction] = {}
+    if not _all_new(connection, first.values()):
         _refuse_unknown_sets(connection, first.values())
         known = _logged(connection, first)
         _insert(connection, [each for key, each in first.items() if key not in known])
     new = [each for key, each in first.items() if key not in known]
-    mark_dirty(connection, ((Series(p.model, p.version, p.set_hash), to_us(p.at)) for p in new))
+    touched = {(p.model, p.version, p.set_hash, to_us(p.at) // BLOCK_US) for p in new}
+    mark_dirty(
+        connection, ((Series(model, version, hash_), b * BLOCK_US) for model, version, hash_, b in touched)
+    )
     settle_pending(connection, {(each.model, each.id) for each in new}, rules)
     return _outcomes(given, first, known)
 
@@ -79,6 +79,16 @@ def _outcomes(
             out.append(Logged(standing, "conflict"))
         seen.add(key)
     return out
+
+
+def _all_new(connection: Connection, rows: Collection[Prediction]) -> bool:
+    """Write the rows if all of their ids are new, as is usual, and tell whether they were."""
+    try:
+        with connection.begin_nested():
+            _insert(connection, rows)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _insert(connection: Connection, rows: Collection[Prediction]) -> None:

@@ -16,7 +16,8 @@ from service.monitor.blocks import count_columns, empty, unpack
 from service.monitor.packing import compress, decompress
 from service.monitor.sums import merge, spanning
 from service.store.dirty import BLOCK_SECONDS, Series
-from service.store.engine import StoreError, insert_into
+from service.store.engine import insert_into
+from service.store.errors import StoreError
 from service.store.labels import SECOND_US
 from service.store.tables import (
     blocks,

@@ -7,16 +7,11 @@ from pathlib import Path
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from service.errors import ServiceError
+from service.store.errors import UnknownSchema
 
 STEPS = Path(__file__).parent / "migrations"
-
-
-class UnknownSchema(ServiceError):
-    """The store was written by a version that is not this one."""
 
 
 def current(connection: Connection) -> str | None:
@@ -38,13 +33,12 @@ def upgrade(connection: Connection) -> None:
         If the store stands at a step that this version does not know.
     """
     steps, found = ScriptDirectory(str(STEPS)), current(connection)
-    try:
-        missing = list(steps.iterate_revisions("head", found or "base"))
-    except CommandError as error:
+    if found is not None and found not in {step.revision for step in steps.walk_revisions()}:
         raise UnknownSchema(
             f"the store stands at step {found}, which this version of slicewatch does not know "
             f"(its last is {newest()}); use the version that wrote it, or a later one"
-        ) from error
+        )
+    missing = list(steps.iterate_revisions("head", found or "base"))
     context = MigrationContext.configure(connection)
     with Operations.context(context):
         for step in reversed(missing):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import (
     BigInteger,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -36,6 +37,14 @@ CONVENTION = {
 
 metadata = MetaData(naming_convention=CONVENTION)
 
+
+class Bytes(LargeBinary):
+    """Bytes, which every driver takes as they are; a wrapper around each value would slow down writing."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        """Leave the values alone."""
+
+
 # SQLite numbers rows by itself only where the type is spelled INTEGER, which holds 64 bits there.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -58,9 +67,9 @@ predictions = Table(
     Column("set_hash", Text, ForeignKey("function_sets.hash"), nullable=False),
     Column("at_us", BigInteger, nullable=False),
     Column("label", Text, nullable=False),
-    Column("probabilities", LargeBinary),
-    Column("member", LargeBinary, nullable=False),
-    Column("unknown", LargeBinary, nullable=False),
+    Column("probabilities", Bytes),
+    Column("member", Bytes, nullable=False),
+    Column("unknown", Bytes, nullable=False),
     Column("features", Text),
     Column("content_hash", BigInteger, nullable=False),
     Column("source", Text, nullable=False),
@@ -113,7 +122,7 @@ blocks = Table(
     Column("set_hash", Text),
     Column("start_us", BigInteger, autoincrement=False),
     Column("seconds", BigInteger, autoincrement=False),
-    Column("counts", LargeBinary, nullable=False),
+    Column("counts", Bytes, nullable=False),
     Column("revision", BigInteger, nullable=False),
     PrimaryKeyConstraint("model", "version", "set_hash", "start_us", "seconds"),
 )
@@ -134,7 +143,7 @@ checkpoints = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("at_us", BigInteger, nullable=False),
-    Column("state", LargeBinary, nullable=False),
+    Column("state", Bytes, nullable=False),
 )
 
 

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.events import FunctionSetVersion, Label, Prediction
-from service.store.engine import Store, StoreError, insert_into
+from service.store.engine import Store, insert_into
+from service.store.errors import StoreError, StoreFull, StoreStopped
 from service.store.labels import LabelResult, LabelRules, take_labels
 from service.store.log import Logged, add_predictions
 from service.store.recount import read_dirty, replace_blocks, roll_up
@@ -26,14 +27,6 @@ from service.store.tables import checkpoints, function_sets, to_us
 T = TypeVar("T")
 
 ROW_BYTES = 300  # what a row takes in memory beside its features
-
-
-class StoreFull(StoreError):
-    """As much waits to be written as may wait; try again in a moment."""
-
-
-class StoreStopped(StoreError):
-    """The writer takes nothing more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +213,10 @@ def _together(connection: Connection, requests: Sequence[_Request]) -> list[Any]
 
 def _said(error: Exception) -> Exception:
     if isinstance(error, SQLAlchemyError):
-        cause = getattr(error, "orig", None) or error
+        first: BaseException = error  # undoing what failed may fail as well, and says nothing about why
+        while isinstance(first.__context__, SQLAlchemyError):
+            first = first.__context__
+        cause = getattr(first, "orig", None) or first
         said = StoreError(f"the store could not write: {cause}; nothing of the request was kept")
         said.__cause__ = error
         return said

@@ -1,0 +1,86 @@
+"""A store in a folder of its own, its writer, and predictions and labels to put into it."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.events import FunctionSetVersion, Label, Prediction
+from service.store.engine import Store
+from service.store.writer import Writer
+
+START = datetime(2026, 5, 1, tzinfo=UTC)
+NAMES = ("short", "links", "asks")
+
+
+def functions_of(hash_: str = "set-1") -> FunctionSetVersion:
+    """Return three functions."""
+    return FunctionSetVersion(hash_, NAMES, tuple(f"print of {name}" for name in NAMES), START)
+
+
+def prediction_of(id_: str = "p1", seconds: float = 0, **changes: Any) -> Prediction:
+    """Return a prediction so long after the start."""
+    values: dict[str, Any] = {
+        "id": id_,
+        "model": "spam",
+        "version": 1,
+        "set_hash": "set-1",
+        "at": START + timedelta(seconds=seconds),
+        "label": "ham",
+        "probabilities": (0.1, 0.9),
+        "member": b"\x05",
+        "unknown": b"\x02",
+        "features": '{"text": "hello"}',
+        "content_hash": 7,
+        "source": "live",
+    }
+    return Prediction(**(values | changes))
+
+
+def label_of(id_: str = "p1", label: str = "spam", seconds: float = 60, **changes: Any) -> Label:
+    """Return a label that was observed so long after the start, and received a minute later."""
+    observed_at = START + timedelta(seconds=seconds)
+    values: dict[str, Any] = {"observed_at": observed_at, "received_at": observed_at + timedelta(seconds=60)}
+    return Label(id_, label, **(values | changes))
+
+
+@pytest.fixture
+def start() -> datetime:
+    """The time of the first prediction."""
+    return START
+
+
+@pytest.fixture
+def functions() -> Callable[..., FunctionSetVersion]:
+    """Makes a function set."""
+    return functions_of
+
+
+@pytest.fixture
+def prediction() -> Callable[..., Prediction]:
+    """Makes a prediction."""
+    return prediction_of
+
+
+@pytest.fixture
+def label() -> Callable[..., Label]:
+    """Makes a label."""
+    return label_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An open store without rows."""
+    with Store(tmp_path / "log.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def writer(store: Store) -> Iterator[Writer]:
+    """Its writer; the function set is recorded."""
+    made = Writer(store)
+    made.record_functions(functions_of()).result()
+    yield made
+    made.stop()

@@ -1,0 +1,82 @@
+"""The steps lead to the tables that the code speaks of, all at once or not at all."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+from service.store.engine import Store
+from service.store.errors import UnknownSchema
+from service.store.schema import current, downgrade, newest, upgrade
+from service.store.tables import metadata
+
+
+def test_the_steps_make_the_tables_of_the_code(store: Store) -> None:
+    """A migrated store has the tables, columns, keys and indexes of ``tables``, and nothing else."""
+    with store.writing.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert current(connection) == newest()
+
+
+def test_unique_keys_are_those_of_the_code(store: Store) -> None:
+    """The names and columns of every unique key agree, which the comparison of tables does not see."""
+    with store.read() as connection:
+        for table in metadata.sorted_tables:
+            there = {
+                k["name"]: k["column_names"] for k in inspect(connection).get_unique_constraints(table.name)
+            }
+            keys = {c for c in table.constraints if c.__visit_name__ == "unique_constraint"}
+            assert there == {c.name: [column.name for column in c.columns] for c in keys}
+
+
+def test_upgrading_twice_changes_nothing(store: Store) -> None:
+    """A store at the last step stays as it is."""
+    with store.writing.begin() as connection:
+        upgrade(connection)
+        assert current(connection) == newest()
+
+
+def test_the_steps_can_be_taken_back(store: Store) -> None:
+    """Down to the base no table is left, and up again they are there."""
+    with store.writing.begin() as connection:
+        downgrade(connection, "base")
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+        upgrade(connection)
+        assert set(metadata.tables) < set(inspect(connection).get_table_names())
+
+
+def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
+    """Tables come in one transaction, so an upgrade that is cut short leaves the store as it was."""
+    with store.writing.begin() as connection:
+        downgrade(connection, "base")
+    with store.writing.connect() as connection, connection.begin() as transaction:
+        upgrade(connection)
+        assert "blocks" in inspect(connection).get_table_names()
+        transaction.rollback()
+    with store.read() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
+
+
+def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
+    """A step that is not known is named, with what to do."""
+    with store.writing.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with (
+        pytest.raises(UnknownSchema, match=r"stands at step 9999.*its last is 0001.*use the version"),
+        store.writing.begin() as connection,
+    ):
+        upgrade(connection)
+
+
+def test_every_table_can_be_spelled_for_postgresql() -> None:
+    """No table needs what only SQLite has; rows are numbered by the database, times have 64 bits."""
+    spelled = {
+        t.name: str(CreateTable(t).compile(dialect=postgresql.dialect())) for t in metadata.sorted_tables
+    }
+    assert "row BIGSERIAL" in spelled["predictions"].replace('"', "")
+    assert "at_us BIGINT NOT NULL" in spelled["predictions"]
+    assert "member BYTEA NOT NULL" in spelled["predictions"]
+    assert "prediction_row BIGINT NOT NULL" in spelled["label_current"]
+    assert "start_us BIGINT NOT NULL" in spelled["blocks"]

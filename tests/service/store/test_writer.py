@@ -1,0 +1,170 @@
+"""One thread writes: together where it can, apart where it must, and never loses what it answered."""
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+from sqlalchemy import event, text
+
+from service.store import queries
+from service.store.engine import Store
+from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.writer import Writer, WriterLimits
+
+
+class Gate:
+    """Holds the writer up, so that what comes meanwhile piles up behind it."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._entered, self._open = threading.Event(), threading.Event()
+        self.held: Future[bool] = writer.submit(lambda _: self._hold())
+        assert self._entered.wait(30)
+
+    def _hold(self) -> bool:
+        self._entered.set()
+        return self._open.wait(30)
+
+    def release(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def small(store: Store, functions):
+    """A writer for which little may wait."""
+    made = Writer(store, limits=WriterLimits(queue_rows=10, queue_bytes=10_000))
+    made.record_functions(functions()).result()
+    yield made
+    made.stop()
+
+
+def test_what_was_answered_can_be_read(store: Store, writer: Writer, prediction) -> None:
+    """An answer comes after the commit: any reader sees the row."""
+    for n in range(20):
+        writer.append([prediction(f"p{n}")]).result()
+        with store.read() as connection:
+            assert queries.prediction(connection, "spam", f"p{n}") is not None
+
+
+def test_what_piled_up_is_committed_together(store: Store, writer: Writer, prediction, label) -> None:
+    """A hundred requests and their labels that came while the writer was busy take one commit."""
+    commits = []
+    gate = Gate(writer)
+    event.listen(store.writing, "commit", commits.append)
+    logged = [writer.append([prediction(f"p{n}")]) for n in range(100)]
+    labelled = [writer.label("spam", [label(f"p{n}")]) for n in range(100)]
+    gate.release()
+    assert [each.result()[0].outcome for each in logged] == ["stored"] * 100
+    assert [each.result()[0].outcome for each in labelled] == ["accepted"] * 100
+    assert len(commits) == 2  # the gate's, and one for all
+
+
+def test_every_request_gets_its_own_answers(writer: Writer, prediction) -> None:
+    """Answers of requests that were written together are handed out as they were asked for."""
+    gate = Gate(writer)
+    sizes = [3, 0, 1, 5]
+    requests = [[prediction(f"{n}-{i}") for i in range(size)] for n, size in enumerate(sizes)]
+    futures = [writer.append(each) for each in requests]
+    gate.release()
+    assert [[logged.prediction for logged in each.result()] for each in futures] == requests
+
+
+def test_a_request_that_fails_fails_alone(writer: Writer, prediction) -> None:
+    """Neighbours of a request that cannot be written are written."""
+    gate = Gate(writer)
+    good = writer.append([prediction("p1")])
+    bad = writer.append([prediction("p2", set_hash="unheard"), prediction("p3")])
+    worse = writer.submit(lambda _: 1 // 0)
+    also = writer.append([prediction("p4")])
+    gate.release()
+    assert [each.result()[0].outcome for each in (good, also)] == ["stored", "stored"]
+    with pytest.raises(StoreError, match="unheard"):
+        bad.result()
+    with pytest.raises(ZeroDivisionError):
+        worse.result()
+    assert writer.append([prediction("p3")]).result()[0].outcome == "stored"
+
+
+def test_too_many_rows_are_refused_at_once(small: Writer, prediction) -> None:
+    """Beyond the limit a request is refused with its numbers, and taken when there is room again."""
+    gate = Gate(small)  # one row by itself
+    waiting = small.append([prediction(f"p{n}") for n in range(9)])
+    with pytest.raises(StoreFull, match="10 rows wait to be written, and 1 more are more than may wait"):
+        small.append([prediction("p9")])
+    gate.release()
+    waiting.result()
+    small.stop()
+    assert small.backlog_rows == 0
+
+
+def test_too_many_bytes_are_refused_at_once(small: Writer, prediction) -> None:
+    """Few rows that are large are refused as well."""
+    with pytest.raises(StoreFull):
+        small.append([prediction(features="x" * 10_000)])
+    assert small.append([prediction(features="x" * 1_000)]).result()[0].outcome == "stored"
+
+
+def test_stopping_writes_what_waits(store: Store, writer: Writer, prediction) -> None:
+    """Everything that was taken is written before the writer is gone, and nothing is taken after."""
+    gate = Gate(writer)
+    futures = [writer.append([prediction(f"p{n}")]) for n in range(50)]
+    gate.release()
+    assert writer.stop(30) == 0
+    assert all(each.result()[0].outcome == "stored" for each in futures)
+    with pytest.raises(StoreStopped, match="takes nothing more"):
+        writer.append([prediction()])
+
+
+def test_stopping_has_a_deadline(writer: Writer, prediction) -> None:
+    """A writer that cannot finish in time says how many rows it left."""
+    gate = Gate(writer)
+    last = writer.append([prediction(f"p{n}") for n in range(3)])
+    assert writer.stop(0.01) == 4
+    gate.release()
+    assert len(last.result()) == 3
+
+
+def test_a_cancelled_request_is_not_written(store: Store, writer: Writer, prediction) -> None:
+    """Who no longer waits when the turn comes is left out; the others are not disturbed."""
+    gate = Gate(writer)
+    gone, stays = writer.append([prediction("p1")]), writer.append([prediction("p2")])
+    assert gone.cancel()
+    gate.release()
+    assert stays.result()[0].outcome == "stored"
+    with store.read() as connection:
+        assert queries.prediction(connection, "spam", "p1") is None
+
+
+def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: Writer, prediction) -> None:
+    """While the file cannot grow, requests fail with the reason; what was answered stays; then it goes on."""
+    writer.append([prediction("p0")]).result()
+    with store.writing.connect() as connection:
+        pages = connection.scalar(text("PRAGMA page_count"))
+        connection.execute(text(f"PRAGMA max_page_count={pages}"))
+    rows = [prediction(f"p{n}", features="x" * 5_000) for n in range(1, 9)]
+    futures = [writer.append([row]) for row in rows]
+    for future in futures:
+        with pytest.raises(StoreError, match="database or disk is full; nothing of the request was kept"):
+            future.result()
+    with store.writing.connect() as connection:
+        connection.execute(text("PRAGMA max_page_count=1000000"))
+    assert [each.outcome for each in writer.append([prediction("p0"), *rows]).result()] == [
+        "repeated",
+        *["stored"] * 8,
+    ]
+
+
+def test_a_state_is_kept_under_its_name(store: Store, writer: Writer, start) -> None:
+    """The last state stands, with its time."""
+    for state in (b"one", b"\x00two"):
+        writer.keep("monitor", start, state).result()
+    with store.read() as connection:
+        assert queries.checkpoint(connection, "monitor") == queries.Checkpoint(start, b"\x00two")
+        assert queries.checkpoint(connection, "gate") is None
+
+
+def test_a_function_set_stays_as_it_was_first_recorded(store: Store, writer: Writer, functions) -> None:
+    """Names and fingerprints come back in order; recording the set again changes nothing."""
+    writer.record_functions(functions()).result()
+    with store.read() as connection:
+        assert queries.function_set(connection, "set-1") == functions()
+        assert queries.function_set(connection, "set-2") is None
