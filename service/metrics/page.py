@@ -1,0 +1,35 @@
+"""The page at ``/metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from service.events import Snapshot
+from service.metrics.gauges import rendered
+from service.metrics.process import ProcessMetrics
+from sfs.intervals import Rate
+from sfs.metadata import Metadata
+
+
+class MetricsPage:
+    """The counters of this process, then the gauges of the last snapshot; there are none before the first.
+
+    Parameters
+    ----------
+    process
+        The counters, written anew at each scrape.
+    """
+
+    def __init__(self, process: ProcessMetrics) -> None:
+        self._process = process
+        self._gauges = b""
+
+    def show(
+        self, snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]
+    ) -> None:
+        """Render the gauges of a snapshot, to be served until the next; arguments as in ``rendered``."""
+        self._gauges = rendered(snapshot, metadata, references)
+
+    def text(self) -> bytes:
+        """Return the page, of type ``CONTENT_TYPE``; it takes milliseconds: call it off the event loop."""
+        return self._process.text() + self._gauges
