@@ -38,10 +38,11 @@ def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAM
     BundleError
         If the bundle is not what it was when it was stored, or does not give the answers that it gave then.
     """
-    number = version if isinstance(version, int) else _number_of(registry, version)
+    alias = None if isinstance(version, int) or version.isdecimal() else version
+    number = int(version) if alias is None else _number_of(registry, alias)
     bundle = registry.get(version)
-    if not isinstance(version, int) and registry.alias(version) != number:
-        return load(registry, live, version)  # the alias moved between the two looks
+    if alias is not None and registry.alias(alias) != number:
+        return load(registry, live, alias)  # the alias moved between the two looks
     warm_up(bundle, live)
     return Loaded(bundle, number, live)
 

@@ -12,7 +12,10 @@ from service.serving.ids import uuid7, uuid7s
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)), st.binary(min_size=10, max_size=10))
+@given(
+    st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),
+    st.binary(min_size=10, max_size=10),
+)
 def test_they_are_uuids_of_version_7_that_tell_their_time(at: datetime, random: bytes) -> None:
     """The variant and version are right, and the first 48 bits are Unix milliseconds."""
     made = UUID(uuid7(at, random))
