@@ -212,15 +212,19 @@ def _together(connection: Connection, requests: Sequence[_Request]) -> list[Any]
 
 
 def _said(error: Exception) -> Exception:
-    if isinstance(error, SQLAlchemyError):
-        first: BaseException = error  # undoing what failed may fail as well, and says nothing about why
-        while isinstance(first.__context__, SQLAlchemyError):
-            first = first.__context__
-        cause = getattr(first, "orig", None) or first
-        said = StoreError(f"the store could not write: {cause}; nothing of the request was kept")
-        said.__cause__ = error
-        return said
-    return error
+    """Return a refusal of the database as an error of the store, and any other error as it is."""
+    if not isinstance(error, SQLAlchemyError):
+        return error
+    first: SQLAlchemyError = error
+    context = error.__context__
+    while context is not None:
+        # Undoing what failed may fail as well, which says nothing about why: the first refusal does.
+        first = context if isinstance(context, SQLAlchemyError) else first
+        context = context.__context__
+    cause = getattr(first, "orig", None) or first
+    said = StoreError(f"the store could not write: {cause}; nothing of the request was kept")
+    said.__cause__ = error
+    return said
 
 
 def _add(connection: Connection, values: list[Prediction], rules: LabelRules) -> list[Logged]:

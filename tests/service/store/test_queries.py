@@ -1,0 +1,74 @@
+"""What can be asked of a store."""
+
+from datetime import timedelta
+
+import pytest
+
+from service.store import queries
+from service.store.engine import Store
+from service.store.writer import Writer
+
+
+@pytest.fixture
+def filled(store: Store, writer: Writer, prediction, label) -> Store:
+    """Six predictions ten seconds apart, of two versions, every other one labelled, and one of another model."""
+    rows = [prediction(f"p{n}", 10 * n, version=1 + n // 3) for n in range(6)]
+    writer.append([*reversed(rows), prediction("other", 5, model="toxic")]).result()
+    writer.label("spam", [label(f"p{n}", seconds=100 + n) for n in (0, 2, 4)]).result()
+    return store
+
+
+def test_records_of_a_time(filled: Store, start) -> None:
+    """Predictions of the half-open time, oldest first, each with its label."""
+    with filled.read() as connection:
+        found = queries.records(
+            connection, "spam", since=start + timedelta(seconds=10), until=start + timedelta(seconds=40)
+        )
+        assert [(each.prediction.id, each.label) for each in found] == [
+            ("p1", None),
+            ("p2", "spam"),
+            ("p3", None),
+        ]
+
+
+def test_records_of_a_version(filled: Store, start) -> None:
+    """Only the predictions of the version that is asked for."""
+    with filled.read() as connection:
+        found = queries.records(connection, "spam", since=start, until=start + timedelta(1), version=2)
+        assert [each.prediction.id for each in found] == ["p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize(
+    ("labelled", "ids"), [(None, ["p4", "p3", "p2"]), (True, ["p4", "p2", "p0"]), (False, ["p3", "p1"])]
+)
+def test_recent_records(filled: Store, start, labelled, ids: list[str]) -> None:
+    """The last ones before a time, newest first, with or without a label."""
+    with filled.read() as connection:
+        before = start + timedelta(seconds=50)
+        found = queries.recent_records(connection, "spam", before=before, limit=3, labelled=labelled)
+        assert [each.prediction.id for each in found] == ids
+
+
+def test_the_last_label(filled: Store, start) -> None:
+    """The arrival of the newest label of the model; None for a model without one."""
+    with filled.read() as connection:
+        assert queries.last_label_at(connection, "spam") == start + timedelta(seconds=164)
+        assert queries.last_label_at(connection, "toxic") is None
+
+
+def test_counts_of_a_time(filled: Store, writer: Writer, start) -> None:
+    """Every block of the version that reaches into the time, also with its last second only."""
+    writer.recount()
+    with filled.read() as connection:
+        found = queries.counts_between(
+            connection, "spam", 1, start + timedelta(seconds=9), start + timedelta(seconds=20)
+        )
+        assert [block.start for block in found] == [start, start + timedelta(seconds=10)]
+        later = start + timedelta(seconds=10)
+        assert [block.start for block in queries.counts_between(connection, "spam", 1, later, later)] == []
+
+
+def test_a_time_without_its_zone_is_refused(filled: Store, start) -> None:
+    """A naive time could mean any hour."""
+    with pytest.raises(ValueError, match="a time needs its zone"), filled.read() as connection:
+        list(queries.records(connection, "spam", since=start.replace(tzinfo=None), until=start))
