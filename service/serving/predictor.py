@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -17,6 +17,7 @@ from sfs.apply import FunctionRun
 
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
+    from sfs.matrix import SliceMatrix
 
 Record: TypeAlias = Mapping[str, Any]
 
@@ -28,6 +29,17 @@ class Loaded:
     bundle: ModelBundle
     version: int
     live: LiveFunctions
+    _same_slices: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        then, now = self.bundle.function_fingerprints, self.live.functions.fingerprints
+        object.__setattr__(self, "_same_slices", list(then.items()) == list(now.items()))
+
+    def known(self, S: SliceMatrix) -> SliceMatrix:
+        """Return what the model may know of the live functions' memberships: those that it was trained with."""
+        if self._same_slices:  # as a rule; sorting them out would take longer than some models
+            return S
+        return self.bundle.trusted(S, self.live.functions.fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class Predictor:
         laps.end("features")
         applied = loaded.live.apply(records)
         laps.end("functions")
-        P = bundle.model.predict_proba(X, bundle.trusted(applied.matrix, functions.fingerprints))  # [N, C]
+        P = bundle.model.predict_proba(X, loaded.known(applied.matrix))  # [N, C]
         laps.end("model")
         answerer = Answerer(bundle.name, bundle.classes, functions.hash)
         answers = self._recorder.answers(requests, _verdicts(loaded, P), applied.matrix, answerer)

@@ -161,6 +161,7 @@ class Recorder:
         bitmaps: Sequence[bytes],
         answerer: Answerer,
     ) -> Prediction:
+        text = _json_of(one.record)
         return Prediction(
             id=id_ if one.id is None else one.id,
             model=answerer.model,
@@ -171,13 +172,15 @@ class Recorder:
             probabilities=verdict.probabilities,
             member=bitmaps[0],
             unknown=bitmaps[1],
-            features=self._features(one.record),
-            content_hash=content_hash(one),
+            features=self._features(one.record, text),
+            content_hash=_hash_of(one, text),
             source="logged" if isinstance(one, Logged) else "live",
         )
 
-    def _features(self, record: RecordFields) -> str | None:
+    def _features(self, record: RecordFields, text: str) -> str | None:
         kept = self.kept(record)
+        if kept is record:
+            return text
         return None if kept is None else _json_of(kept)
 
 
@@ -195,7 +198,10 @@ def content_hash(asked: Request | Logged) -> int:
     >>> content_hash(one) == content_hash(same)
     True
     """
-    text = _json_of(asked.record)
+    return _hash_of(asked, _json_of(asked.record))
+
+
+def _hash_of(asked: Request | Logged, text: str) -> int:
     if isinstance(asked, Logged):
         text += _to_json([asked.label, asked.version, asked.probabilities])
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)

@@ -14,6 +14,7 @@ from models.config import TrainConfig
 from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.training import train
+from service.serving.breaker import Limits
 from service.serving.functions import LiveFunctions
 from service.serving.predictor import Loaded
 from service.serving.recording import Recorder
@@ -75,6 +76,13 @@ def bundle() -> ModelBundle:
     features = (FeatureSpec("text", "text"), FeatureSpec("likes", "number"))
     learner = LearnerConfig(n_epochs=2, widths=(8,))
     return train(TrainConfig("spam", features, functions(), learner, name="comments"), comments())
+
+
+@pytest.fixture
+def live_of() -> Callable[..., LiveFunctions]:
+    """Makes live functions that have time, however busy the machine is."""
+    limits = Limits(least_ms=20_000, hold_ms=20_000)
+    return lambda *live: LiveFunctions(FunctionSet(live), limits)
 
 
 @pytest.fixture

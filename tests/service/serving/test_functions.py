@@ -20,9 +20,16 @@ from sfs.template import template
 
 ROWS = [{"n": n, "text": "free" if n == 2 else "song"} for n in range(4)]
 FREE = template("free", keyword={"field": "text", "words": ["free"]})
-ODD = SlicingFunction("odd", lambda x: x.n % 2 == 1)
-LIMITS = Limits(least_ms=30, hold_ms=500, faults=3, back_off_seconds=10)
+LIMITS = Limits(least_ms=30, hold_ms=20_000, faults=3, back_off_seconds=10)
 Eventually = Callable[[Callable[[], bool]], None]
+
+
+def patient(name: str, f: Callable[[Record], Any]) -> SlicingFunction:
+    """Return a function that has time, however busy the machine is."""
+    return SlicingFunction(name, f, budget_ms=10_000)
+
+
+ODD = patient("odd", lambda x: x.n % 2 == 1)
 
 
 def live(*functions: SlicingFunction, clock: Any = monotonic, limits: Limits = LIMITS) -> LiveFunctions:
@@ -54,7 +61,7 @@ class Moody:
 
 def test_functions_of_both_kinds_answer_as_they_do_offline() -> None:
     """The matrix is that of `apply`, names in the order of the set."""
-    functions = FunctionSet([ODD, FREE, SlicingFunction("big", lambda x: x.n > 1)])
+    functions = FunctionSet([ODD, FREE, patient("big", lambda x: x.n > 1)])
     applied = LiveFunctions(functions).apply(ROWS)
     assert applied.matrix == apply(functions, ROWS)
     assert [run.name for run in applied.runs] == ["odd", "free", "big"]
@@ -73,7 +80,7 @@ def test_one_kind_or_none_is_enough(functions: tuple[SlicingFunction, ...]) -> N
 )
 def test_a_fault_makes_its_own_memberships_unknown(bad: Callable[[Record], Any], reason: str) -> None:
     """Raising, answering junk and ending the process are faults, and the other functions do not notice."""
-    applied = live(SlicingFunction("bad", bad), ODD, FREE).apply(ROWS)
+    applied = live(patient("bad", bad), ODD, FREE).apply(ROWS)
     assert reasons(applied) == {"bad": {reason: 4}}
     assert members(applied, "odd") == [False, True, False, True]
     assert members(applied, "free") == [False, False, True, False]
@@ -82,7 +89,7 @@ def test_a_fault_makes_its_own_memberships_unknown(bad: Callable[[Record], Any],
 def test_a_function_that_faults_on_and_on_is_not_called_any_more(clock: Any) -> None:
     """After so many faults in a row its breaker is open, and rows are unknown for that reason."""
     calls: list[int] = []
-    functions = live(SlicingFunction("bad", lambda x: calls.append(x.n)), ODD, clock=clock)
+    functions = live(patient("bad", lambda x: calls.append(x.n)), ODD, clock=clock)
     functions.apply(ROWS)
     assert functions.breakers["bad"].reason == FAULTS
     assert reasons(functions.apply(ROWS)) == {"bad": {BREAKER_OPEN: 4}}
@@ -91,7 +98,7 @@ def test_a_function_that_faults_on_and_on_is_not_called_any_more(clock: Any) -> 
 
 def test_abstaining_opens_no_breaker(clock: Any) -> None:
     """To abstain is an answer, though the membership is unknown."""
-    functions = live(SlicingFunction("shy", lambda x: -1), clock=clock)
+    functions = live(patient("shy", lambda x: -1), clock=clock)
     for _ in range(3):
         assert reasons(functions.apply(ROWS)) == {"shy": {"abstained": 4}}
     assert not functions.breakers["shy"].is_open
@@ -143,8 +150,8 @@ def test_a_function_slow_on_every_row_is_opened_after_some_batches(clock: Any) -
 def test_of_functions_that_together_take_too_long_the_heaviest_is_opened(clock: Any, let_go: Event) -> None:
     """Who is interrupted only because another took the time is not called while its thread still runs."""
     pause = Event()
-    limits = Limits(budget_ms=60_000, hold_ms=400, slow_batches=1000)
-    heavy = SlicingFunction("heavy", lambda x: pause.wait(0.09))
+    limits = Limits(budget_ms=60_000, hold_ms=1500, slow_batches=1000)
+    heavy = SlicingFunction("heavy", lambda x: pause.wait(0.25))
     light = Moody(lambda x: let_go.wait(60))
     functions = live(heavy, SlicingFunction("light", light), clock=clock, limits=limits)
     first, second = functions.apply(ROWS), functions.apply(ROWS)
@@ -157,7 +164,7 @@ def test_of_functions_that_together_take_too_long_the_heaviest_is_opened(clock: 
 def test_a_function_that_recovered_comes_back_by_a_probe(clock: Any, eventually: Eventually) -> None:
     """Not before its back-off is over, and not on the request that set the probe off."""
     moody = Moody(fails)
-    functions = live(SlicingFunction("moody", moody), clock=clock)
+    functions = live(patient("moody", moody), clock=clock)
     functions.apply(ROWS)
     moody.mood = lambda x: True
     assert reasons(functions.apply(ROWS)) == {"moody": {BREAKER_OPEN: 4}}
@@ -170,7 +177,7 @@ def test_a_function_that_recovered_comes_back_by_a_probe(clock: Any, eventually:
 def test_a_probe_that_fails_keeps_the_breaker_open_for_longer(clock: Any, eventually: Eventually) -> None:
     """No row of the request waits for it."""
     moody = Moody(fails)
-    functions = live(SlicingFunction("moody", moody), clock=clock)
+    functions = live(patient("moody", moody), clock=clock)
     functions.apply(ROWS)
     clock.seconds += LIMITS.back_off_seconds
 
@@ -205,10 +212,10 @@ def test_a_probe_that_hangs_holds_nothing_up(clock: Any, let_go: Event, eventual
 
 def test_another_set_keeps_what_is_known_of_the_same_function(clock: Any) -> None:
     """A breaker goes with the fingerprint; a function that was changed begins closed."""
-    functions = live(SlicingFunction("bad", fails), ODD, clock=clock)
+    functions = live(patient("bad", fails), ODD, clock=clock)
     functions.apply(ROWS)
-    same = functions.with_functions(FunctionSet([FREE, SlicingFunction("bad", fails)]))
-    changed = functions.with_functions(FunctionSet([SlicingFunction("bad", lambda x: x.n > 0)]))
+    same = functions.with_functions(FunctionSet([FREE, patient("bad", fails)]))
+    changed = functions.with_functions(FunctionSet([patient("bad", lambda x: x.n > 0)]))
     assert same.breakers["bad"].is_open
     assert not changed.breakers["bad"].is_open
 

@@ -11,12 +11,10 @@ from models.bundle import ModelBundle
 from models.errors import BundleError, RegistryError
 from models.registry import ModelRegistry
 from service.errors import ServiceError
-from service.serving.functions import LiveFunctions
 from service.serving.loading import load, refresh, warm_up
 from service.serving.predictor import Loaded, Predictor
 from service.serving.recording import Recorder, Request
 from sfs.function import SlicingFunction
-from sfs.registry import FunctionSet
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 REQUEST = Request({"text": "free song", "likes": 1})
@@ -79,11 +77,11 @@ def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: Loaded) -
         load(registry, loaded.live, 2)
 
 
-def test_warming_up_leaves_plain_functions_alone(bundle: ModelBundle, loaded: Loaded) -> None:
+def test_warming_up_leaves_plain_functions_alone(bundle: ModelBundle, loaded: Loaded, live_of: Any) -> None:
     """They may be slow, and what they count is live traffic."""
     calls: list[Any] = []
     counts = SlicingFunction("counts", lambda x: bool(calls.append(x)))
-    warm_up(bundle, LiveFunctions(FunctionSet([counts, *loaded.live.functions])))
+    warm_up(bundle, live_of(counts, *loaded.live.functions))
     assert calls == []
 
 

@@ -69,7 +69,7 @@ def test_one_row_is_answered_as_it_is_in_a_batch(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize("other", ["none", "changed", "more", "failing"])
 def test_the_model_knows_only_of_functions_that_compute_what_they_did(
-    other: str, loaded: Loaded, bundle: ModelBundle, recorder: Recorder
+    other: str, loaded: Loaded, bundle: ModelBundle, recorder: Recorder, live_of: Any
 ) -> None:
     """Absent, changed and failing functions are unknown to it, added ones do not disturb it."""
     mine = list(loaded.live.functions)
@@ -80,15 +80,17 @@ def test_the_model_knows_only_of_functions_that_compute_what_they_did(
         "failing": [SlicingFunction("short", fails), mine[1]],
     }
     functions = FunctionSet(sets[other])
-    predictor = Predictor(replace(loaded, live=LiveFunctions(functions)), recorder)
+    predictor = Predictor(replace(loaded, live=live_of(*functions)), recorder)
     expected = bundle.predict_proba(RECORDS, bundle.memberships(functions, RECORDS))
     np.testing.assert_allclose(probabilities(predictor), expected, atol=1e-12)
 
 
-def test_a_failing_function_is_unknown_and_the_prediction_goes_on(loaded: Loaded, recorder: Recorder) -> None:
+def test_a_failing_function_is_unknown_and_the_prediction_goes_on(
+    loaded: Loaded, recorder: Recorder, live_of: Any
+) -> None:
     """Its slice is among the unknown ones, and the report says why."""
     reports: list[BatchReport] = []
-    live = LiveFunctions(FunctionSet([*loaded.live.functions, SlicingFunction("bad", fails)]))
+    live = live_of(*loaded.live.functions, SlicingFunction("bad", fails))
     answers = Predictor(replace(loaded, live=live), recorder, reports.append).predict(REQUESTS)
     assert [answer.unknown_slices for answer in answers] == [("bad",)] * 3
     assert [answer.prediction.unknown for answer in answers] == [b"\4"] * 3
@@ -109,9 +111,9 @@ def test_a_sleeping_function_does_not_keep_a_prediction(
     np.testing.assert_array_equal(first, probabilities(Predictor(loaded, recorder)))
 
 
-def test_functions_do_not_see_the_label(loaded: Loaded, recorder: Recorder) -> None:
+def test_functions_do_not_see_the_label(loaded: Loaded, recorder: Recorder, live_of: Any) -> None:
     """As in training, though a client sends it."""
-    peeks = LiveFunctions(FunctionSet([SlicingFunction("peeks", lambda x: "spam" in x)]))
+    peeks = live_of(SlicingFunction("peeks", lambda x: "spam" in x))
     answers = Predictor(replace(loaded, live=peeks), recorder).predict(
         [Request({**RECORDS[0], "spam": True})]
     )
@@ -119,12 +121,12 @@ def test_functions_do_not_see_the_label(loaded: Loaded, recorder: Recorder) -> N
 
 
 def test_a_record_that_cannot_be_read_is_refused_before_any_function_runs(
-    loaded: Loaded, recorder: Recorder
+    loaded: Loaded, recorder: Recorder, live_of: Any
 ) -> None:
     """A batch that will be run again row by row has not counted faults of functions."""
     calls: list[Any] = []
     counts = SlicingFunction("counts", lambda x: bool(calls.append(x)))
-    predictor = Predictor(replace(loaded, live=LiveFunctions(FunctionSet([counts]))), recorder)
+    predictor = Predictor(replace(loaded, live=live_of(counts)), recorder)
     with pytest.raises(DataError, match="likes"):
         predictor.predict([REQUESTS[0], Request({"text": "song"})])
     assert calls == []
@@ -137,7 +139,7 @@ def test_after_a_swap_the_next_batch_is_of_the_other_version(predictor: Predicto
 
 
 def test_a_batch_during_which_another_version_comes_is_of_one_version(
-    loaded: Loaded, recorder: Recorder
+    loaded: Loaded, recorder: Recorder, live_of: Any
 ) -> None:
     """Model, version and functions are read together, once."""
 
@@ -145,7 +147,7 @@ def test_a_batch_during_which_another_version_comes_is_of_one_version(
         predictor.swap(replace(loaded, version=2))
         return True
 
-    live = LiveFunctions(FunctionSet([SlicingFunction("swaps", swaps)]))
+    live = live_of(SlicingFunction("swaps", swaps))
     predictor = Predictor(replace(loaded, live=live), recorder)
     answers = predictor.predict(REQUESTS)
     assert {(a.prediction.version, a.prediction.set_hash) for a in answers} == {(1, live.functions.hash)}
