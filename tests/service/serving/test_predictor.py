@@ -1,5 +1,6 @@
 """Records become predictions with their slices, all of one loaded version."""
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from models.bundle import ModelBundle
 from models.errors import DataError
+from service.serving.batcher import Batcher, Failed
 from service.serving.breaker import Limits
 from service.serving.functions import LiveFunctions
 from service.serving.predictor import BatchReport, Loaded, Predictor
@@ -174,3 +176,47 @@ def test_predictions_of_a_table_equal_those_of_the_requests(
     S = bundle.memberships(predictor.loaded.live.functions, frame)
     served = np.array([answer.prediction.probabilities for answer in answers])
     np.testing.assert_allclose(served, bundle.predict_proba(frame, S), atol=1e-6)
+
+
+def test_in_batches_a_record_that_cannot_be_read_fails_alone(predictor: Predictor) -> None:
+    """Requests that came together with it are answered as they are without it."""
+
+    async def main() -> Any:
+        batcher = Batcher(predictor.predict)
+        bad, *good = await asyncio.gather(
+            batcher.submit([REQUESTS[0], Request({"text": "no likes"})]),
+            *(batcher.submit([r]) for r in REQUESTS),
+        )
+        await batcher.stop()
+        return bad, [answer for [answer] in good]
+
+    (first, failed), good = asyncio.run(main())
+    expected = probabilities(predictor)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, DataError)
+    found = [answer.prediction.probabilities for answer in (first, *good)]
+    np.testing.assert_allclose(found, [expected[0], *expected], atol=1e-6)
+
+
+def test_exchanging_versions_under_load_fails_no_request(predictor: Predictor, loaded: Loaded) -> None:
+    """Rows of one request are of one version, and after the last exchange all are of the last."""
+
+    async def client(batcher: Batcher[Request, Any]) -> list[Any]:
+        return [await batcher.submit(REQUESTS) for _ in range(10)]
+
+    async def exchange() -> None:
+        for version in range(2, 40):
+            predictor.swap(replace(loaded, version=version))
+            await asyncio.sleep(0)
+
+    async def main() -> Any:
+        batcher = Batcher(predictor.predict, max_batch_rows=8)
+        *answers, _ = await asyncio.gather(*(client(batcher) for _ in range(6)), exchange())
+        last = await batcher.submit(REQUESTS)
+        await batcher.stop()
+        return [request for mine in answers for request in mine], last
+
+    requests, last = asyncio.run(main())
+    versions = [{answer.prediction.version for answer in request} for request in requests]
+    assert [len(each) for each in versions] == [1] * 60
+    assert [answer.prediction.version for answer in last] == [39] * 3
