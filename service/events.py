@@ -189,15 +189,7 @@ class BlockCounts:
 
 @dataclass(frozen=True, slots=True)
 class NotEnough:
-    """A figure that is not given, and why.
-
-    Parameters
-    ----------
-    n, needed
-        How many rows there are to judge by, and how many there should be.
-    reason
-        A sentence for people.
-    """
+    """A figure that is not given: how many rows there are, how many are needed, and why, for people."""
 
     n: int
     needed: int
@@ -231,15 +223,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """How right the model was on one group of labelled rows.
-
-    Parameters
-    ----------
-    labelled
-        Rows of the group with a label.
-    accuracy, f1
-        Or why there is none.
-    """
+    """How right the model was on one group of rows, ``labelled`` of them; or why nobody can say."""
 
     labelled: int
     accuracy: Estimate | NotEnough
