@@ -55,8 +55,8 @@ class Job:
 
     def run(self) -> None:
         """Ask the functions; for the thread of a worker."""
-        self._thread = threading.get_ident()
         with suppress(_LeftBehind):
+            self._thread = threading.get_ident()
             self._ask()
         while self._thread is not None:  # until nothing more can be raised here
             with suppress(_LeftBehind):
@@ -80,9 +80,8 @@ class Job:
         while True:
             k, since = self.running
             until = min(end, since + allowances[k])
-            if self.done.wait(
-                max(0.0, min(until - monotonic(), least))
-            ):  # no later than the next one's time is up
+            pause = min(until - monotonic(), least)  # or the next one's time might be up unnoticed
+            if self.done.wait(max(0.0, pause)):
                 return len(self.answered) == len(self.functions)
             now = monotonic()
             if now >= end or (now >= until and self.running[0] == k):
