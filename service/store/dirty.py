@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from service.monitor.windows import BLOCK_SECONDS
 from service.store.engine import insert_into
 from service.store.tables import dirty_blocks
 
-BLOCK_SECONDS = 10
-BLOCK_US = BLOCK_SECONDS * 1_000_000
+BLOCK_US = BLOCK_SECONDS[0] * 1_000_000
 
 
 @dataclass(frozen=True, slots=True, order=True)

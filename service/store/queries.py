@@ -11,8 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
-from service.store.labels import SECOND_US
-from service.store.recount import BLOCK_COLUMNS, to_block
+from service.store.recount import BLOCK_COLUMNS, reaching_beyond, to_block
 from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
 from service.store.tables import (
     blocks,
@@ -111,8 +110,8 @@ def label_history(connection: Connection, model: str, id_: str) -> list[LabelEve
 
 def last_label_at(connection: Connection, model: str) -> datetime | None:
     """Return when the last label that was ever kept for a model arrived; None before the first."""
-    newest = select(func.max(label_events.c.received_us)).where(label_events.c.model == model)
-    at_us = connection.scalar(newest)
+    c = label_events.c
+    at_us = connection.scalar(select(c.received_us).where(c.model == model).order_by(c.row.desc()).limit(1))
     return None if at_us is None else from_us(at_us)
 
 
@@ -124,7 +123,7 @@ def counts_between(
     query = (
         select(*BLOCK_COLUMNS)
         .where(b.model == model, b.version == version, b.start_us < to_us(until))
-        .where(b.start_us + b.seconds * SECOND_US > to_us(since))
+        .where(*reaching_beyond(to_us(since)))
         .order_by(b.start_us, b.set_hash)
     )
     return [to_block(row) for row in connection.execute(query)]

@@ -15,7 +15,8 @@ from service.events import BlockCounts
 from service.monitor.blocks import count_columns, empty, unpack
 from service.monitor.packing import compress, decompress
 from service.monitor.sums import merge, spanning
-from service.store.dirty import BLOCK_SECONDS, Series
+from service.monitor.windows import BLOCK_SECONDS
+from service.store.dirty import Series
 from service.store.engine import insert_into
 from service.store.errors import StoreError
 from service.store.labels import SECOND_US
@@ -72,7 +73,7 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
     ).all():
         series = Series(model, version, set_hash)
         standing = _standing(connection, series, start_us)
-        found.setdefault((series, standing, standing or (start_us, BLOCK_SECONDS)), {})[start_us] = mark
+        found.setdefault((series, standing, standing or (start_us, BLOCK_SECONDS[0])), {})[start_us] = mark
     return [
         Recount(series, span, standing, marks, count_rows(connection, series, span))
         for (series, standing, span), marks in found.items()
@@ -114,10 +115,17 @@ def roll_up(connection: Connection, before: datetime, seconds: int, limit: int) 
     before
         Blocks that reach into or beyond the span of this moment stay.
     seconds
-        The length of the new blocks, a multiple of that of the old ones; they start at its multiples.
+        The length of the new blocks, one of ``BLOCK_SECONDS`` beyond the first; they start at its multiples.
     limit
         How many blocks to read at most.
+
+    Raises
+    ------
+    ValueError
+        If no blocks of that length are kept.
     """
+    if seconds not in BLOCK_SECONDS[1:]:
+        raise ValueError(f"blocks are rolled up into {BLOCK_SECONDS[1:]} seconds, not into {seconds}")
     length_us = seconds * SECOND_US
     until_us = to_us(before) // length_us * length_us
     b = blocks.c
@@ -189,11 +197,17 @@ def to_block(row: Sequence[Any]) -> BlockCounts:
     return decompress(counts, model, version, set_hash, from_us(start_us), seconds)
 
 
+def reaching_beyond(at_us: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions on blocks that end after a moment; the first lets an index find them."""
+    b = blocks.c
+    return b.start_us > at_us - BLOCK_SECONDS[-1] * SECOND_US, b.start_us + b.seconds * SECOND_US > at_us
+
+
 def _standing(connection: Connection, series: Series, start_us: int) -> Span | None:
     """Return the span of the block in the store that covers a moment."""
     b = blocks.c
     query = select(b.start_us, b.seconds).where(
-        _of(blocks, series), b.start_us <= start_us, b.start_us + b.seconds * SECOND_US > start_us
+        _of(blocks, series), b.start_us <= start_us, *reaching_beyond(start_us)
     )
     row = connection.execute(query).first()
     return None if row is None else (row.start_us, row.seconds)

@@ -124,7 +124,7 @@ blocks = Table(
     Column("seconds", BigInteger, autoincrement=False),
     Column("counts", Bytes, nullable=False),
     Column("revision", BigInteger, nullable=False),
-    PrimaryKeyConstraint("model", "version", "set_hash", "start_us", "seconds"),
+    PrimaryKeyConstraint("model", "version", "start_us", "seconds", "set_hash"),
 )
 
 dirty_blocks = Table(

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+import pytest
 from sqlalchemy import select
 
 from service.events import BlockCounts
@@ -29,10 +30,10 @@ def test_blocks_are_counted_from_rows(store: Store, writer: Writer, prediction, 
     """After a recount there is a block of ten seconds for every ten seconds with rows."""
     rows = [prediction("p1", 0), prediction("p2", 9.999999), prediction("p3", 10, label="spam")]
     writer.append(rows).result()
-    writer.label("spam", [label("p1")]).result()
+    writer.label("spam", [label("p2")]).result()
     assert writer.recount() == 2
     assert standing(store, start) == [
-        count(rows[:2], {"p1": "spam"}, 3, start, 10),
+        count(rows[:2], {"p2": "spam"}, 3, start, 10),
         count(rows[2:], {}, 3, start + timedelta(seconds=10), 10),
     ]
     assert (dirty(store), writer.recount()) == (0, 0)
@@ -97,6 +98,12 @@ def test_blocks_are_rolled_up(store: Store, writer: Writer, prediction, label, s
     ]
     assert writer.roll_up(start + timedelta(hours=1), 3600).result() == 5
     assert standing(store, start) == [count(rows, {"p4": "spam"}, 3, start, 3600)]
+
+
+def test_blocks_have_few_lengths(writer: Writer, start) -> None:
+    """Rolling up into a length that is not kept is refused."""
+    with pytest.raises(ValueError, match="are rolled up into \\(300, 3600\\) seconds, not into 60"):
+        writer.roll_up(start, 60).result()
 
 
 def test_roll_up_in_small_steps(store: Store, writer: Writer, prediction, start) -> None:

@@ -110,7 +110,7 @@ def _make_counts() -> None:
         sa.Column("seconds", sa.BigInteger, autoincrement=False),
         sa.Column("counts", sa.LargeBinary, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("model", "version", "set_hash", "start_us", "seconds", name="pk_blocks"),
+        sa.PrimaryKeyConstraint("model", "version", "start_us", "seconds", "set_hash", name="pk_blocks"),
     )
     op.create_table(
         "dirty_blocks",
