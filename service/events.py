@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sfs.function import ALL_ROWS
+from sfs.function import ALL_ROWS, NO_SLICE
 from sfs.intervals import Rate
 
 Source = Literal["live", "logged", "backfill"]
@@ -19,7 +19,7 @@ IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
 Counts = NDArray[np.int64]
 
-NONE_FIRED = "__none__"
+NONE_FIRED = NO_SLICE
 """The column of the rows that no function took in."""
 
 EXTRA_COLUMNS = (NONE_FIRED, ALL_ROWS)

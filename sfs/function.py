@@ -24,11 +24,13 @@ from sfs.metadata import NO_METADATA, Metadata
 from sfs.preprocess import Preprocessor, Step, checked_pre
 from sfs.record import Columns
 
-__all__ = ["ALL_ROWS", "NO_METADATA", "LabelingFunction", "Metadata", "SlicingFunction"]
+__all__ = ["ALL_ROWS", "NO_METADATA", "NO_SLICE", "LabelingFunction", "Metadata", "SlicingFunction"]
 __all__ += ["labeling_function", "slicing_function"]
 
 ALL_ROWS = "__all__"
 """The name that reports and metrics give to the whole traffic."""
+NO_SLICE = "__none__"
+"""The name that they give to the rows that no function took in."""
 
 
 class LabelingFunction:
@@ -141,7 +143,7 @@ class SlicingFunction(LabelingFunction):
     """
 
     _kind = "slicing"
-    _reserved = frozenset({ALL_ROWS})
+    _reserved = frozenset({ALL_ROWS, NO_SLICE})
 
     def read(self, answer: Any) -> int | None:
         """Return 1 for a member, 0 for a non-member, None when the function abstained.

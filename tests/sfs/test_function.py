@@ -150,10 +150,11 @@ def test_any_readable_name_will_do(name) -> None:
     assert SlicingFunction(name, is_short).name == name
 
 
-def test_only_the_name_of_all_rows_is_reserved() -> None:
-    """A slice cannot be called what reports call the whole traffic."""
+@pytest.mark.parametrize("name", ["__all__", "__none__"])
+def test_only_the_names_of_all_rows_and_of_none_are_reserved(name: str) -> None:
+    """A slice cannot be called what reports call the whole traffic, or the rows of no slice."""
     with pytest.raises(InvalidFunction, match="give the slice another name"):
-        SlicingFunction("__all__", is_short)
+        SlicingFunction(name, is_short)
 
 
 @pytest.mark.parametrize(
