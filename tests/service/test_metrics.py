@@ -1,0 +1,380 @@
+"""What Prometheus reads: names, values, and who has no series."""
+
+import math
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.events import (
+    NONE_FIRED,
+    Estimate,
+    FunctionSetVersion,
+    NotEnough,
+    Performance,
+    Prediction,
+    SliceEstimate,
+    Snapshot,
+    WindowEstimates,
+)
+from service.metrics.gauges import rendered
+from service.metrics.page import MetricsPage
+from service.metrics.process import ProcessMetrics
+from service.metrics.tallies import moved
+from service.metrics.text import CONTENT_TYPE
+from sfs.apply import FunctionRun
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+from sfs.metadata import Metadata
+
+AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+def series(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Return every sample of a page by name and labels, without the prefix; none may be there twice."""
+    found = {}
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            key = sample.name.removeprefix("slicewatch_"), frozenset(sample.labels.items())
+            assert key not in found, f"{key} is there twice"
+            found[key] = sample.value
+    return found
+
+
+def named(text: bytes, name: str, *keys: str) -> dict[tuple[str, ...], float]:
+    """Return the samples of one name by the values of these labels, and check that they have no others."""
+    found = {}
+    for (each, labels), value in series(text).items():
+        if each == name:
+            by_key = dict(labels)
+            assert set(by_key) == set(keys)
+            found[tuple(by_key[key] for key in keys)] = value
+    return found
+
+
+def functions(*names: str) -> FunctionSetVersion:
+    return FunctionSetVersion("+".join(names), names, tuple(name * 2 for name in names), AT)
+
+
+def row(made: FunctionSetVersion, *slices: str, label: str = "ham", version: int = 3) -> Prediction:
+    """Return a row in some slices of a set."""
+    bits = np.packbits([name in slices for name in made.names], bitorder="little").tobytes()
+    none = bytes(len(bits))
+    return Prediction("id", "spam", version, made.hash, AT, label, None, bits, none, None, 0, "live")
+
+
+def process(**changes: object) -> ProcessMetrics:
+    given = {"routes": ["/v1/predict"], "stages": ["model"], "shed_reasons": ["queue"]}
+    return ProcessMetrics("spam", **{"log_queue_rows": lambda: 7, **given, **changes})  # type: ignore[arg-type]
+
+
+def estimate(name: str, labelled: int = 100, n: int = 1000, members: int = 100) -> SliceEstimate:
+    """Return a slice with 90 % of its labels right, if there are any."""
+    few = NotEnough(labelled, 20, "few")
+    share = Estimate(Rate(labelled * 9 // 10, labelled), 0.8, 0.95, "anytime") if labelled >= 20 else few
+    inside = Performance(labelled, share, 0.7 if labelled >= 20 else few)
+    covered = Estimate(Rate(members, n), 0.08, 0.12, "anytime") if n else NotEnough(0, 1, "no rows")
+    return SliceEstimate(name, name * 2, covered, 0, 0, inside, inside)
+
+
+def snapshot(*slices: SliceEstimate, last_label_at: datetime | None = AT) -> Snapshot:
+    """Return a snapshot with the same figures in all windows."""
+    shown = (*slices, estimate(NONE_FIRED), estimate(ALL_ROWS, members=1000))
+    window = WindowEstimates(AT - timedelta(hours=1), AT, shown)
+    names = ("5m", "1h", "1d", "7d", "since_promotion")
+    return Snapshot(AT, "spam", 3, "hash", dict.fromkeys(names, window), last_label_at)
+
+
+@pytest.fixture
+def metrics() -> ProcessMetrics:
+    return process()
+
+
+def test_slices_are_counted_by_version_from_bitmaps(metrics: ProcessMetrics) -> None:
+    """Each row counts in the slices whose bits are set, under its version, and by its class."""
+    made = functions("a", "b", "c", "d", "e", "f", "g", "h", "i")
+    metrics.watch(made)
+    metrics.serve(3, ["ham", "spam"])
+    metrics.predicted([row(made, "a", "i"), row(made, "i"), row(made, label="spam")])
+    counted = named(metrics.text(), "slice_predictions_total", "model", "version", "slice")
+    assert counted == {("spam", "3", name): {"a": 1, "i": 2}.get(name, 0) for name in "abcdefghi"}
+    rows = named(metrics.text(), "predictions_total", "model", "version", "label")
+    assert rows == {("spam", "3", "ham"): 2, ("spam", "3", "spam"): 1, ("spam", "3", "__other__"): 0}
+
+
+def test_series_exist_at_zero_before_anything_happens(metrics: ProcessMetrics) -> None:
+    """What is registered is there at 0, so that the first event shows in a rate."""
+    metrics.watch(functions("a"))
+    metrics.serve(3, ["ham"])
+    found = series(metrics.text())
+    names = {name for name, _ in found}
+    assert {"slice_predictions_total", "predictions_total", "labels_total", "log_lost_total"} <= names
+    assert {"model_reload_failures_total", "function_duration_seconds_total", "shed_total"} <= names
+    counted = [
+        value for (name, _), value in found.items() if name.endswith("_total") and "process" not in name
+    ]
+    assert set(counted) == {0}
+
+
+def test_labels_are_counted_by_outcome(metrics: ProcessMetrics) -> None:
+    """Every outcome of the contract has a series."""
+    metrics.labelled("pending", 4)
+    counted = named(metrics.text(), "labels_total", "model", "outcome")
+    outcomes = ("accepted", "duplicate", "corrected", "pending", "too_late", "rejected")
+    assert counted == {("spam", each): 4 if each == "pending" else 0 for each in outcomes}
+
+
+def test_a_name_from_outside_makes_no_series(metrics: ProcessMetrics) -> None:
+    """Unknown classes, versions, routes, stages and reasons are counted as __other__."""
+    made = functions("a")
+    metrics.watch(made)
+    metrics.serve(3, ["ham"])
+    before = len(series(metrics.text()))
+    metrics.predicted([row(made, label="<script>"), row(made, "a", label="ham", version=99)])
+    metrics.request_took("/evil", 0.1)
+    metrics.stage_took("evil", 0.1)
+    metrics.shed("evil")
+    text = metrics.text()
+    assert b"evil" not in text
+    assert b"<script>" not in text
+    rows = named(text, "predictions_total", "model", "version", "label")
+    assert rows[("spam", "3", "__other__")] == rows[("spam", "__other__", "__other__")] == 1
+    assert len(series(text)) == before + 2  # the class and the slice of the other version
+    assert named(text, "shed_total", "reason") == {("queue",): 0, ("__other__",): 1}
+
+
+def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessMetrics) -> None:
+    """A new function set ends the series of slices that it lacks; rows of the old set still count by name."""
+    old, new = functions("a", "b"), functions("c", "b")
+    metrics.serve(3, ["ham"])
+    metrics.watch(old)
+    metrics.predicted([row(old, "a", "b")])
+    metrics.applied([FunctionRun("a", 1.0, {"junk answer": 1}, None)])
+    metrics.watch(new)
+    metrics.predicted([row(old, "a", "b"), row(new, "c")])
+    text = metrics.text()
+    counted = named(text, "slice_predictions_total", "model", "version", "slice")
+    assert counted == {("spam", "3", "c"): 1, ("spam", "3", "b"): 2}
+    assert named(text, "function_duration_seconds_total", "function") == {("c",): 0, ("b",): 0}
+    assert named(text, "slice_unknown_total", "model", "slice", "reason") == {}
+
+
+def test_rows_of_a_function_set_never_seen_count_in_no_slice(metrics: ProcessMetrics) -> None:
+    """Without its names a bitmap says nothing; the row itself still counts."""
+    metrics.watch(functions("a"))
+    metrics.serve(3, ["ham"])
+    metrics.predicted([row(functions("x", "y"), "x")])
+    text = metrics.text()
+    assert named(text, "slice_predictions_total", "model", "version", "slice") == {("spam", "3", "a"): 0}
+    assert named(text, "predictions_total", "model", "version", "label")[("spam", "3", "ham")] == 1
+
+
+def test_old_versions_lose_their_series(metrics: ProcessMetrics) -> None:
+    """The last four versions have series, and one of them is said to answer."""
+    metrics.watch(functions("a"))
+    for version in range(1, 8):
+        metrics.serve(version, ["ham"])
+    text = metrics.text()
+    counted = named(text, "slice_predictions_total", "model", "version", "slice")
+    assert {version for _, version, _ in counted} == {"4", "5", "6", "7"}
+    assert named(text, "model_info", "model", "version") == {("spam", "7"): 1}
+
+
+def test_functions_show_their_time_and_why_memberships_are_unknown(metrics: ProcessMetrics) -> None:
+    """Time adds up per function; unknown rows by slice and reason; a function of no set is left out."""
+    metrics.watch(functions("a", "b"))
+    runs = [FunctionRun("a", 0.25, {"KeyError": 2}, "row 0"), FunctionRun("gone", 9.0, {"KeyError": 9}, None)]
+    metrics.applied(runs)
+    metrics.applied([FunctionRun("a", 0.5, {"KeyError": 1, "junk answer": 1}, None)])
+    text = metrics.text()
+    assert named(text, "function_duration_seconds_total", "function") == {("a",): 0.75, ("b",): 0}
+    assert named(text, "slice_unknown_total", "model", "slice", "reason") == {
+        ("spam", "a", "KeyError"): 3,
+        ("spam", "a", "junk answer"): 1,
+    }
+
+
+def test_reasons_are_limited(metrics: ProcessMetrics) -> None:
+    """A function that raises ever new errors makes a limited number of series, and no row is lost."""
+    metrics.watch(functions("a"))
+    for k in range(100):
+        metrics.applied([FunctionRun("a", 0.0, {f"Error{k}": 1}, None)])
+    unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
+    assert len(unknown) == 17
+    assert sum(unknown.values()) == 100
+
+
+def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> None:
+    """Histograms count per route and stage; the queue is asked at the scrape; losses add up."""
+    metrics.request_took("/v1/predict", 0.004)
+    metrics.stage_took("model", 0.002)
+    metrics.lost(5)
+    metrics.reload_failed()
+    text = metrics.text()
+    assert named(text, "request_duration_seconds_sum", "route")[("/v1/predict",)] == 0.004
+    assert named(text, "stage_duration_seconds_count", "stage") == {("model",): 1, ("__other__",): 0}
+    single = [
+        named(text, name)[()] for name in ("log_queue_rows", "log_lost_total", "model_reload_failures_total")
+    ]
+    assert single == [7, 5, 1]
+
+
+def test_processes_share_nothing() -> None:
+    """Two of them in one interpreter count apart: there is no global registry."""
+    first, second = process(), process()
+    first.lost(1)
+    assert named(second.text(), "log_lost_total") == {(): 0}
+
+
+def test_nothing_is_lost_between_threads(metrics: ProcessMetrics) -> None:
+    """Counts from several threads, with scrapes and new function sets in between, add up."""
+    names = tuple(f"s{k}" for k in range(2000))
+    made, other = functions(*names), functions(*reversed(names))
+    metrics.serve(3, ["ham"])
+    metrics.watch(made)
+    rows = [row(made, *names)]
+
+    def work(turn: int) -> None:
+        for k in range(25):
+            metrics.predicted(rows)
+            if k % 5 == 0:
+                metrics.watch(other if turn % 2 else made)
+        metrics.text()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    counted = named(metrics.text(), "slice_predictions_total", "model", "version", "slice")
+    assert set(counted.values()) == {200}
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True))
+def test_counts_move_with_their_names(old: list[str], new: list[str]) -> None:
+    """A name that stays keeps its count, whatever the order."""
+    counts = np.arange(1, len(old) + 1, dtype=np.int64)
+    after = dict(zip(new, moved(counts, old, new).tolist(), strict=True))
+    assert after == {name: old.index(name) + 1 if name in old else 0 for name in new}
+
+
+def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
+    """Names, labels and values are those of the contract, for the two exported windows only."""
+    text = rendered(snapshot(estimate("a")), {}, {})
+    keys = ("model", "version", "slice", "window")
+    figures = {
+        "slice_coverage_ratio": 0.1,
+        "slice_known_predictions": 1000,
+        "slice_accuracy_ratio": 0.9,
+        "slice_accuracy_lower_ratio": 0.8,
+        "slice_accuracy_upper_ratio": 0.95,
+        "slice_f1_ratio": 0.7,
+        "slice_labelled_predictions": 100,
+    }
+    for name, value in figures.items():
+        found = named(text, name, *keys)
+        assert {each for *_, each in found} == {"1h", "since_promotion"}
+        assert {each for _, _, each, _ in found} == {"a", "__none__", "__all__"}
+        assert found[("spam", "3", "a", "1h")] == value
+    assert named(text, "snapshot_timestamp_seconds") == {(): AT.timestamp()}
+    assert named(text, "last_label_timestamp_seconds") == {(): AT.timestamp()}
+
+
+def test_what_is_not_known_has_no_series() -> None:
+    """Few labels: no accuracy and no F1, but their number; no rows: no coverage; no label yet: no time of it."""
+    text = rendered(
+        snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {}
+    )
+    keys = ("model", "version", "slice", "window")
+    accuracy = ["slice_accuracy_ratio", "slice_accuracy_lower_ratio", "slice_accuracy_upper_ratio"]
+    for name in (*accuracy, "slice_f1_ratio"):
+        assert ("spam", "3", "few", "1h") not in named(text, name, *keys)
+    assert named(text, "slice_labelled_predictions", *keys)[("spam", "3", "few", "1h")] == 19
+    assert ("spam", "3", "empty", "1h") not in named(text, "slice_coverage_ratio", *keys)
+    assert named(text, "last_label_timestamp_seconds") == {}
+    assert not any(math.isnan(value) for value in series(text).values())
+
+
+def test_a_slice_says_who_answers_for_it_and_what_it_must_keep() -> None:
+    """Owner, severity and target come from the metadata, the target also as a number; others have defaults."""
+    facts = {"a": Metadata(owner="trust", severity="critical", target=0.9), "gone": Metadata(owner="nobody")}
+    text = rendered(snapshot(estimate("a"), estimate("b")), facts, {})
+    assert named(text, "slice_info", "slice", "owner", "severity", "target") == {
+        ("a", "trust", "critical", "0.9"): 1,
+        **{(name, "", "warning", ""): 1 for name in ("b", "__none__", "__all__")},
+    }
+    assert named(text, "slice_target_ratio", "model", "version", "slice") == {("spam", "3", "a"): 0.9}
+
+
+def test_a_reference_shows_where_there_is_one() -> None:
+    """Without a reference, or with one of no rows, there is no series to compare with."""
+    known = {"a": Rate(5, 100), "b": Rate(0, 0), "gone": Rate(1, 2)}
+    text = rendered(snapshot(estimate("a"), estimate("b")), {}, known)
+    keys = ("model", "version", "slice")
+    assert named(text, "slice_reference_coverage_ratio", *keys) == {("spam", "3", "a"): 0.05}
+    assert named(text, "slice_reference_predictions", *keys) == {("spam", "3", "a"): 100}
+
+
+def test_any_name_of_a_slice_can_be_shown() -> None:
+    """Quotes, backslashes, and letters of any script come through."""
+    name = 'say "é\\n" {x}, 短い'
+    text = rendered(snapshot(estimate(name)), {name: Metadata(owner='a"b\nc')}, {})
+    assert (name, 'a"b\nc', "warning", "") in named(
+        text, "slice_info", "slice", "owner", "severity", "target"
+    )
+
+
+def test_the_page_is_the_process_and_the_last_snapshot(metrics: ProcessMetrics) -> None:
+    """Before the first snapshot there are no gauges of slices; a new one takes the place of the old."""
+    page = MetricsPage(metrics)
+    assert page.text() == metrics.text()
+    page.show(snapshot(estimate("old")), {}, {})
+    metrics.lost(1)
+    page.show(snapshot(estimate("new")), {}, {})
+    text = page.text()
+    assert b"old" not in text
+    assert text.endswith(rendered(snapshot(estimate("new")), {}, {}))
+    assert named(text, "log_lost_total") == {(): 1}
+    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def realistic(slices: int) -> bytes:
+    """Return a page with everything on it."""
+    names = [f"slice_{k}" for k in range(slices)]
+    metrics, made = process(), functions(*names)
+    metrics.watch(made)
+    metrics.serve(3, ["ham", "spam"])
+    metrics.predicted([row(made, *names[::3])] * 16)
+    metrics.applied(FunctionRun(name, 0.001, {"KeyError": 1}, None) for name in names)
+    page = MetricsPage(metrics)
+    facts = {name: Metadata(owner="trust", target=0.9) for name in names}
+    page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})
+    return page.text()
+
+
+def test_promtool_finds_no_fault_with_a_page_of_100_slices() -> None:
+    """The real linter reads the page and says nothing."""
+    command = ["promtool", "check", "metrics"]
+    said = subprocess.run(command, input=realistic(100), capture_output=True, check=False)
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")
+
+
+def test_every_family_has_help_and_there_are_no_creation_times() -> None:
+    """Each family has a help text and a type, and none is a series of creation times."""
+    families = list(text_string_to_metric_families(realistic(3).decode()))
+    assert all(family.documentation for family in families)
+    assert all(family.type != "unknown" for family in families)
+    assert not any(sample.name.endswith("_created") for family in families for sample in family.samples)
+
+
+def test_rules_ask_only_for_what_is_exported(root: Path) -> None:
+    """Every metric that a rule names is on the page."""
+    folder = root / "deploy" / "prometheus"
+    rules = "".join((folder / name).read_text() for name in ("rules.yml", "alerts.yml"))
+    asked = set(re.findall(r"(?<![:\w])slicewatch_(\w+)\s*[{\[)\n]", rules))
+    assert len(asked) >= 8
+    assert asked <= {name for name, _ in series(realistic(3))}
