@@ -1,0 +1,114 @@
+"""Versions are proved and warm before they answer."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.bundle import ModelBundle
+from models.errors import BundleError, RegistryError
+from models.registry import ModelRegistry
+from service.errors import ServiceError
+from service.serving.loading import load, refresh, warm_up
+from service.serving.predictor import Loaded, Predictor
+from service.serving.recording import Recorder, Request
+from sfs.function import SlicingFunction
+
+AT = datetime(2026, 5, 1, tzinfo=UTC)
+REQUEST = Request({"text": "free song", "likes": 1})
+
+
+def promote(registry: ModelRegistry, version: int) -> None:
+    registry.promote(version, expected=registry.alias(), reason="a test", at=AT)
+
+
+def damage(registry: ModelRegistry, version: int) -> None:
+    """Change a byte of the weights."""
+    file = registry.path(version) / "weights.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.fixture
+def registry(tmp_path: Path, bundle: ModelBundle) -> ModelRegistry:
+    """Two versions, the first of them champion."""
+    registry = ModelRegistry(tmp_path, "comments")
+    registry.put(bundle)
+    registry.put(replace(bundle, lineage={**bundle.lineage, "again": True}))
+    promote(registry, 1)
+    return registry
+
+
+@pytest.fixture
+def predictor(registry: ModelRegistry, loaded: Loaded, recorder: Recorder) -> Predictor:
+    """It answers by the champion."""
+    return Predictor(load(registry, loaded.live), recorder)
+
+
+@pytest.mark.parametrize(("asked", "number"), [("champion", 1), (1, 1), (2, 2), ("2", 2)])
+def test_a_version_is_loaded_by_alias_or_number(
+    asked: Any, number: int, registry: ModelRegistry, loaded: Loaded
+) -> None:
+    """With its number, and with the functions that were handed in."""
+    found = load(registry, loaded.live, asked)
+    assert (found.version, found.bundle.hash) == (number, registry.get(number).hash)
+    assert found.live is loaded.live
+
+
+def test_an_alias_on_nothing_says_what_to_do(tmp_path: Path, loaded: Loaded) -> None:
+    """An empty registry is what a new user has."""
+    with pytest.raises(ServiceError, match="has no champion: train one"):
+        load(ModelRegistry(tmp_path / "new", "comments"), loaded.live)
+
+
+def test_a_version_that_is_not_there_is_refused(registry: ModelRegistry, loaded: Loaded) -> None:
+    """With the registry's own sentence."""
+    with pytest.raises(RegistryError, match="no version 9"):
+        load(registry, loaded.live, 9)
+
+
+def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: Loaded) -> None:
+    """Its digests are checked before anything of it is used."""
+    damage(registry, 2)
+    with pytest.raises(BundleError):
+        load(registry, loaded.live, 2)
+
+
+def test_warming_up_leaves_plain_functions_alone(bundle: ModelBundle, loaded: Loaded, live_of: Any) -> None:
+    """They may be slow, and what they count is live traffic."""
+    calls: list[Any] = []
+    counts = SlicingFunction("counts", lambda x: bool(calls.append(x)))
+    warm_up(bundle, live_of(counts, *loaded.live.functions))
+    assert calls == []
+
+
+def test_nothing_is_exchanged_while_the_alias_stays(predictor: Predictor, registry: ModelRegistry) -> None:
+    """Looking again is cheap."""
+    before = predictor.loaded
+    assert refresh(predictor, registry) is False
+    assert predictor.loaded is before
+
+
+def test_a_promotion_and_a_return_reach_the_predictor(predictor: Predictor, registry: ModelRegistry) -> None:
+    """The next batch is answered by the version that the alias is on; breakers are kept."""
+    live, versions = predictor.loaded.live, []
+    for version in (2, 1):
+        promote(registry, version)
+        assert refresh(predictor, registry) is True
+        versions.append(predictor.predict([REQUEST])[0].prediction.version)
+    assert versions == [2, 1]
+    assert predictor.loaded.live is live
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(
+    predictor: Predictor, registry: ModelRegistry
+) -> None:
+    """The error is raised for whoever asked, not for requests."""
+    promote(registry, 2)
+    damage(registry, 2)
+    with pytest.raises(BundleError):
+        refresh(predictor, registry)
+    assert predictor.predict([REQUEST])[0].prediction.version == 1

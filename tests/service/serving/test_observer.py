@@ -1,0 +1,40 @@
+"""Records that another server predicted."""
+
+from typing import Any
+
+from service.serving.functions import LiveFunctions
+from service.serving.observer import Observer
+from service.serving.predictor import Loaded, Predictor
+from service.serving.recording import Logged, Recorder, Request
+from sfs.function import SlicingFunction
+
+RECORDS = [{"text": "click", "likes": 1}, {"text": "love a free song", "likes": 2}]
+
+
+def observer(live: LiveFunctions, recorder: Recorder) -> Observer:
+    return Observer("elsewhere", ["false", "true"], "spam", live, recorder)
+
+
+def test_what_was_predicted_elsewhere_gets_the_same_slices(loaded: Loaded, recorder: Recorder) -> None:
+    """As if it had been predicted here; label, version and probabilities are those that came with it."""
+    logged = [Logged(record, "true", 7 + n, (0.1, 0.9)) for n, record in enumerate(RECORDS)]
+    found = observer(loaded.live, recorder).observe(logged)
+    here = Predictor(loaded, recorder).predict([Request(record) for record in RECORDS])
+    assert [each.slices for each in found] == [each.slices for each in here] == [("short", "clicks"), ()]
+    assert [each.prediction.version for each in found] == [7, 8]
+    assert {(p.model, p.label, p.probabilities, p.source) for p in (each.prediction for each in found)} == {
+        ("elsewhere", "true", (0.1, 0.9), "logged")
+    }
+
+
+def test_features_are_not_needed(loaded: Loaded, recorder: Recorder) -> None:
+    """What a function misses is unknown to it, and nothing else comes of it."""
+    [found] = observer(loaded.live, recorder).observe([Logged({"stars": 3}, "true", 1)])
+    assert found.unknown_slices == ("short", "clicks")
+
+
+def test_functions_do_not_see_the_label(recorder: Recorder, live_of: Any) -> None:
+    """Though it is among the features that came."""
+    peeks: Any = SlicingFunction("peeks", lambda x: "spam" in x)
+    live = live_of(peeks)
+    assert observer(live, recorder).observe([Logged({"spam": True}, "true", 1)])[0].slices == ()
