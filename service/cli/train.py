@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from models.features import FeatureKind
     from models.learners import LearnerConfig
     from models.registry import ModelRegistry
-    from service.settings.project import LearnerSettings, Settings
+    from service.settings.project import Settings
+    from service.settings.sections import LearnerSettings
 
 
 def declare(commands: Commands) -> None:

@@ -83,16 +83,25 @@ def choice(options: Collection[str]) -> Reader:
     return read
 
 
-def whole(minimum: int) -> Reader:
-    """Return a reader of a whole number, at least ``minimum``."""
+def whole(minimum: int, maximum: int = 10**18) -> Reader:
+    """Return a reader of a whole number from ``minimum`` to ``maximum``."""
+    most = f" and at most {maximum}" if maximum < 10**18 else ""
 
     def read(node: Node) -> int:
         digits = node.value if isinstance(node, ScalarNode) else ""
-        if not re.fullmatch(r"[0-9]{1,18}", digits) or int(digits) < minimum:
-            raise NodeError(node, f"expected a whole number, at least {minimum}, got {_shown(node)}")
+        if not re.fullmatch(r"[0-9]{1,18}", digits) or not minimum <= int(digits) <= maximum:
+            raise NodeError(node, f"expected a whole number, at least {minimum}{most}, got {_shown(node)}")
         return int(digits)
 
     return read
+
+
+def yes_or_no(node: Node) -> bool:
+    """Read ``true`` or ``false``."""
+    value = text(node).lower()
+    if value not in ("true", "false"):
+        raise NodeError(node, f"expected true or false, got {_shown(node)}")
+    return value == "true"
 
 
 def positive(node: Node) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ from service.settings.nodes import (
     text,
     whole,
     word,
+    yes_or_no,
+)
+from service.settings.sections import (
+    FunctionLimitSettings,
+    LearnerSettings,
+    LogSettings,
+    MonitorSettings,
+    ServeSettings,
 )
 
 FILE_NAME = "slicewatch.yaml"
@@ -32,19 +40,7 @@ OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG")
 KINDS = ("text", "number", "category")
 FORMATS = ("table", "youtube", "sms")
 LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")
-
-
-@dataclass(frozen=True, slots=True)
-class LearnerSettings:
-    """How ``train`` learns; None leaves the learner's own default."""
-
-    kind: str = "slice_residual"
-    epochs: int | None = None
-    hidden: tuple[int, ...] | None = None
-    learning_rate: float | None = None
-    batch_rows: int | None = None
-    search_rows: int | None = None
-    seed: int = 0
+SURVIVES = ("kill", "power")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +52,16 @@ class Settings:
     label: str
     features: Mapping[str, str]
     registry: Path
+    store: Path
     name: str = "model"
     format: str = "table"
     functions: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     learner: LearnerSettings = field(default_factory=LearnerSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,43 @@ SETTINGS: Mapping[str, Setting] = {
     "learner.search_rows": Setting(whole(1), "most rows that the search among candidates reads"),
     "learner.seed": Setting(whole(0), "the same seed gives the same model (default: 0)"),
     "registry": Setting(text, "folder of the model registry (default: .slicewatch/registry)"),
+    "store": Setting(text, "database of predictions and labels (default: .slicewatch/store.sqlite3)"),
+    "classes": Setting(
+        many(text, least=2), "classes of a model served elsewhere, where none is trained here"
+    ),
+    "serve.host": Setting(text, "address to listen on (default: 127.0.0.1, which only this machine reaches)"),
+    "serve.port": Setting(whole(0, 65_535), "port to listen on (default: 8000; 0 takes a free one)"),
+    "serve.insecure": Setting(yes_or_no, "listen on an address that others reach: there are no keys yet"),
+    "serve.body_bytes": Setting(whole(1024), "longest body of a request (default: 4194304)"),
+    "serve.request_rows": Setting(whole(1), "most records in a request (default: 1000)"),
+    "serve.request_labels": Setting(whole(1), "most labels in a request (default: 10000)"),
+    "serve.request_seconds": Setting(positive, "time that a request may take (default: 10)"),
+    "serve.queue_rows": Setting(whole(1), "records that may wait for the model; more are refused (2048)"),
+    "serve.drain_seconds": Setting(positive, "time to finish what is in hand when stopping (default: 20)"),
+    "log.features": Setting(many(text, least=1), "what is kept of a record: all (default), none, or columns"),
+    "log.survives": Setting(
+        choice(SURVIVES), "what a logged row outlives: kill (default), or power loss too"
+    ),
+    "monitor.tick_seconds": Setting(positive, "time between two snapshots (default: 10)"),
+    "monitor.minimum_labels": Setting(whole(1), "labels below which no accuracy is shown (default: 20)"),
+    "monitor.positive": Setting(text, "class whose F1 is shown (default: the second of two, else the mean)"),
+    "monitor.label_days": Setting(positive, "age of a prediction up to which its labels count (default: 30)"),
+    "function_limits.budget_ms": Setting(positive, "time of a plain function per row (default: 1)"),
+    "function_limits.least_ms": Setting(positive, "time it may take of a batch of any size (default: 50)"),
+    "function_limits.hold_ms": Setting(positive, "time of all plain functions in a batch (default: 200)"),
+    "function_limits.faults": Setting(whole(1), "failures in a row that set a function aside (default: 20)"),
+    "function_limits.slow_batches": Setting(whole(1), "slow batches in a row that set it aside (default: 5)"),
+    "function_limits.back_off_seconds": Setting(positive, "time until it is tried again (default: 1)"),
+    "function_limits.longest_back_off_seconds": Setting(positive, "the longest such time (default: 300)"),
 }
 REQUIRED = ("data", "label", "features")
-SECTIONS = ("learner",)
+SECTIONS: Mapping[str, Callable[..., Any]] = {
+    "learner": LearnerSettings,
+    "serve": ServeSettings,
+    "log": LogSettings,
+    "monitor": MonitorSettings,
+    "function_limits": FunctionLimitSettings,
+}
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Settings:
@@ -181,18 +217,23 @@ def _flatten(root: Node) -> Pairs:
 
 def _settings(file: Path, values: Mapping[str, Any]) -> Settings:
     folder = file.parent
-    learner = {key.partition(".")[2]: value for key, value in values.items() if key.startswith("learner.")}
-    optional = {key: values[key] for key in ("name", "format") if key in values}
+    sections = {name: make(**_section(values, name)) for name, make in SECTIONS.items()}
+    optional = {key: values[key] for key in ("name", "format", "classes") if key in values}
     return Settings(
         file=file,
         data=folder / values["data"],
         label=values["label"],
         features=values["features"],
         registry=folder / values.get("registry", ".slicewatch/registry"),
+        store=folder / values.get("store", ".slicewatch/store.sqlite3"),
         functions=tuple(_resolved(folder, name) for name in values.get("functions", ())),
-        learner=LearnerSettings(**learner),
+        **sections,
         **optional,
     )
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
 
 
 def _resolved(folder: Path, function: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.cli.train import learner_config
-from service.settings.project import LearnerSettings
+from service.settings.sections import LearnerSettings
 
 
 def train(cli: Callable, project: Path, *options: str) -> dict:

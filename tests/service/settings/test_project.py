@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings.project import SETTINGS, LearnerSettings, load, overrides, variable
+from service.settings.project import SETTINGS, load, overrides, variable
+from service.settings.sections import LearnerSettings
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"
 
@@ -160,3 +161,38 @@ def test_every_setting_has_its_own_variable() -> None:
     """No two settings share a variable, and each says what it is."""
     assert len({variable(key) for key in SETTINGS}) == len(SETTINGS)
     assert all(setting.says for setting in SETTINGS.values())
+
+
+def test_the_sections_of_the_service_are_read(tmp_path: Path) -> None:
+    """Keys of serve, log, monitor and function_limits arrive in their fields, the others keep defaults."""
+    text = (
+        "serve: {host: 0.0.0.0, port: 0, insecure: true, request_seconds: 2.5}\n"
+        "log: {features: [text, likes], survives: power}\n"
+        "monitor: {tick_seconds: 1, minimum_labels: 5, positive: spam}\n"
+        "function_limits: {hold_ms: 80}\nclasses: [ham, spam]\nstore: live.db\n"
+    )
+    settings = load(write(tmp_path, GOOD + text), {"SLICEWATCH_SERVE_PORT": "9000"})
+    serve = settings.serve
+    assert (serve.host, serve.port, serve.insecure, serve.request_seconds) == ("0.0.0.0", 9000, True, 2.5)
+    assert (serve.queue_rows, settings.function_limits.hold_ms, settings.function_limits.faults) == (
+        2048,
+        80,
+        None,
+    )
+    assert (settings.log.features, settings.log.survives) == (("text", "likes"), "power")
+    monitor = settings.monitor
+    assert (monitor.tick_seconds, monitor.minimum_labels, monitor.positive) == (1, 5, "spam")
+    assert (settings.classes, settings.store) == (("ham", "spam"), tmp_path / "live.db")
+
+
+def test_a_port_is_a_port(tmp_path: Path) -> None:
+    """A number above 65535 is refused with the limit."""
+    (problem,) = problems(tmp_path, GOOD + "serve: {port: 70000}\n")
+    assert "line 4" in problem
+    assert "at most 65535, got '70000'" in problem
+
+
+def test_insecure_is_true_or_false(tmp_path: Path) -> None:
+    """Anything but true and false is refused."""
+    (problem,) = problems(tmp_path, GOOD + "serve: {insecure: perhaps}\n")
+    assert "expected true or false, got 'perhaps'" in problem
