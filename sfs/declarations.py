@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from sfs.errors import InvalidFunction
-from sfs.function import Metadata
+from sfs.function import NO_METADATA, Metadata
 from sfs.grammar import KINDS, GrammarFault, unknown_key
 from sfs.template import Template
 from sfs.yaml_lines import Place, read_yaml
@@ -37,6 +37,42 @@ def read_templates(path: str | Path) -> list[Template]:
     except GrammarFault as fault:
         raise InvalidFunction(f"{path}, line {document.line_of(fault.path)}: {fault}") from None
     return found
+
+
+def from_declaration(declaration: Mapping[str, Any]) -> Template:
+    """Return the template of one declaration: an item of such a file, as JSON gives it.
+
+    Raises
+    ------
+    InvalidFunction
+        If the declaration is wrong; the message names the part.
+
+    Examples
+    --------
+    >>> no_price = from_declaration({"name": "no_price", "missing": {"field": "price"}, "owner": "sales"})
+    >>> no_price({"price": None}), no_price.metadata.owner
+    (True, 'sales')
+    """
+    try:
+        return _template(declaration, ())
+    except GrammarFault as fault:
+        where = " > ".join(map(str, fault.path))
+        raise InvalidFunction(f"{where}: {fault}" if where else str(fault)) from None
+
+
+def to_declaration(template: Template) -> dict[str, Any]:
+    """Return the declaration of a template, of JSON values; ``from_declaration`` gives an equal one back.
+
+    Examples
+    --------
+    >>> to_declaration(from_declaration({"name": "no_price", "missing": {"field": "price"}}))
+    {'name': 'no_price', 'missing': {'field': 'price'}}
+    """
+    about = {key: value for key, value in asdict(template.metadata).items() if value != _BLANK[key]}
+    return {"name": template.name, **template.spec, **about}
+
+
+_BLANK = asdict(NO_METADATA)
 
 
 def _items(value: Any) -> list[Any]:

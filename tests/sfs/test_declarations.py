@@ -1,9 +1,13 @@
 """Templates written in YAML: what is read, and the lines that faults name."""
 
+import json
+from typing import Any
+
 import pytest
 
-from sfs.declarations import read_templates
+from sfs.declarations import from_declaration, read_templates, to_declaration
 from sfs.errors import InvalidFunction, UnreadableFile
+from sfs.metadata import Metadata
 from sfs.template import template
 
 GOOD = """\
@@ -127,3 +131,40 @@ def test_anchors_may_be_shared(write):
     text = "slices:\n  - {name: a, missing: &where {field: price}}\n  - {name: b, not: {missing: *where}}\n"
 
     assert [each.fields for each in read_templates(write(text))] == [{"price"}, {"price"}]
+
+
+DECLARATION = {
+    "name": "link",
+    "any": [
+        {"regex": {"field": "text", "pattern": r"\.ly"}},
+        {"not": {"length": {"field": "text", "unit": "words", "at_least": 3}}},
+    ],
+    "owner": "trust",
+    "target": 0.9,
+    "protected": True,
+}
+
+
+def test_a_declaration_survives_the_way_there_and_back() -> None:
+    """The declaration of a template makes a template of the same fingerprint and metadata."""
+    first = from_declaration(DECLARATION)
+    again = from_declaration(json.loads(json.dumps(to_declaration(first))))
+    assert again.fingerprint == first.fingerprint
+    assert again.metadata == first.metadata == Metadata(owner="trust", target=0.9, protected=True)
+
+
+@pytest.mark.parametrize(
+    ("declaration", "said"),
+    [
+        ({"name": "x"}, "kind"),
+        ({"name": "x", "regex": {"field": "text", "pattern": "("}}, "regex > pattern: "),
+        ({"name": "x", "missing": {"field": "price"}, "severity": "loud"}, "severity: "),
+        ({"name": "x", "mising": {"field": "price"}}, "mising: "),
+        ({"missing": {"field": "price"}}, "name"),
+        ([], "a template is a mapping"),
+    ],
+)
+def test_a_wrong_declaration_names_its_part(declaration: Any, said: str) -> None:
+    """What is wrong with a declaration is said with the part that is."""
+    with pytest.raises(InvalidFunction, match=said):
+        from_declaration(declaration)

@@ -166,14 +166,14 @@ def test_every_setting_has_its_own_variable() -> None:
 def test_the_sections_of_the_service_are_read(tmp_path: Path) -> None:
     """Keys of serve, log, monitor and function_limits arrive in their fields, the others keep defaults."""
     text = (
-        "serve: {host: 0.0.0.0, port: 0, insecure: true, request_seconds: 2.5}\n"
+        "serve: {host: 10.0.0.5, port: 0, insecure: true, request_seconds: 2.5}\n"
         "log: {features: [text, likes], survives: power}\n"
         "monitor: {tick_seconds: 1, minimum_labels: 5, positive: spam}\n"
         "function_limits: {hold_ms: 80}\nclasses: [ham, spam]\nstore: live.db\n"
     )
     settings = load(write(tmp_path, GOOD + text), {"SLICEWATCH_SERVE_PORT": "9000"})
     serve = settings.serve
-    assert (serve.host, serve.port, serve.insecure, serve.request_seconds) == ("0.0.0.0", 9000, True, 2.5)
+    assert (serve.host, serve.port, serve.insecure, serve.request_seconds) == ("10.0.0.5", 9000, True, 2.5)
     assert (serve.queue_rows, settings.function_limits.hold_ms, settings.function_limits.faults) == (
         2048,
         80,

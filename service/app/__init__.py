@@ -1,0 +1,1 @@
+"""Where everything is constructed and connected, started and stopped."""
