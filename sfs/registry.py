@@ -11,10 +11,11 @@ from pathlib import Path
 
 from sfs.declarations import read_templates
 from sfs.errors import DuplicateName, InvalidFunction, UnknownName
-from sfs.function import SlicingFunction
-from sfs.modules import functions_of
+from sfs.function import LabelingFunction, SlicingFunction
+from sfs.modules import functions_of, labelers_of
 from sfs.plan import Plan
 from sfs.template import Template
+from sfs.votes import VoteSlice
 
 
 class FunctionSet:
@@ -146,22 +147,38 @@ class FunctionSet:
         )
 
     @classmethod
-    def from_files(cls, paths: Iterable[str | Path]) -> FunctionSet:
+    def from_files(cls, paths: Iterable[str | Path], *, votes: bool = False) -> FunctionSet:
         """Return the functions of several files or modules in order.
+
+        Parameters
+        ----------
+        paths
+            Files and modules, as ``from_file`` takes them.
+        votes
+            Whether a ``VoteSlice`` of every labelling function in them follows the slices: what is watched on
+            live traffic. A model is trained on the slices alone.
 
         Raises
         ------
         DuplicateName
-            If two files define one name; the message names both.
+            If one name is defined twice; the message names both files.
         """
+        places = list(paths)
+        found = [(each, path) for path in places for each in cls.from_file(path)]
+        if votes:
+            found += [(VoteSlice(each), path) for path in places for each in labelers_in(path)]
         origin: dict[str, str | Path] = {}
-        functions: list[SlicingFunction] = []
-        for path in paths:
-            for each in cls.from_file(path):
-                if each.name in origin:
-                    raise DuplicateName(
-                        f"{each.name!r} is defined in {origin[each.name]} and {path}: rename one"
-                    )
-                origin[each.name] = path
-                functions.append(each)
-        return cls(functions)
+        for each, path in found:
+            if each.name in origin:
+                where = f"{origin[each.name]} and {path}" if origin[each.name] != path else f"{path} twice"
+                raise DuplicateName(f"{each.name!r} is defined in {where}: rename one")
+            origin[each.name] = path
+        return cls(each for each, _ in found)
+
+
+def labelers_in(path: str | Path) -> list[LabelingFunction]:
+    """Return the labelling functions of a file or module, as ``FunctionSet.from_file`` takes it; YAML has none."""
+    suffix = Path(path).suffix
+    if suffix in (".yaml", ".yml"):
+        return []
+    return labelers_of(Path(path) if suffix == ".py" else str(path))

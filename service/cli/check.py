@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import load_settings, project_source
+from service.cli.project import function_kind, load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
 from service.cli.survey import survey
 from service.cli.tally import Tally
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from service.settings.project import Settings
+    from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
 
 
@@ -47,13 +48,19 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if found is not None and functions is not None:
         problems += _name_problems(functions, found.first)
         tally = _tried(functions, project_source(settings).visible(found.sample), problems)
-    _finish(args, tally, problems, found.rows if found else 0)
+    _finish(args, tally, problems, found.rows if found else 0, functions)
     if problems:
         raise MisuseError(problems)
     return 0
 
 
-def _finish(args: argparse.Namespace, tally: Tally | None, problems: list[str], rows: int) -> None:
+def _finish(
+    args: argparse.Namespace,
+    tally: Tally | None,
+    problems: list[str],
+    rows: int,
+    functions: FunctionSet | None = None,
+) -> None:
     if args.json:
         slices = tally.to_json() if tally else []
         sampled = tally.rows if tally else 0
@@ -64,16 +71,26 @@ def _finish(args: argparse.Namespace, tally: Tally | None, problems: list[str], 
     if tally and tally.slices:
         of = f"{tally.rows:,} rows at random of {rows:,}" if tally.rows < rows else f"all {rows:,} rows"
         print(f"The slices on {of}:\n\n{tally.to_text()}")
+    if tally and functions and (labeling := [each.name for each in functions if _is_labeling(each)]):
+        print(f"\nlabelling functions, watched live but no slices of the model: {', '.join(labeling)}")
     if tally and not tally.slices:
         print("no slicing functions: name their files under `functions`")
     if not problems:
         print("\nno problems: `slicewatch train` may start")
 
 
+def _is_labeling(function: SlicingFunction) -> bool:
+    return function_kind(function) == "labeling"
+
+
 def _name_problems(functions: FunctionSet, frame: pd.DataFrame) -> Iterator[str]:
-    for name in functions.names:
-        if name in map(str, frame.columns):
-            yield f"functions: slice {name!r} has the name of a column: rename it, or `apply --out` cannot write it"
+    columns = set(map(str, frame.columns))
+    for each in functions:
+        if each.name in columns and not _is_labeling(each):
+            yield (
+                f"functions: slice {each.name!r} has the name of a column: "
+                "rename it, or `apply --out` cannot write it"
+            )
 
 
 def _column_problems(settings: Settings, frame: pd.DataFrame) -> Iterator[str]:
@@ -101,16 +118,19 @@ def _feature_problems(settings: Settings, frame: pd.DataFrame, column: str) -> I
 
 def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
-    from sfs.registry import FunctionSet
+    from sfs.registry import FunctionSet, labelers_in
+    from sfs.votes import VoteSlice
 
-    found = []
+    found: list[SlicingFunction] = []
+    votes: list[SlicingFunction] = []
     for name in settings.functions:
         try:
-            found += list(FunctionSet.from_file(name))
+            found += FunctionSet.from_file(name)
+            votes += map(VoteSlice, labelers_in(name))
         except SliceError as error:
             problems.append(f"functions: {error}")
     try:
-        return FunctionSet(found)
+        return FunctionSet([*found, *votes])
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None

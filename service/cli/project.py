@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.registry import ModelRegistry
+    from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
 
 CHAMPION = "champion"
@@ -102,11 +103,25 @@ def blank_rows(labels: pd.Series[Any]) -> list[int]:
     return [row for row, value in enumerate(values) if missing[row] or not str(value).strip()]
 
 
-def load_functions(names: Iterable[str]) -> FunctionSet:
-    """Load functions from Python and YAML files and from dotted modules, in order."""
+def load_functions(names: Iterable[str], *, votes: bool = False) -> FunctionSet:
+    """Load functions from Python and YAML files and from dotted modules, in order.
+
+    With ``votes`` those of labelling functions follow the slices: what is watched live, beside the slices
+    that a model is trained with.
+    """
     from sfs.registry import FunctionSet
 
-    return FunctionSet.from_files(names)
+    return FunctionSet.from_files(names, votes=votes)
+
+
+def function_kind(function: SlicingFunction) -> str:
+    """Return how a function was made: ``template``, ``python``, or ``labeling`` for one that labels rows."""
+    from sfs.template import Template
+    from sfs.votes import VoteSlice
+
+    if isinstance(function, VoteSlice):
+        return "labeling"
+    return "template" if isinstance(function, Template) else "python"
 
 
 def writable(folder: Path) -> Path:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.apply import apply_file
 from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import load_functions, load_settings, other_source, project_source
+from service.cli.project import (
+    function_kind,
+    load_functions,
+    load_settings,
+    other_source,
+    project_source,
+)
 from service.cli.terminal import percent, print_json, table
 
 if TYPE_CHECKING:
@@ -43,8 +49,8 @@ def declare(commands: Commands) -> None:
 
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
-    """Print every function and its metadata."""
-    functions = load_functions(load_settings(args, context).functions)
+    """Print every function and its metadata, labelling functions last."""
+    functions = load_functions(load_settings(args, context).functions, votes=True)
     rows = [_listed(function) for function in functions]
     if args.json:
         print_json(rows)
@@ -61,7 +67,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
 def run_check(args: argparse.Namespace, context: Context) -> int:
     """Check every function; 1 if one breaks its contract."""
     settings = load_settings(args, context)
-    found = contract_checks(load_functions(settings.functions), sample_records(settings))
+    found = contract_checks(load_functions(settings.functions, votes=True), sample_records(settings))
     if args.json:
         print_json(found)
     else:
@@ -72,7 +78,7 @@ def run_check(args: argparse.Namespace, context: Context) -> int:
 def run_stats(args: argparse.Namespace, context: Context) -> int:
     """Count what the functions answer on a file."""
     settings = load_settings(args, context)
-    functions = load_functions(settings.functions)
+    functions = load_functions(settings.functions, votes=True)
     source = other_source(args.file, settings) if args.file else project_source(settings)
     tally = apply_file(source, functions, command="stats")
     if args.json:
@@ -114,12 +120,10 @@ def _checks_text(found: list[dict[str, Any]]) -> str:
 
 
 def _listed(function: SlicingFunction) -> dict[str, Any]:
-    from sfs.template import Template
-
     said = function.metadata
     return {
         "name": function.name,
-        "kind": "template" if isinstance(function, Template) else "python",
+        "kind": function_kind(function),
         "description": said.description,
         "owner": said.owner,
         "severity": said.severity,

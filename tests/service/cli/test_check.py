@@ -182,6 +182,27 @@ def test_a_slice_may_not_have_a_columns_name(cli: Callable, project: Path) -> No
 
 def test_a_misspelt_variable_is_warned_of(cli: Callable, project: Path) -> None:
     """A variable that is nearly a setting is named with the setting; others are left alone."""
-    answer = cli("check", "--config", project, SLICEWATCH_LEARNER_EPOCH="3", SLICEWATCH_SERVICE_HOST="x")
+    answer = cli("check", "--config", project, SLICEWATCH_LEARNER_EPOCH="3", SLICEWATCH_COLOUR="x")
     assert "SLICEWATCH_LEARNER_EPOCH is not a setting; did you mean SLICEWATCH_LEARNER_EPOCHS?" in answer.err
-    assert "SERVICE_HOST" not in answer.err
+    assert "COLOUR" not in answer.err
+
+
+def test_labelling_functions_are_checked_and_named(cli: Callable, project: Path) -> None:
+    """They are no slices of the model, and may have a column's name; what they break is a problem all the same."""
+    python = project.with_name("slices.py")
+    python.write_text(
+        python.read_text().replace("import slicing", "import labeling_function, slicing") + LABELER
+    )
+    answer = cli("check", "--config", project)
+    assert (answer.code, answer.err) == (0, "")
+    assert "watched live but no slices of the model: country" in answer.out
+    python.write_text(python.read_text().replace("x.country == 'no'", "len(x.country) > 1"))
+    assert "country is not total" in cli("check", "--config", project).err
+
+
+LABELER = """
+
+@labeling_function()
+def country(x):
+    return 1 if x.country == 'no' else -1
+"""

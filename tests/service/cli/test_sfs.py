@@ -61,3 +61,31 @@ def test_check_fails_a_broken_function(cli: Callable, project: Path) -> None:
     answer = cli("sfs", "check", "--config", project)
     assert answer.code == 1
     assert any("careless" in line and "FAILED" in line for line in answer.out.splitlines())
+
+
+def test_labelling_functions_stand_last(cli: Callable, project: Path) -> None:
+    """They are listed and counted by their votes, and are of a kind of their own."""
+    with (project.parent / "slices.py").open("a") as file:
+        file.write("\n\nfrom sfs import labeling_function\n\n\n@labeling_function(owner='trust')\n")
+        file.write("def northern(x):\n    return 0 if x['country'] == 'no' else -1\n")
+    listed = json.loads(cli("sfs", "list", "--config", project, "--json").out)
+    assert [one["kind"] for one in listed] == ["python", "template", "template", "labeling"]
+    assert (listed[-1]["name"], listed[-1]["owner"]) == ("northern", "trust")
+    counted = json.loads(cli("sfs", "stats", "--config", project, "--json").out)["slices"][-1]
+    country = pd.read_csv(project.parent / "orders.csv")["country"]
+    assert counted["members"] == int((country == "no").sum())
+
+
+def test_labelling_functions_are_no_slices_of_the_model(cli: Callable, project: Path) -> None:
+    """Training and applying leave them out."""
+    with (project.parent / "slices.py").open("a") as file:
+        file.write("\n\nfrom sfs import labeling_function\n\n\n@labeling_function()\n")
+        file.write("def northern(x):\n    return 0 if x['country'] == 'no' else -1\n")
+    applied = cli("apply", project.parent / "orders.csv", "--config", project, "--json")
+    assert [one["slice"] for one in json.loads(applied.out)["slices"]] == [
+        "short_comment",
+        "cheap",
+        "no_price",
+    ]
+    trained = json.loads(cli("train", "--config", project, "--json").out)
+    assert "northern" not in json.dumps(trained["report"])
