@@ -57,6 +57,17 @@ def kept_seconds(age_seconds: float) -> int:
     return next((size for age, size in _KEPT if age_seconds >= age), BLOCK_SECONDS[0])
 
 
+def rolled_before(at: datetime, seconds: int) -> datetime:
+    """Return the moment before which blocks are kept in a size beyond the first, or in a larger one.
+
+    Examples
+    --------
+    >>> rolled_before(datetime(2026, 5, 9, tzinfo=UTC), 300).day
+    8
+    """
+    return at - timedelta(seconds=next(age for age, size in _KEPT if size == seconds))
+
+
 def windows(at: datetime, promoted_at: datetime | None) -> dict[WindowName, Span]:
     """Return the windows that a tick at ``at`` shows.
 

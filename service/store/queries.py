@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
+from service.monitor.packing import PackedSum
+from service.monitor.windows import BLOCK_SECONDS
+from service.store.labels import SECOND_US
 from service.store.recount import BLOCK_COLUMNS, reaching_beyond, to_block
 from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
 from service.store.tables import (
@@ -49,6 +52,15 @@ class Checkpoint:
 
     at: datetime
     state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """Which block of a model version."""
+
+    set_hash: str
+    start: datetime
+    seconds: int
 
 
 def prediction(connection: Connection, model: str, id_: str) -> Prediction | None:
@@ -119,24 +131,58 @@ def counts_between(
     connection: Connection, model: str, version: int, since: datetime, until: datetime
 ) -> list[BlockCounts]:
     """Return the blocks of a model version that reach into [since, until), in order of time."""
-    b = blocks.c
-    query = (
-        select(*BLOCK_COLUMNS)
-        .where(b.model == model, b.version == version, b.start_us < to_us(until))
-        .where(*reaching_beyond(to_us(since)))
-        .order_by(b.start_us, b.set_hash)
-    )
+    query = _blocks(model, version).where(blocks.c.start_us < to_us(until), *reaching_beyond(to_us(since)))
     return [to_block(row) for row in connection.execute(query)]
+
+
+def each_block(connection: Connection, model: str, version: int, since: datetime) -> Iterator[BlockCounts]:
+    """Yield the blocks of a model version that end after a moment, one at a time, in order of time."""
+    for row in connection.execute(_blocks(model, version).where(*reaching_beyond(to_us(since)))):
+        yield to_block(row)
+
+
+def totals_between(
+    connection: Connection, model: str, version: int, since: datetime, until: datetime, step_seconds: int
+) -> list[BlockCounts]:
+    """Return the sums of a model version's blocks in steps from ``since``, by time; none where no rows are.
+
+    Each step gives one sum per function set. Blocks are in the step that they start in.
+    """
+    since_us, step_us = to_us(since), step_seconds * SECOND_US
+    query = _blocks(model, version).where(blocks.c.start_us >= since_us, blocks.c.start_us < to_us(until))
+    steps: dict[tuple[int, str], PackedSum] = {}
+    for row in connection.execute(query):
+        step = since_us + (row.start_us - since_us) // step_us * step_us
+        steps.setdefault((step, row.set_hash), PackedSum()).add(row.counts)
+    return [
+        total.block(model, version, set_hash, from_us(step), step_seconds)
+        for (step, set_hash), total in sorted(steps.items(), key=lambda item: item[0])
+    ]
+
+
+def longer_blocks(connection: Connection, model: str, version: int, since: datetime) -> set[BlockKey]:
+    """Return which blocks of a model version that end after a moment are longer than those first made."""
+    b = blocks.c
+    query = select(b.set_hash, b.start_us, b.seconds).where(
+        b.model == model, b.version == version, b.seconds > BLOCK_SECONDS[0], *reaching_beyond(to_us(since))
+    )
+    return {
+        BlockKey(set_hash, from_us(start), seconds) for set_hash, start, seconds in connection.execute(query)
+    }
 
 
 def function_set(connection: Connection, set_hash: str) -> FunctionSetVersion | None:
     """Return what a set hash stands for; None for a set that was never recorded."""
     query = select(function_sets).where(function_sets.c.hash == set_hash)
     row = connection.execute(query).first()
-    if row is None:
-        return None
-    names, fingerprints = tuple(json.loads(row.names)), tuple(json.loads(row.fingerprints))
-    return FunctionSetVersion(set_hash, names, fingerprints, from_us(row.at_us))
+    return None if row is None else _function_set(row)
+
+
+def function_sets_of(connection: Connection, model: str) -> list[FunctionSetVersion]:
+    """Return the function sets that the blocks of a model were counted with, oldest first."""
+    met = select(blocks.c.set_hash).where(blocks.c.model == model)
+    query = select(function_sets).where(function_sets.c.hash.in_(met))
+    return [_function_set(row) for row in connection.execute(query.order_by(function_sets.c.at_us))]
 
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint | None:
@@ -154,6 +200,17 @@ def pending_count(connection: Connection, model: str) -> int:
     """Return for how many predictions, not yet in the log, labels wait."""
     query = select(func.count()).select_from(pending_labels).where(pending_labels.c.model == model)
     return connection.scalar(query) or 0
+
+
+def _blocks(model: str, version: int) -> Select[Any]:
+    b = blocks.c
+    chosen = select(*BLOCK_COLUMNS).where(b.model == model, b.version == version)
+    return chosen.order_by(b.start_us, b.set_hash)
+
+
+def _function_set(row: Row[Any]) -> FunctionSetVersion:
+    names, fingerprints = tuple(json.loads(row.names)), tuple(json.loads(row.fingerprints))
+    return FunctionSetVersion(row.hash, names, fingerprints, from_us(row.at_us))
 
 
 def _records(model: str) -> Select[Any]:

@@ -1,0 +1,151 @@
+"""The monitor's tick: from rows and labels that have come to a committed snapshot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from service.events import Snapshot
+from service.jobs.held import HeldBlocks
+from service.monitor.estimates import Judging
+from service.monitor.snapshot import Watched, snapshot
+from service.monitor.snapshot_text import from_text, to_text
+from service.monitor.windows import BLOCK_SECONDS, floor_to, windows
+from service.store import queries
+from service.store.engine import Store
+from service.store.recount import Recount, read_dirty, replace_blocks
+from service.store.writer import Writer
+from service.views.current import Current, InForce
+
+CHECKPOINT = "snapshot"
+"""The name under which the last snapshot is kept."""
+
+_DIRTY_BLOCKS = 256  # counted, and committed, together
+
+_log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Makes the snapshots of the version in force; the only one that counts blocks again.
+
+    Not to be called from two threads at once.
+
+    Parameters
+    ----------
+    store, writer
+        The log.
+    current
+        Says what is in force, and is told the snapshot.
+    judging
+        How figures are made, asked at every tick.
+    show
+        Is given every snapshot once it is committed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        writer: Writer,
+        current: Current,
+        judging: Callable[[], Judging],
+        show: Callable[[Snapshot], object],
+    ) -> None:
+        self._store, self._writer, self._current = store, writer, current
+        self._judging, self._show = judging, show
+        self._held: HeldBlocks | None = None
+        self._merged_at: datetime | None = None
+
+    def tick(self, now: datetime) -> Snapshot | None:
+        """Count what has changed again, commit a snapshot as of now, and show it; None where no version is.
+
+        After an error everything is read from the store the next time.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be written.
+        """
+        try:
+            made = self._tick(now)
+        except BaseException:
+            self._held = None
+            raise
+        return made
+
+    def restore(self) -> None:
+        """Show the last snapshot that was committed, if it is of the version in force."""
+        with self._store.read() as connection:
+            kept = queries.checkpoint(connection, CHECKPOINT)
+        if kept is None:
+            return
+        try:
+            last = from_text(kept.state.decode())
+        except ValueError as error:
+            _log.warning("%s", error)
+            return
+        in_force = self._current.in_force
+        if (last.model, last.version) == (in_force.model, in_force.version):
+            self._publish(last)
+
+    def _tick(self, now: datetime) -> Snapshot | None:
+        in_force = self._current.in_force
+        recounts = self._recount()
+        if in_force.version is None:
+            self._held = None
+            return None
+        with self._store.read() as connection:
+            held = self._hold(connection, in_force, in_force.version, recounts, now)
+            last_label_at = queries.last_label_at(connection, in_force.model)
+        watched = Watched(
+            in_force.model,
+            in_force.version,
+            in_force.functions_version,
+            in_force.promoted_at,
+            last_label_at,
+        )
+        made = snapshot(now, watched, held.timelines.values(), held.sets, self._judging())
+        self._writer.keep(CHECKPOINT, now, to_text(made).encode()).result()
+        self._publish(made)
+        return made
+
+    def _recount(self) -> list[Recount]:
+        """Count dirty blocks again until all that were dirty are done, and return those that were replaced."""
+        replaced: list[Recount] = []
+        while True:
+            with self._store.read() as connection:
+                counted = read_dirty(connection, _DIRTY_BLOCKS)
+            done = self._writer.submit(partial(_replaced, recounts=counted)).result()
+            replaced += done
+            if not done or sum(len(each.marks) for each in counted) < _DIRTY_BLOCKS:
+                return replaced
+
+    def _hold(
+        self,
+        connection: Connection,
+        in_force: InForce,
+        version: int,
+        recounts: list[Recount],
+        now: datetime,
+    ) -> HeldBlocks:
+        """Return the blocks of the version in force as they are now."""
+        held, since = self._held, min(span.start for span in windows(now, in_force.promoted_at).values())
+        if held is None or (held.model, held.version) != (in_force.model, version) or since < held.since:
+            held = HeldBlocks(connection, in_force.model, version, since)
+        else:
+            held.take(connection, recounts)
+            if floor_to(now, BLOCK_SECONDS[1]) != self._merged_at:
+                held.take_merged(connection)
+        self._held, self._merged_at = held, floor_to(now, BLOCK_SECONDS[1])
+        return held
+
+    def _publish(self, made: Snapshot) -> None:
+        self._current.snapshot = made
+        self._show(made)
+
+
+def _replaced(connection: Connection, recounts: list[Recount]) -> list[Recount]:
+    return [each for each in recounts if replace_blocks(connection, [each])]
