@@ -1,0 +1,212 @@
+"""The real Prometheus on a target, and the dashboard's queries as it would send them."""
+
+import json
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Event, Thread
+
+import httpx
+import pytest
+import yaml
+
+Series = list[dict[str, object]]
+PATIENCE_SECONDS = 30.0
+ALL = ".+"
+
+
+class Prometheus:
+    """A running server; what it is asked is awaited, for it needs a scrape or two before it knows anything."""
+
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
+        self._began = time.time()
+
+    def ask(self, path: str, **asked: object) -> object:
+        """Return the data of an answer; a query that it cannot read is an error."""
+        answer = self._client.get(f"/api/v1/{path}", params=asked).json()
+        assert answer["status"] == "success", f"{asked}: {answer['error']}"
+        return answer["data"]
+
+    def query(self, expr: str) -> Series:
+        """Return what an expression is now."""
+        return self.ask("query", query=expr)["result"]
+
+    def values(self, expr: str, *labels: str) -> dict[tuple[str, ...], float]:
+        """Return the numbers of an expression now, by these labels; no two may have the same."""
+        rows = self.query(expr)
+        found = {
+            tuple(row["metric"].get(name, "") for name in labels): float(row["value"][1]) for row in rows
+        }
+        assert len(found) == len(rows), f"{expr}: several series for one {labels}"
+        return found
+
+    def over_time(self, expr: str) -> Series:
+        """Return what an expression was, each second from the start of the server until now."""
+        end = time.time()
+        start = end - int(end - self._began)
+        return self.ask("query_range", query=expr, start=start, end=end, step=1)["result"]
+
+    def settled(self, look: Callable[[], object], what: str = "an answer") -> object:
+        """Look again and again until there is something, and return it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"no {what} in {PATIENCE_SECONDS:.0f} s"
+            Event().wait(0.1)
+        return found
+
+
+@pytest.fixture(scope="session")
+def deploy(root: Path) -> Path:
+    """What an operator installs."""
+    return root / "deploy"
+
+
+@pytest.fixture(scope="session")
+def prometheus(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
+    """Starts a server with our configuration, rules and alerts on the ports of the processes to be watched."""
+    with ExitStack() as stack:
+
+        def start(*ports: int) -> Prometheus:
+            folder = tmp_path_factory.mktemp("prometheus")
+            quick(deploy / "prometheus", folder, ports)
+            return stack.enter_context(running(folder))
+
+        yield start
+
+
+def quick(source: Path, folder: Path, ports: tuple[int, ...]) -> None:
+    """Write our files with other targets, and with seconds for the times of scrapes and rules."""
+    config = yaml.safe_load((source / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    for name in config["rule_files"]:
+        rules = yaml.safe_load((source / name).read_text())
+        groups = [
+            {key: value for key, value in group.items() if key != "interval"} for group in rules["groups"]
+        ]
+        (folder / name).write_text(yaml.safe_dump({"groups": groups}))
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Prometheus]:
+    """Run a server on a free port until the block ends."""
+    port = free_port()
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+    ]
+    log = folder / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=folder, stdout=output, stderr=output) as process,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client,
+    ):
+
+        def ready() -> bool:
+            assert process.poll() is None, f"Prometheus ended: {log.read_text()}"
+            try:
+                return client.get("/-/ready").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        server = Prometheus(client)
+        try:
+            server.settled(ready, "Prometheus")
+            yield server
+        finally:
+            process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def page_server() -> Iterator[Callable[[Callable[[], bytes]], int]]:
+    """Serves a page of metrics that is made anew at each scrape; returns the port."""
+    with ExitStack() as stack:
+
+        def serve(page: Callable[[], bytes]) -> int:
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler(page)))
+            thread = Thread(target=server.serve_forever)
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+            return int(server.server_address[1])
+
+        yield serve
+
+
+def handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            text = page()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Page
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question of the dashboard."""
+
+    panel: str
+    column: str
+    expr: str
+    instant: bool
+
+    def filled(self, **chosen: str) -> str:
+        """Return the expression as Grafana sends it; a variable that is not known is an error."""
+        times = {"__rate_interval": "5s", "__range": "1m"}
+        known: Mapping[str, str] = {
+            **dict.fromkeys(("job", "instance", "version", "slice"), ALL),
+            **times,
+            **chosen,
+        }
+        return re.sub(r"\$(\w+)", lambda found: known[found[1]], self.expr)
+
+
+@pytest.fixture(scope="session")
+def dashboard(deploy: Path) -> dict[str, object]:
+    """The dashboard as it is committed."""
+    return json.loads((deploy / "grafana" / "dashboards" / "slices.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def queries(dashboard: Mapping[str, object]) -> list[Query]:
+    """Every question of the dashboard's panels and of its annotations."""
+    asked = [
+        Query(panel["title"], name_of(panel, target), target["expr"], target["instant"])
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    ]
+    marks = dashboard["annotations"]["list"]
+    return [*asked, *(Query("annotation", mark["name"], mark["expr"], False) for mark in marks)]
+
+
+def name_of(panel: Mapping[str, object], target: Mapping[str, object]) -> str:
+    """Return what the answer is called in its panel: a column, or a line."""
+    if panel["type"] != "table":
+        return target["legendFormat"]
+    renamed = panel["transformations"][-1]["options"]["renameByName"]
+    return renamed.get(f"Value #{target['refId']}", "facts")

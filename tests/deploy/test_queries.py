@@ -1,0 +1,209 @@
+"""Every query of the dashboard, and every rule, asked of the real Prometheus over two processes."""
+
+import subprocess
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import binomtest
+
+from service.events import (
+    NONE_FIRED,
+    Estimate,
+    FunctionSetVersion,
+    NotEnough,
+    Performance,
+    Prediction,
+    SliceEstimate,
+    Snapshot,
+    WindowEstimates,
+)
+from service.metrics.page import MetricsPage
+from service.metrics.process import ProcessMetrics
+from sfs.apply import FunctionRun
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+from sfs.metadata import Metadata
+
+# slice: members of the hour's 1,000 rows, right of the labelled since promotion
+COUNTS = {"short": (150, 80, 100), "link": (30, 45, 50), "few": (5, 3, 4), NONE_FIRED: (820, 700, 800)}
+COUNTS[ALL_ROWS] = (1000, 828, 954)
+ROWS = 1000
+TARGET = 0.95
+REFERENCES = {"short": Rate(100, 2000), "link": Rate(66, 2000)}
+
+
+def estimate(name: str) -> SliceEstimate:
+    """Return one slice's figures; too few labels give no accuracy."""
+    members, right, labelled = COUNTS[name]
+    few = NotEnough(labelled, 20, "few")
+    share = Estimate(Rate(right, labelled), right / labelled - 0.05, right / labelled + 0.04, "anytime")
+    inside = Performance(labelled, few, few) if labelled < 20 else Performance(labelled, share, 0.5)
+    covered = Estimate(Rate(members, ROWS), 0.0, 1.0, "clopper-pearson")
+    return SliceEstimate(name, name, covered, 0, 0, inside, inside)
+
+
+class Process:
+    """One API process: something happens before each scrape, so that counters move."""
+
+    def __init__(self, at: datetime) -> None:
+        self.metrics = ProcessMetrics(
+            "spam",
+            routes=["/v1/predict"],
+            stages=["model"],
+            shed_reasons=["queue"],
+            log_queue_rows=lambda: 7,
+        )
+        self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
+        self.metrics.watch(self.functions)
+        self.metrics.serve(3, ["ham", "spam"])
+        self.page = MetricsPage(self.metrics)
+        window = WindowEstimates(at - timedelta(hours=1), at, tuple(map(estimate, COUNTS)))
+        shown = Snapshot(at, "spam", 3, "set", {"1h": window, "since_promotion": window}, at)
+        metadata = {
+            "short": Metadata(owner="trust", severity="critical", target=TARGET),
+            "link": Metadata(target=0.9),
+        }
+        self.page.show(shown, metadata, REFERENCES)
+
+    def text(self) -> bytes:
+        bits = np.packbits([True, False, False], bitorder="little").tobytes()
+        row = Prediction("id", "spam", 3, "set", self.functions.at, "ham", None, bits, b"\0", None, 0, "live")
+        self.metrics.predicted([row] * 10)
+        self.metrics.applied([FunctionRun("link", 0.001, {"KeyError": 1}, None)])
+        self.metrics.labelled("accepted")
+        self.metrics.request_took("/v1/predict", 0.004)
+        self.metrics.stage_took("model", 0.002)
+        return self.page.text()
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    return Process(datetime.now(UTC))
+
+
+@pytest.fixture(scope="module")
+def server(prometheus: Callable, page_server: Callable, process: Process) -> object:
+    """A Prometheus that has scraped two processes which say the same, and has judged all rules."""
+    started = prometheus(page_server(process.text), page_server(process.text))
+    started.settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
+    started.settled(lambda: started.query("slice:slicewatch_slice_coverage_deviation:squared1h"), "rules")
+    return started
+
+
+def test_every_query_of_the_dashboard_is_answered(server: object, queries: list) -> None:
+    """No panel, column or mark is empty, and Prometheus can read every expression."""
+    empty = [each for each in queries if not server.over_time(each.filled(model="spam"))]
+    assert empty == []
+
+
+def test_one_slice_can_be_chosen(server: object, queries: list) -> None:
+    """With a slice chosen, queries that ask for it answer with one series, as the bands need."""
+    asked = [each for each in queries if "$slice" in each.expr]
+    assert len(asked) == 12
+    found = {
+        (each.panel, each.column): len(server.query(each.filled(model="spam", slice="short")))
+        for each in asked
+    }
+    assert set(found.values()) == {1}
+
+
+def test_the_overview_has_the_figures_of_the_snapshot_once(server: object, queries: list) -> None:
+    """Though two processes show them: coverage, reference, accuracy and limits, n, and the facts, by slice."""
+    table = {each.column: each.filled(model="spam") for each in queries if each.panel == "Slices"}
+    column = {
+        name: {key[0]: value for key, value in server.values(expr, "slice").items()}
+        for name, expr in table.items()
+    }
+    judged = {name: right / n for name, (_, right, n) in COUNTS.items() if n >= 20}
+    assert column["Coverage, 1 h"] == {name: members / ROWS for name, (members, *_) in COUNTS.items()}
+    assert column["Rows, 1 h"] == dict.fromkeys(COUNTS, ROWS)
+    assert column["Labelled"] == {name: n for name, (*_, n) in COUNTS.items()}
+    assert column["Accuracy"] == judged
+    assert column["Upper"] == {name: value + 0.04 for name, value in judged.items()}
+    assert column["Lower"] == {name: value - 0.05 for name, value in judged.items()}
+    assert column["Reference"] == {"short": 0.05, "link": 0.033}
+    assert column["Times reference"] == {"short": 0.15 / 0.05, "link": 0.03 / 0.033}
+    assert column["Target"] == {"short": 0.95, "link": 0.9}
+    assert column["Upper - target"] == {
+        "short": pytest.approx(0.84 - 0.95),
+        "link": pytest.approx(0.94 - 0.9),
+    }
+    assert set(column["Unknown, 1 h"]) == {"link"}
+    facts = server.values(table["facts"], "slice", "owner", "severity")
+    assert set(facts) == {
+        ("short", "trust", "critical"),
+        *((name, "", "warning") for name in set(COUNTS) - {"short"}),
+    }
+
+
+def test_the_band_of_coverage_is_wilsons(server: object, queries: list) -> None:
+    """The limits that are written out in PromQL are those of scipy."""
+    expr = {
+        each.column: each.filled(model="spam") for each in queries if each.panel.startswith("Coverage of")
+    }
+    lower, upper = (server.values(expr[name], "slice") for name in ("lower", "upper"))
+    for name, (members, *_) in COUNTS.items():
+        exact = binomtest(members, ROWS).proportion_ci(method="wilson")
+        assert (lower[name,], upper[name,]) == pytest.approx((exact.low, exact.high), abs=1e-5)
+
+
+def test_slices_below_their_target_are_counted(server: object, queries: list) -> None:
+    """One of the two slices with a target misses it, and where none does, 0 is said."""
+    (expr,) = (each.filled(model="spam") for each in queries if each.panel == "Slices below target")
+    assert server.values(expr) == {(): 1}
+    assert server.values(expr.replace("< max", "> bool 2 * max").replace("> bool 2", "> 2")) == {(): 0}
+
+
+def test_every_choice_has_values(server: object, dashboard: Mapping) -> None:
+    """Each variable offers what there is."""
+    offered = {}
+    for variable in dashboard["templating"]["list"][1:]:
+        match, label = variable["query"].removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
+        for name in ("job", "instance", "model", "version"):
+            match = match.replace(f"${name}", ".+")
+        offered[label] = server.ask(f"label/{label}/values", **{"match[]": match})
+    assert offered["job"] == ["slicewatch"]
+    assert len(offered["instance"]) == 2
+    assert (offered["model"], offered["version"]) == (["spam"], ["3"])
+    assert sorted(offered["slice"]) == sorted(COUNTS)
+
+
+def test_recording_rules_answer(server: object, deploy: object) -> None:
+    """Every recorded series is there, once per slice."""
+    groups = yaml.safe_load((deploy / "prometheus" / "rules.yml").read_text())["groups"]
+    records = [rule["record"] for group in groups for rule in group["rules"]]
+    assert len(records) >= 8
+    found = {name: server.values(name, "model", "version", "slice") for name in records}
+    assert [name for name, series in found.items() if not series] == []
+    assert found["slice:slicewatch_slice_coverage_per_reference:ratio1h"]["spam", "3", "short"] == 0.15 / 0.05
+
+
+def test_rules_are_judged_without_error_and_the_right_alerts_wait(server: object) -> None:
+    """No rule fails, and of all alerts those begin that have a reason."""
+
+    def judged() -> list[Mapping]:
+        rules = [rule for group in server.ask("rules")["groups"] for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else []
+
+    rules = server.settled(judged, "judgement")
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    begun = {
+        (rule["name"], alert["labels"].get("slice"), alert["labels"]["severity"])
+        for rule in rules
+        for alert in rule.get("alerts", [])
+    }
+    assert begun == {
+        ("SlicewatchSliceCoverageOutsideReference", "short", "critical"),
+        ("SlicewatchSliceAccuracyBelowTarget", "short", "critical"),
+    }
+
+
+def test_the_page_is_clean(process: Process) -> None:
+    """Prometheus' own linter says nothing about what was scraped."""
+    said = subprocess.run(
+        ["promtool", "check", "metrics"], input=process.text(), capture_output=True, check=False
+    )
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")
