@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.views.current import FunctionHealth, Origin
+from service.views.current import Current, FunctionHealth, Origin
+from sfs.declarations import to_declaration
+from sfs.function import SlicingFunction
 from sfs.metadata import Metadata
+from sfs.template import Template
+from sfs.votes import VoteSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +25,25 @@ class FunctionView:
     metadata: Metadata
     declaration: Mapping[str, Any] | None
     health: FunctionHealth | None
+
+
+def functions_view(current: Current) -> tuple[FunctionView, ...]:
+    """Return the functions in force, in their order."""
+    in_force, health = current.in_force, current.health()
+    return tuple(
+        FunctionView(
+            each.name,
+            kind_of(each),
+            in_force.origins.get(each.name, "file"),
+            each.fingerprint,
+            in_force.metadata.get(each.name, each.metadata),
+            to_declaration(each) if isinstance(each, Template) else None,
+            health.get(each.name),
+        )
+        for each in in_force.functions
+    )
+
+
+def kind_of(function: SlicingFunction) -> Literal["slice", "labeling"]:
+    """Tell slices from labelling functions, of which the rows that they label are shown."""
+    return "labeling" if isinstance(function, VoteSlice) else "slice"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 
+from models.registry import ModelRegistry, Version
+from service.views.current import Current
 from sfs.intervals import Rate
 
 
@@ -39,3 +43,47 @@ class ModelView:
     classes: tuple[str, ...]
     references: Mapping[str, Rate]
     damaged: str | None
+
+
+def models_view(registry: ModelRegistry, current: Current) -> tuple[ModelView, ...]:
+    """Return all versions, oldest first; those that are damaged say so."""
+    answers = current.in_force.version
+    return tuple(_view(each, each.number == answers) for each in registry.list())
+
+
+def model_view(registry: ModelRegistry, version: int, current: Current | None = None) -> ModelView:
+    """Return one version; without ``current`` it is not known to be in force.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such version.
+    """
+    registry.path(version)
+    answers = None if current is None else current.in_force.version
+    stored = next(each for each in registry.list() if each.number == version)
+    return _view(stored, version == answers)
+
+
+def _view(stored: Version, in_force: bool) -> ModelView:
+    classes: tuple[str, ...] = ()
+    references: dict[str, Rate] = {}
+    damaged = stored.damaged
+    if damaged is None:
+        try:
+            classes, references = _classes(stored.path), _references(stored.path)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            damaged = f"{stored.path} cannot be read: {error}; copy the bundle anew"
+    created = datetime.fromtimestamp(stored.path.stat().st_mtime, UTC)
+    return ModelView(
+        stored.number, stored.hash, created, stored.aliases, in_force, classes, references, damaged
+    )
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    return tuple(json.loads((folder / "config.json").read_bytes())["classes"])
+
+
+def _references(folder: Path) -> dict[str, Rate]:
+    counts = json.loads((folder / "reference.json").read_bytes())
+    return {name: Rate(each["member"], each["n"] - each["unknown"]) for name, each in counts.items()}

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from service.events import Estimate, NotEnough, SliceEstimate, WindowName
-from service.views.current import FunctionHealth, Origin
-from sfs.metadata import Metadata
+from service.events import (
+    NONE_FIRED,
+    Estimate,
+    NotEnough,
+    Performance,
+    SliceEstimate,
+    WindowEstimates,
+    WindowName,
+)
+from service.views.current import Current, FunctionHealth, InForce, NotReady, Origin
+from service.views.functions import kind_of
+from service.views.rates import estimate_of
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+from sfs.metadata import NO_METADATA, Metadata
 
 SliceKind: TypeAlias = Literal["slice", "labeling", "none", "all"]
 SliceState: TypeAlias = Literal["ok", "coverage_off", "accuracy_low", "unknown_high", "too_few"]
@@ -61,3 +74,114 @@ class SlicesView:
     end: datetime
     last_label_at: datetime | None
     slices: tuple[SliceView, ...]
+
+
+UNKNOWN_SHARE = 0.1
+"""The share of a window's rows, among those that a function was applied to, that may fail without a word."""
+
+
+def slices_view(current: Current, window: WindowName) -> SlicesView:
+    """Return every slice in one window, as of the last snapshot.
+
+    The slices are those in force now; one whose function came since the snapshot has no figures yet.
+
+    Raises
+    ------
+    NotReady
+        Before the first snapshot, and for a window that it does not have.
+    """
+    snapshot, in_force, health = current.snapshot, current.in_force, current.health()
+    if snapshot is None:
+        raise NotReady(
+            "there is no snapshot yet: the monitor makes one within seconds of the first prediction"
+        )
+    if window not in snapshot.windows:
+        raise NotReady(f"there is no window {window!r}: no version of {snapshot.model!r} was promoted")
+    shown = snapshot.windows[window]
+    # What is expected was counted with one version: that of the snapshot, or none is shown.
+    references = in_force.references if snapshot.version == in_force.version else {}
+    return SlicesView(
+        at=snapshot.at,
+        model=snapshot.model,
+        version=snapshot.version,
+        window=window,
+        start=shown.start,
+        end=shown.end,
+        last_label_at=snapshot.last_label_at,
+        slices=_views(in_force, shown, references, health),
+    )
+
+
+def _views(
+    in_force: InForce,
+    shown: WindowEstimates,
+    references: Mapping[str, Rate],
+    health: Mapping[str, FunctionHealth],
+) -> tuple[SliceView, ...]:
+    found = {(each.slice, each.fingerprint): each for each in shown.slices}
+    views = [
+        _view("all", _found(found, ALL_ROWS, None), estimate_of(0, 0, "all rows are all rows")),
+        _view("none", _found(found, NONE_FIRED, None), estimate_of(0, 0, "nothing is expected of it")),
+    ]
+    for each in in_force.functions:
+        rate = references.get(each.name)
+        expected = estimate_of(rate.count, rate.n) if rate else estimate_of(0, 0, _NO_REFERENCE)
+        views.append(
+            _view(
+                kind_of(each),
+                _found(found, each.name, each.fingerprint),
+                expected,
+                in_force.metadata.get(each.name, each.metadata),
+                in_force.origins.get(each.name, "file"),
+                health.get(each.name),
+            )
+        )
+    return tuple(views)
+
+
+_NO_REFERENCE = "its function is not the one that the model's held-out rows were counted with"
+
+
+def _found(
+    found: Mapping[tuple[str, str | None], SliceEstimate], name: str, fingerprint: str | None
+) -> SliceEstimate:
+    """Return the estimate of a slice, or one that says that it came since."""
+    nothing = NotEnough(0, 1, "the slice came after the last snapshot")
+    nobody = Performance(0, nothing, nothing)
+    return found.get((name, fingerprint)) or SliceEstimate(name, fingerprint, nothing, 0, 0, nobody, nobody)
+
+
+def _view(
+    kind: SliceKind,
+    estimate: SliceEstimate,
+    reference: Estimate | NotEnough,
+    metadata: Metadata = NO_METADATA,
+    origin: Origin | None = None,
+    health: FunctionHealth | None = None,
+) -> SliceView:
+    state = state_of(estimate, reference, metadata.target)
+    return SliceView(
+        estimate.slice, kind, metadata, origin, estimate.fingerprint, reference, estimate, health, state
+    )
+
+
+def state_of(estimate: SliceEstimate, reference: Estimate | NotEnough, target: float | None) -> SliceState:
+    """Compare a slice with what is expected of it; where several things are wrong, say the worst.
+
+    Accuracy is low where its upper limit is below the target, coverage is off where its interval and that of
+    the reference do not meet. There are too few rows where the one or the other cannot be told.
+    """
+    coverage, accuracy = estimate.coverage, estimate.members.accuracy
+    if target is not None and isinstance(accuracy, Estimate) and accuracy.upper < target:
+        return "accuracy_low"
+    if isinstance(coverage, Estimate) and isinstance(reference, Estimate) and _apart(coverage, reference):
+        return "coverage_off"
+    known = coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
+    if estimate.unknown > UNKNOWN_SHARE * (known + estimate.unknown):
+        return "unknown_high"
+    untold = isinstance(coverage, NotEnough) or (target is not None and isinstance(accuracy, NotEnough))
+    return "too_few" if untold else "ok"
+
+
+def _apart(one: Estimate, other: Estimate) -> bool:
+    return one.upper < other.lower or other.upper < one.lower
