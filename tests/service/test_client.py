@@ -1,0 +1,337 @@
+"""The client against a server of its own, which answers what a test has put down."""
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from service.client import Client, ClientError, LabelAnswer, NoAnswer, NotRunning, PredictionAnswer
+from service.errors import MisuseError
+
+SPAM = {
+    "id": "a",
+    "label": "spam",
+    "probabilities": {"ham": 0.25, "spam": 0.75},
+    "slices": ["short"],
+    "unknown_slices": ["links"],
+    "version": 3,
+    "repeated": False,
+}
+ANSWER = {"model": {"name": "comments", "version": 3}, "predictions": [SPAM]}
+HANG_UP = None
+"""In place of a response: the connection is closed."""
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int = 200
+    document: Any = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    document: Any
+    port: int
+
+
+class Scripted(ThreadingHTTPServer):
+    """Gives one response after the other, and keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.responses: deque[Response | None] = deque()
+        self.asked: list[Asked] = []
+        self.closed = threading.Event()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def will(self, *responses: Response | None) -> None:
+        self.responses.extend(responses)
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.closed.set()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        document = json.loads(body) if body else None
+        self.server.asked.append(Asked(self.command, self.path, document, self.client_address[1]))
+        response = self.server.responses.popleft()
+        if response is HANG_UP:
+            self.close_connection = True
+            return
+        sent = response.document
+        payload = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+        self.send_response(response.status)
+        for name, value in {"Content-Length": str(len(payload)), **response.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(payload)
+        self.close_connection = "hang up" in response.headers.values()
+
+    do_POST = do_GET  # noqa: N815 - the server looks for this name
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    with Scripted() as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """How long the client waited, each time."""
+    return []
+
+
+@pytest.fixture
+def client(server: Scripted, waits: list[float]) -> Iterator[Client]:
+    with Client(server.url, timeout_seconds=5, retries=2, sleep=waits.append) as made:
+        yield made
+
+
+def problem(status: int, detail: str, **more: Any) -> Response:
+    document = {"type": "urn:x", "title": "Not so", "status": status, "detail": detail, **more}
+    return Response(status, document, {"Content-Type": "application/problem+json"})
+
+
+def test_predictions_are_values(server: Scripted, client: Client) -> None:
+    """Records and ids are sent, and the answer has names for everything."""
+    server.will(Response(document=ANSWER))
+    answer = client.predict([{"text": "hi"}], ["a"])
+    expected = PredictionAnswer("a", "spam", {"ham": 0.25, "spam": 0.75}, ("short",), ("links",), 3, False)
+    assert (answer.model, answer.version, answer.predictions) == ("comments", 3, (expected,))
+    assert server.asked[0].document == {"instances": [{"text": "hi"}], "ids": ["a"]}
+
+
+def test_without_ids_none_are_sent(server: Scripted, client: Client) -> None:
+    """The service makes them then."""
+    server.will(Response(document=ANSWER))
+    client.predict([{"text": "hi"}])
+    assert server.asked[0].document == {"instances": [{"text": "hi"}]}
+
+
+def test_predictions_made_elsewhere_are_logged(server: Scripted, client: Client) -> None:
+    """A time is sent with its zone; a model without probabilities answers None."""
+    server.will(Response(document={**ANSWER, "predictions": [{**SPAM, "probabilities": None}]}))
+    at = datetime(2026, 5, 1, tzinfo=UTC)
+    answer = client.log_predictions([{"features": {"text": "hi"}, "label": "spam", "predicted_at": at}])
+    assert answer.predictions[0].probabilities is None
+    assert server.asked[0].path == "/v1/predictions"
+    assert server.asked[0].document["predictions"][0]["predicted_at"] == "2026-05-01T00:00:00+00:00"
+
+
+def test_labels_go_in_batches_over_one_connection(server: Scripted, client: Client) -> None:
+    """What became of each comes back in order."""
+    outcomes = [["accepted", "duplicate"], ["rejected"]]
+    for batch in outcomes:
+        told = [{"id": "x", "outcome": outcome, "reason": None} for outcome in batch]
+        server.will(Response(document={"labels": told}))
+    answers = client.label(({"id": str(n), "label": "spam"} for n in range(3)), batch_rows=2)
+    assert answers == [LabelAnswer("x", outcome) for batch in outcomes for outcome in batch]
+    assert [[each["id"] for each in asked.document["labels"]] for asked in server.asked] == [
+        ["0", "1"],
+        ["2"],
+    ]
+    assert server.asked[0].port == server.asked[1].port
+
+
+def test_no_labels_are_no_request(server: Scripted, client: Client) -> None:
+    """Nothing is sent, and nothing became of it."""
+    assert client.label([]) == []
+    assert server.asked == []
+
+
+def test_slices_and_models_are_documents(server: Scripted, client: Client) -> None:
+    """As the service tells them."""
+    server.will(Response(document={"window": "5m"}), Response(document={"models": []}))
+    assert (client.slices("5m"), client.models()) == ({"window": "5m"}, {"models": []})
+    assert [asked.path for asked in server.asked] == ["/v1/slices?window=5m", "/v1/models"]
+
+
+def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
+    """Not being ready is an answer, not a failure."""
+    server.will(
+        problem(503, "no champion", reasons={"model": "no champion"}), Response(document={"ready": True})
+    )
+    first, second = client.ready(), client.ready()
+    assert (first.ready, first.reasons) == (False, {"model": "no champion"})
+    assert (second.ready, second.reasons) == (True, {})
+
+
+def test_a_refusal_says_which_fields(server: Scripted, client: Client) -> None:
+    """The problem document becomes an error with all that it says."""
+    server.will(
+        problem(422, "two fields", errors=[{"field": "instances[0].likes", "message": "not a number"}])
+    )
+    with pytest.raises(ClientError) as caught:
+        client.predict([{"likes": "x"}])
+    assert (caught.value.status, caught.value.title, caught.value.detail) == (422, "Not so", "two fields")
+    assert caught.value.errors == (("instances[0].likes", "not a number"),)
+    assert str(caught.value) == "422 Not so: two fields; instances[0].likes: not a number"
+
+
+def test_a_field_that_the_detail_names_is_not_told_twice(server: Scripted, client: Client) -> None:
+    """The service spells its fields out in the detail already."""
+    server.will(problem(422, "ids[0]: too long", errors=[{"field": "ids[0]", "message": "too long"}]))
+    with pytest.raises(ClientError) as caught:
+        client.predict([{}], ["x" * 300])
+    assert str(caught.value) == "422 Not so: ids[0]: too long"
+
+
+def test_a_proxys_refusal_is_told_too(server: Scripted, client: Client) -> None:
+    """A body that is no document is shown by its beginning."""
+    server.will(Response(502, b"<h1>Bad\n gateway</h1>" + b"." * 1000))
+    with pytest.raises(ClientError, match=r"^502 Bad Gateway: <h1>Bad gateway</h1>\.+$") as caught:
+        client.models()
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("document", [b"<html>", [], {"predictions": []}, {"model": 1, "predictions": [1]}])
+def test_another_service_is_recognised(server: Scripted, client: Client, document: Any) -> None:
+    """Whatever else listens there does not end in a traceback."""
+    server.will(Response(document=document))
+    with pytest.raises(ClientError, match="is no Slicewatch service"):
+        client.predict([{}])
+
+
+def test_a_busy_service_is_asked_again_when_it_says(server: Scripted, client: Client, waits: list) -> None:
+    """It says when in seconds; otherwise the waits grow, and none is long."""
+    told = {"labels": [{"id": "a", "outcome": "accepted", "reason": None}]}
+    server.will(Response(429, {}, {"Retry-After": "3"}), Response(503, {}), Response(document=told))
+    assert client.label([{"id": "a", "label": "spam"}]) == [LabelAnswer("a", "accepted")]
+    assert waits == [3.0, 0.5]
+    server.will(Response(429, {}, {"Retry-After": "3600"}), Response(document=told))
+    client.label([{"id": "a", "label": "spam"}])
+    assert waits[2:] == [10.0]
+
+
+def test_a_date_to_come_again_is_not_waited_for(server: Scripted, client: Client, waits: list) -> None:
+    """The client has no clock to compare it with."""
+    server.will(
+        Response(503, {}, {"Retry-After": "Fri, 01 May 2026 00:00:00 GMT"}), Response(document=ANSWER)
+    )
+    client.predict([{}], ["a"])
+    assert waits == [0.25]
+
+
+def test_a_service_that_stays_busy_has_refused(server: Scripted, client: Client, waits: list) -> None:
+    """After as many tries as were allowed."""
+    server.will(*[problem(429, "too many rows wait")] * 3)
+    with pytest.raises(ClientError, match="429 Not so: too many rows wait"):
+        client.slices()
+    assert (len(server.asked), len(waits)) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.predict([{}]),
+        lambda client: client.log_predictions([{"label": "a", "id": "x"}, {"label": "b"}]),
+    ],
+)
+def test_what_has_no_ids_is_sent_once(server: Scripted, client: Client, call: Callable) -> None:
+    """A second time it would be logged again under other ids."""
+    server.will(problem(429, "later"), HANG_UP)
+    with pytest.raises(ClientError, match="429"):
+        call(client)
+    with pytest.raises(NoAnswer, match="did not answer POST"):
+        call(client)
+    assert len(server.asked) == 2
+
+
+def test_a_broken_connection_is_made_again(server: Scripted, client: Client) -> None:
+    """For what can be asked twice."""
+    server.will(HANG_UP, Response(document=ANSWER))
+    assert client.predict([{}], ["a"]).version == 3
+    assert server.asked[0].port != server.asked[1].port
+
+
+def test_a_connection_that_was_closed_meanwhile_is_no_failure(server: Scripted, client: Client) -> None:
+    """Services close idle connections; even what cannot be asked twice goes over a new one."""
+    server.will(Response(document=ANSWER, headers={"X-Then": "hang up"}), Response(document=ANSWER))
+    client.predict([{}])
+    assert server.closed.wait(5)
+    client.predict([{}])
+    assert len(server.asked) == 2
+
+
+def test_no_service_is_told_with_what_to_do() -> None:
+    """Which address, and the command that starts it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
+        with pytest.raises(
+            NotRunning, match=rf"no service answers at {url[:-1]} \(.*refused\).*slicewatch up"
+        ):
+            Client(url).slices()
+
+
+def test_a_late_answer_is_not_waited_for_again(waits: list) -> None:
+    """Who does not answer in time will not do so sooner when asked twice."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        client = Client(f"http://127.0.0.1:{port}", timeout_seconds=0.05, sleep=waits.append)
+        with pytest.raises(NoAnswer, match=r"did not answer GET /v1/models within 0\.05 s"):
+            client.models()
+    assert waits == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "give None where a value is missing"),
+        ({1, 2}, "a set; give text, numbers, lists and dicts"),
+        (datetime(2026, 5, 1), "the time 2026-05-01T00:00:00 without a zone"),
+    ],
+)
+def test_what_json_cannot_hold_is_not_sent(
+    server: Scripted, client: Client, value: Any, message: str
+) -> None:
+    """It is said before anything is asked."""
+    with pytest.raises(MisuseError, match=message):
+        client.predict([{"likes": value}])
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8000", "ftp://host", "http://", "http://host:port", "http://[::1", ""]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    """At once, and with an example."""
+    with pytest.raises(
+        MisuseError, match=r"is no address of a service: write it as http://127\.0\.0\.1:8000"
+    ):
+        Client(url)
+
+
+def test_a_service_behind_a_path_is_reached(server: Scripted) -> None:
+    """A proxy may serve it under a path of its own."""
+    server.will(Response(document={"models": []}))
+    with Client(f"{server.url}/watch/") as client:
+        assert client.url == f"{server.url}/watch"
+        client.models()
+    assert server.asked[0].path == "/watch/v1/models"
