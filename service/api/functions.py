@@ -1,0 +1,64 @@
+"""``/v1/functions``: the functions in force, and declared ones that come and go while the service runs."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.api import document
+from service.api.answering import JSON
+from service.api.fields import require_finite
+from service.api.off_loop import Readers
+from service.api.parts import Parts
+from service.api.reading import read, require_rows
+from service.api.wire_functions import (
+    FunctionIn,
+    FunctionOut,
+    FunctionsOut,
+    PreviewIn,
+    PreviewOut,
+    function_out,
+    preview_out,
+)
+from service.views.functions import functions_view
+
+
+def router(parts: Parts, readers: Readers) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/v1/functions", tags=["functions"])
+
+    @routes.get("", responses=document.refused_by(503, 504))
+    async def get_functions() -> FunctionsOut:
+        """The functions that are applied to every record."""
+        views = await readers.run(lambda: functions_view(parts.current))
+        return FunctionsOut(functions=[function_out(each) for each in views])
+
+    @routes.post("", **document.posted(FunctionIn, FunctionOut, 409, 429, 503, 504, status=201))
+    async def add(request: Request) -> Response:
+        """Apply one more declared function from now on; code comes from the project's files alone."""
+        body = await read(request, FunctionIn, parts)
+        require_finite([body.declaration], "")
+        view = await parts.add_function(body.declaration)
+        where = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
+        return Response(function_out(view).model_dump_json(), 201, where, JSON)
+
+    @routes.delete("/{name}", status_code=204, responses=document.refused_by(404, 409, 429, 503, 504))
+    async def remove(name: str) -> None:
+        """Apply a function no more that was added here; what is in the log stays."""
+        await parts.remove_function(name)
+
+    @routes.post("/preview", **document.posted(PreviewIn, PreviewOut, 503, 504))
+    async def preview(request: Request) -> Response:
+        """Try a declared function on records, and register it nowhere."""
+        body = await read(request, PreviewIn, parts)
+        require_finite([body.function.declaration], "function")
+        if body.records is not None:
+            require_rows(request, body.records, parts.limits.rows, "records")
+            require_finite(body.records, "records")
+        view = await parts.preview(body.function.declaration, body.records)
+        return Response(preview_out(view).model_dump_json(), media_type=JSON)
+
+    return routes

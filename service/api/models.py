@@ -1,0 +1,41 @@
+"""``/v1/models``: the versions in the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from models.registry import ModelRegistry
+from service.api import document
+from service.api.off_loop import Readers
+from service.api.parts import Parts
+from service.api.refusals import UnknownVersion
+from service.api.wire_functions import ModelsOut, ModelVersionOut, model_out
+from service.views.models import model_view, models_view
+
+
+def router(parts: Parts, readers: Readers) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/v1/models", tags=["models"])
+
+    @routes.get("", responses=document.refused_by(503, 504))
+    async def get_models() -> ModelsOut:
+        """Every version, oldest first; none where models are served elsewhere."""
+        registry = parts.registry
+        views = () if registry is None else await readers.run(lambda: models_view(registry, parts.current))
+        return ModelsOut(model=parts.current.in_force.model, models=[model_out(each) for each in views])
+
+    @routes.get("/{version}", responses=document.refused_by(404, 422, 503, 504))
+    async def get_model(version: Annotated[int, Path(ge=1, lt=2**31)]) -> ModelVersionOut:
+        """One version."""
+        registry = _registry(parts)
+        return model_out(await readers.run(lambda: model_view(registry, version, parts.current)))
+
+    return routes
+
+
+def _registry(parts: Parts) -> ModelRegistry:
+    if parts.registry is None:
+        raise UnknownVersion("models are served elsewhere: there is no registry here")
+    return parts.registry
