@@ -1,0 +1,148 @@
+"""A slice's page: every window side by side, its history, and its last records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from markupsafe import Markup
+
+from service.console import words
+from service.console.charts import Flag, Spot, chart
+from service.console.choices import OverviewChoices, SliceChoices
+from service.console.figures import accuracy_plot, band, coverage_plot, exact
+from service.console.overview import age_of
+from service.console.plots import Band
+from service.console.records import confusion
+from service.console.render import page
+from service.console.states import title
+from service.events import Estimate, NotEnough, SliceEstimate, Snapshot, WindowName
+from service.views.records import RecordsView
+from service.views.series import SliceSeries
+from service.views.slices import SliceKind, SlicesView, SliceView
+
+_ABOUT: dict[SliceKind, str] = {
+    "slice": "no description",
+    "labeling": "The rows on which this labelling function votes.",
+    "none": "The rows that are in none of the slices.",
+    "all": "Every row.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """A slice in one window."""
+
+    name: WindowName
+    end: datetime
+    estimate: SliceEstimate
+    coverage_plot: Markup
+    accuracy_plot: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class RateChart:
+    """A share over time; ``svg`` is empty where there is none."""
+
+    svg: Markup
+    spots: tuple[Spot, ...]
+    mark: Band | None
+
+
+def detail(
+    view: SlicesView,
+    slice_: SliceView,
+    snapshot: Snapshot,
+    series: SliceSeries,
+    records: RecordsView,
+    choices: SliceChoices,
+    now: datetime,
+) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    view, slice_
+        The chosen window, and the slice in it.
+    snapshot
+        All windows.
+    series, records
+        The slice over time, and its last records of the chosen kind.
+    choices
+        What the reader has chosen.
+    now
+        The time, UTC.
+    """
+    flags = [Flag(event.at, n) for n, event in enumerate(series.events, 1)]
+    return page(
+        "slice.html",
+        view=view,
+        slice=slice_,
+        heading=title(slice_),
+        about=_ABOUT[slice_.kind],
+        choices=choices,
+        back=OverviewChoices(window=choices.window).href(),
+        refresh=0,
+        rows=_windows(slice_, snapshot),
+        shown_windows=list(snapshot.windows),
+        step=words.duration(timedelta(seconds=series.step_seconds)),
+        coverage=_coverage_chart(slice_, series, flags),
+        accuracy=_accuracy_chart(slice_, series, flags),
+        events=series.events,
+        records=records,
+        confusion=confusion(records.buckets),
+        older=_older(records, choices),
+        **age_of(view.at, now),
+    )
+
+
+def _windows(slice_: SliceView, snapshot: Snapshot) -> list[WindowRow]:
+    return [
+        WindowRow(
+            name,
+            window.end,
+            estimate,
+            coverage_plot(estimate.coverage, slice_.reference),
+            accuracy_plot(estimate.members.accuracy, slice_.metadata.target),
+        )
+        for name, window in snapshot.windows.items()
+        for estimate in window.slices
+        if estimate.slice == slice_.name
+    ]
+
+
+def _coverage_chart(slice_: SliceView, series: SliceSeries, flags: Sequence[Flag]) -> RateChart:
+    found = [point.estimate.coverage for point in series.points]
+    return _chart("coverage", "rows", series, found, band("expected", slice_.reference), flags)
+
+
+def _accuracy_chart(slice_: SliceView, series: SliceSeries, flags: Sequence[Flag]) -> RateChart:
+    found = [point.estimate.members.accuracy for point in series.points]
+    return _chart("accuracy", "labels", series, found, exact("target", slice_.metadata.target), flags)
+
+
+def _chart(
+    name: str,
+    unit: str,
+    series: SliceSeries,
+    found: Sequence[Estimate | NotEnough],
+    mark: Band | None,
+    flags: Sequence[Flag],
+) -> RateChart:
+    spots = tuple(
+        Spot(point.start, point.end, band(name, share), _counted(share, unit))
+        for point, share in zip(series.points, found, strict=True)
+    )
+    return RateChart(chart(name, spots, mark, flags), spots, mark)
+
+
+def _counted(share: Estimate | NotEnough, unit: str) -> str:
+    return words.needed(share, unit) if isinstance(share, NotEnough) else f"{words.out_of(share)} {unit}"
+
+
+def _older(records: RecordsView, choices: SliceChoices) -> str:
+    """Return the address of the next page; empty where there is none."""
+    if not records.records or records.complete:
+        return ""
+    return choices.href(before=records.records[-1].at.isoformat())

@@ -1,0 +1,45 @@
+"""Commands to copy, for those who find a page empty."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Commands that bring the first predictions, labels and functions."""
+
+    predict: str
+    logged: str
+    label: str
+    function: str
+
+
+def examples(base_url: str, prediction_id: str | None, classes: tuple[str, ...]) -> Examples:
+    """Return commands for the service at an address.
+
+    Parameters
+    ----------
+    base_url
+        Where the reader reaches the service.
+    prediction_id
+        A prediction that could be labelled; None for one that the reader has to fill in.
+    classes
+        Of the model, the first is taken as the label.
+    """
+    label = {"id": prediction_id or "THE-ID-OF-A-PREDICTION", "label": classes[0] if classes else "A-CLASS"}
+    features = {"text": "check this out"}
+    return Examples(
+        predict=_curl(base_url, "predict", {"instances": [features]}),
+        logged=_curl(base_url, "predictions", {"predictions": [{"features": features, "label": label["label"]}]}),
+        label=_curl(base_url, "labels", {"labels": [label]}),
+        function=_curl(base_url, "functions", {"name": "no_text", "missing": {"field": "text"}}),
+    )
+
+
+def _curl(base_url: str, path: str, body: Any) -> str:
+    address = shlex.quote(f"{base_url.rstrip('/')}/v1/{path}")
+    return f"curl {address} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"

@@ -1,0 +1,139 @@
+"""The first page: every slice in one window, what to look at first on top."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from markupsafe import Markup
+
+from service.console import words
+from service.console.choices import OverviewChoices, Sort, slice_href
+from service.console.examples import Examples
+from service.console.figures import accuracy_plot, coverage_plot
+from service.console.plots import sparkline
+from service.console.render import page
+from service.console.states import STATES, title, urgency
+from service.events import Estimate
+from service.views.slices import SliceKind, SlicesView, SliceView
+
+STALE_SECONDS = 60
+"""A snapshot is due every 10 s; one so old is told of."""
+
+Sparks = Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRow:
+    """One line of the table."""
+
+    slice: SliceView
+    title: str
+    href: str
+    coverage_plot: Markup
+    accuracy_plot: Markup
+    spark: Markup
+
+
+def overview(view: SlicesView, sparks: Sparks, choices: OverviewChoices, examples: Examples, now: datetime) -> str:
+    """Return the page.
+
+    Parameters
+    ----------
+    view
+        Every slice in the chosen window.
+    sparks
+        Coverage by slice and hour, oldest first.
+    choices
+        What the reader has chosen.
+    examples
+        Commands to be shown where something is missing.
+    now
+        The time, UTC.
+    """
+    watched = _of(view, "slice")
+    every = _of(view, "all")[0].estimate
+    return page(
+        "overview.html",
+        view=view,
+        choices=choices,
+        curl=examples,
+        refresh=choices.refresh,
+        all=every,
+        all_href=slice_href(every.slice, window=choices.window),
+        rows_n=every.coverage.rate.n if isinstance(every.coverage, Estimate) else every.coverage.n,
+        label_age=None if view.last_label_at is None else words.duration(now - view.last_label_at),
+        total=len(watched),
+        tally={state: n for state in STATES if (n := Counter(each.state for each in watched)[state])},
+        owners=sorted({each.metadata.owner for each in watched if each.metadata.owner}),
+        slices=_rows(sorted(filter(_wanted(choices), watched), key=ORDERS[choices.sort]), sparks, choices),
+        labeling=_rows(sorted(_of(view, "labeling"), key=ORDERS[choices.sort]), sparks, choices),
+        none=_rows(_of(view, "none"), sparks, choices),
+        sorted=lambda column: _aria_sort(column, choices.sort),
+        **age_of(view.at, now),
+    )
+
+
+def age_of(at: datetime, now: datetime) -> dict[str, Any]:
+    """Return how old a snapshot is, in words, and whether a newer one should be there."""
+    return {"age": words.duration(now - at), "stale": now - at > timedelta(seconds=STALE_SECONDS)}
+
+
+def _of(view: SlicesView, kind: SliceKind) -> list[SliceView]:
+    return [each for each in view.slices if each.kind == kind]
+
+
+def _rows(slices: Sequence[SliceView], sparks: Sparks, choices: OverviewChoices) -> list[SliceRow]:
+    return [_row(each, sparks.get(each.name, ()), choices) for each in slices]
+
+
+def _row(view: SliceView, hours: Sequence[float | None], choices: OverviewChoices) -> SliceRow:
+    reference = view.reference.value if isinstance(view.reference, Estimate) else None
+    return SliceRow(
+        view,
+        title(view),
+        slice_href(view.name, window=choices.window),
+        coverage_plot(view.estimate.coverage, view.reference),
+        accuracy_plot(view.estimate.members.accuracy, view.metadata.target),
+        sparkline(hours, "coverage by hour over 24 h", reference),
+    )
+
+
+def _wanted(choices: OverviewChoices) -> Callable[[SliceView], bool]:
+    """Return what tells whether a slice passes the reader's filters."""
+    part = choices.q.strip().casefold()
+    return lambda view: (
+        part in view.name.casefold()
+        and choices.owner in ("", view.metadata.owner)
+        and choices.state in ("", view.state)
+    )
+
+
+def _by_coverage(view: SliceView) -> tuple[float, str]:
+    found = view.estimate.coverage
+    return -found.value if isinstance(found, Estimate) else 1.0, view.name
+
+
+def _by_accuracy(view: SliceView) -> tuple[float, str]:
+    found = view.estimate.members.accuracy
+    return found.value if isinstance(found, Estimate) else 2.0, view.name
+
+
+def _by_name(view: SliceView) -> tuple[str, str]:
+    return view.name.casefold(), view.name
+
+
+ORDERS: dict[Sort, Callable[[SliceView], Any]] = {
+    "worst": urgency,
+    "name": _by_name,
+    "coverage": _by_coverage,
+    "accuracy": _by_accuracy,
+}
+
+
+def _aria_sort(column: Sort, chosen: Sort) -> Markup:
+    direction = "descending" if column == "coverage" else "ascending"
+    return Markup(' aria-sort="{}"').format(direction) if column == chosen else Markup("")

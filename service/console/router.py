@@ -1,0 +1,116 @@
+"""The routes of the pages; what goes wrong on them is answered as a page too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.routing import APIRoute
+from pydantic import AwareDatetime
+
+from service.console.choices import OverviewChoices, Refresh, SliceChoices, Sort
+from service.console.parts import ConsoleParts
+from service.console.render import message, stylesheet
+from service.console.showing import show_overview, show_slice
+from service.errors import ServiceError
+from service.events import WindowName
+from service.views.current import UnknownSlice
+from service.views.records import RecordKind
+from service.views.slices import SliceState
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+"""Of every page: it loads nothing but our style sheet, runs no script, and is shown in no other page."""
+
+_KEPT = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
+
+Word = Annotated[str, Query(max_length=200)]
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages."""
+
+    def get_route_handler(self) -> Handler:
+        """Return the handler that answers what the plain one raises."""
+        plain = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await plain(request)
+            except RequestValidationError as problem:
+                return _refusal(422, "That address says something that cannot be", *_said(problem))
+            except UnknownSlice as problem:
+                return _refusal(404, "No such slice", *problem.problems)
+            except HTTPException as problem:
+                return _refusal(problem.status_code, "That did not work", str(problem.detail))
+            except ServiceError as problem:
+                return _refusal(503, "That did not work", *problem.problems)
+
+        return handle
+
+
+def router(parts: ConsoleParts) -> APIRouter:
+    """Return the routes of the pages.
+
+    Parameters
+    ----------
+    parts
+        What they are made from.
+    """
+    routes = APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
+
+    @routes.get("/")
+    def _overview(
+        request: Request,
+        window: WindowName = "1h",
+        sort: Sort = "worst",
+        q: Word = "",
+        owner: Word = "",
+        state: SliceState | Literal[""] = "",
+        refresh: Refresh = 0,
+    ) -> Response:
+        choices = OverviewChoices(window, sort, q, owner, state, refresh)
+        return _page(show_overview(parts, choices, str(request.base_url)))
+
+    @routes.get("/slices/{name:path}")
+    def _slice(
+        name: str,
+        window: WindowName = "1h",
+        kind: RecordKind = "errors",
+        before: AwareDatetime | None = None,
+    ) -> Response:
+        return _page(show_slice(parts, SliceChoices(name, window, kind, _iso(before)), before))
+
+    @routes.get("/console/console.css")
+    def _style() -> Response:
+        return PlainTextResponse(stylesheet(), media_type="text/css", headers=_KEPT)
+
+    return routes
+
+
+def _page(text: str, status: int = 200) -> HTMLResponse:
+    return HTMLResponse(text, status, headers=HEADERS)
+
+
+def _refusal(status: int, heading: str, *lines: str) -> HTMLResponse:
+    return _page(message(heading, *lines), status)
+
+
+def _said(problem: RequestValidationError) -> list[str]:
+    return [f"{each['loc'][-1]}: {each['msg']}" for each in problem.errors()]
+
+
+def _iso(at: datetime | None) -> str:
+    return "" if at is None else at.isoformat()

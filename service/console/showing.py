@@ -1,0 +1,104 @@
+"""From the parts and the reader's choices to a page: what is there is asked for, what is not is explained."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from service.console.choices import WINDOWS, OverviewChoices, SliceChoices
+from service.console.detail import detail
+from service.console.examples import Examples, examples
+from service.console.overview import overview
+from service.console.parts import ConsoleParts
+from service.console.render import message
+from service.events import Snapshot
+from service.views.current import UnknownSlice
+from service.views.records import records
+from service.views.series import series, sparklines
+from service.views.slices import slices_view
+from sfs.function import ALL_ROWS
+
+RECORDS = 25
+"""Records on a page."""
+
+
+def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) -> str:
+    """Return the overview, or what is still to be done before there is one.
+
+    Parameters
+    ----------
+    parts
+        What it is made from.
+    choices
+        What the reader has chosen.
+    base_url
+        Where the reader reaches the service, for commands to copy.
+    """
+    current, snapshot = parts.current, parts.current.snapshot
+    if snapshot is None:
+        return _before_the_first(parts, examples(base_url, None, current.in_force.classes), choices.href())
+    if choices.window not in snapshot.windows:
+        return _no_window(snapshot, choices)
+    now = parts.clock()
+    view = slices_view(current, choices.window)
+    sparks = sparklines(parts.store, current, now=now)
+    commands = examples(base_url, _labellable(parts), current.in_force.classes)
+    return overview(view, sparks, choices, commands, now)
+
+
+def show_slice(parts: ConsoleParts, choices: SliceChoices, before: datetime | None) -> str:
+    """Return a slice's page.
+
+    Raises
+    ------
+    UnknownSlice
+        If no slice in force has the name.
+    """
+    current, snapshot = parts.current, parts.current.snapshot
+    if snapshot is None:
+        return _before_the_first(parts, examples("", None, ()), choices.href())
+    if choices.window not in snapshot.windows:
+        return _no_window(snapshot, choices)
+    view = slices_view(current, choices.window)
+    found = next((each for each in view.slices if each.name == choices.name), None)
+    if found is None:
+        raise UnknownSlice(
+            f"no slice is called {choices.name!r}: it may have been renamed, removed, or not yet counted"
+        )
+    now = parts.clock()
+    history = series(
+        parts.store, current, choices.name, window=choices.window, since=None, until=None, now=now
+    )
+    recent = records(parts.store, current, choices.name, kind=choices.kind, limit=RECORDS, before=before)
+    return detail(view, found, snapshot, history, recent, choices, now)
+
+
+def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> str:
+    in_force = parts.current.in_force
+    if in_force.version is None:
+        return message(
+            "No model yet",
+            f"{in_force.model} has no champion, and no prediction was logged for it.",
+            "Train one with the first command, or log the predictions of a model that is served elsewhere with the second.",
+            commands=("slicewatch train", commands.logged),
+            back=address,
+        )
+    return message(
+        "No snapshot yet",
+        f"{in_force.model}, version {in_force.version}, is in force, and the monitor has not yet looked at it.",
+        "The first figures come with the first tick, in at most 10 s.",
+        back=address,
+    )
+
+
+def _no_window(snapshot: Snapshot, choices: OverviewChoices | SliceChoices) -> str:
+    return message(
+        f"No figures for {WINDOWS[choices.window]}",
+        f"Version {snapshot.version} of {snapshot.model} was never promoted, so nothing is counted since then.",
+        back=choices.href(window="1h"),
+    )
+
+
+def _labellable(parts: ConsoleParts) -> str | None:
+    """Return the id of a prediction that could be labelled."""
+    last = records(parts.store, parts.current, ALL_ROWS, kind="unlabelled", limit=1, before=None).records
+    return last[0].id if last else None

@@ -1,0 +1,110 @@
+"""Figures in words: shares, intervals, counts, ages and times, as they stand on the pages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from service.events import Estimate, NotEnough
+
+_AGES = ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage that never rounds something to nothing, or nearly all to all.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(0.9996), percent(0.00042), percent(1.0), percent(0.0), percent(1e-7)
+    ('12.3%', '99.96%', '0.042%', '100%', '0%', '<0.001%')
+    """
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    from_edge = 100 * min(share, 1 - share)
+    if from_edge < 0.001:
+        return "<0.001%" if share < 0.5 else ">99.999%"
+    digits = 1 if from_edge >= 0.95 else 2 if from_edge >= 0.095 else 3
+    whole, part = f"{100 * share:.{digits}f}".split(".")
+    return f"{whole}.{part[0]}{part[1:].rstrip('0')}%"
+
+
+def limits(estimate: Estimate) -> str:
+    """Return the interval of an estimate.
+
+    Examples
+    --------
+    >>> from sfs.intervals import Rate
+    >>> limits(Estimate(Rate(9, 10), 0.555, 0.9975, "clopper-pearson"))
+    '55.5–99.75%'
+    """
+    return f"{percent(estimate.lower).removesuffix('%')}–{percent(estimate.upper)}"
+
+
+def count(n: int) -> str:
+    """Return a number of rows.
+
+    Examples
+    --------
+    >>> count(1234567)
+    '1,234,567'
+    """
+    return f"{n:,}"
+
+
+def out_of(estimate: Estimate) -> str:
+    """Return what a share was counted from.
+
+    Examples
+    --------
+    >>> from sfs.intervals import Rate
+    >>> out_of(Estimate(Rate(1204, 2000), 0.5, 0.6, "clopper-pearson"))
+    '1,204 of 2,000'
+    """
+    return f"{count(estimate.rate.count)} of {count(estimate.rate.n)}"
+
+
+def needed(missing: NotEnough, unit: str) -> str:
+    """Return how far a figure is from being given.
+
+    Examples
+    --------
+    >>> needed(NotEnough(12, 20, ""), "labels")
+    '12 of 20 labels needed'
+    """
+    return f"{count(missing.n)} of {count(missing.needed)} {unit} needed"
+
+
+def duration(span: timedelta) -> str:
+    """Return a length of time in its largest unit.
+
+    Examples
+    --------
+    >>> duration(timedelta(seconds=7)), duration(timedelta(hours=30)), duration(timedelta(days=3, hours=1))
+    ('7 s', '30 h', '3 days')
+    """
+    seconds = max(int(span.total_seconds()), 0)
+    size, unit = next((each for each in _AGES if seconds >= 2 * each[0]), _AGES[-1])
+    return f"{seconds // size} {unit}{'s' if unit == 'day' else ''}"
+
+
+def utc(at: datetime) -> str:
+    """Return a moment to the second.
+
+    Examples
+    --------
+    >>> utc(datetime(2026, 5, 1, 12, 34, 56, tzinfo=UTC))
+    '2026-05-01 12:34:56 UTC'
+    """
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span(start: datetime, end: datetime) -> str:
+    """Return a span of time, its day said once if it has only one.
+
+    Examples
+    --------
+    >>> span(datetime(2026, 5, 1, 12, tzinfo=UTC), datetime(2026, 5, 1, 13, 5, tzinfo=UTC))
+    '2026-05-01 12:00:00 to 13:05:00 UTC'
+    """
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    form = "%H:%M:%S" if first.date() == last.date() else "%Y-%m-%d %H:%M:%S"
+    return f"{first:%Y-%m-%d %H:%M:%S} to {last:{form}} UTC"
