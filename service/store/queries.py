@@ -178,11 +178,10 @@ def function_set(connection: Connection, set_hash: str) -> FunctionSetVersion | 
     return None if row is None else _function_set(row)
 
 
-def function_sets_of(connection: Connection, model: str) -> list[FunctionSetVersion]:
-    """Return the function sets that the blocks of a model were counted with, oldest first."""
-    met = select(blocks.c.set_hash).where(blocks.c.model == model)
-    query = select(function_sets).where(function_sets.c.hash.in_(met))
-    return [_function_set(row) for row in connection.execute(query.order_by(function_sets.c.at_us))]
+def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
+    """Return every function set that was ever recorded, oldest first."""
+    c = function_sets.c
+    return [_function_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
 
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint | None:

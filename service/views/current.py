@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 from models.registry import AliasChange
 from service.errors import ServiceError
 from service.events import FunctionSetVersion, Snapshot
+from service.monitor.estimates import Judging
 from sfs.intervals import Rate
 from sfs.metadata import Metadata
 from sfs.registry import FunctionSet
@@ -73,6 +74,9 @@ class FunctionHealth:
     reason: str | None
 
 
+_DEFAULTS = Judging()
+
+
 def _all_well() -> Mapping[str, FunctionHealth]:
     return {}
 
@@ -88,14 +92,18 @@ class Current:
         Asks the live functions how they are, by name; functions that cannot fail may be left out.
     snapshot
         What the monitor last committed; None before the first.
+    judging
+        How figures are made that are not in the snapshot.
     """
 
-    __slots__ = ("health", "in_force", "snapshot")
+    __slots__ = ("health", "in_force", "judging", "snapshot")
 
     def __init__(
         self,
         in_force: InForce,
         health: Callable[[], Mapping[str, FunctionHealth]] = _all_well,
         snapshot: Snapshot | None = None,
+        judging: Judging = _DEFAULTS,
     ) -> None:
-        self.in_force, self.health, self.snapshot = in_force, health, snapshot
+        self.in_force, self.health = in_force, health
+        self.snapshot, self.judging = snapshot, judging

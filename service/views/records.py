@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
+
+from sqlalchemy import Connection
+
+from service.events import FunctionSetVersion, Prediction
+from service.store import queries
+from service.store.engine import Store
+from service.views.current import Current, InForce, UnknownSlice
+from sfs.function import ALL_ROWS, NO_SLICE
 
 RecordKind: TypeAlias = Literal["all", "errors", "correct", "unlabelled", "unknown"]
 
@@ -59,3 +69,142 @@ class RecordsView:
     buckets: Mapping[tuple[str, str], int]
     scanned: int
     complete: bool
+
+
+SCANNED_ROWS = 20_000
+"""Rows that are looked at, at most."""
+
+BUCKET_ROWS = 2_000
+"""Rows that are looked at for the counts by class, even where enough records were found earlier."""
+
+_FOREVER = datetime.max.replace(tzinfo=UTC)
+Membership: TypeAlias = Literal["in", "out", "unknown"]
+
+
+def records(
+    store: Store,
+    current: Current,
+    name: str,
+    *,
+    kind: RecordKind = "all",
+    limit: int = 50,
+    before: datetime | None = None,
+    complement: bool = False,
+) -> RecordsView:
+    """Return the last records of a slice, of any model version, whose function was what it is now.
+
+    Parameters
+    ----------
+    name
+        A slice, ``__all__`` or ``__none__``.
+    kind
+        Members by how they were predicted; or ``unknown``, the rows of which the slice is not known.
+    limit
+        How many records.
+    before
+        Only records that were answered before.
+    complement
+        Take the rows that are known to be outside the slice for its members.
+
+    Raises
+    ------
+    UnknownSlice
+        If no slice has the name.
+    """
+    in_force = current.in_force
+    membership = _membership_of(in_force, name)
+    inside: Membership = "out" if complement else "in"
+    shown: list[RecordView] = []
+    buckets: Counter[tuple[str, str]] = Counter()
+    scanned = 0
+    with store.read() as connection:
+        set_of = _sets(connection)
+        rows = queries.recent_records(
+            connection, in_force.model, before=before or _FOREVER, limit=SCANNED_ROWS + 1
+        )
+        for record in rows:
+            if scanned == SCANNED_ROWS or (len(shown) >= limit and scanned >= BUCKET_ROWS):
+                break
+            scanned += 1
+            found = membership(record.prediction, set_of(record.prediction.set_hash))
+            if found == inside and record.label is not None:
+                buckets[record.label, record.prediction.label] += 1
+            if len(shown) < limit and _is_wanted(record, kind, found, inside):
+                shown.append(_view(record, set_of(record.prediction.set_hash), in_force))
+        else:
+            return RecordsView(tuple(shown), dict(buckets), scanned, complete=True)
+    return RecordsView(tuple(shown), dict(buckets), scanned, complete=False)
+
+
+def _sets(connection: Connection) -> Callable[[str], FunctionSetVersion]:
+    known = {each.hash: each for each in queries.all_function_sets(connection)}
+    return known.__getitem__
+
+
+def _membership_of(
+    in_force: InForce, name: str
+) -> Callable[[Prediction, FunctionSetVersion], Membership | None]:
+    """Return what tells whether a row is in the slice; None where nobody asked the slice's function."""
+    now = in_force.functions_version
+    if name == ALL_ROWS:
+        return lambda row, made: "in"
+    if name == NO_SLICE:
+        return lambda row, made: _of_none(row) if _slices(made) == _slices(now) else None
+    if name not in now.names:
+        raise UnknownSlice(f"there is no slice {name!r}; the slices are listed under /v1/slices")
+    wanted = (name, now.fingerprints[now.names.index(name)])
+
+    places: dict[str, int | None] = {}
+
+    def of_slice(row: Prediction, made: FunctionSetVersion) -> Membership | None:
+        if made.hash not in places:
+            columns = list(zip(made.names, made.fingerprints, strict=True))
+            places[made.hash] = columns.index(wanted) if wanted in columns else None
+        k = places[made.hash]
+        if k is None:
+            return None
+        return "in" if _bit(row.member, k) else "unknown" if _bit(row.unknown, k) else "out"
+
+    return of_slice
+
+
+def _of_none(row: Prediction) -> Membership:
+    return "out" if any(row.member) else "unknown" if any(row.unknown) else "in"
+
+
+def _slices(made: FunctionSetVersion) -> set[tuple[str, str]]:
+    return set(zip(made.names, made.fingerprints, strict=True))
+
+
+def _bit(bitmap: bytes, k: int) -> int:
+    return bitmap[k >> 3] >> (k & 7) & 1
+
+
+def _is_wanted(
+    record: queries.Record, kind: RecordKind, found: Membership | None, inside: Membership
+) -> bool:
+    if kind == "unknown" or found != inside:
+        return kind == found
+    right = None if record.label is None else record.label == record.prediction.label
+    return kind == "all" or kind == {None: "unlabelled", True: "correct", False: "errors"}[right]
+
+
+def _view(record: queries.Record, made: FunctionSetVersion, in_force: InForce) -> RecordView:
+    row = record.prediction
+    given = row.probabilities if row.version == in_force.version else None
+    known = given is not None and len(given) == len(in_force.classes)
+    return RecordView(
+        id=row.id,
+        at=row.at,
+        version=row.version,
+        predicted=row.label,
+        label=record.label,
+        probabilities=dict(zip(in_force.classes, given or (), strict=True)) if known else None,
+        features=None if row.features is None else json.loads(row.features),
+        slices=_names(row.member, made),
+        unknown_slices=_names(row.unknown, made),
+    )
+
+
+def _names(bitmap: bytes, made: FunctionSetVersion) -> tuple[str, ...]:
+    return tuple(name for k, name in enumerate(made.names) if _bit(bitmap, k))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
-from service.events import SliceEstimate
+from service.errors import MisuseError
+from service.events import EXTRA_COLUMNS, BlockCounts, FunctionSetVersion, SliceEstimate, WindowName
+from service.monitor.blocks import empty
+from service.monitor.estimates import Judging, estimates
+from service.monitor.sums import merge, project
+from service.monitor.windows import floor_to, windows
+from service.store import queries
+from service.store.engine import Store
+from service.views.current import Current, InForce, NotReady, UnknownSlice
+from service.views.steps import step_seconds
+from sfs.function import ALL_ROWS, NO_SLICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +48,159 @@ class SliceSeries:
     step_seconds: int
     points: tuple[Point, ...]
     events: tuple[SeriesEvent, ...]
+
+
+MOST_POINTS = 500
+
+
+def series(
+    store: Store,
+    current: Current,
+    name: str,
+    *,
+    window: WindowName = "1d",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    points: int = 60,
+    now: datetime,
+) -> SliceSeries:
+    """Return a slice of the version in force over time, with what happened to it meanwhile.
+
+    Parameters
+    ----------
+    name
+        A slice, ``__all__`` or ``__none__``.
+    window
+        The time that is shown where ``since`` and ``until`` do not say otherwise.
+    points
+        How many to make, about: a step is as long as the blocks that are kept, or a multiple.
+    now
+        The time, UTC.
+
+    Raises
+    ------
+    UnknownSlice
+        If no slice has the name.
+    NotReady
+        If the window begins with a promotion, and there was none.
+    MisuseError
+        If the time is empty.
+    """
+    in_force = current.in_force
+    wanted, column = _narrowed(in_force, name)
+    since, until = _span(in_force, window, since, until, now)
+    step = step_seconds(since, until, min(max(points, 1), MOST_POINTS), now)
+    start = floor_to(since, step)
+    with store.read() as connection:
+        totals = (
+            queries.totals_between(connection, in_force.model, in_force.version, start, until, step)
+            if in_force.version is not None
+            else []
+        )
+        sets = queries.all_function_sets(connection)
+    made = _points(totals, wanted, column, sets, (start, until, step), current.judging)
+    events = [*_promotions(in_force), *_function_versions(sets, name)]
+    shown = sorted((each for each in events if start <= each.at < until), key=lambda each: each.at)
+    return SliceSeries(name, in_force.model, in_force.version, step, tuple(made), tuple(shown))
+
+
+def sparklines(
+    store: Store, current: Current, *, hours: int = 24, points: int = 24, now: datetime
+) -> Mapping[str, tuple[float | None, ...]]:
+    """Return the coverage of every slice in force, the extra columns among them, in equal steps up to now.
+
+    Parameters
+    ----------
+    hours
+        How far back, about: steps are multiples of the blocks that are kept.
+    points
+        How many steps; None stands where there are no rows of known membership.
+    """
+    in_force = current.in_force
+    step = step_seconds(now - timedelta(hours=hours), now, points, now)
+    start = floor_to(now, step) - timedelta(seconds=(points - 1) * step)
+    names = (*in_force.functions_version.names, *EXTRA_COLUMNS)
+    lines: dict[str, list[float | None]] = {name: [None] * points for name in names}
+    if in_force.version is not None:
+        with store.read() as connection:
+            totals = queries.totals_between(
+                connection, in_force.model, in_force.version, start, now + timedelta(seconds=1), step
+            )
+            sets = {each.hash: each for each in queries.all_function_sets(connection)}
+        for at, total in _projected(totals, in_force.functions_version, sets).items():
+            place = round((at - start).total_seconds()) // step
+            for name, member, known in zip(names, total.member, total.n - total.unknown, strict=True):
+                lines[name][place] = float(member / known) if known else None
+    return {name: tuple(line) for name, line in lines.items()}
+
+
+def _narrowed(in_force: InForce, name: str) -> tuple[FunctionSetVersion, int]:
+    """Return a function set that is as small as the slice needs, and the slice's column under it."""
+    at = in_force.functions_version.at
+    if name == NO_SLICE:  # speaks of all the functions together
+        return in_force.functions_version, EXTRA_COLUMNS.index(NO_SLICE) - len(EXTRA_COLUMNS)
+    if name == ALL_ROWS:
+        return FunctionSetVersion("", (), (), at), EXTRA_COLUMNS.index(ALL_ROWS) - len(EXTRA_COLUMNS)
+    prints = dict(zip(in_force.functions_version.names, in_force.functions_version.fingerprints, strict=True))
+    if name not in prints:
+        raise UnknownSlice(f"there is no slice {name!r}; the slices are listed under /v1/slices")
+    return FunctionSetVersion("", (name,), (prints[name],), at), 0
+
+
+def _span(
+    in_force: InForce, window: WindowName, since: datetime | None, until: datetime | None, now: datetime
+) -> tuple[datetime, datetime]:
+    spans = windows(now, in_force.promoted_at)
+    if window not in spans:
+        raise NotReady(f"there is no window {window!r}: no version of {in_force.model!r} was promoted")
+    since, until = since or spans[window].start, until or spans[window].end
+    if since >= until:
+        raise MisuseError(
+            f"the time from {since.isoformat()} to {until.isoformat()} is empty: begin before its end"
+        )
+    return since, until
+
+
+def _points(
+    totals: Iterable[BlockCounts],
+    wanted: FunctionSetVersion,
+    column: int,
+    sets: Iterable[FunctionSetVersion],
+    steps: tuple[datetime, datetime, int],
+    judging: Judging,
+) -> Iterable[Point]:
+    start, until, step = steps
+    found = _projected(totals, wanted, {each.hash: each for each in sets})
+    while start < until:
+        end = start + timedelta(seconds=step)
+        total = found.get(start) or empty("", 0, wanted.hash, len(wanted.names), start, step)
+        yield Point(start, end, estimates(total, wanted, "clopper-pearson", judging)[column])
+        start = end
+
+
+def _projected(
+    totals: Iterable[BlockCounts], wanted: FunctionSetVersion, sets: Mapping[str, FunctionSetVersion]
+) -> dict[datetime, BlockCounts]:
+    """Return the counts by time, those of all function sets together as the wanted set names them."""
+    groups: dict[datetime, list[BlockCounts]] = {}
+    for total in totals:
+        groups.setdefault(total.start, []).append(project(total, sets[total.set_hash], wanted))
+    return {at: merge(group) for at, group in groups.items()}
+
+
+def _promotions(in_force: InForce) -> Iterable[SeriesEvent]:
+    for each in in_force.history:
+        yield SeriesEvent(each.at, "promotion", f"version {each.version}: {each.reason}")
+
+
+def _function_versions(sets: Iterable[FunctionSetVersion], name: str) -> Iterable[SeriesEvent]:
+    """Yield when the slice came, changed or went, as far as predictions were made with the set."""
+    before: object = None
+    for k, each in enumerate(sets):
+        prints = dict(zip(each.names, each.fingerprints, strict=True))
+        now: object = prints if name == NO_SLICE else prints.get(name)
+        if k and now != before:
+            what = "changed" if None not in (before, now) else "came" if before is None else "went"
+            said = "the functions changed" if name == NO_SLICE else f"its function {what}"
+            yield SeriesEvent(each.at, "function_version", said)
+        before = now
