@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from service.cli import apply, check, doctor, init, models, sfs, train
+from service.cli import apply, check, doctor, init, labels, migrate, models, sfs, train, up
 
-NOUNS = (init, check, train, apply, sfs, models, doctor)
+NOUNS = (init, check, train, up, labels, apply, sfs, models, migrate, doctor)
 
 
 class _Version(argparse.Action):

@@ -6,7 +6,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TextIO
@@ -14,10 +14,10 @@ from typing import Literal, TextIO
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import QueuePool, StaticPool
 
 from service.store.errors import StoreError, StoreInUse
-from service.store.schema import upgrade
+from service.store.schema import current, upgrade
 
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
@@ -80,6 +80,25 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def standing(path: Path) -> str | None:
+    """Return the step of the schema that a store stands at, changing nothing; None where there is no store.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read, or is no store.
+    """
+    if not path.exists():
+        return None
+    try:
+        with closing(_connect_read_only(path)) as raw:
+            engine = create_engine("sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool)
+            with engine.connect() as connection:
+                return current(connection)
+    except (sqlite3.DatabaseError, DatabaseError) as error:
+        raise StoreError(f"{path} cannot be read as a store: {error}") from error
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

@@ -184,6 +184,17 @@ def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
     return [_function_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
 
 
+def last_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
+    """Return the version that answered last, and since when it is known to answer; None for an empty log."""
+    p, b = predictions.c, blocks.c
+    query = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1)
+    last = connection.execute(query).first()
+    if last is None:
+        return None
+    first = select(func.min(b.start_us)).where(b.model == model, b.version == last.version)
+    return last.version, from_us(min(last.at_us, connection.scalar(first) or last.at_us))
+
+
 def checkpoint(connection: Connection, name: str) -> Checkpoint | None:
     """Return what was last kept under a name."""
     row = connection.execute(select(checkpoints).where(checkpoints.c.name == name)).first()

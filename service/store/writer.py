@@ -88,6 +88,10 @@ class Writer:
         """Rows that wait to be committed, those in work included."""
         return self._rows
 
+    def has_room(self, rows: int = 1) -> bool:
+        """Tell whether so many rows, without counting their bytes, would be taken."""
+        return not self._stopping and self._rows + rows <= self._limits.queue_rows
+
     def append(self, predictions: Sequence[Prediction]) -> Future[list[Logged]]:
         """Log predictions; the answer says of each what stands in the log under its id.
 

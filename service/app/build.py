@@ -1,0 +1,192 @@
+"""Constructs every part of the service from its settings, and connects them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from models.registry import CHAMPION, ModelRegistry
+from service.api.build import ROUTES, routes
+from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
+from service.app.added import CHECKPOINT, read_added, together
+from service.app.functions import FunctionDesk, origins_of
+from service.app.service import Lines, Service
+from service.app.switchboard import Fixed, Switchboard
+from service.app.watching import Watching, watching
+from service.console.parts import ConsoleParts
+from service.console.router import router
+from service.metrics.page import MetricsPage
+from service.metrics.process import ProcessMetrics
+from service.serving.breaker import Limits as FunctionLimits
+from service.serving.functions import LiveFunctions
+from service.serving.loading import load
+from service.serving.recording import Recorder, RecordFields
+from service.store.engine import Store, Synchronous
+from service.store.labels import LabelRules
+from service.store.queries import checkpoint, last_version
+from service.store.writer import Writer
+from sfs.registry import FunctionSet
+from sfs.template import Template
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.settings.project import Settings
+    from service.settings.sections import FunctionLimitSettings, ServeSettings
+
+Clock: TypeAlias = Callable[[], datetime]
+DAY_SECONDS = 86_400
+_STAGES = (*STAGES, "features", "functions", "model", "record")
+
+_log = logging.getLogger(__name__)
+
+
+def build(settings: Settings, clock: Clock) -> Service:
+    """Return the service, loaded and ready to start; nothing is left open where that fails.
+
+    Parameters
+    ----------
+    settings
+        The project's.
+    clock
+        The time, UTC.
+
+    Raises
+    ------
+    StoreInUse
+        If another process has the store.
+    SliceError, ModelError, ServiceError
+        If functions or the champion cannot be loaded.
+    """
+    import torch
+
+    torch.set_num_threads(1)  # one thread runs the model: more would only wait for one another
+    settings.store.parent.mkdir(parents=True, exist_ok=True)
+    survives: Synchronous = "FULL" if settings.log.survives == "power" else "NORMAL"
+    with ExitStack() as undo:
+        store = undo.enter_context(Store(settings.store, synchronous=survives))
+        writer = Writer(store, rules=LabelRules(settings.monitor.label_days * DAY_SECONDS))
+        undo.callback(writer.stop)
+        of_files = FunctionSet.from_files(settings.functions, votes=True)
+        limits = FunctionLimits(**_given(settings.function_limits))
+        added = _added(store)
+        live = LiveFunctions(together(of_files, added), limits, sources=settings.functions)
+        undo.callback(live.close)
+        live.start()
+        service = _connected(settings, clock, _Ground(store, writer, of_files, added, live))
+        undo.pop_all()
+    return service
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What is open and running, and has to be closed again."""
+
+    store: Store
+    writer: Writer
+    of_files: FunctionSet
+    added: tuple[Template, ...]
+    live: LiveFunctions
+
+
+def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
+    store, writer, live = ground.store, ground.writer, ground.live
+    metrics = ProcessMetrics(
+        settings.name,
+        routes=ROUTES,
+        stages=_STAGES,
+        shed_reasons=SHED_REASONS,
+        log_queue_rows=lambda: writer.backlog_rows,
+    )
+    recorder = Recorder(clock, kept=kept_features(settings.log.features))
+    fixed = Fixed(settings.name, settings.label, settings.classes, recorder, writer, metrics, clock)
+    switchboard = Switchboard(fixed, live, origins_of(live.functions, ground.of_files))
+    registry = ModelRegistry(settings.registry, name=settings.name)
+    put_champion(registry, switchboard)
+    watch_logged(store, switchboard)
+    page, lines = MetricsPage(metrics), Lines(switchboard, settings.serve.queue_rows)
+    desk = FunctionDesk(ground.of_files, ground.added, switchboard, writer, clock)
+    monitor, schedule = watching(
+        settings.monitor, clock, Watching(store, writer, switchboard, page, metrics, registry)
+    )
+    service = Service(schedule, monitor, lines, switchboard, writer, store)
+    parts = Parts(
+        current=switchboard.current,
+        store=store,
+        writer=writer,
+        metrics=metrics,
+        page=page,
+        predict=lines.predict,
+        observe=lines.observe,
+        has_room=lines.has_room,
+        classes=lambda: switchboard.current.in_force.classes,
+        add_function=desk.add,
+        remove_function=desk.remove,
+        preview=desk.preview,
+        registry=registry,
+        clock=clock,
+        limits=_limits(settings.serve),
+        problems=service.problems,
+    )
+    service.asgi = _application(parts)
+    return service
+
+
+def _application(parts: Parts) -> FastAPI:
+    app = routes(parts)
+    app.include_router(router(ConsoleParts(parts.current, parts.store, parts.clock)))
+    return app
+
+
+def kept_features(kept: Sequence[str]) -> Callable[[RecordFields], RecordFields | None]:
+    """Return the feature policy: what of a record is kept, for ``all``, ``none``, or some columns.
+
+    Examples
+    --------
+    >>> kept_features(["text"])({"text": "hi", "name": "Ada"}), kept_features(["none"])({"text": "hi"})
+    ({'text': 'hi'}, None)
+    """
+    if tuple(kept) == ("all",):
+        return lambda record: record
+    if tuple(kept) == ("none",):
+        return lambda record: None
+    columns = frozenset(kept)
+    return lambda record: {column: value for column, value in record.items() if column in columns}
+
+
+def put_champion(registry: ModelRegistry, switchboard: Switchboard) -> None:
+    """Let the champion answer, if there is one."""
+    version = registry.alias(CHAMPION)
+    if version is None:
+        _log.warning(
+            "no version is in force: `slicewatch train` makes one, which is then served; until it does, "
+            "only predictions made elsewhere are taken"
+        )
+        return
+    switchboard.put_version(load(registry, switchboard.live, version), registry.history(CHAMPION))
+
+
+def watch_logged(store: Store, switchboard: Switchboard) -> None:
+    """Watch what was logged from elsewhere, where no version answers here."""
+    with store.read() as connection:
+        last = last_version(connection, switchboard.current.in_force.model)
+    if last is not None:
+        switchboard.put_observed(*last)
+
+
+def _added(store: Store) -> tuple[Template, ...]:
+    with store.read() as connection:
+        kept = checkpoint(connection, CHECKPOINT)
+    return read_added(None if kept is None else kept.state)
+
+
+def _given(settings: FunctionLimitSettings) -> dict[str, Any]:
+    return {name: value for name, value in asdict(settings).items() if value is not None}
+
+
+def _limits(serve: ServeSettings) -> Limits:
+    return Limits(serve.body_bytes, serve.request_rows, serve.request_labels, serve.request_seconds)

@@ -1,0 +1,113 @@
+"""Adding, removing and trying functions while the service runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from service.app.added import CHECKPOINT, together, with_added, without, write_added
+from service.app.preview import preview
+from service.store.writer import Writer
+from service.views.functions import functions_view
+from sfs.registry import FunctionSet
+from sfs.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from service.api.parts import PreviewView
+    from service.app.switchboard import Switchboard
+    from service.views.current import Origin
+    from service.views.functions import FunctionView
+
+
+def origins_of(functions: FunctionSet, of_files: FunctionSet) -> dict[str, Origin]:
+    """Return where each function is defined."""
+    return {name: "file" if name in of_files else "http" for name in functions.names}
+
+
+class FunctionDesk:
+    """Takes templates in and out of force; the store keeps them, so that a restart finds them again.
+
+    Parameters
+    ----------
+    of_files
+        The functions that the project's files define; these stay.
+    added
+        Those that were added before.
+    switchboard
+        Where they are put in force.
+    writer, clock
+        To keep them, and since when.
+    """
+
+    def __init__(
+        self,
+        of_files: FunctionSet,
+        added: tuple[Template, ...],
+        switchboard: Switchboard,
+        writer: Writer,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._of_files, self._added = of_files, added
+        self._switchboard, self._writer, self._clock = switchboard, writer, clock
+        self._changing = threading.Lock()
+
+    async def add(self, declaration: Mapping[str, Any]) -> FunctionView:
+        """Put a declared function in force, and return it.
+
+        Raises
+        ------
+        InvalidFunction
+            If the declaration is wrong.
+        FunctionConflict
+            If its name is taken.
+        """
+        await asyncio.to_thread(self._add, declaration)
+        views = functions_view(self._switchboard.current)
+        return next(each for each in views if each.name == declaration["name"])
+
+    async def remove(self, name: str) -> None:
+        """Take a function out of force.
+
+        Raises
+        ------
+        UnknownFunction, FunctionConflict
+            If there is none, or a file defines it.
+        """
+        await asyncio.to_thread(self._remove, name)
+
+    async def preview(
+        self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
+    ) -> PreviewView:
+        """Try a declared function on records, or on the held-out ones that came with the model.
+
+        Raises
+        ------
+        InvalidFunction
+            If the declaration is wrong.
+        """
+        if records is not None:
+            return await asyncio.to_thread(preview, declaration, records, "given")
+        predictor = self._switchboard.predictor
+        sample = () if predictor is None else predictor.loaded.bundle.sample
+        return await asyncio.to_thread(preview, declaration, sample, "sample")
+
+    def _add(self, declaration: Mapping[str, Any]) -> None:
+        with self._changing:
+            self._put(with_added(self._of_files, self._added, declaration))
+
+    def _remove(self, name: str) -> None:
+        with self._changing:
+            self._put(without(self._of_files, self._added, name))
+
+    def _put(self, added: tuple[Template, ...]) -> None:
+        if added == self._added:
+            return
+        functions = together(self._of_files, added)
+        self._writer.keep(CHECKPOINT, self._clock(), write_added(added)).result()
+        self._switchboard.put_functions(functions, origins_of(functions, self._of_files))
+        self._added = added

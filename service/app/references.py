@@ -1,0 +1,44 @@
+"""The coverage that is expected of each slice, before live traffic has a say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from service.serving.functions import LiveFunctions
+from sfs.intervals import Rate
+
+if TYPE_CHECKING:
+    from models.bundle import ModelBundle
+
+_ROWS = 64
+
+
+def references(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
+    """Return the expected coverage by slice, with its n.
+
+    A function that is what it was in training has the count of all held-out rows. One that is new, or
+    another by now, is applied to the held-out rows that the bundle keeps; it has no reference if it can
+    tell of none of them, as when they lack its columns.
+    """
+    then, now = bundle.function_fingerprints, live.functions.fingerprints
+    counted = {
+        name: Rate(bundle.reference[name].member, bundle.reference[name].n - bundle.reference[name].unknown)
+        for name in now
+        if name in bundle.reference and then.get(name) == now[name]
+    }
+    found = counted if len(counted) == len(now) else {**_on_sample(bundle, live), **counted}
+    return {name: rate for name, rate in found.items() if rate.n}
+
+
+def _on_sample(bundle: ModelBundle, live: LiveFunctions) -> Mapping[str, Rate]:
+    member = known = np.zeros(len(live.functions), np.int64)
+    for start in range(0, len(bundle.sample), _ROWS):
+        S = live.apply(bundle.sample[start : start + _ROWS]).matrix
+        member, known = member + S.member.sum(axis=0), known + (~S.unknown).sum(axis=0)
+    return {
+        name: Rate(int(count), int(n))
+        for name, count, n in zip(live.functions.names, member, known, strict=True)
+    }

@@ -1,0 +1,152 @@
+"""The running service: what starts first, and what stops last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from service.api.parts import STOPPING
+from service.serving.batcher import Batcher, Failed
+from service.serving.recording import Answer, Logged, Request
+from service.serving.refusals import NoModel
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from service.app.switchboard import Switchboard
+    from service.jobs.scheduler import Schedule
+    from service.jobs.tick import Monitor
+    from service.store.engine import Store
+    from service.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+
+class Lines:
+    """The two queues: records for the model, and records that another server has predicted.
+
+    Parameters
+    ----------
+    switchboard
+        Who answers.
+    queue_rows
+        Rows that may wait in each.
+    """
+
+    def __init__(self, switchboard: Switchboard, queue_rows: int) -> None:
+        self._switchboard = switchboard
+        self._live: Batcher[Request, Answer] = Batcher(self._predict, max_queue_rows=queue_rows)
+        self._logged: Batcher[Logged, Answer] = Batcher(self._observe, max_queue_rows=queue_rows)
+
+    async def predict(self, requests: Sequence[Request], within_seconds: float) -> list[Answer | Failed]:
+        """Return the answers to N requests. Raises NoModel, and as ``Batcher.submit``."""
+        if self._switchboard.predictor is None:
+            raise NoModel("no version is in force yet: train one with `slicewatch train`, or promote one")
+        return await self._live.submit(requests, within_seconds)
+
+    async def observe(self, logged: Sequence[Logged]) -> list[Answer]:
+        """Return the slices of N records that were predicted elsewhere. Raises what the first at fault raised."""
+        answers = []
+        for outcome in await self._logged.submit(logged):
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            answers.append(outcome)
+        if answers and self._is_news(newest := max(each.version for each in logged)):
+            since = min(each.prediction.at for each in answers)
+            await asyncio.to_thread(self._switchboard.put_observed, newest, since)
+        return answers
+
+    def has_room(self, rows: int) -> bool:
+        """Tell whether both queues would take so many rows."""
+        return self._live.has_room(rows) and self._logged.has_room(rows)
+
+    async def stop(self) -> None:
+        """Answer what waits, and take nothing more."""
+        await asyncio.gather(self._live.stop(), self._logged.stop())
+
+    def _is_news(self, version: int) -> bool:
+        watched = self._switchboard.current.in_force.version
+        return self._switchboard.predictor is None and (watched is None or watched < version)
+
+    def _predict(self, requests: Sequence[Request]) -> Sequence[Answer]:
+        predictor = self._switchboard.predictor
+        assert predictor is not None  # noqa: S101 - asked before the request was queued, and never taken away
+        return predictor.predict(requests)
+
+    def _observe(self, logged: Sequence[Logged]) -> Sequence[Answer]:
+        return self._switchboard.observer.observe(logged)
+
+
+class Service:
+    """Everything that runs, and the order in which it starts and stops.
+
+    Parameters
+    ----------
+    schedule, monitor
+        The jobs.
+    lines, switchboard
+        The request path.
+    writer, store
+        The log.
+
+    Attributes
+    ----------
+    asgi
+        What the server calls; given once the routes are made.
+    """
+
+    asgi: ASGIApp
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        monitor: Monitor,
+        lines: Lines,
+        switchboard: Switchboard,
+        writer: Writer,
+        store: Store,
+    ) -> None:
+        self._schedule, self._monitor = schedule, monitor
+        self._lines, self.switchboard = lines, switchboard
+        self._writer, self._store = writer, store
+        self._stopping = False
+
+    def problems(self) -> dict[str, str]:
+        """Return why requests should not come here now, by name; nothing when they may."""
+        found = {}
+        if self._stopping:
+            found[STOPPING] = "the service stops"
+        in_force = self.switchboard.current.in_force
+        if self.switchboard.predictor is None and not in_force.classes:
+            found["model"] = "no version is in force: train one with `slicewatch train`, or promote one"
+        if not self._lines.has_room(1):
+            found["queue"] = "as many records wait for the model as may wait"
+        if not self._writer.has_room(1):
+            found["log"] = "as many rows wait for the log as may wait"
+        return found
+
+    def start(self) -> None:
+        """Show what was last known, and begin to watch."""
+        self._monitor.restore()
+        self._schedule.start()
+
+    async def stop(self, within_seconds: float) -> int:
+        """Finish what is in hand, close everything, and return how many rows were left unwritten.
+
+        Safe to call however far the start came.
+        """
+        self._stopping = True
+        await asyncio.to_thread(self._schedule.stop)
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._lines.stop()
+        except TimeoutError:
+            _log.error("some requests were not answered within %g s", within_seconds)
+        left = await asyncio.to_thread(self._writer.stop, within_seconds)
+        if left:
+            _log.error("rows were not written before the end", extra={"rows": left})
+        await asyncio.to_thread(self.switchboard.live.close)
+        await asyncio.to_thread(self._store.close)
+        return left

@@ -1,0 +1,160 @@
+"""The one place where the version and the functions in force are exchanged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from service.app.references import references
+from service.events import FunctionSetVersion
+from service.metrics.process import ProcessMetrics
+from service.serving.functions import LiveFunctions
+from service.serving.observer import Observer
+from service.serving.predictor import BatchReport, Loaded, Predictor
+from service.serving.recording import Recorder
+from service.store.writer import Writer
+from service.views.current import Current, FunctionHealth, InForce, Origin
+from sfs.intervals import Rate
+from sfs.registry import FunctionSet
+
+if TYPE_CHECKING:
+    from models.registry import AliasChange
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What does not change while the service runs: names, the parts that are told, and the clock.
+
+    Parameters
+    ----------
+    model, label
+        What the model is called, and the column that it predicts.
+    classes
+        Those of a model served elsewhere, used while there is no version here.
+    recorder
+        Stamps predictions.
+    writer, metrics
+        Told of function sets before they are applied.
+    clock
+        The time, UTC.
+    """
+
+    model: str
+    label: str
+    classes: tuple[str, ...]
+    recorder: Recorder
+    writer: Writer
+    metrics: ProcessMetrics
+    clock: Callable[[], datetime]
+
+
+class Switchboard:
+    """What answers now: the version in force, if any, and the functions.
+
+    Every change is made here, whole: the store learns of a function set before the first prediction with
+    it, and readers of ``current`` never see half of a change.
+
+    Parameters
+    ----------
+    fixed
+        What does not change.
+    live
+        The functions at first.
+    origins
+        Where each is defined.
+    """
+
+    def __init__(self, fixed: Fixed, live: LiveFunctions, origins: Mapping[str, Origin]) -> None:
+        self._fixed = fixed
+        self._changing = threading.Lock()
+        self.live = live
+        self.predictor: Predictor | None = None
+        self.observer = self._observer(live, fixed.classes)
+        version = self._known(live.functions)
+        in_force = InForce(
+            model=fixed.model,
+            version=None,
+            functions=live.functions,
+            functions_version=version,
+            metadata={each.name: each.metadata for each in live.functions},
+            origins=origins,
+            references={},
+            classes=fixed.classes,
+            promoted_at=None,
+        )
+        self.current = Current(in_force, self.health)
+
+    def health(self) -> Mapping[str, FunctionHealth]:
+        """Return how the plain functions are."""
+        return {
+            name: FunctionHealth(name, "open" if is_open else "ok", reason)
+            for name, (is_open, reason) in self.live.health().items()
+        }
+
+    def put_version(self, loaded: Loaded, history: Iterable[AliasChange]) -> None:
+        """Answer by another version from now on; ``history`` is that of the alias, oldest first."""
+        changes = tuple(history)
+        with self._changing:
+            loaded = Loaded(loaded.bundle, loaded.version, self.live)  # functions may have changed meanwhile
+            self._fixed.metrics.serve(loaded.version, loaded.bundle.classes)
+            if self.predictor is None:
+                self.predictor = Predictor(loaded, self._fixed.recorder, self._report)
+            else:
+                self.predictor.swap(loaded)
+            self.observer = self._observer(self.live, loaded.bundle.classes)
+            self.current.in_force = replace(
+                self.current.in_force,
+                version=loaded.version,
+                references=references(loaded.bundle, self.live),
+                classes=loaded.bundle.classes,
+                promoted_at=next((c.at for c in reversed(changes) if c.version == loaded.version), None),
+                history=changes,
+            )
+
+    def put_functions(self, functions: FunctionSet, origins: Mapping[str, Origin]) -> None:
+        """Apply another set of functions from now on."""
+        with self._changing:
+            version, live = self._known(functions), self.live.with_functions(functions)
+            expected: Mapping[str, Rate] = {}
+            if self.predictor is not None:
+                loaded = self.predictor.loaded
+                expected = references(loaded.bundle, live)
+                self.predictor.swap(Loaded(loaded.bundle, loaded.version, live))
+            self.live, self.observer = live, self._observer(live, self.current.in_force.classes)
+            self.current.in_force = replace(
+                self.current.in_force,
+                functions=functions,
+                functions_version=version,
+                metadata={each.name: each.metadata for each in functions},
+                origins=origins,
+                references=expected,
+            )
+
+    def put_observed(self, version: int, since: datetime) -> None:
+        """Watch a version that is served elsewhere, where there is none here and no later one is watched."""
+        with self._changing:
+            watched = self.current.in_force.version
+            if self.predictor is None and (watched is None or watched < version):
+                self._fixed.metrics.serve(version, self._fixed.classes)
+                self.current.in_force = replace(self.current.in_force, version=version, promoted_at=since)
+
+    def _observer(self, live: LiveFunctions, classes: tuple[str, ...]) -> Observer:
+        fixed = self._fixed
+        return Observer(fixed.model, classes, fixed.label, live, fixed.recorder)
+
+    def _known(self, functions: FunctionSet) -> FunctionSetVersion:
+        """Return what a set's hash stands for, once the store and the counters know it."""
+        fixed = self._fixed
+        prints = tuple(functions.fingerprints.values())
+        version = FunctionSetVersion(functions.hash, functions.names, prints, fixed.clock())
+        fixed.writer.record_functions(version).result()
+        fixed.metrics.watch(version)
+        return version
+
+    def _report(self, report: BatchReport) -> None:
+        self._fixed.metrics.applied(report.runs)
+        for stage, seconds in report.stage_seconds.items():
+            self._fixed.metrics.stage_took(stage, seconds)

@@ -1,0 +1,92 @@
+"""The jobs of the service: the tick, the look for a new champion, and the merging of old blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from models.registry import CHAMPION
+from service.jobs.housekeeping import roll_up
+from service.jobs.reload import Tries, reload
+from service.jobs.scheduler import Job, Schedule
+from service.jobs.tick import Monitor
+from service.monitor.estimates import Judging
+from service.serving.loading import load
+
+if TYPE_CHECKING:
+    from models.registry import ModelRegistry
+    from service.app.switchboard import Switchboard
+    from service.events import Snapshot
+    from service.metrics.page import MetricsPage
+    from service.metrics.process import ProcessMetrics
+    from service.settings.sections import MonitorSettings
+    from service.store.engine import Store
+    from service.store.writer import Writer
+
+RELOAD_SECONDS = 2.0
+"""How often the champion is looked up; it is one listing of a folder."""
+
+ROLL_UP_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """The parts that the jobs speak to."""
+
+    store: Store
+    writer: Writer
+    switchboard: Switchboard
+    page: MetricsPage
+    metrics: ProcessMetrics
+    registry: ModelRegistry
+
+
+def watching(
+    settings: MonitorSettings, clock: Callable[[], datetime], parts: Watching
+) -> tuple[Monitor, Schedule]:
+    """Return the monitor, and the schedule that runs it and the other jobs."""
+    current = parts.switchboard.current
+
+    def judging() -> Judging:
+        return judging_of(settings, current.in_force.classes)
+
+    def show(snapshot: Snapshot) -> None:
+        in_force = current.in_force
+        parts.page.show(snapshot, in_force.metadata, in_force.references)
+
+    monitor = Monitor(parts.store, parts.writer, current, judging, show)
+    tries = Tries()
+    jobs = [
+        Job("tick", lambda: monitor.tick(clock()), settings.tick_seconds),
+        Job("reload", lambda: look_for_champion(parts, tries, clock()), RELOAD_SECONDS),
+        Job("roll_up", lambda: roll_up(parts.writer, clock()), ROLL_UP_SECONDS),
+    ]
+    return monitor, Schedule(jobs, lambda job, outcome: None)
+
+
+def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:
+    """Return how figures are made: of two classes, the second is the one whose F1 is shown.
+
+    Examples
+    --------
+    >>> from service.settings.sections import MonitorSettings
+    >>> judging_of(MonitorSettings(), ("ham", "spam")).positive
+    'spam'
+    """
+    positive = settings.positive
+    if positive is None and len(classes) == 2:
+        positive = classes[1]
+    return Judging(minimum_labels=settings.minimum_labels, positive=positive)
+
+
+def look_for_champion(parts: Watching, tries: Tries, now: datetime) -> None:
+    """Put the champion in force if it is not the version that answers."""
+    board, registry = parts.switchboard, parts.registry
+
+    def put(version: int) -> None:
+        board.put_version(load(registry, board.live, version), registry.history(CHAMPION))
+
+    answering = None if board.predictor is None else board.predictor.loaded.version
+    reload(registry, answering, put, lambda error: parts.metrics.reload_failed(), tries, now)
