@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-SUITES = ("accuracy", "coverage", "labels", "service")
+SUITES = ("accuracy", "coverage", "functions", "labels", "operations", "service")
 
 
 @pytest.fixture
@@ -77,5 +77,5 @@ def test_every_alert_says_what_it_is_and_where_to_read_on(folder: Path, root: Pa
 def test_alerts_on_slices_leave_owner_and_severity_to_the_slice(folder: Path) -> None:
     """A rule about slices sets no severity of its own; the others do."""
     for rule in alerts(folder):
-        of_slices = bool(re.search("Slice(Coverage|Accuracy)", rule["alert"]))
+        of_slices = bool(re.search("Slice(Coverage|Accuracy|Unknown)", rule["alert"]))
         assert ("severity" in rule.get("labels", {})) is not of_slices
