@@ -1,0 +1,115 @@
+"""``POST /v1/labels``."""
+
+from datetime import timedelta
+
+import pytest
+
+GOOD = {"text": "subscribe to my song for free money", "likes": 2}
+
+
+def label(service, *labels):
+    answer = service.post("/v1/labels", {"labels": list(labels)})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["labels"]
+
+
+def outcomes(service, *labels):
+    return [each["outcome"] for each in label(service, *labels)]
+
+
+def test_each_label_has_its_outcome_in_order(service):
+    """Labels are answered one by one, in their order, with reasons where they do not count."""
+    service.predicted(GOOD, ids=["a"])
+    later = (service.now + timedelta(seconds=1)).isoformat()
+    told = label(
+        service,
+        {"id": "a", "label": "true"},
+        {"id": "unheard", "label": "true"},
+        {"id": "a", "label": "true"},
+        {"id": "a", "label": "false", "observed_at": later},
+        {"id": "a", "label": "ham"},
+    )
+    assert [each["outcome"] for each in told] == ["accepted", "pending", "duplicate", "corrected", "rejected"]
+    assert [each["id"] for each in told] == ["a", "unheard", "a", "a", "a"]
+    assert "no class; the classes are 'false', 'true'" in told[4]["reason"]
+    assert told[0]["reason"] is None
+
+
+def test_a_label_is_one_class_however_it_was_typed(service):
+    """True, "true" and a repeated statement are one label."""
+    service.predicted(GOOD, ids=["a"])
+    assert outcomes(service, {"id": "a", "label": True}, {"id": "a", "label": "true"}) == ["accepted", "duplicate"]
+
+
+def test_a_label_from_the_future_is_rejected_alone(service):
+    """An observation that has not been made yet is rejected with a reason, and no other label with it."""
+    service.predicted(GOOD, ids=["a"])
+    ahead = (service.now + timedelta(hours=1)).isoformat()
+    told = label(service, {"id": "a", "label": "true", "observed_at": ahead}, {"id": "a", "label": "true"})
+    assert [each["outcome"] for each in told] == ["rejected", "accepted"]
+    assert "future" in told[0]["reason"]
+
+
+def test_a_label_after_thirty_days_is_too_late(service):
+    """A label that comes too late is kept, and said not to count."""
+    service.predicted(GOOD, ids=["a"])
+    service.now += timedelta(days=31)
+    assert outcomes(service, {"id": "a", "label": "true"}) == ["too_late"]
+
+
+def test_labels_are_counted_by_outcome(service):
+    """Each outcome is a counter, those of labels that never reached the store included."""
+    service.predicted(GOOD, ids=["a"])
+    label(service, {"id": "a", "label": "true"}, {"id": "a", "label": "x"}, {"id": "b", "label": "true"})
+    counts = [
+        service.counted(f'labels_total{{model="comments",outcome="{outcome}"}}')
+        for outcome in ("accepted", "rejected", "pending", "corrected")
+    ]
+    assert counts == [1, 1, 1, 0]
+
+
+def test_an_idempotency_key_is_taken_once(service):
+    """A key that comes again is a duplicate, whatever the time of the observation says."""
+    service.predicted(GOOD, ids=["a"])
+    first = {"id": "a", "label": "true", "idempotency_key": "k", "labeller": "me"}
+    again = first | {"observed_at": (service.now - timedelta(hours=1)).isoformat()}
+    assert outcomes(service, first, again) == ["accepted", "duplicate"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"labels": []}, "labels"),
+        ({"labels": [{"id": "a"}]}, "labels[0].label"),
+        ({"labels": [{"id": "a", "label": {}}]}, "labels[0].label"),
+        ({"labels": [{"id": "a", "label": ""}]}, "labels[0].label"),
+        ({"labels": [{"id": "a", "label": "x\u0000"}]}, "labels[0].label"),
+        ({"labels": [{"id": 3, "label": "true"}]}, "labels[0].id"),
+        ({"labels": [{"id": "a", "label": "true", "observed_at": "yesterday"}]}, "labels[0].observed_at"),
+        ({"labels": [{"id": "a", "label": "true", "observedAt": "2026-05-01T12:00:00Z"}]}, "labels[0].observedAt"),
+        ({"labels": [{"id": "a", "label": "true", "labeller": "x" * 201}]}, "labels[0].labeller"),
+        ({"labels": {"id": "a"}}, "labels"),
+    ],
+)
+def test_a_body_of_another_shape_is_refused_as_a_whole(service, body, field):
+    """What cannot be read is a 422 that names the field."""
+    answer = service.post("/v1/labels", body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
+
+
+def test_more_labels_than_may_be_are_refused(service):
+    """A request of too many labels is told how many may be."""
+    answer = service.post("/v1/labels", {"labels": [{"id": "a", "label": "true"}] * 10_001})
+    assert answer.status_code == 413
+
+
+def test_a_full_log_refuses_labels(small_log):
+    """Labels that the log has no room for are refused with a time to come again."""
+    answer = small_log.post("/v1/labels", {"labels": [{"id": f"{n}", "label": "true"} for n in range(3)]})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+
+
+def test_where_no_class_is_known_any_label_is_taken(service):
+    """A server without a model of its own cannot tell which labels are classes."""
+    service.change(classes=lambda: ())
+    assert outcomes(service, {"id": "a", "label": "maybe"}) == ["pending"]
