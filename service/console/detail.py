@@ -13,12 +13,12 @@ from service.console.charts import Flag, Spot, chart
 from service.console.choices import OverviewChoices, SliceChoices
 from service.console.figures import accuracy_plot, band, coverage_plot, exact
 from service.console.overview import age_of
+from service.console.paging import RecordsPage
 from service.console.plots import Band
 from service.console.records import confusion
 from service.console.render import page
 from service.console.states import title
 from service.events import Estimate, NotEnough, SliceEstimate, Snapshot, WindowName
-from service.views.records import RecordsView
 from service.views.series import SliceSeries
 from service.views.slices import SliceKind, SlicesView, SliceView
 
@@ -35,7 +35,7 @@ class WindowRow:
     """A slice in one window."""
 
     name: WindowName
-    end: datetime
+    start: datetime
     estimate: SliceEstimate
     coverage_plot: Markup
     accuracy_plot: Markup
@@ -55,7 +55,7 @@ def detail(
     slice_: SliceView,
     snapshot: Snapshot,
     series: SliceSeries,
-    records: RecordsView,
+    records: RecordsPage,
     choices: SliceChoices,
     now: datetime,
 ) -> str:
@@ -68,7 +68,7 @@ def detail(
     snapshot
         All windows.
     series, records
-        The slice over time, and its last records of the chosen kind.
+        The slice over time, and a page of its records of the chosen kind.
     choices
         What the reader has chosen.
     now
@@ -90,9 +90,9 @@ def detail(
         coverage=_coverage_chart(slice_, series, flags),
         accuracy=_accuracy_chart(slice_, series, flags),
         events=series.events,
-        records=records,
-        confusion=confusion(records.buckets),
-        older=_older(records, choices),
+        records=records.found,
+        confusion=confusion(records.found.buckets),
+        older=choices.href(before=records.older.isoformat()) if records.older else "",
         **age_of(view.at, now),
     )
 
@@ -101,7 +101,7 @@ def _windows(slice_: SliceView, snapshot: Snapshot) -> list[WindowRow]:
     return [
         WindowRow(
             name,
-            window.end,
+            window.start,
             estimate,
             coverage_plot(estimate.coverage, slice_.reference),
             accuracy_plot(estimate.members.accuracy, slice_.metadata.target),
@@ -139,10 +139,3 @@ def _chart(
 
 def _counted(share: Estimate | NotEnough, unit: str) -> str:
     return words.needed(share, unit) if isinstance(share, NotEnough) else f"{words.out_of(share)} {unit}"
-
-
-def _older(records: RecordsView, choices: SliceChoices) -> str:
-    """Return the address of the next page; empty where there is none."""
-    if not records.records or records.complete:
-        return ""
-    return choices.href(before=records.records[-1].at.isoformat())

@@ -34,7 +34,9 @@ def examples(base_url: str, prediction_id: str | None, classes: tuple[str, ...])
     features = {"text": "check this out"}
     return Examples(
         predict=_curl(base_url, "predict", {"instances": [features]}),
-        logged=_curl(base_url, "predictions", {"predictions": [{"features": features, "label": label["label"]}]}),
+        logged=_curl(
+            base_url, "predictions", {"predictions": [{"features": features, "label": label["label"]}]}
+        ),
         label=_curl(base_url, "labels", {"labels": [label]}),
         function=_curl(base_url, "functions", {"name": "no_text", "missing": {"field": "text"}}),
     )
@@ -42,4 +44,5 @@ def examples(base_url: str, prediction_id: str | None, classes: tuple[str, ...])
 
 def _curl(base_url: str, path: str, body: Any) -> str:
     address = shlex.quote(f"{base_url.rstrip('/')}/v1/{path}")
-    return f"curl {address} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    content = shlex.quote(json.dumps(body, ensure_ascii=False))
+    return f"curl {address} -H 'Content-Type: application/json' \\\n  -d {content}"

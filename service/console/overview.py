@@ -38,7 +38,9 @@ class SliceRow:
     spark: Markup
 
 
-def overview(view: SlicesView, sparks: Sparks, choices: OverviewChoices, examples: Examples, now: datetime) -> str:
+def overview(
+    view: SlicesView, sparks: Sparks, choices: OverviewChoices, examples: Examples, now: datetime
+) -> str:
     """Return the page.
 
     Parameters
@@ -71,7 +73,7 @@ def overview(view: SlicesView, sparks: Sparks, choices: OverviewChoices, example
         owners=sorted({each.metadata.owner for each in watched if each.metadata.owner}),
         slices=_rows(sorted(filter(_wanted(choices), watched), key=ORDERS[choices.sort]), sparks, choices),
         labeling=_rows(sorted(_of(view, "labeling"), key=ORDERS[choices.sort]), sparks, choices),
-        none=_rows(_of(view, "none"), sparks, choices),
+        unsliced=_rows(_of(view, "none"), sparks, choices),
         sorted=lambda column: _aria_sort(column, choices.sort),
         **age_of(view.at, now),
     )

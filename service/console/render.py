@@ -77,10 +77,17 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {
-        name: getattr(words, name) for name in ("percent", "limits", "count", "out_of", "needed", "utc", "span")
+        name: getattr(words, name)
+        for name in ("percent", "limits", "count", "out_of", "needed", "utc", "span")
     }
     made.filters |= {"applied": applied, "unknown_share": unknown_share, "features": features_text}
     made.tests["missing_figure"] = lambda value: isinstance(value, NotEnough)
-    made.globals |= {"states": STATES, "meanings": MEANINGS, "windows": WINDOWS, "sorts": SORTS, "kinds": KINDS}
+    made.globals |= {
+        "states": STATES,
+        "meanings": MEANINGS,
+        "windows": WINDOWS,
+        "sorts": SORTS,
+        "kinds": KINDS,
+    }
     made.globals |= {"slice_href": slice_href}
     return made

@@ -8,17 +8,15 @@ from service.console.choices import WINDOWS, OverviewChoices, SliceChoices
 from service.console.detail import detail
 from service.console.examples import Examples, examples
 from service.console.overview import overview
+from service.console.paging import page_of_records
 from service.console.parts import ConsoleParts
 from service.console.render import message
 from service.events import Snapshot
+from service.store.queries import recent_records
 from service.views.current import UnknownSlice
 from service.views.records import records
 from service.views.series import series, sparklines
 from service.views.slices import slices_view
-from sfs.function import ALL_ROWS
-
-RECORDS = 25
-"""Records on a page."""
 
 
 def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) -> str:
@@ -41,7 +39,9 @@ def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) 
     now = parts.clock()
     view = slices_view(current, choices.window)
     sparks = sparklines(parts.store, current, now=now)
-    commands = examples(base_url, _labellable(parts), current.in_force.classes)
+    # Only a page that shows how to send a label looks for a prediction to label.
+    wanted = not view.slices[0].estimate.members.labelled
+    commands = examples(base_url, _labellable(parts, now) if wanted else None, current.in_force.classes)
     return overview(view, sparks, choices, commands, now)
 
 
@@ -68,7 +68,11 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices, before: datetime | No
     history = series(
         parts.store, current, choices.name, window=choices.window, since=None, until=None, now=now
     )
-    recent = records(parts.store, current, choices.name, kind=choices.kind, limit=RECORDS, before=before)
+    recent = page_of_records(
+        lambda limit: records(
+            parts.store, current, choices.name, kind=choices.kind, limit=limit, before=before
+        )
+    )
     return detail(view, found, snapshot, history, recent, choices, now)
 
 
@@ -78,7 +82,7 @@ def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> 
         return message(
             "No model yet",
             f"{in_force.model} has no champion, and no prediction was logged for it.",
-            "Train one with the first command, or log the predictions of a model that is served elsewhere with the second.",
+            "Train one with the first command, or log with the second what a model elsewhere predicted.",
             commands=("slicewatch train", commands.logged),
             back=address,
         )
@@ -98,7 +102,9 @@ def _no_window(snapshot: Snapshot, choices: OverviewChoices | SliceChoices) -> s
     )
 
 
-def _labellable(parts: ConsoleParts) -> str | None:
+def _labellable(parts: ConsoleParts, now: datetime) -> str | None:
     """Return the id of a prediction that could be labelled."""
-    last = records(parts.store, parts.current, ALL_ROWS, kind="unlabelled", limit=1, before=None).records
-    return last[0].id if last else None
+    model = parts.current.in_force.model
+    with parts.store.read() as connection:
+        last = next(recent_records(connection, model, before=now, limit=1, labelled=False), None)
+    return None if last is None else last.prediction.id

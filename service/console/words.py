@@ -15,7 +15,7 @@ def percent(share: float) -> str:
     Examples
     --------
     >>> percent(0.1234), percent(0.9996), percent(0.00042), percent(1.0), percent(0.0), percent(1e-7)
-    ('12.3%', '99.96%', '0.042%', '100%', '0%', '<0.001%')
+    ('12.3%', '99.960%', '0.042%', '100%', '0%', '<0.001%')
     """
     if share in (0.0, 1.0):
         return f"{share:.0%}"
@@ -23,8 +23,7 @@ def percent(share: float) -> str:
     if from_edge < 0.001:
         return "<0.001%" if share < 0.5 else ">99.999%"
     digits = 1 if from_edge >= 0.95 else 2 if from_edge >= 0.095 else 3
-    whole, part = f"{100 * share:.{digits}f}".split(".")
-    return f"{whole}.{part[0]}{part[1:].rstrip('0')}%"
+    return f"{100 * share:.{digits}f}%"
 
 
 def limits(estimate: Estimate) -> str:
@@ -67,9 +66,11 @@ def needed(missing: NotEnough, unit: str) -> str:
 
     Examples
     --------
-    >>> needed(NotEnough(12, 20, ""), "labels")
-    '12 of 20 labels needed'
+    >>> needed(NotEnough(12, 20, ""), "labels"), needed(NotEnough(0, 1, ""), "rows")
+    ('12 of 20 labels needed', 'no rows yet')
     """
+    if missing.needed <= 1:
+        return f"no {unit} yet"
     return f"{count(missing.n)} of {count(missing.needed)} {unit} needed"
 
 

@@ -12,6 +12,7 @@ from service.console.choices import OverviewChoices, SliceChoices
 from service.console.detail import detail
 from service.console.examples import examples
 from service.console.overview import overview
+from service.console.paging import RecordsPage
 from service.events import (
     Estimate,
     NotEnough,
@@ -85,7 +86,9 @@ def extras(n: int, labelled: int, correct: int) -> list[SliceView]:
     return [every, slice_view(estimate(NO_SLICE, n // 3, n, correct // 3, labelled // 3), kind="none")]
 
 
-def slices_view(slices: Sequence[SliceView], n: int = 2000, labelled: int = 400, **changes: Any) -> SlicesView:
+def slices_view(
+    slices: Sequence[SliceView], n: int = 2000, labelled: int = 400, **changes: Any
+) -> SlicesView:
     """A window with these slices."""
     values: dict[str, Any] = {
         "at": NOW - timedelta(seconds=7),
@@ -209,6 +212,7 @@ class Pages:
         self,
         slice_: SliceView,
         records: RecordsView | None = None,
+        older: datetime | None = None,
         series: SliceSeries | None = None,
         **choices: Any,
     ) -> Element:
@@ -220,7 +224,8 @@ class Pages:
         nothing = RecordsView((), {}, 0, True)
         history = series or series_of(slice_.name, [slice_.estimate] * 5)
         chosen = SliceChoices(slice_.name, **choices)
-        return read(detail(view, slice_, snapshot, history, records or nothing, chosen, NOW))
+        shown = RecordsPage(records or nothing, older)
+        return read(detail(view, slice_, snapshot, history, shown, chosen, NOW))
 
 
 @pytest.fixture(scope="session")
