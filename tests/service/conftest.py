@@ -1,18 +1,24 @@
 """A tiny table, a project around it, and the command line in process."""
 
+import asyncio
 import shutil
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import uvicorn
 
 from service.__main__ import main
+from service.settings.project import load
 
 ROWS = 240
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -104,6 +110,32 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(trained_once: Path, tmp_path: Path) -> Path:
     """A copy of the trained project; its settings file."""
     return shutil.copytree(trained_once, tmp_path / "copy") / "slicewatch.yaml"
+
+
+@pytest.fixture(scope="session")
+def running(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """The trained project's service at work in a thread: the settings file, and the address."""
+    from service.app.build import build  # many tests of this folder need no service
+
+    file = shutil.copytree(trained_once, tmp_path_factory.mktemp("running") / "orders") / "slicewatch.yaml"
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        service = build(load(file, {}), lambda: START)
+        server = uvicorn.Server(uvicorn.Config(service.asgi, lifespan="off", log_config=None))
+        thread = Thread(target=asyncio.run, args=(served(service, server, listener),))
+        thread.start()
+        stack.callback(thread.join)
+        stack.callback(setattr, server, "should_exit", True)
+        yield file, f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+async def served(service: Any, server: uvicorn.Server, listener: socket.socket) -> None:
+    """Serve until the server is told to exit."""
+    service.start()
+    try:
+        await server.serve([listener])
+    finally:
+        await service.stop(5)
 
 
 PYTHON = '''

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -335,3 +336,24 @@ def test_a_service_behind_a_path_is_reached(server: Scripted) -> None:
         assert client.url == f"{server.url}/watch"
         client.models()
     assert server.asked[0].path == "/watch/v1/models"
+
+
+def test_the_service_itself_is_understood(running: tuple[Path, str]) -> None:
+    """Answers, repetitions, conflicts, outcomes and documents, as the service gives them."""
+    _, url = running
+    order = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine thanks"}
+    with Client(url) as client:
+        (first,) = client.predict([order], ["order-1"]).predictions
+        (again,) = client.predict([order], ["order-1"]).predictions
+        assert (first.repeated, again.repeated, again.label) == (False, True, first.label)
+        assert set(first.probabilities) == {"kept", "lost", "returned"}
+        assert {"short_comment", "cheap"} <= {*first.slices, *first.unknown_slices}
+        with pytest.raises(ClientError) as caught:
+            client.predict([{**order, "country": "se"}], ["order-1"])
+        assert (caught.value.status, caught.value.errors[0][0]) == (409, "ids[0]")
+        logged = client.log_predictions([{"id": "order-2", "features": order, "label": "lost"}])
+        assert (logged.model, logged.predictions[0].probabilities) == ("orders", None)
+        outcomes = client.label([{"id": id_, "label": "kept"} for id_ in ("order-1", "order-2", "order-3")])
+        assert [each.outcome for each in outcomes] == ["accepted", "accepted", "pending"]
+        assert client.models()["models"][0]["version"] == 1
+        assert isinstance(client.ready().ready, bool)
