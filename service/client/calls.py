@@ -124,7 +124,8 @@ class Client:
         answer = self._connection.exchange("GET", "/readyz")
         if answer.status == 503:
             return Readiness(False, answer.document().get("reasons") or {})
-        answer.read(read_document)
+        if answer.status != 200 or "ready" not in answer.document():
+            raise answer.foreign()
         return Readiness(True, {})
 
     def close(self) -> None:

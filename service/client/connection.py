@@ -44,8 +44,12 @@ class Answer:
         try:
             return make(json.loads(self.body))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            said = f"{self.url} is no Slicewatch service of this version"
-            raise ClientError(self.status, said, _start_of(self.body)) from error
+            raise self.foreign() from error
+
+    def foreign(self) -> ClientError:
+        """Return that something else answers at the address."""
+        said = f"{self.url} is no Slicewatch service of this version"
+        return ClientError(self.status, said, _start_of(self.body))
 
     def refusal(self) -> ClientError:
         """Return the problem that the body describes."""

@@ -183,6 +183,14 @@ def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
     assert (second.ready, second.reasons) == (True, {})
 
 
+@pytest.mark.parametrize("response", [Response(404, b"nothing here"), Response(200, b"hello")])
+def test_something_else_is_not_ready(server: Scripted, client: Client, response: Response) -> None:
+    """What answers there is named by its address."""
+    server.will(response)
+    with pytest.raises(ClientError, match=f"{server.url} is no Slicewatch service of this version: [nh]"):
+        client.ready()
+
+
 def test_a_refusal_says_which_fields(server: Scripted, client: Client) -> None:
     """The problem document becomes an error with all that it says."""
     server.will(

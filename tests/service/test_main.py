@@ -15,7 +15,7 @@ HEAVY = ("torch", "pandas", "scipy", "pydantic", "numpy", "sklearn", "pyarrow")
 COMMANDS = (
     ["init"], ["check"], ["train"], ["apply"], ["doctor"], ["sfs"], ["sfs", "list"], ["sfs", "check"],
     ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
-    ["models", "rollback"],
+    ["models", "rollback"], ["up"], ["labels"], ["migrate"],
 )  # fmt: skip
 
 
