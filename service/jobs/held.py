@@ -41,6 +41,10 @@ class HeldBlocks:
         for block in queries.each_block(connection, model, version, since):
             self._put(connection, block)
 
+    def serves(self, model: str, version: int | None, since: datetime) -> bool:
+        """Tell whether these are the blocks of a version, and reach back so far."""
+        return (self.model, self.version) == (model, version) and self.since <= since
+
     def take(self, connection: Connection, recounts: Iterable[Recount]) -> None:
         """Take in what was counted again; blocks of others, and those that were left out, are passed over."""
         for each in recounts:

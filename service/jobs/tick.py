@@ -19,7 +19,7 @@ from service.store import queries
 from service.store.engine import Store
 from service.store.recount import Recount, read_dirty, replace_blocks
 from service.store.writer import Writer
-from service.views.current import Current, InForce
+from service.views.current import Current
 
 CHECKPOINT = "snapshot"
 """The name under which the last snapshot is kept."""
@@ -93,12 +93,14 @@ class Monitor:
 
     def _tick(self, now: datetime) -> Snapshot | None:
         in_force = self._current.in_force
-        recounts = self._recount()
-        if in_force.version is None:
+        since = min(span.start for span in windows(now, in_force.promoted_at).values())
+        if self._held is not None and not self._held.serves(in_force.model, in_force.version, since):
             self._held = None
+        self._recount()
+        if in_force.version is None:
             return None
         with self._store.read() as connection:
-            held = self._hold(connection, in_force, in_force.version, recounts, now)
+            held = self._up_to_date(connection, in_force.model, in_force.version, since, now)
             last_label_at = queries.last_label_at(connection, in_force.model)
         watched = Watched(
             in_force.model,
@@ -112,35 +114,31 @@ class Monitor:
         self._publish(made)
         return made
 
-    def _recount(self) -> list[Recount]:
-        """Count dirty blocks again until all that were dirty are done, and return those that were replaced."""
-        replaced: list[Recount] = []
-        while True:
+    def _recount(self) -> None:
+        """Count dirty blocks again until all that were dirty are done."""
+        more = True
+        while more:
             with self._store.read() as connection:
                 counted = read_dirty(connection, _DIRTY_BLOCKS)
-            done = self._writer.submit(partial(_replaced, recounts=counted)).result()
-            replaced += done
-            if not done or sum(len(each.marks) for each in counted) < _DIRTY_BLOCKS:
-                return replaced
+                if not counted:
+                    return
+                done = self._writer.submit(partial(_replaced, recounts=counted)).result()
+                if self._held is not None:
+                    self._held.take(connection, done)
+            # What changed while it was counted is dirty still; with nothing done, it is left to the next tick.
+            more = bool(done) and sum(len(each.marks) for each in counted) >= _DIRTY_BLOCKS
 
-    def _hold(
-        self,
-        connection: Connection,
-        in_force: InForce,
-        version: int,
-        recounts: list[Recount],
-        now: datetime,
+    def _up_to_date(
+        self, connection: Connection, model: str, version: int, since: datetime, now: datetime
     ) -> HeldBlocks:
-        """Return the blocks of the version in force as they are now."""
-        held, since = self._held, min(span.start for span in windows(now, in_force.promoted_at).values())
-        if held is None or (held.model, held.version) != (in_force.model, version) or since < held.since:
-            held = HeldBlocks(connection, in_force.model, version, since)
-        else:
-            held.take(connection, recounts)
-            if floor_to(now, BLOCK_SECONDS[1]) != self._merged_at:
-                held.take_merged(connection)
-        self._held, self._merged_at = held, floor_to(now, BLOCK_SECONDS[1])
-        return held
+        """Return the blocks of the version in force, loaded if they were not, merged as in the store."""
+        merged_at = floor_to(now, BLOCK_SECONDS[1])
+        if self._held is None:
+            self._held = HeldBlocks(connection, model, version, since)
+        elif merged_at != self._merged_at:
+            self._held.take_merged(connection)
+        self._merged_at = merged_at
+        return self._held
 
     def _publish(self, made: Snapshot) -> None:
         self._current.snapshot = made

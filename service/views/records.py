@@ -149,7 +149,7 @@ def _membership_of(
     if name == ALL_ROWS:
         return lambda row, made: "in"
     if name == NO_SLICE:
-        return lambda row, made: _of_none(row) if _slices(made) == _slices(now) else None
+        return _of_none(now)
     if name not in now.names:
         raise UnknownSlice(f"there is no slice {name!r}; the slices are listed under /v1/slices")
     wanted = (name, now.fingerprints[now.names.index(name)])
@@ -168,8 +168,18 @@ def _membership_of(
     return of_slice
 
 
-def _of_none(row: Prediction) -> Membership:
-    return "out" if any(row.member) else "unknown" if any(row.unknown) else "in"
+def _of_none(now: FunctionSetVersion) -> Callable[[Prediction, FunctionSetVersion], Membership | None]:
+    """Return what tells whether no function took a row in; None under another collection of functions."""
+    alike: dict[str, bool] = {}
+
+    def of_none(row: Prediction, made: FunctionSetVersion) -> Membership | None:
+        if made.hash not in alike:
+            alike[made.hash] = _slices(made) == _slices(now)
+        if not alike[made.hash]:
+            return None
+        return "out" if any(row.member) else "unknown" if any(row.unknown) else "in"
+
+    return of_none
 
 
 def _slices(made: FunctionSetVersion) -> set[tuple[str, str]]:
