@@ -71,15 +71,15 @@ class SliceChoices:
         return slice_href(chosen.pop("name")) + _query(chosen, asdict(SliceChoices("")))
 
 
-def slice_href(name: str, **chosen: str) -> str:
+def slice_href(name: str) -> str:
     """Return the address of a slice's page.
 
     Examples
     --------
-    >>> slice_href("a/b & c", window="1d")
-    '/slices/a%2Fb%20%26%20c?window=1d'
+    >>> slice_href("a/b & c")
+    '/slices/a%2Fb%20%26%20c'
     """
-    return f"/slices/{quote(name, safe='')}" + _query(chosen, {})
+    return f"/slices/{quote(name, safe='')}"
 
 
 def _query(chosen: dict[str, Any], defaults: dict[str, Any]) -> str:

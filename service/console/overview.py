@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from service.console import words
-from service.console.choices import OverviewChoices, Sort, slice_href
+from service.console.choices import OverviewChoices, SliceChoices, Sort
 from service.console.examples import Examples
 from service.console.figures import accuracy_plot, coverage_plot
 from service.console.plots import sparkline
@@ -65,7 +65,7 @@ def overview(
         curl=examples,
         refresh=choices.refresh,
         all=every,
-        all_href=slice_href(every.slice, window=choices.window),
+        all_href=SliceChoices(every.slice, choices.window).href(),
         rows_n=every.coverage.rate.n if isinstance(every.coverage, Estimate) else every.coverage.n,
         label_age=None if view.last_label_at is None else words.duration(now - view.last_label_at),
         total=len(watched),
@@ -97,7 +97,7 @@ def _row(view: SliceView, hours: Sequence[float | None], choices: OverviewChoice
     return SliceRow(
         view,
         title(view),
-        slice_href(view.name, window=choices.window),
+        SliceChoices(view.name, choices.window).href(),
         coverage_plot(view.estimate.coverage, view.reference),
         accuracy_plot(view.estimate.members.accuracy, view.metadata.target),
         sparkline(hours, "coverage by hour over 24 h", reference),

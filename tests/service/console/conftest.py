@@ -172,6 +172,8 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop().tag == tag, f"</{tag}> closes something else"
+        if tag in ("td", "th"):
+            self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:
         for each in self.open:
@@ -217,7 +219,7 @@ class Pages:
         **choices: Any,
     ) -> Element:
         """A slice's page, the same in two windows."""
-        view = slices_view([slice_])
+        view = slices_view([] if slice_.kind == "all" else [slice_])
         window = WindowEstimates(view.start, view.end, tuple(each.estimate for each in view.slices))
         windows: dict[WindowName, WindowEstimates] = {"5m": window, "1h": window}
         snapshot = Snapshot(view.at, "spam", 4, "set", windows, view.last_label_at)
