@@ -1,0 +1,72 @@
+"""Functions that are added while the service runs."""
+
+import json
+import logging
+
+import pytest
+
+from service.api.refusals import FunctionConflict, UnknownFunction
+from service.app.added import MOST, read_added, together, with_added, without, write_added
+from sfs.errors import InvalidFunction
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+FILES = FunctionSet([template("no_price", missing={"field": "price"})])
+CHEAP = {"name": "cheap", "compare": {"field": "price", "below": 3}}
+
+
+def test_one_more_is_added_once() -> None:
+    """The same declaration a second time changes nothing."""
+    added = with_added(FILES, (), CHEAP)
+    assert [each.name for each in added] == ["cheap"]
+    assert with_added(FILES, added, json.loads(json.dumps(CHEAP))) == added
+
+
+def test_a_name_is_taken_once() -> None:
+    """A file's name, and an added one with other content or metadata, are refused."""
+    added = with_added(FILES, (), CHEAP)
+    with pytest.raises(FunctionConflict, match="files"):
+        with_added(FILES, added, {**CHEAP, "name": "no_price"})
+    for other in ({**CHEAP, "owner": "me"}, {**CHEAP, "compare": {"field": "price", "below": 4}}):
+        with pytest.raises(FunctionConflict, match="delete it first"):
+            with_added(FILES, added, other)
+
+
+def test_there_may_be_only_so_many() -> None:
+    """Beyond the limit a function is refused, and the limit is named."""
+    many = FunctionSet(template(f"f{k}", missing={"field": "x"}) for k in range(MOST))
+    with pytest.raises(InvalidFunction, match=str(MOST)):
+        with_added(many, (), CHEAP)
+
+
+def test_only_what_was_added_can_be_taken_away() -> None:
+    """A file's function and an unknown one are refused, each in its way."""
+    added = with_added(FILES, (), CHEAP)
+    assert without(FILES, added, "cheap") == ()
+    with pytest.raises(FunctionConflict, match="restart"):
+        without(FILES, added, "no_price")
+    with pytest.raises(UnknownFunction, match="'dear'"):
+        without(FILES, added, "dear")
+
+
+def test_they_survive_the_store() -> None:
+    """What is kept is read back equal."""
+    added = with_added(FILES, (), {**CHEAP, "owner": "me", "target": 0.9})
+    (again,) = read_added(write_added(added))
+    assert (again.fingerprint, again.metadata) == (added[0].fingerprint, added[0].metadata)
+    assert read_added(None) == ()
+
+
+def test_one_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """A declaration of a later version costs that function, and a warning, not the start."""
+    state = json.dumps([{"name": "new", "quantum": {}}, CHEAP]).encode()
+    with caplog.at_level(logging.WARNING):
+        assert [each.name for each in read_added(state)] == ["cheap"]
+    assert "quantum" in caplog.text
+
+
+def test_a_file_wins(caplog: pytest.LogCaptureFixture) -> None:
+    """A name in both is the file's function, and that is logged."""
+    mine = template("no_price", missing={"field": "cost"})
+    assert together(FILES, [mine]) == FILES
+    assert "'no_price'" in caplog.text

@@ -1,0 +1,216 @@
+"""The service as it is put together: what each setting comes to, and what changes while it runs."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.registry import ModelRegistry
+from service.app.build import build
+from service.app.watching import Watching, look_for_champion
+from service.jobs.reload import Tries
+from service.settings.project import load
+from service.store.errors import StoreInUse
+from service.store.queries import prediction
+from sfs.errors import SliceError
+
+COMMENT = "Customer's comment: (raw)"
+ORDER = {"Price [eur]": 12.5, "country": "no", COMMENT: "late again"}
+DEAR = {"name": "dear", "compare": {"field": "Price [eur]", "above": 100}, "owner": "shop"}
+
+
+def slices_of(view):
+    return {each["name"]: each for each in view["slices"]}
+
+
+def test_a_prediction_and_its_label_reach_the_figures(trained: Path, serving) -> None:
+    """After one tick a slice shows the row that is in it, and its labelled row."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            answer = await running.post("/v1/predict", {"instances": [ORDER], "ids": ["one"]})
+            assert answer["predictions"][0]["slices"] == ["short_comment", "cheap"]
+            labels = await running.post("/v1/labels", {"labels": [{"id": "one", "label": "kept"}]})
+            assert labels["labels"][0]["outcome"] == "accepted"
+            running.tick()
+            shown = slices_of(await running.get("/v1/slices"))
+            assert (shown["cheap"]["coverage"]["count"], shown["cheap"]["members"]["labelled"]) == (1, 1)
+            assert shown["no_price"]["coverage"]["count"] == 0
+            page = (await running.http.get("/metrics")).text
+            assert (
+                'slicewatch_slice_coverage_ratio{model="orders",slice="cheap",version="1",window="1h"} 1.0'
+                in page
+            )
+            assert "slicewatch_stage_duration_seconds_count" in page
+            assert (await running.http.get("/")).status_code == 200
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("kept", "found"),
+    [("all", '"country"'), ("none", None), ("[country]", '{"country":"no"}')],
+)
+def test_the_feature_policy_decides_what_is_kept(
+    trained: Path, serving, kept: str, found: str | None
+) -> None:
+    """All of a record is kept, nothing, or the columns that are named."""
+
+    async def story() -> None:
+        async with serving(trained, SLICEWATCH_LOG_FEATURES=kept) as running:
+            await running.post("/v1/predict", {"instances": [ORDER], "ids": ["one"]})
+            with running.service._store.read() as connection:
+                features = prediction(connection, "orders", "one").features
+            assert features is None if found is None else found in features
+
+    asyncio.run(story())
+
+
+def test_an_added_function_is_applied_and_outlives_a_restart(trained: Path, serving) -> None:
+    """It is there for the next prediction, has a reference from held-out rows, and is there after a restart."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.post("/v1/predict", {"instances": [ORDER]})
+            added = await running.post("/v1/functions", DEAR, 201)
+            assert (added["name"], added["origin"]) == ("dear", "http")
+            rich = await running.post("/v1/predict", {"instances": [{**ORDER, "Price [eur]": 400.0}]})
+            assert "dear" in rich["predictions"][0]["slices"]
+            running.tick()
+            dear = slices_of(await running.get("/v1/slices"))["dear"]
+            assert (dear["coverage"]["count"], dear["coverage"]["n"], dear["absent"]) == (1, 1, 1)
+            assert dear["reference"]["n"] > 0
+        async with serving(trained) as running:
+            names = [each["name"] for each in (await running.get("/v1/functions"))["functions"]]
+            assert names == ["short_comment", "cheap", "no_price", "dear"]
+            assert (await running.http.delete("/v1/functions/dear")).status_code == 204
+            assert "dear" not in str(await running.get("/v1/functions"))
+
+    asyncio.run(story())
+
+
+def test_a_function_that_a_file_defines_by_now_is_the_files(trained: Path, serving) -> None:
+    """An added function whose name a file takes is set aside, and the file's is applied."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.post("/v1/functions", DEAR, 201)
+        yaml = trained.parent / "slices.yaml"
+        yaml.write_text(yaml.read_text() + '  - {name: dear, missing: {field: "country"}}\n')
+        async with serving(trained) as running:
+            (dear,) = [f for f in (await running.get("/v1/functions"))["functions"] if f["name"] == "dear"]
+            assert dear["origin"] == "file"
+            assert "missing" in dear["declaration"]
+
+    asyncio.run(story())
+
+
+def test_a_preview_registers_nothing(trained: Path, serving) -> None:
+    """A function is tried on held-out rows and on given ones, and is not in force afterwards."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            on_sample = await running.post("/v1/functions/preview", {"function": DEAR})
+            assert (on_sample["source"], on_sample["rows"] > 0) == ("sample", True)
+            given = await running.post(
+                "/v1/functions/preview", {"function": DEAR, "records": [{"Price [eur]": 101}, {}]}
+            )
+            assert (given["members"], given["unknown"], given["rows"]) == (1, 1, 2)
+            assert "dear" not in str(await running.get("/v1/functions"))
+
+    asyncio.run(story())
+
+
+def test_another_champion_answers_once_it_is_found(trained: Path, serving) -> None:
+    """A version that is promoted while the service runs answers the next request, with its own figures."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            first = await running.post("/v1/predict", {"instances": [ORDER]})
+            registry = ModelRegistry(trained.parent / ".slicewatch/registry", name="orders")
+            other = replace(registry.get(1), lineage={**registry.get(1).lineage, "note": "again"})
+            registry.promote(registry.put(other), expected=1, reason="better", at=running.clock.at)
+            board, metrics = running.service.switchboard, running.service.switchboard._fixed.metrics
+            parts = Watching(running.service._store, board._fixed.writer, board, None, metrics, registry)
+            look_for_champion(parts, Tries(), running.clock.at)
+            second = await running.post("/v1/predict", {"instances": [ORDER]})
+            assert (first["model"]["version"], second["model"]["version"]) == (1, 2)
+            running.tick()
+            assert (await running.get("/v1/slices"))["version"] == 2
+
+    asyncio.run(story())
+
+
+def test_without_a_champion_only_what_is_predicted_elsewhere_is_taken(project: Path, serving) -> None:
+    """Predicting is refused with what to do, logging works, and its version is watched, also after a restart."""
+    project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
+    logged = {"predictions": [{"id": "a", "features": ORDER, "label": "lost", "version": 7}]}
+
+    async def story() -> None:
+        async with serving(project) as running:
+            problem = await running.post("/v1/predict", {"instances": [ORDER]}, 503)
+            assert "slicewatch train" in problem["detail"]
+            answer = await running.post("/v1/predictions", logged)
+            assert answer["predictions"][0]["slices"] == ["short_comment", "cheap"]
+            running.tick()
+            view = await running.get("/v1/slices")
+            assert (view["version"], slices_of(view)["cheap"]["coverage"]["count"]) == (7, 1)
+            assert (await running.http.get("/readyz")).status_code == 200
+        async with serving(project) as running:
+            running.tick(20)
+            assert (await running.get("/v1/slices"))["version"] == 7
+
+    asyncio.run(story())
+
+
+def test_without_model_and_classes_it_is_not_ready(project: Path, serving) -> None:
+    """The reason is named, and says what to do."""
+
+    async def story() -> None:
+        async with serving(project) as running:
+            response = await running.http.get("/readyz")
+            assert response.status_code == 503
+            assert "slicewatch train" in response.text
+
+    asyncio.run(story())
+
+
+def test_a_second_service_on_the_store_is_refused(trained: Path, serving) -> None:
+    """The store belongs to one process."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            with pytest.raises(StoreInUse, match="more than one process needs PostgreSQL"):
+                build(load(trained, {}), running.clock.now)
+
+    asyncio.run(story())
+
+
+def test_a_build_that_fails_leaves_nothing_open(trained: Path, serving) -> None:
+    """Where a function cannot be loaded, the store is free again for the next try."""
+    file = trained.parent / "slices.py"
+    good = file.read_text()
+    file.write_text("import nothing_of_this_name")
+
+    async def story() -> None:
+        with pytest.raises(SliceError, match="nothing_of_this_name"):
+            build(load(trained, {}), lambda: None)
+        file.write_text(good)
+        async with serving(trained) as running:
+            await running.post("/v1/predict", {"instances": [ORDER]})
+
+    asyncio.run(story())
+
+
+def test_a_stopping_service_says_so(trained: Path, serving) -> None:
+    """Once it stops, nothing more is taken, and the reason is named."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.service.stop(5)
+            response = await running.http.get("/readyz")
+            assert (response.status_code, "stopping" in response.text) == (503, True)
+            assert (await running.http.post("/v1/predict", json={"instances": [ORDER]})).status_code == 503
+
+    asyncio.run(story())
