@@ -18,9 +18,8 @@ _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (PredictIn, PredictionsIn, LabelsIn, FunctionIn, PreviewIn)
 _PROBLEMS: tuple[type[BaseModel], ...] = (Problem, TakenProblem, UnreadyProblem)
 
-_OF_BODIES = (400, 413, 415, 422)
+_OF_BODIES = (413, 415, 422)
 _MEANING = {
-    400: "The request cannot be read.",
     404: "There is nothing of this name.",
     409: "The name or id is taken.",
     413: "The body is too long, or has too many rows.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from math import isfinite
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -25,6 +26,7 @@ from sfs.values import text_of
 
 NAME_CHARS = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 _MANY = 20
 """Errors that are told one by one."""
 
@@ -54,10 +56,9 @@ def _iso(value: Any) -> Any:
 
 
 def _utc(at: datetime) -> datetime:
-    try:
-        return at.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a time lies in the years 1 to 9999 of UTC") from None
+    if not _FIRST <= at < _LAST:  # far from where arithmetic with steps of time would leave the calendar
+        raise ValueError("a time lies in the years 1970 to 2999")
+    return at.astimezone(UTC)
 
 
 Name: TypeAlias = Annotated[
@@ -99,30 +100,25 @@ def decoded(kind: type[BodyT], body: bytes) -> BodyT:
         raise InvalidRequest(_told(error)) from None
 
 
-def require_finite(what: Sequence[Mapping[str, Any]], field: str, part: str = "") -> None:
-    """Refuse records with numbers that JSON does not have: NaN, or beyond 64-bit floats.
+def require_finite(value: Any, place: str) -> None:
+    """Refuse numbers that JSON does not have: NaN, or beyond 64-bit floats.
 
     Parameters
     ----------
-    what
-        N records.
-    field, part
-        Where they are in the body, for the message: ``field[i]part``.
+    value
+        JSON values of any kind and depth.
+    place
+        Where they are in the body; empty for the whole of it.
 
     Raises
     ------
     InvalidRequest
         If there is such a number.
     """
-    if all(map(_is_finite, what)):
+    if _is_finite(value):
         return
-    found = (place for i, record in enumerate(what) for place in _places(record, f"{field}[{i}]{part}"))
-    raise InvalidRequest(
-        [
-            FieldError(place, "a number is finite, this one is not; send null for a missing one")
-            for place in found
-        ]
-    )
+    message = "a number is finite, this one is not; send null for a missing one"
+    raise InvalidRequest([FieldError(found, message) for found in islice(_places(value, place), _MANY)])
 
 
 def require_distinct(ids: Sequence[str | None], field: str, part: str = "") -> None:
@@ -160,7 +156,7 @@ def _places(value: Any, place: str) -> Iterator[str]:
         for i, each in enumerate(value):
             yield from _places(each, f"{place}[{i}]")
     elif not _is_finite(value):
-        yield place
+        yield place.removeprefix(".")
 
 
 def _told(error: ValidationError) -> list[FieldError]:

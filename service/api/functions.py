@@ -40,7 +40,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     async def add(request: Request) -> Response:
         """Apply one more declared function from now on; code comes from the project's files alone."""
         body = await read(request, FunctionIn, parts)
-        require_finite([body.declaration], "")
+        require_finite(body.declaration, "")
         view = await parts.add_function(body.declaration)
         where = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
         return Response(function_out(view).model_dump_json(), 201, where, JSON)
@@ -54,7 +54,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     async def preview(request: Request) -> Response:
         """Try a declared function on records, and register it nowhere."""
         body = await read(request, PreviewIn, parts)
-        require_finite([body.function.declaration], "function")
+        require_finite(body.function.declaration, "function")
         if body.records is not None:
             require_rows(request, body.records, parts.limits.rows, "records")
             require_finite(body.records, "records")

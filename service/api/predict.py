@@ -111,7 +111,7 @@ def _logged(
         If a class, a probability or a time cannot be; all rows are looked at.
     """
     require_distinct([each.id for each in given], "predictions", ".id")
-    require_finite([each.features for each in given], "predictions", ".features")
+    require_finite([{"features": each.features} for each in given], "predictions")
     errors = [
         FieldError(f"predictions[{i}].{name}", message)
         for i, each in enumerate(given)

@@ -23,6 +23,7 @@ from service.api.refusals import (
     UnsupportedMedia,
 )
 from service.api.wire import PredictionOut
+from service.errors import MisuseError
 from service.serving.refusals import DeadlinePassed, NoModel, Overloaded, Stopping
 from service.store.errors import StoreError, StoreFull, StoreStopped
 from service.views.current import NotReady, UnknownSlice
@@ -92,6 +93,7 @@ class Kind:
 
 KINDS: Mapping[type[Exception], Kind] = {
     InvalidRequest: Kind(422, "invalid-request", "The request is not valid"),
+    MisuseError: Kind(422, "invalid-request", "The request is not valid"),
     DataError: Kind(422, "invalid-data", "The data cannot be used"),
     SliceError: Kind(422, "invalid-function", "The function cannot be used"),
     TakenIds: Kind(409, "taken-ids", "Some ids are taken by other content"),

@@ -64,12 +64,21 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         name: str,
         kind: Annotated[RecordKind, Query(description="By what is known of their label.")] = "all",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        complement: Annotated[bool, Query(description="The rows known to be outside, in its place.")] = False,
         before: Annotated[Time | None, Query(description="Only older ones: for the next page.")] = None,
     ) -> RecordsOut:
         """The last records of a slice, and how its labelled ones were predicted."""
         return await readers.run(
             lambda: records_out(
-                records(parts.store, parts.current, name, kind=kind, limit=limit, before=before)
+                records(
+                    parts.store,
+                    parts.current,
+                    name,
+                    kind=kind,
+                    limit=limit,
+                    before=before,
+                    complement=complement,
+                )
             )
         )
 

@@ -262,3 +262,17 @@ def small_log(bundle: ModelBundle, registry: ModelRegistry, tmp_path: Path) -> I
         yield made
         made.close()
         writer.stop()
+
+
+@pytest.fixture
+def held_page() -> Iterator[Any]:
+    """A page of metrics that is not ready before the test ends."""
+    let_go = Event()
+
+    class Page:
+        def text(self) -> bytes:
+            let_go.wait()
+            return b""
+
+    yield Page()
+    let_go.set()

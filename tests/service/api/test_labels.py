@@ -38,7 +38,10 @@ def test_each_label_has_its_outcome_in_order(service):
 def test_a_label_is_one_class_however_it_was_typed(service):
     """True, "true" and a repeated statement are one label."""
     service.predicted(GOOD, ids=["a"])
-    assert outcomes(service, {"id": "a", "label": True}, {"id": "a", "label": "true"}) == ["accepted", "duplicate"]
+    assert outcomes(service, {"id": "a", "label": True}, {"id": "a", "label": "true"}) == [
+        "accepted",
+        "duplicate",
+    ]
 
 
 def test_a_label_from_the_future_is_rejected_alone(service):
@@ -86,7 +89,10 @@ def test_an_idempotency_key_is_taken_once(service):
         ({"labels": [{"id": "a", "label": "x\u0000"}]}, "labels[0].label"),
         ({"labels": [{"id": 3, "label": "true"}]}, "labels[0].id"),
         ({"labels": [{"id": "a", "label": "true", "observed_at": "yesterday"}]}, "labels[0].observed_at"),
-        ({"labels": [{"id": "a", "label": "true", "observedAt": "2026-05-01T12:00:00Z"}]}, "labels[0].observedAt"),
+        (
+            {"labels": [{"id": "a", "label": "true", "observedAt": "2026-05-01T12:00:00Z"}]},
+            "labels[0].observedAt",
+        ),
         ({"labels": [{"id": "a", "label": "true", "labeller": "x" * 201}]}, "labels[0].labeller"),
         ({"labels": {"id": "a"}}, "labels"),
     ],

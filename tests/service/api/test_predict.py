@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from models.errors import DataError
+from service.api.parts import Limits
 from service.serving.batcher import Failed
 from service.serving.refusals import DeadlinePassed, NoModel, Overloaded, Stopping
 from service.store import queries
@@ -217,8 +218,6 @@ def test_a_prediction_that_cannot_be_logged_is_not_lost(service):
 
 def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, held):
     """The counters equal the log, also where the client was not told."""
-    from service.api.parts import Limits
-
     service.change(limits=Limits(request_seconds=0.2))
     let_go = held()
     taken = service.writer.submit(lambda connection: None)  # the next group starts with it
@@ -252,7 +251,11 @@ def test_requests_are_answered_together(service):
 def test_predictions_of_another_server_are_logged_with_their_slices(service):
     """A row predicted elsewhere gets an id and its slices, and keeps its class, version and time."""
     at = service.now - timedelta(days=2)
-    served = SERVED | {"predicted_at": at.isoformat(), "version": 7, "probabilities": {"true": 0.75, "false": 0.25}}
+    served = SERVED | {
+        "predicted_at": at.isoformat(),
+        "version": 7,
+        "probabilities": {"true": 0.75, "false": 0.25},
+    }
     answer = send(service, served)
     told = answer.json()["predictions"][0]
     kept = logged(service, told["id"])
@@ -275,7 +278,7 @@ def test_a_logged_prediction_can_be_sent_again(service):
     served = SERVED | {"id": "a", "version": 3, "probabilities": {"true": 0.75, "false": 0.25}}
     first = send(service, served).json()["predictions"][0]
     assert send(service, served).json()["predictions"] == [first | {"repeated": True}]
-    answer = send(service, SHORT_SERVED := {"features": SHORT, "label": "true"}, served | SHORT_SERVED)
+    answer = send(service, {"features": SHORT, "label": "true"}, served | {"features": SHORT})
     assert (answer.status_code, fields(answer)) == (409, ["predictions[1].id"])
 
 

@@ -1,0 +1,102 @@
+"""``/v1/functions``."""
+
+import pytest
+
+GOOD = {"text": "subscribe to my song for free money", "likes": 2}
+MONEY = {"name": "money", "keyword": {"field": "text", "words": ["money"]}, "owner": "me", "target": 0.9}
+
+
+def test_the_functions_in_force_are_listed(service):
+    """Each function says where it is defined, what it was declared as, and what is known about it."""
+    short, clicks = service.get("/v1/functions").json()["functions"]
+    assert (short["name"], clicks["name"]) == ("short", "clicks")
+    assert (short["kind"], short["origin"], short["metadata"]["severity"]) == ("slice", "file", "warning")
+    assert short["declaration"]["length"]["below"] == 3
+    assert len(short["fingerprint"]) > 10
+
+
+def test_an_added_function_is_applied_from_now_on(service):
+    """A declared function answers 201 with its place, and takes rows in."""
+    answer = service.post("/v1/functions", MONEY)
+    assert (answer.status_code, answer.headers["location"]) == (201, "/v1/functions/money")
+    assert (answer.json()["origin"], answer.json()["metadata"]["owner"]) == ("http", "me")
+    assert service.predicted(GOOD).json()["predictions"][0]["slices"] == ["clicks", "money"]
+
+
+def test_a_removed_function_is_applied_no_more(service):
+    """What was added can be removed."""
+    service.post("/v1/functions", MONEY)
+    answer = service.delete("/v1/functions/money")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert service.predicted(GOOD).json()["predictions"][0]["slices"] == ["clicks"]
+
+
+def test_names_of_files_win(service):
+    """A function that a file defines is neither replaced nor removed over HTTP."""
+    added, removed = (
+        service.post("/v1/functions", MONEY | {"name": "short"}),
+        service.delete("/v1/functions/short"),
+    )
+    assert (added.status_code, removed.status_code) == (409, 409)
+    assert added.json()["type"] == "urn:slicewatch:problem:function-conflict"
+
+
+def test_an_unknown_function_cannot_be_removed(service):
+    """A name that nothing has is a 404."""
+    answer = service.delete("/v1/functions/nope")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:slicewatch:problem:unknown-function")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"name": "x"},
+        {"name": "x", "python": "import os"},
+        {"name": "x", "regex": {"field": "text", "pattern": "("}},
+        {"name": "x", "keyword": {"field": "text"}},
+        {"name": 3, "missing": {"field": "text"}},
+        {"missing": {"field": "text"}},
+        {"name": "x", "missing": {"field": "text"}, "owner": 3},
+        {"name": "x", "missing": {"field": "text"}, "severity": "grave"},
+        [],
+        "name",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/functions", "/v1/functions/preview"])
+def test_a_wrong_declaration_is_refused(service, path, body):
+    """What is no declaration is a 422 that says what is wrong."""
+    answer = service.post(path, body if path == "/v1/functions" else {"function": body})
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+
+
+def test_a_number_that_json_does_not_have_is_refused_in_a_declaration(service):
+    """A limit of infinity is named."""
+    text = '{"name": "x", "compare": {"field": "likes", "below": Infinity}}'
+    answer = service.post("/v1/functions", content=text, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "compare.below")
+
+
+def test_a_trial_on_given_records_registers_nothing(service):
+    """A preview counts members with an interval and shows some, and the function is not in force."""
+    answer = service.post("/v1/functions/preview", {"function": MONEY, "records": [GOOD, {"text": "a"}, {}]})
+    body = answer.json()
+    assert answer.status_code == 200
+    assert (body["rows"], body["members"], body["unknown"], body["source"]) == (3, 1, 1, "given")
+    assert body["examples"] == [GOOD]
+    assert body["coverage"]["n"] == 2 or body["coverage"]["needed"]
+    assert len(service.get("/v1/functions").json()["functions"]) == 2
+
+
+def test_a_trial_without_records_is_on_the_models_sample(service):
+    """The records that are kept with the model are tried."""
+    body = service.post("/v1/functions/preview", {"function": MONEY}).json()
+    assert body["source"] == "sample"
+    assert body["rows"] > 10
+
+
+def test_a_trial_has_limits(service):
+    """More records than may be are refused, and so are none."""
+    many = {"function": MONEY, "records": [{}] * 1001}
+    assert service.post("/v1/functions/preview", many).status_code == 413
+    assert service.post("/v1/functions/preview", {"function": MONEY, "records": []}).status_code == 422

@@ -1,0 +1,35 @@
+"""``/v1/models``."""
+
+import pytest
+
+
+def test_versions_are_listed(service):
+    """A version says which aliases are on it, whether it answers, and its expected coverage with n."""
+    body = service.get("/v1/models").json()
+    (one,) = body["models"]
+    assert body["model"] == "comments"
+    assert (one["version"], one["aliases"], one["in_force"], one["damaged"]) == (1, ["champion"], True, None)
+    assert one["classes"] == ["false", "true"]
+    assert one["references"]["short"]["n"] > 0
+    assert service.get("/v1/models/1").json() == one
+
+
+@pytest.mark.parametrize("version", ["2", "2147483647"])
+def test_an_unknown_version_is_not_found(service, version):
+    """A number that no version has is a 404."""
+    answer = service.get(f"/v1/models/{version}")
+    assert (answer.status_code, answer.json()["type"]) == (404, "urn:slicewatch:problem:unknown-version")
+
+
+@pytest.mark.parametrize("version", ["0", "-1", "champion", "1e3", "99999999999999999999"])
+def test_a_version_is_a_number(service, version):
+    """What is no version number is a 422 that names the part of the path."""
+    answer = service.get(f"/v1/models/{version}")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "path.version")
+
+
+def test_models_that_are_served_elsewhere_are_not_listed(service):
+    """Without a registry there are no versions, and no error."""
+    service.change(registry=None)
+    assert service.get("/v1/models").json() == {"model": "comments", "models": []}
+    assert service.get("/v1/models/1").status_code == 404
