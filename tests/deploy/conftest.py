@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
+from typing import TypeVar
 
 import httpx
 import pytest
 import yaml
 
+T = TypeVar("T")
 Series = list[dict[str, object]]
 PATIENCE_SECONDS = 30.0
 ALL = ".+"
@@ -53,13 +55,20 @@ class Prometheus:
         start = end - int(end - self._began)
         return self.ask("query_range", query=expr, start=start, end=end, step=1)["result"]
 
-    def settled(self, look: Callable[[], object], what: str = "an answer") -> object:
-        """Look again and again until there is something, and return it."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (found := look()):
-            assert time.monotonic() < deadline, f"no {what} in {PATIENCE_SECONDS:.0f} s"
-            Event().wait(0.1)
-        return found
+
+def until(look: Callable[[], T], what: str) -> T:
+    """Look again and again until there is something, and return it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"no {what} in {PATIENCE_SECONDS:.0f} s"
+        Event().wait(0.1)
+    return found
+
+
+@pytest.fixture(scope="session")
+def settled() -> Callable[[Callable[[], T], str], T]:
+    """Waits until there is something to see, with a deadline."""
+    return until
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +129,9 @@ def running(folder: Path) -> Iterator[Prometheus]:
             except httpx.TransportError:
                 return False
 
-        server = Prometheus(client)
         try:
-            server.settled(ready, "Prometheus")
-            yield server
+            until(ready, "Prometheus")
+            yield Prometheus(client)
         finally:
             process.terminate()
 

@@ -1,0 +1,347 @@
+"""The running service as Prometheus sees it, against a recount from what the client was answered and from the log."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import httpx
+import pandas as pd
+import pytest
+
+from service.__main__ import main
+from service.events import NONE_FIRED
+from sfs.function import ALL_ROWS
+from sfs.intervals import anytime, clopper_pearson
+
+TRAINED, ASKED, LABELLED, CORRECTED = 600, 240, 160, 5
+MINIMUM_LABELS = 20
+UNKNOWN = 'slicewatch_slice_unknown_total{slice="liked"} > 0'
+
+# One function fails where a field is empty, and one slice has a target: both have panels of their own.
+PYTHON = """
+
+@slicing_function(owner="you")
+def liked(x):
+    return x["likes"] > 5
+
+
+SLICES = (*SLICES, liked)
+"""
+TEMPLATE = """
+  - {name: aimed, length: {field: text, unit: words, below: 12}, owner: trust, severity: critical, target: 0.7}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One answered record; the slices that it is in or unknown to, and its label."""
+
+    predicted: str
+    slices: frozenset[str]
+    unknown: frozenset[str]
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a client sent, and what it was told."""
+
+    rows: Sequence[Row]
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One slice, counted from rows: members of the rows whose membership is known, right of the labelled."""
+
+    members: int
+    known: int
+    right: int
+    labelled: int
+
+
+@dataclass(frozen=True)
+class Live:
+    """The running service, the Prometheus that watches it, and what was sent."""
+
+    folder: Path
+    client: httpx.Client
+    server: object
+    history: History
+
+
+def command(*words: object, **environ: str) -> None:
+    """Run a command in this process, which has read what takes long already."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
+        assert main([str(word) for word in words], now=lambda: datetime.now(UTC), environ=environ) == 0, said
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on generated comments with a champion, trained no longer than it takes to have one."""
+    folder = tmp_path_factory.mktemp("end_to_end") / "comments"
+    command("init", folder)
+    rows = pd.read_csv(folder / "comments.csv")
+    rows.head(TRAINED).to_csv(folder / "comments.csv", index=False)
+    rows.tail(ASKED).to_csv(folder / "traffic.csv", index=False)
+    for name, addition in (("slices.py", PYTHON), ("slices.yaml", TEMPLATE)):
+        with (folder / name).open("a") as file:
+            file.write(addition)
+    quick = {"SLICEWATCH_LEARNER_KIND": "erm", "SLICEWATCH_LEARNER_EPOCHS": "1"}
+    command("train", "--config", folder / "slicewatch.yaml", **quick)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def live(project: Path, prometheus: Callable, settled: Callable) -> Iterator[Live]:
+    """The service after some traffic that a Prometheus has watched; it must end without a loss."""
+    with serving(project, settled) as client:
+        server = prometheus(client.base_url.port)
+        settled(lambda: server.query("slicewatch_predictions_total == 0"), "first scrape")
+        history = send(
+            client, project, lambda: settled(lambda: server.query(UNKNOWN), "failure of a function")
+        )
+        counted = f'slicewatch_slice_known_predictions{{slice="{ALL_ROWS}"}} == {ASKED}'
+        labelled = f'slicewatch_slice_labelled_predictions{{slice="{ALL_ROWS}"}} == {LABELLED}'
+        settled(lambda: len(server.query(counted)) == len(server.query(labelled)) == 2, "count of all rows")
+        yield Live(project, client, server, history)
+
+
+@contextmanager
+def serving(folder: Path, settled: Callable) -> Iterator[httpx.Client]:
+    """Run ``slicewatch up`` until the block ends; what speaks to it."""
+    log = folder / "log"
+    often = {**os.environ, "SLICEWATCH_MONITOR_TICK_SECONDS": "0.5"}
+    up = [sys.executable, "-m", "service", "up", "--port", "0", "--config", str(folder / "slicewatch.yaml")]
+    with log.open("wb") as output, subprocess.Popen(up, stdout=output, stderr=output, env=often) as process:
+
+        def address() -> str:
+            assert process.poll() is None, log.read_text()
+            said = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            return said[0] if said else ""
+
+        try:
+            with httpx.Client(base_url=settled(address, "address"), timeout=30) as client:
+                settled(lambda: client.get("/readyz").status_code == 200, "readiness")
+                yield client
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0, log.read_text()
+
+
+def send(client: httpx.Client, folder: Path, scraped: Callable[[], object]) -> History:
+    """Predict in batches; label early, late, wrongly and then right, twice, for nobody, and with no class.
+
+    After the first batch a scrape is awaited, so that the others show in rates.
+    """
+    table = pd.read_csv(folder / "traffic.csv")
+    records = table[["text", "video", "likes"]].astype(object).where(table.notna(), None).to_dict("records")
+    ids, truth = [f"comment-{k}" for k in range(ASKED)], table["label"].tolist()
+    first = datetime.now(UTC)
+    labeller = Labeller(client, Counter())
+
+    labeller.say(ids[:1], truth[:1], first)
+    answers: list[dict[str, object]] = []
+    for start in range(0, ASKED, 40):
+        body = {"instances": records[start : start + 40], "ids": ids[start : start + 40]}
+        answers += client.post("/v1/predict", json=body).raise_for_status().json()["predictions"]
+        if start == 0:
+            scraped()
+    late = slice(1, 1 + CORRECTED)
+    labeller.say(ids[late], [{"spam": "ham", "ham": "spam"}[each] for each in truth[late]], first)
+    labeller.say(ids[late], truth[late], first + timedelta(milliseconds=1))
+    labeller.say(ids[:1], truth[:1], first)
+    labeller.say(["nobody", ids[-1]], ["spam", "no class"], first)
+    labeller.say(ids[1 + CORRECTED : LABELLED], truth[1 + CORRECTED : LABELLED], first)
+
+    label_of = dict(zip(ids[:LABELLED], truth, strict=False))
+    rows = [
+        Row(
+            each["label"],
+            frozenset(each["slices"]),
+            frozenset(each["unknown_slices"]),
+            label_of.get(each["id"]),
+        )
+        for each in answers
+    ]
+    return History(rows, labeller.outcomes)
+
+
+@dataclass(frozen=True, slots=True)
+class Labeller:
+    """Sends labels, and counts what became of them."""
+
+    client: httpx.Client
+    outcomes: Counter[str]
+
+    def say(self, ids: Sequence[str], classes: Sequence[str], observed_at: datetime) -> None:
+        stated = [
+            {"id": name, "label": each, "observed_at": observed_at.isoformat()}
+            for name, each in zip(ids, classes, strict=True)
+        ]
+        answer = self.client.post("/v1/labels", json={"labels": stated}).raise_for_status().json()
+        self.outcomes.update(each["outcome"] for each in answer["labels"])
+
+
+def recount(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Counted]:
+    """Count every slice row by row; no slice, and all rows, as the house says."""
+    found = {}
+    for name in (*names, NONE_FIRED, ALL_ROWS):
+        standing = [(row, belongs(row, name)) for row in rows]
+        members = [row for row, member in standing if member]
+        labelled = [row for row in members if row.label is not None]
+        found[name] = Counted(
+            len(members),
+            sum(member is not None for _, member in standing),
+            sum(row.predicted == row.label for row in labelled),
+            len(labelled),
+        )
+    return found
+
+
+def belongs(row: Row, name: str) -> bool | None:
+    """Tell whether a row is in a slice; None where nobody knows."""
+    if name == ALL_ROWS:
+        return True
+    if name == NONE_FIRED:
+        return False if row.slices else (None if row.unknown else True)
+    return None if name in row.unknown else name in row.slices
+
+
+def logged(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
+    """Return the rows of the log with their labels, read past the service, and the slices' names."""
+    with closing(
+        sqlite3.connect(f"file:{folder / '.slicewatch' / 'store.sqlite3'}?mode=ro", uri=True)
+    ) as store:
+        ((names,),) = store.execute("select names from function_sets").fetchall()
+        rows = store.execute(
+            "select p.label, p.member, p.unknown, l.label from predictions p"
+            " left join label_current l on l.prediction_row = p.row order by p.row"
+        ).fetchall()
+    names = tuple(json.loads(names))
+    kept = [
+        Row(label, those(member, names), those(unknown, names), true) for label, member, unknown, true in rows
+    ]
+    return kept, names
+
+
+def those(bits: bytes, names: Sequence[str]) -> frozenset[str]:
+    """Return the names whose bit is set."""
+    return frozenset(name for k, name in enumerate(names) if bits[k // 8] >> (k % 8) & 1)
+
+
+@pytest.fixture(scope="module")
+def expected(live: Live) -> dict[str, Counted]:
+    """Every slice, counted from what the client was answered."""
+    _, names = logged(live.folder)
+    return recount(live.history.rows, names)
+
+
+def test_the_log_has_what_the_client_was_answered(live: Live) -> None:
+    """Every row once, in its order, with its slices and with the label that counts."""
+    rows, _ = logged(live.folder)
+    assert rows == live.history.rows
+    assert len(rows) == ASKED
+
+
+def test_the_history_has_something_of_everything(expected: Mapping[str, Counted], live: Live) -> None:
+    """Slices with many and with few labels, unknown memberships, and each kind of label."""
+    assert expected["liked"].known < ASKED
+    assert any(each.labelled < MINIMUM_LABELS for each in expected.values())
+    assert 0 < expected["aimed"].right < expected["aimed"].labelled >= MINIMUM_LABELS
+    assert live.history.outcomes == {
+        "accepted": LABELLED - 1,
+        "corrected": CORRECTED,
+        "duplicate": 1,
+        "pending": 2,
+        "rejected": 1,
+    }
+
+
+@pytest.mark.parametrize("window", ["1h", "since_promotion"])
+def test_coverage_and_n_equal_the_recount(live: Live, expected: Mapping[str, Counted], window: str) -> None:
+    """Through Prometheus' API, for each slice, no slice, and all rows."""
+    coverage, known, labelled = (
+        shown(live, name, window) for name in ("coverage_ratio", "known_predictions", "labelled_predictions")
+    )
+    assert coverage == {name: each.members / each.known for name, each in expected.items()}
+    assert known == {name: each.known for name, each in expected.items()}
+    assert labelled == {name: each.labelled for name, each in expected.items()}
+
+
+@pytest.mark.parametrize(("window", "interval"), [("1h", clopper_pearson), ("since_promotion", anytime)])
+def test_accuracy_and_its_interval_equal_the_recount(
+    live: Live, expected: Mapping[str, Counted], window: str, interval: Callable
+) -> None:
+    """Through Prometheus' API, and only for slices with enough labels."""
+    enough = {name: each for name, each in expected.items() if each.labelled >= MINIMUM_LABELS}
+    value, lower, upper = (
+        shown(live, name, window)
+        for name in ("accuracy_ratio", "accuracy_lower_ratio", "accuracy_upper_ratio")
+    )
+    assert value == {name: each.right / each.labelled for name, each in enough.items()}
+    limits = {name: interval(each.right, each.labelled) for name, each in enough.items()}
+    assert {name: (lower[name], upper[name]) for name in lower} == limits
+
+
+def shown(live: Live, name: str, window: str) -> dict[str, float]:
+    """Return a figure by slice, as Prometheus has it."""
+    found = live.server.values(f'slicewatch_slice_{name}{{window="{window}"}}', "model", "version", "slice")
+    assert {key[:2] for key in found} == {("comments", "1")}
+    return {name: value for (*_, name), value in found.items()}
+
+
+def test_counters_equal_the_recount(live: Live, expected: Mapping[str, Counted]) -> None:
+    """Rows by class, members by slice, unknown memberships, and labels by outcome."""
+    rows, values = live.history.rows, live.server.values
+    by_class = Counter(row.predicted for row in rows)
+    slices = {name: each for name, each in expected.items() if name not in (NONE_FIRED, ALL_ROWS)}
+    assert values("slicewatch_predictions_total > 0", "label") == {(name,): n for name, n in by_class.items()}
+    assert values("slicewatch_slice_predictions_total", "slice") == {
+        (name,): each.members for name, each in slices.items()
+    }
+    assert values("sum by (slice) (slicewatch_slice_unknown_total)", "slice") == {
+        (name,): ASKED - each.known for name, each in slices.items() if each.known < ASKED
+    }
+    assert values("slicewatch_labels_total > 0", "outcome") == {
+        (name,): n for name, n in live.history.outcomes.items()
+    }
+
+
+def test_every_query_of_the_dashboard_is_answered(live: Live, queries: Sequence) -> None:
+    """No panel, column or mark is empty after some traffic."""
+    empty = [each for each in queries if not live.server.over_time(each.filled(model="comments"))]
+    assert empty == []
+
+
+def test_no_rule_fails_and_no_alert_fires(live: Live, settled: Callable) -> None:
+    """All rules are judged, and a few minutes of traffic raise nothing."""
+
+    def judged() -> list[Mapping]:
+        rules = [rule for group in live.server.ask("rules")["groups"] for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else []
+
+    rules = settled(judged, "judgement")
+    assert [rule for rule in rules if rule["health"] != "ok"] == []
+    assert [rule["name"] for rule in rules if rule.get("state") == "firing"] == []
+
+
+def test_the_page_is_clean(live: Live) -> None:
+    """Prometheus' own linter says nothing about it, and the type is the one that Prometheus reads."""
+    answer = live.client.get("/metrics")
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    said = subprocess.run(
+        ["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False
+    )
+    assert (said.returncode, said.stdout + said.stderr) == (0, b"")
