@@ -19,7 +19,7 @@ import yaml
 
 T = TypeVar("T")
 Series = list[dict[str, object]]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 ALL = ".+"
 
 
