@@ -15,6 +15,9 @@ from service.console.records import features_text
 from service.console.states import MEANINGS, STATES
 from service.events import Estimate, NotEnough, SliceEstimate
 
+MOST_CHIPS = 12
+"""Slices that are named beside a record."""
+
 _FOLDER = Path(__file__).parent
 
 
@@ -89,5 +92,5 @@ def _environment() -> Environment:
         "sorts": SORTS,
         "kinds": KINDS,
     }
-    made.globals |= {"slice_href": slice_href}
+    made.globals |= {"slice_href": slice_href, "most_chips": MOST_CHIPS}
     return made

@@ -10,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from service.console.choices import OverviewChoices, Refresh, SliceChoices, Sort
 from service.console.parts import ConsoleParts
@@ -35,6 +35,7 @@ HEADERS = {
 
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
+Seconds = Annotated[Refresh, BeforeValidator(int)]  # a literal number is not read from text by itself
 Word = Annotated[str, Query(max_length=200)]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -79,7 +80,7 @@ def router(parts: ConsoleParts) -> APIRouter:
         q: Word = "",
         owner: Word = "",
         state: SliceState | Literal[""] = "",
-        refresh: Refresh = 0,
+        refresh: Seconds = 0,
     ) -> Response:
         choices = OverviewChoices(window, sort, q, owner, state, refresh)
         return _page(show_overview(parts, choices, str(request.base_url)))

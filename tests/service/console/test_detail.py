@@ -126,6 +126,14 @@ def test_what_is_missing_of_a_record_is_said(pages, short, changes, said):
     assert said in section(pages.detail(short, records, kind="all"), "Records").words()
 
 
+def test_a_record_of_very_many_slices_names_some(pages, short):
+    """Beyond a dozen, the other slices are only counted."""
+    crowded = pages.record(slices=("short", *map(str, range(20))), unknown_slices=tuple("abcdefghijklmn"))
+    said = section(pages.detail(short, RecordsView((crowded,), {}, 1, True)), "Records").words()
+    assert "11 and 8 more a: unknown" in said
+    assert said.count(": unknown") == 12
+
+
 def test_hostile_records_are_only_text(pages, short):
     """Ids, features, labels and slices cannot become elements."""
     evil = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>"

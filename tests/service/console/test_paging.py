@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.console.paging import PAGE_RECORDS, page_of_records
@@ -32,6 +32,7 @@ def read_through(ask):
         before = page.older
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=150))
 def test_no_record_falls_between_pages(pages, seconds):
     """Whatever times the records share, reading page by page shows each once."""

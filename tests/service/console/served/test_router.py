@@ -1,0 +1,133 @@
+"""The routes answer with pages, also where something is wrong."""
+
+import re
+from dataclasses import replace
+from urllib.parse import quote
+
+import pytest
+
+EVIL = '"><script>alert("1")</script>'
+
+
+def test_the_overview_shows_what_was_counted(busy):
+    """Rows, labels and members are those of the log."""
+    answer = busy.get("/", window="1h")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "420" in answer.text
+    assert "47.6% of the predictions" in answer.text
+    assert "it took 61 ms" in answer.text
+
+
+def test_every_page_forbids_what_it_does_not_need(busy):
+    """No page may load, run, send or be framed anywhere; none sets a cookie; errors are no exception."""
+    for path in ("/", "/slices/short", "/slices/nothing", "/?window=1y"):
+        headers = busy.get(path).headers
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert "script" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "set-cookie" not in headers
+
+
+def test_the_style_sheet_is_ours(busy):
+    """The address in the page gives the style sheet, which may be kept for ever."""
+    address = busy.get("/").text.split('rel="stylesheet" href="')[1].split('"')[0]
+    answer = busy.get(address)
+    assert answer.headers["content-type"].startswith("text/css")
+    assert "immutable" in answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize("name", ["short", "links", EVIL, "asks/what?", "__all__", "__none__"])
+@pytest.mark.parametrize("kind", ["errors", "correct", "unlabelled", "unknown", "all"])
+def test_every_slice_has_a_page(busy, name, kind):
+    """Whatever characters are in a name, its link leads to its page, and nothing on it is markup of others."""
+    answer = busy.get(f"/slices/{quote(name, safe='')}", kind=kind)
+    assert answer.status_code == 200
+    assert "<script" not in answer.text
+    assert "<img" not in answer.text
+
+
+def test_an_unknown_slice_is_a_page_that_leads_back(busy):
+    """A slice that is not there is 404, with a link."""
+    answer = busy.get("/slices/<b>nobody</b>")
+    assert answer.status_code == 404
+    assert "no slice is called &#39;&lt;b&gt;nobody&lt;/b&gt;&#39;" in answer.text
+    assert '<a href="/">Back to the overview</a>' in answer.text
+
+
+def test_every_link_of_the_overview_leads_somewhere(busy):
+    """No choice that the page offers is refused."""
+    links = set(re.findall(r'href="(/[^"]*)"', busy.get("/").text)) - {"/metrics", "/openapi.json"}
+    assert len(links) > 15
+    assert {link: busy.get(link.replace("&amp;", "&")).status_code for link in links} == dict.fromkeys(
+        links, 200
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/?window=1y", "window"),
+        ("/?sort=best", "sort"),
+        ("/?refresh=1", "refresh"),
+        ("/?refresh=often", "refresh"),
+        ("/?q=" + "x" * 201, "q"),
+        ("/slices/short?kind=wrong", "kind"),
+        ("/slices/short?before=yesterday", "before"),
+        ("/slices/short?before=2026-05-01T12:00:00", "before"),
+    ],
+)
+def test_an_address_that_cannot_be_is_explained(busy, path, field):
+    """A wrong choice is 422, as a page that names it."""
+    answer = busy.get(path)
+    assert answer.status_code == 422
+    assert f"<p>{field}: " in answer.text
+
+
+def test_all_records_can_be_reached(busy):
+    """Following the link to older records shows every prediction once."""
+    path, seen = "/slices/__all__?kind=all", []
+    while path:
+        text = busy.get(path).text
+        seen += [each.split("</code>")[0] for each in text.split("<code>row ")[1:]]
+        before = text.split("older →")[0].rsplit('href="', 1)[1].split("#")[0]
+        path = before.replace("&amp;", "&") if "older →" in text else ""
+    assert sorted(map(int, seen)) == list(range(420))
+
+
+def test_before_the_first_snapshot(world):
+    """The pages say when the first figures come."""
+    made = world(rows=0, labels=0)
+    for path in ("/", "/slices/short"):
+        answer = made.get(path)
+        assert answer.status_code == 200
+        assert "in at most 10 s" in answer.text
+
+
+def test_without_a_model(world):
+    """The page says how to train one, or to log another's predictions."""
+    text = world(rows=0, labels=0, version=None).get("/").text
+    assert "slicewatch train" in text
+    assert "http://here/v1/predictions" in text
+
+
+def test_a_window_that_is_not_there(world):
+    """A version that was never promoted has no window since then."""
+    made = world(rows=0, labels=0)
+    made.current.in_force = replace(made.current.in_force, promoted_at=None)
+    made.tick()
+    for path in ("/", "/slices/short"):
+        answer = made.get(path, window="since_promotion")
+        assert answer.status_code == 200
+        assert "was never promoted" in answer.text
+
+
+def test_the_label_to_send_is_of_a_prediction_that_is_there(world):
+    """The command names a prediction without a label."""
+    made = world(labels=0)
+    made.tick()
+    text = made.get("/").text
+    assert "&#34;id&#34;: &#34;row " in text
