@@ -48,6 +48,7 @@ def figures() -> list[Panel]:
         "The model version that answers; two while replicas change over.",
         f"max by (version) (slicewatch_model_info{{{MODEL}}})",
         "none",
+        legend="{{version}}",
     )
     version.text_mode(common.BigValueTextMode.NAME)
     return [

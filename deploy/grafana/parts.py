@@ -77,14 +77,19 @@ def described(panel: Panel, title: str, description: str, unit: str, width: int,
 
 
 def number(
-    title: str, description: str, expr: str, unit: str, *steps: tuple[float | None, str]
+    title: str,
+    description: str,
+    expr: str,
+    unit: str,
+    *steps: tuple[float | None, str],
+    legend: str = "__auto",
 ) -> stat.Panel:
     """One figure of now, a sixth of the width."""
     panel = stat.Panel()
     described(panel, title, description, unit, width=4, height=4)
     panel.thresholds(thresholds(*(steps or [(None, BLUE)]))).graph_mode(common.BigValueGraphMode.NONE)
     panel.reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
-    targets(panel, [query(expr).instant()])
+    targets(panel, [query(expr, legend).instant()])
     return panel
 
 
