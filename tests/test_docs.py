@@ -1,12 +1,18 @@
 """The documentation runs, and names everything there is."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -56,6 +62,60 @@ def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
     assert "Rate(count=1, n=2)" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
+    """What the README's calls answer, in order, from the service that its command starts; and the last metrics."""
+    project, page = readme_folder / "comments", root / "README.md"
+    (project / "labels.csv").write_text("id,label\ncomment-1,spam\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environ = {
+        **os.environ, "PATH": path, "SLICEWATCH_SERVE_PORT": str(port), "SLICEWATCH_MONITOR_TICK_SECONDS": "0.5"
+    }  # fmt: skip
+    (up,), (calls,) = blocks(page, "sh"), blocks(page, "shell")
+    service = subprocess.Popen(
+        ["bash", "-c", f"exec {up}"], cwd=project, env=environ, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/v1/slices", service)
+        script = "set -eu\n" + calls.replace(":8000", f":{port}").replace(
+            "curl ", "curl -sS --fail-with-body "
+        )
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=project, env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield (
+            done.stdout,
+            wait_for(f"http://127.0.0.1:{port}/metrics", service, "slicewatch_last_label_timestamp"),
+        )
+    finally:
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(30) == 0
+
+
+def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
+    """Return what an address answers, once it does and holds a text."""
+    end = monotonic() + 60
+    while monotonic() < end and service.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url) as response:  # noqa: S310 - our own
+            body = str(response.read().decode())
+            if text in body:
+                return body
+        sleep(0.1)
+    raise AssertionError(f"{url} did not answer")
+
+
+def test_the_readmes_calls_answer(curled: tuple[str, str]) -> None:
+    """A prediction with its slices, its label, the figures, and the gauges."""
+    said = curled[0]
+    assert '"slices":["regex_check_out","short_link"' in said
+    assert '"outcome":"accepted"' in said
+    assert '"window":"1h"' in said
+    assert "slicewatch_predictions_total" in said
+
+
 def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
     """Its functions load and its templates are valid."""
     from sfs import FunctionSet
@@ -93,6 +153,22 @@ def test_every_setting_is_in_the_reference(root: Path) -> None:
 
     text = (root / "docs/reference.md").read_text()
     assert [name for name in SETTINGS if f"| `{name}` |" not in text] == []
+
+
+def test_every_route_is_in_the_page_of_the_service(root: Path) -> None:
+    """A call that the page does not name cannot be found."""
+    from service.api.build import ROUTES
+
+    text = (root / "docs/service.md").read_text()
+    assert [route for route in ROUTES if f" {route}" not in text] == []
+
+
+def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[str, str]) -> None:
+    """What a running service exports is what the page lists, and nothing that it lists is invented."""
+    exported = set(re.findall(r"^# TYPE (slicewatch_\w+)", curled[1], re.MULTILINE))
+    named = set(re.findall(r"`(slicewatch_\w+)`", (root / "docs/service.md").read_text()))
+    assert len(exported) > 20
+    assert exported == named
 
 
 @pytest.mark.parametrize("package", ["sfs", "models"])

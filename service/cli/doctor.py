@@ -84,6 +84,8 @@ def _project(settings: Settings) -> Iterator[Finding]:
     yield Finding("data", state, f"{settings.data}" + ("" if state == "ok" else " is not there"))
     yield _try("functions", lambda: f"{len(load_functions(settings.functions))} functions")
     yield _try("disk", lambda: f"{writable(settings.registry)} is writable")
+    yield _try("sqlite", _sqlite)
+    yield _try("store", lambda: _store(settings))
     if settings.registry.is_dir():
         yield _try("registry", lambda: _champion(settings))
     else:
@@ -110,6 +112,23 @@ def _threads() -> str:
     import torch
 
     return f"torch uses {torch.get_num_threads()}, the machine has {os.cpu_count()}"
+
+
+def _sqlite() -> str:
+    import sqlite3
+
+    return f"{sqlite3.sqlite_version}; one process writes a store, which every version does safely"
+
+
+def _store(settings: Settings) -> str:
+    from service.store.engine import standing
+    from service.store.schema import newest
+
+    found = standing(settings.store)
+    if found is None:
+        return f"no {settings.store} yet: `slicewatch up` makes it"
+    advice = "" if found == newest() else f"; `slicewatch migrate` brings it to step {newest()}"
+    return f"{settings.store} is at step {found}{advice}"
 
 
 def _champion(settings: Settings) -> str:

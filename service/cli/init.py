@@ -113,7 +113,7 @@ def _report(args: argparse.Namespace, label: str, columns: list[Column], written
     rows = [[column.name, column.kind or "left out", column.why] for column in columns]
     print(table(("column", "taken for", "why"), [[label, "label", "what the model predicts"], *rows]))
     print(f"\nwrote {', '.join(written)} in {args.folder}: correct the guesses, then")
-    print(f"  cd {args.folder} && slicewatch check && slicewatch train")
+    print(f"  cd {args.folder} && slicewatch check && slicewatch train && slicewatch up")
 
 
 def _warn_of_blank_labels(frame: pd.DataFrame, label: str) -> None:

@@ -34,6 +34,11 @@ learner:
   seed: 0                    # the same seed gives the same model
 
 registry: .slicewatch/registry
+
+# The service, `slicewatch up`: these are the defaults.
+# serve: {{host: 127.0.0.1, port: 8000}}
+# monitor: {{tick_seconds: 10, minimum_labels: 20}}
+# log: {{features: all}}       # or none, or the columns to keep
 """
 
 
