@@ -85,7 +85,7 @@ class Monitor:
         try:
             last = from_text(kept.state.decode())
         except ValueError as error:
-            _log.warning("%s", error)
+            _log.warning("the last snapshot is not shown: %s", error)
             return
         in_force = self._current.in_force
         if (last.model, last.version) == (in_force.model, in_force.version):

@@ -154,9 +154,7 @@ class Play:
 
     def do_promote(self, event: Event) -> None:
         promoted_at = self.now - timedelta(seconds=max(event.age, 0))
-        self.current.in_force = replace(
-            self.current.in_force, version=event.version, promoted_at=promoted_at
-        )
+        self.current.in_force = replace(self.current.in_force, version=event.version, promoted_at=promoted_at)
 
     def last_tick(self) -> Iterator[Snapshot]:
         """Let traffic stop, tick once, and tick once more with a monitor that knows nothing yet."""
@@ -174,9 +172,7 @@ def floor(at: datetime, seconds: int) -> datetime:
 def spans(at: datetime, promoted_at: datetime | None) -> dict[str, tuple[datetime, datetime]]:
     """Return the windows by the words of their documentation."""
     end = floor(at, 10) + timedelta(seconds=10)
-    found = {
-        name: (floor(at - timedelta(seconds=n), size), end) for name, (n, size) in SLIDING.items()
-    }
+    found = {name: (floor(at - timedelta(seconds=n), size), end) for name, (n, size) in SLIDING.items()}
     return found if promoted_at is None else {**found, "since_promotion": (floor(promoted_at, 3600), end)}
 
 
@@ -285,7 +281,11 @@ def assert_equal(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
         one, other = list(leaves(found[key])), list(leaves(wanted))
         assert len(one) == len(other), key
         for a, b in zip(one, other, strict=True):
-            assert a == (pytest.approx(b, abs=1e-12) if isinstance(b, float) else b), (key, found[key], wanted)
+            assert a == (pytest.approx(b, abs=1e-12) if isinstance(b, float) else b), (
+                key,
+                found[key],
+                wanted,
+            )
 
 
 def assert_right(play: Play) -> None:
