@@ -74,4 +74,12 @@ def checked_budget(name: str, budget_ms: object) -> float | None:
 
 
 def _is_number(value: object) -> TypeGuard[SupportsFloat]:
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))
+    return not isinstance(value, (bool, np.bool_)) and isinstance(value, Real) and _fits_float(value)
+
+
+def _fits_float(value: SupportsFloat) -> bool:
+    try:
+        float(value)
+    except OverflowError:  # an integer of more digits than floats reach
+        return False
+    return True

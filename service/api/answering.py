@@ -42,37 +42,39 @@ class Earlier:
 
     parts: Parts
     _names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _classes: dict[int, tuple[str, ...] | None] = field(default_factory=dict)
+    _classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     def names(self, set_hash: str) -> tuple[str, ...]:
         """Return the K names that bitmaps of a set speak of. Blocking."""
-        if set_hash not in self._names:
+        names = self._names.get(set_hash)
+        if names is None:
             with self.parts.store.read() as connection:
                 found = function_set(connection, set_hash)
-            _keep(self._names, set_hash, () if found is None else found.names)
-        return self._names[set_hash]
+            names = () if found is None else found.names
+            _keep(self._names, set_hash, names)
+        return names
 
-    def classes(self, version: int) -> tuple[str, ...] | None:
-        """Return the classes of a version, or None where nobody knows them any more. Blocking."""
-        if version not in self._classes and self.parts.registry is not None:
+    def classes(self, version: int) -> tuple[str, ...]:
+        """Return the classes of a version; none where nobody knows them any more. Blocking."""
+        classes = self._classes.get(version)
+        if classes is None and self.parts.registry is not None:
             try:
-                found = model_view(self.parts.registry, version).classes
+                classes = model_view(self.parts.registry, version).classes
             except ModelError:
-                found = ()
-            _keep(self._classes, version, found or None)
-        return self._classes.get(version)
+                classes = ()
+            _keep(self._classes, version, classes)
+        return classes or ()
 
     def described(self, standing: Prediction, answer: Answer) -> dict[str, Any]:
         """Return what was answered when the id came first. Blocking."""
         names = self.names(standing.set_hash)
         known = standing.version == answer.prediction.version or standing.source == "logged"
         classes = answer.classes if known else self.classes(standing.version)
-        p = standing.probabilities
-        complete = p is not None and classes is not None and len(p) == len(classes)
+        p = standing.probabilities or ()
         return {
             "id": standing.id,
             "label": standing.label,
-            "probabilities": dict(zip(classes or (), p or (), strict=True)) if complete else None,
+            "probabilities": dict(zip(classes, p, strict=True)) if p and len(p) == len(classes) else None,
             "slices": names_of(unpack([standing.member], len(names)), names)[0],
             "unknown_slices": names_of(unpack([standing.unknown], len(names)), names)[0],
             "version": standing.version,
@@ -172,6 +174,6 @@ def _taken(logged: Sequence[Logged], predictions: Sequence[Any], field_of: str) 
 
 
 def _keep(known: dict[Any, Any], key: Any, value: Any) -> None:
-    while len(known) >= _KEPT:
-        known.pop(next(iter(known)), None)
+    if len(known) >= _KEPT:
+        known.clear()
     known[key] = value

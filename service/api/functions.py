@@ -45,7 +45,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         where = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
         return Response(function_out(view).model_dump_json(), 201, where, JSON)
 
-    @routes.delete("/{name}", status_code=204, responses=document.refused_by(404, 409, 429, 503, 504))
+    @routes.delete("/{name}", status_code=204, responses=document.refused_by(404, 409, 422, 429, 503, 504))
     async def remove(name: str) -> None:
         """Apply a function no more that was added here; what is in the log stays."""
         await parts.remove_function(name)

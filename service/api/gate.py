@@ -103,8 +103,8 @@ class Gate:
 
     def _note(self, scope: Scope, here: Passage) -> None:
         """Count the request, and write its line: what it was, never what it held."""
-        unread = scope["path"] if scope["path"] in _SHED_EARLY else OTHER
-        route = getattr(scope.get("route"), "path", unread)
+        unread: str = scope["path"] if scope["path"] in _SHED_EARLY else OTHER
+        route: str = getattr(scope.get("route"), "path", unread)
         self._parts.metrics.request_took(route, here.seconds)
         level = logging.DEBUG if route in _QUIET and here.status < 400 else logging.INFO
         if _access.isEnabledFor(level):

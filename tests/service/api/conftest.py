@@ -1,6 +1,7 @@
 """The whole service but its process: a real store, writer, model and monitor, behind an in-process client."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -229,10 +230,20 @@ class Service:
         self.page.show(snapshot, self.current.in_force.metadata, self.current.in_force.references)
 
 
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store with nothing in it, for copies: it takes longest to make."""
+    path = tmp_path_factory.mktemp("store") / "empty.db"
+    Store(path).close()
+    return path
+
+
 @pytest.fixture
-def service(bundle: ModelBundle, registry: ModelRegistry, tmp_path: Path) -> Iterator[Service]:
+def service(
+    bundle: ModelBundle, registry: ModelRegistry, empty_store: Path, tmp_path: Path
+) -> Iterator[Service]:
     """Such a service, fresh."""
-    with Store(tmp_path / "store.db") as store:
+    with Store(shutil.copy(empty_store, tmp_path / "store.db")) as store:
         writer = Writer(store)
         made = Service(bundle, registry, store, writer)
         yield made
@@ -254,9 +265,11 @@ def held(service: Service) -> Iterator[Callable[[], Event]]:
 
 
 @pytest.fixture
-def small_log(bundle: ModelBundle, registry: ModelRegistry, tmp_path: Path) -> Iterator[Service]:
+def small_log(
+    bundle: ModelBundle, registry: ModelRegistry, empty_store: Path, tmp_path: Path
+) -> Iterator[Service]:
     """A service whose log takes two rows at a time."""
-    with Store(tmp_path / "small.db") as store:
+    with Store(shutil.copy(empty_store, tmp_path / "small.db")) as store:
         writer = Writer(store, limits=WriterLimits(queue_rows=2))
         made = Service(bundle, registry, store, writer)
         yield made

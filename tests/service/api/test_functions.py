@@ -58,6 +58,7 @@ def test_an_unknown_function_cannot_be_removed(service):
         {"missing": {"field": "text"}},
         {"name": "x", "missing": {"field": "text"}, "owner": 3},
         {"name": "x", "missing": {"field": "text"}, "severity": "grave"},
+        {"name": "x", "missing": {"field": "text"}, "target": 10**400},
         [],
         "name",
     ],

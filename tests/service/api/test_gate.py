@@ -150,6 +150,7 @@ def test_a_request_ends_in_time(service):
     answer = service.predicted(GOOD)
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
     assert "longer than 0.05 s" in answer.json()["detail"]
+    service.change()
     assert service.counted('shed_total{reason="deadline"}') == 1
 
 

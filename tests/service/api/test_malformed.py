@@ -28,11 +28,13 @@ GOOD = {
 }  # fmt: skip
 RAW = [
     b"", b" ", b"null", b"[]", b"{}", b"0", b'""', b"{", b"}", b'{"', b"\xff\xfe", b"\x00", b"\xef\xbb\xbf{}", b"NaN",
-    b"{}{}", b"'{}'", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 150 + b"]" * 150, b"9" * 10_000, b"1e999", b'"\\ud800"',
+    b"{}{}", b"'{}'", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 150 + b"]" * 150, b"9" * 10_000, b"1e999",
+    b'"\\ud800"',
     b'{"instances":[{"text":"\\ud800","likes":1}]}', b'{"instances":[{"text":"\xed\xa0\x80","likes":1}]}',
     b'{"instances":' + b"[{}," * 1000 + b"{}]}", b'{"instances":[' + b"1," * 100_000 + b"1]}",
     b'{"labels":[' + b"{}," * 100_000 + b"{}]}", b"{" + b",".join(b'"k%d":1' % n for n in range(50_000)) + b"}",
-    b'{"labels":[{"id":"a","label":' + b"9" * 4300 + b"}]}", b'{"instances":[{"text":"a","likes":' + b"9" * 4300 + b"}]}",
+    b'{"labels":[{"id":"a","label":' + b"9" * 4300 + b"}]}",
+    b'{"instances":[{"text":"a","likes":' + b"9" * 4300 + b"}]}",
 ]  # fmt: skip
 JUNK = [
     None, True, -1, 0, 2**63, 10**400, 1e308, -0.0, "", "\u0000", "\u202e", "x" * 10_000, "💥", [], {}, [[]], [None],

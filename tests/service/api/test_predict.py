@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -64,6 +65,28 @@ def test_a_repeated_request_gets_the_answer_of_the_first(service):
     second = service.predicted(GOOD, ids=["a"]).json()
     assert second["predictions"] == [first["predictions"][0] | {"repeated": True}]
     assert service.predicted(GOOD, ids=["b"]).json()["predictions"][0]["slices"] == ["clicks", "money"]
+
+
+def test_an_answer_of_an_earlier_version_stands(service):
+    """After a promotion the same id is still answered as it was, in the classes of that version."""
+    first = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
+    service.predictor.swap(replace(service.predictor.loaded, version=2))
+    body = service.predicted(GOOD, SHORT, ids=["a", "b"]).json()
+    assert body["model"]["version"] == 2
+    assert body["predictions"][0] == first | {"repeated": True}
+    assert body["predictions"][1]["version"] == 2
+
+
+@pytest.mark.parametrize("change", [{}, {"registry": None}])
+def test_classes_that_nobody_knows_any_more_are_not_guessed(service, change):
+    """An answer of a version that is gone stands without its probabilities, whose order is not known."""
+    service.predictor.swap(replace(service.predictor.loaded, version=9))
+    first = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
+    service.predictor.swap(replace(service.predictor.loaded, version=1))
+    service.change(**change)
+    for _ in range(2):
+        told = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
+        assert told == first | {"repeated": True, "probabilities": None}
 
 
 def test_a_taken_id_is_a_conflict_that_loses_no_other_row(service):
@@ -226,6 +249,7 @@ def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, h
         return await service.client.post("/v1/predict", json={"instances": [GOOD], "ids": ["a"]})
 
     assert service.runner.run(give_up()).status_code == 504
+    service.change()
     let_go.set()
     taken.result()
     service.writer.submit(lambda connection: None).result()
