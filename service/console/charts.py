@@ -9,7 +9,7 @@ from datetime import datetime
 from markupsafe import Markup
 
 from service.console.axes import ShareAxis, TimeAxis, share_axis, time_axis
-from service.console.plots import Band, line_path, number, runs
+from service.console.plots import Band, joined, line_path, lone_path, number, runs
 from service.console.words import percent, utc
 
 _WIDTH, _HEIGHT = 1000, 100
@@ -89,11 +89,13 @@ def _figures(spots: Sequence[Spot], times: TimeAxis, shares: ShareAxis) -> Marku
         ]
         for end in ("upper", "value", "lower")
     )
-    bands = zip(runs(upper), runs(lower), strict=True)
-    areas = "".join(
-        line_path([*above, *reversed(below)]) + ("Z" if len(above) > 1 else "") for above, below in bands
-    )
-    return Markup('<path class="band" d="{}"/><path class="line" d="{}"/>').format(areas, line_path(value))
+    edges = list(zip(runs(upper), runs(lower), strict=True))
+    areas = "".join(f"{joined([*above, *reversed(below)])}Z" for above, below in edges if len(above) > 1)
+    whiskers = "".join(joined([*above, *below]) for above, below in edges if len(above) == 1)
+    return Markup(
+        '<path class="band" d="{}"/><path class="whisker" d="{}"/>'
+        '<path class="line" d="{}"/><path class="lone" d="{}"/>'
+    ).format(areas, whiskers, line_path(value), lone_path(value))
 
 
 def _flag_lines(flags: Sequence[Flag], times: TimeAxis) -> Markup:

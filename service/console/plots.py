@@ -75,35 +75,50 @@ def range_plot(found: Band, mark: Band, scale: Callable[[float, float], float]) 
 
 
 def sparkline(values: Sequence[float | None], name: str, mark: float | None = None) -> Markup:
-    """Return a small line of shares in order of time, with gaps where there is none; nothing without any."""
+    """Return a small line of shares in order of time, from 0 up, with gaps; nothing where none is known."""
     known = [value for value in values if value is not None]
     if not known:
         return Markup("")
-    bounds = [*known, *([] if mark is None else [mark])]
-    low, spread = min(bounds), max(bounds) - min(bounds)
+    top = max(*known, mark or 0.0) or 1.0
     step = 100 / max(len(values) - 1, 1)
+    places = [(i * step, None if v is None else _height(v, top)) for i, v in enumerate(values)]
     said = f"{name}: last {percent(known[-1])}, lowest {percent(min(known))}, highest {percent(max(known))}"
     return Markup(
         '<svg class="spark" viewBox="-3 0 106 24" role="img" aria-label="{said}"><title>{said}</title>'
-        '<path class="mark" d="{mark}"/><path class="line" d="{line}"/></svg>'
+        '<path class="mark" d="{mark}"/><path class="line" d="{line}"/><path class="lone" d="{lone}"/></svg>'
     ).format(
         said=said,
-        mark="" if mark is None else f"M0 {number(_height(mark, low, spread))}H100",
-        line=line_path(
-            (i * step, None if v is None else _height(v, low, spread)) for i, v in enumerate(values)
-        ),
+        mark="" if mark is None else f"M0 {number(_height(mark, top))}H100",
+        line=line_path(places),
+        lone=lone_path(places),
     )
 
 
 def line_path(places: Iterable[tuple[float, float | None]]) -> str:
-    """Return a path through the places, lifted where there is none; one alone becomes a dot.
+    """Return a path through the places, lifted where there is none; without those that stand alone.
 
     Examples
     --------
     >>> line_path([(0, 1.0), (1, 2.5), (2, None), (3, 4.0)])
-    'M0 1L1 2.5M3 4h.01'
+    'M0 1L1 2.5'
     """
-    return "".join(_run_path(run) for run in runs(places))
+    return "".join(joined(run) for run in runs(places) if len(run) > 1)
+
+
+def lone_path(places: Iterable[tuple[float, float | None]]) -> str:
+    """Return dots where places stand alone between gaps.
+
+    Examples
+    --------
+    >>> lone_path([(0, 1.0), (1, 2.5), (2, None), (3, 4.0)])
+    'M3 4h.01'
+    """
+    return "".join(f"{joined(run)}h.01" for run in runs(places) if len(run) == 1)
+
+
+def joined(run: Iterable[Place]) -> str:
+    """Return a path through places without gaps."""
+    return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in run)
 
 
 def runs(places: Iterable[tuple[float, float | None]]) -> list[list[Place]]:
@@ -128,14 +143,8 @@ def number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _run_path(run: Sequence[Place]) -> str:
-    if len(run) == 1:
-        return f"M{number(run[0][0])} {number(run[0][1])}h.01"
-    return "M" + "L".join(f"{number(x)} {number(y)}" for x, y in run)
-
-
-def _height(value: float, low: float, spread: float) -> float:
-    return 20 - 16 * (value - low) / spread if spread > 0 else 12.0
+def _height(value: float, top: float) -> float:
+    return 22 - 19 * value / top
 
 
 def _within(place: float) -> float:

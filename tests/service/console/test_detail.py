@@ -102,7 +102,7 @@ def test_a_record_says_what_was_predicted_and_what_was_true(pages, short):
         "11:56:07 UTC",
         "ham 61.0%",
         "error",
-        "truly spam, given 39.0%",
+        "truly spam 39.0%",
         "check out my channel",
     ):
         assert part in found.words()
@@ -187,9 +187,11 @@ def test_many_classes_are_listed_by_pair(pages, short):
 
 
 def test_all_rows_have_no_outside(pages):
-    """The page of the whole traffic has no owner, no function, and nothing beside it."""
-    view = pages.slices_view([]).slices[0]
-    page = pages.detail(view)
+    """The page of the whole traffic has no owner, no function, and no coverage: it counts predictions."""
+    page = pages.detail(pages.slices_view([]).slices[0])
     assert page.all("h1")[0].words() == "All traffic"
     assert "Owner" not in page.words()
-    assert [td.words() for td in page.all("td") if td.attributes.get("data-label") == "Outside"] == ["–", "–"]
+    labels = {td.attributes.get("data-label"): td.words() for td in page.all("td")}
+    assert labels["Predictions"] == "2,000"
+    assert not {"Coverage", "Outside", "Unknown"} & set(labels)
+    assert len(page.all("svg", "chart")) == 1

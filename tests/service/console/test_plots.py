@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.console.axes import share_axis, time_axis
 from service.console.charts import Flag, Spot, chart
-from service.console.plots import Band, by_points, by_ratio, line_path, range_plot, runs, sparkline
+from service.console.plots import Band, by_points, by_ratio, line_path, lone_path, range_plot, runs, sparkline
 
 SHARES = st.floats(0, 1)
 
@@ -52,8 +52,9 @@ def test_a_range_reaches_from_lower_to_upper():
 
 def test_a_sparkline_has_gaps_and_lone_dots():
     """A line is lifted where there is no figure, and one alone is a dot."""
-    (line,) = drawn(sparkline([0.0, 1.0, None, 0.5, None], "coverage"), "line")
-    assert line.get("d") == "M0 20L25 4M75 12h.01"
+    svg = sparkline([0.0, 1.0, None, 0.5, None], "coverage")
+    paths = [drawn(svg, class_)[0].get("d") for class_ in ("line", "lone")]
+    assert paths == ["M0 22L25 3", "M75 12.5h.01"]
 
 
 @pytest.mark.parametrize("values", [[], [None], [None, None]])
@@ -62,10 +63,10 @@ def test_nothing_known_draws_nothing(values):
     assert sparkline(values, "coverage") == ""
 
 
-def test_a_level_line_stands_in_the_middle():
-    """Equal shares do not divide by their spread of nothing."""
-    (line,) = drawn(sparkline([0.3, 0.3], "coverage"), "line")
-    assert line.get("d") == "M0 12L100 12"
+def test_a_line_of_nothing_lies_on_the_ground():
+    """Shares of 0 do not divide by their height of nothing."""
+    (line,) = drawn(sparkline([0.0, 0.0], "coverage"), "line")
+    assert line.get("d") == "M0 22L100 22"
 
 
 @settings(deadline=None)
@@ -74,7 +75,7 @@ def test_runs_hold_every_known_place_once(values):
     """Runs, put together, are the places that have a height."""
     places = [(float(i), v) for i, v in enumerate(values)]
     assert [place for run in runs(places) for place in run] == [p for p in places if p[1] is not None]
-    assert line_path(places).count("M") == len(runs(places))
+    assert (line_path(places) + lone_path(places)).count("M") == len(runs(places))
 
 
 @settings(deadline=None)
@@ -112,8 +113,10 @@ def test_a_chart_draws_line_band_mark_and_flags(pages):
         "coverage", spots_of(pages.now, [0.2, 0.3, None, 0.4]), Band("expected", 0.2, 0.1, 0.3), flags
     )
     svg = str(svg)
-    assert len(drawn(svg, "line")[0].get("d").split("M")) == 3
+    assert drawn(svg, "line")[0].get("d").count("M") == 1
     assert drawn(svg, "band")[0].get("d").count("Z") == 1
+    lone = [drawn(svg, class_)[0].get("d") for class_ in ("whisker", "lone")]
+    assert lone == ["M875 0L875 50", "M875 25h.01"]
     assert [each.text for each in drawn(svg, "flag") if each.tag == "text"] == ["1"]
     assert [each[0].text.splitlines()[-1] for each in drawn(svg, "hover")] == ["n"] * 4
 

@@ -54,7 +54,7 @@ def test_an_unknown_slice_is_a_page_that_leads_back(busy):
     """A slice that is not there is 404, with a link."""
     answer = busy.get("/slices/<b>nobody</b>")
     assert answer.status_code == 404
-    assert "no slice is called &#39;&lt;b&gt;nobody&lt;/b&gt;&#39;" in answer.text
+    assert "No slice is called &#39;&lt;b&gt;nobody&lt;/b&gt;&#39;" in answer.text
     assert '<a href="/">Back to the overview</a>' in answer.text
 
 
@@ -84,7 +84,7 @@ def test_an_address_that_cannot_be_is_explained(busy, path, field):
     """A wrong choice is 422, as a page that names it."""
     answer = busy.get(path)
     assert answer.status_code == 422
-    assert f"<p>{field}: " in answer.text
+    assert f"<p>{field.capitalize()}: " in answer.text
 
 
 def test_all_records_can_be_reached(busy):
