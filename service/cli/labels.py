@@ -50,9 +50,8 @@ def declare(commands: Commands) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Send the labels and say what became of them; 1 if one was rejected."""
     columns = label_columns(args.file, args.id_column, args.label_column)
-    found = Outcomes()
     with _door(args, context) as door:
-        _send_file(args.file, columns, door, found)
+        found = send_file(args.file, columns, door)
     if args.json:
         print_json({**found.to_json(), "columns": list(columns.values()), "sent_to": door.where})
     else:
@@ -109,9 +108,17 @@ def _door(args: argparse.Namespace, context: Context) -> AbstractContextManager[
     return named_service(args.url) if args.url else project_door(load_settings(args, context), context)
 
 
-def _send_file(file: Path, columns: Mapping[str, str], door: Door, found: Outcomes) -> None:
+def send_file(file: Path, columns: Mapping[str, str], door: Door) -> Outcomes:
+    """Send the labels of a file batch by batch, and return what became of them.
+
+    Raises
+    ------
+    ServiceError
+        If a batch is refused; it says how many rows were taken before.
+    """
     from sfs.tables import count_rows
 
+    found = Outcomes()
     with rows_bar("labels", count_rows(file)) as done:
         try:
             _send_rows(file, columns, door, found, done)
@@ -120,6 +127,7 @@ def _send_file(file: Path, columns: Mapping[str, str], door: Door, found: Outcom
                 raise
             before = f"the first {found.rows:,} rows were taken: send the file again, none counts twice"
             raise ServiceError([*error.problems, before]) from error
+    return found
 
 
 def _send_rows(

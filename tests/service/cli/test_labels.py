@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from service.cli.label_doors import Door, address
+from service.cli.labels import send_file
 from service.client import Client
+from service.errors import ServiceError
 from service.events import FunctionSetVersion, Prediction
 from service.settings.project import load
 from service.store.engine import Store
@@ -259,3 +263,53 @@ def test_another_projects_service_is_not_sent_labels(
     )  # fmt: skip
     assert (answer.code, answer.out) == (2, "")
     assert f"{url} serves the model 'orders', and this project's is 'refunds'" in answer.err
+
+
+def test_a_failure_on_the_way_says_how_far_it_came(tmp_path: Path) -> None:
+    """What was sent is there; sending the file again is what to do."""
+    file = tmp_path / "labels.csv"
+    file.write_text("id,label\na,kept\nb,lost\nc,lost\n")
+    batches: list[list[str]] = []
+
+    def send(rows: Any) -> Any:
+        if batches:
+            raise ServiceError("the service has gone")
+        batches.append([each.id for each in rows])
+        return [("accepted", None)] * len(rows)
+
+    with pytest.raises(ServiceError) as caught:
+        send_file(file, {"id": "id", "label": "label"}, Door("there", 2, send))
+    assert batches == [["a", "b"]]
+    assert caught.value.problems == (
+        "the service has gone",
+        "the first 2 rows were taken: send the file again, none counts twice",
+    )
+    with pytest.raises(ServiceError, match=r"^the service has gone$"):
+        send_file(file, {"id": "id", "label": "label"}, Door("there", 2, send))
+
+
+def test_a_model_served_elsewhere_has_its_classes_in_the_settings(send: Callable, stored: Path) -> None:
+    """Without a registry and without them, every label is taken."""
+    shutil.rmtree(load(stored, {}).registry)
+    assert send("id,label\na,anything\n").code == 0
+    stored.write_text(stored.read_text() + "classes: [kept, lost]\n")
+    answer = send("id,label\nb,anything\nc,lost\n")
+    assert answer.code == 1
+    assert "rejected row 0 ('b'): this is no class; the classes are 'kept', 'lost'" in answer.out
+    assert kept(stored) == {"a": "anything", "c": "lost"}
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9000"),
+        ("0.0.0.0", "http://127.0.0.1:9000"),  # noqa: S104 - nothing is bound here
+        ("::", "http://[::1]:9000"),
+        ("::1", "http://[::1]:9000"),
+        ("localhost", "http://localhost:9000"),
+    ],
+)
+def test_the_address_is_the_one_in_the_settings(project: Path, host: str, url: str) -> None:
+    """A service that listens everywhere is reached on this machine."""
+    variables = {"SLICEWATCH_SERVE_HOST": f"'{host}'", "SLICEWATCH_SERVE_PORT": "9000"}
+    assert address(load(project, variables)) == url
