@@ -39,7 +39,7 @@ class Monitor:
     store, writer
         The log.
     current
-        Says what is in force, and is told the snapshot.
+        Says what is in force, and is told the snapshot and how its figures were made.
     judging
         How figures are made, asked at every tick.
     show
@@ -78,6 +78,7 @@ class Monitor:
 
     def restore(self) -> None:
         """Show the last snapshot that was committed, if it is of the version in force."""
+        self._current.judging = self._judging()
         with self._store.read() as connection:
             kept = queries.checkpoint(connection, CHECKPOINT)
         if kept is None:
@@ -109,7 +110,8 @@ class Monitor:
             in_force.promoted_at,
             last_label_at,
         )
-        made = snapshot(now, watched, held.timelines.values(), held.sets, self._judging())
+        judging = self._current.judging = self._judging()
+        made = snapshot(now, watched, held.timelines.values(), held.sets, judging)
         self._writer.keep(CHECKPOINT, now, to_text(made).encode()).result()
         self._publish(made)
         return made

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.monitor.blocks import empty
-from service.monitor.packing import compress, decompress
+from service.monitor.packing import PackedSum, compress, decompress
+from service.monitor.sums import merge
 
 
 @settings(deadline=None, max_examples=60)
@@ -19,6 +20,18 @@ def test_a_block_comes_back_as_it_was(traffic: Any, data: st.DataObject) -> None
     """Packing and unpacking changes nothing."""
     block = traffic.block_of(data.draw(traffic.histories()), traffic.at.replace(hour=0), 86_400)
     assert decompress(compress(block), *block.series, block.start, block.seconds) == block
+
+
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_packed_blocks_add_up_to_their_merger(traffic: Any, data: st.DataObject) -> None:
+    """Whatever their classes are, and however wide their numbers."""
+    blocks = traffic.blocks_of(data.draw(traffic.histories(edges=(0, 30, 300))))
+    blocks.append(replace(blocks[0], predicted=blocks[0].predicted * 2**40))
+    total, whole = PackedSum(), merge(blocks)
+    for block in blocks:
+        total.add(compress(block))
+    assert total.block(*whole.series, whole.start, whole.seconds) == whole
 
 
 def test_counts_beyond_31_bits_come_back(traffic: Any) -> None:

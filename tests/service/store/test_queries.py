@@ -1,5 +1,6 @@
 """What can be asked of a store."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -72,3 +73,44 @@ def test_a_time_without_its_zone_is_refused(filled: Store, start) -> None:
     """A naive time could mean any hour."""
     with pytest.raises(ValueError, match="a time needs its zone"), filled.read() as connection:
         list(queries.records(connection, "spam", since=start.replace(tzinfo=None), until=start))
+
+
+def test_sums_in_steps(store: Store, writer: Writer, prediction, label, functions, start) -> None:
+    """Blocks add up by step and function set, merged ones as well; steps without rows are left out."""
+    writer.record_functions(functions("set-2"))
+    rows = [prediction(f"p{n}", 40 * n, version=1 + n // 20) for n in range(25)]
+    others = [prediction("q1", 5, set_hash="set-2"), prediction("q2", 9000)]
+    writer.append([*rows, *others])
+    writer.label("spam", [label("p1"), label("p8", "ham")])
+    while writer.recount():
+        pass
+    writer.roll_up(start + timedelta(seconds=300), 300).result()
+    with store.read() as connection:
+        totals = queries.totals_between(connection, "spam", 1, start, start + timedelta(hours=1), 600)
+    assert [((each.start - start).seconds, each.seconds, each.set_hash) for each in totals] == [
+        (0, 600, "set-1"),
+        (0, 600, "set-2"),
+        (600, 600, "set-1"),
+    ]
+    assert [(each.n, each.labelled) for each in totals] == [(15, 2), (1, 0), (5, 0)]
+
+
+def test_longer_blocks_are_named(store: Store, writer: Writer, prediction, start) -> None:
+    """Those that were merged, as far back as is asked; the others are blocks as well."""
+    writer.append([prediction(f"p{n}", 600 * n) for n in range(3)]).result()
+    writer.recount()
+    writer.roll_up(start + timedelta(seconds=900), 300).result()
+    with store.read() as connection:
+        longer = queries.longer_blocks(connection, "spam", 1, start)
+        later = queries.longer_blocks(connection, "spam", 1, start + timedelta(seconds=300))
+        seconds = [block.seconds for block in queries.each_block(connection, "spam", 1, start)]
+    first, second = (queries.BlockKey("set-1", start + timedelta(seconds=n), 300) for n in (0, 600))
+    assert (longer, later, seconds) == ({first, second}, {second}, [300, 300, 10])
+
+
+def test_function_sets_come_oldest_first(store: Store, writer: Writer, functions) -> None:
+    """All that were ever recorded."""
+    newer = replace(functions("set-0"), at=functions().at + timedelta(days=1))
+    writer.record_functions(newer).result()
+    with store.read() as connection:
+        assert queries.all_function_sets(connection) == [functions(), newer]

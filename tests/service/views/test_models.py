@@ -1,0 +1,80 @@
+"""The versions in the registry, without loading one."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from models.bundle_files import write_folder
+from models.errors import RegistryError
+from models.registry import ModelRegistry
+from service.views.current import Current
+from service.views.models import model_view, models_view
+from sfs.intervals import Rate
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+COUNTS = {
+    "__all__": {"n": 50, "member": 50, "unknown": 0, "correct": 40},
+    "short": {"n": 50, "member": 10, "unknown": 5, "correct": 4},
+}
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> ModelRegistry:
+    """Three versions with small files."""
+    for number in (1, 2, 3):
+        files = {
+            "config.json": json.dumps({"classes": ["kept", "lost"], "format": number}).encode(),
+            "reference.json": json.dumps(COUNTS).encode(),
+        }
+        write_folder(tmp_path / "orders" / "versions" / f"{number:06d}", files)
+    return ModelRegistry(tmp_path, "orders")
+
+
+def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry, current: Current) -> None:
+    """Oldest first, with aliases and which one answers."""
+    registry.promote(1, expected=None, reason="first", at=NOW)
+    one, two, three = models_view(registry, current)
+    assert [(each.version, each.aliases, each.in_force) for each in (one, two, three)] == [
+        (1, ("champion",), True),
+        (2, (), False),
+        (3, (), False),
+    ]
+    assert one.classes == ("kept", "lost")
+    assert one.references == {"__all__": Rate(50, 50), "short": Rate(10, 45)}
+    assert len({each.hash for each in (one, two, three)}) == 3
+    assert {each.damaged for each in (one, two, three)} == {None}
+    assert one.created.tzinfo is UTC
+
+
+def test_one_version(registry: ModelRegistry, current: Current) -> None:
+    """By number; a version that is not there is refused."""
+    assert model_view(registry, 1, current) == models_view(registry, current)[0]
+    assert not model_view(registry, 1).in_force
+    with pytest.raises(RegistryError, match="has no version 9; its versions: 1, 2, 3"):
+        model_view(registry, 9)
+
+
+@pytest.mark.parametrize("content", [b'{"classes": 3}          ', b"[]", b"\xff"])
+def test_damaged_versions_say_so_and_hide_no_other(
+    registry: ModelRegistry, current: Current, content: bytes
+) -> None:
+    """Files of another size, and files of the same size that hold something else."""
+    (registry.path(1) / "reference.json").unlink()
+    config = registry.path(2) / "config.json"
+    size = config.stat().st_size
+    config.write_bytes(content.ljust(size)[:size])
+    one, two, three = models_view(registry, current)
+    assert one.damaged is not None
+    assert "reference.json is missing" in one.damaged
+    assert two.damaged is not None
+    assert "cannot be read" in two.damaged
+    assert (one.classes, two.references, three.damaged) == ((), {}, None)
+
+
+def test_no_versions(tmp_path: Path, current: Current) -> None:
+    """An empty registry lists none."""
+    assert models_view(ModelRegistry(tmp_path, "orders"), current) == ()
