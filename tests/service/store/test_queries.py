@@ -81,7 +81,7 @@ def test_sums_in_steps(store: Store, writer: Writer, prediction, label, function
     rows = [prediction(f"p{n}", 40 * n, version=1 + n // 20) for n in range(25)]
     others = [prediction("q1", 5, set_hash="set-2"), prediction("q2", 9000)]
     writer.append([*rows, *others])
-    writer.label("spam", [label("p1"), label("p8", "ham")])
+    writer.label("spam", [label("p1"), label("p8", "ham")]).result()
     while writer.recount():
         pass
     writer.roll_up(start + timedelta(seconds=300), 300).result()
