@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.routing import APIRoute
@@ -54,8 +54,6 @@ class PageRoute(APIRoute):
                 return _refusal(422, "That address says something that cannot be", *_said(problem))
             except UnknownSlice as problem:
                 return _refusal(404, "No such slice", *problem.problems)
-            except HTTPException as problem:
-                return _refusal(problem.status_code, "That did not work", str(problem.detail))
             except ServiceError as problem:
                 return _refusal(503, "That did not work", *problem.problems)
 

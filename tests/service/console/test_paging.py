@@ -46,3 +46,11 @@ def test_the_last_page_leads_nowhere(pages, n):
     _, ask = log_of(pages, range(n))
     page = page_of_records(lambda limit: ask(limit, None))
     assert (len(page.found.records), page.older) == (n, None)
+
+
+def test_a_batch_larger_than_a_page_is_shown_whole(pages):
+    """Records of one time stay together, whatever their number."""
+    _, ask = log_of(pages, [0] * 60 + [1])
+    page = page_of_records(lambda limit: ask(limit, None))
+    assert (len(page.found.records), page.older) == (60, pages.now)
+    assert len(read_through(ask)) == 61

@@ -85,6 +85,7 @@ def predictions_of(functions: FunctionSet, rows: int) -> list[Prediction]:
     bits = (
         np.packbits(S.member, axis=1, bitorder="little") if len(functions) else np.zeros((rows, 0), np.uint8)
     )
+    spam = draw.random(rows) < 0.4
     return [
         Prediction(
             id=f"row {i}",
@@ -92,8 +93,8 @@ def predictions_of(functions: FunctionSet, rows: int) -> list[Prediction]:
             version=4,
             set_hash=functions.hash,
             at=NOW - timedelta(seconds=7.0 * (i // 3)),
-            label="spam" if draw.random() < 0.4 else "ham",
-            probabilities=(0.75, 0.25),
+            label="spam" if spam[i] else "ham",
+            probabilities=(0.2, 0.8) if spam[i] else (0.75, 0.25),
             member=bits[i].tobytes(),
             unknown=bytes(bits.shape[1]),
             features=json.dumps(record),

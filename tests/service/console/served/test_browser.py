@@ -36,6 +36,13 @@ CLIPPED = """() => [...document.querySelectorAll('body *')].filter(each => {
     && !['auto', 'scroll'].includes(style.overflowX);
 }).map(each => `${each.tagName}.${each.className}: ${each.textContent.trim().slice(0, 60)}`)"""
 
+SQUEEZED = """() => [...document.querySelectorAll('body *')].filter(each => {
+  const box = each.getBoundingClientRect();
+  return !each.closest('svg, .unseen, .skip, .cards thead') && getComputedStyle(each).display !== 'inline'
+    && [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim().length > 12)
+    && box.height > 0 && box.width < 60;
+}).map(each => `${each.tagName}.${each.className}: ${each.textContent.trim().slice(0, 60)}`)"""
+
 NAMELESS = """() => [
   ...[...document.querySelectorAll('svg, img')].filter(each => !each.closest('[aria-hidden=true]')
     && !each.closest('[aria-label]')),
@@ -70,7 +77,7 @@ def watched(browser: Browser) -> Iterator[Watched]:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_fit_and_keep_to_themselves(name, served, watched):
-    """At both widths nothing is cut or scrolls sideways, all is named, and only our origin is asked."""
+    """At both widths nothing is cut, squeezed, or scrolls sideways, all is named, and only our origin is asked."""
     world, path = PAGES[name]
     origin, page = getattr(served, world), watched.page
     page.goto(origin + path)
@@ -78,6 +85,7 @@ def test_pages_fit_and_keep_to_themselves(name, served, watched):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(CLIPPED) == []
+        assert page.evaluate(SQUEEZED) == []
     assert page.evaluate(NAMELESS) == []
     assert page.evaluate(TINY) == 0
     assert {re.match(r"data:|https?://[^/]+", url)[0] for url in watched.asked} <= {origin, "data:"}

@@ -6,6 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from service.errors import ServiceError
+
 EVIL = '"><script>alert("1")</script>'
 
 
@@ -96,6 +98,21 @@ def test_all_records_can_be_reached(busy):
         before = text.split("older →")[0].rsplit('href="', 1)[1].split("#")[0]
         path = before.replace("&amp;", "&") if "older →" in text else ""
     assert sorted(map(int, seen)) == list(range(420))
+
+
+def test_what_the_service_cannot_do_now_is_a_page(world):
+    """A refusal of the parts is 503, with its words."""
+    made = world(rows=0, labels=0)
+    made.tick()
+
+    def fail():
+        raise ServiceError("the functions are being replaced: try again")
+
+    made.current.health = fail
+    answer = made.get("/")
+    assert answer.status_code == 503
+    assert "The functions are being replaced: try again" in answer.text
+    assert answer.headers["content-security-policy"]
 
 
 def test_before_the_first_snapshot(world):
