@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -18,6 +17,7 @@ from service.app.build import build
 from service.app.logs import configure
 from service.app.service import Service
 from service.errors import MisuseError, ServiceError
+from service.settings.address import address_problem
 from service.settings.project import Settings
 from service.settings.sections import ServeSettings
 
@@ -46,7 +46,8 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> in
         If the address is taken, or a part cannot start.
     """
     configure(stream, plain=stream.isatty())
-    check_address(settings.serve)
+    if problem := address_problem(settings.serve):
+        raise MisuseError(problem)
     with listening(settings.serve) as listener:
         service = build(settings, now)
         # The server hands the signal on after it has stopped, where it would end this process unfinished.
@@ -54,22 +55,6 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> in
             signal.signal(each, _ignore)
         left = uvloop.run(_serve(service, listener, settings.serve))
     return int(left > 0)
-
-
-def check_address(serve: ServeSettings) -> None:
-    """Refuse to listen where others could send requests, unless that was asked for.
-
-    Raises
-    ------
-    MisuseError
-        If the host is another than this machine's own.
-    """
-    if serve.insecure or _is_loopback(serve.host):
-        return
-    raise MisuseError(
-        f"serve.host {serve.host!r} lets other machines in, and there are no keys yet: put a proxy that checks "
-        "who asks in front of 127.0.0.1, or set serve.insecure to true"
-    )
 
 
 def listening(serve: ServeSettings) -> socket.socket:
@@ -127,15 +112,6 @@ def address(listener: socket.socket) -> str:
     """
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _ignore(*_: object) -> None:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from service.cli.check_service import service_problems
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import function_kind, load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     functions = _functions(settings, problems)
     if found is not None:
         problems += _column_problems(settings, found.first)
+        problems += service_problems(settings, [str(name) for name in found.first.columns], found.classes)
     tally = None
     if found is not None and functions is not None:
         problems += _name_problems(functions, found.first)

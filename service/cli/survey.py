@@ -20,11 +20,12 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What one pass found: ``rows`` in all, the first batch of them, and a sample in which each is as likely."""
+    """What one pass found: rows in all, the first batch, a sample in which each is as likely, the classes."""
 
     rows: int
     first: pd.DataFrame
     sample: pd.DataFrame
+    classes: tuple[str, ...]
 
 
 class Labels:
@@ -51,6 +52,11 @@ class Labels:
             self._fault = self._fault or str(error)
         self._blank += [self._rows + row for row in here]
         self._rows += len(batch)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that occurred."""
+        return tuple(self._classes)
 
     def problems(self) -> Iterator[str]:
         """Yield what a training would refuse."""
@@ -96,7 +102,9 @@ def _read(settings: Settings, labels: Labels) -> Survey | None:
         labels.add(batch)
         rows += len(batch)
         kept = _smallest([*kept, (random.random(len(batch)), batch)])
-    return None if first is None else Survey(rows, first, kept[0][1].reset_index(drop=True))
+    if first is None:
+        return None
+    return Survey(rows, first, kept[0][1].reset_index(drop=True), labels.classes)
 
 
 def _smallest(parts: list[tuple[Any, pd.DataFrame]]) -> list[tuple[Any, pd.DataFrame]]:

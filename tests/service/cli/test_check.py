@@ -206,3 +206,16 @@ LABELER = """
 def country(x):
     return 1 if x.country == 'no' else -1
 """
+
+
+def test_what_the_service_could_not_do_is_found_before_it_starts(cli: Callable, project: Path) -> None:
+    """An open address, a class and a column that are not there, and a broken store: all are told together."""
+    project.write_text(
+        project.read_text()
+        + "serve: {host: 10.0.0.5}\nmonitor: {positive: returnt}\nlog: {features: [contry]}\nstore: broken.db\n"
+    )
+    project.with_name("broken.db").write_text("no database " * 200)
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    for said in ("serve.insecure", "did you mean 'returned'?", "did you mean 'country'?", "store: "):
+        assert said in answer.err
