@@ -21,14 +21,12 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from service.api.refusals import FieldError, InvalidRequest
+from service.api.refusals import MOST_ERRORS, FieldError, InvalidRequest
 from sfs.values import text_of
 
 NAME_CHARS = 200
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
-_MANY = 20
-"""Errors that are told one by one."""
 
 
 class Body(BaseModel):
@@ -118,7 +116,7 @@ def require_finite(value: Any, place: str) -> None:
     if _is_finite(value):
         return
     message = "a number is finite, this one is not; send null for a missing one"
-    raise InvalidRequest([FieldError(found, message) for found in islice(_places(value, place), _MANY)])
+    raise InvalidRequest([FieldError(found, message) for found in islice(_places(value, place), MOST_ERRORS)])
 
 
 def require_distinct(ids: Sequence[str | None], field: str, part: str = "") -> None:
@@ -161,7 +159,7 @@ def _places(value: Any, place: str) -> Iterator[str]:
 
 def _told(error: ValidationError) -> list[FieldError]:
     count = error.error_count()
-    if count > _MANY:  # the list of them all may be larger than the body
+    if count > MOST_ERRORS:  # the list of them all may be larger than the body
         return [FieldError("", f"{count} fields are wrong: compare the request with /openapi.json")]
     return told(error.errors(include_url=False, include_context=False, include_input=False))
 
@@ -174,9 +172,7 @@ def told(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
     >>> told([{"loc": ("instances", 3, "likes"), "msg": "Input should be a number"}])
     [FieldError(field='instances[3].likes', message='Input should be a number')]
     """
-    return [
-        FieldError(_path(each["loc"]), each["msg"].removeprefix("Value error, ")) for each in errors[:_MANY]
-    ]
+    return [FieldError(_path(each["loc"]), each["msg"].removeprefix("Value error, ")) for each in errors]
 
 
 def _path(place: Sequence[int | str]) -> str:

@@ -9,6 +9,7 @@ import re
 from time import perf_counter
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +25,8 @@ _log = logging.getLogger(__name__)
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _SHED_EARLY = frozenset({"/v1/predict", "/v1/predictions"})
+GONE = 499
+"""Stands in the log for the status of a request whose client left before it had sent its body."""
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked by machines every few seconds; their lines are for debugging."""
 
@@ -86,6 +89,8 @@ class Gate:
         try:
             async with limit:
                 await self._app(scope, receive, send)
+        except ClientDisconnect:
+            here.status = GONE
         except Exception as error:
             late = isinstance(error, TimeoutError) and limit.expired()
             if not late:

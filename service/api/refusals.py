@@ -8,6 +8,9 @@ from typing import Any
 
 from service.errors import ServiceError
 
+MOST_ERRORS = 20
+"""Errors of one request that are told one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
@@ -23,12 +26,14 @@ class InvalidRequest(ServiceError):
     Parameters
     ----------
     errors
-        Which fields, and what is wrong with each.
+        Which fields, and what is wrong with each; of many, the first ones are told.
     """
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        self.errors = tuple(errors)
-        super().__init__([f"{each.field}: {each.message}" if each.field else each.message for each in errors])
+        self.errors = tuple(errors[:MOST_ERRORS])
+        sentences = [f"{each.field}: {each.message}" if each.field else each.message for each in self.errors]
+        more = len(errors) - MOST_ERRORS
+        super().__init__([*sentences, f"and {more} more"] if more > 0 else sentences)
 
 
 class TooLarge(ServiceError):

@@ -37,6 +37,12 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         """Every slice in one window, as the monitor last counted it."""
         return await readers.run(lambda: slices_out(slices_view(parts.current, window)))
 
+    _add_series(routes, parts, readers)
+    _add_records(routes, parts, readers)
+    return routes
+
+
+def _add_series(routes: APIRouter, parts: Parts, readers: Readers) -> None:
     @routes.get("/{name}", responses=document.refused_by(404, 422, 503, 504))
     async def get_series(
         name: str,
@@ -59,6 +65,8 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
             )
         )  # fmt: skip
 
+
+def _add_records(routes: APIRouter, parts: Parts, readers: Readers) -> None:
     @routes.get("/{name}/records", responses=document.refused_by(404, 422, 503, 504))
     async def get_records(
         name: str,
@@ -81,8 +89,6 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
                 )
             )
         )
-
-    return routes
 
 
 def _require_order(since: datetime | None, until: datetime | None) -> None:

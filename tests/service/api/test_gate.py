@@ -16,6 +16,14 @@ def lines(caplog):
     return [vars(each) for each in caplog.records if each.name == "service.access"]
 
 
+def scope_of(path, method, headers):
+    return {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+        "headers": [(b"content-type", b"application/json"), *headers], "scheme": "http", "root_path": "",
+        "http_version": "1.1", "server": ("service", 80), "client": ("client", 1),
+    }  # fmt: skip
+
+
 async def ask(service, body, headers=(), path="/v1/predict", method="POST"):
     """Send one request as a server would, and return how it was answered, and how much of it was read."""
     app = service.client._transport.app
@@ -29,11 +37,7 @@ async def ask(service, body, headers=(), path="/v1/predict", method="POST"):
     async def send(message):
         sent.append(message)
 
-    scope = {
-        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
-        "headers": [(b"content-type", b"application/json"), *headers], "scheme": "http", "root_path": "",
-        "http_version": "1.1", "server": ("service", 80), "client": ("client", 1),
-    }  # fmt: skip
+    scope = scope_of(path, method, headers)
     await app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), len(read)
 
@@ -187,6 +191,22 @@ def test_a_timeout_of_something_else_is_a_defect(service, caplog):
 
     service.change(predict=fail)
     assert service.predicted(GOOD).status_code == 500
+
+
+def test_a_client_that_leaves_is_no_defect(service, caplog):
+    """A body that breaks off gets no answer, and a line in the log that says so."""
+    app, scope = service.client._transport.app, scope_of("/v1/predict", "POST", ())
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        raise AssertionError(message)
+
+    with caplog.at_level(logging.INFO):
+        service.runner.run(app(scope, receive, send))
+    assert [(each["status"], each["route"]) for each in lines(caplog)] == [(499, "/v1/predict")]
+    assert len(caplog.records) == 1
 
 
 def test_an_answer_that_breaks_off_ends_its_connection(service):

@@ -131,6 +131,13 @@ def test_a_row_that_cannot_be_read_fails_the_request_and_is_named(service):
     assert logged(service, "a") is None
 
 
+def test_of_many_errors_the_first_are_told(service):
+    """A request in which every row is wrong has an answer of a readable length."""
+    answer = service.predicted(*[{"text": "no likes"}] * 100)
+    assert (answer.status_code, len(fields(answer))) == (422, 20)
+    assert answer.json()["detail"].endswith("; and 80 more")
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
