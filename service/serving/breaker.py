@@ -41,6 +41,10 @@ class Limits:
         Time from opening to the first probe; it doubles with each probe that fails, up to the longest.
     probe_rows
         Rows that a probe tries.
+    load_seconds
+        Time in which the functions must be loaded, in the process that they run in.
+    memory_mb
+        Address space that they may take there beyond what loading took; None for no limit.
 
     Raises
     ------
@@ -56,10 +60,12 @@ class Limits:
     back_off_seconds: Seconds = 1.0
     longest_back_off_seconds: Seconds = 300.0
     probe_rows: int = 16
+    load_seconds: int = 60
+    memory_mb: float | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise MisuseError(f"{name} must be above 0, got {getattr(self, name)!r}")
 
     def allowance(self, budget_ms: float | None, rows: int) -> Seconds:

@@ -19,3 +19,7 @@ class Stopping(ServiceError):
 
 class MiscountedAnswers(ServiceError):
     """A batch got another number of answers than it has rows, so that none can be believed."""
+
+
+class NoModel(ServiceError):
+    """No version answers yet: one has to be trained and promoted first."""

@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
 from threading import Event
+from time import monotonic
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,12 +20,125 @@ from models.learners import LearnerConfig
 from models.training import train
 from service.serving.breaker import Limits
 from service.serving.functions import LiveFunctions
+from service.serving.isolation import Isolation
 from service.serving.predictor import Loaded
 from service.serving.recording import Recorder
 from sfs.registry import FunctionSet
-from sfs.template import template
+from sfs.template import Template, template
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+PATIENT = Limits(least_ms=20_000, hold_ms=20_000)
+CODE_BEGINS = """
+import os, re, time
+from pathlib import Path
+from sfs.function import slicing_function
+
+"""
+MIXED = """
+@slicing_function(budget_ms=10_000)
+def odd(x):
+    return x.n % 2 == 1
+
+@slicing_function(budget_ms=10_000)
+def raises(x):
+    raise ValueError("no")
+
+@slicing_function(budget_ms=10_000)
+def junk(x):
+    return "junk"
+
+@slicing_function(budget_ms=10_000)
+def exits(x):
+    exit()
+
+@slicing_function(budget_ms=10_000)
+def shy(x):
+    return -1
+
+@slicing_function(budget_ms=10_000)
+def prints(x):
+    print("a line of output")
+    return True
+
+@slicing_function(budget_ms=10_000)
+def dies(x):
+    os._exit(3)
+
+@slicing_function(budget_ms=10_000)
+def interrupted(x):
+    raise KeyboardInterrupt
+
+@slicing_function(budget_ms=10_000)
+def dies_of_two(x):
+    return os.abort() if x.n == 2 else True
+
+@slicing_function()
+def sleeps(x):
+    time.sleep(60)
+
+@slicing_function()
+def endless(x):
+    while True:
+        try:
+            note(x)
+            while True:
+                pass
+        except BaseException:
+            pass
+
+@slicing_function()
+def backtracks(x):
+    return re.match("(a+)+$", "a" * 64 + "b") is not None
+
+@slicing_function(budget_ms=10_000)
+def notes(x):
+    return note(x)
+
+@slicing_function(budget_ms=10_000)
+def grows(x):
+    return len(bytearray(2**31)) > 0
+
+@slicing_function(budget_ms=10_000)
+def moody(x):
+    return mood(x)
+
+@slicing_function()
+def rash(x):
+    return mood(x)
+
+@slicing_function()
+def dawdles(x):
+    time.sleep(0.002)
+    return True
+
+@slicing_function(budget_ms=10_000)
+def may_dawdle(x):
+    time.sleep(0.002)
+    return True
+
+@slicing_function(budget_ms=60_000)
+def heavy(x):
+    time.sleep(0.3)
+    return True
+
+@slicing_function(budget_ms=60_000)
+def light(x):
+    time.sleep(60)
+
+def note(x):
+    if "note" in x:
+        Path(x.note).write_text(f"{os.getpid()} {os.getppid()}")
+    return True
+
+def mood(x):
+    while (found := Path(x.mood).read_text()) == "hangs":
+        time.sleep(0.01)
+    if found == "dies":
+        os._exit(3)
+    if found == "fails":
+        raise ValueError("no")
+    return True
+"""
 WORDS = ("good", "free", "song", "click", "voice", "subscribe", "love", "money")
 
 
@@ -39,14 +156,6 @@ class Clock:
 def clock() -> Clock:
     """Such a clock."""
     return Clock()
-
-
-@pytest.fixture
-def let_go() -> Iterator[Event]:
-    """An event that functions may wait for; set at the end, so that no thread outlives its test."""
-    event = Event()
-    yield event
-    event.set()
 
 
 @pytest.fixture
@@ -79,10 +188,58 @@ def bundle() -> ModelBundle:
 
 
 @pytest.fixture
-def live_of() -> Callable[..., LiveFunctions]:
-    """Makes live functions that have time, however busy the machine is."""
-    limits = Limits(least_ms=20_000, hold_ms=20_000)
-    return lambda *live: LiveFunctions(FunctionSet(live), limits)
+def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
+    """Makes live functions of Python code, after templates; they have time, however busy the machine is."""
+    made: list[LiveFunctions] = []
+
+    def make(code: str, *templates: Template, limits: Limits = PATIENT, **how: Any) -> LiveFunctions:
+        file = tmp_path / f"functions_{len(made)}.py"
+        file.write_text(CODE_BEGINS + dedent(code))
+        functions = FunctionSet([*templates, *FunctionSet.from_file(file)])
+        made.append(LiveFunctions(functions, limits, sources=[file], **how))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of functions that behave and of functions that do not."""
+    path = tmp_path_factory.mktemp("functions") / "functions.py"
+    path.write_text(CODE_BEGINS + dedent(MIXED))
+    return path
+
+
+@pytest.fixture(scope="session")
+def mixed(file: Path) -> FunctionSet:
+    """The functions of that file."""
+    return FunctionSet.from_file(file)
+
+
+@pytest.fixture(scope="session")
+def isolation(file: Path) -> Iterator[Isolation]:
+    """Processes for them, which tests share."""
+    shared = Isolation([str(file)], Limits(), monotonic)
+    shared.start()
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def alive() -> Callable[[int], bool]:
+    """Tells whether a process runs; one that has ended and only waits to be counted does not."""
+
+    def runs(process_id: int) -> bool:
+        try:
+            stat = Path(f"/proc/{process_id}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+    return runs
 
 
 @pytest.fixture

@@ -1,39 +1,35 @@
-"""Live functions: whatever one does, the others answer, and the request goes on."""
+"""Live functions: templates and plain functions side by side."""
 
 import gc
+import os
 import threading
 from collections.abc import Callable
-from threading import Event
-from time import monotonic
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.serving.breaker import FAULTS, SLOW, Limits
-from service.serving.functions import BREAKER_OPEN, OUT_OF_TIME, STILL_RUNNING, LiveFunctions
+from service.errors import ServiceError
+from service.serving.asking import STARTING
+from service.serving.breaker import FAULTS, Limits
+from service.serving.functions import LiveFunctions
+from service.serving.plain import CHANGED
 from sfs.apply import Applied, apply
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
-from sfs.record import Record
 from sfs.registry import FunctionSet
 from sfs.template import template
 
 ROWS = [{"n": n, "text": "free" if n == 2 else "song"} for n in range(4)]
 FREE = template("free", keyword={"field": "text", "words": ["free"]})
-LIMITS = Limits(least_ms=30, hold_ms=20_000, faults=3, back_off_seconds=10)
+ODD = "@slicing_function()\ndef odd(x): return x.n % 2 == 1\n"
+NOTES = """
+@slicing_function()
+def notes(x):
+    return bool(Path(x.note).write_text(f"{os.getpid()} {os.getppid()}"))
+"""
 Eventually = Callable[[Callable[[], bool]], None]
-
-
-def patient(name: str, f: Callable[[Record], Any]) -> SlicingFunction:
-    """Return a function that has time, however busy the machine is."""
-    return SlicingFunction(name, f, budget_ms=10_000)
-
-
-ODD = patient("odd", lambda x: x.n % 2 == 1)
-
-
-def live(*functions: SlicingFunction, clock: Any = monotonic, limits: Limits = LIMITS) -> LiveFunctions:
-    return LiveFunctions(FunctionSet(functions), limits, clock=clock)
+LiveOf = Callable[..., LiveFunctions]
 
 
 def reasons(applied: Applied) -> dict[str, dict[str, int]]:
@@ -41,209 +37,122 @@ def reasons(applied: Applied) -> dict[str, dict[str, int]]:
     return {run.name: dict(run.unknown) for run in applied.runs if run.unknown}
 
 
-def members(applied: Applied, name: str) -> list[bool]:
-    return applied.matrix.column(name).tolist()
+def children() -> set[int]:
+    """Return the numbers of this process's children."""
+    tasks = Path(f"/proc/{os.getpid()}/task")
+    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
-def fails(x: Record) -> bool:
-    raise ValueError("no")
-
-
-class Moody:
-    """A function that does as it is told at the time."""
-
-    def __init__(self, mood: Callable[[Record], Any]) -> None:
-        self.mood = mood
-
-    def __call__(self, x: Record) -> Any:
-        return self.mood(x)
-
-
-def test_functions_of_both_kinds_answer_as_they_do_offline() -> None:
+def test_functions_of_both_kinds_answer_as_they_do_offline(live_of: LiveOf) -> None:
     """The matrix is that of `apply`, names in the order of the set."""
-    functions = FunctionSet([ODD, FREE, patient("big", lambda x: x.n > 1)])
-    applied = LiveFunctions(functions).apply(ROWS)
-    assert applied.matrix == apply(functions, ROWS)
-    assert [run.name for run in applied.runs] == ["odd", "free", "big"]
+    live = live_of(f"{ODD}@slicing_function()\ndef big(x): return x.n > 1\n", FREE)
+    applied = live.apply(ROWS)
+    assert applied.matrix == apply(live.functions, ROWS)
+    assert [run.name for run in applied.runs] == ["free", "odd", "big"]
+    again = live.with_functions(FunctionSet(reversed(list(live.functions)))).apply(ROWS)
+    assert [run.name for run in again.runs] == ["big", "odd", "free"]
 
 
-@pytest.mark.parametrize("functions", [(), (FREE,), (ODD,)])
-def test_one_kind_or_none_is_enough(functions: tuple[SlicingFunction, ...]) -> None:
+def test_one_kind_or_none_is_enough(live_of: LiveOf) -> None:
     """Sets without templates, without plain functions, and without any are applied, also to no rows."""
-    for rows in (ROWS, []):
-        assert live(*functions).apply(rows).matrix == apply(functions, rows)
+    live = live_of(ODD)
+    for functions in (live.functions, FunctionSet([FREE]), FunctionSet([])):
+        for rows in (ROWS, []):
+            assert live.with_functions(functions).apply(rows).matrix == apply(functions, rows)
 
 
-@pytest.mark.parametrize(
-    ("bad", "reason"),
-    [(fails, "ValueError"), (lambda x: "junk", "junk answer"), (lambda x: exit(), "SystemExit")],
-)
-def test_a_fault_makes_its_own_memberships_unknown(bad: Callable[[Record], Any], reason: str) -> None:
-    """Raising, answering junk and ending the process are faults, and the other functions do not notice."""
-    applied = live(patient("bad", bad), ODD, FREE).apply(ROWS)
-    assert reasons(applied) == {"bad": {reason: 4}}
-    assert members(applied, "odd") == [False, True, False, True]
-    assert members(applied, "free") == [False, False, True, False]
+def test_a_set_without_plain_functions_starts_no_process(live_of: LiveOf, tmp_path: Path) -> None:
+    """Neither when it is started nor when it is applied."""
+    before = children()
+    live = LiveFunctions(FunctionSet([FREE]), sources=[tmp_path / "none.py"])
+    live.start()
+    live.apply(ROWS)
+    assert children() == before
+    live.close()
 
 
-def test_a_function_that_faults_on_and_on_is_not_called_any_more(clock: Any) -> None:
-    """After so many faults in a row its breaker is open, and rows are unknown for that reason."""
-    calls: list[int] = []
-    functions = live(patient("bad", lambda x: calls.append(x.n)), ODD, clock=clock)
-    functions.apply(ROWS)
-    assert functions.breakers["bad"].reason == FAULTS
-    assert reasons(functions.apply(ROWS)) == {"bad": {BREAKER_OPEN: 4}}
-    assert calls == [0, 1, 2, 3]
+def test_functions_that_cannot_be_loaded_say_so_at_the_start(live_of: LiveOf, tmp_path: Path) -> None:
+    """The file was there when the service loaded it."""
+    path = tmp_path / "gone.py"
+    path.write_text(f"from sfs.function import slicing_function\n{ODD}")
+    live = LiveFunctions(FunctionSet.from_file(path), sources=[path])
+    path.unlink()
+    with pytest.raises(ServiceError, match=r"gone\.py: cannot be read"):
+        live.start()
+    assert live.health() == {"odd": (True, STARTING)}
 
 
-def test_abstaining_opens_no_breaker(clock: Any) -> None:
-    """To abstain is an answer, though the membership is unknown."""
-    functions = live(patient("shy", lambda x: -1), clock=clock)
-    for _ in range(3):
-        assert reasons(functions.apply(ROWS)) == {"shy": {"abstained": 4}}
-    assert not functions.breakers["shy"].is_open
+def test_a_function_whose_file_was_changed_is_unknown(live_of: LiveOf, tmp_path: Path) -> None:
+    """Only that function; the others of the file compute what they did."""
+    path = tmp_path / "edited.py"
+    code = f"from sfs.function import slicing_function\n{ODD}{ODD.replace('odd', 'even')}"
+    path.write_text(code)
+    live = LiveFunctions(FunctionSet.from_file(path), sources=[path])
+    path.write_text(code.replace("2 == 1\n@", "2 == 0\n@"))
+    live.start()
+    assert live.functions.names == ("odd", "even")
+    assert reasons(live.apply(ROWS)) == {"odd": {CHANGED: 4}}
+    assert live.health() == {"odd": (True, CHANGED), "even": (False, None)}
+    live.close()
 
 
-def test_a_function_that_hangs_holds_a_request_once_and_no_longer_than_its_budget(
-    clock: Any, let_go: Event
+def test_without_a_start_the_first_batches_start_it(live_of: LiveOf, file: Path, mixed: FunctionSet) -> None:
+    """Meanwhile plain functions are unknown, and templates are not."""
+    live = LiveFunctions(FunctionSet([FREE, mixed["odd"]]), sources=[file])
+    applied = live.apply(ROWS)
+    assert reasons(applied) == {"odd": {STARTING: 4}}
+    assert applied.matrix.column("free").tolist() == [False, False, True, False]
+    live.start()
+    assert live.apply(ROWS).matrix == apply(live.functions, ROWS)
+    live.close()
+
+
+def test_another_set_keeps_processes_and_what_is_known_of_functions(
+    live_of: LiveOf, clock: Any, tmp_path: Path
 ) -> None:
-    """The first batch waits for its time of a batch, the next ones not at all; the others answer throughout."""
-    functions = live(SlicingFunction("hangs", lambda x: let_go.wait(60)), FREE, ODD, clock=clock)
-    began = monotonic()
-    first, second = functions.apply(ROWS), functions.apply(ROWS)
-    assert monotonic() - began < 20
-    assert reasons(first) == {"hangs": {SLOW: 4}, "odd": {OUT_OF_TIME: 4}}
-    assert reasons(second) == {"hangs": {BREAKER_OPEN: 4}}
-    assert members(first, "free") == members(second, "free") == [False, False, True, False]
-    assert members(second, "odd") == [False, True, False, True]
-
-
-def test_an_endless_loop_ends_with_its_breaker(clock: Any, eventually: Eventually) -> None:
-    """Its thread does not go on taking the processor's time."""
-
-    def endless(x: Record) -> bool:
-        while True:
-            pass
-
-    before = set(threading.enumerate())
-    functions = live(SlicingFunction("endless", endless), clock=clock)
-    functions.apply(ROWS)
-    assert functions.breakers["endless"].reason == SLOW
-    eventually(lambda: set(threading.enumerate()) <= before)
-
-
-def test_a_function_slow_on_every_row_is_opened_after_some_batches(clock: Any) -> None:
-    """Also when it never takes so long that a batch is held up."""
-    pause = Event()
-    limits = Limits(budget_ms=0.1, least_ms=20_000, hold_ms=20_000, slow_batches=3)
-    slow = SlicingFunction("slow", lambda x: pause.wait(0.001))
-    patient = SlicingFunction("patient", lambda x: pause.wait(0.001), budget_ms=10_000)
-    functions = live(slow, patient, clock=clock, limits=limits)
-    states = []
-    for _ in range(3):
-        functions.apply(ROWS)
-        states.append(functions.breakers["slow"].is_open)
-    assert states == [False, False, True]
-    assert not functions.breakers["patient"].is_open
-
-
-def test_of_functions_that_together_take_too_long_the_heaviest_is_opened(clock: Any, let_go: Event) -> None:
-    """Who is interrupted only because another took the time is not called while its thread still runs."""
-    pause = Event()
-    limits = Limits(budget_ms=60_000, hold_ms=1500, slow_batches=1000)
-    heavy = SlicingFunction("heavy", lambda x: pause.wait(0.25))
-    light = Moody(lambda x: let_go.wait(60))
-    functions = live(heavy, SlicingFunction("light", light), clock=clock, limits=limits)
-    first, second = functions.apply(ROWS), functions.apply(ROWS)
-    assert functions.breakers["heavy"].is_open
-    assert not functions.breakers["light"].is_open
-    assert reasons(first) == {"light": {SLOW: 4}}
-    assert reasons(second) == {"heavy": {BREAKER_OPEN: 4}, "light": {STILL_RUNNING: 4}}
-
-
-def test_a_function_that_recovered_comes_back_by_a_probe(clock: Any, eventually: Eventually) -> None:
-    """Not before its back-off is over, and not on the request that set the probe off."""
-    moody = Moody(fails)
-    functions = live(patient("moody", moody), clock=clock)
-    functions.apply(ROWS)
-    moody.mood = lambda x: True
-    assert reasons(functions.apply(ROWS)) == {"moody": {BREAKER_OPEN: 4}}
-    clock.seconds += LIMITS.back_off_seconds
-    assert reasons(functions.apply(ROWS)) == {"moody": {BREAKER_OPEN: 4}}
-    eventually(lambda: not reasons(functions.apply(ROWS)))
-    assert not functions.breakers["moody"].is_open
-
-
-def test_a_probe_that_fails_keeps_the_breaker_open_for_longer(clock: Any, eventually: Eventually) -> None:
-    """No row of the request waits for it."""
-    moody = Moody(fails)
-    functions = live(patient("moody", moody), clock=clock)
-    functions.apply(ROWS)
-    clock.seconds += LIMITS.back_off_seconds
-
-    def backed_off() -> bool:
-        functions.apply(ROWS)
-        return functions.breakers["moody"].back_off_seconds == 2 * LIMITS.back_off_seconds
-
-    eventually(backed_off)
-    assert functions.breakers["moody"].reason == FAULTS
-
-
-def test_a_probe_that_hangs_holds_nothing_up(clock: Any, let_go: Event, eventually: Eventually) -> None:
-    """It is told to stop; when it has, the breaker stays open and backs off."""
-    moody = Moody(fails)
-    functions = live(SlicingFunction("moody", moody), ODD, clock=clock)
-    functions.apply(ROWS)
-    moody.mood = lambda x: let_go.wait(60)
-    clock.seconds += LIMITS.back_off_seconds
-    began = monotonic()
-    for _ in range(20):
-        assert reasons(functions.apply(ROWS)) == {"moody": {BREAKER_OPEN: 4}}
-    assert monotonic() - began < 20
-    let_go.set()
-
-    def stopped() -> bool:
-        functions.apply(ROWS)
-        breaker = functions.breakers["moody"]
-        return not breaker.is_open or breaker.since == clock.seconds
-
-    eventually(stopped)
-
-
-def test_another_set_keeps_what_is_known_of_the_same_function(clock: Any) -> None:
-    """A breaker goes with the fingerprint; a function that was changed begins closed."""
-    functions = live(patient("bad", fails), ODD, clock=clock)
-    functions.apply(ROWS)
-    same = functions.with_functions(FunctionSet([FREE, patient("bad", fails)]))
-    changed = functions.with_functions(FunctionSet([patient("bad", lambda x: x.n > 0)]))
-    assert same.breakers["bad"].is_open
+    """Templates come and go while the service runs; a breaker goes with the fingerprint."""
+    limits = Limits(faults=3, least_ms=20_000, hold_ms=20_000)
+    live = live_of(f"{NOTES}@slicing_function()\ndef bad(x): return 1 / 0\n", limits=limits, clock=clock)
+    rows = [{**row, "note": str(tmp_path / "note")} for row in ROWS]
+    live.apply(rows)
+    process = (tmp_path / "note").read_text()
+    other = live.with_functions(FunctionSet([FREE, *live.functions]))
+    other.apply(rows)
+    assert (tmp_path / "note").read_text() == process
+    assert other.breakers["bad"].reason == FAULTS
+    assert other.health() == {"notes": (False, None), "bad": (True, FAULTS)}
+    changed = live.with_functions(FunctionSet([SlicingFunction("bad", lambda x: x.n > 0)]))
     assert not changed.breakers["bad"].is_open
 
 
 @pytest.mark.parametrize("ended", ["closed", "forgotten"])
-def test_threads_end_with_the_functions(ended: str, eventually: Eventually) -> None:
+def test_processes_end_with_the_functions(
+    ended: str, file: Path, mixed: FunctionSet, tmp_path: Path, alive: Any, eventually: Eventually
+) -> None:
     """Whether a set is closed, or nothing refers to it any more."""
-    before = set(threading.enumerate())
-    functions = live(ODD)
-    functions.apply(ROWS)
+    live = LiveFunctions(FunctionSet([mixed["notes"]]), sources=[file])
+    live.start()
+    live.apply([{"note": str(tmp_path / "note")}])
+    processes = [int(each) for each in (tmp_path / "note").read_text().split()]
+    assert all(map(alive, processes))
     if ended == "closed":
-        functions.close()
+        live.close()
     else:
-        del functions
+        del live
         gc.collect()
-    eventually(lambda: set(threading.enumerate()) <= before)
+    eventually(lambda: not any(map(alive, processes)))
 
 
-def test_threads_that_apply_at_once_get_their_own_answers() -> None:
+def test_threads_that_apply_at_once_get_their_own_answers(live_of: LiveOf) -> None:
     """Rows of one batch are never answered with those of another."""
-    functions = live(ODD, FREE, limits=Limits(least_ms=20_000, hold_ms=20_000))
+    live = live_of(ODD, FREE)
     found: list[SliceMatrix] = []
     batches = [ROWS[:k] for k in (1, 2, 3, 4)] * 5
-    threads = [threading.Thread(target=lambda b=b: found.append(functions.apply(b).matrix)) for b in batches]
+    threads = [threading.Thread(target=lambda b=b: found.append(live.apply(b).matrix)) for b in batches]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    expected = {len(batch): apply([ODD, FREE], batch) for batch in batches}
+    expected = {len(batch): apply(live.functions, batch) for batch in batches}
     assert len(found) == 20
     assert all(matrix == expected[len(matrix)] for matrix in found)

@@ -14,7 +14,6 @@ from service.errors import ServiceError
 from service.serving.loading import load, refresh, warm_up
 from service.serving.predictor import Loaded, Predictor
 from service.serving.recording import Recorder, Request
-from sfs.function import SlicingFunction
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 REQUEST = Request({"text": "free song", "likes": 1})
@@ -77,12 +76,17 @@ def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: Loaded) -
         load(registry, loaded.live, 2)
 
 
-def test_warming_up_leaves_plain_functions_alone(bundle: ModelBundle, loaded: Loaded, live_of: Any) -> None:
+def test_warming_up_leaves_plain_functions_alone(
+    bundle: ModelBundle, loaded: Loaded, live_of: Any, tmp_path: Path
+) -> None:
     """They may be slow, and what they count is live traffic."""
-    calls: list[Any] = []
-    counts = SlicingFunction("counts", lambda x: bool(calls.append(x)))
-    warm_up(bundle, live_of(counts, *loaded.live.functions))
-    assert calls == []
+    called = tmp_path / "called"
+    code = f"@slicing_function()\ndef calls(x): return bool(Path({str(called)!r}).write_text('called'))"
+    live = live_of(code, *loaded.live.functions)
+    warm_up(bundle, live)
+    assert not called.exists()
+    live.apply([{"text": "song"}])
+    assert called.exists()
 
 
 def test_nothing_is_exchanged_while_the_alias_stays(predictor: Predictor, registry: ModelRegistry) -> None:

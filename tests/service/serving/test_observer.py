@@ -6,7 +6,6 @@ from service.serving.functions import LiveFunctions
 from service.serving.observer import Observer
 from service.serving.predictor import Loaded, Predictor
 from service.serving.recording import Logged, Recorder, Request
-from sfs.function import SlicingFunction
 
 RECORDS = [{"text": "click", "likes": 1}, {"text": "love a free song", "likes": 2}]
 
@@ -35,6 +34,5 @@ def test_features_are_not_needed(loaded: Loaded, recorder: Recorder) -> None:
 
 def test_functions_do_not_see_the_label(recorder: Recorder, live_of: Any) -> None:
     """Though it is among the features that came."""
-    peeks: Any = SlicingFunction("peeks", lambda x: "spam" in x)
-    live = live_of(peeks)
+    live = live_of("@slicing_function()\ndef peeks(x): return 'spam' in x")
     assert observer(live, recorder).observe([Logged({"spam": True}, "true", 1)])[0].slices == ()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from service.serving.functions import LiveFunctions
 from service.serving.predictor import BatchReport, Loaded, Predictor
 from service.serving.recording import Recorder, Request
 from sfs.apply import apply
-from sfs.function import SlicingFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
 
@@ -26,10 +26,7 @@ RECORDS: list[dict[str, Any]] = [
     {"text": None, "likes": 2},
 ]
 REQUESTS = [Request(record) for record in RECORDS]
-
-
-def fails(x: Any) -> bool:
-    raise ValueError("no")
+AT = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -74,16 +71,16 @@ def test_the_model_knows_only_of_functions_that_compute_what_they_did(
     other: str, loaded: Loaded, bundle: ModelBundle, recorder: Recorder, live_of: Any
 ) -> None:
     """Absent, changed and failing functions are unknown to it, added ones do not disturb it."""
-    mine = list(loaded.live.functions)
-    sets = {
-        "none": [],
-        "changed": [template("short", length={"field": "text", "unit": "words", "below": 9}), mine[1]],
-        "more": [SlicingFunction("odd", lambda x: True), *reversed(mine)],
-        "failing": [SlicingFunction("short", fails), mine[1]],
-    }
-    functions = FunctionSet(sets[other])
-    predictor = Predictor(replace(loaded, live=live_of(*functions)), recorder)
-    expected = bundle.predict_proba(RECORDS, bundle.memberships(functions, RECORDS))
+    short, clicks = loaded.live.functions
+    changed = template("short", length={"field": "text", "unit": "words", "below": 9})
+    live = {
+        "none": lambda: LiveFunctions(FunctionSet([])),
+        "changed": lambda: LiveFunctions(FunctionSet([changed, clicks])),
+        "more": lambda: live_of("@slicing_function()\ndef more(x): return True", clicks, short),
+        "failing": lambda: live_of("@slicing_function()\ndef short(x): return 1 / 0", clicks),
+    }[other]()
+    predictor = Predictor(replace(loaded, live=live), recorder)
+    expected = bundle.predict_proba(RECORDS, bundle.memberships(live.functions, RECORDS))
     np.testing.assert_allclose(probabilities(predictor), expected, atol=1e-12)
 
 
@@ -92,20 +89,19 @@ def test_a_failing_function_is_unknown_and_the_prediction_goes_on(
 ) -> None:
     """Its slice is among the unknown ones, and the report says why."""
     reports: list[BatchReport] = []
-    live = live_of(*loaded.live.functions, SlicingFunction("bad", fails))
+    live = live_of("@slicing_function()\ndef bad(x): return 1 / 0", *loaded.live.functions)
     answers = Predictor(replace(loaded, live=live), recorder, reports.append).predict(REQUESTS)
     assert [answer.unknown_slices for answer in answers] == [("bad",)] * 3
     assert [answer.prediction.unknown for answer in answers] == [b"\4"] * 3
-    assert dict(reports[0].runs[-1].unknown) == {"ValueError": 3}
+    assert dict(reports[0].runs[-1].unknown) == {"ZeroDivisionError": 3}
 
 
 def test_a_sleeping_function_does_not_keep_a_prediction(
-    loaded: Loaded, recorder: Recorder, let_go: Any, clock: Any
+    loaded: Loaded, recorder: Recorder, live_of: Any, clock: Any
 ) -> None:
     """After the one batch in which it was found out, its breaker is open, and probabilities are as ever."""
-    sleeps = SlicingFunction("sleeps", lambda x: let_go.wait(60))
-    limits = Limits(least_ms=20)
-    live = LiveFunctions(FunctionSet([*loaded.live.functions, sleeps]), limits, clock=clock)
+    code = "@slicing_function()\ndef sleeps(x): time.sleep(60)"
+    live = live_of(code, *loaded.live.functions, limits=Limits(least_ms=20), clock=clock)
     slowed = Predictor(replace(loaded, live=live), recorder)
     first, second = probabilities(slowed), probabilities(slowed)
     assert live.breakers["sleeps"].is_open
@@ -115,7 +111,7 @@ def test_a_sleeping_function_does_not_keep_a_prediction(
 
 def test_functions_do_not_see_the_label(loaded: Loaded, recorder: Recorder, live_of: Any) -> None:
     """As in training, though a client sends it."""
-    peeks = live_of(SlicingFunction("peeks", lambda x: "spam" in x))
+    peeks = live_of("@slicing_function()\ndef peeks(x): return 'spam' in x")
     answers = Predictor(replace(loaded, live=peeks), recorder).predict(
         [Request({**RECORDS[0], "spam": True})]
     )
@@ -126,12 +122,11 @@ def test_a_record_that_cannot_be_read_is_refused_before_any_function_runs(
     loaded: Loaded, recorder: Recorder, live_of: Any
 ) -> None:
     """A batch that will be run again row by row has not counted faults of functions."""
-    calls: list[Any] = []
-    counts = SlicingFunction("counts", lambda x: bool(calls.append(x)))
-    predictor = Predictor(replace(loaded, live=live_of(counts)), recorder)
+    live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=Limits(faults=2))
+    predictor = Predictor(replace(loaded, live=live), recorder)
     with pytest.raises(DataError, match="likes"):
         predictor.predict([REQUESTS[0], Request({"text": "song"})])
-    assert calls == []
+    assert live.breakers["fails"].faults == 0
 
 
 def test_after_a_swap_the_next_batch_is_of_the_other_version(predictor: Predictor, loaded: Loaded) -> None:
@@ -140,19 +135,17 @@ def test_after_a_swap_the_next_batch_is_of_the_other_version(predictor: Predicto
     assert [answer.prediction.version for answer in predictor.predict(REQUESTS)] == [2, 2, 2]
 
 
-def test_a_batch_during_which_another_version_comes_is_of_one_version(
-    loaded: Loaded, recorder: Recorder, live_of: Any
-) -> None:
+def test_a_batch_during_which_another_version_comes_is_of_one_version(loaded: Loaded) -> None:
     """Model, version and functions are read together, once."""
 
-    def swaps(x: Any) -> bool:
-        predictor.swap(replace(loaded, version=2))
-        return True
+    def swaps() -> datetime:
+        predictor.swap(replace(loaded, version=2, live=LiveFunctions(FunctionSet([]))))
+        return AT
 
-    live = live_of(SlicingFunction("swaps", swaps))
-    predictor = Predictor(replace(loaded, live=live), recorder)
+    predictor = Predictor(loaded, Recorder(swaps))
     answers = predictor.predict(REQUESTS)
-    assert {(a.prediction.version, a.prediction.set_hash) for a in answers} == {(1, live.functions.hash)}
+    first = {(1, loaded.live.functions.hash)}
+    assert {(a.prediction.version, a.prediction.set_hash) for a in answers} == first
     assert predictor.predict(REQUESTS)[0].prediction.version == 2
 
 
