@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,17 @@ from service.events import Estimate, NotEnough, SliceEstimate
 
 MOST_CHIPS = 12
 """Slices that are named beside a record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a page leads, and in which words."""
+
+    href: str
+    said: str
+
+
+HOME = Link("/", "Back to the overview")
 
 _FOLDER = Path(__file__).parent
 
@@ -34,17 +47,11 @@ def page(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(stylesheet=stylesheet_href(), **values)
 
 
-def message(heading: str, *lines: str, commands: tuple[str, ...] = (), back: str = "/") -> str:
-    """Return a page that only says something, and leads back."""
-    said = "Back to the overview" if back == "/" else "Load again"
-    return page(
-        "message.html",
-        heading=heading,
-        lines=lines,
-        commands=commands,
-        link={"href": back, "said": said},
-        refresh=0,
-    )
+def message(
+    heading: str, *lines: str, commands: Sequence[str] = (), link: Link = HOME, refresh: int = 0
+) -> str:
+    """Return a page that only says something, shows commands to copy, and leads elsewhere."""
+    return page("message.html", heading=heading, lines=lines, commands=commands, link=link, refresh=refresh)
 
 
 @cache

@@ -10,7 +10,7 @@ from service.console.examples import Examples, examples
 from service.console.overview import overview
 from service.console.paging import page_of_records
 from service.console.parts import ConsoleParts
-from service.console.render import message
+from service.console.render import Link, message
 from service.events import Snapshot
 from service.store.queries import recent_records
 from service.views.current import UnknownSlice
@@ -84,13 +84,14 @@ def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> 
             f"{in_force.model} has no champion, and no prediction was logged for it.",
             "Train one with the first command, or log with the second what a model elsewhere predicted.",
             commands=("slicewatch train", commands.logged),
-            back=address,
+            link=Link(address, "Load again"),
         )
     return message(
         "No snapshot yet",
         f"{in_force.model}, version {in_force.version}, is in force, and the monitor has not yet looked at it.",
         "The first figures come with the first tick, in at most 10 s.",
-        back=address,
+        link=Link(address, "Load again"),
+        refresh=10,
     )
 
 
@@ -98,7 +99,7 @@ def _no_window(snapshot: Snapshot, choices: OverviewChoices | SliceChoices) -> s
     return message(
         f"No figures for {WINDOWS[choices.window]}",
         f"Version {snapshot.version} of {snapshot.model} was never promoted, so nothing is counted since then.",
-        back=choices.href(window="1h"),
+        link=Link(choices.href(window="1h"), "The last hour"),
     )
 
 

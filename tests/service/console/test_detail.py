@@ -175,7 +175,7 @@ def test_confusion_is_a_table_of_classes(pages, short):
     found = section(pages.detail(short, records), "Which classes it confuses")
     lines = [row.words() for row in found.all("tr")]
     assert lines == ["true \\ predicted ham spam all", "ham 8 0 8", "spam 2 5 7"]
-    assert "15 labelled members among the last 40 rows" in found.words()
+    assert "15 labelled members among the 40 rows that were looked at" in found.words()
 
 
 def test_many_classes_are_listed_by_pair(pages, short):

@@ -122,6 +122,7 @@ def test_before_the_first_snapshot(world):
         answer = made.get(path)
         assert answer.status_code == 200
         assert "in at most 10 s" in answer.text
+        assert '<meta http-equiv="refresh" content="10">' in answer.text
 
 
 def test_without_a_model(world):
@@ -140,6 +141,7 @@ def test_a_window_that_is_not_there(world):
         answer = made.get(path, window="since_promotion")
         assert answer.status_code == 200
         assert "was never promoted" in answer.text
+        assert f'<a href="{path}">The last hour</a>' in answer.text
 
 
 def test_the_label_to_send_is_of_a_prediction_that_is_there(world):
