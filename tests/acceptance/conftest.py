@@ -1,0 +1,303 @@
+"""The real thing: ``slicewatch up`` as a process of its own, on a project that was trained once."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from service.__main__ import main, utc_now
+
+ROWS = 600
+START_SECONDS = 120.0
+COMMAND = Path(sys.executable).with_name("slicewatch")
+ADDRESS = re.compile(r"console and API at http://127\.0\.0\.1:(\d+)")
+
+Record = dict[str, Any]
+
+SETTINGS = """\
+name: comments
+data: comments.csv
+label: label
+features: {text: text, video: category, likes: number}
+functions: [slices.py, slices.yaml]
+learner: {kind: erm, epochs: 1, hidden: [8]}
+monitor: {tick_seconds: 0.5, minimum_labels: 5}
+"""
+
+
+def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Return what a question is answered with once the answer is truthy; fail when it is not in time."""
+    end = time.monotonic() + seconds
+    while not (answer := what()):
+        assert time.monotonic() < end, f"still {answer!r} after {seconds:g} s"
+        time.sleep(0.02)
+    return answer
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response, read wholly."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Caller:
+    """One connection, kept alive; for one thread."""
+
+    def __init__(self, port: int, timeout: float = 60.0) -> None:
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+
+    def __call__(self, method: str, path: str, sent: Any = None) -> Reply:
+        body = None if sent is None else json.dumps(sent)
+        headers = {} if body is None else {"content-type": "application/json"}
+        self._connection.request(method, path, body, headers)
+        response = self._connection.getresponse()
+        return Reply(response.status, dict(response.getheaders()), response.read())
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass
+class Running:
+    """A service at work: its process, where it listens, and what it logs."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    said_before: int
+    port: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.port = int(until(self._address, START_SECONDS).group(1))
+        until(self._answers, START_SECONDS)
+
+    def _address(self) -> re.Match[str] | None:
+        found = ADDRESS.search(self.said())
+        assert found or self.process.poll() is None, self.said()
+        return found
+
+    def _answers(self) -> bool:
+        with suppress(ConnectionRefusedError):
+            return self.ask("GET", "/healthz").status == 200
+        return False
+
+    def said(self) -> str:
+        """Return what it has written to standard error so far."""
+        return self.log.read_bytes()[self.said_before :].decode(errors="replace")
+
+    def lines(self) -> list[Record]:
+        """Return its log, which is JSON where there is no terminal."""
+        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+
+    def ask(self, method: str, path: str, sent: Any = None) -> Reply:
+        """Send one request over a connection of its own."""
+        caller = Caller(self.port)
+        try:
+            return caller(method, path, sent)
+        finally:
+            caller.close()
+
+    def slices(self, window: str = "since_promotion") -> dict[str, Any]:
+        """Return the figures of every slice, by name; none before there is a snapshot."""
+        reply = self.ask("GET", f"/v1/slices?window={window}")
+        return {each["name"]: each for each in reply.json["slices"]} if reply.status == 200 else {}
+
+    def metrics(self) -> dict[str, float]:
+        """Return every series of ``/metrics``, as it is written there."""
+        text = self.ask("GET", "/metrics").body.decode()
+        pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {series: float(value) for series, value in pairs}
+
+    def descendants(self) -> set[int]:
+        """Return the ids of the processes that it has started, and that these have."""
+        return set(_descendants(self.process.pid))
+
+    def kill(self) -> None:
+        """Kill it as ``kill -9`` does, and see that nothing that it started outlives it."""
+        others = self.descendants()
+        self.process.kill()
+        self.process.wait()
+        until(lambda: not any(map(_lives, others)), 10)
+
+    def stop(self, seconds: float = 60.0) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    for tasks in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, tasks.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
+def _lives(pid: int) -> bool:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+Up = Callable[..., Running]
+Fails = Callable[..., tuple[int, str]]
+
+
+def variables(**settings: object) -> dict[str, str]:
+    """Return this process's environment without settings, and with the given ones."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWATCH_")}
+    return mine | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in settings.items()}
+
+
+def start(folder: Path, *options: str, **settings: object) -> Running:
+    """Start the service of a project on a free port."""
+    log = folder / "up.log"
+    said_before = log.stat().st_size if log.exists() else 0
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [COMMAND, "up", "--port", "0", "--config", folder / "slicewatch.yaml", *options],
+            stderr=stream,
+            stdout=subprocess.DEVNULL,
+            env=variables(**settings),
+        )
+    try:
+        return Running(process, log, said_before)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+
+
+def ended(running: Running) -> None:
+    """Make sure that a service has ended."""
+    if running.process.poll() is None:
+        running.kill()
+
+
+@pytest.fixture
+def up() -> Iterator[Up]:
+    """Starts services, which are ended after the test if they still run."""
+    started: list[Running] = []
+
+    def up(folder: Path, *options: str, **settings: object) -> Running:
+        started.append(start(folder, *options, **settings))
+        return started[-1]
+
+    yield up
+    for running in started:
+        ended(running)
+
+
+@pytest.fixture
+def refused_up() -> Fails:
+    """Runs ``slicewatch up`` that is to end by itself; returns its exit code and what it said."""
+
+    def run(folder: Path, *options: str) -> tuple[int, str]:
+        command = [COMMAND, "up", "--config", folder / "slicewatch.yaml", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS, env=variables())
+        return done.returncode, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session", name="until")
+def until_() -> Callable[..., Any]:
+    """Waits for an answer, with a deadline."""
+    return until
+
+
+@pytest.fixture(scope="session")
+def caller() -> type[Caller]:
+    """Makes connections."""
+    return Caller
+
+
+@pytest.fixture
+def command() -> Callable[..., int]:
+    """Runs another command of a project, and returns its exit code."""
+    return run_command
+
+
+def run_command(folder: Path, *argv: object, **settings: object) -> int:
+    environ = {name: str(value) for name, value in settings.items()}
+    with redirect_stdout(StringIO()):
+        words = [*map(str, argv), "--config", str(folder / "slicewatch.yaml")]
+        return main(words, now=utc_now, environ=environ)
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project as ``slicewatch init`` writes it, made smaller; not to be changed."""
+    folder = tmp_path_factory.mktemp("comments")
+    with redirect_stdout(StringIO()):
+        assert main(["init", str(folder)], now=utc_now, environ={}) == 0
+    table = folder / "comments.csv"
+    table.write_text("".join(table.read_text().splitlines(True)[: ROWS + 1]))
+    (folder / "slicewatch.yaml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project, trained once; not to be changed."""
+    folder = shutil.copytree(untrained, tmp_path_factory.mktemp("trained") / "comments")
+    assert run_command(folder, "train") == 0
+    return folder
+
+
+@pytest.fixture
+def project(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained project."""
+    return shutil.copytree(trained, tmp_path / "comments")
+
+
+@pytest.fixture(scope="session")
+def records(untrained: Path) -> list[Record]:
+    """Comments as a client sends them."""
+    table = pd.read_csv(untrained / "comments.csv", usecols=["text", "video", "likes"])
+    found: list[Record] = json.loads(table.to_json(orient="records"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+    """Starts a service on a copy of a project for the tests of a file, after the copy was prepared for them."""
+    started: list[Running] = []
+
+    def shared(project: Path, prepare: Callable[[Path], object]) -> Running:
+        folder = shutil.copytree(project, tmp_path_factory.mktemp("shared") / "comments")
+        prepare(folder)
+        started.append(start(folder))
+        return started[-1]
+
+    yield shared
+    for service in started:
+        ended(service)
+
+
+@pytest.fixture(scope="session")
+def running(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service for all tests that leave it as good as they found it."""
+    service = start(shutil.copytree(trained, tmp_path_factory.mktemp("running") / "comments"))
+    yield service
+    ended(service)

@@ -1,0 +1,397 @@
+"""Two thousand requests that are no requests: each is refused in words, soon, and harms nothing."""
+
+import json
+import random
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from typing import Any
+
+import pytest
+
+SEED = 5
+REQUESTS = 2000
+SENDERS = 6
+SECONDS = 5.0
+BODY_BYTES = 4 * 2**20
+
+Json = Any
+GOOD: dict[str, Json] = {
+    "/v1/predict": {"instances": [{"text": "hello", "video": "a", "likes": 3}] * 2, "ids": ["a-1", "a-2"]},
+    "/v1/predictions": {
+        "predictions": [
+            {
+                "id": "b-1",
+                "features": {"text": "hello", "video": "a", "likes": None},
+                "label": "spam",
+                "probabilities": {"ham": 0.25, "spam": 0.75},
+                "predicted_at": "2026-05-01T12:00:00Z",
+                "version": 1,
+            }
+        ]
+    },
+    "/v1/labels": {
+        "labels": [
+            {
+                "id": "a-1",
+                "label": "ham",
+                "observed_at": "2026-05-01T12:00:00Z",
+                "labeller": "me",
+                "idempotency_key": "k",
+            }
+        ]
+    },
+    "/v1/functions": {
+        "name": "short_one",
+        "all": [
+            {"length": {"field": "text", "unit": "words", "below": 4}},
+            {"not": {"regex": {"field": "text", "pattern": "(?i)a|b"}}},
+            {"any": [{"missing": {"field": "likes"}}, {"one_of": {"field": "video", "values": ["a", 1]}}]},
+        ],
+        "owner": "me",
+        "target": 0.9,
+    },
+    "/v1/functions/preview": {
+        "function": {"name": "links", "keyword": {"field": "text", "words": ["http", "www"]}},
+        "records": [{"text": "www", "likes": 1}, {"text": None}],
+    },
+}
+WRONG: tuple[Json, ...] = (
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1.5,
+    10**30,
+    -(10**400),
+    1e308,
+    "",
+    "x",
+    " ",
+    "\x00",
+    "\x7f",
+    "a" * 5000,
+    "9" * 400,
+    [],
+    {},
+    [[]],
+    [None],
+    {"": None},
+    {"a": {"b": []}},
+    "2026-13-45",
+    "0001-01-01T00:00:00+23:59",
+    "__all__",
+    "(" * 50,
+    "(a+)+$",
+)
+NUMBERS = (
+    "1e999",
+    "-1e999",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "1" + "0" * 5000,
+    "0." + "1" * 5000,
+    "01",
+    "1.",
+    "+1",
+    "-0.0",
+)
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """A request as bytes, and whether anything behind the server's parser will see it."""
+
+    kind: str
+    path: str
+    sent: bytes
+    framed: bool = True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it; no status where the connection was closed without an answer."""
+
+    request: Malformed
+    status: int | None
+    content_type: str | None
+    seconds: float
+
+
+def request(
+    path: str, body: bytes, headers: str = "content-type: application/json", length: str | None = None
+) -> bytes:
+    """Return a request over HTTP as bytes."""
+    size = str(len(body)) if length is None else length
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "host: localhost",
+        "connection: close",
+        f"content-length: {size}",
+        headers,
+    ]
+    return "\r\n".join([line for line in lines if line] + ["", ""]).encode() + body
+
+
+def chunked(path: str, body: bytes) -> bytes:
+    """Return a request whose body comes in chunks, as they are given."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    )
+    return (head + "transfer-encoding: chunked\r\n\r\n").encode() + body
+
+
+def places(value: Json, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every value in a document."""
+    yield place
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in pairs:
+        yield from places(inner, (*place, key))
+
+
+def replaced(value: Json, place: tuple[Any, ...], new: Json) -> Json:
+    """Return a document with another value at one place."""
+    if not place:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[place[0]] = replaced(value[place[0]], place[1:], new)
+    return copy
+
+
+def dumped(value: Json) -> bytes:
+    return json.dumps(value).encode()
+
+
+def truncated(draw: random.Random, good: Json) -> bytes:
+    text = dumped(good)
+    return text[: draw.randrange(len(text))]
+
+
+def wrongly_typed(draw: random.Random, good: Json) -> bytes:
+    return dumped(replaced(good, draw.choice(list(places(good))), draw.choice(WRONG)))
+
+
+def twice_wrong(draw: random.Random, good: Json) -> bytes:
+    once = replaced(good, draw.choice(list(places(good))), draw.choice(WRONG))
+    return dumped(replaced(once, draw.choice(list(places(once))), draw.choice(WRONG)))
+
+
+def nested(draw: random.Random, good: Json) -> bytes:
+    depth = draw.choice([20, 100, 150, 200, 300, 1000, 20_000, 200_000])
+    start, end = draw.choice([(b"[", b"]"), (b'{"a":', b"}"), (b'{"not":', b"}"), (b'{"all":[', b"]}")])
+    inner = start * depth + b"1" + (end * depth if draw.random() < 0.8 else b"")
+    return marked(draw, good, inner)
+
+
+def strange_number(draw: random.Random, good: Json) -> bytes:
+    return marked(draw, good, draw.choice(NUMBERS).encode())
+
+
+def marked(draw: random.Random, good: Json, raw: bytes) -> bytes:
+    """Return a document with text of any kind in place of one value."""
+    place = draw.choice(list(places(good)))
+    return dumped(replaced(good, place, "@here@")).replace(b'"@here@"', raw)
+
+
+def no_utf8(draw: random.Random, good: Json) -> bytes:
+    text = bytearray(dumped(good))
+    for _ in range(draw.randint(1, 3)):
+        text.insert(draw.randrange(len(text)), draw.randrange(0x80, 0x100))
+    return bytes(text)
+
+
+def surrogate(draw: random.Random, good: Json) -> bytes:
+    text = dumped(good).decode()
+    at = draw.choice([match.start() + 1 for match in re.finditer(r'"[a-z]', text)])
+    return (text[:at] + draw.choice(["\\ud800", "\\udfff", "\\u0000", "\\ud800\\ud800"]) + text[at:]).encode()
+
+
+def doubled_key(draw: random.Random, good: Json) -> bytes:
+    key = draw.choice(list(good))
+    other = dumped(draw.choice([*WRONG, good[key]]))
+    return dumped(good)[:-1] + b"," + dumped(key) + b":" + other + b"}"
+
+
+def of_no_shape(draw: random.Random, good: Json) -> bytes:
+    return draw.choice(
+        [
+            b"",
+            b" ",
+            b"\xef\xbb\xbf" + dumped(good),
+            dumped(good) * 2,
+            b"null",
+            b"hello",
+            b"\x00" * 9,
+            draw.randbytes(200),
+            dumped(good).decode().encode("utf-16"),
+            b"'" + dumped(good),
+            dumped(dumped(good).decode()),
+        ]
+    )
+
+
+def too_many(draw: random.Random, good: Json) -> bytes:
+    part = draw.choice(list(good))
+    value = good[part]
+    return dumped(
+        {**good, part: (value if isinstance(value, list) else [value]) * draw.choice([501, 10_001])}
+    )
+
+
+BODIES = (
+    truncated,
+    wrongly_typed,
+    wrongly_typed,
+    wrongly_typed,
+    twice_wrong,
+    nested,
+    strange_number,
+    no_utf8,
+    surrogate,
+    doubled_key,
+    of_no_shape,
+    too_many,
+)
+TYPES = (
+    "",
+    "content-type:",
+    "content-type: text/plain",
+    "content-type: application/x-www-form-urlencoded",
+    "content-type: ;",
+    "content-type: multipart/form-data; boundary=x",
+    "content-type: application/json; charset=utf-16",
+    "content-type: application/json\r\ncontent-encoding: gzip",
+    "content-type: application/json\r\ncontent-encoding: br",
+    "content-type: application/json\r\nexpect: 100-continue",
+    "content-type: application/json\r\nx-request-id: \t\xff",
+)
+
+
+def wrongly_labelled(draw: random.Random, path: str) -> Malformed:
+    """Return a good body of which the headers say something else."""
+    return Malformed("headers", path, request(path, dumped(GOOD[path]), draw.choice(TYPES)))
+
+
+def wrongly_framed(draw: random.Random, path: str) -> Malformed:
+    """Return a body that is longer or shorter than it says, or whose length cannot be told."""
+    body = dumped(GOOD[path])
+    framed = draw.choice(
+        [
+            request(path, body, length=length)
+            for length in (
+                str(len(body) + 7),
+                str(len(body) - 7),
+                "-1",
+                "x",
+                "1e3",
+                "9" * 30,
+                str(BODY_BYTES + 1),
+                "",
+                "0x10",
+                "3, 4",
+            )
+        ]
+        + [
+            request(path, body, "content-type: application/json\r\ntransfer-encoding: chunked"),
+            chunked(path, b"zz\r\n" + body),
+            chunked(path, b"-5\r\n" + body),
+            chunked(path, b"ffffffffffffffffff\r\n" + body),
+            chunked(path, f"{len(body):x}\r\n".encode() + body),
+            chunked(path, b"5\r\n" + body + b"\r\n0\r\n\r\n"),
+            request(path, body)[: draw.randrange(20, 100)],
+        ]
+    )
+    return Malformed("framing", path, framed, framed=False)
+
+
+def too_long(draw: random.Random, path: str) -> Malformed:
+    """Return a body beyond the limit that does not tell its length."""
+    size = 2**16
+    chunk = f"{size:x}\r\n".encode() + b" " * size + b"\r\n"
+    return Malformed(
+        "length", path, chunked(path, chunk * (BODY_BYTES // size + 2) + b"0\r\n\r\n"), framed=False
+    )
+
+
+def malformed() -> Iterator[Malformed]:
+    """Yield all requests, the same at every run."""
+    draw = random.Random(SEED)
+    for i in range(REQUESTS):
+        path = draw.choice(list(GOOD))
+        if i % 100 == 0:
+            yield too_long(draw, path)
+        elif i % 10 == 1:
+            yield wrongly_framed(draw, path)
+        elif i % 10 == 2:
+            yield wrongly_labelled(draw, path)
+        else:
+            make = draw.choice(BODIES)
+            yield Malformed(make.__name__, path, request(path, make(draw, GOOD[path])))
+
+
+def outcome(port: int, sent: Malformed) -> Outcome:
+    """Send a request, say that nothing more will come where it says otherwise, and return what came back."""
+    began = time.monotonic()
+    status = content_type = None
+    with socket.create_connection(("127.0.0.1", port), timeout=2 * SECONDS) as connection:
+        with suppress(ConnectionError):  # it may be refused before it was sent
+            connection.sendall(sent.sent)
+            if not sent.framed:
+                connection.shutdown(socket.SHUT_WR)
+        with suppress(ConnectionError, HTTPException), HTTPResponse(connection, method="POST") as response:
+            response.begin()
+            status, content_type = response.status, response.getheader("content-type")
+            response.read()
+    return Outcome(sent, status, content_type, time.monotonic() - began)
+
+
+@pytest.fixture(scope="module")
+def outcomes(running: Any) -> list[Outcome]:
+    """What came of all of them."""
+    with ThreadPoolExecutor(SENDERS) as senders:
+        return list(senders.map(lambda sent: outcome(running.port, sent), malformed()))
+
+
+def test_none_is_answered_by_a_server_error(outcomes: list[Outcome]) -> None:
+    """Of two thousand malformed requests, none is answered with 5xx."""
+    assert len(outcomes) == REQUESTS
+    failed = [each for each in outcomes if each.status is not None and each.status >= 500]
+    print(sorted(Counter((each.request.kind, each.status) for each in outcomes).items(), key=str))
+    assert [(each.status, each.request.kind, each.request.sent[:2000]) for each in failed] == []
+
+
+def test_whole_requests_are_answered(outcomes: list[Outcome]) -> None:
+    """Only a request that did not come wholly may be left without an answer."""
+    unanswered = [each for each in outcomes if each.status is None and each.request.framed]
+    assert [each.request.sent[:2000] for each in unanswered] == []
+
+
+def test_refusals_are_problems(outcomes: list[Outcome]) -> None:
+    """Refusals of whole requests are documents of problems."""
+    refused = [each for each in outcomes if each.request.framed and (each.status or 0) >= 400]
+    kinds = Counter(each.content_type for each in refused)
+    assert len(refused) > REQUESTS / 2
+    assert kinds.keys() == {"application/problem+json"}
+
+
+def test_none_hangs(outcomes: list[Outcome]) -> None:
+    """Each is over within five seconds."""
+    slowest = max(outcomes, key=lambda each: each.seconds)
+    print(f"slowest {slowest.seconds:.2f} s: {slowest.request.kind}")
+    assert slowest.seconds < SECONDS, slowest.request.sent[:2000]
+
+
+def test_it_goes_on_as_before(outcomes: list[Outcome], running: Any, records: list[dict[str, Any]]) -> None:
+    """Afterwards a good request is answered, and nothing of what came is in the log as a defect."""
+    assert len(outcomes) == REQUESTS
+    reply = running.ask("POST", "/v1/predict", {"instances": records[:3]})
+    assert (reply.status, len(reply.json["predictions"])) == (200, 3)
+    assert [line for line in running.lines() if line["level"] == "ERROR"] == []
