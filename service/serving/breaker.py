@@ -60,7 +60,7 @@ class Limits:
     back_off_seconds: Seconds = 1.0
     longest_back_off_seconds: Seconds = 300.0
     probe_rows: int = 16
-    load_seconds: int = 60
+    load_seconds: Seconds = 60.0
     memory_mb: float | None = None
 
     def __post_init__(self) -> None:

@@ -107,7 +107,9 @@ class LiveFunctions:
 
 
 def _side_by_side(columns: Sequence[Column]) -> Applied:
-    names = [column.run.name for column in columns]
-    member = np.stack([column.member for column in columns], axis=1)  # [N, K]
-    unknown = np.stack([column.unknown for column in columns], axis=1)
-    return Applied(SliceMatrix(names, member, unknown), tuple(column.run for column in columns))
+    member = np.empty((len(columns[0].member), len(columns)), dtype=bool)  # [N, K]
+    unknown = np.empty_like(member)
+    for k, column in enumerate(columns):
+        member[:, k], unknown[:, k] = column.member, column.unknown
+    runs = tuple(column.run for column in columns)
+    return Applied(SliceMatrix([each.name for each in runs], member, unknown), runs)

@@ -120,8 +120,7 @@ class Isolation:
         trying = self._attempt is not None and self._attempt.is_alive()
         if trying or self._closed or (self._state.is_open and not self._state.is_due(self._clock())):
             return
-        self._attempt = threading.Thread(target=self._try_start, name="start-slicing-functions", daemon=True)
-        self._attempt.start()
+        self._attempt = in_background(self._try_start)
 
     def _try_start(self) -> None:
         try:
@@ -129,3 +128,13 @@ class Isolation:
         except (ServiceError, OSError) as error:
             _log.warning("%s", error)
             self._state = self._state.opened(_LOST, self._limits, self._clock())
+
+
+def in_background(work: Callable[[], object]) -> threading.Thread | None:
+    """Do some work in a thread of its own; None if there can be no more threads."""
+    thread = threading.Thread(target=work, name="slicing-functions", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread

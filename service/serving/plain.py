@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 import numpy as np
@@ -20,9 +21,9 @@ from service.serving.asking import (
     Question,
     Records,
     records_of,
-)  # fmt: skip
+)
 from service.serving.breaker import FAULTS, SLOW, Breaker, Limits, Seconds
-from service.serving.isolation import Isolation
+from service.serving.isolation import Isolation, in_background
 from service.serving.processes import Said, Worker
 from sfs.apply import FunctionRun
 from sfs.function import SlicingFunction
@@ -30,6 +31,7 @@ from sfs.record import Rows
 
 BREAKER_OPEN = "breaker open"
 CHANGED = "changed on disk"
+_CLOSED = Breaker()
 _PROBE_SECONDS = 10.0
 """A probe whose process has not begun by then is given up."""
 
@@ -73,7 +75,7 @@ class PlainFunctions:
 
     def breaker(self, function: SlicingFunction) -> Breaker:
         """Return the state of a function's breaker."""
-        return self._breakers.get(function.fingerprint, Breaker())
+        return self._breakers.get(function.fingerprint, _CLOSED)
 
     def why_out(self, function: SlicingFunction) -> str | None:
         """Return why a function is not asked at present, or None."""
@@ -101,9 +103,9 @@ class PlainFunctions:
             return columns | self._asked(asked, records)
 
     def _asked(self, functions: Sequence[SlicingFunction], records: Records) -> dict[str, Column]:
-        if not functions:
-            return {}
         names = [each.name for each in functions]
+        if not (functions and records.readable):
+            return {name: unknown(name, records.rows, NOT_JSON) for name in names}
         allowances = [self._limits.allowance(each.budget_ms, records.rows) for each in functions]
         end = monotonic() + self._limits.hold_ms / 1000
         asked = Question(names, allowances, records, end).put(self._isolation)
@@ -114,12 +116,13 @@ class PlainFunctions:
     def _judge(self, functions: Sequence[SlicingFunction], asked: Asked, rows: int) -> None:
         now = self._clock()
         for k, (function, outcome) in enumerate(zip(functions, asked.outcomes, strict=True)):
-            breaker = self.breaker(function)
+            before = self.breaker(function)
             if k == asked.heaviest:
-                breaker = breaker.opened(SLOW, self._limits, now)
+                after = before.opened(SLOW, self._limits, now)
             else:
-                breaker = self._judged(breaker, function, outcome, rows, now)
-            self._breakers[function.fingerprint] = breaker
+                after = self._judged(before, function, outcome, rows, now)
+            if after is not before:
+                self._breakers[function.fingerprint] = after
 
     def _judged(
         self, breaker: Breaker, function: SlicingFunction, outcome: Outcome, rows: int, now: Seconds
@@ -147,9 +150,8 @@ class PlainFunctions:
         if worker is None:
             return
         self._probing.add(function.fingerprint)
-        threading.Thread(
-            target=self._probe, args=(function, records, worker), name="probe", daemon=True
-        ).start()
+        if in_background(partial(self._probe, function, records, worker)) is None:
+            self._probing.discard(function.fingerprint)
 
     def _probe(self, function: SlicingFunction, records: Records, worker: Worker) -> None:
         allowance = self._limits.allowance(function.budget_ms, records.readable)

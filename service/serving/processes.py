@@ -178,7 +178,7 @@ class Zygote:
             self._channel.send(asked)
             said, _ = self._channel.receive(monotonic() + limits.load_seconds)
         except TimeoutError:
-            said = {"error": f"they were not loaded within {limits.load_seconds} s"}
+            said = {"error": f"they were not loaded within {limits.load_seconds:g} s"}
         except HungUp:
             said = {"error": "the process ended; its last words are on standard error"}
         if "error" in said:
@@ -188,15 +188,14 @@ class Zygote:
         return cast("Mapping[str, str]", said["fingerprints"])
 
     def fork(self) -> Worker | None:
-        """Ask for a worker; None if the zygote is gone."""
-        ours, theirs = socket.socketpair()
-        worker = Worker(ours, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        with theirs:
-            try:
+        """Ask for a worker; None if the zygote is gone, or no more files can be opened."""
+        try:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                worker = Worker(ours, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
                 socket.send_fds(self._channel.sock, [b"\0"], [theirs.fileno(), worker.bell])
-            except OSError:
-                worker.kill()
-                return None
+        except OSError:
+            return None
         return worker
 
     def end(self) -> None:
@@ -209,16 +208,7 @@ def _started() -> tuple[subprocess.Popen[bytes], Channel]:
     path = os.pathsep.join(filter(None, sys.path))  # so that modules are found where they are found here
     with theirs:
         process = subprocess.Popen(  # noqa: S603  # our own module
-            [
-                sys.executable,
-                "-P",
-                "-u",
-                "-X",
-                "faulthandler",
-                "-m",
-                "service.serving.zygote",
-                str(theirs.fileno()),
-            ],
+            [sys.executable, *_OPTIONS, "service.serving.zygote", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=2,  # what functions print is no output of the service
             pass_fds=[theirs.fileno()],
@@ -231,7 +221,5 @@ def _started() -> tuple[subprocess.Popen[bytes], Channel]:
 def _end(process: subprocess.Popen[bytes], channel: Channel) -> None:
     channel.close()
     with suppress(ProcessLookupError):
-        os.killpg(
-            process.pid, signal.SIGKILL
-        )  # workers are of its group; its number is its own until waited for
+        os.killpg(process.pid, signal.SIGKILL)  # workers are of its group, whose number is taken until then
     process.wait()

@@ -32,14 +32,16 @@ def main(descriptor: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor))
     settings, _ = channel.receive()
-    signal.alarm(settings["load_seconds"])  # the service may be gone before a file is loaded that never is
+    signal.setitimer(
+        signal.ITIMER_REAL, settings["load_seconds"]
+    )  # the service may be gone before a file is loaded that never is
     try:
         functions = plain_functions(settings["sources"])
         fingerprints = {name: each.fingerprint for name, each in functions.items()}
     except Exception as error:
         channel.send({"error": str(error) or type(error).__name__})
         sys.exit(1)
-    signal.alarm(0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     gc.collect()
     gc.freeze()  # or a collection in a worker would copy the pages of all that was loaded

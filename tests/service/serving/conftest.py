@@ -31,7 +31,7 @@ PATIENT = Limits(least_ms=20_000, hold_ms=20_000)
 CODE_BEGINS = """
 import os, re, time
 from pathlib import Path
-from sfs.function import slicing_function
+from sfs.function import labeling_function, slicing_function
 
 """
 MIXED = """
@@ -125,6 +125,10 @@ def heavy(x):
 def light(x):
     time.sleep(60)
 
+@labeling_function()
+def loud(x):
+    return 1 if x.text.isupper() else -1
+
 def note(x):
     if "note" in x:
         Path(x.note).write_text(f"{os.getpid()} {os.getppid()}")
@@ -215,8 +219,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mixed(file: Path) -> FunctionSet:
-    """The functions of that file."""
-    return FunctionSet.from_file(file)
+    """The functions of that file, the votes of its labelling function among them."""
+    return FunctionSet.from_files([file], votes=True)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ def test_each_function_has_its_own_time(isolation: Isolation) -> None:
 
 def test_when_the_time_of_all_is_up_the_heaviest_is_named(isolation: Isolation) -> None:
     """Those that were interrupted, or not asked, only because of it are out of time."""
-    asked = put(isolation, {"heavy": 1, "light": 60, "odd": 60}, seconds=2, rows=[{"n": 1}])
+    asked = put(isolation, {"heavy": 2, "light": 60, "odd": 60}, seconds=3, rows=[{"n": 1}])
     assert shown(asked) == [[True], OUT_OF_TIME, OUT_OF_TIME]
     assert asked.heaviest == 0
     asked = put(isolation, {"odd": 60, "light": 60}, seconds=1, rows=[{"n": 1}])

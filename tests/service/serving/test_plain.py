@@ -131,11 +131,11 @@ def test_a_function_slow_on_every_row_is_opened_after_some_batches(ask: Asker) -
 
 def test_of_functions_that_together_take_too_long_the_heaviest_is_opened(ask: Asker) -> None:
     """Who is interrupted only because another took the time gets another chance."""
-    ask.with_limits(Limits(hold_ms=2000, slow_batches=1000))
-    first = ask.columns("heavy", "light")
+    ask.with_limits(Limits(hold_ms=3000, slow_batches=1000))
+    first = ask.columns("heavy", "light", rows=ROWS[:1] * 6)
     assert ask.breaker("heavy").is_open
     assert not ask.breaker("light").is_open
-    assert reasons(first) == {"light": {OUT_OF_TIME: 4}}
+    assert reasons(first) == {"light": {OUT_OF_TIME: 6}}
 
 
 def test_a_function_that_recovered_comes_back_by_a_probe(
@@ -182,6 +182,14 @@ def test_records_that_are_no_json_are_unknown_and_nobodys_fault(ask: Asker) -> N
     raises = ask.columns("raises", rows=rows[1:])["raises"]
     assert raises.run.first_fault == "row 1: ValueError: no"
     assert raises.run.unknown == {"ValueError": 1, NOT_JSON: 1}
+
+
+def test_batches_of_nothing_are_no_slow_batches(ask: Asker) -> None:
+    """Whether there are no rows, or none that can be asked about."""
+    ask.with_limits(Limits(slow_batches=1))
+    assert reasons(ask.columns("odd", rows=[])) == {}
+    assert reasons(ask.columns("odd", rows=[{"n": {1}}])) == {"odd": {NOT_JSON: 1}}
+    assert not ask.breaker("odd").is_open
 
 
 def test_a_function_that_is_another_one_in_its_process_is_not_asked(ask: Asker) -> None:

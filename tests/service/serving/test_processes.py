@@ -79,6 +79,14 @@ def test_a_worker_answers(worker: Worker) -> None:
     assert asked(worker, "raises").reasons == {"ValueError": 2}
 
 
+def test_votes_are_functions_too(worker: Worker) -> None:
+    """Of a labelling function: the rows on which it votes."""
+    assert asked(worker, "loud", records=[{"text": "CHECK THIS"}, {"text": "nice"}]).member.tolist() == [
+        True,
+        False,
+    ]
+
+
 def test_what_functions_print_is_no_output_of_the_service(
     worker: Worker, capfd: pytest.CaptureFixture[str]
 ) -> None:
