@@ -66,12 +66,15 @@ labels = st.builds(
     labeller=st.sampled_from(["", "ann"]),
 )
 steps = st.one_of(
-    st.builds(Event, st.sampled_from(["tick", "roll_up", "restart", "tick"])),
+    st.builds(Event, st.sampled_from(["roll_up", "restart"])),
     st.builds(Event, st.just("wait"), age=st.sampled_from([7.0, 400.0, 4000.0, 90_000.0, 3.0 * 86_400])),
     st.builds(Event, st.just("functions"), set_hash=hashes),
     st.builds(Event, st.just("promote"), age=ages(), version=st.sampled_from([1, 1, 2])),
 )
-histories = st.lists(st.one_of(predictions, predictions, labels, labels, steps), min_size=1, max_size=60)
+ticks = st.builds(Event, st.just("tick"))
+histories = st.lists(
+    st.one_of(predictions, predictions, labels, labels, ticks, steps), min_size=1, max_size=60
+)
 
 
 @dataclass
@@ -329,5 +332,6 @@ def test_shuffled_between_ticks_and_merges(
         events += [Event(kind)] * count
     events += [Event("wait", age=age) for age in (30.0, 4000.0, 90_000.0, 90_000.0, 4.0 * 86_400)]
     events += [Event("promote", age=3600.0), Event("functions", set_hash="edited")]
+    events += [Event("promote", age=90_000.0, version=version) for version in (2, 1)]
     draw.shuffle(events)
     played(desk, events, judging)

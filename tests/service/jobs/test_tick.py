@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from service.events import Estimate, Snapshot, WindowName
 from service.jobs.held import HeldBlocks
@@ -17,6 +20,7 @@ from service.monitor.snapshot_text import from_text
 from service.monitor.windows import Span, floor_to
 from service.store import queries
 from service.store.engine import Store
+from service.store.errors import StoreError
 from service.store.writer import Writer
 from service.views.current import Current
 
@@ -87,27 +91,47 @@ def test_what_came_while_another_version_was_watched(desk: Any, log: Log, curren
     log[1].append([desk.prediction("p1", desk.start)]).result()
     monitor.tick(desk.start)
     current.in_force = desk.in_force_of(version=2)
-    log[1].append([desk.prediction("p2", desk.start)]).result()
-    assert seen(monitor.tick(desk.start)) == 0
+    of_two = [desk.prediction(f"q{n}", desk.start, version=2) for n in range(3)]
+    log[1].append([desk.prediction("p2", desk.start), *of_two]).result()
+    assert seen(monitor.tick(desk.start)) == 3
     current.in_force = desk.in_force_of(version=1)
     assert seen(monitor.tick(desk.start)) == 2
 
 
+class Forgetful(Writer):
+    """A writer that loses answers after their commit, while it is told to."""
+
+    forgets = False
+
+    def submit(self, work: Callable[[Connection], Any]) -> Future[Any]:
+        answer = super().submit(work)
+        if self.forgets:
+            answer.result()
+            raise StoreError("the answer was lost")
+        return answer
+
+
 def test_a_tick_that_failed_is_made_good(desk: Any, log: Log, current: Current) -> None:
-    """After an error anywhere, the next tick counts what the failed one had counted."""
-    faults = [ValueError("no judgement"), None]
-
-    def judging() -> Judging:
-        if fault := faults.pop(0):
-            raise fault
-        return Judging()
-
-    monitor = Monitor(*log, current, judging, lambda _: None)
-    log[1].append([desk.prediction("p1", desk.start)]).result()
-    with pytest.raises(ValueError, match="no judgement"):
+    """Where blocks were counted, and the tick did not learn of it, the next one shows them all the same."""
+    writer = Forgetful(log[0])
+    monitor = monitor_of((log[0], writer), current)
+    first = monitor.tick(desk.start)
+    writer.append([desk.prediction("p1", desk.start)]).result()
+    writer.forgets = True
+    with pytest.raises(StoreError, match="was lost"):
         monitor.tick(desk.start)
-    assert current.snapshot is None
+    assert current.snapshot == first
+    writer.forgets = False
     assert seen(monitor.tick(desk.start)) == 1
+    writer.stop()
+
+
+def test_a_row_that_comes_between_ticks_is_added_to_every_sum(desk: Any, log: Log, current: Current) -> None:
+    """Sums that an earlier tick made of hours and days are made again."""
+    monitor, old = monitor_of(log, current), desk.start - timedelta(days=3)
+    for n in range(3):
+        log[1].append([desk.prediction(f"p{n}", old + timedelta(seconds=20 * n))]).result()
+        assert seen(monitor.tick(desk.start)) == n + 1
 
 
 def test_the_last_snapshot_is_shown_after_a_restart(desk: Any, tmp_path: Path, current: Current) -> None:
