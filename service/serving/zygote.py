@@ -32,9 +32,8 @@ def main(descriptor: int) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor))
     settings, _ = channel.receive()
-    signal.setitimer(
-        signal.ITIMER_REAL, settings["load_seconds"]
-    )  # the service may be gone before a file is loaded that never is
+    # A file may never be loaded to its end, and the service be gone, which nobody here would notice.
+    signal.setitimer(signal.ITIMER_REAL, settings["load_seconds"])
     try:
         functions = plain_functions(settings["sources"])
         fingerprints = {name: each.fingerprint for name, each in functions.items()}
