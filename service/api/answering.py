@@ -124,12 +124,15 @@ async def logged_and_answered(
 
 async def _logged(parts: Parts, predictions: Sequence[Prediction]) -> list[Logged]:
     future = parts.writer.append(predictions)
-    future.add_done_callback(lambda done: _count(parts, done))  # also where nobody waits for it any more
+    # also where nobody waits for it any more
+    future.add_done_callback(lambda done: _count(parts, done, len(predictions)))
     return await asyncio.wrap_future(future)
 
 
-def _count(parts: Parts, done: Future[list[Logged]]) -> None:
-    if not done.cancelled() and done.exception() is None:
+def _count(parts: Parts, done: Future[list[Logged]], rows: int) -> None:
+    if done.cancelled() or done.exception() is not None:
+        parts.metrics.lost(rows)
+    else:
         parts.metrics.predicted(each.prediction for each in done.result() if each.outcome == "stored")
 
 

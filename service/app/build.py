@@ -18,7 +18,7 @@ from service.app.service import Lines, Service
 from service.app.switchboard import Fixed, Switchboard
 from service.app.watching import Watching, watching
 from service.console.parts import ConsoleParts
-from service.console.router import router
+from service.console.router import PAGES, router
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.serving.breaker import Limits as FunctionLimits
@@ -97,7 +97,7 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
     store, writer, live = ground.store, ground.writer, ground.live
     metrics = ProcessMetrics(
         settings.name,
-        routes=ROUTES,
+        routes=(*ROUTES, *PAGES),
         stages=_STAGES,
         shed_reasons=SHED_REASONS,
         log_queue_rows=lambda: writer.backlog_rows,

@@ -36,6 +36,9 @@ HEADERS = {
 _KEPT = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
 
 Seconds = Annotated[Refresh, BeforeValidator(int)]  # a literal number is not read from text by itself
+PAGES = ("/", "/slices/{name:path}", "/console/console.css")
+"""The routes whose requests are counted under a name of their own."""
+
 Word = Annotated[str, Query(max_length=200)]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

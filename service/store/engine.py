@@ -13,7 +13,7 @@ from typing import Literal, TextIO
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from service.store.errors import StoreError, StoreInUse
@@ -63,9 +63,18 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection that only reads, all of it as of one moment."""
-        with self._reading.connect() as connection, connection.begin():
-            yield connection
+        """Yield a connection that only reads, all of it as of one moment.
+
+        Raises
+        ------
+        StoreError
+            If the database refuses.
+        """
+        try:
+            with self._reading.connect() as connection, connection.begin():
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreError(f"the store could not be read: {getattr(error, 'orig', None) or error}") from error
 
     def close(self) -> None:
         """Close every connection, the writing one last, and let others open the file."""

@@ -237,13 +237,13 @@ def test_a_closed_log_is_no_answer(service):
     assert service.predicted(GOOD).status_code == 503
 
 
-def test_a_prediction_that_cannot_be_logged_is_not_lost(service):
-    """A store that refuses is a 503: nothing was answered, so nothing counts as lost."""
+def test_a_prediction_that_cannot_be_logged_is_counted(service):
+    """A store that refuses is a 503, and the row is one that the log lost."""
     service.writer.submit(lambda connection: connection.exec_driver_sql("DROP TABLE predictions")).result()
     answer = service.predicted(GOOD)
     assert answer.status_code == 503
     assert "could not write" in answer.json()["detail"]
-    assert service.counted("log_lost_total") == 0
+    assert service.counted("log_lost_total") == 1
 
 
 def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, held):
