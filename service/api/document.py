@@ -18,9 +18,10 @@ _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (PredictIn, PredictionsIn, LabelsIn, FunctionIn, PreviewIn)
 _PROBLEMS: tuple[type[BaseModel], ...] = (Problem, TakenProblem, UnreadyProblem)
 
-_OF_BODIES = (413, 415, 422)
+_OF_BODIES = (408, 413, 415, 422)
 _MEANING = {
     404: "There is nothing of this name.",
+    408: "The body did not come in time.",
     409: "The name or id is taken.",
     413: "The body is too long, or has too many rows.",
     415: "The body is not plain JSON.",

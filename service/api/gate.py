@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.parts import STOPPING, Parts
 from service.api.problems import DEFECT, of_error, problem
 from service.api.reading import Passage
-from service.api.refusals import FieldError, InvalidRequest, TooLarge, UnsupportedMedia
+from service.api.refusals import FieldError, InvalidRequest, TooLarge, TooSlow, UnsupportedMedia
 from service.metrics.text import OTHER
 from service.serving.refusals import DeadlinePassed, Overloaded, Stopping
 
@@ -100,9 +100,14 @@ class Gate:
             await self._sorry(late, here)(scope, receive, send)
 
     def _sorry(self, late: bool, here: Passage) -> Response:
+        seconds = self._parts.limits.request_seconds
+        if late and here.awaited:
+            return of_error(
+                TooSlow(f"the body did not come wholly within {seconds:g} s: send it again"), here.id
+            )
         if late:
             self._parts.metrics.shed("deadline")
-            message = f"it took longer than {self._parts.limits.request_seconds:g} s: send it again, or less at once"
+            message = f"it took longer than {seconds:g} s: send it again, or less at once"
             return of_error(DeadlinePassed(message), here.id)
         return problem(DEFECT, f"this is a defect; the log has it under {here.id}", request_id=here.id)
 

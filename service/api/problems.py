@@ -18,6 +18,7 @@ from service.api.refusals import (
     InvalidRequest,
     TakenIds,
     TooLarge,
+    TooSlow,
     UnknownFunction,
     UnknownVersion,
     UnsupportedMedia,
@@ -88,7 +89,7 @@ class Kind:
         """What the response says beside: when to come again, or that its connection ends."""
         if self.status == 429:
             return {"retry-after": str(RETRY_SECONDS)}
-        return {"connection": "close"} if self.status == 413 else {}
+        return {"connection": "close"} if self.status in (408, 413) else {}
 
 
 KINDS: Mapping[type[Exception], Kind] = {
@@ -102,6 +103,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     UnknownSlice: Kind(404, "unknown-slice", "There is no such slice"),
     UnknownVersion: Kind(404, "unknown-version", "There is no such version"),
     RegistryError: Kind(404, "unknown-version", "There is no such version"),
+    TooSlow: Kind(408, "too-slow", "The body did not come in time"),
     TooLarge: Kind(413, "too-large", "The request is too large"),
     UnsupportedMedia: Kind(415, "unsupported-media", "The body is not plain JSON"),
     Overloaded: Kind(429, "overloaded", "Too many requests wait", shed="queue"),

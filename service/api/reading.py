@@ -27,12 +27,15 @@ class Passage:
         Of the answer; 0 before there is one.
     rows
         How many rows it asked for; 0 for other requests.
+    awaited
+        Whether its body is still to come.
     """
 
     id: str
     began: float
     status: int = 0
     rows: int = 0
+    awaited: bool = False
 
     @property
     def seconds(self) -> float:
@@ -61,7 +64,10 @@ async def read(request: Request, kind: type[BodyT], parts: Parts) -> BodyT:
         raise UnsupportedMedia(
             f"the body's content-type is {sent or 'missing'}: send JSON with content-type: application/json"
         )
+    here = passage(request)
+    here.awaited = True
     body = await request.body()
+    here.awaited = False
     began = perf_counter()
     value = decoded(kind, body)
     parts.metrics.stage_took("decode", perf_counter() - began)

@@ -40,6 +40,10 @@ class TooLarge(ServiceError):
     """The request is longer, or has more rows, than the service takes at once."""
 
 
+class TooSlow(ServiceError):
+    """The body did not come within the time that a request may take."""
+
+
 class UnsupportedMedia(ServiceError):
     """The body is not plain JSON, or does not say that it is."""
 

@@ -158,6 +158,27 @@ def test_a_request_ends_in_time(service):
     assert service.counted('shed_total{reason="deadline"}') == 1
 
 
+def test_a_body_that_does_not_come_is_the_clients(service):
+    """A body that is not there in time is a 408, is not counted as refused under load, and ends its connection."""
+    service.change(limits=Limits(request_seconds=0.05))
+    app, scope = (
+        service.client._transport.app,
+        scope_of("/v1/predict", "POST", ()),
+    )
+    sent = []
+
+    async def receive():
+        return await never()
+
+    async def send(message):
+        sent.append(message)
+
+    service.runner.run(app(scope, receive, send))
+    headers = dict(sent[0]["headers"])
+    assert (sent[0]["status"], headers[b"connection"]) == (408, b"close")
+    assert service.counted('shed_total{reason="deadline"}') == 0
+
+
 def never():
     return asyncio.wrap_future(Future())
 
