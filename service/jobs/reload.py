@@ -7,9 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from models.errors import ModelError
 from models.registry import CHAMPION, ModelRegistry
-from service.errors import ServiceError
 
 FIRST_WAIT = timedelta(seconds=30)
 LONGEST_WAIT = timedelta(minutes=30)
@@ -58,7 +56,7 @@ def reload(
         if champion is None or champion == in_force or not _may_try(tries, champion, now):
             return False
         load(champion)
-    except (ModelError, ServiceError, OSError) as error:
+    except Exception as error:  # whatever is wrong with a version, the one in force goes on
         _log.error("the champion could not be loaded: %s", error)
         _remember(tries, champion, now)
         failed(error)

@@ -10,6 +10,7 @@ import pytest
 
 from models.errors import BundleError
 from models.registry import ModelRegistry
+from service.errors import ServiceError
 from service.jobs.reload import FIRST_WAIT, LONGEST_WAIT, Tries, reload
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -23,6 +24,7 @@ class Server:
         self.version: int | None = None
         self.broken: set[int] = set()
         self.asked: list[int] = []
+        self.error: type[Exception] = BundleError
         self.failures: list[Exception] = []
         self.tries = Tries()
         self._changes = 0
@@ -45,7 +47,7 @@ class Server:
     def load(self, version: int) -> None:
         self.asked.append(version)
         if version in self.broken:
-            raise BundleError(f"version {version} is broken")
+            raise self.error(f"version {version} is broken")
         self.version = version
 
     def poll(self, seconds: float = 0) -> bool:
@@ -68,8 +70,10 @@ def test_a_new_champion_is_loaded_once(server: Server) -> None:
     assert (server.version, server.asked, server.failures) == (2, [1, 2], [])
 
 
-def test_a_broken_champion_leaves_the_old_one_in_force(server: Server) -> None:
-    """The error is counted, and what answered goes on."""
+@pytest.mark.parametrize("error", [BundleError, ServiceError, RuntimeError, MemoryError])
+def test_a_broken_champion_leaves_the_old_one_in_force(server: Server, error: type[Exception]) -> None:
+    """Whatever is wrong with it is counted, and what answered goes on."""
+    server.error = error
     server.promote(1)
     server.poll()
     server.broken = {2}
