@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import special
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from models.batches import Split, memberships
 from models.inference import CHUNK_NUMBERS
@@ -129,6 +127,9 @@ def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float
     """Fit on standardised features; return the layer that reads them as they are."""
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1.0
+    from sklearn.exceptions import ConvergenceWarning  # slow to import, and serving needs neither
+    from sklearn.linear_model import LogisticRegression
+
     regression = LogisticRegression(C=strength, max_iter=500)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # close enough: the score decides

@@ -84,9 +84,9 @@ class SliceResidualClassifier(nn.Module):
         self.kept = self.slice_names if kept is None else tuple(kept)
         self.backbone = backbone
         self._check(head_dim)
-        shares = [(coverage or {}).get(name, 0.5) for name in self.kept]
-        self.register_buffer("coverage", torch.tensor(shares, dtype=torch.float32).clamp(1e-3, 0.999))
-        self._add_heads(head_dim)
+        shares = [min(max((coverage or {}).get(name, 0.5), 1e-3), 0.999) for name in self.kept]
+        self.register_buffer("coverage", torch.tensor(shares, dtype=torch.float32))
+        self._add_heads(head_dim, shares)
         self.refit: nn.Linear | None = None
         self.companion: PlainClassifier | None = None
         self.unknown_rows: UnknownRows = "impute"
@@ -104,7 +104,7 @@ class SliceResidualClassifier(nn.Module):
         if strangers:
             raise ConfigError(f"kept slice {strangers[0]!r} is not among the slices {list(self.slice_names)}")
 
-    def _add_heads(self, head_dim: int) -> None:
+    def _add_heads(self, head_dim: int, shares: Sequence[float]) -> None:
         """Make one linear map of base, residuals and indicators: a single product gives all three."""
         K, C = len(self.kept), self.num_classes
         base = nn.Linear(head_dim, C)  # drawn first, and so the same as a plain network's from the same seed
@@ -114,7 +114,9 @@ class SliceResidualClassifier(nn.Module):
             self.heads.weight[:C], self.heads.bias[:C] = base.weight, base.bias
             self.heads.weight[C : C + gated * C], self.heads.bias[C : C + gated * C] = 0.0, 0.0
             self.heads.weight[C + gated * C :].uniform_(-1e-3, 1e-3)
-            self.heads.bias[C + gated * C :] = torch.logit(self.coverage[:gated])
+            # Of numbers in memory also where the network is only an outline: torch would load its compiler.
+            starts = torch.tensor(shares[:gated], dtype=torch.float32, device="cpu")
+            self.heads.bias[C + gated * C :] = torch.logit(starts)
         if self.mode == "emb":
             self.embedding = nn.Parameter(torch.zeros(K, self.backbone.widths[0]))
         if self.mode == "blend":

@@ -16,7 +16,7 @@ from service.app.added import CHECKPOINT, read_added, together
 from service.app.functions import FunctionDesk, origins_of
 from service.app.service import Lines, Service
 from service.app.switchboard import Fixed, Switchboard
-from service.app.watching import Watching, watching
+from service.app.watching import JOBS, Watching, watching
 from service.console.parts import ConsoleParts
 from service.console.router import PAGES, router
 from service.metrics.page import MetricsPage
@@ -101,6 +101,7 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
         stages=_STAGES,
         shed_reasons=SHED_REASONS,
         log_queue_rows=lambda: writer.backlog_rows,
+        jobs=JOBS,
     )
     recorder = Recorder(clock, kept=kept_features(settings.log.features))
     fixed = Fixed(settings.name, settings.label, settings.classes, recorder, writer, metrics, clock)

@@ -8,7 +8,7 @@ from typing import TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 _PLAIN = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-_QUIET = ("apscheduler", "alembic", "uvicorn.access")
+_QUIET = ("apscheduler", "alembic", "uvicorn")
 """Loggers of libraries that say too much; their warnings stay."""
 
 

@@ -30,6 +30,8 @@ RELOAD_SECONDS = 2.0
 
 ROLL_UP_SECONDS = 600.0
 
+JOBS = ("tick", "reload", "roll_up")
+
 
 @dataclass(frozen=True, slots=True)
 class Watching:
@@ -63,7 +65,7 @@ def watching(
         Job("reload", lambda: look_for_champion(parts, tries, clock()), RELOAD_SECONDS),
         Job("roll_up", lambda: roll_up(parts.writer, clock()), ROLL_UP_SECONDS),
     ]
-    return monitor, Schedule(jobs, lambda job, outcome: None)
+    return monitor, Schedule(jobs, lambda job, outcome: parts.metrics.job_ran(job, outcome, clock()))
 
 
 def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:

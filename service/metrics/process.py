@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -33,6 +34,8 @@ class ProcessMetrics:
         The names that requests, the steps of a request, and refusals are told apart by.
     log_queue_rows
         How many rows wait to be written to the log; asked at each scrape.
+    jobs
+        The names of scheduled jobs.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class ProcessMetrics:
         stages: Iterable[str],
         shed_reasons: Iterable[str],
         log_queue_rows: Callable[[], int],
+        jobs: Iterable[str] = (),
     ) -> None:
         self._registry = CollectorRegistry()
         self._tallies = Tallies(model)
@@ -67,6 +71,16 @@ class ProcessMetrics:
         self._lost = self._counter("log_lost_total", "Predictions that could not be written to the log.")
         self._reloads = self._counter(
             "model_reload_failures_total", "Model versions that could not be loaded."
+        )
+        self._runs = self._counter("job_runs_total", "Runs of scheduled jobs.", "job", "outcome")
+        for job in jobs:
+            for outcome in ("ok", "failed"):
+                self._runs.labels(job, outcome)
+        self._last = Gauge(
+            PREFIX + "job_last_success_timestamp_seconds",
+            "When a scheduled job last did what it is for.",
+            ["job"],
+            registry=self._registry,
         )
         queue = Gauge(PREFIX + "log_queue_rows", "Rows waiting to be logged.", registry=self._registry)
         queue.set_function(log_queue_rows)
@@ -110,6 +124,12 @@ class ProcessMetrics:
     def reload_failed(self) -> None:
         """Count a model version that could not be loaded."""
         self._reloads.inc()
+
+    def job_ran(self, job: str, outcome: str, at: datetime) -> None:
+        """Count a run of a scheduled job; ``at`` is when it ended, ``ok`` the outcome that is a success."""
+        self._runs.labels(job, outcome).inc()
+        if outcome == "ok":
+            self._last.labels(job).set(at.timestamp())
 
     def text(self) -> bytes:
         """Return all of it as Prometheus reads it."""

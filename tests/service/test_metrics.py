@@ -226,6 +226,17 @@ def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> Non
     assert single == [7, 5, 1]
 
 
+def test_runs_of_jobs_show() -> None:
+    """They are counted from 0 by outcome, and only a success has a time."""
+    metrics = process(jobs=["tick", "reload"])
+    metrics.job_ran("tick", "ok", AT)
+    metrics.job_ran("reload", "failed", AT)
+    counted = named(metrics.text(), "job_runs_total", "job", "outcome")
+    assert counted == {("tick", "ok"): 1, ("tick", "failed"): 0, ("reload", "ok"): 0, ("reload", "failed"): 1}
+    at = named(metrics.text(), "job_last_success_timestamp_seconds", "job")
+    assert at == {("tick",): AT.timestamp()}
+
+
 def test_processes_share_nothing() -> None:
     """Two of them in one interpreter count apart: there is no global registry."""
     first, second = process(), process()
