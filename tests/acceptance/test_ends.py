@@ -11,6 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select, text
 
 from service.monitor.blocks import unpack
@@ -19,6 +20,7 @@ from service.store import queries
 from service.store.engine import Store
 from service.store.tables import label_events, predictions
 
+# thirty are for a night; most of each is the start of a process
 KILLS = int(os.environ.get("SLICEWATCH_TEST_KILLS", "5"))
 CLIENTS = 4
 CLASSES = ("ham", "spam")
@@ -161,6 +163,7 @@ def answered(told: Told) -> dict[str, Record]:
     return {id_: {part: each[part] for part in parts} for id_, each in told.answers.items()}
 
 
+@pytest.mark.timeout(120 + 60 * KILLS)
 def test_what_was_acknowledged_is_there_once_after_kills(
     up: Callable[..., Any],
     caller: Callable[[int], Any],
