@@ -1,6 +1,8 @@
 """A trained model as one folder."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,15 @@ def test_a_bundle_holds_no_code_and_only_known_files(saved: Path) -> None:
     """JSON and safetensors are all there is."""
     assert {path.suffix for path in saved.iterdir()} == {".json", ".jsonl", ".safetensors"}
     assert {path.name for path in saved.iterdir()} == {*FILES, "manifest.json"}
+
+
+def test_loading_brings_no_compiler(saved: Path) -> None:
+    """torch's compiler takes a second and a hundred megabytes to import, and nothing here is compiled."""
+    code = (
+        "import sys; from models.bundle import ModelBundle; "
+        f"ModelBundle.load({str(saved)!r}); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_other_weights_are_another_hash() -> None:
