@@ -30,6 +30,9 @@ AHEAD = timedelta(minutes=5)
 """How far another server's clock may be ahead of ours."""
 _SUM_WITHIN = 0.01
 
+UNNUMBERED = 0
+"""The version of what is predicted elsewhere by nobody knows which; versions of the registry begin at 1."""
+
 
 def router(parts: Parts, earlier: Earlier) -> APIRouter:
     """Return the routes."""
@@ -58,7 +61,7 @@ def router(parts: Parts, earlier: Earlier) -> APIRouter:
         body = await read(request, PredictionsIn, parts)
         require_rows(request, body.predictions, parts.limits.rows, "predictions")
         in_force = parts.current.in_force
-        rows = _logged(body.predictions, parts.classes(), in_force.version or 1, parts.clock())
+        rows = _logged(body.predictions, parts.classes(), in_force.version or UNNUMBERED, parts.clock())
         answers = await parts.observe(rows)
         model = {"name": in_force.model, "version": in_force.version}
         return await logged_and_answered(parts, earlier, answers, "predictions[{}].id", model)

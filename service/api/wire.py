@@ -31,7 +31,7 @@ class LoggedIn(Body):
     id: Name | None = None
     predicted_at: Time | None = Field(None, description="Now, where it is not given; at most 30 days ago.")
     version: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
-        None, description="Of the model; the one in force, where it is not given."
+        None, description="Of the model; where it is not given, the one in force, or 0."
     )
 
 

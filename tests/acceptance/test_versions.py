@@ -100,8 +100,10 @@ def test_a_model_served_elsewhere_is_watched_until_one_is_trained(
         name: members[name] for name in watched
     }
     assert len(watched) == 10
-    series = 'slicewatch_slice_known_predictions{model="comments",slice="__all__",version="1",window="1h"}'
+    series = 'slicewatch_slice_known_predictions{model="comments",slice="__all__",version="0",window="1h"}'
     until(lambda: running.metrics().get(series) == 50)
 
     assert command(folder, "train") == 0
     until(lambda: running.ask("POST", "/v1/predict", {"instances": records[:1]}).status == 200)
+    own = series.replace('version="0"', 'version="1"')
+    until(lambda: running.metrics().get(own) == 1)  # the two versions are never added
