@@ -36,7 +36,7 @@ def references(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
 def _on_sample(bundle: ModelBundle, live: LiveFunctions) -> Mapping[str, Rate]:
     member = known = np.zeros(len(live.functions), np.int64)
     for start in range(0, len(bundle.sample), _ROWS):
-        S = live.apply(bundle.sample[start : start + _ROWS]).matrix
+        S = live.apply(bundle.sample[start : start + _ROWS], judge=False).matrix
         member, known = member + S.member.sum(axis=0), known + (~S.unknown).sum(axis=0)
     return {
         name: Rate(int(count), int(n))

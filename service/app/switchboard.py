@@ -19,6 +19,7 @@ from service.store.writer import Writer
 from service.views.current import Current, FunctionHealth, InForce, Origin
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
+from sfs.votes import VoteSlice
 
 if TYPE_CHECKING:
     from models.registry import AliasChange
@@ -149,7 +150,8 @@ class Switchboard:
         """Return what a set's hash stands for, once the store and the counters know it."""
         fixed = self._fixed
         prints = tuple(functions.fingerprints.values())
-        version = FunctionSetVersion(functions.hash, functions.names, prints, fixed.clock())
+        votes = tuple(each.name for each in functions if isinstance(each, VoteSlice))
+        version = FunctionSetVersion(functions.hash, functions.names, prints, fixed.clock(), votes)
         fixed.writer.record_functions(version).result()
         fixed.metrics.watch(version)
         return version

@@ -85,7 +85,7 @@ class LiveFunctions:
         other._choose(functions)
         return other
 
-    def apply(self, rows: Rows) -> Applied:
+    def apply(self, rows: Rows, *, judge: bool = True) -> Applied:
         """Return the memberships of N rows, and how each function fared; raises nothing that a function raises.
 
         A membership is unknown where its function faulted, was over its time, or is kept out by its breaker;
@@ -93,7 +93,7 @@ class LiveFunctions:
         """
         if not self.plain:
             return run(self.templates, rows)
-        columns = self._isolated.columns(self.plain, rows)
+        columns = self._isolated.columns(self.plain, rows, judge=judge)
         if len(self.templates):
             of_templates = run(self.templates, rows)
             matrix = of_templates.matrix

@@ -86,8 +86,13 @@ class PlainFunctions:
             return CHANGED
         return self.breaker(function).reason
 
-    def columns(self, functions: Sequence[SlicingFunction], rows: Rows) -> dict[str, Column]:
-        """Return what each function says of N rows, by name; whatever one of them does, the others have theirs."""
+    def columns(
+        self, functions: Sequence[SlicingFunction], rows: Rows, *, judge: bool = True
+    ) -> dict[str, Column]:
+        """Return what each function says of N rows, by name; whatever one of them does, the others have theirs.
+
+        What functions do on rows that are no traffic, ``judge=False``, is not held against them.
+        """
         with self._applying:
             records = records_of(rows)
             columns: dict[str, Column] = {}
@@ -100,16 +105,19 @@ class PlainFunctions:
                     columns[each.name] = unknown(each.name, len(rows), CHANGED)
                 else:
                     asked.append(each)
-            return columns | self._asked(asked, records)
+            return columns | self._asked(asked, records, judge)
 
-    def _asked(self, functions: Sequence[SlicingFunction], records: Records) -> dict[str, Column]:
+    def _asked(
+        self, functions: Sequence[SlicingFunction], records: Records, judge: bool
+    ) -> dict[str, Column]:
         names = [each.name for each in functions]
         if not (functions and records.readable):
             return {name: unknown(name, records.rows, NOT_JSON) for name in names}
         allowances = [self._limits.allowance(each.budget_ms, records.rows) for each in functions]
         end = monotonic() + self._limits.hold_ms / 1000
         asked = Question(names, allowances, records, end).put(self._isolation)
-        self._judge(functions, asked, records.readable)
+        if judge:
+            self._judge(functions, asked, records.readable)
         pairs = zip(names, asked.outcomes, strict=True)
         return {name: _column(name, outcome, records) for name, outcome in pairs}
 

@@ -1,0 +1,62 @@
+"""The coverage that is expected of a slice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.registry import ModelRegistry
+from service.app.references import references
+from service.serving.functions import LiveFunctions
+from sfs.intervals import Rate
+from sfs.registry import FunctionSet
+
+
+@pytest.fixture
+def live_of(trained: Path) -> Iterator:
+    """Makes live functions of the project's files after a change, and closes them."""
+    made = []
+
+    def make(python: str = "", templates: str = "") -> LiveFunctions:
+        files = [trained.parent / "slices.py", trained.parent / "slices.yaml"]
+        for file, more in zip(files, (python, templates), strict=True):
+            file.write_text(file.read_text() + more)
+        sources = [str(file) for file in files]
+        live = LiveFunctions(FunctionSet.from_files(sources), sources=sources)
+        made.append(live)
+        live.start()
+        return live
+
+    yield make
+    for live in made:
+        live.close()
+
+
+@pytest.fixture
+def bundle(trained: Path):
+    return ModelRegistry(trained.parent / ".slicewatch/registry", name="orders").get(1)
+
+
+def test_unchanged_functions_have_the_held_out_counts(bundle, live_of) -> None:
+    """The n is that of all held-out rows whose membership is known."""
+    expected = references(bundle, live_of())
+    assert list(expected) == ["short_comment", "cheap", "no_price"]
+    counts = bundle.reference["cheap"]
+    assert expected["cheap"] == Rate(counts.member, counts.n - counts.unknown)
+
+
+def test_a_new_function_is_applied_to_the_kept_rows(bundle, live_of) -> None:
+    """A template and a Python function that came later are counted on the bundle's sample."""
+    python = "\n\n@slicing_function()\ndef from_norway(x):\n    return x['country'] == 'no'\n"
+    templates = '  - {name: not_norway, not: {one_of: {field: country, values: ["no"]}}}\n'
+    expected = references(bundle, live_of(python, templates))
+    norway = sum(row["country"] == "no" for row in bundle.sample)
+    assert expected["from_norway"] == Rate(norway, len(bundle.sample))
+    assert expected["not_norway"] == Rate(len(bundle.sample) - norway, len(bundle.sample))
+
+
+def test_a_function_that_fails_there_has_none_and_is_not_set_aside(bundle, live_of) -> None:
+    """Held-out rows without the function's column say nothing of its coverage, nor of how it does on traffic."""
+    live = live_of("\n\n@slicing_function()\ndef odd(x):\n    return x['no such column'] > 1\n")
+    assert "odd" not in references(bundle, live)
+    assert live.health()["odd"] == (False, None)
