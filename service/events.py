@@ -20,7 +20,7 @@ WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
 Counts = NDArray[np.int64]
 
 NONE_FIRED = NO_SLICE
-"""The column of the rows that no function took in."""
+"""The column of the rows that no slice took in."""
 
 EXTRA_COLUMNS = (NONE_FIRED, ALL_ROWS)
 """The columns after those of the K slices."""
@@ -81,12 +81,21 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class FunctionSetVersion:
-    """What a set hash stands for: the K names and fingerprints in order, and when it was first seen."""
+    """What a set hash stands for: the K names and fingerprints in order, and when it was first seen.
+
+    ``votes`` names the labelling functions among them; "no slice fired" is about the others alone.
+    """
 
     hash: str
     names: tuple[str, ...]
     fingerprints: tuple[str, ...]
     at: datetime
+    votes: tuple[str, ...] = ()
+
+    @property
+    def slices(self) -> dict[str, str]:
+        """Name to fingerprint of all but the votes."""
+        return {n: p for n, p in zip(self.names, self.fingerprints, strict=True) if n not in self.votes}
 
 
 @dataclass(frozen=True, eq=False, slots=True)

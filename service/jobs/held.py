@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
@@ -45,8 +45,10 @@ class HeldBlocks:
         """Tell whether these are the blocks of a version, and reach back so far."""
         return (self.model, self.version) == (model, version) and self.since <= since
 
-    def take(self, connection: Connection, recounts: Iterable[Recount]) -> None:
+    def take(self, connection: Connection, recounts: Sequence[Recount]) -> None:
         """Take in what was counted again; blocks of others, and those that were left out, are passed over."""
+        for set_hash in self.sets.keys() & {each.series.set_hash for each in recounts}:
+            self._learn(connection, set_hash)  # by now it may be known which of its functions are votes
         for each in recounts:
             model, version, set_hash = each.series.model, each.series.version, each.series.set_hash
             start, seconds = from_us(each.span[0]), each.span[1]
@@ -77,8 +79,11 @@ class HeldBlocks:
 
     def _set(self, connection: Connection, set_hash: str) -> FunctionSetVersion:
         if set_hash not in self.sets:
-            found = queries.function_set(connection, set_hash)
-            if found is None:
-                raise StoreError(f"function set {set_hash!r} is not in the store, but its blocks are")
-            self.sets[set_hash] = found
+            self._learn(connection, set_hash)
         return self.sets[set_hash]
+
+    def _learn(self, connection: Connection, set_hash: str) -> None:
+        found = queries.function_set(connection, set_hash)
+        if found is None:
+            raise StoreError(f"function set {set_hash!r} is not in the store, but its blocks are")
+        self.sets[set_hash] = found

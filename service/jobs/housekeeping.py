@@ -12,7 +12,7 @@ _SPARE = timedelta(hours=1)
 
 
 def roll_up(writer: Writer, now: datetime) -> int:
-    """Merge the blocks of the store that are old enough into longer ones, and return how many were merged away.
+    """Merge the blocks of the store that are old enough into longer ones, and return how many were taken in.
 
     Raises
     ------
@@ -23,7 +23,7 @@ def roll_up(writer: Writer, now: datetime) -> int:
 
 
 def _rolled_up(writer: Writer, at: datetime, seconds: int) -> int:
-    merged, before = 0, rolled_before(at, seconds)
+    taken, before = 0, rolled_before(at, seconds)
     while part := writer.roll_up(before, seconds).result():
-        merged += part
-    return merged
+        taken += part
+    return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -17,7 +18,7 @@ from service.monitor.snapshot_text import from_text, to_text
 from service.monitor.windows import BLOCK_SECONDS, floor_to, windows
 from service.store import queries
 from service.store.engine import Store
-from service.store.recount import Recount, read_dirty, replace_blocks
+from service.store.recount import read_dirty, replace_blocks
 from service.store.writer import Writer
 from service.views.current import Current
 
@@ -25,6 +26,7 @@ CHECKPOINT = "snapshot"
 """The name under which the last snapshot is kept."""
 
 _DIRTY_BLOCKS = 256  # counted, and committed, together
+_COMPRESSION = 1  # the quickest level makes a tenth of it
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ class Monitor:
         if kept is None:
             return
         try:
-            last = from_text(kept.state.decode())
+            last = from_state(kept.state)
         except ValueError as error:
             _log.warning("the last snapshot is not shown: %s", error)
             return
@@ -112,7 +114,7 @@ class Monitor:
         )
         judging = self._current.judging = self._judging()
         made = snapshot(now, watched, held.timelines.values(), held.sets, judging)
-        self._writer.keep(CHECKPOINT, now, to_text(made).encode()).result()
+        self._writer.keep(CHECKPOINT, now, to_state(made)).result()
         self._publish(made)
         return made
 
@@ -124,7 +126,7 @@ class Monitor:
                 counted = read_dirty(connection, _DIRTY_BLOCKS)
                 if not counted:
                     return
-                done = self._writer.submit(partial(_replaced, recounts=counted)).result()
+                done = self._writer.submit(partial(replace_blocks, recounts=counted)).result()
                 if self._held is not None:
                     self._held.take(connection, done)
             # What changed while it was counted is dirty still; with nothing done, it is left to the next tick.
@@ -147,5 +149,22 @@ class Monitor:
         self._show(made)
 
 
-def _replaced(connection: Connection, recounts: list[Recount]) -> list[Recount]:
-    return [each for each in recounts if replace_blocks(connection, [each])]
+def to_state(made: Snapshot) -> bytes:
+    """Return a snapshot as it is kept."""
+    return zlib.compress(to_text(made).encode(), _COMPRESSION)
+
+
+def from_state(state: bytes) -> Snapshot:
+    """Return the snapshot that was kept; one that an earlier version kept is text, not compressed.
+
+    Raises
+    ------
+    ValueError
+        If the state is damaged, or of a later version.
+    """
+    if state.startswith(b"{"):
+        return from_text(state.decode())
+    try:
+        return from_text(zlib.decompress(state).decode())
+    except zlib.error as problem:
+        raise ValueError(f"the snapshot that was kept is damaged: {problem}") from problem

@@ -15,7 +15,12 @@ BoolMatrix = NDArray[np.bool_]
 
 
 def count(
-    predictions: Sequence[Prediction], labels: Mapping[str, str], slices: int, start: datetime, seconds: int
+    predictions: Sequence[Prediction],
+    labels: Mapping[str, str],
+    slices: int,
+    start: datetime,
+    seconds: int,
+    votes: Sequence[int] = (),
 ) -> BlockCounts:
     """Return the counts of the rows of one block; the rows name its model, version and function set.
 
@@ -26,7 +31,9 @@ def count(
     labels
         Prediction id to its current true class; ids of other rows do no harm.
     slices
-        K, the number of slices in the function set.
+        K, the number of functions in the set.
+    votes
+        Which of the K are labelling functions, which "no slice fired" does not ask.
 
     Raises
     ------
@@ -49,6 +56,7 @@ def count(
         [labels.get(row.id) for row in predictions],
         unpack([row.member for row in predictions], slices),
         unpack([row.unknown for row in predictions], slices),
+        votes,
     )
 
 
@@ -58,6 +66,7 @@ def count_columns(
     true: Sequence[str | None],
     member: BoolMatrix,
     unknown: BoolMatrix,
+    votes: Sequence[int] = (),
 ) -> BlockCounts:
     """Return the block of these N rows, given by columns, under the name and the time of another block.
 
@@ -69,10 +78,12 @@ def count_columns(
         N classes, and N classes or None where there is no label yet.
     member, unknown
         bool[N, K].
+    votes
+        Which of the K are labelling functions, which "no slice fired" does not ask.
     """
     classes = tuple(sorted({*predicted, *(each for each in true if each is not None)}))
     place = {each: c for c, each in enumerate(classes)}
-    columns, holes = _with_extras(member, unknown)
+    columns, holes = _with_extras(member, unknown, votes)
     called = np.array([place[each] for each in predicted], np.int64)
     cells = np.array([-1 if each is None else place[each] for each in true], np.int64) * len(classes) + called
     known = np.array([each is not None for each in true], np.bool_)
@@ -117,9 +128,13 @@ def empty(model: str, version: int, set_hash: str, slices: int, start: datetime,
     )
 
 
-def _with_extras(member: BoolMatrix, unknown: BoolMatrix) -> tuple[BoolMatrix, BoolMatrix]:
+def _with_extras(
+    member: BoolMatrix, unknown: BoolMatrix, votes: Sequence[int]
+) -> tuple[BoolMatrix, BoolMatrix]:
     """Append "no slice fired" and "all rows" to both matrices: bool[N, K+2]."""
-    fired, doubtful = member.any(axis=1), unknown.any(axis=1)
+    slices = np.ones(member.shape[1], np.bool_)
+    slices[list(votes)] = False
+    fired, doubtful = (member & slices).any(axis=1), (unknown & slices).any(axis=1)
     every = np.ones(len(member), np.bool_)
     members = np.column_stack([member, ~fired & ~doubtful, every])
     return members, np.column_stack([unknown, ~fired & doubtful, ~every])

@@ -63,7 +63,7 @@ def project(block: BlockCounts, made: FunctionSetVersion, wanted: FunctionSetVer
 
     A slice keeps its counts if its name and fingerprint are in both sets. For any other slice the rows are
     absent, which is unknown: nobody has asked its function. "No slice fired" holds for one collection of
-    functions, so it is absent as well unless the two sets differ in their order alone.
+    slices, so it is absent as well unless the two sets have the same ones, whatever their order and votes.
 
     Raises
     ------
@@ -76,8 +76,10 @@ def project(block: BlockCounts, made: FunctionSetVersion, wanted: FunctionSetVer
         return block
     old = {each: k for k, each in enumerate(zip(made.names, made.fingerprints, strict=True))}
     new = list(zip(wanted.names, wanted.fingerprints, strict=True))
-    same = old.keys() == set(new)
-    source = [old.get(each) for each in new] + [len(old) if same else None, len(old) + 1]
+    source = [old.get(each) for each in new] + [
+        len(old) if made.slices == wanted.slices else None,
+        len(old) + 1,
+    ]
     lost = np.array([k is None for k in source], np.bool_)
     place = np.array([-1 if k is None else k for k in source], np.int64)
     member = [np.where(lost, 0, each[..., place]) for each in (block.predicted, block.confusion)]

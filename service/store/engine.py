@@ -74,7 +74,9 @@ class Store:
             with self._reading.connect() as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(f"the store could not be read: {getattr(error, 'orig', None) or error}") from error
+            raise StoreError(
+                f"the store could not be read: {getattr(error, 'orig', None) or error}"
+            ) from error
 
     def close(self) -> None:
         """Close every connection, the writing one last, and let others open the file."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
 from service.monitor.packing import PackedSum
 from service.monitor.windows import BLOCK_SECONDS
+from service.store.counts import BLOCK_COLUMNS, reaching_beyond, to_block
 from service.store.labels import SECOND_US
-from service.store.recount import BLOCK_COLUMNS, reaching_beyond, to_block
 from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
+from service.store.sets import find_set, to_set
 from service.store.tables import (
     blocks,
     checkpoints,
@@ -173,15 +173,13 @@ def longer_blocks(connection: Connection, model: str, version: int, since: datet
 
 def function_set(connection: Connection, set_hash: str) -> FunctionSetVersion | None:
     """Return what a set hash stands for; None for a set that was never recorded."""
-    query = select(function_sets).where(function_sets.c.hash == set_hash)
-    row = connection.execute(query).first()
-    return None if row is None else _function_set(row)
+    return find_set(connection, set_hash)
 
 
 def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
     """Return every function set that was ever recorded, oldest first."""
     c = function_sets.c
-    return [_function_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
+    return [to_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
 
 
 def last_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
@@ -216,11 +214,6 @@ def _blocks(model: str, version: int) -> Select[Any]:
     b = blocks.c
     chosen = select(*BLOCK_COLUMNS).where(b.model == model, b.version == version)
     return chosen.order_by(b.start_us, b.set_hash)
-
-
-def _function_set(row: Row[Any]) -> FunctionSetVersion:
-    names, fingerprints = tuple(json.loads(row.names)), tuple(json.loads(row.fingerprints))
-    return FunctionSetVersion(row.hash, names, fingerprints, from_us(row.at_us))
 
 
 def _records(model: str) -> Select[Any]:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, delete, select
-from sqlalchemy.sql import ColumnElement
+import numpy as np
+from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, select
 
-from service.events import BlockCounts
+from service.events import BlockCounts, FunctionSetVersion
 from service.monitor.blocks import count_columns, empty, unpack
-from service.monitor.packing import compress, decompress
-from service.monitor.sums import merge, spanning
 from service.monitor.windows import BLOCK_SECONDS
-from service.store.dirty import Series
-from service.store.engine import insert_into
+from service.store.counts import Span, end_us, write_counts
+from service.store.dirty import BLOCK_US, Series
 from service.store.errors import StoreError
 from service.store.labels import SECOND_US
-from service.store.tables import (
-    blocks,
-    dirty_blocks,
-    from_us,
-    function_sets,
-    label_current,
-    predictions,
-    to_us,
-)
+from service.store.rows import chunks
+from service.store.sets import find_set
+from service.store.tables import blocks, dirty_blocks, from_us, label_current, predictions
 
-Span = tuple[int, int]
-"""Start in microseconds, and seconds."""
+_RUN_US = BLOCK_SECONDS[-1] * SECOND_US
+"""How much time is read at once at most, if no block is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,159 +57,159 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
     StoreError
         If rows were made with a function set that the store does not know.
     """
-    found: dict[tuple[Series, Span | None, Span], dict[int, str]] = {}
-    for model, version, set_hash, start_us, mark in connection.execute(
-        select(*dirty_blocks.c).order_by(dirty_blocks.c.start_us).limit(limit)
-    ).all():
-        series = Series(model, version, set_hash)
-        standing = _standing(connection, series, start_us)
-        found.setdefault((series, standing, standing or (start_us, BLOCK_SECONDS[0])), {})[start_us] = mark
-    return [
-        Recount(series, span, standing, marks, count_rows(connection, series, span))
-        for (series, standing, span), marks in found.items()
-    ]
+    marks: dict[Series, dict[int, str]] = {}
+    query = select(*dirty_blocks.c).order_by(dirty_blocks.c.start_us).limit(limit)
+    for model, version, set_hash, start_us, mark in connection.execute(query):
+        marks.setdefault(Series(model, version, set_hash), {})[start_us] = mark
+    return [each for series, some in marks.items() for each in _recounts(connection, series, some)]
 
 
-def count_rows(connection: Connection, series: Series, span: Span) -> BlockCounts | None:
-    """Return the counts of the rows of a series in a span of time; None where there are none."""
-    p = predictions.c
-    start_us, seconds = span
-    rows = connection.execute(
-        select(p.label, label_current.c.label, p.member, p.unknown)
-        .join_from(predictions, label_current, label_current.c.prediction_row == p.row, isouter=True)
-        .where(p.model == series.model, p.at_us >= start_us, p.at_us < start_us + seconds * SECOND_US)
-        .where(p.version == series.version, p.set_hash == series.set_hash)
-    ).all()
-    if not rows:
-        return None
-    slices = _slices(connection, series.set_hash)
-    predicted, true, member, unknown = zip(*rows, strict=True)
-    block = empty(series.model, series.version, series.set_hash, slices, from_us(start_us), seconds)
-    return count_columns(block, predicted, true, unpack(member, slices), unpack(unknown, slices))
-
-
-def replace_blocks(connection: Connection, recounts: Iterable[Recount]) -> int:
-    """Put recounted blocks in the place of the standing ones, and return how many.
+def replace_blocks(connection: Connection, recounts: Sequence[Recount]) -> list[Recount]:
+    """Put recounted blocks in the place of the standing ones, and return those for which it was done.
 
     A block is left as it is, and dirty, where a row or a label came since its rows were read, or where it
     was rolled up meanwhile: it is counted again the next time.
     """
-    return sum(_replace(connection, each) for each in recounts)
+    starts: dict[Series, list[int]] = {}
+    for each in recounts:
+        starts.setdefault(each.series, []).extend(each.marks)
+    marks = {series: _marks(connection, series, some) for series, some in starts.items()}
+    standing = {series: _standing(connection, series, some) for series, some in starts.items()}
+    done = [each for each in recounts if _as_read(each, marks[each.series], standing[each.series])]
+    _many(connection, _UNMARK, [_key(each.series, start_us) for each in done for start_us in each.marks])
+    gone = [each for each in done if each.counts is None]
+    _many(connection, _DROP, [_key(each.series, each.span[0], each.span[1]) for each in gone])
+    write_counts(connection, [(each.series, each.span, each.counts) for each in done if each.counts])
+    return done
 
 
-def roll_up(connection: Connection, before: datetime, seconds: int, limit: int) -> int:
-    """Merge the blocks that end before a time into longer ones, and return how many blocks were merged away.
-
-    Parameters
-    ----------
-    before
-        Blocks that reach into or beyond the span of this moment stay.
-    seconds
-        The length of the new blocks, one of ``BLOCK_SECONDS`` beyond the first; they start at its multiples.
-    limit
-        How many blocks to read at most.
-
-    Raises
-    ------
-    ValueError
-        If no blocks of that length are kept.
-    """
-    if seconds not in BLOCK_SECONDS[1:]:
-        raise ValueError(f"blocks are rolled up into {BLOCK_SECONDS[1:]} seconds, not into {seconds}")
-    length_us = seconds * SECOND_US
-    until_us = to_us(before) // length_us * length_us
-    b = blocks.c
-    short = (
-        select(b.model, b.version, b.set_hash, b.start_us, b.seconds, b.counts)
-        .where(b.seconds < seconds, b.start_us < until_us)
-        .order_by(b.start_us)
-        .limit(limit)
-    )
-    spans: dict[tuple[Series, Span], None] = {}
-    for row in connection.execute(short):
-        spans[Series(*row[:3]), (row.start_us - row.start_us % length_us, seconds)] = None
-    return sum(_merge(connection, series, span) for series, span in spans)
+def _recounts(connection: Connection, series: Series, marks: Mapping[int, str]) -> Iterator[Recount]:
+    """Count the marked blocks of a series; one that was rolled up is counted as a whole."""
+    standing = _standing(connection, series, marks)
+    found: dict[Span, dict[int, str]] = {}
+    for start_us, mark in marks.items():
+        span = standing.get(start_us, (start_us, BLOCK_SECONDS[0]))
+        found.setdefault(span, {})[start_us] = mark
+    counts = _counts(connection, series, sorted(found))
+    for span, some in found.items():
+        yield Recount(series, span, standing.get(next(iter(some))), some, counts.get(span))
 
 
-def _merge(connection: Connection, series: Series, span: Span) -> int:
-    start_us, seconds = span
-    end_us = start_us + seconds * SECOND_US
-    here = and_(_of(blocks, series), blocks.c.start_us >= start_us, blocks.c.start_us < end_us)
-    parts = [to_block(row) for row in connection.execute(select(*BLOCK_COLUMNS).where(here))]
-    whole = spanning(merge(parts), from_us(start_us), from_us(end_us))
-    connection.execute(delete(blocks).where(here))
-    _write(connection, series, span, whole, 0)
-    return len(parts) - 1
-
-
-def _replace(connection: Connection, recount: Recount) -> bool:
-    series, marks = recount.series, recount.marks
-    here = and_(_of(dirty_blocks, series), dirty_blocks.c.start_us.in_(list(marks)))
-    now = connection.execute(
-        select(dirty_blocks.c.start_us, dirty_blocks.c.mark).where(here).with_for_update()
-    )
-    if {row.start_us: row.mark for row in now} != marks:
-        return False
-    if any(_standing(connection, series, start_us) != recount.standing for start_us in marks):
-        return False
-    connection.execute(delete(dirty_blocks).where(here))
-    at = and_(_of(blocks, series), blocks.c.start_us == recount.span[0], blocks.c.seconds == recount.span[1])
-    revision = connection.scalar(select(blocks.c.revision).where(at)) or 0
-    connection.execute(delete(blocks).where(at))
-    if recount.counts is not None:
-        _write(connection, series, recount.span, recount.counts, revision + 1)
-    return True
-
-
-def _write(connection: Connection, series: Series, span: Span, counts: BlockCounts, revision: int) -> None:
-    connection.execute(
-        insert_into(connection, blocks),
-        {
-            "model": series.model,
-            "version": series.version,
-            "set_hash": series.set_hash,
-            "start_us": span[0],
-            "seconds": span[1],
-            "counts": compress(counts),
-            "revision": revision,
-        },
+def _as_read(recount: Recount, marks: Mapping[int, str], standing: Mapping[int, Span]) -> bool:
+    """Tell whether nothing has happened to a block since its rows were read."""
+    return all(
+        marks.get(start_us) == mark and standing.get(start_us) == recount.standing
+        for start_us, mark in recount.marks.items()
     )
 
 
-BLOCK_COLUMNS = tuple(
-    blocks.c[name] for name in ("counts", "model", "version", "set_hash", "start_us", "seconds")
+def _standing(connection: Connection, series: Series, starts: Iterable[int]) -> dict[int, Span]:
+    """Return the spans of the blocks in the store that cover these starts, where there are any."""
+    spans = {start_us: _spans_at(start_us) for start_us in starts}
+    first = {start for some in spans.values() for start, _ in some}
+    there = {
+        (row.start_us, row.seconds)
+        for part in chunks(first)
+        for row in connection.execute(_STANDING, _key(series) | {"starts": part})
+    }
+    return {start_us: span for start_us, some in spans.items() for span in some if span in there}
+
+
+def _spans_at(start_us: int) -> list[Span]:
+    """Return the spans of all blocks that there can be at a time."""
+    return [(start_us - start_us % (seconds * SECOND_US), seconds) for seconds in BLOCK_SECONDS]
+
+
+def _marks(connection: Connection, series: Series, starts: Iterable[int]) -> dict[int, str]:
+    return {
+        row.start_us: row.mark
+        for part in chunks(starts)
+        for row in connection.execute(_MARKED, _key(series) | {"starts": part})
+    }
+
+
+def _counts(connection: Connection, series: Series, spans: Sequence[Span]) -> dict[Span, BlockCounts]:
+    """Return the counts of the rows of a series in spans of time, sorted; none where there are no rows."""
+    made = find_set(connection, series.set_hash)
+    if made is None:
+        raise StoreError(
+            f"function set {series.set_hash!r} is not in the store: record it before its predictions"
+        )
+    counts: dict[Span, BlockCounts] = {}
+    for run in _runs(spans):
+        reach = {"since_us": run[0][0], "until_us": end_us(run[-1])}
+        if rows := connection.execute(_ROWS, _key(series) | reach).all():
+            counts.update(_counted(series, made, run, rows))
+    return counts
+
+
+def _runs(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Yield the spans that follow each other closely together, so that one query reads the rows of many."""
+    run: list[Span] = []
+    for span in spans:
+        if run and (span[0] > end_us(run[-1]) + BLOCK_US or end_us(span) - run[0][0] > _RUN_US):
+            yield run
+            run = []
+        run.append(span)
+    if run:
+        yield run
+
+
+def _counted(
+    series: Series, made: FunctionSetVersion, run: Sequence[Span], rows: Sequence[Any]
+) -> Iterator[tuple[Span, BlockCounts]]:
+    """Yield the counts of each span that has some of the rows, which are sorted by time."""
+    at_us, predicted, true, members, holes = zip(*rows, strict=True)
+    slices, votes = len(made.names), [made.names.index(name) for name in made.votes]
+    member, unknown = unpack(members, slices), unpack(holes, slices)
+    first = np.searchsorted(at_us, [start_us for start_us, _ in run])
+    last = np.searchsorted(at_us, [end_us(span) for span in run])
+    for span, a, b in zip(run, first.tolist(), last.tolist(), strict=True):
+        if a < b:
+            block = empty(series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1])
+            yield span, count_columns(block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes)
+
+
+def _many(connection: Connection, statement: Any, values: list[dict[str, Any]]) -> None:
+    if values:
+        connection.execute(statement, values)
+
+
+def _key(series: Series, *place: int) -> dict[str, Any]:
+    """Return a series, and the start and length of a block as far as they are given, by column."""
+    own = {"model": series.model, "version": series.version, "set_hash": series.set_hash}
+    return own | dict(zip(("start_us", "seconds"), place, strict=False))
+
+
+def _of(table: Any) -> Any:
+    return and_(*(table.c[name] == bindparam(name) for name in ("model", "version", "set_hash")))
+
+
+# Made once: to spell a query takes longer than to run it.
+_ROWS = (
+    select(
+        predictions.c.at_us,
+        predictions.c.label,
+        label_current.c.label,
+        predictions.c.member,
+        predictions.c.unknown,
+    )
+    .join_from(predictions, label_current, label_current.c.prediction_row == predictions.c.row, isouter=True)
+    .where(
+        _of(predictions),
+        predictions.c.at_us >= bindparam("since_us"),
+        predictions.c.at_us < bindparam("until_us"),
+    )
+    .order_by(predictions.c.at_us)
 )
-
-
-def to_block(row: Sequence[Any]) -> BlockCounts:
-    """Return the block that a row of ``BLOCK_COLUMNS`` keeps."""
-    counts, model, version, set_hash, start_us, seconds = row
-    return decompress(counts, model, version, set_hash, from_us(start_us), seconds)
-
-
-def reaching_beyond(at_us: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions on blocks that end after a moment; the first lets an index find them."""
-    b = blocks.c
-    return b.start_us > at_us - BLOCK_SECONDS[-1] * SECOND_US, b.start_us + b.seconds * SECOND_US > at_us
-
-
-def _standing(connection: Connection, series: Series, start_us: int) -> Span | None:
-    """Return the span of the block in the store that covers a moment."""
-    b = blocks.c
-    query = select(b.start_us, b.seconds).where(
-        _of(blocks, series), b.start_us <= start_us, *reaching_beyond(start_us)
-    )
-    row = connection.execute(query).first()
-    return None if row is None else (row.start_us, row.seconds)
-
-
-def _of(table: Table, series: Series) -> ColumnElement[bool]:
-    c = table.c
-    return and_(c.model == series.model, c.version == series.version, c.set_hash == series.set_hash)
-
-
-def _slices(connection: Connection, set_hash: str) -> int:
-    names = connection.scalar(select(function_sets.c.names).where(function_sets.c.hash == set_hash))
-    if names is None:
-        raise StoreError(f"function set {set_hash!r} is not in the store: record it before its predictions")
-    return len(json.loads(names))
+_STARTS: BindParameter[int] = bindparam("starts", expanding=True)
+_STANDING = select(blocks.c.start_us, blocks.c.seconds).where(_of(blocks), blocks.c.start_us.in_(_STARTS))
+_MARKED = (
+    select(dirty_blocks.c.start_us, dirty_blocks.c.mark)
+    .where(_of(dirty_blocks), dirty_blocks.c.start_us.in_(_STARTS))
+    .with_for_update()
+)
+_UNMARK = delete(dirty_blocks).where(_of(dirty_blocks), dirty_blocks.c.start_us == bindparam("start_us"))
+_DROP = delete(blocks).where(
+    _of(blocks), blocks.c.start_us == bindparam("start_us"), blocks.c.seconds == bindparam("seconds")
+)

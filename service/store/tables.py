@@ -55,6 +55,7 @@ function_sets = Table(
     Column("names", Text, nullable=False),
     Column("fingerprints", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False),
+    Column("votes", Text, nullable=False, server_default="[]"),
 )
 
 predictions = Table(

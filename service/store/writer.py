@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -17,12 +16,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.events import FunctionSetVersion, Label, Prediction
+from service.store.counts import roll_up
 from service.store.engine import Store, insert_into
 from service.store.errors import StoreError, StoreFull, StoreStopped
 from service.store.labels import LabelResult, LabelRules, take_labels
 from service.store.log import Logged, add_predictions
-from service.store.recount import read_dirty, replace_blocks, roll_up
-from service.store.tables import checkpoints, function_sets, to_us
+from service.store.recount import read_dirty, replace_blocks
+from service.store.sets import record_set
+from service.store.tables import checkpoints, to_us
 
 T = TypeVar("T")
 
@@ -112,8 +113,8 @@ class Writer:
         return self._put(_Request(("label", model), work, list(labels), 0))
 
     def record_functions(self, functions: FunctionSetVersion) -> Future[None]:
-        """Keep what a set hash stands for; a set that is there already stays as it is. Raises as ``append``."""
-        return self.submit(partial(_record_functions, functions=functions))
+        """Keep what a set hash stands for, see ``sets.record_set``. Raises as ``append``."""
+        return self.submit(partial(record_set, functions=functions))
 
     def keep(self, name: str, at: datetime, state: bytes) -> Future[None]:
         """Keep a state under a name, in place of the one before. Raises as ``append``."""
@@ -133,10 +134,10 @@ class Writer:
         """
         with self._store.read() as connection:
             counted = read_dirty(connection, limit)
-        return self.submit(partial(replace_blocks, recounts=counted)).result() if counted else 0
+        return len(self.submit(partial(replace_blocks, recounts=counted)).result()) if counted else 0
 
     def roll_up(self, before: datetime, seconds: int, limit: int = 512) -> Future[int]:
-        """Merge old blocks into longer ones; see ``recount.roll_up``. Raises as ``append``."""
+        """Merge old blocks into longer ones; see ``counts.roll_up``. Raises as ``append``."""
         return self.submit(partial(roll_up, before=before, seconds=seconds, limit=limit))
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
@@ -237,16 +238,6 @@ def _add(connection: Connection, values: list[Prediction], rules: LabelRules) ->
 
 def _take(connection: Connection, values: list[Label], model: str, rules: LabelRules) -> list[LabelResult]:
     return take_labels(connection, model, values, rules)
-
-
-def _record_functions(connection: Connection, functions: FunctionSetVersion) -> None:
-    row = {
-        "hash": functions.hash,
-        "names": json.dumps(functions.names),
-        "fingerprints": json.dumps(functions.fingerprints),
-        "at_us": to_us(functions.at),
-    }
-    connection.execute(insert_into(connection, function_sets).on_conflict_do_nothing(), row)
 
 
 def _keep(connection: Connection, name: str, at: datetime, state: bytes) -> None:

@@ -169,21 +169,24 @@ def _membership_of(
 
 
 def _of_none(now: FunctionSetVersion) -> Callable[[Prediction, FunctionSetVersion], Membership | None]:
-    """Return what tells whether no function took a row in; None under another collection of functions."""
-    alike: dict[str, bool] = {}
+    """Return what tells whether no slice took a row in; None under another collection of slices."""
+    slices_of: dict[str, int | None] = {}
 
     def of_none(row: Prediction, made: FunctionSetVersion) -> Membership | None:
-        if made.hash not in alike:
-            alike[made.hash] = _slices(made) == _slices(now)
-        if not alike[made.hash]:
+        if made.hash not in slices_of:
+            slices_of[made.hash] = _mask(made) if made.slices == now.slices else None
+        slices = slices_of[made.hash]
+        if slices is None:
             return None
-        return "out" if any(row.member) else "unknown" if any(row.unknown) else "in"
+        fired, doubtful = (int.from_bytes(bitmap, "little") & slices for bitmap in (row.member, row.unknown))
+        return "out" if fired else "unknown" if doubtful else "in"
 
     return of_none
 
 
-def _slices(made: FunctionSetVersion) -> set[tuple[str, str]]:
-    return set(zip(made.names, made.fingerprints, strict=True))
+def _mask(made: FunctionSetVersion) -> int:
+    """Return the bits of the functions that are no votes."""
+    return sum(1 << k for k, name in enumerate(made.names) if name not in made.votes)
 
 
 def _bit(bitmap: bytes, k: int) -> int:

@@ -137,7 +137,7 @@ def sparklines(
 def _narrowed(in_force: InForce, name: str) -> tuple[FunctionSetVersion, int]:
     """Return a function set that is as small as the slice needs, and the slice's column under it."""
     at = in_force.functions_version.at
-    if name == NO_SLICE:  # speaks of all the functions together
+    if name == NO_SLICE:  # speaks of all the slices together
         return in_force.functions_version, EXTRA_COLUMNS.index(NO_SLICE) - len(EXTRA_COLUMNS)
     if name == ALL_ROWS:
         return FunctionSetVersion("", (), (), at), EXTRA_COLUMNS.index(ALL_ROWS) - len(EXTRA_COLUMNS)
@@ -198,7 +198,7 @@ def _function_versions(sets: Iterable[FunctionSetVersion], name: str) -> Iterabl
     before: object = None
     for k, each in enumerate(sets):
         prints = dict(zip(each.names, each.fingerprints, strict=True))
-        now: object = prints if name == NO_SLICE else prints.get(name)
+        now: object = each.slices if name == NO_SLICE else prints.get(name)
         if k and now != before:
             what = "changed" if None not in (before, now) else "came" if before is None else "went"
             said = "the functions changed" if name == NO_SLICE else f"its function {what}"

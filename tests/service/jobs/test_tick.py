@@ -14,9 +14,8 @@ from sqlalchemy import Connection
 from service.events import Estimate, Snapshot, WindowName
 from service.jobs.held import HeldBlocks
 from service.jobs.housekeeping import roll_up
-from service.jobs.tick import CHECKPOINT, Monitor
+from service.jobs.tick import CHECKPOINT, Monitor, from_state
 from service.monitor.estimates import Judging
-from service.monitor.snapshot_text import from_text
 from service.monitor.windows import Span, floor_to
 from service.store import queries
 from service.store.engine import Store
@@ -48,7 +47,7 @@ def test_a_snapshot_is_committed_then_shown(desk: Any, log: Log, current: Curren
         kept = queries.checkpoint(connection, CHECKPOINT)
     assert made is not None
     assert kept is not None
-    assert [made, made, made] == [current.snapshot, *shown, from_text(kept.state.decode())]
+    assert [made, made, made] == [current.snapshot, *shown, from_state(kept.state)]
     assert (seen(made, "5m"), made.last_label_at, kept.at) == (1, desk.start, desk.start)
 
 
@@ -180,7 +179,7 @@ def test_blocks_that_the_store_merged_are_taken_over(desk: Any, log: Log, curren
         held = HeldBlocks(connection, "m", 1, desk.start - timedelta(days=7))
     part, whole = (Span(old, old + timedelta(seconds=n)) for n in (20, 300))
     assert (held.timelines["first"].total(part).n, held.timelines["first"].total(whole).n) == (2, 6)
-    assert roll_up(log[1], desk.start) == 5
+    assert roll_up(log[1], desk.start) == 6
     with log[0].read() as connection:
         held.take_merged(connection)
     assert held.timelines["first"].total(whole).n == 6
@@ -196,4 +195,4 @@ def test_blocks_are_merged_an_hour_later_than_they_may_be(desk: Any, log: Log) -
         rows = [desk.prediction(f"{name}{n}", edge - age + timedelta(seconds=10 * n)) for n in range(2)]
         log[1].append(rows).result()
     log[1].recount()
-    assert roll_up(log[1], desk.start) == 1
+    assert roll_up(log[1], desk.start) == 2

@@ -78,7 +78,7 @@ def test_what_changed_while_it_was_counted_stays_dirty(
     with store.read() as connection:
         counted = read_dirty(connection, 10)
     writer.label("spam", [label()]).result()
-    assert writer.submit(lambda connection: replace_blocks(connection, counted)).result() == 0
+    assert writer.submit(lambda connection: replace_blocks(connection, counted)).result() == []
     assert (standing(store, start), dirty(store)) == ([], 1)
     writer.recount()
     assert standing(store, start) == [count([prediction()], {"p1": "spam"}, 3, start, 10)]
@@ -90,13 +90,13 @@ def test_blocks_are_rolled_up(store: Store, writer: Writer, prediction, label, s
     writer.append(rows).result()
     writer.label("spam", [label("p4")]).result()
     writer.recount()
-    assert writer.roll_up(start + timedelta(seconds=899), 300).result() == 4
+    assert writer.roll_up(start + timedelta(seconds=899), 300).result() == 6
     assert standing(store, start) == [
         count(rows[:3], {}, 3, start, 300),
         count(rows[3:6], {"p4": "spam"}, 3, start + timedelta(seconds=300), 300),
         *(count([row], {}, 3, row.at, 10) for row in rows[6:]),
     ]
-    assert writer.roll_up(start + timedelta(hours=1), 3600).result() == 5
+    assert writer.roll_up(start + timedelta(hours=1), 3600).result() == 6
     assert standing(store, start) == [count(rows, {"p4": "spam"}, 3, start, 3600)]
 
 
@@ -143,7 +143,7 @@ def test_a_block_rolled_up_while_it_was_counted_stays_dirty(
     with store.read() as connection:
         counted = read_dirty(connection, 10)
     writer.roll_up(start + timedelta(hours=1), 300).result()
-    assert writer.submit(lambda connection: replace_blocks(connection, counted)).result() == 0
+    assert writer.submit(lambda connection: replace_blocks(connection, counted)).result() == []
     assert writer.recount() == 1
     assert standing(store, start) == [count([prediction()], {"p1": "spam"}, 3, start, 300)]
 
