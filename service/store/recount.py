@@ -79,7 +79,9 @@ def replace_blocks(connection: Connection, recounts: Sequence[Recount]) -> list[
     _many(connection, _UNMARK, [_key(each.series, start_us) for each in done for start_us in each.marks])
     gone = [each for each in done if each.counts is None]
     _many(connection, _DROP, [_key(each.series, each.span[0], each.span[1]) for each in gone])
-    write_counts(connection, [(each.series, each.span, each.counts) for each in done if each.counts])
+    write_counts(
+        connection, [(each.series, each.span, each.counts) for each in done if each.counts is not None]
+    )
     return done
 
 
@@ -130,17 +132,21 @@ def _marks(connection: Connection, series: Series, starts: Iterable[int]) -> dic
 
 def _counts(connection: Connection, series: Series, spans: Sequence[Span]) -> dict[Span, BlockCounts]:
     """Return the counts of the rows of a series in spans of time, sorted; none where there are no rows."""
-    made = find_set(connection, series.set_hash)
-    if made is None:
-        raise StoreError(
-            f"function set {series.set_hash!r} is not in the store: record it before its predictions"
-        )
+    made: FunctionSetVersion | None = None
     counts: dict[Span, BlockCounts] = {}
     for run in _runs(spans):
         reach = {"since_us": run[0][0], "until_us": end_us(run[-1])}
         if rows := connection.execute(_ROWS, _key(series) | reach).all():
+            made = made or _made(connection, series.set_hash)
             counts.update(_counted(series, made, run, rows))
     return counts
+
+
+def _made(connection: Connection, set_hash: str) -> FunctionSetVersion:
+    made = find_set(connection, set_hash)
+    if made is None:
+        raise StoreError(f"function set {set_hash!r} is not in the store: record it before its predictions")
+    return made
 
 
 def _runs(spans: Iterable[Span]) -> Iterator[list[Span]]:

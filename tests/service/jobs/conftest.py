@@ -18,8 +18,8 @@ START = datetime(2026, 5, 20, 12, 34, 56, 789_000, tzinfo=UTC)
 LATE = timedelta(days=5)
 
 
-def function_set(hash_: str, **prints: str) -> FunctionSetVersion:
-    return FunctionSetVersion(hash_, tuple(prints), tuple(prints.values()), START - timedelta(days=30))
+def function_set(hash_: str, votes: tuple[str, ...] = (), **prints: str) -> FunctionSetVersion:
+    return FunctionSetVersion(hash_, tuple(prints), tuple(prints.values()), START - timedelta(days=30), votes)
 
 
 SETS = {
@@ -28,6 +28,7 @@ SETS = {
         function_set("first", a="1", b="1", c="1"),
         function_set("edited", a="1", b="2", d="1"),
         function_set("shuffled", c="1", a="1", b="1"),
+        function_set("voting", ("v",), a="1", v="1", b="1", c="1"),
     )
 }
 

@@ -45,8 +45,11 @@ def ages(draw: st.DrawFn) -> float:
     return draw(st.sampled_from(AGES)) + draw(st.integers(-45_000, 45_000)) / 1000
 
 
-ids, hashes = st.sampled_from([f"p{n}" for n in range(14)]), st.sampled_from(["first", "edited", "shuffled"])
-bits = st.tuples(st.integers(0, 7), st.integers(0, 7))
+ids, hashes = (
+    st.sampled_from([f"p{n}" for n in range(14)]),
+    st.sampled_from(["first", "edited", "shuffled", "voting"]),
+)
+bits = st.tuples(st.integers(0, 15), st.integers(0, 15))
 predictions = st.builds(
     Event,
     st.just("prediction"),
@@ -189,9 +192,11 @@ def state(row: Prediction, made: FunctionSetVersion, column: str, wanted: Functi
     if column == "__all__":
         return "in"
     if column == "__none__":
-        if mine != theirs:
+        slices = [{n: p for n, p in of.items() if n != "v"} for of in (mine, theirs)]  # v is a vote
+        if slices[0] != slices[1]:
             return "absent"
-        return "out" if "in" in said.values() else "unknown" if "unknown" in said.values() else "in"
+        fired = {said[name] for name in slices[0]}
+        return "out" if "in" in fired else "unknown" if "unknown" in fired else "in"
     return said[column] if mine.get(column) == theirs[column] else "absent"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from service.jobs.held import HeldBlocks
 from service.jobs.housekeeping import roll_up
 from service.jobs.tick import CHECKPOINT, Monitor, from_state
 from service.monitor.estimates import Judging
+from service.monitor.snapshot_text import to_text
 from service.monitor.windows import Span, floor_to
 from service.store import queries
 from service.store.engine import Store
@@ -148,7 +151,7 @@ def test_the_last_snapshot_is_shown_after_a_restart(desk: Any, tmp_path: Path, c
     desk.closed(*log)
 
 
-@pytest.mark.parametrize("state", [b"", b"{}", b"\xff", b'{"format": 99}'])
+@pytest.mark.parametrize("state", [b"", b"{}", b"\xff", b"x\x9c", zlib.compress(b"{}"), b'{"format": 99}'])
 def test_a_damaged_snapshot_is_passed_over(
     desk: Any, log: Log, current: Current, state: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -157,6 +160,40 @@ def test_a_damaged_snapshot_is_passed_over(
     monitor_of(log, current).restore()
     assert current.snapshot is None
     assert "snapshot" in caplog.text
+
+
+def test_a_snapshot_is_kept_small(desk: Any, log: Log, current: Current) -> None:
+    """It is compressed; as the text that earlier versions kept it is read as well."""
+    made = monitor_of(log, current).tick(desk.start)
+    assert made is not None
+    text = to_text(made).encode()
+    with log[0].read() as connection:
+        kept = queries.checkpoint(connection, CHECKPOINT)
+    assert kept is not None
+    assert len(kept.state) < len(text) / 4
+    log[1].keep(CHECKPOINT, desk.start, text).result()
+    again = Current(desk.in_force_of())
+    monitor_of(log, again).restore()
+    assert again.snapshot == made
+
+
+def test_a_set_that_learns_its_votes_is_counted_again(desk: Any, log: Log, current: Current) -> None:
+    """The monitor takes over what the store now knows of a set, and the rows that only votes took in."""
+    voting = desk.sets["voting"]
+    log[1].record_functions(replace(voting, votes=())).result()
+    current.in_force = desk.in_force_of("voting")
+    log[1].append([desk.prediction("p1", desk.start, set_hash="voting", member=b"\x02")]).result()
+    monitor = monitor_of(log, current)
+
+    def none(made: Snapshot | None) -> int:
+        assert made is not None
+        return made.windows["7d"].slices[-2].members.labelled
+
+    log[1].label("m", [desk.label("p1", desk.start)]).result()
+    assert none(monitor.tick(desk.start)) == 0
+    log[1].record_functions(voting).result()
+    current.in_force = desk.in_force_of("first")
+    assert none(monitor.tick(desk.start)) == 1
 
 
 def test_a_snapshot_of_another_version_is_not_shown(desk: Any, log: Log, current: Current) -> None:

@@ -20,8 +20,8 @@ AT = datetime(2026, 5, 1, 12, 34, 56, 789_000, tzinfo=UTC)
 EDGES = (0, 5, 30, 300, 3600, 86_400, 7 * 86_400, 9 * 86_400)
 
 
-def function_set(hash_: str, **prints: str) -> FunctionSetVersion:
-    return FunctionSetVersion(hash_, tuple(prints), tuple(prints.values()), AT)
+def function_set(hash_: str, votes: tuple[str, ...] = (), **prints: str) -> FunctionSetVersion:
+    return FunctionSetVersion(hash_, tuple(prints), tuple(prints.values()), AT, votes)
 
 
 SETS = {
@@ -30,6 +30,8 @@ SETS = {
         function_set("first", a="1", b="1", c="1"),
         function_set("edited", a="1", b="2", d="1"),
         function_set("shuffled", c="1", a="1", b="1"),
+        function_set("voting", ("v", "w"), v="1", a="1", b="1", w="1", c="1"),
+        function_set("turned", ("c",), a="1", b="1", c="vote"),
     )
 }
 
@@ -53,8 +55,11 @@ class Row:
         if column == ALL_ROWS:
             return "in"
         if column == NONE_FIRED:
-            said = set(self.states.values())
+            said = {state for name, state in self.states.items() if name not in self.made.votes}
             alone: State = "out" if "in" in said else "unknown" if "unknown" in said else "in"
+            for one, votes in ((mine, self.made.votes), (theirs, wanted.votes)):
+                for name in votes:
+                    del one[name]
             return alone if mine == theirs else "absent"
         return self.states[column] if mine.get(column) == theirs[column] else "absent"
 
@@ -81,7 +86,9 @@ def block_of(rows: Iterable[Row], start: datetime | None = None, seconds: int = 
     rows = list(rows)
     start = floor_to(rows[0].prediction.at, seconds) if start is None else start
     labels = {each.prediction.id: each.label for each in rows if each.label is not None}
-    return count([each.prediction for each in rows], labels, 3, start, seconds)
+    made = rows[0].made
+    votes = [made.names.index(name) for name in made.votes]
+    return count([each.prediction for each in rows], labels, len(made.names), start, seconds, votes)
 
 
 def blocks_of(rows: Iterable[Row], seconds: int = 10) -> list[BlockCounts]:

@@ -13,12 +13,12 @@ from service.monitor.blocks import count, empty, unpack
 
 
 @settings(deadline=None, max_examples=60)
-@given(data=st.data())
-def test_a_block_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
+@given(data=st.data(), set_hash=st.sampled_from(["first", "voting"]))
+def test_a_block_equals_a_recount(traffic: Any, data: st.DataObject, set_hash: str) -> None:
     """Every count of a block equals the count of its rows one at a time."""
-    rows = data.draw(traffic.histories())
+    rows = data.draw(traffic.histories(set_hashes=(set_hash,)))
     day = traffic.at.replace(hour=0, minute=0, second=0, microsecond=0)
-    traffic.check(traffic.block_of(rows, day, 86_400), rows, traffic.sets["first"])
+    traffic.check(traffic.block_of(rows, day, 86_400), rows, traffic.sets[set_hash])
 
 
 def test_n_member_unknown_and_labelled_are_read_from_the_arrays(traffic: Any) -> None:
@@ -34,6 +34,17 @@ def test_no_slice_fired_is_unknown_where_a_slice_is(traffic: Any) -> None:
     """A row that is a member of none and unknown to one is neither inside nor outside "no slice fired"."""
     block = traffic.block_of([traffic.row("1", a="unknown"), traffic.row("2", a="unknown", b="in")])
     assert (block.member[3], block.unknown[3]) == (0, 1)
+
+
+def test_no_slice_fired_does_not_ask_labelling_functions(traffic: Any) -> None:
+    """A row that only votes took in, or that only a vote does not know, is one on which no slice fired."""
+    rows = [
+        traffic.row("1", set_hash="voting", v="in", w="unknown"),
+        traffic.row("2", set_hash="voting", b="in"),
+    ]
+    block = traffic.block_of(rows)
+    assert (block.member[5], block.unknown[5]) == (1, 0)
+    assert block.member.tolist() == [1, 0, 1, 0, 0, 1, 2]
 
 
 def test_a_label_of_a_class_that_was_never_predicted_counts_as_wrong(traffic: Any) -> None:

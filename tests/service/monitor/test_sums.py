@@ -128,6 +128,15 @@ def test_a_changed_function_has_no_rows_before_its_change(traffic: Any) -> None:
     assert (seen.member[1], seen.unknown[1], seen.absent[1]) == (0, 2, 2)
 
 
+def test_no_slice_fired_survives_other_votes(traffic: Any) -> None:
+    """It is absent where the slices are others, and not where labelling functions came or went."""
+    block = traffic.block_of([traffic.row("1"), traffic.row("2", b="in")])
+    made, sets = traffic.sets["first"], traffic.sets
+    seen = {name: project(block, made, sets[name]) for name in ("voting", "shuffled", "turned")}
+    assert {name: each.member[-2] for name, each in seen.items()} == {"voting": 1, "shuffled": 1, "turned": 0}
+    assert {name: each.absent[-2] for name, each in seen.items()} == {"voting": 0, "shuffled": 0, "turned": 2}
+
+
 def test_projecting_from_a_set_that_did_not_make_the_block_is_refused(traffic: Any) -> None:
     """Columns are only read by the set that wrote them."""
     block = traffic.block_of([traffic.row("1")])

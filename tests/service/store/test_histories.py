@@ -19,7 +19,7 @@ from service.store.labels import LabelRules
 from service.store.writer import Writer
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
-FUNCTIONS = FunctionSetVersion("s", ("f", "g"), ("x", "y"), START)
+FUNCTIONS = FunctionSetVersion("s", ("f", "v", "g"), ("x", "y", "z"), START, votes=("v",))
 RULES = LabelRules(late_after_seconds=500)
 LENGTHS = (10, 300, 3600)
 
@@ -61,7 +61,7 @@ def label(id_: int, label: str, observed: int, delay: int, labeller: str) -> Lab
 
 
 ids, classes = st.integers(0, 5), st.sampled_from("ab")
-bits = st.tuples(st.integers(0, 3), st.integers(0, 3))
+bits = st.tuples(st.integers(0, 7), st.integers(0, 7))
 predictions = st.builds(
     prediction, ids, st.integers(1, 2), st.integers(0, 700), classes, bits, st.integers(0, 1)
 )
@@ -146,7 +146,7 @@ def counting_labels(history: Iterable[Event], rows: dict[str, Prediction]) -> di
 def naive_block(block: BlockCounts, rows: dict[str, Prediction], true: dict[str, str]) -> BlockCounts:
     """Return the counts of the rows of a block, one row after the other."""
     here = [r for r in rows.values() if r.version == block.version and block.start <= r.at < block.end]
-    one_by_one = [count([row], true, 2, block.start, block.seconds) for row in here]
+    one_by_one = [count([row], true, 3, block.start, block.seconds, votes=[1]) for row in here]
     return spanning(merge(one_by_one), block.start, block.end)
 
 

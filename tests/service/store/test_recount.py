@@ -1,16 +1,20 @@
 """Blocks agree with their rows, whatever comes in between."""
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, Engine, delete, event, select
 
 from service.events import BlockCounts
 from service.monitor.blocks import count
 from service.store import queries
+from service.store.dirty import Series, mark_dirty
 from service.store.engine import Store
+from service.store.errors import StoreError
 from service.store.recount import read_dirty, replace_blocks
-from service.store.tables import blocks
+from service.store.tables import blocks, predictions, to_us
 from service.store.writer import Writer
 
 FOREVER = timedelta(days=400)
@@ -61,6 +65,30 @@ def test_a_late_label_makes_its_block_dirty(store: Store, writer: Writer, predic
     writer.label("spam", [label("p2", seconds=95), label("p2", "ham", seconds=30), label("unheard")]).result()
     assert dirty(store) == 0
     assert [block.labelled for block in standing(store, start)] == [0, 1]
+
+
+def test_a_block_without_rows_goes(store: Store, writer: Writer, prediction, start) -> None:
+    """Where no row is left, or where none ever was, nothing stands and nothing stays dirty."""
+    writer.append([prediction("p1"), prediction("p2", 10)]).result()
+    writer.recount()
+
+    def lose(connection: Connection) -> None:
+        connection.execute(delete(predictions).where(predictions.c.id == "p1"))
+        never = Series("spam", 1, "unheard")
+        mark_dirty(connection, [(Series("spam", 1, "set-1"), to_us(start)), (never, to_us(start))])
+
+    writer.submit(lose).result()
+    assert (writer.recount(), dirty(store)) == (2, 0)
+    assert standing(store, start) == [count([prediction("p2", 10)], {}, 3, start + timedelta(seconds=10), 10)]
+
+
+def test_rows_of_a_set_that_is_not_known_are_not_counted(store: Store, writer: Writer, prediction) -> None:
+    """Without the names nobody can say what the bits of the rows mean."""
+    writer.append([prediction("p1")]).result()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as careless:
+        careless.execute("DELETE FROM function_sets")
+    with pytest.raises(StoreError, match="'set-1' is not in the store: record it before its predictions"):
+        writer.recount()
 
 
 def test_few_at_a_time(store: Store, writer: Writer, prediction, start) -> None:
@@ -114,6 +142,51 @@ def test_roll_up_in_small_steps(store: Store, writer: Writer, prediction, start)
     while writer.roll_up(start + timedelta(hours=2), 300, limit=3).result():
         pass
     assert [(block.seconds, block.n) for block in standing(store, start)] == [(300, 30), (300, 10)]
+
+
+def test_blocks_that_stand_alone_are_rolled_up(store: Store, writer: Writer, prediction, start) -> None:
+    """A block with no other beside it is taken in as well, and says so: the next are not waited for in vain."""
+    writer.append([prediction(f"p{i}", 600 * i) for i in range(3)]).result()
+    writer.recount()
+    taken = [writer.roll_up(start + timedelta(hours=1), 300, limit=1).result() for _ in range(4)]
+    assert taken == [1, 1, 1, 0]
+    assert [block.seconds for block in standing(store, start)] == [300, 300, 300]
+
+
+def test_far_and_near_long_and_short(store: Store, writer: Writer, prediction, label, start) -> None:
+    """However the dirty blocks lie, and however long they are, each gets its own rows and no others."""
+    rows = [
+        prediction(f"p{i}", s) for i, s in enumerate([0, 9.999999, 10, 20, 30, 40, 299, 300, 7201, 90_000])
+    ]
+    writer.append(rows).result()
+    writer.recount()
+    writer.roll_up(start + timedelta(seconds=300), 300).result()
+    late = [prediction(f"q{i}", s) for i, s in enumerate([5, 150, 310, 330, 7209, 7210, 90_020, 900_000])]
+    writer.append(late)
+    writer.label("spam", [label("p1", seconds=95), label("p9", seconds=95_000)]).result()
+    assert writer.recount() == 8
+    assert (dirty(store), sum(block.n for block in standing(store, start))) == (0, 18)
+    for block in standing(store, start):
+        here = [row for row in (*rows, *late) if block.start <= row.at < block.end]
+        assert block == count(here, {"p1": "spam", "p9": "spam"}, 3, block.start, block.seconds)
+
+
+def test_many_blocks_take_few_statements(store: Store, writer: Writer, prediction) -> None:
+    """The database is asked as often for two hundred blocks that follow each other as for two."""
+    statements: list[str] = []
+
+    def hear(connection: object, cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    asked = []
+    for first, many in ((0, 2), (10_000, 200)):
+        writer.append([prediction(f"p{first + i}", first + 10 * i) for i in range(many)]).result()
+        statements.clear()
+        event.listen(Engine, "before_cursor_execute", hear)
+        counted = writer.recount()
+        event.remove(Engine, "before_cursor_execute", hear)
+        asked.append((counted, len(statements)))
+    assert asked == [(2, asked[0][1]), (200, asked[0][1])]
 
 
 def test_a_label_for_a_rolled_up_block_recounts_it(

@@ -1,5 +1,9 @@
 """The steps lead to the tables that the code speaks of, all at once or not at all."""
 
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
@@ -7,10 +11,12 @@ from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+from service.store import queries
 from service.store.engine import Store
 from service.store.errors import UnknownSchema
 from service.store.schema import current, downgrade, newest, upgrade
 from service.store.tables import metadata
+from service.store.writer import Writer
 
 
 def test_the_steps_make_the_tables_of_the_code(store: Store) -> None:
@@ -45,6 +51,34 @@ def test_the_steps_can_be_taken_back(store: Store) -> None:
         assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
         upgrade(connection)
         assert set(metadata.tables) < set(inspect(connection).get_table_names())
+
+
+def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functions, start) -> None:
+    """Its sets have no votes until they are recorded again; then "no slice fired" is counted without them."""
+    first, voting = functions(), replace(functions(), votes=("short", "asks"))
+    with Store(tmp_path / "log.db") as store:
+        writer = Writer(store)
+        writer.record_functions(first)
+        writer.append([prediction("p1"), prediction("p2", 400)])
+        writer.submit(lambda _: None).result()
+        writer.recount()
+        writer.stop()
+        with store.writing.begin() as connection:
+            downgrade(connection, "0001")
+            assert "votes" not in {c["name"] for c in inspect(connection).get_columns("function_sets")}
+    with Store(tmp_path / "log.db") as store:
+        writer = Writer(store)
+        with store.read() as connection:
+            assert queries.function_set(connection, first.hash) == first
+            assert queries.dirty_count(connection) == 0
+        for _ in range(2):
+            writer.record_functions(voting).result()
+        assert writer.recount() == 2
+        writer.stop()
+        with store.read() as connection:
+            assert queries.function_set(connection, first.hash) == voting
+            blocks = queries.counts_between(connection, "spam", 1, start, start + timedelta(days=1))
+    assert [(block.member[3], block.unknown[3]) for block in blocks] == [(0, 1), (0, 1)]
 
 
 def test_a_step_that_fails_leaves_nothing(store: Store) -> None:

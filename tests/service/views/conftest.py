@@ -35,7 +35,7 @@ FUNCTIONS = FunctionSet(
 def set_of(functions: FunctionSet, at: datetime, **prints: str) -> FunctionSetVersion:
     """Return what a set's hash stands for, some of the fingerprints changed."""
     fingerprints = tuple(prints.get(name, each) for name, each in functions.fingerprints.items())
-    return FunctionSetVersion(functions.hash + "".join(prints), functions.names, fingerprints, at)
+    return FunctionSetVersion(functions.hash + "".join(prints), functions.names, fingerprints, at, ("loud",))
 
 
 BITS = {"c": 1, "s": 2, "l": 4}

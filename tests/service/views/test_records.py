@@ -104,6 +104,14 @@ def test_no_slice_fired_is_asked_of_all_functions_together(
     assert ids(records(filled.store, current, "__none__", limit=50)) == "ei"
 
 
+def test_no_slice_fired_does_not_ask_labelling_functions(
+    filled: Any, current: Current, prediction: Row
+) -> None:
+    """A vote, or an unknown one, takes no row out of those of no slice."""
+    filled.add(prediction("v", timedelta(0), "l"), prediction("w", timedelta(0), "", "l"))
+    assert set(ids(records(filled.store, current, "__none__", limit=50))) == set("vwei")
+
+
 def test_an_unknown_slice(filled: Any, current: Current) -> None:
     """A name that no slice has is refused, and named."""
     with pytest.raises(UnknownSlice, match="no slice 'cheep'"):

@@ -137,6 +137,10 @@ def test_events(log: Any, current: Current, put: Callable[..., None], now: datet
     put(history=tuple(changes))
     gone = FunctionSetVersion("gone", ("short",), current.in_force.functions_version.fingerprints[1:2], now)
     log.writer.record_functions(gone).result()
+    now_set = current.in_force.functions_version
+    names, prints = (*now_set.names, "quiet"), (*now_set.fingerprints, "q")
+    more = FunctionSetVersion("more", names, prints, now - timedelta(hours=1), ("loud", "quiet"))
+    log.writer.record_functions(more).result()  # a vote more: no slice has changed
     since, until = now - timedelta(days=18), now + timedelta(hours=1)
 
     def said(name: str) -> list[tuple[timedelta, str]]:
