@@ -61,6 +61,8 @@ def with_added(
         If another function has the name.
     """
     new = from_declaration(declaration)
+    if "/" in new.name or new.name in (".", ".."):
+        raise InvalidFunction(f"name {new.name!r} cannot stand in an address: leave out '/', '.' and '..'")
     if new.name in of_files:
         raise FunctionConflict(
             f"{new.name!r} is defined in the project's files: change it there, or choose another name"

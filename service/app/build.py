@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
 from models.registry import CHAMPION, ModelRegistry
 from service.api.build import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
@@ -16,7 +18,7 @@ from service.app.added import CHECKPOINT, read_added, together
 from service.app.functions import FunctionDesk, origins_of
 from service.app.service import Lines, Service
 from service.app.switchboard import Fixed, Switchboard
-from service.app.watching import JOBS, Watching, watching
+from service.app.watching import JOBS, Watching, watch_logged, watching
 from service.console.parts import ConsoleParts
 from service.console.router import PAGES, router
 from service.metrics.page import MetricsPage
@@ -27,7 +29,7 @@ from service.serving.loading import load
 from service.serving.recording import Recorder, RecordFields
 from service.store.engine import Store, Synchronous
 from service.store.labels import LabelRules
-from service.store.queries import checkpoint, last_version
+from service.store.queries import checkpoint
 from service.store.writer import Writer
 from sfs.registry import FunctionSet
 from sfs.template import Template
@@ -133,14 +135,30 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
         limits=_limits(settings.serve),
         problems=service.problems,
     )
-    service.asgi = _application(parts)
+    service.asgi = _application(parts, settings.serve)
     return service
 
 
-def _application(parts: Parts) -> FastAPI:
+def _application(parts: Parts, serve: ServeSettings) -> FastAPI:
     app = routes(parts)
     app.include_router(router(ConsoleParts(parts.current, parts.store, parts.clock)))
+    # A page of another site can let its own name mean this machine, and would then be answered as one of ours.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts_of(serve), www_redirect=False)
     return app
+
+
+def hosts_of(serve: ServeSettings) -> list[str]:
+    """Return the names under which the service may be asked; any name where others are let in.
+
+    Examples
+    --------
+    >>> from service.settings.sections import ServeSettings
+    >>> hosts_of(ServeSettings(hosts=("shop.example",)))[-1], hosts_of(ServeSettings(insecure=True))
+    ('shop.example', ['*'])
+    """
+    if serve.insecure and not serve.hosts:
+        return ["*"]
+    return ["localhost", "127.0.0.1", "::1", "[::1]", serve.host, *serve.hosts]
 
 
 def kept_features(kept: Sequence[str]) -> Callable[[RecordFields], RecordFields | None]:
@@ -169,14 +187,6 @@ def put_champion(registry: ModelRegistry, switchboard: Switchboard) -> None:
         )
         return
     switchboard.put_version(load(registry, switchboard.live, version), registry.history(CHAMPION))
-
-
-def watch_logged(store: Store, switchboard: Switchboard) -> None:
-    """Watch what was logged from elsewhere, where no version answers here."""
-    with store.read() as connection:
-        last = last_version(connection, switchboard.current.in_force.model)
-    if last is not None:
-        switchboard.put_observed(*last)
 
 
 def _added(store: Store) -> tuple[Template, ...]:

@@ -66,9 +66,7 @@ class FunctionDesk:
         FunctionConflict
             If its name is taken.
         """
-        await asyncio.to_thread(self._add, declaration)
-        views = functions_view(self._switchboard.current)
-        return next(each for each in views if each.name == declaration["name"])
+        return await asyncio.to_thread(self._add, declaration)
 
     async def remove(self, name: str) -> None:
         """Take a function out of force.
@@ -96,9 +94,11 @@ class FunctionDesk:
         sample = () if predictor is None else predictor.loaded.bundle.sample
         return await asyncio.to_thread(preview, declaration, sample, "sample")
 
-    def _add(self, declaration: Mapping[str, Any]) -> None:
+    def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._changing:
             self._put(with_added(self._of_files, self._added, declaration))
+            views = functions_view(self._switchboard.current)
+        return next(each for each in views if each.name == declaration["name"])
 
     def _remove(self, name: str) -> None:
         with self._changing:

@@ -22,6 +22,8 @@ from service.settings.project import Settings
 from service.settings.sections import ServeSettings
 
 BACKLOG = 2048
+MOST_CONNECTIONS = 1000
+"""Beyond it the server answers 503 itself; it has no other defence against clients that never finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ async def _serve(service: Service, listener: socket.socket, serve: ServeSettings
         server_header=False,
         timeout_graceful_shutdown=max(1, round(serve.drain_seconds)),
         backlog=BACKLOG,
+        limit_concurrency=MOST_CONNECTIONS,
     )
     server = uvicorn.Server(config)
     try:

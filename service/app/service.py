@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from service.api.parts import STOPPING
@@ -53,9 +54,9 @@ class Lines:
             if isinstance(outcome, Failed):
                 raise outcome.error
             answers.append(outcome)
-        if answers and self._is_news(newest := max(each.version for each in logged)):
-            since = min(each.prediction.at for each in answers)
-            await asyncio.to_thread(self._switchboard.put_observed, newest, since)
+        if answers and self._switchboard.current.in_force.version is None:
+            first = answers[0].prediction  # from now on the tick looks for the version that is logged most
+            await asyncio.to_thread(self._switchboard.put_observed, first.version, first.at)
         return answers
 
     def has_room(self, rows: int) -> bool:
@@ -65,10 +66,6 @@ class Lines:
     async def stop(self) -> None:
         """Answer what waits, and take nothing more."""
         await asyncio.gather(self._live.stop(), self._logged.stop())
-
-    def _is_news(self, version: int) -> bool:
-        watched = self._switchboard.current.in_force.version
-        return self._switchboard.predictor is None and (watched is None or watched < version)
 
     def _predict(self, requests: Sequence[Request]) -> Sequence[Answer]:
         predictor = self._switchboard.predictor
@@ -125,6 +122,8 @@ class Service:
             found["queue"] = "as many records wait for the model as may wait"
         if not self._writer.has_room(1):
             found["log"] = "as many rows wait for the log as may wait"
+        if refusal := self._writer.refusal:
+            found["store"] = refusal
         return found
 
     def start(self) -> None:
@@ -138,13 +137,14 @@ class Service:
         Safe to call however far the start came.
         """
         self._stopping = True
+        end = monotonic() + within_seconds
         await asyncio.to_thread(self._schedule.stop)
         try:
             async with asyncio.timeout(within_seconds):
                 await self._lines.stop()
         except TimeoutError:
             _log.error("some requests were not answered within %g s", within_seconds)
-        left = await asyncio.to_thread(self._writer.stop, within_seconds)
+        left = await asyncio.to_thread(self._writer.stop, max(1.0, end - monotonic()))
         if left:
             _log.error("rows were not written before the end", extra={"rows": left})
         await asyncio.to_thread(self.switchboard.live.close)

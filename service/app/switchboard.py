@@ -100,6 +100,7 @@ class Switchboard:
         changes = tuple(history)
         with self._changing:
             loaded = Loaded(loaded.bundle, loaded.version, self.live)  # functions may have changed meanwhile
+            expected = references(loaded.bundle, self.live)  # all that may fail comes before the change
             self._fixed.metrics.serve(loaded.version, loaded.bundle.classes)
             if self.predictor is None:
                 self.predictor = Predictor(loaded, self._fixed.recorder, self._report)
@@ -109,7 +110,7 @@ class Switchboard:
             self.current.in_force = replace(
                 self.current.in_force,
                 version=loaded.version,
-                references=references(loaded.bundle, self.live),
+                references=expected,
                 classes=loaded.bundle.classes,
                 promoted_at=next((c.at for c in reversed(changes) if c.version == loaded.version), None),
                 history=changes,
@@ -135,10 +136,9 @@ class Switchboard:
             )
 
     def put_observed(self, version: int, since: datetime) -> None:
-        """Watch a version that is served elsewhere, where there is none here and no later one is watched."""
+        """Watch a version that is served elsewhere, where none answers here."""
         with self._changing:
-            watched = self.current.in_force.version
-            if self.predictor is None and (watched is None or watched < version):
+            if self.predictor is None and self.current.in_force.version != version:
                 self._fixed.metrics.serve(version, self._fixed.classes)
                 self.current.in_force = replace(self.current.in_force, version=version, promoted_at=since)
 

@@ -14,6 +14,7 @@ from service.jobs.scheduler import Job, Schedule
 from service.jobs.tick import Monitor
 from service.monitor.estimates import Judging
 from service.serving.loading import load
+from service.store.queries import usual_version
 
 if TYPE_CHECKING:
     from models.registry import ModelRegistry
@@ -56,16 +57,31 @@ def watching(
 
     def show(snapshot: Snapshot) -> None:
         in_force = current.in_force
-        parts.page.show(snapshot, in_force.metadata, in_force.references)
+        # a version that was put in force meanwhile has other references; the next tick shows them
+        expected = in_force.references if snapshot.version == in_force.version else {}
+        parts.page.show(snapshot, in_force.metadata, expected)
+
+    def tick() -> None:
+        watch_logged(parts.store, parts.switchboard)
+        monitor.tick(clock())
 
     monitor = Monitor(parts.store, parts.writer, current, judging, show)
     tries = Tries()
     jobs = [
-        Job("tick", lambda: monitor.tick(clock()), settings.tick_seconds),
+        Job("tick", tick, settings.tick_seconds),
         Job("reload", lambda: look_for_champion(parts, tries, clock()), RELOAD_SECONDS),
         Job("roll_up", lambda: roll_up(parts.writer, clock()), ROLL_UP_SECONDS),
     ]
     return monitor, Schedule(jobs, lambda job, outcome: parts.metrics.job_ran(job, outcome, clock()))
+
+
+def watch_logged(store: Store, switchboard: Switchboard) -> None:
+    """Watch the version that most rows were logged from elsewhere with of late, where none answers here."""
+    if switchboard.predictor is None:
+        with store.read() as connection:
+            usual = usual_version(connection, switchboard.current.in_force.model)
+        if usual is not None:
+            switchboard.put_observed(*usual)
 
 
 def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:

@@ -39,8 +39,9 @@ def _store_problems(settings: Settings) -> Iterator[str]:
         return
     from service.store.engine import standing
     from service.store.errors import StoreError
+    from service.store.schema import refuse_unknown
 
     try:
-        standing(settings.store)
+        refuse_unknown(standing(settings.store))
     except StoreError as error:
         yield f"store: {error}"

@@ -94,6 +94,7 @@ SETTINGS: Mapping[str, Setting] = {
     "serve.host": Setting(text, "address to listen on (default: 127.0.0.1, which only this machine reaches)"),
     "serve.port": Setting(whole(0, 65_535), "port to listen on (default: 8000; 0 takes a free one)"),
     "serve.insecure": Setting(yes_or_no, "listen on an address that others reach: there are no keys yet"),
+    "serve.hosts": Setting(many(text), "further names under which it may be asked, as behind a proxy"),
     "serve.body_bytes": Setting(whole(1024), "longest body of a request (default: 4194304)"),
     "serve.request_rows": Setting(whole(1), "most records in a request (default: 1000)"),
     "serve.request_labels": Setting(whole(1), "most labels in a request (default: 10000)"),

@@ -25,6 +25,7 @@ class ServeSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     insecure: bool = False
+    hosts: tuple[str, ...] = ()
     body_bytes: int = 4 * 2**20
     request_rows: int = 1000
     request_labels: int = 10_000

@@ -49,6 +49,9 @@ class Store:
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
         self.path = path
         self._lock = _lock(path)
+        os.close(
+            os.open(path, os.O_CREAT, 0o600)
+        )  # records are nobody else's; its journal gets the same mode
         self.writing = _engine(lambda: _connect(path, synchronous), "BEGIN IMMEDIATE", connections=1)
         self._reading = _engine(lambda: _connect_read_only(path), "BEGIN", connections=READERS)
         try:
@@ -120,7 +123,7 @@ def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgre
 def _lock(path: Path) -> TextIO:
     lock_path = path.with_name(path.name + ".lock")
     try:
-        handle = lock_path.open("a+")
+        handle = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise StoreError(
             f"{lock_path} cannot be made: {error.strerror}; the store needs its folder"

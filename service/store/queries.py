@@ -182,15 +182,16 @@ def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
     return [to_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
 
 
-def last_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
-    """Return the version that answered last, and since when it is known to answer; None for an empty log."""
+def usual_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
+    """Return the version of most of the last 1,000 rows, and since when it is known; None for an empty log."""
     p, b = predictions.c, blocks.c
-    query = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1)
-    last = connection.execute(query).first()
-    if last is None:
+    last = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1000).subquery()
+    counted = select(last.c.version, func.min(last.c.at_us).label("at_us")).group_by(last.c.version)
+    usual = connection.execute(counted.order_by(func.count().desc(), last.c.version.desc()).limit(1)).first()
+    if usual is None:
         return None
-    first = select(func.min(b.start_us)).where(b.model == model, b.version == last.version)
-    return last.version, from_us(min(last.at_us, connection.scalar(first) or last.at_us))
+    first = select(func.min(b.start_us)).where(b.model == model, b.version == usual.version)
+    return usual.version, from_us(min(usual.at_us, connection.scalar(first) or usual.at_us))
 
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint | None:

@@ -24,6 +24,22 @@ def newest() -> str | None:
     return ScriptDirectory(str(STEPS)).get_current_head()
 
 
+def refuse_unknown(found: str | None) -> None:
+    """Refuse a step that this version does not know.
+
+    Raises
+    ------
+    UnknownSchema
+        If it does not.
+    """
+    known = {step.revision for step in ScriptDirectory(str(STEPS)).walk_revisions()}
+    if found is not None and found not in known:
+        raise UnknownSchema(
+            f"the store stands at step {found}, which this version of slicewatch does not know "
+            f"(its last is {newest()}); use the version that wrote it, or a later one"
+        )
+
+
 def upgrade(connection: Connection) -> None:
     """Run the missing steps, all in the transaction of the connection.
 
@@ -33,11 +49,7 @@ def upgrade(connection: Connection) -> None:
         If the store stands at a step that this version does not know.
     """
     steps, found = ScriptDirectory(str(STEPS)), current(connection)
-    if found is not None and found not in {step.revision for step in steps.walk_revisions()}:
-        raise UnknownSchema(
-            f"the store stands at step {found}, which this version of slicewatch does not know "
-            f"(its last is {newest()}); use the version that wrote it, or a later one"
-        )
+    refuse_unknown(found)
     missing = list(steps.iterate_revisions("head", found or "base"))
     context = MigrationContext.configure(connection)
     with Operations.context(context):

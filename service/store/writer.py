@@ -81,6 +81,7 @@ class Writer:
         self._changed = threading.Condition()
         self._rows = self._bytes = 0
         self._stopping = False
+        self._refusal: str | None = None
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -88,6 +89,11 @@ class Writer:
     def backlog_rows(self) -> int:
         """Rows that wait to be committed, those in work included."""
         return self._rows
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the database refused what was written last; None where it was taken."""
+        return self._refusal
 
     def has_room(self, rows: int = 1) -> bool:
         """Tell whether so many rows, without counting their bytes, would be taken."""
@@ -201,11 +207,14 @@ class Writer:
                 ]
         except Exception as error:  # whatever the database says, the thread lives
             if len(group) == 1:
-                group[0].future.set_exception(_said(error))
+                said = _said(error)
+                self._refusal = str(said) if isinstance(said, StoreError) else self._refusal
+                group[0].future.set_exception(said)
             else:
                 for each in group:
                     self._write([each])
             return
+        self._refusal = None
         for request, answer in zip(group, answers, strict=True):
             request.future.set_result(answer)
 

@@ -63,7 +63,7 @@ def serving() -> Run:
         clock = Clock()
         made = build(load(file, environ), clock.now)
         transport = httpx.ASGITransport(made.asgi)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             try:
                 yield Running(made, http, clock)
             finally:

@@ -70,3 +70,10 @@ def test_a_file_wins(caplog: pytest.LogCaptureFixture) -> None:
     mine = template("no_price", missing={"field": "cost"})
     assert together(FILES, [mine]) == FILES
     assert "'no_price'" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", ".."])
+def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
+    """It could be added, and never be asked for or removed again."""
+    with pytest.raises(InvalidFunction, match="address"):
+        with_added(FILES, (), {**CHEAP, "name": name})

@@ -2,13 +2,14 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from models.registry import ModelRegistry
 from service.app.build import build
-from service.app.watching import Watching, look_for_champion
+from service.app.watching import Watching, look_for_champion, watch_logged
 from service.jobs.reload import Tries
 from service.settings.project import load
 from service.store.errors import StoreInUse
@@ -212,5 +213,54 @@ def test_a_stopping_service_says_so(trained: Path, serving) -> None:
             response = await running.http.get("/readyz")
             assert (response.status_code, "stopping" in response.text) == (503, True)
             assert (await running.http.post("/v1/predict", json={"instances": [ORDER]})).status_code == 503
+
+    asyncio.run(story())
+
+
+def test_another_name_for_this_machine_is_refused(trained: Path, serving) -> None:
+    """A request for a name that is not ours has been led here by somebody else's page."""
+
+    async def story() -> None:
+        async with serving(trained, SLICEWATCH_SERVE_HOSTS="[shop.example]") as running:
+            for host, status in (("evil.example", 400), ("shop.example", 200), ("[::1]:8000", 200)):
+                answer = await running.http.get("/healthz", headers={"host": host})
+                assert (host, answer.status_code) == (host, status)
+
+    asyncio.run(story())
+
+
+def test_a_store_that_refuses_is_a_reason_not_to_come(trained: Path, serving) -> None:
+    """The reason is named until something is written again."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            writer = running.service._writer
+            writer.submit(lambda c: c.exec_driver_sql("ALTER TABLE predictions RENAME TO away")).result()
+            await running.post("/v1/predict", {"instances": [ORDER]}, 503)
+            problem = await running.get("/readyz", 503)
+            assert "predictions" in problem["reasons"]["store"]
+            writer.submit(lambda c: c.exec_driver_sql("ALTER TABLE away RENAME TO predictions")).result()
+            await running.post("/v1/predict", {"instances": [ORDER]})
+            assert await running.get("/readyz") == {"ready": True}
+
+    asyncio.run(story())
+
+
+def test_the_version_that_is_logged_most_is_watched(project: Path, serving) -> None:
+    """Without a champion the next tick follows a rollback elsewhere, and no stray version."""
+    project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
+
+    def logged(version: int, rows: int) -> dict:
+        row = {"features": ORDER, "label": "lost", "version": version}
+        return {"predictions": [row] * rows}
+
+    async def story() -> None:
+        async with serving(project) as running:
+            for version, rows, watched in ((7, 2, 7), (4, 5, 4), (99, 1, 4)):
+                running.clock.at += timedelta(seconds=60)
+                await running.post("/v1/predictions", logged(version, rows))
+                watch_logged(running.service._store, running.service.switchboard)
+                running.tick()
+                assert (await running.get("/v1/slices"))["version"] == watched
 
     asyncio.run(story())

@@ -1,7 +1,9 @@
 """Everything that would stop a training, found and listed."""
 
+import contextlib
 import json
 import re
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -219,3 +221,13 @@ def test_what_the_service_could_not_do_is_found_before_it_starts(cli: Callable, 
     assert answer.code == 2
     for said in ("serve.insecure", "did you mean 'returned'?", "did you mean 'country'?", "store: "):
         assert said in answer.err
+
+
+def test_a_store_of_a_later_version_is_found_before_the_service_starts(cli: Callable, project: Path) -> None:
+    """Its step is named, as `up` would."""
+    store = project.parent / ".slicewatch/store.sqlite3"
+    assert cli("migrate", "--config", project).code == 0
+    with contextlib.closing(sqlite3.connect(store)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    answer = cli("check", "--config", project)
+    assert (answer.code, "step 9999" in answer.err) == (2, True)

@@ -79,3 +79,11 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     """Opening a store in a folder that is not there says so."""
     with pytest.raises(StoreError, match="No such file or directory; the store needs its folder"):
         Store(tmp_path / "nowhere" / "log.db")
+
+
+def test_the_records_are_nobody_elses(store: Store, writer: Writer, prediction) -> None:
+    """The database, its journal and its lock can be read by their owner alone."""
+    writer.append([prediction()]).result()
+    files = list(store.path.parent.glob(f"{store.path.name}*"))
+    assert len(files) >= 3
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}

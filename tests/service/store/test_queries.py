@@ -114,3 +114,24 @@ def test_function_sets_come_oldest_first(store: Store, writer: Writer, functions
     writer.record_functions(newer).result()
     with store.read() as connection:
         assert queries.all_function_sets(connection) == [functions(), newer]
+
+
+def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Writer, prediction, start) -> None:
+    """A stray version and an older one change nothing; an empty log has none."""
+    with store.read() as connection:
+        assert queries.usual_version(connection, "spam") is None
+    rows = [prediction(f"a{n}", n, version=7) for n in range(3)]
+    rows += [prediction(f"b{n}", 100 + n, version=4) for n in range(5)]
+    writer.append([*rows, prediction("stray", 200, version=2**31 - 1)]).result()
+    with store.read() as connection:
+        assert queries.usual_version(connection, "spam") == (4, start + timedelta(seconds=100))
+
+
+def test_a_usual_version_is_known_since_its_first_block(
+    store: Store, writer: Writer, prediction, start
+) -> None:
+    """The block in which it answered first says since when, to ten seconds."""
+    writer.append([prediction("a", 13), prediction("b", 400)]).result()
+    writer.recount()
+    with store.read() as connection:
+        assert queries.usual_version(connection, "spam") == (1, start + timedelta(seconds=10))
