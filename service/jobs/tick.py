@@ -26,7 +26,7 @@ CHECKPOINT = "snapshot"
 """The name under which the last snapshot is kept."""
 
 _DIRTY_BLOCKS = 256  # counted, and committed, together
-_COMPRESSION = 1  # the quickest level makes a tenth of it
+_COMPRESSION = 1  # the quickest level takes three quarters away
 
 _log = logging.getLogger(__name__)
 
