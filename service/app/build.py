@@ -97,14 +97,7 @@ class _Ground:
 
 def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
     store, writer, live = ground.store, ground.writer, ground.live
-    metrics = ProcessMetrics(
-        settings.name,
-        routes=(*ROUTES, *PAGES),
-        stages=_STAGES,
-        shed_reasons=SHED_REASONS,
-        log_queue_rows=lambda: writer.backlog_rows,
-        jobs=JOBS,
-    )
+    metrics = _metrics(settings.name, writer)
     recorder = Recorder(clock, kept=kept_features(settings.log.features))
     fixed = Fixed(settings.name, settings.label, settings.classes, recorder, writer, metrics, clock)
     switchboard = Switchboard(fixed, live, origins_of(live.functions, ground.of_files))
@@ -137,6 +130,17 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
     )
     service.asgi = _application(parts, settings.serve)
     return service
+
+
+def _metrics(model: str, writer: Writer) -> ProcessMetrics:
+    return ProcessMetrics(
+        model,
+        routes=(*ROUTES, *PAGES),
+        stages=_STAGES,
+        shed_reasons=SHED_REASONS,
+        log_queue_rows=lambda: writer.backlog_rows,
+        jobs=JOBS,
+    )
 
 
 def _application(parts: Parts, serve: ServeSettings) -> FastAPI:
