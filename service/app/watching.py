@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from models.registry import CHAMPION
@@ -69,7 +70,7 @@ def watching(
     tries = Tries()
     jobs = [
         Job("tick", tick, settings.tick_seconds),
-        Job("reload", lambda: look_for_champion(parts, tries, clock()), RELOAD_SECONDS),
+        Job("reload", lambda: look_for_champion(parts, tries, monotonic()), RELOAD_SECONDS),
         Job("roll_up", lambda: roll_up(parts.writer, clock()), ROLL_UP_SECONDS),
     ]
     return monitor, Schedule(jobs, lambda job, outcome: parts.metrics.job_ran(job, outcome, clock()))
@@ -99,7 +100,7 @@ def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:
     return Judging(minimum_labels=settings.minimum_labels, positive=positive)
 
 
-def look_for_champion(parts: Watching, tries: Tries, now: datetime) -> None:
+def look_for_champion(parts: Watching, tries: Tries, seconds: float) -> None:
     """Put the champion in force if it is not the version that answers."""
     board, registry = parts.switchboard, parts.registry
 
@@ -107,4 +108,4 @@ def look_for_champion(parts: Watching, tries: Tries, now: datetime) -> None:
         board.put_version(load(registry, board.live, version), registry.history(CHAMPION))
 
     answering = None if board.predictor is None else board.predictor.loaded.version
-    reload(registry, answering, put, lambda error: parts.metrics.reload_failed(), tries, now)
+    reload(registry, answering, put, lambda error: parts.metrics.reload_failed(), tries, seconds)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from models.registry import CHAMPION, ModelRegistry
 
-FIRST_WAIT = timedelta(seconds=30)
-LONGEST_WAIT = timedelta(minutes=30)
+FIRST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 1800.0
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Tries:
-    """The version that could not be loaded last, when it may be tried again, and how long was waited before."""
+    """The version that could not be loaded last, from which second on it may be tried again, and its wait."""
 
     version: int | None = None
-    not_before: datetime | None = None
-    wait: timedelta = FIRST_WAIT
+    not_before: float = 0.0
+    wait_seconds: float = FIRST_WAIT_SECONDS
 
 
 def reload(
@@ -30,7 +29,7 @@ def reload(
     load: Callable[[int], object],
     failed: Callable[[Exception], object],
     tries: Tries,
-    now: datetime,
+    seconds: float,
 ) -> bool:
     """Load the champion if it is another version than the one in force, and tell whether that was done.
 
@@ -47,29 +46,29 @@ def reload(
     tries
         The same object at every call. A version that could not be loaded is tried again after a wait that
         doubles from 30 seconds to half an hour; another version is tried at once.
-    now
-        The time.
+    seconds
+        The time on a clock that nobody sets.
     """
     champion = None
     try:
         champion = registry.alias(CHAMPION)
-        if champion is None or champion == in_force or not _may_try(tries, champion, now):
+        if champion is None or champion == in_force or not _may_try(tries, champion, seconds):
             return False
         load(champion)
     except Exception as error:  # whatever is wrong with a version, the one in force goes on
         _log.error("the champion could not be loaded: %s", error)
-        _remember(tries, champion, now)
+        _remember(tries, champion, seconds)
         failed(error)
         return False
-    tries.version, tries.not_before, tries.wait = None, None, FIRST_WAIT
+    tries.version, tries.wait_seconds = None, FIRST_WAIT_SECONDS
     return True
 
 
-def _may_try(tries: Tries, version: int, now: datetime) -> bool:
-    return version != tries.version or tries.not_before is None or now >= tries.not_before
+def _may_try(tries: Tries, version: int, seconds: float) -> bool:
+    return version != tries.version or seconds >= tries.not_before
 
 
-def _remember(tries: Tries, version: int | None, now: datetime) -> None:
+def _remember(tries: Tries, version: int | None, seconds: float) -> None:
     again = version == tries.version
-    tries.wait = min(2 * tries.wait, LONGEST_WAIT) if again else FIRST_WAIT
-    tries.version, tries.not_before = version, now + tries.wait
+    tries.wait_seconds = min(2 * tries.wait_seconds, LONGEST_WAIT_SECONDS) if again else FIRST_WAIT_SECONDS
+    tries.version, tries.not_before = version, seconds + tries.wait_seconds

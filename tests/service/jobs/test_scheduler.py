@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
 
-from service.jobs.scheduler import Job, Outcome, Schedule
+from service.jobs.scheduler import Job, Outcome, Schedule, SteadyJobs
 
 PATIENCE_SECONDS = 30
 
@@ -87,3 +90,38 @@ def test_stopping_twice_or_before_the_start_does_nothing() -> None:
     schedule.stop()
     schedule.stop()
     assert outcomes.all == [("good", "ok")]
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(0), timedelta(days=20_000)])
+def test_jobs_are_due_by_seconds_whatever_the_clock_says(step: timedelta) -> None:
+    """A clock set back holds no job up; one set forward, as by a machine that woke in 1970, hurries none."""
+    seconds = 500.0
+    store = SteadyJobs(lambda: seconds)
+    scheduler = BackgroundScheduler(jobstores={"default": store}, timezone=UTC)
+    scheduler.start(paused=True)
+    job = scheduler.add_job(print, IntervalTrigger(seconds=10, timezone=UTC))
+    at = job.next_run_time - timedelta(seconds=10)
+    store.get_due_jobs(at)
+    found = []
+    for seconds in (503.0, 509.9, 510.1):
+        found.append(len(store.get_due_jobs(at + step + timedelta(seconds=seconds - 500))))
+    scheduler.shutdown()
+    assert found == [0, 0, 1]
+    assert abs(job.next_run_time - (at + step + timedelta(seconds=10))) < timedelta(seconds=1)
+
+
+def test_a_clock_that_was_set_back_stops_no_job() -> None:
+    """An hour by seconds during which the clock did not move on makes a job of every hour due."""
+    outcomes, jumped = Outcomes(), threading.Event()
+    start = datetime.now(UTC).timestamp()
+
+    def seconds() -> float:
+        return datetime.now(UTC).timestamp() - start + 3600 * jumped.is_set()
+
+    jobs = [Job("hourly", lambda: None, 3600), Job("quick", lambda: None, 0.01)]
+    schedule = Schedule(jobs, outcomes, seconds)
+    schedule.start()
+    outcomes.wait_for(lambda seen: ("hourly", "ok") in seen)
+    jumped.set()
+    outcomes.wait_for(lambda seen: seen.count(("hourly", "ok")) == 2)
+    schedule.stop()
