@@ -20,6 +20,7 @@ from service.api.refusals import FieldError, InvalidRequest
 from service.api.wire import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
 from service.serving import recording
 from service.serving.batcher import Failed
+from service.serving.refusals import NotTried
 
 if TYPE_CHECKING:
     from service.serving.recording import Answer
@@ -89,7 +90,7 @@ def _all_answered(outcomes: Sequence[Answer | Failed]) -> list[Answer]:
     Raises
     ------
     InvalidRequest
-        If the model could not read some rows.
+        If the model could not read some rows; those that were not tried for that are named as well.
     Exception
         What a row failed with otherwise.
     """
@@ -98,7 +99,7 @@ def _all_answered(outcomes: Sequence[Answer | Failed]) -> list[Answer]:
         return answers
     failures = {i: each.error for i, each in enumerate(outcomes) if isinstance(each, Failed)}
     for error in failures.values():
-        if not isinstance(error, DataError):
+        if not isinstance(error, (DataError, NotTried)):
             raise error
     raise InvalidRequest([FieldError(f"instances[{i}]", str(error)) for i, error in failures.items()])
 

@@ -25,7 +25,7 @@ from service.api.refusals import (
 )
 from service.api.wire import PredictionOut
 from service.errors import MisuseError
-from service.serving.refusals import DeadlinePassed, NoModel, Overloaded, Stopping
+from service.serving.refusals import DeadlinePassed, NoModel, NotTried, Overloaded, Stopping
 from service.store.errors import StoreError, StoreFull, StoreStopped
 from service.views.current import NotReady, UnknownSlice
 from sfs.errors import SliceError
@@ -97,6 +97,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     MisuseError: Kind(422, "invalid-request", "The request is not valid"),
     DataError: Kind(422, "invalid-data", "The data cannot be used"),
     SliceError: Kind(422, "invalid-function", "The function cannot be used"),
+    NotTried: Kind(422, "invalid-request", "The request is not valid"),
     TakenIds: Kind(409, "taken-ids", "Some ids are taken by other content"),
     FunctionConflict: Kind(409, "function-conflict", "The function cannot be changed here"),
     UnknownFunction: Kind(404, "unknown-function", "There is no such function"),

@@ -13,19 +13,29 @@ from typing import Generic, TypeAlias, TypeVar
 
 from service.errors import MisuseError
 from service.serving.breaker import Seconds
-from service.serving.refusals import DeadlinePassed, MiscountedAnswers, Overloaded, Stopping
+from service.serving.refusals import (
+    DeadlinePassed,
+    MiscountedAnswers,
+    NotTried,
+    Overloaded,
+    Stopping,
+    raisable,
+)
 
 RowT = TypeVar("RowT")
 AnswerT = TypeVar("AnswerT")
 
 _log = logging.getLogger(__name__)
 
+LEAST_RUNS = 128
+"""Runs of one batch that may be spent on finding rows at fault, whatever its size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A row that has no answer, and why."""
 
-    error: Exception | SystemExit
+    error: Exception
 
 
 Outcome: TypeAlias = AnswerT | Failed
@@ -73,7 +83,9 @@ class Batcher(Generic[RowT, AnswerT]):
     """Gathers requests into batches, of which one thread runs one at a time.
 
     There is no timer: an idle model starts at once, and a busy one finds what came meanwhile. The rows of a
-    request stay together. A batch that raises is run again row by row, so that only the row at fault fails.
+    request stay together. A batch that raises is run again in halves, and those that raise in halves of their
+    own, so that only the rows at fault fail. There is an end to that: in a request longer than a batch, rows
+    that come after many bad ones fail with `NotTried`.
 
     Parameters
     ----------
@@ -109,6 +121,7 @@ class Batcher(Generic[RowT, AnswerT]):
             )
         self._run = run
         self._max_batch_rows, self._max_queue_rows = max_batch_rows, max_queue_rows
+        self._most_runs = max(2 * max_batch_rows, LEAST_RUNS)  # enough for a batch in which every row is bad
         self._clock, self._report = clock, report
         self._queue: deque[_Waiting[RowT, AnswerT]] = deque()
         self._queued_rows = 0
@@ -245,15 +258,25 @@ class Batcher(Generic[RowT, AnswerT]):
             for waiting in batch:
                 _refuse(waiting, Stopping("the service stopped before this request was answered"))
             raise
+        except Exception as error:  # there is no thread to be had; the next batch may find one
+            return [Failed(error) for _ in rows]
 
     def _outcomes(self, rows: list[RowT]) -> list[Outcome[AnswerT]]:
-        """Run rows together, and if that fails each by itself; for the model's thread."""
-        try:
-            return self._answers(rows)
-        except (Exception, SystemExit) as error:
-            if len(rows) == 1:
-                return [Failed(error)]
-        return [outcome for row in rows for outcome in self._outcomes([row])]
+        """Run rows together, and if that fails find those at fault by halves; for the model's thread."""
+        outcomes: list[Outcome[AnswerT]] = []
+        parts, runs = [rows], 0  # the first rows are the last part
+        while parts and runs < self._most_runs:
+            part, runs = parts.pop(), runs + 1
+            try:
+                outcomes += self._answers(part)
+            except (Exception, SystemExit) as error:
+                half = len(part) // 2
+                if half:
+                    parts += [part[half:], part[:half]]
+                else:
+                    outcomes.append(Failed(raisable(error)))
+        left = len(rows) - len(outcomes)
+        return outcomes + [Failed(NotTried("not tried, for too many rows before it failed"))] * left
 
     def _answers(self, rows: list[RowT]) -> list[Outcome[AnswerT]]:
         answers = self._run(rows)

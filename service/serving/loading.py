@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from models.registry import CHAMPION, ModelRegistry
 from service.errors import ServiceError
 from service.serving.functions import LiveFunctions
-from service.serving.predictor import Loaded, Predictor
+from service.serving.predictor import Loaded
 
 if TYPE_CHECKING:
     from models.bundle import ModelBundle
@@ -45,22 +45,6 @@ def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAM
         return load(registry, live, alias)  # the alias moved between the two looks
     warm_up(bundle, live)
     return Loaded(bundle, number, live)
-
-
-def refresh(predictor: Predictor, registry: ModelRegistry, alias: str = CHAMPION) -> bool:
-    """Let the predictor answer by the version that an alias is on now, and tell whether that is another one.
-
-    What was loaded goes on answering until the new version is ready, and if it cannot be loaded.
-
-    Raises
-    ------
-    ServiceError, RegistryError, BundleError
-        As `load`.
-    """
-    if _number_of(registry, alias) == predictor.loaded.version:
-        return False
-    predictor.swap(load(registry, predictor.loaded.live, alias))
-    return True
 
 
 def warm_up(bundle: ModelBundle, live: LiveFunctions) -> None:

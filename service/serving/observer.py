@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from models.classes import without_label
 from service.serving.functions import LiveFunctions
+from service.serving.predictor import BatchReport, Laps
 from service.serving.recording import Answer, Answerer, Logged, Recorder, Verdict
 
 
@@ -22,14 +23,22 @@ class Observer:
         The functions; the attribute may be exchanged, and is read once for every batch.
     recorder
         Stamps predictions.
+    report
+        Told of every batch that was observed.
     """
 
     def __init__(
-        self, model: str, classes: Sequence[str], label: str, live: LiveFunctions, recorder: Recorder
+        self,
+        model: str,
+        classes: Sequence[str],
+        label: str,
+        live: LiveFunctions,
+        recorder: Recorder,
+        report: Callable[[BatchReport], object] = lambda report: None,
     ) -> None:
         self.live = live
         self._model, self._classes, self._label = model, tuple(classes), label
-        self._recorder = recorder
+        self._recorder, self._report = recorder, report
 
     def observe(self, logged: Sequence[Logged]) -> list[Answer]:
         """Return N predictions with their slices, in order.
@@ -39,8 +48,13 @@ class Observer:
         DataError
             If a record is not made of JSON values.
         """
-        live = self.live
+        live, laps = self.live, Laps()
         records = without_label([each.record for each in logged], self._label)
+        applied = live.apply(records)
+        laps.end("functions")
         verdicts = [Verdict(each.version, each.label, each.probabilities) for each in logged]
         answerer = Answerer(self._model, self._classes, live.functions.hash)
-        return self._recorder.answers(logged, verdicts, live.apply(records).matrix, answerer)
+        answers = self._recorder.answers(logged, verdicts, applied.matrix, answerer)
+        laps.end("record")
+        self._report(BatchReport(self._model, None, answers, laps.seconds, applied.runs))
+        return answers

@@ -49,17 +49,17 @@ class BatchReport:
     Parameters
     ----------
     model, version
-        Who answered.
+        Who answered; no version where another server has predicted.
     answers
         The N answers.
     stage_seconds
-        Time of each stage: ``features``, ``functions``, ``model``, ``record``.
+        Time of each stage: ``features``, ``functions``, ``model``, ``record``, as far as there were such.
     runs
         How each function fared.
     """
 
     model: str
-    version: int
+    version: int | None
     answers: Sequence[Answer]
     stage_seconds: Mapping[str, float]
     runs: tuple[FunctionRun, ...]
@@ -105,7 +105,7 @@ class Predictor:
         ModelError
             If the model has no finite answer.
         """
-        loaded, laps = self.loaded, _Laps()
+        loaded, laps = self.loaded, Laps()
         bundle, functions = loaded.bundle, loaded.live.functions
         records = cast("list[Record]", without_label([each.record for each in requests], bundle.label))
         X = bundle.featurizer.transform(records)  # first, for it refuses what cannot be read
@@ -121,14 +121,15 @@ class Predictor:
         return answers
 
 
-class _Laps:
-    """A stopwatch: what each stage took."""
+class Laps:
+    """A stopwatch: the seconds that each stage took."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = perf_counter()
 
     def end(self, stage: str) -> None:
+        """End a stage, and begin the next."""
         now = perf_counter()
         self.seconds[stage], self._since = now - self._since, now
 

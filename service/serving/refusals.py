@@ -21,5 +21,28 @@ class MiscountedAnswers(ServiceError):
     """A batch got another number of answers than it has rows, so that none can be believed."""
 
 
+class NotTried(ServiceError):
+    """So many rows of a batch failed that this one was not run."""
+
+
+class ModelExited(ServiceError):
+    """What a row was run by asked the whole process to exit."""
+
+
 class NoModel(ServiceError):
     """No version answers yet: one has to be trained and promoted first."""
+
+
+def raisable(error: Exception | SystemExit) -> Exception:
+    """Return an error that ends no process where it is raised again.
+
+    Examples
+    --------
+    >>> raisable(SystemExit(3))
+    ModelExited('running the row asked the process to exit (3): report this as a defect')
+    """
+    if isinstance(error, Exception):
+        return error
+    exited = ModelExited(f"running the row asked the process to exit ({error.code}): report this as a defect")
+    exited.__cause__ = error
+    return exited

@@ -9,7 +9,14 @@ import pytest
 
 from service.errors import MisuseError
 from service.serving.batcher import Batcher, BatchTiming, Failed
-from service.serving.refusals import DeadlinePassed, MiscountedAnswers, Overloaded, Stopping
+from service.serving.refusals import (
+    DeadlinePassed,
+    MiscountedAnswers,
+    ModelExited,
+    NotTried,
+    Overloaded,
+    Stopping,
+)
 
 LONG_SECONDS = 30
 
@@ -139,7 +146,88 @@ def test_a_bad_row_that_is_alone_is_run_once() -> None:
     assert model.batches == [[-1]]
 
 
-@pytest.mark.parametrize("error", [SystemExit(3), MemoryError(), KeyError("x")])
+def submitted(model: Model, rows: Sequence[int], **limits: int) -> Any:
+    """Return the answers to one request."""
+
+    async def main() -> Any:
+        batcher = Batcher(model, **limits)
+        answers = await batcher.submit(rows)
+        await batcher.stop()
+        return answers
+
+    return drive(main)
+
+
+@pytest.mark.parametrize("bad", [0, 500, 999])
+def test_a_bad_row_of_many_is_found_by_halves(bad: int) -> None:
+    """A thousand rows are not run one by one for it."""
+    model = Model()
+    answers = submitted(model, [-1 if n == bad else n for n in range(1000)])
+    assert [n for n, each in enumerate(answers) if isinstance(each, Failed)] == [bad]
+    assert [each for each in answers if not isinstance(each, Failed)] == [
+        2 * n for n in range(1000) if n != bad
+    ]
+    assert len(model.batches) <= 21
+
+
+def test_a_request_full_of_bad_rows_ends() -> None:
+    """The first rows at fault are found; rows after so many are not tried, and say so."""
+    model = Model()
+    errors = [each.error for each in submitted(model, [-1] * 1000)]
+    assert len(model.batches) == 128
+    found = [type(each) for each in errors]
+    assert found == sorted(found, key=[ValueError, NotTried].index)
+    assert 20 < found.count(ValueError) < 128
+    assert str(errors[-1]) == "not tried, for too many rows before it failed"
+
+
+@pytest.mark.parametrize("limits", [{}, {"max_batch_rows": 300}])
+def test_in_a_batch_no_longer_than_it_may_be_every_row_is_tried(limits: dict[str, int]) -> None:
+    """However many are bad, for they may be of other requests."""
+    rows = [n if n % 2 else -1 for n in range(limits.get("max_batch_rows", 64))]
+    answers = submitted(Model(), rows, **limits)
+    assert [type(each.error) if isinstance(each, Failed) else each for each in answers] == [
+        2 * n if n % 2 else ValueError for n in range(len(rows))
+    ]
+
+
+def test_a_thread_that_cannot_be_started_fails_its_batch_alone() -> None:
+    """The next request finds one."""
+
+    async def main() -> Any:
+        batcher = Batcher(Model())
+        before = threading.stack_size(2**47)  # more than there are addresses
+        try:
+            refused = await batcher.submit([1, 2])
+        finally:
+            threading.stack_size(before)
+        answer = await batcher.submit([3])
+        await batcher.stop()
+        return refused, answer
+
+    refused, answer = drive(main)
+    assert [type(each.error) for each in refused] == [RuntimeError] * 2
+    assert answer == [6]
+
+
+def test_a_row_that_asks_to_exit_ends_nothing() -> None:
+    """Its error can be raised anywhere, and has the exit as its cause."""
+
+    def leave(rows: Sequence[int]) -> list[int]:
+        raise SystemExit(3)
+
+    async def main() -> Any:
+        batcher = Batcher(leave)
+        [failed] = await batcher.submit([1])
+        await batcher.stop()
+        return failed.error
+
+    error = drive(main)
+    assert isinstance(error, ModelExited)
+    assert isinstance(error.__cause__, SystemExit)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyError("x")])
 def test_whatever_a_row_raises_the_next_one_is_answered(error: BaseException) -> None:
     """No error ends the batcher."""
 

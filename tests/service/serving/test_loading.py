@@ -11,12 +11,10 @@ from models.bundle import ModelBundle
 from models.errors import BundleError, RegistryError
 from models.registry import ModelRegistry
 from service.errors import ServiceError
-from service.serving.loading import load, refresh, warm_up
-from service.serving.predictor import Loaded, Predictor
-from service.serving.recording import Recorder, Request
+from service.serving.loading import load, warm_up
+from service.serving.predictor import Loaded
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
-REQUEST = Request({"text": "free song", "likes": 1})
 
 
 def promote(registry: ModelRegistry, version: int) -> None:
@@ -39,12 +37,6 @@ def registry(tmp_path: Path, bundle: ModelBundle) -> ModelRegistry:
     registry.put(replace(bundle, lineage={**bundle.lineage, "again": True}))
     promote(registry, 1)
     return registry
-
-
-@pytest.fixture
-def predictor(registry: ModelRegistry, loaded: Loaded, recorder: Recorder) -> Predictor:
-    """It answers by the champion."""
-    return Predictor(load(registry, loaded.live), recorder)
 
 
 @pytest.mark.parametrize(("asked", "number"), [("champion", 1), (1, 1), (2, 2), ("2", 2)])
@@ -87,32 +79,3 @@ def test_warming_up_leaves_plain_functions_alone(
     assert not called.exists()
     live.apply([{"text": "song"}])
     assert called.exists()
-
-
-def test_nothing_is_exchanged_while_the_alias_stays(predictor: Predictor, registry: ModelRegistry) -> None:
-    """Looking again is cheap."""
-    before = predictor.loaded
-    assert refresh(predictor, registry) is False
-    assert predictor.loaded is before
-
-
-def test_a_promotion_and_a_return_reach_the_predictor(predictor: Predictor, registry: ModelRegistry) -> None:
-    """The next batch is answered by the version that the alias is on; breakers are kept."""
-    live, versions = predictor.loaded.live, []
-    for version in (2, 1):
-        promote(registry, version)
-        assert refresh(predictor, registry) is True
-        versions.append(predictor.predict([REQUEST])[0].prediction.version)
-    assert versions == [2, 1]
-    assert predictor.loaded.live is live
-
-
-def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering(
-    predictor: Predictor, registry: ModelRegistry
-) -> None:
-    """The error is raised for whoever asked, not for requests."""
-    promote(registry, 2)
-    damage(registry, 2)
-    with pytest.raises(BundleError):
-        refresh(predictor, registry)
-    assert predictor.predict([REQUEST])[0].prediction.version == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 from service.serving.functions import LiveFunctions
 from service.serving.observer import Observer
-from service.serving.predictor import Loaded, Predictor
+from service.serving.predictor import BatchReport, Loaded, Predictor
 from service.serving.recording import Logged, Recorder, Request
 
 RECORDS = [{"text": "click", "likes": 1}, {"text": "love a free song", "likes": 2}]
@@ -36,3 +36,14 @@ def test_functions_do_not_see_the_label(recorder: Recorder, live_of: Any) -> Non
     """Though it is among the features that came."""
     live = live_of("@slicing_function()\ndef peeks(x): return 'spam' in x")
     assert observer(live, recorder).observe([Logged({"spam": True}, "true", 1)])[0].slices == ()
+
+
+def test_each_batch_is_reported(loaded: Loaded, recorder: Recorder) -> None:
+    """With how each function fared, for their counters, and what the stages took."""
+    told: list[BatchReport] = []
+    watched = Observer("elsewhere", ["false", "true"], "spam", loaded.live, recorder, report=told.append)
+    answers = watched.observe([Logged({"stars": 3}, "true", 1)])
+    [report] = told
+    assert (report.model, report.version, report.answers) == ("elsewhere", None, answers)
+    assert [(each.name, sum(each.unknown.values())) for each in report.runs] == [("short", 1), ("clicks", 1)]
+    assert list(report.stage_seconds) == ["functions", "record"]
