@@ -21,6 +21,7 @@ from service.api.wire_figures import (
     slices_out,
 )
 from service.events import WindowName
+from service.views.cursor import CURSOR
 from service.views.records import RecordKind, records
 from service.views.series import series
 from service.views.slices import slices_view
@@ -73,7 +74,13 @@ def _add_records(routes: APIRouter, parts: Parts, readers: Readers) -> None:
         kind: Annotated[RecordKind, Query(description="By what is known of their label.")] = "all",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         complement: Annotated[bool, Query(description="The rows known to be outside, in its place.")] = False,
-        before: Annotated[Time | None, Query(description="Only older ones: for the next page.")] = None,
+        before: Annotated[Time | None, Query(description="Only those before this time.")] = None,
+        cursor: Annotated[
+            str | None,
+            Query(
+                pattern=CURSOR, description="The ``next`` of a page, to go on there, in place of ``before``."
+            ),
+        ] = None,
     ) -> RecordsOut:
         """The last records of a slice, and how its labelled ones were predicted."""
         return await readers.run(
@@ -85,6 +92,7 @@ def _add_records(routes: APIRouter, parts: Parts, readers: Readers) -> None:
                     kind=kind,
                     limit=limit,
                     before=before,
+                    cursor=cursor,
                     complement=complement,
                 )
             )

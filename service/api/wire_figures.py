@@ -159,6 +159,7 @@ class RecordsOut(BaseModel):
     buckets: list[BucketOut] = Field(description="Over all rows that were looked at.")
     scanned: int = Field(description="How many rows were looked at.")
     complete: bool = Field(description="Whether these were all before the given time.")
+    next: str | None = Field(description="The cursor of the next page; null where there is none.")
 
 
 def share_out(share: Estimate | NotEnough) -> ShareOut:
@@ -211,6 +212,7 @@ def records_out(view: RecordsView) -> RecordsOut:
         ],
         scanned=view.scanned,
         complete=view.complete,
+        next=view.next,
     )
 
 

@@ -58,12 +58,12 @@ class OverviewChoices:
 
 @dataclass(frozen=True, slots=True)
 class SliceChoices:
-    """Which time and which records of a slice; ``before`` is an ISO time, or empty for the newest."""
+    """Which time and which records of a slice; ``cursor`` is where they go on, or empty for the newest."""
 
     name: str
     window: WindowName = "1h"
     kind: RecordKind = "errors"
-    before: str = ""
+    cursor: str = ""
 
     def href(self, **changes: Any) -> str:
         """Return the address of the slice's page with these choices but for the changes."""

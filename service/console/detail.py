@@ -13,12 +13,12 @@ from service.console.charts import Flag, Spot, chart
 from service.console.choices import OverviewChoices, SliceChoices
 from service.console.figures import accuracy_plot, band, coverage_plot, exact
 from service.console.overview import age_of
-from service.console.paging import RecordsPage
 from service.console.plots import Band
 from service.console.records import confusion
 from service.console.render import page
 from service.console.states import title
 from service.events import Estimate, NotEnough, SliceEstimate, Snapshot, WindowName
+from service.views.records import RecordsView
 from service.views.series import SliceSeries
 from service.views.slices import SliceKind, SlicesView, SliceView
 
@@ -55,7 +55,7 @@ def detail(
     slice_: SliceView,
     snapshot: Snapshot,
     series: SliceSeries,
-    records: RecordsPage,
+    records: RecordsView,
     choices: SliceChoices,
     now: datetime,
 ) -> str:
@@ -90,9 +90,9 @@ def detail(
         coverage=_coverage_chart(slice_, series, flags),
         accuracy=_accuracy_chart(slice_, series, flags),
         events=series.events,
-        records=records.found,
-        confusion=confusion(records.found.buckets),
-        older=choices.href(before=records.older.isoformat()) if records.older else "",
+        records=records,
+        confusion=confusion(records.buckets),
+        older=choices.href(cursor=records.next) if records.next else "",
         **age_of(view.at, now),
     )
 

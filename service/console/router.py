@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.routing import APIRoute
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import BeforeValidator
 
 from service.console.choices import OverviewChoices, Refresh, SliceChoices, Sort
 from service.console.parts import ConsoleParts
@@ -19,6 +18,7 @@ from service.console.showing import show_overview, show_slice
 from service.errors import ServiceError
 from service.events import WindowName
 from service.views.current import UnknownSlice
+from service.views.cursor import CURSOR
 from service.views.records import RecordKind
 from service.views.slices import SliceState
 
@@ -91,9 +91,9 @@ def router(parts: ConsoleParts) -> APIRouter:
         name: str,
         window: WindowName = "1h",
         kind: RecordKind = "errors",
-        before: AwareDatetime | None = None,
+        cursor: Annotated[str, Query(pattern=CURSOR)] = "",
     ) -> Response:
-        return _page(show_slice(parts, SliceChoices(name, window, kind, _iso(before)), before))
+        return _page(show_slice(parts, SliceChoices(name, window, kind, cursor)))
 
     @routes.get("/console/console.css")
     def _style() -> Response:
@@ -112,7 +112,3 @@ def _refusal(status: int, heading: str, *lines: str) -> HTMLResponse:
 
 def _said(problem: RequestValidationError) -> list[str]:
     return [f"{each['loc'][-1]}: {each['msg']}" for each in problem.errors()]
-
-
-def _iso(at: datetime | None) -> str:
-    return "" if at is None else at.isoformat()

@@ -8,7 +8,6 @@ from service.console.choices import WINDOWS, OverviewChoices, SliceChoices
 from service.console.detail import detail
 from service.console.examples import Examples, examples
 from service.console.overview import overview
-from service.console.paging import page_of_records
 from service.console.parts import ConsoleParts
 from service.console.render import Link, message
 from service.events import Snapshot
@@ -17,6 +16,8 @@ from service.views.current import UnknownSlice
 from service.views.records import records
 from service.views.series import series, sparklines
 from service.views.slices import slices_view
+
+PAGE_RECORDS = 25
 
 
 def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) -> str:
@@ -45,7 +46,7 @@ def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) 
     return overview(view, sparks, choices, commands, now)
 
 
-def show_slice(parts: ConsoleParts, choices: SliceChoices, before: datetime | None) -> str:
+def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
     """Return a slice's page.
 
     Raises
@@ -68,10 +69,13 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices, before: datetime | No
     history = series(
         parts.store, current, choices.name, window=choices.window, since=None, until=None, now=now
     )
-    recent = page_of_records(
-        lambda limit: records(
-            parts.store, current, choices.name, kind=choices.kind, limit=limit, before=before
-        )
+    recent = records(
+        parts.store,
+        current,
+        choices.name,
+        kind=choices.kind,
+        limit=PAGE_RECORDS,
+        cursor=choices.cursor or None,
     )
     return detail(view, found, snapshot, history, recent, choices, now)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
 from service.monitor.packing import PackedSum
@@ -31,11 +31,25 @@ from service.store.tables import (
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a prediction stands in the log: by time, and among those of one time by its row."""
+
+    at: datetime
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """A prediction, and the label that counts for it; None before there is one."""
 
     prediction: Prediction
     label: str | None
+    row: int
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return Place(self.prediction.at, self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +95,13 @@ def records(
 
 
 def recent_records(
-    connection: Connection, model: str, *, before: datetime, limit: int, labelled: bool | None = None
+    connection: Connection, model: str, *, before: datetime | Place, limit: int, labelled: bool | None = None
 ) -> Iterator[Record]:
-    """Yield the last predictions before a time, newest first; only those with, or without, a label if asked."""
-    query = _records(model).where(predictions.c.at_us < to_us(before))
+    """Yield the last predictions before a time, or a place, newest first.
+
+    Only those with, or without, a label if asked.
+    """
+    query = _records(model).where(_is_before(before))
     if labelled is not None:
         label = label_current.c.label
         query = query.where(label.is_not(None) if labelled else label.is_(None))
@@ -219,7 +236,7 @@ def _blocks(model: str, version: int) -> Select[Any]:
 
 def _records(model: str) -> Select[Any]:
     return (
-        select(*PREDICTION_COLUMNS, label_current.c.label.label("true"))
+        select(*PREDICTION_COLUMNS, label_current.c.label.label("true"), predictions.c.row)
         .join_from(predictions, label_current, isouter=True)
         .where(predictions.c.model == model)
     )
@@ -227,4 +244,12 @@ def _records(model: str) -> Select[Any]:
 
 def _each(connection: Connection, query: Select[Any]) -> Iterator[Record]:
     for row in connection.execute(query):
-        yield Record(to_prediction(row), row.true)
+        yield Record(to_prediction(row), row.true, row.row)
+
+
+def _is_before(end: datetime | Place) -> ColumnElement[bool]:
+    p = predictions.c
+    if isinstance(end, datetime):
+        return p.at_us < to_us(end)
+    at_us = to_us(end.at)
+    return and_(p.at_us <= at_us, or_(p.at_us < at_us, p.row < end.row))

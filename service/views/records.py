@@ -15,6 +15,7 @@ from service.events import FunctionSetVersion, Prediction
 from service.store import queries
 from service.store.engine import Store
 from service.views.current import Current, InForce, UnknownSlice
+from service.views.cursor import from_cursor, to_cursor
 from sfs.function import ALL_ROWS, NO_SLICE
 
 RecordKind: TypeAlias = Literal["all", "errors", "correct", "unlabelled", "unknown"]
@@ -63,12 +64,15 @@ class RecordsView:
         How many rows were looked at.
     complete
         Whether these were all rows before the given time; otherwise older ones were not looked at.
+    next
+        The cursor from which the next page goes on; None where no further record can be.
     """
 
     records: tuple[RecordView, ...]
     buckets: Mapping[tuple[str, str], int]
     scanned: int
     complete: bool
+    next: str | None
 
 
 SCANNED_ROWS = 20_000
@@ -89,6 +93,7 @@ def records(
     kind: RecordKind = "all",
     limit: int = 50,
     before: datetime | None = None,
+    cursor: str | None = None,
     complement: bool = False,
 ) -> RecordsView:
     """Return the last records of a slice, of any model version, whose function was what it is now.
@@ -103,37 +108,43 @@ def records(
         How many records.
     before
         Only records that were answered before.
+    cursor
+        Go on where another page ended, in place of ``before``. Records of one time are cut apart rightly.
     complement
         Take the rows that are known to be outside the slice for its members.
 
     Raises
     ------
+    MisuseError
+        If the cursor is none.
     UnknownSlice
         If no slice has the name.
     """
     in_force = current.in_force
     membership = _membership_of(in_force, name)
     inside: Membership = "out" if complement else "in"
+    end = from_cursor(cursor) if cursor else before or _FOREVER
     shown: list[RecordView] = []
     buckets: Counter[tuple[str, str]] = Counter()
-    scanned = 0
+    scanned, complete, left, reached = 0, True, False, None
     with store.read() as connection:
         set_of = _sets(connection)
-        rows = queries.recent_records(
-            connection, in_force.model, before=before or _FOREVER, limit=SCANNED_ROWS + 1
-        )
-        for record in rows:
+        for record in queries.recent_records(connection, in_force.model, before=end, limit=SCANNED_ROWS + 1):
             if scanned == SCANNED_ROWS or (len(shown) >= limit and scanned >= BUCKET_ROWS):
+                complete = False
                 break
             scanned += 1
-            found = membership(record.prediction, set_of(record.prediction.set_hash))
+            made = set_of(record.prediction.set_hash)
+            found = membership(record.prediction, made)
             if found == inside and record.label is not None:
                 buckets[record.label, record.prediction.label] += 1
-            if len(shown) < limit and _is_wanted(record, kind, found, inside):
-                shown.append(_view(record, set_of(record.prediction.set_hash), in_force))
-        else:
-            return RecordsView(tuple(shown), dict(buckets), scanned, complete=True)
-    return RecordsView(tuple(shown), dict(buckets), scanned, complete=False)
+            wanted = _is_wanted(record, kind, found, inside)
+            left = left or (wanted and len(shown) >= limit)
+            if not left:
+                reached = record.place
+                shown += [_view(record, made, in_force)] if wanted else []
+    further = to_cursor(reached) if reached and (left or not complete) else None
+    return RecordsView(tuple(shown), dict(buckets), scanned, complete, further)
 
 
 def _sets(connection: Connection) -> Callable[[str], FunctionSetVersion]:

@@ -134,7 +134,9 @@ def test_records_are_asked_for_by_kind_and_time(watched):
     assert count == {"all": 10, "unlabelled": 2, "outside": 30, "before": 0}
 
 
-@pytest.mark.parametrize("params", [{"kind": "bad"}, {"limit": 0}, {"limit": 501}, {"before": "then"}])
+@pytest.mark.parametrize(
+    "params", [{"kind": "bad"}, {"limit": 0}, {"limit": 501}, {"before": "then"}, {"cursor": "x"}]
+)
 def test_a_wrong_question_for_records_is_refused(watched, params):
     """A parameter that cannot be is a 422 that names it."""
     answer = watched.get("/v1/slices/short/records", params=params)
@@ -163,6 +165,18 @@ def test_reading_blocks_no_other_request(watched):
         return quick.status_code, done, (await slow).status_code
 
     assert watched.runner.run(both()) == (200, False, 200)
+
+
+def test_pages_of_records_leave_none_out(watched):
+    """Following ``next`` shows every row of one batch once, and ends with null."""
+    watched.predicted(*[SHORT] * 7, ids=list("abcdefg"))
+    seen, params = [], {"limit": 3}
+    while params.get("cursor", "first"):
+        body = watched.get("/v1/slices/short/records", params=params).json()
+        seen += [each["id"] for each in body["records"]]
+        params["cursor"] = body["next"]
+    assert len(seen) == len(set(seen)) == 17
+    assert seen[:7] == list("gfedcba")
 
 
 def test_a_page_of_records_before_a_row_leaves_it_out(watched):

@@ -12,7 +12,6 @@ from service.console.choices import OverviewChoices, SliceChoices
 from service.console.detail import detail
 from service.console.examples import examples
 from service.console.overview import overview
-from service.console.paging import RecordsPage
 from service.events import (
     Estimate,
     NotEnough,
@@ -214,7 +213,6 @@ class Pages:
         self,
         slice_: SliceView,
         records: RecordsView | None = None,
-        older: datetime | None = None,
         series: SliceSeries | None = None,
         **choices: Any,
     ) -> Element:
@@ -223,11 +221,10 @@ class Pages:
         window = WindowEstimates(view.start, view.end, tuple(each.estimate for each in view.slices))
         windows: dict[WindowName, WindowEstimates] = {"5m": window, "1h": window}
         snapshot = Snapshot(view.at, "spam", 4, "set", windows, view.last_label_at)
-        nothing = RecordsView((), {}, 0, True)
+        nothing = RecordsView((), {}, 0, True, None)
         history = series or series_of(slice_.name, [slice_.estimate] * 5)
         chosen = SliceChoices(slice_.name, **choices)
-        shown = RecordsPage(records or nothing, older)
-        return read(detail(view, slice_, snapshot, history, shown, chosen, NOW))
+        return read(detail(view, slice_, snapshot, history, records or nothing, chosen, NOW))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """What can be asked of a store."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -48,6 +48,18 @@ def test_recent_records(filled: Store, start, labelled, ids: list[str]) -> None:
         before = start + timedelta(seconds=50)
         found = queries.recent_records(connection, "spam", before=before, limit=3, labelled=labelled)
         assert [each.prediction.id for each in found] == ids
+
+
+def test_recent_records_before_a_place(store: Store, writer: Writer, prediction) -> None:
+    """Rows of one time are told apart by their number; those of earlier times follow whatever theirs is."""
+    writer.append([prediction(name, at) for name, at in (("a", 1), ("b", 1), ("c", 1), ("old", 0))]).result()
+    with store.read() as connection:
+        c, b, *_ = queries.recent_records(
+            connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=9
+        )
+        found = queries.recent_records(connection, "spam", before=b.place, limit=9)
+        assert (c.prediction.id, b.prediction.id) == ("c", "b")
+        assert [each.prediction.id for each in found] == ["a", "old"]
 
 
 def test_the_last_label(filled: Store, start) -> None:

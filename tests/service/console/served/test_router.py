@@ -78,8 +78,8 @@ def test_every_link_of_the_overview_leads_somewhere(busy):
         ("/?refresh=often", "refresh"),
         ("/?q=" + "x" * 201, "q"),
         ("/slices/short?kind=wrong", "kind"),
-        ("/slices/short?before=yesterday", "before"),
-        ("/slices/short?before=2026-05-01T12:00:00", "before"),
+        ("/slices/short?cursor=yesterday", "cursor"),
+        ("/slices/short?cursor=9-99999999999999999999", "cursor"),
     ],
 )
 def test_an_address_that_cannot_be_is_explained(busy, path, field):
