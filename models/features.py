@@ -28,6 +28,7 @@ Table: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
 MAX_CATEGORIES = 100
 MIN_CATEGORY_ROWS = 2
 _BLOCK_ROWS = 50_000
+_NAME_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +204,8 @@ def check_columns(rows: Table, names: Sequence[str]) -> None:
 def _check_names(present: Sequence[str], names: Sequence[str], who: str) -> None:
     for name in names:
         if name not in present:
-            raise DataError(f"{who} no column {name!r}{nearest(name, present)}")
+            names = [each[:_NAME_CHARS] for each in present]  # those of a request have any length
+            raise DataError(f"{who} no column {name!r}{nearest(name, names)}")
         if present.count(name) > 1:
             raise DataError(f"{who} column {name!r} more than once: rename one of them")
 

@@ -17,6 +17,8 @@ from sfs.values import present, text_of
 _MISSING_WORDS = pa.array(["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
 _CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
 """Leading zeros, or more digits than an int64 holds: a code, which a number would destroy."""
+_COMPARED, _SHOWN = 300, 20
+"""How many names a misspelled one is compared with, and how many are told where none is near."""
 
 
 def frame_of(batch: pa.RecordBatch | pa.Table, text: Collection[str] = ()) -> pd.DataFrame:
@@ -100,15 +102,19 @@ def chosen(path: Path, names: Sequence[str], columns: Sequence[str] | None) -> l
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
-    """Return the end of a message about an unknown name: the nearest spelling, or the names there are.
+    """Return the end of a message about an unknown name: the nearest spelling, or the first names there are.
+
+    However many there are, it is soon told: a request may bring as many as it likes.
 
     Examples
     --------
     >>> nearest("lable", ["text", "label"])
     "; did you mean 'label'?"
     """
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    folded = [other for other in names if other.strip().casefold() == name.strip().casefold()]
+    known = names[:_COMPARED]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    folded = [other for other in known if other.strip().casefold() == name.strip().casefold()]
     if folded or close:
         return f"; did you mean {(folded or close)[0]!r}?"
-    return f"; there is {', '.join(map(repr, names))}" if names else "; there are none"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"; there is {', '.join(map(repr, names[:_SHOWN]))}{more}" if names else "; there are none"

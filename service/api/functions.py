@@ -13,7 +13,7 @@ from service.api.answering import JSON
 from service.api.fields import require_finite
 from service.api.off_loop import Readers
 from service.api.parts import Parts
-from service.api.reading import read, require_rows
+from service.api.reading import aside, read, require_rows
 from service.api.wire_functions import (
     FunctionIn,
     FunctionOut,
@@ -40,7 +40,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     async def add(request: Request) -> Response:
         """Apply one more declared function from now on; code comes from the project's files alone."""
         body = await read(request, FunctionIn, parts)
-        require_finite(body.declaration, "")
+        await aside(request, lambda: require_finite(body.declaration, ""))
         view = await parts.add_function(body.declaration)
         where = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
         return Response(function_out(view).model_dump_json(), 201, where, JSON)
@@ -54,11 +54,15 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     async def preview(request: Request) -> Response:
         """Try a declared function on records, and register it nowhere."""
         body = await read(request, PreviewIn, parts)
-        require_finite(body.function.declaration, "function")
         if body.records is not None:
             require_rows(request, body.records, parts.limits.rows, "records")
-            require_finite(body.records, "records")
+        await aside(request, lambda: _require_finite(body))
         view = await parts.preview(body.function.declaration, body.records)
         return Response(preview_out(view).model_dump_json(), media_type=JSON)
 
     return routes
+
+
+def _require_finite(body: PreviewIn) -> None:
+    require_finite(body.function.declaration, "function")
+    require_finite(body.records, "records")

@@ -44,6 +44,9 @@ class Gate:
 
     def __init__(self, app: ASGIApp, parts: Parts) -> None:
         self._app, self._parts = app, parts
+        limits = parts.limits
+        self._most_bytes = max(limits.flight_bytes, limits.body_bytes)
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let one request through, or refuse it."""
@@ -58,8 +61,9 @@ class Gate:
             if refused := self._refused(scope, headers, here):
                 await refused(scope, receive, sending)
             else:
-                await self._pass(scope, _counted(receive, self._parts.limits.body_bytes), sending, here)
+                await self._pass(scope, self._counted(receive, here), sending, here)
         finally:
+            self._held_bytes -= here.body_bytes
             self._note(scope, here)
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes], here: Passage) -> Response | None:
@@ -81,8 +85,27 @@ class Gate:
             return InvalidRequest([FieldError("", "content-length is a number of bytes")])
         if int(length) > most:
             return _too_long(most)
+        if int(length) and self._held_bytes + int(length) > self._most_bytes:
+            return _crowded()
         coding = headers.get(b"content-encoding", b"identity").lower()
         return None if coding == b"identity" else UnsupportedMedia("send the body without content-encoding")
+
+    def _counted(self, receive: Receive, here: Passage) -> Receive:
+        """Return a ``receive`` that refuses a body once it, or all bodies together, are longer than may be."""
+        most = self._parts.limits.body_bytes
+
+        async def counted() -> Message:
+            message = await receive()
+            length = len(message.get("body", b""))
+            here.body_bytes += length
+            self._held_bytes += length
+            if here.body_bytes > most:
+                raise _too_long(most)
+            if length and self._held_bytes > self._most_bytes:
+                raise _crowded()
+            return message
+
+        return counted
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, here: Passage) -> None:
         limit = asyncio.timeout(self._parts.limits.request_seconds)
@@ -142,19 +165,10 @@ def _too_long(most: int) -> TooLarge:
     return TooLarge(f"the body has more than {most} bytes: send it in parts")
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """Return a ``receive`` that refuses a body once it is longer than it may be."""
-    seen = 0
-
-    async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
-            raise _too_long(most)
-        return message
-
-    return counted
+def _crowded() -> Overloaded:
+    return Overloaded(
+        "the requests that are being answered are as long as they may be: send this one again later"
+    )
 
 
 def _stamped(send: Send, here: Passage) -> Send:

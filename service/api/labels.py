@@ -16,7 +16,8 @@ from starlette.responses import Response
 from service.api import document
 from service.api.answering import JSON
 from service.api.parts import Parts
-from service.api.reading import read, require_rows
+from service.api.reading import read, require_classes, require_rows
+from service.api.refusals import MESSAGE_CHARS, cut
 from service.api.wire import LabelIn, LabelsIn, LabelsOut
 from service.events import Label
 from service.store.labels import LabelResult
@@ -29,9 +30,10 @@ def router(parts: Parts) -> APIRouter:
     @routes.post("/labels", **document.posted(LabelsIn, LabelsOut, 429, 503, 504))
     async def label(request: Request) -> Response:
         """Take labels for predictions, whenever they come; each item has an outcome of its own."""
+        classes = require_classes(parts)
         body = await read(request, LabelsIn, parts)
         require_rows(request, body.labels, parts.limits.labels, "labels")
-        results = await _results(parts, body.labels)
+        results = await _results(parts, body.labels, classes)
         answered = [
             {"id": each.id, "outcome": result.outcome, "reason": result.reason}
             for each, result in zip(body.labels, results, strict=True)
@@ -41,16 +43,15 @@ def router(parts: Parts) -> APIRouter:
     return routes
 
 
-async def _results(parts: Parts, given: Sequence[LabelIn]) -> list[LabelResult]:
+async def _results(parts: Parts, given: Sequence[LabelIn], classes: tuple[str, ...]) -> list[LabelResult]:
     """Return what became of each label: those of no class are rejected, the others are the store's to judge."""
-    classes, now = parts.classes(), parts.clock()
-    taken = [each for each in given if not classes or each.label in classes]
-    rejected = LabelResult(
-        "rejected", f"this is no class; the classes are {', '.join(map(repr, classes[:20]))}"
-    )
+    now = parts.clock()
+    taken = [each for each in given if each.label in classes]
+    reason = cut(f"this is no class; the classes are {', '.join(map(repr, classes[:20]))}", MESSAGE_CHARS)
+    rejected = LabelResult("rejected", reason)
     stored = iter(await _stored(parts, [_label(each, now) for each in taken]) if taken else ())
     parts.metrics.labelled("rejected", len(given) - len(taken))
-    return [next(stored) if not classes or each.label in classes else rejected for each in given]
+    return [next(stored) if each.label in classes else rejected for each in given]
 
 
 async def _stored(parts: Parts, labels: Sequence[Label]) -> list[LabelResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -12,7 +13,7 @@ from service.api.off_loop import Readers
 from service.api.parts import Parts
 from service.api.refusals import UnknownVersion
 from service.api.wire_functions import ModelsOut, ModelVersionOut, model_out
-from service.views.models import model_view, models_view
+from service.views.models import ModelView, model_view, models_view
 
 
 def router(parts: Parts, readers: Readers) -> APIRouter:
@@ -23,14 +24,14 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     async def get_models() -> ModelsOut:
         """Every version, oldest first; none where models are served elsewhere."""
         registry = parts.registry
-        views = () if registry is None else await readers.run(lambda: models_view(registry, parts.current))
-        return ModelsOut(model=parts.current.in_force.model, models=[model_out(each) for each in views])
+        views = [] if registry is None else await readers.run(lambda: _versions(registry, parts))
+        return ModelsOut(model=parts.current.in_force.model, models=views)
 
     @routes.get("/{version}", responses=document.refused_by(404, 422, 503, 504))
     async def get_model(version: Annotated[int, Path(ge=1, lt=2**31)]) -> ModelVersionOut:
         """One version."""
         registry = _registry(parts)
-        return model_out(await readers.run(lambda: model_view(registry, version, parts.current)))
+        return await readers.run(lambda: _out(registry, model_view(registry, version, parts.current)))
 
     return routes
 
@@ -39,3 +40,15 @@ def _registry(parts: Parts) -> ModelRegistry:
     if parts.registry is None:
         raise UnknownVersion("models are served elsewhere: there is no registry here")
     return parts.registry
+
+
+def _versions(registry: ModelRegistry, parts: Parts) -> list[ModelVersionOut]:
+    return [_out(registry, each) for each in models_view(registry, parts.current)]
+
+
+def _out(registry: ModelRegistry, view: ModelView) -> ModelVersionOut:
+    """Return a version; where its files are on this machine is nobody's business over HTTP."""
+    if view.damaged is None:
+        return model_out(view)
+    root = registry.path(view.version).parents[1]
+    return model_out(replace(view, damaged=view.damaged.replace(f"{root}/", "")))

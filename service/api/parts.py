@@ -44,12 +44,15 @@ class Limits:
         Labels at once.
     request_seconds
         From the first byte to the answer.
+    flight_bytes
+        Of the bodies of all requests that are being answered; one that is as long as it may be is always taken.
     """
 
     body_bytes: int = 4 * 2**20
     rows: int = 1000
     labels: int = 10_000
     request_seconds: float = 10.0
+    flight_bytes: int = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,8 @@ class Parts:
     has_room
         Whether so many rows would be taken; asked before a request is read.
     classes
-        Those of the model in force; none where they are not known, and any label is taken then.
+        Those of the model in force; none where they are not known: nothing is logged or labelled then, for
+        what is counted grows with the square of the classes.
     add_function
         From a declaration, as in a YAML file, to the function that is now applied. Raises FunctionConflict, or
         ``sfs.errors.InvalidFunction``.

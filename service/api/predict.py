@@ -15,7 +15,7 @@ from service.api import document
 from service.api.answering import Earlier, logged_and_answered
 from service.api.fields import require_distinct, require_finite
 from service.api.parts import Parts
-from service.api.reading import passage, read, require_rows
+from service.api.reading import aside, passage, read, require_classes, require_rows
 from service.api.refusals import FieldError, InvalidRequest
 from service.api.wire import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
 from service.serving import recording
@@ -47,7 +47,7 @@ def router(parts: Parts, earlier: Earlier) -> APIRouter:
         answer that it got then.
         """
         body = await read(request, PredictIn, parts)
-        rows = _asked(request, body, parts)
+        rows = await aside(request, lambda: _asked(request, body, parts))
         outcomes = await parts.predict(rows, parts.limits.request_seconds - passage(request).seconds)
         answers = _all_answered(outcomes)
         first = answers[0].prediction
@@ -58,11 +58,16 @@ def router(parts: Parts, earlier: Earlier) -> APIRouter:
         "/predictions", **document.posted(PredictionsIn, PredictionsOut, 409, 429, 503, 504, taken=True)
     )
     async def log(request: Request) -> Response:
-        """Log what another server has predicted: the same slices, the same log, the same figures."""
+        """Log what another server has predicted: the same slices, the same log, the same figures.
+
+        It takes the classes that are known here: those of the model, or those in the settings.
+        """
+        classes = require_classes(parts)
         body = await read(request, PredictionsIn, parts)
         require_rows(request, body.predictions, parts.limits.rows, "predictions")
         in_force = parts.current.in_force
-        rows = _logged(body.predictions, parts.classes(), in_force.version or UNNUMBERED, parts.clock())
+        version, now = in_force.version or UNNUMBERED, parts.clock()
+        rows = await aside(request, lambda: _logged(body.predictions, classes, version, now))
         answers = await parts.observe(rows)
         model = {"name": in_force.model, "version": in_force.version}
         return await logged_and_answered(parts, earlier, answers, "predictions[{}].id", model)
@@ -144,13 +149,11 @@ def _faults(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> list[tu
     """Return the fields of a row that cannot be, and why."""
     found = []
     shown = ", ".join(map(repr, classes[:20]))
-    if classes and given.label not in classes:
+    if given.label not in classes:
         found.append(("label", f"{given.label!r} is no class; the classes are {shown}"))
     p = given.probabilities
     if p is not None and set(p) != set(classes):
-        found.append(
-            ("probabilities", f"give one for each class ({shown or 'not known here'}), or none at all")
-        )
+        found.append(("probabilities", f"give one for each class ({shown}), or none at all"))
     elif p is not None and abs(sum(p.values()) - 1) > _SUM_WITHIN:
         found.append(("probabilities", f"they add up to 1, these to {sum(p.values()):g}"))
     at = given.predicted_at

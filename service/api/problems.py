@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from models.errors import DataError, RegistryError
 from service.api.refusals import (
+    DETAIL_CHARS,
     FieldError,
     FunctionConflict,
     InvalidRequest,
@@ -22,6 +23,7 @@ from service.api.refusals import (
     UnknownFunction,
     UnknownVersion,
     UnsupportedMedia,
+    cut,
 )
 from service.api.wire import PredictionOut
 from service.errors import MisuseError
@@ -150,7 +152,7 @@ def problem(
         "type": f"urn:slicewatch:problem:{kind.name}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
+        "detail": cut(detail, DETAIL_CHARS),
     }
     if errors:
         document["errors"] = [{"field": each.field, "message": each.message} for each in errors]

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import TypeVar
 
+import anyio.to_thread
 from starlette.requests import Request
 
 from service.api.fields import BodyT, decoded
 from service.api.parts import Parts
 from service.api.refusals import TooLarge, UnsupportedMedia
+from service.serving.refusals import NoModel
+
+LONG_BYTES = 256 * 1024
+"""A longer body is read in a thread."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -29,6 +37,8 @@ class Passage:
         How many rows it asked for; 0 for other requests.
     awaited
         Whether its body is still to come.
+    body_bytes
+        How much of its body came so far.
     """
 
     id: str
@@ -36,6 +46,7 @@ class Passage:
     status: int = 0
     rows: int = 0
     awaited: bool = False
+    body_bytes: int = 0
 
     @property
     def seconds(self) -> float:
@@ -69,9 +80,16 @@ async def read(request: Request, kind: type[BodyT], parts: Parts) -> BodyT:
     body = await request.body()
     here.awaited = False
     began = perf_counter()
-    value = decoded(kind, body)
+    value = await aside(request, lambda: decoded(kind, body))
     parts.metrics.stage_took("decode", perf_counter() - began)
     return value
+
+
+async def aside(request: Request, work: Callable[[], T]) -> T:
+    """Return what is made of a request's body: at once, or in a thread where the body is long."""
+    if passage(request).body_bytes <= LONG_BYTES:
+        return work()
+    return await anyio.to_thread.run_sync(work)
 
 
 def require_rows(request: Request, rows: Sequence[object], most: int, field: str) -> None:
@@ -87,3 +105,19 @@ def require_rows(request: Request, rows: Sequence[object], most: int, field: str
         raise TooLarge(
             f"{field} has {len(rows)} items and at most {most} may be sent at once: send them in parts"
         )
+
+
+def require_classes(parts: Parts) -> tuple[str, ...]:
+    """Return the classes that are known, of which there are some.
+
+    Raises
+    ------
+    NoModel
+        If there are none: any text would become one, and figures take memory by the square of the classes.
+    """
+    classes = parts.classes()
+    if not classes:
+        raise NoModel(
+            "no classes are known here: set `classes` in slicewatch.yaml, or train a model with `slicewatch train`"
+        )
+    return classes

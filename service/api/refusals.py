@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from service.errors import ServiceError
@@ -11,13 +12,31 @@ from service.errors import ServiceError
 MOST_ERRORS = 20
 """Errors of one request that are told one by one."""
 
+FIELD_CHARS, MESSAGE_CHARS, DETAIL_CHARS = 200, 300, 2_000
+"""How long what is told may be: it may quote the request, and is no longer for that."""
+
+
+def cut(text: str, most_chars: int) -> str:
+    """Return a text, its end left out where it is too long.
+
+    Examples
+    --------
+    >>> cut("subscribe", 6), cut("click", 6)
+    ('sub...', 'click')
+    """
+    return text if len(text) <= most_chars else f"{text[: most_chars - 3]}..."
+
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field of a request, such as ``instances[3].likes``."""
+    """What is wrong with one field of a request, such as ``instances[3].likes``; both are cut where too long."""
 
     field: str
     message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field", cut(self.field, FIELD_CHARS))
+        object.__setattr__(self, "message", cut(self.message, MESSAGE_CHARS))
 
 
 class InvalidRequest(ServiceError):
@@ -32,8 +51,10 @@ class InvalidRequest(ServiceError):
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors[:MOST_ERRORS])
         sentences = [f"{each.field}: {each.message}" if each.field else each.message for each in self.errors]
-        more = len(errors) - MOST_ERRORS
-        super().__init__([*sentences, f"and {more} more"] if more > 0 else sentences)
+        ends = accumulate(len(each) + 2 for each in sentences)
+        fitting = [each for each, end in zip(sentences, ends, strict=True) if end < DETAIL_CHARS - 30]
+        more = len(errors) - len(fitting)
+        super().__init__([*fitting, f"and {more} more"] if more else fitting)
 
 
 class TooLarge(ServiceError):

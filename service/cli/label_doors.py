@@ -114,6 +114,10 @@ def _store_door(settings: Settings, context: Context, url: str) -> Iterator[Door
             "`slicewatch up`, or name the address where it listens with --url"
         )
     classes = _classes(settings)
+    if not classes:
+        raise MisuseError(
+            "no classes are known here: set `classes` in slicewatch.yaml, or train a model with `slicewatch train`"
+        )
     try:
         store = Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
     except StoreInUse as error:
@@ -143,7 +147,7 @@ def _kept(
     from service.events import Label
 
     now = context.now()
-    known = [not classes or each.label in classes for each in labels]
+    known = [each.label in classes for each in labels]
     taken = [
         Label(each.id, each.label, each.observed_at or now, now, each.labeller, each.idempotency_key)
         for each in compress(labels, known)

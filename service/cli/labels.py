@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from service.errors import ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from service.api.wire import LabelIn
     from service.cli.label_doors import Door, Outcome
     from service.cli.label_rows import Row
 
@@ -28,7 +30,7 @@ ABOUT = """\
 The file has a column for the ids of predictions and one for their labels. It may have
 observed_at (ISO 8601; UTC where no zone is given; now where it is empty), labeller, and
 idempotency_key. Labels go to the service, or into its store while it does not run.
-Sending a file again is safe: of each prediction one label counts, the latest observed."""
+Sending a file again changes nothing: without a time, its rows are known by what the file holds."""
 
 
 def declare(commands: Commands) -> None:
@@ -133,8 +135,23 @@ def send_file(file: Path, columns: Mapping[str, str], door: Door) -> Outcomes:
 def _send_rows(
     file: Path, columns: Mapping[str, str], door: Door, found: Outcomes, done: Callable[[int], None]
 ) -> None:
+    digest = _digest(file)
     for rows in read_rows(file, columns, door.batch_rows):
-        sent = [row for row in rows if row.label is not None]
-        outcomes = door.send([row.label for row in sent if row.label is not None]) if sent else []
-        found.add(rows, {row.number: one for row, one in zip(sent, outcomes, strict=True)})
+        sent = {
+            row.number: _told_apart(row.label, digest, row.number) for row in rows if row.label is not None
+        }
+        outcomes = door.send(list(sent.values())) if sent else []
+        found.add(rows, dict(zip(sent, outcomes, strict=True)))
         done(len(rows))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def _told_apart(label: LabelIn, digest: str, row: int) -> LabelIn:
+    """Return a label that has a time or a key: sent again, with its file, it is no later statement."""
+    if label.observed_at is not None or label.idempotency_key is not None:
+        return label
+    return label.model_copy(update={"idempotency_key": f"{digest}-{row}"})

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
+from os import urandom
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -51,6 +52,8 @@ class Client:
         How often a call is made again.
     sleep
         Waits so many seconds before it is.
+    draw
+        That many random bytes, for keys.
 
     Raises
     ------
@@ -65,9 +68,10 @@ class Client:
         timeout_seconds: float = 30.0,
         retries: int = 4,
         sleep: Callable[[float], object] = time.sleep,
+        draw: Callable[[int], bytes] = urandom,
     ) -> None:
         self._connection = Connection(url, timeout_seconds)
-        self._retries, self._sleep = retries, sleep
+        self._retries, self._sleep, self._draw = retries, sleep, draw
 
     @property
     def url(self) -> str:
@@ -105,8 +109,12 @@ class Client:
         return self._ask(read_predictions, "POST", "/v1/predictions", document, again=again)
 
     def label(self, labels: Iterable[LabelItem], *, batch_rows: int = LABEL_ROWS) -> list[LabelAnswer]:
-        """Send labels, so many in one request, and return what became of each. Raises as ``predict``."""
-        rest, out = iter(labels), list[LabelAnswer]()
+        """Send labels, so many in one request, and return what became of each. Raises as ``predict``.
+
+        A label without ``observed_at`` and ``idempotency_key`` gets a key, so that none is taken for a later
+        statement where its request is made again.
+        """
+        rest, out = (self._told_apart(each) for each in labels), list[LabelAnswer]()
         while batch := list(islice(rest, batch_rows)):
             out += self._ask(read_labels, "POST", "/v1/labels", {"labels": batch})
         return out
@@ -139,6 +147,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _told_apart(self, label: LabelItem) -> LabelItem:
+        if label.get("observed_at") is not None or label.get("idempotency_key") is not None:
+            return label
+        return {**label, "idempotency_key": self._draw(16).hex()}
 
     def _ask(
         self, read: Callable[[Any], T], method: str, path: str, document: Any = None, *, again: bool = True

@@ -139,3 +139,14 @@ def test_features_are_declared_once_and_of_a_known_kind() -> None:
         Featurizer([FeatureSpec("n", "number"), FeatureSpec("n", "text")])
     with pytest.raises(ConfigError, match="'n' cannot be 'date': the kinds are text, number, category"):
         FeatureSpec("n", "date")  # type: ignore[arg-type]
+
+
+def test_of_a_record_with_many_long_names_the_first_are_told() -> None:
+    """A message is no longer for what a request is made of."""
+    names = [f"{n:04}{'x' * 5000}" for n in range(900)]
+    featurizer = Featurizer([FeatureSpec("likes", "number")]).fit([{"likes": 1}, {"likes": 2}])
+    with pytest.raises(DataError) as caught:
+        featurizer.transform([dict.fromkeys(names, 1)])
+    assert len(str(caught.value)) < 2000
+    assert str(caught.value).startswith("row 0 has no column 'likes'; there is '0000xxx")
+    assert str(caught.value).endswith("x' and 880 more")

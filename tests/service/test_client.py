@@ -160,6 +160,31 @@ def test_labels_go_in_batches_over_one_connection(server: Scripted, client: Clie
     assert server.asked[0].port == server.asked[1].port
 
 
+def test_a_label_that_is_sent_again_has_the_same_key(server: Scripted, client: Client) -> None:
+    """The service knows it for the same statement, however late it comes; in another call it is another one."""
+    told = Response(document={"labels": [{"id": "a", "outcome": "accepted", "reason": None}]})
+    server.will(HANG_UP, Response(503, {}), told, told)
+    for _ in range(2):
+        client.label([{"id": "a", "label": "spam"}])
+    *again, other = [asked.document["labels"][0]["idempotency_key"] for asked in server.asked]
+    assert len(again) == 3
+    assert len(set(again)) == 1
+    assert len(again[0]) == 32
+    assert other not in again
+
+
+def test_a_label_that_says_when_or_which_it_is_stays_as_it_is(server: Scripted, client: Client) -> None:
+    """Its time, or its key, tells that it came again."""
+    outcome = {"id": "a", "outcome": "accepted", "reason": None}
+    server.will(Response(document={"labels": [outcome] * 3}))
+    timed = {"id": "a", "label": "spam", "observed_at": "2026-05-01T12:00:00Z"}
+    keyed = {"id": "a", "label": "spam", "idempotency_key": "mine"}
+    client.label([timed, keyed, {"id": "a", "label": "spam"}])
+    *sent, other = server.asked[0].document["labels"]
+    assert sent == [timed, keyed]
+    assert other["idempotency_key"]
+
+
 def test_no_labels_are_no_request(server: Scripted, client: Client) -> None:
     """Nothing is sent, and nothing became of it."""
     assert client.label([]) == []

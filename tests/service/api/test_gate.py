@@ -24,12 +24,17 @@ def scope_of(path, method, headers):
     }  # fmt: skip
 
 
-async def ask(service, body, headers=(), path="/v1/predict", method="POST"):
-    """Send one request as a server would, and return how it was answered, and how much of it was read."""
+async def ask(service, body, headers=(), path="/v1/predict", method="POST", after_first=None):
+    """Send one request as a server would, and return how it was answered, and how much of it was read.
+
+    ``after_first`` is waited for before the second part of the body.
+    """
     app = service.client._transport.app
     sent, read = [], []
 
     async def receive():
+        if read and after_first is not None:
+            await after_first.wait()
         read.append(len(body))
         chunk = body.pop(0) if body else b""
         return {"type": "http.request", "body": chunk, "more_body": bool(body)}
@@ -95,6 +100,43 @@ def test_a_body_as_long_as_may_be_is_read(service):
     assert (
         service.post("/v1/predict", content=body + b" " * (101 - len(body)), headers=JSON).status_code == 413
     )
+
+
+def test_all_bodies_together_have_a_limit(service):
+    """While long ones are in hand, another is refused unread, or in the middle; afterwards it is taken."""
+    service.change(limits=Limits(body_bytes=1000, flight_bytes=1500))
+    body = b'{"instances":[{"text":"love","likes":0}]}'.ljust(900)
+
+    async def story():
+        let_go = asyncio.Event()
+        held = asyncio.create_task(ask(service, [body[:800], body[800:]], after_first=let_go))
+        await asyncio.sleep(0)
+        known = await ask(service, [body], [(b"content-length", b"900")])
+        streamed = await ask(service, [body[:100], body[100:]])
+        short = await ask(service, [body.strip()])
+        other = await ask(service, [], path="/healthz", method="GET")
+        let_go.set()
+        first = await held
+        return first, known, streamed, short, other, await ask(service, [body], [(b"content-length", b"900")])
+
+    first, known, streamed, short, other, after = service.runner.run(story())
+    assert [each[0] for each in (first, known, streamed, short, other, after)] == [
+        200,
+        429,
+        429,
+        200,
+        200,
+        200,
+    ]
+    assert (known[1][b"retry-after"], streamed[1][b"retry-after"]) == (b"1", b"1")
+    assert (known[2], streamed[2]) == (0, 2)
+    assert service.counted('shed_total{reason="queue"}') == 2
+
+
+def test_a_body_as_long_as_may_be_is_always_taken(service):
+    """Also where it is longer than all together may be."""
+    service.change(limits=Limits(flight_bytes=10))
+    assert service.predicted(GOOD).status_code == 200
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"", b"9" * 5000, "²".encode()])

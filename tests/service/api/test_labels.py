@@ -4,6 +4,8 @@ from datetime import timedelta
 
 import pytest
 
+from service.store import queries
+
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 
 
@@ -115,7 +117,19 @@ def test_a_full_log_refuses_labels(small_log):
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
-def test_where_no_class_is_known_any_label_is_taken(service):
-    """A server without a model of its own cannot tell which labels are classes."""
+def test_where_no_class_is_known_no_label_is_taken(service):
+    """Any text would become a class: what to do is said, and nothing is kept."""
     service.change(classes=lambda: ())
-    assert outcomes(service, {"id": "a", "label": "maybe"}) == ["pending"]
+    answer = service.post("/v1/labels", {"labels": [{"id": "a", "label": "maybe"}]})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:no-model")
+    assert "set `classes` in slicewatch.yaml, or train a model" in answer.json()["detail"]
+    with service.store.read() as connection:
+        assert queries.pending_count(connection, "comments") == 0
+
+
+def test_a_rejection_is_short_however_many_classes_there_are(service):
+    """It is told with each label."""
+    service.change(classes=lambda: tuple(f"{n:03}{'x' * 190}" for n in range(300)))
+    [told] = label(service, {"id": "a", "label": "true"})
+    assert told["outcome"] == "rejected"
+    assert len(told["reason"]) == 300

@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import DataError
 from service.api.parts import Limits
-from service.serving.batcher import Failed
+from service.serving.batcher import Batcher, Failed
 from service.serving.refusals import DeadlinePassed, NoModel, Overloaded, Stopping
 from service.store import queries
 
@@ -136,6 +136,69 @@ def test_of_many_errors_the_first_are_told(service):
     answer = service.predicted(*[{"text": "no likes"}] * 100)
     assert (answer.status_code, len(fields(answer))) == (422, 20)
     assert answer.json()["detail"].endswith("; and 80 more")
+
+
+def test_of_more_bad_rows_than_are_looked_for_all_are_refused(service):
+    """A thousand unreadable rows are one 422, which counts those that were not tried as well."""
+    answer = service.predicted(*[{"text": "no likes"}] * 1000)
+    assert (answer.status_code, len(fields(answer))) == (422, 20)
+    assert answer.json()["detail"].endswith("; and 980 more")
+
+
+def test_rows_that_were_not_tried_are_named(service):
+    """After a few bad rows of a long request the others get no turn, and it says so."""
+    rows = [{"text": "no likes"} if n % 100 == 99 else SHORT for n in range(1000)]
+    answer = service.predicted(*rows)
+    told = {each["field"]: each["message"] for each in answer.json()["errors"]}
+    assert answer.status_code == 422
+    assert "no column 'likes'" in told["instances[99]"]
+    assert set(told.values()) - {told["instances[99]"]} == {"not tried, for too many rows before it failed"}
+
+
+def test_a_refusal_is_short_whatever_was_sent(service):
+    """Names, texts and numbers of a request are quoted in part only."""
+    record = {f"{n:05}{'€' * 200}": 1 for n in range(500)}
+    for body in (
+        {"instances": [record] * 3},
+        {"instances": [SHORT | {"€" * 100_000: float("nan")}]},
+        {"instances": [SHORT], "x" * 100_000: 1},
+    ):
+        content = json.dumps(body)
+        answer = service.post("/v1/predict", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 422
+        assert len(answer.content) < 10_000
+        assert all(
+            len(each["field"]) <= 200 and len(each["message"]) <= 300 for each in answer.json()["errors"]
+        )
+        assert len(answer.json()["detail"]) <= 2000
+
+
+def test_a_row_that_exits_ends_no_service(service, caplog):
+    """Its request is a defect, and the next one is answered."""
+
+    def run(rows):
+        if rows[0].id == "bad":
+            raise SystemExit(3)
+        return service.predictor.predict(rows)
+
+    batcher = Batcher(run)
+    service.change(predict=batcher.submit)
+    assert service.predicted(GOOD, ids=["bad"]).status_code == 500
+    assert service.predicted(GOOD, ids=["good"]).status_code == 200
+    service.runner.run(batcher.stop())
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/predictions"])
+def test_a_long_body_is_read_beside_other_requests(service, path):
+    """It gets the same answers, and the same refusals."""
+    long = GOOD | {"more": "x" * 300_000}
+    row = {"instances": [long], "ids": ["a"]}
+    if path == "/v1/predictions":
+        row = {"predictions": [{"features": long, "label": "true", "id": "a"}]}
+    assert service.post(path, row).json()["predictions"][0]["slices"] == ["clicks"]
+    bad = json.dumps(row).replace('"likes": 2', '"likes": 1e999')
+    answer = service.post(path, content=bad, headers={"content-type": "application/json"})
+    assert (answer.status_code, fields(answer)[0].rpartition(".")[2]) == (422, "likes")
 
 
 @pytest.mark.parametrize(
@@ -349,11 +412,13 @@ def test_ids_of_logged_predictions_are_distinct(service):
     assert (answer.status_code, fields(answer)) == (422, ["predictions[2].id"])
 
 
-def test_where_no_class_is_known_any_is_taken(service):
-    """A server without a model of its own logs any class, but no probabilities, whose order nobody knows."""
+def test_where_no_class_is_known_nothing_is_logged(service):
+    """Any text would become a class: what to do is said, and no row is in the log."""
     service.change(classes=lambda: ())
-    assert send(service, SERVED | {"label": "maybe"}).status_code == 200
-    assert send(service, SERVED | {"probabilities": {"true": 1.0}}).status_code == 422
+    answer = send(service, SERVED | {"id": "a", "label": "maybe"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:no-model")
+    assert "set `classes` in slicewatch.yaml, or train a model" in answer.json()["detail"]
+    assert logged(service, "a") is None
 
 
 def test_a_class_is_one_however_it_was_typed(service):

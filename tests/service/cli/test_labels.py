@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from service.__main__ import main
 from service.cli.label_doors import Door, address
 from service.cli.labels import send_file
 from service.client import Client
@@ -92,6 +93,26 @@ def test_a_second_sending_changes_nothing(send: Callable, stored: Path) -> None:
     assert kept(stored) == {"a": "lost", "b": "lost"}
 
 
+def test_a_file_without_times_that_is_sent_again_overrides_no_correction(
+    stored: Path, nobody: str, tmp_path: Path, capsys: Any
+) -> None:
+    """However much later: its rows are the same statements. With another row it is another file."""
+    file, environ = tmp_path / "labels.csv", {"SLICEWATCH_SERVE_PORT": nobody}
+
+    def sent(hour: int, text: str) -> dict[str, int]:
+        file.write_text(text)
+        argv = ["labels", str(file), "--config", str(stored), "--json"]
+        assert main(argv, now=lambda: START + timedelta(hours=hour), environ=environ) == 0
+        return {name: n for name, n in json.loads(capsys.readouterr().out)["outcomes"].items() if n}
+
+    text = "id,label\na,kept\nb,kept\n"
+    assert sent(0, text) == {"accepted": 2}
+    assert sent(1, "id,label\nb,lost\n") == {"corrected": 1}
+    assert sent(2, text) == {"duplicate": 2}
+    assert kept(stored) == {"a": "kept", "b": "lost"}
+    assert sent(3, text + "c,kept\n") == {"accepted": 2, "corrected": 1}
+
+
 def test_everything_that_a_row_says_is_kept(send: Callable, stored: Path) -> None:
     """Time, labeller and key; a time without a zone is UTC."""
     send(
@@ -104,7 +125,7 @@ def test_everything_that_a_row_says_is_kept(send: Callable, stored: Path) -> Non
         events = [event.label for event in label_history(connection, "orders", "a")]
     assert [each.label for each in events] == ["kept", "lost", "kept"]
     assert [each.labeller for each in events] == ["ada", "", "bob"]
-    assert [each.idempotency_key for each in events] == ["007", None, None]
+    assert [each.idempotency_key for each in events[:2]] == ["007", None]
     assert [each.observed_at for each in events[:2]] == [
         datetime(2026, 4, 30, 12, tzinfo=UTC), datetime(2026, 4, 30, 13, tzinfo=UTC),
     ]  # fmt: skip
@@ -289,14 +310,16 @@ def test_a_failure_on_the_way_says_how_far_it_came(tmp_path: Path) -> None:
 
 
 def test_a_model_served_elsewhere_has_its_classes_in_the_settings(send: Callable, stored: Path) -> None:
-    """Without a registry and without them, every label is taken."""
+    """Without a registry and without them, none is taken, and what to do is said."""
     shutil.rmtree(load(stored, {}).registry)
-    assert send("id,label\na,anything\n").code == 0
+    refused = send("id,label\na,anything\n")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "set `classes` in slicewatch.yaml, or train a model" in refused.err
     stored.write_text(stored.read_text() + "classes: [kept, lost]\n")
     answer = send("id,label\nb,anything\nc,lost\n")
     assert answer.code == 1
     assert "rejected row 0 ('b'): this is no class; the classes are 'kept', 'lost'" in answer.out
-    assert kept(stored) == {"a": "anything", "c": "lost"}
+    assert kept(stored) == {"c": "lost"}
 
 
 @pytest.mark.parametrize(
