@@ -118,14 +118,14 @@ def sparklines(
     """
     in_force = current.in_force
     step = step_seconds(now - timedelta(hours=hours), now, points, now)
-    start = floor_to(now, step) - timedelta(seconds=(points - 1) * step)
+    end = floor_to(now, step) + timedelta(seconds=step)
+    start = end - timedelta(seconds=points * step)
     names = (*in_force.functions_version.names, *EXTRA_COLUMNS)
     lines: dict[str, list[float | None]] = {name: [None] * points for name in names}
     if in_force.version is not None:
         with store.read() as connection:
-            totals = queries.totals_between(
-                connection, in_force.model, in_force.version, start, now + timedelta(seconds=1), step
-            )
+            # not further: where a clock was set back, there are rows of a step that has not begun
+            totals = queries.totals_between(connection, in_force.model, in_force.version, start, end, step)
             sets = {each.hash: each for each in queries.all_function_sets(connection)}
         for at, total in _projected(totals, in_force.functions_version, sets).items():
             place = round((at - start).total_seconds()) // step

@@ -175,6 +175,16 @@ def test_sparklines_are_coverages_of_equal_steps_up_to_now(
         assert lines["__all__"][k] in (1.0, None)
 
 
+def test_sparklines_end_with_the_step_that_now_is_in(
+    log: Any, current: Current, prediction: Row, now: datetime
+) -> None:
+    """Rows of the next step, logged while the page was made or before a clock was set back, are not yet shown."""
+    hour = now.replace(minute=0, second=0)
+    log.add(prediction("last", now - hour + timedelta(minutes=1), "c"), prediction("next", now - hour))
+    lines = sparklines(log.store, current, now=hour - timedelta(milliseconds=500))
+    assert lines["cheap"] == (*[None] * 23, 1.0)
+
+
 def test_steps_are_multiples_of_the_blocks_that_are_kept() -> None:
     """Of every size from which on a step may be taken."""
     for size in (10, 300, 3600):
