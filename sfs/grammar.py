@@ -22,6 +22,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 BOUNDS = ("above", "at_least", "below", "at_most")
 MAX_DEPTH = 16
+MAX_TERMS = 200
 MAX_WORDS = 10_000
 MAX_WORD_CHARACTERS = 1_000
 MAX_WORDS_BYTES = 1_000_000
@@ -170,7 +171,18 @@ def _missing(body: Any, path: Path, _depth: int) -> Spec:
 
 def _several(body: Any, path: Path, depth: int) -> list[Spec]:
     parts = _list(body, path, str(path[-1]), "[{keyword: {...}}, {missing: {...}}]")
-    return [canonical(part, (*path, i), depth + 1) for i, part in enumerate(parts)]
+    _check_terms(len(parts), path)
+    specs = [canonical(part, (*path, i), depth + 1) for i, part in enumerate(parts)]
+    _check_terms(sum(1 for spec in specs for _ in leaves(spec)), path)
+    return specs
+
+
+def _check_terms(count: int, path: Path) -> None:
+    """Bound what a template costs for every record."""
+    if count > MAX_TERMS:
+        raise GrammarFault(
+            path, f"{count:,} terms are more than {MAX_TERMS}: split the template, or list words or values"
+        )
 
 
 def _not(body: Any, path: Path, depth: int) -> Spec:

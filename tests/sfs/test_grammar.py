@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfs.grammar import MAX_DEPTH, GrammarFault, canonical, leaves, limits
+from sfs.grammar import MAX_DEPTH, MAX_TERMS, GrammarFault, canonical, leaves, limits
 
 FIELD = {"field": "text"}
 NUMBERS = st.floats(-100, 100, allow_nan=False)
@@ -156,6 +156,27 @@ def test_nesting_has_a_limit():
 
     with pytest.raises(GrammarFault, match="nest deeper than 16 levels"):
         canonical(written)
+
+
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ({"any": [{"missing": FIELD}] * (MAX_TERMS + 1)}, ("any",)),
+        ({"not": {"all": [{"missing": FIELD}] * (MAX_TERMS + 1)}}, ("not", "all")),
+        ({"all": [{"missing": FIELD}, {"any": [{"missing": FIELD}] * MAX_TERMS}]}, ("all",)),
+    ],
+)
+def test_terms_have_a_limit(written, path):
+    """A template from the network cannot make every prediction slow, however its terms are nested."""
+    with pytest.raises(GrammarFault, match="201 terms are more than 200") as fault:
+        canonical(written)
+    assert fault.value.path == path
+
+
+def test_as_many_terms_as_there_may_be():
+    """The limit is on terms, not on what holds them together."""
+    parts = [{"not": {"missing": FIELD}}] * (MAX_TERMS // 2)
+    assert len(list(leaves(canonical({"all": [{"any": parts}, {"any": parts}]})))) == MAX_TERMS
 
 
 def test_a_fault_reaches_another_process_whole():
