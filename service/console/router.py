@@ -15,6 +15,7 @@ from service.console.choices import OverviewChoices, Refresh, SliceChoices, Sort
 from service.console.parts import ConsoleParts
 from service.console.render import message, stylesheet
 from service.console.showing import show_overview, show_slice
+from service.console.turns import Turns
 from service.errors import ServiceError
 from service.events import WindowName
 from service.views.current import UnknownSlice
@@ -73,8 +74,10 @@ def router(parts: ConsoleParts) -> APIRouter:
     """
     routes = APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
 
+    turns = Turns()
+
     @routes.get("/")
-    def _overview(
+    async def _overview(
         request: Request,
         window: WindowName = "1h",
         sort: Sort = "worst",
@@ -84,19 +87,20 @@ def router(parts: ConsoleParts) -> APIRouter:
         refresh: Seconds = 0,
     ) -> Response:
         choices = OverviewChoices(window, sort, q, owner, state, refresh)
-        return _page(show_overview(parts, choices, str(request.base_url)))
+        return _page(await turns.run(lambda: show_overview(parts, choices, str(request.base_url))))
 
     @routes.get("/slices/{name:path}")
-    def _slice(
+    async def _slice(
         name: str,
         window: WindowName = "1h",
         kind: RecordKind = "errors",
         cursor: Annotated[str, Query(pattern=CURSOR)] = "",
     ) -> Response:
-        return _page(show_slice(parts, SliceChoices(name, window, kind, cursor)))
+        choices = SliceChoices(name, window, kind, cursor)
+        return _page(await turns.run(lambda: show_slice(parts, choices)))
 
     @routes.get("/console/console.css")
-    def _style() -> Response:
+    async def _style() -> Response:
         return PlainTextResponse(stylesheet(), media_type="text/css", headers=_KEPT)
 
     return routes

@@ -1,13 +1,22 @@
 """The routes answer with pages, also where something is wrong."""
 
+import asyncio
 import re
+import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import quote
 
+import httpx
 import pytest
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI
 
+from service.console.parts import ConsoleParts
+from service.console.router import router
 from service.errors import ServiceError
 
+NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 EVIL = '"><script>alert("1")</script>'
 
 
@@ -113,6 +122,31 @@ def test_what_the_service_cannot_do_now_is_a_page(world):
     assert answer.status_code == 503
     assert "The functions are being replaced: try again" in answer.text
     assert answer.headers["content-security-policy"]
+
+
+def test_pages_take_no_thread_of_others(world):
+    """However many are asked for at once, those threads that everything else shares stay free."""
+    made = world(rows=0, labels=0)
+    made.tick()
+    begun, let_go = threading.Semaphore(0), threading.Event()
+
+    def clock():
+        begun.release()
+        assert let_go.wait(30)
+        return NOW
+
+    app = FastAPI()
+    app.include_router(router(ConsoleParts(made.current, made.store, clock)))
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            pages = [asyncio.create_task(client.get(path)) for path in ["/", "/slices/short"] * 5]
+            assert await asyncio.to_thread(begun.acquire, timeout=30)
+            taken = current_default_thread_limiter().borrowed_tokens
+            let_go.set()
+            return taken, {(await page).status_code for page in pages}
+
+    assert asyncio.run(ask()) == (0, {200})
 
 
 def test_before_the_first_snapshot(world):
