@@ -5,6 +5,7 @@ import re
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime
+from html import unescape
 from urllib.parse import quote
 
 import httpx
@@ -15,6 +16,9 @@ from fastapi import FastAPI
 from service.console.parts import ConsoleParts
 from service.console.router import router
 from service.errors import ServiceError
+from service.events import FunctionSetVersion
+from sfs.registry import FunctionSet
+from sfs.template import template
 
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 EVIL = '"><script>alert("1")</script>'
@@ -59,6 +63,46 @@ def test_every_slice_has_a_page(busy, name, kind):
     assert answer.status_code == 200
     assert "<script" not in answer.text
     assert "<img" not in answer.text
+
+
+NAMES = (
+    "two words",
+    " spaced ",
+    "größe 😀",
+    "100%",
+    "%2F",
+    "%",
+    "a?b=c",
+    "#1",
+    "a&b;c",
+    "x+y",
+    "...",
+    "a/../b",
+    "//",
+    "back\\slash",
+    "'\"<>",
+)
+
+
+def test_every_name_has_a_link_that_leads_to_it(world):
+    """Whatever characters are in names, the overview's link leads to the page of that slice."""
+    made = world(rows=3, labels=0)
+    functions = FunctionSet([template(name, missing={"field": "text"}) for name in NAMES])
+    prints = tuple(functions.fingerprints.values())
+    kept = FunctionSetVersion(functions.hash, functions.names, prints, NOW)
+    made.writer.record_functions(kept).result()
+    made.current.in_force = replace(
+        made.current.in_force,
+        functions=functions,
+        functions_version=kept,
+        metadata={each.name: each.metadata for each in functions},
+        origins=dict.fromkeys(NAMES, "file"),
+        references={},
+    )
+    made.tick()
+    links = set(re.findall(r'href="(/slices/[^"]*)"', made.get("/").text))
+    headings = [re.search(r"<h1>(.*?)</h1>", made.get(unescape(link)).text, re.DOTALL)[1] for link in links]
+    assert set(map(unescape, headings)) >= set(NAMES)
 
 
 def test_an_unknown_slice_is_a_page_that_leads_back(busy):
