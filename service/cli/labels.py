@@ -135,7 +135,7 @@ def send_file(file: Path, columns: Mapping[str, str], door: Door) -> Outcomes:
 def _send_rows(
     file: Path, columns: Mapping[str, str], door: Door, found: Outcomes, done: Callable[[int], None]
 ) -> None:
-    digest = _digest(file)
+    digest = _digest(file, columns)
     for rows in read_rows(file, columns, door.batch_rows):
         sent = {
             row.number: _told_apart(row.label, digest, row.number) for row in rows if row.label is not None
@@ -145,9 +145,11 @@ def _send_rows(
         done(len(rows))
 
 
-def _digest(file: Path) -> str:
+def _digest(file: Path, columns: Mapping[str, str]) -> str:
+    """Return what a file and the columns that are read of it come to."""
+    begun = hashlib.blake2b(repr(sorted(columns.items())).encode(), digest_size=16)
     with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(content, lambda: begun).hexdigest()
 
 
 def _told_apart(label: LabelIn, digest: str, row: int) -> LabelIn:

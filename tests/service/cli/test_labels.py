@@ -113,6 +113,15 @@ def test_a_file_without_times_that_is_sent_again_overrides_no_correction(
     assert sent(3, text + "c,kept\n") == {"accepted": 2, "corrected": 1}
 
 
+def test_two_columns_of_a_file_are_two_statements(send: Callable, stored: Path) -> None:
+    """What another column says corrects, though file and row are the same."""
+    text = "id,first,second\na,kept,lost\n"
+    send(text, "--label-column", "first")
+    again = json.loads(send(text, "--label-column", "second", "--json").out)["outcomes"]
+    assert again["corrected"] == 1
+    assert kept(stored) == {"a": "lost"}
+
+
 def test_everything_that_a_row_says_is_kept(send: Callable, stored: Path) -> None:
     """Time, labeller and key; a time without a zone is UTC."""
     send(
