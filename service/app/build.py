@@ -187,7 +187,7 @@ def put_champion(registry: ModelRegistry, switchboard: Switchboard) -> None:
     if version is None:
         _log.warning(
             "no version is in force: `slicewatch train` makes one, which is then served; until it does, "
-            "only predictions made elsewhere are taken"
+            "only predictions made elsewhere are taken, if `classes` is set"
         )
         return
     switchboard.put_version(load(registry, switchboard.live, version), registry.history(CHAMPION))

@@ -144,7 +144,7 @@ class Switchboard:
 
     def _observer(self, live: LiveFunctions, classes: tuple[str, ...]) -> Observer:
         fixed = self._fixed
-        return Observer(fixed.model, classes, fixed.label, live, fixed.recorder)
+        return Observer(fixed.model, classes, fixed.label, live, fixed.recorder, self._report)
 
     def _known(self, functions: FunctionSet) -> FunctionSetVersion:
         """Return what a set's hash stands for, once the store and the counters know it."""

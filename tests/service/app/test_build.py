@@ -1,6 +1,7 @@
 """The service as it is put together: what each setting comes to, and what changes while it runs."""
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -262,5 +263,18 @@ def test_the_version_that_is_logged_most_is_watched(project: Path, serving) -> N
                 watch_logged(running.service._store, running.service.switchboard)
                 running.tick()
                 assert (await running.get("/v1/slices"))["version"] == watched
+
+    asyncio.run(story())
+
+
+def test_functions_are_counted_for_what_is_predicted_elsewhere_too(trained: Path, serving) -> None:
+    """Their time shows whoever predicted."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.post("/v1/predictions", {"predictions": [{"features": ORDER, "label": "lost"}]})
+            page = (await running.http.get("/metrics")).text
+            (spent,) = re.findall(r'function_duration_seconds_total\{function="cheap"\} (\S+)', page)
+            assert float(spent) > 0
 
     asyncio.run(story())
