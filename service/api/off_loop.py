@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-
-import anyio.to_thread
-from anyio import CapacityLimiter
 
 from service.store.engine import READERS
 
 T = TypeVar("T")
 
+AT_ONCE = READERS - 2
+"""Reads at once; the other connections are for pages, and for answers that were given before."""
+
 
 class Readers:
-    """Threads that read, as many as the store has connections for reading.
-
-    A request that ran out of time leaves its thread to finish by itself.
-    """
+    """Threads that read; one whose answer nobody waits for any more is busy until it has read."""
 
     def __init__(self) -> None:
-        self._limiter = CapacityLimiter(READERS)
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reader")
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what some blocking work returns."""
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
