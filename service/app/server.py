@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -91,6 +92,9 @@ async def _serve(service: Service, listener: socket.socket, serve: ServeSettings
     server = uvicorn.Server(config)
     try:
         await asyncio.to_thread(service.start)
+        # What is loaded stays: without this, every full collection would look through all of it, for 150 ms.
+        gc.collect()
+        gc.freeze()
         in_force = service.switchboard.current.in_force
         where = address(listener)
         version = "no version yet" if in_force.version is None else f"version {in_force.version}"
