@@ -9,6 +9,7 @@ be measured without is replaced by a part of the same shape that does nothing.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import sys
@@ -239,6 +240,8 @@ def main() -> None:
         config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            gc.collect()
+            gc.freeze()  # as `slicewatch up` does
             runner.run(uvicorn.Server(config).serve([listener]))
 
 
