@@ -67,7 +67,8 @@ def test_a_zygote_that_is_lost_is_started_again(
     worker, zygote = processes_of(own, tmp_path / "note")
     os.killpg(zygote, signal.SIGKILL)
     eventually(lambda: not alive(worker) and not alive(zygote))
-    eventually(lambda: asked(own) == STARTING and own.fingerprints is None)  # a socket may outlive its process
+    # a socket may outlive its process for a moment
+    eventually(lambda: asked(own) == STARTING and own.fingerprints is None)
     assert asked(own) == STARTING
     clock.seconds += LIMITS.back_off_seconds
     assert asked(own) == STARTING
