@@ -104,7 +104,7 @@ class BlockCounts:
 
     Every array ends in K + 2 columns: the K slices, then ``EXTRA_COLUMNS``. A row is counted in a column as
     a member, as unknown, or not at all; who is neither is the complement, all rows minus both. "No slice
-    fired" is unknown for a row that is a member of none and unknown to some. Arrays of the same classes add.
+    fired" is unknown for a row that is unknown to some slice. Arrays of the same classes add.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from service.app.added import CHECKPOINT, together, with_added, without, write_a
 from service.app.preview import preview
 from service.store.writer import Writer
 from service.views.functions import functions_view
+from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
@@ -96,9 +97,19 @@ class FunctionDesk:
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._changing:
-            self._put(with_added(self._of_files, self._added, declaration))
+            added = with_added(self._of_files, self._added, declaration)
+            self._refuse_label(added[-1:])
+            self._put(added)
             views = functions_view(self._switchboard.current)
         return next(each for each in views if each.name == declaration["name"])
+
+    def _refuse_label(self, added: tuple[Template, ...]) -> None:
+        label = self._switchboard.label
+        for each in added:
+            if label in each.fields:
+                raise InvalidFunction(
+                    f"{each.name!r} reads {label!r}, the label, which no record has: leave it out"
+                )
 
     def _remove(self, name: str) -> None:
         with self._changing:

@@ -88,6 +88,11 @@ class Switchboard:
         )
         self.current = Current(in_force, self.health)
 
+    @property
+    def label(self) -> str:
+        """The column that is predicted."""
+        return self._fixed.label
+
     def health(self) -> Mapping[str, FunctionHealth]:
         """Return how the plain functions are."""
         return {

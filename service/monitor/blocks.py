@@ -131,13 +131,17 @@ def empty(model: str, version: int, set_hash: str, slices: int, start: datetime,
 def _with_extras(
     member: BoolMatrix, unknown: BoolMatrix, votes: Sequence[int]
 ) -> tuple[BoolMatrix, BoolMatrix]:
-    """Append "no slice fired" and "all rows" to both matrices: bool[N, K+2]."""
+    """Append "no slice fired" and "all rows" to both matrices: bool[N, K+2].
+
+    "No slice fired" is unknown wherever a slice is, also in a row that another slice took in. Else a function
+    that always fails would leave only such rows, and their share would be 0 by construction.
+    """
     slices = np.ones(member.shape[1], np.bool_)
     slices[list(votes)] = False
     fired, doubtful = (member & slices).any(axis=1), (unknown & slices).any(axis=1)
     every = np.ones(len(member), np.bool_)
     members = np.column_stack([member, ~fired & ~doubtful, every])
-    return members, np.column_stack([unknown, ~fired & doubtful, ~every])
+    return members, np.column_stack([unknown, doubtful, ~every])
 
 
 def _sums(codes: Counts, columns: BoolMatrix, size: int) -> Counts:

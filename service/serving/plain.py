@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from service.serving.processes import Said, Worker
 from sfs.apply import FunctionRun
 from sfs.function import SlicingFunction
 from sfs.record import Rows
+
+_log = logging.getLogger(__name__)
 
 BREAKER_OPEN = "breaker open"
 CHANGED = "changed on disk"
@@ -131,6 +134,9 @@ class PlainFunctions:
                 after = self._judged(before, function, outcome, rows, now)
             if after is not before:
                 self._breakers[function.fingerprint] = after
+            if after.is_open and not before.is_open:
+                fault = outcome.fault if isinstance(outcome, Said) else outcome.reason
+                _log.warning("function %r is set aside, %s: %s", function.name, after.reason, fault)
 
     def _judged(
         self, breaker: Breaker, function: SlicingFunction, outcome: Outcome, rows: int, now: Seconds

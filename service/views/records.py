@@ -190,7 +190,7 @@ def _of_none(now: FunctionSetVersion) -> Callable[[Prediction, FunctionSetVersio
         if slices is None:
             return None
         fired, doubtful = (int.from_bytes(bitmap, "little") & slices for bitmap in (row.member, row.unknown))
-        return "out" if fired else "unknown" if doubtful else "in"
+        return "unknown" if doubtful else "out" if fired else "in"
 
     return of_none
 

@@ -77,7 +77,7 @@ def deploy(root: Path) -> Path:
     return root / "deploy"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def prometheus(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
     """Starts a server with our configuration, rules and alerts on the ports of the processes to be watched."""
     with ExitStack() as stack:
@@ -142,13 +142,13 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_server() -> Iterator[Callable[[Callable[[], bytes]], int]]:
     """Serves a page of metrics that is made anew at each scrape; returns the port."""
     with ExitStack() as stack:
 
         def serve(page: Callable[[], bytes]) -> int:
-            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), handler(page)))
+            server = stack.enter_context(PageServer(("127.0.0.1", 0), handler(page)))
             thread = Thread(target=server.serve_forever)
             thread.start()
             stack.callback(thread.join)
@@ -156,6 +156,13 @@ def page_server() -> Iterator[Callable[[Callable[[], bytes]], int]]:
             return int(server.server_address[1])
 
         yield serve
+
+
+class PageServer(ThreadingHTTPServer):
+    """Says nothing of a scrape that is broken off: that would be found in the output of another test."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
 
 
 def handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:

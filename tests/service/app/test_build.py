@@ -278,3 +278,16 @@ def test_functions_are_counted_for_what_is_predicted_elsewhere_too(trained: Path
             assert float(spent) > 0
 
     asyncio.run(story())
+
+
+def test_a_function_that_reads_the_label_is_not_added(trained: Path, serving) -> None:
+    """No record that is asked about has it, so that the function could only ever be unknown."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            wrong = {"name": "kept", "one_of": {"field": "class", "values": ["kept"]}}
+            problem = await running.post("/v1/functions", wrong, 422)
+            assert "'class', the label" in problem["detail"]
+            assert "kept" not in str(await running.get("/v1/functions"))
+
+    asyncio.run(story())

@@ -196,7 +196,7 @@ def state(row: Prediction, made: FunctionSetVersion, column: str, wanted: Functi
         if slices[0] != slices[1]:
             return "absent"
         fired = {said[name] for name in slices[0]}
-        return "out" if "in" in fired else "unknown" if "unknown" in fired else "in"
+        return "unknown" if "unknown" in fired else "out" if "in" in fired else "in"
     return said[column] if mine.get(column) == theirs[column] else "absent"
 
 

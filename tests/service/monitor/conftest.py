@@ -56,7 +56,7 @@ class Row:
             return "in"
         if column == NONE_FIRED:
             said = {state for name, state in self.states.items() if name not in self.made.votes}
-            alone: State = "out" if "in" in said else "unknown" if "unknown" in said else "in"
+            alone: State = "unknown" if "unknown" in said else "out" if "in" in said else "in"
             for one, votes in ((mine, self.made.votes), (theirs, wanted.votes)):
                 for name in votes:
                     del one[name]

@@ -78,10 +78,13 @@ def test_the_first_fault_is_told(ask: Asker) -> None:
 
 
 @pytest.mark.parametrize("bad", ["raises", "dies"])
-def test_a_function_that_faults_on_and_on_is_not_called_any_more(bad: str, ask: Asker) -> None:
-    """After so many faults in a row its breaker is open, and rows are unknown for that reason."""
+def test_a_function_that_faults_on_and_on_is_not_called_any_more(
+    bad: str, ask: Asker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After so many faults in a row its breaker is open, which is logged, and rows are unknown for that reason."""
     ask.columns(bad)
     assert ask.breaker(bad).reason == FAULTS
+    assert f"function {bad!r} is set aside, faults: " in caplog.text
     assert reasons(ask.columns(bad, "odd")) == {bad: {BREAKER_OPEN: 4}}
 
 

@@ -75,7 +75,7 @@ def test_the_extra_columns_have_a_series(
         here = [each for each in traffic if point.start <= each.at < point.end]
         assert seen(point.estimate.coverage) == (len(here), len(here))
         none_fired = sum(each.member == each.unknown == b"\0" for each in here)
-        holes = sum(each.member == b"\0" != each.unknown for each in here)
+        holes = sum(each.unknown != b"\0" for each in here)
         assert seen(other.estimate.coverage) == (none_fired, len(here) - holes)
         assert other.estimate.unknown == holes
 
