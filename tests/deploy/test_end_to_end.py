@@ -215,7 +215,7 @@ def belongs(row: Row, name: str) -> bool | None:
     if name == ALL_ROWS:
         return True
     if name == NONE_FIRED:
-        return False if row.slices else (None if row.unknown else True)
+        return None if row.unknown else not row.slices
     return None if name in row.unknown else name in row.slices
 
 
