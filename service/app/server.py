@@ -92,7 +92,7 @@ async def _serve(service: Service, listener: socket.socket, serve: ServeSettings
     server = uvicorn.Server(config)
     try:
         await asyncio.to_thread(service.start)
-        # What is loaded stays: without this, every full collection would look through all of it, for 150 ms.
+        # What is loaded stays: without this, every full collection would look through all of it, for 200 ms.
         gc.collect()
         gc.freeze()
         in_force = service.switchboard.current.in_force

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.app.switchboard import Switchboard
     from service.jobs.scheduler import Schedule
     from service.jobs.tick import Monitor
+    from service.serving.predictor import Predictor
     from service.store.engine import Store
     from service.store.writer import Writer
 
@@ -43,8 +44,7 @@ class Lines:
 
     async def predict(self, requests: Sequence[Request], within_seconds: float) -> list[Answer | Failed]:
         """Return the answers to N requests. Raises NoModel, and as ``Batcher.submit``."""
-        if self._switchboard.predictor is None:
-            raise NoModel("no version is in force yet: train one with `slicewatch train`, or promote one")
+        self._predictor()  # before anything is queued
         return await self._live.submit(requests, within_seconds)
 
     async def observe(self, logged: Sequence[Logged]) -> list[Answer]:
@@ -67,10 +67,14 @@ class Lines:
         """Answer what waits, and take nothing more."""
         await asyncio.gather(self._live.stop(), self._logged.stop())
 
-    def _predict(self, requests: Sequence[Request]) -> Sequence[Answer]:
+    def _predictor(self) -> Predictor:
         predictor = self._switchboard.predictor
-        assert predictor is not None  # noqa: S101 - asked before the request was queued, and never taken away
-        return predictor.predict(requests)
+        if predictor is None:
+            raise NoModel("no version is in force yet: train one with `slicewatch train`, or promote one")
+        return predictor
+
+    def _predict(self, requests: Sequence[Request]) -> Sequence[Answer]:
+        return self._predictor().predict(requests)
 
     def _observe(self, logged: Sequence[Logged]) -> Sequence[Answer]:
         return self._switchboard.observer.observe(logged)

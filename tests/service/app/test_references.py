@@ -7,6 +7,7 @@ import pytest
 
 from models.registry import ModelRegistry
 from service.app.references import references
+from service.serving.breaker import Limits
 from service.serving.functions import LiveFunctions
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
@@ -22,7 +23,7 @@ def live_of(trained: Path) -> Iterator:
         for file, more in zip(files, (python, templates), strict=True):
             file.write_text(file.read_text() + more)
         sources = [str(file) for file in files]
-        live = LiveFunctions(FunctionSet.from_files(sources), sources=sources)
+        live = LiveFunctions(FunctionSet.from_files(sources), Limits(faults=3), sources=sources)
         made.append(live)
         live.start()
         return live
@@ -60,3 +61,5 @@ def test_a_function_that_fails_there_has_none_and_is_not_set_aside(bundle, live_
     live = live_of("\n\n@slicing_function()\ndef odd(x):\n    return x['no such column'] > 1\n")
     assert "odd" not in references(bundle, live)
     assert live.health()["odd"] == (False, None)
+    live.apply(bundle.sample)
+    assert live.health()["odd"] == (True, "faults")  # as traffic it would be
