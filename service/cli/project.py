@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from service.cli.command import Context, config_file
 from service.cli.terminal import say
 from service.errors import MisuseError
-from service.settings.project import OTHER_VARIABLES, PREFIX, SETTINGS, Settings, load, variable
+from service.settings.known import SETTINGS
+from service.settings.project import OTHER_VARIABLES, PREFIX, Settings, load, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

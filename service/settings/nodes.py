@@ -115,6 +115,14 @@ def positive(node: Node) -> float:
     return value
 
 
+def share(node: Node) -> float:
+    """Read a number above 0 and below 1."""
+    value = positive(node)
+    if value >= 1:
+        raise NodeError(node, f"expected a number above 0 and below 1, got {_shown(node)}")
+    return value
+
+
 def many(read: Reader, least: int = 0) -> Reader:
     """Return a reader of a list of ``least`` values or more; one bare value is a list of one."""
 

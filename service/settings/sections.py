@@ -53,6 +53,43 @@ class MonitorSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DriftSettings:
+    """When a slice counts as moved, and how many false alarms are allowed."""
+
+    tolerance: float = 0.1
+    accuracy_tolerance: float = 0.01
+    false_alarms_a_month: float = 1.0
+    max_slices: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainSettings:
+    """When a new version is trained, on what, and when it takes over."""
+
+    automatic: bool = True
+    new_labels: int = 200
+    cool_down_hours: float = 24.0
+    runs_a_month: int = 8
+    wait_days: float = 14.0
+    max_age_days: float | None = None
+    traffic_rows: int = 50_000
+    timeout_minutes: float = 120.0
+    attempts: int = 3
+    margin: float = 0.02
+    minimum_rows: int = 50
+    check_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSettings:
+    """How often live traffic is compared with the reference column by column, and how much of it."""
+
+    every_hours: float = 24.0
+    rows: int = 5_000
+    timeout_minutes: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionLimitSettings:
     """What plain functions may take of a request."""
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings.project import SETTINGS, load, overrides, variable
+from service.settings.known import SETTINGS
+from service.settings.project import load, overrides, variable
 from service.settings.sections import LearnerSettings
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"
