@@ -25,6 +25,7 @@ from service.api.refusals import MOST_ERRORS, FieldError, InvalidRequest
 from sfs.values import text_of
 
 NAME_CHARS = 200
+REMARK_CHARS = 1_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 
@@ -66,6 +67,11 @@ Name: TypeAlias = Annotated[
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A short remark, or nothing."""
+
+Remark: TypeAlias = Annotated[
+    str, StringConstraints(max_length=REMARK_CHARS, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")
+]
+"""A few sentences, or nothing; tabs and new lines are allowed."""
 
 ClassName: TypeAlias = Annotated[
     str,

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
-    from models.registry import ModelRegistry
+    from models.registry import AliasChange, ModelRegistry
+    from service.decisions import Run
     from service.events import Estimate, NotEnough
     from service.metrics.page import MetricsPage
     from service.metrics.process import ProcessMetrics
@@ -126,6 +128,19 @@ class Parts:
     problems
         Named reasons why the service is not ready, none when it is; ``stopping`` among them when it stops.
         Cheap: it is asked on the event loop.
+    retrain
+        From a reason and who asks to the run that was opened. Raises ``RunActive`` where one goes on already.
+    promote
+        From a version, the champion that is expected or None for any, a reason and who asks, to the change;
+        it approves the run that holds the version, if one does. Raises RegistryError where somebody was first,
+        BundleError where the version is damaged.
+    rollback
+        From a reason and who asks to the change. Raises RegistryError where nothing is left to go back to.
+    report
+        Begins to make a report of live traffic now. Raises ReportRunning where one is being made.
+    report_html
+        From a report's id to its page, which is made where it is not there yet. Raises NoPage where it
+        cannot be.
     """
 
     current: Current
@@ -144,3 +159,8 @@ class Parts:
     clock: Callable[[], datetime]
     limits: Limits
     problems: Callable[[], Mapping[str, str]]
+    retrain: Callable[[str, str], Awaitable[Run]] | None = None
+    promote: Callable[[int, int | None, str, str], Awaitable[AliasChange]] | None = None
+    rollback: Callable[[str, str], Awaitable[AliasChange]] | None = None
+    report: Callable[[], Awaitable[None]] | None = None
+    report_html: Callable[[int], Awaitable[Path]] | None = None

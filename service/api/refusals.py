@@ -97,3 +97,27 @@ class UnknownFunction(ServiceError):
 
 class UnknownVersion(ServiceError):
     """The registry has no such version."""
+
+
+class PromotionConflict(ServiceError):
+    """Somebody else changed the champion first, or there is nothing to go back to."""
+
+
+class DamagedVersion(ServiceError):
+    """The version cannot be served: its files are not as they were written."""
+
+
+class AlarmEnded(ServiceError):
+    """The alarm was resolved before."""
+
+
+class ReportRunning(ServiceError):
+    """A report is being made already."""
+
+
+class NoPage(ServiceError):
+    """The report has no page to show."""
+
+
+class NotHere(ServiceError):
+    """This process cannot do what was asked: no part of it does."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from models.registry import AliasChange
+from service.decisions import Drift
 from service.errors import ServiceError
 from service.events import FunctionSetVersion, Snapshot
 from service.monitor.estimates import Judging
@@ -51,6 +52,8 @@ class InForce:
         When the version became the champion; None if it is not.
     history
         Every change of the champion, oldest first.
+    accuracies
+        How often the version was right on held-out members, by name; of the same slices, and of all rows.
     """
 
     model: str
@@ -63,6 +66,7 @@ class InForce:
     classes: tuple[str, ...]
     promoted_at: datetime | None
     history: tuple[AliasChange, ...] = ()
+    accuracies: Mapping[str, Rate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,14 @@ class Current:
         What the monitor last committed; None before the first.
     judging
         How figures are made that are not in the snapshot.
+
+    Attributes
+    ----------
+    drifts
+        Where every watched slice of the version in force stands with its detectors.
     """
 
-    __slots__ = ("health", "in_force", "judging", "snapshot")
+    __slots__ = ("drifts", "health", "in_force", "judging", "snapshot")
 
     def __init__(
         self,
@@ -107,3 +116,4 @@ class Current:
     ) -> None:
         self.in_force, self.health = in_force, health
         self.snapshot, self.judging = snapshot, judging
+        self.drifts: tuple[Drift, ...] = ()
