@@ -9,6 +9,7 @@ from typing import TypeVar, get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
+from service.decisions import ACTIVE, RunState
 from service.events import FunctionSetVersion, LabelOutcome, Prediction
 from service.metrics.tallies import Tallies
 from service.metrics.text import OTHER, PREFIX, written
@@ -82,6 +83,8 @@ class ProcessMetrics:
             ["job"],
             registry=self._registry,
         )
+        retrains = self._counter("retrains_total", "Retraining runs that ended, by how they did.", "outcome")
+        self._retrains = {end: retrains.labels(end) for end in get_args(RunState) if end not in ACTIVE}
         queue = Gauge(PREFIX + "log_queue_rows", "Rows waiting to be logged.", registry=self._registry)
         queue.set_function(log_queue_rows)
 
@@ -130,6 +133,10 @@ class ProcessMetrics:
         self._runs.labels(job, outcome).inc()
         if outcome == "ok":
             self._last.labels(job).set(at.timestamp())
+
+    def retrained(self, outcome: RunState) -> None:
+        """Count a retraining run that has come to its end."""
+        self._retrains[outcome].inc()
 
     def text(self) -> bytes:
         """Return all of it as Prometheus reads it."""

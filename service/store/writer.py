@@ -124,7 +124,7 @@ class Writer:
 
     def keep(self, name: str, at: datetime, state: bytes) -> Future[None]:
         """Keep a state under a name, in place of the one before. Raises as ``append``."""
-        return self.submit(partial(_keep, name=name, at=at, state=state))
+        return self.submit(partial(keep, name=name, at=at, state=state))
 
     def recount(self, limit: int = 256) -> int:
         """Count dirty blocks again from their rows, and return how many were replaced.
@@ -249,7 +249,8 @@ def _take(connection: Connection, values: list[Label], model: str, rules: LabelR
     return take_labels(connection, model, values, rules)
 
 
-def _keep(connection: Connection, name: str, at: datetime, state: bytes) -> None:
+def keep(connection: Connection, name: str, at: datetime, state: bytes) -> None:
+    """Keep a state under a name, in place of the one before, in the caller's transaction."""
     insert = insert_into(connection, checkpoints)
     upsert = insert.on_conflict_do_update(
         index_elements=[checkpoints.c.name],
