@@ -21,3 +21,31 @@ class StoreFull(StoreError):
 
 class StoreStopped(StoreError):
     """The writer takes nothing more."""
+
+
+class Refused(ServiceError):
+    """What was asked does not fit what stands in the store, which itself is well."""
+
+
+class UnknownAlarm(Refused):
+    """No alarm has this id."""
+
+
+class AlarmResolved(Refused):
+    """The alarm has ended."""
+
+
+class UnknownRun(Refused):
+    """No run has this id."""
+
+
+class RunActive(Refused):
+    """The model has a run that is not at its end."""
+
+
+class RunMoved(Refused):
+    """The run is no longer in the state that was expected."""
+
+
+class UnknownReport(Refused):
+    """No report has this id."""

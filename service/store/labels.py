@@ -1,7 +1,8 @@
 """What becomes of a label: the events as they came, and the label that counts.
 
 Whatever the order in which predictions and labels arrive, the same label counts in the end: the one with the
-latest ``observed_at`` among those that were received in time; of equals, the one that arrived last.
+latest ``observed_at`` among those that were received in time; of equals, the one that arrived last. Beside it
+the first of them to arrive is kept for good, see ``evidence``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, and_, delete, exists, insert, select
 from service.events import Label, LabelOutcome
 from service.store.dirty import Series, mark_dirty
 from service.store.engine import insert_into
+from service.store.evidence import Arrival, keep_first_labels
 from service.store.rows import chunks
 from service.store.tables import label_current, label_events, pending_labels, predictions, to_us
 
@@ -64,8 +66,12 @@ class _Target:
     received_us: int
     changed: bool = False  # another class than the counts were made with
     touched: bool = False
+    first: Arrival | None = None
 
     def take(self, label: str, observed_us: int, received_us: int) -> LabelOutcome:
+        if self.label is None:
+            at_us = max(received_us, self.at_us)
+            self.first = Arrival(self.row, self.series.model, self.series.version, at_us, label)
         if self.label is not None and observed_us < self.observed_us:
             return "accepted"
         outcome: LabelOutcome = "accepted" if self.label in (None, label) else "corrected"
@@ -89,6 +95,7 @@ class _Desk:
     keys: dict[str, tuple[Statement, int]]
     events: list[dict[str, Any]] = field(default_factory=list)
     waiting: dict[str, int] = field(default_factory=dict)
+    taken: dict[str, _Target] = field(default_factory=dict)  # in order of arrival
 
     def take(self, label: Label) -> LabelResult:
         observed_us, received_us = to_us(label.observed_at), to_us(label.received_at)
@@ -126,6 +133,7 @@ class _Desk:
             return LabelResult("pending", "no prediction has this id yet; the label waits for it")
         if self.rules.is_late(received_us, target.at_us, target.source):
             return _too_late(self.rules)
+        self.taken.setdefault(label.prediction_id, target)
         return LabelResult(target.take(label.label, observed_us, received_us))
 
     def _record(self, label: Label, statement: Statement, received_us: int, outcome: LabelOutcome) -> None:
@@ -168,7 +176,7 @@ def take_labels(
             for id_, received_us in desk.waiting.items()
         ]
         connection.execute(insert_into(connection, pending_labels).on_conflict_do_nothing(), values)
-    _keep(connection, desk.targets.values())
+    _keep(connection, desk.taken.values())
     return results
 
 
@@ -189,15 +197,18 @@ def settle_pending(connection: Connection, keys: Iterable[tuple[str, str]], rule
 
 def _settle(connection: Connection, model: str, ids: Sequence[str], rules: LabelRules) -> None:
     targets, c = _targets(connection, model, ids), label_events.c
+    taken: dict[str, _Target] = {}
     query = select(c.prediction_id, c.label, c.observed_us, c.received_us)
     for row in connection.execute(query.where(c.model == model, c.prediction_id.in_(ids)).order_by(c.row)):
         target = targets[row.prediction_id]
         if not rules.is_late(row.received_us, target.at_us, target.source):
+            taken.setdefault(row.prediction_id, target)
             target.take(row.label, row.observed_us, row.received_us)
-    _keep(connection, targets.values())
+    _keep(connection, taken.values())
 
 
 def _keep(connection: Connection, targets: Iterable[_Target]) -> None:
+    """Keep the labels that count now, and of predictions that had none the first, in this order."""
     touched = [target for target in targets if target.touched]
     if not touched:
         return
@@ -219,6 +230,7 @@ def _keep(connection: Connection, targets: Iterable[_Target]) -> None:
         ),
         values,
     )
+    keep_first_labels(connection, [target.first for target in touched if target.first])
     mark_dirty(connection, ((target.series, target.at_us) for target in touched if target.changed))
 
 

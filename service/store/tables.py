@@ -1,8 +1,9 @@
 """The tables of the store: what SQLite and PostgreSQL both have, and nothing else.
 
 Times are microseconds since 1970 in UTC, which both databases compare exactly; bitmaps, probabilities and
-counts are bytes. Rows of ``predictions`` and ``label_events`` are only ever added. Everything else can be
-made again from these two.
+counts are bytes; what is looked at as a whole is JSON. Rows of ``predictions``, ``label_events``,
+``first_labels`` and ``audit`` are only ever added. Labels that count, and blocks, can be made again from the
+first two; the states of alarms and runs stand here alone.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
+
+from service.decisions import ACTIVE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -137,6 +140,99 @@ dirty_blocks = Table(
     Column("start_us", BigInteger, autoincrement=False),
     Column("mark", Text, nullable=False),
     PrimaryKeyConstraint("model", "version", "set_hash", "start_us"),
+)
+
+# In order of arrival: what the watch has seen is not rewritten by a correction.
+first_labels = Table(
+    "first_labels",
+    metadata,
+    Column("seq", RowNumber, primary_key=True, autoincrement=True),
+    Column("prediction_row", RowNumber, ForeignKey(predictions.c.row), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("label", Text, nullable=False),
+    UniqueConstraint("prediction_row"),
+    Index(None, "model", "seq"),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("model", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("slice", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("drift", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("acknowledged_us", BigInteger),
+    Column("acknowledged_by", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("resolved_us", BigInteger),
+    Column("resolution", Text, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("model", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("opened_us", BigInteger, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+    Column("alarms", Text, nullable=False),
+    Column("slices", Text, nullable=False),
+    Column("since_us", BigInteger),
+    Column("attempts", BigInteger, nullable=False),
+    Column("champion", BigInteger),
+    Column("candidate", BigInteger),
+    Column("data", Text),
+    Column("decision", Text),
+    Column("outcome", Text, nullable=False),
+)
+
+UNRESOLVED = alarms.c.state.in_(("open", "acknowledged"))
+ACTIVE_RUN = runs.c.state.in_(ACTIVE)
+
+Index(
+    "uq_alarms_unresolved",
+    alarms.c.model,
+    alarms.c.slice,
+    alarms.c.kind,
+    unique=True,
+    sqlite_where=UNRESOLVED,
+    postgresql_where=UNRESOLVED,
+)
+Index("uq_runs_active", runs.c.model, unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    Column("model", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("reference_rows", BigInteger, nullable=False),
+    Column("current_rows", BigInteger, nullable=False),
+    Column("columns", Text, nullable=False),
+    Column("error", Text, nullable=False),
 )
 
 checkpoints = Table(

@@ -1,0 +1,179 @@
+"""Alarms in the store, from the verdict to the resolution; every change is in the audit as well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from service.decisions import Alarm, Drift, Verdict
+from service.store.audit import MONITOR, tell
+from service.store.engine import add_row
+from service.store.errors import AlarmResolved, UnknownAlarm
+from service.store.loop_json import from_json, to_json, to_values
+from service.store.tables import UNRESOLVED, from_us, to_us
+from service.store.tables import alarms as kept
+
+
+def open_alarm(
+    connection: Connection, model: str, version: int, verdict: Verdict, *, actor: str = MONITOR
+) -> Alarm | None:
+    """Keep a verdict on a model version as an alarm; None, and nothing is kept, where one stands already.
+
+    A slice has one alarm of a kind that is not resolved, whichever version it was raised on.
+    """
+    drift, c = verdict.drift, kept.c
+    same = select(c.id).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
+    if connection.execute(same).first() is not None:
+        return None
+    row = {
+        "model": model,
+        "version": version,
+        "slice": drift.slice,
+        "kind": drift.kind,
+        "at_us": to_us(verdict.at),
+        "drift": to_json(drift),
+        "state": "open",
+        "acknowledged_by": "",
+        "note": "",
+        "resolution": "",
+    }
+    id_ = add_row(connection, kept, row)
+    opened = Alarm(id_, model, version, verdict.at, drift)
+    _tell(connection, verdict.at, actor, "opened", opened, {"drift": to_values(drift)})
+    return opened
+
+
+def acknowledge_alarm(
+    connection: Connection, alarm_id: int, at: datetime, by: str, note: str = "", *, actor: str | None = None
+) -> Alarm:
+    """Keep that somebody knows of an alarm, and return it as it stands then; the first to say so stays.
+
+    Parameters
+    ----------
+    by, note
+        Who it is, and what they say.
+    actor
+        Whom the audit names; None for ``by``.
+
+    Raises
+    ------
+    UnknownAlarm
+        If there is none of this id.
+    AlarmResolved
+        If it has ended.
+    """
+    standing = _standing(connection, alarm_id)
+    if standing.state == "acknowledged":
+        return standing
+    if standing.state == "resolved":
+        why = f": {standing.resolution}" if standing.resolution else ""
+        raise AlarmResolved(
+            f"alarm {alarm_id} is resolved and cannot be acknowledged{why}; "
+            "if the slice moves again, a new alarm is raised"
+        )
+    known = replace(standing, state="acknowledged", acknowledged_at=at, acknowledged_by=by, note=note)
+    _change(connection, known)
+    _tell(connection, at, by if actor is None else actor, "acknowledged", known, {"by": by, "note": note})
+    return known
+
+
+def resolve_alarm(
+    connection: Connection, alarm_id: int, at: datetime, resolution: str, *, actor: str = MONITOR
+) -> Alarm:
+    """End an alarm, saying why, and return it as it stands then; one that has ended stays as it is.
+
+    Raises
+    ------
+    UnknownAlarm
+        If there is none of this id.
+    """
+    standing = _standing(connection, alarm_id)
+    if standing.state == "resolved":
+        return standing
+    ended = replace(standing, state="resolved", resolved_at=at, resolution=resolution)
+    _change(connection, ended)
+    _tell(connection, at, actor, "resolved", ended, {"resolution": resolution})
+    return ended
+
+
+def alarms(
+    connection: Connection,
+    model: str,
+    *,
+    unresolved: bool = False,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[Alarm]:
+    """Return a model's last alarms, newest first.
+
+    Parameters
+    ----------
+    unresolved
+        Only those that have not ended.
+    before
+        Only those with lower ids.
+    limit
+        How many at most.
+    """
+    query = select(kept).where(kept.c.model == model).order_by(kept.c.id.desc()).limit(limit)
+    if unresolved:
+        query = query.where(UNRESOLVED)
+    if before is not None:
+        query = query.where(kept.c.id < before)
+    return [_to_alarm(row) for row in connection.execute(query)]
+
+
+def alarm(connection: Connection, alarm_id: int) -> Alarm | None:
+    """Return the alarm of an id; None where there is none."""
+    row = connection.execute(select(kept).where(kept.c.id == alarm_id)).first()
+    return None if row is None else _to_alarm(row)
+
+
+def _standing(connection: Connection, alarm_id: int) -> Alarm:
+    row = connection.execute(select(kept).where(kept.c.id == alarm_id).with_for_update()).first()
+    if row is None:
+        raise UnknownAlarm(f"there is no alarm {alarm_id}; ask for the list of alarms")
+    return _to_alarm(row)
+
+
+def _change(connection: Connection, changed: Alarm) -> None:
+    values = {
+        "state": changed.state,
+        "acknowledged_us": None if changed.acknowledged_at is None else to_us(changed.acknowledged_at),
+        "acknowledged_by": changed.acknowledged_by,
+        "note": changed.note,
+        "resolved_us": None if changed.resolved_at is None else to_us(changed.resolved_at),
+        "resolution": changed.resolution,
+    }
+    connection.execute(update(kept).where(kept.c.id == changed.id).values(values))
+
+
+def _tell(
+    connection: Connection, at: datetime, actor: str, what: str, alarm: Alarm, detail: dict[str, Any]
+) -> None:
+    of = {
+        "model": alarm.model,
+        "version": alarm.version,
+        "slice": alarm.drift.slice,
+        "kind": alarm.drift.kind,
+    }
+    tell(connection, at, actor, f"alarm.{what}", f"alarm {alarm.id}", of | detail)
+
+
+def _to_alarm(row: Row[Any]) -> Alarm:
+    return Alarm(
+        id=row.id,
+        model=row.model,
+        version=row.version,
+        at=from_us(row.at_us),
+        drift=from_json(Drift, row.drift),
+        state=row.state,
+        acknowledged_at=None if row.acknowledged_us is None else from_us(row.acknowledged_us),
+        acknowledged_by=row.acknowledged_by,
+        note=row.note,
+        resolved_at=None if row.resolved_us is None else from_us(row.resolved_us),
+        resolution=row.resolution,
+    )

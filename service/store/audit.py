@@ -1,0 +1,57 @@
+"""Who did what, when, to what: entries are added in the transaction of what they tell of, and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from service.decisions import AuditEntry
+from service.store.loop_json import to_json, values_from_json
+from service.store.tables import audit, from_us, to_us
+
+MONITOR = "monitor"
+"""The actor where no person is one."""
+
+
+def record(connection: Connection, entry: AuditEntry) -> None:
+    """Add an entry.
+
+    Raises
+    ------
+    ValueError
+        If its detail does not hold JSON values, or its time has no zone.
+    """
+    row = {
+        "at_us": to_us(entry.at),
+        "actor": entry.actor,
+        "action": entry.action,
+        "subject": entry.subject,
+        "detail": to_json(entry.detail),
+    }
+    connection.execute(insert(audit), row)
+
+
+def tell(
+    connection: Connection, at: datetime, actor: str, action: str, subject: str, detail: Mapping[str, Any]
+) -> None:
+    """Add an entry, given by its parts; see ``record``."""
+    record(connection, AuditEntry(at, actor, action, subject, detail))
+
+
+def entries(
+    connection: Connection, *, before: int | None = None, limit: int = 100
+) -> list[tuple[int, AuditEntry]]:
+    """Return the last entries with their ids, newest first; those with lower ids than ``before``, if given."""
+    query = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(audit.c.id < before)
+    return [
+        (
+            row.id,
+            AuditEntry(from_us(row.at_us), row.actor, row.action, row.subject, values_from_json(row.detail)),
+        )
+        for row in connection.execute(query)
+    ]
