@@ -12,7 +12,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import DataError, RegistryError
-from service.api import functions, health, labels, models, predict, slices
+from service.api import (
+    alarms,
+    audit,
+    functions,
+    health,
+    labels,
+    models,
+    predict,
+    promotions,
+    reports,
+    runs,
+    slices,
+)
 from service.api.answering import Earlier
 from service.api.document import openapi_of
 from service.api.fields import told
@@ -37,13 +49,28 @@ ROUTES = (
     "/v1/functions/preview",
     "/v1/models",
     "/v1/models/{version}",
+    "/v1/models/{version}/promote",
+    "/v1/models/rollback",
+    "/v1/alarms",
+    "/v1/alarms/{id}",
+    "/v1/alarms/{id}/acknowledge",
+    "/v1/alarms/{id}/resolve",
+    "/v1/retrain",
+    "/v1/runs",
+    "/v1/runs/{id}",
+    "/v1/reports",
+    "/v1/reports/{id}",
+    "/v1/reports/{id}/html",
+    "/v1/audit",
     "/healthz",
     "/readyz",
     "/metrics",
 )
 """The routes whose requests are counted under a name of their own."""
 
-_ABOUT = "Predictions with their slices, labels whenever they come, and figures per slice."
+_ABOUT = (
+    "Predictions with their slices, labels whenever they come, figures per slice, and what becomes of drift."
+)
 
 
 def routes(parts: Parts) -> FastAPI:
@@ -63,6 +90,11 @@ def routes(parts: Parts) -> FastAPI:
         slices.router(parts, readers),
         functions.router(parts, readers),
         models.router(parts, readers),
+        promotions.router(parts, readers),
+        alarms.router(parts, readers),
+        runs.router(parts, readers),
+        reports.router(parts, readers),
+        audit.router(parts, readers),
         health.router(parts, readers),
     ):
         app.include_router(router)

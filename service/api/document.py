@@ -12,17 +12,30 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.problems import MEDIA_TYPE, Problem, TakenProblem, UnreadyProblem
 from service.api.wire import LabelsIn, PredictIn, PredictionsIn
+from service.api.wire_drift import AlarmIn
 from service.api.wire_functions import FunctionIn, PreviewIn
+from service.api.wire_loop import AskedIn, PromoteIn
+from service.api.wire_reports import ReportIn
 
 _REF = "#/components/schemas/{model}"
-_BODIES: tuple[type[BaseModel], ...] = (PredictIn, PredictionsIn, LabelsIn, FunctionIn, PreviewIn)
+_BODIES: tuple[type[BaseModel], ...] = (
+    PredictIn,
+    PredictionsIn,
+    LabelsIn,
+    FunctionIn,
+    PreviewIn,
+    AlarmIn,
+    AskedIn,
+    PromoteIn,
+    ReportIn,
+)
 _PROBLEMS: tuple[type[BaseModel], ...] = (Problem, TakenProblem, UnreadyProblem)
 
 _OF_BODIES = (408, 413, 415, 422)
 _MEANING = {
     404: "There is nothing of this name.",
     408: "The body did not come in time.",
-    409: "The name or id is taken.",
+    409: "It does not fit what stands here: a name that is taken, or somebody was first.",
     413: "The body is too long, or has too many rows.",
     415: "The body is not plain JSON.",
     422: "Some fields are wrong; `errors` names them.",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter
 
 from models.registry import ModelRegistry
 from service.api import document
 from service.api.off_loop import Readers
+from service.api.pages import Number
 from service.api.parts import Parts
-from service.api.refusals import UnknownVersion
+from service.api.promotions import registry_of, without_folder
 from service.api.wire_functions import ModelsOut, ModelVersionOut, model_out
 from service.views.models import ModelView, model_view, models_view
 
@@ -28,18 +28,12 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         return ModelsOut(model=parts.current.in_force.model, models=views)
 
     @routes.get("/{version}", responses=document.refused_by(404, 422, 503, 504))
-    async def get_model(version: Annotated[int, Path(ge=1, lt=2**31)]) -> ModelVersionOut:
+    async def get_model(version: Number) -> ModelVersionOut:
         """One version."""
-        registry = _registry(parts)
+        registry = registry_of(parts)
         return await readers.run(lambda: _out(registry, model_view(registry, version, parts.current)))
 
     return routes
-
-
-def _registry(parts: Parts) -> ModelRegistry:
-    if parts.registry is None:
-        raise UnknownVersion("models are served elsewhere: there is no registry here")
-    return parts.registry
 
 
 def _versions(registry: ModelRegistry, parts: Parts) -> list[ModelVersionOut]:
@@ -50,5 +44,4 @@ def _out(registry: ModelRegistry, view: ModelView) -> ModelVersionOut:
     """Return a version; where its files are on this machine is nobody's business over HTTP."""
     if view.damaged is None:
         return model_out(view)
-    root = registry.path(view.version).parents[1]
-    return model_out(replace(view, damaged=view.damaged.replace(f"{root}/", "")))
+    return model_out(replace(view, damaged=without_folder(registry, view.damaged)))

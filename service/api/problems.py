@@ -14,7 +14,6 @@ from starlette.responses import Response
 from models.errors import DataError, RegistryError
 from service.api.refusals import (
     DETAIL_CHARS,
-    AlarmEnded,
     DamagedVersion,
     FieldError,
     FunctionConflict,
@@ -34,7 +33,17 @@ from service.api.refusals import (
 from service.api.wire import PredictionOut
 from service.errors import MisuseError
 from service.serving.refusals import DeadlinePassed, NoModel, NotTried, Overloaded, Stopping
-from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.errors import (
+    AlarmResolved,
+    RunActive,
+    RunMoved,
+    StoreError,
+    StoreFull,
+    StoreStopped,
+    UnknownAlarm,
+    UnknownReport,
+    UnknownRun,
+)
 from service.views.current import NotReady, UnknownSlice
 from sfs.errors import SliceError
 
@@ -109,13 +118,18 @@ KINDS: Mapping[type[Exception], Kind] = {
     TakenIds: Kind(409, "taken-ids", "Some ids are taken by other content"),
     DamagedVersion: Kind(422, "damaged-version", "The version cannot be served"),
     PromotionConflict: Kind(409, "promotion-conflict", "The champion was not changed"),
-    AlarmEnded: Kind(409, "alarm-ended", "The alarm was resolved before"),
+    AlarmResolved: Kind(409, "alarm-resolved", "The alarm has ended"),
+    RunActive: Kind(409, "run-active", "A run goes on already"),
+    RunMoved: Kind(409, "run-moved", "The run is elsewhere by now"),
     ReportRunning: Kind(409, "report-running", "A report is being made already"),
     FunctionConflict: Kind(409, "function-conflict", "The function cannot be changed here"),
     UnknownFunction: Kind(404, "unknown-function", "There is no such function"),
     UnknownSlice: Kind(404, "unknown-slice", "There is no such slice"),
     UnknownVersion: Kind(404, "unknown-version", "There is no such version"),
     RegistryError: Kind(404, "unknown-version", "There is no such version"),
+    UnknownAlarm: Kind(404, "unknown-alarm", "There is no such alarm"),
+    UnknownRun: Kind(404, "unknown-run", "There is no such run"),
+    UnknownReport: Kind(404, "unknown-report", "There is no such report"),
     NoPage: Kind(404, "no-page", "The report has no page"),
     TooSlow: Kind(408, "too-slow", "The body did not come in time"),
     TooLarge: Kind(413, "too-large", "The request is too large"),

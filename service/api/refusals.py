@@ -107,10 +107,6 @@ class DamagedVersion(ServiceError):
     """The version cannot be served: its files are not as they were written."""
 
 
-class AlarmEnded(ServiceError):
-    """The alarm was resolved before."""
-
-
 class ReportRunning(ServiceError):
     """A report is being made already."""
 

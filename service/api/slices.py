@@ -21,6 +21,7 @@ from service.api.wire_figures import (
     slices_out,
 )
 from service.events import WindowName
+from service.views.alarms import unresolved_by_slice
 from service.views.cursor import CURSOR
 from service.views.records import RecordKind, records
 from service.views.series import series
@@ -36,7 +37,12 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     @routes.get("", responses=document.refused_by(422, 503, 504))
     async def get_slices(window: Window = "1h") -> SlicesOut:
         """Every slice in one window, as the monitor last counted it."""
-        return await readers.run(lambda: slices_out(slices_view(parts.current, window)))
+
+        def told() -> SlicesOut:
+            view = slices_view(parts.current, window)
+            return slices_out(view, unresolved_by_slice(parts.store, view.model))
+
+        return await readers.run(told)
 
     _add_series(routes, parts, readers)
     _add_records(routes, parts, readers)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.api.wire_drift import DriftOut, drift_out
+from service.decisions import Alarm, DriftKind
 from service.events import Estimate, IntervalMethod, NotEnough, Performance, SliceEstimate, WindowName
 from service.views.current import FunctionHealth, Origin
 from service.views.records import RecordsView, RecordView
@@ -89,6 +92,8 @@ class SliceOut(FigureOut):
     fingerprint: str | None
     reference: ShareOut = Field(description="The coverage that is expected.")
     health: HealthOut | None
+    drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null where it is not watched.")
+    alarms: list[int] = Field(description="Ids of those that have not ended.")
 
 
 class SlicesOut(Out):
@@ -115,7 +120,7 @@ class SeriesEventOut(Out):
     """Something that happened to the slice's model or function."""
 
     at: datetime
-    kind: Literal["promotion", "function_version"]
+    kind: Literal["promotion", "function_version", "alarm"]
     detail: str
 
 
@@ -176,8 +181,8 @@ def share_out(share: Estimate | NotEnough) -> ShareOut:
     )
 
 
-def slices_out(view: SlicesView) -> SlicesOut:
-    """Return every slice of a window."""
+def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> SlicesOut:
+    """Return every slice of a window; ``alarms`` are those that have not ended, by slice."""
     return SlicesOut(
         at=view.at,
         model=view.model,
@@ -186,7 +191,7 @@ def slices_out(view: SlicesView) -> SlicesOut:
         start=view.start,
         end=view.end,
         last_label_at=view.last_label_at,
-        slices=[_slice_out(each) for each in view.slices],
+        slices=[_slice_out(each, alarms.get(each.name, ())) for each in view.slices],
     )
 
 
@@ -225,7 +230,7 @@ def _record_out(view: RecordView) -> RecordOut:
     return RecordOut.model_validate(view)
 
 
-def _slice_out(view: SliceView) -> SliceOut:
+def _slice_out(view: SliceView, alarms: Sequence[Alarm]) -> SliceOut:
     return SliceOut(
         **_figures(view.estimate),
         name=view.name,
@@ -236,6 +241,8 @@ def _slice_out(view: SliceView) -> SliceOut:
         fingerprint=view.fingerprint,
         reference=share_out(view.reference),
         health=health_out(view.health),
+        drift={kind: drift_out(each) for kind, each in view.drifts.items()} or None,
+        alarms=[each.id for each in alarms],
     )
 
 

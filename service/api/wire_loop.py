@@ -1,4 +1,4 @@
-"""Retrainings, promotions, reports and the audit log as they travel."""
+"""Retrainings and promotions as they travel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from models.registry import AliasChange
 from service.api.fields import Body, Remark, Text
 from service.api.wire_drift import RateOut
 from service.decisions import (
-    AuditEntry,
     Decision,
-    DriftReport,
     Outcome,
     Run,
     RunState,
@@ -21,7 +19,7 @@ from service.decisions import (
     SliceOutcome,
     Trigger,
 )
-from service.views.loop import AuditView, ReportsView, RunsView
+from service.views.loop import RunsView
 from sfs.intervals import Rate
 
 
@@ -38,10 +36,6 @@ class PromoteIn(AskedIn):
     expected: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
         None, description="Refuse unless this is the champion; without it, any may be."
     )
-
-
-class ReportIn(Body):
-    """Nothing more is said of a report."""
 
 
 class SliceDecisionOut(BaseModel):
@@ -126,53 +120,9 @@ class PromotedOut(BaseModel):
     at: datetime
 
 
-class ReportOut(BaseModel):
-    """One comparison of live traffic with the reference, column by column."""
-
-    id: int
-    model: str
-    version: int
-    at: datetime
-    start: datetime = Field(description="Of the traffic.")
-    end: datetime
-    reference_rows: int
-    current_rows: int
-    drifted: int = Field(description="How many columns differ by more than their threshold.")
-    columns: list[dict[str, Any]] = Field(
-        description="Each with ``column``, ``kind``, ``method``, ``threshold``, ``value`` and ``drifted``."
-    )
-    error: str = Field(description="Why there is no comparison; empty where there is one.")
-
-
-class ReportsOut(BaseModel):
-    """Reports, newest first."""
-
-    reports: list[ReportOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
-
-
-class ReportAskedOut(BaseModel):
-    """A report is being made, and will be the newest."""
-
-    asked_at: datetime
-
-
-class AuditEntryOut(BaseModel):
-    """Who did what, when, to what."""
-
-    id: int
-    at: datetime
-    actor: str
-    action: str
-    subject: str
-    detail: dict[str, Any]
-
-
-class AuditOut(BaseModel):
-    """Entries, newest first."""
-
-    entries: list[AuditEntryOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
+def actor_of(asked: AskedIn) -> str:
+    """Return who asks, as it stands in the audit log."""
+    return asked.by or "http"
 
 
 def run_out(run: Run) -> RunOut:
@@ -200,45 +150,6 @@ def promoted_out(change: AliasChange, before: int | None, *, changed: bool = Tru
         change=change.change,
         reason=change.reason,
         at=change.at,
-    )
-
-
-def report_out(report: DriftReport) -> ReportOut:
-    """Return a report."""
-    columns = [dict(each) for each in report.columns]
-    return ReportOut(
-        id=report.id,
-        model=report.model,
-        version=report.version,
-        at=report.at,
-        start=report.start,
-        end=report.end,
-        reference_rows=report.reference_rows,
-        current_rows=report.current_rows,
-        drifted=sum(bool(each.get("drifted")) for each in columns),
-        columns=columns,
-        error=report.error,
-    )
-
-
-def reports_out(view: ReportsView) -> ReportsOut:
-    """Return a page of reports."""
-    return ReportsOut(reports=[report_out(each) for each in view.reports], next=view.next)
-
-
-def audit_out(view: AuditView) -> AuditOut:
-    """Return a page of the audit log."""
-    return AuditOut(entries=[_entry(id_, each) for id_, each in view.entries], next=view.next)
-
-
-def _entry(id_: int, entry: AuditEntry) -> AuditEntryOut:
-    return AuditEntryOut(
-        id=id_,
-        at=entry.at,
-        actor=entry.actor,
-        action=entry.action,
-        subject=entry.subject,
-        detail=dict(entry.detail),
     )
 
 

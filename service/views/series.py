@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from service.decisions import Alarm
 from service.errors import MisuseError
 from service.events import EXTRA_COLUMNS, BlockCounts, FunctionSetVersion, SliceEstimate, WindowName
 from service.monitor.blocks import empty
@@ -14,7 +15,9 @@ from service.monitor.estimates import Judging, estimates
 from service.monitor.sums import merge, project
 from service.monitor.windows import floor_to, windows
 from service.store import queries
+from service.store.alarms import alarms
 from service.store.engine import Store
+from service.views.alarms import alarm_sentence
 from service.views.current import Current, InForce, NotReady, UnknownSlice
 from service.views.steps import step_seconds
 from sfs.function import ALL_ROWS, NO_SLICE
@@ -34,7 +37,7 @@ class SeriesEvent:
     """Something that happened to the slice's model or function, for people."""
 
     at: datetime
-    kind: Literal["promotion", "function_version"]
+    kind: Literal["promotion", "function_version", "alarm"]
     detail: str
 
 
@@ -51,6 +54,8 @@ class SliceSeries:
 
 
 MOST_POINTS = 500
+MOST_ALARMS = 1_000
+"""Alarms of all slices, the last ones, among which those of the slice are looked for."""
 
 
 def series(
@@ -98,8 +103,9 @@ def series(
             else []
         )
         sets = queries.all_function_sets(connection)
+        raised = alarms(connection, in_force.model, limit=MOST_ALARMS)
     made = _points(totals, wanted, column, sets, (start, until, step), current.judging)
-    events = [*_promotions(in_force), *_function_versions(sets, name)]
+    events = [*_promotions(in_force), *_function_versions(sets, name), *_alarms(raised, name)]
     shown = sorted((each for each in events if start <= each.at < until), key=lambda each: each.at)
     return SliceSeries(name, in_force.model, in_force.version, step, tuple(made), tuple(shown))
 
@@ -191,6 +197,12 @@ def _projected(
 def _promotions(in_force: InForce) -> Iterable[SeriesEvent]:
     for each in in_force.history:
         yield SeriesEvent(each.at, "promotion", f"version {each.version}: {each.reason}")
+
+
+def _alarms(raised: Iterable[Alarm], name: str) -> Iterable[SeriesEvent]:
+    for each in raised:
+        if each.drift.slice == name:
+            yield SeriesEvent(each.at, "alarm", f"alarm {each.id}: {alarm_sentence(each)}")
 
 
 def _function_versions(sets: Iterable[FunctionSetVersion], name: str) -> Iterable[SeriesEvent]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, TypeAlias
 
+from service.decisions import Drift, DriftKind
 from service.events import (
     NONE_FIRED,
     Estimate,
@@ -17,6 +18,7 @@ from service.events import (
     WindowName,
 )
 from service.views.current import Current, FunctionHealth, InForce, NotReady, Origin
+from service.views.drift import drifts_by_slice
 from service.views.functions import kind_of
 from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
@@ -49,6 +51,8 @@ class SliceView:
         Of its function, where it can be kept out.
     state
         A plain comparison of these, no alarm: what a reader should look at first.
+    drifts
+        Where it stands with its detectors, by kind; none where it is not watched.
     """
 
     name: str
@@ -60,6 +64,7 @@ class SliceView:
     estimate: SliceEstimate
     health: FunctionHealth | None
     state: SliceState
+    drifts: Mapping[DriftKind, Drift] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ def slices_view(current: Current, window: WindowName) -> SlicesView:
     shown = snapshot.windows[window]
     # What is expected was counted with one version: that of the snapshot, or none is shown.
     references = in_force.references if snapshot.version == in_force.version else {}
+    drifts = drifts_by_slice(current)
     return SlicesView(
         at=snapshot.at,
         model=snapshot.model,
@@ -108,7 +114,10 @@ def slices_view(current: Current, window: WindowName) -> SlicesView:
         start=shown.start,
         end=shown.end,
         last_label_at=snapshot.last_label_at,
-        slices=_views(in_force, shown, references, health),
+        slices=tuple(
+            replace(each, drifts=drifts.get(each.name, {}))
+            for each in _views(in_force, shown, references, health)
+        ),
     )
 
 

@@ -5,6 +5,7 @@ import pytest
 from service.api.build import ROUTES
 
 PROBLEM = "application/problem+json"
+BODY = {"408", "413", "415", "422", "429", "503", "504"}
 OPERATIONS = {
     ("post", "/v1/predict"): {"200", "408", "409", "413", "415", "422", "429", "503", "504"},
     ("post", "/v1/predictions"): {"200", "408", "409", "413", "415", "422", "429", "503", "504"},
@@ -18,6 +19,20 @@ OPERATIONS = {
     ("delete", "/v1/functions/{name}"): {"204", "404", "409", "422", "429", "503", "504"},
     ("get", "/v1/models"): {"200", "503", "504"},
     ("get", "/v1/models/{version}"): {"200", "404", "422", "503", "504"},
+    ("post", "/v1/models/{version}/promote"): BODY | {"200", "404", "409"},
+    ("post", "/v1/models/rollback"): BODY | {"200", "404", "409"},
+    ("get", "/v1/alarms"): {"200", "422", "503", "504"},
+    ("get", "/v1/alarms/{id}"): {"200", "404", "422", "503", "504"},
+    ("post", "/v1/alarms/{id}/acknowledge"): BODY | {"200", "404", "409"},
+    ("post", "/v1/alarms/{id}/resolve"): BODY | {"200", "404"},
+    ("post", "/v1/retrain"): BODY | {"202", "409"},
+    ("get", "/v1/runs"): {"200", "422", "503", "504"},
+    ("get", "/v1/runs/{id}"): {"200", "404", "422", "503", "504"},
+    ("get", "/v1/reports"): {"200", "422", "503", "504"},
+    ("post", "/v1/reports"): BODY | {"202", "409"},
+    ("get", "/v1/reports/{id}"): {"200", "404", "422", "503", "504"},
+    ("get", "/v1/reports/{id}/html"): {"200", "404", "422", "503", "504"},
+    ("get", "/v1/audit"): {"200", "422", "503", "504"},
     ("get", "/healthz"): {"200"},
     ("get", "/readyz"): {"200", "503"},
     ("get", "/metrics"): {"200"},
@@ -75,6 +90,12 @@ def test_every_schema_that_is_spoken_of_is_there(document):
         ("/v1/labels", "LabelsIn", "LabelsOut"),
         ("/v1/functions", "FunctionIn", "FunctionOut"),
         ("/v1/functions/preview", "PreviewIn", "PreviewOut"),
+        ("/v1/models/{version}/promote", "PromoteIn", "PromotedOut"),
+        ("/v1/models/rollback", "AskedIn", "PromotedOut"),
+        ("/v1/alarms/{id}/acknowledge", "AlarmIn", "AlarmOut"),
+        ("/v1/alarms/{id}/resolve", "AlarmIn", "AlarmOut"),
+        ("/v1/retrain", "AskedIn", "RunDetailOut"),
+        ("/v1/reports", "ReportIn", "ReportAskedOut"),
     ],
 )
 def test_bodies_that_routes_read_by_themselves_are_documented(document, path, body, answer):
