@@ -70,7 +70,7 @@ class ModelBundle:
     lineage
         How it was made, as JSON values: configuration, seed, rows of each split, a digest of the data.
     reference
-        Held-out counts per slice and of all rows (``__all__``).
+        Counts per slice and of all rows (``__all__``): coverage of all labelled rows, accuracy of held-out ones.
     sample
         Held-out records as JSON values, to which changed functions can be applied: at most 1,000 and 4 MB. They
         have the columns of the features and of the templates; where the model was trained with plain

@@ -6,7 +6,7 @@ row is held out if and only if its hash is divisible by 10, whatever table or tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -23,6 +23,7 @@ Hashes = NDArray[np.uint64]
 HELD_OUT_MODULUS = 10
 VALIDATION_MODULUS = 5
 MIN_ROWS = 20
+_FEW_CONTENTS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
             valid = ~out & (rest % modulus == remainder)
             train = ~out & ~valid
             if all(len(np.unique(y[side])) == len(classes) for side in (train, valid)):
-                return _splits(train, valid, out, modulus)
+                remarks = tuple(_remarks(hashes[out], modulus))
+                return Splits(np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks)
     raise DataError(
         f"{len(hashes)} rows could not be split so that training and validation both see all "
         f"{len(classes)} classes: add rows of the rarest classes"
@@ -133,15 +135,17 @@ def _check_classes(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str])
             )
 
 
-def _splits(
-    train: NDArray[np.bool_], valid: NDArray[np.bool_], out: NDArray[np.bool_], modulus: int
-) -> Splits:
-    remarks = []
+def _remarks(held_out: Hashes, modulus: int) -> Iterator[str]:
     if modulus != VALIDATION_MODULUS:
-        remarks.append(
+        yield (
             f"The table is small: one in {modulus} of the rows not held out went to validation, "
             "so that it sees every class."
         )
-    if not out.any():
-        remarks.append("No row fell among the held-out tenth: there is nothing to report accuracy on.")
-    return Splits(np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), tuple(remarks))
+    if not len(held_out):
+        yield "No row fell among the held-out tenth: there is nothing to report accuracy on."
+    contents = len(np.unique(held_out))
+    if contents < _FEW_CONTENTS * len(held_out):
+        yield (
+            f"The {len(held_out):,} held-out rows hold only {contents:,} different contents, the others are "
+            "repeats: accuracies are less certain than their intervals say."
+        )

@@ -199,7 +199,7 @@ def _bundle(
         model=model,
         function_fingerprints=rows.fingerprints,
         lineage=_lineage(rows, config.learner.seed),
-        reference=reference_counts(judged.slices, correct),
+        reference=reference_counts(rows.applied.matrix, rows.hashes, rows.splits.held_out, correct),
         sample=sample_records(rows.frame.iloc[sampled], columns),
         golden=GoldenBatch.record(predict, golden_records, rows.applied.matrix.take(few)),
         report=report,

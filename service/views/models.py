@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.reference import slice_counts
 from models.registry import ModelRegistry, Version
 from service.views.current import Current
 from sfs.intervals import Rate
@@ -30,7 +31,7 @@ class ModelView:
     classes
         The C classes; none where the version is damaged.
     references
-        Held-out coverage by slice, ``__all__`` included, with n.
+        Coverage by slice among the rows of its training, ``__all__`` included, with n.
     damaged
         What is wrong with its folder; None where nothing is.
     """
@@ -86,4 +87,4 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 def _references(folder: Path) -> dict[str, Rate]:
     counts = json.loads((folder / "reference.json").read_bytes())
-    return {name: Rate(each["member"], each["n"] - each["unknown"]) for name, each in counts.items()}
+    return {name: slice_counts(each).coverage for name, each in counts.items()}

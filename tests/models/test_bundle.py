@@ -85,7 +85,9 @@ def make_bundle(seed: int = 0, kind: str = "slice_residual") -> ModelBundle:
         model=model,
         function_fingerprints=FUNCTIONS.fingerprints,
         lineage={"seed": seed},
-        reference=reference_counts(S, np.ones(len(FRAME), dtype=bool)),
+        reference=reference_counts(
+            S, np.arange(len(FRAME), dtype=np.uint64), np.arange(len(FRAME)), np.ones(len(FRAME), dtype=bool)
+        ),
         sample=tuple(sample),
         golden=GoldenBatch.record(predict, sample[:6], S.take(slice(0, 6))),
         report=TrainingReport(EMPTY_REPORT),

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,7 +58,7 @@ def make_bundle(seed: int) -> ModelBundle:
         model=model,
         function_fingerprints={},
         lineage={"seed": seed},
-        reference=reference_counts(S, torch.ones(2, dtype=torch.bool).numpy()),
+        reference=reference_counts(S, np.arange(2, dtype=np.uint64), np.arange(2), np.ones(2, dtype=bool)),
         sample=(),
         golden=GoldenBatch.record(predict, rows, S),
         report=TrainingReport(REPORT),

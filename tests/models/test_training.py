@@ -13,12 +13,14 @@ import pytest
 import torch
 
 from models.bundle import ModelBundle
+from models.classes import without_label
 from models.config import TrainConfig
 from models.errors import ConfigError, DataError
 from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.splits import content_hashes, held_out
 from models.training import evaluate, train
+from sfs.apply import apply
 from sfs.errors import UnknownName
 from sfs.function import SlicingFunction
 from sfs.registry import FunctionSet
@@ -115,19 +117,36 @@ def test_progress_goes_from_start_to_end(bundle: ModelBundle, stages: list[tuple
 def test_held_out_rows_are_those_of_the_rule(bundle: ModelBundle, data: pd.DataFrame) -> None:
     """The reference and the sample are of the rows whose hash is divisible by ten, and no others."""
     out = held_out(content_hashes(data, FEATURES))
-    assert bundle.lineage["rows"]["held_out"] == out.sum() == bundle.reference["__all__"].n
+    assert bundle.lineage["rows"]["held_out"] == out.sum() == bundle.reference["__all__"].held_out
     sampled = {record["the text [raw]"] for record in bundle.sample}
     assert sampled == set(data["the text [raw]"][out])
 
 
 def test_reference_counts_are_the_report_s(bundle: ModelBundle) -> None:
-    """Coverage, unknowns and right answers per slice agree with the table of results."""
+    """Held-out members and right answers per slice agree with the table of results."""
     for row in bundle.report.rows():
         counts = bundle.reference[row["slice"]]
-        assert (counts.member, counts.unknown) == (row["n"], row["unknown"])
-        if counts.member:
-            assert counts.correct / counts.member == row["accuracy"]
-            assert counts.member / (counts.n - counts.unknown) == row["coverage"]
+        assert counts.held_out == row["n"]
+        if counts.held_out:
+            assert counts.correct / counts.held_out == row["accuracy"]
+
+
+def test_reference_coverage_is_of_all_rows(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """Members and unknowns per slice are what the functions say of the whole table."""
+    S = apply(FUNCTIONS, without_label(data, "kind of it"))
+    for k, name in enumerate(S.names):
+        counts = bundle.reference[name]
+        assert (counts.n, counts.member) == (len(data), S.member[:, k].sum())
+        assert counts.unknown == S.unknown[:, k].sum()
+
+
+def test_repeats_among_held_out_rows_are_warned_of(data: pd.DataFrame) -> None:
+    """A table that came three times has a third of the contents, and the report says so."""
+    thrice = pd.concat([data] * 3, ignore_index=True)
+    made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), thrice)
+    rows = made.reference["__all__"].held_out
+    assert f"The {rows} held-out rows hold only {rows // 3} different contents" in made.report.to_text()
+    assert made.reference["__all__"].accuracy.n == rows // 3
 
 
 def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.DataFrame) -> None:
@@ -293,7 +312,7 @@ def test_a_table_of_which_nothing_is_held_out_still_makes_a_bundle(tmp_path: Pat
     kept = rows[~held_out(content_hashes(rows, FEATURES))]
     made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), kept)
     assert made.sample == ()
-    assert made.reference["__all__"].n == 0
+    assert (made.reference["__all__"].held_out, made.reference["__all__"].n) == (0, len(kept))
     assert "No row fell among the held-out tenth" in made.report.to_text()
     made.save(tmp_path / "b")
     assert len(ModelBundle.load(tmp_path / "b").golden.records) == 16

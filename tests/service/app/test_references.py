@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.registry import ModelRegistry
-from service.app.references import references
+from service.app.references import accuracies, references
 from service.serving.breaker import Limits
 from service.serving.functions import LiveFunctions
 from sfs.intervals import Rate
@@ -38,21 +38,28 @@ def bundle(trained: Path):
     return ModelRegistry(trained.parent / ".slicewatch/registry", name="orders").get(1)
 
 
-def test_unchanged_functions_have_the_held_out_counts(bundle, live_of) -> None:
-    """The n is that of all held-out rows whose membership is known."""
-    expected = references(bundle, live_of())
+def test_unchanged_functions_have_the_counts_of_training(bundle, live_of) -> None:
+    """Coverage is that of all rows, of which some repeat a content; accuracy is that of held-out members."""
+    live = live_of()
+    expected = references(bundle, live)
     assert list(expected) == ["short_comment", "cheap", "no_price"]
     counts = bundle.reference["cheap"]
-    assert expected["cheap"] == Rate(counts.member, counts.n - counts.unknown)
+    assert counts.n == 240 > expected["cheap"].n > 200
+    assert expected["cheap"].value == pytest.approx(counts.member / counts.n, abs=0.005)
+    right = accuracies(bundle, live)
+    assert set(right) == {"__all__", *expected}
+    assert right["cheap"] == counts.accuracy
 
 
 def test_a_new_function_is_applied_to_the_kept_rows(bundle, live_of) -> None:
     """A template and a Python function that came later are counted on the bundle's sample."""
     python = "\n\n@slicing_function()\ndef from_norway(x):\n    return x['country'] == 'no'\n"
     templates = '  - {name: not_norway, not: {one_of: {field: country, values: ["no"]}}}\n'
-    expected = references(bundle, live_of(python, templates))
+    live = live_of(python, templates)
+    expected = references(bundle, live)
     norway = sum(row["country"] == "no" for row in bundle.sample)
     assert expected["from_norway"] == Rate(norway, len(bundle.sample))
+    assert "from_norway" not in accuracies(bundle, live)
     assert expected["not_norway"] == Rate(len(bundle.sample) - norway, len(bundle.sample))
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from models.bundle_files import write_folder
 from models.errors import RegistryError
+from models.reference import SliceCounts, counts_to_json
 from models.registry import ModelRegistry
 from service.views.current import Current
 from service.views.models import model_view, models_view
@@ -17,8 +18,8 @@ from sfs.intervals import Rate
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 COUNTS = {
-    "__all__": {"n": 50, "member": 50, "unknown": 0, "correct": 40},
-    "short": {"n": 50, "member": 10, "unknown": 5, "correct": 4},
+    "__all__": SliceCounts(50, 50, 0, 50, 5, 4, 5),
+    "short": SliceCounts(50, 10, 5, 9, 2, 1, 2),
 }
 
 
@@ -28,7 +29,7 @@ def registry(tmp_path: Path) -> ModelRegistry:
     for number in (1, 2, 3):
         files = {
             "config.json": json.dumps({"classes": ["kept", "lost"], "format": number}).encode(),
-            "reference.json": json.dumps(COUNTS).encode(),
+            "reference.json": json.dumps(counts_to_json(COUNTS)).encode(),
         }
         write_folder(tmp_path / "orders" / "versions" / f"{number:06d}", files)
     return ModelRegistry(tmp_path, "orders")
@@ -44,7 +45,7 @@ def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry
         (3, (), False),
     ]
     assert one.classes == ("kept", "lost")
-    assert one.references == {"__all__": Rate(50, 50), "short": Rate(10, 45)}
+    assert one.references == {"__all__": Rate(50, 50), "short": Rate(2, 9)}
     assert len({each.hash for each in (one, two, three)}) == 3
     assert {each.damaged for each in (one, two, three)} == {None}
     assert one.created.tzinfo is UTC

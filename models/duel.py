@@ -1,0 +1,116 @@
+"""Two versions of a model on the same held-out rows: on which of them both, or only one, is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from models.bundle import ModelBundle
+from models.classes import read_labels, without_label
+from models.errors import DataError
+from models.splits import Hashes, content_hashes, held_out
+from sfs.apply import run
+from sfs.function import ALL_ROWS
+from sfs.registry import FunctionSet
+from sfs.votes import VoteSlice
+
+
+@dataclass(frozen=True, slots=True)
+class DuelCells:
+    """How two versions fare on the n known members of a slice, or on all rows (``__all__``).
+
+    Parameters
+    ----------
+    slice
+        Which.
+    n
+        Rows compared.
+    both, only_champion, only_candidate
+        Rows that both, and only the one or the other, predict rightly.
+    contents
+        Different contents among the n rows; where these are fewer, the rows are not independent.
+    """
+
+    slice: str
+    n: int
+    both: int
+    only_champion: int
+    only_candidate: int
+    contents: int
+
+
+def duel(
+    champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame, functions: FunctionSet
+) -> tuple[DuelCells, ...]:
+    """Compare two versions on the same rows: all rows first, then every slice in the functions' order.
+
+    Each version is told the memberships that it may know: of its own slices, by functions that compute what
+    they did in its training. A label that is none of a version's classes is one that it misses.
+
+    Parameters
+    ----------
+    champion, candidate
+        The versions.
+    rows
+        N rows with the label and the feature columns of both, held out for both.
+    functions
+        The live functions; the votes of labelling functions are no slices of a model, and are left out.
+
+    Raises
+    ------
+    DataError
+        If the versions predict different columns, a row is not held out for one of them, a column is missing
+        or cannot be read, or a label is blank.
+    SliceError
+        If a template reads a column that the rows do not have.
+    """
+    if champion.label != candidate.label:
+        raise DataError(
+            f"the champion predicts {champion.label!r} and the candidate {candidate.label!r}: "
+            "only models of one label can be compared"
+        )
+    hashes = content_hashes(rows, candidate.featurizer.specs)
+    for role, bundle in (("champion", champion), ("candidate", candidate)):
+        _check_held_out(rows, bundle, role)
+    truth = np.array(read_labels(rows, champion.label), dtype=object)
+    live = FunctionSet(each for each in functions if not isinstance(each, VoteSlice))
+    S = run(live, without_label(rows, champion.label)).matrix
+    one, other = (
+        np.array(bundle.predict(rows, bundle.trusted(S, live.fingerprints)), dtype=object) == truth
+        for bundle in (champion, candidate)
+    )
+    members = [(ALL_ROWS, np.ones(len(rows), dtype=bool)), *((name, S.column(name)) for name in S.names)]
+    return tuple(_cells(name, member, one, other, hashes) for name, member in members)
+
+
+def held_out_for(bundles: tuple[ModelBundle, ...], rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return bool[N], the rows that none of the versions has seen, nor ever will."""
+    out = np.ones(len(rows), dtype=bool)
+    for bundle in bundles:
+        out &= held_out(content_hashes(rows, bundle.featurizer.specs))
+    return out
+
+
+def _check_held_out(rows: pd.DataFrame, bundle: ModelBundle, role: str) -> None:
+    seen = np.flatnonzero(~held_out_for((bundle,), rows))
+    if len(seen):
+        raise DataError(
+            f"{len(seen):,} of {len(rows):,} rows, first row {seen[0]}, are not held out for the {role}, which may "
+            "have learned them: compare on held-out rows only"
+        )
+
+
+def _cells(
+    name: str, member: NDArray[np.bool_], one: NDArray[np.bool_], other: NDArray[np.bool_], hashes: Hashes
+) -> DuelCells:
+    return DuelCells(
+        slice=name,
+        n=int(member.sum()),
+        both=int((member & one & other).sum()),
+        only_champion=int((member & one & ~other).sum()),
+        only_candidate=int((member & ~one & other).sum()),
+        contents=len(np.unique(hashes[member])),
+    )
