@@ -1,0 +1,207 @@
+"""From records to the columns that a report compares; nothing here knows who compares them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from models.errors import DataError
+from models.features import FeatureSpec
+from models.table_features import as_name, as_number
+
+ColumnKind: TypeAlias = Literal["number", "category", "words", "missing", "label", "confidence"]
+Value: TypeAlias = float | str | None
+
+FEWEST_ROWS = 30
+"""Rows with a value that either side needs."""
+COMMON_SHARE, COMMON_ROWS = 0.01, 5
+"""What a value must have of all rows to be a category of its own; each one more lets chance do more."""
+OTHER = "(other)"
+_LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A record, and what a model said of it.
+
+    Parameters
+    ----------
+    features
+        Its fields as JSON values; None where they were not kept.
+    label
+        The predicted class.
+    probabilities
+        Of all classes; None where only the label is known.
+    """
+
+    features: Mapping[str, Any] | None
+    label: str
+    probabilities: Sequence[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One column of both sides.
+
+    Parameters
+    ----------
+    column
+        What it is called; no two of a report are called the same.
+    kind
+        A ``number`` or ``category`` as it is, the length of a text in ``words``, whether a value is
+        ``missing``, or of the predictions the ``label`` and the ``confidence``, which is the greatest probability.
+    numeric
+        Whether the values are numbers, or names.
+    reference, live
+        The values of both sides; None where missing. They have as many rows as kept the column.
+    error
+        Why it cannot be compared; empty where it can.
+    """
+
+    column: str
+    kind: ColumnKind
+    numeric: bool
+    reference: tuple[Value, ...]
+    live: tuple[Value, ...]
+    error: str = ""
+
+
+def columns_of(
+    features: Sequence[FeatureSpec], reference: Sequence[Answered], live: Sequence[Answered]
+) -> list[Compared]:
+    """Return the columns to compare, features in order and predictions last.
+
+    Names that few rows have become one, and a number that never changes in the reference is compared as a
+    category: that number, or another. A column that cannot be compared says why.
+
+    Examples
+    --------
+    >>> rows = [Answered({"likes": i % 3}, "spam", (0.2, 0.8)) for i in range(40)]
+    >>> [(each.column, each.error) for each in columns_of([FeatureSpec("likes", "number")], rows, rows)][:2]
+    [('likes', ''), ('predicted label', "every row of both sides has 'spam'")]
+    """
+    found = [each for spec in features for each in _of_feature(spec, reference, live)]
+    label = Compared("predicted label", "label", False, _labels(reference), _labels(live))
+    confidence = Compared("confidence", "confidence", True, _confidences(reference), _confidences(live))
+    return [_checked(_ready(each)) for each in _distinct([*found, label, confidence])]
+
+
+def _of_feature(
+    spec: FeatureSpec, reference: Iterable[Answered], live: Iterable[Answered]
+) -> Iterator[Compared]:
+    name, kind, read = spec.column, _KINDS[spec.kind], _READERS[spec.kind]
+    sides = [_read(rows, name, read) for rows in (reference, live)]
+    title = f"length of {name}" if kind == "words" else name
+    yield Compared(title, kind, kind != "category", sides[0], sides[1])
+    if None in sides[0] or None in sides[1]:
+        gone = [tuple("yes" if value is None else "no" for value in side) for side in sides]
+        yield Compared(f"{name} is missing", "missing", False, gone[0], gone[1])
+
+
+def _read(rows: Iterable[Answered], name: str, read: Callable[[Any], Value]) -> tuple[Value, ...]:
+    """Return the values of the rows that kept the column."""
+    return tuple(read(row.features[name]) for row in rows if row.features and name in row.features)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = as_number(value, "", 0)
+    except DataError:  # whatever is no number, a model cannot use either
+        return None
+    return None if number != number else number
+
+
+def _name(value: Any) -> str | None:
+    try:
+        return as_name(value, "", 0)
+    except DataError:
+        return None
+
+
+def _words(value: Any) -> float | None:
+    text = _name(value)
+    return None if text is None else float(len(text.split()))
+
+
+_KINDS: Mapping[str, ColumnKind] = {"number": "number", "category": "category", "text": "words"}
+_READERS: Mapping[str, Callable[[Any], Value]] = {"number": _number, "category": _name, "text": _words}
+
+
+def _labels(rows: Iterable[Answered]) -> tuple[Value, ...]:
+    return tuple(row.label for row in rows)
+
+
+def _confidences(rows: Iterable[Answered]) -> tuple[Value, ...]:
+    return tuple(max(row.probabilities) if row.probabilities else None for row in rows)
+
+
+def _distinct(columns: Iterable[Compared]) -> Iterator[Compared]:
+    """Yield the columns, those called as an earlier one renamed."""
+    taken: set[str] = set()
+    for each in columns:
+        name = unlike(each.column, taken)
+        taken.add(name)
+        yield replace(each, column=name)
+
+
+def unlike(name: str, taken: Iterable[str]) -> str:
+    """Return the name, or with as many strokes behind it as it takes to be none of the others.
+
+    >>> unlike("confidence", {"confidence", "confidence'"})
+    "confidence''"
+    """
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _ready(column: Compared) -> Compared:
+    if not column.numeric:
+        return _folded(column)
+    usual = {value for value in column.reference if value is not None}
+    if len(usual) != 1 or set(column.live) <= {None, *usual}:
+        return column
+    constant = usual.pop()
+    reference, live = _as_category(column.reference, constant), _as_category(column.live, constant)
+    return replace(column, numeric=False, reference=reference, live=live)
+
+
+def _as_category(values: Iterable[Value], constant: Value) -> tuple[Value, ...]:
+    return tuple(None if each is None else f"{constant:g}" if each == constant else OTHER for each in values)
+
+
+def _folded(column: Compared) -> Compared:
+    """Return the column with names that few rows of both sides together have as one."""
+    counts = Counter(value for value in (*column.reference, *column.live) if value is not None)
+    least = max(COMMON_ROWS, COMMON_SHARE * counts.total())
+    shown = {each: _short(str(each)) if count >= least else OTHER for each, count in counts.items()}
+    if len(shown) > 1 and set(shown.values()) == {OTHER}:
+        return replace(column, error=f"none of its {len(shown)} values is common enough to be compared")
+    sides = [
+        tuple(None if each is None else shown[each] for each in side)
+        for side in (column.reference, column.live)
+    ]
+    return replace(column, reference=sides[0], live=sides[1])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _checked(column: Compared) -> Compared:
+    return column if column.error else replace(column, error=_hindrance(column))
+
+
+def _hindrance(column: Compared) -> str:
+    for side, values in (("the reference", column.reference), ("live traffic", column.live)):
+        rows = len(values) - values.count(None)
+        if not values:
+            return f"no row of {side} kept it"
+        if rows == 0:
+            return f"no row of {side} has a value"
+        if rows < FEWEST_ROWS:
+            return f"{rows} rows of {side} have a value, and {FEWEST_ROWS} are needed"
+    distinct = {value for value in (*column.reference, *column.live) if value is not None}
+    return "" if len(distinct) > 1 else f"every row of both sides has {distinct.pop()!r}"

@@ -1,0 +1,259 @@
+"""Reports on columns: live traffic against the reference, made by a child process that alone loads Evidently.
+
+A report has a folder of its own. The values go back to whoever asked; what stays in the folder are the compared
+columns, no texts, from which a page is made when somebody wants to see one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import IO, Any, Literal
+
+from service.decisions import DriftReport
+from service.errors import ServiceError
+from service.jobs.report_frames import FEWEST_ROWS, Answered
+
+TASK, ROWS, VALUES, KEPT, PAGE, REASON = (
+    "task.json",
+    "rows.jsonl",
+    "values.json",
+    "columns.json.gz",
+    "report.html",
+    "reason.txt",
+)
+"""The files of a folder: what the child is asked, the traffic, what it found, what a page is made of, the page,
+and why it failed."""
+KEEP = 20
+_WORDS, _LOCK = "words.txt", "page.lock"
+_LOOK_SECONDS = 0.2
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+_MARK = "%Y%m%dT%H%M%S.%fZ"
+
+_log = logging.getLogger(__name__)
+
+
+class NoPage(ServiceError):
+    """The page of a report cannot be shown."""
+
+
+class _Failed(Exception):
+    """The child did not do what it was asked; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpec:
+    """What is to be compared.
+
+    Parameters
+    ----------
+    model, version
+        Whose traffic.
+    bundle
+        The folder of the version's bundle, whose sample is the reference.
+    at, start, end
+        Now, and the span of the traffic.
+    rows
+        The traffic, or an even sample of it.
+    sources, declarations
+        The live functions: files and modules as `sfs.FunctionSet.from_files` takes them, and templates as they
+        are declared. They tell the model of the slices of the reference; what cannot be loaded is unknown to it.
+    """
+
+    model: str
+    version: int
+    bundle: Path
+    at: datetime
+    start: datetime
+    end: datetime
+    rows: Sequence[Answered]
+    sources: Sequence[str] = ()
+    declarations: Sequence[Mapping[str, Any]] = ()
+
+
+def folder_of(root: Path, at: datetime) -> Path:
+    """Return the folder of the report that was made at a moment; later ones sort behind it.
+
+    >>> folder_of(Path("reports"), datetime(2026, 5, 1, 12, tzinfo=UTC)).name
+    '20260501T120000.000000Z'
+    """
+    return root / at.astimezone(UTC).strftime(_MARK)
+
+
+def make_report(
+    folder: Path,
+    spec: ReportSpec,
+    timeout_seconds: float,
+    *,
+    stop: Event | None = None,
+    python: str = sys.executable,
+) -> DriftReport:
+    """Compare, and return what was found, or why nothing was; the id is 0 until a store gives one.
+
+    Parameters
+    ----------
+    folder
+        The report's own, see `folder_of`; it is made, and removed again if there is no report.
+    spec
+        What is compared.
+    timeout_seconds
+        When the child is killed.
+    stop
+        Set to end it before.
+    python
+        The interpreter that runs the child.
+    """
+    try:
+        found = _compared(folder, spec, timeout_seconds, stop or Event(), python)
+    except (_Failed, OSError, TypeError, ValueError) as error:
+        _log.warning("no report on version %s of %r: %s", spec.version, spec.model, error)
+        return _report(spec, error=str(error))
+    return _report(spec, found["reference_rows"], tuple(found["columns"]))
+
+
+def _report(
+    spec: ReportSpec, reference_rows: int = 0, columns: tuple[Mapping[str, Any], ...] = (), error: str = ""
+) -> DriftReport:
+    return DriftReport(
+        id=0,
+        model=spec.model,
+        version=spec.version,
+        at=spec.at,
+        start=spec.start,
+        end=spec.end,
+        reference_rows=reference_rows,
+        current_rows=len(spec.rows),
+        columns=columns,
+        error=error,
+    )
+
+
+def _compared(folder: Path, spec: ReportSpec, seconds: float, stop: Event, python: str) -> dict[str, Any]:
+    if len(spec.rows) < FEWEST_ROWS:
+        raise _Failed(f"there are {len(spec.rows)} predictions to compare, and {FEWEST_ROWS} are needed")
+    folder.mkdir(parents=True)
+    try:
+        _write(folder, spec)
+        _run("values", folder, seconds, stop, python)
+        found: dict[str, Any] = json.loads((folder / VALUES).read_bytes())
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for name in (TASK, ROWS, VALUES):  # texts are in the log, and nowhere else
+        (folder / name).unlink()
+    return found
+
+
+def _write(folder: Path, spec: ReportSpec) -> None:
+    task = {"bundle": str(spec.bundle), "sources": [*spec.sources], "declarations": [*spec.declarations]}
+    (folder / TASK).write_text(json.dumps(task))
+    with (folder / ROWS).open("w") as file:
+        for row in spec.rows:
+            fields = {"features": row.features, "label": row.label, "probabilities": row.probabilities}
+            file.write(json.dumps(fields) + "\n")
+
+
+def html(
+    folder: Path, timeout_seconds: float, *, stop: Event | None = None, python: str = sys.executable
+) -> Path:
+    """Return the page of a report, which is made when it is first asked for.
+
+    Parameters
+    ----------
+    folder, timeout_seconds, stop, python
+        As for `make_report`.
+
+    Raises
+    ------
+    NoPage
+        If what it is made of is no longer kept, or it could not be made.
+    """
+    page = folder / PAGE
+    if not (folder / KEPT).exists():
+        raise NoPage(f"the page of this report is gone: those of the last {KEEP} reports are kept")
+    try:
+        with (folder / _LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another who asks now waits for the same page
+            if not page.exists():
+                _run("html", folder, timeout_seconds, stop or Event(), python)
+    except (_Failed, OSError) as error:
+        raise NoPage(f"the page could not be made: {error}") from None
+    return page
+
+
+def prune(root: Path, keep: int = KEEP) -> None:
+    """Remove the folders of all but the last reports; their values are in the store."""
+    with suppress(FileNotFoundError):
+        folders = sorted(each for each in root.iterdir() if each.is_dir() and _is_ours(each.name))
+        for folder in folders[: max(0, len(folders) - keep)]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_ours(name: str) -> bool:
+    with suppress(ValueError):
+        datetime.strptime(name, _MARK).replace(tzinfo=UTC)
+        return True
+    return False
+
+
+def _run(mode: Literal["values", "html"], folder: Path, seconds: float, stop: Event, python: str) -> None:
+    """Let the child do it; what it says is logged if it fails."""
+    with (folder / _WORDS).open("w+", errors="replace") as words:
+        code = _ended(_started(mode, folder, words, python), seconds, stop)
+        if code == 0:
+            return
+        words.seek(0)
+        said = words.read()
+    _log.warning("the process of a report said: %s", said[-4000:].strip())
+    with suppress(FileNotFoundError):
+        raise _Failed((folder / REASON).read_text())
+    raise _Failed(f"its process ended with code {code}")
+
+
+def _started(mode: str, folder: Path, words: IO[str], python: str) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, sys.path))  # so that modules are found where they are found here
+    return subprocess.Popen(  # noqa: S603  # our own module
+        [python, "-P", "-W", "ignore", "-m", "service.jobs.report_child", mode, str(folder)],
+        stdin=subprocess.PIPE,  # never written to: it ends when this process does
+        stdout=words,
+        stderr=words,
+        env={**os.environ, **_ENVIRONMENT, "PYTHONPATH": path},
+        start_new_session=True,  # or Ctrl-C would reach it
+    )
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float, stop: Event) -> int:
+    """Wait for the process, end it with all that it started, and return its code."""
+    until = monotonic() + seconds
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        while not select.select([descriptor], [], [], _LOOK_SECONDS)[0]:
+            if stop.is_set():
+                raise _Failed("it was stopped, as the service is")
+            if monotonic() > until:
+                raise _Failed(f"it was not made within {seconds:g} s")
+    finally:
+        os.close(descriptor)
+        with suppress(ProcessLookupError):  # nobody has waited for it, so that the number is still its own
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    return process.returncode
