@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from service.store.engine import insert_into
 from service.store.tables import first_labels as kept
-from service.store.tables import from_us, predictions
+from service.store.tables import from_us, predictions, to_us
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def first_labels(connection: Connection, model: str, after: int, limit: int) -> 
     return [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in connection.execute(query)]
 
 
-def last_first_label(connection: Connection, model: str) -> int:
-    """Return the ``seq`` of a model's last first label; 0 before there is one."""
+def last_first_label(connection: Connection, model: str, before: datetime | None = None) -> int:
+    """Return the ``seq`` of a model's last first label, of those that came before a moment; 0 without one."""
     query = select(kept.c.seq).where(kept.c.model == model).order_by(kept.c.seq.desc()).limit(1)
+    if before is not None:
+        query = query.where(kept.c.at_us < to_us(before))
     return connection.scalar(query) or 0
