@@ -19,6 +19,7 @@ from service.api.reading import read
 from service.api.refusals import DamagedVersion, NotHere, PromotionConflict, UnknownVersion
 from service.api.wire_loop import AskedIn, PromotedOut, PromoteIn, actor_of, promoted_out
 
+_BY_HAND = "by hand"
 _REFUSED = (404, 409, 429, 503, 504)
 
 
@@ -33,7 +34,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         registry = registry_of(parts)
         if parts.rollback is None:
             raise NotHere("no version can be put in force by this process")
-        change = await _made(registry, parts.rollback(body.reason, actor_of(body)))
+        change = await _made(registry, parts.rollback(body.reason or _BY_HAND, actor_of(body)))
         return await _told(registry, readers, change)
 
     @routes.post("/{version}/promote", **document.posted(PromoteIn, PromotedOut, *_REFUSED))
@@ -47,7 +48,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
             return await _told(registry, readers, last, changed=False)
         if parts.promote is None:
             raise NotHere("no version can be put in force by this process")
-        asked = parts.promote(version, body.expected, body.reason, actor_of(body))
+        asked = parts.promote(version, body.expected, body.reason or _BY_HAND, actor_of(body))
         return await _told(registry, readers, await _made(registry, asked))
 
     return routes

@@ -41,7 +41,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         body = await read(request, AskedIn, parts)
         if parts.retrain is None:
             raise NotHere("nothing is trained by this process: ask the one that watches")
-        run = await parts.retrain(body.reason, actor_of(body))
+        run = await parts.retrain(body.reason or "asked for", actor_of(body))
         where = {"location": f"/v1/runs/{run.id}"}
         return Response(run_detail_out(run).model_dump_json(), 202, where, JSON)
 

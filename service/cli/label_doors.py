@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from service.cli.command import Context
 from service.cli.project import CHAMPION, open_registry
+from service.cli.running import address, require_model
 from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
@@ -67,27 +68,11 @@ def project_door(settings: Settings, context: Context) -> Iterator[Door]:
         except NotRunning:
             pass
         else:
-            _require_model(client, settings)
+            require_model(client, settings)
             yield _over_http(client, settings.serve.request_labels)
             return
     with _store_door(settings, context, url) as door:
         yield door
-
-
-def address(settings: Settings) -> str:
-    """Return where the project's service listens, as this machine reaches it."""
-    host, port = settings.serve.host, settings.serve.port
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _require_model(client: Client, settings: Settings) -> None:
-    served = client.models().get("model")
-    if served != settings.name:
-        raise MisuseError(
-            f"{client.url} serves the model {served!r}, and this project's is {settings.name!r}: stop it, or name "
-            "the address of this project's service with --url"
-        )
 
 
 def _over_http(client: Client, most_rows: int | None = None) -> Door:

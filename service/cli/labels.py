@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.label_rows import label_columns, read_rows
 from service.cli.project import load_settings
+from service.cli.running import add_url
 from service.cli.terminal import print_json, rows_bar, table
 from service.errors import ServiceError
 
@@ -42,9 +43,7 @@ def declare(commands: Commands) -> None:
     parser.add_argument(
         "--label-column", default="label", metavar="NAME", help="column of the labels (default: label)"
     )
-    parser.add_argument(
-        "--url", help="where the service listens (default: by serve.host and serve.port in the settings)"
-    )
+    add_url(parser)
     add_config(parser)
     add_json(parser)
 

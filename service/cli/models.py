@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import CHAMPION, load_settings, open_registry
+from service.cli.running import service_of
 from service.cli.terminal import print_json, say, table
 from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.bundle import ModelBundle
     from models.registry import AliasChange, ModelRegistry, Version
+
+
+CLI = "the command line"
+"""Who asks, as it stands in the audit log."""
 
 
 def declare(commands: Commands) -> None:
@@ -97,24 +102,33 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
 
 def run_promote(args: argparse.Namespace, context: Context) -> int:
     """Make a version champion, unless another writer was first."""
-    registry, at = open_registry(load_settings(args, context)), context.now()
+    settings, at = load_settings(args, context), context.now()
+    registry = open_registry(settings)
     number = find_version(registry, args.version)
     before = registry.alias(CHAMPION)
     expected = find_version(registry, args.expected) if args.expected else before
-    registry.get(number)  # proves that it loads: a broken version must not become champion
     if number == before == expected:
+        registry.get(number)
         say(f"version {number} is the champion already: nothing to do")
         return 0
+    with service_of(settings, registry) as service:
+        if service is not None:
+            return _answered(args, service.promote(number, expected=expected, reason=args.reason, by=CLI))
+    registry.get(number)  # proves that it loads: a broken version must not become champion
     registry.promote(number, expected=expected, reason=args.reason, at=at)
     return _said(args, number, before)
 
 
 def run_rollback(args: argparse.Namespace, context: Context) -> int:
     """Make the champion before this one champion again."""
-    registry = open_registry(load_settings(args, context))
+    settings = load_settings(args, context)
+    registry = open_registry(settings)
     before = registry.alias(CHAMPION)
     if before is None:
         raise MisuseError("there is no champion yet: `slicewatch models promote VERSION` makes one")
+    with service_of(settings, registry) as service:
+        if service is not None:
+            return _answered(args, service.rollback(args.reason, by=CLI))
     return _said(args, registry.rollback(reason=args.reason, at=context.now()).version, before)
 
 
@@ -147,6 +161,10 @@ def _missing_champion(registry: ModelRegistry, versions: Sequence[Version]) -> s
         f"the {CHAMPION} of {registry.name!r} is version {champion}, which is missing: restore its folder, or "
         "`slicewatch models promote VERSION` another"
     )
+
+
+def _answered(args: argparse.Namespace, told: Mapping[str, Any]) -> int:
+    return _said(args, told["champion"], told["before"])
 
 
 def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:

@@ -10,7 +10,7 @@ from itertools import islice
 from os import urandom
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from service.client.answers import (
     LabelAnswer,
@@ -127,6 +127,73 @@ class Client:
         """Return the versions of the model, as ``GET /v1/models`` tells them. Raises as ``predict``."""
         return self._ask(read_document, "GET", "/v1/models")
 
+    def alarms(
+        self, state: str = "unresolved", *, before: int | None = None, limit: int = 100
+    ) -> dict[str, Any]:
+        """Return a page of alarms, as ``GET /v1/alarms`` tells them. Raises as ``predict``.
+
+        Parameters
+        ----------
+        state
+            ``unresolved`` or ``all``.
+        before
+            The ``next`` of the page before.
+        """
+        return self._ask(read_document, "GET", _page("/v1/alarms", before, limit, state=state))
+
+    def alarm(self, alarm_id: int) -> dict[str, Any]:
+        """Return one alarm with its evidence. Raises as ``predict``."""
+        return self._ask(read_document, "GET", f"/v1/alarms/{alarm_id}")
+
+    def acknowledge(self, alarm_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
+        """Say that somebody knows of an alarm, and return it. Raises as ``predict``."""
+        said = {"by": by, "note": note}
+        return self._ask(read_document, "POST", f"/v1/alarms/{alarm_id}/acknowledge", said)
+
+    def resolve(self, alarm_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
+        """End an alarm, and return it. Raises as ``predict``."""
+        said = {"by": by, "note": note}
+        return self._ask(read_document, "POST", f"/v1/alarms/{alarm_id}/resolve", said)
+
+    def retrain(self, reason: str = "", *, by: str = "") -> dict[str, Any]:
+        """Begin a retraining, and return its run. Raises as ``predict``."""
+        said = {"reason": reason, "by": by}
+        return self._ask(read_document, "POST", "/v1/retrain", said, again=False)
+
+    def runs(self, *, before: int | None = None, limit: int = 50) -> dict[str, Any]:
+        """Return a page of retrainings, as ``GET /v1/runs`` tells them. Raises as ``predict``."""
+        return self._ask(read_document, "GET", _page("/v1/runs", before, limit))
+
+    def run(self, run_id: int) -> dict[str, Any]:
+        """Return one retraining, with what the gate said slice by slice. Raises as ``predict``."""
+        return self._ask(read_document, "GET", f"/v1/runs/{run_id}")
+
+    def promote(
+        self, version: int, *, expected: int | None = None, reason: str = "", by: str = ""
+    ) -> dict[str, Any]:
+        """Let a version answer, and return what was changed. Raises as ``predict``.
+
+        Parameters
+        ----------
+        expected
+            Change nothing unless this version is the champion now; None for any.
+        """
+        said = {"reason": reason, "by": by, "expected": expected}
+        return self._ask(read_document, "POST", f"/v1/models/{version}/promote", said, again=False)
+
+    def rollback(self, reason: str = "", *, by: str = "") -> dict[str, Any]:
+        """Let the champion before this one answer again, and return what was changed. Raises as ``predict``."""
+        said = {"reason": reason, "by": by}
+        return self._ask(read_document, "POST", "/v1/models/rollback", said, again=False)
+
+    def reports(self, *, before: int | None = None, limit: int = 50) -> dict[str, Any]:
+        """Return a page of reports, as ``GET /v1/reports`` tells them. Raises as ``predict``."""
+        return self._ask(read_document, "GET", _page("/v1/reports", before, limit))
+
+    def audit(self, *, before: int | None = None, limit: int = 100) -> dict[str, Any]:
+        """Return a page of who did what when, as ``GET /v1/audit`` tells it. Raises as ``predict``."""
+        return self._ask(read_document, "GET", _page("/v1/audit", before, limit))
+
     def ready(self) -> Readiness:
         """Tell whether the service is ready. Raises as ``predict``."""
         answer = self._connection.exchange("GET", "/readyz")
@@ -174,6 +241,11 @@ class Client:
             if isinstance(error.__cause__, TimeoutError):
                 raise
             return None
+
+
+def _page(path: str, before: int | None, limit: int, **more: str) -> str:
+    asked: dict[str, Any] = {**more, "limit": limit} | ({} if before is None else {"before": before})
+    return f"{path}?{urlencode(asked)}"
 
 
 def _encoded(document: Any) -> bytes:

@@ -15,7 +15,9 @@ HEAVY = ("torch", "pandas", "scipy", "pydantic", "numpy", "sklearn", "pyarrow")
 COMMANDS = (
     ["init"], ["check"], ["train"], ["apply"], ["doctor"], ["sfs"], ["sfs", "list"], ["sfs", "check"],
     ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
-    ["models", "rollback"], ["up"], ["labels"], ["migrate"],
+    ["models", "rollback"], ["up"], ["labels"], ["migrate"], ["drift"], ["drift", "alarms"],
+    ["drift", "show"], ["drift", "acknowledge"], ["drift", "resolve"], ["retrain"],
+    ["retrain", "list"], ["retrain", "show"],
 )  # fmt: skip
 
 

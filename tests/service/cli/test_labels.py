@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from service.__main__ import main
-from service.cli.label_doors import Door, address
+from service.cli.label_doors import Door
 from service.cli.labels import send_file
+from service.cli.running import address
 from service.client import Client
 from service.errors import ServiceError
 from service.events import FunctionSetVersion, Prediction
