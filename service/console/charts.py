@@ -16,6 +16,10 @@ _WIDTH, _HEIGHT = 1000, 100
 """Units of the stretched part; words are placed in percent beside it, so that they keep their size."""
 
 
+_CHARACTER = 0.028
+"""How wide a character is on the narrowest chart, as a share of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Spot:
     """A share with its interval between two moments, and what it was counted from; None where there is none."""
@@ -28,10 +32,11 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Something that happened, shown as a numbered line."""
+    """Something that happened, shown as a numbered line; ``alarm`` is whether it was one."""
 
     at: datetime
     number: int
+    alarm: bool = False
 
 
 def chart(name: str, spots: Sequence[Spot], mark: Band | None, flags: Sequence[Flag] = ()) -> Markup:
@@ -99,17 +104,55 @@ def _figures(spots: Sequence[Spot], times: TimeAxis, shares: ShareAxis) -> Marku
 
 
 def _flag_lines(flags: Sequence[Flag], times: TimeAxis) -> Markup:
-    lines = "".join(f"M{number(_along(times, flag.at))} 0V{_HEIGHT}" for flag in _shown(flags, times))
-    return Markup('<path class="flag" d="{}"/>').format(lines)
+    lines = {
+        kind: "".join(
+            f"M{number(_along(times, flag.at))} 0V{_HEIGHT}"
+            for flag in _shown(flags, times)
+            if flag.alarm is (kind == "flag alarm")
+        )
+        for kind in ("flag", "flag alarm")
+    }
+    return Markup("").join(Markup('<path class="{}" d="{}"/>').format(*each) for each in lines.items())
 
 
 def _flag_words(flags: Sequence[Flag], times: TimeAxis) -> Markup:
+    """Return the numbers over the lines; those that would stand on each other are said together."""
     return Markup("").join(
         Markup('<text class="flag" x="{}%" y="-4" text-anchor="middle">{}</text>').format(
-            number(100 * times.place(flag.at)), flag.number
+            number(100 * place), said
         )
-        for flag in _shown(flags, times)
+        for place, said in together([(times.place(flag.at), flag.number) for flag in _shown(flags, times)])
     )
+
+
+def together(flags: Sequence[tuple[float, int]]) -> list[tuple[float, str]]:
+    """Return where numbers stand along an axis of length 1, and what is said there.
+
+    Examples
+    --------
+    >>> together([(0.1, 1), (0.11, 2), (0.12, 3), (0.5, 4)])
+    [(0.11, '1–3'), (0.5, '4')]
+    """
+    groups: list[list[tuple[float, int]]] = []
+    for flag in flags:
+        groups.append([flag])
+        while len(groups) > 1 and _touch(groups[-2], groups[-1]):
+            last = groups.pop()
+            groups[-1] += last
+    return [(_middle(group), _numbers(group)) for group in groups]
+
+
+def _touch(one: Sequence[tuple[float, int]], other: Sequence[tuple[float, int]]) -> bool:
+    characters = len(_numbers(one)) + len(_numbers(other))
+    return _middle(other) - _middle(one) < _CHARACTER * (characters / 2 + 1)
+
+
+def _numbers(group: Sequence[tuple[float, int]]) -> str:
+    return str(group[0][1]) if len(group) == 1 else f"{group[0][1]}–{group[-1][1]}"
+
+
+def _middle(group: Sequence[tuple[float, int]]) -> float:
+    return round((group[0][0] + group[-1][0]) / 2, 6)
 
 
 def _share_words(shares: ShareAxis) -> Markup:

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
+from service.console.states import State
 from service.events import WindowName
 from service.views.records import RecordKind
-from service.views.slices import SliceState
 
-Sort: TypeAlias = Literal["worst", "name", "coverage", "accuracy"]
+Sort: TypeAlias = Literal["alarms", "worst", "name", "coverage", "accuracy"]
 Refresh: TypeAlias = Literal[0, 10, 60]
+Which: TypeAlias = Literal["all", "unresolved", "resolved"]
 
 WINDOWS: dict[WindowName, str] = {
     "5m": "5 min",
@@ -21,6 +22,7 @@ WINDOWS: dict[WindowName, str] = {
     "since_promotion": "since promotion",
 }
 SORTS: dict[Sort, str] = {
+    "alarms": "alarms first",
     "worst": "worst first",
     "name": "name",
     "coverage": "largest coverage",
@@ -40,10 +42,10 @@ class OverviewChoices:
     """Which slices, of which time, in which order, and every how many seconds again; 0 is never."""
 
     window: WindowName = "1h"
-    sort: Sort = "worst"
+    sort: Sort = "alarms"
     q: str = ""
     owner: str = ""
-    state: SliceState | Literal[""] = ""
+    state: State | Literal[""] = ""
     refresh: Refresh = 0
 
     @property
@@ -69,6 +71,22 @@ class SliceChoices:
         """Return the address of the slice's page with these choices but for the changes."""
         chosen = asdict(self) | changes
         return slice_href(chosen.pop("name")) + _query(chosen, asdict(SliceChoices("")))
+
+
+@dataclass(frozen=True, slots=True)
+class ListChoices:
+    """Which part of a list, from the newest or from before some number, and every how many seconds again."""
+
+    path: str
+    which: Which = "all"
+    before: int | None = None
+    refresh: Refresh = 0
+
+    def href(self, **changes: Any) -> str:
+        """Return the address of the list with these choices but for the changes."""
+        chosen = asdict(self) | changes
+        path: str = chosen.pop("path")
+        return path + _query(chosen, asdict(ListChoices("")))
 
 
 def slice_href(name: str) -> str:

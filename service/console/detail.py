@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from markupsafe import Markup
@@ -15,9 +15,12 @@ from service.console.figures import accuracy_plot, band, coverage_plot, exact
 from service.console.overview import age_of
 from service.console.plots import Band
 from service.console.records import confusion
-from service.console.render import page
-from service.console.states import title
+from service.console.render import Frame, page
+from service.console.states import shown, title
+from service.console.watch import watch_row
+from service.decisions import Alarm, Drift
 from service.events import Estimate, NotEnough, SliceEstimate, Snapshot, WindowName
+from service.views.alarms import alarm_sentence
 from service.views.records import RecordsView
 from service.views.series import SliceSeries
 from service.views.slices import SliceKind, SlicesView, SliceView
@@ -28,6 +31,40 @@ _ABOUT: dict[SliceKind, str] = {
     "none": "The rows that are in none of the slices.",
     "all": "Every row.",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class SliceLoop:
+    """What the loop knows of a slice.
+
+    Parameters
+    ----------
+    unresolved
+        How many alarms stand, of all slices; None where that is not known.
+    alarms
+        The slice's own, newest first: those that stand, and those of late.
+    drifts
+        Where it stands with the detectors.
+    failures
+        Rows that its function gave no answer for, by reason, since the service began.
+    """
+
+    unresolved: int | None = None
+    alarms: tuple[Alarm, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+NOTHING_MOVES = SliceLoop()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a slice, and the alarm that it is, if it is one."""
+
+    at: datetime
+    detail: str
+    alarm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +95,7 @@ def detail(
     records: RecordsView,
     choices: SliceChoices,
     now: datetime,
+    loop: SliceLoop = NOTHING_MOVES,
 ) -> str:
     """Return the page.
 
@@ -73,28 +111,43 @@ def detail(
         What the reader has chosen.
     now
         The time, UTC.
+    loop
+        Its alarms, its detectors, and why its function fails.
     """
-    flags = [Flag(event.at, n) for n, event in enumerate(series.events, 1)]
+    events = _events(series, loop.alarms)
+    flags = [Flag(event.at, n, event.alarm is not None) for n, event in enumerate(events, 1)]
     return page(
         "slice.html",
+        Frame("slices", loop.unresolved),
         view=view,
         slice=slice_,
         heading=title(slice_),
         about=_ABOUT[slice_.kind],
         choices=choices,
         back=OverviewChoices(window=choices.window).href(),
-        refresh=0,
+        state=shown(slice_),
+        standing=[each for each in loop.alarms if each.state != "resolved"],
+        watch=[watch_row(each) for each in loop.drifts],
+        failures=sorted(loop.failures.items(), key=lambda each: (-each[1], each[0])),
         rows=_windows(slice_, snapshot),
         shown_windows=list(snapshot.windows),
         step=words.duration(timedelta(seconds=series.step_seconds)),
         coverage=_coverage_chart(slice_, series, flags),
         accuracy=_accuracy_chart(slice_, series, flags),
-        events=series.events,
+        events=events,
         records=records,
         confusion=confusion(records.buckets),
         older=choices.href(cursor=records.next) if records.next else "",
         **age_of(view.at, now),
     )
+
+
+def _events(series: SliceSeries, alarms: Sequence[Alarm]) -> list[Event]:
+    """Return what happened in the time that is shown, in order."""
+    start, end = series.points[0].start, series.points[-1].end
+    of_alarms = [Event(each.at, alarm_sentence(each), each.id) for each in alarms if start <= each.at < end]
+    of_series = [Event(each.at, each.detail) for each in series.events]
+    return sorted([*of_series, *of_alarms], key=lambda each: each.at)
 
 
 def _windows(slice_: SliceView, snapshot: Snapshot) -> list[WindowRow]:

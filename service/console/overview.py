@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from markupsafe import Markup
@@ -15,8 +16,9 @@ from service.console.choices import OverviewChoices, SliceChoices, Sort
 from service.console.examples import Examples
 from service.console.figures import accuracy_plot, coverage_plot
 from service.console.plots import sparkline
-from service.console.render import page
-from service.console.states import STATES, title, urgency
+from service.console.render import Frame, page
+from service.console.states import STATES, State, shown, title, urgency
+from service.decisions import Alarm
 from service.events import Estimate
 from service.views.slices import SliceKind, SlicesView, SliceView
 
@@ -24,6 +26,8 @@ STALE_SECONDS = 60
 """A snapshot is due every 10 s; one so old is told of."""
 
 Sparks = Mapping[str, Sequence[float | None]]
+Alarms = Mapping[str, tuple[Alarm, ...]]
+NO_ALARMS: Alarms = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,8 @@ class SliceRow:
     """One line of the table."""
 
     slice: SliceView
+    state: State
+    alarms: tuple[Alarm, ...]
     title: str
     href: str
     coverage_plot: Markup
@@ -39,7 +45,12 @@ class SliceRow:
 
 
 def overview(
-    view: SlicesView, sparks: Sparks, choices: OverviewChoices, examples: Examples, now: datetime
+    view: SlicesView,
+    sparks: Sparks,
+    choices: OverviewChoices,
+    examples: Examples,
+    now: datetime,
+    alarms: Alarms = NO_ALARMS,
 ) -> str:
     """Return the page.
 
@@ -55,28 +66,45 @@ def overview(
         Commands to be shown where something is missing.
     now
         The time, UTC.
+    alarms
+        Those that stand, by slice.
     """
     watched = _of(view, "slice")
     every = _of(view, "all")[0].estimate
+
+    def rows(of: Iterable[SliceView]) -> list[SliceRow]:
+        order = ORDERS[choices.sort]
+        chosen = sorted(
+            of, key=lambda each: (choices.sort == "alarms" and each.name not in alarms, order(each))
+        )
+        return [_row(each, sparks.get(each.name, ()), choices, alarms.get(each.name, ())) for each in chosen]
+
     return page(
         "overview.html",
+        Frame("slices", count_of(alarms), choices.refresh),
         view=view,
         choices=choices,
         curl=examples,
-        refresh=choices.refresh,
         all=every,
+        all_alarms=alarms.get(every.slice, ()),
         all_href=SliceChoices(every.slice, choices.window).href(),
         rows_n=every.coverage.rate.n if isinstance(every.coverage, Estimate) else every.coverage.n,
         label_age=None if view.last_label_at is None else words.duration(now - view.last_label_at),
         total=len(watched),
-        tally={state: n for state in STATES if (n := Counter(each.state for each in watched)[state])},
+        tally=_tally(watched),
+        alarmed=sum(each.name in alarms for each in watched),
         owners=sorted({each.metadata.owner for each in watched if each.metadata.owner}),
-        slices=_rows(sorted(filter(_wanted(choices), watched), key=ORDERS[choices.sort]), sparks, choices),
-        labeling=_rows(sorted(_of(view, "labeling"), key=ORDERS[choices.sort]), sparks, choices),
-        unsliced=_rows(_of(view, "none"), sparks, choices),
+        slices=rows(filter(_wanted(choices), watched)),
+        labeling=rows(_of(view, "labeling")),
+        unsliced=rows(_of(view, "none")),
         sorted=lambda column: _aria_sort(column, choices.sort),
         **age_of(view.at, now),
     )
+
+
+def count_of(alarms: Alarms) -> int:
+    """Return how many alarms there are."""
+    return sum(map(len, alarms.values()))
 
 
 def age_of(at: datetime, now: datetime) -> dict[str, Any]:
@@ -88,14 +116,19 @@ def _of(view: SlicesView, kind: SliceKind) -> list[SliceView]:
     return [each for each in view.slices if each.kind == kind]
 
 
-def _rows(slices: Sequence[SliceView], sparks: Sparks, choices: OverviewChoices) -> list[SliceRow]:
-    return [_row(each, sparks.get(each.name, ()), choices) for each in slices]
+def _tally(watched: Iterable[SliceView]) -> dict[State, int]:
+    counted = Counter(map(shown, watched))
+    return {state: counted[state] for state in STATES if counted[state]}
 
 
-def _row(view: SliceView, hours: Sequence[float | None], choices: OverviewChoices) -> SliceRow:
+def _row(
+    view: SliceView, hours: Sequence[float | None], choices: OverviewChoices, alarms: tuple[Alarm, ...]
+) -> SliceRow:
     reference = view.reference.value if isinstance(view.reference, Estimate) else None
     return SliceRow(
         view,
+        shown(view),
+        alarms,
         title(view),
         SliceChoices(view.name, choices.window).href(),
         coverage_plot(view.estimate.coverage, view.reference),
@@ -110,7 +143,7 @@ def _wanted(choices: OverviewChoices) -> Callable[[SliceView], bool]:
     return lambda view: (
         part in view.name.casefold()
         and choices.owner in ("", view.metadata.owner)
-        and choices.state in ("", view.state)
+        and choices.state in ("", shown(view))
     )
 
 
@@ -129,6 +162,7 @@ def _by_name(view: SliceView) -> tuple[str, str]:
 
 
 ORDERS: dict[Sort, Callable[[SliceView], Any]] = {
+    "alarms": urgency,
     "worst": urgency,
     "name": _by_name,
     "coverage": _by_coverage,

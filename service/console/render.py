@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service.console import words
-from service.console.choices import KINDS, SORTS, WINDOWS, slice_href
+from service.console import states, words
+from service.console.choices import KINDS, SORTS, WINDOWS, Refresh, slice_href
 from service.console.records import features_text
-from service.console.states import MEANINGS, STATES
 from service.events import Estimate, NotEnough, SliceEstimate
+from service.views.alarms import alarm_sentence
 
 MOST_CHIPS = 12
 """Slices that are named beside a record."""
@@ -29,29 +29,68 @@ class Link:
     said: str
 
 
-HOME = Link("/", "Back to the overview")
+HOME = Link("/", "Back to the slices")
+
+Section: TypeAlias = Literal["", "slices", "alarms", "runs", "models", "reports"]
+
+SECTIONS: dict[Section, Link] = {
+    "slices": Link("/", "Slices"),
+    "alarms": Link("/alarms", "Alarms"),
+    "runs": Link("/runs", "Runs"),
+    "models": Link("/models", "Models"),
+    "reports": Link("/reports", "Reports"),
+}
+"""Where every page leads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What is around a page.
+
+    Parameters
+    ----------
+    here
+        The section that it is in; empty for none.
+    unresolved
+        How many alarms stand; None where that is not known.
+    refresh
+        After how many seconds the page is to be asked for again; 0 is never.
+    """
+
+    here: Section = ""
+    unresolved: int | None = None
+    refresh: Refresh = 0
+
+
+PLAIN = Frame()
 
 _FOLDER = Path(__file__).parent
+_SAID = (
+    *("percent", "limits", "count", "out_of", "needed", "utc", "span", "ago", "points", "times", "duration"),
+    "listed",
+)
 
 
-def page(template: str, **values: Any) -> str:
+def page(template: str, frame: Frame, **values: Any) -> str:
     """Return a page.
 
     Parameters
     ----------
     template
         The file in ``templates``.
+    frame
+        What is around it.
     values
         What it speaks of; one that the template names and that is not given is an error.
     """
-    return _environment().get_template(template).render(stylesheet=stylesheet_href(), **values)
+    return _environment().get_template(template).render(stylesheet=stylesheet_href(), frame=frame, **values)
 
 
 def message(
-    heading: str, *lines: str, commands: Sequence[str] = (), link: Link = HOME, refresh: int = 0
+    heading: str, *lines: str, commands: Sequence[str] = (), link: Link = HOME, frame: Frame = PLAIN
 ) -> str:
     """Return a page that only says something, shows commands to copy, and leads elsewhere."""
-    return page("message.html", heading=heading, lines=lines, commands=commands, link=link, refresh=refresh)
+    return page("message.html", frame, heading=heading, lines=lines, commands=commands, link=link)
 
 
 @cache
@@ -86,18 +125,25 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {
-        name: getattr(words, name)
-        for name in ("percent", "limits", "count", "out_of", "needed", "utc", "span")
-    }
+    made.filters |= {name: getattr(words, name) for name in _SAID}
     made.filters |= {"applied": applied, "unknown_share": unknown_share, "features": features_text}
+    made.filters["alarm_sentence"] = alarm_sentence
     made.tests["missing_figure"] = lambda value: isinstance(value, NotEnough)
     made.globals |= {
-        "states": STATES,
-        "meanings": MEANINGS,
+        "sections": SECTIONS,
         "windows": WINDOWS,
         "sorts": SORTS,
         "kinds": KINDS,
+        "states": states.STATES,
+        "meanings": states.MEANINGS,
+        "drift_kinds": states.DRIFT_KINDS,
+        "alarm_states": states.ALARM_STATES,
+        "run_states": states.RUN_STATES,
+        "run_meanings": states.RUN_MEANINGS,
+        "triggers": states.TRIGGERS,
+        "outcomes": states.OUTCOMES,
+        "slice_title": states.slice_title,
+        "slice_href": slice_href,
+        "most_chips": MOST_CHIPS,
     }
-    made.globals |= {"slice_href": slice_href, "most_chips": MOST_CHIPS}
     return made

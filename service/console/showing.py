@@ -5,14 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 
 from service.console.choices import WINDOWS, OverviewChoices, SliceChoices
-from service.console.detail import detail
+from service.console.detail import SliceLoop, detail
 from service.console.examples import Examples, examples
-from service.console.overview import overview
+from service.console.overview import count_of, overview
 from service.console.parts import ConsoleParts
-from service.console.render import Link, message
+from service.console.render import Frame, Link, message
+from service.console.showing_loop import alarms_since
 from service.events import Snapshot
 from service.store.queries import recent_records
+from service.views.alarms import unresolved_by_slice
 from service.views.current import UnknownSlice
+from service.views.drift import drifts_by_slice
 from service.views.records import records
 from service.views.series import series, sparklines
 from service.views.slices import slices_view
@@ -34,16 +37,20 @@ def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) 
     """
     current, snapshot = parts.current, parts.current.snapshot
     if snapshot is None:
-        return _before_the_first(parts, examples(base_url, None, current.in_force.classes), choices.href())
+        return _before_the_first(
+            parts, examples(base_url, None, current.in_force.classes, parts.example()), choices.href()
+        )
     if choices.window not in snapshot.windows:
         return _no_window(snapshot, choices)
     now = parts.clock()
     view = slices_view(current, choices.window)
+    standing = unresolved_by_slice(parts.store, current.in_force.model)
     sparks = sparklines(parts.store, current, now=now)
     # Only a page that shows how to send a label looks for a prediction to label.
     wanted = not view.slices[0].estimate.members.labelled
-    commands = examples(base_url, _labellable(parts, now) if wanted else None, current.in_force.classes)
-    return overview(view, sparks, choices, commands, now)
+    labellable = _labellable(parts, now) if wanted else None
+    commands = examples(base_url, labellable, current.in_force.classes, parts.example())
+    return overview(view, sparks, choices, commands, now, standing)
 
 
 def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
@@ -77,7 +84,22 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
         limit=PAGE_RECORDS,
         cursor=choices.cursor or None,
     )
-    return detail(view, found, snapshot, history, recent, choices, now)
+    loop = _loop_of(parts, choices.name, history.points[0].start)
+    return detail(view, found, snapshot, history, recent, choices, now, loop)
+
+
+def _loop_of(parts: ConsoleParts, name: str, since: datetime) -> SliceLoop:
+    """Return what the loop knows of a slice, its alarms from a moment on."""
+    model = parts.current.in_force.model
+    standing = unresolved_by_slice(parts.store, model)
+    of_late = alarms_since(parts.store, model, since)
+    own = {each.id: each for each in (*standing.get(name, ()), *of_late) if each.drift.slice == name}
+    return SliceLoop(
+        unresolved=count_of(standing),
+        alarms=tuple(sorted(own.values(), key=lambda each: -each.id)),
+        drifts=tuple(drifts_by_slice(parts.current).get(name, {}).values()),
+        failures=parts.failures(name),
+    )
 
 
 def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> str:
@@ -88,14 +110,15 @@ def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> 
             f"{in_force.model} has no champion, and no prediction was logged for it.",
             "Train one with the first command, or log with the second what a model elsewhere predicted.",
             commands=("slicewatch train", commands.logged),
-            link=Link(address, "Load again"),
+            link=Link(address, "Refresh"),
+            frame=Frame("slices"),
         )
     return message(
         "No snapshot yet",
         f"{in_force.model}, version {in_force.version}, is in force, and the monitor has not yet looked at it.",
         "The first figures come with the first tick, in at most 10 s.",
-        link=Link(address, "Load again"),
-        refresh=10,
+        link=Link(address, "Refresh"),
+        frame=Frame("slices", refresh=10),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from service.events import Estimate, NotEnough
@@ -85,6 +86,62 @@ def duration(span: timedelta) -> str:
     seconds = max(int(span.total_seconds()), 0)
     size, unit = next((each for each in _AGES if seconds >= 2 * each[0]), _AGES[-1])
     return f"{seconds // size} {unit}{'s' if unit == 'day' else ''}"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long ago a moment was.
+
+    Examples
+    --------
+    >>> noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    >>> ago(noon, noon + timedelta(minutes=5)), ago(noon, noon)
+    ('5 min ago', 'just now')
+    """
+    return f"{duration(now - at)} ago" if now - at >= timedelta(seconds=1) else "just now"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two shares in percentage points, with its sign.
+
+    Examples
+    --------
+    >>> points(0.0321), points(-0.004), points(-0.0001)
+    ('+3.2', '−0.4', '0.0')
+    """
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def times(share: float, reference: float) -> str:
+    """Return how large a share is beside another.
+
+    Examples
+    --------
+    >>> times(0.081, 0.02), times(0.0, 0.02), times(0.1, 0.0)
+    ('4.0 × the reference', 'none of the reference', 'new: the reference has none')
+    """
+    if reference == 0:
+        return "new: the reference has none" if share else "none, as in the reference"
+    if share == 0:
+        return "none of the reference"
+    ratio = share / reference
+    return (
+        f"{ratio:.0f} × the reference"
+        if ratio >= 10
+        else f"{ratio:.{1 if ratio >= 1 else 2}f} × the reference"
+    )
+
+
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Return names in a sentence; of many, the first ones and how many more.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], 2)
+    ('a, b', 'a, b and 1 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def utc(at: datetime) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, insert, select
 
 from service.decisions import AuditEntry
 from service.store.loop_json import to_json, values_from_json
@@ -48,10 +48,14 @@ def entries(
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(audit.c.id < before)
-    return [
-        (
-            row.id,
-            AuditEntry(from_us(row.at_us), row.actor, row.action, row.subject, values_from_json(row.detail)),
-        )
-        for row in connection.execute(query)
-    ]
+    return [(row.id, _to_entry(row)) for row in connection.execute(query)]
+
+
+def entries_about(connection: Connection, subject: str, limit: int = 200) -> list[AuditEntry]:
+    """Return the last entries about one subject, oldest first."""
+    query = select(audit).where(audit.c.subject == subject).order_by(audit.c.id.desc()).limit(limit)
+    return [_to_entry(row) for row in connection.execute(query)][::-1]
+
+
+def _to_entry(row: Row[Any]) -> AuditEntry:
+    return AuditEntry(from_us(row.at_us), row.actor, row.action, row.subject, values_from_json(row.detail))

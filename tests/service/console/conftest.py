@@ -9,9 +9,19 @@ from typing import Any
 import pytest
 
 from service.console.choices import OverviewChoices, SliceChoices
-from service.console.detail import detail
+from service.console.detail import NOTHING_MOVES, SliceLoop, detail
 from service.console.examples import examples
 from service.console.overview import overview
+from service.decisions import (
+    Alarm,
+    Decision,
+    Drift,
+    DriftReport,
+    Pairs,
+    Run,
+    SliceDecision,
+    Zone,
+)
 from service.events import (
     Estimate,
     NotEnough,
@@ -126,6 +136,129 @@ def series_of(name: str, found: Sequence[SliceEstimate], events: Sequence[Series
     return SliceSeries(name, "spam", 4, 60, points, tuple(events))
 
 
+def drift(name: str = "links", count: int = 81, n: int = 1000, **changes: Any) -> Drift:
+    """Coverage that has risen from 2 % of 20,000 rows, and alarms."""
+    values: dict[str, Any] = {
+        "slice": name,
+        "fingerprint": f"{name:f<64}"[:64],
+        "kind": "coverage",
+        "zone": Zone(Rate(400, 20_000), 0.0164, 0.0241, 0.1),
+        "evidence": 18.6,
+        "threshold": 18.1,
+        "since": NOW - timedelta(minutes=21),
+        "direction": "up",
+        "observed": Rate(count, n),
+        "lower": 0.055,
+        "upper": 0.112,
+    }
+    return Drift(**(values | changes))
+
+
+def accuracy_drift(name: str = "links", **changes: Any) -> Drift:
+    """Accuracy that has fallen from 92 % of 250 rows, and alarms."""
+    zone = Zone(Rate(230, 250), 0.862, 1.0, 0.01)
+    values: dict[str, Any] = {
+        "kind": "accuracy",
+        "zone": zone,
+        "direction": "down",
+        "lower": 0.41,
+        "upper": 0.73,
+    }
+    return drift(name, 34, 60, **(values | changes))
+
+
+def alarm(id_: int = 7, found: Drift | None = None, **changes: Any) -> Alarm:
+    """An alarm that nobody has acknowledged."""
+    values: dict[str, Any] = {
+        "id": id_,
+        "model": "spam",
+        "version": 4,
+        "at": NOW - timedelta(minutes=12),
+        "drift": found or drift(),
+    }
+    return Alarm(**(values | changes))
+
+
+def verdict_of(name: str, outcome: str, pairs: tuple[int, int, int, int], **changes: Any) -> SliceDecision:
+    """What the gate says of a slice; the interval is made up."""
+    found = Pairs(name, *pairs)
+    difference = (found.only_candidate - found.only_champion) / found.n if found.n else 0.0
+    values: dict[str, Any] = {
+        "pairs": found,
+        "protected": True,
+        "difference": difference,
+        "lower": difference - 1 / max(found.n, 1) ** 0.5 if found.n else 0.0,
+        "upper": difference + 1 / max(found.n, 1) ** 0.5 if found.n else 0.0,
+        "outcome": outcome,
+        "reason": f"{name}: what was counted says {outcome}.",
+    }
+    return SliceDecision(**(values | changes))
+
+
+def decision(outcome: str = "promote", **changes: Any) -> Decision:
+    """A decision on five slices, one of each outcome."""
+    values: dict[str, Any] = {
+        "outcome": outcome,
+        "reasons": ("The candidate is shown to be better on links.", "No protected slice is worse."),
+        "slices": (
+            verdict_of("__all__", "as_good", (412, 360, 12, 20)),
+            verdict_of("links", "better", (96, 50, 2, 36)),
+            verdict_of("short", "worse", (140, 90, 44, 4)),
+            verdict_of("asks/what?", "no_harm", (60, 50, 4, 5), protected=False),
+            verdict_of("rare", "not_verified", (7, 5, 1, 1)),
+            verdict_of("none yet", "not_verified", (0, 0, 0, 0)),
+        ),
+        "margin": 0.02,
+        "confidence": 0.95,
+    }
+    return Decision(**(values | changes))
+
+
+def run(id_: int = 3, state: str = "promoted", **changes: Any) -> Run:
+    """A run that answers an alarm, and has trained version 5."""
+    values: dict[str, Any] = {
+        "id": id_,
+        "model": "spam",
+        "state": state,
+        "trigger": "coverage",
+        "reason": "links holds 8.1 % of rows since 11:39 UTC, expected 1.6 to 2.4 %",
+        "opened_at": NOW - timedelta(minutes=12),
+        "updated_at": NOW - timedelta(minutes=4),
+        "alarms": (7,),
+        "slices": ("links",),
+        "since": NOW - timedelta(minutes=21),
+        "attempts": 1,
+        "champion": 4,
+        "candidate": 5,
+        "data": {"base_rows": 1955, "traffic_rows": 640, "held_out_rows": 412, "by_slice": {"links": 212}},
+        "decision": decision(),
+        "outcome": "version 5 was promoted",
+    }
+    return Run(**(values | changes))
+
+
+def report(id_: int = 2, **changes: Any) -> DriftReport:
+    """A report in which one of three columns drifted."""
+    told = [
+        ("text", "text", "domain classifier", 0.55, 0.731, True),
+        ("likes", "number", "Wasserstein distance", 0.1, 0.03219, False),
+        ("prediction", "category", "Jensen-Shannon distance", 0.1, 0.0412, False),
+    ]
+    names = ("column", "kind", "method", "threshold", "value", "drifted")
+    values: dict[str, Any] = {
+        "id": id_,
+        "model": "spam",
+        "version": 4,
+        "at": NOW - timedelta(hours=2),
+        "start": NOW - timedelta(hours=26),
+        "end": NOW - timedelta(hours=2),
+        "reference_rows": 1000,
+        "current_rows": 4980,
+        "columns": tuple(dict(zip(names, each, strict=True)) for each in told),
+    }
+    return DriftReport(**(values | changes))
+
+
 @dataclass
 class Element:
     """An element of a page: its tag, attributes, and all the text in it."""
@@ -198,22 +331,52 @@ class Pages:
     slices_view: Callable[..., SlicesView] = slices_view
     record: Callable[..., RecordView] = record
     series: Callable[..., SliceSeries] = series_of
+    drift: Callable[..., Drift] = drift
+    accuracy_drift: Callable[..., Drift] = accuracy_drift
+    alarm: Callable[..., Alarm] = alarm
+    verdict: Callable[..., SliceDecision] = verdict_of
+    decision: Callable[..., Decision] = decision
+    run: Callable[..., Run] = run
+    report: Callable[..., DriftReport] = report
     read: Callable[[str], Element] = read
+
+    def ends(self) -> list[Run]:
+        """Runs of every end, the last of which still waits."""
+        evil = '"><script>alert("1")</script>'
+        return [
+            run(1, "skipped", candidate=None, outcome="benign: accuracy on links did not suffer"),
+            run(2, "failed", trigger="request", candidate=None, reason=evil, outcome=evil, alarms=()),
+            run(3, "rejected", trigger="accuracy", decision=decision("reject"), outcome=f"worse on {evil}"),
+            run(
+                4,
+                "held",
+                trigger="age",
+                decision=decision("hold"),
+                outcome="rare has too few rows",
+                slices=(),
+            ),
+            run(5, "promoted", slices=("links", evil), data={evil: evil, "notes": ["a"] * 400}),
+            run(6, "waiting_for_labels", outcome="", candidate=None, champion=None, data=None, decision=None),
+        ]
 
     def overview(self, slices: Sequence[SliceView] = (), sparks: Any = None, **choices: Any) -> Element:
         """The overview of these slices."""
         return self.overview_of(slices_view(slices), sparks, **choices)
 
-    def overview_of(self, view: SlicesView, sparks: Any = None, **choices: Any) -> Element:
+    def overview_of(
+        self, view: SlicesView, sparks: Any = None, alarms: Sequence[Alarm] = (), **choices: Any
+    ) -> Element:
         """The overview of a view."""
         commands = examples("http://here:8000/", "p-1", ("ham", "spam"))
-        return read(overview(view, sparks or {}, OverviewChoices(**choices), commands, NOW))
+        standing = {each.drift.slice: (each,) for each in alarms}
+        return read(overview(view, sparks or {}, OverviewChoices(**choices), commands, NOW, standing))
 
     def detail(
         self,
         slice_: SliceView,
         records: RecordsView | None = None,
         series: SliceSeries | None = None,
+        loop: SliceLoop = NOTHING_MOVES,
         **choices: Any,
     ) -> Element:
         """A slice's page, the same in two windows."""
@@ -224,7 +387,7 @@ class Pages:
         nothing = RecordsView((), {}, 0, True, None)
         history = series or series_of(slice_.name, [slice_.estimate] * 5)
         chosen = SliceChoices(slice_.name, **choices)
-        return read(detail(view, slice_, snapshot, history, records or nothing, chosen, NOW))
+        return read(detail(view, slice_, snapshot, history, records or nothing, chosen, NOW, loop))
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,11 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import numpy as np
@@ -17,12 +18,20 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, sync_playwright
+from sqlalchemy import Connection
 
+from models.bundle_files import write_folder
+from models.reference import SliceCounts, counts_to_json
+from models.registry import ModelRegistry
 from service.console.parts import ConsoleParts
 from service.console.router import router
+from service.decisions import Run, Verdict
 from service.events import FunctionSetVersion, Label, Prediction
 from service.jobs.tick import Monitor
+from service.store.alarms import acknowledge_alarm, open_alarm, resolve_alarm
 from service.store.engine import Store
+from service.store.reports import add_report
+from service.store.runs import move_run, open_run
 from service.store.writer import Writer
 from service.views.current import Current, FunctionHealth, InForce
 from sfs.apply import apply
@@ -31,6 +40,7 @@ from sfs.registry import FunctionSet
 from sfs.template import template
 
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
+T = TypeVar("T")
 EVIL = '"><script>alert("1")</script>'
 TEXTS = (
     "hi",
@@ -112,12 +122,22 @@ class World:
     current: Current
     store: Store
     writer: Writer
+    registry: ModelRegistry | None = None
 
     @property
     def app(self) -> FastAPI:
         """Only the pages."""
         app = FastAPI()
-        app.include_router(router(ConsoleParts(self.current, self.store, lambda: NOW)))
+        parts = ConsoleParts(
+            self.current,
+            self.store,
+            lambda: NOW,
+            writer=self.writer,
+            registry=self.registry,
+            failures=lambda name: {"KeyError": 12, EVIL: 3} if name == "short" else {},
+            example=lambda: {"comment": EVIL, "likes": 3},
+        )
+        app.include_router(router(parts))
         return app
 
     def get(self, path: str, **params: Any) -> httpx.Response:
@@ -129,6 +149,20 @@ class World:
                 return await client.get(path, params=params or None)
 
         return asyncio.run(ask())
+
+    def post(self, path: str, fields: Any, **headers: str) -> httpx.Response:
+        """Send a form in process."""
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+                return await client.post(path, data=fields, headers=headers)
+
+        return asyncio.run(send())
+
+    def do(self, work: Callable[[Connection], T]) -> T:
+        """Do some work in the writer's transaction."""
+        return self.writer.submit(work).result()
 
     def tick(self) -> None:
         """Make a snapshot."""
@@ -153,6 +187,79 @@ def world_of(
     return World(current, store, writer)
 
 
+def tell(made: World, pages: Any) -> None:
+    """Let the loop have gone round: alarms of every state, runs of every end, reports, and hostile words."""
+    spans = [("links", "version 5 was promoted"), ("asks/what?", ""), ("short", EVIL), (EVIL, "")]
+    for k, (name, resolution) in enumerate(spans):
+        at = NOW - timedelta(minutes=40 - 9 * k)
+        found = pages.drift(name) if k % 2 else pages.accuracy_drift(name)
+        opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(at, found)))
+        if resolution:
+            made.do(partial(resolve_alarm, alarm_id=opened.id, at=NOW, resolution=resolution))
+    made.do(partial(acknowledge_alarm, alarm_id=2, at=NOW, by=EVIL, note=f"I know {EVIL}"))
+    for shown in pages.ends():
+        _keep_run(made, shown)
+    for each in (pages.report(), pages.report(columns=(), error=EVIL), pages.report(columns=())):
+        made.do(partial(add_report, report=each))
+    made.current.drifts = (
+        pages.drift("links", 21, 1000, evidence=4.2, lower=0.012, upper=0.033),
+        pages.drift(EVIL, evidence=-3.0),
+        pages.accuracy_drift("__all__", fingerprint=None, evidence=1.5),
+        pages.drift("asks/what?", zone=None, evidence=0.0, since=None),
+    )
+
+
+def _keep_run(made: World, shown: Run) -> None:
+    """Open a run and move it on until it is like one."""
+    at, trigger = shown.opened_at, shown.trigger
+    first = "training" if trigger == "request" else "waiting_for_labels"
+    opened = made.do(
+        partial(
+            open_run,
+            model="spam",
+            state=first,
+            trigger=trigger,
+            reason=shown.reason,
+            at=at,
+            alarms=shown.alarms,
+            slices=shown.slices,
+            since=shown.since,
+        )
+    )
+    ways = {
+        "promoted": ("training", "gated"),
+        "rejected": ("training", "gated"),
+        "held": ("training", "gated"),
+    }
+    here = first
+    known = {"champion": 4, "candidate": shown.candidate, "data": shown.data, "decision": shown.decision}
+    for k, state in enumerate([*ways.get(shown.state, ()), shown.state]):
+        if state != here:
+            told = known if state == "gated" else {"attempts": 1} if state == "training" else {}
+            end = {"outcome": shown.outcome} if state == shown.state else {}
+            later = at + timedelta(minutes=k + 1)
+            made.do(partial(move_run, run_id=opened.id, expected=here, at=later, state=state, **told, **end))
+            here = state
+
+
+def registry_of(folder: Path) -> ModelRegistry:
+    """Five versions with small files, the fourth in force, the first damaged since."""
+    counts = {"__all__": SliceCounts(500, 500, 0, 480, 60, 54, 58)}
+    for number in range(1, 6):
+        files = {
+            "config.json": json.dumps({"classes": ["ham", "spam"], "format": number}).encode(),
+            "reference.json": json.dumps(counts_to_json(counts)).encode(),
+        }
+        write_folder(folder / "spam" / "versions" / f"{number:06d}", files)
+    made = ModelRegistry(folder, "spam")
+    at = NOW - timedelta(days=3)
+    for k, (version, before) in enumerate(((1, None), (3, 1), (4, 3))):
+        reason = EVIL if version == 3 else "better on links"
+        made.promote(version, expected=before, reason=reason, at=at + timedelta(hours=k))
+    (folder / "spam" / "versions" / "000001" / "config.json").unlink()
+    return made
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Makes a world."""
@@ -171,9 +278,11 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
 
 @pytest.fixture(scope="session")
-def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A world with traffic, labels and a snapshot, not to be changed."""
+def busy(tmp_path_factory: pytest.TempPathFactory, pages: Any) -> Iterator[World]:
+    """A world with traffic, labels, a snapshot, and a loop that has gone round; not to be changed."""
     made = world_of(tmp_path_factory.mktemp("busy"))
+    made = replace(made, registry=registry_of(tmp_path_factory.mktemp("registry")))
+    tell(made, pages)
     made.tick()
     yield made
     made.writer.stop()

@@ -43,7 +43,7 @@ def test_every_page_forbids_what_it_does_not_need(busy):
         assert "unsafe" not in policy
         assert "script" not in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert "set-cookie" not in headers
 
 
@@ -110,7 +110,7 @@ def test_an_unknown_slice_is_a_page_that_leads_back(busy):
     answer = busy.get("/slices/<b>nobody</b>")
     assert answer.status_code == 404
     assert "No slice is called &#39;&lt;b&gt;nobody&lt;/b&gt;&#39;" in answer.text
-    assert '<a href="/">Back to the overview</a>' in answer.text
+    assert '<a href="/">Back to the slices</a>' in answer.text
 
 
 def test_every_link_of_the_overview_leads_somewhere(busy):

@@ -1,0 +1,195 @@
+"""From the parts and the reader's choices to the pages of alarms, runs, models and reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from models.errors import ModelError
+from models.registry import CHAMPION
+from service.console import alarms as of_alarms
+from service.console import reports as of_reports
+from service.console import runs as of_runs
+from service.console import versions as of_versions
+from service.console.choices import ListChoices, Which
+from service.console.parts import ConsoleParts
+from service.console.render import Frame, Section
+from service.decisions import Alarm
+from service.errors import ServiceError
+from service.store.audit import entries_about
+from service.store.engine import Store
+from service.store.runs import runs_since
+from service.views.alarms import alarm_view, alarms_view, unresolved_by_slice
+from service.views.drift import drift_view, drifts_by_slice
+from service.views.held_out import held_out_accuracy
+from service.views.loop import report_view, reports_view, run_view, runs_view
+from service.views.models import models_view
+
+UNRESOLVED_ROWS, RESOLVED_ROWS, LIST_ROWS = 50, 20, 30
+MOST_ALARMS = 1000
+"""Alarms that are looked through for those of one slice."""
+
+
+def show_alarms(parts: ConsoleParts, choices: ListChoices) -> str:
+    """Return the page of all alarms."""
+    model = parts.current.in_force.model
+    drifts = drift_view(parts.current).drifts
+    standing = {(each.drift.slice, each.drift.kind) for each in _unresolved(parts)}
+    quiet = [each for each in drifts if (each.slice, each.kind) not in standing]
+    return of_alarms.alarms(
+        frame_of(parts, "alarms", choices),
+        model,
+        choices,
+        _listed(parts, choices, "unresolved"),
+        _listed(parts, choices, "resolved"),
+        of_alarms.watched(drifts, quiet),
+        parts.promises,
+        parts.clock(),
+    )
+
+
+def show_alarm(parts: ConsoleParts, alarm_id: int) -> str:
+    """Return the page of one alarm.
+
+    Raises
+    ------
+    UnknownAlarm
+        If there is none of this id.
+    """
+    model = parts.current.in_force.model
+    shown = alarm_view(parts.store, model, alarm_id)
+    with parts.store.read() as connection:
+        runs = runs_since(connection, model, shown.at)
+    return of_alarms.alarm(
+        frame_of(parts, "alarms"),
+        shown,
+        runs,
+        drifts_by_slice(parts.current).get(shown.drift.slice, {}).get(shown.drift.kind),
+        parts.promises,
+        parts.clock(),
+        answerable=parts.writer is not None,
+    )
+
+
+def show_runs(parts: ConsoleParts, choices: ListChoices) -> str:
+    """Return the page of all runs."""
+    model = parts.current.in_force.model
+    view = runs_view(parts.store, model, before=choices.before, limit=LIST_ROWS)
+    older = choices.href(before=view.next) if view.next else ""
+    return of_runs.runs(frame_of(parts, "runs", choices), model, choices, view.runs, older, parts.clock())
+
+
+def show_run(parts: ConsoleParts, run_id: int, choices: ListChoices) -> str:
+    """Return the page of one run.
+
+    Raises
+    ------
+    UnknownRun
+        If there is none of this id.
+    """
+    shown = run_view(parts.store, parts.current.in_force.model, run_id)
+    with parts.store.read() as connection:
+        entries = entries_about(connection, f"run {run_id}")
+    return of_runs.run(frame_of(parts, "runs", choices), shown, entries, choices, parts.clock())
+
+
+def show_models(parts: ConsoleParts, choices: ListChoices) -> str:
+    """Return the page of the versions.
+
+    Raises
+    ------
+    ServiceError
+        If the registry cannot be read.
+    """
+    in_force, registry = parts.current.in_force, parts.registry
+    views, history = [], in_force.history
+    if registry is not None:
+        try:
+            views, history = list(models_view(registry, parts.current)), registry.history(CHAMPION)
+        except (ModelError, OSError) as error:
+            raise ServiceError(f"the registry cannot be read: {error}") from error
+    left = [each for each in views if choices.before is None or each.version < choices.before]
+    page = left[-LIST_ROWS:]
+    runs = runs_view(parts.store, in_force.model, limit=MOST_ALARMS).runs
+    accuracies = {
+        each.version: held_out_accuracy(registry.path(each.version))
+        for each in page
+        if registry is not None and each.damaged is None
+    }
+    return of_versions.versions(
+        frame_of(parts, "models", choices),
+        in_force.model,
+        choices,
+        of_versions.version_rows(page, accuracies, history, runs),
+        of_versions.change_rows(history),
+        choices.href(before=page[0].version) if len(left) > len(page) else "",
+        registry is not None,
+        parts.clock(),
+    )
+
+
+def show_reports(parts: ConsoleParts, choices: ListChoices) -> str:
+    """Return the page of all reports."""
+    model = parts.current.in_force.model
+    view = reports_view(parts.store, model, before=choices.before, limit=LIST_ROWS)
+    return of_reports.reports(
+        frame_of(parts, "reports", choices),
+        model,
+        choices,
+        [of_reports.report_row(each) for each in view.reports],
+        choices.href(before=view.next) if view.next else "",
+        parts.promises,
+        parts.clock(),
+    )
+
+
+def show_report(parts: ConsoleParts, report_id: int) -> str:
+    """Return the page of one report.
+
+    Raises
+    ------
+    UnknownReport
+        If there is none of this id.
+    """
+    shown = report_view(parts.store, parts.current.in_force.model, report_id)
+    return of_reports.report(frame_of(parts, "reports"), shown, parts.clock())
+
+
+def frame_of(parts: ConsoleParts, here: Section, choices: ListChoices | None = None) -> Frame:
+    """Return what is around a page."""
+    return Frame(here, len(_unresolved(parts)), choices.refresh if choices else 0)
+
+
+def alarms_since(store: Store, model: str, since: datetime) -> list[Alarm]:
+    """Return the alarms that were raised at or after a moment, newest first; of very many, the last."""
+    found = alarms_view(store, model, limit=MOST_ALARMS).alarms
+    return [each for each in found if each.at >= since]
+
+
+def _unresolved(parts: ConsoleParts) -> list[Alarm]:
+    by_slice = unresolved_by_slice(parts.store, parts.current.in_force.model)
+    return [each for some in by_slice.values() for each in some]
+
+
+def _listed(parts: ConsoleParts, choices: ListChoices, which: Which) -> of_alarms.AlarmList:
+    """Return a page of the alarms that stand, or of those that have ended; none where others are asked for."""
+    if choices.which not in ("all", which):
+        return of_alarms.AlarmList((), "")
+    limit = UNRESOLVED_ROWS if which == "unresolved" else RESOLVED_ROWS
+    found = _alarms(parts, which, choices.before, limit + 1)
+    model = parts.current.in_force.model
+    with parts.store.read() as connection:
+        runs = runs_since(connection, model, min(each.at for each in found)) if found else []
+    older = choices.href(which=which, before=found[limit - 1].id) if len(found) > limit else ""
+    return of_alarms.AlarmList(tuple(of_alarms.alarm_row(each, runs) for each in found[:limit]), older)
+
+
+def _alarms(parts: ConsoleParts, which: Which, before: int | None, limit: int) -> list[Alarm]:
+    found: list[Alarm] = []
+    store, model = parts.store, parts.current.in_force.model
+    while len(found) < limit:
+        view = alarms_view(store, model, unresolved=which == "unresolved", before=before, limit=200)
+        found += [each for each in view.alarms if (each.state == "resolved") is (which == "resolved")]
+        before = view.next
+        if before is None:
+            break
+    return found[:limit]
