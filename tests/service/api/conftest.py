@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from sqlalchemy import Connection
 
 from models.bundle import ModelBundle
 from models.config import TrainConfig
@@ -24,6 +26,7 @@ from service.api.build import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts, PreviewView
 from service.app.added import with_added, without
 from service.app.preview import preview
+from service.decisions import Alarm, Drift, DriftKind, Verdict, Zone
 from service.events import FunctionSetVersion
 from service.jobs.tick import Monitor
 from service.metrics.page import MetricsPage
@@ -34,6 +37,7 @@ from service.serving.functions import LiveFunctions
 from service.serving.observer import Observer
 from service.serving.predictor import Loaded, Predictor
 from service.serving.recording import Answer, Logged, Recorder, Request
+from service.store.alarms import open_alarm
 from service.store.engine import Store
 from service.store.writer import Writer, WriterLimits
 from service.views.current import Current, InForce
@@ -77,6 +81,31 @@ def registry(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> M
     made = ModelRegistry(tmp_path_factory.mktemp("registry"), "comments")
     made.promote(made.put(bundle), expected=None, reason="the first", at=AT)
     return made
+
+
+def moved(slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Drift:
+    """Return a slice that holds four times as many rows as it should, or is right too seldom."""
+    coverage = kind == "coverage"
+    drift = Drift(
+        slice=slice_,
+        fingerprint=of_files().fingerprints.get(slice_),
+        kind=kind,
+        zone=Zone(Rate(400, 20_000) if coverage else Rate(950, 1000), *_LIMITS[kind]),
+        evidence=20.0,
+        threshold=16.0,
+        since=AT - timedelta(minutes=20),
+        direction="up" if coverage else "down",
+        observed=Rate(81, 1000) if coverage else Rate(61, 100),
+        lower=0.06,
+        upper=0.1,
+    )
+    return replace(drift, **changes)
+
+
+_LIMITS: Mapping[DriftKind, tuple[float, float, float]] = {
+    "coverage": (0.018, 0.022, 0.1),
+    "accuracy": (0.93, 1.0, 0.01),
+}
 
 
 @dataclass
@@ -194,6 +223,17 @@ class Service:
         lines = self.get("/metrics").text.splitlines()
         return sum(float(each.rpartition(" ")[2]) for each in lines if each.startswith(f"slicewatch_{line} "))
 
+    def kept(self, work: Callable[[Connection], Any]) -> Any:
+        """Do some work in the writer's transaction, and return what it returns."""
+        return self.writer.submit(work).result()
+
+    def raised(self, slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Alarm:
+        """Raise an alarm."""
+        drift = moved(slice_, kind, **changes)
+        alarm = self.kept(partial(open_alarm, model="comments", version=1, verdict=Verdict(self.now, drift)))
+        assert alarm is not None
+        return alarm
+
     def close(self) -> None:
         async def end() -> None:
             await self.client.aclose()
@@ -249,6 +289,12 @@ def service(
         yield made
         made.close()
         writer.stop()
+
+
+@pytest.fixture
+def drift() -> Callable[..., Drift]:
+    """Makes where a slice stands."""
+    return moved
 
 
 @pytest.fixture

@@ -1,0 +1,111 @@
+"""``/v1/reports``."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from service.api.refusals import ReportRunning
+from service.decisions import DriftReport
+from service.store.reports import add_report
+
+COLUMNS = (
+    {"column": "likes", "kind": "number", "method": "wasserstein", "threshold": 0.1, "value": 0.4, "drifted": True},
+    {"column": "text", "kind": "text", "method": "domain", "threshold": 0.6, "value": 0.5, "drifted": False},
+)  # fmt: skip
+
+
+def kept(service, error="") -> DriftReport:
+    columns = () if error else COLUMNS
+    start = service.now - timedelta(hours=1)
+    report = DriftReport(0, "comments", 1, service.now, start, service.now, 500, 400, columns, error)
+    return service.kept(partial(add_report, report=report))
+
+
+def kind(answer) -> tuple[int, str]:
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+def test_a_report_is_told_column_by_column(service):
+    """With how many rows were compared, and how many columns differ."""
+    report = kept(service)
+    (one,) = service.get("/v1/reports").json()["reports"]
+    assert one == service.get(f"/v1/reports/{report.id}").json()
+    assert (one["reference_rows"], one["current_rows"], one["drifted"]) == (500, 400, 1)
+    assert (one["columns"], one["error"]) == (list(COLUMNS), "")
+    assert (one["start"], one["end"]) == ("2026-05-01T11:00:00Z", "2026-05-01T12:00:00Z")
+
+
+def test_reports_come_in_pages(service):
+    """Newest first; ``next`` leads on."""
+    first, second = kept(service), kept(service)
+    page = service.get("/v1/reports?limit=1").json()
+    assert ([each["id"] for each in page["reports"]], page["next"]) == ([second.id], second.id)
+    page = service.get(f"/v1/reports?limit=1&before={page['next']}").json()
+    assert ([each["id"] for each in page["reports"]], page["next"]) == ([first.id], None)
+
+
+def test_a_report_is_asked_for(service):
+    """202 at once; it is begun."""
+    begun = []
+
+    async def report() -> None:
+        begun.append(service.now)
+
+    service.change(report=report)
+    answer = service.post("/v1/reports", {})
+    assert (answer.status_code, answer.json()) == (202, {"asked_at": "2026-05-01T12:00:00Z"})
+    assert begun == [service.now]
+
+
+def test_one_report_at_a_time(service):
+    """409 while one is being made."""
+
+    async def report() -> None:
+        raise ReportRunning("a report has been in the making since 11:59 UTC: wait for it")
+
+    service.change(report=report)
+    assert kind(service.post("/v1/reports", {})) == (409, "report-running")
+
+
+def test_a_report_is_shown_as_a_page_that_stands_alone(service, tmp_path):
+    """It may run its own scripts, of no origin, and fetch nothing."""
+    page = tmp_path / "report.html"
+    page.write_text("<h1>report</h1>")
+    asked = []
+
+    async def report_html(id_):
+        asked.append(id_)
+        return page
+
+    service.change(report_html=report_html)
+    report = kept(service)
+    answer = service.get(f"/v1/reports/{report.id}/html")
+    assert (answer.status_code, answer.text, asked) == (200, "<h1>report</h1>", [report.id])
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("sandbox allow-scripts; default-src 'none';")
+    assert "allow-same-origin" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_report_that_could_not_be_made_has_no_page(service):
+    """404 that says why there is none; its values are empty."""
+    report = kept(service, error="too few rows")
+    answer = service.get(f"/v1/reports/{report.id}/html")
+    assert kind(answer) == (404, "no-page")
+    assert "too few rows" in answer.json()["detail"]
+    assert service.get(f"/v1/reports/{report.id}").json()["error"] == "too few rows"
+
+
+@pytest.mark.parametrize("path", ["/v1/reports/7", "/v1/reports/7/html"])
+def test_an_unknown_report_is_not_found(service, path):
+    """404 that says where the reports are."""
+    assert kind(service.get(path)) == (404, "unknown-report")
+
+
+def test_a_process_that_makes_no_reports_says_so(service):
+    """503, not an error of ours."""
+    report = kept(service)
+    assert kind(service.post("/v1/reports", {})) == (503, "not-here")
+    assert kind(service.get(f"/v1/reports/{report.id}/html")) == (503, "not-here")
