@@ -4,10 +4,28 @@ import pytest
 
 from models.errors import DataError, RegistryError
 from service.api.problems import kind_of, of_error
-from service.api.refusals import FieldError, InvalidRequest
+from service.api.refusals import (
+    DamagedVersion,
+    FieldError,
+    InvalidRequest,
+    NoPage,
+    NotHere,
+    PromotionConflict,
+    ReportRunning,
+)
 from service.errors import MisuseError, ServiceError
 from service.serving.refusals import DeadlinePassed, MiscountedAnswers, NoModel, Overloaded, Stopping
-from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.errors import (
+    AlarmResolved,
+    RunActive,
+    RunMoved,
+    StoreError,
+    StoreFull,
+    StoreStopped,
+    UnknownAlarm,
+    UnknownReport,
+    UnknownRun,
+)
 from service.views.current import NotReady, UnknownSlice
 from sfs.errors import InvalidFunction
 
@@ -28,6 +46,17 @@ from sfs.errors import InvalidFunction
         (MisuseError("x"), 422),
         (UnknownSlice("x"), 404),
         (RegistryError("x"), 404),
+        (UnknownAlarm("x"), 404),
+        (UnknownRun("x"), 404),
+        (UnknownReport("x"), 404),
+        (NoPage("x"), 404),
+        (AlarmResolved("x"), 409),
+        (RunActive("x"), 409),
+        (RunMoved("x"), 409),
+        (PromotionConflict("x"), 409),
+        (ReportRunning("x"), 409),
+        (DamagedVersion("x"), 422),
+        (NotHere("x"), 503),
         (MiscountedAnswers("x"), 500),
         (ServiceError("x"), 500),
         (ZeroDivisionError("x"), 500),
