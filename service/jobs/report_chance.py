@@ -17,8 +17,8 @@ from scipy.stats import wasserstein_distance
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-SHUFFLES = 200
-QUANTILE = 0.99
+SHUFFLES = 1000
+QUANTILE = 0.999
 _LEAST_DEVIATION = 0.001
 """Evidently divides by no less; see `in_deviations`."""
 
@@ -50,7 +50,7 @@ def distance_of_shares(reference: ArrayLike, live: ArrayLike) -> float:
 
 
 def chance_of_numbers(reference: FloatArray, live: FloatArray) -> float:
-    """Return the distance that 99 of 100 random exchanges of rows stay below; the same for the same rows."""
+    """Return the distance that 999 of 1,000 random exchanges of rows stay below; the same for the same rows."""
     pool = np.sort(np.concatenate([reference, live]))
     gaps, below = np.diff(pool), np.arange(1, len(pool))
     side = np.arange(len(pool)) < len(reference)
@@ -64,7 +64,7 @@ def chance_of_numbers(reference: FloatArray, live: FloatArray) -> float:
 
 
 def chance_of_shares(reference: IntArray, live: IntArray) -> float:
-    """Return the distance that 99 of 100 random exchanges of rows stay below, for counts int[K]."""
+    """Return the distance that 999 of 1,000 random exchanges of rows stay below, for counts int[K]."""
     both = reference + live
     random = np.random.default_rng(0)
     first = random.multivariate_hypergeometric(both, int(reference.sum()), size=SHUFFLES)  # int[SHUFFLES, K]

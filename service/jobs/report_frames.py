@@ -16,8 +16,9 @@ Value: TypeAlias = float | str | None
 
 FEWEST_ROWS = 30
 """Rows with a value that either side needs."""
+MOST_NAMES = 10
 COMMON_SHARE, COMMON_ROWS = 0.01, 5
-"""What a value must have of all rows to be a category of its own; each one more lets chance do more."""
+"""Of more names than that, those that have less of all rows become one: each name lets chance do more."""
 OTHER = "(other)"
 _LONGEST_NAME = 60
 
@@ -73,7 +74,7 @@ def columns_of(
 ) -> list[Compared]:
     """Return the columns to compare, features in order and predictions last.
 
-    Names that few rows have become one, and a number that never changes in the reference is compared as a
+    Of many names those that few rows have become one, and a number that never changes in the reference is compared as a
     category: that number, or another. A column that cannot be compared says why.
 
     Examples
@@ -173,11 +174,11 @@ def _as_category(values: Iterable[Value], constant: Value) -> tuple[Value, ...]:
 
 
 def _folded(column: Compared) -> Compared:
-    """Return the column with names that few rows of both sides together have as one."""
+    """Return the column with names that few rows of both sides together have as one, if there are many names."""
     counts = Counter(value for value in (*column.reference, *column.live) if value is not None)
-    least = max(COMMON_ROWS, COMMON_SHARE * counts.total())
+    least = max(COMMON_ROWS, COMMON_SHARE * counts.total()) if len(counts) > MOST_NAMES else 0
     shown = {each: _short(str(each)) if count >= least else OTHER for each, count in counts.items()}
-    if len(shown) > 1 and set(shown.values()) == {OTHER}:
+    if least and set(shown.values()) == {OTHER}:
         return replace(column, error=f"none of its {len(shown)} values is common enough to be compared")
     sides = [
         tuple(None if each is None else shown[each] for each in side)

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from threading import Event
 from time import monotonic
 from typing import IO, Any, Literal
@@ -39,7 +40,8 @@ TASK, ROWS, VALUES, KEPT, PAGE, REASON = (
 """The files of a folder: what the child is asked, the traffic, what it found, what a page is made of, the page,
 and why it failed."""
 KEEP = 20
-_WORDS, _LOCK = "words.txt", "page.lock"
+_LOCK = "page.lock"
+_LAST_WORDS = 4000
 _LOOK_SECONDS = 0.2
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -217,13 +219,12 @@ def _is_ours(name: str) -> bool:
 
 def _run(mode: Literal["values", "html"], folder: Path, seconds: float, stop: Event, python: str) -> None:
     """Let the child do it; what it says is logged if it fails."""
-    with (folder / _WORDS).open("w+", errors="replace") as words:
+    with TemporaryFile("w+", errors="replace") as words:
         code = _ended(_started(mode, folder, words, python), seconds, stop)
         if code == 0:
             return
         words.seek(0)
-        said = words.read()
-    _log.warning("the process of a report said: %s", said[-4000:].strip())
+        _log.warning("the process of a report said: %s", words.read()[-_LAST_WORDS:].strip())
     with suppress(FileNotFoundError):
         raise _Failed((folder / REASON).read_text())
     raise _Failed(f"its process ended with code {code}")
