@@ -15,7 +15,9 @@ from models.registry import CHAMPION, ModelRegistry
 from service.api.build import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
 from service.app.added import CHECKPOINT, read_added, together
+from service.app.clock import read_clock
 from service.app.functions import FunctionDesk, origins_of
+from service.app.loop import LoopParts, baseline_of, loop
 from service.app.service import Lines, Service
 from service.app.switchboard import Fixed, Switchboard
 from service.app.watching import JOBS, Watching, watch_logged, watching
@@ -69,6 +71,8 @@ def build(settings: Settings, clock: Clock) -> Service:
     torch.set_num_threads(1)  # one thread runs the model: more would only wait for one another
     settings.store.parent.mkdir(parents=True, exist_ok=True)
     survives: Synchronous = "FULL" if settings.log.survives == "power" else "NORMAL"
+    fast = None if settings.clock is None else read_clock(settings.clock)
+    clock = clock if fast is None else fast.over(clock)
     with ExitStack() as undo:
         store = undo.enter_context(Store(settings.store, synchronous=survives))
         writer = Writer(store, rules=LabelRules(settings.monitor.label_days * DAY_SECONDS))
@@ -79,37 +83,52 @@ def build(settings: Settings, clock: Clock) -> Service:
         live = LiveFunctions(together(of_files, added), limits, sources=settings.functions)
         undo.callback(live.close)
         live.start()
-        service = _connected(settings, clock, _Ground(store, writer, of_files, added, live))
+        ground = _Ground(store, writer, of_files, added, live, 1.0 if fast is None else fast.speed)
+        service = _connected(settings, clock, ground)
         undo.pop_all()
     return service
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What is open and running, and has to be closed again."""
+    """What is open and running, and has to be closed again; and how fast the clock runs."""
 
     store: Store
     writer: Writer
     of_files: FunctionSet
     added: tuple[Template, ...]
     live: LiveFunctions
+    speed: float
 
 
 def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
     store, writer, live = ground.store, ground.writer, ground.live
     metrics = _metrics(settings.name, writer)
     recorder = Recorder(clock, kept=kept_features(settings.log.features))
-    fixed = Fixed(settings.name, settings.label, settings.classes, recorder, writer, metrics, clock)
+    fixed = Fixed(
+        model=settings.name,
+        label=settings.label,
+        classes=settings.classes,
+        recorder=recorder,
+        writer=writer,
+        metrics=metrics,
+        clock=clock,
+        baseline=lambda version: baseline_of(store, settings.name, version),
+    )
     switchboard = Switchboard(fixed, live, origins_of(live.functions, ground.of_files))
     registry = ModelRegistry(settings.registry, name=settings.name)
     put_champion(registry, switchboard)
     watch_logged(store, switchboard)
     page, lines = MetricsPage(metrics), Lines(switchboard, settings.serve.queue_rows)
     desk = FunctionDesk(ground.of_files, ground.added, switchboard, writer, clock)
-    monitor, schedule = watching(
-        settings.monitor, clock, Watching(store, writer, switchboard, page, metrics, registry)
+    looping = loop(
+        settings,
+        clock,
+        LoopParts(store, writer, switchboard.current, page, metrics, registry, desk.declarations),
     )
-    service = Service(schedule, monitor, lines, switchboard, writer, store)
+    jobs = Watching(store, writer, switchboard, page, metrics, registry, looping)
+    monitor, schedule = watching(settings, clock, jobs, ground.speed)
+    service = Service(schedule, monitor, looping, lines, switchboard, writer, store)
     parts = Parts(
         current=switchboard.current,
         store=store,
@@ -127,6 +146,11 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
         clock=clock,
         limits=_limits(settings.serve),
         problems=service.problems,
+        retrain=looping.ask_retrain,
+        promote=looping.ask_promote,
+        rollback=looping.ask_rollback,
+        report=looping.ask_report,
+        report_html=looping.ask_page,
     )
     service.asgi = _application(parts, settings.serve)
     return service

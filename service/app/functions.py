@@ -11,6 +11,7 @@ from service.app.added import CHECKPOINT, together, with_added, without, write_a
 from service.app.preview import preview
 from service.store.writer import Writer
 from service.views.functions import functions_view
+from sfs.declarations import to_declaration
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import Template
@@ -94,6 +95,10 @@ class FunctionDesk:
         predictor = self._switchboard.predictor
         sample = () if predictor is None else predictor.loaded.bundle.sample
         return await asyncio.to_thread(preview, declaration, sample, "sample")
+
+    def declarations(self) -> list[dict[str, Any]]:
+        """Return the functions that were added, as they are declared in a YAML file."""
+        return [to_declaration(each) for each in self._added]
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._changing:

@@ -16,6 +16,7 @@ from service.serving.refusals import NoModel
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from service.app.loop import Loop
     from service.app.switchboard import Switchboard
     from service.jobs.scheduler import Schedule
     from service.jobs.tick import Monitor
@@ -85,7 +86,7 @@ class Service:
 
     Parameters
     ----------
-    schedule, monitor
+    schedule, monitor, loop
         The jobs.
     lines, switchboard
         The request path.
@@ -104,12 +105,13 @@ class Service:
         self,
         schedule: Schedule,
         monitor: Monitor,
+        loop: Loop,
         lines: Lines,
         switchboard: Switchboard,
         writer: Writer,
         store: Store,
     ) -> None:
-        self._schedule, self._monitor = schedule, monitor
+        self._schedule, self._monitor, self._loop = schedule, monitor, loop
         self._lines, self.switchboard = lines, switchboard
         self._writer, self._store = writer, store
         self._stopping = False
@@ -142,7 +144,9 @@ class Service:
         """
         self._stopping = True
         end = monotonic() + within_seconds
+        self._loop.report.stop()  # a job that makes one waits for it
         await asyncio.to_thread(self._schedule.stop)
+        await asyncio.to_thread(self._loop.retrain.stop)
         try:
             async with asyncio.timeout(within_seconds):
                 await self._lines.stop()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from service.app.references import references
+from service.app.references import accuracies, references
 from service.events import FunctionSetVersion
 from service.metrics.process import ProcessMetrics
 from service.serving.functions import LiveFunctions
@@ -41,6 +41,8 @@ class Fixed:
         Told of function sets before they are applied.
     clock
         The time, UTC.
+    baseline
+        What is expected of a version that a run made, by slice and fingerprint; nothing of others.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Fixed:
     writer: Writer
     metrics: ProcessMetrics
     clock: Callable[[], datetime]
+    baseline: Callable[[int], Mapping[tuple[str, str], Rate]]
 
 
 class Switchboard:
@@ -105,7 +108,7 @@ class Switchboard:
         changes = tuple(history)
         with self._changing:
             loaded = Loaded(loaded.bundle, loaded.version, self.live)  # functions may have changed meanwhile
-            expected = references(loaded.bundle, self.live)  # all that may fail comes before the change
+            expected = self._expected(loaded)  # all that may fail comes before the change
             self._fixed.metrics.serve(loaded.version, loaded.bundle.classes)
             if self.predictor is None:
                 self.predictor = Predictor(loaded, self._fixed.recorder, self._report)
@@ -116,6 +119,7 @@ class Switchboard:
                 self.current.in_force,
                 version=loaded.version,
                 references=expected,
+                accuracies=accuracies(loaded.bundle, self.live),
                 classes=loaded.bundle.classes,
                 promoted_at=next((c.at for c in reversed(changes) if c.version == loaded.version), None),
                 history=changes,
@@ -126,10 +130,11 @@ class Switchboard:
         with self._changing:
             version, live = self._known(functions), self.live.with_functions(functions)
             expected: Mapping[str, Rate] = {}
+            right: Mapping[str, Rate] = {}
             if self.predictor is not None:
-                loaded = self.predictor.loaded
-                expected = references(loaded.bundle, live)
-                self.predictor.swap(Loaded(loaded.bundle, loaded.version, live))
+                loaded = Loaded(self.predictor.loaded.bundle, self.predictor.loaded.version, live)
+                expected, right = self._expected(loaded), accuracies(loaded.bundle, live)
+                self.predictor.swap(loaded)
             self.live, self.observer = live, self._observer(live, self.current.in_force.classes)
             self.current.in_force = replace(
                 self.current.in_force,
@@ -138,6 +143,7 @@ class Switchboard:
                 metadata={each.name: each.metadata for each in functions},
                 origins=origins,
                 references=expected,
+                accuracies=right,
             )
 
     def put_observed(self, version: int, since: datetime) -> None:
@@ -146,6 +152,13 @@ class Switchboard:
             if self.predictor is None and self.current.in_force.version != version:
                 self._fixed.metrics.serve(version, self._fixed.classes)
                 self.current.in_force = replace(self.current.in_force, version=version, promoted_at=since)
+
+    def _expected(self, loaded: Loaded) -> dict[str, Rate]:
+        """Return the expected coverage: of the run that made the version, else of the rows it was made from."""
+        now = loaded.live.functions.fingerprints
+        left = self._fixed.baseline(loaded.version)
+        of_run = {name: rate for (name, fingerprint), rate in left.items() if now.get(name) == fingerprint}
+        return {**references(loaded.bundle, loaded.live), **of_run}
 
     def _observer(self, live: LiveFunctions, classes: tuple[str, ...]) -> Observer:
         fixed = self._fixed

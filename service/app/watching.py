@@ -1,4 +1,4 @@
-"""The jobs of the service: the tick, the look for a new champion, and the merging of old blocks."""
+"""The jobs of the service: the tick, retraining, reports, the look for a new champion, and housekeeping."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from service.store.queries import usual_version
 
 if TYPE_CHECKING:
     from models.registry import ModelRegistry
+    from service.app.loop import Loop
     from service.app.switchboard import Switchboard
     from service.events import Snapshot
     from service.metrics.page import MetricsPage
     from service.metrics.process import ProcessMetrics
+    from service.settings.project import Settings
     from service.settings.sections import MonitorSettings
     from service.store.engine import Store
     from service.store.writer import Writer
@@ -32,7 +34,13 @@ RELOAD_SECONDS = 2.0
 
 ROLL_UP_SECONDS = 600.0
 
-JOBS = ("tick", "reload", "roll_up")
+REPORT_SECONDS = 60.0
+"""How often it is looked whether a report is due."""
+
+JOBS = ("tick", "retrain", "report", "reload", "roll_up")
+
+LEAST_SECONDS = 0.25
+"""Between two runs of a job, however fast the clock runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +53,29 @@ class Watching:
     page: MetricsPage
     metrics: ProcessMetrics
     registry: ModelRegistry
+    loop: Loop
 
 
 def watching(
-    settings: MonitorSettings, clock: Callable[[], datetime], parts: Watching
+    settings: Settings, clock: Callable[[], datetime], parts: Watching, speed: float = 1.0
 ) -> tuple[Monitor, Schedule]:
-    """Return the monitor, and the schedule that runs it and the other jobs."""
+    """Return the monitor, and the schedule that runs it and the other jobs.
+
+    Parameters
+    ----------
+    settings
+        The project's.
+    clock
+        The time, UTC.
+    parts
+        What the jobs speak to.
+    speed
+        How many seconds of the clock pass in one of the wall's.
+    """
     current = parts.switchboard.current
 
     def judging() -> Judging:
-        return judging_of(settings, current.in_force.classes)
+        return judging_of(settings.monitor, current.in_force.classes)
 
     def show(snapshot: Snapshot) -> None:
         in_force = current.in_force
@@ -62,16 +83,23 @@ def watching(
         expected = in_force.references if snapshot.version == in_force.version else {}
         parts.page.show(snapshot, in_force.metadata, expected)
 
+    def every(seconds: float) -> float:
+        return max(seconds / speed, LEAST_SECONDS)
+
     def tick() -> None:
         watch_logged(parts.store, parts.switchboard)
-        monitor.tick(clock())
+        now = clock()
+        monitor.tick(now)
+        parts.loop.drift.step(now)  # reads the blocks that the tick has counted again
 
     monitor = Monitor(parts.store, parts.writer, current, judging, show)
     tries = Tries()
     jobs = [
-        Job("tick", tick, settings.tick_seconds),
-        Job("reload", lambda: look_for_champion(parts, tries, monotonic()), RELOAD_SECONDS),
-        Job("roll_up", lambda: roll_up(parts.writer, clock()), ROLL_UP_SECONDS),
+        Job("tick", tick, every(settings.monitor.tick_seconds)),
+        Job("retrain", lambda: parts.loop.retrain.step(clock()), every(settings.retrain.check_seconds)),
+        Job("report", lambda: parts.loop.report.step(clock()), every(REPORT_SECONDS)),
+        Job("reload", lambda: look_for_champion(parts, tries, monotonic()), every(RELOAD_SECONDS)),
+        Job("roll_up", lambda: roll_up(parts.writer, clock()), every(ROLL_UP_SECONDS)),
     ]
     return monitor, Schedule(jobs, lambda job, outcome: parts.metrics.job_ran(job, outcome, clock()))
 

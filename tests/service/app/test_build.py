@@ -134,7 +134,15 @@ def test_another_champion_answers_once_it_is_found(trained: Path, serving) -> No
             other = replace(registry.get(1), lineage={**registry.get(1).lineage, "note": "again"})
             registry.promote(registry.put(other), expected=1, reason="better", at=running.clock.at)
             board, metrics = running.service.switchboard, running.service.switchboard._fixed.metrics
-            parts = Watching(running.service._store, board._fixed.writer, board, None, metrics, registry)
+            parts = Watching(
+                running.service._store,
+                board._fixed.writer,
+                board,
+                None,
+                metrics,
+                registry,
+                running.service._loop,
+            )
             look_for_champion(parts, Tries(), 0.0)
             second = await running.post("/v1/predict", {"instances": [ORDER]})
             assert (first["model"]["version"], second["model"]["version"]) == (1, 2)

@@ -1,0 +1,51 @@
+"""Begins a training: what it is told, and the labelled traffic that it learns from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.jobs.retraining import attempt_folder
+from service.jobs.training import RunningTraining
+from service.jobs.training import begin as begin_training
+from service.jobs.training_spec import TRAFFIC, TrainingSpec, learner_values, write_traffic
+from service.store.teaching import labelled_rows
+
+if TYPE_CHECKING:
+    from service.app.loop import LoopParts
+    from service.decisions import Run
+    from service.settings.project import Settings
+
+RUNS = "runs"
+"""The folder beside the store where runs keep their files."""
+
+
+def begin(settings: Settings, parts: LoopParts, run: Run, champion: int) -> RunningTraining:
+    """Begin the attempt of a run, compared with a version, on all labelled traffic until its last move."""
+    folder = attempt_folder(settings.store.parent / RUNS, run)
+    folder.mkdir(parents=True)
+    traffic = _traffic(settings, parts, folder, run.updated_at)
+    spec = TrainingSpec(
+        name=settings.name,
+        label=settings.label,
+        features=settings.features,
+        data=str(settings.data),
+        format=settings.format,
+        functions=settings.functions,
+        added=parts.declarations(),
+        learner=learner_values(**asdict(settings.learner)),
+        traffic=None if traffic is None else str(traffic),
+        champion=str(parts.registry.path(champion)),
+    )
+    return begin_training(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
+
+
+def _traffic(settings: Settings, parts: LoopParts, folder: Path, until: datetime) -> Path | None:
+    """Write the newest labelled rows of traffic, and return where; None where there are none."""
+    path, limit = folder / TRAFFIC, settings.retrain.traffic_rows
+    with parts.store.read() as connection:
+        rows = labelled_rows(connection, settings.name, limit=limit, until=until)
+        written = write_traffic(path, ((each.features, each.label) for each in rows))
+    return path if written else None
