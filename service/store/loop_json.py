@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 T = TypeVar("T")
 
+_EXACT_BITS = 53  # whole numbers of so many bits are floats as they are
+
 
 def to_json(value: Any) -> str:
     """Return a value of ``decisions``, or JSON values, as JSON.
@@ -49,17 +51,22 @@ def from_json(kind: type[T], text: str) -> T:
     >>> from_json(Rate, to_json(Rate(9, 10)))
     Rate(count=9, n=10)
     """
-    try:
-        values = json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError(f"JSON of a {kind.__name__} is nested too deep") from error
-    made: T = _read(kind, values, kind.__name__)
+    made: T = _read(kind, values_from_json(text), kind.__name__)
     return made
 
 
 def values_from_json(text: str) -> Any:
-    """Return the JSON values that ``to_json`` wrote."""
-    return json.loads(text, parse_constant=_refuse_constant)
+    """Return the JSON values that ``to_json`` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the text is no JSON, or holds a number that is not finite.
+    """
+    try:
+        return json.loads(text, parse_float=_finite_of, parse_constant=_finite_of)
+    except RecursionError as error:
+        raise ValueError("JSON that is nested too deep cannot be read") from error
 
 
 def to_values(value: Any) -> Any:
@@ -87,6 +94,10 @@ def _finite(number: float) -> float:
     return number
 
 
+def _finite_of(text: str) -> float:
+    return _finite(float(text))
+
+
 def _key(key: object) -> str:
     if not isinstance(key, str):
         raise ValueError(f"a key of a JSON object is text, got {key!r}")
@@ -97,10 +108,6 @@ def _utc(at: datetime) -> datetime:
     if at.tzinfo is None:
         raise ValueError(f"a time needs its zone, got {at.isoformat()}; give it in UTC")
     return at.astimezone(UTC)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"only finite numbers can be kept, got {name}")
 
 
 @cache
@@ -135,11 +142,19 @@ def _read_object(kind: type, values: Any, path: str) -> Any:
 
 def _read_plain(kind: Any, values: Any, path: str) -> Any:
     if kind is datetime:
-        _check(isinstance(values, str), values, path, "a time")
-        return _utc(datetime.fromisoformat(values))
+        return _read_time(_check(isinstance(values, str), values, path, "a time"), path)
     if kind is float:
-        return float(_check(type(values) in (int, float), values, path, "a number"))
+        exact = type(values) is float or (type(values) is int and values.bit_length() <= _EXACT_BITS)
+        return float(_check(exact, values, path, "a number"))
     return _check(type(values) is kind, values, path, f"a value of type {kind.__name__}")
+
+
+def _read_time(text: str, path: str) -> datetime:
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is to be a time, got {text!r}") from error
+    return _utc(at)
 
 
 def _check(right: bool, values: Any, path: str, wanted: str) -> Any:

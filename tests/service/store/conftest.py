@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from service.decisions import Decision, Drift, Pairs, SliceDecision, Verdict, Zone
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store.engine import Store
 from service.store.writer import Writer
+from sfs.intervals import Rate
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 NAMES = ("short", "links", "asks")
@@ -44,6 +46,35 @@ def label_of(id_: str = "p1", label: str = "spam", seconds: float = 60, **change
     observed_at = START + timedelta(seconds=seconds)
     values: dict[str, Any] = {"observed_at": observed_at, "received_at": observed_at + timedelta(seconds=60)}
     return Label(id_, label, **(values | changes))
+
+
+def verdict_of(slice_: str = "links", kind: str = "coverage", seconds: float = 0) -> Verdict:
+    """Return a verdict on a slice so long after the start, on numbers that no decimal spells in short."""
+    at = START + timedelta(seconds=seconds)
+    zone = Zone(Rate(21, 1000), 0.1 / 3, 2 / 7, 0.25)
+    drift = Drift(slice_, "abc", kind, zone, 14.200000000000001, 14.2, at, "up", Rate(8, 90), 1 / 30, 1 / 6)
+    return Verdict(at, drift)
+
+
+def decision_of(outcome: str = "promote") -> Decision:
+    """Return a decision on all rows and one slice."""
+    slices = (
+        SliceDecision(Pairs("__all__", 900, 700, 40, 60), True, 2 / 90, 0.001, 0.04, "better", "shown"),
+        SliceDecision(Pairs("links", 12, 3, 4, 5), False, 1 / 12, -0.4, 0.5, "not_verified", "too few rows"),
+    )
+    return Decision(outcome, ("all rows: better", "links: too few rows"), slices, 0.02, 0.95)
+
+
+@pytest.fixture
+def verdict() -> Callable[..., Verdict]:
+    """Makes a verdict."""
+    return verdict_of
+
+
+@pytest.fixture
+def decision() -> Callable[..., Decision]:
+    """Makes a decision of the gate."""
+    return decision_of
 
 
 @pytest.fixture

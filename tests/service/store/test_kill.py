@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from service.store import queries
 from service.store.engine import Store
-from service.store.tables import label_events, predictions
+from service.store.tables import first_labels, label_current, label_events, predictions
 
 ROUNDS = 5
 
@@ -75,7 +75,10 @@ def test_nothing_acknowledged_is_lost_or_doubled(tmp_path: Path) -> None:
         logged = list(connection.scalars(select(predictions.c.id)))
         labelled = list(connection.scalars(select(label_events.c.prediction_id)))
         counting = queries.labels(connection, "m", logged)
+        counted = list(connection.scalars(select(label_current.c.prediction_row)))
+        first = list(connection.scalars(select(first_labels.c.prediction_row)))
     assert len(told) == len(set(told)) > ROUNDS * 20
     assert {id_ for kind, id_ in told if kind == "prediction"} <= set(logged)
     assert {id_ for kind, id_ in told if kind == "label"} <= set(counting)
     assert (len(set(logged)), len(set(labelled))) == (len(logged), len(labelled))
+    assert sorted(first) == sorted(counted)

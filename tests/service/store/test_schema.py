@@ -1,22 +1,30 @@
 """The steps lead to the tables that the code speaks of, all at once or not at all."""
 
+import io
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
+from service.events import FunctionSetVersion
 from service.store import queries
 from service.store.engine import Store
 from service.store.errors import UnknownSchema
-from service.store.schema import current, downgrade, newest, upgrade
+from service.store.evidence import first_labels
+from service.store.schema import STEPS, current, downgrade, newest, upgrade
 from service.store.tables import metadata
 from service.store.writer import Writer
+
+FUNCTIONS = FunctionSetVersion("set-1", ("f",), ("x",), datetime(2026, 5, 1, tzinfo=UTC))
+LOOP_TABLES = {"first_labels", "alarms", "runs", "audit", "reports"}
 
 
 def test_the_steps_make_the_tables_of_the_code(store: Store) -> None:
@@ -81,6 +89,32 @@ def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functio
     assert [(block.member[3], block.unknown[3]) for block in blocks] == [(0, 1), (0, 1)]
 
 
+def test_a_store_from_before_first_labels_were_kept(tmp_path: Path, prediction, label) -> None:
+    """Its rows and labels stay; what had a label then never has a first one, what gets its label later has."""
+    with Store(tmp_path / "log.db") as store:
+        writer = Writer(store)
+        writer.record_functions(FUNCTIONS)
+        writer.append([prediction("labelled", member=b"\x01"), prediction("open", member=b"\x02")])
+        writer.label("spam", [label("labelled"), label("early")]).result()
+        writer.stop()
+        with store.writing.begin() as connection:
+            downgrade(connection, "0002")
+            assert LOOP_TABLES.isdisjoint(inspect(connection).get_table_names())
+    with Store(tmp_path / "log.db") as store:
+        writer = Writer(store)
+        with store.read() as connection:
+            assert set(inspect(connection).get_table_names()) > LOOP_TABLES
+            assert queries.labels(connection, "spam", ["labelled"]) == {"labelled": "spam"}
+            assert first_labels(connection, "spam", 0, 9) == []
+        writer.label("spam", [label("labelled", "ham", seconds=90), label("open", "ham")])
+        writer.append([prediction("early", member=b"\x04")])
+        writer.stop()
+        with store.read() as connection:
+            kept = [(each.member, each.label) for each in first_labels(connection, "spam", 0, 9)]
+            assert queries.labels(connection, "spam", ["labelled"]) == {"labelled": "ham"}
+    assert kept == [(b"\x02", "ham"), (b"\x04", "spam")]
+
+
 def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
     """Tables come in one transaction, so an upgrade that is cut short leaves the store as it was."""
     with store.writing.begin() as connection:
@@ -114,3 +148,34 @@ def test_every_table_can_be_spelled_for_postgresql() -> None:
     assert "member BYTEA NOT NULL" in spelled["predictions"]
     assert "prediction_row BIGINT NOT NULL" in spelled["label_current"]
     assert "start_us BIGINT NOT NULL" in spelled["blocks"]
+
+
+def spelled_steps() -> str:
+    """Return the steps as PostgreSQL would be told them."""
+    told = io.StringIO()
+    options = {"as_sql": True, "output_buffer": told}
+    context = MigrationContext.configure(dialect_name="postgresql", opts=options)
+    with Operations.context(context):
+        for step in reversed(list(ScriptDirectory(str(STEPS)).walk_revisions())):
+            step.module.upgrade()
+    return " ".join(told.getvalue().split())
+
+
+def test_the_steps_make_the_indexes_of_the_code_on_postgresql_too() -> None:
+    """Every index is told as the code has it, with the rows that it is about, which comparing does not see."""
+    told, dialect = spelled_steps(), postgresql.dialect()
+    indexes = [index for table in metadata.sorted_tables for index in table.indexes]
+    spelled = [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
+    assert all(f"{each};" in told for each in spelled)
+    assert sum("WHERE" in each for each in spelled) == 2
+
+
+@pytest.mark.parametrize("name", ["uq_alarms_unresolved", "uq_runs_active"])
+def test_rows_of_some_states_are_unique_on_sqlite_as_in_the_code(store: Store, name: str) -> None:
+    """The condition of a partial index is in the file, word for word."""
+    (index,) = (i for table in metadata.sorted_tables for i in table.indexes if i.name == name)
+    with store.read() as connection:
+        query = text("SELECT sql FROM sqlite_master WHERE name = :name")
+        assert connection.scalar(query, {"name": name}) == str(
+            CreateIndex(index).compile(dialect=store.writing.dialect)
+        )

@@ -1,0 +1,186 @@
+"""Alarms from the verdict to the resolution, and what the audit says of them."""
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from service.decisions import Alarm, AuditEntry
+from service.store.alarms import acknowledge_alarm, alarm, alarms, open_alarm, resolve_alarm
+from service.store.audit import entries
+from service.store.engine import Store
+from service.store.errors import AlarmResolved, UnknownAlarm
+from service.store.tables import alarms as table
+from service.store.writer import Writer
+
+MINUTE = timedelta(minutes=1)
+
+
+def opened(writer: Writer, verdict, model: str = "spam", version: int = 1) -> Alarm | None:
+    return writer.submit(lambda c: open_alarm(c, model, version, verdict)).result()
+
+
+def standing(store: Store, **how) -> list[Alarm]:
+    with store.read() as connection:
+        return alarms(connection, "spam", **how)
+
+
+def told(store: Store) -> list[AuditEntry]:
+    with store.read() as connection:
+        return [entry for _, entry in entries(connection)]
+
+
+def test_a_verdict_becomes_an_alarm(store: Store, writer, verdict) -> None:
+    """It is open, and keeps the evidence to the last digit."""
+    raised = opened(writer, verdict(), version=3)
+    assert raised == Alarm(1, "spam", 3, verdict().at, verdict().drift)
+    assert standing(store) == [raised]
+
+
+def test_the_audit_tells_of_an_alarm(store: Store, writer, verdict, start) -> None:
+    """Who, when, of which slice, with the evidence as JSON values."""
+    opened(writer, verdict())
+    (entry,) = told(store)
+    assert (entry.at, entry.actor, entry.action, entry.subject) == (
+        start,
+        "monitor",
+        "alarm.opened",
+        "alarm 1",
+    )
+    about = {"model": "spam", "version": 1, "slice": "links", "kind": "coverage"}
+    assert {name: entry.detail[name] for name in about} == about
+    assert entry.detail["drift"]["observed"] == {"count": 8, "n": 90}
+
+
+def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, verdict) -> None:
+    """Another of slice and kind is not kept, nor told of, on any version, open or acknowledged."""
+    opened(writer, verdict())
+    assert opened(writer, verdict(seconds=10), version=2) is None
+    writer.submit(lambda c: acknowledge_alarm(c, 1, verdict().at, "ann")).result()
+    assert opened(writer, verdict(seconds=20)) is None
+    assert (len(standing(store)), len(told(store))) == (1, 2)
+
+
+def test_other_slices_kinds_and_models_have_their_own(store: Store, writer, verdict) -> None:
+    """What makes an alarm another one."""
+    raised = [
+        opened(writer, verdict()),
+        opened(writer, verdict("short")),
+        opened(writer, verdict(kind="accuracy")),
+        opened(writer, verdict(), model="other"),
+    ]
+    assert [each and each.id for each in raised] == [1, 2, 3, 4]
+
+
+def test_after_its_resolution_a_slice_can_alarm_again(store: Store, writer, verdict) -> None:
+    """With a new id."""
+    opened(writer, verdict())
+    writer.submit(lambda c: resolve_alarm(c, 1, verdict().at, "back in its zone")).result()
+    again = opened(writer, verdict(seconds=60))
+    assert again is not None
+    assert [each.id for each in standing(store)] == [2, 1]
+    assert standing(store, unresolved=True) == [again]
+
+
+def test_somebody_knows(store: Store, writer, verdict, start) -> None:
+    """Who said what and when is kept, and told under their name."""
+    opened(writer, verdict())
+    known = writer.submit(lambda c: acknowledge_alarm(c, 1, start + MINUTE, "ann", "on it")).result()
+    said = (known.state, known.acknowledged_at, known.acknowledged_by, known.note)
+    assert said == ("acknowledged", start + MINUTE, "ann", "on it")
+    assert standing(store, unresolved=True) == [known]
+    entry = told(store)[0]
+    assert (entry.actor, entry.action, entry.detail["note"]) == ("ann", "alarm.acknowledged", "on it")
+
+
+def test_the_audit_can_name_another_than_who_knows(store: Store, writer, verdict, start) -> None:
+    """Where somebody speaks for somebody else."""
+    opened(writer, verdict())
+    writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann", actor="http")).result()
+    assert (told(store)[0].actor, told(store)[0].detail["by"]) == ("http", "ann")
+
+
+def test_the_first_to_know_stays(store: Store, writer, verdict, start) -> None:
+    """A second acknowledgement returns the first, and nothing is told of it."""
+    opened(writer, verdict())
+    first = writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann", "on it")).result()
+    second = writer.submit(lambda c: acknowledge_alarm(c, 1, start + MINUTE, "bob", "me too")).result()
+    assert (second, len(told(store))) == (first, 2)
+
+
+def test_what_has_ended_cannot_be_acknowledged(store: Store, writer, verdict, start) -> None:
+    """The sentence says why it ended; the writer goes on."""
+    opened(writer, verdict())
+    writer.submit(lambda c: resolve_alarm(c, 1, start, "version 2 was promoted")).result()
+    late = writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann"))
+    with pytest.raises(AlarmResolved, match=r"alarm 1 is resolved.*: version 2 was promoted; if the slice"):
+        late.result()
+    assert (len(told(store)), writer.refusal) == (2, None)
+
+
+def test_an_alarm_ends_once(store: Store, writer, verdict, start) -> None:
+    """The first resolution stays, with who acknowledged it before."""
+    opened(writer, verdict())
+    writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann")).result()
+    first = writer.submit(lambda c: resolve_alarm(c, 1, start + MINUTE, "fixed", actor="ann")).result()
+    second = writer.submit(lambda c: resolve_alarm(c, 1, start + 2 * MINUTE, "again")).result()
+    said = (first.state, first.resolved_at, first.resolution, first.acknowledged_by)
+    assert said == ("resolved", start + MINUTE, "fixed", "ann")
+    assert (second, standing(store)) == (first, [first])
+    assert [entry.action for entry in told(store)] == [
+        "alarm.resolved",
+        "alarm.acknowledged",
+        "alarm.opened",
+    ]
+
+
+@pytest.mark.parametrize(
+    "change", [partial(acknowledge_alarm, by="ann"), partial(resolve_alarm, resolution="fixed")]
+)
+def test_an_unknown_alarm_is_refused(store: Store, writer, start, change) -> None:
+    """The message names the id; to read it gives nothing."""
+    with pytest.raises(UnknownAlarm, match="there is no alarm 7"):
+        writer.submit(lambda c: change(c, 7, start)).result()
+    with store.read() as connection:
+        assert alarm(connection, 7) is None
+
+
+def test_alarms_are_read_page_by_page(store: Store, writer, verdict) -> None:
+    """Newest first, before the last that was read; one by its id."""
+    for i in range(5):
+        opened(writer, verdict(f"s{i}"))
+    writer.submit(lambda c: resolve_alarm(c, 4, verdict().at, "")).result()
+    assert [each.id for each in standing(store, limit=2)] == [5, 4]
+    assert [each.id for each in standing(store, before=4, limit=2)] == [3, 2]
+    assert [each.id for each in standing(store, unresolved=True, before=5)] == [3, 2, 1]
+    with store.read() as connection:
+        assert [alarm(connection, 2)] == standing(store, before=3, limit=1)
+
+
+def test_the_database_itself_refuses_a_second_one(store: Store, writer, verdict) -> None:
+    """Whoever writes past this code cannot make two unresolved alarms of a slice and kind; resolved ones may be."""
+    opened(writer, verdict())
+
+    def double(connection: Connection) -> None:
+        (row,) = connection.execute(select(*(c for c in table.c if c.name != "id"))).mappings().all()
+        connection.execute(insert(table), dict(row) | {"state": "resolved"})
+        with pytest.raises(IntegrityError), connection.begin_nested():
+            connection.execute(insert(table), dict(row) | {"state": "acknowledged"})
+        connection.execute(update(table).values(state="resolved"))
+
+    writer.submit(double).result()
+    assert [each.state for each in standing(store)] == ["resolved", "resolved"]
+
+
+def test_an_alarm_whose_transaction_fails_is_not_there(store: Store, writer, verdict) -> None:
+    """Neither it nor what the audit would have said."""
+
+    def fail(connection: Connection) -> None:
+        open_alarm(connection, "spam", 1, verdict())
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        writer.submit(fail).result()
+    assert (standing(store), told(store)) == ([], [])

@@ -1,0 +1,41 @@
+"""What the audit keeps."""
+
+from datetime import timedelta
+
+import pytest
+
+from service.decisions import AuditEntry
+from service.store.audit import entries, record, tell
+from service.store.engine import Store
+
+
+def test_an_entry_is_kept_as_it_is(store: Store, writer, start) -> None:
+    """Time, actor, action, subject, and details of any JSON values."""
+    detail = {"from": 1, "share": 0.1 + 0.2, "why": None, "slices": ["a", "ü"], "gate": {"passed": True}}
+    entry = AuditEntry(start + timedelta(microseconds=7), "ann", "model.promoted", "model spam", detail)
+    writer.submit(lambda c: record(c, entry)).result()
+    with store.read() as connection:
+        assert entries(connection) == [(1, entry)]
+
+
+def test_entries_are_read_page_by_page(store: Store, writer, start) -> None:
+    """Newest first, before the last that was read."""
+    for i in range(5):
+        writer.submit(lambda c, i=i: tell(c, start, "ann", "did", f"thing {i}", {}))
+    writer.submit(lambda _: None).result()
+    with store.read() as connection:
+        first = entries(connection, limit=2)
+        rest = entries(connection, before=first[-1][0])
+    assert [(id_, entry.subject) for id_, entry in first] == [(5, "thing 4"), (4, "thing 3")]
+    assert [id_ for id_, _ in rest] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: "x"}, b"x"])
+def test_what_is_no_json_is_refused(store: Store, writer, start, value) -> None:
+    """Nothing is written, and the writer goes on."""
+    refused = writer.submit(lambda c: tell(c, start, "ann", "did", "thing", {"value": value}))
+    with pytest.raises(ValueError, match=r"can be kept|cannot be kept|is text"):
+        refused.result()
+    writer.submit(lambda c: tell(c, start, "ann", "did", "other", {})).result()
+    with store.read() as connection:
+        assert [entry.subject for _, entry in entries(connection)] == ["other"]

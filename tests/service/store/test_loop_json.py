@@ -1,0 +1,144 @@
+"""The loop's values become JSON and come back as they were."""
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.decisions import Decision, Drift, Pairs, SliceDecision, Verdict, Zone
+from service.store.loop_json import from_json, to_json, values_from_json
+from sfs.intervals import Rate
+
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.integers(0, 2**62)
+texts = st.text(max_size=8)
+moments = st.datetimes(
+    datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))])
+)
+rates = st.builds(Rate, counts, counts)
+zones = st.builds(Zone, rates, numbers, numbers, numbers)
+drifts = st.builds(
+    Drift,
+    texts,
+    st.none() | texts,
+    st.sampled_from(["coverage", "accuracy"]),
+    st.none() | zones,
+    numbers,
+    numbers,
+    st.none() | moments,
+    st.sampled_from([None, "up", "down"]),
+    rates,
+    numbers,
+    numbers,
+)
+outcomes = st.sampled_from(["better", "as_good", "no_harm", "worse", "not_verified"])
+pairs = st.builds(Pairs, texts, counts, counts, counts, counts)
+slices = st.builds(SliceDecision, pairs, st.booleans(), numbers, numbers, numbers, outcomes, texts)
+decisions = st.builds(
+    Decision,
+    st.sampled_from(["promote", "hold", "reject"]),
+    st.lists(texts, max_size=3).map(tuple),
+    st.lists(slices, max_size=3).map(tuple),
+    numbers,
+    numbers,
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.one_of(rates, zones, drifts, decisions, st.builds(Verdict, moments, drifts)))
+def test_values_come_back_as_they_were(value) -> None:
+    """Every digit, every moment, every None."""
+    assert from_json(type(value), to_json(value)) == value
+
+
+@given(values)
+def test_json_values_come_back_as_they_were(value) -> None:
+    """Whatever JSON can say, but for infinities."""
+    assert values_from_json(to_json(value)) == value
+
+
+def test_the_words_are_those_of_the_fields(verdict, start) -> None:
+    """Another program reads the same names, and times in ISO 8601."""
+    told = json.loads(to_json(verdict().drift))
+    assert told["since"] == start.isoformat()
+    assert told["zone"]["reference"] == {"count": 21, "n": 1000}
+    assert list(told) == list(asdict(verdict().drift))
+
+
+def test_numbers_of_arrays_are_numbers(verdict) -> None:
+    """A count or a share that comes out of an array is kept like another."""
+    drift = replace(verdict().drift, observed=Rate(np.int64(8), np.int64(90)), evidence=np.float64(15.5))
+    assert from_json(Drift, to_json(drift)) == drift
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), np.float64("inf")])
+def test_infinities_are_refused(verdict, number) -> None:
+    """They are no JSON, and no figure."""
+    with pytest.raises(ValueError, match="only finite numbers can be kept"):
+        to_json(replace(verdict().drift, evidence=number))
+
+
+@pytest.mark.parametrize("said", ["Infinity", "-Infinity", "NaN", "1e999"])
+def test_infinities_are_not_read(verdict, said) -> None:
+    """Whoever wrote them, and however they are spelled."""
+    text = to_json(verdict().drift).replace("14.200000000000001", said)
+    with pytest.raises(ValueError, match="finite"):
+        from_json(Drift, text)
+    with pytest.raises(ValueError, match="finite"):
+        values_from_json(f"[{said}]")
+
+
+@pytest.mark.parametrize("value", [datetime(2026, 5, 1), {1: 2}, {"a": {2}}, b"x", Rate])
+def test_what_json_cannot_say_is_refused(value) -> None:
+    """Times without a zone, keys that are no text, sets, bytes, classes."""
+    with pytest.raises(ValueError, match=r"zone|key|cannot be kept"):
+        to_json(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "size"}, r"Drift.kind is to be one of \('coverage', 'accuracy'\), got 'size'"),
+        ({"slice": 3}, "Drift.slice is to be a value of type str, got 3"),
+        ({"evidence": "15"}, "Drift.evidence is to be a number, got '15'"),
+        ({"evidence": 10**400}, "Drift.evidence is to be a number"),
+        ({"evidence": True}, "Drift.evidence is to be a number, got True"),
+        ({"observed": {"count": 1.5, "n": 2}}, "Drift.observed.count is to be a value of type int, got 1.5"),
+        ({"observed": {"count": 1}}, "Drift.observed is to be the fields"),
+        ({"observed": [1, 2]}, "Drift.observed is to be an object"),
+        ({"since": "yesterday"}, "Drift.since is to be a time"),
+        ({"since": "2026-05-01T00:00:00"}, "a time needs its zone"),
+        ({"since": 3}, "Drift.since is to be a time"),
+        ({"more": 1}, "Drift is to be the fields"),
+    ],
+)
+def test_what_is_no_drift_is_not_guessed(verdict, change, said) -> None:
+    """The message says where, and what was to be there."""
+    text = json.dumps(json.loads(to_json(verdict().drift)) | change)
+    with pytest.raises(ValueError, match=said):
+        from_json(Drift, text)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000], ids=lambda text: text[:4])
+def test_what_is_no_json_object_is_refused(text) -> None:
+    """Damaged text is a ValueError like the rest."""
+    with pytest.raises(ValueError, match=r"Decision is to be an object|Expecting|nested too deep"):
+        from_json(Decision, text)
+
+
+def test_a_list_is_read_as_one(decision) -> None:
+    """Its parts are checked each, and named by their place."""
+    damaged = json.loads(to_json(decision()))
+    damaged["reasons"][1] = None
+    with pytest.raises(ValueError, match=r"Decision.reasons\[1\] is to be a value of type str, got None"):
+        from_json(Decision, json.dumps(damaged))
+    with pytest.raises(ValueError, match=r"Decision.reasons is to be a list"):
+        from_json(Decision, json.dumps(damaged | {"reasons": "no"}))
