@@ -60,11 +60,12 @@ NOTHING_MOVES = SliceLoop()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a slice, and the alarm that it is, if it is one."""
+    """Something that happened to a slice; ``alarm`` is the id of one whose page is known."""
 
     at: datetime
     detail: str
-    alarm: int | None = None
+    is_alarm: bool
+    alarm: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def detail(
         Its alarms, its detectors, and why its function fails.
     """
     events = _events(series, loop.alarms)
-    flags = [Flag(event.at, n, event.alarm is not None) for n, event in enumerate(events, 1)]
+    flags = [Flag(event.at, n, event.is_alarm) for n, event in enumerate(events, 1)]
     return page(
         "slice.html",
         Frame("slices", loop.unresolved),
@@ -138,16 +139,17 @@ def detail(
         records=records,
         confusion=confusion(records.buckets),
         older=choices.href(cursor=records.next) if records.next else "",
+        now=now,
         **age_of(view.at, now),
     )
 
 
 def _events(series: SliceSeries, alarms: Sequence[Alarm]) -> list[Event]:
-    """Return what happened in the time that is shown, in order."""
-    start, end = series.points[0].start, series.points[-1].end
-    of_alarms = [Event(each.at, alarm_sentence(each), each.id) for each in alarms if start <= each.at < end]
-    of_series = [Event(each.at, each.detail) for each in series.events]
-    return sorted([*of_series, *of_alarms], key=lambda each: each.at)
+    """Return what happened, with the page of each alarm among it."""
+    pages = {f"alarm {each.id}: {alarm_sentence(each)}": each.id for each in alarms}
+    return [
+        Event(each.at, each.detail, each.kind == "alarm", pages.get(each.detail)) for each in series.events
+    ]
 
 
 def _windows(slice_: SliceView, snapshot: Snapshot) -> list[WindowRow]:

@@ -66,8 +66,8 @@ PLAIN = Frame()
 
 _FOLDER = Path(__file__).parent
 _SAID = (
-    *("percent", "limits", "count", "out_of", "needed", "utc", "span", "ago", "points", "times", "duration"),
-    "listed",
+    *("percent", "limits", "count", "out_of", "needed", "utc", "when", "span", "ago", "points", "times"),
+    *("duration", "listed", "of_many"),
 )
 
 

@@ -10,7 +10,11 @@ from typing import Any
 from service.console.choices import ListChoices
 from service.console.parts import Promises
 from service.console.render import Frame, page
+from service.console.words import percent
 from service.decisions import DriftReport
+
+MOST_SHARES = 3
+"""Values of a column whose shares are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,18 @@ class ReportRow:
 
 @dataclass(frozen=True, slots=True)
 class ColumnRow:
-    """What was said of one column; each is text, empty where the report does not say it."""
+    """What was said of one column; each is text, empty where the report does not say it.
+
+    ``moved`` is the mean, or the shares that moved most, in the reference and in the traffic.
+    """
 
     column: str
     kind: str
     method: str
     threshold: str
     value: str
+    moved: str
+    error: str
     drifted: bool | None
 
 
@@ -89,8 +98,24 @@ def report(frame: Frame, shown: DriftReport, now: datetime) -> str:
 
 def _column_row(values: Mapping[str, Any]) -> ColumnRow:
     drifted = values.get("drifted")
-    said = {name: _said(values.get(name)) for name in ("column", "kind", "method", "threshold", "value")}
-    return ColumnRow(**said, drifted=None if drifted is None else bool(drifted))
+    told = ("column", "kind", "method", "threshold", "value", "error")
+    said = {name: _said(values.get(name)) for name in told}
+    return ColumnRow(**said, moved=_moved(values), drifted=None if drifted is None else bool(drifted))
+
+
+def _moved(values: Mapping[str, Any]) -> str:
+    """Return what a column was in the reference and is in the traffic; empty where the report does not say it."""
+    mean, shares = values.get("mean", ()), values.get("shares")
+    if _is_pair(mean):
+        return f"mean {_said(mean[0])} → {_said(mean[1])}"
+    if not isinstance(shares, Mapping):
+        return ""
+    pairs = [(name, both) for name, both in shares.items() if _is_pair(both)][:MOST_SHARES]
+    return ", ".join(f"{name} {percent(both[0])} → {percent(both[1])}" for name, both in pairs)
+
+
+def _is_pair(both: Any) -> bool:
+    return isinstance(both, list | tuple) and len(both) == 2 and all(isinstance(x, int | float) for x in both)
 
 
 def _said(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,11 +23,17 @@ MOST_CHARACTERS = 300
 _DATA = {
     "base_rows": "Rows of the base data",
     "traffic_rows": "Labelled rows of traffic",
-    "held_out_rows": "Rows held out, to compare on",
-    "train_rows": "Rows trained on",
-    "valid_rows": "Rows to stop on",
-    "seed": "Seed",
+    "traffic_left_out": "Rows of traffic left out",
+    "contents": "Different contents",
+    "held_out_rows": "Held-out rows compared on",
+    "held_out_traffic_rows": "Of these, from traffic",
+    "held_out_contents": "Different contents of these",
+    "functions_set_aside": "Functions set aside",
+    "seconds": "Seconds it took",
 }
+_NOT_SHOWN = frozenset({"baseline"})  # what will be expected of the candidate; alarms show it
+ATTEMPT = "attempt {}"
+FIRST_ATTEMPT = ATTEMPT.format(1)
 _AFTER: Mapping[RunState, RunState] = {"waiting_for_labels": "training", "training": "gated"}
 
 
@@ -97,16 +103,22 @@ def run(frame: Frame, shown: Run, entries: Sequence[AuditEntry], choices: ListCh
         steps=steps(shown, entries),
         data=data(shown.data or {}),
         gate=gate(shown.decision),
+        reach=reach_of(shown.decision.margin) if shown.decision else 0.0,
         choices=choices,
         now=now,
     )
 
 
 def steps(shown: Run, entries: Sequence[AuditEntry]) -> list[Step]:
-    """Return where a run was, in order, and what it comes to next."""
-    found = [step for step in map(_step, entries) if step is not None]
-    if not found:
-        found = [Step(shown.opened_at, shown.state, "", shown.reason)]
+    """Return where a run was, in order, where it stands, and what it comes to next."""
+    found: list[Step] = []
+    for step in filter(None, map(_step, entries)):
+        if found and found[-1].state == step.state and step.detail in ("", FIRST_ATTEMPT):
+            continue  # training begins with an attempt; the later ones are told
+        found.append(step)
+    found = found or [Step(shown.opened_at, shown.state, "", shown.reason)]
+    if shown.state in ACTIVE and shown.outcome:
+        found[-1] = replace(found[-1], detail=shown.outcome)
     further = _AFTER.get(shown.state)
     return [*found, *([Step(None, further)] if further else [])]
 
@@ -116,13 +128,13 @@ def data(values: Mapping[str, Any]) -> list[Datum]:
 
     Examples
     --------
-    >>> [(each.name, each.value) for each in data({"base_rows": 1955, "by_slice": {"links": 40}})]
-    [('Rows of the base data', '1,955'), ('By slice', 'links 40')]
+    >>> [(each.name, each.value) for each in data({"base_rows": 1955, "seconds": 4.5, "by_slice": {"links": 40}})]
+    [('Rows of the base data', '1,955'), ('Seconds it took', '4.5'), ('By slice', 'links 40')]
     """
     return [
         Datum(_DATA.get(name) or name.replace("_", " ").capitalize(), _cut(_said(value)))
         for name, value in values.items()
-        if value not in (None, "", [], {})
+        if name not in _NOT_SHOWN and value not in (None, "", [], {})
     ]
 
 
@@ -130,7 +142,7 @@ def gate(decision: Decision | None) -> list[GateRow]:
     """Return the gate's table; nothing before it has decided."""
     if decision is None:
         return []
-    reach = reach_of(decision.slices, decision.margin)
+    reach = reach_of(decision.margin)
     return [
         GateRow(
             each,
@@ -151,7 +163,7 @@ def _step(entry: AuditEntry) -> Step | None:
         return None
     said = detail.get("reason" if name == "opened" else "outcome") or ""
     attempts = detail.get("attempts")
-    again = f"attempt {attempts}" if state == "training" and attempts else ""
+    again = ATTEMPT.format(attempts) if state == "training" and attempts else ""
     return Step(entry.at, state, entry.actor, "; ".join(each for each in (again, str(said)) if each))
 
 

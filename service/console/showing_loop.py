@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from models.errors import ModelError
-from models.registry import CHAMPION
+from models.registry import CHAMPION, AliasChange, ModelRegistry
 from service.console import alarms as of_alarms
 from service.console import reports as of_reports
 from service.console import runs as of_runs
@@ -15,6 +16,7 @@ from service.console.parts import ConsoleParts
 from service.console.render import Frame, Section
 from service.decisions import Alarm
 from service.errors import ServiceError
+from service.events import Estimate, NotEnough
 from service.store.audit import entries_about
 from service.store.engine import Store
 from service.store.runs import runs_since
@@ -22,11 +24,11 @@ from service.views.alarms import alarm_view, alarms_view, unresolved_by_slice
 from service.views.drift import drift_view, drifts_by_slice
 from service.views.held_out import held_out_accuracy
 from service.views.loop import report_view, reports_view, run_view, runs_view
-from service.views.models import models_view
+from service.views.models import ModelView, models_view
 
 UNRESOLVED_ROWS, RESOLVED_ROWS, LIST_ROWS = 50, 20, 30
-MOST_ALARMS = 1000
-"""Alarms that are looked through for those of one slice."""
+MOST_ALARMS, MOST_RUNS = 1000, 200
+"""Alarms that are looked through for those of one slice, and runs for those that made a version."""
 
 
 def show_alarms(parts: ConsoleParts, choices: ListChoices) -> str:
@@ -100,31 +102,49 @@ def show_models(parts: ConsoleParts, choices: ListChoices) -> str:
     ServiceError
         If the registry cannot be read.
     """
-    in_force, registry = parts.current.in_force, parts.registry
-    views, history = [], in_force.history
-    if registry is not None:
-        try:
-            views, history = list(models_view(registry, parts.current)), registry.history(CHAMPION)
-        except (ModelError, OSError) as error:
-            raise ServiceError(f"the registry cannot be read: {error}") from error
-    left = [each for each in views if choices.before is None or each.version < choices.before]
+    model, registry = parts.current.in_force.model, parts.registry
+    found, history = _versions(parts)
+    left = [each for each in found if choices.before is None or each.version < choices.before]
     page = left[-LIST_ROWS:]
-    runs = runs_view(parts.store, in_force.model, limit=MOST_ALARMS).runs
-    accuracies = {
-        each.version: held_out_accuracy(registry.path(each.version))
-        for each in page
-        if registry is not None and each.damaged is None
-    }
     return of_versions.versions(
         frame_of(parts, "models", choices),
-        in_force.model,
+        model,
         choices,
-        of_versions.version_rows(page, accuracies, history, runs),
+        of_versions.version_rows(
+            [_without_folder(each, registry) for each in page],
+            {each.version: _accuracy(each, registry) for each in page},
+            history,
+            runs_view(parts.store, model, limit=MOST_RUNS).runs,
+        ),
         of_versions.change_rows(history),
         choices.href(before=page[0].version) if len(left) > len(page) else "",
         registry is not None,
         parts.clock(),
     )
+
+
+def _versions(parts: ConsoleParts) -> tuple[tuple[ModelView, ...], tuple[AliasChange, ...]]:
+    registry = parts.registry
+    if registry is None:
+        return (), parts.current.in_force.history
+    try:
+        return models_view(registry, parts.current), registry.history(CHAMPION)
+    except (ModelError, OSError) as error:
+        raise ServiceError(f"the registry cannot be read: {error}") from error
+
+
+def _without_folder(view: ModelView, registry: ModelRegistry | None) -> ModelView:
+    """Return a version that does not say where its files are: that is nobody's business here."""
+    if registry is None or view.damaged is None:
+        return view
+    root = registry.path(view.version).parents[1]
+    return replace(view, damaged=view.damaged.replace(f"{root}/", ""))
+
+
+def _accuracy(view: ModelView, registry: ModelRegistry | None) -> Estimate | NotEnough:
+    if registry is None or view.damaged is not None:
+        return NotEnough(0, 1, "the version cannot be read")
+    return held_out_accuracy(registry.path(view.version))
 
 
 def show_reports(parts: ConsoleParts, choices: ListChoices) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from markupsafe import Markup
 
 from service.console.axes import ShareAxis, share_axis
@@ -65,10 +63,15 @@ def meter(share: float) -> Markup:
     ).format(said=f"{share:.0%}", kind=kind, width=number(100 * min(max(share, 0.0), 1.0)))
 
 
-def reach_of(slices: Iterable[SliceDecision], margin: float) -> float:
-    """Return how far the plots of a table of differences reach to both sides."""
-    ends = [abs(end) for each in slices if each.pairs.n for end in (each.lower, each.upper, each.difference)]
-    return min(max([0.05, 1.5 * margin, *ends]), 1.0)
+def reach_of(margin: float) -> float:
+    """Return how far plots of differences reach to both sides: margin and none at all have to stand apart.
+
+    Examples
+    --------
+    >>> reach_of(0.02), reach_of(0.05)
+    (0.1, 0.25)
+    """
+    return min(max(0.1, 5 * margin), 1.0)
 
 
 def difference_plot(found: SliceDecision, margin: float, reach: float) -> Markup:

@@ -54,9 +54,9 @@ RUN_MEANINGS: dict[RunState, str] = {
     "waiting_for_labels": "It trains once enough labels have come.",
     "training": "A candidate is being trained.",
     "gated": "The gate has compared the candidate with the champion.",
-    "promoted": "The candidate answers now, or did.",
-    "held": "The gate could not verify every protected slice: a person decides.",
-    "rejected": "The candidate is worse somewhere, or no better: the champion stays.",
+    "promoted": "The candidate became the champion.",
+    "held": "A person decides whether the candidate answers.",
+    "rejected": "The champion stays.",
     "skipped": "Nothing was trained, as nothing had to be.",
     "failed": "It ended without a candidate.",
 }

@@ -72,7 +72,7 @@ def version_rows(
         VersionRow(
             each,
             last.at if last is not None and last.version == each.version else None,
-            accuracies.get(each.version, NotEnough(0, 1, "not read")),
+            accuracies[each.version],
             made.get(each.version),
         )
         for each in reversed(views)

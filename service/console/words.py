@@ -132,6 +132,17 @@ def times(share: float, reference: float) -> str:
     )
 
 
+def of_many(n: float, one: str, many: str) -> str:
+    """Return a number with what is counted.
+
+    Examples
+    --------
+    >>> of_many(1.0, "alarm", "alarms"), of_many(0.5, "alarm", "alarms")
+    ('1 alarm', '0.5 alarms')
+    """
+    return f"{n:g} {one if n == 1 else many}"
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """Return names in a sentence; of many, the first ones and how many more.
 
@@ -153,6 +164,19 @@ def utc(at: datetime) -> str:
     '2026-05-01 12:34:56 UTC'
     """
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def when(at: datetime, now: datetime) -> str:
+    """Return a moment to the second, without the day where it is today.
+
+    Examples
+    --------
+    >>> noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    >>> when(noon, noon + timedelta(hours=1)), when(noon, noon + timedelta(days=1))
+    ('12:00:00 UTC', '2026-05-01 12:00:00 UTC')
+    """
+    same_day = at.astimezone(UTC).date() == now.astimezone(UTC).date()
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC" if same_day else utc(at)
 
 
 def span(start: datetime, end: datetime) -> str:

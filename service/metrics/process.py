@@ -104,6 +104,10 @@ class ProcessMetrics:
         """Count what functions took, and where they failed."""
         self._tallies.add_runs(runs)
 
+    def unknown_rows(self, name: str) -> dict[str, int]:
+        """Return the rows of which a slice's function could not tell since the start, by reason."""
+        return self._tallies.unknown_rows(name)
+
     def labelled(self, outcome: LabelOutcome, count: int = 1) -> None:
         """Count labels by what became of them."""
         self._labels[outcome].inc(count)

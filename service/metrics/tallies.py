@@ -102,6 +102,13 @@ class Tallies(Collector):
                     for reason, rows in each.unknown.items():
                         self._unknown_for(reason)[k] += rows
 
+    def unknown_rows(self, name: str) -> dict[str, int]:
+        """Return the rows of which a slice's function could not tell, by reason; none for another slice."""
+        with self._lock:
+            k = self._at.get(name)
+            counts = {} if k is None else {why: int(each[k]) for why, each in self._state.unknown.items()}
+        return {reason: rows for reason, rows in counts.items() if rows}
+
     def collect(self) -> Iterator[Metric]:
         """Yield the families, as the counts are at one moment."""
         with self._lock:

@@ -230,7 +230,7 @@ def run(id_: int = 3, state: str = "promoted", **changes: Any) -> Run:
         "attempts": 1,
         "champion": 4,
         "candidate": 5,
-        "data": {"base_rows": 1955, "traffic_rows": 640, "held_out_rows": 412, "by_slice": {"links": 212}},
+        "data": {"base_rows": 1955, "traffic_rows": 640, "held_out_rows": 412, "baseline": [{"n": 1}]},
         "decision": decision(),
         "outcome": "version 5 was promoted",
     }
@@ -240,10 +240,11 @@ def run(id_: int = 3, state: str = "promoted", **changes: Any) -> Run:
 def report(id_: int = 2, **changes: Any) -> DriftReport:
     """A report in which one of three columns drifted."""
     told = [
-        ("text", "text", "domain classifier", 0.55, 0.731, True),
-        ("likes", "number", "Wasserstein distance", 0.1, 0.03219, False),
-        ("prediction", "category", "Jensen-Shannon distance", 0.1, 0.0412, False),
+        ("words", "feature", "wasserstein", 0.1, 0.731, True),
+        ("likes", "feature", "wasserstein", 0.1, 0.03219, False),
+        ("prediction", "prediction", "jensenshannon", 0.1, 0.0412, False),
     ]
+    shares = {"shares": {"spam": [0.25, 0.31], "ham": [0.75, 0.69]}}
     names = ("column", "kind", "method", "threshold", "value", "drifted")
     values: dict[str, Any] = {
         "id": id_,
@@ -254,7 +255,12 @@ def report(id_: int = 2, **changes: Any) -> DriftReport:
         "end": NOW - timedelta(hours=2),
         "reference_rows": 1000,
         "current_rows": 4980,
-        "columns": tuple(dict(zip(names, each, strict=True)) for each in told),
+        "columns": tuple(
+            dict(zip(names, each, strict=True), **further)
+            for each, further in zip(
+                told, ({"mean": [3.2, 5.4]}, {"error": "no rows have it"}, shares), strict=True
+            )
+        ),
     }
     return DriftReport(**(values | changes))
 
@@ -350,12 +356,14 @@ class Pages:
             run(
                 4,
                 "held",
-                trigger="age",
+                alarms=(2,),
                 decision=decision("hold"),
                 outcome="rare has too few rows",
                 slices=(),
             ),
-            run(5, "promoted", slices=("links", evil), data={evil: evil, "notes": ["a"] * 400}),
+            run(
+                5, "promoted", alarms=(1, 3), slices=("links", evil), data={evil: evil, "notes": ["a"] * 400}
+            ),
             run(6, "waiting_for_labels", outcome="", candidate=None, champion=None, data=None, decision=None),
         ]
 
