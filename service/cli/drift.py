@@ -28,7 +28,7 @@ def declare(commands: Commands) -> None:
     alarms = add_command(
         actions, "alarms", "list the alarms that have not ended", "slicewatch drift alarms --all", run_alarms
     )
-    alarms.add_argument("--all", action="store_true", help="also those that have ended")
+    alarms.add_argument("--all", action="store_true", default=False, help="also those that have ended")
     showing = add_command(
         actions, "show", "show one alarm with its evidence", "slicewatch drift show 3", run_show
     )

@@ -34,7 +34,8 @@ def add_reach(parser: argparse.ArgumentParser) -> None:
 def actions_under(parser: argparse.ArgumentParser) -> Commands:
     """Return where the actions of a command are declared that also runs by itself.
 
-    The action gets its options only; those that stood before it are not taken back by what it leaves out.
+    What stood before an action is not taken back by what the action leaves out; options that the action alone
+    has need a default of their own.
     """
     return parser.add_subparsers(title="actions", metavar="ACTION", parser_class=_Action)
 

@@ -198,6 +198,38 @@ def test_slices_and_models_are_documents(server: Scripted, client: Client) -> No
     assert [asked.path for asked in server.asked] == ["/v1/slices?window=5m", "/v1/models"]
 
 
+@pytest.mark.parametrize(
+    ("call", "method", "path", "document"),
+    [
+        (lambda client: client.alarms(), "GET", "/v1/alarms?state=unresolved&limit=100", None),
+        (lambda client: client.alarms("all", before=7, limit=2), "GET", "/v1/alarms?state=all&limit=2&before=7", None),
+        (lambda client: client.alarm(3), "GET", "/v1/alarms/3", None),
+        (lambda client: client.acknowledge(3, by="ada"), "POST", "/v1/alarms/3/acknowledge", {"by": "ada", "note": ""}),
+        (lambda client: client.resolve(3, note="over"), "POST", "/v1/alarms/3/resolve", {"by": "", "note": "over"}),
+        (lambda client: client.retrain("new labels"), "POST", "/v1/retrain", {"reason": "new labels", "by": ""}),
+        (lambda client: client.runs(before=4), "GET", "/v1/runs?limit=50&before=4", None),
+        (lambda client: client.run(4), "GET", "/v1/runs/4", None),
+        (
+            lambda client: client.promote(2, expected=1, reason="better"),
+            "POST",
+            "/v1/models/2/promote",
+            {"reason": "better", "by": "", "expected": 1},
+        ),
+        (lambda client: client.rollback("worse"), "POST", "/v1/models/rollback", {"reason": "worse", "by": ""}),
+        (lambda client: client.reports(limit=1), "GET", "/v1/reports?limit=1", None),
+        (lambda client: client.audit(), "GET", "/v1/audit?limit=100", None),
+    ],
+)  # fmt: skip
+def test_calls_of_the_loop_are_documents(
+    server: Scripted, client: Client, call: Callable, method: str, path: str, document: Any
+) -> None:
+    """What is asked and said goes out as the service takes it, and its answer comes back as it is."""
+    server.will(Response(document={"id": 3}))
+    assert call(client) == {"id": 3}
+    (asked,) = server.asked
+    assert (asked.method, asked.path, asked.document) == (method, path, document)
+
+
 def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
     """Not being ready is an answer, not a failure."""
     server.will(
@@ -285,10 +317,13 @@ def test_a_service_that_stays_busy_has_refused(server: Scripted, client: Client,
     [
         lambda client: client.predict([{}]),
         lambda client: client.log_predictions([{"label": "a", "id": "x"}, {"label": "b"}]),
+        lambda client: client.retrain(),
+        lambda client: client.promote(2),
+        lambda client: client.rollback(),
     ],
 )
-def test_what_has_no_ids_is_sent_once(server: Scripted, client: Client, call: Callable) -> None:
-    """A second time it would be logged again under other ids."""
+def test_what_would_count_twice_is_sent_once(server: Scripted, client: Client, call: Callable) -> None:
+    """A second time it would be logged under other ids, or go one version further back."""
     server.will(problem(429, "later"), HANG_UP)
     with pytest.raises(ClientError, match="429"):
         call(client)

@@ -4,8 +4,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from models.registry import ModelRegistry
 
 
 @pytest.fixture
@@ -115,3 +118,41 @@ def test_a_champion_that_is_gone_is_named(cli: Callable, two: Path) -> None:
     answer = cli("models", "show", "--config", two)
     assert answer.code == 1
     assert "restore its folder" in answer.err
+
+
+@pytest.fixture
+def serving(service: Any, two: Path) -> tuple[Any, dict[str, str]]:
+    """A service that says that it serves these two versions, and how to command the project beside it."""
+    versions = ModelRegistry(two.parent / ".slicewatch" / "registry", "orders").list()
+    told = [{"version": each.number, "hash": each.hash} for each in versions]
+    service.documents["/v1/models"] = {"model": "orders", "models": told}
+    return service, {"SLICEWATCH_SERVE_PORT": str(service.server_port)}
+
+
+def test_the_running_service_changes_the_champion(cli: Callable, two: Path, serving: Any) -> None:
+    """It is asked with what was expected, and its answer is told; the files are left to it."""
+    service, environ = serving
+    service.documents["/v1/models/2/promote"] = {"champion": 2, "before": 1}
+    service.documents["/v1/models/rollback"] = {"champion": 1, "before": 2}
+    promoted = cli("models", "promote", "2", "--reason", "better", "--config", two, **environ)
+    back = cli("models", "rollback", "--config", two, "--json", **environ)
+    assert promoted.out == "version 2 is the champion; before it was version 1\n"
+    assert json.loads(back.out) == {"champion": 1, "before": 2}
+    by = {"by": "the command line"}
+    assert service.said == [
+        ("/v1/models/2/promote", {"reason": "better", "expected": 1} | by),
+        ("/v1/models/rollback", {"reason": "by hand"} | by),
+    ]
+    assert len(json.loads(cli("models", "list", "--config", two, "--json").out)["history"]) == 1
+
+
+@pytest.mark.parametrize("change", [{"model": "books"}, {"models": [{"version": 1, "hash": "another"}]}])
+def test_another_projects_service_changes_nothing_here(
+    cli: Callable, two: Path, serving: Any, change: dict[str, Any]
+) -> None:
+    """Another model, or other versions of the same name: the project's own registry is changed."""
+    service, environ = serving
+    service.documents["/v1/models"] |= change
+    assert cli("models", "promote", "2", "--config", two, **environ).code == 0
+    assert service.said == []
+    assert "2  champion" in cli("models", "list", "--config", two).out

@@ -1,0 +1,168 @@
+"""Drift and alarms on the command line, as a service tells them."""
+
+import json
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.api.wire_drift import alarm_out, drift_out
+from service.decisions import Alarm, Drift, Zone
+from sfs.intervals import Rate
+
+AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LINKS = Drift(
+    "links", "f", "coverage", Zone(Rate(400, 20_000), 0.018, 0.022, 0.1), 20.0, 16.0,
+    AT - timedelta(minutes=20), "up", Rate(81, 1000), 0.06, 0.1,
+)  # fmt: skip
+RIGHT = replace(
+    LINKS, kind="accuracy", zone=Zone(Rate(95, 100), 0.9, 1.0, 0.01), evidence=4.0, since=None, direction=None,
+    observed=Rate(0, 0),
+)  # fmt: skip
+ALARM = Alarm(3, "orders", 1, AT, LINKS)
+WHAT = "links holds 8.1 % of rows since 11:40 UTC, expected 1.8 to 2.2 %"
+
+
+def alarms(*each: Alarm, next_: int | None = None) -> dict[str, Any]:
+    return {"alarms": [document(one) for one in each], "next": next_}
+
+
+def document(alarm: Alarm) -> Any:
+    return alarm_out(alarm).model_dump(mode="json")
+
+
+@pytest.fixture
+def slices(service: Any) -> None:
+    """Two slices, of which one is watched for both, and an alarm on its coverage."""
+    stands = {each.kind: drift_out(each).model_dump(mode="json") for each in (RIGHT, LINKS)}
+    told = [{"name": "short", "drift": None}, {"name": "links", "drift": stands}]
+    service.documents["/v1/slices?window=1h"] = {
+        "at": AT.isoformat(), "model": "orders", "version": 1, "slices": told,
+    }  # fmt: skip
+    service.documents["/v1/alarms?state=unresolved&limit=200"] = alarms(ALARM)
+
+
+@pytest.mark.usefixtures("slices")
+def test_those_nearest_to_an_alarm_stand_first(cli: Callable, service: Any) -> None:
+    """Each with what was expected and seen, since when, its evidence and its alarm."""
+    answer = cli("drift", "--url", service.url)
+    assert (answer.code, answer.err) == (0, "")
+    head, _, first, second = answer.out.splitlines()
+    assert head.split() == [
+        "slice",
+        "kind",
+        "expected",
+        "observed",
+        "of",
+        "since",
+        "(UTC)",
+        "evidence",
+        "alarm",
+    ]
+    assert " ".join(first.split()) == "links coverage 1.8 % to 2.2 % 8.1 % 1,000 2026-05-01 11:40:00 125 % 3"
+    assert " ".join(second.split()) == "links accuracy at least 90.0 % - 0 - 25 % -"
+
+
+@pytest.mark.usefixtures("slices")
+def test_drift_is_one_document(cli: Callable, service: Any) -> None:
+    """With the service's own names."""
+    told = json.loads(cli("drift", "--url", service.url, "--json").out)
+    assert (told["model"], told["version"]) == ("orders", 1)
+    assert [(each["slice"], each["kind"], each["alarm"]) for each in told["drifts"]] == [
+        ("links", "coverage", 3),
+        ("links", "accuracy", None),
+    ]
+    assert told["drifts"][0]["expected"]["lower"] == 0.018
+
+
+def test_without_a_watched_slice_it_is_said(cli: Callable, service: Any) -> None:
+    """No empty table."""
+    service.documents["/v1/slices?window=1h"] = {"at": "", "model": "orders", "version": 1, "slices": []}
+    service.documents["/v1/alarms?state=unresolved&limit=200"] = alarms()
+    assert cli("drift", "--url", service.url).out.startswith("no slice is watched yet")
+
+
+def test_alarms_are_listed_to_the_last_page(cli: Callable, service: Any) -> None:
+    """Each with its sentence; those that ended are asked for."""
+    ended = replace(ALARM, id=2, state="resolved")
+    service.documents["/v1/alarms?state=all&limit=200"] = alarms(ALARM, next_=3)
+    service.documents["/v1/alarms?state=all&limit=200&before=3"] = alarms(ended)
+    lines = cli("drift", "alarms", "--all", "--url", service.url).out.splitlines()
+    assert [(line.split()[0], line.split()[3]) for line in lines[2:]] == [("3", "open"), ("2", "resolved")]
+    assert lines[2].endswith(WHAT)
+
+
+@pytest.mark.parametrize(("more", "said"), [([], "no alarm stands\n"), (["--all"], "there are no alarms\n")])
+def test_no_alarm_is_said(cli: Callable, service: Any, more: list[str], said: str) -> None:
+    """In words."""
+    state = "all" if more else "unresolved"
+    service.documents[f"/v1/alarms?state={state}&limit=200"] = alarms()
+    assert cli("drift", "alarms", *more, "--url", service.url).out == said
+
+
+def test_an_alarm_is_shown_with_its_evidence(cli: Callable, service: Any) -> None:
+    """Sentence, counts, reference and evidence; what is not known yet has no line."""
+    service.documents["/v1/alarms/3"] = document(ALARM)
+    answer = cli("drift", "show", "3", "--url", service.url)
+    assert answer.out.startswith(f"alarm 3: {WHAT}\n")
+    assert {"81 of 1,000", "400 of 20,000", "125 % of what alarms"} <= {
+        line.split("  ")[-1].strip() for line in answer.out.splitlines()
+    }
+    assert "note" not in answer.out
+
+
+@pytest.mark.parametrize("action", ["acknowledge", "resolve"])
+def test_who_takes_an_alarm_says_so(cli: Callable, service: Any, action: str) -> None:
+    """Name and note go to the service, whose answer is printed."""
+    known = replace(ALARM, state="acknowledged", acknowledged_at=AT, acknowledged_by="ada", note="a campaign")
+    service.documents[f"/v1/alarms/3/{action}"] = document(known)
+    answer = cli("drift", action, "3", "--by", "ada", "--note", "a campaign", "--url", service.url, "--json")
+    assert json.loads(answer.out)["acknowledged_by"] == "ada"
+    assert service.said == [(f"/v1/alarms/3/{action}", {"by": "ada", "note": "a campaign"})]
+
+
+def test_what_stands_before_the_action_counts(cli: Callable, service: Any) -> None:
+    """The command takes its options there too."""
+    service.documents["/v1/alarms/3"] = document(ALARM)
+    assert json.loads(cli("drift", "--url", service.url, "--json", "show", "3").out)["id"] == 3
+
+
+@pytest.mark.parametrize("alarm", ["0", "x", "-1", "1.5"])
+def test_an_alarm_is_a_number(cli: Callable, alarm: str) -> None:
+    """Anything else is misuse."""
+    answer = cli("drift", "show", "--", alarm)
+    assert answer.code == 2
+    assert "a number counts from 1" in answer.err
+
+
+@pytest.mark.parametrize("argv", [["drift"], ["drift", "alarms"], ["retrain"], ["retrain", "list"]])
+def test_without_a_service_it_is_said_how_to_start_one(cli: Callable, project: Path, argv: list[str]) -> None:
+    """At which address nobody answers, by the project's settings."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        port = str(taken.getsockname()[1])
+        answer = cli(*argv, "--config", project, SLICEWATCH_SERVE_PORT=port)
+    assert (answer.code, answer.out) == (1, "")
+    assert f"no service answers at http://127.0.0.1:{port}" in answer.err
+    assert "slicewatch up" in answer.err
+
+
+def test_another_projects_service_is_not_asked(cli: Callable, project: Path, service: Any) -> None:
+    """It serves another model: misuse, unless its address is named."""
+    service.documents["/v1/models"] = {"model": "books", "models": []}
+    answer = cli("drift", "--config", project, SLICEWATCH_SERVE_PORT=str(service.server_port))
+    assert answer.code == 2
+    assert "serves the model 'books', and this project's is 'orders'" in answer.err
+
+
+def test_the_service_itself_is_understood(cli: Callable, running: tuple[Path, str]) -> None:
+    """Its lists are empty at first; what it refuses ends with its sentence and code 1."""
+    _, url = running
+    assert cli("drift", "alarms", "--url", url).out == "no alarm stands\n"
+    answer = cli("drift", "acknowledge", "7", "--url", url)
+    assert (answer.code, answer.out) == (1, "")
+    assert "there is no alarm 7" in answer.err
