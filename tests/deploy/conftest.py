@@ -82,22 +82,31 @@ def prometheus(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """Starts a server with our configuration, rules and alerts on the ports of the processes to be watched."""
     with ExitStack() as stack:
 
-        def start(*ports: int) -> Prometheus:
+        def start(*ports: int, told: int | None = None) -> Prometheus:
             folder = tmp_path_factory.mktemp("prometheus")
-            quick(deploy / "prometheus", folder, ports)
+            quick(deploy / "prometheus", folder, ports, told)
             return stack.enter_context(running(folder))
 
         yield start
 
 
-def quick(source: Path, folder: Path, ports: tuple[int, ...]) -> None:
-    """Write our files with other targets, and with seconds for the times of scrapes and rules."""
+def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) -> None:
+    """Write our files with other targets, and with seconds for the times of scrapes and rules.
+
+    Where an Alertmanager is told, an alert waits seconds too.
+    """
     config = yaml.safe_load((source / "prometheus.yml").read_text())
+    config["alerting"]["alertmanagers"][0]["static_configs"] = [
+        {"targets": [] if told is None else [f"127.0.0.1:{told}"]}
+    ]
     config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{port}" for port in ports]}]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     for name in config["rule_files"]:
         rules = yaml.safe_load((source / name).read_text())
+        for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+            if told is not None and "for" in rule:
+                rule["for"] = "3s"
         groups = [
             {key: value for key, value in group.items() if key != "interval"} for group in rules["groups"]
         ]
@@ -107,12 +116,13 @@ def quick(source: Path, folder: Path, ports: tuple[int, ...]) -> None:
 @contextmanager
 def running(folder: Path) -> Iterator[Prometheus]:
     """Run a server on a free port until the block ends."""
-    port = free_port()
+    port = any_port()
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--rules.alert.resend-delay=2s",
         "--log.level=warn",
     ]
     log = folder / "log"
@@ -136,7 +146,13 @@ def running(folder: Path) -> Iterator[Prometheus]:
             process.terminate()
 
 
-def free_port() -> int:
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Finds a port that nobody listens on."""
+    return any_port
+
+
+def any_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])

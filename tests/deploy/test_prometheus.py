@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-SUITES = ("accuracy", "coverage", "functions", "labels", "operations", "service")
+SUITES = ("accuracy", "coverage", "drift", "functions", "labels", "operations", "retraining", "service")
 
 
 @pytest.fixture

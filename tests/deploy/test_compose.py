@@ -1,0 +1,339 @@
+"""The image and the composed services, as far as they can be judged without Docker: linted, read, and run natively."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from service.__main__ import main
+
+SERVICES = ("slicewatch", "prometheus", "alertmanager", "grafana")
+BUILT = "slicewatch"
+
+
+@pytest.fixture(scope="module")
+def compose(deploy: Path) -> dict[str, Any]:
+    """The services, with every variable at its default; one without a default is taken for a folder."""
+    text = (deploy / "compose.yaml").read_text()
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return yaml.safe_load(re.sub(r"\$\{\w+:\?[^}]*\}", ".", text))
+
+
+@pytest.fixture(scope="module")
+def steps(root: Path) -> list[tuple[str, str]]:
+    """The instructions of the Dockerfile with their arguments, continued lines joined, comments left out."""
+    lines = re.sub(r"^#.*\n", "", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
+    joined = re.sub(r"\s*\\\n\s*", " ", lines)
+    return [(word, rest) for line in joined.splitlines() if line for word, _, rest in [line.partition(" ")]]
+
+
+def of(steps: list[tuple[str, str]], word: str) -> list[str]:
+    return [rest for instruction, rest in steps if instruction == word]
+
+
+def mounts(deploy: Path, service: Mapping[str, Any]) -> dict[str, Path | str]:
+    """Return what lies at a path in the container: a path here, or the name of a volume."""
+    found = {}
+    for each in service["volumes"]:
+        source, target = each.split(":")[:2]
+        found[target] = (deploy / source).resolve() if source.startswith(".") else source
+    return found
+
+
+def here(path: str, places: Mapping[str, Path | str]) -> Path | None:
+    """Return where a path of the container is on this machine; None where it is in no mounted folder."""
+    for target in sorted(places, key=len, reverse=True):
+        place = places[target]
+        if path == target or path.startswith(f"{target}/"):
+            return Path(place) / path[len(target) :].lstrip("/")
+    return None
+
+
+# --- the image ---------------------------------------------------------------------------------------------
+
+
+def test_the_linter_finds_no_fault_in_the_dockerfile(root: Path) -> None:
+    """Hadolint says nothing at all."""
+    hadolint = Path(sys.executable).with_name("hadolint")
+    said = subprocess.run([hadolint, "Dockerfile"], cwd=root, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+
+def test_the_image_is_made_of_what_is_let_in(root: Path, steps: list[tuple[str, str]]) -> None:
+    """Everything that is copied exists and is let in, everything let in is copied, and nothing else is."""
+    copied = {
+        source for each in of(steps, "COPY") if not each.startswith("--from") for source in each.split()[:-1]
+    }
+    rules = [line for line in (root / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
+    assert all((root / name).exists() for name in copied)
+
+
+def test_every_stage_has_the_same_exact_base(steps: list[tuple[str, str]]) -> None:
+    """The environment is copied from one stage to the other, so both have the same Python, to the last digit."""
+    bases = {each.split()[0] for each in of(steps, "FROM")}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases.pop())
+
+
+def test_packages_come_at_the_versions_that_the_tests_run_with(steps: list[tuple[str, str]]) -> None:
+    """Torch from its own index without CUDA, the rest by its side, all held to the constraints."""
+    installs = [each for each in of(steps, "RUN") if "pip install" in each]
+    assert all("--constraint constraints.txt" in each for each in installs)
+    assert [("https://download.pytorch.org/whl/cpu torch" in each) for each in installs] == [True, False]
+
+
+def test_the_process_is_nobody_in_particular(steps: list[tuple[str, str]]) -> None:
+    """A user with a number, so that an orchestrator can tell that it is not root, and who owns the data."""
+    assert of(steps, "USER") == ["10001:10001"]
+    made = next(each for each in of(steps, "RUN") if "useradd" in each)
+    assert "install --directory --owner=10001 --group=10001 /data /project" in made
+    assert [word for word, _ in steps].index("USER") > max(
+        k for k, (word, _) in enumerate(steps) if word == "RUN"
+    )
+
+
+def test_the_command_gets_the_signals(steps: list[tuple[str, str]]) -> None:
+    """Entry point, command and health check are lists: no shell stands between them and the process."""
+    commands = [*of(steps, "ENTRYPOINT"), *of(steps, "CMD"), of(steps, "HEALTHCHECK")[0].partition("CMD ")[2]]
+    assert all(isinstance(yaml.safe_load(each), list) for each in commands)
+
+
+# --- the services ------------------------------------------------------------------------------------------
+
+
+def test_every_service_is_there_and_no_other(compose: Mapping[str, Any]) -> None:
+    """The service, who watches it, who tells, and who shows."""
+    assert tuple(compose["services"]) == SERVICES
+
+
+def test_images_are_pinned(compose: Mapping[str, Any], root: Path) -> None:
+    """Each to one release; ours to the version of the project."""
+    images = {name: service["image"] for name, service in compose["services"].items()}
+    assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image) for image in images.values())
+    version = re.search(r'^version = "(.+)"', (root / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None
+    assert images[BUILT] == f"slicewatch:{version[1]}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_only_this_machine_reaches_a_port(compose: Mapping[str, Any], name: str) -> None:
+    """Every published port is bound to the loopback address, and is the one that is listened on."""
+    service = compose["services"][name]
+    assert [each.rsplit(":", 2)[0] for each in service["ports"]] == ["127.0.0.1"]
+    outer, inner = service["ports"][0].split(":")[1:]
+    assert outer == inner == str(port_of(name, service))
+
+
+def port_of(name: str, service: Mapping[str, Any]) -> int:
+    """Return where a service listens: as its command says, or as Grafana always does."""
+    said = re.search(
+        r"(?:--port |--web\.listen-address=0\.0\.0\.0:)(\d+)", " ".join(service.get("command", []))
+    )
+    return int(said[1]) if said else {"grafana": 3000}[name]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_nothing_that_it_need_not(compose: Mapping[str, Any], name: str) -> None:
+    """No capabilities, no new privileges, a limit of memory; all but Grafana cannot write but to volumes."""
+    service = compose["services"][name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["mem_limit"]
+    assert service.get("read_only", False) is (name != "grafana")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_what_is_mounted_exists(compose: Mapping[str, Any], deploy: Path, name: str) -> None:
+    """Files and folders are there and are only read; volumes are declared."""
+    service = compose["services"][name]
+    for target, place in mounts(deploy, service).items():
+        if isinstance(place, Path):
+            assert place.exists(), f"{target} of {name}: {place}"
+            assert next(each for each in service["volumes"] if f":{target}:" in each).endswith(":ro")
+        else:
+            assert place in compose["volumes"]
+
+
+def test_every_volume_is_used(compose: Mapping[str, Any], deploy: Path) -> None:
+    """One for each service's own data."""
+    used = [
+        place
+        for service in compose["services"].values()
+        for place in mounts(deploy, service).values()
+        if isinstance(place, str)
+    ]
+    assert sorted(used) == sorted(compose["volumes"])
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_paths_in_a_command_are_mounted(compose: Mapping[str, Any], deploy: Path, name: str) -> None:
+    """The configuration is a file that exists here, the storage a volume."""
+    service = compose["services"][name]
+    places = mounts(deploy, service)
+    flags = dict(each.partition("=")[::2] for each in service["command"])
+    config = here(flags["--config.file"], places)
+    assert config is not None
+    assert config.is_file()
+    storage = next(value for flag, value in flags.items() if flag.startswith("--storage") and "path" in flag)
+    assert isinstance(places[storage], str)
+
+
+def test_the_service_keeps_its_data_on_its_volume(
+    compose: Mapping[str, Any], deploy: Path, steps: list[tuple[str, str]]
+) -> None:
+    """Store and registry, as the image says where; the image owns that folder, and declares it a volume."""
+    places = mounts(deploy, compose["services"][BUILT])
+    said = dict(re.findall(r"(SLICEWATCH_\w+)=(\S+)", " ".join(of(steps, "ENV"))))
+    assert {name: str(Path(path).parent) for name, path in said.items()} == dict.fromkeys(
+        ["SLICEWATCH_REGISTRY", "SLICEWATCH_STORE"], "/data"
+    )
+    assert places["/data"] == "data"
+    assert yaml.safe_load(of(steps, "VOLUME")[0]) == ["/data"]
+
+
+def test_the_services_find_each_other(compose: Mapping[str, Any], deploy: Path) -> None:
+    """Each address in a configuration is the name and the port of a service."""
+    config = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
+    source = yaml.safe_load(
+        (deploy / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text()
+    )
+    asked = [
+        *config["scrape_configs"][0]["static_configs"][0]["targets"],
+        *config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"],
+        source["datasources"][0]["url"].removeprefix("http://"),
+    ]
+    services = compose["services"]
+    assert asked == [
+        f"{name}:{port_of(name, services[name])}" for name in (BUILT, "alertmanager", "prometheus")
+    ]
+
+
+def test_grafana_finds_what_it_is_given(compose: Mapping[str, Any], deploy: Path) -> None:
+    """Its folder of dashboards is where its provisioning looks, and what it looks for is mounted there."""
+    places = mounts(deploy, compose["services"]["grafana"])
+    provider = yaml.safe_load(
+        (deploy / "grafana" / "provisioning" / "dashboards" / "slicewatch.yaml").read_text()
+    )
+    folder = here(provider["providers"][0]["options"]["path"], places)
+    assert folder is not None
+    assert [path.name for path in folder.glob("*.json")] == ["slices.json"]
+    assert places["/etc/grafana/provisioning"] == deploy / "grafana" / "provisioning"
+
+
+def test_nobody_can_log_in_to_grafana(compose: Mapping[str, Any]) -> None:
+    """There is no first administrator with a password that everybody knows."""
+    environment = compose["services"]["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
+def test_the_receiver_is_reached_from_the_container(compose: Mapping[str, Any], deploy: Path) -> None:
+    """The machine's name in Alertmanager's configuration is one that its container is told."""
+    config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
+    name = httpx.URL(config["receivers"][0]["webhook_configs"][0]["url"]).host
+    assert compose["services"]["alertmanager"]["extra_hosts"] == [f"{name}:host-gateway"]
+
+
+# --- the same commands, without containers -----------------------------------------------------------------
+
+
+@contextmanager
+def running(command: list[str], folder: Path, **started: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the block ends; it must have lived until then, and end well."""
+    log = folder / "log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, **started) as process,
+    ):
+        try:
+            yield process
+            assert process.poll() is None, log.read_text()
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0, log.read_text()
+
+
+def answers(process: subprocess.Popen[bytes], url: str, **asked: Any) -> bool:
+    assert process.poll() is None, "it has ended"
+    try:
+        return httpx.get(url, **asked).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("name", "program"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
+)
+def test_the_watchers_start_as_they_are_told_to(
+    name: str,
+    program: str,
+    compose: Mapping[str, Any],
+    deploy: Path,
+    tmp_path: Path,
+    settled: Callable,
+    free_port: Callable[[], int],
+) -> None:
+    """The real program takes every flag, and our configuration; what its health check asks, it answers."""
+    service, port = compose["services"][name], free_port()
+    volume = {
+        target: tmp_path / place if isinstance(place, str) else place
+        for target, place in mounts(deploy, service).items()
+    }
+    flags = []
+    for each in service["command"]:
+        flag, _, value = each.partition("=")
+        value = str(here(value, volume) or value).replace(
+            f"0.0.0.0:{port_of(name, service)}", f"127.0.0.1:{port}"
+        )
+        flags.append(f"{flag}={value}")
+    asked = service["healthcheck"]["test"][-1].replace(str(port_of(name, service)), str(port))
+    with running([program, *flags], tmp_path, cwd=tmp_path) as process:
+        settled(lambda: answers(process, asked), name)
+
+
+def test_the_service_runs_as_in_its_container(
+    compose: Mapping[str, Any],
+    steps: list[tuple[str, str]],
+    tmp_path: Path,
+    settled: Callable,
+    free_port: Callable[[], int],
+) -> None:
+    """The same command and variables: it is healthy, is asked by Prometheus, writes to its volume only, and ends."""
+    project, data, port = tmp_path / "project", tmp_path / "data", str(free_port())
+    data.mkdir()
+    assert main(["init", str(project), "--json"], environ={}) == 0
+    before = sorted(path.name for path in project.iterdir())
+    service = compose["services"][BUILT]
+    own = dict(re.findall(r"(\w+)=(\S+)", " ".join(of(steps, "ENV")[1:])))
+    variables = {**own, **service["environment"]}
+    environ = {name: value.replace("/data", str(data)) for name, value in variables.items()}
+    environ |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path / "home")}
+    command = [*yaml.safe_load(of(steps, "ENTRYPOINT")[0]), *service["command"]]
+    assert service["command"] == yaml.safe_load(of(steps, "CMD")[-1])
+    command = [word.replace("8000", port) for word in command]
+    check = yaml.safe_load(of(steps, "HEALTHCHECK")[0].partition("CMD ")[2])
+    check = [word.replace("8000", port) for word in check]
+    with running(
+        [shutil.which(command[0], path=environ["PATH"]), *command[1:]], tmp_path, cwd=project, env=environ
+    ) as process:
+        url = f"http://127.0.0.1:{port}"
+        settled(lambda: answers(process, f"{url}/healthz"), "service")
+        assert subprocess.run(check, env=environ, capture_output=True, check=False).returncode == 0
+        assert answers(process, f"{url}/metrics", headers={"host": "slicewatch:8000"})
+        assert not answers(process, f"{url}/metrics", headers={"host": "elsewhere.example"})
+    assert subprocess.run(check, env=environ, capture_output=True, check=False).returncode != 0
+    assert sorted(path.name for path in project.iterdir()) == before
+    assert (data / "store.sqlite3").is_file()
+    assert not (tmp_path / "home").exists()
