@@ -203,10 +203,14 @@ def html(
 
 
 def prune(root: Path, keep: int = KEEP) -> None:
-    """Remove the folders of all but the last reports; their values are in the store."""
+    """Remove the folders of all but the last reports, whose values are in the store, and of those left unfinished.
+
+    No report may be in the making meanwhile.
+    """
     with suppress(FileNotFoundError):
-        folders = sorted(each for each in root.iterdir() if each.is_dir() and _is_ours(each.name))
-        for folder in folders[: max(0, len(folders) - keep)]:
+        folders = sorted(each for each in root.iterdir() if _is_ours(each.name))
+        finished = [each for each in folders if (each / KEPT).exists() and not (each / ROWS).exists()]
+        for folder in {*folders} - {*finished[max(0, len(finished) - keep) :]}:
             shutil.rmtree(folder, ignore_errors=True)
 
 

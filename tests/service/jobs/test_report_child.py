@@ -48,10 +48,12 @@ path = Path(sys.argv[1]) / "page.html"
 found.save_html(path)
 names = Compared(f"n{end}", "category", False, tuple([end, "y"] * 40), tuple([end, "y", "y"] * 40))
 record, shown = compare(names)
+small = Compared("small", "number", True, tuple((a * 1e-6).tolist()), tuple((b * 1e-6).tolist()))
 huge = Compared("huge", "number", True, (1e308, -1e308) * 40, (1e308, 1e307) * 40)
 print(json.dumps({
     "groups": groups, "values": values_of(found), "ours": ours, "wrote": path.exists(), "record": record,
-    "ends": drift_of([shown]).get_html_str(as_iframe=False).count(end), "huge": compare(huge)[0],
+    "ends": drift_of([shown]).get_html_str(as_iframe=False).count(end),
+    "huge": compare(huge)[0], "small": compare(small)[0],
 }))
 """
 
@@ -117,6 +119,14 @@ def test_a_column_that_evidently_cannot_compare_says_so(evidently: dict[str, Any
     huge = evidently["huge"]
     assert (huge["value"], huge["drifted"]) == (None, None)
     assert huge["error"].startswith("Evidently could not compare it: ")
+    assert "mean" not in huge
+
+
+def test_small_numbers_drift_as_great_ones_do(evidently: dict[str, Any]) -> None:
+    """Numbers of a millionth are as far apart as they are when multiplied by a million, in a fixed method."""
+    small = evidently["small"]
+    assert small["value"] == pytest.approx(evidently["ours"][0])
+    assert (small["drifted"], small["method"]) == (True, "wasserstein")
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:

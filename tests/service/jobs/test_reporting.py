@@ -224,3 +224,14 @@ def test_the_last_reports_are_kept(tmp_path: Path) -> None:
     prune(tmp_path, keep=2)
     assert sorted(tmp_path.iterdir()) == [folders[2], folders[0], tmp_path / "notes"]
     prune(tmp_path / "none")
+
+
+def test_what_was_left_unfinished_is_removed(tmp_path: Path) -> None:
+    """What a service that was killed left behind, with the texts of its records, goes with the next report."""
+    killed, finished = (folder_of(tmp_path, AT + timedelta(seconds=i)) for i in (2, 1))
+    for folder in (killed, finished):
+        folder.mkdir()
+        (folder / "columns.json.gz").touch()
+    (killed / "rows.jsonl").touch()
+    prune(tmp_path)
+    assert list(tmp_path.iterdir()) == [finished]
