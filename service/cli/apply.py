@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.project_rows import Source
 from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
-from service.cli.project import CHAMPION, Source, load_functions, load_settings, open_registry, other_source
+from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
 from service.cli.tally import Tally
 from service.cli.terminal import print_json, rows_bar, say
 from service.errors import MisuseError

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import CHAMPION, load_functions, load_settings, project_source, writable
 from service.cli.terminal import print_json, stages
+from service.jobs.training_spec import learner_values
 from service.settings.known import LEARNERS
 
 if TYPE_CHECKING:
@@ -66,16 +67,7 @@ def learner_config(asked: LearnerSettings) -> LearnerConfig:
     """Return the learner's configuration; what the settings leave open keeps the learner's default."""
     from models.learners import LearnerConfig
 
-    given: dict[str, Any] = {
-        "kind": asked.kind,
-        "n_epochs": asked.epochs,
-        "widths": asked.hidden,
-        "lr": asked.learning_rate,
-        "batch_size": asked.batch_rows,
-        "max_search_rows": asked.search_rows,
-        "seed": asked.seed,
-    }
-    return LearnerConfig(**{key: value for key, value in given.items() if value is not None})
+    return LearnerConfig(**learner_values(**asdict(asked)))
 
 
 def _trained(settings: Settings) -> ModelBundle:
