@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.jobs.retraining import attempt_folder
-from service.jobs.training import RunningTraining
+from service.jobs.training import RunningTraining, TrainingResult, read_result
 from service.jobs.training import begin as begin_training
 from service.jobs.training_spec import TRAFFIC, TrainingSpec, learner_values, write_traffic
 from service.store.teaching import labelled_rows
@@ -24,8 +24,8 @@ RUNS = "runs"
 
 def begin(settings: Settings, parts: LoopParts, run: Run, champion: int) -> RunningTraining:
     """Begin the attempt of a run, compared with a version, on all labelled traffic until its last move."""
-    folder = attempt_folder(settings.store.parent / RUNS, run)
-    folder.mkdir(parents=True)
+    folder = _folder(settings, run)
+    folder.mkdir(parents=True, exist_ok=True)
     traffic = _traffic(settings, parts, folder, run.updated_at)
     spec = TrainingSpec(
         name=settings.name,
@@ -40,6 +40,15 @@ def begin(settings: Settings, parts: LoopParts, run: Run, champion: int) -> Runn
         champion=str(parts.registry.path(champion)),
     )
     return begin_training(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
+
+
+def finished(settings: Settings, run: Run) -> TrainingResult | None:
+    """Return what the last attempt of a run came to; None where it did not come to its end."""
+    return read_result(_folder(settings, run))
+
+
+def _folder(settings: Settings, run: Run) -> Path:
+    return attempt_folder(settings.store.parent / RUNS, run)
 
 
 def _traffic(settings: Settings, parts: LoopParts, folder: Path, until: datetime) -> Path | None:

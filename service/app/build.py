@@ -18,10 +18,10 @@ from service.app.added import CHECKPOINT, read_added, together
 from service.app.clock import read_clock
 from service.app.functions import FunctionDesk, origins_of
 from service.app.loop import LoopParts, baseline_of, loop
+from service.app.pages import console_parts
 from service.app.service import Lines, Service
 from service.app.switchboard import Fixed, Switchboard
 from service.app.watching import JOBS, Watching, watch_logged, watching
-from service.console.parts import ConsoleParts
 from service.console.router import PAGES, router
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
@@ -39,6 +39,7 @@ from sfs.template import Template
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from service.console.parts import ConsoleParts
     from service.settings.project import Settings
     from service.settings.sections import FunctionLimitSettings, ServeSettings
 
@@ -152,7 +153,7 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
         report=looping.ask_report,
         report_html=looping.ask_page,
     )
-    service.asgi = _application(parts, settings.serve)
+    service.asgi = _application(parts, console_parts(parts, switchboard, settings), settings.serve)
     return service
 
 
@@ -167,9 +168,9 @@ def _metrics(model: str, writer: Writer) -> ProcessMetrics:
     )
 
 
-def _application(parts: Parts, serve: ServeSettings) -> FastAPI:
+def _application(parts: Parts, pages: ConsoleParts, serve: ServeSettings) -> FastAPI:
     app = routes(parts)
-    app.include_router(router(ConsoleParts(parts.current, parts.store, parts.clock)))
+    app.include_router(router(pages))
     # A page of another site can let its own name mean this machine, and would then be answered as one of ours.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts_of(serve), www_redirect=False)
     return app

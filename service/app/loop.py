@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.api.refusals import NoPage, ReportRunning
-from service.app.begin import begin
+from service.app.begin import begin, finished
 from service.jobs import reporting
 from service.jobs.baselines import of_run
 from service.jobs.drifting import DriftJob, DriftRules
@@ -107,6 +107,7 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
         current=parts.current,
         registry=parts.registry,
         begin=partial(begin, settings, parts),
+        finished=partial(finished, settings),
         zone=drift.accuracy_zone,
         ended=parts.metrics.retrained,
     )
@@ -122,7 +123,7 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
         drift=drift,
         retrain=RetrainJob(trainer, rules, gate, retrain.automatic),
         report=_report(settings, parts),
-        promotions=Promotions(parts.registry, parts.writer, clock),
+        promotions=Promotions(parts.registry, parts.writer, settings.name, clock),
         clock=clock,
     )
 

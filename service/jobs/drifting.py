@@ -160,7 +160,9 @@ class DriftJob:
 
     def _begun(self, connection: Connection, in_force: InForce, now: datetime) -> _Watched:
         assert in_force.version is not None  # noqa: S101 - `_step` asked
-        since, zones = max(in_force.promoted_at or now - _REACH, now - _REACH), self._zones(in_force)
+        since, zones = now - _REACH, self._zones(in_force)
+        if in_force.promoted_at is not None:
+            since = min(max(in_force.promoted_at, since), now)  # a clock that was set back must not stop it
         return _Watched(
             in_force.version,
             in_force.promoted_at,
@@ -174,7 +176,7 @@ class DriftJob:
     def _zones(self, in_force: InForce) -> dict[Key, Zone]:
         rules, slices = self._rules, self._slices(in_force)
         zones = {}
-        for name, fingerprint in _fingerprints(in_force).items():
+        for name, fingerprint in in_force.fingerprints.items():
             if name in in_force.references:
                 rate = in_force.references[name]
                 zones[Key(name, fingerprint, "coverage")] = coverage_zone(rate, rules.tolerance, slices)
@@ -224,7 +226,7 @@ class DriftJob:
         drift, in_force = alarm.drift, self._current.in_force
         if alarm.version != in_force.version:
             return f"version {in_force.version} was put in force"
-        if drift.fingerprint and _fingerprints(in_force).get(drift.slice) != drift.fingerprint:
+        if drift.fingerprint and in_force.fingerprints.get(drift.slice) != drift.fingerprint:
             return "the slice's function was changed or removed"
         if alarm.at + _RECENT > now:
             return ""
@@ -248,11 +250,6 @@ class DriftJob:
 
 def _estimate(each: SliceEstimate, drift: Drift) -> object:
     return each.coverage if drift.kind == "coverage" else each.members.accuracy
-
-
-def _fingerprints(in_force: InForce) -> dict[str, str]:
-    functions = in_force.functions_version
-    return dict(zip(functions.names, functions.fingerprints, strict=True))
 
 
 def _zoned_by(in_force: InForce) -> tuple[object, object, str]:

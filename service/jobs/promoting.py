@@ -27,12 +27,16 @@ class Promotions:
         Where the versions are.
     writer
         Keeps who did what.
+    model
+        What the model is called.
     clock
         The time, UTC.
     """
 
-    def __init__(self, registry: ModelRegistry, writer: Writer, clock: Callable[[], datetime]) -> None:
-        self._registry, self._writer, self._clock = registry, writer, clock
+    def __init__(
+        self, registry: ModelRegistry, writer: Writer, model: str, clock: Callable[[], datetime]
+    ) -> None:
+        self._registry, self._writer, self._model, self._clock = registry, writer, model, clock
 
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
         """Make a version the champion; one that a run has held back is approved by it.
@@ -69,7 +73,7 @@ class Promotions:
         _log.info("version %d is the champion", change.version, extra={"action": action, "by": actor})
         detail = {"reason": change.reason, "sequence": change.sequence}
         entry = AuditEntry(change.at, actor, action, f"version {change.version}", detail)
-        work = partial(_keep, entry=entry, model=self._registry.name, change=change, actor=actor)
+        work = partial(_keep, entry=entry, model=self._model, change=change, actor=actor)
         self._writer.submit(work).result()
 
 

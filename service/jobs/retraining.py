@@ -145,7 +145,10 @@ class RetrainJob:
 
     def _train(self, run: Run, in_force: InForce, now: datetime) -> None:
         if self._training is None or self._training[0] != run.id:
-            self._begin(run, now)
+            if run.attempts and (done := self._parts.finished(run)):
+                self._judge(run, done, in_force, now)
+            else:
+                self._begin(run, now)
             return
         polled = self._training[1].poll()
         if isinstance(polled, TrainingFailed):
@@ -210,7 +213,7 @@ class RetrainJob:
             standing = alarms(connection, in_force.model, unresolved=True)
         moved = [each for each in standing if each.drift.kind == "coverage"]
         now_seen = {name: each.coverage for name, each in self._since(moved, in_force, now).items()}
-        return baseline(in_force.references, now_seen, in_force.functions.fingerprints)
+        return baseline(in_force.references, now_seen, in_force.fingerprints)
 
     def _since(self, of: Sequence[Alarm], in_force: InForce, now: datetime) -> dict[str, Since]:
         """Return what was counted of the slices of some alarms since their changes began."""

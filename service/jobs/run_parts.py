@@ -10,7 +10,7 @@ from typing import Any
 
 from models.registry import ModelRegistry
 from service.decisions import ACTIVE, Run, RunState, Zone
-from service.jobs.training import RunningTraining
+from service.jobs.training import RunningTraining, TrainingResult
 from service.store.engine import Store
 from service.store.runs import move_run
 from service.store.writer import Writer
@@ -33,6 +33,8 @@ class RetrainParts:
         Where versions are, and which is champion.
     begin
         Begins to train for a run, in a folder of the attempt's own; the champion's number goes with it.
+    finished
+        What an attempt came to that was done before a restart; None where it was not.
     zone
         Where the accuracy of a slice may lie, by name; None without a reference.
     ended
@@ -44,6 +46,7 @@ class RetrainParts:
     current: Current
     registry: ModelRegistry
     begin: Callable[[Run, int], RunningTraining]
+    finished: Callable[[Run], TrainingResult | None]
     zone: Callable[[str], Zone | None]
     ended: Callable[[RunState], object]
 

@@ -68,6 +68,12 @@ class InForce:
     history: tuple[AliasChange, ...] = ()
     accuracies: Mapping[str, Rate] = field(default_factory=dict)
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Name to fingerprint of the live functions."""
+        functions = self.functions_version
+        return dict(zip(functions.names, functions.fingerprints, strict=True))
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionHealth:
