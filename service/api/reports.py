@@ -24,6 +24,7 @@ from service.api.wire_reports import (
     report_out,
     reports_out,
 )
+from service.serving.refusals import NoModel
 from service.views.loop import report_view, reports_view
 
 # The page brings its own scripts and shows what clients have sent: it runs as of no origin, and fetches nothing.
@@ -50,6 +51,8 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         await read(request, ReportIn, parts)
         if parts.report is None:
             raise NotHere("no reports are made by this process: ask the one that watches")
+        if parts.current.in_force.version is None:
+            raise NoModel("no version is in force: there is no traffic to compare with its reference")
         at = parts.clock()
         await parts.report()
         return Response(ReportAskedOut(asked_at=at).model_dump_json(), 202, media_type=JSON)

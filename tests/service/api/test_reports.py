@@ -1,5 +1,6 @@
 """``/v1/reports``."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -56,6 +57,17 @@ def test_a_report_is_asked_for(service):
     answer = service.post("/v1/reports", {})
     assert (answer.status_code, answer.json()) == (202, {"asked_at": "2026-05-01T12:00:00Z"})
     assert begun == [service.now]
+
+
+def test_without_a_version_there_is_nothing_to_report(service):
+    """503 that says so; nothing is begun."""
+
+    async def report() -> None:
+        raise AssertionError("begun")
+
+    service.change(report=report)
+    service.current.in_force = replace(service.current.in_force, version=None)
+    assert kind(service.post("/v1/reports", {})) == (503, "no-model")
 
 
 def test_one_report_at_a_time(service):
