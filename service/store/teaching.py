@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, and_, func, select
 
-from service.store.rows import PREDICTION_COLUMNS, to_prediction
+from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
 from service.store.tables import from_us, label_current, predictions, to_us
 
 _AT_ONCE = 500
@@ -86,12 +86,9 @@ def traffic_rows(
     rows = connection.scalar(select(func.count()).select_from(predictions).where(here)) or 0
     order = func.row_number().over(order_by=(p.at_us, p.row)) - 1
     numbered = select(p.row, order.label("place")).where(here).subquery()
-    query = (
-        select(*PREDICTION_COLUMNS)
-        .join_from(numbered, predictions, p.row == numbered.c.row)
-        .where(numbered.c.place * limit % max(rows, 1) < limit)
-        .order_by(numbered.c.place)
-    )
-    for row in connection.execute(query, execution_options={"yield_per": _AT_ONCE}):
-        made = to_prediction(row)
-        yield TrafficRow(made.at, made.version, made.label, made.probabilities, made.features)
+    taken = select(numbered.c.row).where(numbered.c.place * limit % max(rows, 1) < limit)
+    # Only the numbers of the sample's rows are held: to join them here would sort whole records in the database.
+    for part in chunks(connection.scalars(taken.order_by(numbered.c.place)).all(), _AT_ONCE):
+        query = select(*PREDICTION_COLUMNS).where(p.row.in_(part)).order_by(p.at_us, p.row)
+        for made in map(to_prediction, connection.execute(query)):
+            yield TrafficRow(made.at, made.version, made.label, made.probabilities, made.features)
