@@ -81,7 +81,7 @@ watched = st.tuples(st.sampled_from(["coverage", "accuracy"]), zones)
 counts = st.integers(0, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data(), keys=st.lists(watched, max_size=4))
 def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple[DriftKind, Zone]]) -> None:
     """Evidence, cusum, and what was counted since when, alternative by alternative."""
@@ -106,7 +106,7 @@ def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple
 
 @pytest.mark.parametrize(
     ("kind", "lower", "upper", "p", "n"),
-    [("coverage", 0.005, 0.01, 0.01, 10), ("coverage", 0.02, 0.2, 0.02, 50), ("accuracy", 0.9, 1.0, 0.9, 10)],
+    [("coverage", 0.005, 0.01, 0.01, 10), ("accuracy", 0.9, 1.0, 0.9, 10)],
 )
 def test_false_alarms_at_the_limit_of_the_zone(
     kind: DriftKind, lower: float, upper: float, p: float, n: int
