@@ -116,16 +116,23 @@ def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) 
 @contextmanager
 def running(folder: Path) -> Iterator[Prometheus]:
     """Run a server on a free port until the block ends."""
-    port = any_port()
     command = [
         "prometheus",
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
         "--rules.alert.resend-delay=2s",
         "--log.level=warn",
     ]
+    with listening(command, folder) as client:
+        yield Prometheus(client)
+
+
+@contextmanager
+def listening(command: list[str], folder: Path) -> Iterator[httpx.Client]:
+    """Run one of Prometheus' programs on a free port until the block ends; what speaks to it."""
+    port = any_port()
     log = folder / "log"
+    command = [*command, f"--web.listen-address=127.0.0.1:{port}"]
     with (
         log.open("wb") as output,
         subprocess.Popen(command, cwd=folder, stdout=output, stderr=output) as process,
@@ -133,17 +140,76 @@ def running(folder: Path) -> Iterator[Prometheus]:
     ):
 
         def ready() -> bool:
-            assert process.poll() is None, f"Prometheus ended: {log.read_text()}"
+            assert process.poll() is None, f"{command[0]} ended: {log.read_text()}"
             try:
                 return client.get("/-/ready").status_code == 200
             except httpx.TransportError:
                 return False
 
         try:
-            until(ready, "Prometheus")
-            yield Prometheus(client)
+            until(ready, command[0])
+            yield client
         finally:
             process.terminate()
+
+
+@pytest.fixture(scope="module")
+def alertmanager(
+    deploy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], httpx.Client]]:
+    """Starts an Alertmanager with our configuration that tells an address, within seconds; what speaks to it."""
+    with ExitStack() as stack:
+
+        def start(url: str) -> httpx.Client:
+            folder = tmp_path_factory.mktemp("alertmanager")
+            config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
+            config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
+            config["receivers"][0]["webhook_configs"][0]["url"] = url
+            (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+            command = [
+                "prometheus-alertmanager",
+                f"--config.file={folder / 'alertmanager.yml'}",
+                f"--storage.path={folder / 'data'}",
+                "--cluster.listen-address=",
+                "--log.level=warn",
+            ]
+            return stack.enter_context(listening(command, folder))
+
+        yield start
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Somebody who is told of alerts."""
+
+    url: str
+    received: list[dict[str, object]]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Keeps every notification that is sent to its address."""
+    received: list[dict[str, object]] = []
+    with PageServer(("127.0.0.1", 0), hook(received)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield Receiver(f"http://127.0.0.1:{server.server_address[1]}/", received)
+        server.shutdown()
+        thread.join()
+
+
+def hook(received: list[dict[str, object]]) -> type[BaseHTTPRequestHandler]:
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Hook
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,135 @@
+"""Who is told of a drift, how often, and of what: real Prometheus and real Alertmanager, on a page of metrics."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.core import Metric
+
+from service.decisions import Alarm, Drift, Zone
+from service.metrics.loop_gauges import rendered_drift
+from service.metrics.text import Families, gauge, written
+from sfs.intervals import Rate
+
+SINCE = datetime(2026, 3, 10, 10, tzinfo=UTC)
+MODEL = "comments"
+
+
+def drift(name: str, observed: Rate, kind: str = "coverage", since: datetime | None = SINCE) -> Drift:
+    zone = Zone(Rate(20, 1000), 0.01, 0.03, 0.1)
+    return Drift(name, "f", kind, zone, 20.0, 19.0, since, "up", observed, 0.0, 1.0)  # type: ignore[arg-type]
+
+
+WATCHED = (drift("links", Rate(20, 1000)), drift("short", Rate(20, 1000)))
+"""What is watched on every page."""
+
+
+class Page:
+    """The service's page of metrics, with the alarms that stand now."""
+
+    def __init__(self) -> None:
+        self.standing: Sequence[Alarm] = ()
+
+    def __call__(self) -> bytes:
+        return rendered_drift(MODEL, WATCHED, self.standing) + written(Families(facts()))
+
+
+def facts() -> list[Metric]:
+    """Return who owns a slice, and what ties that to the model."""
+    info = gauge("slice_info", "Who answers for the slice.", ["slice", "owner", "severity", "target"])
+    labelled = gauge("slice_labelled_predictions", "The n.", ["model", "version", "slice", "window"])
+    for name in ("links", "short"):
+        info.add_metric([name, "trust", "critical", ""], 1)
+        labelled.add_metric([MODEL, "1", name, "1h"], 0)
+    return [info, labelled]
+
+
+def alarm(number: int, name: str) -> Alarm:
+    return Alarm(number, MODEL, 1, SINCE + timedelta(minutes=1), drift(name, Rate(80, 1000)))
+
+
+def test_the_configuration_is_valid(deploy: Path) -> None:
+    """Alertmanager would start with it."""
+    command = ["amtool", "check-config", "alertmanager.yml"]
+    said = subprocess.run(command, cwd=deploy / "alertmanager", capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+def test_a_drift_is_told_once_with_slice_size_and_time(
+    page_server: Callable, prometheus: Callable, alertmanager: Callable, receiver: object, settled: Callable
+) -> None:
+    """In the calm nobody is told; then once of both slices that moved, and once that it is over."""
+    page = Page()
+    speaks = alertmanager(receiver.url)
+    server = prometheus(page_server(page), told=speaks.base_url.port)
+
+    judged = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
+    settled(
+        lambda: min(server.values(judged, "slice", "kind").values(), default=0) >= 8, "judgement of the calm"
+    )
+    assert (server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received) == ([], [], [])
+
+    page.standing = [alarm(1, "links"), alarm(2, "short")]
+    settled(lambda: receiver.received, "notification")
+    page.standing = ()
+    settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
+
+    assert [each["status"] for each in receiver.received] == ["firing", "resolved"]
+    told = receiver.received[0]
+    assert told["groupLabels"] == {"alertname": "SlicewatchSliceCoverageDrift", "model": MODEL}
+    assert {each["labels"]["slice"]: (each["labels"], each["annotations"]) for each in told["alerts"]} == {
+        name: (
+            {
+                "alertname": "SlicewatchSliceCoverageDrift",
+                "kind": "coverage",
+                "model": MODEL,
+                "owner": "trust",
+                "severity": "critical",
+                "slice": name,
+            },
+            {
+                "summary": f"Coverage of slice {name} is 8%, expected 2%",
+                "description": f"The share of {MODEL}'s rows that are in slice {name} has been out of its zone "
+                "since about 2026-03-10 10:00:00 +0000 UTC. The console's page of alarms shows the evidence, "
+                "and what becomes of it.",
+                "runbook_url": "deploy/runbook.md#slicewatchslicecoveragedrift",
+            },
+        )
+        for name in ("links", "short")
+    }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "told"),
+    [
+        ("SlicewatchSliceCoverageDrift", "SlicewatchSliceCoverageOutsideReference", False),
+        ("SlicewatchSliceCoverageDrift", "SlicewatchSliceAccuracyDrift", True),
+    ],
+)
+def test_one_change_of_coverage_is_not_told_twice(
+    first: str, second: str, told: bool, alertmanager: Callable, receiver: object, settled: Callable
+) -> None:
+    """The alarm of the service speaks for the rule that says the same of a slice, not for its accuracy."""
+    speaks = alertmanager(receiver.url)
+    post(speaks, first, "links")
+    settled(lambda: receiver.received, "notification")
+    post(speaks, second, "links", "short")
+    settled(lambda: second in {name_of(each) for each in receiver.received}, "second notification")
+    of_second = [each for each in receiver.received if name_of(each) == second][-1]
+    assert {each["labels"]["slice"] for each in of_second["alerts"]} == (
+        {"links", "short"} if told else {"short"}
+    )
+    found = speaks.get("/api/v2/alerts", params={"inhibited": "true", "active": "false"}).json()
+    assert [each["labels"]["alertname"] for each in found] == ([] if told else [second])
+
+
+def post(speaks: httpx.Client, name: str, *slices: str) -> None:
+    alerts = [{"labels": {"alertname": name, "model": MODEL, "slice": each}} for each in slices]
+    speaks.post("/api/v2/alerts", json=alerts).raise_for_status()
+
+
+def name_of(notification: dict) -> str:
+    return notification["groupLabels"]["alertname"]
