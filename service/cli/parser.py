@@ -5,9 +5,23 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from service.cli import apply, check, doctor, drift, init, labels, migrate, models, retrain, sfs, train, up
+from service.cli import (
+    apply,
+    check,
+    demo,
+    doctor,
+    drift,
+    init,
+    labels,
+    migrate,
+    models,
+    retrain,
+    sfs,
+    train,
+    up,
+)
 
-NOUNS = (init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
+NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
 
 
 class _Version(argparse.Action):
