@@ -10,6 +10,7 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
+from service.decisions import Alarm, Drift, Zone
 from service.events import (
     NONE_FIRED,
     Estimate,
@@ -68,6 +69,9 @@ class Process:
             "link": Metadata(target=0.9),
         }
         self.page.show(shown, metadata, REFERENCES)
+        zone = Zone(REFERENCES["short"], 0.04, 0.06, 0.1)
+        drift = Drift("short", "1", "coverage", zone, 20.0, 19.0, at, "up", Rate(150, ROWS), 0.0, 1.0)
+        self.page.show_drift("spam", [drift], [Alarm(1, "spam", 3, at, drift)])
 
     def text(self) -> bytes:
         bits = np.packbits([True, False, False], bitorder="little").tobytes()
@@ -90,7 +94,11 @@ def server(prometheus: Callable, page_server: Callable, process: Process, settle
     """A Prometheus that has scraped two processes which say the same, and has judged all rules."""
     started = prometheus(page_server(process.text), page_server(process.text))
     settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
-    for record in ("coverage_deviation:squared1h", "unknown_per_predictions:ratio_rate15m"):
+    for record in (
+        "coverage_deviation:squared1h",
+        "unknown_per_predictions:ratio_rate15m",
+        "drift_alarm:max",
+    ):
         settled(partial(started.query, f"slice:slicewatch_slice_{record}"), record)
     return started
 
@@ -181,12 +189,15 @@ def test_recording_rules_answer(server: object, deploy: object) -> None:
     found = {name: server.values(name, "model", "version", "slice") for name in records}
     assert [name for name, series in found.items() if not series] == []
     assert found["slice:slicewatch_slice_coverage_per_reference:ratio1h"]["spam", "3", "short"] == 0.15 / 0.05
+    assert found["slice:slicewatch_slice_drift_observed:ratio"] == {("spam", "", "short"): 0.15}
+    assert found["slice:slicewatch_slice_drift_expected:ratio"] == {("spam", "", "short"): 0.05}
 
 
 def test_rules_are_judged_without_error_and_the_right_alerts_wait(server: object, settled: Callable) -> None:
     """No rule fails, and of all alerts those begin that have a reason."""
 
     expected = {
+        ("SlicewatchSliceCoverageDrift", "short", "critical"),
         ("SlicewatchSliceCoverageOutsideReference", "short", "critical"),
         ("SlicewatchSliceAccuracyBelowTarget", "short", "critical"),
         ("SlicewatchSliceUnknownHigh", "link", "warning"),
