@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from service.decisions import AuditEntry
-from service.store.audit import entries, record, tell
+from service.store.audit import entries, entries_about, record, tell
 from service.store.engine import Store
 
 
@@ -28,6 +28,18 @@ def test_entries_are_read_page_by_page(store: Store, writer, start) -> None:
         rest = entries(connection, before=first[-1][0])
     assert [(id_, entry.subject) for id_, entry in first] == [(5, "thing 4"), (4, "thing 3")]
     assert [id_ for id_, _ in rest] == [3, 2, 1]
+
+
+def test_entries_about_one_subject(store: Store, writer, start) -> None:
+    """Oldest first, of the last that there are; another subject's are left out, even of a longer name."""
+    for i, subject in enumerate(["run 1", "run 1", "run 12", "run 1"]):
+        writer.submit(
+            lambda c, i=i, subject=subject: tell(c, start, "ann", f"step {i}", subject, {})
+        ).result()
+    with store.read() as connection:
+        assert [each.action for each in entries_about(connection, "run 1")] == ["step 0", "step 1", "step 3"]
+        assert [each.action for each in entries_about(connection, "run 1", limit=2)] == ["step 1", "step 3"]
+        assert entries_about(connection, "run 2") == []
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1: "x"}, b"x"])

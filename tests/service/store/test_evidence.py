@@ -95,6 +95,17 @@ def test_they_are_read_a_part_at_a_time(store: Store, writer, prediction, label)
     assert [each.member[0] for each in read] == [*range(29, 19, -1), *range(9, -1, -1), *range(19, 9, -1)]
 
 
+def test_where_the_evidence_stood_at_a_moment(store: Store, writer, prediction, label) -> None:
+    """The last that had come before it; none before the first."""
+    writer.append([prediction("a"), prediction("b")])
+    writer.label("spam", [label("a", seconds=0)])
+    writer.label("spam", [label("b", seconds=100)]).result()
+    came = [each.at for each in all_first(store)]
+    with store.read() as connection:
+        stood = [last_first_label(connection, "spam", at) for at in (*came, came[1] + timedelta(seconds=1))]
+    assert stood == [0, 1, 2]
+
+
 def test_a_transaction_that_fails_leaves_none(store: Store, writer, prediction, label) -> None:
     """First labels stand or fall with the labels that they come from."""
 
