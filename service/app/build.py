@@ -103,30 +103,16 @@ class _Ground:
 
 
 def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
-    store, writer, live = ground.store, ground.writer, ground.live
+    store, writer = ground.store, ground.writer
     metrics = _metrics(settings.name, writer)
-    recorder = Recorder(clock, kept=kept_features(settings.log.features))
-    fixed = Fixed(
-        model=settings.name,
-        label=settings.label,
-        classes=settings.classes,
-        recorder=recorder,
-        writer=writer,
-        metrics=metrics,
-        clock=clock,
-        baseline=lambda version: baseline_of(store, settings.name, version),
-    )
-    switchboard = Switchboard(fixed, live, origins_of(live.functions, ground.of_files))
+    switchboard = _switchboard(settings, clock, ground, metrics)
     registry = ModelRegistry(settings.registry, name=settings.name)
     put_champion(registry, switchboard)
     watch_logged(store, switchboard)
     page, lines = MetricsPage(metrics), Lines(switchboard, settings.serve.queue_rows)
     desk = FunctionDesk(ground.of_files, ground.added, switchboard, writer, clock)
-    looping = loop(
-        settings,
-        clock,
-        LoopParts(store, writer, switchboard.current, page, metrics, registry, desk.declarations),
-    )
+    given = LoopParts(store, writer, switchboard.current, page, metrics, registry, desk.declarations)
+    looping = loop(settings, clock, given)
     jobs = Watching(store, writer, switchboard, page, metrics, registry, looping)
     monitor, schedule = watching(settings, clock, jobs, ground.speed)
     service = Service(schedule, monitor, looping, lines, switchboard, writer, store)
@@ -155,6 +141,21 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
     )
     service.asgi = _application(parts, console_parts(parts, switchboard, settings), settings.serve)
     return service
+
+
+def _switchboard(settings: Settings, clock: Clock, ground: _Ground, metrics: ProcessMetrics) -> Switchboard:
+    recorder = Recorder(clock, kept=kept_features(settings.log.features))
+    fixed = Fixed(
+        model=settings.name,
+        label=settings.label,
+        classes=settings.classes,
+        recorder=recorder,
+        writer=ground.writer,
+        metrics=metrics,
+        clock=clock,
+        baseline=lambda version: baseline_of(ground.store, settings.name, version),
+    )
+    return Switchboard(fixed, ground.live, origins_of(ground.live.functions, ground.of_files))
 
 
 def _metrics(model: str, writer: Writer) -> ProcessMetrics:

@@ -136,6 +136,7 @@ def _environment() -> Environment:
         "kinds": KINDS,
         "states": states.STATES,
         "meanings": states.MEANINGS,
+        "unjudged": states.UNJUDGED,
         "drift_kinds": states.DRIFT_KINDS,
         "alarm_states": states.ALARM_STATES,
         "run_states": states.RUN_STATES,

@@ -34,6 +34,9 @@ MEANINGS: dict[State, str] = {
     "ok": "Nothing that was counted speaks against it.",
 }
 
+UNJUDGED: tuple[State, ...] = ("ok", "not_judged")
+"""What is not said of a slice with an alarm."""
+
 DRIFT_KINDS: dict[DriftKind, str] = {"coverage": "coverage drift", "accuracy": "accuracy drop"}
 ALARM_STATES: dict[AlarmState, str] = {
     "open": "open",

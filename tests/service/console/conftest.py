@@ -40,6 +40,7 @@ from sfs.intervals import Rate
 from sfs.metadata import Metadata
 
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
+BLOCKS = frozenset({"dd", "dt", "h1", "h2", "h3", "li", "p", "small", "td", "th"})
 VOID = frozenset({"meta", "link", "input", "br", "col"})
 
 
@@ -302,6 +303,8 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         made = Element(tag, {name: value or "" for name, value in attrs})
         self.open[-1].inside.append(made)
+        if tag in BLOCKS:
+            self.handle_data(" ")
         if tag not in VOID:
             self.open.append(made)
 
@@ -310,7 +313,7 @@ class _Reader(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop().tag == tag, f"</{tag}> closes something else"
-        if tag in ("td", "th"):
+        if tag in BLOCKS:
             self.handle_data(" ")
 
     def handle_data(self, data: str) -> None:

@@ -192,7 +192,8 @@ def tell(made: World, pages: Any) -> None:
     spans = [("links", "version 5 was promoted"), ("asks/what?", ""), ("short", EVIL), (EVIL, "")]
     for k, (name, resolution) in enumerate(spans):
         at = NOW - timedelta(minutes=40 - 9 * k)
-        found = pages.drift(name) if k % 2 else pages.accuracy_drift(name)
+        made_of = pages.drift if k % 2 else pages.accuracy_drift
+        found = made_of(name, since=at - timedelta(minutes=7))
         opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(at, found)))
         if resolution:
             made.do(partial(resolve_alarm, alarm_id=opened.id, at=NOW, resolution=resolution))
@@ -207,6 +208,24 @@ def tell(made: World, pages: Any) -> None:
         pages.accuracy_drift("__all__", fingerprint=None, evidence=1.5),
         pages.drift("asks/what?", zone=None, evidence=0.0, since=None),
     )
+
+
+def alarm_everywhere(made: World, pages: Any) -> None:
+    """Let every slice alarm on both of its rates, and one of them again and again."""
+    names = made.current.in_force.functions.names
+
+    def work(connection: Connection) -> None:
+        for k in range(25):
+            at = NOW - timedelta(minutes=55 - 2 * k)
+            opened = open_alarm(connection, "spam", 4, Verdict(at, pages.drift("short")))
+            if opened is not None:
+                resolve_alarm(connection, opened.id, at, "back in its zone")
+        for name in names:
+            for found in (pages.drift(name), pages.accuracy_drift(name)):
+                open_alarm(connection, "spam", 4, Verdict(NOW - timedelta(minutes=1), found))
+
+    made.do(work)
+    made.current.drifts = tuple(pages.drift(name, evidence=k / 10) for k, name in enumerate(names))
 
 
 def _keep_run(made: World, shown: Run) -> None:
@@ -289,6 +308,15 @@ def busy(tmp_path_factory: pytest.TempPathFactory, pages: Any) -> Iterator[World
     made.store.close()
 
 
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world without traffic, in which tests open alarms of slices of their own."""
+    made = world_of(tmp_path_factory.mktemp("desk"), rows=0, labels=0)
+    yield made
+    made.writer.stop()
+    made.store.close()
+
+
 @dataclass(frozen=True)
 class Served:
     """Addresses of worlds that are served."""
@@ -319,7 +347,13 @@ def serve(app: FastAPI) -> tuple[str, Callable[[], None]]:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, busy: World) -> Iterator[Served]:
+def serving() -> Callable[[FastAPI], tuple[str, Callable[[], None]]]:
+    """Serves an application; see ``serve``."""
+    return serve
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, busy: World, pages: Any) -> Iterator[Served]:
     """Every kind of world behind an address of its own."""
     kinds: dict[str, dict[str, Any]] = {
         "many": {"count": 200, "rows": 120},
@@ -330,6 +364,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, busy: World) -> Iterator[Se
         "untrained": {"rows": 0, "labels": 0, "version": None},
     }
     worlds = {name: world_of(tmp_path_factory.mktemp(name), **values) for name, values in kinds.items()}
+    alarm_everywhere(worlds["many"], pages)
     for name, each in worlds.items():
         if name != "new":
             each.tick()

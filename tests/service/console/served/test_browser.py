@@ -2,12 +2,21 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page, expect
 
+from service.decisions import Verdict
+from service.store.alarms import open_alarm
+
 EVIL = '"><script>alert("1")</script>'
+NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 WIDTHS = (390, 1280)
 PAGES = {
     "overview": ("busy", "/"),
@@ -25,6 +34,21 @@ PAGES = {
     "no slice": ("busy", "/slices/__none__"),
     "quiet slice": ("quiet", "/slices/short"),
     "crowded": ("many", "/slices/short?kind=all"),
+    "alarms": ("busy", "/alarms"),
+    "alarms of many": ("many", "/alarms"),
+    "no alarms": ("quiet", "/alarms"),
+    "open alarm": ("busy", "/alarms/4"),
+    "resolved alarm": ("busy", "/alarms/3"),
+    "runs": ("busy", "/runs"),
+    "no runs": ("quiet", "/runs"),
+    "held run": ("busy", "/runs/4"),
+    "promoted run": ("busy", "/runs/5"),
+    "waiting run": ("busy", "/runs/6"),
+    "models": ("busy", "/models"),
+    "reports": ("busy", "/reports"),
+    "no reports": ("quiet", "/reports"),
+    "report": ("busy", "/reports/1"),
+    "failed report": ("busy", "/reports/2"),
     "missing": ("busy", "/slices/nobody"),
     "wrong": ("busy", "/?window=1y"),
 }
@@ -54,6 +78,25 @@ NAMELESS = """() => [
 
 TINY = """() => [...document.querySelectorAll('svg text, small, td, th, .badge')].filter(each =>
   parseFloat(getComputedStyle(each).fontSize) < 11).length"""
+
+
+FAINT = """() => {
+  const rgb = colour => (colour.match(/[0-9.]+/g) || [0, 0, 0, 0]).map(Number);
+  const light = colour => rgb(colour).slice(0, 3).map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, k) => sum + c * [0.2126, 0.7152, 0.0722][k], 0);
+  const ground = each => {
+    const colour = getComputedStyle(each).backgroundColor;
+    return (rgb(colour)[3] ?? 1) === 1 || !each.parentElement ? colour : ground(each.parentElement);
+  };
+  return [...document.querySelectorAll('body *')].filter(each => each.tagName !== 'OPTION'
+    && !each.closest('title, .unseen, .skip, .cards thead')
+    && [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim())).filter(each => {
+    const style = getComputedStyle(each), front = each.closest('svg') ? style.fill : style.color;
+    const [dim, bright] = [light(front), light(ground(each))].sort((a, b) => a - b);
+    return (bright + 0.05) / (dim + 0.05) < 4.5;
+  }).map(each => `${each.tagName}.${each.className}: ${each.textContent.trim().slice(0, 60)}`);
+}"""
 
 
 class Watched:
@@ -92,6 +135,76 @@ def test_pages_fit_and_keep_to_themselves(name, served, watched):
     # A page that says 404 or 422 is reported by the browser as such; nothing else is.
     unlike = "the server responded with a status of 4"
     assert [each for each in watched.complaints if unlike not in each] == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out(scheme, served, browser):
+    """Whatever a word stands on, its contrast is at least 4.5."""
+    page = browser.new_page(color_scheme=scheme)
+    for name in ("overview", "slice", "alarms", "open alarm", "held run", "runs", "models", "report"):
+        world, path = PAGES[name]
+        page.goto(getattr(served, world) + path)
+        assert page.evaluate(FAINT) == [], name
+    page.close()
+
+
+def test_numbers_over_a_chart_stand_apart(served, watched):
+    """However close together things happened, no number covers another, also on a phone."""
+    page = watched.page
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(f"{served.many}/slices/short")
+        numbers = page.locator("svg.chart").first.locator("text.flag")
+        boxes = sorted((each.bounding_box() for each in numbers.all()), key=lambda box: box["x"])
+        assert len(boxes) >= 1
+        assert all(one["x"] + one["width"] <= other["x"] for one, other in pairwise(boxes))
+
+
+def test_an_alarm_is_acknowledged_without_scripts(world, serving, browser, pages):
+    """The form of the evidence page is sent by the browser itself, taken once, and gone afterwards."""
+    made = world(rows=3, labels=0)
+    opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(NOW, pages.drift("links"))))
+    origin, stop = serving(made.app)
+    try:
+        page = browser.new_page(java_script_enabled=False)
+        page.goto(f"{origin}/alarms")
+        page.get_by_role("link", name="acknowledge").click()
+        page.get_by_label("Your name").fill("Ada Möller")
+        page.get_by_label("Note").fill(EVIL)
+        page.get_by_role("button", name="Acknowledge").click()
+        expect(page.get_by_text(f"by Ada Möller: {EVIL}")).to_be_visible()
+        expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
+        assert page.url == f"{origin}/alarms/{opened.id}"
+        page.close()
+    finally:
+        stop()
+
+
+def test_another_site_cannot_acknowledge(world, serving, browser, pages):
+    """A form that a page of another origin sends on its own is refused, and the alarm stays open."""
+    made = world(rows=3, labels=0)
+    opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(NOW, pages.drift("links"))))
+    origin, stop = serving(made.app)
+    elsewhere = FastAPI()
+
+    @elsewhere.get("/", response_class=HTMLResponse)
+    def _lure() -> str:
+        return (
+            f'<form method="post" action="{origin}/alarms/{opened.id}/acknowledge"><input name="by" value="x">'
+            "</form><script>document.forms[0].submit()</script>"
+        )
+
+    other, stop_other = serving(elsewhere)
+    try:
+        page = browser.new_page()
+        page.goto(other.replace("127.0.0.1", "localhost"))
+        expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was changed")
+        page.goto(f"{origin}/alarms/{opened.id}")
+        expect(page.get_by_role("button", name="Acknowledge")).to_have_count(1)
+        page.close()
+    finally:
+        stop()
+        stop_other()
 
 
 def test_rows_become_cards_on_a_phone(served, watched):

@@ -15,12 +15,16 @@ from fastapi import FastAPI
 
 from service.console.parts import ConsoleParts
 from service.console.router import router
+from service.decisions import Verdict
 from service.errors import ServiceError
 from service.events import FunctionSetVersion
+from service.store.alarms import alarm, open_alarm, resolve_alarm
+from service.store.audit import entries_about
 from sfs.registry import FunctionSet
 from sfs.template import template
 
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
+OURS = {"sec-fetch-site": "same-origin"}
 EVIL = '"><script>alert("1")</script>'
 
 
@@ -36,7 +40,7 @@ def test_the_overview_shows_what_was_counted(busy):
 
 def test_every_page_forbids_what_it_does_not_need(busy):
     """No page may load, run, send or be framed anywhere; none sets a cookie; errors are no exception."""
-    for path in ("/", "/slices/short", "/slices/nothing", "/?window=1y"):
+    for path in ("/", "/slices/short", "/slices/nothing", "/?window=1y", "/alarms", "/alarms/4", "/runs/99"):
         headers = busy.get(path).headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; style-src 'self';")
@@ -113,13 +117,142 @@ def test_an_unknown_slice_is_a_page_that_leads_back(busy):
     assert '<a href="/">Back to the slices</a>' in answer.text
 
 
-def test_every_link_of_the_overview_leads_somewhere(busy):
-    """No choice that the page offers is refused."""
-    links = set(re.findall(r'href="(/[^"]*)"', busy.get("/").text)) - {"/metrics", "/openapi.json"}
-    assert len(links) > 15
-    assert {link: busy.get(link.replace("&amp;", "&")).status_code for link in links} == dict.fromkeys(
-        links, 200
-    )
+ELSEWHERE = re.compile(r"/metrics|/openapi.json|/v1/reports/\d+/html")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/alarms", "/alarms/2", "/runs", "/runs/4", "/models", "/reports", "/reports/1", "/slices/short"],
+)
+def test_every_link_of_a_page_leads_somewhere(busy, path):
+    """No choice that a page offers is refused."""
+    links = {unescape(link).split("#")[0] for link in re.findall(r'href="(/[^"]*)"', busy.get(path).text)}
+    links = {link for link in links if not ELSEWHERE.fullmatch(link)}
+    known = {quote(name, safe="") for name in busy.current.in_force.functions.names} | {"__all__"}
+    links -= {
+        link
+        for link in links
+        if link.startswith("/slices/") and link.split("/")[2].split("?")[0] not in known
+    }
+    links -= {link for link in links if link == "/alarms/7"}  # which the made-up runs name, and is not there
+    assert len(links) > 5
+    assert {link: busy.get(link).status_code for link in links} == dict.fromkeys(links, 200)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/alarms/99", "No such alarm"),
+        ("/runs/99", "No such run"),
+        ("/reports/99", "No such report"),
+    ],
+)
+def test_what_is_not_there_is_a_page(busy, path, said):
+    """An id that nothing has is 404."""
+    answer = busy.get(path)
+    assert answer.status_code == 404
+    assert f"<h1>{said}</h1>" in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/alarms/0", "/alarms/x", "/alarms/99999999999999999999", "/alarms?before=0", "/alarms?which=some"],
+)
+def test_a_number_that_cannot_be_is_explained(busy, path):
+    """It is 422, as a page."""
+    answer = busy.get(path)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_pages_of_lists_follow_each_other(world, pages):
+    """Going on by the link to older ones shows every alarm once, resolved or not."""
+    made = world(rows=0, labels=0)
+
+    def work(connection):
+        for k in range(130):
+            opened = open_alarm(connection, "spam", 4, Verdict(NOW, pages.drift(f"s{k}")))
+            if k % 2:
+                resolve_alarm(connection, opened.id, NOW, "by hand")
+
+    made.do(work)
+    for which, rest in (("unresolved", 1), ("resolved", 0)):
+        path, seen = f"/alarms?which={which}", []
+        while path:
+            text = made.get(path).text
+            seen += map(int, re.findall(r'<tr id="alarm-(\d+)"', text))
+            older = re.search(r'<a href="([^"]+)">older', text)
+            path = unescape(older[1]) if older else ""
+        assert seen == [each for each in range(130, 0, -1) if each % 2 == rest]
+
+
+def test_resolved_and_standing_alarms_are_told_apart(busy):
+    """Each choice shows its own; the first page shows both, what stands first."""
+    ids = {
+        which: re.findall(r'<tr id="alarm-(\d+)"', busy.get("/alarms", which=which).text)
+        for which in ("all", "unresolved", "resolved")
+    }
+    assert ids == {"all": ["4", "2", "3", "1"], "unresolved": ["4", "2"], "resolved": ["3", "1"]}
+
+
+def test_an_alarm_is_acknowledged_by_our_form(desk, pages):
+    """The form is kept with who sent it, in one line each, in the audit as well, and leads back to the alarm."""
+    opened = desk.do(lambda c: open_alarm(c, "spam", 4, Verdict(NOW, pages.drift())))
+    path = f"/alarms/{opened.id}/acknowledge"
+    answer = desk.post(path, {"by": " Ada \r\n Möller\x00", "note": "a\tb"}, **OURS)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/alarms/{opened.id}")
+    with desk.store.read() as connection:
+        kept, told = alarm(connection, opened.id), entries_about(connection, f"alarm {opened.id}")
+    assert (kept.state, kept.acknowledged_by, kept.note) == ("acknowledged", "Ada Möller", "a b")
+    assert [each.action for each in told] == ["alarm.opened", "alarm.acknowledged"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "status"),
+    [
+        ({"by": "Ada"}, {}, 403),
+        ({"by": "Ada"}, {"sec-fetch-site": "cross-site"}, 403),
+        ({"by": "Ada"}, {"origin": "http://here"}, 303),
+        ({"by": "Ada"}, {"origin": "http://there"}, 403),
+        ({"by": " \n"}, {"sec-fetch-site": "same-origin"}, 422),
+        ({}, {"sec-fetch-site": "same-origin"}, 422),
+        ({"by": "A" * 101}, {"sec-fetch-site": "same-origin"}, 422),
+        ({"by": "Ada", "note": "n" * 1001}, {"sec-fetch-site": "same-origin"}, 422),
+        ({"by": "Ada", "note": "n" * 20_000}, {"sec-fetch-site": "same-origin"}, 422),
+        ({"by": "Ada", "note": "😀" * 1000}, {"sec-fetch-site": "same-origin"}, 303),
+        ({f"f{k}": "x" for k in range(20)}, {"sec-fetch-site": "same-origin"}, 422),
+        ({"by": "Ada"}, {"sec-fetch-site": "same-origin", "content-type": "text/plain"}, 422),
+        ({"by": "Ada"}, {"sec-fetch-site": "same-origin", "content-type": "application/json"}, 422),
+    ],
+)
+def test_only_good_forms_of_ours_are_taken(desk, pages, request, fields, headers, status):
+    """Forms of others, and those that say too little or too much, change nothing."""
+    found = pages.drift(request.node.name)
+    opened = desk.do(lambda c: open_alarm(c, "spam", 4, Verdict(NOW, found)))
+    assert desk.post(f"/alarms/{opened.id}/acknowledge", fields, **headers).status_code == status
+    with desk.store.read() as connection:
+        assert (alarm(connection, opened.id).state == "open") is (status != 303)
+
+
+def test_what_has_ended_or_is_not_there_is_not_acknowledged(busy):
+    """A resolved alarm is 409, one that is not there is 404, and other methods than POST are none."""
+    assert busy.post("/alarms/1/acknowledge", {"by": "Ada"}, **OURS).status_code == 409
+    assert busy.post("/alarms/99/acknowledge", {"by": "Ada"}, **OURS).status_code == 404
+    assert busy.get("/alarms/1/acknowledge").status_code == 405
+
+
+def test_why_a_function_fails_is_said(busy):
+    """The page of a slice counts the reasons, largest first; that of another has no such part."""
+    text = busy.get("/slices/short").text
+    assert text.index("KeyError") < text.index("&gt;&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;</th>")
+    assert "Why its function gave no answer" not in busy.get("/slices/links").text
+
+
+def test_a_damaged_version_does_not_say_where_it_lies(busy):
+    """Folders of this machine are not on the page."""
+    text = busy.get("/models").text
+    assert "versions/000001/config.json is missing" in text
+    assert str(busy.registry.path(1)) not in text
 
 
 @pytest.mark.parametrize(
