@@ -65,6 +65,13 @@ def test_of_labels_that_waited_the_first_to_arrive_is_kept(store: Store, writer,
         assert queries.labels(connection, "spam", ["p1"]) == {"p1": "spam"}
 
 
+def test_labels_that_waited_stay_in_their_order(store: Store, writer, prediction, label) -> None:
+    """Of predictions that come together, whichever of them is written first."""
+    writer.label("spam", [label("p3"), label("p1"), label("p2")])
+    writer.append([prediction(f"p{i}", member=bytes([i])) for i in (1, 2, 3)]).result()
+    assert [each.member for each in all_first(store)] == [b"\x03", b"\x01", b"\x02"]
+
+
 @pytest.mark.parametrize("received", [timedelta(days=31), timedelta(seconds=-1000)])
 def test_labels_that_do_not_count_make_none(store: Store, writer, prediction, label, received) -> None:
     """One that is too late, or from the future, is no first label; the one after it is."""
