@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +46,11 @@ def begin(settings: Settings, parts: LoopParts, run: Run, champion: int) -> Runn
 def finished(settings: Settings, run: Run) -> TrainingResult | None:
     """Return what the last attempt of a run came to; None where it did not come to its end."""
     return read_result(_folder(settings, run))
+
+
+def forget(settings: Settings, run: Run) -> None:
+    """Remove the files of a run."""
+    shutil.rmtree(_folder(settings, run).parent, ignore_errors=True)
 
 
 def _folder(settings: Settings, run: Run) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.api.refusals import NoPage, ReportRunning
-from service.app.begin import begin, finished
+from service.app.begin import begin, finished, forget
 from service.jobs import reporting
 from service.jobs.baselines import of_run
 from service.jobs.drifting import DriftJob, DriftRules
@@ -109,7 +109,7 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
         begin=partial(begin, settings, parts),
         finished=partial(finished, settings),
         zone=drift.accuracy_zone,
-        ended=parts.metrics.retrained,
+        ended=partial(_ended, settings, parts),
     )
     rules = Rules.of(
         new_labels=retrain.new_labels,
@@ -126,6 +126,12 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
         promotions=Promotions(parts.registry, parts.writer, settings.name, clock),
         clock=clock,
     )
+
+
+def _ended(settings: Settings, parts: LoopParts, run: Run) -> None:
+    """Count a run that has ended, and remove its files: the candidate is in the registry."""
+    parts.metrics.retrained(run.state)
+    forget(settings, run)
 
 
 def drift_rules(settings: DriftSettings) -> DriftRules:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.project_rows import Source
 from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
 from service.cli.tally import Tally
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.bundle import ModelBundle
+    from models.project_rows import Source
     from service.settings.project import Settings
     from sfs.matrix import SliceMatrix
     from sfs.registry import FunctionSet

@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.project_rows import Source
 from service.cli.command import Context, config_file
 from service.cli.terminal import say
 from service.errors import MisuseError
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from models.project_rows import Source
     from models.registry import ModelRegistry
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
@@ -39,6 +39,8 @@ def load_settings(args: argparse.Namespace, context: Context) -> Settings:
 
 def project_source(settings: Settings) -> Source:
     """Return where the project's own rows are."""
+    from models.project_rows import Source
+
     return Source(settings.data, settings.format, text_columns(settings), settings.label)
 
 
@@ -47,6 +49,8 @@ def other_source(path: Path, settings: Settings | None = None) -> Source:
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: name a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
+    from models.project_rows import Source
+
     if settings is None:
         return Source(path, data_format)
     return Source(path, data_format, text_columns(settings), settings.label)

@@ -129,9 +129,11 @@ class ReportJob:
             self._making.release()
 
     def _make(self, in_force: InForce, now: datetime, fewest: int) -> None:
-        """Make a report of the traffic of the last interval; the version is in force all that time or shorter."""
+        """Make a report of the traffic of the last interval, since the version was put in force."""
         if in_force.version is None or in_force.promoted_at is None:
-            return
+            raise ServiceError(
+                "no version of the registry is in force: there is no reference to compare with"
+            )
         start = max(now - self._rules.every, in_force.promoted_at)
         with self._parts.store.read() as connection:
             found = traffic_rows(

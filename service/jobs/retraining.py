@@ -16,7 +16,7 @@ from service.jobs.run_ends import conclude
 from service.jobs.run_parts import GateRules, RetrainParts, move
 from service.jobs.since import Since, counted_since
 from service.jobs.training import RunningTraining, TrainingFailed, TrainingResult, register
-from service.monitor.gate import decide
+from service.monitor.gate import decide, thinned
 from service.monitor.policy import (
     Opening,
     Rules,
@@ -190,7 +190,7 @@ class RetrainJob:
         candidate = register(self._parts.registry, result.candidate)
         protected = {name for name, each in in_force.metadata.items() if each.protected}
         decision = decide(
-            result.pairs,
+            [thinned(each, result.contents.get(each.slice, each.n)) for each in result.pairs],
             protected,
             margin=self._gate.margin,
             minimum_rows=self._gate.minimum_rows,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from models.registry import ModelRegistry
-from service.decisions import ACTIVE, Run, RunState, Zone
+from service.decisions import ACTIVE, Run, Zone
 from service.jobs.training import RunningTraining, TrainingResult
 from service.store.engine import Store
 from service.store.runs import move_run
@@ -38,7 +38,7 @@ class RetrainParts:
     zone
         Where the accuracy of a slice may lie, by name; None without a reference.
     ended
-        Told the state of every run that has come to its end.
+        Told every run that has come to its end.
     """
 
     store: Store
@@ -48,7 +48,7 @@ class RetrainParts:
     begin: Callable[[Run, int], RunningTraining]
     finished: Callable[[Run], TrainingResult | None]
     zone: Callable[[str], Zone | None]
-    ended: Callable[[RunState], object]
+    ended: Callable[[Run], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,4 +74,4 @@ def say_moved(parts: RetrainParts, run: Run) -> None:
     """Say where a run stands now, and count it if that is its end."""
     _log.info("run %d is %s: %s", run.id, run.state, run.outcome or run.reason)
     if run.state not in ACTIVE:
-        parts.ended(run.state)
+        parts.ended(run)

@@ -15,6 +15,25 @@ _POWER = 0.8
 """With what probability the rows that a reason asks for would show a candidate to be as good."""
 
 
+def thinned(pairs: Pairs, contents: int) -> Pairs:
+    """Return what was counted on a slice as if each of so many different contents had been judged once.
+
+    Rows that repeat a content are judged alike, and are no more evidence than one of them. The counts shrink in
+    proportion; where they do not divide, the champion keeps what is left over.
+
+    Examples
+    --------
+    >>> thinned(Pairs("short", 200, 150, 20, 30), 100)
+    Pairs(slice='short', n=100, both=75, only_champion=10, only_candidate=15)
+    """
+    if contents >= pairs.n:
+        return pairs
+    champion = math.ceil(pairs.only_champion * contents / pairs.n)
+    candidate = pairs.only_candidate * contents // pairs.n
+    both = min(pairs.both * contents // pairs.n, contents - champion - candidate)
+    return Pairs(pairs.slice, contents, both, champion, candidate)
+
+
 def decide(
     pairs: Sequence[Pairs],
     protected: Collection[str],

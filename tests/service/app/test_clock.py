@@ -52,7 +52,7 @@ def test_it_goes_on_from_its_file(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_clock_is_refused(tmp_path: Path, text: str) -> None:
     """What is no clock is an error that names the file."""
     (tmp_path / "clock.json").write_text(text)
-    with pytest.raises(SettingsError, match="clock.json holds no clock"):
+    with pytest.raises(SettingsError, match=r"clock\.json holds no clock"):
         read_clock(tmp_path / "clock.json")
 
 

@@ -79,7 +79,7 @@ class Loop:
             begin=self.begin,  # type: ignore[arg-type]
             finished=lambda run: self.done,
             zone=lambda name: Zone(Rate(95, 100), 0.9, 1.0, 0.01),
-            ended=self.ended.append,
+            ended=lambda run: self.ended.append(run.state),
         )
         self.job = RetrainJob(parts, self.rules, GateRules(0.02, 50, 2), automatic)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from service.decisions import Decision, Pairs, SliceDecision
-from service.monitor.gate import decide, harm, holm, limits, rows_needed
+from service.monitor.gate import decide, harm, holm, limits, rows_needed, thinned
 
 ALL = Pairs("__all__", 20_000, 18_000, 500, 500)
 """All rows, on which a candidate is as good."""
@@ -375,3 +375,19 @@ def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
     ]
     assert len(held) >= 95
     assert all(each.outcome != "promote" for each in decisions)
+
+
+@given(
+    st.integers(1, 500), st.integers(0, 500), st.integers(0, 500), st.integers(0, 500), st.integers(1, 500)
+)
+def test_thinned_counts_are_possible_and_never_kinder(
+    neither: int, both: int, champion: int, candidate: int, contents: int
+) -> None:
+    """The counts add up to the contents at most, and the candidate gains nothing by rounding."""
+    pairs = Pairs("a", neither + both + champion + candidate, both, champion, candidate)
+    thin = thinned(pairs, contents)
+    assert thin.n == min(contents, pairs.n)
+    assert min(thin.both, thin.only_champion, thin.only_candidate) >= 0
+    assert thin.both + thin.only_champion + thin.only_candidate <= thin.n
+    gain = (candidate - champion) / pairs.n
+    assert (thin.only_candidate - thin.only_champion) / thin.n <= gain + 1e-12
