@@ -32,7 +32,9 @@ def coverages(blocks: Iterable[BlockCounts], sets: Sets) -> Iterator[Counted]:
         for block in together:
             functions = sets[block.set_hash]
             known, member = (block.n - block.unknown).tolist(), block.member.tolist()
-            for k, (name, fingerprint) in enumerate(zip(functions.names, functions.fingerprints, strict=True)):
+            for k, (name, fingerprint) in enumerate(
+                zip(functions.names, functions.fingerprints, strict=True)
+            ):
                 _add(counts, Key(name, fingerprint, "coverage"), member[k], known[k])
         yield Counted(start, end, counts)
 

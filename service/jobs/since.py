@@ -56,9 +56,7 @@ def counted_since(
     return {name: Since(Rate(*each[:2]), Rate(*each[2:])) for name, each in totals.items()}
 
 
-def _columns(
-    names: Sequence[str], prints: Sequence[str], wanted: Mapping[str, str | None]
-) -> dict[str, int]:
+def _columns(names: Sequence[str], prints: Sequence[str], wanted: Mapping[str, str | None]) -> dict[str, int]:
     """Return the column of each wanted slice that a function set has; the last is that of all rows."""
     there = {name: k for k, name in enumerate(names) if wanted.get(name) == prints[k]}
     return {**there, **({ALL_ROWS: len(names) + 1} if ALL_ROWS in wanted else {})}
