@@ -17,6 +17,7 @@ from service.console.render import Frame, Section
 from service.decisions import Alarm
 from service.errors import ServiceError
 from service.events import Estimate, NotEnough
+from service.store.alarms import count_unresolved
 from service.store.audit import entries_about
 from service.store.engine import Store
 from service.store.runs import runs_since
@@ -35,7 +36,11 @@ def show_alarms(parts: ConsoleParts, choices: ListChoices) -> str:
     """Return the page of all alarms."""
     model = parts.current.in_force.model
     drifts = drift_view(parts.current).drifts
-    standing = {(each.drift.slice, each.drift.kind) for each in _unresolved(parts)}
+    standing = {
+        (name, each.drift.kind)
+        for name, some in unresolved_by_slice(parts.store, model).items()
+        for each in some
+    }
     quiet = [each for each in drifts if (each.slice, each.kind) not in standing]
     return of_alarms.alarms(
         frame_of(parts, "alarms", choices),
@@ -176,18 +181,15 @@ def show_report(parts: ConsoleParts, report_id: int) -> str:
 
 def frame_of(parts: ConsoleParts, here: Section, choices: ListChoices | None = None) -> Frame:
     """Return what is around a page."""
-    return Frame(here, len(_unresolved(parts)), choices.refresh if choices else 0)
+    with parts.store.read() as connection:
+        unresolved = count_unresolved(connection, parts.current.in_force.model)
+    return Frame(here, unresolved, choices.refresh if choices else 0)
 
 
 def alarms_since(store: Store, model: str, since: datetime) -> list[Alarm]:
     """Return the alarms that were raised at or after a moment, newest first; of very many, the last."""
     found = alarms_view(store, model, limit=MOST_ALARMS).alarms
     return [each for each in found if each.at >= since]
-
-
-def _unresolved(parts: ConsoleParts) -> list[Alarm]:
-    by_slice = unresolved_by_slice(parts.store, parts.current.in_force.model)
-    return [each for some in by_slice.values() for each in some]
 
 
 def _listed(parts: ConsoleParts, choices: ListChoices, which: Which) -> of_alarms.AlarmList:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from service.decisions import Alarm, Drift, Verdict
 from service.store.audit import MONITOR, tell
@@ -124,6 +124,12 @@ def alarms(
     if before is not None:
         query = query.where(kept.c.id < before)
     return [_to_alarm(row) for row in connection.execute(query)]
+
+
+def count_unresolved(connection: Connection, model: str) -> int:
+    """Return how many alarms of a model have not ended."""
+    query = select(func.count()).select_from(kept).where(UNRESOLVED, kept.c.model == model)
+    return connection.scalar(query) or 0
 
 
 def alarm(connection: Connection, alarm_id: int) -> Alarm | None:

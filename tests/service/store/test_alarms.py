@@ -8,7 +8,14 @@ from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.decisions import Alarm, AuditEntry
-from service.store.alarms import acknowledge_alarm, alarm, alarms, open_alarm, resolve_alarm
+from service.store.alarms import (
+    acknowledge_alarm,
+    alarm,
+    alarms,
+    count_unresolved,
+    open_alarm,
+    resolve_alarm,
+)
 from service.store.audit import entries
 from service.store.engine import Store
 from service.store.errors import AlarmResolved, UnknownAlarm
@@ -157,6 +164,18 @@ def test_alarms_are_read_page_by_page(store: Store, writer, verdict) -> None:
     assert [each.id for each in standing(store, unresolved=True, before=5)] == [3, 2, 1]
     with store.read() as connection:
         assert [alarm(connection, 2)] == standing(store, before=3, limit=1)
+
+
+def test_those_that_stand_are_counted(store: Store, writer, verdict, start) -> None:
+    """Alarms of another model, and those that have ended, are not counted."""
+    ended = opened(writer, verdict("links"))
+    writer.submit(partial(resolve_alarm, alarm_id=ended.id, at=start, resolution="by hand")).result()
+    opened(writer, verdict("links"))
+    opened(writer, verdict("short"))
+    opened(writer, verdict("short"), model="other")
+    with store.read() as connection:
+        counts = [count_unresolved(connection, model) for model in ("spam", "other", "nobody")]
+    assert counts == [2, 1, 0]
 
 
 def test_the_database_itself_refuses_a_second_one(store: Store, writer, verdict) -> None:
