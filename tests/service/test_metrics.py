@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.decisions import Alarm, Drift, Zone
 from service.events import (
     NONE_FIRED,
     Estimate,
@@ -25,6 +26,7 @@ from service.events import (
     WindowEstimates,
 )
 from service.metrics.gauges import rendered
+from service.metrics.loop_gauges import rendered_drift
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.metrics.tallies import moved
@@ -35,6 +37,7 @@ from sfs.intervals import Rate
 from sfs.metadata import Metadata
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
+ZONE = Zone(Rate(20, 1000), 0.015, 0.025, 0.1)
 
 
 def series(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -369,7 +372,32 @@ def realistic(slices: int) -> bytes:
     page = MetricsPage(metrics)
     facts = {name: Metadata(owner="trust", target=0.9) for name in names}
     page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})
+    page.show_drift("m", [drift(name, 1.0) for name in names], [Alarm(1, "m", 3, AT, drift(names[0], 21.0))])
     return page.text()
+
+
+def drift(name: str, evidence: float, zone: Zone | None = ZONE) -> Drift:
+    return Drift(name, "f", "coverage", zone, evidence, 20.0, AT, "up", Rate(81, 1000), 0.06, 0.1)
+
+
+def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
+    """Evidence is a share of what alarms; a slice with an alarm shows what was seen, expected, and since when."""
+    alarm = Alarm(3, "m", 1, AT + timedelta(minutes=5), drift("up", 21.0))
+    text = rendered_drift("m", [drift("up", 0.0), drift("calm", 5.0), drift("blind", 0.0, None)], [alarm])
+    keys = "model", "slice", "kind"
+    up, calm = ("m", "up", "coverage"), ("m", "calm", "coverage")
+    assert named(text, "slice_drift_evidence", *keys) == {up: 0.0, calm: 0.25}
+    assert named(text, "slice_drift_alarm", *keys) == {up: 1.0, calm: 0.0}
+    assert named(text, "slice_drift_since_timestamp_seconds", *keys) == {up: AT.timestamp()}
+    assert named(text, "slice_drift_observed_ratio", *keys) == {up: 0.081}
+    assert named(text, "slice_drift_expected_ratio", *keys) == {up: 0.02}
+
+
+def test_runs_that_ended_are_counted_from_zero(metrics: ProcessMetrics) -> None:
+    """Every way to end has a series from the start."""
+    metrics.retrained("held")
+    counts = named(metrics.text(), "retrains_total", "outcome")
+    assert counts == {("promoted",): 0, ("held",): 1, ("rejected",): 0, ("skipped",): 0, ("failed",): 0}
 
 
 def test_promtool_finds_no_fault_with_a_page_of_100_slices() -> None:

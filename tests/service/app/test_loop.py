@@ -1,0 +1,198 @@
+"""The loop in the service as it is put together: from traffic to an alarm, to a new version and what it expects."""
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.registry import CHAMPION, ModelRegistry
+from service.app.begin import RUNS
+from service.app.loop import baseline_of
+from service.settings.project import load
+from service.store.runs import move_run, open_run
+from service.store.writer import Writer
+
+ORDER = {"Price [eur]": 20, "country": "no", "Customer's comment: (raw)": "fine"}
+LONG = {**ORDER, "Customer's comment: (raw)": "good bad slow late fast fine broken again thanks"}
+
+
+async def send(running: Any, record: dict[str, Any], rows: int) -> list[str]:
+    """Answer rows of one block, and return their ids."""
+    answer = await running.post("/v1/predict", {"instances": [record] * rows})
+    return [each["id"] for each in answer["predictions"]]
+
+
+def look(running: Any, seconds: float = 10) -> None:
+    """Let time pass, count again, and look for drift, as the tick job does."""
+    running.tick(seconds)
+    running.service._loop.drift.step(running.clock.at)
+
+
+def lines(text: str, name: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(f"slicewatch_{name}{{")]
+
+
+def test_traffic_that_changes_alarms_everywhere(trained: Path, serving) -> None:
+    """The alarm is in the API, at its slice, in the gauges, and in the audit."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            for _ in range(12):
+                await send(running, ORDER, 100)  # every comment is short now
+                look(running)
+            look(running, 60)
+            (alarm,) = [
+                each
+                for each in (await running.get("/v1/alarms"))["alarms"]
+                if each["slice"] == "short_comment"
+            ]
+            assert (alarm["kind"], alarm["direction"], alarm["state"]) == ("coverage", "up", "open")
+            view = {each["name"]: each for each in (await running.get("/v1/slices"))["slices"]}
+            assert view["short_comment"]["alarms"] == [alarm["id"]]
+            page = (await running.http.get("/metrics")).text
+            assert any('slice="short_comment"} 1.0' in line for line in lines(page, "slice_drift_alarm"))
+            (observed,) = [x for x in lines(page, "slice_drift_observed_ratio") if "short_comment" in x]
+            assert observed.endswith(" 1.0")
+            actions = [each["action"] for each in (await running.get("/v1/audit"))["entries"]]
+            assert "alarm.opened" in actions
+
+    asyncio.run(story())
+
+
+def test_evidence_outlives_the_service(trained: Path, serving) -> None:
+    """A service that is stopped and started again goes on where it was."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await send(running, ORDER, 100)
+            look(running, 60)
+            before = running.service.switchboard.current.drifts
+        async with serving(trained) as running:
+            running.clock.at += timedelta(minutes=2)
+            look(running)
+            assert running.service.switchboard.current.drifts == before
+            assert sum(each.observed.n for each in before) > 0
+
+    asyncio.run(story())
+
+
+def test_what_a_run_has_left_is_expected_of_its_version(trained: Path, serving) -> None:
+    """The version that a run has made is compared with the traffic that it was made for."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            board = running.service.switchboard
+            before = dict(board.current.in_force.references)
+            registry = ModelRegistry(trained.parent / ".slicewatch/registry", name="orders")
+            other = replace(registry.get(1), lineage={**registry.get(1).lineage, "note": "again"})
+            version = registry.put(other)
+            left(board._fixed.writer, version, board.current.in_force.fingerprints["cheap"], running.clock.at)
+            change = await running.post(f"/v1/models/{version}/promote", {"by": "ada"})
+            assert change["champion"] == version
+            running.service._schedule._jobs[3].run()  # looks for the champion
+            now = board.current.in_force.references
+            assert (now["cheap"].count, now["cheap"].n) == (70, 100)
+            assert now["short_comment"] == before["short_comment"]
+
+    asyncio.run(story())
+
+
+def left(writer: Writer, version: int, fingerprint: str, at: Any) -> None:
+    """Keep a run that was held, and made the version."""
+    run = writer.submit(
+        partial(open_run, model="orders", state="training", trigger="request", reason="x", at=at)
+    )
+    kept = [{"slice": "cheap", "fingerprint": fingerprint, "count": 70, "n": 100}]
+    move = partial(move_run, run_id=run.result().id, at=at)
+    writer.submit(
+        partial(move, expected="training", state="gated", candidate=version, data={"baseline": kept})
+    )
+    writer.submit(partial(move, expected="gated", state="held")).result()
+
+
+def test_a_version_that_no_run_made_has_no_baseline(trained: Path, serving) -> None:
+    """Of it the bundle alone says what is expected."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            assert baseline_of(running.service._store, "orders", 1) == {}
+
+    asyncio.run(story())
+
+
+def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Path, serving) -> None:
+    """A real training in a real process: the run comes to its end, and its files are removed."""
+    trained.write_text(trained.read_text() + "retrain: {minimum_rows: 5, margin: 0.9}\n")
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            ids = await send(running, LONG, 30)
+            labels = [{"id": each, "label": "kept"} for each in ids]
+            await running.post("/v1/labels", {"labels": labels})
+            asked = await running.post("/v1/retrain", {"reason": "tried", "by": "ada"}, 202)
+            assert asked["state"] == "training"
+            await running.post("/v1/retrain", {}, 409)
+            for _ in range(1200):
+                running.clock.at += timedelta(seconds=1)
+                running.service._loop.retrain.step(running.clock.at)
+                run = await running.get(f"/v1/runs/{asked['id']}")
+                if run["state"] not in ("training", "gated"):
+                    break
+                await asyncio.sleep(0.05)
+            assert run["state"] in ("promoted", "held"), run["outcome"]
+            assert run["data"]["traffic_rows"] == 30
+            assert run["data"]["base_rows"] == 240
+            assert run["decision"]["slices"][0]["slice"] == "__all__"
+            assert list((trained.parent / ".slicewatch" / RUNS).iterdir()) == []
+            page = (await running.http.get("/metrics")).text
+            assert f'slicewatch_retrains_total{{outcome="{run["state"]}"}} 1.0' in page
+
+    asyncio.run(story())
+
+
+def test_a_fast_clock_is_what_the_service_goes_by(trained: Path, serving) -> None:
+    """With a clock file every time is that of the fast clock, also in the log."""
+    clock = {"t0": "2030-01-01T00:00:00+00:00", "wall0": 1_777_636_800.0, "speed": 60}
+    (trained.parent / "clock.json").write_text(json.dumps(clock))
+    trained.write_text(trained.read_text() + "clock: clock.json\n")
+    assert load(trained, {}).clock == trained.parent / "clock.json"
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            running.clock.at += timedelta(seconds=10)
+            await send(running, ORDER, 1)
+            running.service._monitor.tick(running.service._loop.clock())
+            view = await running.get("/v1/slices")
+            assert view["at"] == "2030-01-01T00:10:00Z"
+
+    asyncio.run(story())
+
+
+def test_reports_are_refused_where_no_version_is_in_force(project: Path, serving) -> None:
+    """There is no reference to compare with, and the answer says so."""
+    project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
+
+    async def story() -> None:
+        async with serving(project) as running:
+            problem = await running.post("/v1/reports", {}, 503)
+            assert "version" in problem["detail"]
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("path", ["/v1/models/9/promote", "/v1/runs/9", "/v1/alarms/9", "/v1/reports/9"])
+def test_what_is_not_there_is_said_so(trained: Path, serving, path: str) -> None:
+    """Unknown numbers are 404, with a sentence."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            ask = running.post(path, {}, 404) if path.endswith("promote") else running.get(path, 404)
+            assert "9" in (await ask)["detail"]
+            assert ModelRegistry(trained.parent / ".slicewatch/registry", name="orders").alias(CHAMPION) == 1
+
+    asyncio.run(story())
