@@ -142,15 +142,17 @@ class ReportJob:
             rows = [_answered(each) for each in found]
         if len(rows) < fewest:
             return
-        made = self._made(in_force.version, start, now, rows)
+        made = self._made(in_force.model, in_force.version, start, now, rows)
         if not self._stop.is_set():
             self._parts.writer.submit(partial(add_report, report=made)).result()
             prune(self._parts.folder, KEEP)
 
-    def _made(self, version: int, start: datetime, now: datetime, rows: Sequence[Answered]) -> DriftReport:
+    def _made(
+        self, model: str, version: int, start: datetime, now: datetime, rows: Sequence[Answered]
+    ) -> DriftReport:
         parts = self._parts
         spec = ReportSpec(
-            model=parts.registry.name,
+            model=model,
             version=version,
             bundle=parts.registry.path(version),
             at=now,
