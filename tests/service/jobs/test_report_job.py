@@ -76,14 +76,15 @@ def test_the_next_report_comes_an_interval_after_the_last(at_work: Desk) -> None
 
 
 def test_a_report_is_made_kept_and_shown(at_work: Desk) -> None:
-    """The numbers of live traffic have moved, and the report says so; its page is made on demand."""
+    """Every column is in it, here with why it is not compared: the sample is small; a page is made on demand."""
     at_work.answered(100)
     at_work.job.step(at_work.desk.start + timedelta(hours=25))
     (report,) = at_work.kept()
     assert report.error == ""
     assert report.current_rows == 100
-    drifted = {each["column"] for each in report.columns if each["drifted"]}
-    assert "country" in drifted
+    columns = {each["column"]: each for each in report.columns}
+    assert {"country", "Price [eur]"} <= columns.keys()
+    assert "30" in columns["country"]["error"]
     page = at_work.job.page(report.id)
     assert page.is_relative_to(at_work.folder)
     assert b"<html" in page.read_bytes()[:2000]
