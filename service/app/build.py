@@ -139,7 +139,9 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
         report=looping.ask_report,
         report_html=looping.ask_page,
     )
-    service.asgi = _application(parts, console_parts(parts, switchboard, settings), settings.serve)
+    service.asgi = _application(
+        parts, console_parts(parts, switchboard, settings, ground.speed), settings.serve
+    )
     return service
 
 

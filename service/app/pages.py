@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from service.settings.project import Settings
 
 
-def console_parts(parts: Parts, switchboard: Switchboard, settings: Settings) -> ConsoleParts:
+def console_parts(parts: Parts, switchboard: Switchboard, settings: Settings, speed: float) -> ConsoleParts:
     """Return what the pages are made from, the same parts that the routes of the API speak to."""
     drift = settings.drift
     return ConsoleParts(
@@ -31,6 +31,7 @@ def console_parts(parts: Parts, switchboard: Switchboard, settings: Settings) ->
             max_slices=drift.max_slices,
             report_hours=settings.report.every_hours,
         ),
+        speed=speed,
     )
 
 

@@ -16,8 +16,8 @@ from service.console.watch import WatchRow, watch_row
 from service.decisions import Alarm, Drift, DriftKind, Run
 from service.views.alarms import alarm_sentence
 
-NEAREST = 10
-"""Detectors that are shown, of those that have not alarmed."""
+NEAREST, LEAST_SHARE = 5, 0.2
+"""Detectors that are shown, of those that have not alarmed, and the evidence that they need for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Watched:
     blind
         Slices that cannot be watched, as nothing is known to be expected of them.
     nearest
-        Those with the most evidence, and no alarm yet.
+        Those with the most evidence, if it is some, and no alarm yet.
     """
 
     slices: Mapping[DriftKind, int]
@@ -80,7 +80,7 @@ def watched(drifts: Sequence[Drift], quiet: Sequence[Drift]) -> Watched:
     return Watched(
         slices={kind: sum(each.kind == kind for each in seeing) for kind in kinds},
         blind=tuple(sorted({each.slice for each in drifts} - {each.slice for each in seeing})),
-        nearest=tuple(watch_row(each) for each in quiet[:NEAREST] if each.zone and each.evidence > 0),
+        nearest=tuple(watch_row(each) for each in quiet[:NEAREST] if each.zone and each.share >= LEAST_SHARE),
     )
 
 

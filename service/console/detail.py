@@ -47,12 +47,15 @@ class SliceLoop:
         Where it stands with the detectors.
     failures
         Rows that its function gave no answer for, by reason, since the service began.
+    speed
+        Of the clock.
     """
 
     unresolved: int | None = None
     alarms: tuple[Alarm, ...] = ()
     drifts: tuple[Drift, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
+    speed: float = 1.0
 
 
 NOTHING_MOVES = SliceLoop()
@@ -140,7 +143,7 @@ def detail(
         confusion=confusion(records.buckets),
         older=choices.href(cursor=records.next) if records.next else "",
         now=now,
-        **age_of(view.at, now),
+        **age_of(view.at, now, loop.speed),
     )
 
 

@@ -51,6 +51,7 @@ def overview(
     examples: Examples,
     now: datetime,
     alarms: Alarms = NO_ALARMS,
+    speed: float = 1.0,
 ) -> str:
     """Return the page.
 
@@ -68,6 +69,8 @@ def overview(
         The time, UTC.
     alarms
         Those that stand, by slice.
+    speed
+        Of the clock.
     """
     watched = _of(view, "slice")
     every = _of(view, "all")[0].estimate
@@ -98,7 +101,7 @@ def overview(
         labeling=rows(_of(view, "labeling")),
         unsliced=rows(_of(view, "none")),
         sorted=lambda column: _aria_sort(column, choices.sort),
-        **age_of(view.at, now),
+        **age_of(view.at, now, speed),
     )
 
 
@@ -107,9 +110,9 @@ def count_of(alarms: Alarms) -> int:
     return sum(map(len, alarms.values()))
 
 
-def age_of(at: datetime, now: datetime) -> dict[str, Any]:
-    """Return how old a snapshot is, in words, and whether a newer one should be there."""
-    return {"age": words.duration(now - at), "stale": now - at > timedelta(seconds=STALE_SECONDS)}
+def age_of(at: datetime, now: datetime, speed: float = 1.0) -> dict[str, Any]:
+    """Return how old a snapshot is, in words, and whether a newer one should be there on a clock so fast."""
+    return {"age": words.duration(now - at), "stale": now - at > timedelta(seconds=STALE_SECONDS * speed)}
 
 
 def _of(view: SlicesView, kind: SliceKind) -> list[SliceView]:

@@ -70,6 +70,8 @@ class ConsoleParts:
         A record with the feature columns of the version in force, for commands to copy; None without one.
     promises
         What was promised about alarms and reports.
+    speed
+        Seconds that pass on the clock in one on the wall's.
     """
 
     current: Current
@@ -80,3 +82,4 @@ class ConsoleParts:
     failures: Callable[[str], Mapping[str, int]] = _no_failures
     example: Callable[[], Mapping[str, Any] | None] = _no_record
     promises: Promises = Promises()
+    speed: float = 1.0

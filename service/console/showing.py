@@ -50,7 +50,7 @@ def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) 
     wanted = not view.slices[0].estimate.members.labelled
     labellable = _labellable(parts, now) if wanted else None
     commands = examples(base_url, labellable, current.in_force.classes, parts.example())
-    return overview(view, sparks, choices, commands, now, standing)
+    return overview(view, sparks, choices, commands, now, standing, parts.speed)
 
 
 def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
@@ -99,6 +99,7 @@ def _loop_of(parts: ConsoleParts, name: str, since: datetime) -> SliceLoop:
         alarms=tuple(sorted(own.values(), key=lambda each: -each.id)),
         drifts=tuple(drifts_by_slice(parts.current).get(name, {}).values()),
         failures=parts.failures(name),
+        speed=parts.speed,
     )
 
 

@@ -95,12 +95,14 @@ def difference_plot(found: SliceDecision, margin: float, reach: float) -> Markup
 
 
 def _reach(drift: Drift, zone: Zone) -> tuple[float, float]:
-    """Return what such a plot is about: the zone and the rate, with room for the interval on both sides."""
+    """Return what such a plot shows: the zone and the rate, and as much of the interval as leaves them visible."""
     value = drift.observed.value
     shown = [zone.lower, zone.upper, *([value] if value is not None else [])]
     low, high = min(shown), max(shown)
-    room = 0.5 * (high - low) or 0.05
-    return max(low - room, 0.0), min(high + room, 1.0)
+    room = (high - low) or 0.05
+    if value is not None:
+        low, high = min(low, max(drift.lower, low - room)), max(high, min(drift.upper, high + room))
+    return max(low - room / 5, 0.0), min(high + room / 5, 1.0)
 
 
 def _zone(zone: Zone, axis: ShareAxis, height: int) -> Markup:

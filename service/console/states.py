@@ -72,7 +72,7 @@ TRIGGERS: dict[Trigger, str] = {
 OUTCOMES: dict[SliceOutcome, str] = {
     "better": "better",
     "as_good": "as good",
-    "no_harm": "no harm seen",
+    "no_harm": "no harm shown",
     "worse": "worse",
     "not_verified": "not verified",
 }

@@ -131,8 +131,8 @@ def test_without_alarms_it_is_said_what_is_watched(pages, listing):
 
 
 def test_the_nearest_to_an_alarm_are_shown(pages, listing):
-    """Detectors with evidence are listed with their share of what alarms, without those that have alarmed."""
-    drifts = [pages.drift("links"), pages.drift("b", evidence=9.05), pages.drift("c", evidence=-2.0)]
+    """Detectors with some evidence are listed with their share of what alarms, without those that have alarmed."""
+    drifts = [pages.drift("links"), pages.drift("b", evidence=9.05), pages.drift("c", evidence=3.0)]
     page = listing([pages.alarm()], drifts=drifts)
     rows = [row.words() for row in page.all("table", "watch")[0].all("tbody")[0].all("tr")]
     assert len(rows) == 1
@@ -209,11 +209,11 @@ def test_hostile_words_are_only_text(pages, listing, single):
 
 
 def test_many_slices_are_watched(pages, listing):
-    """Of 200 slices that drift, the nearest ten are shown, and of those that are blind, some are named."""
+    """Of 200 slices that drift, the nearest five are shown, and of those that are blind, some are named."""
     drifts = [pages.drift(f"s{k:03d}", evidence=10.0 - k / 50) for k in range(200)]
     blind = [pages.drift(f"blind {k:03d}", zone=None, evidence=0.0) for k in range(40)]
     page = listing(drifts=[*drifts, *blind])
-    assert len(page.all("table", "watch")[0].all("tbody")[0].all("tr")) == 10
+    assert len(page.all("table", "watch")[0].all("tbody")[0].all("tr")) == 5
     assert "blind 005 and 34 more" in page.words()
 
 
