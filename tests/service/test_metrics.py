@@ -202,6 +202,8 @@ def test_functions_show_their_time_and_why_memberships_are_unknown(metrics: Proc
         ("spam", "a", "KeyError"): 3,
         ("spam", "a", "junk answer"): 1,
     }
+    assert metrics.unknown_rows("a") == {"KeyError": 3, "junk answer": 1}
+    assert metrics.unknown_rows("b") == metrics.unknown_rows("gone") == {}
 
 
 def test_reasons_are_limited(metrics: ProcessMetrics) -> None:

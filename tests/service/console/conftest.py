@@ -375,12 +375,17 @@ class Pages:
         return self.overview_of(slices_view(slices), sparks, **choices)
 
     def overview_of(
-        self, view: SlicesView, sparks: Any = None, alarms: Sequence[Alarm] = (), **choices: Any
+        self,
+        view: SlicesView,
+        sparks: Any = None,
+        alarms: Sequence[Alarm] = (),
+        speed: float = 1.0,
+        **choices: Any,
     ) -> Element:
         """The overview of a view."""
         commands = examples("http://here:8000/", "p-1", ("ham", "spam"))
         standing = {each.drift.slice: (each,) for each in alarms}
-        return read(overview(view, sparks or {}, OverviewChoices(**choices), commands, NOW, standing))
+        return read(overview(view, sparks or {}, OverviewChoices(**choices), commands, NOW, standing, speed))
 
     def detail(
         self,

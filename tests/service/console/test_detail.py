@@ -5,6 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from service.console.detail import SliceLoop
+from service.views.alarms import alarm_sentence
+from service.views.current import FunctionHealth
 from service.views.records import RecordsView
 from service.views.series import SeriesEvent
 
@@ -91,6 +94,44 @@ def test_events_are_listed_and_flagged(pages, short):
     page = pages.detail(short, series=pages.series("short", [short.estimate] * 5, [event]))
     assert "2026-05-01 11:58:07 UTC: version 4: better" in section(page, "What happened").words()
     assert [text.words() for text in page.all("text", "flag")] == ["1", "1"]
+
+
+def test_alarms_are_flagged_and_lead_to_their_evidence(pages, short):
+    """An alarm is an event with a line of its own colour; one that stands is said on top, in place of "ok"."""
+    shown = pages.alarm(7, pages.drift("short"), at=pages.now - timedelta(minutes=2))
+    event = SeriesEvent(shown.at, "alarm", f"alarm 7: {alarm_sentence(shown)}")
+    series = pages.series("short", [short.estimate] * 5, [event])
+    page = pages.detail(short, series=series, loop=SliceLoop(1, alarms=(shown,)))
+    (item,) = section(page, "What happened").all("li")
+    assert [a.attributes["href"] for a in item.all("a")] == ["/alarms/7"]
+    assert len([path for path in page.all("path", "alarm") if path.attributes["d"]]) == 2
+    (badge,) = page.all("a", "alarm")
+    assert badge.words() == "alarm: coverage"
+    assert [each.words() for each in page.all("div", "headline")[0].all("span", "badge")] == []
+    assert page.all("nav")[0].words().startswith("Slices Alarms 1 unresolved")
+
+
+def test_where_the_detectors_stand_is_said(pages, short):
+    """Each detector has its zone, what was seen, and its evidence; without any, the page says why."""
+    drifts = (pages.drift("short", evidence=9.05), pages.accuracy_drift("short", zone=None))
+    found = section(pages.detail(short, loop=SliceLoop(drifts=drifts)), "Drift watch")
+    first, second = (row.words() for row in found.all("tbody")[0].all("tr"))
+    assert first.startswith("coverage drift 8.1%")
+    assert "1.6–2.4%" in first
+    assert first.endswith("50%")
+    assert "no reference yet" in second
+    assert "not watched" in second
+    assert "Not watched yet" in section(pages.detail(short), "Drift watch").words()
+
+
+def test_why_its_function_fails_is_counted(pages, short):
+    """The reasons come with their rows, the most frequent first; an open breaker says its own."""
+    failures = {"TimeoutError": 3, "KeyError": 1200}
+    out = replace(short, health=FunctionHealth("short", "open", "faults"))
+    page = pages.detail(out, loop=SliceLoop(failures=failures))
+    rows = [row.words() for row in section(page, "Why its function gave no answer").all("tbody")[0].all("tr")]
+    assert rows == ["KeyError 1,200", "TimeoutError 3"]
+    assert "not applied faults" in page.words()
 
 
 def test_a_record_says_what_was_predicted_and_what_was_true(pages, short):

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.console.examples import examples
 from service.views.current import FunctionHealth
 from sfs.function import ALL_ROWS
 
@@ -47,6 +48,50 @@ def test_too_few_labels_are_counted_instead_of_a_figure(pages, three):
     said = rows(pages.overview(three))["short"].words()
     assert "6 of 20 labels needed" in said
     assert "83.3%" not in said
+
+
+def test_alarms_come_first_unless_another_order_is_asked_for(pages, three):
+    """A slice with an alarm stands above those that look worse, with a badge that leads to the evidence."""
+    view = pages.slices_view(three)
+    page = pages.overview_of(view, alarms=[pages.alarm(7, pages.drift("links"))])
+    found = rows(page)
+    assert list(found) == ["links", "asks", "short"]
+    (badge,) = found["links"].all("a", "alarm")
+    assert (badge.words(), badge.attributes["href"]) == ("alarm: coverage", "/alarms/7")
+    assert [each.words() for each in found["links"].all("span", "badge")] == []
+    assert "1 with alarms" in page.words()
+    by_worst = pages.overview_of(view, alarms=[pages.alarm(7, pages.drift("links"))], sort="worst")
+    assert list(rows(by_worst)) == ["asks", "short", "links"]
+
+
+def test_an_alarm_of_all_traffic_stands_with_it(pages, three):
+    """The whole traffic has no row, and shows its alarm beside its figures."""
+    drift = pages.accuracy_drift(ALL_ROWS, fingerprint=None)
+    page = pages.overview_of(pages.slices_view(three), alarms=[pages.alarm(3, drift)])
+    (badge,) = page.all("a", "alarm")
+    assert badge.words() == "alarm: accuracy"
+
+
+def test_what_nobody_judged_is_not_called_well(pages):
+    """Without an expected coverage and a target there is nothing that a slice could be held against."""
+    found = pages.estimate("free", 100, 2000)
+    page = pages.overview([pages.slice_view(found)])
+    assert "not judged" in rows(page)["free"].words()
+    assert [a.words() for a in page.all("a") if "state=" in a.attributes["href"]] == ["1 not judged"]
+    assert list(rows(pages.overview([pages.slice_view(found)], state="not_judged"))) == ["free"]
+    assert (
+        "not judged"
+        not in rows(pages.overview([pages.slice_view(found, reference=(200, 4000))]))["free"].words()
+    )
+
+
+def test_too_few_labels_are_told_from_too_few_rows(pages):
+    """A slice with rows and a target lacks labels; one without rows lacks rows."""
+    labels = pages.slice_view(pages.estimate("unlabelled", 100, 2000, 1, 2), "too_few", target=0.9)
+    nothing = pages.slice_view(pages.estimate("empty", 0, 0), "too_few")
+    found = rows(pages.overview([labels, nothing]))
+    assert "too few labels" in found["unlabelled"].words()
+    assert "too few rows" in found["empty"].words()
 
 
 def test_worst_come_first(pages, three):
@@ -157,6 +202,21 @@ def test_old_figures_are_told_of(pages, three, age, told):
     """A snapshot older than a minute is warned of."""
     page = pages.overview_of(pages.slices_view(three, at=pages.now - timedelta(seconds=age)))
     assert ("the monitor may have stopped" in page.words()) is told
+
+
+def test_old_is_said_by_the_clock_that_runs(pages, three):
+    """On a clock that is faster, figures are old later."""
+    view = pages.slices_view(three, at=pages.now - timedelta(seconds=90))
+    assert "the monitor may have stopped" in pages.overview_of(view).words()
+    assert "the monitor may have stopped" not in pages.overview_of(view, speed=120.0).words()
+
+
+def test_commands_have_the_columns_of_the_model():
+    """A record of the version in force is what is sent, long texts cut, and what a function is made of."""
+    made = examples("http://here/", None, ("a",), {"comment": "x" * 500, "likes": 3})
+    assert f'{{"comment": "{"x" * 60}", "likes": 3}}' in made.predict
+    assert '{"name": "no_comment", "missing": {"field": "comment"}}' in made.function
+    assert '{"text": "check this out"}' in examples("http://here/", None, ("a",)).predict
 
 
 def test_no_traffic_is_explained(pages):

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.console.axes import share_axis, time_axis
-from service.console.charts import Flag, Spot, chart
+from service.console.charts import Flag, Spot, chart, together
 from service.console.plots import Band, by_points, by_ratio, line_path, lone_path, range_plot, runs, sparkline
 
 SHARES = st.floats(0, 1)
@@ -119,6 +120,18 @@ def test_a_chart_draws_line_band_mark_and_flags(pages):
     assert lone == ["M875 0L875 50", "M875 25h.01"]
     assert [each.text for each in drawn(svg, "flag") if each.tag == "text"] == ["1"]
     assert [each[0].text.splitlines()[-1] for each in drawn(svg, "hover")] == ["n"] * 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 1), max_size=40))
+def test_numbers_of_events_stand_apart(places):
+    """Whatever happens when, every event has its number in one of the words, in order, and no two words touch."""
+    flags = [(place, k) for k, place in enumerate(sorted(places), 1)]
+    shown = together(flags)
+    spans = [tuple(map(int, said.split("–"))) for _, said in shown]
+    assert [k for span in spans for k in range(span[0], span[-1] + 1)] == [k for _, k in flags]
+    for (one, said), (other, further) in pairwise(shown):
+        assert other - one >= 0.028 * (len(said) + len(further)) / 2
 
 
 def test_no_colours_or_styles_are_inside(pages):
