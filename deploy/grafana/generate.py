@@ -6,6 +6,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from alarms import drift_and_alarms
 from choices import choices, promotions
 from grafana_foundation_sdk.builders import dashboard, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -236,7 +237,9 @@ def built() -> values.Dashboard:
     page = (
         dashboard.Dashboard("Slicewatch: slices")
         .uid(UID)
-        .description("Coverage and accuracy of each slice of the traffic, and the service that counts them.")
+        .description(
+            "Coverage, accuracy and drift of each slice of the traffic, and the service that counts them."
+        )
         .tags(["slicewatch"])
         .readonly()
         .timezone("browser")
@@ -248,6 +251,7 @@ def built() -> values.Dashboard:
     )
     rows = {
         dashboard.Row("Overview"): figures(),
+        dashboard.Row("Drift and alarms"): drift_and_alarms(),
         dashboard.Row("Slice: $slice").repeat("slice"): of_slice(),
         dashboard.Row("Traffic"): traffic(),
         dashboard.Row("Labels and functions"): labels_and_functions(),

@@ -1,12 +1,20 @@
-"""How the dashboard's queries and panels are made; what they show is in ``generate.py`` and ``overview.py``."""
+"""How the dashboard's queries and panels are made; what they show is in the other files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from string import ascii_uppercase
 
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
 from grafana_foundation_sdk.builders import common as build_common
-from grafana_foundation_sdk.builders import dashboard, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as values
 
@@ -21,7 +29,7 @@ PROMOTED = 'window="since_promotion"'
 
 ROWS = "suffix: rows/s"
 GREEN, ORANGE, RED, BLUE, GREY = "green", "orange", "red", "blue", "#8e8e8e"
-Panel = stat.Panel | table.Panel | timeseries.Panel
+Panel = bargauge.Panel | stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 
 
 def shown(name: str, scope: str, *more: str) -> str:

@@ -1,12 +1,15 @@
 """The real Prometheus on a target, and the dashboard's queries as it would send them."""
 
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,6 +179,37 @@ def alertmanager(
             return stack.enter_context(listening(command, folder))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def serving() -> Callable[..., AbstractContextManager[httpx.Client]]:
+    """Runs ``slicewatch up`` on a project, with some settings, until the block ends; what speaks to it."""
+    return up
+
+
+@contextmanager
+def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
+    log = folder / "log"
+    command = [sys.executable, "-m", "service", "up", "--port", "0"]
+    command += ["--config", str(folder / "slicewatch.yaml")]
+    environ = {**os.environ, **settings}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, stdout=output, stderr=output, env=environ) as process,
+    ):
+
+        def address() -> str:
+            assert process.poll() is None, log.read_text()
+            said = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+            return said[0] if said else ""
+
+        try:
+            with httpx.Client(base_url=until(address, "address"), timeout=30) as client:
+                until(lambda: client.get("/readyz").status_code == 200, "readiness")
+                yield client
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0, log.read_text()
 
 
 @dataclass(frozen=True, slots=True)

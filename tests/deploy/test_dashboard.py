@@ -15,11 +15,18 @@ COUNTERS = ("_total", "_bucket", "_count", "_sum")
 FIXED_RANGES = {
     ("Slices", "Unknown, 1 h"): "[1h]",  # the hour that the other columns speak of
     ("Rows lost", "__auto"): "[$__range]",  # one number for all that is shown
+    ("Retrainings by outcome", "{{outcome}}"): "[$__range]",  # the same
+    ("Failed runs of jobs", "{{exported_job}}"): "[1h]",  # some jobs run once in ten minutes
 }
 
 
 def panels(dashboard: Mapping) -> list[Mapping]:
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def titled(dashboard: Mapping, title: str) -> Mapping:
+    (found,) = (panel for panel in panels(dashboard) if panel["title"] == title)
+    return found
 
 
 def variables(dashboard: Mapping) -> dict[str, Mapping]:
@@ -54,7 +61,7 @@ def test_the_dashboard_cannot_be_edited_in_the_browser(dashboard: Mapping, deplo
 
 def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) -> None:
     """Title, description and unit are there, titles differ, and a panel without data says so."""
-    assert len(panels(dashboard)) <= 20
+    assert len(panels(dashboard)) <= 25
     for panel in panels(dashboard):
         assert panel["title"]
         assert panel["description"].endswith(".")
@@ -66,7 +73,7 @@ def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) ->
 
 def test_every_column_of_the_overview_has_its_unit(dashboard: Mapping) -> None:
     """Shares are shown as shares; every number of the table has a name and a unit of its own."""
-    (table,) = (panel for panel in panels(dashboard) if panel["type"] == "table")
+    table = titled(dashboard, "Slices")
     options = table["transformations"][-1]["options"]
     numbers = [name for key, name in options["renameByName"].items() if key.startswith("Value #")]
     units = {
@@ -132,7 +139,7 @@ def test_counters_are_asked_for_their_rate_and_gauges_for_their_maximum(queries:
 
 
 def test_rates_are_taken_over_an_interval_that_holds_several_scrapes(queries: list) -> None:
-    """Every range is the one that Grafana makes from the scrape interval, but for two that say otherwise."""
+    """Every range is the one that Grafana makes from the scrape interval, but for those that say otherwise."""
     for each in queries:
         expected = FIXED_RANGES.get((each.panel, each.column), "[$__rate_interval]")
         assert set(re.findall(r"\[[^\]]*\]", each.expr)) <= {expected}
@@ -191,7 +198,7 @@ def legends(panel: Mapping) -> set[str]:
 
 def test_a_slice_of_the_overview_leads_to_its_row(dashboard: Mapping) -> None:
     """The link keeps every other choice, and the row that it leads to is repeated for each chosen slice."""
-    (table,) = (panel for panel in panels(dashboard) if panel["type"] == "table")
+    table = titled(dashboard, "Slices")
     (url,) = (
         link["url"]
         for override in table["fieldConfig"]["overrides"]
@@ -203,6 +210,37 @@ def test_a_slice_of_the_overview_leads_to_its_row(dashboard: Mapping) -> None:
     assert url.endswith("var-slice=${__data.fields.Slice:percentencode}")
     assert set(re.findall(r"\$\{(\w+):queryparam\}", url)) == set(variables(dashboard)) - {"slice"}
     assert [row["title"] for row in dashboard["panels"] if row.get("repeat") == "slice"] == ["Slice: $slice"]
+
+
+def test_an_alarm_is_one_row_of_its_table(dashboard: Mapping) -> None:
+    """What is said of one slice and kind is merged; numbers have names and units; the newest comes first."""
+    table = titled(dashboard, "Unresolved alarms")
+    merged, organized = table["transformations"]
+    assert (merged["id"], organized["id"]) == ("merge", "organize")
+    places = organized["options"]["indexByName"]
+    assert (places["slice"], places["kind"], max(places.values())) == (0, 1, len(places) - 1)
+    names = organized["options"]["renameByName"]
+    assert [f"Value #{target['refId']}" for target in table["targets"]] == list(names)[:-2]
+    units = {
+        override["matcher"]["options"]: override["properties"][0]["value"]
+        for override in table["fieldConfig"]["overrides"]
+    }
+    assert units == {
+        "Observed": "percentunit",
+        "Expected": "percentunit",
+        "Times expected": "none",
+        "Since": "dateTimeAsIso",
+    }
+    assert set(units) == {name for key, name in names.items() if key.startswith("Value #")}
+    assert table["options"]["sortBy"] == [{"displayName": "Since", "desc": True}]
+
+
+def test_evidence_is_shown_against_the_line_at_which_it_alarms(dashboard: Mapping) -> None:
+    """The line is drawn at 1, and is in sight though no evidence is near it."""
+    shown = titled(dashboard, "Evidence of drift")["fieldConfig"]["defaults"]
+    assert shown["custom"]["thresholdsStyle"] == {"mode": "dashed"}
+    assert [step["value"] for step in shown["thresholds"]["steps"]] == [None, 1]
+    assert shown["custom"]["axisSoftMax"] > 1
 
 
 @pytest.mark.parametrize("field", ["refresh", "time", "timezone", "uid", "schemaVersion", "tags"])

@@ -57,6 +57,7 @@ class Process:
             stages=["model"],
             shed_reasons=["queue"],
             log_queue_rows=lambda: 7,
+            jobs=["report"],
         )
         self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
         self.metrics.watch(self.functions)
@@ -81,6 +82,8 @@ class Process:
         self.metrics.labelled("accepted")
         self.metrics.request_took("/v1/predict", 0.004)
         self.metrics.stage_took("model", 0.002)
+        self.metrics.job_ran("report", "failed", self.functions.at)
+        self.metrics.retrained("held")
         return self.page.text()
 
 
@@ -160,6 +163,34 @@ def test_the_band_of_coverage_is_wilsons(server: object, queries: list) -> None:
         assert (lower[name,], upper[name,]) == pytest.approx((exact.low, exact.high), abs=1e-5)
 
 
+def test_the_table_of_alarms_has_what_they_stand_for(server: object, queries: list, process: Process) -> None:
+    """Once though two processes say it, with the time in milliseconds as Grafana reads it."""
+    column = {
+        each.column: server.values(each.filled(model="spam"), "slice", "kind")
+        for each in queries
+        if each.panel == "Unresolved alarms"
+    }
+    assert column == {
+        "Observed": {("short", "coverage"): 0.15},
+        "Expected": {("short", "coverage"): 0.05},
+        "Times expected": {("short", "coverage"): 0.15 / 0.05},
+        "Since": {("short", "coverage"): pytest.approx(process.functions.at.timestamp() * 1000)},
+    }
+
+
+def test_the_loop_is_told_by_slice_version_outcome_and_job(
+    server: object, queries: list, settled: Callable
+) -> None:
+    """Evidence as a share, who answers, how many retrainings ended how, and which job fails."""
+    expr = {each.panel: each.filled(model="spam") for each in queries}
+    assert server.values(expr["Evidence of drift"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
+    assert server.values(expr["Champion"], "version") == {("3",): 1}
+    ended = settled(lambda: server.values(f"{expr['Retrainings by outcome']} > 1", "outcome"), "retrainings")
+    assert set(ended) == {("held",)}
+    assert float.is_integer(ended["held",])
+    assert set(server.values(f"{expr['Failed runs of jobs']} > 1", "exported_job")) == {("report",)}
+
+
 def test_slices_below_their_target_are_counted(server: object, queries: list) -> None:
     """One of the two slices with a target misses it, and where none does, 0 is said."""
     (expr,) = (each.filled(model="spam") for each in queries if each.panel == "Slices below target")
@@ -201,6 +232,7 @@ def test_rules_are_judged_without_error_and_the_right_alerts_wait(server: object
         ("SlicewatchSliceCoverageOutsideReference", "short", "critical"),
         ("SlicewatchSliceAccuracyBelowTarget", "short", "critical"),
         ("SlicewatchSliceUnknownHigh", "link", "warning"),
+        ("SlicewatchRetrainNeedsSomebody", "", "warning"),
     }
 
     def rules() -> list[Mapping]:
