@@ -204,7 +204,7 @@ class RetrainJob:
             candidate=candidate,
             data=data,
             decision=decision,
-            outcome=f"the gate says {decision.outcome}: {' '.join(decision.reasons)}",
+            outcome=f"the gate says {decision.outcome}: {'; '.join(decision.reasons)}",
         )
 
     def _baseline(self, in_force: InForce, now: datetime) -> Baseline:

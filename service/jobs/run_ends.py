@@ -25,7 +25,7 @@ def conclude(parts: RetrainParts, run: Run, now: datetime) -> None:
     elif decision.outcome == "promote":
         _promote(parts, run, run.candidate, decision, now)
     else:
-        move(parts, run, now, state=_END[decision.outcome], outcome=" ".join(decision.reasons))
+        move(parts, run, now, state=_END[decision.outcome], outcome="; ".join(decision.reasons))
 
 
 def _promote(parts: RetrainParts, run: Run, candidate: int, decision: Decision, now: datetime) -> None:
@@ -52,7 +52,7 @@ def _keep_promoted(
 
     def work(connection: Connection) -> Run:
         tell(connection, change.at, "monitor", "model.promoted", f"version {change.version}", detail)
-        said = f"version {change.version} is champion: {' '.join(decision.reasons)}"
+        said = f"version {change.version} is champion: {'; '.join(decision.reasons)}"
         return move_run(connection, run.id, run.state, now, state="promoted", outcome=said)
 
     say_moved(parts, parts.writer.submit(work).result())
