@@ -12,6 +12,9 @@ from service.monitor.policy_text import accuracy_told, clock, days, told
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
+FEWEST_ROWS = 30
+"""Rows of reference below which its accuracy is nothing to compare with."""
+
 _MONTH = timedelta(days=30)
 
 
@@ -139,7 +142,8 @@ def next_run(
 
     An accuracy alarm goes straight to training, and its run answers the coverage alarms of its slices too. Of
     coverage alarms alone one run is opened, which waits for labels. Each alarm is answered once: by any run
-    that names it and did not end ``failed``. After a failure it asks again, once the cool-down is over.
+    that names it and did not end ``failed``. After a failure it asks again, once the cool-down is over; so does
+    an accuracy alarm whose candidate was held or rejected, for labels go on coming.
     A run that was skipped trained nothing: it starts no cool-down and takes nothing from the budget. All other
     runs do, those that people asked for among them.
 
@@ -187,9 +191,10 @@ def labels_verdict(slices: Sequence[Seen], rules: Rules, *, waited: timedelta) -
 
     A slice whose coverage fell needs no labels: there are fewer rows of it, and what the model knew of them
     still holds. Of a slice that rose the accuracy since the change is looked at once it has
-    ``rules.new_labels``. It did not suffer when it is no lower than the zone of accuracy reaches, which has
-    the tolerance and the reference's own uncertainty in it; without a zone nothing can be shown, and training
-    is the answer. After ``rules.wait`` the slices that have enough labels decide alone; where these did not
+    ``rules.new_labels``. It did not suffer when the labels do not speak, at one-sided 95 %, for less than the
+    reference less its tolerance. The reference is taken as it is: what it leaves open widens the zone that
+    alarms, and would here excuse a real loss. With few rows of reference, or none, nothing can be shown, and
+    training is the answer. After ``rules.wait`` the slices that have enough labels decide alone; where these did not
     suffer the run ends for want of labels.
 
     Parameters
@@ -225,9 +230,8 @@ def _asked(
     in_force_since: datetime | None,
 ) -> Opening | None:
     """Return the run that is asked for, whether it may be opened now or not."""
-    answered = {number for run in runs if run.state != "failed" for number in run.alarms}
     open_ = sorted(
-        (each for each in alarms if each.state != "resolved" and each.id not in answered),
+        (each for each in alarms if each.state != "resolved" and not _answered(each, runs)),
         key=lambda each: each.id,
     )
     wrong = {each.drift.slice for each in open_ if each.drift.kind == "accuracy"}
@@ -236,6 +240,12 @@ def _asked(
     if open_:
         return _answering("waiting_for_labels", "coverage", open_)
     return _aged(runs, now, rules, in_force_since)
+
+
+def _answered(alarm: Alarm, runs: Sequence[Run]) -> bool:
+    """Tell whether a run has answered an alarm; what nobody took over leaves an accuracy as bad as it was."""
+    unanswering = ("failed",) if alarm.drift.kind == "coverage" else ("failed", "held", "rejected")
+    return any(alarm.id in run.alarms and run.state not in unanswering for run in runs)
 
 
 def _answering(
@@ -282,8 +292,11 @@ def _forbidden(runs: Sequence[Run], now: datetime, rules: Rules) -> Waiting | No
 
 
 def _unharmed(seen: Seen) -> bool:
-    value = seen.accuracy.value
-    return seen.zone is not None and value is not None and value >= seen.zone.lower
+    if seen.zone is None or seen.zone.reference.n < FEWEST_ROWS:
+        return False
+    reference = seen.zone.reference
+    _, most = seen.accuracy.interval(0.9)  # its upper limit is one-sided 95 %
+    return most >= reference.count / reference.n - seen.zone.tolerance
 
 
 def _wait(risen: Sequence[Seen], rules: Rules) -> Wait:

@@ -23,8 +23,10 @@ def told(alarm: Alarm) -> str:
 
 def accuracy_told(name: str, observed: Rate, zone: Zone | None) -> str:
     """Return how right the model is on a slice since a change, against what is expected."""
-    expected = "no accuracy to compare with" if zone is None else f"expected at least {percent(zone.lower)}"
-    return f"accuracy of {name} since the change is {share(observed, 'labels')}, {expected}"
+    before = "no accuracy to compare with"
+    if zone is not None and zone.reference.n:
+        before = f"{share(zone.reference, 'held-out rows')} before"
+    return f"accuracy of {name} since the change is {share(observed, 'labels')}, {before}"
 
 
 def share(rate: Rate, unit: str) -> str:
