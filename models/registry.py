@@ -126,7 +126,7 @@ class ModelRegistry:
         """
         if isinstance(version, int) or version.isdecimal():
             return _load(self.path(int(version)))
-        change = self._in_force(version)
+        change = self.change(version)
         if change is None:
             known = ", ".join(self._aliases()) or "none"
             raise RegistryError(f"model {self.name!r} has no alias {version!r}; its aliases: {known}")
@@ -148,8 +148,12 @@ class ModelRegistry:
 
     def alias(self, name: str = CHAMPION) -> int | None:
         """Return the version that an alias is on, or None where it was never put on any."""
-        change = self._in_force(name)
+        change = self.change(name)
         return None if change is None else change.version
+
+    def change(self, name: str = CHAMPION) -> AliasChange | None:
+        """Return the change of an alias that is in force, or None where it was never put on any version."""
+        return read_last(self._alias_folder(name))
 
     def promote(
         self,
@@ -213,14 +217,14 @@ class ModelRegistry:
             raise RegistryError(
                 f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
             )
-        now = self._in_force(alias)
+        now = self.change(alias)
         there = now if isinstance(expected, AliasChange) or now is None else now.version
         if there != expected:
             raise RegistryError(_lost(alias, now, expected))
         sequence = (now.sequence if now else 0) + 1
         made = AliasChange(sequence, version, manifest_hash(self.path(version)), change, reason, at)
         if not create_change(self._alias_folder(alias), made):
-            raise RegistryError(_lost(alias, self._in_force(alias), expected))
+            raise RegistryError(_lost(alias, self.change(alias), expected))
         return made
 
     def _numbers(self) -> Sequence[int]:
@@ -234,9 +238,6 @@ class ModelRegistry:
 
     def _alias_folder(self, alias: str) -> Path:
         return self._root / "aliases" / _plain_name("alias", alias)
-
-    def _in_force(self, alias: str) -> AliasChange | None:
-        return read_last(self._alias_folder(alias))
 
 
 def _plain_name(what: str, name: str) -> str:

@@ -44,12 +44,11 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         registry = registry_of(parts)
         await readers.run(lambda: registry.path(version))
         last = await readers.run(lambda: _last(registry))
-        if last is not None and last.version == version and body.expected in (None, version):
-            return await _told(registry, readers, last, changed=False)
         if parts.promote is None:
             raise NotHere("no version can be put in force by this process")
         asked = parts.promote(version, body.expected, body.reason or _BY_HAND, actor_of(body))
-        return await _told(registry, readers, await _made(registry, asked))
+        change = await _made(registry, asked)
+        return await _told(registry, readers, change, changed=change != last)
 
     return routes
 

@@ -146,7 +146,7 @@ class Service:
         end = monotonic() + within_seconds
         self._loop.report.stop()  # a job that makes one waits for it
         await asyncio.to_thread(self._schedule.stop)
-        await asyncio.to_thread(self._loop.retrain.stop)
+        await asyncio.to_thread(self._loop.retrain.stop, self._loop.clock())
         try:
             async with asyncio.timeout(within_seconds):
                 await self._lines.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -121,9 +121,18 @@ class Switchboard:
                 references=expected,
                 accuracies=accuracies(loaded.bundle, self.live),
                 classes=loaded.bundle.classes,
-                promoted_at=next((c.at for c in reversed(changes) if c.version == loaded.version), None),
+                promoted_at=_promoted_at(changes, loaded.version),
                 history=changes,
             )
+
+    def put_history(self, history: Iterable[AliasChange]) -> None:
+        """Take over how the champion came to be, where the version that answers is the same."""
+        changes = tuple(history)
+        with self._changing:
+            in_force = self.current.in_force
+            if in_force.version is not None:
+                at = _promoted_at(changes, in_force.version)
+                self.current.in_force = replace(in_force, promoted_at=at, history=changes)
 
     def put_functions(self, functions: FunctionSet, origins: Mapping[str, Origin]) -> None:
         """Apply another set of functions from now on."""
@@ -178,3 +187,7 @@ class Switchboard:
         self._fixed.metrics.applied(report.runs)
         for stage, seconds in report.stage_seconds.items():
             self._fixed.metrics.stage_took(stage, seconds)
+
+
+def _promoted_at(history: Sequence[AliasChange], version: int) -> datetime | None:
+    return next((each.at for each in reversed(history) if each.version == version), None)

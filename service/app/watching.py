@@ -137,3 +137,7 @@ def look_for_champion(parts: Watching, tries: Tries, seconds: float) -> None:
 
     answering = None if board.predictor is None else board.predictor.loaded.version
     reload(registry, answering, put, lambda error: parts.metrics.reload_failed(), tries, seconds)
+    last = registry.change(CHAMPION)
+    known = board.current.in_force.history
+    if last is not None and answering == last.version and (not known or known[-1] != last):
+        board.put_history(registry.history(CHAMPION))  # the same version, put in force once more

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from models.registry import CHAMPION, AliasChange, ModelRegistry
 from service.decisions import AuditEntry
-from service.store.audit import record
-from service.store.runs import move_run, runs
+from service.store.audit import entries_about, record
+from service.store.runs import move_run, run_that_made
 from service.store.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ class Promotions:
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
         """Make a version the champion; one that a run has held back is approved by it.
 
+        Where it is the champion already only what was not kept of that is kept: whoever was cut off between
+        the two can ask again.
+
         Parameters
         ----------
         expected
@@ -57,6 +60,9 @@ class Promotions:
         """
         self._registry.get(version)  # proves that it loads: what is broken must not become champion
         history = self._registry.history(CHAMPION)
+        if history and history[-1].version == version and expected in (None, version):
+            self._kept(history[-1], "model.promoted", actor)
+            return history[-1]
         there = expected if expected is not None else history[-1] if history else None
         at = self._clock()
         change = self._registry.promote(version, expected=there, reason=reason, at=at)
@@ -78,9 +84,11 @@ class Promotions:
 
 
 def _keep(connection: Connection, entry: AuditEntry, model: str, change: AliasChange, actor: str) -> None:
-    """Record the change, and end the run that held its version back."""
-    record(connection, entry)
-    for run in runs(connection, model):
-        if run.state == "held" and run.candidate == change.version and change.change == "promote":
-            said = f"approved by {actor}: {change.reason}"
-            move_run(connection, run.id, "held", change.at, state="promoted", outcome=said, actor=actor)
+    """Record the change, once, and end the run that held its version back."""
+    told = entries_about(connection, entry.subject)
+    if not any(each.detail.get("sequence") == change.sequence for each in told):
+        record(connection, entry)
+    run = run_that_made(connection, model, change.version)
+    if run is not None and run.state == "held" and change.change == "promote":
+        said = f"approved by {actor}: {change.reason}"
+        move_run(connection, run.id, "held", change.at, state="promoted", outcome=said, actor=actor)

@@ -31,18 +31,25 @@ def conclude(parts: RetrainParts, run: Run, now: datetime) -> None:
 def _promote(parts: RetrainParts, run: Run, candidate: int, decision: Decision, now: datetime) -> None:
     history = parts.registry.history(CHAMPION)
     reason = f"run {run.id}: {run.reason}"
-    done = next((each for each in reversed(history) if each.reason == reason), None)
-    if done is None and (not history or history[-1].version != run.champion):
-        there = history[-1].version if history else "none"
+    done = next((each for each in reversed(history) if _is_ours(each, run, candidate, reason)), None)
+    try:
+        if done is None and history and history[-1].version == run.champion:
+            done = parts.registry.promote(candidate, expected=history[-1], reason=reason, at=now)
+    except ModelError as error:
+        if parts.registry.history(CHAMPION) == history:
+            move(parts, run, now, state="failed", outcome=f"version {candidate} was not promoted: {error}")
+            return
+    if done is None:
+        there = parts.registry.alias(CHAMPION) or "none"
         said = f"it was compared with version {run.champion}, but version {there} is champion by now"
         move(parts, run, now, state="held", outcome=f"{said}: promote version {candidate} by hand, or not")
         return
-    try:
-        done = done or parts.registry.promote(candidate, expected=history[-1], reason=reason, at=now)
-    except ModelError as error:
-        move(parts, run, now, state="failed", outcome=f"version {candidate} was not promoted: {error}")
-        return
     _keep_promoted(parts, run, done, decision, now)
+
+
+def _is_ours(change: AliasChange, run: Run, candidate: int, reason: str) -> bool:
+    """Tell whether a change was made for a run; another store's run may have had the same number and reason."""
+    return change.reason == reason and change.version == candidate and change.at >= run.opened_at
 
 
 def _keep_promoted(

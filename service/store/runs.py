@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, null, select, update
 
 from service.decisions import Decision, Run, RunState, Trigger
 from service.store.audit import MONITOR, tell
@@ -22,11 +22,14 @@ FIRST: tuple[RunState, ...] = ("waiting_for_labels", "training")
 
 NEXT: Mapping[RunState, tuple[RunState, ...]] = {
     "waiting_for_labels": ("training", "skipped", "failed"),
-    "training": ("training", "gated", "failed"),
+    "training": ("training", "gated", "skipped", "failed"),
     "gated": ("promoted", "held", "rejected", "failed"),
     "held": ("promoted", "rejected"),
 }
 """Where a run may go from a state; from the others nowhere. To training again is another attempt."""
+
+
+_LONG = ("data", "decision")
 
 
 def open_run(
@@ -123,12 +126,23 @@ def move_run(
     return moved
 
 
-def runs(connection: Connection, model: str, *, before: int | None = None, limit: int = 50) -> list[Run]:
-    """Return a model's last runs, newest first; those with lower ids than ``before``, if given."""
-    query = _runs(model).limit(limit)
+def runs(
+    connection: Connection, model: str, *, before: int | None = None, limit: int = 50, whole: bool = True
+) -> list[Run]:
+    """Return a model's last runs, newest first; those with lower ids than ``before``, if given.
+
+    Without ``whole`` their data and decisions, which are long, are left out.
+    """
+    query = _runs(model, whole).limit(limit)
     if before is not None:
         query = query.where(kept.c.id < before)
     return [_to_run(row) for row in connection.execute(query)]
+
+
+def run_that_made(connection: Connection, model: str, version: int) -> Run | None:
+    """Return the last run whose candidate is a version; None where none is."""
+    row = connection.execute(_runs(model).where(kept.c.candidate == version).limit(1)).first()
+    return None if row is None else _to_run(row)
 
 
 def run(connection: Connection, run_id: int) -> Run | None:
@@ -149,8 +163,9 @@ def runs_since(connection: Connection, model: str, since: datetime) -> list[Run]
     return [_to_run(row) for row in connection.execute(query)]
 
 
-def _runs(model: str) -> Select[Any]:
-    return select(kept).where(kept.c.model == model).order_by(kept.c.id.desc())
+def _runs(model: str, whole: bool = True) -> Select[Any]:
+    columns = [each if whole or each.name not in _LONG else null().label(each.name) for each in kept.c]
+    return select(*columns).where(kept.c.model == model).order_by(kept.c.id.desc())
 
 
 def _standing(connection: Connection, run_id: int, expected: RunState) -> Run:

@@ -1,5 +1,6 @@
 """A retraining from its cause to its end, with trainings that are scripted."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -59,6 +60,7 @@ class Loop:
         self.begun: list[tuple[Run, int, Training]] = []
         self.ended: list[RunState] = []
         self.done: TrainingResult | None = None
+        self.full = False
         self.current = Current(
             desk.in_force_of(
                 promoted_at=desk.start - timedelta(hours=1),
@@ -84,6 +86,8 @@ class Loop:
         self.job = RetrainJob(parts, self.rules, GateRules(0.02, 50, 2), automatic)
 
     def begin(self, run: Run, champion: int) -> Training:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
         says = self.scripts.pop(0) if self.scripts else [None, self.result()]
         self.begun.append((run, champion, Training(says)))
         return self.begun[-1][2]
@@ -94,7 +98,7 @@ class Loop:
         other = replace(bundle, lineage={**bundle.lineage, "again": len(self.begun)})
         folder = self.folder / f"candidate-{len(list(self.folder.iterdir()))}"
         other.save(folder)
-        return TrainingResult(folder, other.hash, self.pairs, {"base_rows": 240}, {})
+        return TrainingResult(folder, other.hash, self.pairs, {"base_rows": 240})
 
     def alarm(self, name: str = "a", kind: str = "coverage", direction: str = "up") -> int:
         zone = Zone(Rate(200, 10_000), 0.017, 0.023, 0.1)
@@ -146,6 +150,8 @@ def test_from_a_coverage_alarm_to_a_promotion(loop: Loop) -> None:
     assert loop.stand().state == "waiting_for_labels"
     assert loop.stand().outcome == "waiting for labels: a has 0 of 10 labels"
     loop.labelled(right=5, wrong=7)
+    assert loop.stand().state == "waiting_for_labels"  # labels are counted once a minute
+    loop.now += timedelta(minutes=1)
     states = [loop.stand().state for _ in range(6)]
     assert states == ["training", "training", "training", "gated", "promoted", "promoted"]
     (run,) = loop.runs()
@@ -232,9 +238,46 @@ def test_a_training_that_fails_is_tried_again_and_then_given_up(loop: Loop) -> N
     """Two attempts are allowed here; the last reason is the outcome."""
     loop.scripts = [[TrainingFailed("no rows")], [TrainingFailed("still none")]]
     loop.alarm(kind="accuracy")
-    loop.step(6)
+    loop.step(5)
+    (run,) = loop.runs()
+    assert (run.attempts, run.outcome) == (1, "attempt 1 failed, another follows: no rows")
+    loop.now += timedelta(minutes=1)
+    loop.step(2)
     (run,) = loop.runs()
     assert (run.state, run.attempts, run.outcome) == ("failed", 2, "still none")
+
+
+def test_a_training_that_cannot_begin_says_why(loop: Loop) -> None:
+    """A full disk is in the outcome, not only in the log."""
+    loop.full = True
+    loop.alarm(kind="accuracy")
+    loop.step(2)
+    assert "another follows: it could not begin: [Errno 28] No space left" in loop.runs()[0].outcome
+    loop.now += timedelta(minutes=2)
+    assert loop.stand().state == "failed"
+
+
+def test_a_candidate_that_cannot_be_used_is_another_failed_attempt(loop: Loop) -> None:
+    """What was damaged on the way is not tried for ever; the next attempt follows."""
+    loop.alarm(kind="accuracy")
+    loop.scripts = [[None], [None]]
+    loop.step(2)
+    loop.done = loop.result()
+    (loop.done.candidate / "weights.safetensors").write_bytes(b"")
+    loop.restart()
+    assert "its candidate cannot be used" in loop.stand().outcome
+    loop.now += timedelta(minutes=1)
+    assert loop.stand().attempts == 2
+
+
+def test_training_that_gives_the_champion_again_is_skipped(loop: Loop) -> None:
+    """There was nothing new to learn from; no version is promoted over itself."""
+    loop.alarm(kind="accuracy")
+    loop.scripts = [[replace(loop.result(), candidate=loop.registry.path(1))]]
+    loop.step(3)
+    (run,) = loop.runs()
+    assert (run.state, len(loop.registry.history(CHAMPION))) == ("skipped", 1)
+    assert run.outcome == "nothing new to learn from: training gave version 1 again, bit for bit"
 
 
 def test_a_training_that_was_cut_off_is_begun_again(loop: Loop) -> None:
@@ -243,10 +286,62 @@ def test_a_training_that_was_cut_off_is_begun_again(loop: Loop) -> None:
     loop.alarm(kind="accuracy")
     loop.step(3)
     loop.restart()
+    loop.now += timedelta(minutes=1)
     run = loop.stand()
     assert (run.state, run.attempts) == ("training", 2)
     loop.restart()
     assert loop.stand().outcome == "training was cut off 2 times"
+
+
+def test_a_training_that_the_service_ended_does_not_count(loop: Loop) -> None:
+    """However often the service is stopped in an orderly way, the training is begun again."""
+    loop.scripts = [[None], [None], [None], [None]]
+    loop.alarm(kind="accuracy")
+    for _ in range(4):
+        loop.step(2)
+        loop.job.stop(loop.now)
+        loop.restart()
+    (run,) = loop.runs()
+    assert (run.state, run.attempts, len(loop.begun)) == ("training", 0, 4)
+
+
+def test_a_promotion_of_another_store_is_not_taken_for_ours(loop: Loop) -> None:
+    """A run of the same number and reason promoted something long ago: this candidate is still to be promoted."""
+    loop.job.request("asked for by hand", "ada", loop.now)
+    before = loop.registry.get(1)
+    old = loop.registry.put(replace(before, lineage={**before.lineage, "old": True}))
+    long_ago = loop.now - timedelta(days=30)
+    loop.registry.promote(old, expected=1, reason="run 1: asked for by hand", at=long_ago)
+    loop.step(4)
+    (run,) = loop.runs()
+    assert run.state == "promoted"
+    assert loop.registry.alias(CHAMPION) == run.candidate == old + 1
+
+
+def test_a_promotion_that_was_cut_off_can_be_asked_for_again(loop: Loop) -> None:
+    """The alias had moved, and nothing was kept of it: asking again ends the run, and tells the audit once."""
+    loop.pairs = FEW
+    loop.alarm(kind="accuracy")
+    loop.step(5)
+    (run,) = loop.runs()
+    assert run.candidate is not None
+    loop.registry.promote(run.candidate, expected=1, reason="looked at", at=loop.now)
+    for _ in range(2):
+        loop.promotions.promote(run.candidate, None, "again", "ada")
+    (run,) = loop.runs()
+    assert (run.state, run.outcome) == ("promoted", "approved by ada: looked at")
+    with loop.store.read() as connection:
+        told = [entry.action for _, entry in entries(connection)]
+    assert told.count("model.promoted") == 1
+
+
+def test_alarms_of_a_version_that_is_no_longer_champion_open_nothing(loop: Loop) -> None:
+    """Between a promotion and the moment when it answers, the old version's alarms are no cause."""
+    loop.alarm(kind="accuracy")
+    before = loop.registry.get(1)
+    other = loop.registry.put(replace(before, lineage={**before.lineage, "other": True}))
+    loop.registry.promote(other, expected=1, reason="by hand", at=loop.now)
+    assert loop.step(2) is None
 
 
 def test_a_training_that_was_done_before_a_restart_is_not_begun_again(loop: Loop) -> None:
@@ -311,5 +406,5 @@ def test_stopping_ends_the_training(loop: Loop) -> None:
     loop.scripts = [[None]]
     loop.alarm(kind="accuracy")
     loop.step(2)
-    loop.job.stop()
+    loop.job.stop(loop.now)
     assert loop.begun[0][2].killed

@@ -23,6 +23,7 @@ LEGAL = {
     ("waiting_for_labels", "failed"),
     ("training", "training"),
     ("training", "gated"),
+    ("training", "skipped"),
     ("training", "failed"),
     ("gated", "promoted"),
     ("gated", "held"),
