@@ -1,6 +1,7 @@
 # Everything installs into .venv, at the versions that constraints.txt pins; nothing else on the machine is touched.
 #   make test     set everything up, lint, type-check, run every test
-#   make demo     set everything up, then train and apply on generated comments
+#   make demo     set everything up, run the whole loop on generated comments, leave console and API open;
+#                 ARGS=--once ends by itself, ARGS="--once --data DIR" runs on the UCI YouTube comments
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel and write docs/results.md
 # A machine without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -36,9 +37,7 @@ test: check
 	$(BIN)/coverage report
 
 demo: setup
-	rm -rf var/demo
-	$(BIN)/slicewatch init var/demo
-	cd var/demo && ../../$(BIN)/slicewatch check && ../../$(BIN)/slicewatch train && ../../$(BIN)/slicewatch apply comments.csv
+	$(BIN)/slicewatch demo $(ARGS)
 
 peers: .venv-peers/.installed
 
