@@ -1,4 +1,8 @@
-"""Two versions of a model on the same held-out rows: on which of them both, or only one, is right."""
+"""Two versions of a model on the same held-out rows: on which contents both, or only one, is right.
+
+Rows that repeat a content are answered nearly alike, and are no more evidence than one of them. Each content
+is therefore one vote, however often it comes: the figures are of contents, not of traffic.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from numpy.typing import NDArray
 from models.bundle import ModelBundle
 from models.classes import read_labels, without_label
 from models.errors import DataError
-from models.splits import Hashes, content_hashes, held_out
+from models.splits import content_hashes, held_out
 from sfs.apply import run
 from sfs.function import ALL_ROWS
 from sfs.registry import FunctionSet
@@ -20,18 +24,23 @@ from sfs.votes import VoteSlice
 
 @dataclass(frozen=True, slots=True)
 class DuelCells:
-    """How two versions fare on the n known members of a slice, or on all rows (``__all__``).
+    """How two versions fare on the contents of a slice's known members, or of all rows (``__all__``).
+
+    A version is right about a content if it is right on more than half of its rows in the slice. Rows of one
+    content may differ in label, and in the columns that are no text. The rule is the same for both versions,
+    needs no order of the rows, and favours nobody where labels contradict each other evenly: then whoever
+    always answers the same is not right.
 
     Parameters
     ----------
     slice
         Which.
     n
-        Rows compared.
+        Different contents compared.
     both, only_champion, only_candidate
-        Rows that both, and only the one or the other, predict rightly.
-    contents
-        Different contents among the n rows; where these are fewer, the rows are not independent.
+        Contents that both, and only the one or the other, predict rightly.
+    rows
+        Rows that hold these contents.
     """
 
     slice: str
@@ -39,7 +48,7 @@ class DuelCells:
     both: int
     only_champion: int
     only_candidate: int
-    contents: int
+    rows: int
 
 
 def duel(
@@ -72,7 +81,6 @@ def duel(
             f"the champion predicts {champion.label!r} and the candidate {candidate.label!r}: "
             "only models of one label can be compared"
         )
-    hashes = content_hashes(rows, candidate.featurizer.specs)
     for role, bundle in (("champion", champion), ("candidate", candidate)):
         _check_held_out(rows, bundle, role)
     truth = np.array(read_labels(rows, champion.label), dtype=object)
@@ -82,8 +90,10 @@ def duel(
         np.array(bundle.predict(rows, bundle.trusted(S, live.fingerprints)), dtype=object) == truth
         for bundle in (champion, candidate)
     )
+    hashes = content_hashes(rows, candidate.featurizer.specs)
+    content = np.unique(hashes, return_inverse=True)[1]
     members = [(ALL_ROWS, np.ones(len(rows), dtype=bool)), *((name, S.column(name)) for name in S.names)]
-    return tuple(_cells(name, member, one, other, hashes) for name, member in members)
+    return tuple(_cells(name, content[member], one[member], other[member]) for name, member in members)
 
 
 def held_out_for(bundles: tuple[ModelBundle, ...], rows: pd.DataFrame) -> NDArray[np.bool_]:
@@ -104,13 +114,19 @@ def _check_held_out(rows: pd.DataFrame, bundle: ModelBundle, role: str) -> None:
 
 
 def _cells(
-    name: str, member: NDArray[np.bool_], one: NDArray[np.bool_], other: NDArray[np.bool_], hashes: Hashes
+    name: str, content: NDArray[np.int64], one: NDArray[np.bool_], other: NDArray[np.bool_]
 ) -> DuelCells:
+    """Count the votes of contents: of each row its content's number, and whether each version is right."""
+    rows = np.bincount(content)
+    seen = rows > 0
+    champion, candidate = (
+        2 * np.bincount(content[right], minlength=len(rows)) > rows for right in (one, other)
+    )
     return DuelCells(
         slice=name,
-        n=int(member.sum()),
-        both=int((member & one & other).sum()),
-        only_champion=int((member & one & ~other).sum()),
-        only_candidate=int((member & ~one & other).sum()),
-        contents=len(np.unique(hashes[member])),
+        n=int(seen.sum()),
+        both=int((champion & candidate).sum()),
+        only_champion=int((champion & ~candidate).sum()),
+        only_candidate=int((~champion & candidate).sum()),
+        rows=len(content),
     )

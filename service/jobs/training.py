@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 from models.registry import ModelRegistry
 from service.decisions import Pairs
 from service.errors import ServiceError
-from service.jobs.training_spec import BEAT, CANDIDATE, REASON, RESULT, WORDS, TrainingSpec
+from service.jobs.training_spec import BEAT, CANDIDATE, REASON, RESULT, WORDS, TrainingSpec, open_private
 
 TIMEOUT_SECONDS = 7200.0
 SILENCE_SECONDS = 120.0
 
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _QUOTED_LINES, _QUOTED_CHARS = 3, 600
+_COUNTS = ("n", "both", "only_champion", "only_candidate")
 
 
 class Progress(NamedTuple):
@@ -44,22 +45,20 @@ class TrainingResult:
     candidate, hash
         The folder of the candidate's bundle, and its hash.
     pairs
-        Champion and candidate on the held-out rows, of all rows first, then of every slice; none without a
-        champion.
+        Champion and candidate on the contents of held-out rows, of all rows first, then of every slice; none
+        without a champion.
     data
         What it was trained and compared on: ``base_rows``, ``traffic_rows``, ``traffic_left_out``, ``contents``
         (different ones, of all rows), ``held_out_rows`` (compared), ``held_out_traffic_rows`` (among these),
-        ``held_out_contents``, ``functions_set_aside`` (names of added functions that read what no row has), and
+        ``held_out_contents``, ``held_out_rows_of_slices`` (where these are more than a slice's contents),
+        ``functions_set_aside`` (names of added functions that read what no row has), and
         ``seconds``.
-    contents
-        Different contents among the rows of each of the pairs, by slice.
     """
 
     candidate: Path
     hash: str
     pairs: tuple[Pairs, ...]
     data: Mapping[str, Any]
-    contents: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class RunningTraining:
         self._process, self._clock = process, clock
         self._timeout, self._silence = timeout_seconds, silence_seconds
         self._begun = self._heard = clock()
-        self._beat: int | None = None
+        self._beat = 0
         self._ended: TrainingResult | TrainingFailed | None = None
         self._end = weakref.finalize(self, _kill, process)
 
@@ -110,10 +109,9 @@ class RunningTraining:
     def poll(self) -> TrainingResult | TrainingFailed | None:
         """Return how it ended, or None while it goes on; kill it if that has been for too long, or silently."""
         if self._ended is None:
-            code = self._process.poll()
-            if code is not None:
+            if _has_ended(self._process):
                 self._end()
-                self._ended = read_result(self.folder) or _failed(self.folder, code)
+                self._ended = read_result(self.folder) or _failed(self.folder, self._process.returncode)
             elif overdue := self._overdue():
                 self._end()
                 self._ended = TrainingFailed(overdue)
@@ -121,8 +119,7 @@ class RunningTraining:
 
     def progress(self) -> Progress:
         """Return where it stands; that is at most seconds old."""
-        said = _beat(self.folder)
-        return Progress("starting", 0.0) if said is None else Progress(said["stage"], said["share"])
+        return _beat(self.folder)[1]
 
     def kill(self) -> None:
         """End it, whatever it is doing."""
@@ -130,10 +127,9 @@ class RunningTraining:
         self._ended = self._ended or TrainingFailed("the training was ended before it was done")
 
     def _overdue(self) -> str:
-        now, said = self._clock(), _beat(self.folder)
-        if said is not None and said["beat"] != self._beat:
-            self._beat, self._heard = said["beat"], now
-        stage, share = self.progress()
+        now, (beat, (stage, share)) = self._clock(), _beat(self.folder)
+        if beat != self._beat:
+            self._beat, self._heard = beat, now
         where = f"it was at {share:.0%}: {stage}"
         if now - self._begun > self._timeout:
             return f"the training took longer than {self._timeout:g} s; {where}"
@@ -155,7 +151,8 @@ def begin(
     Parameters
     ----------
     folder
-        The training's own; made if need be, and cleared of what an earlier attempt left.
+        The training's own; made if need be, cleared of what an earlier attempt left, and closed to other users:
+        it holds what customers wrote.
     spec
         What to train; its paths are absolute, or relative to where this process works.
     timeout_seconds, silence_seconds, clock
@@ -168,6 +165,7 @@ def begin(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         shutil.rmtree(folder / CANDIDATE, ignore_errors=True)
         for name in (RESULT, REASON, BEAT):
             (folder / name).unlink(missing_ok=True)
@@ -181,15 +179,15 @@ def begin(
 def read_result(folder: Path) -> TrainingResult | None:
     """Return what the training in a folder came to, or None where it did not come to its end.
 
-    After a restart it tells whether the training was done before.
+    After a restart it tells whether the training was done before; one that another version of the service left,
+    and that cannot be understood, was not.
     """
-    try:
+    with suppress(OSError, ValueError, LookupError, TypeError):
         said = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    contents = {each["slice"]: each.pop("contents") for each in said["cells"]}
-    pairs = tuple(Pairs(**each) for each in said["cells"])
-    return TrainingResult(folder / CANDIDATE, said["hash"], pairs, said["data"], contents)
+        if isinstance(said["hash"], str) and isinstance(said["data"], dict):
+            pairs = tuple(map(_pairs, said["cells"]))
+            return TrainingResult(folder / CANDIDATE, said["hash"], pairs, said["data"])
+    return None
 
 
 def register(registry: ModelRegistry, folder: Path) -> int:
@@ -208,7 +206,7 @@ def register(registry: ModelRegistry, folder: Path) -> int:
 def _started(folder: Path, timeout_seconds: float) -> subprocess.Popen[bytes]:
     path = os.pathsep.join(filter(None, sys.path))  # so that modules are found where they are found here
     command = [sys.executable, "-P", "-m", "service.jobs.training_child", str(folder), str(timeout_seconds)]
-    with (folder / WORDS).open("wb") as words:
+    with open_private(folder / WORDS) as words:
         return subprocess.Popen(  # noqa: S603  # our own module
             command,
             stdin=subprocess.PIPE,  # never written to: it ends when this process does
@@ -216,31 +214,54 @@ def _started(folder: Path, timeout_seconds: float) -> subprocess.Popen[bytes]:
             stderr=words,
             env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
             start_new_session=True,  # or Ctrl-C would reach it
+            umask=0o077,  # what it writes is for nobody else
         )
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a process has ended, and leave its number its own: the group has yet to be killed."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # with what functions have started
-        process.wait()
+    """End a process that nobody has waited for, and what its functions have started, which may outlive it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
     if process.stdin is not None:
         process.stdin.close()
 
 
-def _beat(folder: Path) -> dict[str, Any] | None:
-    with suppress(OSError, ValueError):
-        said: dict[str, Any] = json.loads((folder / BEAT).read_text(encoding="utf-8"))
-        return said
-    return None
+def _beat(folder: Path) -> tuple[int, Progress]:
+    """Return the number of the last sign of life, 0 before the first, and what it said."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        said = json.loads((folder / BEAT).read_text(encoding="utf-8"))
+        return int(said["beat"]), Progress(str(said["stage"]), float(said["share"]))
+    return 0, Progress("starting", 0.0)
+
+
+def _pairs(cells: Mapping[str, Any]) -> Pairs:
+    """Return what was counted on one slice, if such counts can be."""
+    n, *right = (cells[each] for each in _COUNTS)
+    if not all(type(each) is int and each >= 0 for each in (n, *right)) or sum(right) > n:
+        raise ValueError(f"no counts of a slice: {cells}")
+    return Pairs(str(cells["slice"]), n, *right)
 
 
 def _failed(folder: Path, code: int) -> TrainingFailed:
     """Return the reason that the process left, or how it ended and what it said last."""
     with suppress(OSError):
-        return TrainingFailed((folder / REASON).read_text(encoding="utf-8"))
+        return TrainingFailed((folder / REASON).read_text(encoding="utf-8", errors="replace"))
+    if code == 0:
+        return TrainingFailed("the training ended, and what it left as its result cannot be read")
     how = f"by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"with code {code}"
-    lines = (folder / WORDS).read_text(encoding="utf-8", errors="replace").split("\n")
-    last = " / ".join([line.strip() for line in lines if line.strip()][-_QUOTED_LINES:])[-_QUOTED_CHARS:]
+    last = _last_words(folder)
     said = f"; it said last: {last}" if last else ""
     return TrainingFailed(f"the process of the training ended {how}{said}")
+
+
+def _last_words(folder: Path) -> str:
+    with suppress(OSError):
+        lines = (folder / WORDS).read_text(encoding="utf-8", errors="replace").split("\n")
+        return " / ".join([line.strip() for line in lines if line.strip()][-_QUOTED_LINES:])[-_QUOTED_CHARS:]
+    return ""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from service.errors import ServiceError
 
@@ -64,7 +64,8 @@ class TrainingSpec:
     def write(self, folder: Path) -> None:
         """Write it into a training's folder."""
         written = json.dumps({**asdict(self), "functions": list(self.functions), "added": list(self.added)})
-        (folder / SPEC).write_text(written, encoding="utf-8")
+        with open_private(folder / SPEC) as file:
+            file.write(written.encode())
 
     @classmethod
     def read(cls, folder: Path) -> TrainingSpec:
@@ -100,12 +101,19 @@ def learner_values(
     return {key: value for key, value in given.items() if value is not None}
 
 
+def open_private(path: Path) -> BinaryIO:
+    """Open a file to be written anew, which nobody else may read: it may quote what customers wrote."""
+    path.unlink(missing_ok=True)  # one that is there has its own mode
+    path.touch(mode=0o600)
+    return path.open("wb")
+
+
 def write_traffic(path: Path, rows: Iterable[tuple[str, str]]) -> int:
     """Write labelled rows of traffic, each a record as JSON text and a label; return how many there were."""
     written = 0
-    with path.open("w", encoding="utf-8") as file:
+    with open_private(path) as file:
         for features, label in rows:
-            file.write(f'{{"features": {features}, "label": {json.dumps(label)}}}\n')
+            file.write(f'{{"features": {features}, "label": {json.dumps(label)}}}\n'.encode())
             written += 1
     return written
 

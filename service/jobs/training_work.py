@@ -75,10 +75,17 @@ def train_candidate(spec: TrainingSpec, folder: Path, tell: Tell) -> dict[str, A
     candidate = replace(made, lineage={**made.lineage, "data": rows})
     tell("comparing with the champion", _TRAINING_TO)
     counts, cells = _compared(champion, candidate, given)
+    repeated = {each.slice: each.rows for each in cells if each.rows > each.n}
     candidate.save(folder / CANDIDATE)
     tell("done", 1.0)
     seconds = round(monotonic() - begun, 1)
-    data = {**rows, **counts, "functions_set_aside": given.set_aside, "seconds": seconds}
+    data = {
+        **rows,
+        **counts,
+        "held_out_rows_of_slices": repeated,
+        "functions_set_aside": given.set_aside,
+        "seconds": seconds,
+    }
     return {"hash": candidate.hash, "data": data, "cells": [asdict(each) for each in cells]}
 
 

@@ -15,25 +15,6 @@ _POWER = 0.8
 """With what probability the rows that a reason asks for would show a candidate to be as good."""
 
 
-def thinned(pairs: Pairs, contents: int) -> Pairs:
-    """Return what was counted on a slice as if each of so many different contents had been judged once.
-
-    Rows that repeat a content are judged alike, and are no more evidence than one of them. The counts shrink in
-    proportion; where they do not divide, the champion keeps what is left over.
-
-    Examples
-    --------
-    >>> thinned(Pairs("short", 200, 150, 20, 30), 100)
-    Pairs(slice='short', n=100, both=75, only_champion=10, only_candidate=15)
-    """
-    if contents >= pairs.n:
-        return pairs
-    champion = math.ceil(pairs.only_champion * contents / pairs.n)
-    candidate = pairs.only_candidate * contents // pairs.n
-    both = min(pairs.both * contents // pairs.n, contents - champion - candidate)
-    return Pairs(pairs.slice, contents, both, champion, candidate)
-
-
 def decide(
     pairs: Sequence[Pairs],
     protected: Collection[str],
@@ -53,6 +34,8 @@ def decide(
     are two families, each held to an error of 1 - ``confidence`` by Holm's correction: a harmless candidate
     is seldom rejected however many slices there are, and many others do not blunt the test of a protected one.
 
+    A row is one vote: rows that repeat a content are counted as one before they come here.
+
     Below ``minimum_rows`` nothing is said of a slice. A protected slice of which nothing can be said holds
     the candidate for a person, also where it has no rows or is missing from ``pairs``.
 
@@ -65,7 +48,7 @@ def decide(
     margin
         The loss of accuracy that is let pass, in (0, 1): .02 is two points.
     minimum_rows
-        Held-out members below which a slice is not judged.
+        Different held-out members below which a slice is not judged.
     confidence
         Of each test, in (0.5, 1).
 
@@ -207,7 +190,7 @@ def _judged(
     outcome: SliceOutcome
     if p is None:
         outcome = "not_verified"
-        reason = f"not verified: {pairs.n:,} held-out rows, of at least {minimum_rows:,}; difference {seen}"
+        reason = f"not verified: {pairs.n:,} different held-out rows, of at least {minimum_rows:,}; difference {seen}"
     elif lower > 0:
         outcome, reason = "better", f"better: difference {seen}"
     elif lower > -margin:
@@ -215,7 +198,7 @@ def _judged(
     elif p < 1 - confidence:
         outcome = "worse"
         reason = (
-            f"worse: difference {seen} on {pairs.n:,} held-out rows; {pairs.only_champion:,} lost, "
+            f"worse: difference {seen} on {pairs.n:,} different held-out rows; {pairs.only_champion:,} lost, "
             f"{pairs.only_candidate:,} gained, corrected p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'}"
         )
     elif protected:
@@ -234,7 +217,7 @@ def _unclear(pairs: Pairs, seen: str, margin: float, confidence: float) -> str:
         else f"about {needed:,} rows would be needed"
     )
     return (
-        f"not verified: difference {seen} on {pairs.n:,} held-out rows, neither shown to be worse "
+        f"not verified: difference {seen} on {pairs.n:,} different held-out rows, neither shown to be worse "
         f"nor shown to be within {_allowed(margin)}; {wanted}"
     )
 

@@ -3,10 +3,12 @@
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -108,7 +110,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RunningTraining]]:
 @pytest.fixture(scope="module")
 def done(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningTraining, TrainingResult]:
     """One training that came to its end, for many tests."""
+    usual = os.umask(0o022)
     training = begin(tmp_path_factory.mktemp("run") / "attempt-1", spec_of(project))
+    os.umask(usual)
     result = outcome(training)
     assert isinstance(result, TrainingResult), result
     return training, result
@@ -126,8 +130,7 @@ def test_a_training_leaves_a_candidate_and_how_it_fares(
     assert data["functions_set_aside"] == ["nowhere"]
     assert data["seconds"] > 0
     assert [each.slice for each in result.pairs] == ["__all__", "liked", "asks"]
-    assert result.pairs[0].n == data["held_out_rows"]
-    assert result.contents["__all__"] == data["held_out_contents"]
+    assert result.pairs[0].n == data["held_out_contents"]
     assert all(isinstance(each, Pairs) and each.candidate.n == each.n for each in result.pairs)
 
 
@@ -154,6 +157,93 @@ def test_a_result_is_found_again(done: tuple[RunningTraining, TrainingResult]) -
     training, result = done
     assert read_result(training.folder) == result == training.poll()
     assert training.progress() == ("done", 1.0)
+
+
+def test_what_a_training_leaves_is_for_nobody_else(done: tuple[RunningTraining, TrainingResult]) -> None:
+    """Its folder, and all that is in it, quote what customers wrote."""
+    folder = done[0].folder
+    left = [folder, *folder.rglob("*")]
+    assert {"spec.json", "words.txt", "result.json", "candidate"} <= {each.name for each in left}
+    assert [each for each in left if each.stat().st_mode & 0o077] == []
+
+
+def test_traffic_is_for_nobody_else(tmp_path: Path) -> None:
+    """A file that is there already is as closed as a new one."""
+    (tmp_path / TRAFFIC).touch(mode=0o644)
+    write_traffic(tmp_path / TRAFFIC, [("{}", "spam")])
+    assert (tmp_path / TRAFFIC).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_that_was_there_is_closed(
+    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
+) -> None:
+    """Whoever made it may have left it open."""
+    (tmp_path / "run" / "attempt-1").mkdir(parents=True, mode=0o755)
+    assert start(spec_of(project)).folder.stat().st_mode & 0o777 == 0o700
+
+
+CELLS = {"slice": "__all__", "n": 4, "both": 2, "only_champion": 1, "only_candidate": 1, "rows": 5}
+RESULT = {"hash": "abc", "data": {}, "cells": [CELLS]}
+
+
+def without(values: dict[str, object], name: str) -> dict[str, object]:
+    return {key: value for key, value in values.items() if key != name}
+
+
+MISFITS = [
+    [],
+    *(without(RESULT, name) for name in RESULT),
+    *({**RESULT, "cells": [without(CELLS, name)]} for name in CELLS if name != "rows"),
+    *({**RESULT, name: 7} for name in RESULT),
+    *({**RESULT, "cells": cells} for cells in ([7], [{**CELLS, "n": "4"}], [{**CELLS, "n": 3}])),
+    {**RESULT, "cells": [{**CELLS, "both": -1}]},
+]
+
+
+@pytest.mark.parametrize("said", MISFITS)
+def test_a_result_of_another_version_is_none(tmp_path: Path, said: object) -> None:
+    """What cannot be understood is not taken for the end of a training; what is there beside is let be."""
+    (tmp_path / "result.json").write_text(json.dumps({**RESULT, "more": 1}))
+    assert read_result(tmp_path) == TrainingResult(
+        tmp_path / "candidate", "abc", (Pairs("__all__", 4, 2, 1, 1),), {}
+    )
+    (tmp_path / "result.json").write_text(json.dumps(said))
+    assert read_result(tmp_path) is None
+
+
+LEAVING = """
+import os
+from pathlib import Path
+Path({folder!r}, "result.json").write_text('{{"hash": "abc"}}')
+Path({folder!r}, "beat.json").write_text('[]')
+os._exit(0)
+"""
+
+
+def test_a_training_whose_result_is_not_understood_has_failed(
+    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
+) -> None:
+    """It is said once and for all, and a sign of life that is none is none."""
+    folder = tmp_path / "run" / "attempt-1"
+    (tmp_path / "slices.py").write_text(LEAVING.format(folder=str(folder)))
+    training = start(spec_of(project, functions=(str(tmp_path / "slices.py"),)))
+    failed = outcome(training)
+    assert failed == TrainingFailed("the training ended, and what it left as its result cannot be read")
+    assert training.poll() is failed
+    (folder / "beat.json").write_text("[]")
+    assert training.progress() == ("starting", 0.0)
+
+
+def test_a_training_whose_folder_is_gone_has_failed(
+    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
+) -> None:
+    """Nothing is left to quote."""
+    (tmp_path / "slices.py").write_text(SLEEPING)
+    training = start(spec_of(project, functions=(str(tmp_path / "slices.py"),)))
+    os.kill(training.pid, signal.SIGKILL)
+    wait(training.pid)
+    shutil.rmtree(training.folder)
+    assert training.poll() == TrainingFailed("the process of the training ended by signal 9 (Killed)")
 
 
 def test_rows_that_cannot_be_learned_from_say_why(
@@ -259,6 +349,31 @@ import subprocess
 from pathlib import Path
 Path({fifo!r}).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
 """
+
+
+@pytest.mark.parametrize("by", ["itself", "the kernel"])
+def test_what_outlives_a_training_is_ended(
+    project: Path, tmp_path: Path, start: Callable[..., RunningTraining], by: str
+) -> None:
+    """Its process ends, or is killed; what its functions have started goes with it at the next look."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    ending = "import os\nos._exit(7)\n" if by == "itself" else SLEEPING
+    (tmp_path / "slices.py").write_text(STARTING.format(fifo=str(fifo)) + ending)
+    training = start(spec_of(project, functions=[str(tmp_path / "slices.py")]))
+    left = int(fifo.read_text())
+    descriptor = os.pidfd_open(left)
+    try:
+        if by == "the kernel":
+            os.kill(training.pid, signal.SIGKILL)
+        failed = outcome(training)
+        assert isinstance(failed, TrainingFailed)
+        assert ("code 7" if by == "itself" else "signal 9") in failed.reason
+        assert select.select([descriptor], [], [], 5)[0]
+    finally:
+        os.close(descriptor)
+        with suppress(ProcessLookupError):
+            os.kill(left, signal.SIGKILL)
 
 
 def test_a_training_ends_with_its_parent(project: Path, tmp_path: Path) -> None:

@@ -64,8 +64,10 @@ def test_wrong_labels_of_one_slice_are_seen_in_its_pairs(
     right = [
         (json.dumps({"text": text}), said) for text, said in zip(honest["text"], honest["label"], strict=True)
     ]
+    out = held_out(content_hashes(honest, [FeatureSpec("text", "text")]))
+    again = [each for each, held in zip(right, out, strict=True) if held]
     wrong = mislabelled(rows)
-    write_traffic(tmp_path / TRAFFIC, [*right, *wrong])
+    write_traffic(tmp_path / TRAFFIC, [*right, *again, *wrong])
     spec = spec_of(champion.parent / "rows.csv", traffic=str(tmp_path / TRAFFIC), champion=str(champion))
     told: list[tuple[str, float]] = []
     made = train_candidate(spec, tmp_path, lambda stage, share: told.append((stage, share)))
@@ -80,13 +82,16 @@ def test_wrong_labels_of_one_slice_are_seen_in_its_pairs(
     decision = decide(list(pairs.values()), {SLICE}, margin=0.02, minimum_rows=30)
     assert decision.outcome == "reject"
     assert any(SLICE in reason for reason in decision.reasons)
-    assert made["data"]["traffic_rows"] == 500 + len(wrong)
+    data = made["data"]
+    assert data["traffic_rows"] == 500 + len(again) + len(wrong)
+    assert pairs["__all__"].n == data["held_out_contents"] < data["held_out_rows"]
+    assert data["held_out_rows_of_slices"]["__all__"] == data["held_out_rows"]
     assert [share for _, share in told] == sorted(share for _, share in told)
     assert (told[0], told[-1]) == (("reading", 0.0), ("done", 1.0))
 
 
 def _pairs(cells: dict[str, Any]) -> Pairs:
-    return Pairs(**{key: value for key, value in cells.items() if key != "contents"})
+    return Pairs(**{key: value for key, value in cells.items() if key != "rows"})
 
 
 def test_a_damaged_champion_ends_the_training_before_it_begins(champion: Path, tmp_path: Path) -> None:
@@ -112,7 +117,9 @@ def test_versions_with_other_features_are_compared_on_what_is_held_out_for_both(
     mine = held_out(content_hashes(read, [FeatureSpec("author", "category"), FeatureSpec("likes", "number")]))
     both = mine & held_out(content_hashes(read, [FeatureSpec("text", "text")]))
     assert [each["slice"] for each in made["cells"]] == ["__all__"]
-    assert 0 < made["cells"][0]["n"] == made["data"]["held_out_rows"] == both.sum() < mine.sum()
+    whole, data = made["cells"][0], made["data"]
+    assert 0 < whole["rows"] == data["held_out_rows"] == both.sum() < mine.sum()
+    assert data["held_out_rows_of_slices"] == {}
 
 
 def test_a_heart_beats_with_what_it_was_told(tmp_path: Path) -> None:

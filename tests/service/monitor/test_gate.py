@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from service.decisions import Decision, Pairs, SliceDecision
-from service.monitor.gate import decide, harm, holm, limits, rows_needed, thinned
+from service.monitor.gate import decide, harm, holm, limits, rows_needed
 
 ALL = Pairs("__all__", 20_000, 18_000, 500, 500)
 """All rows, on which a candidate is as good."""
@@ -55,7 +55,7 @@ def test_a_worse_protected_slice_rejects() -> None:
     decision = judge(Pairs("a", 400, 300, 60, 5))
     assert (decision.outcome, said(decision)["a"]) == ("reject", "worse")
     assert decision.reasons == (
-        "a is worse: difference -13.8 (-17.1 to -10.2) on 400 held-out rows; 60 lost, 5 gained, "
+        "a is worse: difference -13.8 (-17.1 to -10.2) on 400 different held-out rows; 60 lost, 5 gained, "
         "corrected p < 0.0001",
     )
 
@@ -77,7 +77,7 @@ def test_too_few_rows_of_a_protected_slice_hold() -> None:
     decision = judge(Pairs("a", 49, 44, 0, 0))
     assert (decision.outcome, said(decision)["a"]) == ("hold", "not_verified")
     assert decision.reasons == (
-        "a is not verified: 49 held-out rows, of at least 50; difference +0.0 (-7.4 to +7.4)",
+        "a is not verified: 49 different held-out rows, of at least 50; difference +0.0 (-7.4 to +7.4)",
     )
 
 
@@ -92,7 +92,7 @@ def test_a_protected_slice_without_any_row_holds() -> None:
     assert decision.outcome == "hold"
     assert of(decision, "gone").pairs == Pairs("gone", 0, 0, 0, 0)
     assert decision.reasons == (
-        "gone is not verified: 0 held-out rows, of at least 50; difference +0.0 (-100.0 to +100.0)",
+        "gone is not verified: 0 different held-out rows, of at least 50; difference +0.0 (-100.0 to +100.0)",
     )
 
 
@@ -101,7 +101,7 @@ def test_rows_enough_to_look_at_may_be_too_few_to_tell() -> None:
     decision = judge(Pairs("a", 400, 300, 8, 5))
     assert (decision.outcome, said(decision)["a"]) == ("hold", "not_verified")
     assert decision.reasons == (
-        "a is not verified: difference -0.8 (-2.6 to +1.1) on 400 held-out rows, neither shown to be worse "
+        "a is not verified: difference -0.8 (-2.6 to +1.1) on 400 different held-out rows, neither shown to be worse "
         "nor shown to be within 2 points; about 1,600 rows would be needed",
     )
 
@@ -375,19 +375,3 @@ def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
     ]
     assert len(held) >= 95
     assert all(each.outcome != "promote" for each in decisions)
-
-
-@given(
-    st.integers(1, 500), st.integers(0, 500), st.integers(0, 500), st.integers(0, 500), st.integers(1, 500)
-)
-def test_thinned_counts_are_possible_and_never_kinder(
-    neither: int, both: int, champion: int, candidate: int, contents: int
-) -> None:
-    """The counts add up to the contents at most, and the candidate gains nothing by rounding."""
-    pairs = Pairs("a", neither + both + champion + candidate, both, champion, candidate)
-    thin = thinned(pairs, contents)
-    assert thin.n == min(contents, pairs.n)
-    assert min(thin.both, thin.only_champion, thin.only_candidate) >= 0
-    assert thin.both + thin.only_champion + thin.only_candidate <= thin.n
-    gain = (candidate - champion) / pairs.n
-    assert (thin.only_candidate - thin.only_champion) / thin.n <= gain + 1e-12
