@@ -11,12 +11,12 @@ from service.demo.script import Goal, Labelling, Learning, Phase, Script
 CAMPAIGN, VANISHING = "short_link", "html_markup"
 COLUMNS = ("author", "text", "video", "likes", "label")
 
-BASE_ROWS = 20_000
-NOVELTY = 0.75
+BASE_ROWS = 10_000
+NOVELTY = 0.85
 """Share of the campaign that is written in new words: so much that the old model is wrong on about half of it."""
 
-CALM_ROWS = 6_000
-CAMPAIGN_ROWS = 4_000
+CALM_ROWS = 14_000
+CAMPAIGN_ROWS = 5_000
 SAMPLE_ROWS = 50_000
 
 PHASES = (
@@ -49,10 +49,10 @@ def generated_comments(seed: int = 0) -> Script:
     return Script(
         title="generated comments",
         phases=PHASES,
-        rows_a_second=250.0,
+        rows_a_second=400.0,
         goal=Goal(CAMPAIGN, at_most_before=0.6, at_least_after=0.85, labelled=300),
         length=None,
-        learning=Learning({"text": "text", "likes": "number"}, epochs=5, seed=seed, new_labels=200),
+        learning=Learning({"text": "text", "likes": "number"}, "slice_aware", 6, seed, new_labels=200),
         labelling=Labelling(),
         base=lambda: _of(BASE_ROWS, seed, _calm(), 0),
         rows=lambda start, n: _of(n, seed, _served(), BASE_ROWS + start),
@@ -65,10 +65,10 @@ def _of(n: int, seed: int, profile: Profile, start: int) -> pd.DataFrame:
 
 
 def _calm() -> Profile:
-    """Return the usual profile, but that two of its slices reverse nearly all cues, so that they can be learned."""
+    """Return the usual profile without slices in which words mean their opposite: one surprise is enough."""
     calm = DEFAULT
     for name in ("keyword_please", "timestamp_mention"):
-        calm = calm.changed(name, at=0, contradiction=0.95)
+        calm = calm.changed(name, at=0, contradiction=0.02)
     return calm
 
 

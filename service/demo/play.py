@@ -161,8 +161,8 @@ class Play:
 
     def _look(self) -> None:
         before, self.seen = self.seen, look(self._delivery, self.seen)
-        if self.seen.version is not None and self.seen.zones:
-            self.zones[self.seen.version] = self.seen.zones
+        if before.version is not None and before.version == self.seen.version and before.zones:
+            self.zones[before.version] = before.zones  # not those seen while another version took over
         for each in news(before, self.seen):
             self._tell(each)
 
@@ -173,14 +173,15 @@ class Play:
             self._out(each) if each.startswith(" ") else self.say(each)
 
     def _status(self) -> str:
-        ledger = self._traffic.ledger
-        labels = f"{sum(ledger.outcomes.values()):,} labels, {self._traffic.waiting:,} to come"
-        text = f"{self._traffic.position:,} comments answered, {labels}"
-        goal = self._script.goal
-        if goal is None or self.seen.version is None:
-            return text
-        right, n = self.seen.accuracy.get(goal.slice, (0, 0))
-        return f"{text}; {goal.slice} since the promotion of version {self.seen.version}: {right:,} of {n:,} right"
+        labels = f"{sum(self._traffic.ledger.outcomes.values()):,} labels"
+        said = [f"{self._traffic.position:,} comments, {labels} ({self._traffic.waiting:,} to come)"]
+        goal, run = self._script.goal, self.run()
+        if goal is not None and self.seen.version is not None:
+            right, n = self.seen.accuracy.get(goal.slice, (0, 0))
+            said.append(f"version {self.seen.version} right on {right:,} of {n:,} {goal.slice}")
+        if run is not None and run["state"] == "waiting_for_labels" and run["outcome"]:
+            said.append(f"run {run['id']} is {run['outcome']}")
+        return "; ".join(said)
 
 
 def states(delivery: Delivery, run_id: int) -> list[str]:

@@ -85,6 +85,7 @@ def _settings(script: Script) -> str:
         table=TABLE,
         clock=CLOCK,
         features=f"{{{features}}}",
+        kind=learning.kind,
         epochs=learning.epochs,
         seed=learning.seed,
         new_labels=learning.new_labels,

@@ -9,8 +9,8 @@ label: label
 features: {features}
 functions: [slices.yaml, slices.py]
 
-# A small learner, so that a training takes seconds.
-learner: {{epochs: {epochs}, search_rows: 3000, seed: {seed}}}
+# Trained in seconds.
+learner: {{kind: {kind}, epochs: {epochs}, seed: {seed}}}
 
 # Two minutes pass in every second: all times below are those of this clock.
 clock: {clock}
@@ -19,6 +19,7 @@ retrain:
   new_labels: {new_labels}
   check_seconds: 120
   margin: 0.03
+  minimum_rows: 30
   wait_days: 1
   timeout_minutes: 600
 report: {{every_hours: 12}}
@@ -30,6 +31,7 @@ slices:
     description: four words at most
     owner: community
     target: 0.9
+    protected: true
     length: {field: text, unit: words, below: 5}
   - name: keyword_please
     description: begs
@@ -40,7 +42,6 @@ slices:
     description: asks to subscribe
     owner: growth
     target: 0.9
-    protected: true
     keyword: {field: text, words: [subscribe]}
   - name: regex_check_out
     description: check out, check it out, check my video out

@@ -42,7 +42,7 @@ def real_comments(folder: Path, seed: int = 0) -> Script:
         rows_a_second=60.0,
         goal=None,
         length=len(stream),
-        learning=Learning({"text": "text"}, epochs=12, seed=seed, new_labels=50),
+        learning=Learning({"text": "text"}, "slice_residual", 12, seed, new_labels=50),
         labelling=Labelling(share=0.8),
         base=lambda: base,
         rows=lambda start, n: stream.iloc[start : start + n],

@@ -137,6 +137,8 @@ class _Stage:
         result = Result(play.run(), path, found, before, after, log, self._calm_alarms() if goal else ())
         wrong = failures(result, goal)
         self._say(ending(result, wrong, goal, time.monotonic() - self.started))
+        if wrong:
+            self.out(f"What the service said is in {self.project.log}.")
         return 1 if wrong else 0
 
     def _standings(self) -> list[Standing]:

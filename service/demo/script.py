@@ -66,13 +66,14 @@ class Learning:
     ----------
     features
         Column and kind.
-    epochs, seed
+    kind, epochs, seed
         Of the learner.
     new_labels
         Labels that each slice that rose needs before it is trained again.
     """
 
     features: Mapping[str, str]
+    kind: str
     epochs: int
     seed: int
     new_labels: int

@@ -38,10 +38,12 @@ def told(news: News) -> Iterator[str]:
         yield f"Alarm {of['id']} on {of['slice']} is over: {of['resolution']}."
     elif news.kind == "version":
         yield f"Version {of['version']} answers now."
-    elif news.kind == "waits":
-        yield f"Run {of['id']}: {of['outcome']}."
+    elif news.kind == "gate":
+        made = f"Run {of['id']} has trained version {of['candidate']} on {_data(of['data'])}"
+        yield f"{made}. The gate, on held-out rows:"
+        yield block(gate_text(of["decision"]))
     else:
-        yield from _run(of)
+        yield _run(of)
 
 
 def alarm_text(alarm: Document) -> str:
@@ -68,7 +70,7 @@ def trained_text(document: Document) -> str:
 
 def gate_text(decision: Document) -> str:
     """Return what the gate said, slice by slice."""
-    head = ["slice", "protected", "n", "champion", "candidate", "difference", "95 % limits", "says"]
+    head = ["slice", "protected", "n", "champion", "candidate", "difference", "limits", "says"]
     rows = [
         [
             each["slice"],
@@ -107,22 +109,18 @@ def ending(result: Result, failures: Sequence[str], goal: Goal | None, seconds: 
         yield f"The story happened: {end}, alarmed slices are those that left their zones. It took {seconds:.0f} s."
 
 
-def _run(run: Document) -> Iterator[str]:
+def _run(run: Document) -> str:
     name, state, outcome = f"Run {run['id']}", run["state"], run["outcome"]
     if state == "waiting_for_labels":
-        yield f"{name} is opened and waits for labels: {run['reason']}."
-    elif state == "training":
-        why = outcome or run["reason"]
-        yield (
-            f"{name} trains, attempt {run['attempts']}: {why}."
-            if run["attempts"]
-            else f"{name} is to train: {why}."
-        )
-    else:
-        if run["decision"] is not None and "slices" in run["decision"] and state != "promoted":
-            yield f"{name} has trained version {run['candidate']} on {_data(run['data'])}. The gate, on held-out rows:"
-            yield block(gate_text(run["decision"]))
-        yield f"{name} is {state}: {outcome}."
+        return f"{name} is opened and waits for labels: {run['reason']}."
+    if state != "training":
+        return f"{name} is {state}: {outcome}."
+    why = outcome or run["reason"]
+    return (
+        f"{name} trains, attempt {run['attempts']}: {why}."
+        if run["attempts"]
+        else f"{name} is to train: {why}."
+    )
 
 
 def _data(data: Mapping[str, Any] | None) -> str:

@@ -33,7 +33,7 @@ class Standing:
     coverages
         By phase that was served under this version.
     left
-        Whether one of them lies outside; None if only one does of which too few rows came to tell.
+        Whether one of them lies outside; None if too few rows came from there to tell.
     alarmed
         Whether the service has raised an alarm.
     """
@@ -92,10 +92,11 @@ def _seen(
 def _standing(
     name: str, version: int, zone: Mapping[str, Any], seen: Mapping[str, tuple[float, int]], alarmed: bool
 ) -> Standing:
-    outside = [(value, n) for value, n in seen.values() if not zone["lower"] <= value <= zone["upper"]]
-    plain = any(n >= SLACK * rows_to_tell(value, zone) for value, n in outside)
+    above = [(value, n) for value, n in seen.values() if value > zone["upper"]]
+    below = [(value, n) for value, n in seen.values() if value < zone["lower"]]
+    told = max(sum(n / rows_to_tell(value, zone) for value, n in side) for side in (above, below))
     values = {phase: value for phase, (value, _) in seen.items()}
-    left = None if outside and not plain else plain
+    left = None if 0 < told < SLACK else told > 0
     return Standing(name, version, zone["lower"], zone["upper"], values, left, alarmed)
 
 

@@ -43,7 +43,7 @@ class Seen:
 class News:
     """Something that is otherwise than at the look before, with the document that tells of it."""
 
-    kind: Literal["alarm", "resolved", "run", "waits", "version"]
+    kind: Literal["alarm", "resolved", "run", "gate", "version"]
     document: Document
 
 
@@ -82,11 +82,11 @@ def news(before: Seen, now: Seen) -> list[News]:
     """Return what has changed between two looks, in the order in which it is best told."""
     found = [News("alarm", each) for id_, each in sorted(now.alarms.items()) if id_ not in before.alarms]
     for id_, run in sorted(now.runs.items()):
-        there = before.runs.get(id_)
-        if there is None or there["state"] != run["state"] or there["attempts"] != run["attempts"]:
+        there = before.runs.get(id_, {})
+        if run["decision"] is not None and there.get("decision") is None:
+            found.append(News("gate", run))
+        if (there.get("state"), there.get("attempts")) != (run["state"], run["attempts"]):
             found.append(News("run", run))
-        elif run["state"] == "waiting_for_labels" and there["outcome"] != run["outcome"]:
-            found.append(News("waits", run))
     if now.version is not None and now.version != before.version:
         found.append(News("version", {"version": now.version, "before": before.version}))
     for id_, each in sorted(now.alarms.items()):
@@ -97,7 +97,9 @@ def news(before: Seen, now: Seen) -> list[News]:
 
 def _whole(delivery: Delivery, run: Document, before: Seen) -> Document:
     """Return a run with what the gate said slice by slice, asked for when there is something new of it."""
+    if run["decision"] is None:
+        return run
     there = before.runs.get(run["id"])
-    if run["decision"] is None or (there is not None and there["updated_at"] == run["updated_at"]):
-        return run if there is None or run["decision"] is None else there
-    return delivery.look(lambda client: client.run(run["id"])) or run
+    if there is not None and there["decision"] is not None and there["updated_at"] == run["updated_at"]:
+        return there
+    return delivery.look(lambda client: client.run(run["id"])) or there or {**run, "decision": None}
