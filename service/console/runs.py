@@ -28,6 +28,7 @@ _DATA = {
     "held_out_rows": "Held-out rows compared on",
     "held_out_traffic_rows": "Of these, from traffic",
     "held_out_contents": "Different contents of these",
+    "held_out_rows_of_slices": "Held-out rows of slices that repeat",
     "functions_set_aside": "Functions set aside",
     "seconds": "Seconds it took",
 }

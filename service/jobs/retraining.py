@@ -14,17 +14,8 @@ from service.jobs.run_ends import conclude
 from service.jobs.run_parts import GateRules, RetrainParts, move
 from service.jobs.run_training import Trainer
 from service.jobs.since import Wanted, counted_since
-from service.monitor.policy import (
-    Opening,
-    Rules,
-    Seen,
-    Skip,
-    Train,
-    Wait,
-    labels_verdict,
-    next_run,
-    urgent,
-)
+from service.monitor.policy import labels_verdict, next_run, urgent
+from service.monitor.policy_values import Opening, Rules, Seen, Skip, Train, Wait
 from service.store.alarms import alarms
 from service.store.runs import active_run, open_run, runs
 from service.views.current import InForce

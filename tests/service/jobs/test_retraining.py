@@ -18,7 +18,7 @@ from service.jobs.run_parts import GateRules, RetrainParts
 from service.jobs.tick import Monitor
 from service.jobs.training import TrainingFailed, TrainingResult
 from service.monitor.estimates import Judging
-from service.monitor.policy import Rules
+from service.monitor.policy_values import Rules
 from service.store.alarms import open_alarm, resolve_alarm
 from service.store.audit import entries
 from service.store.engine import Store

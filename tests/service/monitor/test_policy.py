@@ -8,18 +8,8 @@ import pytest
 from scipy import stats
 
 from service.decisions import Alarm, Drift, Run, Zone
-from service.monitor.policy import (
-    Opening,
-    Rules,
-    Seen,
-    Skip,
-    Train,
-    Wait,
-    Waiting,
-    labels_verdict,
-    next_run,
-    urgent,
-)
+from service.monitor.policy import labels_verdict, next_run, urgent
+from service.monitor.policy_values import Opening, Rules, Seen, Skip, Train, Wait, Waiting
 from sfs.intervals import Rate
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
