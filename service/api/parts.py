@@ -137,10 +137,11 @@ class Parts:
     rollback
         From a reason and who asks to the change. Raises RegistryError where nothing is left to go back to.
     report
-        Begins to make a report of live traffic now. Raises ReportRunning where one is being made.
+        Begins to make a report of live traffic now. Raises ReportRunning where one is being made, NotHere
+        where no version of the registry answers here.
     report_html
         From a report's id to its page, which is made where it is not there yet. Raises NoPage where it
-        cannot be.
+        cannot be, ReportRunning while a page is being made.
     """
 
     current: Current

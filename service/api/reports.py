@@ -75,7 +75,7 @@ def _add_page(routes: APIRouter, parts: Parts, readers: Readers) -> None:
     @routes.get(
         "/{id}/html",
         response_class=Response,
-        responses={**page, **document.refused_by(404, 422, 503, 504)},
+        responses={**page, **document.refused_by(404, 409, 422, 503, 504)},
     )
     async def get_page(id: Id) -> Response:
         """One report as a page that stands alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +13,14 @@ from service.jobs.retraining import attempt_folder
 from service.jobs.training import RunningTraining, TrainingResult, read_result
 from service.jobs.training import begin as begin_training
 from service.jobs.training_spec import TRAFFIC, TrainingSpec, learner_values, write_traffic
+from service.store.runs import active_run
 from service.store.teaching import labelled_rows
 
 if TYPE_CHECKING:
     from service.app.loop import LoopParts
     from service.decisions import Run
     from service.settings.project import Settings
+    from service.store.engine import Store
 
 RUNS = "runs"
 """The folder beside the store where runs keep their files."""
@@ -26,7 +29,8 @@ RUNS = "runs"
 def begin(settings: Settings, parts: LoopParts, run: Run, champion: int) -> RunningTraining:
     """Begin the attempt of a run, compared with a version, on all labelled traffic until its last move."""
     folder = _folder(settings, run)
-    folder.mkdir(parents=True, exist_ok=True)
+    for each in (*reversed(folder.parents[:2]), folder):  # what customers wrote is for nobody else
+        each.mkdir(mode=0o700, exist_ok=True)
     traffic = _traffic(settings, parts, folder, run.updated_at)
     spec = TrainingSpec(
         name=settings.name,
@@ -51,6 +55,20 @@ def finished(settings: Settings, run: Run) -> TrainingResult | None:
 def forget(settings: Settings, run: Run) -> None:
     """Remove the files of a run."""
     shutil.rmtree(_folder(settings, run).parent, ignore_errors=True)
+
+
+def sweep(settings: Settings, store: Store) -> None:
+    """Remove the files of every run that has ended: a service that is killed may not come to it.
+
+    Only for when a service starts, as no run may begin meanwhile.
+    """
+    with store.read() as connection:
+        run = active_run(connection, settings.name)
+    kept = None if run is None else _folder(settings, run).parent
+    with suppress(FileNotFoundError):
+        for each in (settings.store.parent / RUNS).iterdir():
+            if each.name.isdecimal() and each != kept:
+                shutil.rmtree(each, ignore_errors=True)
 
 
 def _folder(settings: Settings, run: Run) -> Path:

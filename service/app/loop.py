@@ -10,18 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.api.refusals import NoPage, ReportRunning
-from service.app.begin import begin, finished, forget
+from service.api.refusals import NoPage, NotHere, ReportRunning
+from service.app.begin import begin, finished, forget, sweep
 from service.jobs import reporting
 from service.jobs.baselines import of_run
 from service.jobs.drifting import DriftJob, DriftRules
 from service.jobs.promoting import Promotions
-from service.jobs.report_job import ReportBusy, ReportJob, ReportParts, ReportRules
+from service.jobs.report_job import NoReference, ReportBusy, ReportJob, ReportParts, ReportRules
 from service.jobs.retraining import RetrainJob
 from service.jobs.run_parts import GateRules, RetrainParts
 from service.monitor.drift import log_threshold
-from service.monitor.policy import Rules
-from service.store.runs import runs
+from service.monitor.policy_values import Rules
+from service.store.runs import run_that_made
 
 if TYPE_CHECKING:
     from models.registry import AliasChange, ModelRegistry
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from sfs.intervals import Rate
 
 REASON = "asked for by hand"
+
+REPORTS = "reports"
+"""The folder beside the store where reports keep what their pages are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +77,45 @@ class Loop:
         return await asyncio.to_thread(self.promotions.rollback, reason, actor)
 
     async def ask_report(self) -> None:
-        """Begin to make a report. Raises ReportRunning where one is being made."""
+        """Begin to make a report.
+
+        Raises
+        ------
+        ReportRunning
+            If one is being made.
+        NotHere
+            If no version of the registry answers here.
+        """
         try:
             self.report.ask(self.clock())
         except ReportBusy as busy:
             raise ReportRunning(str(busy)) from None
+        except NoReference as missing:
+            raise NotHere(str(missing)) from None
 
     async def ask_page(self, report_id: int) -> Path:
-        """Return the page of a report. Raises UnknownReport, or NoPage."""
+        """Return the page of a report. Raises UnknownReport, NoPage, or ReportRunning while one is being made.
+
+        A page goes on being made where nobody waits for it any more.
+        """
         try:
             return await asyncio.to_thread(self.report.page, report_id)
         except reporting.NoPage as gone:
             raise NoPage(str(gone)) from None
+        except ReportBusy as busy:
+            raise ReportRunning(str(busy)) from None
 
 
 def baseline_of(store: Store, model: str, version: int) -> dict[tuple[str, str], Rate]:
     """Return what is expected of a version that a run has made; nothing of others."""
     with store.read() as connection:
-        made = (run for run in runs(connection, model, limit=1000) if run.candidate == version)
-        return of_run(next(made, None))
+        return of_run(run_that_made(connection, model, version))
 
 
 def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) -> Loop:
-    """Return the loop of a project."""
+    """Return the loop of a project; files that a service left behind when it was killed are removed."""
+    sweep(settings, parts.store)
+    reporting.prune(settings.store.parent / REPORTS)
     drift = DriftJob(
         parts.store, parts.writer, parts.current, drift_rules(settings.drift), parts.page.show_drift
     )
@@ -147,7 +166,7 @@ def _report(settings: Settings, parts: LoopParts) -> ReportJob:
         writer=parts.writer,
         current=parts.current,
         registry=parts.registry,
-        folder=settings.store.parent / "reports",
+        folder=settings.store.parent / REPORTS,
         sources=settings.functions,
         declarations=parts.declarations,
     )

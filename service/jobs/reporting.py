@@ -6,7 +6,6 @@ columns, no texts, from which a page is made when somebody wants to see one.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -40,7 +39,6 @@ TASK, ROWS, VALUES, KEPT, PAGE, REASON = (
 """The files of a folder: what the child is asked, the traffic, what it found, what a page is made of, the page,
 and why it failed."""
 KEEP = 20
-_LOCK = "page.lock"
 _LAST_WORDS = 4000
 _LOOK_SECONDS = 0.2
 _ENVIRONMENT = {
@@ -152,7 +150,8 @@ def _report(
 def _compared(folder: Path, spec: ReportSpec, seconds: float, stop: Event, python: str) -> dict[str, Any]:
     if len(spec.rows) < FEWEST_ROWS:
         raise _Failed(f"there are {len(spec.rows)} predictions to compare, and {FEWEST_ROWS} are needed")
-    folder.mkdir(parents=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700)  # texts are in it for a while
     try:
         _write(folder, spec)
         _run("values", folder, seconds, stop, python)
@@ -177,7 +176,7 @@ def _write(folder: Path, spec: ReportSpec) -> None:
 def html(
     folder: Path, timeout_seconds: float, *, stop: Event | None = None, python: str = sys.executable
 ) -> Path:
-    """Return the page of a report, which is made when it is first asked for.
+    """Return the page of a report, which is made when it is first asked for. Not to be called from two threads.
 
     Parameters
     ----------
@@ -193,10 +192,8 @@ def html(
     if not (folder / KEPT).exists():
         raise NoPage(f"the page of this report is gone: those of the last {KEEP} reports are kept")
     try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another who asks now waits for the same page
-            if not page.exists():
-                _run("html", folder, timeout_seconds, stop or Event(), python)
+        if not page.exists():
+            _run("html", folder, timeout_seconds, stop or Event(), python)
     except (_Failed, OSError) as error:
         raise NoPage(f"the page could not be made: {error}") from None
     return page
@@ -205,7 +202,7 @@ def html(
 def prune(root: Path, keep: int = KEEP) -> None:
     """Remove the folders of all but the last reports, whose values are in the store, and of those left unfinished.
 
-    No report may be in the making meanwhile.
+    No report and no page may be in the making meanwhile.
     """
     with suppress(FileNotFoundError):
         folders = sorted(each for each in root.iterdir() if _is_ours(each.name))

@@ -1,7 +1,9 @@
 """The loop in the service as it is put together: from traffic to an alarm, to a new version and what it expects."""
 
 import asyncio
+import gzip
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -12,8 +14,11 @@ import pytest
 
 from models.registry import CHAMPION, ModelRegistry
 from service.app.begin import RUNS
-from service.app.loop import baseline_of
+from service.app.loop import REPORTS, baseline_of
+from service.decisions import DriftReport
+from service.jobs.reporting import KEPT, folder_of
 from service.settings.project import load
+from service.store.reports import add_report
 from service.store.runs import move_run, open_run
 from service.store.writer import Writer
 
@@ -155,6 +160,44 @@ def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Pa
     asyncio.run(story())
 
 
+def test_the_files_of_a_run_are_for_nobody_else(trained: Path, serving) -> None:
+    """What customers wrote is in them: other accounts of the machine cannot look into any folder of theirs."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            run = await running.post("/v1/retrain", {}, 202)
+            running.service._loop.retrain.step(running.clock.at)
+            folder = trained.parent / ".slicewatch" / RUNS
+            folders = [folder, folder / f"{run['id']:06d}", folder / f"{run['id']:06d}/attempt-1"]
+            assert [each.stat().st_mode & 0o777 for each in folders] == [0o700] * 3
+
+    asyncio.run(story())
+
+
+def test_a_start_removes_what_a_service_that_was_killed_has_left(trained: Path, serving) -> None:
+    """Files of runs that have ended go, with those of unfinished reports; the run that goes on has its own."""
+    folder = trained.parent / ".slicewatch"
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            ended = await running.post("/v1/retrain", {}, 202)
+            writer, at = running.service.switchboard._fixed.writer, running.clock.at
+            writer.submit(partial(move_run, run_id=ended["id"], expected="training", at=at, state="failed"))
+            goes_on = await running.post("/v1/retrain", {}, 202)
+        unfinished = folder_of(folder / REPORTS, at)
+        names = [f"{each:06d}/attempt-1" for each in (ended["id"], goes_on["id"], 77)]
+        for each in (*(folder / RUNS / name for name in (*names, "notes")), unfinished):
+            each.mkdir(parents=True)
+            (each / "rows.jsonl").touch()
+        async with serving(trained):
+            left = sorted(each.name for each in (folder / RUNS).iterdir())
+            assert left == [f"{goes_on['id']:06d}", "notes"]
+            assert (folder / RUNS / names[1] / "rows.jsonl").exists()
+            assert not unfinished.exists()
+
+    asyncio.run(story())
+
+
 def test_a_fast_clock_is_what_the_service_goes_by(trained: Path, serving) -> None:
     """With a clock file every time is that of the fast clock, also in the log."""
     clock = {"t0": "2030-01-01T00:00:00+00:00", "wall0": 1_777_636_800.0, "speed": 60}
@@ -183,6 +226,54 @@ def test_reports_are_refused_where_no_version_is_in_force(project: Path, serving
             assert "version" in problem["detail"]
 
     asyncio.run(story())
+
+
+def test_reports_are_refused_where_the_version_in_force_is_served_elsewhere(project: Path, serving) -> None:
+    """It is not one of the registry, which alone has what traffic is compared with."""
+    project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
+
+    async def story() -> None:
+        async with serving(project) as running:
+            row = {"features": ORDER, "label": "lost", "version": 7}
+            await running.post("/v1/predictions", {"predictions": [row] * 40})
+            problem = await running.post("/v1/reports", {}, 503)
+            assert "version 7 is served elsewhere" in problem["detail"]
+            running.clock.at += timedelta(hours=25)
+            running.service._loop.report.step(running.clock.at)
+            assert (await running.get("/v1/reports"))["reports"] == []
+
+    asyncio.run(story())
+
+
+def test_a_page_that_took_longer_than_a_request_may_is_there_the_next_time(trained: Path, serving) -> None:
+    """It goes on being made, by one process, and whoever asks meanwhile is told so."""
+
+    async def story() -> None:
+        async with serving(trained, SLICEWATCH_SERVE_REQUEST_SECONDS="0.5") as running:
+            at = running.clock.at
+            report = DriftReport(0, "orders", 1, at, at - timedelta(hours=1), at, 40, 40, ())
+            writer = running.service.switchboard._fixed.writer
+            path = f"/v1/reports/{writer.submit(partial(add_report, report=report)).result().id}/html"
+            kept = folder_of(trained.parent / ".slicewatch" / REPORTS, at) / KEPT
+            kept.parent.mkdir(parents=True)
+            os.mkfifo(kept)  # the page can be made once this is written
+            assert await answered(running, path, 409, 504) == 409
+            column = ["heat", True, 0.1, [1.0, 2.0, 3.0, 4.0] * 10, [2.0, 3.0, 4.0, 5.0] * 10]
+            await asyncio.to_thread(kept.write_bytes, gzip.compress(json.dumps([column]).encode()))
+            assert await answered(running, path, 200, 409) == 200
+
+    asyncio.run(story())
+
+
+async def answered(running: Any, path: str, wanted: int, meanwhile: int) -> int:
+    """Ask until the answer is the wanted one, or neither that nor the one that may come before."""
+    for _ in range(600):
+        status = (await running.http.get(path)).status_code
+        if status != meanwhile:
+            break
+        await asyncio.sleep(0.1)
+    assert status == wanted
+    return status
 
 
 @pytest.mark.parametrize("path", ["/v1/models/9/promote", "/v1/runs/9", "/v1/alarms/9", "/v1/reports/9"])

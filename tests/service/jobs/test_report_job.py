@@ -1,19 +1,22 @@
 """When a report is made, of which traffic, and what is left of it."""
 
 import json
+import os
 import threading
 import time
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.registry import ModelRegistry
+from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
-from service.errors import ServiceError
-from service.jobs.report_job import ReportBusy, ReportJob, ReportParts, ReportRules
-from service.jobs.reporting import NoPage
+from service.jobs.report_job import NoReference, ReportBusy, ReportJob, ReportParts, ReportRules
+from service.jobs.reporting import KEEP, KEPT, PAGE, NoPage, folder_of
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, reports
@@ -28,19 +31,43 @@ class Desk:
 
     def __init__(self, desk: Any, log: tuple[Store, Writer], registry: ModelRegistry, folder: Path) -> None:
         self.desk, (self.store, self.writer) = desk, log
-        self.current = Current(desk.in_force_of(promoted_at=desk.start))
+        self.current = Current(self.in_force(1))
         self.folder = folder
         given = ReportParts(self.store, self.writer, self.current, registry, folder, (), list)
         self.job = ReportJob(given, RULES)
 
-    def answered(self, rows: int) -> None:
+    def in_force(self, version: int, here: bool = True) -> Any:
+        """Return a version that was put in force at the start, or is served elsewhere since then."""
+        at = self.desk.start
+        change = AliasChange(1, version, "hash", "promote", "tried", at)
+        return self.desk.in_force_of(version=version, promoted_at=at, history=(change,) if here else ())
+
+    def answered(self, rows: int, hours: float = 1, version: int = 1) -> None:
         record = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine again"}
-        at = self.desk.start + timedelta(hours=1)
+        at = self.after(hours)
         made = [
-            self.desk.prediction(f"r{i}", at, "kept", features=json.dumps({**record, "Price [eur]": i}))
+            self.desk.prediction(
+                f"r{i}", at, "kept", version=version, features=json.dumps({**record, "Price [eur]": i})
+            )
             for i in range(rows)
         ]
         self.writer.append(made).result()
+
+    def after(self, hours: float) -> datetime:
+        return self.desk.start + timedelta(hours=hours)
+
+    def told(self, hours: float, error: str = "") -> DriftReport:
+        """Keep a report that was made before, and return it."""
+        at = self.after(hours)
+        report = DriftReport(0, "m", 1, at, self.desk.start, at, 0, 5, (), error)
+        return self.writer.submit(lambda connection: add_report(connection, report)).result()
+
+    def folder_at(self, hours: float, keep: Callable[[Path], None] = Path.touch) -> Path:
+        """Return the folder of a finished report, whose page is not made yet."""
+        folder = folder_of(self.folder, self.after(hours))
+        folder.mkdir(parents=True)
+        keep(folder / KEPT)
+        return folder
 
     def kept(self) -> list[DriftReport]:
         with self.store.read() as connection:
@@ -67,13 +94,35 @@ def test_without_traffic_there_is_no_report(at_work: Desk) -> None:
 
 
 def test_the_next_report_comes_an_interval_after_the_last(at_work: Desk) -> None:
-    """Whoever made the last one, and whatever became of it."""
-    at = at_work.desk.start + timedelta(hours=24)
-    last = DriftReport(0, "m", 1, at, at_work.desk.start, at, 0, 5, (), "too few rows")
-    at_work.writer.submit(lambda connection: add_report(connection, last)).result()
-    at_work.answered(100)
-    at_work.job.step(at + timedelta(hours=23))
+    """Whoever made the last one."""
+    at_work.told(24)
+    at_work.answered(100, hours=25)
+    at_work.job.step(at_work.after(47))
     assert len(at_work.kept()) == 1
+
+
+def test_a_report_that_failed_is_tried_again_after_a_tenth_of_the_interval(at_work: Desk) -> None:
+    """Not at once, as it would most likely fail again; and one that nobody awaits yet is not made for that."""
+    at_work.current.in_force = at_work.in_force(7)
+    at_work.answered(100, hours=20, version=7)
+    at_work.told(20, error="asked for by hand, of too few rows")
+    at_work.job.step(at_work.after(23))
+    assert len(at_work.kept()) == 1
+    at_work.job.step(at_work.after(24))
+    at_work.job.step(at_work.after(26))
+    assert [each.at for each in at_work.kept()] == [at_work.after(24), at_work.after(20)]
+    at_work.job.step(at_work.after(26.5))
+    assert len(at_work.kept()) == 3
+
+
+def test_a_version_that_the_registry_lost_is_a_reason(at_work: Desk) -> None:
+    """The report says so: it is not an error of the job."""
+    at_work.current.in_force = at_work.in_force(7)
+    at_work.answered(100, version=7)
+    at_work.job.step(at_work.after(24))
+    (report,) = at_work.kept()
+    assert "has no version 7" in report.error
+    assert (report.version, report.current_rows, report.columns) == (7, 100, ())
 
 
 def test_a_report_is_made_and_kept(at_work: Desk) -> None:
@@ -112,8 +161,82 @@ def test_a_page_of_a_report_that_is_not_there(at_work: Desk) -> None:
         at_work.job.page(7)
 
 
-def test_without_a_version_of_the_registry_there_is_no_reference(at_work: Desk) -> None:
-    """A model that is served elsewhere has no sample to compare with."""
-    at_work.current.in_force = at_work.desk.in_force_of(version=7)
-    with pytest.raises(ServiceError, match="no reference"):
-        at_work.job._make(at_work.current.in_force, at_work.desk.start, 0)
+@pytest.mark.parametrize("version", [1, 7])
+def test_of_a_version_that_is_served_elsewhere_no_report_is_made(at_work: Desk, version: int) -> None:
+    """It has no sample to compare with, even where a version of the registry has its number; whoever asks is told."""
+    at_work.current.in_force = at_work.in_force(version, here=False)
+    at_work.answered(100, version=version)
+    at_work.job.step(at_work.after(24))
+    with pytest.raises(NoReference, match=f"version {version} is served elsewhere"):
+        at_work.job.ask(at_work.after(24))
+    assert at_work.kept() == []
+
+
+def test_without_a_version_there_is_nothing_to_report_on(at_work: Desk) -> None:
+    """Whoever asks is told."""
+    at_work.current.in_force = at_work.desk.in_force_of(version=None)
+    at_work.job.step(at_work.after(24))
+    with pytest.raises(NoReference, match="no version is in force"):
+        at_work.job.ask(at_work.after(24))
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def held() -> Iterator[Callable[[Path], None]]:
+    """Waits until the page of a report is being made, which then does not end by itself."""
+    ends: list[int] = []
+
+    def begun(folder: Path) -> bool:
+        with suppress(OSError):  # nobody reads yet
+            ends.append(os.open(folder / KEPT, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(ends)
+
+    yield lambda folder: until(lambda: begun(folder))
+    for each in ends:
+        os.close(each)
+
+
+def test_one_page_is_made_at_a_time(at_work: Desk, held: Callable[[Path], None]) -> None:
+    """Whoever asks for another one meanwhile is told so, but for one that is there."""
+    slow, other, made = (at_work.told(hours) for hours in (1, 2, 3))
+    folder = at_work.folder_at(1, os.mkfifo)
+    at_work.folder_at(2)
+    (at_work.folder_at(3) / PAGE).touch()
+    with ThreadPoolExecutor(1) as pool, ExitStack() as end:
+        end.callback(at_work.job.stop)
+        making = pool.submit(at_work.job.page, slow.id)
+        held(folder)
+        for busy in (slow, other):
+            with pytest.raises(ReportBusy, match="a page is being made: ask again in a moment"):
+                at_work.job.page(busy.id)
+        assert at_work.job.page(made.id).name == PAGE
+        at_work.job.stop()
+        with pytest.raises(NoPage, match="stopped"):
+            making.result()
+
+
+def test_no_folder_is_removed_while_its_page_is_made(at_work: Desk, held: Callable[[Path], None]) -> None:
+    """The oldest one has to go with the next report, once its page is there, or cannot be made."""
+    first = at_work.told(0)
+    later = [at_work.folder_at(hours) for hours in range(1, KEEP + 1)]
+    folder = at_work.folder_at(0, os.mkfifo)
+    with ThreadPoolExecutor(1) as pool, ExitStack() as end:
+        end.callback(at_work.job.stop)
+        making = pool.submit(at_work.job.page, first.id)
+        held(folder)
+        at_work.job.ask(at_work.after(23))
+        until(lambda: len(at_work.kept()) == 2)
+        (waits,) = (each for each in threading.enumerate() if each.name == "report")
+        assert folder.exists()
+        at_work.job.stop()
+        with pytest.raises(NoPage, match="stopped"):
+            making.result()
+        waits.join(60)
+    assert sorted(at_work.folder.iterdir()) == later

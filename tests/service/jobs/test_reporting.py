@@ -70,7 +70,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ReportSpec:
 @pytest.fixture(scope="module")
 def made(spec: ReportSpec, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DriftReport]:
     """A report, and its folder."""
-    folder = folder_of(tmp_path_factory.mktemp("reports"), AT)
+    folder = folder_of(tmp_path_factory.mktemp("store") / "reports", AT)
     return folder, make_report(folder, spec, LONG_SECONDS)
 
 
@@ -144,6 +144,11 @@ def test_a_page_is_made_once_of_what_was_kept(made: tuple[Path, DriftReport]) ->
     assert "length of text" in text
     assert "good bad" not in text
     assert html(folder, LONG_SECONDS, python="/no/such/python") == page
+
+
+def test_what_is_kept_is_for_nobody_else(made: tuple[Path, DriftReport]) -> None:
+    """Other accounts of the machine can look into no report."""
+    assert [each.stat().st_mode & 0o777 for each in (made[0], made[0].parent)] == [0o700, 0o700]
 
 
 def test_the_service_does_not_load_evidently() -> None:
