@@ -125,13 +125,18 @@ class _Stage:
         try:
             self.play.idle()
         except KeyboardInterrupt:
+            self.out("\nThe service is stopped.")
             self.service.stop()
-        return code
+        wrong = self._log_problems()
+        self._say(wrong)
+        return 1 if wrong else code
 
     def _verdict(self, path: list[str], log: list[str]) -> int:
         play, goal = self.play, self.script.goal
         found = self._standings()
-        self.out("\nWhich slices left their zone, counted on generated rows, and which were alarmed:")
+        self.out(
+            "\nWhich slices left their zone, counted on rows of the same nature, and which were alarmed:"
+        )
         self.out(block(truth_text(found, self.script.phases)))
         before, after = self._accuracies()
         result = Result(play.run(), path, found, before, after, log, self._calm_alarms() if goal else ())

@@ -38,6 +38,8 @@ def told(news: News) -> Iterator[str]:
         yield f"Alarm {of['id']} on {of['slice']} is over: {of['resolution']}."
     elif news.kind == "version":
         yield f"Version {of['version']} answers now."
+    elif news.kind == "opened":
+        yield _opened(of)
     elif news.kind == "gate":
         made = f"Run {of['id']} has trained version {of['candidate']} on {_data(of['data'])}"
         yield f"{made}. The gate, on held-out rows:"
@@ -109,18 +111,22 @@ def ending(result: Result, failures: Sequence[str], goal: Goal | None, seconds: 
         yield f"The story happened: {end}, alarmed slices are those that left their zones. It took {seconds:.0f} s."
 
 
+def _opened(run: Document) -> str:
+    by = {"coverage": "a coverage alarm", "accuracy": "an accuracy alarm", "age": "age", "request": "request"}
+    waits = "; it waits for labels" if run["state"] == "waiting_for_labels" else ""
+    return f"Run {run['id']} is opened by {by[run['trigger']]}{waits}: {run['reason']}."
+
+
 def _run(run: Document) -> str:
-    name, state, outcome = f"Run {run['id']}", run["state"], run["outcome"]
-    if state == "waiting_for_labels":
-        return f"{name} is opened and waits for labels: {run['reason']}."
-    if state != "training":
-        return f"{name} is {state}: {outcome}."
-    why = outcome or run["reason"]
-    return (
-        f"{name} trains, attempt {run['attempts']}: {why}."
-        if run["attempts"]
-        else f"{name} is to train: {why}."
-    )
+    name, state = f"Run {run['id']}", run["state"]
+    if state == "training":
+        why = f": {run['outcome']}" if run["outcome"] else ""
+        return (
+            f"{name} trains, attempt {run['attempts']}." if run["attempts"] else f"{name} is to train{why}."
+        )
+    if state == "gated":
+        return f"{name} is gated: the gate says {run['decision']['outcome']}."
+    return f"{name} is {state}: {run['outcome']}."
 
 
 def _data(data: Mapping[str, Any] | None) -> str:

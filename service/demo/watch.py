@@ -43,7 +43,7 @@ class Seen:
 class News:
     """Something that is otherwise than at the look before, with the document that tells of it."""
 
-    kind: Literal["alarm", "resolved", "run", "gate", "version"]
+    kind: Literal["alarm", "resolved", "opened", "run", "gate", "version"]
     document: Document
 
 
@@ -83,9 +83,11 @@ def news(before: Seen, now: Seen) -> list[News]:
     found = [News("alarm", each) for id_, each in sorted(now.alarms.items()) if id_ not in before.alarms]
     for id_, run in sorted(now.runs.items()):
         there = before.runs.get(id_, {})
+        if not there:
+            found.append(News("opened", run))
         if run["decision"] is not None and there.get("decision") is None:
             found.append(News("gate", run))
-        if (there.get("state"), there.get("attempts")) != (run["state"], run["attempts"]):
+        if run["state"] != "waiting_for_labels" and _place(there) != _place(run):
             found.append(News("run", run))
     if now.version is not None and now.version != before.version:
         found.append(News("version", {"version": now.version, "before": before.version}))
@@ -93,6 +95,10 @@ def news(before: Seen, now: Seen) -> list[News]:
         if each["resolved_at"] and not before.alarms.get(id_, {}).get("resolved_at"):
             found.append(News("resolved", each))
     return found
+
+
+def _place(run: Document) -> tuple[Any, Any]:
+    return run.get("state"), run.get("attempts")
 
 
 def _whole(delivery: Delivery, run: Document, before: Seen) -> Document:

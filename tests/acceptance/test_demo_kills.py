@@ -1,0 +1,98 @@
+"""The demo goes on to its end however often the service is killed."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("slicewatch")
+MINUTES = 12
+ADDRESS = re.compile(r"Console and API at http://127\.0\.0\.1:(\d+)\.")
+
+Document = dict[str, Any]
+POINTS: dict[str, Callable[[list[Document], list[Document]], bool]] = {
+    "before the alarm": lambda alarms, runs: not alarms,
+    "waiting for labels": lambda alarms, runs: _state(runs) == "waiting_for_labels",
+    "while training": lambda alarms, runs: _state(runs) == "training" and runs[0]["attempts"] >= 1,
+    "between gate and promotion": lambda alarms, runs: _state(runs) == "gated",
+    "after the promotion": lambda alarms, runs: _state(runs) == "promoted",
+}
+
+
+class Theatre:
+    """A demo that is played, and the service that can be killed under it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lines = folder, list[str]()
+        words = [COMMAND, "demo", "--once", "--port", "0", "--dir", folder, "--minutes", str(MINUTES)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.port = int(self.wait_for(ADDRESS).group(1))
+
+    def wait_for(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Return the first line from here on that holds a pattern."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if found := pattern.search(line):
+                return found
+        raise AssertionError("".join(self.lines))
+
+    def kill(self) -> None:
+        """Kill the service, as ``kill -9`` does."""
+        os.kill(int((self.folder / ".slicewatch" / "store.sqlite3.lock").read_text()), signal.SIGKILL)
+
+    def ask(self, path: str) -> Document:
+        """Return what the service says; nothing while it does not answer."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return dict(json.loads(answer.read())) if answer.status == 200 else {}
+        except (OSError, ValueError):
+            return {}
+        finally:
+            connection.close()
+
+    def is_at(self, point: str) -> bool:
+        """Tell whether the story has come to a point."""
+        alarms, runs = self.ask("/v1/alarms?state=all"), self.ask("/v1/runs")
+        return bool(alarms and runs) and POINTS[point](alarms["alarms"], runs["runs"])
+
+    def end(self) -> int:
+        """Wait for the end, and return the exit code."""
+        out, _ = self.process.communicate()
+        self.lines.append(out)
+        return self.process.returncode
+
+
+@pytest.mark.timeout(1_200)
+def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Callable[..., Any]) -> None:
+    """Killed before the alarm, waiting, training, between gate and promotion, and after: nothing lost or doubled.
+
+    The demo itself compares the log with every answer that it got, and fails where they differ.
+    """
+    theatre = Theatre(tmp_path / "demo")
+    try:
+        theatre.wait_for(re.compile("TRAFFIC, calm"))
+        for point in POINTS:
+            until(lambda point=point: theatre.is_at(point), 300)
+            theatre.kill()
+        code = theatre.end()
+    finally:
+        theatre.process.kill()
+    told = "".join(theatre.lines)
+    assert code == 0, told
+    assert told.count("the service has died (killed by SIGKILL)") == len(POINTS)
+    assert "The story happened" in told
+
+
+def _state(runs: list[Document]) -> str:
+    return str(runs[0]["state"]) if runs else ""

@@ -1,0 +1,74 @@
+"""The project folder of the demo."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.demo.generated import generated_comments
+from service.demo.project import Project, write_project
+from service.demo.script import Learning, Script
+from service.errors import MisuseError
+from service.settings.project import load
+from sfs.registry import FunctionSet
+
+
+@pytest.fixture
+def script() -> Script:
+    """The script, with a small table."""
+    whole = generated_comments()
+    return replace(whole, base=lambda: whole.rows(0, 30))
+
+
+def test_the_settings_can_be_read(tmp_path: Path, script: Script) -> None:
+    """The settings are those of a project, with the demo's clock, and its files are where they say."""
+    project = write_project(tmp_path / "demo", script)
+    settings = load(project.config, {})
+    assert settings.clock == project.clock
+    assert settings.store == project.store
+    assert settings.data.read_text().count("\n") >= 30
+    assert settings.learner.kind == "slice_aware"
+    assert [Path(name) for name in settings.functions] == list(project.functions)
+
+
+def test_the_slices_have_owners_and_three_are_protected(tmp_path: Path, script: Script) -> None:
+    """About a dozen slices, each with an owner; the gate protects the campaign's and two large ones."""
+    functions = _functions(write_project(tmp_path / "demo", script))
+    assert len(functions) == 14
+    assert all(each.metadata.owner for each in functions)
+    protected = [each.name for each in functions if each.metadata.protected]
+    assert protected == ["short_comment", "regex_check_out", "short_link"]
+
+
+def test_no_slice_of_what_is_not_there(tmp_path: Path, script: Script) -> None:
+    """Without likes there is no slice that reads them."""
+    text_only = replace(script, learning=Learning({"text": "text"}, "erm", 3, 0, 50))
+    project = write_project(tmp_path / "demo", text_only)
+    assert "many_likes" not in _functions(project).names
+    assert dict(load(project.config, {}).features) == {"text": "text"}
+
+
+def test_an_earlier_demo_is_replaced(tmp_path: Path, script: Script) -> None:
+    """What an earlier demo and its service left is gone."""
+    project = write_project(tmp_path / "demo", script)
+    project.store.parent.mkdir()
+    for path in (project.store, project.clock, project.log):
+        path.write_text("old")
+    write_project(tmp_path / "demo", script)
+    assert not any(path.exists() for path in (project.store, project.clock, project.log))
+
+
+def test_another_folder_is_left_alone(tmp_path: Path, script: Script) -> None:
+    """A folder that holds anything else is refused, and stays as it is."""
+    other = tmp_path / "slicewatch.yaml"
+    other.write_text("name: shop\n")
+    with pytest.raises(MisuseError, match=r"holds 'slicewatch\.yaml' and no demo"):
+        write_project(tmp_path, script)
+    assert [path.name for path in tmp_path.iterdir()] == ["slicewatch.yaml"]
+    assert other.read_text() == "name: shop\n"
+    with pytest.raises(MisuseError, match="is a file"):
+        write_project(other, script)
+
+
+def _functions(project: Project) -> FunctionSet:
+    return FunctionSet.from_files([str(path) for path in project.functions])
