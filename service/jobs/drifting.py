@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
+from itertools import chain
 
 from sqlalchemy import Connection
 
 from service.decisions import Alarm, Drift, Verdict, Zone
-from service.events import Estimate, FunctionSetVersion, SliceEstimate
-from service.jobs.drift_feed import EVERY_ROW, accuracies, before, coverages
-from service.monitor.drift import DriftWatch, Key
-from service.monitor.windows import BLOCK_SECONDS, finalised, floor_to
-from service.monitor.zones import accuracy_zone, coverage_zone, is_back
-from service.store import queries
+from service.jobs.drift_ends import ended
+from service.jobs.drift_feed import EVERY_ROW, accuracies, before, coverages, known_sets, next_blocks
+from service.jobs.drift_state import CHECKPOINT, Watched, begun, restored, zoned_by
+from service.monitor.drift import Key
+from service.monitor.windows import finalised
+from service.monitor.zones import accuracy_zone, coverage_zone
 from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.engine import Store
-from service.store.evidence import first_labels, last_first_label
+from service.store.evidence import first_labels
 from service.store.writer import Writer, keep
 from service.views.current import Current, InForce
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
-
-CHECKPOINT = "drift"
-"""The name under which the state of the detectors is kept."""
 
 _LABELS = 20_000  # read at once
-_REACH = timedelta(days=1)  # how far back a watch begins that was never kept
-_RECENT = timedelta(hours=1)  # what has to be back in its zone for an alarm to end by itself
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +45,6 @@ class DriftRules:
     accuracy_tolerance: float
     max_slices: int
     threshold: float
-
-
-@dataclass(slots=True)
-class _Watched:
-    """The detectors of one version since it was put in force, and how far they have read."""
-
-    version: int
-    promoted_at: datetime | None
-    until: datetime
-    seq: int
-    zones: Mapping[Key, Zone]
-    watch: DriftWatch
-    zoned: tuple[object, object, str]
 
 
 class DriftJob:
@@ -98,10 +75,10 @@ class DriftJob:
     ) -> None:
         self._store, self._writer, self._current = store, writer, current
         self._rules, self._show = rules, show
-        self._watched: _Watched | None = None
+        self._watched: Watched | None = None
 
     def step(self, now: datetime) -> None:
-        """Take in what is final by now. After an error everything is read from the store the next time.
+        """Take in what is final by now, or the first part of it; after an error the next time reads it anew.
 
         Raises
         ------
@@ -121,57 +98,24 @@ class DriftJob:
             watched = self._watched = self._follow(connection, in_force, now)
             verdicts, moved = self._advance(connection, watched, in_force, now)
             standing = alarms(connection, in_force.model, unresolved=True)
-        over = [(each, why) for each in standing if (why := self._why_over(each, watched, now))]
+        over = ended(standing, in_force, watched.zones, self._current.snapshot, now)
         if moved or verdicts or over:
-            state = partial(keep, name=CHECKPOINT, at=now, state=_to_state(watched))
+            state = partial(keep, name=CHECKPOINT, at=now, state=watched.to_bytes())
             work = partial(_commit, state=state, verdicts=verdicts, over=over, in_force=in_force, now=now)
             standing = self._writer.submit(work).result()
         self._current.drifts = watched.watch.drifts()
         self._show(in_force.model, self._current.drifts, standing)
 
-    def _follow(self, connection: Connection, in_force: InForce, now: datetime) -> _Watched:
+    def _follow(self, connection: Connection, in_force: InForce, now: datetime) -> Watched:
         """Return the watch of the version in force, with the zones that are in force."""
-        watched, zoned = self._watched, _zoned_by(in_force)
-        version, promoted_at = in_force.version, in_force.promoted_at
-        if watched is None or (watched.version, watched.promoted_at) != (version, promoted_at):
-            return self._restored(connection, in_force) or self._begun(connection, in_force, now)
-        if watched.zoned != zoned:
-            watched.zones, watched.zoned = self._zones(in_force), zoned
-            watched.watch.rezone(watched.zones)
+        watched, threshold = self._watched, self._rules.threshold
+        if watched is None or not watched.is_of(in_force):
+            zones = self._zones(in_force)
+            kept = restored(connection, in_force, zones, threshold)
+            return kept or begun(connection, in_force, zones, threshold, now)
+        if watched.zoned != zoned_by(in_force):
+            watched.rezone(in_force, self._zones(in_force))
         return watched
-
-    def _restored(self, connection: Connection, in_force: InForce) -> _Watched | None:
-        kept = queries.checkpoint(connection, CHECKPOINT)
-        if kept is None:
-            return None
-        try:
-            found = json.loads(kept.state)
-            promoted_at = found["promoted_at"] and datetime.fromisoformat(found["promoted_at"])
-            if (found["version"], promoted_at) != (in_force.version, in_force.promoted_at):
-                return None
-            zones, until = self._zones(in_force), datetime.fromisoformat(found["until"])
-            state = base64.b64decode(found["state"])
-            watch = DriftWatch.from_bytes(state, zones, self._rules.threshold)
-            zoned = _zoned_by(in_force)
-            return _Watched(found["version"], promoted_at, until, found["seq"], zones, watch, zoned)
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("the evidence that was kept is not used, and gathered anew: %s", error)
-            return None
-
-    def _begun(self, connection: Connection, in_force: InForce, now: datetime) -> _Watched:
-        assert in_force.version is not None  # noqa: S101 - `_step` asked
-        since, zones = now - _REACH, self._zones(in_force)
-        if in_force.promoted_at is not None:
-            since = min(max(in_force.promoted_at, since), now)  # a clock that was set back must not stop it
-        return _Watched(
-            in_force.version,
-            in_force.promoted_at,
-            floor_to(since, BLOCK_SECONDS[0]),
-            last_first_label(connection, in_force.model, before=since),
-            zones,
-            DriftWatch(zones, self._rules.threshold),
-            _zoned_by(in_force),
-        )
 
     def _zones(self, in_force: InForce) -> dict[Key, Zone]:
         rules, slices = self._rules, self._slices(in_force)
@@ -201,78 +145,26 @@ class DriftJob:
         return max(self._rules.max_slices, len(in_force.functions_version.names))
 
     def _advance(
-        self, connection: Connection, watched: _Watched, in_force: InForce, now: datetime
+        self, connection: Connection, watched: Watched, in_force: InForce, now: datetime
     ) -> tuple[list[Verdict], bool]:
-        """Feed what is final, and return the verdicts, and whether anything was fed."""
-        until = finalised(now)
-        between = queries.counts_between(connection, in_force.model, watched.version, watched.until, until)
-        blocks = [block for block in between if block.start >= watched.until and block.end <= until]
-        read = first_labels(connection, in_force.model, watched.seq, _LABELS)
-        labels = before(read, until)
-        of_version = [label for label in labels if label.version == watched.version]
+        """Feed what is final, or the first part of it; return the verdicts, and whether anything was fed."""
+        model, version, until = in_force.model, watched.version, finalised(now)
+        if not watched.zones:
+            watched.pass_over(connection, model, until)
+            return [], False
+        blocks = next_blocks(connection, model, version, watched.until, until)
+        labels = before(first_labels(connection, model, watched.seq, _LABELS), until)
+        of_version = [label for label in labels if label.version == version]
         met = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
-        sets = _sets(connection, met)
+        sets, zones = known_sets(connection, met), watched.zones
         verdicts: list[Verdict] = []
-        for counted in (*coverages(blocks, sets), *accuracies(of_version, sets)):
+        for counted in chain(coverages(blocks, sets, zones), accuracies(of_version, sets, zones)):
             verdicts += watched.watch.advance(counted)
         if blocks:
             watched.until = max(block.end for block in blocks)
         if labels:
             watched.seq = labels[-1].seq
         return verdicts, bool(blocks or labels)
-
-    def _why_over(self, alarm: Alarm, watched: _Watched, now: datetime) -> str:
-        """Return why an alarm is over; nothing while it stands."""
-        drift, in_force = alarm.drift, self._current.in_force
-        if alarm.version != in_force.version:
-            return f"version {in_force.version} was put in force"
-        if drift.fingerprint and in_force.fingerprints.get(drift.slice) != drift.fingerprint:
-            return "the slice's function was changed or removed"
-        if alarm.at + _RECENT > now:
-            return ""
-        zone = watched.zones.get(Key(drift.slice, drift.fingerprint, drift.kind))
-        recent = self._recent(drift)
-        if zone is not None and recent is not None and is_back(zone, recent):
-            return (
-                f"{drift.kind} was {recent.count / recent.n:.3g} in the last hour, which is in its zone again"
-            )
-        return ""
-
-    def _recent(self, drift: Drift) -> Rate | None:
-        """Return the rate of the last hour, where there is one."""
-        snapshot = self._current.snapshot
-        for each in snapshot.windows["1h"].slices if snapshot is not None else ():
-            if (each.slice, each.fingerprint) == (drift.slice, drift.fingerprint):
-                estimate = _estimate(each, drift)
-                return estimate.rate if isinstance(estimate, Estimate) else None
-        return None
-
-
-def _estimate(each: SliceEstimate, drift: Drift) -> object:
-    return each.coverage if drift.kind == "coverage" else each.members.accuracy
-
-
-def _zoned_by(in_force: InForce) -> tuple[object, object, str]:
-    """Return what the zones depend on."""
-    return in_force.references, in_force.accuracies, in_force.functions_version.hash
-
-
-def _sets(connection: Connection, hashes: set[str]) -> Mapping[str, FunctionSetVersion]:
-    found = {set_hash: queries.function_set(connection, set_hash) for set_hash in hashes}
-    return {set_hash: functions for set_hash, functions in found.items() if functions is not None}
-
-
-def _to_state(watched: _Watched) -> bytes:
-    promoted_at = watched.promoted_at and watched.promoted_at.isoformat()
-    return json.dumps(
-        {
-            "version": watched.version,
-            "promoted_at": promoted_at,
-            "until": watched.until.isoformat(),
-            "seq": watched.seq,
-            "state": base64.b64encode(watched.watch.to_bytes()).decode(),
-        }
-    ).encode()
 
 
 def _commit(

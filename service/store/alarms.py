@@ -16,34 +16,27 @@ from service.store.loop_json import from_json, to_json, to_values
 from service.store.tables import UNRESOLVED, from_us, to_us
 from service.store.tables import alarms as kept
 
+_PAGE = 100
+
 
 def open_alarm(
     connection: Connection, model: str, version: int, verdict: Verdict, *, actor: str = MONITOR
 ) -> Alarm | None:
-    """Keep a verdict on a model version as an alarm; None, and nothing is kept, where one stands already.
+    """Keep a verdict on a model version as an alarm; None, and nothing is kept, where one stands that says it.
 
-    A slice has one alarm of a kind that is not resolved, whichever version it was raised on.
+    A slice has one alarm of a kind that is not resolved, whichever version it was raised on. Where the rate has
+    turned since, or is shown to be another by more than is tolerated, the alarm that stands is resolved, and
+    the verdict becomes a new one: who has answered the old one knows nothing of this.
     """
     drift, c = verdict.drift, kept.c
-    same = select(c.id).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
-    if connection.execute(same).first() is not None:
-        return None
-    row = {
-        "model": model,
-        "version": version,
-        "slice": drift.slice,
-        "kind": drift.kind,
-        "at_us": to_us(verdict.at),
-        "drift": to_json(drift),
-        "state": "open",
-        "acknowledged_by": "",
-        "note": "",
-        "resolution": "",
-    }
-    id_ = add_row(connection, kept, row)
-    opened = Alarm(id_, model, version, verdict.at, drift)
-    _tell(connection, verdict.at, actor, "opened", opened, {"drift": to_values(drift)})
-    return opened
+    same = select(kept).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
+    row = connection.execute(same.with_for_update()).first()
+    if row is not None:
+        before = _to_alarm(row)
+        if not _moved_on(before.drift, drift):
+            return None
+        resolve_alarm(connection, before.id, verdict.at, _moved_on_text(before.drift, drift), actor=actor)
+    return _open(connection, model, version, verdict, actor)
 
 
 def acknowledge_alarm(
@@ -105,9 +98,9 @@ def alarms(
     *,
     unresolved: bool = False,
     before: int | None = None,
-    limit: int = 100,
+    limit: int | None = None,
 ) -> list[Alarm]:
-    """Return a model's last alarms, newest first.
+    """Return a model's alarms, newest first.
 
     Parameters
     ----------
@@ -116,8 +109,10 @@ def alarms(
     before
         Only those with lower ids.
     limit
-        How many at most.
+        How many at most; None for all of those that have not ended, a slice has few, or for the last 100.
     """
+    if limit is None and not unresolved:
+        limit = _PAGE
     query = select(kept).where(kept.c.model == model).order_by(kept.c.id.desc()).limit(limit)
     if unresolved:
         query = query.where(UNRESOLVED)
@@ -136,6 +131,40 @@ def alarm(connection: Connection, alarm_id: int) -> Alarm | None:
     """Return the alarm of an id; None where there is none."""
     row = connection.execute(select(kept).where(kept.c.id == alarm_id)).first()
     return None if row is None else _to_alarm(row)
+
+
+def _open(connection: Connection, model: str, version: int, verdict: Verdict, actor: str) -> Alarm:
+    drift = verdict.drift
+    row = {
+        "model": model,
+        "version": version,
+        "slice": drift.slice,
+        "kind": drift.kind,
+        "at_us": to_us(verdict.at),
+        "drift": to_json(drift),
+        "state": "open",
+        "acknowledged_by": "",
+        "note": "",
+        "resolution": "",
+    }
+    id_ = add_row(connection, kept, row)
+    opened = Alarm(id_, model, version, verdict.at, drift)
+    _tell(connection, verdict.at, actor, "opened", opened, {"drift": to_values(drift)})
+    return opened
+
+
+def _moved_on(before: Drift, after: Drift) -> bool:
+    """Tell whether a rate turned, or is shown to have gone further than is tolerated from where it stood."""
+    if before.direction and after.direction and before.direction != after.direction:
+        return True
+    tolerance = after.zone.tolerance if after.zone is not None else 0.0
+    down, up = (before.lower, before.upper) if after.kind == "coverage" else (1.0, 1.0)
+    return after.upper < before.lower - tolerance * down or after.lower > before.upper + tolerance * up
+
+
+def _moved_on_text(before: Drift, after: Drift) -> str:
+    was, now = (each.observed.count / max(each.observed.n, 1) for each in (before, after))
+    return f"it moved on: {after.kind} went from {was:.3g} to {now:.3g}"
 
 
 def _standing(connection: Connection, alarm_id: int) -> Alarm:

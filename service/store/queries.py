@@ -152,6 +152,17 @@ def counts_between(
     return [to_block(row) for row in connection.execute(query)]
 
 
+def block_starts(
+    connection: Connection, model: str, version: int, since: datetime, until: datetime, limit: int
+) -> list[datetime]:
+    """Return the first moments of [since, until) at which blocks of a model version start, in order."""
+    b = blocks.c
+    query = select(b.start_us).distinct().order_by(b.start_us).limit(limit)
+    mine = query.where(b.model == model, b.version == version)
+    between = mine.where(b.start_us >= to_us(since), b.start_us < to_us(until))
+    return [from_us(start_us) for start_us in connection.scalars(between)]
+
+
 def each_block(connection: Connection, model: str, version: int, since: datetime) -> Iterator[BlockCounts]:
     """Yield the blocks of a model version that end after a moment, one at a time, in order of time."""
     for row in connection.execute(_blocks(model, version).where(*reaching_beyond(to_us(since)))):

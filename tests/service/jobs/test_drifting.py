@@ -1,7 +1,8 @@
 """The watch over drift: from rows and labels in the log to alarms, once, whatever is restarted."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,19 @@ import pytest
 from service.decisions import Alarm, Drift
 from service.jobs.drifting import DriftJob, DriftRules
 from service.jobs.tick import Monitor
+from service.monitor.blocks import empty
 from service.monitor.drift import Counted, DriftWatch, Key, log_threshold
 from service.monitor.estimates import Judging
 from service.monitor.zones import coverage_zone
 from service.store.alarms import alarms
 from service.store.audit import entries
+from service.store.counts import write_counts
+from service.store.dirty import Series
 from service.store.engine import Store
+from service.store.errors import StoreError
+from service.store.queries import checkpoint, dirty_count
 from service.store.writer import Writer
-from service.views.current import Current
+from service.views.current import Current, InForce
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
@@ -49,17 +55,21 @@ class Watch:
 
     def answer(self, member: np.ndarray, labels: str | None = None) -> None:
         """Answer rows of one block, bit k of ``member`` for slice k; then step past the watermark."""
-        at = self.now
+        ids = self.log(self.now, member)
+        if labels is not None:
+            given = [self.desk.label(id_, self.now, label) for id_, label in zip(ids, labels, strict=True)]
+            self.writer.label("m", given).result()
+        self.now += timedelta(seconds=10)
+
+    def log(self, at: datetime, member: np.ndarray) -> list[str]:
+        """Log rows of any time, and return their ids."""
         rows = [
             self.desk.prediction(f"r{self.rows + i}", at, member=bytes([int(bits)]))
             for i, bits in enumerate(member)
         ]
-        self.writer.append(rows).result()
-        if labels is not None:
-            given = [self.desk.label(row.id, at, label) for row, label in zip(rows, labels, strict=True)]
-            self.writer.label("m", given).result()
         self.rows += len(rows)
-        self.now += timedelta(seconds=10)
+        self.writer.append(rows).result()
+        return [row.id for row in rows]
 
     def step(self, after: timedelta = timedelta(seconds=40)) -> None:
         self.monitor.tick(self.now + after)
@@ -291,3 +301,194 @@ def test_a_version_is_watched_from_its_promotion_but_not_from_long_ago(watch: Ma
     here.answer(rows(30, 10))
     here.step()
     assert here.drift("a").observed == Rate(30, 100)
+
+
+def test_a_block_that_lacks_rows_waits_with_those_after_it(watch: Make) -> None:
+    """Rows that come after the watermark, before the watch has looked, are fed once they are counted, and once."""
+    here = watch(accuracies={})
+    for _ in range(3):
+        here.answer(rows(20, 10))
+    now = here.now + timedelta(seconds=40)
+    here.monitor.tick(now)
+    here.log(here.begin + timedelta(seconds=10), rows(5, 0, of=50))
+    here.job.step(now)
+    assert here.drift("a").observed == Rate(20, 100)
+    for _ in range(2):
+        here.step()
+        assert here.drift("a").observed == Rate(65, 350)
+
+
+def test_a_block_that_was_never_counted_waits(watch: Make) -> None:
+    """Where a whole block is missing, those after it do not go past it."""
+    here = watch(accuracies={})
+    here.answer(rows(20, 10))
+    here.now += timedelta(seconds=10)
+    here.answer(rows(20, 10))
+    now = here.now + timedelta(seconds=40)
+    here.monitor.tick(now)
+    here.log(here.begin + timedelta(seconds=10), rows(30, 10))
+    here.job.step(now)
+    assert here.drift("a").observed == Rate(20, 100)
+    here.step()
+    assert here.drift("a").observed == Rate(70, 300)
+
+
+def test_a_label_makes_no_block_wait(watch: Make, desk: Any) -> None:
+    """A block that is to be counted again for a label alone has all of its rows."""
+    here = watch(accuracies={})
+    for _ in range(2):
+        here.answer(rows(20, 10))
+    now = here.now + timedelta(seconds=40)
+    here.monitor.tick(now)
+    here.writer.label("m", [desk.label("r0", here.now)]).result()
+    with here.store.read() as connection:
+        assert dirty_count(connection) == 1
+    here.job.step(now)
+    assert here.drift("a").observed == Rate(40, 200)
+
+
+@pytest.mark.parametrize(("late", "set_hash"), [(220, "first"), (100, "edited")])
+def test_what_is_around_a_long_block_waits_with_it(watch: Make, desk: Any, late: int, set_hash: str) -> None:
+    """Where blocks were merged while the watch was away, none is passed over for a shorter one at its time."""
+    full_hour = desk.start.replace(minute=0, second=0, microsecond=0)
+    now = full_hour + timedelta(hours=1)
+    here = watch(references={"a": Rate(0, 0)}, accuracies={}, promoted_at=full_hour)
+
+    def log(seconds: int, **changes: Any) -> None:
+        at = full_hour + timedelta(seconds=seconds)
+        changes["member"] = b"\x01"
+        here.writer.append([desk.prediction(f"{seconds}.{i}", at, **changes) for i in range(10)]).result()
+
+    log(200)
+    here.monitor.tick(now)
+    assert here.writer.roll_up(now, 300).result() == 1
+    log(50, set_hash="edited")
+    here.monitor.tick(now)
+    log(late, set_hash=set_hash)
+    here.job.step(now)
+    assert here.drift("a").observed == Rate(0, 0)
+    for _ in range(2):
+        here.monitor.tick(now)
+        here.job.step(now)
+        assert here.drift("a").observed == Rate(30, 30)
+
+
+def test_a_long_past_is_read_in_parts(watch: Make) -> None:
+    """No look takes in more than an hour of full blocks, and together they leave nothing out."""
+    here = watch(references={"a": Rate(0, 0)}, accuracies={})
+    predictions = [
+        here.desk.prediction(f"p{i}", here.begin + timedelta(seconds=10 * i), member=b"\x00")
+        for i in range(800)
+    ]
+    here.writer.append(predictions).result()
+    now = here.begin + timedelta(seconds=8_040)
+    here.monitor.tick(now)
+    read = [0]
+    for _ in range(5):
+        here.job.step(now)
+        read.append(here.drift("a").observed.n)
+        here.restart()
+    assert np.diff(read).max() <= 360
+    assert read[-1] == 800
+
+
+def test_where_nothing_can_be_watched_nothing_is_read(watch: Make, desk: Any) -> None:
+    """A version without references is passed over; once there are some, what comes then is watched."""
+    here = watch(references={}, accuracies={})
+    here.answer(rows(20, 10), "x" * 100)
+    here.step()
+    assert here.current.drifts == ()
+    with here.store.read() as connection:
+        assert checkpoint(connection, "drift") is None
+    values = {"promoted_at": here.begin, "references": REFERENCES, "accuracies": ACCURACIES}
+    here.current.in_force = desk.in_force_of(**values)
+    here.now += timedelta(seconds=60)
+    here.answer(rows(30, 10), "x" * 100)
+    here.step()
+    assert here.drift("a").observed == Rate(30, 100)
+    assert here.drift("a", "accuracy").observed == Rate(30, 30)
+
+
+class Turning(Current):
+    """Another version is put in force as soon as what is in force has been read."""
+
+    __slots__ = ("turns",)
+
+    @property
+    def in_force(self) -> InForce:
+        return self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
+
+    @in_force.setter
+    def in_force(self, value: InForce) -> None:
+        self.turns = [value]
+
+
+def test_one_look_speaks_of_one_version(watch: Make, desk: Any) -> None:
+    """What is put in force while the watch looks counts the next time."""
+    here = watch(accuracies={})
+    for _ in range(5):
+        here.answer(rows(60, 10))
+    here.step()
+    first, second = here.current.in_force, desk.in_force_of(version=2, promoted_at=here.now)
+    here.current = Turning(first, snapshot=here.current.snapshot)
+    here.restart()
+    here.current.turns = [first, second]
+    here.job.step(here.now + timedelta(seconds=40))
+    assert [each.state for each in here.alarms()] == ["open"]
+    here.job.step(here.now + timedelta(seconds=40))
+    assert [each.resolution for each in here.alarms()] == ["version 2 was put in force"]
+
+
+def test_an_alarm_does_not_end_by_what_another_version_answered(watch: Make, desk: Any) -> None:
+    """The last hour that is shown may still be that of the version before."""
+    here = watch(accuracies={})
+    for _ in range(5):
+        here.answer(rows(60, 10))
+    here.step()
+    here.now += timedelta(minutes=65)
+    for _ in range(20):
+        here.answer(rows(20, 10))
+    here.monitor.tick(here.now)
+    here.current.snapshot = replace(here.current.snapshot, version=2)
+    here.job.step(here.now)
+    assert [each.state for each in here.alarms()] == ["open"]
+
+
+@pytest.mark.parametrize("reference", [Rate(0, 0), Rate(0, 1), Rate(1, 1), Rate(2, 3), Rate(0, 10**9)])
+def test_a_reference_of_any_size_can_be_watched(watch: Make, reference: Rate) -> None:
+    """Few rows, or none, allow every rate, and stop nothing; so do limits at the ends of the scale."""
+    here = watch(
+        references=dict.fromkeys("abc", reference), accuracies=dict.fromkeys(("a", ALL_ROWS), reference)
+    )
+    for member in (rows(0, 0), rows(100, 0), rows(3, 90)):
+        here.answer(member, "x" * 50 + "y" * 50)
+        here.step()
+    assert here.drift("a").observed.n > 0
+    alarmed = {each.drift.slice for each in here.alarms() if each.drift.kind == "coverage"}
+    assert alarmed == ({"a", "b"} if reference.n > 100 else set())
+
+
+def test_rows_of_functions_that_nobody_recorded_are_refused(watch: Make) -> None:
+    """The store is damaged then: the sentence says what is missing, and what to do."""
+    here = watch()
+    lost = empty("m", 1, "lost", 2, here.begin, 10)
+    start_us = int(here.begin.timestamp()) * 1_000_000
+    here.writer.submit(lambda c: write_counts(c, [(Series("m", 1, "lost"), (start_us, 10), lost)])).result()
+    with pytest.raises(
+        StoreError, match=r"function set 'lost' is not in the store, but rows are .*: restore"
+    ):
+        here.job.step(here.now + timedelta(seconds=40))
+
+
+def test_a_slice_that_moves_on_is_told_again(watch: Make) -> None:
+    """The alarm of a slice that grew ends, and another begins, when the slice nearly vanishes."""
+    here = watch(accuracies={})
+    for a in (60, 1):
+        for _ in range(15):
+            here.answer(rows(a, 10))
+            here.step()
+    second, first = here.alarms()
+    assert (first.state, first.drift.direction) == ("resolved", "up")
+    assert (second.state, second.drift.direction) == ("open", "down")
+    assert first.resolution.startswith("it moved on: coverage went from 0.6 to 0.0")
+    assert here.shown[2] == [second]

@@ -1,5 +1,6 @@
 """Alarms from the verdict to the resolution, and what the audit says of them."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -7,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.decisions import Alarm, AuditEntry
+from service.decisions import Alarm, AuditEntry, Verdict
 from service.store.alarms import (
     acknowledge_alarm,
     alarm,
@@ -21,6 +22,7 @@ from service.store.engine import Store
 from service.store.errors import AlarmResolved, UnknownAlarm
 from service.store.tables import alarms as table
 from service.store.writer import Writer
+from sfs.intervals import Rate
 
 MINUTE = timedelta(minutes=1)
 
@@ -68,6 +70,71 @@ def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, verdic
     writer.submit(lambda c: acknowledge_alarm(c, 1, verdict().at, "ann")).result()
     assert opened(writer, verdict(seconds=20)) is None
     assert (len(standing(store)), len(told(store))) == (1, 2)
+
+
+def later(verdict, count: int, of: int = 100, direction: str = "up", **how) -> Verdict:
+    """Return a verdict of a minute later, on so many rows; with ten points of uncertainty to each side."""
+    first, share = verdict(seconds=60, **how), count / of
+    drift = replace(
+        first.drift, observed=Rate(count, of), lower=share - 0.1, upper=share + 0.1, direction=direction
+    )
+    return replace(first, drift=drift)
+
+
+@pytest.mark.parametrize(("count", "direction"), [(20, "down"), (50, "up")])
+def test_what_moved_on_is_another_alarm(
+    store: Store, writer, verdict, start, count: int, direction: str
+) -> None:
+    """A rate that turned, or is shown to be another, is not muted by the alarm that somebody has answered."""
+    opened(writer, later(verdict, 20), version=1)
+    writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann")).result()
+    raised = opened(writer, later(verdict, count, direction=direction), version=2)
+    assert raised is not None
+    assert (raised.id, raised.version, raised.state) == (2, 2, "open")
+    first = standing(store)[1]
+    assert (first.state, first.resolved_at, first.acknowledged_by) == ("resolved", raised.at, "ann")
+    assert first.resolution == f"it moved on: coverage went from 0.2 to {count / 100:.3g}"
+    assert standing(store, unresolved=True) == [raised]
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after", "raised"),
+    [
+        ("coverage", 20, 48, True),  # it was shown to be 0.3 at most, and a quarter more is let pass: 0.375
+        ("coverage", 20, 47, False),
+        ("coverage", 80, 42, True),  # 0.7 at least, less a quarter: 0.525
+        ("coverage", 80, 43, False),
+        ("accuracy", 80, 34, True),  # 0.7 at least, less 0.25
+        ("accuracy", 80, 36, False),
+        ("accuracy", 20, 66, True),  # 0.3 at most, and 0.25
+        ("accuracy", 20, 64, False),
+    ],
+)
+def test_what_is_tolerated_of_a_zone_is_tolerated_between_alarms(
+    store: Store, writer, verdict, kind: str, before: int, after: int, raised: bool
+) -> None:
+    """A change has moved on where it is shown to be further than the tolerance from where it stood."""
+    opened(writer, later(verdict, before, kind=kind))
+    assert (opened(writer, later(verdict, after, kind=kind)) is not None) is raised
+    assert len(standing(store, unresolved=True)) == 1
+
+
+def test_the_audit_tells_of_both_when_a_change_moves_on(store: Store, writer, verdict) -> None:
+    """The end of the one and the beginning of the other, by the same actor, in this order."""
+    opened(writer, later(verdict, 20))
+    opened(writer, later(verdict, 70))
+    said = [(entry.actor, entry.action, entry.subject) for entry in told(store)]
+    assert said == [
+        ("monitor", "alarm.opened", "alarm 2"),
+        ("monitor", "alarm.resolved", "alarm 1"),
+        ("monitor", "alarm.opened", "alarm 1"),
+    ]
+
+
+def test_a_verdict_without_a_direction_says_nothing_of_a_turn(store: Store, writer, verdict) -> None:
+    """What is not known is no difference."""
+    opened(writer, later(verdict, 20))
+    assert opened(writer, later(verdict, 22, direction=None)) is None
 
 
 def test_other_slices_kinds_and_models_have_their_own(store: Store, writer, verdict) -> None:
@@ -164,6 +231,19 @@ def test_alarms_are_read_page_by_page(store: Store, writer, verdict) -> None:
     assert [each.id for each in standing(store, unresolved=True, before=5)] == [3, 2, 1]
     with store.read() as connection:
         assert [alarm(connection, 2)] == standing(store, before=3, limit=1)
+
+
+def test_all_that_stand_are_read(store: Store, writer, verdict) -> None:
+    """However many they are; it is the history that is read page by page."""
+
+    def open_many(connection: Connection) -> None:
+        for i in range(120):
+            open_alarm(connection, "spam", 1, verdict(f"s{i}"))
+
+    writer.submit(open_many).result()
+    assert [each.id for each in standing(store, unresolved=True)] == [*range(120, 0, -1)]
+    assert [each.id for each in standing(store, unresolved=True, limit=2)] == [120, 119]
+    assert len(standing(store)) == 100
 
 
 def test_those_that_stand_are_counted(store: Store, writer, verdict, start) -> None:

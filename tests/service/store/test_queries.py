@@ -147,3 +147,13 @@ def test_a_usual_version_is_known_since_its_first_block(
     writer.recount()
     with store.read() as connection:
         assert queries.usual_version(connection, "spam") == (1, start + timedelta(seconds=10))
+
+
+def test_where_blocks_start(filled: Store, writer: Writer, start) -> None:
+    """The first moments of a version's blocks in a half-open time, each once, in order."""
+    writer.recount()
+    with filled.read() as connection:
+        found = queries.block_starts(connection, "spam", 1, start, start + timedelta(seconds=20), 9)
+        first = queries.block_starts(connection, "spam", 2, start, start + timedelta(days=1), 2)
+    assert found == [start, start + timedelta(seconds=10)]
+    assert first == [start + timedelta(seconds=30), start + timedelta(seconds=40)]
