@@ -37,8 +37,8 @@ _FAR = 2**40
 """A position far from those that are served: what is said of a phase is not counted on the rows served in it."""
 
 
-def generated_comments(seed: int = 0) -> Script:
-    """Return the script; the seed decides every row of it.
+def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Script:
+    """Return the script; the seed decides every row of it, and ``sample_rows`` are counted of every phase.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def generated_comments(seed: int = 0) -> Script:
         labelling=Labelling(),
         base=lambda: _of(BASE_ROWS, seed, _calm(), 0),
         rows=lambda start, n: _of(n, seed, _served(), BASE_ROWS + start),
-        sample=lambda phase: _of(SAMPLE_ROWS, seed, _nature(phase), _FAR),
+        sample=lambda phase: _of(sample_rows, seed, _nature(phase), _FAR),
     )
 
 

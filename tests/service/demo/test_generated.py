@@ -13,7 +13,7 @@ from sfs.registry import FunctionSet
 @pytest.fixture(scope="module")
 def script() -> Script:
     """The script of one seed."""
-    return generated_comments(5)
+    return generated_comments(5, sample_rows=15_000)
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +64,5 @@ def test_what_is_served_is_of_its_phase(script: Script, functions: FunctionSet) 
 
 
 def _coverages(script: Script, functions: FunctionSet, phase: int) -> dict[str, float]:
-    rates = coverages(functions, script.sample(script.phases[phase]).head(15_000), "label")
+    rates = coverages(functions, script.sample(script.phases[phase]), "label")
     return {name: rate.value or 0.0 for name, rate in rates.items()}

@@ -1,0 +1,78 @@
+"""Ten seeds of the generated story, through the detectors: who alarms is who left."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from service.demo.generated import PHASES, generated_comments
+from service.demo.project_texts import LIKES_YAML, SLICES_PY, SLICES_YAML
+from service.demo.script import Script, phase_at
+from service.demo.truth import Coverages, coverages, standings
+from service.monitor.drift import Counted, DriftWatch, Key, log_threshold
+from service.monitor.zones import coverage_zone
+from sfs.apply import run
+from sfs.intervals import Rate
+from sfs.registry import FunctionSet
+
+TOLERANCE, MAX_SLICES, FALSE_ALARMS = 0.1, 200, 1.0  # the settings' defaults
+SERVED_ROWS = 27_000  # fewer than come before the promotion
+BLOCK_ROWS = 33
+BLOCK = timedelta(seconds=10)
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory: pytest.TempPathFactory) -> FunctionSet:
+    """The slices of the demo."""
+    folder: Path = tmp_path_factory.mktemp("demo")
+    (folder / "slices.yaml").write_text(SLICES_YAML + LIKES_YAML, encoding="utf-8")
+    (folder / "slices.py").write_text(SLICES_PY, encoding="utf-8")
+    return FunctionSet.from_files([str(folder / "slices.yaml"), str(folder / "slices.py")])
+
+
+def _blocks(script: Script, functions: FunctionSet) -> Iterator[Counted]:
+    rows = script.rows(0, SERVED_ROWS).drop(columns="label")
+    member = run(functions, rows).matrix.member
+    for number, first in enumerate(range(0, SERVED_ROWS, BLOCK_ROWS)):
+        part = member[first : first + BLOCK_ROWS]
+        sums = part.sum(axis=0).tolist()
+        counts = {
+            _key(functions, name): Rate(n, len(part)) for name, n in zip(functions.names, sums, strict=True)
+        }
+        yield Counted(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
+
+
+def _key(functions: FunctionSet, name: str) -> Key:
+    return Key(name, functions.fingerprints[name], "coverage")
+
+
+def _phase_coverages(script: Script, functions: FunctionSet) -> dict[str, Coverages]:
+    return {phase.name: coverages(functions, script.sample(phase), "label") for phase in PHASES}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -> None:
+    """Nobody alarms while all is calm; then the slices whose coverage left the zone, by dilution too, and no other."""
+    script = generated_comments(seed, sample_rows=15_000)
+    threshold = log_threshold(MAX_SLICES, FALSE_ALARMS)
+    learned = coverages(functions, script.base(), "label")
+    zones = {
+        _key(functions, name): coverage_zone(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
+    }
+    watch = DriftWatch(zones, threshold)
+    verdicts = [verdict for block in _blocks(script, functions) for verdict in watch.advance(block)]
+
+    changed = START + PHASES[1].start // BLOCK_ROWS * BLOCK
+    assert [each.drift.slice for each in verdicts if each.at <= changed] == []
+    shown = {
+        key.slice: {"lower": z.lower, "upper": z.upper, "threshold": threshold} for key, z in zones.items()
+    }
+    served = {(1, phase.name): 0 for phase in PHASES}
+    for position in range(0, SERVED_ROWS, BLOCK_ROWS):
+        served[1, phase_at(PHASES, position).name] += BLOCK_ROWS
+    alarms = [{"version": 1, "slice": each.drift.slice, "kind": each.drift.kind} for each in verdicts]
+    found = standings({1: shown}, served, _phase_coverages(script, functions), alarms)
+    assert {each.slice for each in found if each.left} == {each.slice for each in found if each.alarmed}
+    assert {each.slice for each in found if each.left} == {"short_link", "any_link", "html_markup"}
