@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from service.demo.deliver import Delivery
@@ -77,10 +78,13 @@ class Play:
             self._step(self._script.rows_a_second)
         return True
 
-    def idle(self) -> None:
-        """Go on slowly, for ever."""
-        while True:
-            self._step(IDLE_ROWS_A_SECOND)
+    def until_interrupted(self) -> None:
+        """Go on slowly until Ctrl+C, and finish what was in hand then."""
+        try:
+            while True:
+                self._step(IDLE_ROWS_A_SECOND)
+        except KeyboardInterrupt:
+            self._traffic.finish()
 
     def say(self, text: str) -> None:
         """Tell something, under the time of the service's clock."""
@@ -138,7 +142,8 @@ class Play:
         phase = phase_at(self._script.phases, self._traffic.position)
         if phase != self._phase:
             self._begin(phase)
-        n = min(BATCH_ROWS, *(p.start - self._traffic.position for p in self._following()), self._left())
+        most = BATCH_ROWS if rows_a_second >= BATCH_ROWS else ceil(rows_a_second)
+        n = min(most, *(p.start - self._traffic.position for p in self._following()), self._left())
         answered = self._traffic.send(n)
         self.served.update((each.version, phase.name) for each in answered.predictions)
         now = self._clocks.seconds()

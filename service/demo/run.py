@@ -122,11 +122,9 @@ class _Stage:
             return self._verdict(path, [*late, *self._log_problems()])
         code = self._verdict(path, late)
         self.out(f"\nConsole and API stay open at {self.service.url}, with slow traffic, until Ctrl+C.")
-        try:
-            self.play.idle()
-        except KeyboardInterrupt:
-            self.out("\nThe service is stopped.")
-            self.service.stop()
+        self.play.until_interrupted()
+        self.out("\nThe service is stopped, and its log is read.")
+        self.service.stop()
         wrong = self._log_problems()
         self._say(wrong)
         return 1 if wrong else code

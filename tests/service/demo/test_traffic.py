@@ -43,3 +43,32 @@ def test_the_ledger_ends_with_what_is_true(traffic: Traffic, script: Script, clo
     traffic.send_labels()
     truth = script.rows(0, 120)["label"].tolist()
     assert traffic.ledger.labels == {f"d{k:08d}": label for k, label in enumerate(truth)}
+
+
+def test_what_was_interrupted_is_sent_again(traffic: Traffic, client: Any, clock: Any) -> None:
+    """Ctrl+C may come when something was sent and not yet acknowledged: it is sent again, the same."""
+    traffic.send(60)
+    predict, label = client.predict, client.label
+    sent: list[Any] = []
+
+    def interrupted(*asked: Any) -> None:
+        sent.append(asked)
+        raise KeyboardInterrupt
+
+    client.predict = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        traffic.send(30)
+    client.predict = predict
+    traffic.finish()
+    assert traffic.position == 90
+    assert [id_ for kind, id_ in client.calls if kind == "predict"][60:] == sent[0][1]
+
+    clock.sleep(5.0)
+    client.label = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        traffic.send_labels()
+    assert traffic.waiting > 0
+    client.label = label
+    traffic.finish()
+    assert traffic.waiting == 0
+    assert len(traffic.ledger.labels) == 90
