@@ -19,7 +19,7 @@ def two(service, registry, tmp_path) -> ModelRegistry:
     folder = shutil.copytree(registry.path(1).parents[2], copy) / "comments" / "versions"
     shutil.copytree(folder / "000001", folder / "000002")
     made = ModelRegistry(copy, "comments")
-    promotions = Promotions(made, service.writer, lambda: service.now)
+    promotions = Promotions(made, service.writer, "comments", lambda: service.now)
 
     async def promote(version, expected, reason, actor):
         return await asyncio.to_thread(promotions.promote, version, expected, reason, actor)
