@@ -116,13 +116,12 @@ class RetrainJob:
                 outcome="its alarms were resolved before there were labels",
             )
             return
-        if wrong := urgent(run, standing):
-            why = f"alarm {wrong.id} says that accuracy suffers"
-            move(self._parts, run, now, state="training", outcome=why)
-        elif self._counted is None or self._counted[0] != run.id or now >= self._counted[1] + LABELS_EVERY:
+        if self._counted is None or self._counted[0] != run.id or now >= self._counted[1] + LABELS_EVERY:
             self._counted = run.id, now
-            seen = self._seen(mine, in_force)
-            self._heed(run, labels_verdict(seen, self._rules, waited=now - run.opened_at), now)
+            said = labels_verdict(self._seen(mine, in_force), self._rules, waited=now - run.opened_at)
+            if isinstance(said, Skip) and (wrong := urgent(run, standing)):
+                said = Train(f"alarm {wrong.id} says that accuracy suffers")
+            self._heed(run, said, now)
 
     def _heed(self, run: Run, said: Wait | Train | Skip, now: datetime) -> None:
         """Do what the labels say."""

@@ -58,7 +58,7 @@ def next_run(
 
 
 def urgent(run: Run, alarms: Iterable[Alarm]) -> Alarm | None:
-    """Return the accuracy alarm that makes it pointless for a run to wait for labels any longer, if any.
+    """Return the accuracy alarm that stands against calling what a run is about benign, if any.
 
     It is about a slice of the run, or about the whole traffic's accuracy.
     """

@@ -192,11 +192,14 @@ def test_an_accuracy_alarm_trains_at_once(loop: Loop) -> None:
     assert loop.stand().state == "training"
 
 
-def test_an_accuracy_alarm_ends_the_wait_for_labels(loop: Loop) -> None:
-    """A run that waits is told by an alarm of the same slice that it need not."""
+def test_an_accuracy_alarm_stands_against_benign(loop: Loop) -> None:
+    """What it shows is not called benign, whatever the labels say; they are waited for all the same."""
     loop.alarm()
     loop.step()
     loop.alarm(kind="accuracy", direction="down")
+    assert loop.stand().state == "waiting_for_labels"
+    loop.labelled(right=20, wrong=0)
+    loop.now += timedelta(minutes=1)
     run = loop.stand()
     assert (run.state, run.outcome) == ("training", "alarm 2 says that accuracy suffers")
 
