@@ -11,7 +11,7 @@ from service.demo.script import Goal, Labelling, Learning, Phase, Script
 CAMPAIGN, VANISHING = "short_link", "html_markup"
 COLUMNS = ("author", "text", "video", "likes", "label")
 
-BASE_ROWS = 10_000
+BASE_ROWS = 20_000
 NOVELTY = 0.85
 """Share of the campaign that is written in new words: so much that the old model is wrong on about half of it."""
 
@@ -52,7 +52,7 @@ def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Script:
         rows_a_second=400.0,
         goal=Goal(CAMPAIGN, at_most_before=0.6, at_least_after=0.85, labelled=300),
         length=None,
-        learning=Learning({"text": "text", "likes": "number"}, "slice_aware", 6, seed, new_labels=200),
+        learning=Learning({"text": "text", "likes": "number"}, "slice_aware", 6, seed, new_labels=300),
         labelling=Labelling(),
         base=lambda: _of(BASE_ROWS, seed, _calm(), 0),
         rows=lambda start, n: _of(n, seed, _served(), BASE_ROWS + start),
