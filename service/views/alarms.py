@@ -12,9 +12,6 @@ from service.store.engine import Store
 from service.store.errors import UnknownAlarm
 from sfs.function import ALL_ROWS
 
-MOST_UNRESOLVED = 10_000
-"""More than there can be: a slice has one alarm of a kind that is not resolved."""
-
 
 @dataclass(frozen=True, slots=True)
 class AlarmsView:
@@ -61,7 +58,9 @@ def alarm_view(store: Store, model: str, id_: int) -> Alarm:
 def unresolved_by_slice(store: Store, model: str) -> dict[str, tuple[Alarm, ...]]:
     """Return the alarms that have not ended, by slice."""
     by_slice: dict[str, tuple[Alarm, ...]] = {}
-    for each in alarms_view(store, model, unresolved=True, limit=MOST_UNRESOLVED).alarms:
+    with store.read() as connection:
+        standing = kept.alarms(connection, model, unresolved=True)
+    for each in standing:
         by_slice[each.drift.slice] = (*by_slice.get(each.drift.slice, ()), each)
     return by_slice
 
