@@ -24,7 +24,7 @@ ACTIVE: tuple[RunState, ...] = ("waiting_for_labels", "training", "gated")
 
 
 @dataclass(frozen=True, slots=True)
-class Zone:
+class ToleranceBand:
     """Where a rate may lie while nothing is wrong.
 
     Parameters
@@ -44,7 +44,7 @@ class Zone:
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class DriftStatus:
     """Where one slice stands with one detector.
 
     Parameters
@@ -70,7 +70,7 @@ class Drift:
     slice: str
     fingerprint: str | None
     kind: DriftKind
-    zone: Zone | None
+    zone: ToleranceBand | None
     evidence: float
     threshold: float
     since: datetime | None
@@ -86,11 +86,11 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DriftDetected:
     """A detector has reached its threshold with the block that ended at ``at``."""
 
     at: datetime
-    drift: Drift
+    drift: DriftStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Alarm:
     model: str
     version: int
     at: datetime
-    drift: Drift
+    drift: DriftStatus
     state: AlarmState = "open"
     acknowledged_at: datetime | None = None
     acknowledged_by: str = ""
@@ -127,7 +127,7 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
+class PairedCounts:
     """Two versions on the same n held-out members of a slice: how often both, or only one, was right."""
 
     slice: str
@@ -166,7 +166,7 @@ class SliceDecision:
         In a sentence.
     """
 
-    pairs: Pairs
+    pairs: PairedCounts
     protected: bool
     difference: float
     lower: float

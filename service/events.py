@@ -197,7 +197,7 @@ class BlockCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class NotEnough:
+class InsufficientData:
     """A figure that is not given: how many rows there are, how many are needed, and why, for people."""
 
     n: int
@@ -235,8 +235,8 @@ class Performance:
     """How right the model was on one group of rows, ``labelled`` of them; or why nobody can say."""
 
     labelled: int
-    accuracy: Estimate | NotEnough
-    f1: float | NotEnough
+    accuracy: Estimate | InsufficientData
+    f1: float | InsufficientData
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +259,7 @@ class SliceEstimate:
 
     slice: str
     fingerprint: str | None
-    coverage: Estimate | NotEnough
+    coverage: Estimate | InsufficientData
     unknown: int
     absent: int
     members: Performance

@@ -157,7 +157,7 @@ def test_every_setting_is_in_the_reference(root: Path) -> None:
 
 def test_every_route_is_in_the_page_of_the_service(root: Path) -> None:
     """A call that the page does not name cannot be found."""
-    from service.api.build import ROUTES
+    from service.api.app import ROUTES
 
     text = (root / "docs/service.md").read_text()
     assert [route for route in ROUTES if f" {route}" not in text] == []

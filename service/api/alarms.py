@@ -12,23 +12,21 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import document
-from service.api.answering import JSON
-from service.api.off_loop import Readers
-from service.api.pages import Before, Id, Limit
+from service.api import openapi as document
 from service.api.parts import Parts
-from service.api.reading import read
-from service.api.wire_drift import AlarmIn, AlarmOut, AlarmsOut, alarm_out, alarms_out
+from service.api.predictions import JSON
+from service.api.requests import Before, Id, Limit, ReadPool, read_body
+from service.api.schemas.alarms import AlarmIn, AlarmOut, AlarmsOut, alarm_out, alarms_out
 from service.decisions import Alarm
 from service.store.alarms import acknowledge_alarm, resolve_alarm
 from service.views.alarms import alarm_view, alarms_view
 
 
-def router(parts: Parts, readers: Readers) -> APIRouter:
+def router(parts: Parts, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/alarms", tags=["loop"])
 
-    @routes.get("", responses=document.refused_by(422, 503, 504))
+    @routes.get("", responses=document.error_responses(422, 503, 504))
     async def get_alarms(
         state: Literal["unresolved", "all"] = "unresolved", before: Before = None, limit: Limit = 100
     ) -> AlarmsOut:
@@ -36,7 +34,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         view = partial(alarms_view, unresolved=state == "unresolved", before=before, limit=limit)
         return await readers.run(lambda: alarms_out(view(parts.store, parts.current.in_force.model)))
 
-    @routes.get("/{id}", responses=document.refused_by(404, 422, 503, 504))
+    @routes.get("/{id}", responses=document.error_responses(404, 422, 503, 504))
     async def get_alarm(id: Id) -> AlarmOut:
         """One alarm."""
         return await readers.run(lambda: alarm_out(alarm_view(parts.store, parts.current.in_force.model, id)))
@@ -45,25 +43,25 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     return routes
 
 
-def _add_answers(routes: APIRouter, parts: Parts, readers: Readers) -> None:
-    @routes.post("/{id}/acknowledge", **document.posted(AlarmIn, AlarmOut, 404, 409, 429, 503, 504))
+def _add_answers(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
+    @routes.post("/{id}/acknowledge", **document.openapi_post(AlarmIn, AlarmOut, 404, 409, 429, 503, 504))
     async def acknowledge(id: Id, request: Request) -> Response:
         """Say that somebody knows of an alarm; it stays until it is resolved."""
-        body = await read(request, AlarmIn, parts)
+        body = await read_body(request, AlarmIn, parts)
         return await _changed(
             parts, readers, id, partial(acknowledge_alarm, by=body.by, note=body.note, actor=_actor(body))
         )
 
-    @routes.post("/{id}/resolve", **document.posted(AlarmIn, AlarmOut, 404, 429, 503, 504))
+    @routes.post("/{id}/resolve", **document.openapi_post(AlarmIn, AlarmOut, 404, 429, 503, 504))
     async def resolve(id: Id, request: Request) -> Response:
         """End an alarm by hand; the next evidence of the same slice raises another."""
-        body = await read(request, AlarmIn, parts)
+        body = await read_body(request, AlarmIn, parts)
         return await _changed(
             parts, readers, id, partial(resolve_alarm, resolution=_resolution(body), actor=_actor(body))
         )
 
 
-async def _changed(parts: Parts, readers: Readers, id_: int, change: Callable[..., Alarm]) -> Response:
+async def _changed(parts: Parts, readers: ReadPool, id_: int, change: Callable[..., Alarm]) -> Response:
     """Return an alarm after a change that the store makes."""
     model, at = parts.current.in_force.model, parts.clock()
     await readers.run(lambda: alarm_view(parts.store, model, id_))  # another model's are not known here

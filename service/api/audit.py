@@ -6,19 +6,18 @@ from functools import partial
 
 from fastapi import APIRouter
 
-from service.api import document
-from service.api.off_loop import Readers
-from service.api.pages import Before, Limit
+from service.api import openapi as document
 from service.api.parts import Parts
-from service.api.wire_reports import AuditOut, audit_out
-from service.views.loop import audit_view
+from service.api.requests import Before, Limit, ReadPool
+from service.api.schemas.reports import AuditOut, audit_out
+from service.views.runs import audit_view
 
 
-def router(parts: Parts, readers: Readers) -> APIRouter:
+def router(parts: Parts, readers: ReadPool) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1", tags=["loop"])
 
-    @routes.get("/audit", responses=document.refused_by(422, 503, 504))
+    @routes.get("/audit", responses=document.error_responses(422, 503, 504))
     async def get_audit(before: Before = None, limit: Limit = 100) -> AuditOut:
         """Every decision and change, newest first."""
         view = partial(audit_view, before=before, limit=limit)

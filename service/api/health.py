@@ -8,13 +8,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import document
-from service.api.off_loop import Readers
+from service.api import openapi as document
+from service.api.errors import PROBLEM_TYPES, problem
 from service.api.parts import Parts
-from service.api.problems import KINDS, problem
-from service.api.reading import passage
-from service.api.wire import LiveOut, ReadyOut
-from service.metrics.text import CONTENT_TYPE
+from service.api.requests import ReadPool, request_context
+from service.api.schemas.predictions import LiveOut, ReadyOut
+from service.metrics.exposition import CONTENT_TYPE
 from service.views.current import NotReady
 
 _PAGE: dict[int | str, dict[str, Any]] = {
@@ -25,7 +24,7 @@ _PAGE: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(parts: Parts, readers: Readers) -> APIRouter:
+def router(parts: Parts, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["operations"])
 
@@ -34,7 +33,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
         """The process lives."""
         return LiveOut()
 
-    @routes.get("/readyz", response_model=ReadyOut, responses=document.unready())
+    @routes.get("/readyz", response_model=ReadyOut, responses=document.not_ready_response())
     async def readyz(request: Request) -> ReadyOut | Response:
         """The service takes requests; where it does not, the reasons by name."""
         reasons = parts.problems()
@@ -42,7 +41,7 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
             return ReadyOut()
         detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         more = {"reasons": dict(reasons)}
-        return problem(KINDS[NotReady], detail, request_id=passage(request).id, more=more)
+        return problem(PROBLEM_TYPES[NotReady], detail, request_id=request_context(request).id, more=more)
 
     @routes.get("/metrics", response_class=Response, responses=_PAGE)
     async def metrics() -> Response:

@@ -13,12 +13,12 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import document
-from service.api.answering import JSON
+from service.api import openapi as document
+from service.api.errors import MESSAGE_CHARS, truncated
 from service.api.parts import Parts
-from service.api.reading import read, require_classes, require_rows
-from service.api.refusals import MESSAGE_CHARS, cut
-from service.api.wire import LabelIn, LabelsIn, LabelsOut
+from service.api.predictions import JSON
+from service.api.requests import read_body, require_classes, require_rows
+from service.api.schemas.predictions import LabelIn, LabelsIn, LabelsOut
 from service.events import Label
 from service.store.labels import LabelResult
 
@@ -27,11 +27,11 @@ def router(parts: Parts) -> APIRouter:
     """Return the route."""
     routes = APIRouter(prefix="/v1", tags=["labels"])
 
-    @routes.post("/labels", **document.posted(LabelsIn, LabelsOut, 429, 503, 504))
+    @routes.post("/labels", **document.openapi_post(LabelsIn, LabelsOut, 429, 503, 504))
     async def label(request: Request) -> Response:
         """Take labels for predictions, whenever they come; each item has an outcome of its own."""
         classes = require_classes(parts)
-        body = await read(request, LabelsIn, parts)
+        body = await read_body(request, LabelsIn, parts)
         require_rows(request, body.labels, parts.limits.labels, "labels")
         results = await _results(parts, body.labels, classes)
         answered = [
@@ -47,7 +47,9 @@ async def _results(parts: Parts, given: Sequence[LabelIn], classes: tuple[str, .
     """Return what became of each label: those of no class are rejected, the others are the store's to judge."""
     now = parts.clock()
     taken = [each for each in given if each.label in classes]
-    reason = cut(f"this is no class; the classes are {', '.join(map(repr, classes[:20]))}", MESSAGE_CHARS)
+    reason = truncated(
+        f"this is no class; the classes are {', '.join(map(repr, classes[:20]))}", MESSAGE_CHARS
+    )
     rejected = LabelResult("rejected", reason)
     stored = iter(await _stored(parts, [_label(each, now) for each in taken]) if taken else ())
     parts.metrics.labelled("rejected", len(given) - len(taken))

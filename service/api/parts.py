@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from models.registry import AliasChange, ModelRegistry
     from service.decisions import Run
-    from service.events import Estimate, NotEnough
+    from service.events import Estimate, InsufficientData
     from service.metrics.page import MetricsPage
     from service.metrics.process import ProcessMetrics
     from service.serving.batcher import Failed
-    from service.serving.recording import Answer, Logged, Request
+    from service.serving.prediction_factory import ExternalPrediction, PredictionRequest, PredictionResult
     from service.store.engine import Store
     from service.store.writer import Writer
     from service.views.current import Current
@@ -83,7 +83,7 @@ class PreviewView:
     rows: int
     members: int
     unknown: int
-    coverage: Estimate | NotEnough
+    coverage: Estimate | InsufficientData
     reasons: Mapping[str, int]
     examples: tuple[Mapping[str, Any], ...]
 
@@ -100,7 +100,7 @@ class Parts:
         The log: read from a thread, written through the writer.
     metrics, page
         This process's counters, and the page that Prometheus reads. The names of routes to be registered with
-        the counters are those of `service.api.build.ROUTES`; stages and reasons are above.
+        the counters are those of `service.api.app.ROUTES`; stages and reasons are above.
     predict
         From rows, and the seconds that they may wait, to an answer or a `Failed` for each. Raises Overloaded,
         DeadlinePassed, Stopping, or NoModel.
@@ -149,8 +149,8 @@ class Parts:
     writer: Writer
     metrics: ProcessMetrics
     page: MetricsPage
-    predict: Callable[[Sequence[Request], float], Awaitable[list[Answer | Failed]]]
-    observe: Callable[[Sequence[Logged]], Awaitable[list[Answer]]]
+    predict: Callable[[Sequence[PredictionRequest], float], Awaitable[list[PredictionResult | Failed]]]
+    observe: Callable[[Sequence[ExternalPrediction]], Awaitable[list[PredictionResult]]]
     has_room: Callable[[int], bool]
     classes: Callable[[], tuple[str, ...]]
     add_function: Callable[[Mapping[str, Any]], Awaitable[FunctionView]]

@@ -7,12 +7,12 @@ from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Query
 
-from service.api import document
-from service.api.fields import Time
-from service.api.off_loop import Readers
+from service.api import openapi as document
+from service.api.errors import FieldError, InvalidRequest
 from service.api.parts import Parts
-from service.api.refusals import FieldError, InvalidRequest
-from service.api.wire_figures import (
+from service.api.requests import ReadPool
+from service.api.schemas.fields import Time
+from service.api.schemas.slices import (
     RecordsOut,
     SeriesOut,
     SlicesOut,
@@ -22,19 +22,18 @@ from service.api.wire_figures import (
 )
 from service.events import WindowName
 from service.views.alarms import unresolved_by_slice
-from service.views.cursor import CURSOR
-from service.views.records import RecordKind, records
+from service.views.records import CURSOR, RecordKind, records
 from service.views.series import series
 from service.views.slices import slices_view
 
 Window: TypeAlias = Annotated[WindowName, Query(description="The rows that figures are made of.")]
 
 
-def router(parts: Parts, readers: Readers) -> APIRouter:
+def router(parts: Parts, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/slices", tags=["slices"])
 
-    @routes.get("", responses=document.refused_by(422, 503, 504))
+    @routes.get("", responses=document.error_responses(422, 503, 504))
     async def get_slices(window: Window = "1h") -> SlicesOut:
         """Every slice in one window, as the monitor last counted it."""
 
@@ -49,8 +48,8 @@ def router(parts: Parts, readers: Readers) -> APIRouter:
     return routes
 
 
-def _add_series(routes: APIRouter, parts: Parts, readers: Readers) -> None:
-    @routes.get("/{name}", responses=document.refused_by(404, 422, 503, 504))
+def _add_series(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
+    @routes.get("/{name}", responses=document.error_responses(404, 422, 503, 504))
     async def get_series(
         name: str,
         window: Window = "1d",
@@ -73,8 +72,8 @@ def _add_series(routes: APIRouter, parts: Parts, readers: Readers) -> None:
         )  # fmt: skip
 
 
-def _add_records(routes: APIRouter, parts: Parts, readers: Readers) -> None:
-    @routes.get("/{name}/records", responses=document.refused_by(404, 422, 503, 504))
+def _add_records(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
+    @routes.get("/{name}/records", responses=document.error_responses(404, 422, 503, 504))
     async def get_records(
         name: str,
         kind: Annotated[RecordKind, Query(description="By what is known of their label.")] = "all",

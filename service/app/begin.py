@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.jobs.retraining import attempt_folder
-from service.jobs.training import RunningTraining, TrainingResult, read_result
-from service.jobs.training import begin as begin_training
-from service.jobs.training_spec import TRAFFIC, TrainingSpec, learner_values, write_traffic
+from service.jobs.training.process import RunningTraining, TrainingResult, read_result
+from service.jobs.training.process import begin as begin_training
+from service.jobs.training.spec import TRAFFIC, TrainingSpec, learner_values, write_traffic
 from service.store.runs import active_run
-from service.store.teaching import labelled_rows
+from service.store.training_rows import labelled_rows
 
 if TYPE_CHECKING:
     from service.app.loop import LoopParts

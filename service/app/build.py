@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from models.registry import CHAMPION, ModelRegistry
-from service.api.build import ROUTES, routes
+from service.api.app import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
-from service.app.added import CHECKPOINT, read_added, together
-from service.app.clock import read_clock
-from service.app.functions import FunctionDesk, origins_of
 from service.app.loop import LoopParts, baseline_of, loop
 from service.app.pages import console_parts
 from service.app.service import Lines, Service
@@ -25,10 +22,12 @@ from service.app.watching import JOBS, Watching, watch_logged, watching
 from service.console.router import PAGES, router
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
-from service.serving.breaker import Limits as FunctionLimits
-from service.serving.functions import LiveFunctions
-from service.serving.loading import load
-from service.serving.recording import Recorder, RecordFields
+from service.runtime.clock import read_clock
+from service.runtime.functions import CHECKPOINT, FunctionDesk, merge_functions, origins_of, read_added
+from service.serving.breaker import BreakerLimits as FunctionLimits
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory, RecordFields
+from service.serving.predictor import load
 from service.store.engine import Store, Synchronous
 from service.store.labels import LabelRules
 from service.store.queries import checkpoint
@@ -81,7 +80,7 @@ def build(settings: Settings, clock: Clock) -> Service:
         of_files = FunctionSet.from_files(settings.functions, votes=True)
         limits = FunctionLimits(**_given(settings.function_limits))
         added = _added(store)
-        live = LiveFunctions(together(of_files, added), limits, sources=settings.functions)
+        live = LiveFunctions(merge_functions(of_files, added), limits, sources=settings.functions)
         undo.callback(live.close)
         live.start()
         ground = _Ground(store, writer, of_files, added, live, 1.0 if fast is None else fast.speed)
@@ -146,7 +145,7 @@ def _connected(settings: Settings, clock: Clock, ground: _Ground) -> Service:
 
 
 def _switchboard(settings: Settings, clock: Clock, ground: _Ground, metrics: ProcessMetrics) -> Switchboard:
-    recorder = Recorder(clock, kept=kept_features(settings.log.features))
+    recorder = PredictionFactory(clock, kept=kept_features(settings.log.features))
     fixed = Fixed(
         model=settings.name,
         label=settings.label,

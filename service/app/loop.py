@@ -10,17 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.api.refusals import NoPage, NotHere, ReportRunning
+from service.api import errors as api_errors
 from service.app.begin import begin, finished, forget, sweep
-from service.jobs import reporting
-from service.jobs.baselines import of_run
-from service.jobs.drifting import DriftJob, DriftRules
-from service.jobs.promoting import Promotions
-from service.jobs.report_job import NoReference, ReportBusy, ReportJob, ReportParts, ReportRules
-from service.jobs.retraining import RetrainJob
-from service.jobs.run_parts import GateRules, RetrainParts
-from service.monitor.drift import log_threshold
-from service.monitor.policy_values import Rules
+from service.jobs.column_report import job as reporting
+from service.jobs.column_report.job import ColumnReports, NoReference, ReportParts, ReportRules, ReportRunning
+from service.jobs.drift_detection import DriftDetection, DriftRules
+from service.jobs.promotion import PromotionService
+from service.jobs.retraining import GateRules, Retraining, RetrainParts, of_run
+from service.monitor.drift_detector import log_threshold
+from service.monitor.retrain_policy import RetrainRules
 from service.store.runs import run_that_made
 
 if TYPE_CHECKING:
@@ -58,10 +56,10 @@ class LoopParts:
 class Loop:
     """The jobs of the loop, and what people may ask of them; whoever asks is named."""
 
-    drift: DriftJob
-    retrain: RetrainJob
-    report: ReportJob
-    promotions: Promotions
+    drift: DriftDetection
+    retrain: Retraining
+    report: ColumnReports
+    promotions: PromotionService
     clock: Callable[[], datetime]
 
     async def ask_retrain(self, reason: str, actor: str) -> Run:
@@ -69,11 +67,11 @@ class Loop:
         return await asyncio.to_thread(self.retrain.request, reason, actor, self.clock())
 
     async def ask_promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
-        """Make a version the champion. Raises as ``Promotions.promote``."""
+        """Make a version the champion. Raises as ``PromotionService.promote``."""
         return await asyncio.to_thread(self.promotions.promote, version, expected, reason, actor)
 
     async def ask_rollback(self, reason: str, actor: str) -> AliasChange:
-        """Make the champion before this one champion again. Raises as ``Promotions.rollback``."""
+        """Make the champion before this one champion again. Raises as ``PromotionService.rollback``."""
         return await asyncio.to_thread(self.promotions.rollback, reason, actor)
 
     async def ask_report(self) -> None:
@@ -88,10 +86,10 @@ class Loop:
         """
         try:
             self.report.ask(self.clock())
-        except ReportBusy as busy:
-            raise ReportRunning(str(busy)) from None
+        except ReportRunning as busy:
+            raise api_errors.ReportRunning(str(busy)) from None
         except NoReference as missing:
-            raise NotHere(str(missing)) from None
+            raise api_errors.NotAvailable(str(missing)) from None
 
     async def ask_page(self, report_id: int) -> Path:
         """Return the page of a report. Raises UnknownReport, NoPage, or ReportRunning while one is being made.
@@ -100,10 +98,10 @@ class Loop:
         """
         try:
             return await asyncio.to_thread(self.report.page, report_id)
-        except reporting.NoPage as gone:
-            raise NoPage(str(gone)) from None
-        except ReportBusy as busy:
-            raise ReportRunning(str(busy)) from None
+        except reporting.ReportPageMissing as gone:
+            raise api_errors.NoPage(str(gone)) from None
+        except ReportRunning as busy:
+            raise api_errors.ReportRunning(str(busy)) from None
 
 
 def baseline_of(store: Store, model: str, version: int) -> dict[tuple[str, str], Rate]:
@@ -116,7 +114,7 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
     """Return the loop of a project; files that a service left behind when it was killed are removed."""
     sweep(settings, parts.store)
     reporting.prune(settings.store.parent / REPORTS)
-    drift = DriftJob(
+    drift = DriftDetection(
         parts.store, parts.writer, parts.current, drift_rules(settings.drift), parts.page.show_drift
     )
     retrain = settings.retrain
@@ -127,10 +125,10 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
         registry=parts.registry,
         begin=partial(begin, settings, parts),
         finished=partial(finished, settings),
-        zone=drift.accuracy_zone,
+        zone=drift.accuracy_band,
         ended=partial(_ended, settings, parts),
     )
-    rules = Rules.of(
+    rules = RetrainRules.of(
         new_labels=retrain.new_labels,
         cool_down_hours=retrain.cool_down_hours,
         runs_a_month=retrain.runs_a_month,
@@ -140,9 +138,9 @@ def loop(settings: Settings, clock: Callable[[], datetime], parts: LoopParts) ->
     gate = GateRules(retrain.margin, retrain.minimum_rows, retrain.attempts)
     return Loop(
         drift=drift,
-        retrain=RetrainJob(trainer, rules, gate, retrain.automatic),
+        retrain=Retraining(trainer, rules, gate, retrain.automatic),
         report=_report(settings, parts),
-        promotions=Promotions(parts.registry, parts.writer, settings.name, clock),
+        promotions=PromotionService(parts.registry, parts.writer, settings.name, clock),
         clock=clock,
     )
 
@@ -159,7 +157,7 @@ def drift_rules(settings: DriftSettings) -> DriftRules:
     return DriftRules(settings.tolerance, settings.accuracy_tolerance, settings.max_slices, threshold)
 
 
-def _report(settings: Settings, parts: LoopParts) -> ReportJob:
+def _report(settings: Settings, parts: LoopParts) -> ColumnReports:
     report = settings.report
     given = ReportParts(
         store=parts.store,
@@ -171,4 +169,4 @@ def _report(settings: Settings, parts: LoopParts) -> ReportJob:
         declarations=parts.declarations,
     )
     every = timedelta(hours=report.every_hours)
-    return ReportJob(given, ReportRules(every, report.rows, report.timeout_minutes * 60))
+    return ColumnReports(given, ReportRules(every, report.rows, report.timeout_minutes * 60))

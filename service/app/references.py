@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.serving.functions import LiveFunctions
+from service.serving.live_functions import LiveFunctions
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 

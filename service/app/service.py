@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from service.api.parts import STOPPING
 from service.serving.batcher import Batcher, Failed
-from service.serving.recording import Answer, Logged, Request
-from service.serving.refusals import NoModel
+from service.serving.errors import NoModel
+from service.serving.prediction_factory import ExternalPrediction, PredictionRequest, PredictionResult
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.app.loop import Loop
     from service.app.switchboard import Switchboard
     from service.jobs.scheduler import Schedule
-    from service.jobs.tick import Monitor
+    from service.jobs.snapshot import SnapshotJob
     from service.serving.predictor import Predictor
     from service.store.engine import Store
     from service.store.writer import Writer
@@ -40,15 +40,21 @@ class Lines:
 
     def __init__(self, switchboard: Switchboard, queue_rows: int) -> None:
         self._switchboard = switchboard
-        self._live: Batcher[Request, Answer] = Batcher(self._predict, max_queue_rows=queue_rows)
-        self._logged: Batcher[Logged, Answer] = Batcher(self._observe, max_queue_rows=queue_rows)
+        self._live: Batcher[PredictionRequest, PredictionResult] = Batcher(
+            self._predict, max_queue_rows=queue_rows
+        )
+        self._logged: Batcher[ExternalPrediction, PredictionResult] = Batcher(
+            self._observe, max_queue_rows=queue_rows
+        )
 
-    async def predict(self, requests: Sequence[Request], within_seconds: float) -> list[Answer | Failed]:
+    async def predict(
+        self, requests: Sequence[PredictionRequest], within_seconds: float
+    ) -> list[PredictionResult | Failed]:
         """Return the answers to N requests. Raises NoModel, and as ``Batcher.submit``."""
         self._predictor()  # before anything is queued
         return await self._live.submit(requests, within_seconds)
 
-    async def observe(self, logged: Sequence[Logged]) -> list[Answer]:
+    async def observe(self, logged: Sequence[ExternalPrediction]) -> list[PredictionResult]:
         """Return the slices of N records that were predicted elsewhere. Raises what the first at fault raised."""
         answers = []
         for outcome in await self._logged.submit(logged):
@@ -74,10 +80,10 @@ class Lines:
             raise NoModel("no version is in force yet: train one with `slicewatch train`, or promote one")
         return predictor
 
-    def _predict(self, requests: Sequence[Request]) -> Sequence[Answer]:
+    def _predict(self, requests: Sequence[PredictionRequest]) -> Sequence[PredictionResult]:
         return self._predictor().predict(requests)
 
-    def _observe(self, logged: Sequence[Logged]) -> Sequence[Answer]:
+    def _observe(self, logged: Sequence[ExternalPrediction]) -> Sequence[PredictionResult]:
         return self._switchboard.observer.observe(logged)
 
 
@@ -104,7 +110,7 @@ class Service:
     def __init__(
         self,
         schedule: Schedule,
-        monitor: Monitor,
+        monitor: SnapshotJob,
         loop: Loop,
         lines: Lines,
         switchboard: Switchboard,

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from service.app.references import accuracies, references
 from service.events import FunctionSetVersion
 from service.metrics.process import ProcessMetrics
-from service.serving.functions import LiveFunctions
-from service.serving.observer import Observer
-from service.serving.predictor import BatchReport, Loaded, Predictor
-from service.serving.recording import Recorder
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictor import ActiveModel, BatchReport, ExternalLogger, Predictor
 from service.store.writer import Writer
 from service.views.current import Current, FunctionHealth, InForce, Origin
 from sfs.intervals import Rate
@@ -48,7 +47,7 @@ class Fixed:
     model: str
     label: str
     classes: tuple[str, ...]
-    recorder: Recorder
+    recorder: PredictionFactory
     writer: Writer
     metrics: ProcessMetrics
     clock: Callable[[], datetime]
@@ -103,11 +102,13 @@ class Switchboard:
             for name, (is_open, reason) in self.live.health().items()
         }
 
-    def put_version(self, loaded: Loaded, history: Iterable[AliasChange]) -> None:
+    def put_version(self, loaded: ActiveModel, history: Iterable[AliasChange]) -> None:
         """Answer by another version from now on; ``history`` is that of the alias, oldest first."""
         changes = tuple(history)
         with self._changing:
-            loaded = Loaded(loaded.bundle, loaded.version, self.live)  # functions may have changed meanwhile
+            loaded = ActiveModel(
+                loaded.bundle, loaded.version, self.live
+            )  # functions may have changed meanwhile
             expected = self._expected(loaded)  # all that may fail comes before the change
             self._fixed.metrics.serve(loaded.version, loaded.bundle.classes)
             if self.predictor is None:
@@ -141,7 +142,7 @@ class Switchboard:
             expected: Mapping[str, Rate] = {}
             right: Mapping[str, Rate] = {}
             if self.predictor is not None:
-                loaded = Loaded(self.predictor.loaded.bundle, self.predictor.loaded.version, live)
+                loaded = ActiveModel(self.predictor.loaded.bundle, self.predictor.loaded.version, live)
                 expected, right = self._expected(loaded), accuracies(loaded.bundle, live)
                 self.predictor.swap(loaded)
             self.live, self.observer = live, self._observer(live, self.current.in_force.classes)
@@ -162,16 +163,16 @@ class Switchboard:
                 self._fixed.metrics.serve(version, self._fixed.classes)
                 self.current.in_force = replace(self.current.in_force, version=version, promoted_at=since)
 
-    def _expected(self, loaded: Loaded) -> dict[str, Rate]:
+    def _expected(self, loaded: ActiveModel) -> dict[str, Rate]:
         """Return the expected coverage: of the run that made the version, else of the rows it was made from."""
         now = loaded.live.functions.fingerprints
         left = self._fixed.baseline(loaded.version)
         of_run = {name: rate for (name, fingerprint), rate in left.items() if now.get(name) == fingerprint}
         return {**references(loaded.bundle, loaded.live), **of_run}
 
-    def _observer(self, live: LiveFunctions, classes: tuple[str, ...]) -> Observer:
+    def _observer(self, live: LiveFunctions, classes: tuple[str, ...]) -> ExternalLogger:
         fixed = self._fixed
-        return Observer(fixed.model, classes, fixed.label, live, fixed.recorder, self._report)
+        return ExternalLogger(fixed.model, classes, fixed.label, live, fixed.recorder, self._report)
 
     def _known(self, functions: FunctionSet) -> FunctionSetVersion:
         """Return what a set's hash stands for, once the store and the counters know it."""

@@ -9,13 +9,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from models.registry import CHAMPION
-from service.jobs.housekeeping import roll_up
-from service.jobs.reload import Tries, reload
+from service.jobs.model_reload import RetryState, reload
+from service.jobs.rollup import roll_up
 from service.jobs.scheduler import Job, Schedule
-from service.jobs.tick import Monitor
-from service.monitor.estimates import Judging
-from service.serving.loading import load
-from service.store.queries import usual_version
+from service.jobs.snapshot import SnapshotJob
+from service.monitor.estimates import EstimateConfig
+from service.serving.predictor import load
+from service.store.queries import most_logged_version
 
 if TYPE_CHECKING:
     from models.registry import ModelRegistry
@@ -58,7 +58,7 @@ class Watching:
 
 def watching(
     settings: Settings, clock: Callable[[], datetime], parts: Watching, speed: float = 1.0
-) -> tuple[Monitor, Schedule]:
+) -> tuple[SnapshotJob, Schedule]:
     """Return the monitor, and the schedule that runs it and the other jobs.
 
     Parameters
@@ -74,7 +74,7 @@ def watching(
     """
     current = parts.switchboard.current
 
-    def judging() -> Judging:
+    def judging() -> EstimateConfig:
         return judging_of(settings.monitor, current.in_force.classes)
 
     def show(snapshot: Snapshot) -> None:
@@ -92,8 +92,8 @@ def watching(
         monitor.tick(now)
         parts.loop.drift.step(now)  # reads the blocks that the tick has counted again
 
-    monitor = Monitor(parts.store, parts.writer, current, judging, show)
-    tries = Tries()
+    monitor = SnapshotJob(parts.store, parts.writer, current, judging, show)
+    tries = RetryState()
     jobs = [
         Job("tick", tick, every(settings.monitor.tick_seconds)),
         Job("retrain", lambda: parts.loop.retrain.step(clock()), every(settings.retrain.check_seconds)),
@@ -108,12 +108,12 @@ def watch_logged(store: Store, switchboard: Switchboard) -> None:
     """Watch the version that most rows were logged from elsewhere with of late, where none answers here."""
     if switchboard.predictor is None:
         with store.read() as connection:
-            usual = usual_version(connection, switchboard.current.in_force.model)
+            usual = most_logged_version(connection, switchboard.current.in_force.model)
         if usual is not None:
             switchboard.put_observed(*usual)
 
 
-def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:
+def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> EstimateConfig:
     """Return how figures are made: of two classes, the second is the one whose F1 is shown.
 
     Examples
@@ -125,10 +125,10 @@ def judging_of(settings: MonitorSettings, classes: tuple[str, ...]) -> Judging:
     positive = settings.positive
     if positive is None and len(classes) == 2:
         positive = classes[1]
-    return Judging(minimum_labels=settings.minimum_labels, positive=positive)
+    return EstimateConfig(minimum_labels=settings.minimum_labels, positive=positive)
 
 
-def look_for_champion(parts: Watching, tries: Tries, seconds: float) -> None:
+def look_for_champion(parts: Watching, tries: RetryState, seconds: float) -> None:
     """Put the champion in force if it is not the version that answers."""
     board, registry = parts.switchboard, parts.registry
 

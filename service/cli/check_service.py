@@ -37,11 +37,11 @@ def service_problems(settings: Settings, columns: Collection[str], classes: Coll
 def _store_problems(settings: Settings) -> Iterator[str]:
     if not settings.store.exists():
         return
-    from service.store.engine import standing
+    from service.store.engine import schema_version
     from service.store.errors import StoreError
     from service.store.schema import refuse_unknown
 
     try:
-        refuse_unknown(standing(settings.store))
+        refuse_unknown(schema_version(settings.store))
     except StoreError as error:
         yield f"store: {error}"

@@ -121,10 +121,10 @@ def _sqlite() -> str:
 
 
 def _store(settings: Settings) -> str:
-    from service.store.engine import standing
+    from service.store.engine import schema_version
     from service.store.schema import newest
 
-    found = standing(settings.store)
+    found = schema_version(settings.store)
     if found is None:
         return f"no {settings.store} yet: `slicewatch up` makes it"
     advice = "" if found == newest() else f"; `slicewatch migrate` brings it to step {newest()}"

@@ -15,7 +15,7 @@ from service.cli.running import address, require_model
 from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
-    from service.api.wire import LabelIn
+    from service.api.schemas.predictions import LabelIn
     from service.client import Client, LabelItem
     from service.settings.project import Settings
     from service.store.labels import LabelResult

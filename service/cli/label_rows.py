@@ -13,7 +13,7 @@ from service.errors import MisuseError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from service.api.wire import LabelIn
+    from service.api.schemas.predictions import LabelIn
 
 OPTIONAL = ("observed_at", "labeller", "idempotency_key")
 SAID_AS_IT_IS = ("id", "labeller", "idempotency_key")
@@ -81,8 +81,8 @@ def _fields(frame: pd.DataFrame, columns: Mapping[str, str]) -> Iterator[dict[st
 def _row(number: int, fields: dict[str, Any]) -> Row:
     from pydantic import ValidationError
 
-    from service.api.fields import told
-    from service.api.wire import LabelIn
+    from service.api.requests import field_errors
+    from service.api.schemas.predictions import LabelIn
     from sfs.values import text_of
 
     id_ = str(fields["id"]) if "id" in fields else None
@@ -93,7 +93,7 @@ def _row(number: int, fields: dict[str, Any]) -> Row:
         when = {"observed_at": _moment(fields["observed_at"])} if "observed_at" in fields else {}
         return Row(number, id_, LabelIn.model_validate({**fields, **said, **when}))
     except ValidationError as error:
-        wrong = told(error.errors(include_url=False, include_context=False, include_input=False))
+        wrong = field_errors(error.errors(include_url=False, include_context=False, include_input=False))
         return Row(number, id_, None, "; ".join(f"{each.field}: {each.message}" for each in wrong))
     except (ValueError, TypeError) as error:
         return Row(number, id_, None, str(error))

@@ -20,7 +20,7 @@ from service.errors import ServiceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from service.api.wire import LabelIn
+    from service.api.schemas.predictions import LabelIn
     from service.cli.label_doors import Door, Outcome
     from service.cli.label_rows import Row
 

@@ -23,11 +23,11 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Migrate, or say what there is to do."""
-    from service.store.engine import Store, standing
+    from service.store.engine import Store, schema_version
     from service.store.schema import newest
 
     path, wanted = load_settings(args, context).store, newest()
-    found = standing(path)
+    found = schema_version(path)
     if not args.check and found != wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
         with Store(path):

@@ -83,7 +83,7 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
     shown = [[name, value] for name, value in _about(run).items() if value not in (None, "")]
     print(table(("what", "value"), shown))
     if run["decision"] is not None:
-        from service.monitor import gate_text
+        from service.monitor import promotion_gate as gate_text
 
         print(f"\nthe gate says: {gate_text.table(decision_of(run['decision']))}")
     return 0
@@ -91,12 +91,12 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
 
 def decision_of(told: Mapping[str, Any]) -> Decision:
     """Return what the gate said as a value, from what the service tells of it."""
-    from service.decisions import Decision, Pairs, SliceDecision
+    from service.decisions import Decision, PairedCounts, SliceDecision
 
     judged = []
     for each in told["slices"]:
         one, other = each["only_champion"], each["only_candidate"]
-        pairs = Pairs(each["slice"], each["n"], each["champion"]["count"] - one, one, other)
+        pairs = PairedCounts(each["slice"], each["n"], each["champion"]["count"] - one, one, other)
         said = [each[name] for name in ("protected", "difference", "lower", "upper", "outcome", "reason")]
         judged.append(SliceDecision(pairs, *said))
     reasons = tuple(told["reasons"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from service.cli.command import Commands, Context, add_command, add_config, add_json
 from service.cli.project import CHAMPION, load_functions, load_settings, project_source, writable
 from service.cli.terminal import print_json, stages
-from service.jobs.training_spec import learner_values
+from service.jobs.training.spec import learner_values
 from service.settings.known import LEARNERS
 
 if TYPE_CHECKING:

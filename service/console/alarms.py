@@ -13,7 +13,7 @@ from service.console.parts import Promises
 from service.console.render import Frame, page
 from service.console.spans import zone_chart
 from service.console.watch import WatchRow, watch_row
-from service.decisions import Alarm, Drift, DriftKind, Run
+from service.decisions import Alarm, DriftKind, DriftStatus, Run
 from service.views.alarms import alarm_sentence
 
 NEAREST, LEAST_SHARE = 5, 0.2
@@ -65,7 +65,7 @@ def alarm_row(alarm: Alarm, runs: Iterable[Run] = ()) -> AlarmRow:
     return AlarmRow(alarm, alarm_sentence(alarm), watch_row(alarm.drift), slice_href, answering)
 
 
-def watched(drifts: Sequence[Drift], quiet: Sequence[Drift]) -> Watched:
+def watched(drifts: Sequence[DriftStatus], quiet: Sequence[DriftStatus]) -> Watched:
     """Return what is watched.
 
     Parameters
@@ -124,7 +124,7 @@ def alarm(
     frame: Frame,
     shown: Alarm,
     runs: Sequence[Run],
-    current: Drift | None,
+    current: DriftStatus | None,
     promises: Promises,
     now: datetime,
     *,

@@ -18,8 +18,8 @@ from service.console.records import confusion
 from service.console.render import Frame, page
 from service.console.states import shown, title
 from service.console.watch import watch_row
-from service.decisions import Alarm, Drift
-from service.events import Estimate, NotEnough, SliceEstimate, Snapshot, WindowName
+from service.decisions import Alarm, DriftStatus
+from service.events import Estimate, InsufficientData, SliceEstimate, Snapshot, WindowName
 from service.views.alarms import alarm_sentence
 from service.views.records import RecordsView
 from service.views.series import SliceSeries
@@ -53,7 +53,7 @@ class SliceLoop:
 
     unresolved: int | None = None
     alarms: tuple[Alarm, ...] = ()
-    drifts: tuple[Drift, ...] = ()
+    drifts: tuple[DriftStatus, ...] = ()
     failures: Mapping[str, int] = field(default_factory=dict)
     speed: float = 1.0
 
@@ -184,7 +184,7 @@ def _chart(
     name: str,
     unit: str,
     series: SliceSeries,
-    found: Sequence[Estimate | NotEnough],
+    found: Sequence[Estimate | InsufficientData],
     mark: Band | None,
     flags: Sequence[Flag],
 ) -> RateChart:
@@ -195,5 +195,7 @@ def _chart(
     return RateChart(chart(name, spots, mark, flags), spots, mark)
 
 
-def _counted(share: Estimate | NotEnough, unit: str) -> str:
-    return words.needed(share, unit) if isinstance(share, NotEnough) else f"{words.out_of(share)} {unit}"
+def _counted(share: Estimate | InsufficientData, unit: str) -> str:
+    return (
+        words.needed(share, unit) if isinstance(share, InsufficientData) else f"{words.out_of(share)} {unit}"
+    )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from service.console.plots import Band, by_points, by_ratio, range_plot
-from service.events import Estimate, NotEnough
+from service.events import Estimate, InsufficientData
 
 
-def band(name: str, found: Estimate | NotEnough) -> Band | None:
+def band(name: str, found: Estimate | InsufficientData) -> Band | None:
     """Return an estimate as a band; None where there is no figure."""
     return Band(name, found.value, found.lower, found.upper) if isinstance(found, Estimate) else None
 
@@ -18,13 +18,13 @@ def exact(name: str, value: float | None) -> Band | None:
     return None if value is None else Band(name, value, value, value)
 
 
-def coverage_plot(found: Estimate | NotEnough, reference: Estimate | NotEnough) -> Markup:
+def coverage_plot(found: Estimate | InsufficientData, reference: Estimate | InsufficientData) -> Markup:
     """Return coverage beside the expected one; nothing where either is missing."""
     mine, expected = band("coverage", found), band("expected", reference)
     return range_plot(mine, expected, by_ratio) if mine and expected else Markup("")
 
 
-def accuracy_plot(found: Estimate | NotEnough, target: float | None) -> Markup:
+def accuracy_plot(found: Estimate | InsufficientData, target: float | None) -> Markup:
     """Return accuracy beside its target; nothing where either is missing."""
     mine, wanted = band("accuracy", found), exact("target", target)
     return range_plot(mine, wanted, by_points) if mine and wanted else Markup("")

@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from service.console import states, words
 from service.console.choices import KINDS, SORTS, WINDOWS, Refresh, slice_href
 from service.console.records import features_text
-from service.events import Estimate, NotEnough, SliceEstimate
+from service.events import Estimate, InsufficientData, SliceEstimate
 from service.views.alarms import alarm_sentence
 
 MOST_CHIPS = 12
@@ -128,7 +128,7 @@ def _environment() -> Environment:
     made.filters |= {name: getattr(words, name) for name in _SAID}
     made.filters |= {"applied": applied, "unknown_share": unknown_share, "features": features_text}
     made.filters["alarm_sentence"] = alarm_sentence
-    made.tests["missing_figure"] = lambda value: isinstance(value, NotEnough)
+    made.tests["missing_figure"] = lambda value: isinstance(value, InsufficientData)
     made.globals |= {
         "sections": SECTIONS,
         "windows": WINDOWS,

@@ -31,8 +31,7 @@ from service.errors import MisuseError, ServiceError
 from service.events import WindowName
 from service.store.errors import AlarmResolved, UnknownAlarm, UnknownReport, UnknownRun
 from service.views.current import UnknownSlice
-from service.views.cursor import CURSOR
-from service.views.records import RecordKind
+from service.views.records import CURSOR, RecordKind
 
 HEADERS = {
     "Content-Security-Policy": (

@@ -13,9 +13,8 @@ from service.console.render import Frame, Link, message
 from service.console.showing_loop import alarms_since
 from service.events import Snapshot
 from service.store.queries import recent_records
-from service.views.alarms import unresolved_by_slice
+from service.views.alarms import drifts_by_slice, unresolved_by_slice
 from service.views.current import UnknownSlice
-from service.views.drift import drifts_by_slice
 from service.views.records import records
 from service.views.series import series, sparklines
 from service.views.slices import slices_view

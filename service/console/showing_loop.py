@@ -16,16 +16,14 @@ from service.console.parts import ConsoleParts
 from service.console.render import Frame, Section
 from service.decisions import Alarm
 from service.errors import ServiceError
-from service.events import Estimate, NotEnough
+from service.events import Estimate, InsufficientData
 from service.store.alarms import count_unresolved
 from service.store.audit import entries_about
 from service.store.engine import Store
 from service.store.runs import runs_since
-from service.views.alarms import alarm_view, alarms_view, unresolved_by_slice
-from service.views.drift import drift_view, drifts_by_slice
-from service.views.held_out import held_out_accuracy
-from service.views.loop import report_view, reports_view, run_view, runs_view
-from service.views.models import ModelView, models_view
+from service.views.alarms import alarm_view, alarms_view, drift_view, drifts_by_slice, unresolved_by_slice
+from service.views.models import ModelView, held_out_accuracy, models_view
+from service.views.runs import report_view, reports_view, run_view, runs_view
 
 UNRESOLVED_ROWS, RESOLVED_ROWS, LIST_ROWS = 50, 20, 30
 MOST_ALARMS, MOST_RUNS = 1000, 200
@@ -146,9 +144,9 @@ def _without_folder(view: ModelView, registry: ModelRegistry | None) -> ModelVie
     return replace(view, damaged=view.damaged.replace(f"{root}/", ""))
 
 
-def _accuracy(view: ModelView, registry: ModelRegistry | None) -> Estimate | NotEnough:
+def _accuracy(view: ModelView, registry: ModelRegistry | None) -> Estimate | InsufficientData:
     if registry is None or view.damaged is not None:
-        return NotEnough(0, 1, "the version cannot be read")
+        return InsufficientData(0, 1, "the version cannot be read")
     return held_out_accuracy(registry.path(view.version))
 
 

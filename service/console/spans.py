@@ -7,12 +7,12 @@ from markupsafe import Markup
 from service.console.axes import ShareAxis, share_axis
 from service.console.plots import number
 from service.console.words import percent, points
-from service.decisions import Drift, SliceDecision, Zone
+from service.decisions import DriftStatus, SliceDecision, ToleranceBand
 
 _WIDTH = 100
 
 
-def zone_plot(drift: Drift) -> Markup:
+def zone_plot(drift: DriftStatus) -> Markup:
     """Return a rate with its interval in the zone where it may lie; nothing without a zone."""
     if drift.zone is None:
         return Markup("")
@@ -24,7 +24,7 @@ def zone_plot(drift: Drift) -> Markup:
     ).format(said=zone_said(drift), inside=_zone(drift.zone, axis, 16) + _found(drift, axis, 8))
 
 
-def zone_chart(drift: Drift) -> Markup:
+def zone_chart(drift: DriftStatus) -> Markup:
     """Return the same with an axis; nothing without a zone."""
     if drift.zone is None:
         return Markup("")
@@ -41,7 +41,7 @@ def zone_chart(drift: Drift) -> Markup:
     )
 
 
-def zone_said(drift: Drift) -> str:
+def zone_said(drift: DriftStatus) -> str:
     """Return what such a plot shows, in words."""
     zone, value = drift.zone, drift.observed.value
     found = f"{drift.kind} not seen yet"
@@ -94,7 +94,7 @@ def difference_plot(found: SliceDecision, margin: float, reach: float) -> Markup
     ).format(said=said, line=line, low=low, high=high, value=value, kind=found.outcome)
 
 
-def _reach(drift: Drift, zone: Zone) -> tuple[float, float]:
+def _reach(drift: DriftStatus, zone: ToleranceBand) -> tuple[float, float]:
     """Return what such a plot shows: the zone and the rate, and as much of the interval as leaves them visible."""
     value = drift.observed.value
     shown = [zone.lower, zone.upper, *([value] if value is not None else [])]
@@ -105,7 +105,7 @@ def _reach(drift: Drift, zone: Zone) -> tuple[float, float]:
     return max(low - room / 5, 0.0), min(high + room / 5, 1.0)
 
 
-def _zone(zone: Zone, axis: ShareAxis, height: int) -> Markup:
+def _zone(zone: ToleranceBand, axis: ShareAxis, height: int) -> Markup:
     left, right = _along(axis, zone.lower), _along(axis, zone.upper)
     reference = zone.reference.value
     tick = "" if reference is None else f"M{number(_along(axis, reference))} 1V{height - 1}"
@@ -114,7 +114,7 @@ def _zone(zone: Zone, axis: ShareAxis, height: int) -> Markup:
     ).format(number(left), number(max(right - left, 0.5)), height - 6, tick)
 
 
-def _found(drift: Drift, axis: ShareAxis, y: int) -> Markup:
+def _found(drift: DriftStatus, axis: ShareAxis, y: int) -> Markup:
     value = drift.observed.value
     if value is None:
         return Markup("")

@@ -10,7 +10,7 @@ from models.registry import AliasChange
 from service.console.choices import ListChoices
 from service.console.render import Frame, page
 from service.decisions import Run
-from service.events import Estimate, NotEnough
+from service.events import Estimate, InsufficientData
 from service.views.models import ModelView
 
 MOST_CHANGES = 50
@@ -35,7 +35,7 @@ class VersionRow:
 
     model: ModelView
     since: datetime | None
-    accuracy: Estimate | NotEnough
+    accuracy: Estimate | InsufficientData
     run: Run | None
 
 
@@ -49,7 +49,7 @@ class ChangeRow:
 
 def version_rows(
     views: Sequence[ModelView],
-    accuracies: Mapping[int, Estimate | NotEnough],
+    accuracies: Mapping[int, Estimate | InsufficientData],
     history: Sequence[AliasChange],
     runs: Sequence[Run],
 ) -> list[VersionRow]:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from service.console import words
 from service.console.spans import meter, zone_plot
 from service.console.states import slice_title
-from service.decisions import Drift
+from service.decisions import DriftStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class WatchRow:
         The zone in words, and the rate beside its reference; empty where there is nothing to say.
     """
 
-    drift: Drift
+    drift: DriftStatus
     title: str
     plot: Markup
     meter: Markup
@@ -36,14 +36,14 @@ class WatchRow:
     beside: str
 
 
-def watch_row(drift: Drift) -> WatchRow:
+def watch_row(drift: DriftStatus) -> WatchRow:
     """Return one line."""
     return WatchRow(
         drift, slice_title(drift.slice), zone_plot(drift), meter(drift.share), expected(drift), beside(drift)
     )
 
 
-def expected(drift: Drift) -> str:
+def expected(drift: DriftStatus) -> str:
     """Return where a rate may lie; accuracy has no upper limit."""
     zone = drift.zone
     if zone is None:
@@ -53,7 +53,7 @@ def expected(drift: Drift) -> str:
     return f"{words.percent(zone.lower).removesuffix('%')}–{words.percent(zone.upper)}"
 
 
-def beside(drift: Drift) -> str:
+def beside(drift: DriftStatus) -> str:
     """Return a rate beside its reference: coverage as a ratio, accuracy as a difference."""
     value = drift.observed.value
     reference = None if drift.zone is None else drift.zone.reference.value

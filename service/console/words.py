@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from service.events import Estimate, NotEnough
+from service.events import Estimate, InsufficientData
 
 _AGES = ((86_400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -62,12 +62,12 @@ def out_of(estimate: Estimate) -> str:
     return f"{count(estimate.rate.count)} of {count(estimate.rate.n)}"
 
 
-def needed(missing: NotEnough, unit: str) -> str:
+def needed(missing: InsufficientData, unit: str) -> str:
     """Return how far a figure is from being given.
 
     Examples
     --------
-    >>> needed(NotEnough(12, 20, ""), "labels"), needed(NotEnough(0, 1, ""), "rows")
+    >>> needed(InsufficientData(12, 20, ""), "labels"), needed(InsufficientData(0, 1, ""), "rows")
     ('12 of 20 labels needed', 'no rows yet')
     """
     if missing.needed <= 1:

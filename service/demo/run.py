@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from service.app.clock import FastClock
 from service.demo.check import Result, failures
 from service.demo.deliver import Delivery
 from service.demo.ledger import Ledger, read_log
@@ -20,6 +19,7 @@ from service.demo.tell import block, ending, trained_text, truth_text
 from service.demo.traffic import LABEL, Traffic
 from service.demo.training import train
 from service.demo.truth import Standing, coverages, standings
+from service.runtime.clock import FastClock
 from sfs.registry import FunctionSet
 
 SPEED = 120.0

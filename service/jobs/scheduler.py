@@ -31,7 +31,7 @@ class Job:
     every_seconds: float
 
 
-class SteadyJobs(MemoryJobStore):  # type: ignore[misc]  # APScheduler has no types
+class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler has no types
     """Jobs that are due after so many seconds; where the clock was stepped, their times are moved along.
 
     APScheduler keeps times of the clock: were it set back by an hour, no job would run for an hour.
@@ -84,7 +84,7 @@ class Schedule:
         # It would say of every run that it began and that it ended.
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         self._scheduler = BackgroundScheduler(
-            jobstores={"default": SteadyJobs(seconds)},
+            jobstores={"default": MonotonicJobStore(seconds)},
             executors={"default": ThreadPoolExecutor(max(len(jobs), 1))},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,

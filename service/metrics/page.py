@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from service.decisions import Alarm, Drift
+from service.decisions import Alarm, DriftStatus
 from service.events import Snapshot
-from service.metrics.gauges import rendered
-from service.metrics.loop_gauges import rendered_drift
+from service.metrics.gauges import render_drift, render_snapshot
 from service.metrics.process import ProcessMetrics
 from sfs.intervals import Rate
 from sfs.metadata import Metadata
@@ -29,12 +28,12 @@ class MetricsPage:
     def show(
         self, snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]
     ) -> None:
-        """Render the gauges of a snapshot, to be served until the next; arguments as in ``rendered``."""
-        self._gauges = rendered(snapshot, metadata, references)
+        """Render the gauges of a snapshot, to be served until the next; arguments as in ``render_snapshot``."""
+        self._gauges = render_snapshot(snapshot, metadata, references)
 
-    def show_drift(self, model: str, drifts: Iterable[Drift], unresolved: Sequence[Alarm]) -> None:
-        """Render the gauges of drift, to be served until the next; arguments as in ``rendered_drift``."""
-        self._drift = rendered_drift(model, drifts, unresolved)
+    def show_drift(self, model: str, drifts: Iterable[DriftStatus], unresolved: Sequence[Alarm]) -> None:
+        """Render the gauges of drift, to be served until the next; arguments as in ``render_drift``."""
+        self._drift = render_drift(model, drifts, unresolved)
 
     def text(self) -> bytes:
         """Return the page, of type ``CONTENT_TYPE``; it takes milliseconds: call it off the event loop."""

@@ -11,8 +11,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from service.decisions import ACTIVE, RunState
 from service.events import FunctionSetVersion, LabelOutcome, Prediction
-from service.metrics.tallies import Tallies
-from service.metrics.text import OTHER, PREFIX, written
+from service.metrics.exposition import OTHER, PREFIX, render
+from service.metrics.prediction_collector import PredictionCollector
 from sfs.apply import FunctionRun
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
@@ -58,7 +58,7 @@ class ProcessMetrics:
         jobs: Iterable[str] = (),
     ) -> None:
         self._registry = CollectorRegistry()
-        self._tallies = Tallies(model)
+        self._tallies = PredictionCollector(model)
         self._registry.register(self._tallies)
         ProcessCollector(registry=self._registry)
         self._requests = self._histogram("request", "Time from request to answer.", "route", _REQUEST_SECONDS)
@@ -144,7 +144,7 @@ class ProcessMetrics:
 
     def text(self) -> bytes:
         """Return all of it as Prometheus reads it."""
-        return written(self._registry)
+        return render(self._registry)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, help_text, labels, registry=self._registry)

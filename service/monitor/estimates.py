@@ -13,8 +13,8 @@ from service.events import (
     Counts,
     Estimate,
     FunctionSetVersion,
+    InsufficientData,
     IntervalMethod,
-    NotEnough,
     Performance,
     SliceEstimate,
 )
@@ -22,7 +22,7 @@ from sfs.intervals import Rate, anytime_arrays, clopper_pearson_arrays
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class EstimateConfig:
     """How figures are made from counts.
 
     Parameters
@@ -41,7 +41,7 @@ class Judging:
 
 
 def estimates(
-    total: BlockCounts, functions: FunctionSetVersion, method: IntervalMethod, judging: Judging
+    total: BlockCounts, functions: FunctionSetVersion, method: IntervalMethod, judging: EstimateConfig
 ) -> tuple[SliceEstimate, ...]:
     """Return the K slices of a set, then the extra columns, as the counts of a window show them.
 
@@ -104,7 +104,7 @@ def f1(confusion: Counts, classes: tuple[str, ...], positive: str | None = None)
 
 
 def _performances(
-    confusion: Counts, classes: tuple[str, ...], method: IntervalMethod, judging: Judging
+    confusion: Counts, classes: tuple[str, ...], method: IntervalMethod, judging: EstimateConfig
 ) -> list[Performance]:
     """Return how right the model was in each column."""
     labelled = np.asarray(confusion.sum(axis=(0, 1)), np.int64)
@@ -119,13 +119,13 @@ def _performances(
 
 
 def _f1_or_why(
-    score: float | None, share: Estimate | NotEnough, n: int, judging: Judging
-) -> float | NotEnough:
+    score: float | None, share: Estimate | InsufficientData, n: int, judging: EstimateConfig
+) -> float | InsufficientData:
     """Return the F1, or why there is none: too few labels first."""
-    if isinstance(share, NotEnough):
+    if isinstance(share, InsufficientData):
         return share
     if score is None:
-        return NotEnough(n, n, f"no labelled row is {judging.positive!r}, and none was called so")
+        return InsufficientData(n, n, f"no labelled row is {judging.positive!r}, and none was called so")
     return score
 
 
@@ -136,14 +136,14 @@ def _rates(
     method: IntervalMethod,
     confidence: float,
     why: Callable[[int, int], str],
-) -> list[Estimate | NotEnough]:
+) -> list[Estimate | InsufficientData]:
     """Return a share per column, or why there is none."""
     limits = clopper_pearson_arrays if method == "clopper-pearson" else anytime_arrays
     lower, upper = limits(counts, n, confidence)
     return [
         Estimate(Rate(int(count), int(of)), float(low), float(high), method)
         if of >= least
-        else NotEnough(int(of), least, why(int(of), least))
+        else InsufficientData(int(of), least, why(int(of), least))
         for count, of, low, high in zip(counts, n, lower, upper, strict=True)
     ]
 

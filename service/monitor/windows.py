@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from service.events import BlockCounts, WindowName
-from service.monitor.sums import merge, spanning
+from service.monitor.block_counts import merge, spanning
 
 BLOCK_SECONDS = (10, 300, 3600)
 """The sizes of blocks: as made, after a day, after a week."""

@@ -13,12 +13,12 @@ from typing import Generic, TypeAlias, TypeVar
 
 from service.errors import MisuseError
 from service.serving.breaker import Seconds
-from service.serving.refusals import (
+from service.serving.errors import (
     DeadlinePassed,
-    MiscountedAnswers,
-    NotTried,
+    NotAttempted,
     Overloaded,
     Stopping,
+    WrongResultCount,
     raisable,
 )
 
@@ -85,7 +85,7 @@ class Batcher(Generic[RowT, AnswerT]):
     There is no timer: an idle model starts at once, and a busy one finds what came meanwhile. The rows of a
     request stay together. A batch that raises is run again in halves, and those that raise in halves of their
     own, so that only the rows at fault fail. There is an end to that: in a request longer than a batch, rows
-    that come after many bad ones fail with `NotTried`.
+    that come after many bad ones fail with `NotAttempted`.
 
     Parameters
     ----------
@@ -276,12 +276,12 @@ class Batcher(Generic[RowT, AnswerT]):
                 else:
                     outcomes.append(Failed(raisable(error)))
         left = len(rows) - len(outcomes)
-        return outcomes + [Failed(NotTried("not tried, for too many rows before it failed"))] * left
+        return outcomes + [Failed(NotAttempted("not tried, for too many rows before it failed"))] * left
 
     def _answers(self, rows: list[RowT]) -> list[Outcome[AnswerT]]:
         answers = self._run(rows)
         if len(answers) != len(rows):
-            raise MiscountedAnswers(f"{len(rows)} rows got {len(answers)} answers: report this as a defect")
+            raise WrongResultCount(f"{len(rows)} rows got {len(answers)} answers: report this as a defect")
         return list(answers)
 
     def _tell(self, timing: BatchTiming) -> None:

@@ -20,7 +20,7 @@ _CALM = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BreakerLimits:
     """What plain functions may do on the request path.
 
     Parameters
@@ -73,7 +73,7 @@ class Limits:
 
         Examples
         --------
-        >>> [Limits().allowance(None, rows) for rows in (1, 100, 1000)]
+        >>> [BreakerLimits().allowance(None, rows) for rows in (1, 100, 1000)]
         [0.05, 0.1, 0.2]
         """
         asked = max(self.least_ms, rows * (budget_ms or self.budget_ms))
@@ -97,7 +97,7 @@ class Breaker:
 
     Examples
     --------
-    >>> limits = Limits(faults=3)
+    >>> limits = BreakerLimits(faults=3)
     >>> breaker = Breaker().after_rows([True, True, False, True, True], limits, now=0.0)
     >>> breaker.is_open, breaker.after_rows([True], limits, now=9.0).reason
     (False, 'faults')
@@ -118,7 +118,7 @@ class Breaker:
         """Tell whether it is open and time for a probe."""
         return self.is_open and now - self.since >= self.back_off_seconds
 
-    def after_rows(self, faulty: Iterable[bool], limits: Limits, now: Seconds) -> Breaker:
+    def after_rows(self, faulty: Iterable[bool], limits: BreakerLimits, now: Seconds) -> Breaker:
         """Return the breaker after rows, in order, on which the function faulted or did not."""
         count = self.faults
         for fault in faulty:
@@ -127,14 +127,14 @@ class Breaker:
                 return self.opened(FAULTS, limits, now)
         return self if count == self.faults else replace(self, faults=count)
 
-    def after_batch(self, slow: bool, limits: Limits, now: Seconds) -> Breaker:
+    def after_batch(self, slow: bool, limits: BreakerLimits, now: Seconds) -> Breaker:
         """Return the breaker after a batch that was, or was not, over the budget per row."""
         count = self.slow_batches + 1 if slow else 0
         if count >= limits.slow_batches:
             return self.opened(SLOW, limits, now)
         return self if count == self.slow_batches else replace(self, slow_batches=count)
 
-    def opened(self, reason: str, limits: Limits, now: Seconds) -> Breaker:
+    def opened(self, reason: str, limits: BreakerLimits, now: Seconds) -> Breaker:
         """Return it open: for the first back-off, or for twice the last one if it did not last closed."""
         lapsed = not self.is_open and now - self.since >= _CALM * self.back_off_seconds
         back_off = limits.back_off_seconds if lapsed else 2 * self.back_off_seconds

@@ -18,11 +18,11 @@ _CHUNK_BYTES = 1 << 16  # more would be mapped and unmapped by each call
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class HungUp(Exception):
+class ConnectionClosed(Exception):
     """The process at the other end is gone, or says what cannot be read."""
 
 
-def packed(header: Any, body: bytes = b"") -> bytes:
+def pack_frame(header: Any, body: bytes = b"") -> bytes:
     """Return a message as it goes over the wire: both lengths, the header as JSON if any, the body as it is."""
     text = b"" if header is None else _to_json(header).encode()
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
@@ -75,7 +75,7 @@ class Channel:
         HungUp
             If nobody will read it.
         """
-        rest = memoryview(packed(header, body))
+        rest = memoryview(pack_frame(header, body))
         while rest:
             try:
                 rest = rest[self.sock.send(rest) :]
@@ -84,7 +84,7 @@ class Channel:
                 if not self._writable.poll(_left_ms(until)):
                     raise TimeoutError from None
             except OSError as error:
-                raise HungUp(str(error)) from None
+                raise ConnectionClosed(str(error)) from None
 
     def ring(self) -> None:
         """Let the other end look at what was sent."""
@@ -128,9 +128,9 @@ class Channel:
         except BlockingIOError:
             return 0
         except OSError as error:
-            raise HungUp(str(error)) from None
+            raise ConnectionClosed(str(error)) from None
         if not data:
-            raise HungUp("it has ended")
+            raise ConnectionClosed("it has ended")
         self._buffer += data
         return len(data)
 
@@ -147,7 +147,7 @@ class Channel:
         try:
             return json.loads(text.decode()) if text else None, body
         except (ValueError, RecursionError) as error:
-            raise HungUp(f"it sent no message: {error}") from None
+            raise ConnectionClosed(f"it sent no message: {error}") from None
 
 
 def _left_ms(until: Seconds | None) -> int | None:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 from service.errors import ServiceError
-from service.serving.breaker import Breaker, Limits, Seconds
-from service.serving.channel import HungUp
-from service.serving.processes import Worker, Zygote
+from service.serving.breaker import Breaker, BreakerLimits, Seconds
+from service.serving.channel import ConnectionClosed
+from service.serving.processes import ForkServer, Worker
 
 _PATIENCE_SECONDS = 10.0
 """When a worker has not begun by then, the zygote is stuck."""
@@ -31,9 +31,9 @@ class Isolation:
         Monotonic seconds, for the time between attempts to start.
     """
 
-    def __init__(self, sources: Sequence[str], limits: Limits, clock: Callable[[], Seconds]) -> None:
+    def __init__(self, sources: Sequence[str], limits: BreakerLimits, clock: Callable[[], Seconds]) -> None:
         self._sources, self._limits, self._clock = list(sources), limits, clock
-        self._zygote: Zygote | None = None
+        self._zygote: ForkServer | None = None
         self._worker: Worker | None = None
         self._state = Breaker()
         self._closed = False
@@ -56,7 +56,7 @@ class Isolation:
         """
         if self._zygote is not None:
             return
-        zygote = Zygote(self._sources, self._limits)
+        zygote = ForkServer(self._sources, self._limits)
         with self._changing:
             if self._closed or self._zygote is not None:
                 zygote.end()
@@ -79,7 +79,7 @@ class Isolation:
         try:
             self._worker.wait_ready(until)
             return self._worker
-        except HungUp:
+        except ConnectionClosed:
             self._worker = None
         except TimeoutError:
             if monotonic() - self._worker.asked_at > _PATIENCE_SECONDS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -11,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.classes import without_label
-from service.serving.functions import LiveFunctions
-from service.serving.recording import Answer, Answerer, Recorder, Request, Verdict
+from models.registry import CHAMPION, ModelRegistry
+from service.errors import ServiceError
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import (
+    ExternalPrediction,
+    ModelOutput,
+    PredictionFactory,
+    PredictionRequest,
+    PredictionResult,
+    PredictionSource,
+)
 from sfs.apply import FunctionRun
 
 if TYPE_CHECKING:
@@ -23,7 +33,7 @@ Record: TypeAlias = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ActiveModel:
     """What answers a batch, whole: a verified bundle, its version, and the live functions."""
 
     bundle: ModelBundle
@@ -60,7 +70,7 @@ class BatchReport:
 
     model: str
     version: int | None
-    answers: Sequence[Answer]
+    answers: Sequence[PredictionResult]
     stage_seconds: Mapping[str, float]
     runs: tuple[FunctionRun, ...]
 
@@ -82,20 +92,20 @@ class Predictor:
 
     def __init__(
         self,
-        loaded: Loaded,
-        recorder: Recorder,
+        loaded: ActiveModel,
+        recorder: PredictionFactory,
         report: Callable[[BatchReport], object] = lambda report: None,
     ) -> None:
         self.loaded = loaded
         self._recorder = recorder
         self._report = report
 
-    def swap(self, loaded: Loaded) -> Loaded:
+    def swap(self, loaded: ActiveModel) -> ActiveModel:
         """Answer the following batches by another version, and return what answered until now."""
         before, self.loaded = self.loaded, loaded
         return before
 
-    def predict(self, requests: Sequence[Request]) -> list[Answer]:
+    def predict(self, requests: Sequence[PredictionRequest]) -> list[PredictionResult]:
         """Return the answers to N requests, in order.
 
         Raises
@@ -105,7 +115,7 @@ class Predictor:
         ModelError
             If the model has no finite answer.
         """
-        loaded, laps = self.loaded, Laps()
+        loaded, laps = self.loaded, StageTimer()
         bundle, functions = loaded.bundle, loaded.live.functions
         records = cast("list[Record]", without_label([each.record for each in requests], bundle.label))
         X = bundle.featurizer.transform(records)  # first, for it refuses what cannot be read
@@ -114,14 +124,14 @@ class Predictor:
         laps.end("functions")
         P = bundle.model.predict_proba(X, loaded.known(applied.matrix))  # [N, C]
         laps.end("model")
-        answerer = Answerer(bundle.name, bundle.classes, functions.hash)
-        answers = self._recorder.answers(requests, _verdicts(loaded, P), applied.matrix, answerer)
+        answerer = PredictionSource(bundle.name, bundle.classes, functions.hash)
+        answers = self._recorder.answers(requests, _model_outputs(loaded, P), applied.matrix, answerer)
         laps.end("record")
         self._report(BatchReport(bundle.name, loaded.version, answers, laps.seconds, applied.runs))
         return answers
 
 
-class Laps:
+class StageTimer:
     """A stopwatch: the seconds that each stage took."""
 
     def __init__(self) -> None:
@@ -134,7 +144,108 @@ class Laps:
         self.seconds[stage], self._since = now - self._since, now
 
 
-def _verdicts(loaded: Loaded, P: NDArray[np.float64]) -> Iterator[Verdict]:
+def _model_outputs(loaded: ActiveModel, P: NDArray[np.float64]) -> Iterator[ModelOutput]:
     classes = loaded.bundle.classes
     for best, row in zip(P.argmax(axis=1).tolist(), P.tolist(), strict=True):
-        yield Verdict(loaded.version, classes[best], tuple(row))
+        yield ModelOutput(loaded.version, classes[best], tuple(row))
+
+
+class ExternalLogger:
+    """Finds the slices of what was predicted elsewhere.
+
+    Parameters
+    ----------
+    model, classes
+        What the model is called, and its classes in the order of the probabilities that come with records.
+    label
+        The column that is predicted; functions do not see it.
+    live
+        The functions; the attribute may be exchanged, and is read once for every batch.
+    recorder
+        Stamps predictions.
+    report
+        Told of every batch that was observed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        classes: Sequence[str],
+        label: str,
+        live: LiveFunctions,
+        recorder: PredictionFactory,
+        report: Callable[[BatchReport], object] = lambda report: None,
+    ) -> None:
+        self.live = live
+        self._model, self._classes, self._label = model, tuple(classes), label
+        self._recorder, self._report = recorder, report
+
+    def observe(self, logged: Sequence[ExternalPrediction]) -> list[PredictionResult]:
+        """Return N predictions with their slices, in order.
+
+        Raises
+        ------
+        DataError
+            If a record is not made of JSON values.
+        """
+        live, laps = self.live, StageTimer()
+        records = without_label([each.record for each in logged], self._label)
+        applied = live.apply(records)
+        laps.end("functions")
+        verdicts = [ModelOutput(each.version, each.label, each.probabilities) for each in logged]
+        answerer = PredictionSource(self._model, self._classes, live.functions.hash)
+        answers = self._recorder.answers(logged, verdicts, applied.matrix, answerer)
+        laps.end("record")
+        self._report(BatchReport(self._model, None, answers, laps.seconds, applied.runs))
+        return answers
+
+
+WARM_UP_ROWS = (1, 16, 64)
+
+
+def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAMPION) -> ActiveModel:
+    """Return a version, ready to answer: every digest checked, its golden batch repeated, all of it run once.
+
+    Parameters
+    ----------
+    registry
+        Where the versions are.
+    live
+        The functions that are applied to traffic.
+    version
+        Its number, or an alias.
+
+    Raises
+    ------
+    ServiceError
+        If the alias is not on any version.
+    RegistryError
+        If there is no such version.
+    BundleError
+        If the bundle is not what it was when it was stored, or does not give the answers that it gave then.
+    """
+    alias = None if isinstance(version, int) or version.isdecimal() else version
+    number = int(version) if alias is None else _number_of(registry, alias)
+    bundle = registry.get(version)
+    if alias is not None and registry.alias(alias) != number:
+        return load(registry, live, alias)  # the alias moved between the two looks
+    warm_up(bundle, live)
+    return ActiveModel(bundle, number, live)
+
+
+def warm_up(bundle: ModelBundle, live: LiveFunctions) -> None:
+    """Run features, templates and model once at each size of batch; plain functions are left alone."""
+    records: Sequence[Mapping[str, Any]] = bundle.sample or bundle.golden.records
+    for rows in WARM_UP_ROWS:
+        batch = list(islice(cycle(records), rows))
+        S = bundle.memberships(live.templates, batch)
+        bundle.predict_proba(batch, S)
+
+
+def _number_of(registry: ModelRegistry, alias: str) -> int:
+    number = registry.alias(alias)
+    if number is None:
+        raise ServiceError(
+            f"model {registry.name!r} has no {alias}: train one with `slicewatch train`, or promote a version"
+        )
+    return number

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ServiceError
-from service.serving.breaker import Limits, Seconds
-from service.serving.channel import Channel, HungUp
-from service.serving.worker import TIMES, UNREADABLE
+from service.serving.breaker import BreakerLimits, Seconds
+from service.serving.channel import Channel, ConnectionClosed
+from service.serving.fork_server import TIMES, UNREADABLE
 from sfs.rowwise import ABSTAINED
 
 _OPTIONS = ("-P", "-u", "-X", "faulthandler", "-m")
@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class FunctionResult:
     """What a function said of N rows.
 
     Parameters
@@ -96,9 +96,9 @@ class Worker:
         try:
             _, descriptors, _, _ = socket.recv_fds(self._channel.sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
         except OSError as error:
-            raise HungUp(str(error)) from None
+            raise ConnectionClosed(str(error)) from None
         if not descriptors:
-            raise HungUp("it ended before it began")
+            raise ConnectionClosed("it ended before it began")
         self._process += descriptors
 
     def ask(self, names: Sequence[str], text: bytes, positions: Sequence[int] | None, until: Seconds) -> None:
@@ -108,7 +108,7 @@ class Worker:
             header["positions"] = list(positions)
         self._channel.send(header, text, until=until)
 
-    def said(self, rows: int, until: Seconds) -> Said:
+    def said(self, rows: int, until: Seconds) -> FunctionResult:
         """Return what the next of the functions said.
 
         Raises
@@ -122,11 +122,11 @@ class Worker:
         if header == UNREADABLE:
             raise Unreadable
         if len(body) != TIMES.size + 2 * rows:
-            raise HungUp(f"it answered {len(body)} bytes for {rows} rows")
+            raise ConnectionClosed(f"it answered {len(body)} bytes for {rows} rows")
         at, seconds = TIMES.unpack_from(body)
         bits = np.frombuffer(body, np.uint8, offset=TIMES.size) != 0  # [2 * N]
         reasons, fault = (header["reasons"], header["fault"]) if header else ({}, None)
-        return Said(bits[:rows], bits[rows:], reasons, fault, seconds, at)
+        return FunctionResult(bits[:rows], bits[rows:], reasons, fault, seconds, at)
 
     def kill(self) -> None:
         """End the process, whatever it is doing."""
@@ -142,7 +142,7 @@ def _kill(process: list[int], channel: Channel, bell: int) -> None:
         os.close(descriptor)
 
 
-class Zygote:
+class ForkServer:
     """The process that loads the functions and forks workers.
 
     Parameters
@@ -163,23 +163,23 @@ class Zygote:
         If they cannot be loaded.
     """
 
-    def __init__(self, sources: Sequence[str], limits: Limits) -> None:
-        process, self._channel = _started()
-        self._end = weakref.finalize(self, _end, process, self._channel)
+    def __init__(self, sources: Sequence[str], limits: BreakerLimits) -> None:
+        process, self._channel = _start()
+        self._end = weakref.finalize(self, _terminate, process, self._channel)
         try:
             self.fingerprints = self._load(sources, limits)
         except ServiceError:
             self.end()
             raise
 
-    def _load(self, sources: Sequence[str], limits: Limits) -> Mapping[str, str]:
+    def _load(self, sources: Sequence[str], limits: BreakerLimits) -> Mapping[str, str]:
         asked = {"sources": sources, "memory_mb": limits.memory_mb, "load_seconds": limits.load_seconds}
         try:
             self._channel.send(asked)
             said, _ = self._channel.receive(monotonic() + limits.load_seconds)
         except TimeoutError:
             said = {"error": f"they were not loaded within {limits.load_seconds:g} s"}
-        except HungUp:
+        except ConnectionClosed:
             said = {"error": "the process ended; its last words are on standard error"}
         if "error" in said:
             raise ServiceError(
@@ -203,12 +203,12 @@ class Zygote:
         self._end()
 
 
-def _started() -> tuple[subprocess.Popen[bytes], Channel]:
+def _start() -> tuple[subprocess.Popen[bytes], Channel]:
     ours, theirs = socket.socketpair()
     path = os.pathsep.join(filter(None, sys.path))  # so that modules are found where they are found here
     with theirs:
         process = subprocess.Popen(  # noqa: S603  # our own module
-            [sys.executable, *_OPTIONS, "service.serving.zygote", str(theirs.fileno())],
+            [sys.executable, *_OPTIONS, "service.serving.fork_server", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=2,  # what functions print is no output of the service
             pass_fds=[theirs.fileno()],
@@ -218,7 +218,7 @@ def _started() -> tuple[subprocess.Popen[bytes], Channel]:
     return process, Channel(ours)
 
 
-def _end(process: subprocess.Popen[bytes], channel: Channel) -> None:
+def _terminate(process: subprocess.Popen[bytes], channel: Channel) -> None:
     channel.close()
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # workers are of its group, whose number is taken until then

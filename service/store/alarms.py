@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from service.decisions import Alarm, Drift, Verdict
+from service.decisions import Alarm, DriftDetected, DriftStatus
 from service.store.audit import MONITOR, tell
 from service.store.engine import add_row
 from service.store.errors import AlarmResolved, UnknownAlarm
@@ -20,7 +20,7 @@ _PAGE = 100
 
 
 def open_alarm(
-    connection: Connection, model: str, version: int, verdict: Verdict, *, actor: str = MONITOR
+    connection: Connection, model: str, version: int, verdict: DriftDetected, *, actor: str = MONITOR
 ) -> Alarm | None:
     """Keep a verdict on a model version as an alarm; None, and nothing is kept, where one stands that says it.
 
@@ -133,7 +133,7 @@ def alarm(connection: Connection, alarm_id: int) -> Alarm | None:
     return None if row is None else _to_alarm(row)
 
 
-def _open(connection: Connection, model: str, version: int, verdict: Verdict, actor: str) -> Alarm:
+def _open(connection: Connection, model: str, version: int, verdict: DriftDetected, actor: str) -> Alarm:
     drift = verdict.drift
     row = {
         "model": model,
@@ -153,7 +153,7 @@ def _open(connection: Connection, model: str, version: int, verdict: Verdict, ac
     return opened
 
 
-def _moved_on(before: Drift, after: Drift) -> bool:
+def _moved_on(before: DriftStatus, after: DriftStatus) -> bool:
     """Tell whether a rate turned, or is shown to have gone further than is tolerated from where it stood."""
     if before.direction and after.direction and before.direction != after.direction:
         return True
@@ -162,7 +162,7 @@ def _moved_on(before: Drift, after: Drift) -> bool:
     return after.upper < before.lower - tolerance * down or after.lower > before.upper + tolerance * up
 
 
-def _moved_on_text(before: Drift, after: Drift) -> str:
+def _moved_on_text(before: DriftStatus, after: DriftStatus) -> str:
     was, now = (each.observed.count / max(each.observed.n, 1) for each in (before, after))
     return f"it moved on: {after.kind} went from {was:.3g} to {now:.3g}"
 
@@ -204,7 +204,7 @@ def _to_alarm(row: Row[Any]) -> Alarm:
         model=row.model,
         version=row.version,
         at=from_us(row.at_us),
-        drift=from_json(Drift, row.drift),
+        drift=from_json(DriftStatus, row.drift),
         state=row.state,
         acknowledged_at=None if row.acknowledged_us is None else from_us(row.acknowledged_us),
         acknowledged_by=row.acknowledged_by,

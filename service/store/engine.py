@@ -96,7 +96,7 @@ class Store:
         self.close()
 
 
-def standing(path: Path) -> str | None:
+def schema_version(path: Path) -> str | None:
     """Return the step of the schema that a store stands at, changing nothing; None where there is no store.
 
     Raises

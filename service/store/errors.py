@@ -23,29 +23,29 @@ class StoreStopped(StoreError):
     """The writer takes nothing more."""
 
 
-class Refused(ServiceError):
+class ActionRefused(ServiceError):
     """What was asked does not fit what stands in the store, which itself is well."""
 
 
-class UnknownAlarm(Refused):
+class UnknownAlarm(ActionRefused):
     """No alarm has this id."""
 
 
-class AlarmResolved(Refused):
+class AlarmResolved(ActionRefused):
     """The alarm has ended."""
 
 
-class UnknownRun(Refused):
+class UnknownRun(ActionRefused):
     """No run has this id."""
 
 
-class RunActive(Refused):
+class RunActive(ActionRefused):
     """The model has a run that is not at its end."""
 
 
-class RunMoved(Refused):
+class StaleRun(ActionRefused):
     """The run is no longer in the state that was expected."""
 
 
-class UnknownReport(Refused):
+class UnknownReport(ActionRefused):
     """No report has this id."""

@@ -14,11 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, exists, insert, select
 
 from service.events import Label, LabelOutcome
-from service.store.dirty import Series, mark_dirty
+from service.store.dirty_blocks import SeriesKey, mark_dirty
 from service.store.engine import insert_into
-from service.store.evidence import Arrival, keep_first_labels
-from service.store.rows import chunks
-from service.store.tables import label_current, label_events, pending_labels, predictions, to_us
+from service.store.first_labels import Arrival, keep_first_labels
+from service.store.tables import chunks, label_current, label_events, pending_labels, predictions, to_us
 
 SECOND_US = 1_000_000
 
@@ -58,7 +57,7 @@ class _Target:
     """A prediction that labels speak of, and the label that counts for it so far."""
 
     row: int
-    series: Series
+    series: SeriesKey
     at_us: int
     source: str
     label: str | None
@@ -85,7 +84,7 @@ Statement = tuple[str, int, str, str]
 
 
 @dataclass(slots=True)
-class _Desk:
+class LabelBatch:
     """What is known while a batch of labels of one model is taken in."""
 
     model: str
@@ -98,6 +97,7 @@ class _Desk:
     taken: dict[str, _Target] = field(default_factory=dict)  # in order of arrival
 
     def take(self, label: Label) -> LabelResult:
+        """Take in one label."""
         observed_us, received_us = to_us(label.observed_at), to_us(label.received_at)
         statement = (label.prediction_id, observed_us, label.labeller, label.label)
         if observed_us > received_us + self.rules.future_seconds * SECOND_US:
@@ -166,7 +166,7 @@ def take_labels(
     ids = {label.prediction_id for label in labels}
     keys = {label.idempotency_key for label in labels if label.idempotency_key}
     statements, by_key = _events(connection, model, ids, keys)
-    desk = _Desk(model, rules, _targets(connection, model, ids), statements, by_key)
+    desk = LabelBatch(model, rules, _targets(connection, model, ids), statements, by_key)
     results = [desk.take(label) for label in labels]
     if desk.events:
         connection.execute(insert(label_events), desk.events)
@@ -245,7 +245,7 @@ def _targets(connection: Connection, model: str, ids: Iterable[str]) -> dict[str
     )
     return {
         id_: _Target(
-            row, Series(model, version, set_hash), at_us, source, label, observed or 0, received or 0
+            row, SeriesKey(model, version, set_hash), at_us, source, label, observed or 0, received or 0
         )
         for part in chunks(ids)
         for id_, row, version, set_hash, at_us, source, label, observed, received in connection.execute(

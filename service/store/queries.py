@@ -10,15 +10,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
-from service.monitor.packing import PackedSum
+from service.monitor.block_counts import PackedSum
 from service.monitor.windows import BLOCK_SECONDS
-from service.store.counts import BLOCK_COLUMNS, reaching_beyond, to_block
+from service.store.block_store import BLOCK_COLUMNS, reaching_beyond, to_block
+from service.store.function_sets import find_set, to_set
 from service.store.labels import SECOND_US
-from service.store.rows import PREDICTION_COLUMNS, chunks, to_prediction
-from service.store.sets import find_set, to_set
 from service.store.tables import (
+    PREDICTION_COLUMNS,
     blocks,
     checkpoints,
+    chunks,
     dirty_blocks,
     from_us,
     function_sets,
@@ -26,12 +27,13 @@ from service.store.tables import (
     label_events,
     pending_labels,
     predictions,
+    to_prediction,
     to_us,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Cursor:
     """Where a prediction stands in the log: by time, and among those of one time by its row."""
 
     at: datetime
@@ -47,9 +49,9 @@ class Record:
     row: int
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Cursor:
         """Where it stands."""
-        return Place(self.prediction.at, self.row)
+        return Cursor(self.prediction.at, self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def records(
 
 
 def recent_records(
-    connection: Connection, model: str, *, before: datetime | Place, limit: int, labelled: bool | None = None
+    connection: Connection, model: str, *, before: datetime | Cursor, limit: int, labelled: bool | None = None
 ) -> Iterator[Record]:
     """Yield the last predictions before a time, or a place, newest first.
 
@@ -210,7 +212,7 @@ def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
     return [to_set(row) for row in connection.execute(select(function_sets).order_by(c.at_us, c.hash))]
 
 
-def usual_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
+def most_logged_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
     """Return the version of most of the last 1,000 rows, and since when it is known; None for an empty log."""
     p, b = predictions.c, blocks.c
     last = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1000).subquery()
@@ -258,7 +260,7 @@ def _each(connection: Connection, query: Select[Any]) -> Iterator[Record]:
         yield Record(to_prediction(row), row.true, row.row)
 
 
-def _is_before(end: datetime | Place) -> ColumnElement[bool]:
+def _is_before(end: datetime | Cursor) -> ColumnElement[bool]:
     p = predictions.c
     if isinstance(end, datetime):
         return p.at_us < to_us(end)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Select, null, select, update
 from service.decisions import Decision, Run, RunState, Trigger
 from service.store.audit import MONITOR, tell
 from service.store.engine import add_row
-from service.store.errors import RunActive, RunMoved, UnknownRun
+from service.store.errors import RunActive, StaleRun, UnknownRun
 from service.store.loop_json import from_json, to_json, values_from_json
 from service.store.tables import ACTIVE_RUN, from_us, to_us
 from service.store.tables import runs as kept
@@ -173,7 +173,7 @@ def _standing(connection: Connection, run_id: int, expected: RunState) -> Run:
     if row is None:
         raise UnknownRun(f"there is no run {run_id}; ask for the list of runs")
     if row.state != expected:
-        raise RunMoved(f"run {run_id} is {row.state}, not {expected} any more; look at it again")
+        raise StaleRun(f"run {run_id} is {row.state}, not {expected} any more; look at it again")
     return _to_run(row)
 
 

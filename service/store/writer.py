@@ -16,13 +16,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.events import FunctionSetVersion, Label, Prediction
-from service.store.counts import roll_up
+from service.store.block_store import read_dirty, replace_blocks, roll_up
 from service.store.engine import Store, insert_into
 from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.function_sets import record_set
 from service.store.labels import LabelResult, LabelRules, take_labels
-from service.store.log import Logged, add_predictions
-from service.store.recount import read_dirty, replace_blocks
-from service.store.sets import record_set
+from service.store.prediction_log import LogResult, add_predictions
 from service.store.tables import checkpoints, to_us
 
 T = TypeVar("T")
@@ -99,7 +98,7 @@ class Writer:
         """Tell whether so many rows, without counting their bytes, would be taken."""
         return not self._stopping and self._rows + rows <= self._limits.queue_rows
 
-    def append(self, predictions: Sequence[Prediction]) -> Future[list[Logged]]:
+    def append(self, predictions: Sequence[Prediction]) -> Future[list[LogResult]]:
         """Log predictions; the answer says of each what stands in the log under its id.
 
         Raises
@@ -110,21 +109,21 @@ class Writer:
             If the writer was stopped.
         """
         size = sum(len(p.features or "") + len(p.member) + len(p.unknown) for p in predictions)
-        work = partial(_add, rules=self._rules)
+        work = partial(_append, rules=self._rules)
         return self._put(_Request("append", work, list(predictions), size))
 
     def label(self, model: str, labels: Sequence[Label]) -> Future[list[LabelResult]]:
         """Take in labels of a model's predictions; the answer says what became of each. Raises as ``append``."""
-        work = partial(_take, model=model, rules=self._rules)
+        work = partial(_label, model=model, rules=self._rules)
         return self._put(_Request(("label", model), work, list(labels), 0))
 
     def record_functions(self, functions: FunctionSetVersion) -> Future[None]:
         """Keep what a set hash stands for, see ``sets.record_set``. Raises as ``append``."""
         return self.submit(partial(record_set, functions=functions))
 
-    def keep(self, name: str, at: datetime, state: bytes) -> Future[None]:
+    def save_checkpoint(self, name: str, at: datetime, state: bytes) -> Future[None]:
         """Keep a state under a name, in place of the one before. Raises as ``append``."""
-        return self.submit(partial(keep, name=name, at=at, state=state))
+        return self.submit(partial(save_checkpoint, name=name, at=at, state=state))
 
     def recount(self, limit: int = 256) -> int:
         """Count dirty blocks again from their rows, and return how many were replaced.
@@ -203,11 +202,11 @@ class Writer:
                 answers = [
                     answer
                     for _, neighbours in groupby(group, key=lambda each: each.kind)
-                    for answer in _together(connection, list(neighbours))
+                    for answer in _run_together(connection, list(neighbours))
                 ]
         except Exception as error:  # whatever the database says, the thread lives
             if len(group) == 1:
-                said = _said(error)
+                said = _store_error(error)
                 self._refusal = str(said) if isinstance(said, StoreError) else self._refusal
                 group[0].future.set_exception(said)
             else:
@@ -219,13 +218,13 @@ class Writer:
             request.future.set_result(answer)
 
 
-def _together(connection: Connection, requests: Sequence[_Request]) -> list[Any]:
+def _run_together(connection: Connection, requests: Sequence[_Request]) -> list[Any]:
     """Do requests of one kind in one call, and return the answer of each."""
     answers = iter(requests[0].work(connection, [value for each in requests for value in each.values]))
     return [each.answer(list(islice(answers, len(each.values)))) for each in requests]
 
 
-def _said(error: Exception) -> Exception:
+def _store_error(error: Exception) -> Exception:
     """Return a refusal of the database as an error of the store, and any other error as it is."""
     if not isinstance(error, SQLAlchemyError):
         return error
@@ -241,15 +240,15 @@ def _said(error: Exception) -> Exception:
     return said
 
 
-def _add(connection: Connection, values: list[Prediction], rules: LabelRules) -> list[Logged]:
+def _append(connection: Connection, values: list[Prediction], rules: LabelRules) -> list[LogResult]:
     return add_predictions(connection, values, rules)
 
 
-def _take(connection: Connection, values: list[Label], model: str, rules: LabelRules) -> list[LabelResult]:
+def _label(connection: Connection, values: list[Label], model: str, rules: LabelRules) -> list[LabelResult]:
     return take_labels(connection, model, values, rules)
 
 
-def keep(connection: Connection, name: str, at: datetime, state: bytes) -> None:
+def save_checkpoint(connection: Connection, name: str, at: datetime, state: bytes) -> None:
     """Keep a state under a name, in place of the one before, in the caller's transaction."""
     insert = insert_into(connection, checkpoints)
     upsert = insert.on_conflict_do_update(

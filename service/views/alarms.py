@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from service.decisions import Alarm, Drift
+from service.decisions import Alarm, DriftKind, DriftStatus
 from service.events import NONE_FIRED
 from service.store import alarms as kept
 from service.store.engine import Store
 from service.store.errors import UnknownAlarm
+from service.views.current import Current
 from sfs.function import ALL_ROWS
 
 
@@ -70,16 +72,16 @@ def alarm_sentence(alarm: Alarm) -> str:
     return drift_sentence(alarm.drift, alarm.at)
 
 
-def drift_sentence(drift: Drift, at: datetime) -> str:
+def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     """Return where a slice stands, as seen at a time.
 
     Examples
     --------
-    >>> from service.decisions import Zone
+    >>> from service.decisions import ToleranceBand
     >>> from sfs.intervals import Rate
-    >>> zone = Zone(Rate(400, 20_000), 0.018, 0.022, 0.1)
+    >>> zone = ToleranceBand(Rate(400, 20_000), 0.018, 0.022, 0.1)
     >>> since, at = datetime(2026, 5, 1, 12, 40, tzinfo=UTC), datetime(2026, 5, 1, 12, 50, tzinfo=UTC)
-    >>> moved = Drift("links", "f", "coverage", zone, 9.0, 8.0, since, "up", Rate(81, 1000), 0.06, 0.1)
+    >>> moved = DriftStatus("links", "f", "coverage", zone, 9.0, 8.0, since, "up", Rate(81, 1000), 0.06, 0.1)
     >>> drift_sentence(moved, at)
     'links holds 8.1 % of rows since 12:40 UTC, expected 1.8 to 2.2 %'
     """
@@ -103,7 +105,7 @@ def slice_text(name: str) -> str:
     return {ALL_ROWS: "the whole traffic", NONE_FIRED: "no slice"}.get(name, name)
 
 
-def _seen(drift: Drift) -> str:
+def _seen(drift: DriftStatus) -> str:
     rate, name = drift.observed, slice_text(drift.slice)
     if drift.kind == "coverage":
         return f"{name} holds {'nothing' if rate.value is None else share_text(rate.value)} of rows"
@@ -111,7 +113,7 @@ def _seen(drift: Drift) -> str:
     return f"accuracy on {name} is {said} of {rate.n:,} labelled rows"
 
 
-def _expected(drift: Drift) -> str:
+def _expected(drift: DriftStatus) -> str:
     zone = drift.zone
     if zone is None:
         return "with nothing to compare it with"
@@ -133,3 +135,29 @@ def _digits(share: float) -> str:
         return "<0.001" if share < 0.5 else ">99.999"
     digits = 1 if from_edge >= 0.95 else 2 if from_edge >= 0.095 else 3
     return f"{100 * share:.{digits}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class DriftView:
+    """What the detectors say of the version in force; no version where none is."""
+
+    model: str
+    version: int | None
+    drifts: tuple[DriftStatus, ...]
+
+
+def drift_view(current: Current) -> DriftView:
+    """Return where every watched slice stands, those nearest to an alarm first."""
+    in_force = current.in_force
+    nearest = sorted(current.drifts, key=lambda each: (-each.share, each.slice, each.kind))
+    return DriftView(in_force.model, in_force.version, tuple(nearest))
+
+
+def drifts_by_slice(current: Current) -> Mapping[str, Mapping[DriftKind, DriftStatus]]:
+    """Return what the detectors say of each slice by kind, where the function is still the one in force."""
+    prints = current.in_force.functions.fingerprints
+    found: dict[str, dict[DriftKind, DriftStatus]] = {}
+    for each in current.drifts:
+        if each.fingerprint == prints.get(each.slice):
+            found.setdefault(each.slice, {})[each.kind] = each
+    return found

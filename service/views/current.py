@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from models.registry import AliasChange
-from service.decisions import Drift
+from service.decisions import DriftStatus
 from service.errors import ServiceError
 from service.events import FunctionSetVersion, Snapshot
-from service.monitor.estimates import Judging
+from service.monitor.estimates import EstimateConfig
 from sfs.intervals import Rate
 from sfs.metadata import Metadata
 from sfs.registry import FunctionSet
@@ -84,7 +84,7 @@ class FunctionHealth:
     reason: str | None
 
 
-_DEFAULTS = Judging()
+_DEFAULTS = EstimateConfig()
 
 
 def _all_well() -> Mapping[str, FunctionHealth]:
@@ -118,8 +118,8 @@ class Current:
         in_force: InForce,
         health: Callable[[], Mapping[str, FunctionHealth]] = _all_well,
         snapshot: Snapshot | None = None,
-        judging: Judging = _DEFAULTS,
+        judging: EstimateConfig = _DEFAULTS,
     ) -> None:
         self.in_force, self.health = in_force, health
         self.snapshot, self.judging = snapshot, judging
-        self.drifts: tuple[Drift, ...] = ()
+        self.drifts: tuple[DriftStatus, ...] = ()

@@ -1,4 +1,4 @@
-"""The versions of the model, without loading one."""
+"""How a version did on the rows that were held out for it, without loading it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.errors import ModelError
 from models.reference import slice_counts
 from models.registry import ModelRegistry, Version
+from service.events import Estimate, InsufficientData
 from service.views.current import Current
+from service.views.rates import estimate_of
+from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
+
+
+def held_out_accuracy(folder: Path) -> Estimate | InsufficientData:
+    """Return how often a stored version was right on its held-out rows; why nobody knows, where it is damaged."""
+    try:
+        counts = slice_counts(json.loads((folder / "reference.json").read_bytes())[ALL_ROWS])
+    except (OSError, LookupError, TypeError, ValueError, ModelError) as error:
+        return InsufficientData(0, 1, f"reference.json cannot be read: {error!r:.100}")
+    return estimate_of(counts.accuracy.count, counts.accuracy.n, "no rows were held out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from service.events import Estimate, NotEnough
+from service.events import Estimate, InsufficientData
 from sfs.intervals import Rate
 
 
-def estimate_of(count: int, n: int, reason: str = "no rows of known membership") -> Estimate | NotEnough:
+def estimate_of(
+    count: int, n: int, reason: str = "no rows of known membership"
+) -> Estimate | InsufficientData:
     """Return a share with its Clopper-Pearson interval, or the reason where there is nothing to divide by.
 
     Examples
@@ -17,6 +19,6 @@ def estimate_of(count: int, n: int, reason: str = "no rows of known membership")
     """
     rate = Rate(count, n)
     if not n:
-        return NotEnough(0, 1, reason)
+        return InsufficientData(0, 1, reason)
     lower, upper = rate.interval()
     return Estimate(rate, lower, upper, "clopper-pearson")

@@ -1,8 +1,9 @@
-"""The last records of a slice, and how they were predicted."""
+"""Where a page of records ended, as text that the next question says again."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,12 +12,44 @@ from typing import Any, Literal, TypeAlias
 
 from sqlalchemy import Connection
 
+from service.errors import MisuseError
 from service.events import FunctionSetVersion, Prediction
 from service.store import queries
 from service.store.engine import Store
+from service.store.queries import Cursor
+from service.store.tables import from_us, to_us
 from service.views.current import Current, InForce, UnknownSlice
-from service.views.cursor import from_cursor, to_cursor
 from sfs.function import ALL_ROWS, NO_SLICE
+
+CURSOR = "^[0-9]{1,16}-[0-9]{1,18}$"
+"""What every cursor looks like; both numbers are such that a time and a row can have them."""
+
+
+def to_cursor(place: Cursor) -> str:
+    """Return a place in the log as text.
+
+    Examples
+    --------
+    >>> from datetime import UTC, datetime
+    >>> to_cursor(Cursor(datetime(2026, 5, 1, tzinfo=UTC), 7))
+    '1777593600000000-7'
+    """
+    return f"{to_us(place.at)}-{place.row}"
+
+
+def from_cursor(text: str) -> Cursor:
+    """Return the place that a cursor says.
+
+    Raises
+    ------
+    MisuseError
+        If it is none.
+    """
+    if not re.fullmatch(CURSOR, text):
+        raise MisuseError(f"{text!r} is no cursor: give the 'next' of a page as it was")
+    at_us, _, row = text.partition("-")
+    return Cursor(from_us(int(at_us)), int(row))
+
 
 RecordKind: TypeAlias = Literal["all", "errors", "correct", "unlabelled", "unknown"]
 

@@ -1,4 +1,4 @@
-"""A slice over time, in steps that the kept blocks fit into."""
+"""How long the steps of a series are."""
 
 from __future__ import annotations
 
@@ -10,17 +10,37 @@ from typing import Literal
 from service.decisions import Alarm
 from service.errors import MisuseError
 from service.events import EXTRA_COLUMNS, BlockCounts, FunctionSetVersion, SliceEstimate, WindowName
-from service.monitor.blocks import empty
-from service.monitor.estimates import Judging, estimates
-from service.monitor.sums import merge, project
-from service.monitor.windows import floor_to, windows
+from service.monitor.block_counts import empty, merge, remap_columns
+from service.monitor.estimates import EstimateConfig, estimates
+from service.monitor.windows import floor_to, kept_seconds, windows
 from service.store import queries
 from service.store.alarms import alarms
 from service.store.engine import Store
 from service.views.alarms import alarm_sentence
 from service.views.current import Current, InForce, NotReady, UnknownSlice
-from service.views.steps import step_seconds
 from sfs.function import ALL_ROWS, NO_SLICE
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+STEPS = (
+    *(10, 30, _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 7 * _DAY),
+)
+"""Seconds that people read easily; every one from a size of blocks upwards is a multiple of that size."""
+
+
+def step_seconds(since: datetime, until: datetime, points: int, now: datetime) -> int:
+    """Return the seconds of a step that cuts a time into about so many, and no block that is kept there.
+
+    Examples
+    --------
+    >>> from datetime import UTC
+    >>> day, next_day = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)
+    >>> step_seconds(day, next_day, 60, next_day), step_seconds(day, next_day, 60, datetime(2026, 6, 1, tzinfo=UTC))
+    (1800, 3600)
+    """
+    least = max((until - since).total_seconds() / points, kept_seconds((now - since).total_seconds()))
+    week = STEPS[-1]
+    return next((step for step in STEPS if step >= least), -int(-least // week) * week)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +193,7 @@ def _points(
     column: int,
     sets: Iterable[FunctionSetVersion],
     steps: tuple[datetime, datetime, int],
-    judging: Judging,
+    judging: EstimateConfig,
 ) -> Iterable[Point]:
     start, until, step = steps
     found = _projected(totals, wanted, {each.hash: each for each in sets})
@@ -190,7 +210,7 @@ def _projected(
     """Return the counts by time, those of all function sets together as the wanted set names them."""
     groups: dict[datetime, list[BlockCounts]] = {}
     for total in totals:
-        groups.setdefault(total.start, []).append(project(total, sets[total.set_hash], wanted))
+        groups.setdefault(total.start, []).append(remap_columns(total, sets[total.set_hash], wanted))
     return {at: merge(group) for at, group in groups.items()}
 
 

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from service.decisions import Drift, DriftKind
+from service.decisions import DriftKind, DriftStatus
 from service.events import (
     NONE_FIRED,
     Estimate,
-    NotEnough,
+    InsufficientData,
     Performance,
     SliceEstimate,
     WindowEstimates,
     WindowName,
 )
+from service.views.alarms import drifts_by_slice
 from service.views.current import Current, FunctionHealth, InForce, NotReady, Origin
-from service.views.drift import drifts_by_slice
 from service.views.functions import kind_of
 from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
@@ -60,11 +60,11 @@ class SliceView:
     metadata: Metadata
     origin: Origin | None
     fingerprint: str | None
-    reference: Estimate | NotEnough
+    reference: Estimate | InsufficientData
     estimate: SliceEstimate
     health: FunctionHealth | None
     state: SliceState
-    drifts: Mapping[DriftKind, Drift] = field(default_factory=dict)
+    drifts: Mapping[DriftKind, DriftStatus] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def _found(
     found: Mapping[tuple[str, str | None], SliceEstimate], name: str, fingerprint: str | None
 ) -> SliceEstimate:
     """Return the estimate of a slice, or one that says that it came since."""
-    nothing = NotEnough(0, 1, "the slice came after the last snapshot")
+    nothing = InsufficientData(0, 1, "the slice came after the last snapshot")
     nobody = Performance(0, nothing, nothing)
     return found.get((name, fingerprint)) or SliceEstimate(name, fingerprint, nothing, 0, 0, nobody, nobody)
 
@@ -163,7 +163,7 @@ def _found(
 def _view(
     kind: SliceKind,
     estimate: SliceEstimate,
-    reference: Estimate | NotEnough,
+    reference: Estimate | InsufficientData,
     metadata: Metadata = NO_METADATA,
     origin: Origin | None = None,
     health: FunctionHealth | None = None,
@@ -174,7 +174,9 @@ def _view(
     )
 
 
-def state_of(estimate: SliceEstimate, reference: Estimate | NotEnough, target: float | None) -> SliceState:
+def state_of(
+    estimate: SliceEstimate, reference: Estimate | InsufficientData, target: float | None
+) -> SliceState:
     """Compare a slice with what is expected of it; where several things are wrong, say the worst.
 
     Accuracy is low where its upper limit is below the target, coverage is off where its interval and that of
@@ -188,7 +190,9 @@ def state_of(estimate: SliceEstimate, reference: Estimate | NotEnough, target: f
     known = coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
     if estimate.unknown > UNKNOWN_SHARE * (known + estimate.unknown):
         return "unknown_high"
-    untold = isinstance(coverage, NotEnough) or (target is not None and isinstance(accuracy, NotEnough))
+    untold = isinstance(coverage, InsufficientData) or (
+        target is not None and isinstance(accuracy, InsufficientData)
+    )
     return "too_few" if untold else "ok"
 
 

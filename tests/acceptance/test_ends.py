@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from service.monitor.blocks import unpack
-from service.serving.recording import names_of
+from service.monitor.block_counts import unpack
+from service.serving.prediction_factory import names_of
 from service.store import queries
 from service.store.engine import Store
 from service.store.tables import label_events, predictions

@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from service.monitor.drift import Counted, DriftWatch, Key, log_threshold
-from service.monitor.zones import coverage_zone
+from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.tolerance_band import coverage_band
 from sfs.intervals import Rate
 
 SEED = 0
@@ -62,7 +62,7 @@ def beyond(limit: float, factors: tuple[float, ...]) -> Iterator[Process]:
 
 def delay(before: float, after: float, threshold: float, rng: np.random.Generator) -> int | None:
     """Return how many rows after the change a stream alarms; None if it never does, or did before."""
-    zone = coverage_zone(Rate(round(REFERENCE_ROWS * before), REFERENCE_ROWS), TOLERANCE, SLICES)
+    zone = coverage_band(Rate(round(REFERENCE_ROWS * before), REFERENCE_ROWS), TOLERANCE, SLICES)
     processes = [*beyond(zone.lower, ODDS_DOWN), *beyond(zone.upper, ODDS_UP)]
     for block in range(CALM_BLOCKS + MOST_BLOCKS):
         members = int(rng.binomial(BLOCK_ROWS, before if block < CALM_BLOCKS else after))
@@ -102,14 +102,14 @@ def delays(coverage: float, ratio: float, streams: int, rng: np.random.Generator
 def block_ms(rng: np.random.Generator, blocks: int = 300) -> float:
     """Return the median time of a block of all slices, which all stay as they are."""
     coverage = np.exp(rng.uniform(math.log(0.002), math.log(0.3), SLICES))
-    keys = [Key(f"slice{k}", f"f{k}", "coverage") for k in range(SLICES)]
+    keys = [RateKey(f"slice{k}", f"f{k}", "coverage") for k in range(SLICES)]
     members = rng.binomial(REFERENCE_ROWS, coverage).tolist()
-    zones = [coverage_zone(Rate(count, REFERENCE_ROWS), TOLERANCE, SLICES) for count in members]
+    zones = [coverage_band(Rate(count, REFERENCE_ROWS), TOLERANCE, SLICES) for count in members]
     watch = DriftWatch(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, FALSE_ALARMS_A_MONTH))
     start, spent = datetime(2026, 1, 1, tzinfo=UTC), []
     for _ in range(blocks):
         counts = [Rate(count, BLOCK_ROWS) for count in rng.binomial(BLOCK_ROWS, coverage).tolist()]
-        block = Counted(start, start + timedelta(seconds=10), dict(zip(keys, counts, strict=True)))
+        block = Observation(start, start + timedelta(seconds=10), dict(zip(keys, counts, strict=True)))
         began = time.perf_counter()
         watch.advance(block)
         spent.append(1e3 * (time.perf_counter() - began))

@@ -29,19 +29,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.registry import ModelRegistry
-from service.api.build import ROUTES, routes
+from service.api.app import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
 from service.events import FunctionSetVersion, Prediction
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.serving.batcher import Batcher
-from service.serving.functions import LiveFunctions
-from service.serving.loading import load as load_version
-from service.serving.predictor import BatchReport, Loaded, Predictor
-from service.serving.recording import Recorder
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictor import ActiveModel, BatchReport, Predictor
+from service.serving.predictor import load as load_version
 from service.settings.project import Settings, load
 from service.store.engine import Store
-from service.store.log import Logged
+from service.store.prediction_log import LogResult
 from service.store.writer import Writer
 from service.views.current import Current, InForce
 from sfs.registry import FunctionSet
@@ -143,9 +143,9 @@ class NoLog:
 
     backlog_rows = 0
 
-    def append(self, predictions: Sequence[Prediction]) -> Future[list[Logged]]:
-        done: Future[list[Logged]] = Future()
-        done.set_result([Logged(each, "stored") for each in predictions])
+    def append(self, predictions: Sequence[Prediction]) -> Future[list[LogResult]]:
+        done: Future[list[LogResult]] = Future()
+        done.set_result([LogResult(each, "stored") for each in predictions])
         return done
 
 
@@ -170,7 +170,7 @@ def api(settings: Settings, folder: Path, *, functions: bool, log: bool, metrics
         for stage, seconds in batch.stage_seconds.items():
             kept.stage_took(stage, seconds)
 
-    predictor = Predictor(loaded, Recorder(utc_now), report if metrics else lambda batch: None)
+    predictor = Predictor(loaded, PredictionFactory(utc_now), report if metrics else lambda batch: None)
     batcher = Batcher(predictor.predict)
     in_force = InForce(
         model=settings.name,
@@ -205,7 +205,7 @@ def api(settings: Settings, folder: Path, *, functions: bool, log: bool, metrics
     )
 
 
-def _metrics(model: str, writer: Writer, version: FunctionSetVersion, loaded: Loaded) -> ProcessMetrics:
+def _metrics(model: str, writer: Writer, version: FunctionSetVersion, loaded: ActiveModel) -> ProcessMetrics:
     made = ProcessMetrics(
         model,
         routes=ROUTES,

@@ -9,18 +9,18 @@ import httpx
 import pytest
 from prometheus_client.core import Metric
 
-from service.decisions import Alarm, Drift, Zone
-from service.metrics.loop_gauges import rendered_drift
-from service.metrics.text import Families, gauge, written
+from service.decisions import Alarm, DriftStatus, ToleranceBand
+from service.metrics.exposition import Families, gauge, render
+from service.metrics.gauges import render_drift
 from sfs.intervals import Rate
 
 SINCE = datetime(2026, 3, 10, 10, tzinfo=UTC)
 MODEL = "comments"
 
 
-def drift(name: str, observed: Rate, kind: str = "coverage", since: datetime | None = SINCE) -> Drift:
-    zone = Zone(Rate(20, 1000), 0.01, 0.03, 0.1)
-    return Drift(name, "f", kind, zone, 20.0, 19.0, since, "up", observed, 0.0, 1.0)  # type: ignore[arg-type]
+def drift(name: str, observed: Rate, kind: str = "coverage", since: datetime | None = SINCE) -> DriftStatus:
+    zone = ToleranceBand(Rate(20, 1000), 0.01, 0.03, 0.1)
+    return DriftStatus(name, "f", kind, zone, 20.0, 19.0, since, "up", observed, 0.0, 1.0)  # type: ignore[arg-type]
 
 
 WATCHED = (drift("links", Rate(20, 1000)), drift("short", Rate(20, 1000)))
@@ -34,7 +34,7 @@ class Page:
         self.standing: Sequence[Alarm] = ()
 
     def __call__(self) -> bytes:
-        return rendered_drift(MODEL, WATCHED, self.standing) + written(Families(facts()))
+        return render_drift(MODEL, WATCHED, self.standing) + render(Families(facts()))
 
 
 def facts() -> list[Metric]:

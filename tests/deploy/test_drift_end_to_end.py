@@ -14,7 +14,7 @@ import pytest
 from models.comments.generate import generate
 from models.comments.profile import DEFAULT, Profile
 from service.__main__ import main
-from service.app.clock import FastClock
+from service.runtime.clock import FastClock
 
 PLANTED = "timestamp_mention"
 CHANGED = DEFAULT.changed(PLANTED, at=0, coverage=0.1)

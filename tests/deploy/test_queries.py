@@ -10,12 +10,12 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from service.decisions import Alarm, Drift, Zone
+from service.decisions import Alarm, DriftStatus, ToleranceBand
 from service.events import (
     NONE_FIRED,
     Estimate,
     FunctionSetVersion,
-    NotEnough,
+    InsufficientData,
     Performance,
     Prediction,
     SliceEstimate,
@@ -40,7 +40,7 @@ REFERENCES = {"short": Rate(100, 2000), "link": Rate(66, 2000)}
 def estimate(name: str) -> SliceEstimate:
     """Return one slice's figures; too few labels give no accuracy."""
     members, right, labelled = COUNTS[name]
-    few = NotEnough(labelled, 20, "few")
+    few = InsufficientData(labelled, 20, "few")
     share = Estimate(Rate(right, labelled), right / labelled - 0.05, right / labelled + 0.04, "anytime")
     inside = Performance(labelled, few, few) if labelled < 20 else Performance(labelled, share, 0.5)
     covered = Estimate(Rate(members, ROWS), 0.0, 1.0, "clopper-pearson")
@@ -70,8 +70,8 @@ class Process:
             "link": Metadata(target=0.9),
         }
         self.page.show(shown, metadata, REFERENCES)
-        zone = Zone(REFERENCES["short"], 0.04, 0.06, 0.1)
-        drift = Drift("short", "1", "coverage", zone, 20.0, 19.0, at, "up", Rate(150, ROWS), 0.0, 1.0)
+        zone = ToleranceBand(REFERENCES["short"], 0.04, 0.06, 0.1)
+        drift = DriftStatus("short", "1", "coverage", zone, 20.0, 19.0, at, "up", Rate(150, ROWS), 0.0, 1.0)
         self.page.show_drift("spam", [drift], [Alarm(1, "spam", 3, at, drift)])
 
     def text(self) -> bytes:

@@ -13,31 +13,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.decisions import Alarm, Drift, Zone
+from service.decisions import Alarm, DriftStatus, ToleranceBand
 from service.events import (
     NONE_FIRED,
     Estimate,
     FunctionSetVersion,
-    NotEnough,
+    InsufficientData,
     Performance,
     Prediction,
     SliceEstimate,
     Snapshot,
     WindowEstimates,
 )
-from service.metrics.gauges import rendered
-from service.metrics.loop_gauges import rendered_drift
+from service.metrics.exposition import CONTENT_TYPE
+from service.metrics.gauges import render_drift, render_snapshot
 from service.metrics.page import MetricsPage
+from service.metrics.prediction_collector import reindex
 from service.metrics.process import ProcessMetrics
-from service.metrics.tallies import moved
-from service.metrics.text import CONTENT_TYPE
 from sfs.apply import FunctionRun
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.metadata import Metadata
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
-ZONE = Zone(Rate(20, 1000), 0.015, 0.025, 0.1)
+ZONE = ToleranceBand(Rate(20, 1000), 0.015, 0.025, 0.1)
 
 
 def series(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -80,10 +79,10 @@ def process(**changes: object) -> ProcessMetrics:
 
 def estimate(name: str, labelled: int = 100, n: int = 1000, members: int = 100) -> SliceEstimate:
     """Return a slice with 90 % of its labels right, if there are any."""
-    few = NotEnough(labelled, 20, "few")
+    few = InsufficientData(labelled, 20, "few")
     share = Estimate(Rate(labelled * 9 // 10, labelled), 0.8, 0.95, "anytime") if labelled >= 20 else few
     inside = Performance(labelled, share, 0.7 if labelled >= 20 else few)
-    covered = Estimate(Rate(members, n), 0.08, 0.12, "anytime") if n else NotEnough(0, 1, "no rows")
+    covered = Estimate(Rate(members, n), 0.08, 0.12, "anytime") if n else InsufficientData(0, 1, "no rows")
     return SliceEstimate(name, name * 2, covered, 0, 0, inside, inside)
 
 
@@ -274,13 +273,13 @@ def test_nothing_is_lost_between_threads(metrics: ProcessMetrics) -> None:
 def test_counts_move_with_their_names(old: list[str], new: list[str]) -> None:
     """A name that stays keeps its count, whatever the order."""
     counts = np.arange(1, len(old) + 1, dtype=np.int64)
-    after = dict(zip(new, moved(counts, old, new).tolist(), strict=True))
+    after = dict(zip(new, reindex(counts, old, new).tolist(), strict=True))
     assert after == {name: old.index(name) + 1 if name in old else 0 for name in new}
 
 
 def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
     """Names, labels and values are those of the contract, for the two exported windows only."""
-    text = rendered(snapshot(estimate("a")), {}, {})
+    text = render_snapshot(snapshot(estimate("a")), {}, {})
     keys = ("model", "version", "slice", "window")
     figures = {
         "slice_coverage_ratio": 0.1,
@@ -302,7 +301,7 @@ def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
 
 def test_what_is_not_known_has_no_series() -> None:
     """Few labels: no accuracy and no F1, but their number; no rows: no coverage; no label yet: no time of it."""
-    text = rendered(
+    text = render_snapshot(
         snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {}
     )
     keys = ("model", "version", "slice", "window")
@@ -318,7 +317,7 @@ def test_what_is_not_known_has_no_series() -> None:
 def test_a_slice_says_who_answers_for_it_and_what_it_must_keep() -> None:
     """Owner, severity and target come from the metadata, the target also as a number; others have defaults."""
     facts = {"a": Metadata(owner="trust", severity="critical", target=0.9), "gone": Metadata(owner="nobody")}
-    text = rendered(snapshot(estimate("a"), estimate("b")), facts, {})
+    text = render_snapshot(snapshot(estimate("a"), estimate("b")), facts, {})
     assert named(text, "slice_info", "slice", "owner", "severity", "target") == {
         ("a", "trust", "critical", "0.9"): 1,
         **{(name, "", "warning", ""): 1 for name in ("b", "__none__", "__all__")},
@@ -329,7 +328,7 @@ def test_a_slice_says_who_answers_for_it_and_what_it_must_keep() -> None:
 def test_a_reference_shows_where_there_is_one() -> None:
     """Without a reference, or with one of no rows, there is no series to compare with."""
     known = {"a": Rate(5, 100), "b": Rate(0, 0), "gone": Rate(1, 2)}
-    text = rendered(snapshot(estimate("a"), estimate("b")), {}, known)
+    text = render_snapshot(snapshot(estimate("a"), estimate("b")), {}, known)
     keys = ("model", "version", "slice")
     assert named(text, "slice_reference_coverage_ratio", *keys) == {("spam", "3", "a"): 0.05}
     assert named(text, "slice_reference_predictions", *keys) == {("spam", "3", "a"): 100}
@@ -338,7 +337,7 @@ def test_a_reference_shows_where_there_is_one() -> None:
 def test_any_name_of_a_slice_can_be_shown() -> None:
     """Quotes, backslashes, and letters of any script come through."""
     name = 'say "é\\n" {x}, 短い'
-    text = rendered(snapshot(estimate(name)), {name: Metadata(owner='a"b\nc')}, {})
+    text = render_snapshot(snapshot(estimate(name)), {name: Metadata(owner='a"b\nc')}, {})
     assert (name, 'a"b\nc', "warning", "") in named(
         text, "slice_info", "slice", "owner", "severity", "target"
     )
@@ -358,7 +357,7 @@ def test_the_page_is_the_process_and_the_last_snapshot(metrics: ProcessMetrics) 
     page.show(snapshot(estimate("new")), {}, {})
     text = page.text()
     assert b"old" not in text
-    assert text.endswith(rendered(snapshot(estimate("new")), {}, {}))
+    assert text.endswith(render_snapshot(snapshot(estimate("new")), {}, {}))
     assert named(text, "log_lost_total") == {(): 1}
     assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
 
@@ -378,14 +377,14 @@ def realistic(slices: int) -> bytes:
     return page.text()
 
 
-def drift(name: str, evidence: float, zone: Zone | None = ZONE) -> Drift:
-    return Drift(name, "f", "coverage", zone, evidence, 20.0, AT, "up", Rate(81, 1000), 0.06, 0.1)
+def drift(name: str, evidence: float, zone: ToleranceBand | None = ZONE) -> DriftStatus:
+    return DriftStatus(name, "f", "coverage", zone, evidence, 20.0, AT, "up", Rate(81, 1000), 0.06, 0.1)
 
 
 def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
     """Evidence is a share of what alarms; a slice with an alarm shows what was seen, expected, and since when."""
     alarm = Alarm(3, "m", 1, AT + timedelta(minutes=5), drift("up", 21.0))
-    text = rendered_drift("m", [drift("up", 0.0), drift("calm", 5.0), drift("blind", 0.0, None)], [alarm])
+    text = render_drift("m", [drift("up", 0.0), drift("calm", 5.0), drift("blind", 0.0, None)], [alarm])
     keys = "model", "slice", "kind"
     up, calm = ("m", "up", "coverage"), ("m", "calm", "coverage")
     assert named(text, "slice_drift_evidence", *keys) == {up: 0.0, calm: 0.25}

@@ -22,21 +22,24 @@ from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.registry import ModelRegistry
 from models.training import train
-from service.api.build import ROUTES, routes
+from service.api.app import ROUTES, routes
 from service.api.parts import SHED_REASONS, STAGES, Limits, Parts, PreviewView
-from service.app.added import with_added, without
-from service.app.preview import preview
-from service.decisions import Alarm, Drift, DriftKind, Verdict, Zone
+from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
 from service.events import FunctionSetVersion
-from service.jobs.tick import Monitor
+from service.jobs.snapshot import SnapshotJob
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
-from service.monitor.estimates import Judging
+from service.monitor.estimates import EstimateConfig
+from service.runtime.functions import preview, with_added, without
 from service.serving.batcher import Batcher, Failed
-from service.serving.functions import LiveFunctions
-from service.serving.observer import Observer
-from service.serving.predictor import Loaded, Predictor
-from service.serving.recording import Answer, Logged, Recorder, Request
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import (
+    ExternalPrediction,
+    PredictionFactory,
+    PredictionRequest,
+    PredictionResult,
+)
+from service.serving.predictor import ActiveModel, ExternalLogger, Predictor
 from service.store.alarms import open_alarm
 from service.store.engine import Store
 from service.store.writer import Writer, WriterLimits
@@ -83,14 +86,14 @@ def registry(bundle: ModelBundle, tmp_path_factory: pytest.TempPathFactory) -> M
     return made
 
 
-def moved(slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Drift:
+def moved(slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> DriftStatus:
     """Return a slice that holds four times as many rows as it should, or is right too seldom."""
     coverage = kind == "coverage"
-    drift = Drift(
+    drift = DriftStatus(
         slice=slice_,
         fingerprint=of_files().fingerprints.get(slice_),
         kind=kind,
-        zone=Zone(Rate(400, 20_000) if coverage else Rate(950, 1000), *_LIMITS[kind]),
+        zone=ToleranceBand(Rate(400, 20_000) if coverage else Rate(950, 1000), *_LIMITS[kind]),
         evidence=20.0,
         threshold=16.0,
         since=AT - timedelta(minutes=20),
@@ -132,12 +135,14 @@ class Service:
             shed_reasons=SHED_REASONS,
             log_queue_rows=lambda: self.writer.backlog_rows,
         )
-        self.recorder = Recorder(lambda: self.now)
-        self.predictor = Predictor(Loaded(self.bundle, 1, LiveFunctions(of_files())), self.recorder)
-        self.batcher: Batcher[Request, Answer] = Batcher(lambda rows: self.predictor.predict(rows))
+        self.recorder = PredictionFactory(lambda: self.now)
+        self.predictor = Predictor(ActiveModel(self.bundle, 1, LiveFunctions(of_files())), self.recorder)
+        self.batcher: Batcher[PredictionRequest, PredictionResult] = Batcher(
+            lambda rows: self.predictor.predict(rows)
+        )
         self.page = MetricsPage(self.metrics)
         self.current = Current(self._in_force())
-        self.monitor = Monitor(self.store, self.writer, self.current, Judging, self._show)
+        self.monitor = SnapshotJob(self.store, self.writer, self.current, EstimateConfig, self._show)
         self._observing = Lock()
         self._use_functions()
         self.client = httpx.AsyncClient(
@@ -174,12 +179,14 @@ class Service:
             transport=httpx.ASGITransport(routes(self.parts())), base_url="http://service"
         )
 
-    async def predict(self, requests: Sequence[Request], seconds: float) -> list[Answer | Failed]:
+    async def predict(
+        self, requests: Sequence[PredictionRequest], seconds: float
+    ) -> list[PredictionResult | Failed]:
         return await self.batcher.submit(requests, seconds)
 
-    async def observe(self, logged: Sequence[Logged]) -> list[Answer]:
+    async def observe(self, logged: Sequence[ExternalPrediction]) -> list[PredictionResult]:
         live = self.predictor.loaded.live
-        observer = Observer("comments", self.bundle.classes, "spam", live, self.recorder)
+        observer = ExternalLogger("comments", self.bundle.classes, "spam", live, self.recorder)
         return await asyncio.to_thread(observer.observe, logged)
 
     async def add_function(self, declaration: Mapping[str, Any]) -> FunctionView:
@@ -230,7 +237,9 @@ class Service:
     def raised(self, slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Alarm:
         """Raise an alarm."""
         drift = moved(slice_, kind, **changes)
-        alarm = self.kept(partial(open_alarm, model="comments", version=1, verdict=Verdict(self.now, drift)))
+        alarm = self.kept(
+            partial(open_alarm, model="comments", version=1, verdict=DriftDetected(self.now, drift))
+        )
         assert alarm is not None
         return alarm
 
@@ -264,7 +273,7 @@ class Service:
         self.metrics.watch(in_force.functions_version)
         self.metrics.serve(1, in_force.classes)
         self.current.in_force = in_force
-        self.predictor.swap(Loaded(self.bundle, 1, LiveFunctions(in_force.functions)))
+        self.predictor.swap(ActiveModel(self.bundle, 1, LiveFunctions(in_force.functions)))
 
     def _show(self, snapshot: Any) -> None:
         self.page.show(snapshot, self.current.in_force.metadata, self.current.in_force.references)
@@ -292,7 +301,7 @@ def service(
 
 
 @pytest.fixture
-def drift() -> Callable[..., Drift]:
+def drift() -> Callable[..., DriftStatus]:
     """Makes where a slice stands."""
     return moved
 

@@ -1,6 +1,6 @@
 """``/healthz``, ``/readyz`` and ``/metrics``."""
 
-from service.metrics.text import CONTENT_TYPE
+from service.metrics.exposition import CONTENT_TYPE
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.errors import RegistryError
 from models.registry import ModelRegistry
-from service.jobs.promoting import Promotions
+from service.jobs.promotion import PromotionService
 
 NEW = {"expected": 1, "reason": "better on links", "by": "ada"}
 
@@ -19,7 +19,7 @@ def two(service, registry, tmp_path) -> ModelRegistry:
     folder = shutil.copytree(registry.path(1).parents[2], copy) / "comments" / "versions"
     shutil.copytree(folder / "000001", folder / "000002")
     made = ModelRegistry(copy, "comments")
-    promotions = Promotions(made, service.writer, "comments", lambda: service.now)
+    promotions = PromotionService(made, service.writer, "comments", lambda: service.now)
 
     async def promote(version, expected, reason, actor):
         return await asyncio.to_thread(promotions.promote, version, expected, reason, actor)

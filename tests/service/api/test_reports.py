@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from service.api.refusals import ReportRunning
+from service.api.errors import ReportRunning
 from service.decisions import DriftReport
 from service.store.reports import add_report
 

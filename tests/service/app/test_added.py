@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
-from service.api.refusals import FunctionConflict, UnknownFunction
-from service.app.added import MOST, read_added, together, with_added, without, write_added
+from service.api.errors import FunctionConflict, UnknownFunction
+from service.runtime.functions import MOST, merge_functions, read_added, with_added, without, write_added
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -68,7 +68,7 @@ def test_one_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -
 def test_a_file_wins(caplog: pytest.LogCaptureFixture) -> None:
     """A name in both is the file's function, and that is logged."""
     mine = template("no_price", missing={"field": "cost"})
-    assert together(FILES, [mine]) == FILES
+    assert merge_functions(FILES, [mine]) == FILES
     assert "'no_price'" in caplog.text
 
 

@@ -11,7 +11,7 @@ import pytest
 from models.registry import ModelRegistry
 from service.app.build import build
 from service.app.watching import Watching, look_for_champion, watch_logged
-from service.jobs.reload import Tries
+from service.jobs.model_reload import RetryState
 from service.settings.project import load
 from service.store.errors import StoreInUse
 from service.store.queries import prediction
@@ -143,7 +143,7 @@ def test_another_champion_answers_once_it_is_found(trained: Path, serving) -> No
                 registry,
                 running.service._loop,
             )
-            look_for_champion(parts, Tries(), 0.0)
+            look_for_champion(parts, RetryState(), 0.0)
             second = await running.post("/v1/predict", {"instances": [ORDER]})
             assert (first["model"]["version"], second["model"]["version"]) == (1, 2)
             running.tick()

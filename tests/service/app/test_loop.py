@@ -16,7 +16,7 @@ from models.registry import CHAMPION, ModelRegistry
 from service.app.begin import RUNS
 from service.app.loop import REPORTS, baseline_of
 from service.decisions import DriftReport
-from service.jobs.reporting import KEPT, folder_of
+from service.jobs.column_report.job import KEPT, folder_of
 from service.settings.project import load
 from service.store.reports import add_report
 from service.store.runs import move_run, open_run

@@ -8,7 +8,7 @@ from html import unescape
 from pathlib import Path
 
 from service.app.pages import example_of
-from service.decisions import Drift, Verdict, Zone
+from service.decisions import DriftDetected, DriftStatus, ToleranceBand
 from service.store.alarms import open_alarm
 from sfs.intervals import Rate
 
@@ -47,9 +47,9 @@ def test_an_alarm_is_acknowledged_through_the_gate(trained: Path, serving) -> No
 
     async def story() -> None:
         async with serving(trained) as running:
-            zone = Zone(Rate(20, 100), 0.1, 0.3, 0.1)
-            seen = Drift("cheap", None, "coverage", zone, 9.0, 8.0, None, "up", Rate(60, 100), 0.5, 0.7)
-            verdict = Verdict(running.clock.at, seen)
+            zone = ToleranceBand(Rate(20, 100), 0.1, 0.3, 0.1)
+            seen = DriftStatus("cheap", None, "coverage", zone, 9.0, 8.0, None, "up", Rate(60, 100), 0.5, 0.7)
+            verdict = DriftDetected(running.clock.at, seen)
             running.service._writer.submit(lambda c: open_alarm(c, "orders", 1, verdict)).result()
             send, form = running.http.post, {"by": "Ada", "note": "a campaign"}
             refused = await send("/alarms/1/acknowledge", data=form, headers={**OURS, "host": "evil.example"})

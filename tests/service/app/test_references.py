@@ -7,8 +7,8 @@ import pytest
 
 from models.registry import ModelRegistry
 from service.app.references import accuracies, references
-from service.serving.breaker import Limits
-from service.serving.functions import LiveFunctions
+from service.serving.breaker import BreakerLimits
+from service.serving.live_functions import LiveFunctions
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 
@@ -23,7 +23,7 @@ def live_of(trained: Path) -> Iterator:
         for file, more in zip(files, (python, templates), strict=True):
             file.write_text(file.read_text() + more)
         sources = [str(file) for file in files]
-        live = LiveFunctions(FunctionSet.from_files(sources), Limits(faults=3), sources=sources)
+        live = LiveFunctions(FunctionSet.from_files(sources), BreakerLimits(faults=3), sources=sources)
         made.append(live)
         live.start()
         return live

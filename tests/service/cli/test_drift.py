@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from service.api.wire_drift import alarm_out, drift_out
-from service.decisions import Alarm, Drift, Zone
+from service.api.schemas.alarms import alarm_out, drift_out
+from service.decisions import Alarm, DriftStatus, ToleranceBand
 from sfs.intervals import Rate
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
-LINKS = Drift(
-    "links", "f", "coverage", Zone(Rate(400, 20_000), 0.018, 0.022, 0.1), 20.0, 16.0,
+LINKS = DriftStatus(
+    "links", "f", "coverage", ToleranceBand(Rate(400, 20_000), 0.018, 0.022, 0.1), 20.0, 16.0,
     AT - timedelta(minutes=20), "up", Rate(81, 1000), 0.06, 0.1,
 )  # fmt: skip
 RIGHT = replace(
-    LINKS, kind="accuracy", zone=Zone(Rate(95, 100), 0.9, 1.0, 0.01), evidence=4.0, since=None, direction=None,
+    LINKS, kind="accuracy", zone=ToleranceBand(Rate(95, 100), 0.9, 1.0, 0.01), evidence=4.0, since=None, direction=None,
     observed=Rate(0, 0),
 )  # fmt: skip
 ALARM = Alarm(3, "orders", 1, AT, LINKS)

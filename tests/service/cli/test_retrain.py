@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from service.api.wire_loop import run_detail_out, run_out
+from service.api.schemas.runs import run_detail_out, run_out
 from service.cli.retrain import decision_of
-from service.decisions import Decision, Pairs, Run, SliceDecision
+from service.decisions import Decision, PairedCounts, Run, SliceDecision
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WORSE = SliceDecision(
-    Pairs("links", 100, 80, 12, 2), True, -0.1, -0.17, -0.03, "worse", "10.0 points fewer are right"
+    PairedCounts("links", 100, 80, 12, 2), True, -0.1, -0.17, -0.03, "worse", "10.0 points fewer are right"
 )
 REJECTED = Decision("reject", ("worse on links",), (WORSE,), 0.02, 0.95)
 RUN = Run(

@@ -15,16 +15,16 @@ from service.console.overview import overview
 from service.decisions import (
     Alarm,
     Decision,
-    Drift,
     DriftReport,
-    Pairs,
+    DriftStatus,
+    PairedCounts,
     Run,
     SliceDecision,
-    Zone,
+    ToleranceBand,
 )
 from service.events import (
     Estimate,
-    NotEnough,
+    InsufficientData,
     Performance,
     SliceEstimate,
     Snapshot,
@@ -44,10 +44,10 @@ BLOCKS = frozenset({"dd", "dt", "h1", "h2", "h3", "li", "p", "small", "td", "th"
 VOID = frozenset({"meta", "link", "input", "br", "col"})
 
 
-def rate(count: int, n: int, needed: int = 1, unit: str = "rows") -> Estimate | NotEnough:
+def rate(count: int, n: int, needed: int = 1, unit: str = "rows") -> Estimate | InsufficientData:
     """A share with its exact interval."""
     if n < needed:
-        return NotEnough(n, needed, f"{n} {unit} in this window, of at least {needed}")
+        return InsufficientData(n, needed, f"{n} {unit} in this window, of at least {needed}")
     return Estimate(Rate(count, n), *Rate(count, n).interval(), "clopper-pearson")
 
 
@@ -76,7 +76,7 @@ def slice_view(
     **metadata: Any,
 ) -> SliceView:
     """A slice's view."""
-    missing = NotEnough(0, 1, "the model was not trained with this function")
+    missing = InsufficientData(0, 1, "the model was not trained with this function")
     return SliceView(
         name=found.slice,
         kind=kind,  # type: ignore[arg-type]
@@ -137,13 +137,13 @@ def series_of(name: str, found: Sequence[SliceEstimate], events: Sequence[Series
     return SliceSeries(name, "spam", 4, 60, points, tuple(events))
 
 
-def drift(name: str = "links", count: int = 81, n: int = 1000, **changes: Any) -> Drift:
+def drift(name: str = "links", count: int = 81, n: int = 1000, **changes: Any) -> DriftStatus:
     """Coverage that has risen from 2 % of 20,000 rows, and alarms."""
     values: dict[str, Any] = {
         "slice": name,
         "fingerprint": f"{name:f<64}"[:64],
         "kind": "coverage",
-        "zone": Zone(Rate(400, 20_000), 0.0164, 0.0241, 0.1),
+        "zone": ToleranceBand(Rate(400, 20_000), 0.0164, 0.0241, 0.1),
         "evidence": 18.6,
         "threshold": 18.1,
         "since": NOW - timedelta(minutes=21),
@@ -152,12 +152,12 @@ def drift(name: str = "links", count: int = 81, n: int = 1000, **changes: Any) -
         "lower": 0.055,
         "upper": 0.112,
     }
-    return Drift(**(values | changes))
+    return DriftStatus(**(values | changes))
 
 
-def accuracy_drift(name: str = "links", **changes: Any) -> Drift:
+def accuracy_drift(name: str = "links", **changes: Any) -> DriftStatus:
     """Accuracy that has fallen from 92 % of 250 rows, and alarms."""
-    zone = Zone(Rate(230, 250), 0.862, 1.0, 0.01)
+    zone = ToleranceBand(Rate(230, 250), 0.862, 1.0, 0.01)
     values: dict[str, Any] = {
         "kind": "accuracy",
         "zone": zone,
@@ -168,7 +168,7 @@ def accuracy_drift(name: str = "links", **changes: Any) -> Drift:
     return drift(name, 34, 60, **(values | changes))
 
 
-def alarm(id_: int = 7, found: Drift | None = None, **changes: Any) -> Alarm:
+def alarm(id_: int = 7, found: DriftStatus | None = None, **changes: Any) -> Alarm:
     """An alarm that nobody has acknowledged."""
     values: dict[str, Any] = {
         "id": id_,
@@ -182,7 +182,7 @@ def alarm(id_: int = 7, found: Drift | None = None, **changes: Any) -> Alarm:
 
 def verdict_of(name: str, outcome: str, pairs: tuple[int, int, int, int], **changes: Any) -> SliceDecision:
     """What the gate says of a slice; the interval is made up."""
-    found = Pairs(name, *pairs)
+    found = PairedCounts(name, *pairs)
     difference = (found.only_candidate - found.only_champion) / found.n if found.n else 0.0
     values: dict[str, Any] = {
         "pairs": found,
@@ -340,8 +340,8 @@ class Pages:
     slices_view: Callable[..., SlicesView] = slices_view
     record: Callable[..., RecordView] = record
     series: Callable[..., SliceSeries] = series_of
-    drift: Callable[..., Drift] = drift
-    accuracy_drift: Callable[..., Drift] = accuracy_drift
+    drift: Callable[..., DriftStatus] = drift
+    accuracy_drift: Callable[..., DriftStatus] = accuracy_drift
     alarm: Callable[..., Alarm] = alarm
     verdict: Callable[..., SliceDecision] = verdict_of
     decision: Callable[..., Decision] = decision

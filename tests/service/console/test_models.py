@@ -9,7 +9,7 @@ from service.console import versions as page_of
 from service.console.choices import ListChoices
 from service.console.render import Frame
 from service.console.versions import change_rows, version_rows
-from service.events import NotEnough
+from service.events import InsufficientData
 from service.views.models import ModelView
 from service.views.rates import estimate_of
 
@@ -81,7 +81,7 @@ def test_versions_stand_newest_first_with_all_that_is_known(pages, listing):
 def test_a_damaged_version_says_so(pages, listing):
     """Its row has what is wrong, and no accuracy."""
     broken = view(pages, 1, hash="", damaged=f"config.json is missing {EVIL}")
-    page = listing([broken], accuracies={1: NotEnough(0, 1, "damaged")})
+    page = listing([broken], accuracies={1: InsufficientData(0, 1, "damaged")})
     (row,) = page.all("tbody")[0].all("tr")
     assert "damaged" in row.words()
     assert "config.json is missing" in row.words()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.console.spans import difference_plot, meter, zone_chart, zone_plot
-from service.decisions import Zone
+from service.decisions import ToleranceBand
 from sfs.intervals import Rate
 
 SHARES = st.floats(0, 1)
@@ -33,7 +33,7 @@ def test_a_rate_above_its_zone_stands_right_of_it(pages):
 @given(SHARES, SHARES, SHARES, SHARES, st.integers(0, 50))
 def test_nothing_is_drawn_outside(pages, one, other, lower, upper, count):
     """Whatever the zone and the interval, every place is between 0 and 100, and the plots are well-formed."""
-    zone = Zone(Rate(1, 2), min(one, other), max(one, other), 0.1)
+    zone = ToleranceBand(Rate(1, 2), min(one, other), max(one, other), 0.1)
     found = pages.drift(zone=zone, observed=Rate(count, 50), lower=min(lower, upper), upper=max(lower, upper))
     for svg in (zone_plot(found), zone_chart(found)):
         (bar,) = drawn(svg, "bar")

@@ -10,8 +10,8 @@ from service.demo.generated import PHASES, generated_comments
 from service.demo.project_texts import LIKES_YAML, SLICES_PY, SLICES_YAML
 from service.demo.script import Script, phase_at
 from service.demo.truth import Coverages, coverages, standings
-from service.monitor.drift import Counted, DriftWatch, Key, log_threshold
-from service.monitor.zones import coverage_zone
+from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.tolerance_band import coverage_band
 from sfs.apply import run
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
@@ -32,7 +32,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> FunctionSet:
     return FunctionSet.from_files([str(folder / "slices.yaml"), str(folder / "slices.py")])
 
 
-def _blocks(script: Script, functions: FunctionSet) -> Iterator[Counted]:
+def _blocks(script: Script, functions: FunctionSet) -> Iterator[Observation]:
     rows = script.rows(0, SERVED_ROWS).drop(columns="label")
     member = run(functions, rows).matrix.member
     for number, first in enumerate(range(0, SERVED_ROWS, BLOCK_ROWS)):
@@ -41,11 +41,11 @@ def _blocks(script: Script, functions: FunctionSet) -> Iterator[Counted]:
         counts = {
             _key(functions, name): Rate(n, len(part)) for name, n in zip(functions.names, sums, strict=True)
         }
-        yield Counted(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
+        yield Observation(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
 
 
-def _key(functions: FunctionSet, name: str) -> Key:
-    return Key(name, functions.fingerprints[name], "coverage")
+def _key(functions: FunctionSet, name: str) -> RateKey:
+    return RateKey(name, functions.fingerprints[name], "coverage")
 
 
 def _phase_coverages(script: Script, functions: FunctionSet) -> dict[str, Coverages]:
@@ -59,7 +59,7 @@ def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -
     threshold = log_threshold(MAX_SLICES, FALSE_ALARMS)
     learned = coverages(functions, script.base(), "label")
     zones = {
-        _key(functions, name): coverage_zone(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
+        _key(functions, name): coverage_band(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
     }
     watch = DriftWatch(zones, threshold)
     verdicts = [verdict for block in _blocks(script, functions) for verdict in watch.advance(block)]

@@ -12,15 +12,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.events import Estimate, FunctionSetVersion, Label, NotEnough, Performance, Prediction, Snapshot
-from service.jobs.housekeeping import roll_up
-from service.jobs.tick import Monitor
-from service.monitor.estimates import Judging
+from service.events import (
+    Estimate,
+    FunctionSetVersion,
+    InsufficientData,
+    Label,
+    Performance,
+    Prediction,
+    Snapshot,
+)
+from service.jobs.rollup import roll_up
+from service.jobs.snapshot import SnapshotJob
+from service.monitor.estimates import EstimateConfig
 from service.views.current import Current
 from sfs.intervals import anytime, clopper_pearson
 
 State = Literal["in", "out", "unknown", "absent"]
-JUDGINGS = (Judging(minimum_labels=2), Judging(minimum_labels=1, positive="x", confidence=0.9))
+JUDGINGS = (EstimateConfig(minimum_labels=2), EstimateConfig(minimum_labels=1, positive="x", confidence=0.9))
 SLIDING = {"5m": (300, 10), "1h": (3600, 10), "1d": (86_400, 10), "7d": (7 * 86_400, 300)}
 AGES = (0, 5, 30, 300, 3600, 86_400, 7 * 86_400, 9 * 86_400)
 
@@ -104,7 +112,7 @@ class Told:
 class Play:
     """A service's log and monitor, driven by events under a clock of its own."""
 
-    def __init__(self, desk: Any, path: Path, judging: Judging) -> None:
+    def __init__(self, desk: Any, path: Path, judging: EstimateConfig) -> None:
         self.desk, self.path, self.judging, self.now, self.told = desk, path, judging, desk.start, Told()
         self.current = Current(desk.in_force_of())
         self.open()
@@ -113,8 +121,8 @@ class Play:
         self.store, self.writer = self.desk.opened(self.path)
         self.monitor = self.another_monitor()
 
-    def another_monitor(self) -> Monitor:
-        return Monitor(self.store, self.writer, self.current, lambda: self.judging, lambda _: None)
+    def another_monitor(self) -> SnapshotJob:
+        return SnapshotJob(self.store, self.writer, self.current, lambda: self.judging, lambda _: None)
 
     def do(self, event: Event) -> None:
         getattr(self, f"do_{event.kind}")(event)
@@ -200,7 +208,7 @@ def state(row: Prediction, made: FunctionSetVersion, column: str, wanted: Functi
     return said[column] if mine.get(column) == theirs[column] else "absent"
 
 
-def share(count: int, n: int, least: int, window: str, judging: Judging) -> tuple[Any, ...]:
+def share(count: int, n: int, least: int, window: str, judging: EstimateConfig) -> tuple[Any, ...]:
     """Return a share with its interval, or how many rows there are of how many."""
     if n < least:
         return "not enough", n, least
@@ -221,7 +229,7 @@ def f1(pairs: Counter[tuple[str, str]], positive: str | None) -> float | None:
 
 
 def performance(
-    rows: Iterable[Prediction], true: dict[str, str], window: str, judging: Judging
+    rows: Iterable[Prediction], true: dict[str, str], window: str, judging: EstimateConfig
 ) -> tuple[Any, ...]:
     pairs = Counter((true[row.id], row.label) for row in rows if row.id in true)
     n, right = pairs.total(), sum(k for (one, other), k in pairs.items() if one == other)
@@ -250,14 +258,14 @@ def naive(play: Play, late: timedelta) -> dict[tuple[str, str], tuple[Any, ...]]
     return out
 
 
-def flat(figure: Estimate | NotEnough) -> tuple[Any, ...]:
-    if isinstance(figure, NotEnough):
+def flat(figure: Estimate | InsufficientData) -> tuple[Any, ...]:
+    if isinstance(figure, InsufficientData):
         return "not enough", figure.n, figure.needed
     return figure.rate.count, figure.rate.n, figure.lower, figure.upper
 
 
 def flat_performance(each: Performance) -> tuple[Any, ...]:
-    return each.labelled, flat(each.accuracy), None if isinstance(each.f1, NotEnough) else each.f1
+    return each.labelled, flat(each.accuracy), None if isinstance(each.f1, InsufficientData) else each.f1
 
 
 def figures(made: Snapshot) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -306,7 +314,7 @@ def assert_right(play: Play) -> None:
         assert_equal(figures(made), expected)
 
 
-def played(desk: Any, history: Sequence[Event], judging: Judging) -> None:
+def played(desk: Any, history: Sequence[Event], judging: EstimateConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
         play = Play(desk, Path(folder) / "log.db", judging)
         for event in history:
@@ -317,7 +325,9 @@ def played(desk: Any, history: Sequence[Event], judging: Judging) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(history=histories, judging=st.sampled_from(JUDGINGS))
-def test_every_figure_equals_a_naive_recount(desk: Any, history: list[Event], judging: Judging) -> None:
+def test_every_figure_equals_a_naive_recount(
+    desk: Any, history: list[Event], judging: EstimateConfig
+) -> None:
     """Late, early, repeated and corrected, over days of merged blocks, changed functions and restarts."""
     played(desk, history, judging)
 
@@ -329,7 +339,7 @@ def test_every_figure_equals_a_naive_recount(desk: Any, history: list[Event], ju
     judging=st.sampled_from(JUDGINGS),
 )
 def test_shuffled_between_ticks_and_merges(
-    desk: Any, history: list[Event], draw: Any, judging: Judging
+    desk: Any, history: list[Event], draw: Any, judging: EstimateConfig
 ) -> None:
     """However rows and labels fall between ticks that follow each other for days, the last one is right."""
     events = list(history)

@@ -11,14 +11,13 @@ import pytest
 
 from models.bundle import ModelBundle
 from models.registry import CHAMPION, ModelRegistry
-from service.decisions import Drift, Pairs, Run, RunState, Verdict, Zone
-from service.jobs.promoting import Promotions
-from service.jobs.retraining import RetrainJob
-from service.jobs.run_parts import GateRules, RetrainParts
-from service.jobs.tick import Monitor
-from service.jobs.training import TrainingFailed, TrainingResult
-from service.monitor.estimates import Judging
-from service.monitor.policy_values import Rules
+from service.decisions import DriftDetected, DriftStatus, PairedCounts, Run, RunState, ToleranceBand
+from service.jobs.promotion import PromotionService
+from service.jobs.retraining import GateRules, Retraining, RetrainParts
+from service.jobs.snapshot import SnapshotJob
+from service.jobs.training.process import TrainingFailed, TrainingResult
+from service.monitor.estimates import EstimateConfig
+from service.monitor.retrain_policy import RetrainRules
 from service.store.alarms import open_alarm, resolve_alarm
 from service.store.audit import entries
 from service.store.engine import Store
@@ -30,9 +29,9 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.metadata import Metadata
 
-GOOD = (Pairs(ALL_ROWS, 2000, 1800, 10, 100), Pairs("a", 1000, 850, 5, 100))
-BAD = (Pairs(ALL_ROWS, 2000, 1800, 10, 100), Pairs("a", 1000, 850, 100, 5))
-FEW = (Pairs(ALL_ROWS, 2000, 1800, 10, 100), Pairs("a", 20, 15, 0, 4))
+GOOD = (PairedCounts(ALL_ROWS, 2000, 1800, 10, 100), PairedCounts("a", 1000, 850, 5, 100))
+BAD = (PairedCounts(ALL_ROWS, 2000, 1800, 10, 100), PairedCounts("a", 1000, 850, 100, 5))
+FEW = (PairedCounts(ALL_ROWS, 2000, 1800, 10, 100), PairedCounts("a", 20, 15, 0, 4))
 Scripted = TrainingResult | TrainingFailed | None
 
 
@@ -55,7 +54,7 @@ class Loop:
     def __init__(self, desk: Any, log: tuple[Store, Writer], registry: ModelRegistry, folder: Path) -> None:
         self.desk, (self.store, self.writer), self.registry = desk, log, registry
         self.now, self.folder = desk.start, folder
-        self.pairs: tuple[Pairs, ...] = GOOD
+        self.pairs: tuple[PairedCounts, ...] = GOOD
         self.scripts: list[list[Scripted]] = []
         self.begun: list[tuple[Run, int, Training]] = []
         self.ended: list[RunState] = []
@@ -68,8 +67,8 @@ class Loop:
                 metadata={"a": Metadata(protected=True)},
             )
         )
-        self.rules = Rules.of(new_labels=10)
-        self.promotions = Promotions(registry, self.writer, "m", lambda: self.now)
+        self.rules = RetrainRules.of(new_labels=10)
+        self.promotions = PromotionService(registry, self.writer, "m", lambda: self.now)
         self.restart()
 
     def restart(self, automatic: bool = True) -> None:
@@ -80,10 +79,10 @@ class Loop:
             registry=self.registry,
             begin=self.begin,  # type: ignore[arg-type]
             finished=lambda run: self.done,
-            zone=lambda name: Zone(Rate(95, 100), 0.9, 1.0, 0.01),
+            zone=lambda name: ToleranceBand(Rate(95, 100), 0.9, 1.0, 0.01),
             ended=lambda run: self.ended.append(run.state),
         )
-        self.job = RetrainJob(parts, self.rules, GateRules(0.02, 50, 2), automatic)
+        self.job = Retraining(parts, self.rules, GateRules(0.02, 50, 2), automatic)
 
     def begin(self, run: Run, champion: int) -> Training:
         if self.full:
@@ -101,9 +100,9 @@ class Loop:
         return TrainingResult(folder, other.hash, self.pairs, {"base_rows": 240})
 
     def alarm(self, name: str = "a", kind: str = "coverage", direction: str = "up") -> int:
-        zone = Zone(Rate(200, 10_000), 0.017, 0.023, 0.1)
-        drift = Drift(name, "1", kind, zone, 20.0, 18.0, self.now, direction, Rate(80, 1000), 0.06, 0.1)  # type: ignore[arg-type]
-        opened = self.writer.submit(lambda c: open_alarm(c, "m", 1, Verdict(self.now, drift))).result()
+        zone = ToleranceBand(Rate(200, 10_000), 0.017, 0.023, 0.1)
+        drift = DriftStatus(name, "1", kind, zone, 20.0, 18.0, self.now, direction, Rate(80, 1000), 0.06, 0.1)  # type: ignore[arg-type]
+        opened = self.writer.submit(lambda c: open_alarm(c, "m", 1, DriftDetected(self.now, drift))).result()
         assert opened is not None
         return opened.id
 
@@ -114,7 +113,7 @@ class Loop:
         self.writer.append(rows).result()
         given = [self.desk.label(r.id, at, "x" if i < right else "y") for i, r in enumerate(rows)]
         self.writer.label("m", given).result()
-        Monitor(self.store, self.writer, self.current, Judging, lambda _: None).tick(at)
+        SnapshotJob(self.store, self.writer, self.current, EstimateConfig, lambda _: None).tick(at)
 
     def step(self, times: int = 1) -> Run | None:
         for _ in range(times):

@@ -11,7 +11,7 @@ import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from service.jobs.scheduler import Job, Outcome, Schedule, SteadyJobs
+from service.jobs.scheduler import Job, MonotonicJobStore, Outcome, Schedule
 
 PATIENCE_SECONDS = 30
 
@@ -96,7 +96,7 @@ def test_stopping_twice_or_before_the_start_does_nothing() -> None:
 def test_jobs_are_due_by_seconds_whatever_the_clock_says(step: timedelta) -> None:
     """A clock set back holds no job up; one set forward, as by a machine that woke in 1970, hurries none."""
     seconds = 500.0
-    store = SteadyJobs(lambda: seconds)
+    store = MonotonicJobStore(lambda: seconds)
     scheduler = BackgroundScheduler(jobstores={"default": store}, timezone=UTC)
     scheduler.start(paused=True)
     job = scheduler.add_job(print, IntervalTrigger(seconds=10, timezone=UTC))

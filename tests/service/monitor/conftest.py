@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 
 from service.events import NONE_FIRED, BlockCounts, FunctionSetVersion, Prediction
-from service.monitor.blocks import count
+from service.monitor.block_counts import count
 from service.monitor.windows import floor_to
 from sfs.function import ALL_ROWS
 

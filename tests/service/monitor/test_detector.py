@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.decisions import DriftKind, Zone
-from service.monitor.detector import ALTERNATIVES, Alternatives, Standing
+from service.decisions import DriftKind, ToleranceBand
+from service.monitor.drift_detector import ALTERNATIVES, Alternatives, DetectorState
 from sfs.intervals import Rate
 
 NONE = Rate(0, 0)
 
 
-def zone(lower: float, upper: float) -> Zone:
-    return Zone(NONE, lower, upper, 0.1)
+def zone(lower: float, upper: float) -> ToleranceBand:
+    return ToleranceBand(NONE, lower, upper, 0.1)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Twin:
     """One rate: all its alternatives, one by one."""
 
     kind: DriftKind
-    zone: Zone
+    zone: ToleranceBand
     alternatives: list[Alternative] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,10 +83,12 @@ counts = st.integers(0, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st
 
 @settings(deadline=None, max_examples=100)
 @given(data=st.data(), keys=st.lists(watched, max_size=4))
-def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple[DriftKind, Zone]]) -> None:
+def test_the_detector_equals_its_slow_twin(
+    data: st.DataObject, keys: list[tuple[DriftKind, ToleranceBand]]
+) -> None:
     """Evidence, cusum, and what was counted since when, alternative by alternative."""
     twins = [Twin(*key) for key in keys]
-    against, standing = Alternatives.of(keys), Standing.fresh(len(keys))
+    against, standing = Alternatives.of(keys), DetectorState.fresh(len(keys))
     size = len(keys)
     for start in range(data.draw(st.integers(0, 12))):
         block = np.array(data.draw(st.lists(counts, min_size=size, max_size=size)), np.int64).reshape(-1, 2).T
@@ -113,7 +115,7 @@ def test_false_alarms_at_the_limit_of_the_zone(
 ) -> None:
     """At c = 500 a rate just at a limit alarms 40 times in 20,000 blocks at most; a dead detector not 10 times."""
     streams, blocks, rng = 200, 20_000, np.random.default_rng(0)
-    against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), Standing.fresh(streams)
+    against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), DetectorState.fresh(streams)
     rows, alarms = np.full(streams, n), 0
     for start in range(blocks):
         standing.advance(against, rng.binomial(n, p, streams), rows, start)
@@ -131,7 +133,7 @@ def test_false_alarms_at_the_limit_of_the_zone(
 )
 def test_limits_near_the_ends_of_the_scale_give_numbers(kind: DriftKind, bounds: tuple[float, float]) -> None:
     """No block, however extreme, makes the evidence anything but a finite number."""
-    against, standing = Alternatives.of([(kind, zone(*bounds))]), Standing.fresh(1)
+    against, standing = Alternatives.of([(kind, zone(*bounds))]), DetectorState.fresh(1)
     for start, (count, n) in enumerate([(0, 1), (1, 1), (10**9, 10**9), (0, 10**9), (0, 0), (5, 10**6)]):
         standing.advance(against, np.array([count]), np.array([n]), start)
         assert all(np.isfinite(array).all() for array in standing.arrays())
@@ -140,7 +142,7 @@ def test_limits_near_the_ends_of_the_scale_give_numbers(kind: DriftKind, bounds:
 
 def test_a_zone_without_limits_never_gathers_evidence() -> None:
     """Where every rate is in the zone there is no alternative to it."""
-    against, standing = Alternatives.of([("coverage", zone(0, 1))]), Standing.fresh(1)
+    against, standing = Alternatives.of([("coverage", zone(0, 1))]), DetectorState.fresh(1)
     for start, count in enumerate([0, 1_000] * 5):
         standing.advance(against, np.array([count]), np.array([1_000]), start)
     assert standing.evidence.tolist() == [0.0]

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from service.decisions import DriftKind
-from service.monitor.drift import Counted, DriftWatch, Key, log_threshold
-from service.monitor.zones import accuracy_zone, coverage_zone
+from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
 TEN = datetime(2026, 3, 1, 10, tzinfo=UTC)
 SEEDS, SLICES = 10, 50
 
 
-def block_of(number: int, keys: list[Key], counts: Any, n: int) -> Counted:
+def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observation:
     start = TEN + number * timedelta(seconds=10)
     rates = {key: Rate(count, n) for key, count in zip(keys, counts.tolist(), strict=True)}
-    return Counted(start, start + timedelta(seconds=10), rates)
+    return Observation(start, start + timedelta(seconds=10), rates)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_calm_is_calm(
     """50 slices whose rates stay as they are, each with a reference that was sampled: no alarm in 10 seeds."""
     rng = np.random.default_rng(4)
     p = np.exp(rng.uniform(np.log(low), np.log(high), SEEDS * SLICES))
-    make, tolerance = (coverage_zone, 0.1) if kind == "coverage" else (accuracy_zone, 0.01)
-    keys = [Key(f"{k // SLICES}/{k % SLICES}", "f", kind) for k in range(len(p))]
+    make, tolerance = (coverage_band, 0.1) if kind == "coverage" else (accuracy_band, 0.01)
+    keys = [RateKey(f"{k // SLICES}/{k % SLICES}", "f", kind) for k in range(len(p))]
     known = [Rate(count, reference) for count in rng.binomial(reference, p).tolist()]
     zones = [make(rate, tolerance, SLICES) for rate in known]
     watch = DriftWatch(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, 1.0))
@@ -57,9 +57,9 @@ def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> Non
     rows = committed["reference_rows"]
     before = np.repeat([row["coverage"] for row in committed["delays"]], streams)
     after = np.repeat([row["coverage"] * row["ratio"] for row in committed["delays"]], streams)
-    keys = [Key(str(k), "f", "coverage") for k in range(len(before))]
+    keys = [RateKey(str(k), "f", "coverage") for k in range(len(before))]
     zones = {
-        key: coverage_zone(Rate(round(rows * p), rows), committed["tolerance"], committed["slices"])
+        key: coverage_band(Rate(round(rows * p), rows), committed["tolerance"], committed["slices"])
         for key, p in zip(keys, before.tolist(), strict=True)
     }
     threshold = log_threshold(committed["slices"], committed["false_alarms_a_month"])

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from service.events import Estimate, IntervalMethod, NotEnough, SliceEstimate
-from service.monitor.blocks import empty
-from service.monitor.estimates import Judging, estimates, f1
+from service.events import Estimate, InsufficientData, IntervalMethod, SliceEstimate
+from service.monitor.block_counts import empty
+from service.monitor.estimates import EstimateConfig, estimates, f1
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate, anytime, clopper_pearson
 
-ANY = Judging(minimum_labels=1)
+ANY = EstimateConfig(minimum_labels=1)
 
 
 def by_name(
-    traffic: Any, rows: list[Any], judging: Judging = ANY, method: IntervalMethod = "clopper-pearson"
+    traffic: Any, rows: list[Any], judging: EstimateConfig = ANY, method: IntervalMethod = "clopper-pearson"
 ) -> dict[str, SliceEstimate]:
     figures = estimates(traffic.block_of(rows), traffic.sets["first"], method, judging)
     return {each.slice: each for each in figures}
@@ -55,7 +55,7 @@ def test_unknown_rows_are_out_of_the_coverage(traffic: Any) -> None:
 def test_a_slice_that_is_never_known_has_no_coverage(traffic: Any) -> None:
     """Where every membership is unknown the coverage is not given, and the reason is."""
     coverage = by_name(traffic, [traffic.row("1", a="unknown")])["a"].coverage
-    assert coverage == NotEnough(0, 1, "0 rows of known membership in this window, of at least 1")
+    assert coverage == InsufficientData(0, 1, "0 rows of known membership in this window, of at least 1")
 
 
 def test_a_window_without_rows_gives_reasons_only(traffic: Any) -> None:
@@ -63,14 +63,14 @@ def test_a_window_without_rows_gives_reasons_only(traffic: Any) -> None:
     block = empty("m", 3, "first", 3, traffic.at, 10)
     for each in estimates(block, traffic.sets["first"], "clopper-pearson", ANY):
         for figure in (each.coverage, each.members.accuracy, each.members.f1, each.complement.accuracy):
-            assert isinstance(figure, NotEnough)
+            assert isinstance(figure, InsufficientData)
 
 
 @pytest.mark.parametrize(("method", "interval"), [("clopper-pearson", clopper_pearson), ("anytime", anytime)])
 def test_intervals_are_those_of_the_method(traffic: Any, method: IntervalMethod, interval: Any) -> None:
     """Coverage and accuracy have the interval of the method that was asked for, at the confidence set."""
     rows = rows_of(traffic, 30, 27, a="in") + rows_of(traffic, 10, 5)
-    figure = by_name(traffic, rows, Judging(1, None, 0.9), method)["a"]
+    figure = by_name(traffic, rows, EstimateConfig(1, None, 0.9), method)["a"]
     for share, rate in ((figure.coverage, Rate(30, 40)), (figure.members.accuracy, Rate(27, 30))):
         assert isinstance(share, Estimate)
         assert (share.rate, share.method) == (rate, method)
@@ -90,16 +90,16 @@ def test_members_and_complement_share_the_labelled_rows_that_are_known(traffic: 
 @pytest.mark.parametrize("n", [19, 20])
 def test_few_labels_give_a_reason(traffic: Any, n: int) -> None:
     """Below the minimum there is neither accuracy nor F1, and the reason says how many there are."""
-    members = by_name(traffic, rows_of(traffic, n, 9, a="in"), Judging(20))["a"].members
+    members = by_name(traffic, rows_of(traffic, n, 9, a="in"), EstimateConfig(20))["a"].members
     assert members.labelled == n
-    reason = NotEnough(19, 20, "19 labelled rows in this window, of at least 20")
+    reason = InsufficientData(19, 20, "19 labelled rows in this window, of at least 20")
     assert (members.accuracy == reason) == (members.f1 == reason) == (n == 19)
 
 
 def test_without_a_minimum_one_label_is_needed(traffic: Any) -> None:
     """A minimum of 0 gives no accuracy of nothing."""
-    accuracy = by_name(traffic, [traffic.row("1", a="in")], Judging(0))["a"].members.accuracy
-    assert accuracy == NotEnough(0, 1, "0 labelled rows in this window, of at least 1")
+    accuracy = by_name(traffic, [traffic.row("1", a="in")], EstimateConfig(0))["a"].members.accuracy
+    assert accuracy == InsufficientData(0, 1, "0 labelled rows in this window, of at least 1")
 
 
 @settings(deadline=None, max_examples=60)
@@ -120,9 +120,9 @@ def test_f1_equals_that_of_scikit_learn(traffic: Any, data: st.DataObject) -> No
 
 def test_f1_of_a_class_that_does_not_occur_is_not_given(traffic: Any) -> None:
     """Labelled rows without the positive class give an accuracy, and a reason in place of the F1."""
-    members = by_name(traffic, rows_of(traffic, 5, 5, a="in"), Judging(1, "spam"))["a"].members
+    members = by_name(traffic, rows_of(traffic, 5, 5, a="in"), EstimateConfig(1, "spam"))["a"].members
     assert isinstance(members.accuracy, Estimate)
-    assert members.f1 == NotEnough(5, 5, "no labelled row is 'spam', and none was called so")
+    assert members.f1 == InsufficientData(5, 5, "no labelled row is 'spam', and none was called so")
 
 
 def test_absent_rows_are_told_from_failures(traffic: Any) -> None:

@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.monitor.blocks import empty
-from service.monitor.packing import PackedSum, compress, decompress
-from service.monitor.sums import merge
+from service.monitor.block_counts import PackedSum, compress, decompress, empty, merge
 
 
 @settings(deadline=None, max_examples=60)

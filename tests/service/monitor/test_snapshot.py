@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.events import Estimate, NotEnough, Performance
-from service.monitor.estimates import Judging
-from service.monitor.snapshot import Watched, snapshot
-from service.monitor.timeline import Timeline
+from service.events import Estimate, InsufficientData, Performance
+from service.monitor.block_index import BlockIndex
+from service.monitor.estimates import EstimateConfig
+from service.monitor.snapshot import SnapshotScope, take_snapshot
 from service.monitor.windows import age_out
 from sfs.function import ALL_ROWS
 from sfs.intervals import anytime, clopper_pearson
@@ -21,21 +21,21 @@ from sfs.intervals import anytime, clopper_pearson
 LEAST = 2
 
 
-def lines_of(blocks: list[Any]) -> list[Timeline]:
-    lines: dict[Any, Timeline] = {}
+def lines_of(blocks: list[Any]) -> list[BlockIndex]:
+    lines: dict[Any, BlockIndex] = {}
     for block in blocks:
-        lines.setdefault(block.series, Timeline(*block.series, len(block.absent) - 2)).put(block)
+        lines.setdefault(block.series, BlockIndex(*block.series, len(block.absent) - 2)).put(block)
     return list(lines.values())
 
 
-def watched(traffic: Any, set_hash: str = "first", promoted_days: float | None = 8) -> Watched:
+def watched(traffic: Any, set_hash: str = "first", promoted_days: float | None = 8) -> SnapshotScope:
     at = None if promoted_days is None else traffic.at - timedelta(days=promoted_days)
-    return Watched("m", 3, traffic.sets[set_hash], at, None)
+    return SnapshotScope("m", 3, traffic.sets[set_hash], at, None)
 
 
-def check_share(share: Estimate | NotEnough, count: int, n: int, least: int, method: str) -> None:
+def check_share(share: Estimate | InsufficientData, count: int, n: int, least: int, method: str) -> None:
     if n < least:
-        assert isinstance(share, NotEnough)
+        assert isinstance(share, InsufficientData)
         assert (share.n, share.needed) == (n, least)
         return
     assert isinstance(share, Estimate)
@@ -58,7 +58,7 @@ def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
     rows = data.draw(traffic.histories(set_hashes=tuple(traffic.sets), edges=traffic.edges))
     blocks = data.draw(st.permutations(age_out(traffic.blocks_of(rows), traffic.at)))
     wanted = watched(traffic, data.draw(st.sampled_from(sorted(traffic.sets))))
-    seen = snapshot(traffic.at, wanted, lines_of(blocks), traffic.sets, Judging(LEAST))
+    seen = take_snapshot(traffic.at, wanted, lines_of(blocks), traffic.sets, EstimateConfig(LEAST))
     for name, window in seen.windows.items():
         method = "anytime" if name == "since_promotion" else "clopper-pearson"
         counts = traffic.recount(
@@ -75,14 +75,14 @@ def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
 
 def test_a_version_that_is_no_champion_has_no_window_since_promotion(traffic: Any) -> None:
     """Without a promotion there are the sliding windows alone."""
-    seen = snapshot(traffic.at, watched(traffic, promoted_days=None), [], {}, Judging())
+    seen = take_snapshot(traffic.at, watched(traffic, promoted_days=None), [], {}, EstimateConfig())
     assert list(seen.windows) == ["5m", "1h", "1d", "7d"]
 
 
 def test_a_snapshot_says_what_it_is_of(traffic: Any) -> None:
     """Time, model, version, function set and the last label's time stand in the snapshot."""
     late = traffic.at - timedelta(minutes=3)
-    seen = snapshot(traffic.at, replace(watched(traffic), last_label_at=late), [], {}, Judging())
+    seen = take_snapshot(traffic.at, replace(watched(traffic), last_label_at=late), [], {}, EstimateConfig())
     assert (seen.at, seen.model, seen.version, seen.set_hash) == (traffic.at, "m", 3, "first")
     assert seen.last_label_at == late
 
@@ -91,7 +91,7 @@ def test_versions_are_never_added(traffic: Any) -> None:
     """Rows of another version or model are not in the snapshot."""
     block = traffic.block_of([traffic.row("1")])
     blocks = [block, replace(block, version=4), replace(block, model="n")]
-    seen = snapshot(traffic.at, watched(traffic), lines_of(blocks), traffic.sets, Judging())
+    seen = take_snapshot(traffic.at, watched(traffic), lines_of(blocks), traffic.sets, EstimateConfig())
     everything = seen.windows["5m"].slices[-1]
     assert everything.slice == ALL_ROWS
     assert isinstance(everything.coverage, Estimate)
@@ -102,13 +102,21 @@ def test_an_unknown_function_set_is_refused(traffic: Any) -> None:
     """Counts under a set that nobody can name are an error, not left out."""
     lines = lines_of([traffic.block_of([traffic.row("1")])])
     with pytest.raises(ValueError, match="function set 'first' is not among those known"):
-        snapshot(traffic.at, watched(traffic), lines, {}, Judging())
+        take_snapshot(traffic.at, watched(traffic), lines, {}, EstimateConfig())
 
 
 def test_the_monitor_reaches_nothing_heavy() -> None:
     """Importing the whole monitor brings in no network, no store, no web and no metrics."""
     heavy = {"torch", "pandas", "fastapi", "sqlalchemy", "prometheus_client"}
-    rooms = ["blocks", "estimates", "packing", "snapshot", "snapshot_text", "sums", "timeline", "windows"]
+    rooms = [
+        "block_counts",
+        "estimates",
+        "snapshot",
+        "block_index",
+        "windows",
+        "drift_detector",
+        "promotion_gate",
+    ]
     code = "; ".join(f"import service.monitor.{room}" for room in rooms)
     code += f"; import sys; sys.exit(bool({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,19 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import Snapshot
-from service.monitor.estimates import Judging
-from service.monitor.snapshot import Watched, snapshot
-from service.monitor.snapshot_text import from_text, to_text
-from service.monitor.timeline import Timeline
+from service.monitor.block_index import BlockIndex
+from service.monitor.estimates import EstimateConfig
+from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
 
 
 def taken(traffic: Any, rows: list[Any], labelled: bool = False) -> Snapshot:
-    line = Timeline("m", 3, "first", 3)
+    line = BlockIndex("m", 3, "first", 3)
     for block in traffic.blocks_of(rows):
         line.put(block)
     at = traffic.at
-    watched = Watched("m", 3, traffic.sets["first"], at - timedelta(days=2), at if labelled else None)
-    return snapshot(at, watched, [line], traffic.sets, Judging(2, "x"))
+    watched = SnapshotScope("m", 3, traffic.sets["first"], at - timedelta(days=2), at if labelled else None)
+    return take_snapshot(at, watched, [line], traffic.sets, EstimateConfig(2, "x"))
 
 
 @settings(deadline=None, max_examples=30)

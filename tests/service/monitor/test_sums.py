@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
-from service.monitor.blocks import empty
-from service.monitor.sums import merge, project, subtract
+from service.monitor.block_counts import empty, merge, remap_columns, subtract
 
 
 def day_of(traffic: Any, rows: list[Any]) -> BlockCounts:
@@ -106,7 +105,7 @@ def test_projecting_equals_a_recount_by_name_and_fingerprint(traffic: Any, data:
     made = data.draw(st.sampled_from(sorted(traffic.sets)))
     wanted = traffic.sets[data.draw(st.sampled_from(sorted(traffic.sets)))]
     rows = data.draw(traffic.histories(set_hashes=(made,)))
-    block = project(day_of(traffic, rows), traffic.sets[made], wanted)
+    block = remap_columns(day_of(traffic, rows), traffic.sets[made], wanted)
     assert block.set_hash == wanted.hash
     traffic.check(block, rows, wanted)
 
@@ -117,14 +116,14 @@ def test_projecting_and_adding_can_change_places(traffic: Any, data: st.DataObje
     """The projection of a sum is the sum of the projections."""
     made, wanted = traffic.sets["first"], traffic.sets["edited"]
     left, right = (day_of(traffic, data.draw(traffic.histories())) for _ in range(2))
-    apart = merge([project(left, made, wanted), project(right, made, wanted)])
-    assert project(merge([left, right]), made, wanted) == apart
+    apart = merge([remap_columns(left, made, wanted), remap_columns(right, made, wanted)])
+    assert remap_columns(merge([left, right]), made, wanted) == apart
 
 
 def test_a_changed_function_has_no_rows_before_its_change(traffic: Any) -> None:
     """A function with a new fingerprint was asked about none of the old rows."""
     block = traffic.block_of([traffic.row("1", b="in"), traffic.row("2")])
-    seen = project(block, traffic.sets["first"], traffic.sets["edited"])
+    seen = remap_columns(block, traffic.sets["first"], traffic.sets["edited"])
     assert (seen.member[1], seen.unknown[1], seen.absent[1]) == (0, 2, 2)
 
 
@@ -132,7 +131,7 @@ def test_no_slice_fired_survives_other_votes(traffic: Any) -> None:
     """It is absent where the slices are others, and not where labelling functions came or went."""
     block = traffic.block_of([traffic.row("1"), traffic.row("2", b="in")])
     made, sets = traffic.sets["first"], traffic.sets
-    seen = {name: project(block, made, sets[name]) for name in ("voting", "shuffled", "turned")}
+    seen = {name: remap_columns(block, made, sets[name]) for name in ("voting", "shuffled", "turned")}
     assert {name: each.member[-2] for name, each in seen.items()} == {"voting": 1, "shuffled": 1, "turned": 0}
     assert {name: each.absent[-2] for name, each in seen.items()} == {"voting": 0, "shuffled": 0, "turned": 2}
 
@@ -141,12 +140,12 @@ def test_projecting_from_a_set_that_did_not_make_the_block_is_refused(traffic: A
     """Columns are only read by the set that wrote them."""
     block = traffic.block_of([traffic.row("1")])
     with pytest.raises(ValueError, match="made with set 'first', not with 'edited'"):
-        project(block, traffic.sets["edited"], traffic.sets["first"])
+        remap_columns(block, traffic.sets["edited"], traffic.sets["first"])
 
 
 def test_projecting_leaves_the_original_alone(traffic: Any) -> None:
     """A projection is another value; the block that it reads keeps its counts."""
     block = traffic.block_of([traffic.row("1", b="in")])
     before = [array.copy() for array in block.arrays()]
-    project(block, traffic.sets["first"], traffic.sets["edited"])
+    remap_columns(block, traffic.sets["first"], traffic.sets["edited"])
     assert all(np.array_equal(a, b) for a, b in zip(before, block.arrays(), strict=True))

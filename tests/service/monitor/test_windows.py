@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
-from service.monitor.sums import merge
+from service.monitor.block_counts import merge
 from service.monitor.windows import age_out, finalised, floor_to, kept_seconds, roll_up, windows
 
 

@@ -18,16 +18,16 @@ from models.config import TrainConfig
 from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.training import train
-from service.serving.breaker import Limits
-from service.serving.functions import LiveFunctions
+from service.serving.breaker import BreakerLimits
 from service.serving.isolation import Isolation
-from service.serving.predictor import Loaded
-from service.serving.recording import Recorder
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictor import ActiveModel
 from sfs.registry import FunctionSet
 from sfs.template import Template, template
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
-PATIENT = Limits(least_ms=20_000, hold_ms=20_000)
+PATIENT = BreakerLimits(least_ms=20_000, hold_ms=20_000)
 CODE_BEGINS = """
 import os, re, time
 from pathlib import Path
@@ -163,9 +163,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def recorder() -> Recorder:
+def recorder() -> PredictionFactory:
     """Stamps one time, and random bytes that count."""
-    return Recorder(lambda: AT, draw=lambda count: bytes(k % 256 for k in range(count)))
+    return PredictionFactory(lambda: AT, draw=lambda count: bytes(k % 256 for k in range(count)))
 
 
 def comments(rows: int = 240, seed: int = 0) -> pd.DataFrame:
@@ -196,7 +196,7 @@ def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
     """Makes live functions of Python code, after templates; they have time, however busy the machine is."""
     made: list[LiveFunctions] = []
 
-    def make(code: str, *templates: Template, limits: Limits = PATIENT, **how: Any) -> LiveFunctions:
+    def make(code: str, *templates: Template, limits: BreakerLimits = PATIENT, **how: Any) -> LiveFunctions:
         file = tmp_path / f"functions_{len(made)}.py"
         file.write_text(CODE_BEGINS + dedent(code))
         functions = FunctionSet([*templates, *FunctionSet.from_file(file)])
@@ -226,7 +226,7 @@ def mixed(file: Path) -> FunctionSet:
 @pytest.fixture(scope="session")
 def isolation(file: Path) -> Iterator[Isolation]:
     """Processes for them, which tests share."""
-    shared = Isolation([str(file)], Limits(), monotonic)
+    shared = Isolation([str(file)], BreakerLimits(), monotonic)
     shared.start()
     yield shared
     shared.close()
@@ -247,9 +247,9 @@ def alive() -> Callable[[int], bool]:
 
 
 @pytest.fixture
-def loaded(bundle: ModelBundle) -> Loaded:
+def loaded(bundle: ModelBundle) -> ActiveModel:
     """The model as version 1, with the functions of its training."""
-    return Loaded(bundle, 1, LiveFunctions(functions()))
+    return ActiveModel(bundle, 1, LiveFunctions(functions()))
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 
 from service.errors import MisuseError
 from service.serving.batcher import Batcher, BatchTiming, Failed
-from service.serving.refusals import (
+from service.serving.errors import (
     DeadlinePassed,
-    MiscountedAnswers,
     ModelExited,
-    NotTried,
+    NotAttempted,
     Overloaded,
     Stopping,
+    WrongResultCount,
 )
 
 LONG_SECONDS = 30
@@ -176,7 +176,7 @@ def test_a_request_full_of_bad_rows_ends() -> None:
     errors = [each.error for each in submitted(model, [-1] * 1000)]
     assert len(model.batches) == 128
     found = [type(each) for each in errors]
-    assert found == sorted(found, key=[ValueError, NotTried].index)
+    assert found == sorted(found, key=[ValueError, NotAttempted].index)
     assert 20 < found.count(ValueError) < 128
     assert str(errors[-1]) == "not tried, for too many rows before it failed"
 
@@ -256,7 +256,7 @@ def test_miscounted_answers_are_given_to_nobody() -> None:
 
     first, second = drive(main)
     assert first == 7
-    assert isinstance(second.error, MiscountedAnswers)
+    assert isinstance(second.error, WrongResultCount)
 
 
 def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import MisuseError
-from service.serving.breaker import FAULTS, SLOW, Breaker, Limits
+from service.serving.breaker import FAULTS, SLOW, Breaker, BreakerLimits
 
-LIMITS = Limits(faults=3, slow_batches=2, back_off_seconds=1, longest_back_off_seconds=5)
+LIMITS = BreakerLimits(faults=3, slow_batches=2, back_off_seconds=1, longest_back_off_seconds=5)
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=6), max_size=8))
@@ -65,11 +65,11 @@ def test_closing_forgets_what_was_counted() -> None:
 
 def test_a_functions_own_budget_counts_before_the_common_one() -> None:
     """An allowance is the budget times the rows, within what a batch may be held."""
-    limits = Limits(budget_ms=1, least_ms=10, hold_ms=100)
+    limits = BreakerLimits(budget_ms=1, least_ms=10, hold_ms=100)
     assert [limits.allowance(each, 20) for each in (None, 2.0, 50.0)] == [0.02, 0.04, 0.1]
 
 
 def test_a_limit_of_nothing_is_refused() -> None:
     """The message names the limit and the value."""
     with pytest.raises(MisuseError, match="faults must be above 0, got 0"):
-        Limits(faults=0)
+        BreakerLimits(faults=0)

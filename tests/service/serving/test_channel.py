@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.serving.channel import Channel, HungUp, packed
+from service.serving.channel import Channel, ConnectionClosed, pack_frame
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
 
@@ -29,7 +29,7 @@ def test_messages_arrive_as_they_were_sent_however_they_are_cut(
     messages: list[tuple[Any, bytes]], cut: int
 ) -> None:
     """In order, header and body, if they come in pieces and if several come at once."""
-    stream = b"".join(packed(*message) for message in messages)
+    stream = b"".join(pack_frame(*message) for message in messages)
     one, other = socket.socketpair()
     with one, other:
         channel, found = Channel(other), []
@@ -74,7 +74,7 @@ def test_what_has_come_is_returned_though_the_time_is_up(ends: tuple[socket.sock
     one, other = socket.socketpair()
     bell = os.eventfd(0, os.EFD_NONBLOCK)
     with one, other:
-        one.sendall(packed("early"))
+        one.sendall(pack_frame("early"))
         assert Channel(other, hears=bell).receive(until=0.0) == ("early", b"")
     os.close(bell)
 
@@ -93,13 +93,13 @@ def test_hanging_up_is_noticed(with_bell: bool) -> None:
     """After what was sent before it, and also by who waits for a bell."""
     one, other = socket.socketpair()
     bell = os.eventfd(0, os.EFD_NONBLOCK)
-    one.sendall(packed("last"))
+    one.sendall(pack_frame("last"))
     one.close()
     channel = Channel(other, hears=bell if with_bell else None)
     assert channel.receive() == ("last", b"")
-    with pytest.raises(HungUp):
+    with pytest.raises(ConnectionClosed):
         channel.receive()
-    with pytest.raises(HungUp):
+    with pytest.raises(ConnectionClosed):
         channel.send("nobody")
     channel.close()
     os.close(bell)
@@ -108,6 +108,6 @@ def test_hanging_up_is_noticed(with_bell: bool) -> None:
 def test_what_is_no_message_counts_as_hanging_up(ends: tuple[socket.socket, Channel]) -> None:
     """Nothing after it can be believed."""
     one, channel = ends
-    one.sendall(packed("x").replace(b'"x"', b"{x}"))
-    with pytest.raises(HungUp, match="no message"):
+    one.sendall(pack_frame("x").replace(b'"x"', b"{x}"))
+    with pytest.raises(ConnectionClosed, match="no message"):
         channel.receive()

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from service.errors import ServiceError
-from service.serving.asking import STARTING, Question, records_of
-from service.serving.breaker import Limits
+from service.serving.breaker import BreakerLimits
+from service.serving.function_call import STARTING, FunctionCall, records_of
 from service.serving.isolation import Isolation
-from service.serving.processes import Said
+from service.serving.processes import FunctionResult
 
 Eventually = Callable[[Callable[[], bool]], None]
-LIMITS = Limits(back_off_seconds=10)
+LIMITS = BreakerLimits(back_off_seconds=10)
 
 
 @pytest.fixture
@@ -29,16 +29,16 @@ def own(file: Path, clock: Any) -> Iterator[Isolation]:
     isolation.close()
 
 
-def asked(isolation: Isolation, name: str = "odd", **record: Any) -> Said | str:
+def asked(isolation: Isolation, name: str = "odd", **record: Any) -> FunctionResult | str:
     """Return what a function says of one record, or why nothing."""
-    question = Question([name], [60], records_of([{"n": 1, **record}]), monotonic() + 60)
+    question = FunctionCall([name], [60], records_of([{"n": 1, **record}]), monotonic() + 60)
     outcome = question.put(isolation).outcomes[0]
-    return outcome if isinstance(outcome, Said) else outcome.reason
+    return outcome if isinstance(outcome, FunctionResult) else outcome.reason
 
 
 def processes_of(isolation: Isolation, note: Path) -> tuple[int, int]:
     """Return the numbers of a worker and of the zygote."""
-    assert isinstance(asked(isolation, "notes", note=str(note)), Said)
+    assert isinstance(asked(isolation, "notes", note=str(note)), FunctionResult)
     worker, zygote = map(int, note.read_text().split())
     return worker, zygote
 
@@ -56,7 +56,7 @@ def test_a_worker_lost_while_it_was_idle_is_nobodys_fault(
     worker, _ = processes_of(own, tmp_path / "note")
     os.kill(worker, signal.SIGKILL)
     eventually(lambda: not alive(worker))
-    assert isinstance(asked(own), Said)
+    assert isinstance(asked(own), FunctionResult)
     assert processes_of(own, tmp_path / "note")[0] != worker
 
 
@@ -73,7 +73,7 @@ def test_a_zygote_that_is_lost_is_started_again(
     clock.seconds += LIMITS.back_off_seconds
     assert asked(own) == STARTING
     eventually(lambda: own.fingerprints is not None)
-    assert isinstance(asked(own), Said)
+    assert isinstance(asked(own), FunctionResult)
 
 
 def test_a_worker_outlives_its_zygote(
@@ -83,7 +83,7 @@ def test_a_worker_outlives_its_zygote(
     _, zygote = processes_of(own, tmp_path / "note")
     os.kill(zygote, signal.SIGKILL)
     eventually(lambda: not alive(zygote))
-    assert isinstance(asked(own), Said)
+    assert isinstance(asked(own), FunctionResult)
 
 
 def test_files_that_cannot_be_loaded_are_tried_again_after_the_back_off(

@@ -11,8 +11,7 @@ from models.bundle import ModelBundle
 from models.errors import BundleError, RegistryError
 from models.registry import ModelRegistry
 from service.errors import ServiceError
-from service.serving.loading import load, warm_up
-from service.serving.predictor import Loaded
+from service.serving.predictor import ActiveModel, load, warm_up
 
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -41,7 +40,7 @@ def registry(tmp_path: Path, bundle: ModelBundle) -> ModelRegistry:
 
 @pytest.mark.parametrize(("asked", "number"), [("champion", 1), (1, 1), (2, 2), ("2", 2)])
 def test_a_version_is_loaded_by_alias_or_number(
-    asked: Any, number: int, registry: ModelRegistry, loaded: Loaded
+    asked: Any, number: int, registry: ModelRegistry, loaded: ActiveModel
 ) -> None:
     """With its number, and with the functions that were handed in."""
     found = load(registry, loaded.live, asked)
@@ -49,19 +48,19 @@ def test_a_version_is_loaded_by_alias_or_number(
     assert found.live is loaded.live
 
 
-def test_an_alias_on_nothing_says_what_to_do(tmp_path: Path, loaded: Loaded) -> None:
+def test_an_alias_on_nothing_says_what_to_do(tmp_path: Path, loaded: ActiveModel) -> None:
     """An empty registry is what a new user has."""
     with pytest.raises(ServiceError, match="has no champion: train one"):
         load(ModelRegistry(tmp_path / "new", "comments"), loaded.live)
 
 
-def test_a_version_that_is_not_there_is_refused(registry: ModelRegistry, loaded: Loaded) -> None:
+def test_a_version_that_is_not_there_is_refused(registry: ModelRegistry, loaded: ActiveModel) -> None:
     """With the registry's own sentence."""
     with pytest.raises(RegistryError, match="no version 9"):
         load(registry, loaded.live, 9)
 
 
-def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: Loaded) -> None:
+def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: ActiveModel) -> None:
     """Its digests are checked before anything of it is used."""
     damage(registry, 2)
     with pytest.raises(BundleError):
@@ -69,7 +68,7 @@ def test_a_damaged_version_is_refused(registry: ModelRegistry, loaded: Loaded) -
 
 
 def test_warming_up_leaves_plain_functions_alone(
-    bundle: ModelBundle, loaded: Loaded, live_of: Any, tmp_path: Path
+    bundle: ModelBundle, loaded: ActiveModel, live_of: Any, tmp_path: Path
 ) -> None:
     """They may be slow, and what they count is live traffic."""
     called = tmp_path / "called"

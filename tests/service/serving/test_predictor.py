@@ -12,10 +12,10 @@ import pytest
 from models.bundle import ModelBundle
 from models.errors import DataError
 from service.serving.batcher import Batcher, Failed
-from service.serving.breaker import Limits
-from service.serving.functions import LiveFunctions
-from service.serving.predictor import BatchReport, Loaded, Predictor
-from service.serving.recording import Recorder, Request
+from service.serving.breaker import BreakerLimits
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory, PredictionRequest
+from service.serving.predictor import ActiveModel, BatchReport, Predictor
 from sfs.apply import apply
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -25,12 +25,12 @@ RECORDS: list[dict[str, Any]] = [
     {"text": "click", "likes": None},
     {"text": None, "likes": 2},
 ]
-REQUESTS = [Request(record) for record in RECORDS]
+REQUESTS = [PredictionRequest(record) for record in RECORDS]
 AT = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def predictor(loaded: Loaded, recorder: Recorder) -> Predictor:
+def predictor(loaded: ActiveModel, recorder: PredictionFactory) -> Predictor:
     """It answers by version 1."""
     return Predictor(loaded, recorder)
 
@@ -68,7 +68,7 @@ def test_one_row_is_answered_as_it_is_in_a_batch(predictor: Predictor) -> None:
 
 @pytest.mark.parametrize("other", ["none", "changed", "more", "failing"])
 def test_the_model_knows_only_of_functions_that_compute_what_they_did(
-    other: str, loaded: Loaded, bundle: ModelBundle, recorder: Recorder, live_of: Any
+    other: str, loaded: ActiveModel, bundle: ModelBundle, recorder: PredictionFactory, live_of: Any
 ) -> None:
     """Absent, changed and failing functions are unknown to it, added ones do not disturb it."""
     short, clicks = loaded.live.functions
@@ -85,7 +85,7 @@ def test_the_model_knows_only_of_functions_that_compute_what_they_did(
 
 
 def test_a_failing_function_is_unknown_and_the_prediction_goes_on(
-    loaded: Loaded, recorder: Recorder, live_of: Any
+    loaded: ActiveModel, recorder: PredictionFactory, live_of: Any
 ) -> None:
     """Its slice is among the unknown ones, and the report says why."""
     reports: list[BatchReport] = []
@@ -97,11 +97,11 @@ def test_a_failing_function_is_unknown_and_the_prediction_goes_on(
 
 
 def test_a_sleeping_function_does_not_keep_a_prediction(
-    loaded: Loaded, recorder: Recorder, live_of: Any, clock: Any
+    loaded: ActiveModel, recorder: PredictionFactory, live_of: Any, clock: Any
 ) -> None:
     """After the one batch in which it was found out, its breaker is open, and probabilities are as ever."""
     code = "@slicing_function()\ndef sleeps(x): time.sleep(60)"
-    live = live_of(code, *loaded.live.functions, limits=Limits(least_ms=20), clock=clock)
+    live = live_of(code, *loaded.live.functions, limits=BreakerLimits(least_ms=20), clock=clock)
     slowed = Predictor(replace(loaded, live=live), recorder)
     first, second = probabilities(slowed), probabilities(slowed)
     assert live.breakers["sleeps"].is_open
@@ -109,47 +109,51 @@ def test_a_sleeping_function_does_not_keep_a_prediction(
     np.testing.assert_array_equal(first, probabilities(Predictor(loaded, recorder)))
 
 
-def test_functions_do_not_see_the_label(loaded: Loaded, recorder: Recorder, live_of: Any) -> None:
+def test_functions_do_not_see_the_label(
+    loaded: ActiveModel, recorder: PredictionFactory, live_of: Any
+) -> None:
     """As in training, though a client sends it."""
     peeks = live_of("@slicing_function()\ndef peeks(x): return 'spam' in x")
     answers = Predictor(replace(loaded, live=peeks), recorder).predict(
-        [Request({**RECORDS[0], "spam": True})]
+        [PredictionRequest({**RECORDS[0], "spam": True})]
     )
     assert answers[0].slices == ()
 
 
 def test_a_record_that_cannot_be_read_is_refused_before_any_function_runs(
-    loaded: Loaded, recorder: Recorder, live_of: Any
+    loaded: ActiveModel, recorder: PredictionFactory, live_of: Any
 ) -> None:
     """A batch that will be run again row by row has not counted faults of functions."""
-    live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=Limits(faults=2))
+    live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=BreakerLimits(faults=2))
     predictor = Predictor(replace(loaded, live=live), recorder)
     with pytest.raises(DataError, match="likes"):
-        predictor.predict([REQUESTS[0], Request({"text": "song"})])
+        predictor.predict([REQUESTS[0], PredictionRequest({"text": "song"})])
     assert live.breakers["fails"].faults == 0
 
 
-def test_after_a_swap_the_next_batch_is_of_the_other_version(predictor: Predictor, loaded: Loaded) -> None:
+def test_after_a_swap_the_next_batch_is_of_the_other_version(
+    predictor: Predictor, loaded: ActiveModel
+) -> None:
     """What answered before is handed back."""
     assert predictor.swap(replace(loaded, version=2)) is loaded
     assert [answer.prediction.version for answer in predictor.predict(REQUESTS)] == [2, 2, 2]
 
 
-def test_a_batch_during_which_another_version_comes_is_of_one_version(loaded: Loaded) -> None:
+def test_a_batch_during_which_another_version_comes_is_of_one_version(loaded: ActiveModel) -> None:
     """Model, version and functions are read together, once."""
 
     def swaps() -> datetime:
         predictor.swap(replace(loaded, version=2, live=LiveFunctions(FunctionSet([]))))
         return AT
 
-    predictor = Predictor(loaded, Recorder(swaps))
+    predictor = Predictor(loaded, PredictionFactory(swaps))
     answers = predictor.predict(REQUESTS)
     first = {(1, loaded.live.functions.hash)}
     assert {(a.prediction.version, a.prediction.set_hash) for a in answers} == first
     assert predictor.predict(REQUESTS)[0].prediction.version == 2
 
 
-def test_each_batch_is_reported(loaded: Loaded, recorder: Recorder) -> None:
+def test_each_batch_is_reported(loaded: ActiveModel, recorder: PredictionFactory) -> None:
     """With its answers, and the time of each stage."""
     reports: list[BatchReport] = []
     answers = Predictor(loaded, recorder, reports.append).predict(REQUESTS)
@@ -164,7 +168,7 @@ def test_predictions_of_a_table_equal_those_of_the_requests(
 ) -> None:
     """Served and offline predictions agree on a hundred rows."""
     frame = pd.DataFrame({"text": [f"free song {k}" for k in range(100)], "likes": range(100)})
-    requests = [Request(record) for record in frame.to_dict("records")]
+    requests = [PredictionRequest(record) for record in frame.to_dict("records")]
     answers = predictor.predict(requests)
     S = bundle.memberships(predictor.loaded.live.functions, frame)
     served = np.array([answer.prediction.probabilities for answer in answers])
@@ -177,7 +181,7 @@ def test_in_batches_a_record_that_cannot_be_read_fails_alone(predictor: Predicto
     async def main() -> Any:
         batcher = Batcher(predictor.predict)
         bad, *good = await asyncio.gather(
-            batcher.submit([REQUESTS[0], Request({"text": "no likes"})]),
+            batcher.submit([REQUESTS[0], PredictionRequest({"text": "no likes"})]),
             *(batcher.submit([r]) for r in REQUESTS),
         )
         await batcher.stop()
@@ -191,10 +195,10 @@ def test_in_batches_a_record_that_cannot_be_read_fails_alone(predictor: Predicto
     np.testing.assert_allclose(found, [expected[0], *expected], atol=1e-6)
 
 
-def test_exchanging_versions_under_load_fails_no_request(predictor: Predictor, loaded: Loaded) -> None:
+def test_exchanging_versions_under_load_fails_no_request(predictor: Predictor, loaded: ActiveModel) -> None:
     """Rows of one request are of one version, and after the last exchange all are of the last."""
 
-    async def client(batcher: Batcher[Request, Any]) -> list[Any]:
+    async def client(batcher: Batcher[PredictionRequest, Any]) -> list[Any]:
         return [await batcher.submit(REQUESTS) for _ in range(10)]
 
     async def exchange() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from service.errors import ServiceError
-from service.serving.breaker import Limits
-from service.serving.channel import HungUp
-from service.serving.processes import Unreadable, Worker, Zygote
+from service.serving.breaker import BreakerLimits
+from service.serving.channel import ConnectionClosed
+from service.serving.processes import ForkServer, Unreadable, Worker
 from sfs.registry import FunctionSet
 
 Eventually = Callable[[Callable[[], bool]], None]
@@ -23,9 +23,9 @@ Alive = Callable[[int], bool]
 RECORDS = [{"n": 1}, {"n": 4}]
 PARENT = """
 import sys, time
-from service.serving.breaker import Limits
-from service.serving.processes import Zygote
-zygote = Zygote([sys.argv[1]], Limits())
+from service.serving.breaker import BreakerLimits
+from service.serving.processes import ForkServer
+zygote = ForkServer([sys.argv[1]], BreakerLimits())
 worker = zygote.fork()
 worker.wait_ready(time.monotonic() + 60)
 worker.ask(["endless"], b'[{"note": "%s"}]' % sys.argv[2].encode(), None, time.monotonic() + 60)
@@ -34,22 +34,22 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def zygote(file: Path) -> Iterator[Zygote]:
+def zygote(file: Path) -> Iterator[ForkServer]:
     """One that the tests share."""
-    zygote = Zygote([str(file)], Limits())
+    zygote = ForkServer([str(file)], BreakerLimits())
     yield zygote
     zygote.end()
 
 
 @pytest.fixture
-def worker(zygote: Zygote) -> Iterator[Worker]:
+def worker(zygote: ForkServer) -> Iterator[Worker]:
     """A worker that has begun."""
     worker = forked(zygote)
     yield worker
     worker.kill()
 
 
-def forked(zygote: Zygote) -> Worker:
+def forked(zygote: ForkServer) -> Worker:
     worker = zygote.fork()
     assert worker is not None
     worker.wait_ready(monotonic() + 60)
@@ -67,7 +67,7 @@ def noted(path: Path) -> Callable[[], list[int]]:
     return lambda: [int(each) for each in path.read_text().split()] if path.exists() else []
 
 
-def test_it_loads_what_the_service_has_loaded(zygote: Zygote, mixed: FunctionSet) -> None:
+def test_it_loads_what_the_service_has_loaded(zygote: ForkServer, mixed: FunctionSet) -> None:
     """Fingerprints of plain functions are the same in both processes."""
     assert zygote.fingerprints == mixed.fingerprints
 
@@ -104,16 +104,18 @@ def test_records_that_are_no_json_are_told(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("fatal", ["dies", "interrupted", "dies_of_two"])
-def test_a_function_that_ends_its_process_ends_only_that(fatal: str, zygote: Zygote, worker: Worker) -> None:
+def test_a_function_that_ends_its_process_ends_only_that(
+    fatal: str, zygote: ForkServer, worker: Worker
+) -> None:
     """The next worker is forked as ever."""
-    with pytest.raises(HungUp):
+    with pytest.raises(ConnectionClosed):
         asked(worker, fatal, records=[{"n": 2}])
     assert asked(forked(zygote), "odd").member.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("stuck", ["endless", "backtracks", "sleeps"])
 def test_whatever_a_function_is_stuck_in_its_process_can_be_killed(
-    stuck: str, zygote: Zygote, tmp_path: Path, alive: Alive, eventually: Eventually
+    stuck: str, zygote: ForkServer, tmp_path: Path, alive: Alive, eventually: Eventually
 ) -> None:
     """A loop that catches everything, a search that does not let go of the interpreter, and a sleep."""
     worker, note = forked(zygote), tmp_path / "note"
@@ -130,7 +132,7 @@ def test_whatever_a_function_is_stuck_in_its_process_can_be_killed(
         os.kill(process, 0)  # not even a zombie is left
 
 
-def test_a_worker_is_there_at_once(zygote: Zygote) -> None:
+def test_a_worker_is_there_at_once(zygote: ForkServer) -> None:
     """To fork ten takes less time than to load the functions once would."""
     began = monotonic()
     workers = [forked(zygote) for _ in range(10)]
@@ -143,7 +145,7 @@ def test_a_worker_is_there_at_once(zygote: Zygote) -> None:
 
 
 def test_a_worker_ends_when_it_is_let_go(
-    zygote: Zygote, tmp_path: Path, alive: Alive, eventually: Eventually
+    zygote: ForkServer, tmp_path: Path, alive: Alive, eventually: Eventually
 ) -> None:
     """An object that nothing refers to any more leaves no process."""
     worker = forked(zygote)
@@ -158,7 +160,7 @@ def test_the_zygote_takes_its_workers_along(
     file: Path, tmp_path: Path, alive: Alive, eventually: Eventually
 ) -> None:
     """Also one that is stuck; it forks no more."""
-    zygote = Zygote([str(file)], Limits())
+    zygote = ForkServer([str(file)], BreakerLimits())
     worker, read = forked(zygote), noted(tmp_path / "note")
     worker.ask(["endless"], json.dumps([{"note": str(tmp_path / "note")}]).encode(), None, monotonic() + 60)
     eventually(lambda: len(read()) == 2)
@@ -186,7 +188,7 @@ def test_no_process_outlives_a_service_that_is_killed(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_that_stop_a_service_orderly_do_not_stop_its_functions(
-    number: signal.Signals, zygote: Zygote, worker: Worker, tmp_path: Path
+    number: signal.Signals, zygote: ForkServer, worker: Worker, tmp_path: Path
 ) -> None:
     """They come to all processes of a unit, and the last requests still want their slices."""
     asked(worker, "notes", records=[{"note": str(tmp_path / "note")}])
@@ -198,7 +200,7 @@ def test_signals_that_stop_a_service_orderly_do_not_stop_its_functions(
 
 def test_memory_can_be_limited(file: Path) -> None:
     """A function that wants more than it may faults like another."""
-    zygote = Zygote([str(file)], Limits(memory_mb=1000))
+    zygote = ForkServer([str(file)], BreakerLimits(memory_mb=1000))
     worker = forked(zygote)
     assert asked(worker, "grows").reasons == {"MemoryError": 2}
     assert asked(worker, "odd").member.tolist() == [True, False]
@@ -219,4 +221,4 @@ def test_a_file_that_cannot_be_loaded_says_why(code: str, message: str, tmp_path
     path = tmp_path / "broken.py"
     path.write_text(code)
     with pytest.raises(ServiceError, match=message):
-        Zygote([str(path)], Limits(load_seconds=2))
+        ForkServer([str(path)], BreakerLimits(load_seconds=2))

@@ -1,7 +1,7 @@
 """Labelling functions on live traffic."""
 
-from service.serving.breaker import Limits
-from service.serving.functions import LiveFunctions
+from service.serving.breaker import BreakerLimits
+from service.serving.live_functions import LiveFunctions
 from sfs.registry import FunctionSet
 
 PYTHON = """
@@ -24,7 +24,7 @@ def test_votes_are_answered_beside_slices(tmp_path):
     path = tmp_path / "functions.py"
     path.write_text(PYTHON)
     functions = FunctionSet.from_files([path], votes=True)
-    live = LiveFunctions(functions, Limits(least_ms=20_000, hold_ms=20_000), sources=[path])
+    live = LiveFunctions(functions, BreakerLimits(least_ms=20_000, hold_ms=20_000), sources=[path])
     live.start()
     try:
         applied = live.apply([{"text": "check it"}, {"text": "hi"}, {"text": None}])

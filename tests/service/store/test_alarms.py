@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.decisions import Alarm, AuditEntry, Verdict
+from service.decisions import Alarm, AuditEntry, DriftDetected
 from service.store.alarms import (
     acknowledge_alarm,
     alarm,
@@ -72,7 +72,7 @@ def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, verdic
     assert (len(standing(store)), len(told(store))) == (1, 2)
 
 
-def later(verdict, count: int, of: int = 100, direction: str = "up", **how) -> Verdict:
+def later(verdict, count: int, of: int = 100, direction: str = "up", **how) -> DriftDetected:
     """Return a verdict of a minute later, on so many rows; with ten points of uncertainty to each side."""
     first, share = verdict(seconds=60, **how), count / of
     drift = replace(

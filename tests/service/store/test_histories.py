@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts, FunctionSetVersion, Label, Prediction
-from service.monitor.blocks import count
-from service.monitor.sums import merge, spanning
+from service.monitor.block_counts import count, merge, spanning
 from service.store import queries
 from service.store.engine import Store
 from service.store.labels import LabelRules

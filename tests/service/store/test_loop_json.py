@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decisions import Decision, Drift, Pairs, SliceDecision, Verdict, Zone
+from service.decisions import Decision, DriftDetected, DriftStatus, PairedCounts, SliceDecision, ToleranceBand
 from service.store.loop_json import from_json, to_json, values_from_json
 from sfs.intervals import Rate
 
@@ -20,9 +20,9 @@ moments = st.datetimes(
     datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.sampled_from([UTC, timezone(timedelta(hours=5))])
 )
 rates = st.builds(Rate, counts, counts)
-zones = st.builds(Zone, rates, numbers, numbers, numbers)
+zones = st.builds(ToleranceBand, rates, numbers, numbers, numbers)
 drifts = st.builds(
-    Drift,
+    DriftStatus,
     texts,
     st.none() | texts,
     st.sampled_from(["coverage", "accuracy"]),
@@ -36,7 +36,7 @@ drifts = st.builds(
     numbers,
 )
 outcomes = st.sampled_from(["better", "as_good", "no_harm", "worse", "not_verified"])
-pairs = st.builds(Pairs, texts, counts, counts, counts, counts)
+pairs = st.builds(PairedCounts, texts, counts, counts, counts, counts)
 slices = st.builds(SliceDecision, pairs, st.booleans(), numbers, numbers, numbers, outcomes, texts)
 decisions = st.builds(
     Decision,
@@ -53,7 +53,7 @@ values = st.recursive(
 )
 
 
-@given(st.one_of(rates, zones, drifts, decisions, st.builds(Verdict, moments, drifts)))
+@given(st.one_of(rates, zones, drifts, decisions, st.builds(DriftDetected, moments, drifts)))
 def test_values_come_back_as_they_were(value) -> None:
     """Every digit, every moment, every None."""
     assert from_json(type(value), to_json(value)) == value
@@ -76,7 +76,7 @@ def test_the_words_are_those_of_the_fields(verdict, start) -> None:
 def test_numbers_of_arrays_are_numbers(verdict) -> None:
     """A count or a share that comes out of an array is kept like another."""
     drift = replace(verdict().drift, observed=Rate(np.int64(8), np.int64(90)), evidence=np.float64(15.5))
-    assert from_json(Drift, to_json(drift)) == drift
+    assert from_json(DriftStatus, to_json(drift)) == drift
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("-inf"), float("nan"), np.float64("inf")])
@@ -91,7 +91,7 @@ def test_infinities_are_not_read(verdict, said) -> None:
     """Whoever wrote them, and however they are spelled."""
     text = to_json(verdict().drift).replace("14.200000000000001", said)
     with pytest.raises(ValueError, match="finite"):
-        from_json(Drift, text)
+        from_json(DriftStatus, text)
     with pytest.raises(ValueError, match="finite"):
         values_from_json(f"[{said}]")
 
@@ -106,25 +106,28 @@ def test_what_json_cannot_say_is_refused(value) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "size"}, r"Drift.kind is to be one of \('coverage', 'accuracy'\), got 'size'"),
-        ({"slice": 3}, "Drift.slice is to be a value of type str, got 3"),
-        ({"evidence": "15"}, "Drift.evidence is to be a number, got '15'"),
-        ({"evidence": 10**400}, "Drift.evidence is to be a number"),
-        ({"evidence": True}, "Drift.evidence is to be a number, got True"),
-        ({"observed": {"count": 1.5, "n": 2}}, "Drift.observed.count is to be a value of type int, got 1.5"),
-        ({"observed": {"count": 1}}, "Drift.observed is to be the fields"),
-        ({"observed": [1, 2]}, "Drift.observed is to be an object"),
-        ({"since": "yesterday"}, "Drift.since is to be a time"),
+        ({"kind": "size"}, r"DriftStatus.kind is to be one of \('coverage', 'accuracy'\), got 'size'"),
+        ({"slice": 3}, "DriftStatus.slice is to be a value of type str, got 3"),
+        ({"evidence": "15"}, "DriftStatus.evidence is to be a number, got '15'"),
+        ({"evidence": 10**400}, "DriftStatus.evidence is to be a number"),
+        ({"evidence": True}, "DriftStatus.evidence is to be a number, got True"),
+        (
+            {"observed": {"count": 1.5, "n": 2}},
+            "DriftStatus.observed.count is to be a value of type int, got 1.5",
+        ),
+        ({"observed": {"count": 1}}, "DriftStatus.observed is to be the fields"),
+        ({"observed": [1, 2]}, "DriftStatus.observed is to be an object"),
+        ({"since": "yesterday"}, "DriftStatus.since is to be a time"),
         ({"since": "2026-05-01T00:00:00"}, "a time needs its zone"),
-        ({"since": 3}, "Drift.since is to be a time"),
-        ({"more": 1}, "Drift is to be the fields"),
+        ({"since": 3}, "DriftStatus.since is to be a time"),
+        ({"more": 1}, "DriftStatus is to be the fields"),
     ],
 )
 def test_what_is_no_drift_is_not_guessed(verdict, change, said) -> None:
     """The message says where, and what was to be there."""
     text = json.dumps(json.loads(to_json(verdict().drift)) | change)
     with pytest.raises(ValueError, match=said):
-        from_json(Drift, text)
+        from_json(DriftStatus, text)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000], ids=lambda text: text[:4])

@@ -131,12 +131,12 @@ def test_function_sets_come_oldest_first(store: Store, writer: Writer, functions
 def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Writer, prediction, start) -> None:
     """A stray version and an older one change nothing; an empty log has none."""
     with store.read() as connection:
-        assert queries.usual_version(connection, "spam") is None
+        assert queries.most_logged_version(connection, "spam") is None
     rows = [prediction(f"a{n}", n, version=7) for n in range(3)]
     rows += [prediction(f"b{n}", 100 + n, version=4) for n in range(5)]
     writer.append([*rows, prediction("stray", 200, version=2**31 - 1)]).result()
     with store.read() as connection:
-        assert queries.usual_version(connection, "spam") == (4, start + timedelta(seconds=100))
+        assert queries.most_logged_version(connection, "spam") == (4, start + timedelta(seconds=100))
 
 
 def test_a_usual_version_is_known_since_its_first_block(
@@ -146,7 +146,7 @@ def test_a_usual_version_is_known_since_its_first_block(
     writer.append([prediction("a", 13), prediction("b", 400)]).result()
     writer.recount()
     with store.read() as connection:
-        assert queries.usual_version(connection, "spam") == (1, start + timedelta(seconds=10))
+        assert queries.most_logged_version(connection, "spam") == (1, start + timedelta(seconds=10))
 
 
 def test_where_blocks_start(filled: Store, writer: Writer, start) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from service.decisions import ACTIVE, AuditEntry, Run, RunState
 from service.store.audit import entries
 from service.store.engine import Store
-from service.store.errors import RunActive, RunMoved, UnknownRun
+from service.store.errors import RunActive, StaleRun, UnknownRun
 from service.store.runs import active_run, move_run, open_run, run, runs, runs_since
 from service.store.tables import runs as table
 from service.store.writer import Writer
@@ -164,7 +164,7 @@ def test_a_run_that_is_elsewhere_is_not_moved(store: Store, writer, start) -> No
     """Of two who move it from one state, the second is told where it is; nothing is told twice."""
     opened(writer, start)
     moved(writer, start, 1, "waiting_for_labels", state="training")
-    with pytest.raises(RunMoved, match="run 1 is training, not waiting_for_labels"):
+    with pytest.raises(StaleRun, match="run 1 is training, not waiting_for_labels"):
         moved(writer, start, 1, "waiting_for_labels", state="skipped")
     assert [entry.action for entry in told(store)] == ["run.training", "run.opened"]
 

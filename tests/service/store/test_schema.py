@@ -18,7 +18,7 @@ from service.events import FunctionSetVersion
 from service.store import queries
 from service.store.engine import Store
 from service.store.errors import UnknownSchema
-from service.store.evidence import first_labels
+from service.store.first_labels import first_labels
 from service.store.schema import STEPS, current, downgrade, newest, upgrade
 from service.store.tables import metadata
 from service.store.writer import Writer

@@ -156,7 +156,7 @@ def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: 
 def test_a_state_is_kept_under_its_name(store: Store, writer: Writer, start) -> None:
     """The last state stands, with its time."""
     for state in (b"one", b"\x00two"):
-        writer.keep("monitor", start, state).result()
+        writer.save_checkpoint("monitor", start, state).result()
     with store.read() as connection:
         assert queries.checkpoint(connection, "monitor") == queries.Checkpoint(start, b"\x00two")
         assert queries.checkpoint(connection, "gate") is None

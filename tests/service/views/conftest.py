@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.events import FunctionSetVersion, Label, Prediction
-from service.monitor.estimates import Judging
+from service.monitor.estimates import EstimateConfig
 from service.store.engine import Store
 from service.store.writer import Writer
 from service.views.current import Current, InForce
@@ -112,7 +112,7 @@ def prediction() -> Callable[..., Prediction]:
 
 @pytest.fixture
 def current() -> Current:
-    return Current(in_force_of(), judging=Judging(minimum_labels=1))
+    return Current(in_force_of(), judging=EstimateConfig(minimum_labels=1))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.decisions import Alarm, Drift, Verdict, Zone
+from service.decisions import Alarm, DriftDetected, DriftStatus, ToleranceBand
 from service.store.alarms import open_alarm, resolve_alarm
 from service.store.errors import UnknownAlarm
 from service.views.alarms import (
@@ -25,12 +25,13 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 AT = datetime(2026, 5, 20, 12, 50, tzinfo=UTC)
-MOVED = Drift(
-    "cheap", "f", "coverage", Zone(Rate(400, 20_000), 0.018, 0.022, 0.1), 9.0, 8.0,
+MOVED = DriftStatus(
+    "cheap", "f", "coverage", ToleranceBand(Rate(400, 20_000), 0.018, 0.022, 0.1), 9.0, 8.0,
     datetime(2026, 5, 20, 12, 40, tzinfo=UTC), "up", Rate(81, 1000), 0.06, 0.1,
 )  # fmt: skip
 DROPPED = replace(
-    MOVED, kind="accuracy", zone=Zone(Rate(900, 1000), 0.87, 1.0, 0.01), direction="down", observed=Rate(190, 312)
+    MOVED, kind="accuracy", zone=ToleranceBand(Rate(900, 1000), 0.87, 1.0, 0.01), direction="down",
+    observed=Rate(190, 312),
 )  # fmt: skip
 
 
@@ -38,8 +39,8 @@ DROPPED = replace(
 def raised(log: Any) -> Callable[..., Alarm]:
     """Raises an alarm."""
 
-    def raise_(drift: Drift = MOVED, model: str = "orders") -> Alarm:
-        work = partial(open_alarm, model=model, version=1, verdict=Verdict(AT, drift))
+    def raise_(drift: DriftStatus = MOVED, model: str = "orders") -> Alarm:
+        work = partial(open_alarm, model=model, version=1, verdict=DriftDetected(AT, drift))
         alarm: Alarm | None = log.writer.submit(work).result()
         assert alarm is not None
         return alarm

@@ -12,10 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import MisuseError
-from service.store.queries import Place
+from service.store.queries import Cursor
 from service.views.current import Current
-from service.views.cursor import CURSOR, from_cursor, to_cursor
-from service.views.records import BUCKET_ROWS, SCANNED_ROWS, RecordKind, RecordsView, records
+from service.views.records import (
+    BUCKET_ROWS,
+    CURSOR,
+    SCANNED_ROWS,
+    RecordKind,
+    RecordsView,
+    from_cursor,
+    records,
+    to_cursor,
+)
 
 Row = Callable[..., Any]
 
@@ -26,9 +34,9 @@ Row = Callable[..., Any]
 )
 def test_a_cursor_says_its_place(at: datetime, row: int) -> None:
     """Text and back gives the same place, to the microsecond."""
-    text = to_cursor(Place(at, row))
+    text = to_cursor(Cursor(at, row))
     assert re.match(CURSOR, text)
-    assert from_cursor(text) == Place(at, row)
+    assert from_cursor(text) == Cursor(at, row)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from service.decisions import Drift
+from service.decisions import DriftStatus
+from service.views.alarms import drift_view, drifts_by_slice
 from service.views.current import Current
-from service.views.drift import drift_view, drifts_by_slice
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 
 @pytest.fixture
-def cheap(current: Current) -> Drift:
+def cheap(current: Current) -> DriftStatus:
     """A slice in force, half way to an alarm."""
     print_ = current.in_force.functions.fingerprints["cheap"]
-    return Drift("cheap", print_, "coverage", None, 4.0, 8.0, None, None, Rate(3, 9), 0.0, 1.0)
+    return DriftStatus("cheap", print_, "coverage", None, 4.0, 8.0, None, None, Rate(3, 9), 0.0, 1.0)
 
 
 def test_nothing_is_watched_at_first(current: Current) -> None:
@@ -27,7 +27,7 @@ def test_nothing_is_watched_at_first(current: Current) -> None:
     assert (view.model, view.version, view.drifts) == ("orders", 1, ())
 
 
-def test_those_nearest_to_an_alarm_come_first(current: Current, cheap: Drift) -> None:
+def test_those_nearest_to_an_alarm_come_first(current: Current, cheap: DriftStatus) -> None:
     """By their share of the threshold; evidence against a change counts as none."""
     near, far = replace(cheap, evidence=7.0, slice="short"), replace(cheap, evidence=-3.0, kind="accuracy")
     current.drifts = (far, cheap, near)
@@ -35,7 +35,7 @@ def test_those_nearest_to_an_alarm_come_first(current: Current, cheap: Drift) ->
     assert far.share == 0.0
 
 
-def test_a_slice_has_a_stand_of_each_kind(current: Current, cheap: Drift) -> None:
+def test_a_slice_has_a_stand_of_each_kind(current: Current, cheap: DriftStatus) -> None:
     """The extra columns, which no function makes, too."""
     every, right = replace(cheap, slice=ALL_ROWS, fingerprint=None), replace(cheap, kind="accuracy")
     current.drifts = (cheap, right, every)
@@ -46,7 +46,9 @@ def test_a_slice_has_a_stand_of_each_kind(current: Current, cheap: Drift) -> Non
 
 
 @pytest.mark.parametrize("change", [{"fingerprint": "before"}, {"slice": "gone"}])
-def test_the_stand_of_another_function_is_not_shown(current: Current, cheap: Drift, change: Any) -> None:
+def test_the_stand_of_another_function_is_not_shown(
+    current: Current, cheap: DriftStatus, change: Any
+) -> None:
     """A function that was changed or removed says nothing of the one in force."""
     current.drifts = (replace(cheap, **change),)
     assert drifts_by_slice(current) == {}

@@ -11,11 +11,10 @@ import pytest
 
 from models.registry import AliasChange
 from service.errors import MisuseError
-from service.events import Estimate, FunctionSetVersion, NotEnough, Prediction
-from service.jobs.housekeeping import roll_up
+from service.events import Estimate, FunctionSetVersion, InsufficientData, Prediction
+from service.jobs.rollup import roll_up
 from service.views.current import Current, NotReady, UnknownSlice
-from service.views.series import series, sparklines
-from service.views.steps import STEPS, step_seconds
+from service.views.series import STEPS, series, sparklines, step_seconds
 
 Row = Callable[..., Any]
 
@@ -27,7 +26,7 @@ def shares(rows: Sequence[Prediction], start: datetime, end: datetime, bit: int)
     return sum(bool(each.member[0] & bit) for each in known), len(known)
 
 
-def seen(found: Estimate | NotEnough) -> tuple[int, int]:
+def seen(found: Estimate | InsufficientData) -> tuple[int, int]:
     return (found.rate.count, found.rate.n) if isinstance(found, Estimate) else (0, found.n)
 
 
@@ -87,7 +86,7 @@ def test_a_window_is_the_time_that_is_shown(
     found = series(log.store, current, "cheap", window="1h", now=now)
     assert found.points[0].start <= now - timedelta(hours=1) < found.points[0].end
     assert found.points[-1].end > now
-    assert {type(point.estimate.coverage) for point in found.points} == {NotEnough}
+    assert {type(point.estimate.coverage) for point in found.points} == {InsufficientData}
     with pytest.raises(NotReady, match="no window 'since_promotion'"):
         series(log.store, current, "cheap", window="since_promotion", now=now)
     put(promoted_at=now - timedelta(hours=2))

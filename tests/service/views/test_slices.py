@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.events import Estimate, NotEnough, Performance, SliceEstimate, Snapshot
-from service.jobs.tick import Monitor
-from service.monitor.estimates import Judging
+from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
+from service.jobs.snapshot import SnapshotJob
+from service.monitor.estimates import EstimateConfig
 from service.views.current import Current, FunctionHealth, NotReady
 from service.views.rates import estimate_of
 from service.views.slices import slices_view, state_of
@@ -19,7 +19,9 @@ from sfs.metadata import NO_METADATA
 
 
 def ticked(log: Any, current: Current, now: Any) -> Snapshot:
-    monitor = Monitor(log.store, log.writer, current, lambda: Judging(minimum_labels=1), lambda _: None)
+    monitor = SnapshotJob(
+        log.store, log.writer, current, lambda: EstimateConfig(minimum_labels=1), lambda _: None
+    )
     made = monitor.tick(now)
     assert made is not None
     return made
@@ -70,7 +72,7 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         None,
     )
     assert cheap.reference == estimate_of(300, 1000)
-    assert loud.reference == NotEnough(
+    assert loud.reference == InsufficientData(
         0, 1, "its function is not the one that the model's held-out rows were counted with"
     )
     assert short.estimate.unknown == 1
@@ -89,7 +91,9 @@ def test_a_function_that_came_since_the_snapshot_has_no_figures(
     current.snapshot = replace(made, windows=windows)
     view = slices_view(current, "5m")
     assert [each.name for each in view.slices] == ["__all__", "__none__", "cheap", "short", "loud"]
-    assert view.slices[2].estimate.coverage == NotEnough(0, 1, "the slice came after the last snapshot")
+    assert view.slices[2].estimate.coverage == InsufficientData(
+        0, 1, "the slice came after the last snapshot"
+    )
     assert view.slices[2].state == "too_few"
     assert isinstance(view.slices[3].estimate.coverage, Estimate)
 
@@ -102,12 +106,12 @@ def test_figures_of_the_version_before_are_not_held_against_the_new_reference(
     put(version=2)
     view = slices_view(current, "1h")
     assert view.version == 1
-    assert {type(each.reference) for each in view.slices} == {NotEnough}
+    assert {type(each.reference) for each in view.slices} == {InsufficientData}
 
 
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:
     share = estimate_of(*accuracy)
-    performance = Performance(accuracy[1], share, NotEnough(0, 1, "not asked"))
+    performance = Performance(accuracy[1], share, InsufficientData(0, 1, "not asked"))
     return SliceEstimate("s", "f", estimate_of(*coverage), unknown, 0, performance, performance)
 
 

@@ -25,9 +25,9 @@ from models.reference import SliceCounts, counts_to_json
 from models.registry import ModelRegistry
 from service.console.parts import ConsoleParts
 from service.console.router import router
-from service.decisions import Run, Verdict
+from service.decisions import DriftDetected, Run
 from service.events import FunctionSetVersion, Label, Prediction
-from service.jobs.tick import Monitor
+from service.jobs.snapshot import SnapshotJob
 from service.store.alarms import acknowledge_alarm, open_alarm, resolve_alarm
 from service.store.engine import Store
 from service.store.reports import add_report
@@ -166,7 +166,9 @@ class World:
 
     def tick(self) -> None:
         """Make a snapshot."""
-        monitor = Monitor(self.store, self.writer, self.current, lambda: self.current.judging, lambda _: None)
+        monitor = SnapshotJob(
+            self.store, self.writer, self.current, lambda: self.current.judging, lambda _: None
+        )
         monitor.tick(NOW - timedelta(seconds=5))
 
 
@@ -194,7 +196,7 @@ def tell(made: World, pages: Any) -> None:
         at = NOW - timedelta(minutes=40 - 9 * k)
         made_of = pages.drift if k % 2 else pages.accuracy_drift
         found = made_of(name, since=at - timedelta(minutes=7))
-        opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(at, found)))
+        opened = made.do(partial(open_alarm, model="spam", version=4, verdict=DriftDetected(at, found)))
         if resolution:
             made.do(partial(resolve_alarm, alarm_id=opened.id, at=NOW, resolution=resolution))
     made.do(partial(acknowledge_alarm, alarm_id=2, at=NOW, by=EVIL, note=f"I know {EVIL}"))
@@ -217,12 +219,12 @@ def alarm_everywhere(made: World, pages: Any) -> None:
     def work(connection: Connection) -> None:
         for k in range(25):
             at = NOW - timedelta(minutes=55 - 2 * k)
-            opened = open_alarm(connection, "spam", 4, Verdict(at, pages.drift("short")))
+            opened = open_alarm(connection, "spam", 4, DriftDetected(at, pages.drift("short")))
             if opened is not None:
                 resolve_alarm(connection, opened.id, at, "back in its zone")
         for name in names:
             for found in (pages.drift(name), pages.accuracy_drift(name)):
-                open_alarm(connection, "spam", 4, Verdict(NOW - timedelta(minutes=1), found))
+                open_alarm(connection, "spam", 4, DriftDetected(NOW - timedelta(minutes=1), found))
 
     made.do(work)
     made.current.drifts = tuple(pages.drift(name, evidence=k / 10) for k, name in enumerate(names))

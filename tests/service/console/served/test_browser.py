@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page, expect
 
-from service.decisions import Verdict
+from service.decisions import DriftDetected
 from service.store.alarms import open_alarm
 
 EVIL = '"><script>alert("1")</script>'
@@ -163,7 +163,9 @@ def test_numbers_over_a_chart_stand_apart(served, watched):
 def test_an_alarm_is_acknowledged_without_scripts(world, serving, browser, pages):
     """The form of the evidence page is sent by the browser itself, taken once, and gone afterwards."""
     made = world(rows=3, labels=0)
-    opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(NOW, pages.drift("links"))))
+    opened = made.do(
+        partial(open_alarm, model="spam", version=4, verdict=DriftDetected(NOW, pages.drift("links")))
+    )
     origin, stop = serving(made.app)
     try:
         page = browser.new_page(java_script_enabled=False)
@@ -183,7 +185,9 @@ def test_an_alarm_is_acknowledged_without_scripts(world, serving, browser, pages
 def test_another_site_cannot_acknowledge(world, serving, browser, pages):
     """A form that a page of another origin sends on its own is refused, and the alarm stays open."""
     made = world(rows=3, labels=0)
-    opened = made.do(partial(open_alarm, model="spam", version=4, verdict=Verdict(NOW, pages.drift("links"))))
+    opened = made.do(
+        partial(open_alarm, model="spam", version=4, verdict=DriftDetected(NOW, pages.drift("links")))
+    )
     origin, stop = serving(made.app)
     elsewhere = FastAPI()
 

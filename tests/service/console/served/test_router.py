@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from service.console.parts import ConsoleParts
 from service.console.router import router
-from service.decisions import Verdict
+from service.decisions import DriftDetected
 from service.errors import ServiceError
 from service.events import FunctionSetVersion
 from service.store.alarms import alarm, open_alarm, resolve_alarm
@@ -171,7 +171,7 @@ def test_pages_of_lists_follow_each_other(world, pages):
 
     def work(connection):
         for k in range(130):
-            opened = open_alarm(connection, "spam", 4, Verdict(NOW, pages.drift(f"s{k}")))
+            opened = open_alarm(connection, "spam", 4, DriftDetected(NOW, pages.drift(f"s{k}")))
             if k % 2:
                 resolve_alarm(connection, opened.id, NOW, "by hand")
 
@@ -197,7 +197,7 @@ def test_resolved_and_standing_alarms_are_told_apart(busy):
 
 def test_an_alarm_is_acknowledged_by_our_form(desk, pages):
     """The form is kept with who sent it, in one line each, in the audit as well, and leads back to the alarm."""
-    opened = desk.do(lambda c: open_alarm(c, "spam", 4, Verdict(NOW, pages.drift())))
+    opened = desk.do(lambda c: open_alarm(c, "spam", 4, DriftDetected(NOW, pages.drift())))
     path = f"/alarms/{opened.id}/acknowledge"
     answer = desk.post(path, {"by": " Ada \r\n Möller\x00", "note": "a\tb"}, **OURS)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/alarms/{opened.id}")
@@ -228,7 +228,7 @@ def test_an_alarm_is_acknowledged_by_our_form(desk, pages):
 def test_only_good_forms_of_ours_are_taken(desk, pages, request, fields, headers, status):
     """Forms of others, and those that say too little or too much, change nothing."""
     found = pages.drift(request.node.name)
-    opened = desk.do(lambda c: open_alarm(c, "spam", 4, Verdict(NOW, found)))
+    opened = desk.do(lambda c: open_alarm(c, "spam", 4, DriftDetected(NOW, found)))
     assert desk.post(f"/alarms/{opened.id}/acknowledge", fields, **headers).status_code == status
     with desk.store.read() as connection:
         assert (alarm(connection, opened.id).state == "open") is (status != 303)

@@ -1,0 +1,32 @@
+"""Reads have threads of their own."""
+
+import asyncio
+import threading
+
+import pytest
+
+from service.api.requests import AT_ONCE, ReadPool
+
+
+def test_a_read_that_was_given_up_still_counts() -> None:
+    """So many run at once and no more, also where nobody waits for some of them any more."""
+    readers, go_on = ReadPool(), threading.Event()
+    begun = threading.Semaphore(0)
+
+    def read() -> None:
+        begun.release()
+        go_on.wait(30)
+
+    async def story() -> None:
+        waiting = [asyncio.create_task(readers.run(read)) for _ in range(AT_ONCE)]
+        for _ in waiting:
+            await asyncio.to_thread(begun.acquire)
+        for each in waiting:
+            each.cancel()
+        late = asyncio.create_task(readers.run(lambda: "read"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(late), 0.05)
+        go_on.set()
+        assert await late == "read"
+
+    asyncio.run(story())

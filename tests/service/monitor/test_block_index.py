@@ -1,0 +1,117 @@
+"""Blocks in memory and the sums over them."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.events import BlockCounts
+from service.monitor.block_index import BlockIndex
+from service.monitor.windows import Span, age_out, floor_to, windows
+
+
+def timeline(*blocks: BlockCounts) -> BlockIndex:
+    line = BlockIndex("m", 3, "first", 3)
+    for block in blocks:
+        line.put(block)
+    return line
+
+
+def inside(rows: list[Any], span: Span) -> list[Any]:
+    return [row for row in rows if span.start <= row.prediction.at < span.end]
+
+
+def span_of(block: BlockCounts) -> Span:
+    return Span(block.start, block.end)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_any_span_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
+    """Between any two boundaries of ten seconds the counts are those of the rows in between."""
+    rows = data.draw(traffic.histories(edges=traffic.edges))
+    line = timeline(*data.draw(st.permutations(traffic.blocks_of(rows))))
+    ages = st.sampled_from([-10, *traffic.edges, 20 * 86_400])
+    jitter = st.integers(-400, 400)
+    at, first, last = traffic.at, *(data.draw(ages) + data.draw(jitter) for _ in "12")
+    start, end = (floor_to(at - timedelta(seconds=age), 10) for age in sorted([first, last], reverse=True))
+    traffic.check(line.total(Span(start, end)), inside(rows, Span(start, end)), traffic.sets["first"])
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_late_blocks_reach_sums_that_were_made_before(traffic: Any, data: st.DataObject) -> None:
+    """Whatever was asked in between, windows equal a recount after blocks came, changed, and were aged."""
+    rows = data.draw(traffic.histories(edges=traffic.edges))
+    spans = windows(traffic.at, traffic.at - timedelta(days=9)).values()
+    line = timeline()
+    for block in data.draw(st.permutations(traffic.blocks_of(rows))):
+        unlabelled = [traffic.row(r.prediction.id, r.prediction.at) for r in inside(rows, span_of(block))]
+        line.put(traffic.block_of(unlabelled))
+        for span in spans:
+            line.total(span)
+        line.put(block)
+    for block in age_out(traffic.blocks_of(rows), traffic.at):
+        line.put(block)
+    for span in spans:
+        traffic.check(line.total(span), inside(rows, span), traffic.sets["first"])
+
+
+def test_a_span_without_blocks_counts_no_rows(traffic: Any) -> None:
+    """Where nothing happened there are no rows, and the block says for which time."""
+    span = windows(traffic.at, None)["1h"]
+    total = timeline().total(span)
+    assert (total.n, total.start, total.end) == (0, span.start, span.end)
+
+
+def test_a_recount_takes_the_place_of_the_block(traffic: Any) -> None:
+    """A block that comes again, with a label more, is counted once."""
+    span = windows(traffic.at, None)["5m"]
+    line = timeline(traffic.block_of([traffic.row("1")]), traffic.block_of([traffic.row("1", label="x")]))
+    assert (line.total(span).n, line.total(span).labelled) == (1, 1)
+
+
+def test_a_larger_block_takes_the_place_of_its_parts(traffic: Any) -> None:
+    """Rolled-up blocks are not counted beside the blocks that they sum up."""
+    rows = [traffic.row("1"), traffic.row("2", traffic.at + timedelta(seconds=20))]
+    hour = traffic.block_of(rows, seconds=3600)
+    assert timeline(*traffic.blocks_of(rows), hour).total(span_of(hour)).n == 2
+
+
+def test_a_part_of_a_larger_block_is_refused(traffic: Any) -> None:
+    """Once a block is rolled up, a part of it cannot be recounted alone."""
+    rows = [traffic.row("1")]
+    line = timeline(traffic.block_of(rows, seconds=300))
+    with pytest.raises(ValueError, match="part of a block of 300 s: take all of it"):
+        line.put(traffic.block_of(rows))
+
+
+def test_a_span_that_cuts_a_block_is_refused(traffic: Any) -> None:
+    """A span that begins inside a block is an error, never a guess."""
+    hour = traffic.block_of([traffic.row("1")], seconds=3600)
+    with pytest.raises(ValueError, match="part of a block of 3600 s"):
+        timeline(hour).total(Span(hour.start + timedelta(seconds=300), hour.end))
+
+
+@pytest.mark.parametrize("seconds", [3, 0.5])
+def test_a_span_between_boundaries_is_refused(traffic: Any, seconds: float) -> None:
+    """Spans begin at multiples of ten seconds."""
+    start = floor_to(traffic.at, 10)
+    with pytest.raises(ValueError, match="begin"):
+        timeline().total(Span(start + timedelta(seconds=seconds), start + timedelta(seconds=20)))
+
+
+def test_a_block_of_another_series_is_refused(traffic: Any) -> None:
+    """A timeline holds one model version under one function set."""
+    with pytest.raises(ValueError, match="does not belong to the series"):
+        timeline(traffic.block_of([traffic.row("1", set_hash="edited")]))
+
+
+@pytest.mark.parametrize(("offset", "seconds"), [(0, 20), (-12_890, 86_400), (-3, 10)])
+def test_a_block_of_no_kept_size_is_refused(traffic: Any, offset: int, seconds: int) -> None:
+    """Blocks are of 10, 300 or 3600 s, and begin at a multiple of their size."""
+    start = floor_to(traffic.at, 10) + timedelta(seconds=offset)
+    with pytest.raises(ValueError, match="use roll_up"):
+        timeline(traffic.block_of([traffic.row("1", start)], start, seconds))

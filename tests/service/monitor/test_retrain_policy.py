@@ -1,0 +1,334 @@
+"""When to retrain."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from service.decisions import Alarm, DriftStatus, Run, ToleranceBand
+from service.monitor.retrain_policy import (
+    Deferred,
+    OpenRun,
+    RetrainRules,
+    Skip,
+    SliceEvidence,
+    Train,
+    Wait,
+    after_labels,
+    blocking_alarm,
+    next_run,
+)
+from sfs.intervals import Rate
+
+NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+RULES = RetrainRules.of()
+COVERAGE = ToleranceBand(Rate(200, 10_000), 0.015, 0.025, 0.1)
+ACCURACY = ToleranceBand(Rate(950, 1000), 0.92, 1.0, 0.01)
+
+
+def alarm(number: int, name: str = "links", kind: str = "coverage", **changes: Any) -> Alarm:
+    observed = Rate(400, 5000) if kind == "coverage" else Rate(116, 200)
+    direction = changes.pop("direction", "up" if kind == "coverage" else "down")
+    since = changes.pop("since", NOW - 2 * HOUR)
+    zone = changes.pop("zone", COVERAGE if kind == "coverage" else ACCURACY)
+    observed = changes.pop("observed", observed)
+    drift = DriftStatus(name, "f", kind, zone, 20.0, 19.0, since, direction, observed, 0.0, 1.0)  # type: ignore[arg-type]
+    return Alarm(number, "spam", 1, NOW - HOUR, drift, **changes)
+
+
+def run(number: int, state: str = "promoted", ago: timedelta = 2 * DAY, **changes: Any) -> Run:
+    at = NOW - ago
+    return Run(number, "spam", state, "coverage", "", at, at, **changes)  # type: ignore[arg-type]
+
+
+def asked(alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRules = RULES, **age: Any) -> Any:
+    return next_run(alarms, runs or [], NOW, rules, **age)
+
+
+# --- which run is opened -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_asked_for_without_a_cause() -> None:
+    """No alarm and no age: no run, whatever ran before."""
+    assert asked([]) is None
+    assert asked([], [run(1, ago=HOUR)]) is None
+
+
+def test_a_coverage_alarm_opens_a_run_that_waits_for_labels() -> None:
+    """It says which slice, how much, since when, and what was expected."""
+    assert asked([alarm(7)]) == OpenRun(
+        "waiting_for_labels",
+        "coverage",
+        "coverage of links rose to 8 % (400 of 5,000 rows) since 2026-03-10 10:00:00, expected 1.5 % to 2.5 %",
+        (7,),
+        ("links",),
+        NOW - 2 * HOUR,
+    )
+
+
+def test_a_slice_that_fell_opens_a_run_too() -> None:
+    """What becomes of it is for the labels to say."""
+    opening = asked([alarm(7, direction="down", observed=Rate(0, 5000))])
+    assert opening.state == "waiting_for_labels"
+    assert opening.reason.startswith("coverage of links fell to 0 % (0 of 5,000 rows)")
+
+
+def test_an_accuracy_alarm_goes_straight_to_training() -> None:
+    """Labels are what it was raised on."""
+    assert asked([alarm(3, kind="accuracy")]) == OpenRun(
+        "training",
+        "accuracy",
+        "accuracy of links fell to 58 % (116 of 200 labels) since 2026-03-10 10:00:00, expected 92 % to 100 %",
+        (3,),
+        ("links",),
+        NOW - 2 * HOUR,
+    )
+
+
+def test_one_run_answers_all_coverage_alarms() -> None:
+    """From the earliest change on, a sentence each, slices once."""
+    early = alarm(2, "short", since=NOW - 5 * HOUR)
+    opening = asked([alarm(4), early])
+    assert (opening.alarms, opening.slices, opening.since) == ((2, 4), ("short", "links"), NOW - 5 * HOUR)
+    assert [each.split()[2] for each in opening.reason.split("; ")] == ["short", "links"]
+
+
+def test_an_accuracy_alarm_takes_the_coverage_alarms_of_its_slices_along() -> None:
+    """Those of other slices keep waiting for their labels."""
+    standing = [alarm(1), alarm(2, "short"), alarm(3, kind="accuracy")]
+    opening = asked(standing)
+    assert (opening.state, opening.alarms, opening.slices) == ("training", (1, 3), ("links",))
+    left = asked(standing, [run(1, ago=2 * DAY, alarms=(1, 3))])
+    assert (left.state, left.alarms) == ("waiting_for_labels", (2,))
+
+
+def test_an_alarm_without_a_time_of_change_counts_from_when_it_was_raised() -> None:
+    """So there is always a time from which labels count."""
+    opening = asked([alarm(1, since=None, direction=None, zone=None, observed=Rate(0, 0))])
+    assert opening.since == NOW - HOUR
+    assert opening.reason == "coverage of links moved to no rows since 2026-03-10 11:00:00"
+
+
+@pytest.mark.parametrize("state", ["open", "acknowledged"])
+def test_an_alarm_that_is_known_still_asks(state: str) -> None:
+    """Acknowledging says that somebody knows, not that it is over."""
+    assert isinstance(asked([alarm(1, state=state)]), OpenRun)
+
+
+def test_a_resolved_alarm_asks_for_nothing() -> None:
+    """It is over."""
+    assert asked([alarm(1, state="resolved")]) is None
+
+
+@pytest.mark.parametrize("state", ["held", "rejected", "failed"])
+def test_bad_accuracy_asks_again_where_nothing_took_over(state: str) -> None:
+    """Once the cool-down is over: more labels have come since."""
+    wrong = alarm(3, kind="accuracy")
+    assert isinstance(asked([wrong], [run(1, state, HOUR, alarms=(3,))]), Deferred)
+    assert isinstance(asked([wrong], [run(1, state, alarms=(3,))]), OpenRun)
+    assert asked([wrong], [run(1, "skipped", alarms=(3,))]) is None
+
+
+@pytest.mark.parametrize("state", ["promoted", "held", "rejected", "skipped"])
+def test_an_answered_alarm_asks_for_nothing(state: str) -> None:
+    """However the run ended: the same data would end it so again."""
+    assert asked([alarm(1)], [run(1, state, alarms=(1,))]) is None
+
+
+def test_an_alarm_whose_run_failed_asks_again() -> None:
+    """The failure says nothing about the alarm; but not before the cool-down is over."""
+    assert isinstance(asked([alarm(1)], [run(1, "failed", 25 * HOUR, alarms=(1,))]), OpenRun)
+    assert asked([alarm(1)], [run(1, "failed", 23 * HOUR, alarms=(1,))]) == Deferred(
+        "cool-down until 2026-03-10 13:00:00: run 1 ended failed", NOW + HOUR
+    )
+
+
+# --- age ---------------------------------------------------------------------------------------------------
+
+AGING = RetrainRules.of(max_age_days=30)
+
+
+def test_a_version_that_is_too_old_is_trained_anew() -> None:
+    """From the day that it is as old as it may be."""
+    assert asked([], rules=AGING, in_force_since=NOW - 30 * DAY + HOUR) is None
+    assert asked([], rules=AGING, in_force_since=NOW - 31 * DAY) == OpenRun(
+        "training", "age", "the version in force is 31 days old, of at most 30 days"
+    )
+
+
+def test_age_is_of_no_account_unless_it_is_asked_for() -> None:
+    """Neither without a greatest age, nor without a time of promotion."""
+    assert asked([], in_force_since=NOW - 1000 * DAY) is None
+    assert asked([], rules=AGING) is None
+
+
+def test_age_does_not_ask_again_for_as_long() -> None:
+    """A candidate that did not take over leaves the old version in force, but age has been answered."""
+    old = NOW - 90 * DAY
+    assert asked([], [run(1, "rejected", 5 * DAY)], AGING, in_force_since=old) is None
+    assert isinstance(asked([], [run(1, "rejected", 31 * DAY)], AGING, in_force_since=old), OpenRun)
+    assert isinstance(asked([], [run(1, "failed", 5 * DAY)], AGING, in_force_since=old), OpenRun)
+
+
+def test_alarms_come_before_age() -> None:
+    """They say what is wrong."""
+    assert asked([alarm(1)], rules=AGING, in_force_since=NOW - 90 * DAY).trigger == "coverage"
+
+
+# --- what stands against it --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["waiting_for_labels", "training", "gated"])
+def test_one_run_at_a_time(state: str) -> None:
+    """What it waits for is said; no time can be."""
+    assert asked([alarm(1)], [run(4, state)]) == Deferred(f"run 4 is {state.replace('_', ' ')}")
+
+
+@pytest.mark.parametrize("state", ["promoted", "held", "rejected", "failed"])
+def test_every_training_starts_the_cool_down(state: str) -> None:
+    """From its end, for as long as the rules say."""
+    assert asked([alarm(1)], [run(9, state, 10 * HOUR), run(8, ago=9 * DAY)]) == Deferred(
+        f"cool-down until 2026-03-11 02:00:00: run 9 ended {state}", NOW + 14 * HOUR
+    )
+    assert isinstance(asked([alarm(1)], [run(9, state, DAY)]), OpenRun)
+
+
+def test_a_skipped_run_costs_nothing() -> None:
+    """It trained nothing: neither cool-down nor budget."""
+    skipped = [run(number, "skipped", HOUR) for number in range(20)]
+    assert isinstance(asked([alarm(1)], skipped), OpenRun)
+
+
+def test_the_budget_of_a_month_is_kept() -> None:
+    """Failures count; until the run that frees a place is 30 days old."""
+    month = [run(number, "failed" if number % 2 else "held", (3 * number + 2) * DAY) for number in range(8)]
+    assert asked([alarm(1)], month) == Deferred(
+        "budget: 8 runs in 30 days, of at most 8", NOW + 30 * DAY - 23 * DAY
+    )
+    assert isinstance(asked([alarm(1)], month[:7]), OpenRun)
+    assert isinstance(asked([alarm(1)], [*month[:7], run(99, "held", 31 * DAY)]), OpenRun)
+
+
+def test_more_runs_than_the_budget_wait_until_enough_of_them_are_old() -> None:
+    """People may have asked for more: the place is free when no more than one too few remain."""
+    month = [run(number, "held", (number + 2) * DAY) for number in range(5)]
+    assert asked([alarm(1)], month, RetrainRules.of(runs_a_month=3)).until == NOW + 30 * DAY - 4 * DAY
+
+
+def test_a_budget_of_none_waits_for_ever() -> None:
+    """No time can be said."""
+    assert asked([alarm(1)], rules=RetrainRules.of(runs_a_month=0)) == Deferred(
+        "budget: 0 runs in 30 days, of at most 0"
+    )
+
+
+def test_rules_are_built_from_the_numbers_of_the_settings() -> None:
+    """Each in its own unit."""
+    rules = RetrainRules.of(new_labels=5, cool_down_hours=2, runs_a_month=3, wait_days=0.5, max_age_days=4)
+    assert rules == RetrainRules(5, 2 * HOUR, 3, 12 * HOUR, 4 * DAY)
+
+
+# --- waiting for labels ------------------------------------------------------------------------------------
+
+WAITING = run(1, "waiting_for_labels", slices=("links",))
+
+
+def test_an_accuracy_alarm_of_the_slice_ends_the_waiting() -> None:
+    """That of all rows does too."""
+    assert blocking_alarm(WAITING, [alarm(1), alarm(2, kind="accuracy")]) == alarm(2, kind="accuracy")
+    assert blocking_alarm(WAITING, [alarm(3, "__all__", "accuracy")]) == alarm(3, "__all__", "accuracy")
+
+
+def test_other_alarms_do_not_hurry_a_run() -> None:
+    """Coverage, other slices, and what is resolved."""
+    other = [alarm(1), alarm(2, "short", "accuracy"), alarm(3, kind="accuracy", state="resolved")]
+    assert blocking_alarm(WAITING, other) is None
+
+
+def seen(name: str = "links", labelled: int = 200, right: int = 190, **changes: Any) -> SliceEvidence:
+    return replace(SliceEvidence(name, "up", labelled, right, ACCURACY), **changes)
+
+
+def verdict(*slices: SliceEvidence, waited: timedelta = DAY) -> Wait | Train | Skip:
+    return after_labels(slices, RULES, waited=waited)
+
+
+def test_labels_are_waited_for() -> None:
+    """The reason says what is missing, the counts what there is."""
+    assert verdict(seen(labelled=120, right=100), seen("short")) == Wait(
+        "waiting for labels: links has 120 of 200 labels", (("links", 120), ("short", 200))
+    )
+
+
+def test_a_slice_that_fell_needs_no_labels() -> None:
+    """Alone it ends the run, beside one that rose it is left out."""
+    fell = seen("gone", labelled=0, right=0, direction="down")
+    assert verdict(fell, replace(fell, slice="too")) == Skip(
+        "benign: only fewer rows than expected, of gone, too: there is nothing to learn from"
+    )
+    assert verdict(fell, seen(right=100)) == Train(
+        "accuracy of links since the change is 50 % (100 of 200 labels), 95 % (950 of 1,000 held-out rows) before"
+    )
+
+
+def test_accuracy_that_did_not_suffer_is_benign() -> None:
+    """As long as the labels do not speak, at one-sided 95 %, for less than 95 % less the tolerance of a point."""
+    assert verdict(seen(right=182)) == Skip(
+        "benign: accuracy of links since the change is 91 % (182 of 200 labels), "
+        "95 % (950 of 1,000 held-out rows) before"
+    )
+    assert isinstance(verdict(seen(right=181)), Train)
+    assert (
+        stats.binomtest(182, 200, 0.94, "less").pvalue > 0.05 > stats.binomtest(181, 200, 0.94, "less").pvalue
+    )
+
+
+def test_what_a_small_reference_leaves_open_excuses_nothing() -> None:
+    """Its zone reaches far down, so as not to alarm falsely; a loss that the labels show is a loss."""
+    small = ToleranceBand(Rate(38, 40), 0.69, 1.0, 0.01)
+    assert isinstance(verdict(seen(right=140, zone=small)), Train)
+    assert isinstance(verdict(seen(right=188, zone=small)), Skip)
+
+
+def test_below_thirty_rows_there_is_nothing_to_compare_with() -> None:
+    """However right the model is, nothing is shown."""
+    few = ToleranceBand(Rate(10, 29), 0.2, 1.0, 0.02)
+    assert isinstance(verdict(seen(zone=few)), Train)
+    assert isinstance(verdict(seen(zone=replace(few, reference=Rate(10, 30)))), Skip)
+
+
+def test_one_slice_that_suffered_is_enough_to_train() -> None:
+    """Only it is named."""
+    assert verdict(seen("short"), seen(right=116)) == Train(
+        "accuracy of links since the change is 58 % (116 of 200 labels), 95 % (950 of 1,000 held-out rows) before"
+    )
+
+
+def test_a_slice_without_a_reference_is_trained_for() -> None:
+    """Nothing can show that its accuracy did not suffer."""
+    assert verdict(seen(zone=None)) == Train(
+        "accuracy of links since the change is 95 % (190 of 200 labels), no accuracy to compare with"
+    )
+
+
+def test_waiting_has_an_end() -> None:
+    """After it the run ends for want of labels, and says whose."""
+    few = seen(labelled=120, right=20)
+    assert isinstance(verdict(few, waited=14 * DAY), Wait)
+    assert verdict(few, waited=14 * DAY + HOUR) == Skip(
+        "no labels: after 14 days links has 120 of 200 labels"
+    )
+
+
+def test_after_the_wait_the_slices_with_labels_decide() -> None:
+    """One that suffered trains; where none did, labels are what was missing."""
+    few = seen("short", labelled=20, right=0)
+    late = 15 * DAY
+    assert verdict(few, seen(right=100), waited=DAY) == Wait(
+        "waiting for labels: short has 20 of 200 labels", (("short", 20), ("links", 200))
+    )
+    assert isinstance(verdict(few, seen(right=100), waited=late), Train)
+    assert verdict(few, seen(), waited=late) == Skip("no labels: after 14 days short has 20 of 200 labels")
