@@ -1,9 +1,9 @@
-"""All routes as one application; whoever serves it adds the pages, and starts and stops the parts."""
+"""The API: every route behind the request middleware."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -12,8 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import DataError, RegistryError
-from service.api import alarms, audit, functions, health, labels, models, reports, runs, slices
-from service.api import predictions as predict
+from service.api import alarms, functions, health, labels, models, predictions, reports, runs, slices
 from service.api.errors import (
     INTERNAL_ERROR,
     InvalidRequest,
@@ -24,11 +23,12 @@ from service.api.errors import (
 )
 from service.api.middleware import RequestMiddleware
 from service.api.openapi import openapi_of
-from service.api.parts import Parts
-from service.api.predictions import PastAnswers
 from service.api.requests import ReadPool, field_errors, request_context
 from service.errors import ServiceError
 from sfs.errors import SliceError
+
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
 
 ROUTES = (
     "/v1/predict",
@@ -59,69 +59,51 @@ ROUTES = (
     "/readyz",
     "/metrics",
 )
-"""The routes whose requests are counted under a name of their own."""
-
-_ABOUT = (
-    "Predictions with their slices, labels whenever they come, figures per slice, and what becomes of drift."
-)
+"""Routes whose requests are counted under their own name."""
 
 
-def routes(parts: Parts) -> FastAPI:
-    """Return the application: every route of the API behind the gate."""
+def create_api(runtime: Runtime) -> FastAPI:
+    """Return the application with every route of the API."""
     app = FastAPI(
         title="Slicewatch",
         version=version("slicewatch"),
-        description=_ABOUT,
-        docs_url=None,  # the page fetches its scripts from the network
+        description="Predictions with their slices, labels, metrics per slice, drift alarms and retraining.",
+        docs_url=None,  # the page would load its scripts from the network
         redoc_url=None,
         redirect_slashes=False,
     )
-    readers, earlier = ReadPool(), PastAnswers(parts)
-    for router in (
-        predict.router(parts, earlier),
-        labels.router(parts),
-        slices.router(parts, readers),
-        functions.router(parts, readers),
-        models.router(parts, readers),
-        alarms.router(parts, readers),
-        runs.router(parts, readers),
-        reports.router(parts, readers),
-        audit.router(parts, readers),
-        health.router(parts, readers),
-    ):
-        app.include_router(router)
+    readers = ReadPool()
+    for room in (predictions, labels, slices, functions, models, alarms, runs, reports, health):
+        app.include_router(room.router(runtime, readers))
+    runtime.metrics.add_routes(ROUTES)
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        kind = problem_type_of(error)
+        if kind is INTERNAL_ERROR:
+            raise error  # the middleware logs it, and discloses nothing
+        if kind.shed is not None:
+            runtime.metrics.shed(kind.shed)
+        return error_response(error, request_context(request).id)
+
     for kind in (ServiceError, DataError, RegistryError, SliceError):
-        app.add_exception_handler(kind, _refusal(parts))
+        app.add_exception_handler(kind, refuse)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unrouted)
-    app.add_middleware(RequestMiddleware, parts=parts)
+    app.add_middleware(RequestMiddleware, runtime=runtime)
     app.openapi = openapi_of(app)  # type: ignore[method-assign]  # as FastAPI documents it
     return app
 
 
-def _refusal(parts: Parts) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def refuse(request: Request, error: Exception) -> Response:
-        kind = problem_type_of(error)
-        if kind is INTERNAL_ERROR:
-            raise error  # the gate writes it to the log, and tells nothing of it
-        if kind.shed is not None:
-            parts.metrics.shed(kind.shed)
-        return error_response(error, request_context(request).id)
-
-    return refuse
-
-
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Tell of a wrong parameter of the path or the query."""
+    """Respond to an invalid path or query parameter."""
     errors = field_errors(error.errors()) if isinstance(error, RequestValidationError) else []
     return error_response(InvalidRequest(errors), request_context(request).id)
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    """Tell of an unknown path, or of a method that it does not have."""
+    """Respond to an unknown path, or to a method that it does not have."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(getattr(error, "headers", None) or {})
-    detail = f"{request.method} {request.url.path}: {problem_type_of_status(status).title}; see /openapi.json"
-    return problem(
-        problem_type_of_status(status), detail, headers=headers, request_id=request_context(request).id
-    )
+    kind = problem_type_of_status(status)
+    detail = f"{request.method} {request.url.path}: {kind.title}; see /openapi.json"
+    return problem(kind, detail, headers=headers, request_id=request_context(request).id)

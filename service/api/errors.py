@@ -1,4 +1,4 @@
-"""What the API refuses by itself; each is a value of its own, and its status is in ``problems``."""
+"""Errors of the API, and the table that maps every foreseen error to a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from starlette.responses import Response
 
 from models.errors import DataError, RegistryError
 from service.errors import MisuseError, ServiceError
+from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
+from service.jobs.promotion import DamagedVersion, PromotionConflict
+from service.runtime.functions import FunctionConflict, UnknownFunction
 from service.serving.errors import DeadlinePassed, NoModel, NotAttempted, Overloaded, Stopping
 from service.store.errors import (
     AlarmResolved,
@@ -25,30 +28,30 @@ from service.store.errors import (
     UnknownReport,
     UnknownRun,
 )
-from service.views.current import NotReady, UnknownSlice
+from service.views.slices import NotReady, UnknownSlice
 from sfs.errors import SliceError
 
-MOST_ERRORS = 20
-"""Errors of one request that are told one by one."""
+MAX_ERRORS = 20
+"""Maximum number of field errors in one response."""
 
 FIELD_CHARS, MESSAGE_CHARS, DETAIL_CHARS = 200, 300, 2_000
-"""How long what is told may be: it may quote the request, and is no longer for that."""
+"""Maximum lengths; messages may quote the request."""
 
 
-def truncated(text: str, most_chars: int) -> str:
-    """Return a text, its end left out where it is too long.
+def truncated(text: str, max_chars: int) -> str:
+    """Return a text, cut to a maximum length.
 
     Examples
     --------
     >>> truncated("subscribe", 6), truncated("click", 6)
     ('sub...', 'click')
     """
-    return text if len(text) <= most_chars else f"{text[: most_chars - 3]}..."
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field of a request, such as ``instances[3].likes``; both are cut where too long."""
+    """An error of one field of a request, such as ``instances[3].likes``; field and message are truncated."""
 
     field: str
     message: str
@@ -59,16 +62,16 @@ class FieldError:
 
 
 class InvalidRequest(ServiceError):
-    """The request is readable, and one or several of its fields are wrong.
+    """One or several fields of a request are wrong.
 
     Parameters
     ----------
     errors
-        Which fields, and what is wrong with each; of many, the first ones are told.
+        The field errors; only the first ones are kept.
     """
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
-        self.errors = tuple(errors[:MOST_ERRORS])
+        self.errors = tuple(errors[:MAX_ERRORS])
         sentences = [f"{each.field}: {each.message}" if each.field else each.message for each in self.errors]
         ends = accumulate(len(each) + 2 for each in sentences)
         fitting = [each for each, end in zip(sentences, ends, strict=True) if end < DETAIL_CHARS - 30]
@@ -77,26 +80,26 @@ class InvalidRequest(ServiceError):
 
 
 class TooLarge(ServiceError):
-    """The request is longer, or has more rows, than the service takes at once."""
+    """The body exceeds the limit of bytes or rows."""
 
 
 class TooSlow(ServiceError):
-    """The body did not come within the time that a request may take."""
+    """The body did not arrive within the time limit of a request."""
 
 
 class UnsupportedMedia(ServiceError):
-    """The body is not plain JSON, or does not say that it is."""
+    """The body is not plain JSON, or its content type says otherwise."""
 
 
 class IdConflict(ServiceError):
-    """Some ids stand in the log with other content.
+    """Some ids are in the log with other content.
 
     Parameters
     ----------
     errors
-        Which ids.
+        The ids.
     predictions
-        What was answered for the other rows, in the request's order, and None for these.
+        Answers to the other rows, in the order of the request; None for the conflicting ones.
     """
 
     def __init__(
@@ -106,55 +109,23 @@ class IdConflict(ServiceError):
         super().__init__(message)
 
 
-class FunctionConflict(ServiceError):
-    """The name belongs to a function that cannot be changed over HTTP, such as one that a file defines."""
-
-
-class UnknownFunction(ServiceError):
-    """No function of the set in force has the name."""
-
-
-class UnknownVersion(ServiceError):
-    """The registry has no such version."""
-
-
-class PromotionConflict(ServiceError):
-    """Somebody else changed the champion first, or there is nothing to go back to."""
-
-
-class DamagedVersion(ServiceError):
-    """The version cannot be served: its files are not as they were written."""
-
-
-class ReportRunning(ServiceError):
-    """A report is being made already."""
-
-
-class NoPage(ServiceError):
-    """The report has no page to show."""
-
-
-class NotAvailable(ServiceError):
-    """This process cannot do what was asked: no part of it does."""
-
-
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
-"""When a client that was refused under load may come again."""
+"""Value of Retry-After for requests refused under load."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """What errors of one kind have in common.
+    """Common properties of errors of one kind.
 
     Parameters
     ----------
     status
-        The status of HTTP.
+        HTTP status.
     name, title
-        For machines, and for people.
+        Machine-readable name, and title.
     shed
-        How a refusal under load is counted; None for other errors.
+        Reason under which a refusal under load is counted; None for other errors.
     """
 
     status: int
@@ -164,52 +135,51 @@ class ProblemType:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What the response says beside: when to come again, or that its connection ends."""
+        """Headers of the response."""
         if self.status == 429:
             return {"retry-after": str(RETRY_SECONDS)}
         return {"connection": "close"} if self.status in (408, 413) else {}
 
 
 PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
-    InvalidRequest: ProblemType(422, "invalid-request", "The request is not valid"),
-    MisuseError: ProblemType(422, "invalid-request", "The request is not valid"),
-    DataError: ProblemType(422, "invalid-data", "The data cannot be used"),
-    SliceError: ProblemType(422, "invalid-function", "The function cannot be used"),
-    NotAttempted: ProblemType(422, "invalid-request", "The request is not valid"),
-    IdConflict: ProblemType(409, "taken-ids", "Some ids are taken by other content"),
-    DamagedVersion: ProblemType(422, "damaged-version", "The version cannot be served"),
+    InvalidRequest: ProblemType(422, "invalid-request", "The request is invalid"),
+    MisuseError: ProblemType(422, "invalid-request", "The request is invalid"),
+    DataError: ProblemType(422, "invalid-data", "The data is invalid"),
+    SliceError: ProblemType(422, "invalid-function", "The function is invalid"),
+    NotAttempted: ProblemType(422, "invalid-request", "The request is invalid"),
+    IdConflict: ProblemType(409, "taken-ids", "Some ids exist with other content"),
+    DamagedVersion: ProblemType(422, "damaged-version", "The version is damaged"),
     PromotionConflict: ProblemType(409, "promotion-conflict", "The champion was not changed"),
-    AlarmResolved: ProblemType(409, "alarm-resolved", "The alarm has ended"),
-    RunActive: ProblemType(409, "run-active", "A run goes on already"),
-    StaleRun: ProblemType(409, "run-moved", "The run is elsewhere by now"),
-    ReportRunning: ProblemType(409, "report-running", "A report is being made already"),
+    AlarmResolved: ProblemType(409, "alarm-resolved", "The alarm is resolved"),
+    RunActive: ProblemType(409, "run-active", "A run is active already"),
+    StaleRun: ProblemType(409, "run-moved", "The run has changed"),
+    ReportRunning: ProblemType(409, "report-running", "A report is running already"),
     FunctionConflict: ProblemType(409, "function-conflict", "The function cannot be changed here"),
-    UnknownFunction: ProblemType(404, "unknown-function", "There is no such function"),
-    UnknownSlice: ProblemType(404, "unknown-slice", "There is no such slice"),
-    UnknownVersion: ProblemType(404, "unknown-version", "There is no such version"),
-    RegistryError: ProblemType(404, "unknown-version", "There is no such version"),
-    UnknownAlarm: ProblemType(404, "unknown-alarm", "There is no such alarm"),
-    UnknownRun: ProblemType(404, "unknown-run", "There is no such run"),
-    UnknownReport: ProblemType(404, "unknown-report", "There is no such report"),
-    NoPage: ProblemType(404, "no-page", "The report has no page"),
-    TooSlow: ProblemType(408, "too-slow", "The body did not come in time"),
+    UnknownFunction: ProblemType(404, "unknown-function", "Unknown function"),
+    UnknownSlice: ProblemType(404, "unknown-slice", "Unknown slice"),
+    RegistryError: ProblemType(404, "unknown-version", "Unknown version"),
+    UnknownAlarm: ProblemType(404, "unknown-alarm", "Unknown alarm"),
+    UnknownRun: ProblemType(404, "unknown-run", "Unknown run"),
+    UnknownReport: ProblemType(404, "unknown-report", "Unknown report"),
+    ReportPageMissing: ProblemType(404, "no-page", "The report has no page"),
+    TooSlow: ProblemType(408, "too-slow", "The body did not arrive in time"),
     TooLarge: ProblemType(413, "too-large", "The request is too large"),
     UnsupportedMedia: ProblemType(415, "unsupported-media", "The body is not plain JSON"),
-    Overloaded: ProblemType(429, "overloaded", "Too many requests wait", shed="queue"),
+    Overloaded: ProblemType(429, "overloaded", "Too many requests are queued", shed="queue"),
     StoreFull: ProblemType(429, "overloaded", "Too many rows wait to be logged", shed="log"),
-    Stopping: ProblemType(503, "stopping", "The service stops"),
-    StoreStopped: ProblemType(503, "stopping", "The service stops"),
-    NoModel: ProblemType(503, "no-model", "No model is in force"),
+    Stopping: ProblemType(503, "stopping", "The service is shutting down"),
+    StoreStopped: ProblemType(503, "stopping", "The service is shutting down"),
+    NoModel: ProblemType(503, "no-model", "No model is active"),
     NotReady: ProblemType(503, "not-ready", "The service is not ready"),
-    NotAvailable: ProblemType(503, "not-here", "This process cannot do it"),
-    StoreError: ProblemType(503, "store-unavailable", "The store could not do it"),
-    DeadlinePassed: ProblemType(504, "deadline-passed", "The request took too long", shed="deadline"),
+    NoReference: ProblemType(503, "not-here", "No reference to compare with"),
+    StoreError: ProblemType(503, "store-unavailable", "The store is unavailable"),
+    DeadlinePassed: ProblemType(504, "deadline-passed", "The request timed out", shed="deadline"),
 }
-INTERNAL_ERROR = ProblemType(500, "defect", "Something went wrong here")
+INTERNAL_ERROR = ProblemType(500, "defect", "Internal error")
 
 
 def problem_type_of(error: Exception) -> ProblemType:
-    """Return the kind of an error, that of its nearest class; ``INTERNAL_ERROR`` for one that nobody foresaw.
+    """Return the problem type of an error's nearest class; ``INTERNAL_ERROR`` for an unforeseen error.
 
     Examples
     --------
@@ -222,7 +192,7 @@ def problem_type_of(error: Exception) -> ProblemType:
 
 
 def problem_type_of_status(status: int) -> ProblemType:
-    """Return the kind of a refusal by the router, such as an unknown path."""
+    """Return the problem type of an error of the router, such as an unknown path."""
     phrase = HTTPStatus(status).phrase
     return ProblemType(status, phrase.lower().replace(" ", "-"), phrase)
 
@@ -236,7 +206,7 @@ def problem(
     request_id: str | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Return the response that tells of a problem; ``more`` are further members of its document."""
+    """Return a problem response; ``more`` has further members of the document."""
     document: dict[str, Any] = {
         "type": f"urn:slicewatch:problem:{kind.name}",
         "title": kind.title,
@@ -256,7 +226,7 @@ def problem(
 
 
 def error_response(error: Exception, request_id: str | None = None) -> Response:
-    """Return the response to an error that was foreseen."""
+    """Return the response to a foreseen error."""
     more = {"predictions": error.predictions} if isinstance(error, IdConflict) else None
     errors = error.errors if isinstance(error, (InvalidRequest, IdConflict)) else ()
     return problem(problem_type_of(error), str(error), errors=errors, request_id=request_id, more=more)

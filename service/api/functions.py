@@ -1,15 +1,15 @@
-"""``/v1/functions``: the functions in force, and declared ones that come and go while the service runs."""
+"""``/v1/functions``: the live functions; declared ones can be added and removed while the service runs."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import openapi as document
-from service.api.parts import Parts
+from service.api.openapi import error_responses, openapi_post
 from service.api.predictions import JSON
 from service.api.requests import ReadPool, read_body, require_finite, require_rows, run_off_loop
 from service.api.schemas.functions import (
@@ -23,46 +23,48 @@ from service.api.schemas.functions import (
 )
 from service.views.functions import functions_view
 
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
 
-def router(parts: Parts, readers: ReadPool) -> APIRouter:
+
+def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/functions", tags=["functions"])
+    model = runtime.model
 
-    @routes.get("", responses=document.error_responses(503, 504))
+    @routes.get("", responses=error_responses(503, 504))
     async def get_functions() -> FunctionsOut:
-        """The functions that are applied to every record."""
-        views = await readers.run(lambda: functions_view(parts.current))
+        """List the functions that are applied to every record."""
+        views = await readers.run(lambda: functions_view(model.deployment))
         return FunctionsOut(functions=[function_out(each) for each in views])
 
-    @routes.post("", **document.openapi_post(FunctionIn, FunctionOut, 409, 429, 503, 504, status=201))
+    @routes.post("", **openapi_post(FunctionIn, FunctionOut, 409, 429, 503, 504, status=201))
     async def add(request: Request) -> Response:
-        """Apply one more declared function from now on; code comes from the project's files alone."""
-        body = await read_body(request, FunctionIn, parts)
+        """Add a declared function; Python functions come from the project's files only."""
+        body = await read_body(request, FunctionIn, runtime.metrics)
         await run_off_loop(request, lambda: require_finite(body.declaration, ""))
-        view = await parts.add_function(body.declaration)
-        where = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
-        return Response(function_out(view).model_dump_json(), 201, where, JSON)
+        view = await model.functions.add(body.declaration)
+        headers = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
+        return Response(function_out(view).model_dump_json(), 201, headers, JSON)
 
-    @routes.delete(
-        "/{name}", status_code=204, responses=document.error_responses(404, 409, 422, 429, 503, 504)
-    )
+    @routes.delete("/{name}", status_code=204, responses=error_responses(404, 409, 422, 429, 503, 504))
     async def remove(name: str) -> None:
-        """Apply a function no more that was added here; what is in the log stays."""
-        await parts.remove_function(name)
+        """Remove a function that was added here; its memberships in the log stay."""
+        await model.functions.remove(name)
 
-    @routes.post("/preview", **document.openapi_post(PreviewIn, PreviewOut, 503, 504))
+    @routes.post("/preview", **openapi_post(PreviewIn, PreviewOut, 503, 504))
     async def preview(request: Request) -> Response:
-        """Try a declared function on records, and register it nowhere."""
-        body = await read_body(request, PreviewIn, parts)
+        """Apply a declared function to records without adding it."""
+        body = await read_body(request, PreviewIn, runtime.metrics)
         if body.records is not None:
-            require_rows(request, body.records, parts.limits.rows, "records")
-        await run_off_loop(request, lambda: _require_finite(body))
-        view = await parts.preview(body.function.declaration, body.records)
-        return Response(preview_out(view).model_dump_json(), media_type=JSON)
+            require_rows(request, body.records, runtime.settings.serve.request_rows, "records")
+
+        def check() -> None:
+            require_finite(body.function.declaration, "function")
+            require_finite(body.records, "records")
+
+        await run_off_loop(request, check)
+        result = await model.functions.preview(body.function.declaration, body.records)
+        return Response(preview_out(result).model_dump_json(), media_type=JSON)
 
     return routes
-
-
-def _require_finite(body: PreviewIn) -> None:
-    require_finite(body.function.declaration, "function")
-    require_finite(body.records, "records")

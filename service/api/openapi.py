@@ -34,15 +34,15 @@ _PROBLEMS: tuple[type[BaseModel], ...] = (Problem, IdConflictProblem, NotReadyPr
 
 _OF_BODIES = (408, 413, 415, 422)
 _MEANING = {
-    404: "There is nothing of this name.",
-    408: "The body did not come in time.",
-    409: "It does not fit what stands here: a name that is taken, or somebody was first.",
+    404: "Not found.",
+    408: "The body did not arrive in time.",
+    409: "Conflict with the current state: a name that exists, or a concurrent change.",
     413: "The body is too long, or has too many rows.",
     415: "The body is not plain JSON.",
-    422: "Some fields are wrong; `errors` names them.",
-    429: "Too much waits: come again after `Retry-After` seconds.",
-    503: "Not now: the detail says why.",
-    504: "It took longer than a request may.",
+    422: "Some fields are wrong; see `errors`.",
+    429: "Overloaded: try again after `Retry-After` seconds.",
+    503: "Unavailable; see `detail`.",
+    504: "The request timed out.",
 }
 
 
@@ -51,24 +51,24 @@ def openapi_post(
     answer: type[BaseModel],
     *refusals: int,
     status: int = 200,
-    taken: bool = False,
+    id_conflicts: bool = False,
 ) -> dict[str, Any]:
-    """Return what a route says of itself that reads a body and answers with bytes.
+    """Return the route arguments of an operation that reads its body itself.
 
     Parameters
     ----------
     body, answer
-        What is sent, and what comes back.
+        Models of request and response.
     refusals
-        Statuses beside those that any body may meet.
+        Error statuses, besides those of every body.
     status
-        Of a good answer.
-    taken
-        Whether a refusal for taken ids carries the answers of the other rows.
+        Status of a successful response.
+    id_conflicts
+        Whether a 409 carries the answers to the other rows.
     """
     schema = {"$ref": _REF.format(model=body.__name__)}
     refused = error_responses(*_OF_BODIES, *refusals)
-    if taken:
+    if id_conflicts:
         refused[409] = _refusal(409, IdConflictProblem)
     return {
         "response_model": answer,
@@ -81,23 +81,23 @@ def openapi_post(
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the refusals of a route, as FastAPI takes them."""
+    """Return the error responses of a route."""
     return {status: _refusal(status, Problem) for status in statuses}
 
 
 def not_ready_response() -> dict[int | str, dict[str, Any]]:
-    """Return the refusal of a service that is not ready."""
+    """Return the response of a service that is not ready."""
     return {503: _refusal(503, NotReadyProblem)}
 
 
 def openapi_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """Return what makes the document of an application, once."""
-    made: dict[str, Any] = {}
+    """Return a function that builds the OpenAPI document once."""
+    document: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
-        if not made:
-            made.update(_build(app))
-        return made
+        if not document:
+            document.update(_build(app))
+        return document
 
     return openapi
 

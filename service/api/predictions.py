@@ -1,11 +1,8 @@
-"""The last steps of every prediction: into the log, committed, then counted and answered."""
+"""``POST /v1/predict`` and ``POST /v1/predictions``."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,13 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from models.errors import DataError, ModelError
-from service.api import openapi as document
+from service.api import openapi
 from service.api.errors import FieldError, IdConflict, InvalidRequest
-from service.api.parts import Parts
 from service.api.requests import (
+    ReadPool,
     read_body,
     request_context,
-    require_classes,
     require_distinct,
     require_finite,
     require_rows,
@@ -31,261 +27,251 @@ from service.api.requests import (
 )
 from service.api.schemas.predictions import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
 from service.monitor.block_counts import unpack
-from service.serving import prediction_factory as recording
 from service.serving.batcher import Failed
 from service.serving.errors import NotAttempted
-from service.serving.prediction_factory import names_of
+from service.serving.prediction_factory import (
+    ExternalPrediction,
+    PredictionRequest,
+    PredictionResult,
+    names_of,
+)
+from service.store.prediction_log import LogResult
 from service.store.queries import function_set
 from service.views.models import model_view
 
 if TYPE_CHECKING:
     from service.events import Prediction
-    from service.serving.prediction_factory import PredictionResult
-    from service.store.prediction_log import LogResult
+    from service.runtime.model_runtime import ModelRuntime
+    from service.runtime.runtime import Runtime
 
 JSON = "application/json"
-_KEPT = 64
+
+MAX_AGE = timedelta(days=30)
+"""Maximum age of an external prediction: no window reaches back further."""
+MAX_CLOCK_SKEW = timedelta(minutes=5)
+"""Maximum lead of another server's clock."""
+_SUM_TOLERANCE = 0.01
+
+UNNUMBERED = 0
+"""Version recorded when an external prediction names none; versions of the registry start at 1."""
+
+_CACHED = 64
 
 
-@dataclass(frozen=True, slots=True)
+def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter(prefix="/v1", tags=["predictions"])
+    model, metrics, limits = runtime.model, runtime.metrics, runtime.settings.serve
+    past = PastAnswers(runtime)
+
+    @routes.post(
+        "/predict", **openapi.openapi_post(PredictIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True)
+    )
+    async def predict(request: Request) -> Response:
+        """Predict records, and return their slices. Every answer is committed to the log before it is sent.
+
+        Either all records are answered, or none. A known id with the same record gets its earlier answer.
+        """
+        body = await read_body(request, PredictIn, metrics)
+
+        def rows_of_body() -> list[PredictionRequest]:
+            require_rows(request, body.instances, limits.request_rows, "instances")
+            return _prediction_requests(body)
+
+        rows = await run_off_loop(request, rows_of_body)
+        seconds = limits.request_seconds - request_context(request).seconds
+        results = _all_answered(await model.predictions.predict(rows, seconds))
+        first = results[0].prediction
+        answered_by = {"name": first.model, "version": first.version}
+        return await log_and_respond(runtime, model, past, results, "ids[{}]", answered_by)
+
+    @routes.post(
+        "/predictions",
+        **openapi.openapi_post(PredictionsIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True),
+    )
+    async def log(request: Request) -> Response:
+        """Log predictions made by another server: same slices, same log, same figures.
+
+        Accepted classes are those of the model, or those in the settings.
+        """
+        classes = model.deployment.require_classes()
+        body = await read_body(request, PredictionsIn, metrics)
+        require_rows(request, body.predictions, limits.request_rows, "predictions")
+        state, now = model.deployment.state, runtime.clock()
+        version = state.version or UNNUMBERED
+        rows = await run_off_loop(
+            request, lambda: _external_predictions(body.predictions, classes, version, now)
+        )
+        results = await model.predictions.slice_external(rows)
+        answered_by = {"name": state.model, "version": state.version}
+        return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
+
+    return routes
+
+
 class PastAnswers:
-    """What is needed to read answers of other function sets and versions; each is looked up once.
+    """Earlier answers, described with the function sets and versions that made them; these are cached.
 
     Parameters
     ----------
-    parts
-        Where they are looked up.
+    runtime
+        Holds the log and the registry.
     """
 
-    parts: Parts
-    _names: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _classes: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    def __init__(self, runtime: Runtime) -> None:
+        self._store, self._registry = runtime.store, runtime.model.registry
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._classes: dict[int, tuple[str, ...]] = {}
 
-    def names(self, set_hash: str) -> tuple[str, ...]:
-        """Return the K names that bitmaps of a set speak of. Blocking."""
-        names = self._names.get(set_hash)
-        if names is None:
-            with self.parts.store.read() as connection:
-                found = function_set(connection, set_hash)
-            names = () if found is None else found.names
-            _cache(self._names, set_hash, names)
-        return names
-
-    def classes(self, version: int) -> tuple[str, ...]:
-        """Return the classes of a version; none where nobody knows them any more. Blocking."""
-        classes = self._classes.get(version)
-        if classes is None and self.parts.registry is not None:
-            try:
-                classes = model_view(self.parts.registry, version).classes
-            except ModelError:
-                classes = ()
-            _cache(self._classes, version, classes)
-        return classes or ()
-
-    def described(self, standing: Prediction, answer: PredictionResult) -> dict[str, Any]:
-        """Return what was answered when the id came first. Blocking."""
-        names = self.names(standing.set_hash)
-        known = standing.version == answer.prediction.version or standing.source == "logged"
-        classes = answer.classes if known else self.classes(standing.version)
-        p = standing.probabilities or ()
+    def describe(self, earlier: Prediction, result: PredictionResult) -> dict[str, Any]:
+        """Return the answer that was given when the id first came. Blocking."""
+        names = self._names_of_set(earlier.set_hash)
+        same = earlier.version == result.prediction.version or earlier.source == "logged"
+        classes = result.classes if same else self._classes_of(earlier.version)
+        p = earlier.probabilities or ()
         return {
-            "id": standing.id,
-            "label": standing.label,
+            "id": earlier.id,
+            "label": earlier.label,
             "probabilities": dict(zip(classes, p, strict=True)) if p and len(p) == len(classes) else None,
-            "slices": names_of(unpack([standing.member], len(names)), names)[0],
-            "unknown_slices": names_of(unpack([standing.unknown], len(names)), names)[0],
-            "version": standing.version,
+            "slices": names_of(unpack([earlier.member], len(names)), names)[0],
+            "unknown_slices": names_of(unpack([earlier.unknown], len(names)), names)[0],
+            "version": earlier.version,
             "repeated": True,
         }
 
+    def _names_of_set(self, set_hash: str) -> tuple[str, ...]:
+        if set_hash not in self._names:
+            with self._store.read() as connection:
+                functions = function_set(connection, set_hash)
+            _cache(self._names, set_hash, () if functions is None else functions.names)
+        return self._names[set_hash]
+
+    def _classes_of(self, version: int) -> tuple[str, ...]:
+        """Return the classes of a version; empty if it is no longer in the registry."""
+        if version not in self._classes:
+            try:
+                classes = model_view(self._registry, version).classes
+            except ModelError:
+                classes = ()
+            _cache(self._classes, version, classes)
+        return self._classes[version]
+
 
 async def log_and_respond(
-    parts: Parts,
-    earlier: PastAnswers,
-    answers: Sequence[PredictionResult],
-    field_of: str,
-    model: Mapping[str, Any],
+    runtime: Runtime,
+    model: ModelRuntime,
+    past: PastAnswers,
+    results: Sequence[PredictionResult],
+    id_path: str,
+    answered_by: Mapping[str, Any],
 ) -> Response:
-    """Log the answers to one request, and return the response once they are committed.
+    """Log the results of one request, and return the response once they are committed.
 
     Parameters
     ----------
-    parts
-        Where they are logged and counted.
-    earlier
-        For rows whose ids were there before.
-    answers
-        N answers.
-    field_of
-        Where the ids are in the request, with ``{}`` for the row.
-    model
-        What the response says of the model.
+    runtime, model
+        The log, and the model whose predictions these are.
+    past
+        Describes answers to known ids.
+    results
+        N results.
+    id_path
+        Path of an id in the request, with ``{}`` for the row.
+    answered_by
+        Name and version of the model in the response.
 
     Raises
     ------
-    TakenIds
-        If ids are taken by other content; the other rows are logged all the same.
+    IdConflict
+        If ids are in the log with other content; the other rows are logged all the same.
     StoreError
-        If they cannot be logged now.
+        If nothing can be logged now.
     """
+    logged = await model.predictions.log(results)
     began = perf_counter()
-    logged = await _append(parts, [each.prediction for each in answers])
-    parts.metrics.stage_took("log", perf_counter() - began)
-    began = perf_counter()
+    predictions: list[dict[str, Any] | None]
     if all(each.outcome == "stored" for each in logged):
-        predictions: list[dict[str, Any] | None] = [_response(each) for each in answers]
+        predictions = [_answer(each) for each in results]
     else:
-        predictions = await anyio.to_thread.run_sync(_responses, earlier, answers, logged)
+        predictions = await anyio.to_thread.run_sync(
+            lambda: [
+                None
+                if each.outcome == "conflict"
+                else past.describe(each.prediction, result)
+                if each.outcome == "repeated"
+                else _answer(result)
+                for result, each in zip(results, logged, strict=True)
+            ]
+        )
     if None in predictions:
-        raise _id_conflict(logged, predictions, field_of)
-    content = to_json({"model": model, "predictions": predictions})
-    parts.metrics.stage_took("encode", perf_counter() - began)
+        raise _id_conflict(logged, predictions, id_path)
+    content = to_json({"model": answered_by, "predictions": predictions})
+    runtime.metrics.stage_took("encode", perf_counter() - began)
     return Response(content, media_type=JSON)
 
 
-async def _append(parts: Parts, predictions: Sequence[Prediction]) -> list[LogResult]:
-    future = parts.writer.append(predictions)
-    # also where nobody waits for it any more
-    future.add_done_callback(lambda done: _count(parts, done, len(predictions)))
-    return await asyncio.wrap_future(future)
-
-
-def _count(parts: Parts, done: Future[list[LogResult]], rows: int) -> None:
-    if done.cancelled() or done.exception() is not None:
-        parts.metrics.lost(rows)
-    else:
-        parts.metrics.predicted(each.prediction for each in done.result() if each.outcome == "stored")
-
-
-def _responses(
-    earlier: PastAnswers, answers: Sequence[PredictionResult], logged: Sequence[LogResult]
-) -> list[dict[str, Any] | None]:
-    found: list[dict[str, Any] | None] = []
-    for answer, each in zip(answers, logged, strict=True):
-        if each.outcome == "repeated":
-            found.append(earlier.described(each.prediction, answer))
-        else:
-            found.append(_response(answer) if each.outcome == "stored" else None)
-    return found
-
-
-def _response(answer: PredictionResult) -> dict[str, Any]:
-    prediction = answer.prediction
+def _answer(result: PredictionResult) -> dict[str, Any]:
+    prediction = result.prediction
     p = prediction.probabilities
     return {
         "id": prediction.id,
         "label": prediction.label,
-        "probabilities": None if p is None else dict(zip(answer.classes, p, strict=True)),
-        "slices": answer.slices,
-        "unknown_slices": answer.unknown_slices,
+        "probabilities": None if p is None else dict(zip(result.classes, p, strict=True)),
+        "slices": result.slices,
+        "unknown_slices": result.unknown_slices,
         "version": prediction.version,
         "repeated": False,
     }
 
 
-def _id_conflict(logged: Sequence[LogResult], predictions: Sequence[Any], field_of: str) -> IdConflict:
+def _id_conflict(
+    logged: Sequence[LogResult], predictions: Sequence[dict[str, Any] | None], id_path: str
+) -> IdConflict:
     errors = [
-        FieldError(field_of.format(i), f"{each.prediction.id!r} stands in the log with other content")
+        FieldError(id_path.format(i), f"{each.prediction.id!r} is in the log with other content")
         for i, each in enumerate(logged)
         if each.outcome == "conflict"
     ]
     others = len(logged) - len(errors)
     rest = "nothing was logged"
     if others:
-        rest = f"the other {others} rows are in the log, and their answers are in 'predictions'"
-    message = f"{len(errors)} ids are taken by other content: choose new ones for these rows; {rest}"
+        rest = f"the other {others} rows are logged, and their answers are in 'predictions'"
+    message = f"{len(errors)} ids are in the log with other content: choose new ids for these rows; {rest}"
     return IdConflict(message, errors, predictions)
 
 
-def _cache(known: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(known) >= _KEPT:
-        known.clear()
-    known[key] = value
+def _cache(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(cache) >= _CACHED:
+        cache.clear()
+    cache[key] = value
 
 
-OLDEST = timedelta(days=30)
-"""A prediction that was made before this cannot be logged any more: it would be no news to any window."""
-AHEAD = timedelta(minutes=5)
-"""How far another server's clock may be ahead of ours."""
-_SUM_WITHIN = 0.01
-
-UNNUMBERED = 0
-"""The version of what is predicted elsewhere by nobody knows which; versions of the registry begin at 1."""
-
-
-def router(parts: Parts, earlier: PastAnswers) -> APIRouter:
-    """Return the routes."""
-    routes = APIRouter(prefix="/v1", tags=["predictions"])
-
-    @routes.post(
-        "/predict", **document.openapi_post(PredictIn, PredictionsOut, 409, 429, 503, 504, taken=True)
-    )
-    async def predict(request: Request) -> Response:
-        """Predict records, and say which slices they are in. Every answer is in the log before it is sent.
-
-        Either every record is answered or none is. An id that was there before with the same record gets the
-        answer that it got then.
-        """
-        body = await read_body(request, PredictIn, parts)
-        rows = await run_off_loop(request, lambda: _asked(request, body, parts))
-        outcomes = await parts.predict(rows, parts.limits.request_seconds - request_context(request).seconds)
-        answers = _all_answered(outcomes)
-        first = answers[0].prediction
-        model = {"name": first.model, "version": first.version}
-        return await log_and_respond(parts, earlier, answers, "ids[{}]", model)
-
-    @routes.post(
-        "/predictions", **document.openapi_post(PredictionsIn, PredictionsOut, 409, 429, 503, 504, taken=True)
-    )
-    async def log(request: Request) -> Response:
-        """Log what another server has predicted: the same slices, the same log, the same figures.
-
-        It takes the classes that are known here: those of the model, or those in the settings.
-        """
-        classes = require_classes(parts)
-        body = await read_body(request, PredictionsIn, parts)
-        require_rows(request, body.predictions, parts.limits.rows, "predictions")
-        in_force = parts.current.in_force
-        version, now = in_force.version or UNNUMBERED, parts.clock()
-        rows = await run_off_loop(
-            request, lambda: _external_predictions(body.predictions, classes, version, now)
-        )
-        answers = await parts.observe(rows)
-        model = {"name": in_force.model, "version": in_force.version}
-        return await log_and_respond(parts, earlier, answers, "predictions[{}].id", model)
-
-    return routes
-
-
-def _asked(request: Request, body: PredictIn, parts: Parts) -> list[recording.PredictionRequest]:
-    require_rows(request, body.instances, parts.limits.rows, "instances")
+def _prediction_requests(body: PredictIn) -> list[PredictionRequest]:
     require_finite(body.instances, "instances")
     if body.ids is None:
-        return [recording.PredictionRequest(each) for each in body.instances]
+        return [PredictionRequest(each) for each in body.instances]
     if len(body.ids) != len(body.instances):
         message = (
-            f"there are {len(body.ids)} ids for {len(body.instances)} instances: give one for each, or none"
+            f"got {len(body.ids)} ids for {len(body.instances)} instances: give one id per instance, or none"
         )
         raise InvalidRequest([FieldError("ids", message)])
     require_distinct(body.ids, "ids")
-    return [
-        recording.PredictionRequest(each, id_) for each, id_ in zip(body.instances, body.ids, strict=True)
-    ]
+    return [PredictionRequest(each, id_) for each, id_ in zip(body.instances, body.ids, strict=True)]
 
 
 def _all_answered(outcomes: Sequence[PredictionResult | Failed]) -> list[PredictionResult]:
-    """Return the answers, if every row has one.
+    """Return the results if every row has one.
 
     Raises
     ------
     InvalidRequest
-        If the model could not read some rows; those that were not tried for that are named as well.
+        If the model could not read some rows; rows not attempted for that reason are named, too.
     Exception
-        What a row failed with otherwise.
+        The error of a row otherwise.
     """
-    answers = [each for each in outcomes if not isinstance(each, Failed)]
-    if len(answers) == len(outcomes):
-        return answers
+    results = [each for each in outcomes if not isinstance(each, Failed)]
+    if len(results) == len(outcomes):
+        return results
     failures = {i: each.error for i, each in enumerate(outcomes) if isinstance(each, Failed)}
     for error in failures.values():
         if not isinstance(error, (DataError, NotAttempted)):
@@ -295,29 +281,25 @@ def _all_answered(outcomes: Sequence[PredictionResult | Failed]) -> list[Predict
 
 def _external_predictions(
     given: Sequence[LoggedIn], classes: tuple[str, ...], version: int, now: datetime
-) -> list[recording.ExternalPrediction]:
-    """Return what is to be logged.
-
-    Raises
-    ------
-    InvalidRequest
-        If a class, a probability or a time cannot be; all rows are looked at.
-    """
+) -> list[ExternalPrediction]:
+    """Return the external predictions of a request. Raises InvalidRequest, with the errors of all rows."""
     require_distinct([each.id for each in given], "predictions", ".id")
     require_finite([{"features": each.features} for each in given], "predictions")
     errors = [
-        FieldError(f"predictions[{i}].{name}", message)
+        FieldError(f"predictions[{i}].{field}", message)
         for i, each in enumerate(given)
-        for name, message in _faults(each, classes, now)
+        for field, message in _row_errors(each, classes, now)
     ]
     if errors:
         raise InvalidRequest(errors)
     return [
-        recording.ExternalPrediction(
+        ExternalPrediction(
             record=each.features,
             label=each.label,
             version=each.version or version,
-            probabilities=_in_order(each.probabilities, classes),
+            probabilities=None
+            if each.probabilities is None
+            else tuple(each.probabilities[name] for name in classes),
             id=each.id,
             at=each.predicted_at,
         )
@@ -325,27 +307,19 @@ def _external_predictions(
     ]
 
 
-def _in_order(probabilities: dict[str, float] | None, classes: tuple[str, ...]) -> tuple[float, ...] | None:
-    return None if probabilities is None else tuple(probabilities[name] for name in classes)
-
-
-def _faults(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> list[tuple[str, str]]:
-    """Return the fields of a row that cannot be, and why."""
-    found = []
-    shown = ", ".join(map(repr, classes[:20]))
+def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> list[tuple[str, str]]:
+    """Return the fields of a row that are wrong, each with the reason."""
+    errors = []
+    listed = ", ".join(map(repr, classes[:20]))
     if given.label not in classes:
-        found.append(("label", f"{given.label!r} is no class; the classes are {shown}"))
+        errors.append(("label", f"{given.label!r} is not a class; the classes are {listed}"))
     p = given.probabilities
     if p is not None and set(p) != set(classes):
-        found.append(("probabilities", f"give one for each class ({shown}), or none at all"))
-    elif p is not None and abs(sum(p.values()) - 1) > _SUM_WITHIN:
-        found.append(("probabilities", f"they add up to 1, these to {sum(p.values()):g}"))
+        errors.append(("probabilities", f"give one probability per class ({listed}), or none"))
+    elif p is not None and abs(sum(p.values()) - 1) > _SUM_TOLERANCE:
+        errors.append(("probabilities", f"probabilities must add up to 1, not {sum(p.values()):g}"))
     at = given.predicted_at
-    if at is not None and not now - OLDEST <= at <= now + AHEAD:
-        found.append(
-            (
-                "predicted_at",
-                f"{at.isoformat()} is more than 30 days old, or in the future; it is {now.isoformat()}",
-            )
-        )
-    return found
+    if at is not None and not now - MAX_AGE <= at <= now + MAX_CLOCK_SKEW:
+        message = f"{at.isoformat()} is more than 30 days old, or in the future; it is {now.isoformat()}"
+        errors.append(("predicted_at", message))
+    return errors

@@ -1,4 +1,4 @@
-"""How a request's body is read: once, as plain JSON, and within the time that its clock allows."""
+"""Requests: their context, their bodies read once as plain JSON, and the parameters that routes share."""
 
 from __future__ import annotations
 
@@ -13,176 +13,174 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 from fastapi import Path, Query
-from pydantic import (
-    ValidationError,
-)
+from pydantic import ValidationError
 from starlette.requests import Request
 
-from service.api.errors import MOST_ERRORS, FieldError, InvalidRequest, TooLarge, UnsupportedMedia
-from service.api.parts import Parts
+from service.api.errors import MAX_ERRORS, FieldError, InvalidRequest, TooLarge, UnsupportedMedia
 from service.api.schemas.fields import BodyT
-from service.serving.errors import NoModel
+from service.metrics.process import ProcessMetrics
 from service.store.engine import READERS
 
 LONG_BYTES = 256 * 1024
-"""A longer body is read in a thread."""
+"""Longer bodies are parsed in a thread."""
 
 T = TypeVar("T")
+
+Id: TypeAlias = Annotated[int, Path(ge=1, lt=2**53)]
+Before: TypeAlias = Annotated[
+    int | None, Query(ge=1, lt=2**53, description="`next` of the previous page, to continue there.")
+]
+Limit: TypeAlias = Annotated[int, Query(ge=1, le=200)]
+VersionNumber: TypeAlias = Annotated[int, Path(ge=1, lt=2**31, description="Version of the model.")]
 
 
 @dataclass(slots=True)
 class RequestContext:
-    """What is known of a request while it passes through.
+    """State of a request on its way through the middleware and a route.
 
     Parameters
     ----------
     id
-        The client's, or made for it.
+        The client's, or generated.
     began
-        Seconds of ``perf_counter``.
+        Start, in seconds of ``perf_counter``.
     status
-        Of the answer; 0 before there is one.
+        Status of the response; 0 before there is one.
     rows
-        How many rows it asked for; 0 for other requests.
-    awaited
-        Whether its body is still to come.
+        Number of rows in the body; 0 if it has none.
+    awaiting_body
+        Whether the body has not arrived in full.
     body_bytes
-        How much of its body came so far.
+        Bytes of the body that have arrived.
     """
 
     id: str
     began: float
     status: int = 0
     rows: int = 0
-    awaited: bool = False
+    awaiting_body: bool = False
     body_bytes: int = 0
 
     @property
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Seconds since the start."""
         return perf_counter() - self.began
 
 
 def request_context(request: Request) -> RequestContext:
-    """Return what the gate knows of a request."""
-    found: RequestContext = request.scope["state"]["passage"]
-    return found
+    """Return the context that the middleware has attached to a request."""
+    context: RequestContext = request.scope["state"]["context"]
+    return context
 
 
-async def read_body(request: Request, kind: type[BodyT], parts: Parts) -> BodyT:
-    """Return the body of a request as a value of its kind, and time how long that took.
+async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics) -> BodyT:
+    """Return the validated body of a request, and time the decoding.
 
     Raises
     ------
     UnsupportedMedia
-        If it does not say that it is JSON. Pages of other origins can send anything else without asking.
+        If the content type is not JSON. Pages of other origins can send any other type without a preflight.
     InvalidRequest
-        If it is not of the kind.
+        If the body is not valid.
     """
-    sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if sent != "application/json":
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
         raise UnsupportedMedia(
-            f"the body's content-type is {sent or 'missing'}: send JSON with content-type: application/json"
+            f"content-type of the body is {content_type or 'missing'}: send JSON with content-type: application/json"
         )
-    here = request_context(request)
-    here.awaited = True
+    context = request_context(request)
+    context.awaiting_body = True
     body = await request.body()
-    here.awaited = False
+    context.awaiting_body = False
     began = perf_counter()
     value = await run_off_loop(request, lambda: decode_body(kind, body))
-    parts.metrics.stage_took("decode", perf_counter() - began)
+    metrics.stage_took("decode", perf_counter() - began)
     return value
 
 
 async def run_off_loop(request: Request, work: Callable[[], T]) -> T:
-    """Return what is made of a request's body: at once, or in a thread where the body is long."""
+    """Return the result of work on a request's body, done in a thread if the body is long."""
     if request_context(request).body_bytes <= LONG_BYTES:
         return work()
     return await anyio.to_thread.run_sync(work)
 
 
-def require_rows(request: Request, rows: Sequence[object], most: int, field: str) -> None:
-    """Note how many rows are asked for, and refuse more than may be at once.
-
-    Raises
-    ------
-    TooLarge
-        If there are more.
-    """
-    request_context(request).rows = len(rows)
-    if len(rows) > most:
-        raise TooLarge(
-            f"{field} has {len(rows)} items and at most {most} may be sent at once: send them in parts"
-        )
-
-
-def require_classes(parts: Parts) -> tuple[str, ...]:
-    """Return the classes that are known, of which there are some.
-
-    Raises
-    ------
-    NoModel
-        If there are none: any text would become one, and figures take memory by the square of the classes.
-    """
-    classes = parts.classes()
-    if not classes:
-        raise NoModel(
-            "no classes are known here: set `classes` in slicewatch.yaml, or train a model with `slicewatch train`"
-        )
-    return classes
-
-
 def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
-    """Return a body as a value of its kind.
+    """Return a body as a value of its model.
 
     Raises
     ------
     InvalidRequest
-        If it is not JSON, or not of the kind; the message names the fields.
+        If it is not JSON, or not valid; the message names the fields.
     """
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        raise InvalidRequest(_field_error(error)) from None
+        count = error.error_count()
+        if count > MAX_ERRORS:  # the list of all of them may be larger than the body
+            message = f"{count} fields are wrong: compare the request with /openapi.json"
+            raise InvalidRequest([FieldError("", message)]) from None
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        raise InvalidRequest(field_errors(errors)) from None
 
 
-def require_finite(value: Any, place: str) -> None:
-    """Refuse numbers that JSON does not have: NaN, or beyond 64-bit floats.
+def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
+    """Return pydantic's errors with their locations as paths.
+
+    Examples
+    --------
+    >>> field_errors([{"loc": ("instances", 3, "likes"), "msg": "Input should be a number"}])
+    [FieldError(field='instances[3].likes', message='Input should be a number')]
+    """
+    return [
+        FieldError(
+            "".join(
+                f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]
+            ).removeprefix("."),
+            error["msg"].removeprefix("Value error, "),
+        )
+        for error in errors
+    ]
+
+
+def require_rows(request: Request, rows: Sequence[object], limit: int, field: str) -> None:
+    """Record the number of rows of a request. Raises TooLarge if it is above the limit."""
+    request_context(request).rows = len(rows)
+    if len(rows) > limit:
+        raise TooLarge(f"{field} has {len(rows)} items; the maximum is {limit}: split the request")
+
+
+def require_finite(value: Any, path: str) -> None:
+    """Refuse numbers that JSON does not have: NaN, and those beyond 64-bit floats.
 
     Parameters
     ----------
     value
         JSON values of any kind and depth.
-    place
-        Where they are in the body; empty for the whole of it.
+    path
+        Path of the value in the body; empty for the whole body.
 
     Raises
     ------
     InvalidRequest
         If there is such a number.
     """
-    if _is_finite(value):
-        return
-    message = "a number is finite, this one is not; send null for a missing one"
-    raise InvalidRequest([FieldError(found, message) for found in islice(_places(value, place), MOST_ERRORS)])
+    if not _is_finite(value):
+        message = "number is not finite; send null for a missing value"
+        paths = islice(_non_finite_paths(value, path), MAX_ERRORS)
+        raise InvalidRequest([FieldError(found, message) for found in paths])
 
 
-def require_distinct(ids: Sequence[str | None], field: str, part: str = "") -> None:
-    """Refuse ids that occur twice in one request.
-
-    Raises
-    ------
-    InvalidRequest
-        If there are such.
-    """
+def require_distinct(ids: Sequence[str | None], field: str, suffix: str = "") -> None:
+    """Refuse ids that occur twice in a request. Raises InvalidRequest."""
     given = [each for each in ids if each is not None]
     if len(set(given)) == len(given):
         return
     first: dict[str, int] = {}
     for i, each in enumerate(ids):
         if each is not None and first.setdefault(each, i) != i:
-            message = f"{each!r} is there twice in the request: an id names one record"
-            raise InvalidRequest([FieldError(f"{field}[{i}]{part}", message)])
+            message = f"{each!r} occurs twice in the request: an id names one record"
+            raise InvalidRequest([FieldError(f"{field}[{i}]{suffix}", message)])
 
 
 def _is_finite(value: Any) -> bool:
@@ -194,57 +192,23 @@ def _is_finite(value: Any) -> bool:
     return kind is not list or all(map(_is_finite, value))
 
 
-def _places(value: Any, place: str) -> Iterator[str]:
+def _non_finite_paths(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, dict):
         for key, each in value.items():
-            yield from _places(each, f"{place}.{key}")
+            yield from _non_finite_paths(each, f"{path}.{key}")
     elif isinstance(value, list):
         for i, each in enumerate(value):
-            yield from _places(each, f"{place}[{i}]")
+            yield from _non_finite_paths(each, f"{path}[{i}]")
     elif not _is_finite(value):
-        yield place.removeprefix(".")
-
-
-def _field_error(error: ValidationError) -> list[FieldError]:
-    count = error.error_count()
-    if count > MOST_ERRORS:  # the list of them all may be larger than the body
-        return [FieldError("", f"{count} fields are wrong: compare the request with /openapi.json")]
-    return field_errors(error.errors(include_url=False, include_context=False, include_input=False))
-
-
-def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
-    """Return pydantic's errors with their places as paths.
-
-    Examples
-    --------
-    >>> field_errors([{"loc": ("instances", 3, "likes"), "msg": "Input should be a number"}])
-    [FieldError(field='instances[3].likes', message='Input should be a number')]
-    """
-    return [FieldError(_path(each["loc"]), each["msg"].removeprefix("Value error, ")) for each in errors]
-
-
-def _path(place: Sequence[int | str]) -> str:
-    return "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in place).removeprefix(".")
-
-
-AT_ONCE = READERS - 2
-"""Reads at once; the other connections are for pages, and for answers that were given before."""
+        yield path.removeprefix(".")
 
 
 class ReadPool:
-    """Threads that read; one whose answer nobody waits for any more is busy until it has read."""
+    """Threads for blocking reads of the store; two connections stay free for pages and repeated answers."""
 
     def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="reader")
+        self._threads = ThreadPoolExecutor(READERS - 2, thread_name_prefix="reader")
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Return what some blocking work returns."""
+        """Return the result of blocking work."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
-
-Id: TypeAlias = Annotated[int, Path(ge=1, lt=2**53)]
-Before: TypeAlias = Annotated[
-    int | None, Query(ge=1, lt=2**53, description="The ``next`` of a page, to go on there.")
-]
-Limit: TypeAlias = Annotated[int, Query(ge=1, le=200)]
-Number: TypeAlias = Annotated[int, Path(ge=1, lt=2**31, description="Of the version.")]

@@ -1,46 +1,53 @@
-"""``/v1/retrain`` and ``/v1/runs``: retrainings, what they were trained on, and what the gate said."""
+"""``/v1/retrain``, ``/v1/runs`` and ``/v1/audit``: retraining runs, and the record of changes."""
 
 from __future__ import annotations
 
-from functools import partial
+import asyncio
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.api import openapi as document
-from service.api.errors import NotAvailable
-from service.api.parts import Parts
+from service.api.openapi import error_responses, openapi_post
 from service.api.predictions import JSON
 from service.api.requests import Before, Id, Limit, ReadPool, read_body
+from service.api.schemas.reports import AuditOut, audit_out
 from service.api.schemas.runs import ActionIn, RunDetailOut, RunsOut, actor_of, run_detail_out, runs_out
-from service.views.runs import run_view, runs_view
+from service.views.runs import audit_view, run_view, runs_view
+
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
 
 
-def router(parts: Parts, readers: ReadPool) -> APIRouter:
+def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", tags=["loop"])
+    store, model = runtime.store, runtime.model
 
-    @routes.get("/runs", responses=document.error_responses(422, 503, 504))
+    @routes.get("/runs", responses=error_responses(422, 503, 504))
     async def get_runs(before: Before = None, limit: Limit = 50) -> RunsOut:
-        """Retrainings, newest first."""
-        view = partial(runs_view, before=before, limit=limit)
-        return await readers.run(lambda: runs_out(view(parts.store, parts.current.in_force.model)))
+        """List retraining runs, newest first."""
+        return await readers.run(lambda: runs_out(runs_view(store, model.name, before=before, limit=limit)))
 
-    @routes.get("/runs/{id}", responses=document.error_responses(404, 422, 503, 504))
+    @routes.get("/runs/{id}", responses=error_responses(404, 422, 503, 504))
     async def get_run(id: Id) -> RunDetailOut:
-        """One retraining, with what the gate said slice by slice."""
-        model = parts.current.in_force.model
-        return await readers.run(lambda: run_detail_out(run_view(parts.store, model, id)))
+        """Return one retraining run, with the decision of the gate per slice."""
+        return await readers.run(lambda: run_detail_out(run_view(store, model.name, id)))
 
-    @routes.post("/retrain", **document.openapi_post(ActionIn, RunDetailOut, 409, 429, 503, 504, status=202))
+    @routes.post("/retrain", **openapi_post(ActionIn, RunDetailOut, 409, 429, 503, 504, status=202))
     async def retrain(request: Request) -> Response:
-        """Train a candidate now, and let the gate compare it with the champion."""
-        body = await read_body(request, ActionIn, parts)
-        if parts.retrain is None:
-            raise NotAvailable("nothing is trained by this process: ask the one that watches")
-        run = await parts.retrain(body.reason or "asked for", actor_of(body))
-        where = {"location": f"/v1/runs/{run.id}"}
-        return Response(run_detail_out(run).model_dump_json(), 202, where, JSON)
+        """Train a candidate now; the gate compares it with the champion."""
+        body = await read_body(request, ActionIn, runtime.metrics)
+        run = await asyncio.to_thread(
+            model.retraining.request, body.reason or "requested", actor_of(body), runtime.clock()
+        )
+        headers = {"location": f"/v1/runs/{run.id}"}
+        return Response(run_detail_out(run).model_dump_json(), 202, headers, JSON)
+
+    @routes.get("/audit", responses=error_responses(422, 503, 504))
+    async def get_audit(before: Before = None, limit: Limit = 100) -> AuditOut:
+        """List every decision and change, newest first."""
+        return await readers.run(lambda: audit_out(audit_view(store, before=before, limit=limit)))
 
     return routes

@@ -1,15 +1,13 @@
-"""``GET /v1/slices``, a slice over time, and its records."""
+"""``/v1/slices``: every slice in one window, one slice over time, and its records."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from fastapi import APIRouter, Query
 
-from service.api import openapi as document
 from service.api.errors import FieldError, InvalidRequest
-from service.api.parts import Parts
+from service.api.openapi import error_responses
 from service.api.requests import ReadPool
 from service.api.schemas.fields import Time
 from service.api.schemas.slices import (
@@ -26,73 +24,68 @@ from service.views.records import CURSOR, RecordKind, records
 from service.views.series import series
 from service.views.slices import slices_view
 
-Window: TypeAlias = Annotated[WindowName, Query(description="The rows that figures are made of.")]
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
+
+Window: TypeAlias = Annotated[WindowName, Query(description="Time window of the figures.")]
 
 
-def router(parts: Parts, readers: ReadPool) -> APIRouter:
+def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/slices", tags=["slices"])
+    store, deployment = runtime.store, runtime.model.deployment
 
-    @routes.get("", responses=document.error_responses(422, 503, 504))
+    @routes.get("", responses=error_responses(422, 503, 504))
     async def get_slices(window: Window = "1h") -> SlicesOut:
-        """Every slice in one window, as the monitor last counted it."""
+        """List every slice in one window, as of the latest snapshot."""
 
-        def told() -> SlicesOut:
-            view = slices_view(parts.current, window)
-            return slices_out(view, unresolved_by_slice(parts.store, view.model))
+        def slices() -> SlicesOut:
+            view = slices_view(deployment, window)
+            return slices_out(view, unresolved_by_slice(store, view.model))
 
-        return await readers.run(told)
+        return await readers.run(slices)
 
-    _add_series(routes, parts, readers)
-    _add_records(routes, parts, readers)
-    return routes
-
-
-def _add_series(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
-    @routes.get("/{name}", responses=document.error_responses(404, 422, 503, 504))
+    @routes.get("/{name}", responses=error_responses(404, 422, 503, 504))
     async def get_series(
         name: str,
         window: Window = "1d",
         since: Annotated[
-            Time | None, Query(alias="from", description="In place of the window's start.")
+            Time | None, Query(alias="from", description="Start; default: start of the window.")
         ] = None,
-        until: Annotated[Time | None, Query(alias="to", description="In place of now.")] = None,
+        until: Annotated[Time | None, Query(alias="to", description="End; default: now.")] = None,
         points: Annotated[int, Query(ge=1, le=500)] = 60,
     ) -> SeriesOut:
-        """One slice over time, with what happened to its model and function."""
-        _require_order(since, until)
-        now = parts.clock()
+        """Return one slice over time, with the events of its model and function."""
+        if since is not None and until is not None and since >= until:
+            message = f"{until.isoformat()} is not after 'from', {since.isoformat()}"
+            raise InvalidRequest([FieldError("to", message)])
+        now = runtime.clock()
         return await readers.run(
             lambda: series_out(
                 series(
-                    parts.store, parts.current, name,
-                    window=window, since=since, until=until, points=points, now=now,
+                    store, deployment, name, window=window, since=since, until=until, points=points, now=now
                 )
             )
-        )  # fmt: skip
+        )
 
-
-def _add_records(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
-    @routes.get("/{name}/records", responses=document.error_responses(404, 422, 503, 504))
+    @routes.get("/{name}/records", responses=error_responses(404, 422, 503, 504))
     async def get_records(
         name: str,
-        kind: Annotated[RecordKind, Query(description="By what is known of their label.")] = "all",
+        kind: Annotated[RecordKind, Query(description="Filter by label.")] = "all",
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        complement: Annotated[bool, Query(description="The rows known to be outside, in its place.")] = False,
-        before: Annotated[Time | None, Query(description="Only those before this time.")] = None,
+        complement: Annotated[bool, Query(description="List the records outside the slice instead.")] = False,
+        before: Annotated[Time | None, Query(description="Only records before this time.")] = None,
         cursor: Annotated[
             str | None,
-            Query(
-                pattern=CURSOR, description="The ``next`` of a page, to go on there, in place of ``before``."
-            ),
+            Query(pattern=CURSOR, description="`next` of the previous page, in place of `before`."),
         ] = None,
     ) -> RecordsOut:
-        """The last records of a slice, and how its labelled ones were predicted."""
+        """List the latest records of a slice, and the confusion of its labelled ones."""
         return await readers.run(
             lambda: records_out(
                 records(
-                    parts.store,
-                    parts.current,
+                    store,
+                    deployment,
                     name,
                     kind=kind,
                     limit=limit,
@@ -103,9 +96,4 @@ def _add_records(routes: APIRouter, parts: Parts, readers: ReadPool) -> None:
             )
         )
 
-
-def _require_order(since: datetime | None, until: datetime | None) -> None:
-    if since is not None and until is not None and since >= until:
-        raise InvalidRequest(
-            [FieldError("to", f"{until.isoformat()} is not after 'from', {since.isoformat()}")]
-        )
+    return routes

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     settings = load_settings(args, context)
     given = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
     settings = replace(settings, serve=replace(settings.serve, **given))
-    from service.runtime.server import serve
+    from service.server import serve
 
     return serve(settings, context.now, sys.stderr)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from service.serving.deployment import Deployment
 from service.store.engine import Store
-from service.views.current import Current
 
 if TYPE_CHECKING:
     from models.registry import ModelRegistry
@@ -74,7 +74,7 @@ class ConsoleParts:
         Seconds that pass on the clock in one on the wall's.
     """
 
-    current: Current
+    deployment: Deployment
     store: Store
     clock: Callable[[], datetime]
     writer: Writer | None = None

@@ -96,7 +96,7 @@ async def acknowledge(parts: ConsoleParts, turns: Turns, alarm_id: int, fields: 
         raise MisuseError("say who acknowledges the alarm: the name is empty")
     if parts.writer is None:
         raise ServiceError("alarms cannot be acknowledged here: use POST /v1/alarms/ID/acknowledge")
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     await turns.run(lambda: alarm_view(parts.store, model, alarm_id))  # another model's are not known here
     work = partial(acknowledge_alarm, alarm_id=alarm_id, at=parts.clock(), by=by, note=note)
     return await asyncio.wrap_future(parts.writer.submit(work))

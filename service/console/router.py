@@ -30,8 +30,8 @@ from service.console.turns import Turns
 from service.errors import MisuseError, ServiceError
 from service.events import WindowName
 from service.store.errors import AlarmResolved, UnknownAlarm, UnknownReport, UnknownRun
-from service.views.current import UnknownSlice
 from service.views.records import CURSOR, RecordKind
+from service.views.slices import UnknownSlice
 
 HEADERS = {
     "Content-Security-Policy": (

@@ -14,10 +14,9 @@ from service.console.showing_loop import alarms_since
 from service.events import Snapshot
 from service.store.queries import recent_records
 from service.views.alarms import drifts_by_slice, unresolved_by_slice
-from service.views.current import UnknownSlice
 from service.views.records import records
 from service.views.series import series, sparklines
-from service.views.slices import slices_view
+from service.views.slices import UnknownSlice, slices_view
 
 PAGE_RECORDS = 25
 
@@ -34,21 +33,21 @@ def show_overview(parts: ConsoleParts, choices: OverviewChoices, base_url: str) 
     base_url
         Where the reader reaches the service, for commands to copy.
     """
-    current, snapshot = parts.current, parts.current.snapshot
+    deployment, snapshot = parts.deployment, parts.deployment.snapshot
     if snapshot is None:
         return _before_the_first(
-            parts, examples(base_url, None, current.in_force.classes, parts.example()), choices.href()
+            parts, examples(base_url, None, deployment.state.classes, parts.example()), choices.href()
         )
     if choices.window not in snapshot.windows:
         return _no_window(snapshot, choices)
     now = parts.clock()
-    view = slices_view(current, choices.window)
-    standing = unresolved_by_slice(parts.store, current.in_force.model)
-    sparks = sparklines(parts.store, current, now=now)
+    view = slices_view(deployment, choices.window)
+    standing = unresolved_by_slice(parts.store, deployment.state.model)
+    sparks = sparklines(parts.store, deployment, now=now)
     # Only a page that shows how to send a label looks for a prediction to label.
     wanted = not view.slices[0].estimate.members.labelled
     labellable = _labellable(parts, now) if wanted else None
-    commands = examples(base_url, labellable, current.in_force.classes, parts.example())
+    commands = examples(base_url, labellable, deployment.state.classes, parts.example())
     return overview(view, sparks, choices, commands, now, standing, parts.speed)
 
 
@@ -60,12 +59,12 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
     UnknownSlice
         If no slice in force has the name.
     """
-    current, snapshot = parts.current, parts.current.snapshot
+    deployment, snapshot = parts.deployment, parts.deployment.snapshot
     if snapshot is None:
         return _before_the_first(parts, examples("", None, ()), choices.href())
     if choices.window not in snapshot.windows:
         return _no_window(snapshot, choices)
-    view = slices_view(current, choices.window)
+    view = slices_view(deployment, choices.window)
     found = next((each for each in view.slices if each.name == choices.name), None)
     if found is None:
         raise UnknownSlice(
@@ -73,11 +72,11 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
         )
     now = parts.clock()
     history = series(
-        parts.store, current, choices.name, window=choices.window, since=None, until=None, now=now
+        parts.store, deployment, choices.name, window=choices.window, since=None, until=None, now=now
     )
     recent = records(
         parts.store,
-        current,
+        deployment,
         choices.name,
         kind=choices.kind,
         limit=PAGE_RECORDS,
@@ -89,25 +88,25 @@ def show_slice(parts: ConsoleParts, choices: SliceChoices) -> str:
 
 def _loop_of(parts: ConsoleParts, name: str, since: datetime) -> SliceLoop:
     """Return what the loop knows of a slice, its alarms from a moment on."""
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     standing = unresolved_by_slice(parts.store, model)
     of_late = alarms_since(parts.store, model, since)
     own = {each.id: each for each in (*standing.get(name, ()), *of_late) if each.drift.slice == name}
     return SliceLoop(
         unresolved=count_of(standing),
         alarms=tuple(sorted(own.values(), key=lambda each: -each.id)),
-        drifts=tuple(drifts_by_slice(parts.current).get(name, {}).values()),
+        drifts=tuple(drifts_by_slice(parts.deployment).get(name, {}).values()),
         failures=parts.failures(name),
         speed=parts.speed,
     )
 
 
 def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> str:
-    in_force = parts.current.in_force
-    if in_force.version is None:
+    state = parts.deployment.state
+    if state.version is None:
         return message(
             "No model yet",
-            f"{in_force.model} has no champion, and no prediction was logged for it.",
+            f"{state.model} has no champion, and no prediction was logged for it.",
             "Train one with the first command, or log with the second what a model elsewhere predicted.",
             commands=("slicewatch train", commands.logged),
             link=Link(address, "Refresh"),
@@ -115,7 +114,7 @@ def _before_the_first(parts: ConsoleParts, commands: Examples, address: str) -> 
         )
     return message(
         "No snapshot yet",
-        f"{in_force.model}, version {in_force.version}, is in force, and the monitor has not yet looked at it.",
+        f"{state.model}, version {state.version}, is in force, and the monitor has not yet looked at it.",
         "The first figures come with the first tick, in at most 10 s.",
         link=Link(address, "Refresh"),
         frame=Frame("slices", refresh=10),
@@ -132,7 +131,7 @@ def _no_window(snapshot: Snapshot, choices: OverviewChoices | SliceChoices) -> s
 
 def _labellable(parts: ConsoleParts, now: datetime) -> str | None:
     """Return the id of a prediction that could be labelled."""
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     with parts.store.read() as connection:
         last = next(recent_records(connection, model, before=now, limit=1, labelled=False), None)
     return None if last is None else last.prediction.id

@@ -32,8 +32,8 @@ MOST_ALARMS, MOST_RUNS = 1000, 200
 
 def show_alarms(parts: ConsoleParts, choices: ListChoices) -> str:
     """Return the page of all alarms."""
-    model = parts.current.in_force.model
-    drifts = drift_view(parts.current).drifts
+    model = parts.deployment.state.model
+    drifts = drift_view(parts.deployment).drifts
     standing = {
         (name, each.drift.kind)
         for name, some in unresolved_by_slice(parts.store, model).items()
@@ -60,7 +60,7 @@ def show_alarm(parts: ConsoleParts, alarm_id: int) -> str:
     UnknownAlarm
         If there is none of this id.
     """
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     shown = alarm_view(parts.store, model, alarm_id)
     with parts.store.read() as connection:
         runs = runs_since(connection, model, shown.at)
@@ -68,7 +68,7 @@ def show_alarm(parts: ConsoleParts, alarm_id: int) -> str:
         frame_of(parts, "alarms"),
         shown,
         runs,
-        drifts_by_slice(parts.current).get(shown.drift.slice, {}).get(shown.drift.kind),
+        drifts_by_slice(parts.deployment).get(shown.drift.slice, {}).get(shown.drift.kind),
         parts.promises,
         parts.clock(),
         answerable=parts.writer is not None,
@@ -77,7 +77,7 @@ def show_alarm(parts: ConsoleParts, alarm_id: int) -> str:
 
 def show_runs(parts: ConsoleParts, choices: ListChoices) -> str:
     """Return the page of all runs."""
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     view = runs_view(parts.store, model, before=choices.before, limit=LIST_ROWS)
     older = choices.href(before=view.next) if view.next else ""
     return of_runs.runs(frame_of(parts, "runs", choices), model, choices, view.runs, older, parts.clock())
@@ -91,7 +91,7 @@ def show_run(parts: ConsoleParts, run_id: int, choices: ListChoices) -> str:
     UnknownRun
         If there is none of this id.
     """
-    shown = run_view(parts.store, parts.current.in_force.model, run_id)
+    shown = run_view(parts.store, parts.deployment.state.model, run_id)
     with parts.store.read() as connection:
         entries = entries_about(connection, f"run {run_id}")
     return of_runs.run(frame_of(parts, "runs", choices), shown, entries, choices, parts.clock())
@@ -105,7 +105,7 @@ def show_models(parts: ConsoleParts, choices: ListChoices) -> str:
     ServiceError
         If the registry cannot be read.
     """
-    model, registry = parts.current.in_force.model, parts.registry
+    model, registry = parts.deployment.state.model, parts.registry
     found, history = _versions(parts)
     left = [each for each in found if choices.before is None or each.version < choices.before]
     page = left[-LIST_ROWS:]
@@ -129,9 +129,9 @@ def show_models(parts: ConsoleParts, choices: ListChoices) -> str:
 def _versions(parts: ConsoleParts) -> tuple[tuple[ModelView, ...], tuple[AliasChange, ...]]:
     registry = parts.registry
     if registry is None:
-        return (), parts.current.in_force.history
+        return (), parts.deployment.state.history
     try:
-        return models_view(registry, parts.current), registry.history(CHAMPION)
+        return models_view(registry, parts.deployment), registry.history(CHAMPION)
     except (ModelError, OSError) as error:
         raise ServiceError(f"the registry cannot be read: {error}") from error
 
@@ -152,7 +152,7 @@ def _accuracy(view: ModelView, registry: ModelRegistry | None) -> Estimate | Ins
 
 def show_reports(parts: ConsoleParts, choices: ListChoices) -> str:
     """Return the page of all reports."""
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     view = reports_view(parts.store, model, before=choices.before, limit=LIST_ROWS)
     return of_reports.reports(
         frame_of(parts, "reports", choices),
@@ -173,14 +173,14 @@ def show_report(parts: ConsoleParts, report_id: int) -> str:
     UnknownReport
         If there is none of this id.
     """
-    shown = report_view(parts.store, parts.current.in_force.model, report_id)
+    shown = report_view(parts.store, parts.deployment.state.model, report_id)
     return of_reports.report(frame_of(parts, "reports"), shown, parts.clock())
 
 
 def frame_of(parts: ConsoleParts, here: Section, choices: ListChoices | None = None) -> Frame:
     """Return what is around a page."""
     with parts.store.read() as connection:
-        unresolved = count_unresolved(connection, parts.current.in_force.model)
+        unresolved = count_unresolved(connection, parts.deployment.state.model)
     return Frame(here, unresolved, choices.refresh if choices else 0)
 
 
@@ -196,7 +196,7 @@ def _listed(parts: ConsoleParts, choices: ListChoices, which: Which) -> of_alarm
         return of_alarms.AlarmList((), "")
     limit = UNRESOLVED_ROWS if which == "unresolved" else RESOLVED_ROWS
     found = _alarms(parts, which, choices.before, limit + 1)
-    model = parts.current.in_force.model
+    model = parts.deployment.state.model
     with parts.store.read() as connection:
         runs = runs_since(connection, model, min(each.at for each in found)) if found else []
     older = choices.href(which=which, before=found[limit - 1].id) if len(found) > limit else ""
@@ -205,7 +205,7 @@ def _listed(parts: ConsoleParts, choices: ListChoices, which: Which) -> of_alarm
 
 def _alarms(parts: ConsoleParts, which: Which, before: int | None, limit: int) -> list[Alarm]:
     found: list[Alarm] = []
-    store, model = parts.store, parts.current.in_force.model
+    store, model = parts.store, parts.deployment.state.model
     while len(found) < limit:
         view = alarms_view(store, model, unresolved=which == "unresolved", before=before, limit=200)
         found += [each for each in view.alarms if (each.state == "resolved") is (which == "resolved")]

@@ -1,21 +1,31 @@
-"""Puts versions in force, asked by a person or by a run, and keeps who asked."""
+"""Promotion and rollback, requested by people; runs promote through their job."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
 
 from sqlalchemy import Connection
 
+from models.errors import BundleError, RegistryError
 from models.registry import CHAMPION, AliasChange, ModelRegistry
 from service.decisions import AuditEntry
+from service.errors import ServiceError
 from service.store.audit import entries_about, record
 from service.store.runs import move_run, run_that_made
 from service.store.writer import Writer
 
 _log = logging.getLogger(__name__)
+
+
+class PromotionConflict(ServiceError):
+    """The champion was changed concurrently, or there is no earlier champion."""
+
+
+class DamagedVersion(ServiceError):
+    """The version cannot be served: its files have changed since they were written."""
 
 
 class PromotionService:
@@ -24,13 +34,13 @@ class PromotionService:
     Parameters
     ----------
     registry
-        Where the versions are.
+        The versions.
     writer
-        Keeps who did what.
+        Writes the audit.
     model
-        What the model is called.
+        Name of the model.
     clock
-        The time, UTC.
+        Current time, UTC.
     """
 
     def __init__(
@@ -39,56 +49,76 @@ class PromotionService:
         self._registry, self._writer, self._model, self._clock = registry, writer, model, clock
 
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
-        """Make a version the champion; one that a run has held back is approved by it.
+        """Make a version the champion, and approve the run that holds it.
 
-        Where it is the champion already only what was not kept of that is kept: whoever was cut off between
-        the two can ask again.
+        If it is the champion already, only missing records are written: a caller that was cut off in between
+        can repeat the request.
 
         Parameters
         ----------
+        version
+            Version to promote.
         expected
-            The champion that it replaces; None for whichever it is.
+            The champion that it replaces; None for any.
         reason, actor
-            Why, and who asks.
+            For the audit.
 
         Raises
         ------
-        RegistryError
-            If there is no such version, or somebody else was first.
-        BundleError
+        PromotionConflict
+            If there is no such version, or the champion was changed concurrently.
+        DamagedVersion
             If the version cannot be loaded.
         """
-        self._registry.get(version)  # proves that it loads: what is broken must not become champion
-        history = self._registry.history(CHAMPION)
-        if history and history[-1].version == version and expected in (None, version):
-            self._kept(history[-1], "model.promoted", actor)
-            return history[-1]
-        there = expected if expected is not None else history[-1] if history else None
-        at = self._clock()
-        change = self._registry.promote(version, expected=there, reason=reason, at=at)
-        self._kept(change, "model.promoted", actor)
+        with self._translated_errors():
+            self._registry.get(version)  # verifies that it loads: a damaged version must not become champion
+            history = self._registry.history(CHAMPION)
+            if history and history[-1].version == version and expected in (None, version):
+                change = history[-1]
+            else:
+                current = expected if expected is not None else history[-1] if history else None
+                change = self._registry.promote(version, expected=current, reason=reason, at=self._clock())
+        self._record(change, "model.promoted", actor)
         return change
 
     def rollback(self, reason: str, actor: str) -> AliasChange:
-        """Make the champion before this one champion again. Raises RegistryError where there is none."""
-        change = self._registry.rollback(reason=reason, at=self._clock())
-        self._kept(change, "model.rolled_back", actor)
+        """Make the previous champion the champion again. Raises PromotionConflict if there is none."""
+        with self._translated_errors():
+            change = self._registry.rollback(reason=reason, at=self._clock())
+        self._record(change, "model.rolled_back", actor)
         return change
 
-    def _kept(self, change: AliasChange, action: str, actor: str) -> None:
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except BundleError as error:
+            raise DamagedVersion(without_folder(self._registry, str(error))) from error
+        except RegistryError as error:
+            raise PromotionConflict(str(error)) from error
+
+    def _record(self, change: AliasChange, action: str, actor: str) -> None:
+        """Write the change to the audit, once, and end the run that held its version."""
         _log.info("version %d is the champion", change.version, extra={"action": action, "by": actor})
         detail = {"reason": change.reason, "sequence": change.sequence}
         entry = AuditEntry(change.at, actor, action, f"version {change.version}", detail)
-        work = partial(_keep, entry=entry, model=self._model, change=change, actor=actor)
+
+        def work(connection: Connection) -> None:
+            earlier = entries_about(connection, entry.subject)
+            if not any(each.detail.get("sequence") == change.sequence for each in earlier):
+                record(connection, entry)
+            run = run_that_made(connection, self._model, change.version)
+            if run is not None and run.state == "held" and change.change == "promote":
+                outcome = f"approved by {actor}: {change.reason}"
+                move_run(
+                    connection, run.id, "held", change.at, state="promoted", outcome=outcome, actor=actor
+                )
+
         self._writer.submit(work).result()
 
 
-def _keep(connection: Connection, entry: AuditEntry, model: str, change: AliasChange, actor: str) -> None:
-    """Record the change, once, and end the run that held its version back."""
-    told = entries_about(connection, entry.subject)
-    if not any(each.detail.get("sequence") == change.sequence for each in told):
-        record(connection, entry)
-    run = run_that_made(connection, model, change.version)
-    if run is not None and run.state == "held" and change.change == "promote":
-        said = f"approved by {actor}: {change.reason}"
-        move_run(connection, run.id, "held", change.at, state="promoted", outcome=said, actor=actor)
+def without_folder(registry: ModelRegistry, message: str) -> str:
+    """Return a message without the paths of version folders, which are not disclosed over HTTP."""
+    for root in {each.path.parents[1] for each in registry.list()}:
+        message = message.replace(f"{root}/", "")
+    return message

@@ -1,4 +1,4 @@
-"""What keeps the store small."""
+"""Job that merges old blocks into longer ones."""
 
 from __future__ import annotations
 
@@ -7,23 +7,33 @@ from datetime import datetime, timedelta
 from service.monitor.windows import BLOCK_SECONDS, rolled_before
 from service.store.writer import Writer
 
-_SPARE = timedelta(hours=1)
-"""Blocks stay as they are for so much longer than they must: ticks and clocks may be late."""
+_MARGIN = timedelta(hours=1)
+"""Blocks stay as they are for this much longer than they must: ticks and clocks may be late."""
 
 
-def roll_up(writer: Writer, now: datetime) -> int:
-    """Merge the blocks of the store that are old enough into longer ones, and return how many were taken in.
+class RollUp:
+    """Merges the blocks of the store that are old enough into longer ones.
 
-    Raises
-    ------
-    StoreError
-        If the store cannot be written.
+    Parameters
+    ----------
+    writer
+        Writes the store.
     """
-    return sum(_rolled_up(writer, now - _SPARE, seconds) for seconds in BLOCK_SECONDS[1:])
 
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
-def _rolled_up(writer: Writer, at: datetime, seconds: int) -> int:
-    taken, before = 0, rolled_before(at, seconds)
-    while part := writer.roll_up(before, seconds).result():
-        taken += part
-    return taken
+    def run(self, now: datetime) -> int:
+        """Return how many blocks were merged.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be written.
+        """
+        merged = 0
+        for seconds in BLOCK_SECONDS[1:]:
+            before = rolled_before(now - _MARGIN, seconds)
+            while part := self._writer.roll_up(before, seconds).result():
+                merged += part
+        return merged

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
@@ -12,14 +11,14 @@ from sqlalchemy import Connection
 
 from service.events import Snapshot
 from service.jobs.block_cache import BlockCache
-from service.monitor.estimates import EstimateConfig
+from service.metrics.page import MetricsPage
 from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
 from service.monitor.windows import BLOCK_SECONDS, floor_to, windows
+from service.serving.deployment import Deployment
 from service.store import queries
 from service.store.block_store import read_dirty, replace_blocks
 from service.store.engine import Store
 from service.store.writer import Writer
-from service.views.current import Current
 
 CHECKPOINT = "snapshot"
 """The name under which the last snapshot is kept."""
@@ -31,91 +30,75 @@ _log = logging.getLogger(__name__)
 
 
 class SnapshotJob:
-    """Makes the snapshots of the version in force; the only one that counts blocks again.
-
-    Not to be called from two threads at once.
+    """Takes the snapshots of the active version; the only job that recounts blocks. For one thread at a time.
 
     Parameters
     ----------
+    deployment
+        The active version; receives the snapshot.
     store, writer
         The log.
-    current
-        Says what is in force, and is told the snapshot and how its figures were made.
-    judging
-        How figures are made, asked at every tick.
-    show
-        Is given every snapshot once it is committed.
+    page
+        Serves the gauges of the latest snapshot.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        writer: Writer,
-        current: Current,
-        judging: Callable[[], EstimateConfig],
-        show: Callable[[Snapshot], object],
-    ) -> None:
-        self._store, self._writer, self._current = store, writer, current
-        self._judging, self._show = judging, show
-        self._held: BlockCache | None = None
+    def __init__(self, deployment: Deployment, store: Store, writer: Writer, page: MetricsPage) -> None:
+        self._deployment, self._store, self._writer, self._page = deployment, store, writer, page
+        self._cache: BlockCache | None = None
         self._merged_at: datetime | None = None
 
-    def tick(self, now: datetime) -> Snapshot | None:
-        """Count what has changed again, commit a snapshot as of now, and show it; None where no version is.
+    def run(self, now: datetime) -> Snapshot | None:
+        """Recount what has changed, commit a snapshot as of now, and publish it; None without a version.
 
-        After an error everything is read from the store the next time.
+        After an error the next run reads everything from the store.
 
         Raises
         ------
         StoreError
             If the store cannot be written.
         """
+        self._deployment.follow_external_version()
         try:
-            made = self._tick(now)
+            return self._run(now)
         except BaseException:
-            self._held = None
+            self._cache = None
             raise
-        return made
 
     def restore(self) -> None:
-        """Show the last snapshot that was committed, if it is of the version in force."""
-        self._current.judging = self._judging()
+        """Publish the last committed snapshot, if it belongs to the active version."""
         with self._store.read() as connection:
-            kept = queries.checkpoint(connection, CHECKPOINT)
-        if kept is None:
+            checkpoint = queries.checkpoint(connection, CHECKPOINT)
+        if checkpoint is None:
             return
         try:
-            last = from_state(kept.state)
+            last = from_state(checkpoint.state)
         except ValueError as error:
             _log.warning("the last snapshot is not shown: %s", error)
             return
-        in_force = self._current.in_force
-        if (last.model, last.version) == (in_force.model, in_force.version):
+        state = self._deployment.state
+        if (last.model, last.version) == (state.model, state.version):
             self._publish(last)
 
-    def _tick(self, now: datetime) -> Snapshot | None:
-        in_force = self._current.in_force
-        since = min(span.start for span in windows(now, in_force.promoted_at).values())
-        if self._held is not None and not self._held.serves(in_force.model, in_force.version, since):
-            self._held = None
+    def _run(self, now: datetime) -> Snapshot | None:
+        state = self._deployment.state
+        since = min(span.start for span in windows(now, state.promoted_at).values())
+        if self._cache is not None and not self._cache.serves(state.model, state.version, since):
+            self._cache = None
         self._recount()
-        if in_force.version is None:
+        if state.version is None:
             return None
         with self._store.read() as connection:
-            held = self._up_to_date(connection, in_force.model, in_force.version, since, now)
-            last_label_at = queries.last_label_at(connection, in_force.model)
-        watched = SnapshotScope(
-            in_force.model,
-            in_force.version,
-            in_force.functions_version,
-            in_force.promoted_at,
-            last_label_at,
+            cache = self._up_to_date(connection, state.model, state.version, since, now)
+            last_label_at = queries.last_label_at(connection, state.model)
+        scope = SnapshotScope(
+            state.model, state.version, state.functions_version, state.promoted_at, last_label_at
         )
-        judging = self._current.judging = self._judging()
-        made = take_snapshot(now, watched, held.timelines.values(), held.sets, judging)
-        self._writer.save_checkpoint(CHECKPOINT, now, to_state(made)).result()
-        self._publish(made)
-        return made
+        snapshot = take_snapshot(
+            now, scope, cache.timelines.values(), cache.sets, self._deployment.estimate_config
+        )
+        self._writer.save_checkpoint(CHECKPOINT, now, to_state(snapshot)).result()
+        self._publish(snapshot)
+        return snapshot
 
     def _recount(self) -> None:
         """Count dirty blocks again until all that were dirty are done."""
@@ -126,8 +109,8 @@ class SnapshotJob:
                 if not counted:
                     return
                 done = self._writer.submit(partial(replace_blocks, recounts=counted)).result()
-                if self._held is not None:
-                    self._held.take(connection, done)
+                if self._cache is not None:
+                    self._cache.take(connection, done)
             # What changed while it was counted is dirty still; with nothing done, it is left to the next tick.
             more = bool(done) and sum(len(each.marks) for each in counted) >= _DIRTY_BLOCKS
 
@@ -136,16 +119,19 @@ class SnapshotJob:
     ) -> BlockCache:
         """Return the blocks of the version in force, loaded if they were not, merged as in the store."""
         merged_at = floor_to(now, BLOCK_SECONDS[1])
-        if self._held is None:
-            self._held = BlockCache(connection, model, version, since)
+        if self._cache is None:
+            self._cache = BlockCache(connection, model, version, since)
         elif merged_at != self._merged_at:
-            self._held.take_merged(connection)
+            self._cache.take_merged(connection)
         self._merged_at = merged_at
-        return self._held
+        return self._cache
 
-    def _publish(self, made: Snapshot) -> None:
-        self._current.snapshot = made
-        self._show(made)
+    def _publish(self, snapshot: Snapshot) -> None:
+        state = self._deployment.state
+        # A version promoted since has other references; the next snapshot shows them.
+        references = state.references if snapshot.version == state.version else {}
+        self._deployment.snapshot = snapshot
+        self._page.show(snapshot, state.metadata, references)
 
 
 def to_state(made: Snapshot) -> bytes:

@@ -17,6 +17,12 @@ from sfs.apply import FunctionRun
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 
+STAGES = ("decode", "features", "functions", "model", "record", "log", "encode")
+"""Timed stages of a request."""
+
+SHED_REASONS = ("queue", "log", "deadline")
+"""Reasons for refusing requests under load."""
+
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _STAGE_SECONDS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 
@@ -24,15 +30,13 @@ _STAGE_SECONDS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 
 class ProcessMetrics:
     """What happened in this process since it started; each has a registry of its own.
 
-    Series exist at 0 from the start, and only for the names given here or registered later: anything else
-    is counted as ``__other__``. All methods are safe to call from several threads.
+    Series exist at 0 from the start, and only for names registered here: anything else is counted as
+    ``__other__``. All methods are safe to call from several threads.
 
     Parameters
     ----------
     model
         What the model is called.
-    routes, stages, shed_reasons
-        The names that requests, the steps of a request, and refusals are told apart by.
     log_queue_rows
         How many rows wait to be written to the log; asked at each scrape.
     jobs
@@ -40,20 +44,16 @@ class ProcessMetrics:
 
     Examples
     --------
-    >>> metrics = ProcessMetrics("spam", routes=["/v1/predict"], stages=[], shed_reasons=["queue"],
-    ...     log_queue_rows=lambda: 0)
+    >>> metrics = ProcessMetrics("spam", log_queue_rows=lambda: 0)
     >>> metrics.shed("queue")
-    >>> [line for line in metrics.text().decode().splitlines() if line.startswith("slicewatch_shed")]
-    ['slicewatch_shed_total{reason="__other__"} 0.0', 'slicewatch_shed_total{reason="queue"} 1.0']
+    >>> [line for line in metrics.text().decode().splitlines() if "queue\"}" in line]
+    ['slicewatch_shed_total{reason="queue"} 1.0']
     """
 
     def __init__(
         self,
         model: str,
         *,
-        routes: Iterable[str],
-        stages: Iterable[str],
-        shed_reasons: Iterable[str],
         log_queue_rows: Callable[[], int],
         jobs: Iterable[str] = (),
     ) -> None:
@@ -62,11 +62,11 @@ class ProcessMetrics:
         self._registry.register(self._tallies)
         ProcessCollector(registry=self._registry)
         self._requests = self._histogram("request", "Time from request to answer.", "route", _REQUEST_SECONDS)
-        self._route = _children(self._requests, routes)
+        self._route = _children(self._requests, ())
         self._stages = self._histogram("stage", "Time of each step of a request.", "stage", _STAGE_SECONDS)
-        self._stage = _children(self._stages, stages)
+        self._stage = _children(self._stages, STAGES)
         shed = self._counter("shed_total", "Requests refused because there were too many.", "reason")
-        self._shed = _children(shed, shed_reasons)
+        self._shed = _children(shed, SHED_REASONS)
         labels = self._counter("labels_total", "Labels received, by what became of them.", "model", "outcome")
         self._labels = {outcome: labels.labels(model, outcome) for outcome in get_args(LabelOutcome)}
         self._lost = self._counter("log_lost_total", "Predictions that could not be written to the log.")
@@ -87,6 +87,10 @@ class ProcessMetrics:
         self._retrains = {end: retrains.labels(end) for end in get_args(RunState) if end not in ACTIVE}
         queue = Gauge(PREFIX + "log_queue_rows", "Rows waiting to be logged.", registry=self._registry)
         queue.set_function(log_queue_rows)
+
+    def add_routes(self, routes: Iterable[str]) -> None:
+        """Register the routes that requests are counted by."""
+        self._route.update(_children(self._requests, routes))
 
     def watch(self, functions: FunctionSetVersion) -> None:
         """Count by the slices of a function set from now on; the series of slices not in it end."""

@@ -1,4 +1,4 @@
-"""Functions that are added while the service runs: templates only, kept in the store."""
+"""Functions that are added, removed and previewed while the service runs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
 
-from service.api.errors import FunctionConflict, UnknownFunction
-from service.api.parts import PreviewView
+from service.errors import ServiceError
+from service.events import Estimate, InsufficientData
+from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
-from service.views.functions import functions_view
+from service.views.functions import FunctionView, functions_view
 from service.views.rates import estimate_of
 from sfs.apply import run
 from sfs.declarations import from_declaration, to_declaration
@@ -20,107 +23,150 @@ from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from datetime import datetime
-
-    from service.api.parts import PreviewView
-    from service.app.switchboard import Switchboard
-    from service.views.current import Origin
-    from service.views.functions import FunctionView
-
 CHECKPOINT = "functions"
-"""Where the store keeps them."""
-MOST = 1000
-"""Functions in force, at most: each is a series per window in every scrape."""
+"""Name of the checkpoint with the added functions."""
+MAX_FUNCTIONS = 1000
+"""Maximum number of live functions: each is a series per window in every scrape."""
+EXAMPLES = 10
+"""Maximum number of members that a preview shows."""
 
 _log = logging.getLogger(__name__)
 
 
-def read_added(state: bytes | None) -> tuple[Template, ...]:
-    """Return the functions that a store kept; one that this version cannot read is left out, and logged."""
-    found = []
-    for declaration in json.loads(state) if state else ():
-        try:
-            found.append(from_declaration(declaration))
-        except InvalidFunction as error:
-            _log.warning("an added function is left out: %s", error)
-    return tuple(found)
+class FunctionConflict(ServiceError):
+    """The name belongs to a function that cannot be changed over HTTP, such as one defined in a file."""
 
 
-def write_added(added: Iterable[Template]) -> bytes:
-    """Return functions as the store keeps them."""
-    return json.dumps([to_declaration(each) for each in added]).encode()
+class UnknownFunction(ServiceError):
+    """No live function has this name."""
 
 
-def merge_functions(of_files: FunctionSet, added: Iterable[Template]) -> FunctionSet:
-    """Return the functions of files, then those added; a name in both is the file's, and that is logged."""
-    fitting = []
-    for each in added:
-        if each.name in of_files:
-            _log.warning("added function %r is set aside: a file defines one of this name", each.name)
-        else:
-            fitting.append(each)
-    return FunctionSet([*of_files, *fitting])
+@dataclass(frozen=True, slots=True)
+class FunctionPreview:
+    """Result of a function on some records; the function is not activated.
 
-
-def with_added(
-    of_files: FunctionSet, added: tuple[Template, ...], declaration: Mapping[str, Any]
-) -> tuple[Template, ...]:
-    """Return what was added, and one more; the same once more changes nothing.
-
-    Raises
-    ------
-    InvalidFunction
-        If the declaration is wrong, or there are too many functions.
-    FunctionConflict
-        If another function has the name.
+    Parameters
+    ----------
+    name, fingerprint
+        The function.
+    source
+        Source of the records: the request, or the sample of the active bundle.
+    rows, members, unknown
+        Number of records, of members, and of records with an unknown membership.
+    coverage
+        Members among the records with a known membership.
+    reasons
+        Reasons of unknown memberships, with the number of records of each.
+    examples
+        The first members.
     """
-    new = from_declaration(declaration)
-    if "/" in new.name or new.name in (".", ".."):
-        raise InvalidFunction(f"name {new.name!r} cannot stand in an address: leave out '/', '.' and '..'")
-    if new.name in of_files:
-        raise FunctionConflict(
-            f"{new.name!r} is defined in the project's files: change it there, or choose another name"
-        )
-    for each in added:
-        if each.name == new.name:
-            if to_declaration(each) != to_declaration(new):
-                raise FunctionConflict(
-                    f"{new.name!r} was added with other content: delete it first, or choose another name"
+
+    name: str
+    fingerprint: str
+    source: Literal["given", "sample"]
+    rows: int
+    members: int
+    unknown: int
+    coverage: Estimate | InsufficientData
+    reasons: Mapping[str, int]
+    examples: tuple[Mapping[str, Any], ...]
+
+
+class FunctionAdmin:
+    """Adds and removes declared functions; the store keeps them across restarts.
+
+    Parameters
+    ----------
+    file_functions
+        Functions defined in the project's files; these cannot be changed here.
+    added
+        Functions added earlier.
+    deployment
+        Applies them.
+    writer, clock
+        Store them with a time, UTC.
+    """
+
+    def __init__(
+        self,
+        file_functions: FunctionSet,
+        added: tuple[Template, ...],
+        deployment: Deployment,
+        writer: Writer,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._file_functions, self._added = file_functions, added
+        self._deployment, self._writer, self._clock = deployment, writer, clock
+        self._lock = threading.Lock()
+
+    async def add(self, declaration: Mapping[str, Any]) -> FunctionView:
+        """Activate a declared function, and return it.
+
+        Raises
+        ------
+        InvalidFunction
+            If the declaration is wrong.
+        FunctionConflict
+            If its name is taken.
+        """
+        return await asyncio.to_thread(self._add, declaration)
+
+    async def remove(self, name: str) -> None:
+        """Deactivate a function.
+
+        Raises
+        ------
+        UnknownFunction, FunctionConflict
+            If there is none, or a file defines it.
+        """
+        await asyncio.to_thread(self._remove, name)
+
+    async def preview(
+        self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
+    ) -> FunctionPreview:
+        """Apply a declared function to records, or to the sample of the active bundle.
+
+        Raises
+        ------
+        InvalidFunction
+            If the declaration is wrong.
+        """
+        if records is not None:
+            return await asyncio.to_thread(preview, declaration, records, "given")
+        active = self._deployment.state.active
+        sample = () if active is None else active.bundle.sample
+        return await asyncio.to_thread(preview, declaration, sample, "sample")
+
+    def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
+        with self._lock:
+            added = with_added(self._file_functions, self._added, declaration)
+            label = self._deployment.label
+            if label in added[-1].fields:
+                raise InvalidFunction(
+                    f"{added[-1].name!r} reads {label!r}, the label, which no record has: leave it out"
                 )
-            return added
-    if len(of_files) + len(added) >= MOST:
-        raise InvalidFunction(f"there are {MOST} functions already, and no more may be: delete some first")
-    return (*added, new)
+            self._activate(added)
+            views = functions_view(self._deployment)
+        return next(each for each in views if each.name == declaration["name"])
 
+    def _remove(self, name: str) -> None:
+        with self._lock:
+            self._activate(without(self._file_functions, self._added, name))
 
-def without(of_files: FunctionSet, added: tuple[Template, ...], name: str) -> tuple[Template, ...]:
-    """Return what was added, less one.
-
-    Raises
-    ------
-    FunctionConflict
-        If a file defines it.
-    UnknownFunction
-        If there is none of the name.
-    """
-    if name in of_files:
-        raise FunctionConflict(f"{name!r} is defined in the project's files: remove it there, and restart")
-    if name not in {each.name for each in added}:
-        raise UnknownFunction(f"no function {name!r} was added here")
-    return tuple(each for each in added if each.name != name)
-
-
-EXAMPLES = 10
-"""Members that are shown, at most."""
+    def _activate(self, added: tuple[Template, ...]) -> None:
+        if added == self._added:
+            return
+        functions = merge_functions(self._file_functions, added)
+        self._writer.save_checkpoint(CHECKPOINT, self._clock(), write_added(added)).result()
+        self._deployment.activate_functions(functions, origins_of(functions, self._file_functions))
+        self._added = added
 
 
 def preview(
     declaration: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     source: Literal["given", "sample"],
-) -> PreviewView:
+) -> FunctionPreview:
     """Apply a declared function to records.
 
     Raises
@@ -132,7 +178,7 @@ def preview(
     applied = run([function], records)
     member, unknown = applied.matrix.member[:, 0], applied.matrix.unknown[:, 0]
     members = [record for record, is_member in zip(records, member, strict=True) if is_member]
-    return PreviewView(
+    return FunctionPreview(
         name=function.name,
         fingerprint=function.fingerprint,
         source=source,
@@ -145,104 +191,81 @@ def preview(
     )
 
 
-def origins_of(functions: FunctionSet, of_files: FunctionSet) -> dict[str, Origin]:
-    """Return where each function is defined."""
-    return {name: "file" if name in of_files else "http" for name in functions.names}
+def origins_of(functions: FunctionSet, file_functions: FunctionSet) -> dict[str, Origin]:
+    """Return the origin of each function."""
+    return {name: "file" if name in file_functions else "http" for name in functions.names}
 
 
-class FunctionDesk:
-    """Takes templates in and out of force; the store keeps them, so that a restart finds them again.
+def read_added(state: bytes | None) -> tuple[Template, ...]:
+    """Return the functions in a checkpoint; one that this version cannot read is logged and left out."""
+    added = []
+    for declaration in json.loads(state) if state else ():
+        try:
+            added.append(from_declaration(declaration))
+        except InvalidFunction as error:
+            _log.warning("an added function is left out: %s", error)
+    return tuple(added)
 
-    Parameters
-    ----------
-    of_files
-        The functions that the project's files define; these stay.
-    added
-        Those that were added before.
-    switchboard
-        Where they are put in force.
-    writer, clock
-        To keep them, and since when.
+
+def write_added(added: Iterable[Template]) -> bytes:
+    """Return functions as the checkpoint holds them."""
+    return json.dumps([to_declaration(each) for each in added]).encode()
+
+
+def merge_functions(file_functions: FunctionSet, added: Iterable[Template]) -> FunctionSet:
+    """Return the functions of files, then the added ones; a file wins over an added function of the same name."""
+    accepted = []
+    for each in added:
+        if each.name in file_functions:
+            _log.warning("added function %r is ignored: a file defines a function of this name", each.name)
+        else:
+            accepted.append(each)
+    return FunctionSet([*file_functions, *accepted])
+
+
+def with_added(
+    file_functions: FunctionSet, added: tuple[Template, ...], declaration: Mapping[str, Any]
+) -> tuple[Template, ...]:
+    """Return the added functions and one more; adding the same function again changes nothing.
+
+    Raises
+    ------
+    InvalidFunction
+        If the declaration is wrong, or there are too many functions.
+    FunctionConflict
+        If another function has the name.
     """
-
-    def __init__(
-        self,
-        of_files: FunctionSet,
-        added: tuple[Template, ...],
-        switchboard: Switchboard,
-        writer: Writer,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._of_files, self._added = of_files, added
-        self._switchboard, self._writer, self._clock = switchboard, writer, clock
-        self._changing = threading.Lock()
-
-    async def add(self, declaration: Mapping[str, Any]) -> FunctionView:
-        """Put a declared function in force, and return it.
-
-        Raises
-        ------
-        InvalidFunction
-            If the declaration is wrong.
-        FunctionConflict
-            If its name is taken.
-        """
-        return await asyncio.to_thread(self._add, declaration)
-
-    async def remove(self, name: str) -> None:
-        """Take a function out of force.
-
-        Raises
-        ------
-        UnknownFunction, FunctionConflict
-            If there is none, or a file defines it.
-        """
-        await asyncio.to_thread(self._remove, name)
-
-    async def preview(
-        self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
-    ) -> PreviewView:
-        """Try a declared function on records, or on the held-out ones that came with the model.
-
-        Raises
-        ------
-        InvalidFunction
-            If the declaration is wrong.
-        """
-        if records is not None:
-            return await asyncio.to_thread(preview, declaration, records, "given")
-        predictor = self._switchboard.predictor
-        sample = () if predictor is None else predictor.loaded.bundle.sample
-        return await asyncio.to_thread(preview, declaration, sample, "sample")
-
-    def declarations(self) -> list[dict[str, Any]]:
-        """Return the functions that were added, as they are declared in a YAML file."""
-        return [to_declaration(each) for each in self._added]
-
-    def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
-        with self._changing:
-            added = with_added(self._of_files, self._added, declaration)
-            self._refuse_label(added[-1:])
-            self._put(added)
-            views = functions_view(self._switchboard.current)
-        return next(each for each in views if each.name == declaration["name"])
-
-    def _refuse_label(self, added: tuple[Template, ...]) -> None:
-        label = self._switchboard.label
-        for each in added:
-            if label in each.fields:
-                raise InvalidFunction(
-                    f"{each.name!r} reads {label!r}, the label, which no record has: leave it out"
+    new = from_declaration(declaration)
+    if "/" in new.name or new.name in (".", ".."):
+        raise InvalidFunction(f"name {new.name!r} cannot be part of a URL: leave out '/', '.' and '..'")
+    if new.name in file_functions:
+        raise FunctionConflict(
+            f"{new.name!r} is defined in the project's files: change it there, or choose another name"
+        )
+    for each in added:
+        if each.name == new.name:
+            if to_declaration(each) != to_declaration(new):
+                raise FunctionConflict(
+                    f"{new.name!r} was added with other content: delete it first, or choose another name"
                 )
+            return added
+    if len(file_functions) + len(added) >= MAX_FUNCTIONS:
+        raise InvalidFunction(f"there are {MAX_FUNCTIONS} functions, the maximum: delete some first")
+    return (*added, new)
 
-    def _remove(self, name: str) -> None:
-        with self._changing:
-            self._put(without(self._of_files, self._added, name))
 
-    def _put(self, added: tuple[Template, ...]) -> None:
-        if added == self._added:
-            return
-        functions = merge_functions(self._of_files, added)
-        self._writer.save_checkpoint(CHECKPOINT, self._clock(), write_added(added)).result()
-        self._switchboard.put_functions(functions, origins_of(functions, self._of_files))
-        self._added = added
+def without(file_functions: FunctionSet, added: tuple[Template, ...], name: str) -> tuple[Template, ...]:
+    """Return the added functions without one.
+
+    Raises
+    ------
+    FunctionConflict
+        If a file defines it.
+    UnknownFunction
+        If no added function has the name.
+    """
+    if name in file_functions:
+        raise FunctionConflict(f"{name!r} is defined in the project's files: remove it there, and restart")
+    if name not in {each.name for each in added}:
+        raise UnknownFunction(f"no added function is named {name!r}")
+    return tuple(each for each in added if each.name != name)

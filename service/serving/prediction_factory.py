@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -113,7 +113,7 @@ class PredictionResult:
 
 
 class ModelOutput(NamedTuple):
-    """What a model said of one record: its version, the class, and the C probabilities where they are known."""
+    """Output of a model for one record: version, class, and the C probabilities if known."""
 
     version: int
     label: str
@@ -121,51 +121,44 @@ class ModelOutput(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PredictionSource:
-    """What the answers of a batch have in common: the model, its C classes, and the functions applied."""
-
-    model: str
-    classes: tuple[str, ...]
-    set_hash: str
-
-
-@dataclass(frozen=True, slots=True)
 class PredictionFactory:
-    """How predictions are stamped.
+    """Makes predictions for the log: ids, times, bitmaps, and the features that may be kept.
 
     Parameters
     ----------
     now
-        The time, UTC.
-    kept
-        The feature policy: the part of a record that may be kept, or None for nothing of it.
-    draw
-        That many random bytes.
+        Current time, UTC.
+    features
+        Feature policy: ``("all",)``, ``("none",)``, or the columns of a record to keep.
+    random_bytes
+        Source of random bytes.
     """
 
     now: Callable[[], datetime]
-    kept: Callable[[RecordFields], RecordFields | None] = lambda record: record
-    draw: Callable[[int], bytes] = urandom
+    features: tuple[str, ...] = ("all",)
+    random_bytes: Callable[[int], bytes] = urandom
 
-    def answers(
+    def results(
         self,
-        asked: Sequence[PredictionRequest] | Sequence[ExternalPrediction],
-        verdicts: Iterable[ModelOutput],
+        rows: Sequence[PredictionRequest] | Sequence[ExternalPrediction],
+        outputs: Sequence[ModelOutput],
         S: SliceMatrix,
-        answerer: PredictionSource,
+        model: str,
+        classes: tuple[str, ...],
+        set_hash: str,
     ) -> list[PredictionResult]:
-        """Return the answers to N records.
+        """Return the results of N records.
 
         Parameters
         ----------
-        asked
+        rows
             N records with their ids.
-        verdicts
-            What the model said of each.
+        outputs
+            N outputs of the model.
         S
-            Their slices.
-        answerer
-            Who answered.
+            Slices of the N records.
+        model, classes, set_hash
+            Name of the model, its C classes in order, and the hash of the function set.
 
         Raises
         ------
@@ -173,48 +166,39 @@ class PredictionFactory:
             If a record is not made of JSON values.
         """
         now = self.now()
-        ids = uuid7s(now, len(asked), self.draw)
+        ids = uuid7s(now, len(rows), self.random_bytes)
         columns = (
-            asked, ids, verdicts, bitmaps_of(S.member), bitmaps_of(S.unknown),
+            rows, ids, outputs, bitmaps_of(S.member), bitmaps_of(S.unknown),
             names_of(S.member, S.names), names_of(S.unknown, S.names),
         )  # fmt: skip
-        return [
-            PredictionResult(
-                self._prediction(one, id_, now, verdict, maps, answerer), answerer.classes, slices, unknown
+        results = []
+        for row, id_, output, member, unknown, slices, unknown_slices in zip(*columns, strict=True):
+            external = isinstance(row, ExternalPrediction)
+            text = _json_of(row.record)
+            prediction = Prediction(
+                id=id_ if row.id is None else row.id,
+                model=model,
+                version=output.version,
+                set_hash=set_hash,
+                at=(row.at or now) if external else now,
+                label=output.label,
+                probabilities=output.probabilities,
+                member=member,
+                unknown=unknown,
+                features=self._kept(row.record, text),
+                content_hash=_hash_of(row, text),
+                source="logged" if external else "live",
             )
-            for one, id_, verdict, *maps, slices, unknown in zip(*columns, strict=True)
-        ]
+            results.append(PredictionResult(prediction, classes, slices, unknown_slices))
+        return results
 
-    def _prediction(
-        self,
-        one: PredictionRequest | ExternalPrediction,
-        id_: str,
-        now: datetime,
-        verdict: ModelOutput,
-        bitmaps: Sequence[bytes],
-        answerer: PredictionSource,
-    ) -> Prediction:
-        text = _json_of(one.record)
-        return Prediction(
-            id=id_ if one.id is None else one.id,
-            model=answerer.model,
-            version=verdict.version,
-            set_hash=answerer.set_hash,
-            at=(one.at or now) if isinstance(one, ExternalPrediction) else now,
-            label=verdict.label,
-            probabilities=verdict.probabilities,
-            member=bitmaps[0],
-            unknown=bitmaps[1],
-            features=self._features(one.record, text),
-            content_hash=_hash_of(one, text),
-            source="logged" if isinstance(one, ExternalPrediction) else "live",
-        )
-
-    def _features(self, record: RecordFields, text: str) -> str | None:
-        kept = self.kept(record)
-        if kept is record:
+    def _kept(self, record: RecordFields, text: str) -> str | None:
+        """Return the part of a record that may be kept, as JSON."""
+        if self.features == ("all",):
             return text
-        return None if kept is None else _json_of(kept)
+        if self.features == ("none",):
+            return None
+        return _json_of({name: value for name, value in record.items() if name in self.features})
 
 
 def content_hash(asked: PredictionRequest | ExternalPrediction) -> int:

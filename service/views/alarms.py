@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from service.decisions import Alarm, DriftKind, DriftStatus
 from service.events import NONE_FIRED
+from service.serving.deployment import Deployment
 from service.store import alarms as kept
 from service.store.engine import Store
 from service.store.errors import UnknownAlarm
-from service.views.current import Current
 from sfs.function import ALL_ROWS
 
 
@@ -146,18 +146,18 @@ class DriftView:
     drifts: tuple[DriftStatus, ...]
 
 
-def drift_view(current: Current) -> DriftView:
+def drift_view(deployment: Deployment) -> DriftView:
     """Return where every watched slice stands, those nearest to an alarm first."""
-    in_force = current.in_force
-    nearest = sorted(current.drifts, key=lambda each: (-each.share, each.slice, each.kind))
-    return DriftView(in_force.model, in_force.version, tuple(nearest))
+    state = deployment.state
+    nearest = sorted(deployment.drift_statuses, key=lambda each: (-each.share, each.slice, each.kind))
+    return DriftView(state.model, state.version, tuple(nearest))
 
 
-def drifts_by_slice(current: Current) -> Mapping[str, Mapping[DriftKind, DriftStatus]]:
+def drifts_by_slice(deployment: Deployment) -> Mapping[str, Mapping[DriftKind, DriftStatus]]:
     """Return what the detectors say of each slice by kind, where the function is still the one in force."""
-    prints = current.in_force.functions.fingerprints
+    prints = deployment.state.functions.fingerprints
     found: dict[str, dict[DriftKind, DriftStatus]] = {}
-    for each in current.drifts:
+    for each in deployment.drift_statuses:
         if each.fingerprint == prints.get(each.slice):
             found.setdefault(each.slice, {})[each.kind] = each
     return found

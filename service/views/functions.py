@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from service.views.current import Current, FunctionHealth, Origin
+from service.serving.deployment import Deployment, FunctionHealth, Origin
 from sfs.declarations import to_declaration
 from sfs.function import SlicingFunction
 from sfs.metadata import Metadata
@@ -27,20 +27,20 @@ class FunctionView:
     health: FunctionHealth | None
 
 
-def functions_view(current: Current) -> tuple[FunctionView, ...]:
+def functions_view(deployment: Deployment) -> tuple[FunctionView, ...]:
     """Return the functions in force, in their order."""
-    in_force, health = current.in_force, current.health()
+    state, health = deployment.state, deployment.health()
     return tuple(
         FunctionView(
             each.name,
             kind_of(each),
-            in_force.origins.get(each.name, "file"),
+            state.origins.get(each.name, "file"),
             each.fingerprint,
-            in_force.metadata.get(each.name, each.metadata),
+            state.metadata.get(each.name, each.metadata),
             to_declaration(each) if isinstance(each, Template) else None,
             health.get(each.name),
         )
-        for each in in_force.functions
+        for each in state.functions
     )
 
 

@@ -12,7 +12,7 @@ from models.errors import ModelError
 from models.reference import slice_counts
 from models.registry import ModelRegistry, Version
 from service.events import Estimate, InsufficientData
-from service.views.current import Current
+from service.serving.deployment import Deployment
 from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
@@ -59,13 +59,13 @@ class ModelView:
     damaged: str | None
 
 
-def models_view(registry: ModelRegistry, current: Current) -> tuple[ModelView, ...]:
+def models_view(registry: ModelRegistry, deployment: Deployment) -> tuple[ModelView, ...]:
     """Return all versions, oldest first; those that are damaged say so."""
-    answers = current.in_force.version
+    answers = deployment.state.version
     return tuple(_view(each, each.number == answers) for each in registry.list())
 
 
-def model_view(registry: ModelRegistry, version: int, current: Current | None = None) -> ModelView:
+def model_view(registry: ModelRegistry, version: int, deployment: Deployment | None = None) -> ModelView:
     """Return one version; without ``current`` it is not known to be in force.
 
     Raises
@@ -74,7 +74,7 @@ def model_view(registry: ModelRegistry, version: int, current: Current | None = 
         If there is no such version.
     """
     registry.path(version)
-    answers = None if current is None else current.in_force.version
+    answers = None if deployment is None else deployment.state.version
     stored = next(each for each in registry.list() if each.number == version)
     return _view(stored, version == answers)
 

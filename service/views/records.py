@@ -14,11 +14,12 @@ from sqlalchemy import Connection
 
 from service.errors import MisuseError
 from service.events import FunctionSetVersion, Prediction
+from service.serving.deployment import Deployment, DeploymentState
 from service.store import queries
 from service.store.engine import Store
 from service.store.queries import Cursor
 from service.store.tables import from_us, to_us
-from service.views.current import Current, InForce, UnknownSlice
+from service.views.slices import UnknownSlice
 from sfs.function import ALL_ROWS, NO_SLICE
 
 CURSOR = "^[0-9]{1,16}-[0-9]{1,18}$"
@@ -120,7 +121,7 @@ Membership: TypeAlias = Literal["in", "out", "unknown"]
 
 def records(
     store: Store,
-    current: Current,
+    deployment: Deployment,
     name: str,
     *,
     kind: RecordKind = "all",
@@ -153,8 +154,8 @@ def records(
     UnknownSlice
         If no slice has the name.
     """
-    in_force = current.in_force
-    membership = _membership_of(in_force, name)
+    state = deployment.state
+    membership = _membership_of(state, name)
     inside: Membership = "out" if complement else "in"
     end = from_cursor(cursor) if cursor else before or _FOREVER
     shown: list[RecordView] = []
@@ -162,7 +163,7 @@ def records(
     scanned, complete, left, reached = 0, True, False, None
     with store.read() as connection:
         set_of = _sets(connection)
-        for record in queries.recent_records(connection, in_force.model, before=end, limit=SCANNED_ROWS + 1):
+        for record in queries.recent_records(connection, state.model, before=end, limit=SCANNED_ROWS + 1):
             if scanned == SCANNED_ROWS or (len(shown) >= limit and scanned >= BUCKET_ROWS):
                 complete = False
                 break
@@ -175,7 +176,7 @@ def records(
             left = left or (wanted and len(shown) >= limit)
             if not left:
                 reached = record.place
-                shown += [_view(record, made, in_force)] if wanted else []
+                shown += [_view(record, made, state)] if wanted else []
     further = to_cursor(reached) if reached and (left or not complete) else None
     return RecordsView(tuple(shown), dict(buckets), scanned, complete, further)
 
@@ -186,10 +187,10 @@ def _sets(connection: Connection) -> Callable[[str], FunctionSetVersion]:
 
 
 def _membership_of(
-    in_force: InForce, name: str
+    state: DeploymentState, name: str
 ) -> Callable[[Prediction, FunctionSetVersion], Membership | None]:
     """Return what tells whether a row is in the slice; None where nobody asked the slice's function."""
-    now = in_force.functions_version
+    now = state.functions_version
     if name == ALL_ROWS:
         return lambda row, made: "in"
     if name == NO_SLICE:
@@ -246,17 +247,17 @@ def _is_wanted(
     return kind == "all" or kind == {None: "unlabelled", True: "correct", False: "errors"}[right]
 
 
-def _view(record: queries.Record, made: FunctionSetVersion, in_force: InForce) -> RecordView:
+def _view(record: queries.Record, made: FunctionSetVersion, state: DeploymentState) -> RecordView:
     row = record.prediction
-    given = row.probabilities if row.version == in_force.version else None
-    known = given is not None and len(given) == len(in_force.classes)
+    given = row.probabilities if row.version == state.version else None
+    known = given is not None and len(given) == len(state.classes)
     return RecordView(
         id=row.id,
         at=row.at,
         version=row.version,
         predicted=row.label,
         label=record.label,
-        probabilities=dict(zip(in_force.classes, given or (), strict=True)) if known else None,
+        probabilities=dict(zip(state.classes, given or (), strict=True)) if known else None,
         features=None if row.features is None else json.loads(row.features),
         slices=_names(row.member, made),
         unknown_slices=_names(row.unknown, made),

@@ -13,11 +13,12 @@ from service.events import EXTRA_COLUMNS, BlockCounts, FunctionSetVersion, Slice
 from service.monitor.block_counts import empty, merge, remap_columns
 from service.monitor.estimates import EstimateConfig, estimates
 from service.monitor.windows import floor_to, kept_seconds, windows
+from service.serving.deployment import Deployment, DeploymentState
 from service.store import queries
 from service.store.alarms import alarms
 from service.store.engine import Store
 from service.views.alarms import alarm_sentence
-from service.views.current import Current, InForce, NotReady, UnknownSlice
+from service.views.slices import NotReady, UnknownSlice
 from sfs.function import ALL_ROWS, NO_SLICE
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -80,7 +81,7 @@ MOST_ALARMS = 1_000
 
 def series(
     store: Store,
-    current: Current,
+    deployment: Deployment,
     name: str,
     *,
     window: WindowName = "1d",
@@ -111,27 +112,27 @@ def series(
     MisuseError
         If the time is empty.
     """
-    in_force = current.in_force
-    wanted, column = _narrowed(in_force, name)
-    since, until = _span(in_force, window, since, until, now)
+    state = deployment.state
+    wanted, column = _narrowed(state, name)
+    since, until = _span(state, window, since, until, now)
     step = step_seconds(since, until, min(max(points, 1), MOST_POINTS), now)
     start = floor_to(since, step)
     with store.read() as connection:
         totals = (
-            queries.totals_between(connection, in_force.model, in_force.version, start, until, step)
-            if in_force.version is not None
+            queries.totals_between(connection, state.model, state.version, start, until, step)
+            if state.version is not None
             else []
         )
         sets = queries.all_function_sets(connection)
-        raised = alarms(connection, in_force.model, limit=MOST_ALARMS)
-    made = _points(totals, wanted, column, sets, (start, until, step), current.judging)
-    events = [*_promotions(in_force), *_function_versions(sets, name), *_alarms(raised, name)]
+        raised = alarms(connection, state.model, limit=MOST_ALARMS)
+    made = _points(totals, wanted, column, sets, (start, until, step), deployment.estimate_config)
+    events = [*_promotions(state), *_function_versions(sets, name), *_alarms(raised, name)]
     shown = sorted((each for each in events if start <= each.at < until), key=lambda each: each.at)
-    return SliceSeries(name, in_force.model, in_force.version, step, tuple(made), tuple(shown))
+    return SliceSeries(name, state.model, state.version, step, tuple(made), tuple(shown))
 
 
 def sparklines(
-    store: Store, current: Current, *, hours: int = 24, points: int = 24, now: datetime
+    store: Store, deployment: Deployment, *, hours: int = 24, points: int = 24, now: datetime
 ) -> Mapping[str, tuple[float | None, ...]]:
     """Return the coverage of every slice in force, the extra columns among them, in equal steps up to now.
 
@@ -142,43 +143,43 @@ def sparklines(
     points
         How many steps; None stands where there are no rows of known membership.
     """
-    in_force = current.in_force
+    state = deployment.state
     step = step_seconds(now - timedelta(hours=hours), now, points, now)
     end = floor_to(now, step) + timedelta(seconds=step)
     start = end - timedelta(seconds=points * step)
-    names = (*in_force.functions_version.names, *EXTRA_COLUMNS)
+    names = (*state.functions_version.names, *EXTRA_COLUMNS)
     lines: dict[str, list[float | None]] = {name: [None] * points for name in names}
-    if in_force.version is not None:
+    if state.version is not None:
         with store.read() as connection:
             # not further: where a clock was set back, there are rows of a step that has not begun
-            totals = queries.totals_between(connection, in_force.model, in_force.version, start, end, step)
+            totals = queries.totals_between(connection, state.model, state.version, start, end, step)
             sets = {each.hash: each for each in queries.all_function_sets(connection)}
-        for at, total in _projected(totals, in_force.functions_version, sets).items():
+        for at, total in _projected(totals, state.functions_version, sets).items():
             place = round((at - start).total_seconds()) // step
             for name, member, known in zip(names, total.member, total.n - total.unknown, strict=True):
                 lines[name][place] = float(member / known) if known else None
     return {name: tuple(line) for name, line in lines.items()}
 
 
-def _narrowed(in_force: InForce, name: str) -> tuple[FunctionSetVersion, int]:
+def _narrowed(state: DeploymentState, name: str) -> tuple[FunctionSetVersion, int]:
     """Return a function set that is as small as the slice needs, and the slice's column under it."""
-    at = in_force.functions_version.at
+    at = state.functions_version.at
     if name == NO_SLICE:  # speaks of all the slices together
-        return in_force.functions_version, EXTRA_COLUMNS.index(NO_SLICE) - len(EXTRA_COLUMNS)
+        return state.functions_version, EXTRA_COLUMNS.index(NO_SLICE) - len(EXTRA_COLUMNS)
     if name == ALL_ROWS:
         return FunctionSetVersion("", (), (), at), EXTRA_COLUMNS.index(ALL_ROWS) - len(EXTRA_COLUMNS)
-    prints = dict(zip(in_force.functions_version.names, in_force.functions_version.fingerprints, strict=True))
+    prints = dict(zip(state.functions_version.names, state.functions_version.fingerprints, strict=True))
     if name not in prints:
         raise UnknownSlice(f"there is no slice {name!r}; the slices are listed under /v1/slices")
     return FunctionSetVersion("", (name,), (prints[name],), at), 0
 
 
 def _span(
-    in_force: InForce, window: WindowName, since: datetime | None, until: datetime | None, now: datetime
+    state: DeploymentState, window: WindowName, since: datetime | None, until: datetime | None, now: datetime
 ) -> tuple[datetime, datetime]:
-    spans = windows(now, in_force.promoted_at)
+    spans = windows(now, state.promoted_at)
     if window not in spans:
-        raise NotReady(f"there is no window {window!r}: no version of {in_force.model!r} was promoted")
+        raise NotReady(f"there is no window {window!r}: no version of {state.model!r} was promoted")
     since, until = since or spans[window].start, until or spans[window].end
     if since >= until:
         raise MisuseError(
@@ -214,8 +215,8 @@ def _projected(
     return {at: merge(group) for at, group in groups.items()}
 
 
-def _promotions(in_force: InForce) -> Iterable[SeriesEvent]:
-    for each in in_force.history:
+def _promotions(state: DeploymentState) -> Iterable[SeriesEvent]:
+    for each in state.history:
         yield SeriesEvent(each.at, "promotion", f"version {each.version}: {each.reason}")
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from service.decisions import DriftKind, DriftStatus
+from service.errors import ServiceError
 from service.events import (
     NONE_FIRED,
     Estimate,
@@ -17,13 +18,22 @@ from service.events import (
     WindowEstimates,
     WindowName,
 )
+from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
-from service.views.current import Current, FunctionHealth, InForce, NotReady, Origin
 from service.views.functions import kind_of
 from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.metadata import NO_METADATA, Metadata
+
+
+class NotReady(ServiceError):
+    """No snapshot has been taken yet."""
+
+
+class UnknownSlice(ServiceError):
+    """No slice has this name."""
+
 
 SliceKind: TypeAlias = Literal["slice", "labeling", "none", "all"]
 SliceState: TypeAlias = Literal["ok", "coverage_off", "accuracy_low", "unknown_high", "too_few"]
@@ -85,7 +95,7 @@ UNKNOWN_SHARE = 0.1
 """The share of a window's rows, among those that a function was applied to, that may fail without a word."""
 
 
-def slices_view(current: Current, window: WindowName) -> SlicesView:
+def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     """Return every slice in one window, as of the last snapshot.
 
     The slices are those in force now; one whose function came since the snapshot has no figures yet.
@@ -95,7 +105,7 @@ def slices_view(current: Current, window: WindowName) -> SlicesView:
     NotReady
         Before the first snapshot, and for a window that it does not have.
     """
-    snapshot, in_force, health = current.snapshot, current.in_force, current.health()
+    snapshot, state, health = deployment.snapshot, deployment.state, deployment.health()
     if snapshot is None:
         raise NotReady(
             "there is no snapshot yet: the monitor makes one within seconds of the first prediction"
@@ -104,8 +114,8 @@ def slices_view(current: Current, window: WindowName) -> SlicesView:
         raise NotReady(f"there is no window {window!r}: no version of {snapshot.model!r} was promoted")
     shown = snapshot.windows[window]
     # What is expected was counted with one version: that of the snapshot, or none is shown.
-    references = in_force.references if snapshot.version == in_force.version else {}
-    drifts = drifts_by_slice(current)
+    references = state.references if snapshot.version == state.version else {}
+    drifts = drifts_by_slice(deployment)
     return SlicesView(
         at=snapshot.at,
         model=snapshot.model,
@@ -116,13 +126,13 @@ def slices_view(current: Current, window: WindowName) -> SlicesView:
         last_label_at=snapshot.last_label_at,
         slices=tuple(
             replace(each, drifts=drifts.get(each.name, {}))
-            for each in _views(in_force, shown, references, health)
+            for each in _views(state, shown, references, health)
         ),
     )
 
 
 def _views(
-    in_force: InForce,
+    state: DeploymentState,
     shown: WindowEstimates,
     references: Mapping[str, Rate],
     health: Mapping[str, FunctionHealth],
@@ -132,7 +142,7 @@ def _views(
         _view("all", _found(found, ALL_ROWS, None), estimate_of(0, 0, "all rows are all rows")),
         _view("none", _found(found, NONE_FIRED, None), estimate_of(0, 0, "nothing is expected of it")),
     ]
-    for each in in_force.functions:
+    for each in state.functions:
         rate = references.get(each.name)
         expected = estimate_of(rate.count, rate.n) if rate else estimate_of(0, 0, _NO_REFERENCE)
         views.append(
@@ -140,8 +150,8 @@ def _views(
                 kind_of(each),
                 _found(found, each.name, each.fingerprint),
                 expected,
-                in_force.metadata.get(each.name, each.metadata),
-                in_force.origins.get(each.name, "file"),
+                state.metadata.get(each.name, each.metadata),
+                state.origins.get(each.name, "file"),
                 health.get(each.name),
             )
         )

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.parts import PreviewView
 from service.api.schemas.fields import Body, Name, RecordFields
 from service.api.schemas.slices import HealthOut, MetadataOut, ShareOut, health_out, share_out
-from service.views.current import Origin
+from service.runtime.functions import FunctionPreview
+from service.serving.deployment import Origin
 from service.views.functions import FunctionView
 from service.views.models import ModelView
 
@@ -115,7 +115,7 @@ def function_out(view: FunctionView) -> FunctionOut:
     )
 
 
-def preview_out(view: PreviewView) -> PreviewOut:
+def preview_out(view: FunctionPreview) -> PreviewOut:
     """Return what a function would do."""
     return PreviewOut(
         name=view.name,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.schemas.alarms import DriftOut, drift_out
 from service.decisions import Alarm, DriftKind
 from service.events import Estimate, InsufficientData, IntervalMethod, Performance, SliceEstimate, WindowName
-from service.views.current import FunctionHealth, Origin
+from service.serving.deployment import FunctionHealth, Origin
 from service.views.records import RecordsView, RecordView
 from service.views.series import Point, SliceSeries
 from service.views.slices import SliceKind, SliceState, SlicesView, SliceView

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -31,12 +31,14 @@ from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
 from service.errors import ServiceError
 from service.jobs.column_report.columns import FEWEST_ROWS, PredictedRow
+from service.serving.deployment import Deployment
+from service.serving.errors import NoModel
+from service.settings.project import Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, report, reports
 from service.store.training_rows import TrafficRow, traffic_rows
 from service.store.writer import Writer
-from service.views.current import Current, InForce
 
 TASK, ROWS, VALUES, KEPT, PAGE, REASON = (
     "task.json",
@@ -271,6 +273,9 @@ def _ended(process: subprocess.Popen[bytes], seconds: float, stop: Event) -> int
     return process.returncode
 
 
+REPORTS = "reports"
+"""Folder beside the store with the data of report pages."""
+
 _SOONER = 10  # times as often is a report tried again that failed
 _LOOKED_AT = _SOONER + 1
 
@@ -283,59 +288,39 @@ class NoReference(ServiceError):
     """There is nothing to compare traffic with: no version of the registry answers here."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportParts:
-    """What the job speaks to.
+class ColumnReports:
+    """Makes one report at a time, and one page at a time; safe to call from several threads.
 
     Parameters
     ----------
+    settings
+        Settings of the project.
+    deployment
+        The active version and its functions.
     store, writer
         The log, and the reports in it.
-    current
-        What is in force.
     registry
-        Where the bundles are, whose samples are the references.
-    folder
-        Where reports keep what their pages are made of.
-    sources
-        The files and modules of the live functions.
-    declarations
-        Returns those that were added by HTTP.
+        The bundles, whose samples are the references.
     """
 
-    store: Store
-    writer: Writer
-    current: Current
-    registry: ModelRegistry
-    folder: Path
-    sources: Sequence[str]
-    declarations: Callable[[], Sequence[Mapping[str, Any]]]
-
-
-@dataclass(frozen=True, slots=True)
-class ReportRules:
-    """How often a report is made, of how many rows, and how long making it may take."""
-
-    every: timedelta
-    rows: int
-    timeout_seconds: float
-
-
-class ColumnReports:
-    """One report at a time, and one page at a time; safe to call from several threads.
-
-    Parameters
-    ----------
-    parts, rules
-        What it speaks to, and how often.
-    """
-
-    def __init__(self, parts: ReportParts, rules: ReportRules) -> None:
-        self._parts, self._rules = parts, rules
+    def __init__(
+        self,
+        settings: Settings,
+        deployment: Deployment,
+        store: Store,
+        writer: Writer,
+        registry: ModelRegistry,
+    ) -> None:
+        self._settings, self._deployment = settings, deployment
+        self._store, self._writer, self._registry = store, writer, registry
+        self._folder = settings.store.parent / REPORTS
+        self._every = timedelta(hours=settings.report.every_hours)
+        self._timeout_seconds = settings.report.timeout_minutes * 60
         self._making, self._paging = threading.Lock(), threading.Lock()
         self._stop = threading.Event()
+        prune(self._folder)
 
-    def step(self, now: datetime) -> None:
+    def run(self, now: datetime) -> None:
         """Make a report if one is due, and there is traffic enough since the last; errors become reports.
 
         Of a version that is served elsewhere none is made: the registry has no sample of it. A report that
@@ -346,19 +331,19 @@ class ColumnReports:
         StoreError
             If the store cannot be written.
         """
-        in_force = self._parts.current.in_force
-        promoted = _promoted(in_force)
+        state = self._deployment.state
+        promoted = state.promotion
         if promoted is None:
             return
-        with self._parts.store.read() as connection:
-            last = reports(connection, in_force.model, limit=_LOOKED_AT)
-        if now >= _due(promoted.at, last, self._rules.every) and self._making.acquire(blocking=False):
+        with self._store.read() as connection:
+            last = reports(connection, state.model, limit=_LOOKED_AT)
+        if now >= _due(promoted.at, last, self._every) and self._making.acquire(blocking=False):
             try:
-                self._make(in_force.model, promoted, now, fewest=FEWEST_ROWS)
+                self._make(state.model, promoted, now, fewest=FEWEST_ROWS)
             finally:
                 self._making.release()
 
-    def ask(self, now: datetime) -> None:
+    def request(self, now: datetime) -> None:
         """Begin to make a report now, in a thread.
 
         Raises
@@ -368,13 +353,17 @@ class ColumnReports:
         ReportBusy
             If a report is being made.
         """
-        in_force = self._parts.current.in_force
-        promoted = _promoted(in_force)
+        state = self._deployment.state
+        promoted = state.promotion
+        if state.version is None:
+            raise NoModel("no version is active: there is no traffic to compare with its reference")
         if promoted is None:
-            raise NoReference(_missing(in_force.version))
+            raise NoReference(
+                f"version {state.version} is served elsewhere: the registry has no sample to compare traffic with"
+            )
         if not self._making.acquire(blocking=False):
             raise ReportRunning("a report is being made: look at the list of reports in a moment")
-        work = (in_force.model, promoted, now)
+        work = (state.model, promoted, now)
         threading.Thread(target=self._asked, args=work, name="report", daemon=True).start()
 
     def page(self, report_id: int) -> Path:
@@ -389,17 +378,17 @@ class ColumnReports:
         ReportBusy
             If a page is being made, be it this one or another.
         """
-        with self._parts.store.read() as connection:
+        with self._store.read() as connection:
             found = report(connection, report_id)
         if found is None:
             raise UnknownReport(f"there is no report {report_id}; ask for the list of reports")
-        folder = folder_of(self._parts.folder, found.at)
+        folder = folder_of(self._folder, found.at)
         if (folder / PAGE).exists():
             return folder / PAGE
         if not self._paging.acquire(blocking=False):
             raise ReportRunning("a page is being made: ask again in a moment")
         try:
-            return html(folder, self._rules.timeout_seconds, stop=self._stop)
+            return html(folder, self._timeout_seconds, stop=self._stop)
         finally:
             self._paging.release()
 
@@ -417,24 +406,25 @@ class ColumnReports:
 
     def _make(self, model: str, promoted: AliasChange, now: datetime, fewest: int) -> None:
         """Make a report of the traffic of the last interval, since the version was put in force."""
-        version, start = promoted.version, max(now - self._rules.every, promoted.at)
-        with self._parts.store.read() as connection:
-            found = traffic_rows(connection, model, version, since=start, until=now, limit=self._rules.rows)
+        version, start = promoted.version, max(now - self._every, promoted.at)
+        with self._store.read() as connection:
+            found = traffic_rows(
+                connection, model, version, since=start, until=now, limit=self._settings.report.rows
+            )
             rows = [_answered(each) for each in found]
         if len(rows) < fewest:
             return
         made = self._made(model, version, start, now, rows)
         if not self._stop.is_set():
-            self._parts.writer.submit(partial(add_report, report=made)).result()
+            self._writer.submit(partial(add_report, report=made)).result()
             with self._paging:  # no folder goes from under the process that makes its page
-                prune(self._parts.folder, KEEP)
+                prune(self._folder, KEEP)
 
     def _made(
         self, model: str, version: int, start: datetime, now: datetime, rows: Sequence[PredictedRow]
     ) -> DriftReport:
-        parts = self._parts
         try:
-            bundle = parts.registry.path(version)
+            bundle = self._registry.path(version)
         except ModelError as error:
             return DriftReport(0, model, version, now, start, now, 0, len(rows), (), str(error))
         spec = ReportSpec(
@@ -445,26 +435,11 @@ class ColumnReports:
             start=start,
             end=now,
             rows=rows,
-            sources=parts.sources,
-            declarations=parts.declarations(),
+            sources=self._settings.functions,
+            declarations=self._deployment.state.declarations,
         )
-        folder = folder_of(parts.folder, now)
-        return make_report(folder, spec, self._rules.timeout_seconds, stop=self._stop)
-
-
-def _promoted(in_force: InForce) -> AliasChange | None:
-    """Return how the version in force came to answer here; None where it is served elsewhere, or there is none.
-
-    Its number alone does not tell: whoever serves elsewhere may count as the registry does.
-    """
-    return next((each for each in reversed(in_force.history) if each.version == in_force.version), None)
-
-
-def _missing(version: int | None) -> str:
-    """Return why there is no reference."""
-    if version is None:
-        return "no version is in force: there is no traffic to compare with its reference"
-    return f"version {version} is served elsewhere: the registry has no sample of it to compare traffic with"
+        folder = folder_of(self._folder, now)
+        return make_report(folder, spec, self._timeout_seconds, stop=self._stop)
 
 
 def _due(promoted_at: datetime, last: Sequence[DriftReport], every: timedelta) -> datetime:

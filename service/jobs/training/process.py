@@ -11,15 +11,34 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 from models.registry import ModelRegistry
-from service.decisions import PairedCounts
+from service.decisions import PairedCounts, Run
 from service.errors import ServiceError
-from service.jobs.training.spec import BEAT, CANDIDATE, REASON, RESULT, WORDS, TrainingSpec, open_private
+from service.jobs.training.spec import (
+    BEAT,
+    CANDIDATE,
+    REASON,
+    RESULT,
+    TRAFFIC,
+    WORDS,
+    TrainingSpec,
+    learner_values,
+    open_private,
+    write_traffic,
+)
+from service.serving.deployment import Deployment
+from service.settings.project import Settings
+from service.store.engine import Store
+from service.store.runs import active_run
+from service.store.training_rows import labelled_rows
+
+RUNS = "runs"
+"""Folder beside the store with the files of runs."""
 
 TIMEOUT_SECONDS = 7200.0
 SILENCE_SECONDS = 120.0
@@ -136,6 +155,81 @@ class RunningTraining:
         if now - self._heard > self._silence:
             return f"the training gave no sign of life for {self._silence:g} s; {where}"
         return ""
+
+
+class TrainingLauncher:
+    """Starts the trainings of runs in child processes, each in a folder of its own beside the store.
+
+    Parameters
+    ----------
+    settings
+        Settings of the project.
+    deployment
+        Knows the functions added over HTTP.
+    store
+        Labelled traffic.
+    registry
+        Holds the champion.
+    """
+
+    def __init__(
+        self, settings: Settings, deployment: Deployment, store: Store, registry: ModelRegistry
+    ) -> None:
+        self._settings, self._deployment = settings, deployment
+        self._store, self._registry = store, registry
+        self._root = settings.store.parent / RUNS
+
+    def begin(self, run: Run, champion: int) -> RunningTraining:
+        """Start an attempt of a run, to be compared with a version, on all traffic labelled until its last update.
+
+        Raises
+        ------
+        ServiceError, OSError
+            If its files cannot be written, or no process can be started.
+        """
+        settings, folder = self._settings, self._folder(run)
+        for each in (*reversed(folder.parents[:2]), folder):  # private: they hold what customers wrote
+            each.mkdir(mode=0o700, exist_ok=True)
+        traffic = folder / TRAFFIC
+        with self._store.read() as connection:
+            rows = labelled_rows(
+                connection, settings.name, limit=settings.retrain.traffic_rows, until=run.updated_at
+            )
+            written = write_traffic(traffic, ((each.features, each.label) for each in rows))
+        spec = TrainingSpec(
+            name=settings.name,
+            label=settings.label,
+            features=settings.features,
+            data=str(settings.data),
+            format=settings.format,
+            functions=settings.functions,
+            added=self._deployment.state.declarations,
+            learner=learner_values(**asdict(settings.learner)),
+            traffic=str(traffic) if written else None,
+            champion=str(self._registry.path(champion)),
+        )
+        return begin(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
+
+    def result(self, run: Run) -> TrainingResult | None:
+        """Return the result of the last attempt of a run; None if it did not finish."""
+        return read_result(self._folder(run))
+
+    def delete(self, run: Run) -> None:
+        """Delete the files of a run."""
+        shutil.rmtree(self._folder(run).parent, ignore_errors=True)
+
+    def delete_orphaned_runs(self) -> None:
+        """Delete the files of every run that has ended: a killed service leaves some. Call before any run begins."""
+        with self._store.read() as connection:
+            run = active_run(connection, self._settings.name)
+        active = None if run is None else self._folder(run).parent
+        with suppress(FileNotFoundError):
+            for each in self._root.iterdir():
+                if each.name.isdecimal() and each != active:
+                    shutil.rmtree(each, ignore_errors=True)
+
+    def _folder(self, run: Run) -> Path:
+        return self._root / f"{run.id:06d}" / f"attempt-{run.attempts}"
 
 
 def begin(

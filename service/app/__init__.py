@@ -1,1 +1,0 @@
-"""Where everything is constructed and connected, started and stopped."""

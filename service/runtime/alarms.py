@@ -1,0 +1,63 @@
+"""Alarms of one model, acknowledged and resolved by people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from service.decisions import Alarm
+from service.store.alarms import acknowledge_alarm, resolve_alarm
+from service.store.engine import Store
+from service.store.writer import Writer
+from service.views.alarms import alarm_view
+
+
+class AlarmService:
+    """Acknowledges and resolves the alarms of one model.
+
+    Parameters
+    ----------
+    model
+        Name of the model; alarms of other models are unknown here.
+    store, writer
+        The alarms.
+    clock
+        Current time, UTC.
+    """
+
+    def __init__(self, model: str, store: Store, writer: Writer, clock: Callable[[], datetime]) -> None:
+        self._model, self._store, self._writer, self._clock = model, store, writer, clock
+
+    async def acknowledge(self, alarm_id: int, by: str, note: str, *, actor: str | None = None) -> Alarm:
+        """Acknowledge an alarm, which stays until it is resolved.
+
+        Raises
+        ------
+        UnknownAlarm, AlarmResolved
+            If there is no such alarm, or it is resolved.
+        """
+        change = partial(
+            acknowledge_alarm, alarm_id=alarm_id, at=self._clock(), by=by, note=note, actor=actor
+        )
+        return await self._change(alarm_id, change)
+
+    async def resolve(self, alarm_id: int, resolution: str, *, actor: str) -> Alarm:
+        """Resolve an alarm; new evidence about the same slice opens another one.
+
+        Raises
+        ------
+        UnknownAlarm
+            If there is no such alarm.
+        """
+        change = partial(
+            resolve_alarm, alarm_id=alarm_id, at=self._clock(), resolution=resolution, actor=actor
+        )
+        return await self._change(alarm_id, change)
+
+    async def _change(self, alarm_id: int, change: Callable[[Connection], Alarm]) -> Alarm:
+        await asyncio.to_thread(alarm_view, self._store, self._model, alarm_id)
+        return await asyncio.wrap_future(self._writer.submit(change))

@@ -1,0 +1,142 @@
+"""One served model: its deployment, request path, labels, functions and jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from models.registry import CHAMPION, ModelRegistry
+from service.jobs.column_report.job import ColumnReports
+from service.jobs.drift_detection import DriftDetection
+from service.jobs.model_reload import ModelReload
+from service.jobs.promotion import PromotionService
+from service.jobs.retraining import Retraining
+from service.jobs.snapshot import SnapshotJob
+from service.jobs.training.process import TrainingLauncher
+from service.runtime.alarms import AlarmService
+from service.runtime.functions import CHECKPOINT, FunctionAdmin, merge_functions, origins_of, read_added
+from service.serving.breaker import BreakerLimits
+from service.serving.deployment import Deployment
+from service.serving.labels import LabelIntake
+from service.serving.live_functions import LiveFunctions
+from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictions import RequestQueues
+from service.serving.predictor import Predictor, load
+from service.store.queries import checkpoint
+from sfs.registry import FunctionSet
+
+if TYPE_CHECKING:
+    from service.metrics.page import MetricsPage
+    from service.metrics.process import ProcessMetrics
+    from service.settings.project import Settings
+    from service.store.engine import Store
+    from service.store.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+
+class ModelRuntime:
+    """Everything that serves and monitors one model.
+
+    Parameters
+    ----------
+    settings
+        Settings of the project.
+    store, writer
+        The log.
+    metrics, page
+        Counters of this process, and the metrics page.
+    clock
+        Current time, UTC.
+
+    Attributes
+    ----------
+    name, registry
+        Name of the model, and its versions.
+    deployment
+        The active version and functions.
+    predictions, labels, functions, alarms
+        Requests, labels, function administration, and what people do about alarms.
+    snapshots, detection, retraining, reports, reload
+        The jobs.
+    promotions
+        Promotion and rollback.
+
+    Raises
+    ------
+    SliceError, ModelError, ServiceError
+        If the functions or the champion cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        writer: Writer,
+        metrics: ProcessMetrics,
+        page: MetricsPage,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.name, self.settings = settings.name, settings
+        self.registry = registry = ModelRegistry(settings.registry, name=settings.name)
+        file_functions = FunctionSet.from_files(settings.functions, votes=True)
+        with store.read() as connection:
+            stored = checkpoint(connection, CHECKPOINT)
+        added = read_added(None if stored is None else stored.state)
+        given = {name: value for name, value in asdict(settings.function_limits).items() if value is not None}
+        with ExitStack() as undo:
+            live = LiveFunctions(
+                merge_functions(file_functions, added), BreakerLimits(**given), sources=settings.functions
+            )
+            undo.callback(live.close)
+            live.start()
+            self._live = live  # owns the processes of every later set
+            self.deployment = deployment = Deployment(
+                settings,
+                live,
+                origins_of(live.functions, file_functions),
+                store=store,
+                writer=writer,
+                metrics=metrics,
+                clock=clock,
+            )
+            factory = PredictionFactory(clock, settings.log.features)
+            predictor = Predictor(deployment, factory, metrics)
+            self.predictions = RequestQueues(
+                deployment, predictor, writer, metrics, settings.serve.queue_rows
+            )
+            self.labels = LabelIntake(deployment, writer, metrics)
+            self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock)
+            self.alarms = AlarmService(self.name, store, writer, clock)
+            self.snapshots = SnapshotJob(deployment, store, writer, page)
+            self.detection = DriftDetection(deployment, store, writer, page, settings.drift)
+            launcher = TrainingLauncher(settings, deployment, store, registry)
+            launcher.delete_orphaned_runs()
+            self.retraining = Retraining(
+                settings.retrain, deployment, store, writer, registry, self.detection, launcher, metrics
+            )
+            self.promotions = PromotionService(registry, writer, self.name, clock)
+            self.reports = ColumnReports(settings, deployment, store, writer, registry)
+            self.reload = ModelReload(registry, deployment, metrics)
+            self._activate_champion()
+            undo.pop_all()
+
+    def close(self) -> None:
+        """End the processes of the functions."""
+        self._live.close()
+
+    def _activate_champion(self) -> None:
+        version = self.registry.alias(CHAMPION)
+        if version is None:
+            _log.warning(
+                "no version is active: run `slicewatch train`; until then only external predictions are "
+                "accepted, if `classes` is set"
+            )
+        else:
+            loaded = load(self.registry, self.deployment.state.live, version)
+            self.deployment.activate_version(loaded, self.registry.history(CHAMPION))
+        self.deployment.follow_external_version()

@@ -1,0 +1,139 @@
+"""The composition root: constructs every part of the service from its settings, starts and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from service.metrics.page import MetricsPage
+from service.metrics.process import ProcessMetrics
+from service.runtime.clock import read_clock
+from service.runtime.model_runtime import ModelRuntime
+from service.runtime.schedule import JOBS, build_schedule
+from service.store.engine import Store
+from service.store.labels import LabelRules
+from service.store.writer import Writer
+
+if TYPE_CHECKING:
+    from service.settings.project import Settings
+
+STOPPING = "stopping"
+"""Key among the problems of a runtime that is shutting down."""
+
+_DAY_SECONDS = 86_400
+
+_log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """The running service without its web server; if construction fails, nothing is left open.
+
+    Parameters
+    ----------
+    settings
+        Settings of the project.
+    clock
+        Current time, UTC.
+
+    Attributes
+    ----------
+    settings, clock, speed
+        The settings; the clock of the project, which may run faster than the wall's, and by which factor.
+    store, writer, metrics, page
+        The log, and what Prometheus reads.
+    models
+        The served models, by name.
+
+    Raises
+    ------
+    StoreInUse
+        If another process has the store.
+    SliceError, ModelError, ServiceError
+        If functions or a champion cannot be loaded.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # one thread runs the model: several would wait for one another
+        fast = None if settings.clock is None else read_clock(settings.clock)
+        self.settings = settings
+        self.clock = clock if fast is None else fast.over(clock)
+        self.speed = 1.0 if fast is None else fast.speed
+        self._stopping = False
+        settings.store.parent.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as undo:
+            self.store = undo.enter_context(
+                Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
+            )
+            rules = LabelRules(settings.monitor.label_days * _DAY_SECONDS)
+            self.writer = Writer(self.store, rules=rules)
+            undo.callback(self.writer.stop)
+            self.metrics = ProcessMetrics(
+                settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS
+            )
+            self.page = MetricsPage(self.metrics)
+            model = ModelRuntime(settings, self.store, self.writer, self.metrics, self.page, self.clock)
+            undo.callback(model.close)
+            self.models = {model.name: model}
+            self._schedule = build_schedule(self)
+            undo.pop_all()
+
+    @property
+    def model(self) -> ModelRuntime:
+        """The model of requests that name none."""
+        return next(iter(self.models.values()))
+
+    def problems(self) -> dict[str, str]:
+        """Return the reasons why requests should not be sent here now, by name; empty if the service is ready."""
+        problems = {}
+        if self._stopping:
+            problems[STOPPING] = "the service is shutting down"
+        for model in self.models.values():
+            state = model.deployment.state
+            if state.active is None and not state.classes:
+                problems["model"] = "no version is active: train one with `slicewatch train`, or promote one"
+            if not model.predictions.has_room(1):
+                problems["queue"] = "the prediction queue is full"
+        if not self.writer.has_room(1):
+            problems["log"] = "the queue of the log is full"
+        if refusal := self.writer.refusal:
+            problems["store"] = refusal
+        return problems
+
+    def start(self) -> None:
+        """Publish the last snapshot, and start the jobs."""
+        for model in self.models.values():
+            model.snapshots.restore()
+        self._schedule.start()
+
+    async def stop(self, within_seconds: float) -> int:
+        """Answer what waits, close everything, and return the number of rows left unwritten.
+
+        Safe to call however far the start came.
+        """
+        self._stopping = True
+        end = monotonic() + within_seconds
+        models = list(self.models.values())
+        for model in models:
+            model.reports.stop()  # the report job waits for its report
+        await asyncio.to_thread(self._schedule.stop)
+        for model in models:
+            await asyncio.to_thread(model.retraining.stop, self.clock())
+        try:
+            async with asyncio.timeout(within_seconds):
+                await asyncio.gather(*(model.predictions.stop() for model in models))
+        except TimeoutError:
+            _log.error("some requests were not answered within %g s", within_seconds)
+        left = await asyncio.to_thread(self.writer.stop, max(1.0, end - monotonic()))
+        if left:
+            _log.error("rows were not written before the shutdown", extra={"rows": left})
+        for model in models:
+            await asyncio.to_thread(model.close)
+        await asyncio.to_thread(self.store.close)
+        return left

@@ -1,0 +1,65 @@
+"""The jobs of the service and their intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.jobs.rollup import RollUp
+from service.jobs.scheduler import Job, Outcome, Schedule
+
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
+
+JOBS = ("tick", "retrain", "report", "reload", "roll_up")
+"""Names of the jobs, as in metrics."""
+
+RELOAD_SECONDS = 2.0
+"""Interval of the champion look-up, which lists one folder."""
+
+ROLL_UP_SECONDS = 600.0
+
+REPORT_SECONDS = 60.0
+"""Interval of the check whether a report is due."""
+
+LEAST_SECONDS = 0.25
+"""Shortest interval of a job, however fast the clock runs."""
+
+
+def build_schedule(runtime: Runtime) -> Schedule:
+    """Return the schedule of a runtime's jobs; intervals are divided by the speed of its clock."""
+    clock, settings, roll_up = runtime.clock, runtime.settings, RollUp(runtime.writer)
+    models = list(runtime.models.values())
+
+    def tick() -> None:
+        for model in models:
+            now = clock()
+            model.snapshots.run(now)
+            model.detection.run(now)  # reads the blocks that were just recounted
+
+    def retrain() -> None:
+        for model in models:
+            model.retraining.run(clock())
+
+    def report() -> None:
+        for model in models:
+            model.reports.run(clock())
+
+    def reload() -> None:
+        for model in models:
+            model.reload.run()
+
+    table = {
+        "tick": (tick, settings.monitor.tick_seconds),
+        "retrain": (retrain, settings.retrain.check_seconds),
+        "report": (report, REPORT_SECONDS),
+        "reload": (reload, RELOAD_SECONDS),
+        "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
+    }
+    jobs = [
+        Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()
+    ]
+
+    def record(job: str, outcome: Outcome) -> None:
+        runtime.metrics.job_ran(job, outcome, clock())
+
+    return Schedule(jobs, record)

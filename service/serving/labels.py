@@ -1,0 +1,58 @@
+"""Labels of one model: checked against its classes, written, counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from service.events import Label
+from service.metrics.process import ProcessMetrics
+from service.serving.deployment import Deployment
+from service.store.labels import LabelResult
+from service.store.writer import Writer
+
+
+class LabelIntake:
+    """Takes labels for predictions; they may be late, early, repeated or corrected.
+
+    Parameters
+    ----------
+    deployment
+        Knows the classes.
+    writer
+        Writes the labels.
+    metrics
+        Counters of this process.
+    """
+
+    def __init__(self, deployment: Deployment, writer: Writer, metrics: ProcessMetrics) -> None:
+        self._deployment, self._writer, self._metrics = deployment, writer, metrics
+
+    async def add(self, labels: Sequence[Label]) -> list[LabelResult]:
+        """Return the outcome of each label, in order; a label that is no class of the model is rejected.
+
+        Raises
+        ------
+        StoreError
+            If the others cannot be written now.
+        """
+        classes = self._deployment.state.classes
+        known = [each for each in labels if each.label in classes]
+        self._metrics.labelled("rejected", len(labels) - len(known))
+        written = iter(await self._write(known) if known else ())
+        rejected = LabelResult(
+            "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
+        )
+        return [next(written) if each.label in classes else rejected for each in labels]
+
+    async def _write(self, labels: Sequence[Label]) -> list[LabelResult]:
+        future = self._writer.label(self._deployment.state.model, labels)
+        future.add_done_callback(self._count)  # also after a disconnect
+        return await asyncio.wrap_future(future)
+
+    def _count(self, done: Future[list[LabelResult]]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            for outcome, count in Counter(each.outcome for each in done.result()).items():
+                self._metrics.labelled(outcome, count)

@@ -1,0 +1,98 @@
+"""The request path of one model: queue, predict, log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Future
+from time import perf_counter
+
+from service.metrics.process import ProcessMetrics
+from service.serving.batcher import Batcher, Failed
+from service.serving.deployment import Deployment
+from service.serving.errors import NoModel
+from service.serving.prediction_factory import ExternalPrediction, PredictionRequest, PredictionResult
+from service.serving.predictor import Predictor
+from service.store.prediction_log import LogResult
+from service.store.writer import Writer
+
+
+class RequestQueues:
+    """Two queues in front of a predictor, one for requests and one for external predictions, and the log behind.
+
+    Parameters
+    ----------
+    deployment, predictor
+        The active model.
+    writer
+        Writes the log.
+    metrics
+        Counters of this process.
+    queue_rows
+        Capacity of each queue.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        predictor: Predictor,
+        writer: Writer,
+        metrics: ProcessMetrics,
+        queue_rows: int,
+    ) -> None:
+        self._deployment, self._writer, self._metrics = deployment, writer, metrics
+        self._live: Batcher[PredictionRequest, PredictionResult] = Batcher(
+            predictor.predict, max_queue_rows=queue_rows
+        )
+        self._external: Batcher[ExternalPrediction, PredictionResult] = Batcher(
+            predictor.slice_external, max_queue_rows=queue_rows
+        )
+
+    def has_room(self, rows: int) -> bool:
+        """Return whether both queues have room for that many rows."""
+        return self._live.has_room(rows) and self._external.has_room(rows)
+
+    async def predict(
+        self, requests: Sequence[PredictionRequest], within_seconds: float
+    ) -> list[PredictionResult | Failed]:
+        """Return the results of N requests. Raises NoModel, and as `Batcher.submit`."""
+        if self._deployment.state.active is None:  # before anything is queued
+            raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
+        return await self._live.submit(requests, within_seconds)
+
+    async def slice_external(self, rows: Sequence[ExternalPrediction]) -> list[PredictionResult]:
+        """Return N external predictions with their slices. Raises the error of the first row that failed."""
+        results = []
+        for outcome in await self._external.submit(rows):
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            results.append(outcome)
+        if results and self._deployment.state.version is None:
+            first = results[0].prediction  # from now on the snapshot job looks for the most-logged version
+            await asyncio.to_thread(self._deployment.activate_external, first.version, first.at)
+        return results
+
+    async def log(self, results: Sequence[PredictionResult]) -> list[LogResult]:
+        """Write results to the log, and return the outcome of each once they are committed.
+
+        Raises
+        ------
+        StoreError
+            If they cannot be written now.
+        """
+        began = perf_counter()
+        future = self._writer.append([each.prediction for each in results])
+        future.add_done_callback(lambda done: self._count(done, len(results)))  # also after a disconnect
+        logged = await asyncio.wrap_future(future)
+        self._metrics.stage_took("log", perf_counter() - began)
+        return logged
+
+    async def stop(self) -> None:
+        """Answer the waiting requests, and refuse new ones."""
+        await asyncio.gather(self._live.stop(), self._external.stop())
+
+    def _count(self, done: Future[list[LogResult]], rows: int) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._metrics.lost(rows)
+        else:
+            self._metrics.predicted(each.prediction for each in done.result() if each.outcome == "stored")

@@ -1,0 +1,89 @@
+"""Expected coverage and accuracy of each slice, before live traffic has a baseline of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from service.decisions import Run
+from service.serving.live_functions import LiveFunctions
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+
+if TYPE_CHECKING:
+    from models.bundle import ModelBundle
+
+Baseline: TypeAlias = dict[tuple[str, str], Rate]
+"""Expected coverage by name and fingerprint of the function."""
+
+BASELINE_KEY = "baseline"
+"""Key of a baseline in the data of a run."""
+
+_ROWS = 64
+
+
+def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
+    """Return the expected coverage by slice, with its n.
+
+    A function unchanged since training has the count of all training rows. A new or changed function is
+    applied to the held-out records in the bundle; it has no reference if it is unknown on all of them, for
+    instance because they lack its columns.
+    """
+    fingerprints = live.functions.fingerprints
+    counted = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
+    if len(counted) < len(fingerprints):
+        counted = {**_coverage_of_sample(bundle, live), **counted}
+    return {name: rate for name, rate in counted.items() if rate.n}
+
+
+def reference_accuracy(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
+    """Return the held-out accuracy of all rows (``__all__``) and of every slice with an unchanged function."""
+    names = [ALL_ROWS, *_unchanged(bundle, live.functions.fingerprints)]
+    counts = {name: bundle.reference[name] for name in names}
+    return {name: each.accuracy for name, each in counts.items() if each.held_out}
+
+
+def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str]:
+    trained = bundle.function_fingerprints
+    return [
+        name for name in fingerprints if name in bundle.reference and trained.get(name) == fingerprints[name]
+    ]
+
+
+def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
+    member = known = np.zeros(len(live.functions), np.int64)
+    for start in range(0, len(bundle.sample), _ROWS):
+        S = live.apply(bundle.sample[start : start + _ROWS], judge=False).matrix
+        member, known = member + S.member.sum(axis=0), known + (~S.unknown).sum(axis=0)
+    return {
+        name: Rate(int(count), int(n))
+        for name, count, n in zip(live.functions.names, member, known, strict=True)
+    }
+
+
+def run_baseline(
+    references: Mapping[str, Rate], moved: Mapping[str, Rate], fingerprints: Mapping[str, str]
+) -> Baseline:
+    """Return the expected coverage once the version of a run is active.
+
+    For a slice that has moved this is the coverage since its change; for any other slice the earlier
+    reference stands, since no alarm contradicts it.
+    """
+    expected = {**references, **{name: rate for name, rate in moved.items() if rate.n}}
+    return {(name, fingerprints[name]): rate for name, rate in expected.items() if name in fingerprints}
+
+
+def baseline_to_json(baseline: Baseline) -> list[dict[str, Any]]:
+    """Return a baseline as JSON values."""
+    return [
+        {"slice": name, "fingerprint": fingerprint, "count": rate.count, "n": rate.n}
+        for (name, fingerprint), rate in baseline.items()
+    ]
+
+
+def baseline_of_run(run: Run | None) -> Baseline:
+    """Return the baseline stored with a run; empty if there is no run or no baseline."""
+    stored = (run.data or {}).get(BASELINE_KEY, ()) if run is not None else ()
+    return {(each["slice"], each["fingerprint"]): Rate(each["count"], each["n"]) for each in stored}

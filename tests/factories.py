@@ -1,0 +1,163 @@
+"""Builders shared by the tests: values of the log, settings, deployments, a runtime with its client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from service.events import FunctionSetVersion, Label, Prediction
+from service.metrics.page import MetricsPage
+from service.metrics.process import ProcessMetrics
+from service.serving.deployment import Deployment, DeploymentState
+from service.serving.live_functions import LiveFunctions
+from service.settings.project import Settings
+from service.store.engine import Store
+from service.store.labels import LabelRules
+from service.store.writer import Writer
+from sfs.registry import FunctionSet
+
+START = datetime(2026, 5, 20, 12, 34, 56, 789_000, tzinfo=UTC)
+LATE = timedelta(days=5)
+"""Age at which the stores of `open_log` refuse a label."""
+
+
+class ManualClock:
+    """A clock that shows what it is set to.
+
+    >>> clock = ManualClock()
+    >>> clock.advance(seconds=10) == START + timedelta(seconds=10) == clock()
+    True
+    """
+
+    def __init__(self, now: datetime = START) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> datetime:
+        """Move on by a `timedelta`, and return the new time."""
+        self.now += timedelta(**by)
+        return self.now
+
+
+def function_set(set_hash: str, votes: tuple[str, ...] = (), **fingerprints: str) -> FunctionSetVersion:
+    """Return a function set of names with fingerprints."""
+    at = START - timedelta(days=30)
+    return FunctionSetVersion(set_hash, tuple(fingerprints), tuple(fingerprints.values()), at, votes)
+
+
+FUNCTION_SETS: Mapping[str, FunctionSetVersion] = {
+    each.hash: each
+    for each in (
+        function_set("first", a="1", b="1", c="1"),
+        function_set("edited", a="1", b="2", d="1"),
+        function_set("shuffled", c="1", a="1", b="1"),
+        function_set("voting", ("v",), a="1", v="1", b="1", c="1"),
+    )
+}
+
+
+def make_prediction(id_: str, at: datetime, label: str = "x", **changes: Any) -> Prediction:
+    """Return a prediction of model ``m``, version 1, by the function set ``first``; a member of ``a``."""
+    values: dict[str, Any] = {
+        "id": id_,
+        "model": "m",
+        "version": 1,
+        "set_hash": "first",
+        "at": at,
+        "label": label,
+        "probabilities": None,
+        "member": b"\x01",
+        "unknown": b"\x00",
+        "features": None,
+        "content_hash": 7,
+        "source": "live",
+    }
+    return Prediction(**(values | changes))
+
+
+def make_label(id_: str, at: datetime, label: str = "x", observed_at: datetime | None = None) -> Label:
+    """Return a label that was observed when it arrived, unless stated otherwise."""
+    return Label(id_, label, observed_at or at, at)
+
+
+@contextmanager
+def open_log(path: Path) -> Iterator[tuple[Store, Writer]]:
+    """Open a store that knows the function sets above, and its writer."""
+    with Store(path) as store:
+        writer = Writer(store, rules=LabelRules(late_after_seconds=LATE.total_seconds()))
+        for each in FUNCTION_SETS.values():
+            writer.record_functions(each)
+        try:
+            yield store, writer
+        finally:
+            writer.stop()
+
+
+def make_settings(folder: Path, **changes: Any) -> Settings:
+    """Return settings of model ``m`` with classes ``x`` and ``y``, and all files in a folder."""
+    values: dict[str, Any] = {
+        "file": folder / "slicewatch.yaml",
+        "data": folder / "data.csv",
+        "label": "label",
+        "features": {"text": "text"},
+        "registry": folder / "registry",
+        "store": folder / "store.sqlite3",
+        "name": "m",
+        "classes": ("x", "y"),
+    }
+    return Settings(**(values | changes))
+
+
+def make_state(set_hash: str = "first", version: int | None = 1, **changes: Any) -> DeploymentState:
+    """Return the state of model ``m`` with one of the function sets above."""
+    values: dict[str, Any] = {
+        "model": "m",
+        "version": version,
+        "live": LiveFunctions(FunctionSet([])),
+        "functions_version": FUNCTION_SETS[set_hash],
+        "metadata": {},
+        "origins": {},
+        "classes": ("x", "y"),
+    }
+    return DeploymentState(**(values | changes))
+
+
+def make_deployment(
+    store: Store,
+    writer: Writer,
+    settings: Settings,
+    *,
+    state: DeploymentState | None = None,
+    functions: FunctionSet | None = None,
+    metrics: ProcessMetrics | None = None,
+    clock: Callable[[], datetime] = lambda: START,
+) -> Deployment:
+    """Return a deployment over a log, in a given state."""
+    live = LiveFunctions(functions or FunctionSet([]))
+    deployment = Deployment(
+        settings,
+        live,
+        dict.fromkeys(live.functions.names, "file"),
+        store=store,
+        writer=writer,
+        metrics=metrics or make_metrics(settings.name),
+        clock=clock,
+    )
+    if state is not None:
+        deployment.state = state
+    return deployment
+
+
+def make_metrics(model: str = "m") -> ProcessMetrics:
+    """Return the counters of a process."""
+    return ProcessMetrics(model, log_queue_rows=lambda: 0)
+
+
+def make_page(model: str = "m") -> MetricsPage:
+    """Return a metrics page."""
+    return MetricsPage(make_metrics(model))
