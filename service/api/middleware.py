@@ -35,7 +35,6 @@ _access = logging.getLogger("service.access")
 _log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 64 * 2**20
-"""Maximum total size of the bodies of all requests in progress; one body of the maximum size always fits."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Logged status of a request whose client disconnected before it had sent its body."""
@@ -54,11 +53,15 @@ class RequestMiddleware:
         The application behind it.
     runtime
         Limits and counters.
+    max_in_flight_bytes
+        Maximum total size of the bodies of all requests in progress; one body of the maximum size always fits.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+    def __init__(
+        self, app: ASGIApp, runtime: Runtime, max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
+    ) -> None:
         self._app, self._runtime, self._limits = app, runtime, runtime.settings.serve
-        self._max_in_flight_bytes = max(MAX_IN_FLIGHT_BYTES, self._limits.body_bytes)
+        self._max_in_flight_bytes = max(max_in_flight_bytes, self._limits.body_bytes)
         self._in_flight_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

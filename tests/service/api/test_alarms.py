@@ -146,7 +146,7 @@ def test_slices_tell_of_their_drift_and_alarms(service, drift):
     """By kind, for the slices that are watched; null for the others, and for a function that is another now."""
     raised = service.raised("short")
     other = drift("clicks", fingerprint="of another function")
-    service.current.drifts = (drift("short"), drift("__all__", "accuracy"), other)
+    service.model.deployment.drift_statuses = (drift("short"), drift("__all__", "accuracy"), other)
     service.predicted({"text": "love", "likes": 0})
     service.tick()
     by_name = {each["name"]: each for each in service.get("/v1/slices").json()["slices"]}

@@ -3,18 +3,10 @@
 import pytest
 
 from models.errors import DataError, RegistryError
-from service.api.errors import (
-    DamagedVersion,
-    FieldError,
-    InvalidRequest,
-    NoPage,
-    NotAvailable,
-    PromotionConflict,
-    ReportRunning,
-    error_response,
-    problem_type_of,
-)
+from service.api.errors import FieldError, InvalidRequest, error_response, problem_type_of
 from service.errors import MisuseError, ServiceError
+from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
+from service.jobs.promotion import DamagedVersion, PromotionConflict
 from service.serving.errors import DeadlinePassed, NoModel, Overloaded, Stopping, WrongResultCount
 from service.store.errors import (
     AlarmResolved,
@@ -27,7 +19,7 @@ from service.store.errors import (
     UnknownReport,
     UnknownRun,
 )
-from service.views.current import NotReady, UnknownSlice
+from service.views.slices import NotReady, UnknownSlice
 from sfs.errors import InvalidFunction
 
 
@@ -50,14 +42,14 @@ from sfs.errors import InvalidFunction
         (UnknownAlarm("x"), 404),
         (UnknownRun("x"), 404),
         (UnknownReport("x"), 404),
-        (NoPage("x"), 404),
+        (ReportPageMissing("x"), 404),
         (AlarmResolved("x"), 409),
         (RunActive("x"), 409),
         (StaleRun("x"), 409),
         (PromotionConflict("x"), 409),
         (ReportRunning("x"), 409),
         (DamagedVersion("x"), 422),
-        (NotAvailable("x"), 503),
+        (NoReference("x"), 503),
         (WrongResultCount("x"), 500),
         (ServiceError("x"), 500),
         (ZeroDivisionError("x"), 500),
@@ -81,7 +73,7 @@ def test_a_problem_has_all_its_members():
     """Type, title, status, detail, and the fields that are wrong."""
     answer = error_response(InvalidRequest([FieldError("ids[2]", "is there twice")]), "mine")
     assert answer.body == (
-        b'{"type":"urn:slicewatch:problem:invalid-request","title":"The request is not valid","status":422,'
+        b'{"type":"urn:slicewatch:problem:invalid-request","title":"The request is invalid","status":422,'
         b'"detail":"ids[2]: is there twice","errors":[{"field":"ids[2]","message":"is there twice"}],'
         b'"request_id":"mine"}'
     )

@@ -7,7 +7,7 @@ GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 
 def test_a_process_that_lives_says_so(service):
     """Liveness does not ask whether the service is ready."""
-    service.not_ready["model"] = "none"
+    service.set_state(active=None, classes=())
     answer = service.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
@@ -20,11 +20,13 @@ def test_a_ready_service_says_so(service):
 
 def test_a_service_that_is_not_ready_names_its_reasons(service):
     """Each reason is there by its name."""
-    service.not_ready |= {"model": "no champion", "store": "locked"}
+    service.set_state(active=None, classes=())
+    service.fill_queue()
     answer = service.get("/readyz")
     assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
-    assert answer.json()["reasons"] == {"model": "no champion", "store": "locked"}
-    assert answer.json()["detail"] == "model: no champion; store: locked"
+    reasons = answer.json()["reasons"]
+    assert list(reasons) == ["model", "queue"]
+    assert answer.json()["detail"] == "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
 
 
 def test_the_page_has_counters_and_gauges(service):

@@ -33,7 +33,7 @@ def test_each_label_has_its_outcome_in_order(service):
     )
     assert [each["outcome"] for each in told] == ["accepted", "pending", "duplicate", "corrected", "rejected"]
     assert [each["id"] for each in told] == ["a", "unheard", "a", "a", "a"]
-    assert "no class; the classes are 'false', 'true'" in told[4]["reason"]
+    assert "not a class; the classes are 'false', 'true'" in told[4]["reason"]
     assert told[0]["reason"] is None
 
 
@@ -111,15 +111,16 @@ def test_more_labels_than_may_be_are_refused(service):
     assert answer.status_code == 413
 
 
-def test_a_full_log_refuses_labels(small_log):
-    """Labels that the log has no room for are refused with a time to come again."""
-    answer = small_log.post("/v1/labels", {"labels": [{"id": f"{n}", "label": "true"} for n in range(3)]})
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+def test_a_closed_log_refuses_labels(service):
+    """Labels that the log does not take are refused with a reason."""
+    service.writer.stop()
+    answer = service.post("/v1/labels", {"labels": [{"id": "a", "label": "true"}]})
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:stopping")
 
 
 def test_where_no_class_is_known_no_label_is_taken(service):
     """Any text would become a class: what to do is said, and nothing is kept."""
-    service.change(classes=lambda: ())
+    service.set_state(classes=())
     answer = service.post("/v1/labels", {"labels": [{"id": "a", "label": "maybe"}]})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:no-model")
     assert "set `classes` in slicewatch.yaml, or train a model" in answer.json()["detail"]
@@ -129,7 +130,7 @@ def test_where_no_class_is_known_no_label_is_taken(service):
 
 def test_a_rejection_is_short_however_many_classes_there_are(service):
     """It is told with each label."""
-    service.change(classes=lambda: tuple(f"{n:03}{'x' * 190}" for n in range(300)))
+    service.set_state(classes=tuple(f"{n:03}{'x' * 190}" for n in range(300)))
     [told] = label(service, {"id": "a", "label": "true"})
     assert told["outcome"] == "rejected"
     assert len(told["reason"]) == 300

@@ -6,7 +6,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from service.api.parts import STOPPING, Limits
+from service.api.app import create_api
+from service.api.middleware import RequestMiddleware
+from service.runtime.runtime import STOPPING
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 JSON = {"content-type": "application/json"}
@@ -29,7 +31,6 @@ async def ask(service, body, headers=(), path="/v1/predict", method="POST", afte
 
     ``after_first`` is waited for before the second part of the body.
     """
-    app = service.client._transport.app
     sent, read = [], []
 
     async def receive():
@@ -43,7 +44,7 @@ async def ask(service, body, headers=(), path="/v1/predict", method="POST", afte
         sent.append(message)
 
     scope = scope_of(path, method, headers)
-    await app(scope, receive, send)
+    await service.app(scope, receive, send)
     return sent[0]["status"], dict(sent[0]["headers"]), len(read)
 
 
@@ -92,7 +93,7 @@ def test_a_body_without_a_length_is_counted(service):
 
 def test_a_body_as_long_as_may_be_is_read(service):
     """The limit itself is allowed."""
-    service.change(limits=Limits(body_bytes=100))
+    service.limit(body_bytes=100)
     body = b'{"instances":[{"text":"love","likes":0}]}'
     assert (
         service.post("/v1/predict", content=body + b" " * (100 - len(body)), headers=JSON).status_code == 200
@@ -104,7 +105,8 @@ def test_a_body_as_long_as_may_be_is_read(service):
 
 def test_all_bodies_together_have_a_limit(service):
     """While long ones are in hand, another is refused unread, or in the middle; afterwards it is taken."""
-    service.change(limits=Limits(body_bytes=1000, flight_bytes=1500))
+    service.limit(body_bytes=1000)
+    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=1500))
     body = b'{"instances":[{"text":"love","likes":0}]}'.ljust(900)
 
     async def story():
@@ -135,7 +137,7 @@ def test_all_bodies_together_have_a_limit(service):
 
 def test_a_body_as_long_as_may_be_is_always_taken(service):
     """Also where it is longer than all together may be."""
-    service.change(limits=Limits(flight_bytes=10))
+    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=10))
     assert service.predicted(GOOD).status_code == 200
 
 
@@ -170,7 +172,7 @@ def test_json_may_say_its_charset(service):
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/predictions"])
 def test_without_room_a_request_is_refused_unread(service, path):
     """While the queue is full, requests are refused at once, with a time to come again, and counted."""
-    service.full = True
+    service.fill_queue()
     status, headers, reads = service.runner.run(ask(service, [b"{}"], path=path))
     assert (status, headers[b"retry-after"], reads) == (429, b"1", 0)
     assert service.counted('shed_total{reason="queue"}') == 1
@@ -178,35 +180,33 @@ def test_without_room_a_request_is_refused_unread(service, path):
 
 def test_without_room_other_requests_are_answered(service):
     """Labels and figures do not wait for the model."""
-    service.full = True
+    service.fill_queue()
     assert service.post("/v1/labels", {"labels": [{"id": "a", "label": "true"}]}).status_code == 200
     assert service.get("/v1/functions").status_code == 200
 
 
 def test_a_service_that_stops_says_so(service):
     """While it stops, requests are not told to come again here soon."""
-    service.full, service.not_ready[STOPPING] = True, "it drains"
+    service.runner.run(service.runtime.stop(1))
     answer = service.predicted(GOOD)
-    assert (answer.status_code, answer.json()["detail"]) == (503, "it drains")
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:stopping")
+    assert STOPPING in service.runtime.problems()
 
 
 def test_a_request_ends_in_time(service):
     """What takes longer than a request may is a 504, is counted, and is not logged."""
-    service.change(limits=Limits(request_seconds=0.05), predict=lambda requests, seconds: never())
+    service.limit(request_seconds=0.05)
+    service.override(predict=lambda requests, seconds: never())
     answer = service.predicted(GOOD)
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
     assert "longer than 0.05 s" in answer.json()["detail"]
-    service.change()
     assert service.counted('shed_total{reason="deadline"}') == 1
 
 
 def test_a_body_that_does_not_come_is_the_clients(service):
     """A body that is not there in time is a 408, is not counted as refused under load, and ends its connection."""
-    service.change(limits=Limits(request_seconds=0.05))
-    app, scope = (
-        service.client._transport.app,
-        scope_of("/v1/predict", "POST", ()),
-    )
+    service.limit(request_seconds=0.05)
+    app, scope = service.app, scope_of("/v1/predict", "POST", ())
     sent = []
 
     async def receive():
@@ -227,7 +227,8 @@ def never():
 
 def test_a_thread_that_reads_too_long_is_left_to_itself(service, held_page):
     """A request for figures is answered in time, although its thread still reads."""
-    service.change(limits=Limits(request_seconds=0.05), page=held_page)
+    service.runtime.page = held_page
+    service.limit(request_seconds=0.05)
     assert service.get("/metrics").status_code == 504
 
 
@@ -237,7 +238,7 @@ def test_a_defect_is_told_to_the_log_alone(service, caplog):
     async def fail(requests, seconds):
         raise ZeroDivisionError("secret")
 
-    service.change(predict=fail)
+    service.override(predict=fail)
     answer = service.predicted(GOOD)
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert "secret" not in answer.text
@@ -252,13 +253,13 @@ def test_a_timeout_of_something_else_is_a_defect(service, caplog):
     async def fail(requests, seconds):
         raise TimeoutError("a socket")
 
-    service.change(predict=fail)
+    service.override(predict=fail)
     assert service.predicted(GOOD).status_code == 500
 
 
 def test_a_client_that_leaves_is_no_defect(service, caplog):
     """A body that breaks off gets no answer, and a line in the log that says so."""
-    app, scope = service.client._transport.app, scope_of("/v1/predict", "POST", ())
+    app, scope = service.app, scope_of("/v1/predict", "POST", ())
 
     async def receive():
         return {"type": "http.disconnect"}
@@ -279,7 +280,7 @@ def test_an_answer_that_breaks_off_ends_its_connection(service):
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise ZeroDivisionError
 
-    service.client._transport.app.mount("/broken", broken)
+    service.app.mount("/broken", broken)
     with pytest.raises(ZeroDivisionError):
         service.runner.run(ask(service, [], path="/broken/in/two", method="GET"))
 
@@ -312,7 +313,7 @@ def test_what_machines_ask_is_for_debugging(service, caplog):
         service.get("/metrics")
         service.get("/readyz")
         assert lines(caplog) == []
-        service.not_ready["store"] = "gone"
+        service.set_state(active=None, classes=())
         service.get("/readyz")
     assert [each["status"] for each in lines(caplog)] == [503]
     with caplog.at_level(logging.DEBUG):
@@ -322,7 +323,7 @@ def test_what_machines_ask_is_for_debugging(service, caplog):
 
 def test_refusals_are_counted_and_logged_as_well(service, caplog):
     """A request that is refused unread has its line."""
-    service.full = True
+    service.fill_queue()
     with caplog.at_level(logging.INFO):
         service.predicted(GOOD)
     assert [(each["status"], each["route"]) for each in lines(caplog)] == [(429, "/v1/predict")]
@@ -331,7 +332,7 @@ def test_refusals_are_counted_and_logged_as_well(service, caplog):
 
 def test_what_is_no_request_passes(service):
     """The lifespan of the application is none of the gate's matters."""
-    app, messages, sent = service.client._transport.app, ["startup", "shutdown"], []
+    app, messages, sent = service.app, ["startup", "shutdown"], []
 
     async def receive():
         return {"type": f"lifespan.{messages.pop(0)}"}

@@ -91,11 +91,11 @@ def test_every_schema_that_is_spoken_of_is_there(document):
         ("/v1/functions", "FunctionIn", "FunctionOut"),
         ("/v1/functions/preview", "PreviewIn", "PreviewOut"),
         ("/v1/models/{version}/promote", "PromoteIn", "PromotedOut"),
-        ("/v1/models/rollback", "AskedIn", "PromotedOut"),
+        ("/v1/models/rollback", "ActionIn", "PromotedOut"),
         ("/v1/alarms/{id}/acknowledge", "AlarmIn", "AlarmOut"),
         ("/v1/alarms/{id}/resolve", "AlarmIn", "AlarmOut"),
-        ("/v1/retrain", "AskedIn", "RunDetailOut"),
-        ("/v1/reports", "ReportIn", "ReportAskedOut"),
+        ("/v1/retrain", "ActionIn", "RunDetailOut"),
+        ("/v1/reports", "ReportIn", "ReportRequestedOut"),
     ],
 )
 def test_bodies_that_routes_read_by_themselves_are_documented(document, path, body, answer):

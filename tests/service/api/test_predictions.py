@@ -2,16 +2,17 @@
 
 import asyncio
 import json
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from models.errors import DataError
-from service.api.parts import Limits
 from service.serving.batcher import Batcher, Failed
 from service.serving.errors import DeadlinePassed, NoModel, Overloaded, Stopping
+from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictor import Predictor
 from service.store import queries
+from service.store.errors import StoreFull
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 SHORT = {"text": "love", "likes": 0}
@@ -21,6 +22,10 @@ SERVED = {"features": GOOD, "label": True}
 def logged(service, id_):
     with service.store.read() as connection:
         return queries.prediction(connection, "comments", id_)
+
+
+async def full(results):
+    raise StoreFull("2 rows are queued")
 
 
 def fields(answer):
@@ -70,20 +75,18 @@ def test_a_repeated_request_gets_the_answer_of_the_first(service):
 def test_an_answer_of_an_earlier_version_stands(service):
     """After a promotion the same id is still answered as it was, in the classes of that version."""
     first = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
-    service.predictor.swap(replace(service.predictor.loaded, version=2))
+    service.set_version(2)
     body = service.predicted(GOOD, SHORT, ids=["a", "b"]).json()
     assert body["model"]["version"] == 2
     assert body["predictions"][0] == first | {"repeated": True}
     assert body["predictions"][1]["version"] == 2
 
 
-@pytest.mark.parametrize("change", [{}, {"registry": None}])
-def test_classes_that_nobody_knows_any_more_are_not_guessed(service, change):
+def test_unknown_classes_are_not_guessed(service):
     """An answer of a version that is gone stands without its probabilities, whose order is not known."""
-    service.predictor.swap(replace(service.predictor.loaded, version=9))
+    service.set_version(9)
     first = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
-    service.predictor.swap(replace(service.predictor.loaded, version=1))
-    service.change(**change)
+    service.set_version(1)
     for _ in range(2):
         told = service.predicted(GOOD, ids=["a"]).json()["predictions"][0]
         assert told == first | {"repeated": True, "probabilities": None}
@@ -95,8 +98,8 @@ def test_a_taken_id_is_a_conflict_that_loses_no_other_row(service):
     answer = service.predicted(SHORT, SHORT, ids=["a", "b"])
     body = answer.json()
     assert (answer.status_code, fields(answer)) == (409, ["ids[0]"])
-    assert "'a' stands in the log with other content" in body["errors"][0]["message"]
-    assert "the other 1 rows are in the log" in body["detail"]
+    assert "'a' is in the log with other content" in body["errors"][0]["message"]
+    assert "the other 1 rows are logged" in body["detail"]
     assert body["predictions"][0] is None
     assert body["predictions"][1]["id"] == "b"
     assert logged(service, "b") is not None
@@ -179,10 +182,12 @@ def test_a_row_that_exits_ends_no_service(service, caplog):
     def run(rows):
         if rows[0].id == "bad":
             raise SystemExit(3)
-        return service.predictor.predict(rows)
+        return predictor.predict(rows)
 
+    factory = PredictionFactory(service.clock)
+    predictor = Predictor(service.model.deployment, factory, service.runtime.metrics)
     batcher = Batcher(run)
-    service.change(predict=batcher.submit)
+    service.override(predict=batcher.submit)
     assert service.predicted(GOOD, ids=["bad"]).status_code == 500
     assert service.predicted(GOOD, ids=["good"]).status_code == 200
     service.runner.run(batcher.stop())
@@ -237,7 +242,7 @@ def test_more_rows_than_may_be_are_refused(service):
     """A request of too many rows is told how many may be."""
     answer = service.predicted(*[SHORT] * 1001)
     assert answer.status_code == 413
-    assert "instances has 1001 items and at most 1000" in answer.json()["detail"]
+    assert "instances has 1001 items; the maximum is 1000" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +260,7 @@ def test_refusals_of_the_model_have_their_status(service, error, status, shed):
     async def refuse(requests, seconds):
         raise error
 
-    service.change(predict=refuse)
+    service.override(predict=refuse)
     answer = service.predicted(GOOD)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert answer.headers.get("retry-after") == ("1" if status == 429 else None)
@@ -268,7 +273,7 @@ def test_a_defect_of_one_row_is_ours(service):
     async def fail(requests, seconds):
         return [Failed(DataError("one")), Failed(ZeroDivisionError("two"))]
 
-    service.change(predict=fail)
+    service.override(predict=fail)
     answer = service.predicted(GOOD, GOOD)
     assert answer.status_code == 500
     assert "two" not in answer.text
@@ -280,18 +285,19 @@ def test_the_queue_gets_what_is_left_of_the_requests_time(service):
 
     async def note(requests, seconds):
         given.append(seconds)
-        return await service.predict(requests, seconds)
+        return await service.predictions.predict(requests, seconds)
 
-    service.change(predict=note)
+    service.override(predict=note)
     service.predicted(GOOD)
     assert 0 < given[0] < 10
 
 
-def test_a_full_log_is_too_much_at_once(small_log):
+def test_a_full_log_is_too_much_at_once(service):
     """Rows that the log has no room for are refused with a time to come again, and counted."""
-    answer = small_log.predicted(GOOD, GOOD, GOOD)
+    service.override(log=full)
+    answer = service.predicted(GOOD, GOOD, GOOD)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
-    assert small_log.counted('shed_total{reason="log"}') == 1
+    assert service.counted('shed_total{reason="log"}') == 1
 
 
 def test_a_closed_log_is_no_answer(service):
@@ -311,7 +317,7 @@ def test_a_prediction_that_cannot_be_logged_is_counted(service):
 
 def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, held):
     """The counters equal the log, also where the client was not told."""
-    service.change(limits=Limits(request_seconds=0.2))
+    service.limit(request_seconds=0.2)
     let_go = held()
     taken = service.writer.submit(lambda connection: None)  # the next group starts with it
 
@@ -319,7 +325,6 @@ def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, h
         return await service.client.post("/v1/predict", json={"instances": [GOOD], "ids": ["a"]})
 
     assert service.runner.run(give_up()).status_code == 504
-    service.change()
     let_go.set()
     taken.result()
     service.writer.submit(lambda connection: None).result()
@@ -414,7 +419,7 @@ def test_ids_of_logged_predictions_are_distinct(service):
 
 def test_where_no_class_is_known_nothing_is_logged(service):
     """Any text would become a class: what to do is said, and no row is in the log."""
-    service.change(classes=lambda: ())
+    service.set_state(classes=())
     answer = send(service, SERVED | {"id": "a", "label": "maybe"})
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:no-model")
     assert "set `classes` in slicewatch.yaml, or train a model" in answer.json()["detail"]

@@ -1,34 +1,8 @@
 """``POST /v1/models/…``."""
 
-import asyncio
-import shutil
-
 import pytest
 
-from models.errors import RegistryError
-from models.registry import ModelRegistry
-from service.jobs.promotion import PromotionService
-
 NEW = {"expected": 1, "reason": "better on links", "by": "ada"}
-
-
-@pytest.fixture
-def two(service, registry, tmp_path) -> ModelRegistry:
-    """A registry with a second version, served with the part that promotes."""
-    copy = tmp_path / "registry"
-    folder = shutil.copytree(registry.path(1).parents[2], copy) / "comments" / "versions"
-    shutil.copytree(folder / "000001", folder / "000002")
-    made = ModelRegistry(copy, "comments")
-    promotions = PromotionService(made, service.writer, "comments", lambda: service.now)
-
-    async def promote(version, expected, reason, actor):
-        return await asyncio.to_thread(promotions.promote, version, expected, reason, actor)
-
-    async def rollback(reason, actor):
-        return await asyncio.to_thread(promotions.rollback, reason, actor)
-
-    service.change(registry=made, promote=promote, rollback=rollback)
-    return made
 
 
 def kind(answer) -> tuple[int, str]:
@@ -105,32 +79,8 @@ def test_a_damaged_version_is_not_promoted(service, two, tmp_path):
     assert two.alias() == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/models/1/promote", "/v1/models/rollback"])
-def test_models_that_are_served_elsewhere_are_not_changed(service, path):
-    """Without a registry there is nothing to change."""
-    service.change(registry=None)
-    assert kind(service.post(path, {})) == (404, "unknown-version")
-
-
-def test_a_process_that_changes_nothing_says_so(service):
-    """503, not an error of ours."""
-    assert kind(service.post("/v1/models/rollback", {})) == (503, "not-here")
-    assert kind(service.post("/v1/models/1/promote", {"expected": 2})) == (503, "not-here")
-
-
 @pytest.mark.parametrize("body", [{"expected": "1"}, {"expected": 0}, {"expected": 1.5}, {"expected": True}])
 def test_the_expected_version_is_a_number(service, two, body):
     """422 that names the field."""
     answer = service.post("/v1/models/2/promote", body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "expected")
-
-
-def test_a_registry_that_refuses_is_told_as_it_says(service, two):
-    """Whatever the race was, its sentence comes through."""
-
-    async def lost(version, expected, reason, actor):
-        raise RegistryError("someone was first; look again and repeat")
-
-    service.change(registry=two, promote=lost)
-    answer = service.post("/v1/models/2/promote", {})
-    assert answer.json()["detail"] == "someone was first; look again and repeat"

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from service.api.requests import AT_ONCE, ReadPool
+from service.api.requests import ReadPool
+from service.store.engine import READERS
 
 
 def test_a_read_that_was_given_up_still_counts() -> None:
@@ -18,7 +19,7 @@ def test_a_read_that_was_given_up_still_counts() -> None:
         go_on.wait(30)
 
     async def story() -> None:
-        waiting = [asyncio.create_task(readers.run(read)) for _ in range(AT_ONCE)]
+        waiting = [asyncio.create_task(readers.run(read)) for _ in range(READERS - 2)]
         for _ in waiting:
             await asyncio.to_thread(begun.acquire)
         for each in waiting:

@@ -153,7 +153,7 @@ def test_reading_blocks_no_other_request(watched):
             let_go.wait()
             return b""
 
-    watched.change(page=Page())
+    watched.runtime.page = Page()
 
     async def both():
         slow = asyncio.create_task(watched.client.get("/metrics"))
