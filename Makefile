@@ -13,13 +13,18 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+PIP_LOG := build/pip.log
 export OMP_NUM_THREADS ?= 1
 
-# In a terminal pip shows its own progress; elsewhere one line per large download. $(1): pip, $(2): arguments of install.
+# In a terminal pip shows its own progress; elsewhere one line per large download, and all of its output if it fails.
+# $(1): pip, $(2): arguments of install
 define install
-if [ -t 1 ]; then $(1) install --constraint constraints.txt $(2); \
-else set -o pipefail; $(1) install --constraint constraints.txt --progress-bar off $(2) 2>&1 \
-| sed -u -n -E -e '/Downloading .*\([0-9.]+ [MG]B\)/p' -e 's/^Installing collected packages:.*/  installing/p' -e '/^(ERROR|error|WARNING)/,$$p'; fi
+if [ -t 1 ]; then $(1) install --constraint constraints.txt $(2); else \
+  set -o pipefail; \
+  $(1) install --constraint constraints.txt --progress-bar off $(2) 2>&1 | tee $(PIP_LOG) \
+    | sed -u -n -E -e 's/^ *(Downloading .* \([0-9.]+ [MG]B\))$$/  \1/p' -e 's/^Installing .*/  Installing/p' \
+    || { cat $(PIP_LOG) >&2; exit 1; }; \
+fi
 endef
 
 .PHONY: setup test-tools system-packages test demo check bench peers clean
@@ -32,6 +37,7 @@ test-tools: .venv/.test-tools
 	@sh .ci/check-python $(PYTHON)
 	@echo "1/3 creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
+	@mkdir -p build
 	@echo "2/3 installing PyTorch: 200 MB without CUDA, 3 GB with it; takes minutes"
 	@$(call install,$(BIN)/pip,$(TORCH))
 	@echo "3/3 installing the service and its other dependencies: 200 MB; takes a minute or two"
@@ -40,6 +46,7 @@ test-tools: .venv/.test-tools
 
 .venv/.test-tools: .venv/.installed
 	@echo "installing the test tools: 100 MB; takes about a minute"
+	@mkdir -p build
 	@$(call install,$(BIN)/pip,--quiet --upgrade "pip>=25.1")
 	@$(call install,$(BIN)/pip,--group dev)
 	@touch $@
@@ -68,8 +75,9 @@ peers: .venv-peers/.installed
 	@sh .ci/check-python $(PYTHON)
 	@echo "installing Snorkel and PyTorch into .venv-peers for comparison; takes minutes"
 	@$(PYTHON) -m venv .venv-peers
+	@mkdir -p build
 	@$(call install,$(PEERS)/pip,$(TORCH))
-	@set -o pipefail; $(PEERS)/pip install --quiet snorkel==0.10.0
+	@$(PEERS)/pip install --quiet snorkel==0.10.0
 	@touch $@
 
 bench: system-packages test-tools peers
