@@ -112,12 +112,17 @@ def job_runs(metrics: str) -> dict[str, float]:
     return {job: float(runs) for job, runs in found}
 
 
-def answers_of(ask: Ask) -> dict[str, Any]:
-    """Return what a service whose clock stands still answers once every job has run."""
+def wait_for_jobs(ask: Ask) -> None:
+    """Wait until every job has run once; with a standing clock, none runs again."""
     end = time.monotonic() + 60
     while min(job_runs(ask("GET", "/metrics")[1]).get(job, 0) for job in JOBS) < 1:
         assert time.monotonic() < end, "the jobs did not all run within 60 s"
         time.sleep(0.05)
+
+
+def answers_of(ask: Ask) -> dict[str, Any]:
+    """Return what a service whose clock stands still answers once every job has run."""
+    wait_for_jobs(ask)
     answers = {}
 
     def keep(method: str, path: str, body: Any = None, again: str = "") -> Any:
