@@ -1,4 +1,4 @@
-"""The project of release 0.1.0 in fixtures/: how to open it, what to ask it, and how to compare the answers."""
+"""The project of release 0.1.0 in fixtures/: opening it, asking it, comparing the answers."""
 
 import json
 import math
@@ -22,10 +22,10 @@ ARCHIVE = FIXTURES / "earlier_version.tar.xz"
 EXPECTED = FIXTURES / "expected.json"
 
 OPENED = datetime(2026, 3, 5, 11, 10, tzinfo=UTC)
-"""When the project is opened again: six minutes after the end of its story."""
+"""Time at which the project is opened: six minutes after the end of its story."""
 
 STANDING = 5e-9
-"""Speed of a clock that stands still as far as a millisecond shows, and still divides every interval."""
+"""Speed of a clock that does not move by a millisecond during a test; intervals are divided by it, so it is not 0."""
 
 JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
@@ -63,7 +63,7 @@ Ask = Callable[..., tuple[int, Any]]
 
 
 def unpack(into: Path, at: datetime = OPENED, speed: float = STANDING) -> Path:
-    """Unpack the project below a folder, with a clock that shows a time now, and return its folder."""
+    """Unpack the project into a folder, set its clock, and return its own folder."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(into, filter="data")
     folder = into / "tickets"
@@ -107,7 +107,7 @@ def _ask(address: str, method: str, path: str, body: Any = None) -> tuple[int, A
 
 
 def job_runs(metrics: str) -> dict[str, float]:
-    """Return how often each job has run without an error."""
+    """Return the number of successful runs of each job."""
     found = re.findall(r'^slicewatch_job_runs_total\{job="(\w+)",outcome="ok"\} (\S+)', metrics, re.MULTILINE)
     return {job: float(runs) for job, runs in found}
 
@@ -121,7 +121,7 @@ def wait_for_jobs(ask: Ask) -> None:
 
 
 def answers_of(ask: Ask) -> dict[str, Any]:
-    """Return what a service whose clock stands still answers once every job has run."""
+    """Return the answers of a service on a standing clock, after every job has run once."""
     wait_for_jobs(ask)
     answers = {}
 
@@ -172,7 +172,7 @@ def gauges(metrics: str) -> dict[str, float]:
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
-    """Yield where two answers differ; numbers to 1 in 100,000, times to the millisecond, prose not at all."""
+    """Yield the differences of two answers: numbers to 1e-5, times to the millisecond, prose ignored."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in sorted(expected.keys() | found.keys()):
             if key not in expected or key not in found:
@@ -194,7 +194,7 @@ def is_prose(value: Any) -> bool:
 
 
 def same_value(expected: Any, found: Any) -> bool:
-    """Whether two values are the same as far as two machines and two versions agree."""
+    """Whether two values agree within the precision of two machines."""
     if isinstance(expected, float) and isinstance(found, int | float) and not isinstance(found, bool):
         return math.isclose(expected, found, rel_tol=1e-5, abs_tol=1e-5)
     if isinstance(expected, str) and isinstance(found, str) and expected[:4] == found[:4] == "2026":

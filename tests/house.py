@@ -1,4 +1,4 @@
-"""Measures the house: lines, helpers, bags of callables, names, docstrings, walks, and private access in tests.
+"""Measure the house: lines, helpers, bags of callables, names, docstrings, walks, and private access in tests.
 
 python tests/house.py                       the table, with aims
 python tests/house.py --list once-called    the findings of one row
@@ -56,7 +56,7 @@ class Helper:
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure, with its aim and what it counts."""
+    """One measured figure, with its aim and its findings."""
 
     key: str
     text: str
@@ -287,7 +287,7 @@ def main(argv: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--path", type=Path, default=Path(__file__).parent.parent, help="checkout to measure")
-    parser.add_argument("--list", metavar="WHAT", help="print the findings of this row, one a line")
+    parser.add_argument("--list", metavar="ROW", help="print the findings of this row, one a line")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args(argv)
     rows = {row.key: row for row in measure(asked.path)}

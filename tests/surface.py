@@ -4,7 +4,7 @@
     python tests/surface.py --write    write that file: only when the surface is meant to change
 
 Texts are left out: descriptions, summaries, titles, examples and help may change. So are names that no client
-sees: schemas are compared by their content, settings by what they read from a value.
+sees: schemas are compared by content, settings by the result of reading sample values.
 """
 
 import argparse
@@ -138,7 +138,7 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, Any]]:
 
 
 def settings(folder: Path) -> dict[str, Any]:
-    """Return the default of every setting, and which values it reads as what."""
+    """Return the default of every setting, and the result of reading each sample value."""
     file = folder / "slicewatch.yaml"
     file.write_text(REQUIRED_SETTINGS)
     defaults = dict(leaves(load_settings(file, {})))
@@ -244,7 +244,7 @@ def plain(value: Any) -> Any:
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is gone, new or different, part by part, down to the smallest value."""
+    """Yield removed (-), added (+) and changed (!) entries, down to the smallest value."""
     for part in sorted(expected.keys() | found.keys()):
         yield from _compare(expected.get(part, {}), found.get(part, {}), part)
 
@@ -296,7 +296,7 @@ def main() -> int:
         FILE.write_text(text)
         return 0
     found = [*differences(json.loads(FILE.read_text()), json.loads(text))]
-    print("\n".join(found) or "the surface is the one of fixtures/surface.json")
+    print("\n".join(found) or "the surface equals fixtures/surface.json")
     return bool(found)
 
 

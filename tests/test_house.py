@@ -1,4 +1,4 @@
-"""The script that measures the house counts what it says."""
+"""Measures of tests/house.py on a small checkout."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Parts:
-    """Carries what another object needs."""
+    """Carries the needs of another object."""
 
     store: Store
     begin: Callable[[], int]
@@ -65,17 +65,15 @@ def rows(tmp_path: Path) -> dict[str, Row]:
         ("private-in-tests", 1, None),
     ],
 )
-def test_each_row_counts_what_it_says(
-    rows: dict[str, Row], key: str, figure: int | None, of: int | None
-) -> None:
-    """A small checkout has as many of each as it was written with."""
+def test_each_row_has_its_figure(rows: dict[str, Row], key: str, figure: int | None, of: int | None) -> None:
+    """Each row has the known figure of the small checkout."""
     assert (rows[key].figure, rows[key].of) == (figure, of), rows[key].found
 
 
 def test_a_row_that_is_above_its_aim_is_marked(
     rows: dict[str, Row], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table says which aims are missed, and --list names the findings."""
+    """The table marks missed aims, and --list prints the findings."""
     assert main(["--path", str(tmp_path)]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("bags"))
     assert line.endswith("<= 0 above")

@@ -1,4 +1,4 @@
-"""A project that release 0.1.0 served for three days is read, answers as it did there, and goes on."""
+"""A project of release 0.1.0 opens, gives the same answers, and goes on."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ def test_answers_are_those_of_the_earlier_version(up: Callable[..., Any], tmp_pa
 
 
 def test_the_project_goes_on(up: Callable[..., Any], until: Callable[..., Any], tmp_path: Path) -> None:
-    """It predicts, labels and counts on from there, promotes, rolls back, and keeps all of it over a restart."""
+    """It predicts, labels, counts, promotes, rolls back, and keeps all of it over a restart."""
     folder = unpack(tmp_path, OPENED, 1.0)
     soon = {"SLICEWATCH_MONITOR_TICK_SECONDS": 0.5, "SLICEWATCH_RETRAIN_CHECK_SECONDS": 0.5}
     running = up(folder, **soon)
@@ -50,7 +50,7 @@ def test_the_project_goes_on(up: Callable[..., Any], until: Callable[..., Any], 
 
 
 def lasting(running: Any) -> list[Any]:
-    """Return what a restart keeps: functions without their health, runs, and the audit."""
+    """Return the state that a restart keeps: functions without their health, runs, and the audit."""
     functions = running.ask("GET", "/v1/functions").json["functions"]
     for each in functions:
         del each["health"]
@@ -92,6 +92,6 @@ def asking(running: Any) -> Ask:
         (True, 1, [": 1, not True"]),
     ],
 )
-def test_differences_are_told(expected: Any, found: Any, wanted: list[str]) -> None:
-    """The comparison passes over prose, rounding and microseconds, and over nothing else."""
+def test_differences_are_reported(expected: Any, found: Any, wanted: list[str]) -> None:
+    """The comparison ignores prose, rounding and microseconds only."""
     assert list(differences(expected, found)) == wanted
