@@ -31,6 +31,7 @@ PROBES = (
     "[a, b]", "{a: text}", "{a: 1}", "", "127.0.0.1", "table", "sms", "erm", "slice_aware", "power", "kill", "all",
     "none",
 )  # fmt: skip
+VARIADIC = {inspect.Parameter.VAR_POSITIONAL: "args", inspect.Parameter.VAR_KEYWORD: "kwargs"}
 REQUIRED_SETTINGS = "data: rows.csv\nlabel: kind\nfeatures: {text: text}\n"
 
 Surface = dict[str, dict[str, Any]]
@@ -216,6 +217,7 @@ def signature(value: Callable[..., Any]) -> str:
         return "none"
     bare = [
         parameter.replace(
+            name=VARIADIC.get(parameter.kind, parameter.name),
             annotation=parameter.empty,
             default=parameter.empty if parameter.default is parameter.empty else Shown(parameter.default),
         )
