@@ -1,38 +1,68 @@
-# Everything installs into .venv, at the versions that constraints.txt pins; nothing else on the machine is touched.
-#   make test     set everything up, lint, type-check, run every test
-#   make demo     set everything up, run the whole loop on generated comments, leave console and API open;
+# Everything installs into .venv, at the versions that constraints.txt pins.
+#   make demo     install the service, run the whole loop on generated comments, leave console and API open;
 #                 ARGS=--once ends by itself, ARGS="--once --data DIR" runs on the UCI YouTube comments
+#   make test     install the service and the test tools, lint, type-check, run every test;
+#                 as root it installs missing Debian packages that the tests need, else it names them
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel and write docs/results.md
 # A machine without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
+SHELL := /bin/bash
 PYTHON ?= python3
 TORCH_INDEX ?=
 BIN := .venv/bin
 PEERS := .venv-peers/bin
+TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+PIP_LOG := build/pip.log
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup test demo check bench peers clean
+# In a terminal pip shows its own progress; elsewhere one line per large download, and all of its output if it fails.
+# $(1): pip, $(2): arguments of install
+define install
+if [ -t 1 ]; then $(1) install --constraint constraints.txt $(2); else \
+  set -o pipefail; \
+  $(1) install --constraint constraints.txt --progress-bar off $(2) 2>&1 | tee $(PIP_LOG) \
+    | sed -u -n -E -e 's/^ *(Downloading .* \([0-9.]+ [MG]B\))$$/  \1/p' -e 's/^Installing .*/  Installing/p' \
+    || { cat $(PIP_LOG) >&2; exit 1; }; \
+fi
+endef
+
+.PHONY: setup test-tools system-packages test demo check bench peers clean
 
 setup: .venv/.installed
 
+test-tools: .venv/.test-tools
+
 .venv/.installed: pyproject.toml constraints.txt
-	@sh tests/system-packages $(PYTHON)
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group dev
+	@sh .ci/check-python $(PYTHON)
+	@echo "1/3 creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@mkdir -p build
+	@echo "2/3 installing PyTorch: 200 MB without CUDA, 3 GB with it; takes minutes"
+	@$(call install,$(BIN)/pip,$(TORCH))
+	@echo "3/3 installing the service and its other dependencies: 200 MB; takes a minute or two"
+	@$(call install,$(BIN)/pip,--editable .)
 	@touch $@
 
-check: setup
+.venv/.test-tools: .venv/.installed
+	@echo "installing the test tools: 100 MB; takes about a minute"
+	@mkdir -p build
+	@$(call install,$(BIN)/pip,--quiet --upgrade "pip>=25.1")
+	@$(call install,$(BIN)/pip,--group dev)
+	@touch $@
+
+system-packages:
+	@sh tests/system-packages
+
+check: test-tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
+test: system-packages check
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --durations=10
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -42,13 +72,15 @@ demo: setup
 peers: .venv-peers/.installed
 
 .venv-peers/.installed: constraints.txt
-	$(PYTHON) -m venv .venv-peers
-	$(PEERS)/pip install --quiet --upgrade "pip>=25.1"
-	$(PEERS)/pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PEERS)/pip install --quiet snorkel==0.10.0
+	@sh .ci/check-python $(PYTHON)
+	@echo "installing Snorkel and PyTorch into .venv-peers for comparison; takes minutes"
+	@$(PYTHON) -m venv .venv-peers
+	@mkdir -p build
+	@$(call install,$(PEERS)/pip,$(TORCH))
+	@$(PEERS)/pip install --quiet snorkel==0.10.0
 	@touch $@
 
-bench: setup peers
+bench: system-packages test-tools peers
 	$(BIN)/python tests/benchmarks/results.py --peer-python $(PEERS)/python --out docs/results.md
 
 clean:
