@@ -19,7 +19,7 @@ import httpx
 
 FIXTURES = Path(__file__).parent / "fixtures"
 ARCHIVE = FIXTURES / "earlier_version.tar.xz"
-EXPECTED = FIXTURES / "expected.json"
+EXPECTED = FIXTURES / "expected.json.xz"
 
 OPENED = datetime(2026, 3, 5, 11, 10, tzinfo=UTC)
 """Time at which the project is opened: six minutes after the end of its story."""

@@ -88,11 +88,11 @@ class RequestMiddleware:
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Exception | None:
         """Return the error of a request that is refused unread."""
-        if scope["method"] == "POST" and scope["path"] in _SHED_EARLY:
-            if not self._runtime.model.predictions.has_room(1):
-                if reason := self._runtime.problems().get(STOPPING):
-                    return Stopping(reason)
-                return Overloaded("the prediction queue is full: try again later")
+        early = scope["method"] == "POST" and scope["path"] in _SHED_EARLY
+        if early and not self._runtime.model.predictions.has_room(1):
+            if reason := self._runtime.problems().get(STOPPING):
+                return Stopping(reason)
+            return Overloaded("the prediction queue is full: try again later")
         length, limit = headers.get(b"content-length", b"0"), self._limits.body_bytes
         if not length.isdigit() or len(length) > 18:
             return InvalidRequest([FieldError("", "content-length must be a number of bytes")])

@@ -1,6 +1,7 @@
 """A project of release 0.1.0 opens, gives the same answers, and goes on."""
 
 import json
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ def test_answers_are_those_of_the_earlier_version(up: Callable[..., Any], tmp_pa
     """Figures, records, functions, models, alarms, runs, audit, gauges, predictions and labels are the same."""
     running = up(unpack(tmp_path))
     found = answers_of(asking(running))
-    assert list(differences(json.loads(EXPECTED.read_text()), found)) == []
+    assert list(differences(json.loads(lzma.decompress(EXPECTED.read_bytes())), found)) == []
     assert running.stop() == 0
 
 
