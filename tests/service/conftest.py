@@ -115,27 +115,28 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def running(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """The trained project's service at work in a thread: the settings file, and the address."""
-    from service.app.build import build  # many tests of this folder need no service
+    from service.app import create_app  # many tests of this folder need no service
+    from service.runtime.runtime import Runtime
 
     file = shutil.copytree(trained_once, tmp_path_factory.mktemp("running") / "orders") / "slicewatch.yaml"
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        service = build(load(file, {}), lambda: START)
-        server = uvicorn.Server(uvicorn.Config(service.asgi, lifespan="off", log_config=None))
-        thread = Thread(target=asyncio.run, args=(served(service, server, listener),))
+        runtime = Runtime(load(file, {}), lambda: START)
+        server = uvicorn.Server(uvicorn.Config(create_app(runtime), lifespan="off", log_config=None))
+        thread = Thread(target=asyncio.run, args=(served(runtime, server, listener),))
         thread.start()
         stack.callback(thread.join)
         stack.callback(setattr, server, "should_exit", True)
         yield file, f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
-async def served(service: Any, server: uvicorn.Server, listener: socket.socket) -> None:
+async def served(runtime: Any, server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until the server is told to exit."""
-    service.start()
+    runtime.start()
     try:
         await server.serve([listener])
     finally:
-        await service.stop(5)
+        await runtime.stop(5)
 
 
 PYTHON = '''

@@ -1,17 +1,14 @@
-"""The service as it is put together: what each setting comes to, and what changes while it runs."""
+"""The runtime: effects of settings, and changes while it runs."""
 
 import asyncio
 import re
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from models.registry import ModelRegistry
-from service.app.build import build
-from service.app.watching import Watching, look_for_champion, watch_logged
-from service.jobs.model_reload import RetryState
+from service.runtime.runtime import Runtime
 from service.settings.project import load
 from service.store.errors import StoreInUse
 from service.store.queries import prediction
@@ -62,7 +59,7 @@ def test_the_feature_policy_decides_what_is_kept(
     async def story() -> None:
         async with serving(trained, SLICEWATCH_LOG_FEATURES=kept) as running:
             await running.post("/v1/predict", {"instances": [ORDER], "ids": ["one"]})
-            with running.service._store.read() as connection:
+            with running.runtime.store.read() as connection:
                 features = prediction(connection, "orders", "one").features
             assert features is None if found is None else found in features
 
@@ -132,18 +129,8 @@ def test_another_champion_answers_once_it_is_found(trained: Path, serving) -> No
             first = await running.post("/v1/predict", {"instances": [ORDER]})
             registry = ModelRegistry(trained.parent / ".slicewatch/registry", name="orders")
             other = replace(registry.get(1), lineage={**registry.get(1).lineage, "note": "again"})
-            registry.promote(registry.put(other), expected=1, reason="better", at=running.clock.at)
-            board, metrics = running.service.switchboard, running.service.switchboard._fixed.metrics
-            parts = Watching(
-                running.service._store,
-                board._fixed.writer,
-                board,
-                None,
-                metrics,
-                registry,
-                running.service._loop,
-            )
-            look_for_champion(parts, RetryState(), 0.0)
+            registry.promote(registry.put(other), expected=1, reason="better", at=running.clock.now)
+            assert running.runtime.model.reload.run()
             second = await running.post("/v1/predict", {"instances": [ORDER]})
             assert (first["model"]["version"], second["model"]["version"]) == (1, 2)
             running.tick()
@@ -192,7 +179,7 @@ def test_a_second_service_on_the_store_is_refused(trained: Path, serving) -> Non
     async def story() -> None:
         async with serving(trained) as running:
             with pytest.raises(StoreInUse, match="more than one process needs PostgreSQL"):
-                build(load(trained, {}), running.clock.now)
+                Runtime(load(trained, {}), running.clock)
 
     asyncio.run(story())
 
@@ -205,7 +192,7 @@ def test_a_build_that_fails_leaves_nothing_open(trained: Path, serving) -> None:
 
     async def story() -> None:
         with pytest.raises(SliceError, match="nothing_of_this_name"):
-            build(load(trained, {}), lambda: None)
+            Runtime(load(trained, {}), lambda: None)
         file.write_text(good)
         async with serving(trained) as running:
             await running.post("/v1/predict", {"instances": [ORDER]})
@@ -218,7 +205,7 @@ def test_a_stopping_service_says_so(trained: Path, serving) -> None:
 
     async def story() -> None:
         async with serving(trained) as running:
-            await running.service.stop(5)
+            await running.runtime.stop(5)
             response = await running.http.get("/readyz")
             assert (response.status_code, "stopping" in response.text) == (503, True)
             assert (await running.http.post("/v1/predict", json={"instances": [ORDER]})).status_code == 503
@@ -243,7 +230,7 @@ def test_a_store_that_refuses_is_a_reason_not_to_come(trained: Path, serving) ->
 
     async def story() -> None:
         async with serving(trained) as running:
-            writer = running.service._writer
+            writer = running.runtime.writer
             writer.submit(lambda c: c.exec_driver_sql("ALTER TABLE predictions RENAME TO away")).result()
             await running.post("/v1/predict", {"instances": [ORDER]}, 503)
             problem = await running.get("/readyz", 503)
@@ -266,9 +253,8 @@ def test_the_version_that_is_logged_most_is_watched(project: Path, serving) -> N
     async def story() -> None:
         async with serving(project) as running:
             for version, rows, watched in ((7, 2, 7), (4, 5, 4), (99, 1, 4)):
-                running.clock.at += timedelta(seconds=60)
+                running.clock.advance(seconds=60)
                 await running.post("/v1/predictions", logged(version, rows))
-                watch_logged(running.service._store, running.service.switchboard)
                 running.tick()
                 assert (await running.get("/v1/slices"))["version"] == watched
 

@@ -7,7 +7,6 @@ import shlex
 from html import unescape
 from pathlib import Path
 
-from service.app.pages import example_of
 from service.decisions import DriftDetected, DriftStatus, ToleranceBand
 from service.store.alarms import open_alarm
 from sfs.intervals import Rate
@@ -24,7 +23,7 @@ def test_the_first_command_is_taken_by_the_model(trained: Path, serving) -> None
             page = unescape((await running.http.get("/")).text)
             command = shlex.split(re.search(r"curl \S+/v1/predict .*?\n.*", page)[0].split("</pre>")[0])
             body = json.loads(command[command.index("-d") + 1])
-            assert set(body["instances"][0]) == set(example_of(running.service.switchboard))
+            assert set(body["instances"][0]) == {"Price [eur]", "country", "Customer's comment: (raw)"}
             assert len((await running.post("/v1/predict", body))["predictions"]) == 1
 
     asyncio.run(story())
@@ -35,7 +34,6 @@ def test_without_a_version_there_is_no_example(project: Path, serving) -> None:
 
     async def story() -> None:
         async with serving(project) as running:
-            assert example_of(running.service.switchboard) is None
             for path in ("/", "/alarms", "/runs", "/models", "/reports"):
                 assert (await running.http.get(path)).status_code == 200
 
@@ -49,8 +47,8 @@ def test_an_alarm_is_acknowledged_through_the_gate(trained: Path, serving) -> No
         async with serving(trained) as running:
             zone = ToleranceBand(Rate(20, 100), 0.1, 0.3, 0.1)
             seen = DriftStatus("cheap", None, "coverage", zone, 9.0, 8.0, None, "up", Rate(60, 100), 0.5, 0.7)
-            verdict = DriftDetected(running.clock.at, seen)
-            running.service._writer.submit(lambda c: open_alarm(c, "orders", 1, verdict)).result()
+            verdict = DriftDetected(running.clock.now, seen)
+            running.runtime.writer.submit(lambda c: open_alarm(c, "orders", 1, verdict)).result()
             send, form = running.http.post, {"by": "Ada", "note": "a campaign"}
             refused = await send("/alarms/1/acknowledge", data=form, headers={**OURS, "host": "evil.example"})
             assert refused.status_code == 400

@@ -5,8 +5,16 @@ import logging
 
 import pytest
 
-from service.api.errors import FunctionConflict, UnknownFunction
-from service.runtime.functions import MOST, merge_functions, read_added, with_added, without, write_added
+from service.runtime.functions import (
+    MAX_FUNCTIONS,
+    FunctionConflict,
+    UnknownFunction,
+    merge_functions,
+    read_added,
+    with_added,
+    without,
+    write_added,
+)
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -34,8 +42,8 @@ def test_a_name_is_taken_once() -> None:
 
 def test_there_may_be_only_so_many() -> None:
     """Beyond the limit a function is refused, and the limit is named."""
-    many = FunctionSet(template(f"f{k}", missing={"field": "x"}) for k in range(MOST))
-    with pytest.raises(InvalidFunction, match=str(MOST)):
+    many = FunctionSet(template(f"f{k}", missing={"field": "x"}) for k in range(MAX_FUNCTIONS))
+    with pytest.raises(InvalidFunction, match=str(MAX_FUNCTIONS)):
         with_added(many, (), CHEAP)
 
 
@@ -75,5 +83,5 @@ def test_a_file_wins(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("name", ["a/b", ".", ".."])
 def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
     """It could be added, and never be asked for or removed again."""
-    with pytest.raises(InvalidFunction, match="address"):
+    with pytest.raises(InvalidFunction, match="URL"):
         with_added(FILES, (), {**CHEAP, "name": name})

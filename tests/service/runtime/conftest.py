@@ -1,39 +1,30 @@
-"""The service of the orders project, in this process and without a server."""
+"""The runtime of the orders project and its application, in this process and without a server."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from factories import ManualClock
 
-from service.app.build import build
-from service.app.service import Service
+from service.app import create_app
+from service.runtime.runtime import Runtime
 from service.settings.project import load
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
 
-class Clock:
-    """Stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.at = START
-
-    def now(self) -> datetime:
-        return self.at
-
-
 @dataclass
 class Running:
-    """A service that was built, a client of it, and its clock."""
+    """A runtime, a client of its application, and its clock."""
 
-    service: Service
+    runtime: Runtime
     http: httpx.AsyncClient
-    clock: Clock
+    clock: ManualClock
 
     async def post(self, path: str, body: Any, expected: int = 200) -> Any:
         response = await self.http.post(path, json=body)
@@ -46,9 +37,13 @@ class Running:
         return response.json()
 
     def tick(self, seconds: float = 10) -> None:
-        """Let time pass, and make a snapshot."""
-        self.clock.at += timedelta(seconds=seconds)
-        self.service._monitor.tick(self.clock.at)
+        """Let time pass, and take a snapshot."""
+        self.runtime.model.snapshots.run(self.clock.advance(seconds=seconds))
+
+    def detect(self, seconds: float = 10) -> None:
+        """Let time pass, take a snapshot, and look for drift, as the tick job does."""
+        self.tick(seconds)
+        self.runtime.model.detection.run(self.clock.now)
 
 
 Run = Callable[..., AbstractAsyncContextManager[Running]]
@@ -56,17 +51,17 @@ Run = Callable[..., AbstractAsyncContextManager[Running]]
 
 @pytest.fixture
 def serving() -> Run:
-    """Builds the service of a settings file, and stops it again."""
+    """Runs the project of a settings file, and stops it again."""
 
     @asynccontextmanager
     async def run(file: Path, **environ: str) -> AsyncIterator[Running]:
-        clock = Clock()
-        made = build(load(file, environ), clock.now)
-        transport = httpx.ASGITransport(made.asgi)
+        clock = ManualClock(START)
+        runtime = Runtime(load(file, environ), clock)
+        transport = httpx.ASGITransport(create_app(runtime))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             try:
-                yield Running(made, http, clock)
+                yield Running(runtime, http, clock)
             finally:
-                assert await made.stop(10) == 0
+                assert await runtime.stop(10) == 0
 
     return run

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from models.registry import CHAMPION, ModelRegistry
-from service.app.begin import RUNS
-from service.app.loop import REPORTS, baseline_of
 from service.decisions import DriftReport
-from service.jobs.column_report.job import KEPT, folder_of
+from service.jobs.column_report.job import KEPT, REPORTS, folder_of
+from service.jobs.training.process import RUNS
 from service.settings.project import load
 from service.store.reports import add_report
 from service.store.runs import move_run, open_run
@@ -32,12 +31,6 @@ async def send(running: Any, record: dict[str, Any], rows: int) -> list[str]:
     return [each["id"] for each in answer["predictions"]]
 
 
-def look(running: Any, seconds: float = 10) -> None:
-    """Let time pass, count again, and look for drift, as the tick job does."""
-    running.tick(seconds)
-    running.service._loop.drift.step(running.clock.at)
-
-
 def lines(text: str, name: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(f"slicewatch_{name}{{")]
 
@@ -49,8 +42,8 @@ def test_traffic_that_changes_alarms_everywhere(trained: Path, serving) -> None:
         async with serving(trained) as running:
             for _ in range(12):
                 await send(running, ORDER, 100)  # every comment is short now
-                look(running)
-            look(running, 60)
+                running.detect()
+            running.detect(60)
             (alarm,) = [
                 each
                 for each in (await running.get("/v1/alarms"))["alarms"]
@@ -75,12 +68,12 @@ def test_evidence_outlives_the_service(trained: Path, serving) -> None:
     async def story() -> None:
         async with serving(trained) as running:
             await send(running, ORDER, 100)
-            look(running, 60)
-            before = running.service.switchboard.current.drifts
+            running.detect(60)
+            before = running.runtime.model.deployment.drift_statuses
         async with serving(trained) as running:
-            running.clock.at += timedelta(minutes=2)
-            look(running)
-            assert running.service.switchboard.current.drifts == before
+            running.clock.advance(minutes=2)
+            running.detect()
+            assert running.runtime.model.deployment.drift_statuses == before
             assert sum(each.observed.n for each in before) > 0
 
     asyncio.run(story())
@@ -91,16 +84,16 @@ def test_what_a_run_has_left_is_expected_of_its_version(trained: Path, serving) 
 
     async def story() -> None:
         async with serving(trained) as running:
-            board = running.service.switchboard
-            before = dict(board.current.in_force.references)
+            deployment = running.runtime.model.deployment
+            before = dict(deployment.state.references)
             registry = ModelRegistry(trained.parent / ".slicewatch/registry", name="orders")
             other = replace(registry.get(1), lineage={**registry.get(1).lineage, "note": "again"})
             version = registry.put(other)
-            left(board._fixed.writer, version, board.current.in_force.fingerprints["cheap"], running.clock.at)
+            left(running.runtime.writer, version, deployment.state.fingerprints["cheap"], running.clock.now)
             change = await running.post(f"/v1/models/{version}/promote", {"by": "ada"})
             assert change["champion"] == version
-            running.service._schedule._jobs[3].run()  # looks for the champion
-            now = board.current.in_force.references
+            assert running.runtime.model.reload.run()
+            now = deployment.state.references
             assert (now["cheap"].count, now["cheap"].n) == (70, 100)
             assert now["short_comment"] == before["short_comment"]
 
@@ -120,16 +113,6 @@ def left(writer: Writer, version: int, fingerprint: str, at: Any) -> None:
     writer.submit(partial(move, expected="gated", state="held")).result()
 
 
-def test_a_version_that_no_run_made_has_no_baseline(trained: Path, serving) -> None:
-    """Of it the bundle alone says what is expected."""
-
-    async def story() -> None:
-        async with serving(trained) as running:
-            assert baseline_of(running.service._store, "orders", 1) == {}
-
-    asyncio.run(story())
-
-
 def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Path, serving) -> None:
     """A real training in a real process: the run comes to its end, and its files are removed."""
     trained.write_text(trained.read_text() + "retrain: {minimum_rows: 5, margin: 0.9}\n")
@@ -143,8 +126,7 @@ def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Pa
             assert asked["state"] == "training"
             await running.post("/v1/retrain", {}, 409)
             for _ in range(1200):
-                running.clock.at += timedelta(seconds=1)
-                running.service._loop.retrain.step(running.clock.at)
+                running.runtime.model.retraining.run(running.clock.advance(seconds=1))
                 run = await running.get(f"/v1/runs/{asked['id']}")
                 if run["state"] not in ("training", "gated"):
                     break
@@ -166,7 +148,7 @@ def test_the_files_of_a_run_are_for_nobody_else(trained: Path, serving) -> None:
     async def story() -> None:
         async with serving(trained) as running:
             run = await running.post("/v1/retrain", {}, 202)
-            running.service._loop.retrain.step(running.clock.at)
+            running.runtime.model.retraining.run(running.clock.now)
             folder = trained.parent / ".slicewatch" / RUNS
             folders = [folder, folder / f"{run['id']:06d}", folder / f"{run['id']:06d}/attempt-1"]
             assert [each.stat().st_mode & 0o777 for each in folders] == [0o700] * 3
@@ -181,7 +163,7 @@ def test_a_start_removes_what_a_service_that_was_killed_has_left(trained: Path, 
     async def story() -> None:
         async with serving(trained) as running:
             ended = await running.post("/v1/retrain", {}, 202)
-            writer, at = running.service.switchboard._fixed.writer, running.clock.at
+            writer, at = running.runtime.writer, running.clock.now
             writer.submit(partial(move_run, run_id=ended["id"], expected="training", at=at, state="failed"))
             goes_on = await running.post("/v1/retrain", {}, 202)
         unfinished = folder_of(folder / REPORTS, at)
@@ -207,9 +189,9 @@ def test_a_fast_clock_is_what_the_service_goes_by(trained: Path, serving) -> Non
 
     async def story() -> None:
         async with serving(trained) as running:
-            running.clock.at += timedelta(seconds=10)
+            running.clock.advance(seconds=10)
             await send(running, ORDER, 1)
-            running.service._monitor.tick(running.service._loop.clock())
+            running.runtime.model.snapshots.run(running.runtime.clock())
             view = await running.get("/v1/slices")
             assert view["at"] == "2030-01-01T00:10:00Z"
 
@@ -238,8 +220,7 @@ def test_reports_are_refused_where_the_version_in_force_is_served_elsewhere(proj
             await running.post("/v1/predictions", {"predictions": [row] * 40})
             problem = await running.post("/v1/reports", {}, 503)
             assert "version 7 is served elsewhere" in problem["detail"]
-            running.clock.at += timedelta(hours=25)
-            running.service._loop.report.step(running.clock.at)
+            running.runtime.model.reports.run(running.clock.advance(hours=25))
             assert (await running.get("/v1/reports"))["reports"] == []
 
     asyncio.run(story())
@@ -250,9 +231,9 @@ def test_a_page_that_took_longer_than_a_request_may_is_there_the_next_time(train
 
     async def story() -> None:
         async with serving(trained, SLICEWATCH_SERVE_REQUEST_SECONDS="0.5") as running:
-            at = running.clock.at
+            at = running.clock.now
             report = DriftReport(0, "orders", 1, at, at - timedelta(hours=1), at, 40, 40, ())
-            writer = running.service.switchboard._fixed.writer
+            writer = running.runtime.writer
             path = f"/v1/reports/{writer.submit(partial(add_report, report=report)).result().id}/html"
             kept = folder_of(trained.parent / ".slicewatch" / REPORTS, at) / KEPT
             kept.parent.mkdir(parents=True)
