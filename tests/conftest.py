@@ -1,12 +1,18 @@
 """What every test may use, and the rule that nothing is skipped but what lacks the public data."""
 
+import contextlib
 import os
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
+LEAK_SECONDS = 30.0
+"""Time for threads and processes of a test to end, on a machine that does other things, too."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,6 +34,32 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("SLICEWATCH_TEST_DATA is not set")
     return Path(folder)
+
+
+def threads() -> set[threading.Thread]:
+    """Return the running threads that a test could have started."""
+    return {each for each in threading.enumerate() if type(each).__name__ != "_DummyThread"}
+
+
+def children() -> set[int]:
+    """Return the child processes of this one."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found |= {int(each) for each in (task / "children").read_text().split()}
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_outlives_the_test() -> Iterator[None]:
+    """Fail a test that leaves a thread or a child process; those of fixtures with a wider scope were there before."""
+    before = threads(), children()
+    yield
+    deadline = time.monotonic() + LEAK_SECONDS
+    while (left := (threads() - before[0], children() - before[1])) != (set(), set()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"the test left threads {left[0] or 'none'} and child processes {left[1] or 'none'}")
+        time.sleep(0.01)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -72,7 +72,7 @@ def create_api(runtime: Runtime) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    readers = ReadPool()
+    readers = ReadPool(runtime)
     for room in (predictions, labels, slices, functions, models, alarms, runs, reports, health):
         app.include_router(room.router(runtime, readers))
     runtime.metrics.add_routes(ROUTES)

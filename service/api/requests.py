@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from time import perf_counter
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 from fastapi import Path, Query
@@ -20,6 +19,9 @@ from service.api.errors import MAX_ERRORS, FieldError, InvalidRequest, TooLarge,
 from service.api.schemas.fields import BodyT
 from service.metrics.process import ProcessMetrics
 from service.store.engine import READERS
+
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
 
 LONG_BYTES = 256 * 1024
 """Longer bodies are parsed in a thread."""
@@ -204,10 +206,16 @@ def _non_finite_paths(value: Any, path: str) -> Iterator[str]:
 
 
 class ReadPool:
-    """Threads for blocking reads of the store; two connections stay free for pages and repeated answers."""
+    """Threads for blocking reads of the store; two connections stay free for pages and repeated answers.
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(READERS - 2, thread_name_prefix="reader")
+    Parameters
+    ----------
+    runtime
+        Owns the threads.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._threads = runtime.executor("reader", READERS - 2)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return the result of blocking work."""

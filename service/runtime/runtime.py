@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import datetime
 from time import monotonic
@@ -66,6 +67,7 @@ class Runtime:
         self.clock = clock if fast is None else fast.over(clock)
         self.speed = 1.0 if fast is None else fast.speed
         self._stopping = False
+        self._executors: list[ThreadPoolExecutor] = []
         settings.store.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as undo:
             self.store = undo.enter_context(
@@ -88,6 +90,12 @@ class Runtime:
     def model(self) -> ModelRuntime:
         """The model of requests that name none."""
         return next(iter(self.models.values()))
+
+    def executor(self, name: str, threads: int) -> ThreadPoolExecutor:
+        """Return an executor whose threads end when the runtime stops."""
+        executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._executors.append(executor)
+        return executor
 
     def problems(self) -> dict[str, str]:
         """Return the reasons why requests should not be sent here now, by name; empty if the service is ready."""
@@ -135,5 +143,7 @@ class Runtime:
             _log.error("rows were not written before the shutdown", extra={"rows": left})
         for model in models:
             await asyncio.to_thread(model.close)
+        for executor in self._executors:
+            executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.store.close)
         return left

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,26 +29,16 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from models.registry import ModelRegistry
-from service.api.app import ROUTES, routes
-from service.api.parts import SHED_REASONS, STAGES, Limits, Parts
-from service.events import FunctionSetVersion, Prediction
-from service.metrics.page import MetricsPage
-from service.metrics.process import ProcessMetrics
-from service.serving.batcher import Batcher
-from service.serving.live_functions import LiveFunctions
+from service.api.app import create_api
+from service.events import Prediction
+from service.runtime.runtime import Runtime
 from service.serving.prediction_factory import PredictionFactory
-from service.serving.predictor import ActiveModel, BatchReport, Predictor
-from service.serving.predictor import load as load_version
+from service.serving.predictions import RequestQueues
+from service.serving.predictor import Predictor
 from service.settings.project import Settings, load
-from service.store.engine import Store
 from service.store.prediction_log import LogResult
-from service.store.writer import Writer
-from service.views.current import Current, InForce
-from sfs.registry import FunctionSet
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
-MODEL_STAGES = ("features", "functions", "model", "record")
 ANSWER = {
     "model": {"name": "comments", "version": 1},
     "predictions": [
@@ -154,72 +145,21 @@ def utc_now() -> datetime:
 
 
 def api(settings: Settings, folder: Path, *, functions: bool, log: bool, metrics: bool) -> Asgi:
-    """Return the API with the champion, and with what it is to be measured with."""
-    chosen = FunctionSet.from_files(settings.functions) if functions else FunctionSet([])
-    store = Store(folder / "store.sqlite3")
-    writer = Writer(store)
-    version = FunctionSetVersion(chosen.hash, chosen.names, tuple(chosen.fingerprints.values()), utc_now())
-    writer.record_functions(version).result()
-    registry = ModelRegistry(settings.registry, name=settings.name)
-    loaded = load_version(registry, LiveFunctions(chosen))
-    counted = _metrics(settings.name, writer, version, loaded)
-    kept: Any = counted if metrics else NoMetrics()
-
-    def report(batch: BatchReport) -> None:
-        kept.applied(batch.runs)
-        for stage, seconds in batch.stage_seconds.items():
-            kept.stage_took(stage, seconds)
-
-    predictor = Predictor(loaded, PredictionFactory(utc_now), report if metrics else lambda batch: None)
-    batcher = Batcher(predictor.predict)
-    in_force = InForce(
-        model=settings.name,
-        version=loaded.version,
-        functions=chosen,
-        functions_version=version,
-        metadata={},
-        origins={},
-        references={},
-        classes=loaded.bundle.classes,
-        promoted_at=None,
+    """Return the API with the champion, and with the parts that are to be measured."""
+    chosen = settings.functions if functions else ()
+    runtime = Runtime(replace(settings, store=folder / "store.sqlite3", functions=chosen), utc_now)
+    model = runtime.model
+    writer: Any = runtime.writer if log else NoLog()
+    runtime.metrics = counters = runtime.metrics if metrics else NoMetrics()  # type: ignore[assignment]
+    predictor = Predictor(model.deployment, PredictionFactory(utc_now), counters)  # type: ignore[arg-type]
+    model.predictions = RequestQueues(
+        model.deployment,
+        predictor,
+        writer,
+        counters,
+        settings.serve.queue_rows,  # type: ignore[arg-type]
     )
-    return routes(
-        Parts(
-            current=Current(in_force),
-            store=store,
-            writer=writer if log else NoLog(),  # type: ignore[arg-type]  # of the same shape
-            metrics=kept,
-            page=MetricsPage(counted),
-            predict=batcher.submit,
-            observe=_not_asked,
-            has_room=batcher.has_room,
-            classes=lambda: loaded.bundle.classes,
-            add_function=_not_asked,
-            remove_function=_not_asked,
-            preview=_not_asked,
-            registry=registry,
-            clock=utc_now,
-            limits=Limits(),
-            problems=dict,
-        )
-    )
-
-
-def _metrics(model: str, writer: Writer, version: FunctionSetVersion, loaded: ActiveModel) -> ProcessMetrics:
-    made = ProcessMetrics(
-        model,
-        routes=ROUTES,
-        stages=(*STAGES, *MODEL_STAGES),
-        shed_reasons=SHED_REASONS,
-        log_queue_rows=lambda: writer.backlog_rows,
-    )
-    made.watch(version)
-    made.serve(loaded.version, loaded.bundle.classes)
-    return made
-
-
-async def _not_asked(*_: Any) -> Any:
-    raise NotImplementedError("the benchmark asks for predictions only")
+    return create_api(runtime)
 
 
 def application(stage: str, settings: Settings, folder: Path) -> Asgi:

@@ -9,9 +9,9 @@ from service.api.requests import ReadPool
 from service.store.engine import READERS
 
 
-def test_a_read_that_was_given_up_still_counts() -> None:
+def test_a_read_that_was_given_up_still_counts(service) -> None:
     """So many run at once and no more, also where nobody waits for some of them any more."""
-    readers, go_on = ReadPool(), threading.Event()
+    readers, go_on = ReadPool(service.runtime), threading.Event()
     begun = threading.Semaphore(0)
 
     def read() -> None:
