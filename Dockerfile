@@ -19,7 +19,7 @@ RUN pip install --no-cache-dir --only-binary :all: --constraint constraints.txt 
 
 FROM python:3.11.13-slim-bookworm
 LABEL org.opencontainers.image.title="slicewatch" \
-      org.opencontainers.image.description="Watches a model slice by slice: coverage, accuracy, drift, retraining."
+      org.opencontainers.image.description="Monitors ML models slice by slice: coverage, accuracy, drift, retraining."
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
