@@ -16,10 +16,9 @@ from models.bundle import ModelBundle
 from models.classes import read_labels, without_label
 from models.errors import DataError
 from models.splits import content_hashes, held_out
-from sfs.apply import run
-from sfs.function import ALL_ROWS
+from sfs.apply import apply_with_stats
+from sfs.function import ALL_ROWS, LabelingFunctionSlice
 from sfs.registry import FunctionSet
-from sfs.votes import VoteSlice
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,8 @@ def duel(
     for role, bundle in (("champion", champion), ("candidate", candidate)):
         _check_held_out(rows, bundle, role)
     truth = np.array(read_labels(rows, champion.label), dtype=object)
-    live = FunctionSet(each for each in functions if not isinstance(each, VoteSlice))
-    S = run(live, without_label(rows, champion.label)).matrix
+    live = FunctionSet(each for each in functions if not isinstance(each, LabelingFunctionSlice))
+    S = apply_with_stats(live, without_label(rows, champion.label)).matrix
     one, other = (
         np.array(bundle.predict(rows, bundle.trusted(S, live.fingerprints)), dtype=object) == truth
         for bundle in (champion, candidate)

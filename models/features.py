@@ -15,8 +15,8 @@ from models.errors import ConfigError, DataError
 from models.feature_states import State, TextState, state_from_json, state_to_json
 from models.table_features import NumberScale, Vocabulary, as_name, as_number
 from models.text_features import N_HASHED, HashedWords, SparseRows, side_by_side
+from sfs.errors import did_you_mean
 from sfs.record import Columns
-from sfs.table_arrays import nearest
 
 if TYPE_CHECKING:
     from models.rows import FeatureRows
@@ -205,7 +205,7 @@ def _check_names(present: Sequence[str], names: Sequence[str], who: str) -> None
     for name in names:
         if name not in present:
             names = [each[:_NAME_CHARS] for each in present]  # those of a request have any length
-            raise DataError(f"{who} no column {name!r}{nearest(name, names)}")
+            raise DataError(f"{who} no column {name!r}{did_you_mean(name, names)}")
         if present.count(name) > 1:
             raise DataError(f"{who} column {name!r} more than once: rename one of them")
 

@@ -13,7 +13,7 @@ from models.report import TrainingReport, compared
 from models.rows import FeatureRows
 from models.slice_report import SliceReport, compare, slice_report
 from models.splits import Splits
-from sfs.apply import Applied
+from sfs.apply import ApplyResult
 from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
 
@@ -48,7 +48,7 @@ def judge(
 
 
 def training_report(
-    judged: Judged, fitted: Fitted, splits: Splits, class_rows: Mapping[str, int], applied: Applied
+    judged: Judged, fitted: Fitted, splits: Splits, class_rows: Mapping[str, int], applied: ApplyResult
 ) -> TrainingReport:
     """Return the report of a training; nothing in it depends on the time it took."""
     peers = [name for name in judged.reports if name != SHIPPED]
@@ -77,14 +77,14 @@ def training_report(
     )
 
 
-def _functions(applied: Applied) -> list[dict[str, Any]]:
+def _functions(applied: ApplyResult) -> list[dict[str, Any]]:
     return [
         {
             "name": each.name,
             "unknown": dict(each.unknown),
             "first_fault": _without_addresses(each.first_fault),
         }
-        for each in applied.runs
+        for each in applied.stats
     ]
 
 
@@ -93,7 +93,7 @@ def _without_addresses(fault: str | None) -> str | None:
     return None if fault is None else re.sub(r"0x[0-9a-fA-F]+", "0x...", fault)
 
 
-def _warnings(judged: Judged, splits: Splits, applied: Applied) -> Iterator[str]:
+def _warnings(judged: Judged, splits: Splits, applied: ApplyResult) -> Iterator[str]:
     members = applied.matrix.member[splits.train].sum(axis=0)
     empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
     if empty:
@@ -102,7 +102,7 @@ def _warnings(judged: Judged, splits: Splits, applied: Applied) -> Iterator[str]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")
         yield f"Fewer than {FEW_ROWS} held-out rows, too few to say how accurate the model is: {shown}."
-    for each in applied.runs:
+    for each in applied.stats:
         unknown = sum(each.unknown.values())
         if unknown:
             reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in each.unknown.items())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.errors import DataError
 from models.metrics import f_measure
 from sfs.function import ALL_ROWS
-from sfs.intervals import PairedDifference, Rate, paired_difference
+from sfs.intervals import PairedDifference, Rate
 from sfs.matrix import SliceMatrix
 
 HEAD = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
@@ -154,7 +154,7 @@ def compare(
     return tuple(
         Comparison(
             name,
-            paired_difference(int(only_first[m].sum()), int(only_second[m].sum()), int(m.sum()), confidence),
+            PairedDifference(int(only_first[m].sum()), int(only_second[m].sum()), int(m.sum()), confidence),
         )
         for name, m in slices
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from sfs.values import text_of
+from sfs.record import text_of
 
 _LINEAR_UP_TO = 3.0
 _LARGEST = 20.0
@@ -73,7 +73,7 @@ class Vocabulary:
     Parameters
     ----------
     names
-        The categories with a column of their own, spelled by `sfs.values.text_of`.
+        The categories with a column of their own, spelled by `sfs.record.text_of`.
     other_seen, missing_seen
         Whether some training value was another category, or missing.
     """

@@ -14,9 +14,9 @@ from models.errors import DataError
 from models.features import FeatureSpec, check_columns
 from models.splits import content_hashes, held_out
 from models.table_features import as_name, as_number
+from sfs.record import text_of
 from sfs.registry import FunctionSet
 from sfs.template import Template
-from sfs.values import text_of
 
 NEW_CLASS_CONTENTS = 20
 """Different contents outside the held-out tenth that traffic must have of a class that the table lacks."""

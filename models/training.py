@@ -27,7 +27,7 @@ from models.sample import SAMPLE_ROWS, plain_records, sample_columns, sample_rec
 from models.seeding import one_thread
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, Splits, content_hashes, split
-from sfs.apply import Applied, run
+from sfs.apply import ApplyResult, apply_with_stats
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
@@ -53,7 +53,7 @@ class _Rows:
     y: NDArray[np.int64]
     hashes: Hashes
     splits: Splits
-    applied: Applied
+    applied: ApplyResult
 
     def part(self, X: FeatureRows, positions: Positions) -> Split:
         groups = self.hashes[positions].view(np.int64)
@@ -139,7 +139,7 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
     truth = read_labels(data, bundle.label)
     live = functions if functions is not None else FunctionSet(())
     refuse_label_readers(live, bundle.label)
-    S = run(live, without_label(data, bundle.label)).matrix
+    S = apply_with_stats(live, without_label(data, bundle.label)).matrix
     predicted = bundle.predict(data, bundle.trusted(S, live.fingerprints))
     return slice_report(truth, predicted, S, bundle.classes)
 
@@ -160,7 +160,7 @@ def _read(config: TrainConfig, data: pd.DataFrame, tell: Progress) -> _Rows:
     return _Rows(described, fingerprints, data, labels, classes, y, hashes, splits, applied)
 
 
-def _applied(functions: FunctionSet, data: Rows, tell: Progress) -> Applied:
+def _applied(functions: FunctionSet, data: Rows, tell: Progress) -> ApplyResult:
     done = 0
 
     def count(rows: int) -> None:
@@ -170,7 +170,7 @@ def _applied(functions: FunctionSet, data: Rows, tell: Progress) -> Applied:
         tell("applying functions", min(_FEATURES_FROM, _FUNCTIONS_FROM + 0.1 * share))
 
     count(0)
-    return run(functions, data, progress=count)
+    return apply_with_stats(functions, data, progress=count)
 
 
 def _bundle(

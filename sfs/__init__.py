@@ -1,4 +1,4 @@
-"""The ground floor: what a slice is. Slicing functions, declarative templates, and their application to rows."""
+"""Slices of rows: slicing functions, declarative templates, and their application to rows."""
 
 from sfs.analysis import LFAnalysis
 from sfs.appliers import LFApplier, PandasLFApplier, PandasSFApplier, SFApplier, slice_dataframe

@@ -1,4 +1,4 @@
-"""How labelling functions cover, overlap and contradict one another: Snorkel's ``LFAnalysis``."""
+"""Coverage, overlaps and conflicts of labelling functions: Snorkel's ``LFAnalysis``."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class LFAnalysis:
     Parameters
     ----------
     L
-        int[N, M], the label that each of M functions gives to each of N rows; -1 where it abstains.
+        int[N, M], the labels of M functions for N rows; -1 for an abstention.
     lfs
-        The M functions, for their names.
+        The M functions, whose names the summary shows.
 
     Raises
     ------
     SliceError
-        If L has no rows, is not a whole-number matrix, or does not fit the functions.
+        If L has no rows, is not an integer matrix, or has another number of functions.
 
     Examples
     --------
@@ -40,95 +40,96 @@ class LFAnalysis:
     """
 
     def __init__(self, L: ArrayLike, lfs: Sequence[LabelingFunction] | None = None) -> None:
-        self.L = _checked_matrix(L)
+        matrix = np.asarray(L)
+        if matrix.ndim != 2 or not len(matrix):
+            raise SliceError(
+                f"L must be a matrix [rows, functions] with at least one row, got shape {matrix.shape}"
+            )
+        self.L = _integers(matrix, "L")
+        if self.L.size and self.L.min() < -1:
+            raise SliceError(f"labels in L must be -1 (abstain), 0, 1, ..., got {self.L.min()}")
         if lfs is not None and len(lfs) != self.L.shape[1]:
             raise SliceError(
-                f"L has {self.L.shape[1]} columns, but {len(lfs)} functions: give those that made it"
+                f"L has {self.L.shape[1]} columns, but got {len(lfs)} functions: pass those that L was computed with"
             )
         self._names = None if lfs is None else [function.name for function in lfs]
         self._labelled = self.L != -1  # [N, M]
-
-    def _overlapped(self) -> NDArray[np.bool_]:
-        return np.asarray(self._labelled.sum(axis=1) > 1)
-
-    def _conflicted(self) -> NDArray[np.bool_]:
-        """Return bool[N], rows to which two functions give different labels."""
-        if not self.L.shape[1]:
-            return np.zeros(len(self.L), dtype=bool)
-        highest = self.L.max(axis=1)
-        lowest = np.where(self._labelled, self.L, highest[:, None]).min(axis=1)
-        return np.asarray(lowest != highest)
+        self._overlapped = np.asarray(self._labelled.sum(axis=1) > 1)  # [N], rows with at least two labels
+        self._conflicted = np.zeros(len(self.L), dtype=bool)  # [N], rows with two different labels
+        if self.L.shape[1]:
+            highest = self.L.max(axis=1)
+            self._conflicted = np.where(self._labelled, self.L, highest[:, None]).min(axis=1) != highest
 
     def label_coverage(self) -> float:
-        """Return the share of rows with at least one label."""
+        """Return the fraction of rows with at least one label."""
         return float(self._labelled.any(axis=1).mean())
 
     def label_overlap(self) -> float:
-        """Return the share of rows with at least two labels."""
-        return float(self._overlapped().mean())
+        """Return the fraction of rows with at least two labels."""
+        return float(self._overlapped.mean())
 
     def label_conflict(self) -> float:
-        """Return the share of rows with two different labels."""
-        return float(self._conflicted().mean())
+        """Return the fraction of rows with two different labels."""
+        return float(self._conflicted.mean())
 
     def lf_polarities(self) -> list[list[int]]:
-        """Return per function the sorted labels that it gives."""
+        """Return the sorted distinct labels of each function."""
         return [np.unique(column[column != -1]).tolist() for column in self.L.T]
 
     def lf_coverages(self) -> Floats:
-        """Return float[M], the share of rows that each function labels."""
+        """Return float[M], the fraction of rows that each function labels."""
         return np.asarray(self._labelled.mean(axis=0))
 
     def lf_overlaps(self, normalize_by_coverage: bool = False) -> Floats:
-        """Return float[M], the share of rows that a function and another one label.
+        """Return float[M], the fraction of rows that a function and at least one other label.
 
-        Normalized, it is the share among the rows that the function labels.
+        If normalized, the fraction of the rows that the function labels.
         """
-        overlaps = self._share_with(self._overlapped())
+        overlaps = self._fraction_with(self._overlapped)
         return _ratio(overlaps, self.lf_coverages()) if normalize_by_coverage else overlaps
 
     def lf_conflicts(self, normalize_by_overlaps: bool = False) -> Floats:
-        """Return float[M], the share of rows a function labels and another one labels differently.
+        """Return float[M], the fraction of rows with a function's label and two different labels.
 
-        Normalized, it is the share among the rows where the function overlaps another.
+        If normalized, the fraction of the rows on which the function overlaps another.
         """
-        conflicts = self._share_with(self._conflicted())
+        conflicts = self._fraction_with(self._conflicted)
         return _ratio(conflicts, self.lf_overlaps()) if normalize_by_overlaps else conflicts
 
-    def _share_with(self, rows: NDArray[np.bool_]) -> Floats:
+    def _fraction_with(self, rows: NDArray[np.bool_]) -> Floats:
         return np.asarray((self._labelled & rows[:, None]).mean(axis=0))
 
     def lf_empirical_accuracies(self, Y: ArrayLike) -> Floats:
-        """Return float[M], the share of right labels among those each function gives; 0 where it gives none.
+        """Return float[M], the accuracy of each function on the rows that it labels; 0 if it labels none.
 
         Parameters
         ----------
         Y
             int[N] or int[N, 1], the true labels.
         """
-        right = self._labelled & (self._checked_truth(Y)[:, None] == self.L)
-        return _ratio(right.sum(axis=0), self._labelled.sum(axis=0))
+        correct = self._labelled & (self._validate_truth(Y)[:, None] == self.L)
+        return _ratio(correct.sum(axis=0), self._labelled.sum(axis=0))
 
     def lf_empirical_probs(self, Y: ArrayLike, k: int) -> Floats:
-        """Return float[M, k + 1, k], how often a function gives a label (abstain first) for each true label.
+        """Return float[M, k + 1, k], the distribution of a function's labels (abstain first) per true label.
 
-        A class without rows has no shares: NaN, as NumPy spells it.
+        A class without rows has no distribution: NaN.
 
         Parameters
         ----------
         Y
             int[N] or int[N, 1], the true labels in 0..k-1.
         k
-            How many classes there are.
+            Number of classes.
         """
-        truth = self._checked_truth(Y)
+        truth = self._validate_truth(Y)
         given = (self.L[:, :, None] == np.arange(-1, k)).astype(np.float64)  # [N, M, k + 1]
         true = (truth[:, None] == np.arange(k)).astype(np.float64)  # [N, k]
         with np.errstate(invalid="ignore"):
             return np.asarray(np.einsum("nml,ny->mly", given, true) / true.sum(axis=0))
 
     def lf_summary(self, Y: ArrayLike | None = None, est_weights: ArrayLike | None = None) -> pd.DataFrame:
-        """Return a table with a row per function.
+        """Return a table of statistics with a row per function.
 
         Parameters
         ----------
@@ -145,23 +146,18 @@ class LFAnalysis:
         columns["Overlaps"] = self.lf_overlaps()
         columns["Conflicts"] = self.lf_conflicts()
         if Y is not None:
-            columns |= self._against(Y)
+            truth = self._validate_truth(Y)[:, None]
+            known = self._labelled & (truth != -1)
+            correct = known & (truth == self.L)
+            columns["Correct"] = correct.sum(axis=0)
+            columns["Incorrect"] = (known & ~correct).sum(axis=0)
+            columns["Emp. Acc."] = self.lf_empirical_accuracies(Y)
         if est_weights is not None:
             columns["Learned Weight"] = np.asarray(est_weights)
         return pd.DataFrame(columns, index=self._names)
 
-    def _against(self, Y: ArrayLike) -> dict[str, Any]:
-        truth = self._checked_truth(Y)[:, None]
-        judged = self._labelled & (truth != -1)
-        right = judged & (truth == self.L)
-        return {
-            "Correct": right.sum(axis=0),
-            "Incorrect": (judged & ~right).sum(axis=0),
-            "Emp. Acc.": self.lf_empirical_accuracies(Y),
-        }
-
-    def _checked_truth(self, Y: ArrayLike) -> NDArray[np.int64]:
-        truth = _whole_numbers(np.asarray(Y), "Y").reshape(-1)
+    def _validate_truth(self, Y: ArrayLike) -> NDArray[np.int64]:
+        truth = _integers(np.asarray(Y), "Y").reshape(-1)
         if len(truth) != len(self.L):
             raise SliceError(f"Y has {len(truth)} labels for the {len(self.L)} rows of L")
         return truth
@@ -170,7 +166,7 @@ class LFAnalysis:
 def filter_unlabeled_dataframe(
     X: pd.DataFrame, y: NDArray[Any], L: NDArray[Any]
 ) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the rows of a data frame, and of what belongs to them, that at least one function labels.
+    """Return the rows of a data frame and of an array that at least one function labels.
 
     Parameters
     ----------
@@ -179,29 +175,19 @@ def filter_unlabeled_dataframe(
     y
         N rows, such as probabilities [N, C].
     L
-        int[N, M], -1 where a function abstains.
+        int[N, M], -1 for an abstention.
     """
     labelled = (np.asarray(L) != -1).any(axis=1)
     return X.iloc[np.flatnonzero(labelled)], y[labelled]
 
 
-def _checked_matrix(L: ArrayLike) -> NDArray[np.int64]:
-    matrix = np.asarray(L)
-    if matrix.ndim != 2 or not len(matrix):
-        raise SliceError(f"L is a matrix [rows, functions] with at least one row, got shape {matrix.shape}")
-    whole = _whole_numbers(matrix, "L")
-    if whole.size and whole.min() < -1:
-        raise SliceError(f"labels in L are -1 (abstain), 0, 1, ..., got {whole.min()}")
-    return whole
-
-
-def _whole_numbers(array: NDArray[Any], what: str) -> NDArray[np.int64]:
+def _integers(array: NDArray[Any], name: str) -> NDArray[np.int64]:
     numeric = array.dtype.kind in "biuf"
     if not numeric or (array.dtype.kind == "f" and not (np.isfinite(array) & (array % 1 == 0)).all()):
-        raise SliceError(f"{what} holds whole numbers, got {array.dtype} with other values")
+        raise SliceError(f"{name} must hold integers, got {array.dtype} with other values")
     return array.astype(np.int64)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Return part / whole, 0 where there is nothing to divide by."""
+    """Return part / whole, 0 for a whole of 0."""
     return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0))

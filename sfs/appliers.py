@@ -1,36 +1,32 @@
-"""Snorkel-shaped doors on the application of functions: same names, arguments and results.
+"""Snorkel-compatible appliers: same names, arguments and results.
 
-Rows are handed over as Snorkel does, with pandas' own missing values (NaN, NA), where ``sfs.apply`` hands
-None. A row of a data frame is a record that also answers what a Series does, such as ``x.get("likes")``.
--1 stands for unknown here: the function raised (where faults are tolerated), answered junk, or abstained.
+Rows are passed as in Snorkel, with pandas' own missing values (NaN, NA), unlike ``sfs.apply``, which passes
+None. A row of a data frame is a record with the interface of a Series, such as ``x.get("likes")``. -1 stands for
+unknown: the function raised (if faults are tolerated), returned an invalid value, or abstained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from sfs.apply import checked_functions, checked_rows, planned_answers, rowwise_answers
-from sfs.draft import FrameRow, MappingRow
-from sfs.errors import InvalidAnswer, SliceError
+from sfs.apply import evaluate_rows, evaluate_templates, validate_rows
+from sfs.errors import InvalidReturnValue, SliceError
 from sfs.function import LabelingFunction, SlicingFunction
-from sfs.record import Rows, is_frame
-from sfs.registry import FunctionSet
+from sfs.record import FrameRow, MappingRow, Rows, is_dataframe
+from sfs.registry import FunctionSet, validate_functions
 from sfs.template import Template
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-_Codes: TypeAlias = tuple[NDArray[np.int64], int]  # int64[N], and how many rows failed
-
-
 class ApplierMetadata(NamedTuple):
-    """How often each function failed; functions that never did are left out."""
+    """Number of faults per function; functions without faults are absent."""
 
     faults: dict[str, int]
 
@@ -39,43 +35,38 @@ class _Applier:
     _kind: ClassVar[type[LabelingFunction]] = LabelingFunction
 
     def __init__(self, lfs: Iterable[LabelingFunction]) -> None:
-        self._functions = checked_functions(lfs, self._kind)
-        self._given = (
-            lfs if isinstance(lfs, FunctionSet) else self._functions
-        )  # a set keeps templates compiled
+        self._functions = validate_functions(lfs, self._kind)
+        # a set keeps its templates compiled
+        self._given = lfs if isinstance(lfs, FunctionSet) else self._functions
 
     def _apply(self, rows: Rows, progress_bar: bool, fault_tolerant: bool, return_meta: bool) -> Any:
-        with tqdm(total=len(rows), unit="row", disable=None if progress_bar else True) as bar:
-            answered = self._templates(rows, not fault_tolerant) | self._plain(rows, not fault_tolerant, bar)
         codes = np.zeros((len(rows), len(self._functions)), dtype=np.int64)  # [N, K]
-        for k, function in enumerate(self._functions):
-            codes[:, k] = answered[function.name][0]
-        faults = {f.name: answered[f.name][1] for f in self._functions if answered[f.name][1]}
-        out = self._named(codes) if self._kind is SlicingFunction else codes
-        return (out, ApplierMetadata(faults)) if return_meta else out
-
-    def _templates(self, rows: Rows, strict: bool) -> dict[str, _Codes]:
-        planned = planned_answers(self._given, self._functions, rows)
-        if planned is None:
-            return {}
-        templates, result = planned
-        if strict and (first := next(filter(None, result.first_faults), None)):
-            raise InvalidAnswer(first)
-        codes = np.where(result.unknown, -1, result.member)  # [N, T]
-        faults = [sum(reasons.values()) for reasons in result.faults]
-        return {template.name: (codes[:, t], faults[t]) for t, template in enumerate(templates)}
-
-    def _plain(self, rows: Rows, strict: bool, bar: tqdm[Any]) -> dict[str, _Codes]:
+        position = {function.name: k for k, function in enumerate(self._functions)}
+        faults = dict.fromkeys(position, 0)
         plain = [function for function in self._functions if not isinstance(function, Template)]
-        answers = rowwise_answers(plain, rows, bar.update, strict=strict, records=door_rows).answers
-        codes = [np.where(one.unknown, -1, one.values) for one in answers]
-        return {f.name: (codes[k], answers[k].faults) for k, f in enumerate(plain)}
-
-    def _named(self, codes: NDArray[np.int64]) -> Any:
-        S = np.recarray((len(codes),), dtype=[(function.name, np.int64) for function in self._functions])
-        for k, function in enumerate(self._functions):
-            S[function.name] = codes[:, k]
-        return S
+        with tqdm(total=len(rows), unit="row", disable=None if progress_bar else True) as bar:
+            templates, results = evaluate_templates(self._given, self._functions, rows)
+            if results is not None:
+                if not fault_tolerant and (first := next(filter(None, results.first_faults), None)):
+                    raise InvalidReturnValue(first)
+                at = [position[template.name] for template in templates]
+                codes[:, at] = np.where(results.unknown, -1, results.member)
+                for template, reasons in zip(templates, results.faults, strict=True):
+                    faults[template.name] = sum(reasons.values())
+            evaluator = evaluate_rows(
+                plain, rows, bar.update, strict=not fault_tolerant, records=snorkel_rows
+            )
+            for function, result in zip(plain, evaluator.results, strict=True):
+                codes[:, position[function.name]] = np.where(result.unknown, -1, result.values)
+                faults[function.name] = result.faults
+        out: Any = codes
+        if self._kind is SlicingFunction:
+            out = np.recarray((len(codes),), dtype=[(name, np.int64) for name in position])
+            for name, k in position.items():
+                out[name] = codes[:, k]
+        if not return_meta:
+            return out
+        return out, ApplierMetadata({name: count for name, count in faults.items() if count})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}, LFs: {[function.name for function in self._functions]}"
@@ -92,7 +83,7 @@ class LFApplier(_Applier):
     Raises
     ------
     InvalidFunction, DuplicateName
-        If something among them is not a function, or two carry one name.
+        If an item is not a function, or two share a name.
 
     Examples
     --------
@@ -110,18 +101,18 @@ class LFApplier(_Applier):
         fault_tolerant: bool = False,
         return_meta: bool = False,
     ) -> Any:
-        """Return what K functions answer for N rows.
+        """Return the results of K functions for N rows.
 
         Parameters
         ----------
         data_points
             A list of any objects, or an array.
         progress_bar
-            Whether to show one where standard error is a terminal.
+            Whether to show a progress bar if standard error is a terminal.
         fault_tolerant
-            Whether a function that raises or answers junk is -1 in that row, rather than an error.
+            Whether a fault gives -1 in that row, rather than an error.
         return_meta
-            Whether to return ``ApplierMetadata`` too.
+            Whether to return ``ApplierMetadata`` as well.
 
         Returns
         -------
@@ -130,10 +121,10 @@ class LFApplier(_Applier):
         Raises
         ------
         Exception
-            If faults are not tolerated, what the first faulty row's first faulty function raised, unchanged;
-            ``InvalidAnswer`` for junk.
+            If faults are not tolerated, the exception of the first faulty row's first faulty function,
+            unchanged; ``InvalidReturnValue`` for an invalid return value.
         """
-        return self._apply(checked_rows(data_points), progress_bar, fault_tolerant, return_meta)
+        return self._apply(validate_rows(data_points), progress_bar, fault_tolerant, return_meta)
 
 
 class SFApplier(LFApplier):
@@ -161,10 +152,10 @@ class PandasLFApplier(_Applier):
         fault_tolerant: bool = False,
         return_meta: bool = False,
     ) -> Any:
-        """Return what K functions answer for N rows, in the frame's order; see ``LFApplier.apply``."""
-        if not is_frame(df):
-            raise SliceError(f"expected a data frame, got {type(df).__name__}: SFApplier takes other rows")
-        return self._apply(checked_rows(df), progress_bar, fault_tolerant, return_meta)
+        """Return the results of K functions for N rows, in the frame's order; see ``LFApplier.apply``."""
+        if not is_dataframe(df):
+            raise SliceError(f"expected a data frame, got {type(df).__name__}: use SFApplier for other rows")
+        return self._apply(validate_rows(df), progress_bar, fault_tolerant, return_meta)
 
 
 class PandasSFApplier(PandasLFApplier):
@@ -174,20 +165,20 @@ class PandasSFApplier(PandasLFApplier):
 
 
 def slice_dataframe(df: pd.DataFrame, slicing_function: SlicingFunction) -> pd.DataFrame:
-    """Return the rows of a data frame that are members of a slice; a row whose membership is unknown is not.
+    """Return the rows of a data frame that are members of a slice, without those of unknown membership.
 
     Raises
     ------
     Exception
-        Whatever the function raises.
+        If the function raises.
     """
     S = PandasSFApplier([slicing_function]).apply(df, progress_bar=False)
     return df.iloc[np.flatnonzero(S[slicing_function.name] == 1)]
 
 
-def door_rows(block: Any) -> list[Any]:
-    """Return a block's rows as Snorkel's functions expect them."""
-    if not is_frame(block):
+def snorkel_rows(block: Any) -> list[Any]:
+    """Return a block's rows in the form that Snorkel passes to functions."""
+    if not is_dataframe(block):
         return [MappingRow(dict(row)) if isinstance(row, Mapping) else row for row in block]
     names = list(block.columns)
     if not names:

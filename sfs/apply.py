@@ -1,44 +1,62 @@
-"""Apply slicing functions to rows: memberships, unknowns, and time and faults per function."""
+"""Application of slicing functions to rows: memberships, unknowns, and time and faults per function.
+
+Templates are evaluated together, column by column; other functions row by row, in blocks.
+"""
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sfs.declared import short_text
-from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
+from sfs.errors import (
+    InvalidReturnValue,
+    SliceError,
+    UnknownName,
+    did_you_mean,
+)
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.matrix import SliceMatrix
-from sfs.plan import Plan, PlanResult
-from sfs.record import Columns, Rows, is_frame
-from sfs.registry import FunctionSet
-from sfs.rowwise import Answers, RowFunctions, fault_text
+from sfs.preprocess import Step
+from sfs.record import Columns, Rows, copy_for_call, has_containers, is_dataframe
+from sfs.registry import FunctionSet, validate_functions
 from sfs.template import Template
+from sfs.template_plan import TemplatePlan, TemplateResults
+from sfs.validation import short_repr
 
 BLOCK_ROWS = 10_000
-Planned: TypeAlias = tuple[Sequence[Template], PlanResult]
-"""Templates, and what they answer."""
+ABSTAINED = "abstained"
+INVALID_RETURN_VALUE = "junk answer"
+"""Reason under which invalid return values are counted; stored and exported as a metric label."""
+MAX_MESSAGE_CHARACTERS = 500
+"""Maximum length of an exception's message in a report."""
+
+Steps: TypeAlias = tuple[Step, ...]
+Failure: TypeAlias = Exception | SystemExit  # a function that ends the process is a fault like any other
+Fault: TypeAlias = tuple[int, Failure]
+"""A row's position and the exception raised there."""
 
 
-class FunctionRun(NamedTuple):
-    """How one function fared.
+class FunctionStats(NamedTuple):
+    """Time and faults of one function.
 
     Parameters
     ----------
     name
-        The function.
+        Name of the function.
     seconds
-        Time it took over all rows, with its share of preprocessors that it has in common with others.
+        Time over all rows; the time of a preprocessor is divided by the functions that share it.
     unknown
-        Rows whose membership is unknown, by reason: the name of an exception, ``junk answer``, ``abstained``,
-        or a template's reason.
+        Number of rows of unknown membership, by reason: the name of an exception, ``junk answer`` for an
+        invalid return value, ``abstained``, or a template's reason.
     first_fault
-        The first row at which it failed, and why; None if it never did.
+        First row at which the function failed, and the reason; None if it never did.
     """
 
     name: str
@@ -48,15 +66,15 @@ class FunctionRun(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """The slice matrix of some rows, and how each of the K functions fared."""
+class ApplyResult:
+    """Slice matrix of N rows, and statistics of each of the K functions."""
 
     matrix: SliceMatrix
-    runs: tuple[FunctionRun, ...]
+    stats: tuple[FunctionStats, ...]
 
 
 def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
-    """Return which of N rows are in the slices of K functions; arguments and errors as in ``run``.
+    """Return the memberships of N rows in the slices of K functions; see ``apply_with_stats``.
 
     Examples
     --------
@@ -65,23 +83,22 @@ def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
     >>> S.member.tolist(), S.unknown.tolist()
     ([[True], [False]], [[False], [True]])
     """
-    chosen, given = checked_functions(functions, SlicingFunction), checked_rows(rows)
+    chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
     if chosen and all(isinstance(function, Template) for function in chosen):
-        # no reports are made, which on one row would take a quarter of the time
+        # without statistics, which would take a quarter of the time of a single row
         member, unknown = _plan_for(functions, chosen, given).memberships(Columns(given))
         return SliceMatrix([each.name for each in chosen], member, unknown)
-    return run(functions if isinstance(functions, FunctionSet) else chosen, given).matrix
+    return apply_with_stats(functions if isinstance(functions, FunctionSet) else chosen, given).matrix
 
 
-def run(
+def apply_with_stats(
     functions: Iterable[SlicingFunction], rows: Rows, *, progress: Callable[[int], object] | None = None
-) -> Applied:
-    """Apply K functions to N rows, and report on each function.
+) -> ApplyResult:
+    """Apply K functions to N rows, and report time and faults of each function.
 
-    A function that raises or answers junk makes its own memberships of those rows unknown and nothing else.
-    Templates are evaluated together, column by column; plain functions get one row at a time. Lists, dicts and
-    other plain containers in a row of a frame or mapping are copied for each plain function, so that none
-    changes what another reads; rows that are objects are handed over as they are.
+    A function that raises or returns an invalid value makes its own memberships of those rows unknown, and no
+    others. Lists, dicts and other plain containers in a row of a frame or mapping are copied for each plain
+    function, so that none changes the input of another; rows that are objects are passed as they are.
 
     Parameters
     ----------
@@ -90,141 +107,281 @@ def run(
     rows
         A data frame, or a list of mappings or of any objects.
     progress
-        Called with the number of rows just done, now and then; fits ``tqdm.update``.
+        Called at intervals with the number of rows completed since the last call, such as ``tqdm.update``.
 
     Raises
     ------
     InvalidFunction
-        If something among the functions is not a slicing function.
+        If an item of ``functions`` is not a slicing function.
     DuplicateName
-        If two functions carry one name.
+        If two functions share a name.
     UnknownName
         If a template reads a column that the data frame does not have.
     SliceError
-        If the rows are of a kind that cannot be read twice, such as a generator.
+        If the rows cannot be read twice, such as those of a generator.
     """
-    chosen = checked_functions(functions, SlicingFunction)
-    given = checked_rows(rows)
-    planned = planned_answers(functions, chosen, given)
-    if planned is not None and len(planned[0]) == len(chosen):
-        return _all_planned(planned, progress)
+    chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
     plain = [function for function in chosen if not isinstance(function, Template)]
-    return _combined(chosen, planned, plain, rowwise_answers(plain, given, progress))
+    stats: dict[str, FunctionStats] = {}
+    templates, results = evaluate_templates(functions, chosen, given)
+    if results is not None:
+        columns = (results.seconds.tolist(), results.faults, results.first_faults)
+        runs = map(FunctionStats, [template.name for template in templates], *columns)
+        stats = {each.name: each for each in runs}
+        if not plain:
+            if progress is not None:
+                progress(len(given))
+            return ApplyResult(SliceMatrix(stats, results.member, results.unknown), tuple(stats.values()))
+    evaluator = evaluate_rows(plain, given, progress)
+    for function, result in zip(plain, evaluator.results, strict=True):
+        fault = None if result.first_fault is None else format_fault(*result.first_fault)
+        stats[function.name] = FunctionStats(function.name, result.seconds, dict(result.reasons), fault)
+    position = {function.name: k for k, function in enumerate(chosen)}
+    member = np.zeros((len(given), len(chosen)), dtype=bool)  # [N, K]
+    unknown = np.zeros_like(member)
+    at = [position[function.name] for function in plain]
+    member[:, at], unknown[:, at] = (evaluator.values == 1).T, evaluator.unknown.T
+    if results is not None:
+        at = [position[template.name] for template in templates]
+        member[:, at], unknown[:, at] = results.member, results.unknown
+    return ApplyResult(SliceMatrix(position, member, unknown), tuple(stats[name] for name in position))
 
 
-def checked_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -> tuple[Any, ...]:
-    """Return functions as a tuple: all of one kind, all with their own names."""
-    if isinstance(functions, LabelingFunction):
-        raise InvalidFunction(f"give a list of functions: [{functions.name}]")
-    chosen = tuple(functions)
-    if isinstance(functions, FunctionSet):  # checked when it was made
-        return chosen
-    for function in chosen:
-        if not isinstance(function, kind):
-            maker = "slicing_function" if kind is SlicingFunction else "labeling_function"
-            raise InvalidFunction(
-                f"expected a {kind.__name__}, got {short_text(function)}: make it with @{maker}()"
-            )
-    names = [function.name for function in chosen]
-    if len(set(names)) != len(names):
-        name, count = Counter(names).most_common(1)[0]
-        raise DuplicateName(f"function names are not unique: {count} are called {name!r}")
-    return chosen
-
-
-def checked_rows(rows: Rows) -> Rows:
-    """Return rows that can be counted and cut: a data frame with distinct columns, an array, or a list."""
-    if is_frame(rows):
-        twice = [name for name, count in Counter(map(str, rows.columns)).items() if count > 1]
-        if twice:
-            raise SliceError(f"two columns are called {twice[0]!r}: rename one of them")
+def validate_rows(rows: Rows) -> Rows:
+    """Return rows that have a length and can be sliced: a frame with distinct columns, an array, or a list."""
+    if is_dataframe(rows):
+        duplicates = [name for name, count in Counter(map(str, rows.columns)).items() if count > 1]
+        if duplicates:
+            raise SliceError(f"duplicate column {duplicates[0]!r}: rename one of them")
         return rows
     if isinstance(rows, np.ndarray) and rows.ndim:
         return rows
-    countable = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not hasattr(rows, "to_pandas")
-    if not countable or isinstance(rows, (str, bytes, Mapping, np.ndarray)):
+    is_sequence = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not hasattr(rows, "to_pandas")
+    if not is_sequence or isinstance(rows, (str, bytes, Mapping, np.ndarray)):
         raise SliceError(
-            f"rows are a data frame or a list of mappings or objects, got {type(rows).__name__}: turn an "
+            f"rows must be a data frame or a list of mappings or objects, got {type(rows).__name__}: turn an "
             "iterator into a list and a table into a pandas frame, or apply to one batch after another"
         )
     return list(rows)
 
 
-def planned_answers(functions: Iterable[Any], chosen: Sequence[Any], rows: Rows) -> Planned | None:
-    """Return the templates among the functions and what they answer, or None where there are none."""
+def evaluate_templates(
+    functions: Iterable[Any], chosen: Sequence[Any], rows: Rows
+) -> tuple[Sequence[Template], TemplateResults | None]:
+    """Return the templates among the functions and their results; None if there are no templates."""
     templates = [function for function in chosen if isinstance(function, Template)]
     if not templates:
-        return None
+        return templates, None
     return templates, _plan_for(functions, templates, rows).evaluate(Columns(rows))
 
 
-def _plan_for(functions: Iterable[Any], templates: Sequence[Template], rows: Rows) -> Plan:
+def _plan_for(functions: Iterable[Any], templates: Sequence[Template], rows: Rows) -> TemplatePlan:
     """Return the plan of the templates, after checking that a data frame has the columns that they read."""
-    plan = functions.plan if isinstance(functions, FunctionSet) else Plan(templates)
-    if is_frame(rows):
-        _check_columns(plan.fields, [str(name) for name in rows.columns], templates)
+    if isinstance(functions, FunctionSet):
+        plan = functions.plan
+    else:
+        plan = TemplatePlan(template.spec for template in templates)
+    if is_dataframe(rows):
+        columns = [str(name) for name in rows.columns]
+        for absent in sorted(plan.fields - set(columns)):
+            reader = next(template.name for template in templates if absent in template.fields)
+            raise UnknownName(
+                f"template {reader!r} reads column {absent!r}, which the rows do not have"
+                f"{did_you_mean(absent, columns)}"
+            )
     return plan
 
 
-def rowwise_answers(
+def evaluate_rows(
     functions: Sequence[LabelingFunction],
     rows: Rows,
     progress: Callable[[int], object] | None = None,
     *,
     strict: bool = False,
     records: Callable[[Any], list[Any]] = lambda block: Columns(block).records,
-) -> RowFunctions:
-    """Ask plain functions about rows, in blocks so that only one block's records are held."""
-    asked = RowFunctions(functions, len(rows), strict=strict)
+) -> RowEvaluator:
+    """Evaluate plain functions on rows, in blocks so that the records of only one block are in memory."""
+    evaluator = RowEvaluator(functions, len(rows), strict=strict)
     for start in range(0, len(rows), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(rows))
         if functions:
-            asked.ask(start, records(rows.iloc[start:stop] if is_frame(rows) else rows[start:stop]))
+            block = rows.iloc[start:stop] if is_dataframe(rows) else rows[start:stop]
+            evaluator.evaluate(start, records(block))
         if progress is not None:
             progress(stop - start)
-    return asked
+    return evaluator
 
 
-def _check_columns(fields: Iterable[str], columns: Sequence[str], templates: Sequence[Template]) -> None:
-    for field in sorted(set(fields) - set(columns)):
-        reader = next(template.name for template in templates if field in template.fields)
-        near = difflib.get_close_matches(field, columns, n=1)
-        advice = f"did you mean {near[0]!r}?" if near else f"the columns are {list(columns)}"
-        raise UnknownName(f"template {reader!r} reads column {field!r}, which the rows do not have: {advice}")
+@dataclass(slots=True)
+class RowResults:
+    """Results of one function, filled while it is evaluated.
+
+    Attributes
+    ----------
+    values
+        int64[N]: a label, or 1 for a member and 0 for a non-member; 0 for an unknown row.
+    unknown
+        bool[N].
+    reasons
+        Number of unknown rows by reason.
+    first_fault
+        First row at which the function raised or returned an invalid value, and the exception, or None.
+    seconds
+        Time spent; the time of a preprocessor is divided by the functions that share it.
+    """
+
+    values: NDArray[np.int64]
+    unknown: NDArray[np.bool_]
+    reasons: dict[str, int] = field(default_factory=dict)
+    first_fault: Fault | None = None
+    seconds: float = 0.0
+
+    @property
+    def faults(self) -> int:
+        """Number of unknown rows on which the function did not abstain."""
+        return sum(count for reason, count in self.reasons.items() if reason != ABSTAINED)
+
+    def mark_unknown(self, row: int, reason: str, error: Failure | None = None) -> None:
+        """Mark a row as unknown."""
+        self.unknown[row] = True
+        self.reasons[reason] = self.reasons.get(reason, 0) + 1
+        if error is not None:
+            self.first_fault = _earlier(self.first_fault, (row, error))
 
 
-def _all_planned(planned: Planned, progress: Callable[[int], object] | None) -> Applied:
-    templates, result = planned
-    names = [template.name for template in templates]
-    if progress is not None:
-        progress(len(result.member))
-    return Applied(SliceMatrix(names, result.member, result.unknown), tuple(_template_runs(names, result)))
+@dataclass(slots=True)
+class _PreparedBlock:
+    """A block's rows after preprocessing, without the rows at which a preprocessor raised."""
+
+    positions: Sequence[int]
+    rows: list[Any]
+    failed: dict[int, str] = field(default_factory=dict)
+    first_fault: Fault | None = None
+    has_containers: bool = False
+    seconds: float = 0.0  # of all steps, each step's time divided by the functions that use it
 
 
-def _combined(
-    chosen: Sequence[SlicingFunction],
-    planned: Planned | None,
-    plain: Sequence[SlicingFunction],
-    asked: RowFunctions,
-) -> Applied:
-    position = {function.name: k for k, function in enumerate(chosen)}
-    member = np.zeros((asked.values.shape[1], len(chosen)), dtype=bool)  # [N, K]
-    unknown = np.zeros_like(member)
-    runs = {function.name: _plain_run(function.name, asked.answers[k]) for k, function in enumerate(plain)}
-    at = [position[name] for name in runs]
-    member[:, at], unknown[:, at] = (asked.values == 1).T, asked.unknown.T
-    if planned is not None:
-        names = [template.name for template in planned[0]]
-        at = [position[name] for name in names]
-        member[:, at], unknown[:, at] = planned[1].member, planned[1].unknown
-        runs |= zip(names, _template_runs(names, planned[1]), strict=True)
-    return Applied(SliceMatrix(position, member, unknown), tuple(runs[name] for name in position))
+class RowEvaluator:
+    """Evaluates several functions on the same rows, so that shared preprocessors run once per row.
+
+    Parameters
+    ----------
+    functions
+        K functions.
+    rows
+        N, the total number of rows.
+    strict
+        Whether the first fault is raised rather than recorded.
+    """
+
+    def __init__(self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False) -> None:
+        self.functions = functions
+        self.values = np.zeros((len(functions), rows), dtype=np.int64)  # [K, N]
+        self.unknown = np.zeros((len(functions), rows), dtype=bool)  # [K, N]
+        self.results = [RowResults(*each) for each in zip(self.values, self.unknown, strict=True)]
+        self.strict = strict
+        self._calls: list[tuple[Callable[[Any], Any], Steps]] = [
+            (function.bound_function, function.steps)
+            if type(function).__call__ in (LabelingFunction.__call__, SlicingFunction.__call__)
+            else (function, ())  # a subclass with its own __call__ preprocesses its rows itself
+            for function in functions
+        ]
+        self._users = Counter(steps[:n] for _, steps in self._calls for n in range(1, len(steps) + 1))
+
+    def evaluate(self, start: int, rows: list[Any]) -> None:
+        """Evaluate every function on a block of rows, the first of which is row ``start``.
+
+        Raises
+        ------
+        Exception
+            If strict, the exception of the first faulty row's first faulty function, unchanged.
+        """
+        positions = range(start, start + len(rows))
+        blocks: dict[Steps, _PreparedBlock] = {
+            (): _PreparedBlock(positions, rows, has_containers=has_containers(rows))
+        }
+        for (call, steps), function, result in zip(self._calls, self.functions, self.results, strict=True):
+            block = self._prepare(steps, blocks)
+            result.seconds += block.seconds
+            for row, reason in block.failed.items():
+                result.mark_unknown(row, reason)
+            if block.first_fault is not None:
+                result.first_fault = _earlier(result.first_fault, block.first_fault)
+            _call_on_block(call, function.parse_return_value, block, result, self.strict)
+        if self.strict:
+            faults = [result.first_fault for result in self.results if result.first_fault is not None]
+            if faults:
+                raise min(faults, key=lambda fault: fault[0])[1]
+
+    def _prepare(self, steps: Steps, blocks: dict[Steps, _PreparedBlock]) -> _PreparedBlock:
+        if steps not in blocks:
+            before = self._prepare(steps[:-1], blocks)
+            blocks[steps] = _run_step(steps[-1], before, self._users[steps])
+        return blocks[steps]
 
 
-def _template_runs(names: Sequence[str], result: PlanResult) -> Iterator[FunctionRun]:
-    return map(FunctionRun, names, result.seconds.tolist(), result.faults, result.first_faults)
+def format_fault(row: int, error: Failure) -> str:
+    """Return the text of a fault, even of an exception whose own text cannot be built."""
+    is_invalid = isinstance(error, InvalidReturnValue)
+    kind = "invalid return value" if is_invalid else type(error).__name__
+    try:
+        message = " ".join([str(error)[:MAX_MESSAGE_CHARACTERS], *getattr(error, "__notes__", ())])
+    except Exception:
+        message = "(it has no readable message)"
+    return f"row {row}: {kind}: {message}"
 
 
-def _plain_run(name: str, answers: Answers) -> FunctionRun:
-    fault = None if answers.first_fault is None else fault_text(*answers.first_fault)
-    return FunctionRun(name, answers.seconds, dict(answers.reasons), fault)
+def _reason(error: Failure) -> str:
+    return INVALID_RETURN_VALUE if isinstance(error, InvalidReturnValue) else type(error).__name__
+
+
+def _call_on_block(
+    call: Callable[[Any], Any],
+    parse: Callable[[Any], int | None],
+    block: _PreparedBlock,
+    result: RowResults,
+    strict: bool,
+) -> None:
+    start = perf_counter()
+    values = result.values
+    rows = map(copy_for_call, block.rows) if block.has_containers else block.rows
+    for row, x in zip(block.positions, rows, strict=True):
+        try:
+            returned = call(x)
+            if returned is False:
+                continue
+            value = 1 if returned is True else parse(returned)
+            if value is None:
+                result.mark_unknown(row, ABSTAINED)
+            else:
+                values[row] = value
+        except (Exception, SystemExit) as error:
+            result.mark_unknown(row, _reason(error), error)
+            if strict:
+                break
+    result.seconds += perf_counter() - start
+
+
+def _run_step(step: Step, before: _PreparedBlock, users: int) -> _PreparedBlock:
+    start = perf_counter()
+    positions: list[int] = []
+    out = _PreparedBlock(positions, [], dict(before.failed), before.first_fault)
+    for row, x in zip(before.positions, before.rows, strict=True):
+        try:
+            prepared = step(x)
+        except (Exception, SystemExit) as error:
+            name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", None)
+            with suppress(TypeError):  # an exception may have made its notes unusable
+                error.add_note(f"(in preprocessor {name or short_repr(step)!r})")
+            out.failed[row] = _reason(error)
+            out.first_fault = _earlier(out.first_fault, (row, error))
+            continue
+        positions.append(row)
+        out.rows.append(prepared)
+    out.has_containers = has_containers(out.rows)
+    out.seconds = before.seconds + (perf_counter() - start) / users
+    return out
+
+
+def _earlier(one: Fault | None, other: Fault) -> Fault:
+    return other if one is None or other[0] < one[0] else one

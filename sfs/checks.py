@@ -1,4 +1,4 @@
-"""Contract checks of slicing functions: what a function must keep so that its slice can be believed."""
+"""Contract checks of slicing functions: the properties that make a slice trustworthy."""
 
 from __future__ import annotations
 
@@ -8,40 +8,39 @@ from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any
 
-from sfs.declared import short_text
-from sfs.errors import InvalidAnswer
+from sfs.errors import InvalidReturnValue
 from sfs.function import SlicingFunction
 from sfs.record import Columns, Record
 
 DEFAULT_BUDGET_MS = 5.0
-"""What one row may take on average where a function declares no budget."""
+"""Average time per row in milliseconds for a function that declares no budget."""
 
-_HUGE = 20_000
+_HUGE_CHARACTERS = 20_000
 _PROBES: Mapping[str, Any] = {
     "no value": None,
     "empty text": "",
     "spaces": " \t\n\u2003",
     "other scripts": "نص 漢字 żółć 👍🏽 e\u0301\u202e",
     "control characters": "a\x00b\x1b[0m\ufeff",
-    "half a surrogate pair": "a\ud800b",
+    "lone surrogate": "a\ud800b",
     "markup": "<br />&#39;&amp;",
-    "huge text": "check word " * (_HUGE // 11),
-    "one huge word": "a" * _HUGE,
+    "huge text": "check word " * (_HUGE_CHARACTERS // 11),
+    "one huge word": "a" * _HUGE_CHARACTERS,
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The outcome of one check of one function.
+    """Outcome of one check of one function.
 
     Parameters
     ----------
     name
-        What was checked: deterministic, total, does not mutate, picklable, or within budget.
+        The property: deterministic, total, does not mutate, picklable, or within budget.
     passed
-        Whether the function keeps it.
+        Whether the function has it.
     detail
-        What was found: the first counterexample, or the measured figure.
+        The first counterexample, or the measurement.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Check:
 
 
 def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Check]:
-    """Check one function on sample rows, and on the same rows with odd values put in.
+    """Check one function on sample rows, and on the first of them with unusual values in its fields.
 
     Parameters
     ----------
@@ -67,8 +66,8 @@ def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Ch
     Examples
     --------
     >>> from sfs.template import template
-    >>> shout = template("no_price", missing={"field": "price"})
-    >>> [check.passed for check in check_function(shout, [{"price": 3.5}])]
+    >>> no_price = template("no_price", missing={"field": "price"})
+    >>> [check.passed for check in check_function(no_price, [{"price": 3.5}])]
     [True, True, True, True, True]
     """
     rows = Columns(list(records)).records
@@ -76,28 +75,25 @@ def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Ch
 
 
 def _deterministic(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
-    answers = [[_answer(function, row) for row in rows] for _ in range(3)]
-    for i, (one, two, three) in enumerate(zip(*answers, strict=True)):
+    runs = [[_evaluate(function, row) for row in rows] for _ in range(3)]
+    for i, (one, two, three) in enumerate(zip(*runs, strict=True)):
         if not one == two == three:
-            return (
-                False,
-                f"row {i} was answered {one}, {two} and {three}: draw nothing at random, keep no state",
-            )
-    return True, f"the same answers in three runs over {len(rows)} rows"
+            return False, f"row {i} gave {one}, {two} and {three}: use no randomness and keep no state"
+    return True, f"same results in three runs over {len(rows)} rows"
 
 
 def _total(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
-    tried = 0
+    probed = 0
     for field, kind, row in _probes(rows):
-        tried += 1
-        fault = _fault(function, row)
-        if fault is not None:
-            return False, f"{kind} in {field!r}: {fault}; such rows will be unknown: answer False for them"
-    return True, f"answers {tried} rows with odd values in text fields"
+        probed += 1
+        result = _evaluate(function, row)
+        if isinstance(result, str):
+            return False, f"{kind} in {field!r}: {result}; such rows will be unknown: return False for them"
+    return True, f"returns a membership for {probed} rows with unusual values"
 
 
 def _probes(rows: Sequence[Any]) -> Iterator[tuple[str, str, Record]]:
-    """Yield the first row with one text or missing value replaced; rows of other kinds are left alone."""
+    """Yield the first record with one value replaced; a missing value replaces any, a text only a text."""
     first = next((row for row in rows if isinstance(row, Record)), None)
     if first is None:
         return
@@ -110,15 +106,11 @@ def _probes(rows: Sequence[Any]) -> Iterator[tuple[str, str, Record]]:
 
 def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
     for i, row in enumerate(rows):
-        before = _content(row)
-        _answer(function, row)
-        if _content(row) != before:
+        before = repr(getattr(row, "__dict__", row))
+        _evaluate(function, row)
+        if repr(getattr(row, "__dict__", row)) != before:
             return False, f"row {i} was changed: derive new values in a preprocessor, on a copy"
-    return True, f"{len(rows)} rows are as they were"
-
-
-def _content(row: Any) -> str:
-    return repr(getattr(row, "__dict__", row))
+    return True, f"{len(rows)} rows are unchanged"
 
 
 def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
@@ -128,9 +120,9 @@ def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, st
         advice = "define it at the top level of a file, and keep open files and models out of resources"
         return False, f"cannot be sent to another process: {type(error).__name__}: {error}: {advice}"
     for i, row in enumerate(rows):
-        if _answer(function, row) != _answer(twin, row):
-            return False, f"a copy in another process would answer row {i} otherwise"
-    return True, "a copy gives the same answers"
+        if _evaluate(function, row) != _evaluate(twin, row):
+            return False, f"a copy in another process gives another result for row {i}"
+    return True, "a copy gives the same results"
 
 
 def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
@@ -139,9 +131,9 @@ def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool
         return True, "no rows to time"
     start = perf_counter()
     for row in rows:
-        _answer(function, row)
-    spent_ms = (perf_counter() - start) * 1000 / len(rows)
-    return spent_ms <= budget_ms, f"{spent_ms:.3f} ms a row; the budget is {budget_ms:g} ms"
+        _evaluate(function, row)
+    mean_ms = (perf_counter() - start) * 1000 / len(rows)
+    return mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms"
 
 
 _CHECKS: Mapping[str, Callable[[SlicingFunction, Sequence[Any]], tuple[bool, str]]] = {
@@ -153,18 +145,9 @@ _CHECKS: Mapping[str, Callable[[SlicingFunction, Sequence[Any]], tuple[bool, str
 }
 
 
-def _answer(function: SlicingFunction, row: Any) -> bool | str:
-    """Return the answer, or the fault spelled out."""
+def _evaluate(function: SlicingFunction, row: Any) -> bool | str:
+    """Return the membership, or the fault as text."""
     try:
         return function(row)
     except (Exception, SystemExit) as error:
-        return _spelled(error)
-
-
-def _fault(function: SlicingFunction, row: Any) -> str | None:
-    answer = _answer(function, row)
-    return answer if isinstance(answer, str) else None
-
-
-def _spelled(error: Exception | SystemExit) -> str:
-    return short_text(error) if isinstance(error, InvalidAnswer) else f"{type(error).__name__}: {error}"
+        return str(error) if isinstance(error, InvalidReturnValue) else f"{type(error).__name__}: {error}"

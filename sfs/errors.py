@@ -1,25 +1,49 @@
-"""The errors of the ground floor; every message says what, which value, and what to do."""
+"""Errors of the slicing-function package, and suggestions for misspelled names."""
+
+import difflib
+from collections.abc import Iterable
+
+_MAX_COMPARED, _MAX_LISTED = 300, 20  # names may come from a request: the cost is bounded
 
 
 class SliceError(ValueError):
-    """Anything wrong with slicing functions, their answers, or the rows they are applied to."""
+    """Invalid slicing functions, return values, or rows."""
 
 
 class DuplicateName(SliceError):
-    """Two functions carry one name."""
+    """Two functions share a name."""
 
 
 class UnknownName(SliceError):
-    """A slice, function or column was asked for that does not exist."""
+    """No slice, function or column of this name exists."""
 
 
 class InvalidFunction(SliceError):
-    """A function, template or preprocessor is declared wrongly."""
+    """Invalid declaration of a function, template or preprocessor."""
 
 
-class InvalidAnswer(SliceError):
-    """A function answered something that is neither true nor false."""
+class InvalidReturnValue(SliceError):
+    """Return value of a function that is neither a membership nor a label."""
 
 
 class UnreadableFile(SliceError):
-    """A file of rows or of functions cannot be read."""
+    """A file of rows or functions cannot be read."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error message about an unknown name: the closest known name, or the first ones.
+
+    Examples
+    --------
+    >>> did_you_mean("lable", ["text", "label"]), did_you_mean("x", ["text"])
+    ("; did you mean 'label'?", "; available: 'text'")
+    """
+    names = list(known)
+    compared = names[:_MAX_COMPARED]
+    folded = [other for other in compared if other.strip().casefold() == name.strip().casefold()]
+    if close := folded or difflib.get_close_matches(name, compared, n=1):
+        return f"; did you mean {close[0]!r}?"
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return (
+        f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"
+    )

@@ -1,4 +1,4 @@
-"""Slicing and labelling functions, their metadata and their decorators."""
+"""Slicing and labelling functions, and their decorators."""
 
 from __future__ import annotations
 
@@ -10,46 +10,44 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from sfs.declared import (
-    checked_budget,
-    checked_callable,
-    checked_name,
-    checked_resources,
-    short_text,
-)
-from sfs.errors import InvalidAnswer, InvalidFunction
+from sfs.errors import InvalidFunction, InvalidReturnValue
 from sfs.fingerprint import fingerprint_of
-from sfs.importable import reduced
-from sfs.metadata import NO_METADATA, Metadata
-from sfs.preprocess import Preprocessor, Step, checked_pre
+from sfs.loading import reduce_wrapper
+from sfs.preprocess import Preprocessor, Step, validate_pre
 from sfs.record import Columns
-
-__all__ = ["ALL_ROWS", "NO_METADATA", "NO_SLICE", "LabelingFunction", "Metadata", "SlicingFunction"]
-__all__ += ["labeling_function", "slicing_function"]
+from sfs.validation import (
+    NO_METADATA,
+    Metadata,
+    short_repr,
+    validate_budget,
+    validate_callable,
+    validate_name,
+    validate_resources,
+)
 
 ALL_ROWS = "__all__"
-"""The name that reports and metrics give to the whole traffic."""
+"""Name of the whole traffic in reports and metrics."""
 NO_SLICE = "__none__"
-"""The name that they give to the rows that no function took in."""
+"""Name of the rows that belong to no slice."""
 
 
 class LabelingFunction:
-    """A named function of one row that answers an integer label, or -1 to abstain.
+    """A named function of one row that returns an integer label, or -1 to abstain.
 
     Parameters
     ----------
     name
-        How the function is called everywhere: any text without control characters.
+        Unique name: any text without control characters.
     f
-        The function itself; it gets the row and the resources.
+        Function of the row and the resources.
     resources
-        Passed to ``f`` by keyword at every call.
+        Keyword arguments of every call of ``f``.
     pre
         Preprocessors that the row goes through first, in order.
     metadata
-        Description, owner and so on; never part of the fingerprint.
+        Description, owner and so on; not part of the fingerprint.
     budget_ms
-        How many milliseconds one call may take, or None for no limit of its own.
+        Time budget of one call in milliseconds, or None for the default.
 
     Raises
     ------
@@ -70,69 +68,69 @@ class LabelingFunction:
         metadata: Metadata = NO_METADATA,
         budget_ms: float | None = None,
     ) -> None:
-        self.name = checked_name(name, self._reserved)
-        self.f = checked_callable(name, f)
-        self.resources = checked_resources(name, resources)
-        self.pre = checked_pre(name, pre)
+        self.name = validate_name(name, self._reserved)
+        self.f = validate_callable(name, f)
+        self.resources = validate_resources(name, resources)
+        self.pre = validate_pre(name, pre)
         self.metadata = metadata
-        self.budget_ms = checked_budget(name, budget_ms)
+        self.budget_ms = validate_budget(name, budget_ms)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """What a row goes through before ``f``, nested preprocessors laid flat."""
+        """Preprocessing steps of a row before ``f``, nested preprocessors flattened."""
         return tuple(step for preprocessor in self.pre for step in preprocessor.steps)
 
     @property
-    def caller(self) -> Callable[[Any], Any]:
-        """The function of one preprocessed row, resources bound."""
+    def bound_function(self) -> Callable[[Any], Any]:
+        """Function of one preprocessed row, resources bound."""
         return partial(self.f, **self.resources) if self.resources else self.f
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 in hex of what the function computes; see ``sfs.fingerprint``."""
+        """Sha256 in hex of the function's computation; see ``sfs.fingerprint``."""
         return fingerprint_of(self)
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
-        """Return what the fingerprint covers: name, code, resources and preprocessors."""
+        """Return the parts that the fingerprint covers: name, code, resources and preprocessors."""
         return self._kind, self.name, self.f, self.resources, self.pre
 
-    def read(self, answer: Any) -> int | None:
-        """Return the label that an answer of ``f`` means, or None when it abstained.
+    def parse_return_value(self, value: Any) -> int | None:
+        """Return the label of a return value of ``f``, or None for an abstention.
 
         Raises
         ------
-        InvalidAnswer
-            If the answer is not an integer of at least -1.
+        InvalidReturnValue
+            If the value is not an integer of at least -1.
         """
-        label = _whole(answer)
+        label = _as_int(value)
         if label is None or label < -1:
-            raise InvalidAnswer(
-                f"{self.name!r} answered {short_text(answer)}: answer a label (0, 1, ...), or -1 to abstain"
+            raise InvalidReturnValue(
+                f"{self.name!r} returned {short_repr(value)}: return a label (0, 1, ...), or -1 to abstain"
             )
         return None if label == -1 else label
 
     def __call__(self, x: Any) -> int:
-        """Return the label of one row, -1 when the function abstains; exceptions of ``f`` propagate."""
-        label = self.read(self._raw(x))
+        """Return the label of one row, -1 for an abstention; exceptions of ``f`` propagate."""
+        label = self.parse_return_value(self._evaluate_row(x))
         return -1 if label is None else label
 
-    def _raw(self, x: Any) -> Any:
+    def _evaluate_row(self, x: Any) -> Any:
         row = Columns([x]).records[0] if isinstance(x, Mapping) else x
         for step in self.steps:
             row = step(row)
-        return self.caller(row)
+        return self.bound_function(row)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.name}, Preprocessors: {list(self.pre)}"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return reduced(self, self.f, partial(super().__reduce_ex__, protocol))
+        return reduce_wrapper(self, self.f, partial(super().__reduce_ex__, protocol))
 
 
 class SlicingFunction(LabelingFunction):
-    """A named function of one row that answers whether the row is in the slice.
+    """A named function of one row that returns whether the row is in the slice.
 
-    True, False, 1 and 0 are answers; -1 means that the function abstained, so that the membership is unknown.
+    Valid return values are True, False, 1 and 0, and -1 to abstain, which makes the membership unknown.
     Parameters are those of ``LabelingFunction``.
 
     Examples
@@ -145,35 +143,88 @@ class SlicingFunction(LabelingFunction):
     _kind = "slicing"
     _reserved = frozenset({ALL_ROWS, NO_SLICE})
 
-    def read(self, answer: Any) -> int | None:
-        """Return 1 for a member, 0 for a non-member, None when the function abstained.
+    def parse_return_value(self, value: Any) -> int | None:
+        """Return 1 for a member, 0 for a non-member, None for an abstention.
 
         Raises
         ------
-        InvalidAnswer
-            If the answer is none of True, False, 1, 0 and -1.
+        InvalidReturnValue
+            If the value is none of True, False, 1, 0 and -1.
         """
-        code = _whole(answer)
+        code = _as_int(value)
         if code not in (-1, 0, 1):
-            raise InvalidAnswer(f"{self.name!r} answered {short_text(answer)}: answer True or False")
+            raise InvalidReturnValue(f"{self.name!r} returned {short_repr(value)}: return True or False")
         return None if code == -1 else code
 
     def __call__(self, x: Any) -> bool:
-        """Tell whether one row is in the slice; exceptions of ``f`` propagate.
+        """Return whether one row is in the slice; exceptions of ``f`` propagate.
 
         Raises
         ------
-        InvalidAnswer
-            If ``f`` abstained or answered something that is neither true nor false.
+        InvalidReturnValue
+            If ``f`` abstained or returned a value that is neither true nor false.
         """
-        code = self.read(self._raw(x))
+        code = self.parse_return_value(self._evaluate_row(x))
         if code is None:
-            raise InvalidAnswer(f"{self.name!r} abstained (-1): the membership of this row is unknown")
+            raise InvalidReturnValue(f"{self.name!r} abstained (-1): the membership of this row is unknown")
         return bool(code)
 
 
-class About(TypedDict, total=False):
-    """What a decorator may say beside name, resources and preprocessors."""
+class LabelingFunctionSlice(SlicingFunction):
+    """The slice of rows that a labelling function labels.
+
+    A row is a member if the function returns any label, and a non-member if it abstains; if it raises or
+    returns an invalid value, the membership is unknown. Name, preprocessors, metadata and budget are those of
+    the function, and the slice's fingerprint changes with the function.
+
+    Parameters
+    ----------
+    function
+        The labelling function.
+
+    Raises
+    ------
+    InvalidFunction
+        If the function's name is reserved.
+
+    Examples
+    --------
+    >>> loud = LabelingFunctionSlice(LabelingFunction("loud", lambda x: 0 if x.text.isupper() else -1))
+    >>> loud({"text": "CHECK THIS"}), loud({"text": "nice"})
+    (True, False)
+    """
+
+    _kind = "votes"  # covered by stored fingerprints
+
+    def __init__(self, function: LabelingFunction) -> None:
+        self.function = function
+        # A subclass with its own __call__ preprocesses its rows itself.
+        self._has_default_call = type(function).__call__ is LabelingFunction.__call__
+        super().__init__(
+            function.name,
+            function.f,
+            function.resources,
+            function.pre if self._has_default_call else (),
+            metadata=function.metadata,
+            budget_ms=function.budget_ms,
+        )
+
+    @property
+    def bound_function(self) -> Callable[[Any], bool]:
+        """Function of one preprocessed row that returns whether the labelling function labels it."""
+        call = self.function.bound_function if self._has_default_call else self.function
+        return lambda x: self.function.parse_return_value(call(x)) is not None
+
+    def fingerprint_parts(self) -> tuple[Any, ...]:
+        """Return the parts that the fingerprint covers: those of the labelling function."""
+        return self._kind, *self.function.fingerprint_parts()
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
+        return LabelingFunctionSlice, (self.function,)
+
+
+class MetadataKwargs(TypedDict, total=False):
+    """Keyword arguments of a decorator beside name, resources and preprocessors."""
 
     description: str | None
     owner: str
@@ -185,26 +236,26 @@ class About(TypedDict, total=False):
 
 
 FunctionT = TypeVar("FunctionT", bound=LabelingFunction)
-Wrap = Callable[[Callable[..., Any]], FunctionT]
+Decorator = Callable[[Callable[..., Any]], FunctionT]
 
 
 def slicing_function(
     name: str | None = None,
     resources: Mapping[str, Any] | None = None,
     pre: Sequence[Preprocessor] | None = None,
-    **about: Unpack[About],
-) -> Wrap[SlicingFunction]:
-    """Make a slicing function of a plain one; the first paragraph of its docstring becomes the description.
+    **metadata: Unpack[MetadataKwargs],
+) -> Decorator[SlicingFunction]:
+    """Decorator that turns a function of one row into a slicing function.
 
     Parameters
     ----------
     name
-        The slice's name; the function's own by default.
+        Name of the slice; the function's own by default.
     resources, pre
         As in ``SlicingFunction``.
-    **about
+    **metadata
         ``description``, ``owner``, ``severity``, ``target``, ``protected``, ``family`` (see ``Metadata``)
-        and ``budget_ms``.
+        and ``budget_ms``. The description defaults to the first paragraph of the docstring.
 
     Raises
     ------
@@ -220,16 +271,16 @@ def slicing_function(
     >>> short_comment({"text": "Cool video!"}), short_comment.metadata.description
     (True, 'Fewer than five words.')
     """
-    return _decorator(SlicingFunction, name, resources, pre, about)
+    return _decorator(SlicingFunction, name, resources, pre, metadata)
 
 
 def labeling_function(
     name: str | None = None,
     resources: Mapping[str, Any] | None = None,
     pre: Sequence[Preprocessor] | None = None,
-    **about: Unpack[About],
-) -> Wrap[LabelingFunction]:
-    """Make a labelling function of a plain one; arguments as in ``slicing_function``.
+    **metadata: Unpack[MetadataKwargs],
+) -> Decorator[LabelingFunction]:
+    """Decorator that turns a function of one row into a labelling function; see ``slicing_function``.
 
     Examples
     --------
@@ -239,32 +290,30 @@ def labeling_function(
     >>> loud({"text": "CHECK THIS"}), loud({"text": "nice"})
     (1, -1)
     """
-    return _decorator(LabelingFunction, name, resources, pre, about)
+    return _decorator(LabelingFunction, name, resources, pre, metadata)
 
 
-def _decorator(kind: type[FunctionT], name: Any, resources: Any, pre: Any, about: About) -> Wrap[FunctionT]:
+def _decorator(
+    kind: type[FunctionT], name: Any, resources: Any, pre: Any, kwargs: MetadataKwargs
+) -> Decorator[FunctionT]:
     if callable(name):
         decorator = "slicing_function" if kind is SlicingFunction else "labeling_function"
         raise InvalidFunction(f"the decorator is missing parentheses: write @{decorator}()")
 
     def wrap(f: Callable[..., Any]) -> FunctionT:
+        given = {key: value for key, value in kwargs.items() if key != "budget_ms"}
+        known = [field.name for field in fields(Metadata)]
+        if unknown := sorted(set(given) - set(known)):
+            raise InvalidFunction(f"a decorator takes {', '.join(known)} and budget_ms, not {unknown[0]!r}")
+        if given.get("description") is None:
+            paragraph = (inspect.getdoc(f) or "").split("\n\n", maxsplit=1)[0]
+            given["description"] = " ".join(paragraph.split())
+        metadata = Metadata(**given)  # type: ignore[arg-type]  # Metadata checks the types itself
         own: Any = getattr(f, "__name__", None) if name is None else name
-        budget_ms = about.get("budget_ms")
-        return kind(own, f, resources, pre, metadata=_metadata(f, about), budget_ms=budget_ms)
+        return kind(own, f, resources, pre, metadata=metadata, budget_ms=kwargs.get("budget_ms"))
 
     return wrap
 
 
-def _metadata(f: Callable[..., Any], about: About) -> Metadata:
-    given = {key: value for key, value in about.items() if key != "budget_ms"}
-    known = [field.name for field in fields(Metadata)]
-    if strange := sorted(set(given) - set(known)):
-        raise InvalidFunction(f"a decorator takes {', '.join(known)} and budget_ms, not {strange[0]!r}")
-    if given.get("description") is None:
-        paragraph = (inspect.getdoc(f) or "").split("\n\n", maxsplit=1)[0]
-        given["description"] = " ".join(paragraph.split())
-    return Metadata(**given)  # type: ignore[arg-type]  # Metadata checks the kinds itself
-
-
-def _whole(answer: object) -> int | None:
-    return int(answer) if isinstance(answer, (bool, int, np.bool_, np.integer)) else None
+def _as_int(value: object) -> int | None:
+    return int(value) if isinstance(value, (bool, int, np.bool_, np.integer)) else None

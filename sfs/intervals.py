@@ -1,4 +1,4 @@
-"""Every rate's n and interval, for all floors."""
+"""Rates with their counts and confidence intervals, and paired differences."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _BISECTIONS = 60
-"""Halvings of an interval inside [0, 1] until its ends are neighbouring floats."""
+"""Bisections of an interval inside [0, 1] until its ends are adjacent floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A share ``count / n``; it is None where there is nothing to divide by.
+    """A rate ``count / n``.
 
     Parameters
     ----------
     count
-        How many of the n are counted.
+        Number of successes.
     n
-        How many there are.
+        Number of trials.
 
     Examples
     --------
@@ -40,20 +40,20 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """The share in [0, 1], or None when n is 0."""
+        """The rate in [0, 1], or None if n is 0."""
         return self.count / self.n if self.n else None
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the Clopper-Pearson interval; (0, 1) when n is 0."""
+        """Return the Clopper-Pearson interval; (0, 1) if n is 0."""
         return clopper_pearson(self.count, self.n, confidence)
 
     def __add__(self, other: Rate) -> Rate:
-        """Return the rate over both, disjoint, sets of rows."""
+        """Return the rate over both (disjoint) sets of rows."""
         return Rate(self.count + other.count, self.n + other.n)
 
 
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact binomial interval of a share, which covers at least ``confidence`` at any fixed n.
+    """Return the exact binomial interval of a rate, with coverage of at least ``confidence`` at any fixed n.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
     Raises
     ------
     SliceError
-        If the counts are no counts, or the confidence is out of range.
+        If the counts or the confidence are out of range.
 
     References
     ----------
@@ -84,8 +84,8 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
 def clopper_pearson_arrays(
     count: ArrayLike, n: ArrayLike, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the Clopper-Pearson lower and upper limits of many shares at once; shapes broadcast."""
-    successes, failures = _checked(count, n, confidence)
+    """Return the Clopper-Pearson lower and upper limits of many rates; shapes broadcast."""
+    successes, failures = _validate(count, n, confidence)
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
         lower = special.betaincinv(successes, failures + 1, tail)
@@ -94,23 +94,13 @@ def clopper_pearson_arrays(
 
 
 def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return an interval of a share that may be looked at after every trial.
+    """Return the anytime-valid interval of a rate: valid if inspected after every trial.
 
-    The probability that any of the intervals of a growing sample ever misses is at most 1 - ``confidence``.
-    It keeps the shares p against which the mixture of Bernoulli likelihoods under Beta(1/2, 1/2) has gathered
-    less than ``1 / (1 - confidence)`` times their own likelihood.
+    The probability that any interval of a growing sample misses the rate is at most 1 - ``confidence``. The
+    interval holds the rates p whose likelihood is at least ``1 - confidence`` times the mixture of Bernoulli
+    likelihoods under Beta(1/2, 1/2).
 
-    Parameters
-    ----------
-    count, n
-        ``count`` of the first ``n`` independent trials succeeded; n = 0 gives (0, 1).
-    confidence
-        In (0, 1).
-
-    Raises
-    ------
-    SliceError
-        If the counts are no counts, or the confidence is out of range.
+    Parameters and errors are those of ``clopper_pearson``, for the first ``n`` trials.
 
     References
     ----------
@@ -127,59 +117,69 @@ def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]
 
 
 def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-    """Return the lower and upper limits of ``anytime`` for many shares at once; shapes broadcast."""
-    k, rest = _checked(count, n, confidence)
+    """Return the lower and upper limits of ``anytime`` for many rates; shapes broadcast."""
+    k, rest = _validate(count, n, confidence)
     evidence = special.betaln(k + 0.5, rest + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)
 
-    def kept(p: FloatArray) -> BoolArray:
+    def inside(p: FloatArray) -> BoolArray:
         return np.asarray(evidence <= special.xlogy(k, p) + special.xlog1py(rest, -p))
 
-    share = np.where(k + rest > 0, k / np.maximum(k + rest, 1), 0.5)  # always kept
-    return _edge(kept, share, np.zeros_like(share)), _edge(kept, share, np.ones_like(share))
+    rate = np.where(k + rest > 0, k / np.maximum(k + rest, 1), 0.5)  # always inside
+    return _limit(inside, rate, np.zeros_like(rate)), _limit(inside, rate, np.ones_like(rate))
 
 
-def _edge(kept: Callable[[FloatArray], BoolArray], inside: FloatArray, end: FloatArray) -> FloatArray:
-    """Return where ``kept`` ends between a point that is kept and the end of the scale, to the outside."""
-    near, far = inside, end
+def _limit(inside: Callable[[FloatArray], BoolArray], start: FloatArray, end: FloatArray) -> FloatArray:
+    """Return the limit of an interval between a point inside it and the end of the scale, rounded outwards."""
+    near, far = start, end
     for _ in range(_BISECTIONS):
         middle = (near + far) / 2
-        inner = kept(middle)
+        inner = inside(middle)
         near, far = np.where(inner, middle, near), np.where(inner, far, middle)
-    return np.where(kept(end), end, far)
+    return np.where(inside(end), end, far)
 
 
-def _checked(count: ArrayLike, n: ArrayLike, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """Return successes and failures as floats of one shape."""
+def _validate(count: ArrayLike, n: ArrayLike, confidence: float) -> tuple[FloatArray, FloatArray]:
+    """Return successes and failures as floats of one shape; raise SliceError for invalid counts."""
     if not 0 < confidence < 1:
-        raise SliceError(f"a confidence lies between 0 and 1, got {confidence}")
+        raise SliceError(f"confidence must be between 0 and 1, got {confidence}")
     successes, trials = np.broadcast_arrays(np.asarray(count, np.float64), np.asarray(n, np.float64))
     if bool(((successes < 0) | (successes > trials)).any()):
         bad = int(np.argmax((successes < 0) | (successes > trials)))
-        raise SliceError(f"a count lies between 0 and n, got {successes.flat[bad]:g} of {trials.flat[bad]:g}")
+        raise SliceError(
+            f"count must be between 0 and n, got {successes.flat[bad]:g} of {trials.flat[bad]:g}"
+        )
     return successes, trials - successes
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """The difference of two accuracies on the same rows: first minus second.
+    """Difference of two accuracies on the same rows, first minus second, with its interval.
+
+    The interval is Bonett and Price's: Wald's with one row added to each of the two discordant cells. It
+    keeps its level at small n, and has a positive width without discordant rows.
 
     Parameters
     ----------
     only_first, only_second
-        Rows that only the first, and only the second, got right.
+        Number of rows that only the first, and only the second, predicted correctly.
     n
-        All rows, those that both or neither got right among them.
+        Number of all rows.
     confidence
-        Of the interval, in (0, 1).
+        Confidence of the interval, in (0, 1).
 
     Raises
     ------
     SliceError
-        If the counts are no counts, or the confidence is out of range.
+        If the counts or the confidence are out of range.
+
+    References
+    ----------
+    Bonett and Price (2012), Journal of Educational and Behavioral Statistics 37, 479-488;
+    recommended by Fagerland, Lydersen and Laake (2014), Statistics in Medicine 33, 2850-2875.
 
     Examples
     --------
-    >>> difference = paired_difference(12, 4, 200)
+    >>> difference = PairedDifference(12, 4, 200)
     >>> difference.value, round(difference.lower, 3), round(difference.upper, 3)
     (0.04, -0.001, 0.08)
     """
@@ -190,30 +190,27 @@ class PairedDifference:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        _checked([self.only_first, self.only_second], [self.n, self.n], self.confidence)
-        _checked(self.only_first + self.only_second, self.n, self.confidence)
+        counts = [self.only_first, self.only_second, self.only_first + self.only_second]
+        _validate(counts, self.n, self.confidence)
 
     @property
     def value(self) -> float | None:
-        """The difference in [-1, 1], or None when n is 0."""
+        """The difference in [-1, 1], or None if n is 0."""
         return (self.only_first - self.only_second) / self.n if self.n else None
 
     @property
     def lower(self) -> float:
-        """The lower limit."""
-        return self._limits()[0]
+        """Lower limit."""
+        return self.limits[0]
 
     @property
     def upper(self) -> float:
-        """The upper limit."""
-        return self._limits()[1]
+        """Upper limit."""
+        return self.limits[1]
 
     @property
-    def no_evidence(self) -> bool:
-        """True when no row tells the two apart: the interval then speaks of n alone."""
-        return self.only_first == self.only_second == 0
-
-    def _limits(self) -> tuple[float, float]:
+    def limits(self) -> tuple[float, float]:
+        """Lower and upper limit."""
         if self.n == 0:
             return -1.0, 1.0
         first, second = (self.only_first + 1) / (self.n + 2), (self.only_second + 1) / (self.n + 2)
@@ -221,30 +218,3 @@ class PairedDifference:
         z = float(special.ndtri((1 + self.confidence) / 2))
         reach = z * max(0.0, (first + second - centre**2) / (self.n + 2)) ** 0.5
         return max(-1.0, centre - reach), min(1.0, centre + reach)
-
-    def __add__(self, other: PairedDifference) -> PairedDifference:
-        """Return the difference over both, disjoint, sets of rows."""
-        if self.confidence != other.confidence:
-            raise SliceError(f"cannot add differences at confidence {self.confidence} and {other.confidence}")
-        return PairedDifference(
-            self.only_first + other.only_first,
-            self.only_second + other.only_second,
-            self.n + other.n,
-            self.confidence,
-        )
-
-
-def paired_difference(
-    only_first: int, only_second: int, n: int, confidence: float = 0.95
-) -> PairedDifference:
-    """Return the difference of two accuracies on the same n rows, first minus second, with its interval.
-
-    The interval is Bonett and Price's: Wald's with one row added to each of the two disagreeing cells. It
-    holds its level at small n, and has a width when no row disagrees.
-
-    References
-    ----------
-    Bonett and Price (2012), Journal of Educational and Behavioral Statistics 37, 479-488;
-    recommended by Fagerland, Lydersen and Laake (2014), Statistics in Medicine 33, 2850-2875.
-    """
-    return PairedDifference(only_first, only_second, n, confidence)

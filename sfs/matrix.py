@@ -1,4 +1,4 @@
-"""The slice matrix: which rows belong to which slices, and which memberships are not known."""
+"""Slice matrix: memberships of rows in slices, known and unknown."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ BoolMatrix = NDArray[np.bool_]
 
 
 class SliceMatrix:
-    """Memberships of N rows in K named slices; each is member, not member, or unknown.
+    """Memberships of N rows in K named slices: member, not member, or unknown.
 
     Parameters
     ----------
     names
         K distinct slice names.
     member
-        bool[N, K], true where the row is known to be a member.
+        bool[N, K], true for a known member.
     unknown
-        bool[N, K], true where the membership is not known; none by default.
+        bool[N, K], true for an unknown membership; all false by default.
 
     Raises
     ------
     DuplicateName
-        If two slices carry one name.
+        If two slices share a name.
     SliceError
         If a shape is wrong, or an entry is both member and unknown.
     """
@@ -40,20 +40,17 @@ class SliceMatrix:
         self.member: BoolMatrix = _frozen(member)
         self.unknown: BoolMatrix = _frozen(np.zeros_like(self.member) if unknown is None else unknown)
         self._index = {name: k for k, name in enumerate(self.names)}
-        self._check()
-
-    def _check(self) -> None:
         if len(self._index) != len(self.names):
-            raise DuplicateName(f"slice names must differ, got {list(self.names)}")
-        for what, array in (("member", self.member), ("unknown", self.unknown)):
+            raise DuplicateName(f"slice names must be distinct, got {list(self.names)}")
+        for name, array in (("member", self.member), ("unknown", self.unknown)):
             if array.ndim != 2 or array.shape[1] != len(self.names):
                 raise SliceError(
-                    f"{what} must be [N, {len(self.names)}] for these names, got {list(array.shape)}"
+                    f"{name} must be [N, {len(self.names)}] for these names, got {list(array.shape)}"
                 )
         if self.member.shape != self.unknown.shape:
-            raise SliceError(f"member is {self.member.shape} but unknown is {self.unknown.shape}")
+            raise SliceError(f"member has shape {self.member.shape} but unknown has {self.unknown.shape}")
         if bool((self.member & self.unknown).any()):
-            raise SliceError("an entry is both member and unknown: clear member where unknown is set")
+            raise SliceError("an entry is both member and unknown: set member to False for unknown entries")
 
     def __len__(self) -> int:
         return len(self.member)
@@ -72,7 +69,7 @@ class SliceMatrix:
     __hash__ = None  # type: ignore[assignment]  # arrays are not hashable
 
     def position(self, name: str) -> int:
-        """Return k of a slice; UnknownName if there is none."""
+        """Return the column position of a slice; raise UnknownName if it is absent."""
         if name not in self._index:
             raise UnknownName(f"no slice {name!r}; the slices are {list(self.names)}")
         return self._index[name]
@@ -82,18 +79,18 @@ class SliceMatrix:
         return self.member[:, self.position(name)]
 
     def coverage(self) -> dict[str, Rate]:
-        """Return per slice the share of members among rows whose membership is known, with n and interval."""
+        """Return each slice's rate of members among the rows of known membership."""
         members = self.member.sum(axis=0)
         known = (~self.unknown).sum(axis=0)
         return {name: Rate(int(m), int(n)) for name, m, n in zip(self.names, members, known, strict=True)}
 
     def take(self, rows: ArrayLike | slice) -> SliceMatrix:
-        """Return the matrix of some rows: positions, or bool[N]."""
+        """Return the matrix of some rows, by positions or bool[N]."""
         chosen = rows if isinstance(rows, slice) else np.asarray(rows)
         return SliceMatrix(self.names, self.member[chosen], self.unknown[chosen])
 
     def align(self, names: Sequence[str]) -> SliceMatrix:
-        """Return the matrix over other names, in their order; a slice that is not here is unknown in every row."""
+        """Return the matrix of other names, in their order; an absent slice is unknown in every row."""
         member = np.zeros((len(self), len(names)), dtype=bool)
         unknown = np.ones_like(member)
         for k, name in enumerate(names):
@@ -103,7 +100,7 @@ class SliceMatrix:
         return SliceMatrix(names, member, unknown)
 
     def to_recarray(self) -> np.recarray:
-        """Return Snorkel's shape: one int64 field per slice, 1 member, 0 not, -1 unknown."""
+        """Return Snorkel's form: one int64 field per slice; 1 member, 0 not, -1 unknown."""
         codes = np.where(self.unknown, -1, self.member.astype(np.int64))  # [N, K]
         out = np.recarray((len(self),), dtype=[(name, np.int64) for name in self.names])
         for k, name in enumerate(self.names):
@@ -112,23 +109,23 @@ class SliceMatrix:
 
     @classmethod
     def from_recarray(cls, S: np.recarray) -> SliceMatrix:
-        """Read Snorkel's shape: 1 member, 0 not, -1 unknown.
+        """Return the matrix of Snorkel's form: 1 member, 0 not, -1 unknown.
 
         Raises
         ------
         SliceError
-            If a field holds anything else.
+            If a field holds any other value.
         """
         names = S.dtype.names or ()
         codes = np.stack([np.asarray(S[name]) for name in names], axis=1) if names else np.zeros((len(S), 0))
         if not np.isin(codes, (-1, 0, 1)).all():
             bad = codes[~np.isin(codes, (-1, 0, 1))].flat[0]
-            raise SliceError(f"a slice matrix holds 1, 0 and -1 (unknown), got {bad!r}")
+            raise SliceError(f"values must be 1, 0 or -1 (unknown), got {bad!r}")
         return cls(names, codes == 1, codes == -1)
 
     @classmethod
     def empty(cls, rows: int) -> SliceMatrix:
-        """Return N rows and no slices."""
+        """Return the matrix of N rows and no slices."""
         return cls((), np.zeros((rows, 0), dtype=bool))
 
 
@@ -136,7 +133,7 @@ def _frozen(array: ArrayLike) -> BoolMatrix:
     given = np.asarray(array)
     if given.dtype != np.bool_:
         raise SliceError(
-            f"a slice matrix is boolean, got {given.dtype}; Snorkel's -1/0/1 come in by from_recarray"
+            f"a slice matrix must be boolean, got {given.dtype}: convert Snorkel's -1/0/1 by from_recarray"
         )
     out: BoolMatrix = given.copy()
     out.flags.writeable = False

@@ -1,9 +1,9 @@
-"""Regular expressions by RE2: linear in the length of the text, whatever the pattern.
+"""Regular expressions by RE2, in time linear in the length of the text.
 
-Many patterns over one field are matched together. A batch of rows and a handful of patterns go through
-Arrow's kernel (one pass over the column per pattern); everything else through RE2's filter, which finds the
-literals that the patterns need in one pass and runs only the patterns whose literals occur. Both are RE2 and
-answer the same.
+Many patterns over one field are matched together. A large batch and a few patterns go through Arrow's kernel
+(one pass over the column per pattern); everything else through RE2's filter, which finds the literals that the
+patterns require in one pass and runs only the patterns whose literals occur. Both are RE2 and give the same
+results.
 """
 
 from __future__ import annotations
@@ -19,48 +19,39 @@ from numpy.typing import NDArray
 
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_PATTERN_BYTES = 2 << 20
-"""What one compiled pattern may take in memory, its cache of states included."""
+"""Memory limit of one compiled pattern, its cache of states included."""
+ARROW_ROWS = 128
+"""Least number of rows for which a pass over an Arrow column costs less than a loop over texts."""
 
-_LONG_CHARACTERS = 10_000
-_LONG_BYTES = 64 << 20
-"""A list of words longer than that is matched alone, and may take so much."""
-
+_LONG_CHARACTERS = 10_000  # a longer list of words is matched on its own
+_LONG_BYTES = 64 << 20  # memory limit of such a list
 _ARROW_PATTERNS = 12
 _FEW_HITS = 20
-ARROW_ROWS = 128
-"""From so many rows on, a pass over an Arrow column costs less than a loop over texts."""
 
 
-def fault_of(pattern: str, ignore_case: bool = False) -> str | None:
-    """Return why a pattern is refused, or None if it is accepted.
+def pattern_error(pattern: str, ignore_case: bool = False) -> str | None:
+    """Return why a pattern is rejected, or None if it is accepted.
 
     Examples
     --------
-    >>> fault_of("check.*out"), fault_of("(?=look)")
+    >>> pattern_error("check.*out"), pattern_error("(?=look)")
     (None, 'invalid perl operator: (?=')
     """
     if len(pattern) > MAX_PATTERN_CHARACTERS:
         return f"{len(pattern)} characters are more than {MAX_PATTERN_CHARACTERS}"
     try:
         re2.compile(pattern, _options())
-        re2.compile(cased_pattern(pattern, ignore_case), _options())
+        re2.compile(with_case_flag(pattern, ignore_case), _options())
     except re2.error as error:
         reason = error.args[0]
         return reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)
     return None
 
 
-def _options(max_bytes: int = MAX_PATTERN_BYTES) -> re2.Options:
-    chosen = re2.Options()
-    chosen.log_errors = False
-    chosen.max_mem = max_bytes
-    return chosen
-
-
 def words_pattern(words: Sequence[str], whole_word: bool) -> str:
-    """Return the pattern of "any of these words occurs", alone between other characters if asked.
+    """Return the pattern that matches any of the words, optionally as whole words only.
 
-    A character of a word is a letter, a mark, a digit of any script, or an underscore.
+    A word character is a letter, a mark, a digit of any script, or an underscore.
     """
     any_word = "|".join(re2.escape(word) for word in words)
     if not whole_word:
@@ -68,18 +59,29 @@ def words_pattern(words: Sequence[str], whole_word: bool) -> str:
     return rf"(?:^|[^\pL\pM\pN_])(?:{any_word})(?:$|[^\pL\pM\pN_])"
 
 
-def cased_pattern(pattern: str, ignore_case: bool) -> str:
-    """Return the pattern with its case flag written into it."""
+def with_case_flag(pattern: str, ignore_case: bool) -> str:
+    """Return the pattern with its case flag included."""
     return f"(?i:{pattern})" if ignore_case else pattern
 
 
-class Texts:
-    """N texts in the forms that the engines read, each made once when first read.
+def replace_surrogates(text: str) -> str:
+    """Return the text with every lone surrogate, which JSON can carry, replaced by U+FFFD."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+class TextColumn:
+    """N texts in the forms that the engines read, cached.
 
     Parameters
     ----------
     values
-        The texts as they are.
+        The original texts.
     """
 
     def __init__(self, values: Sequence[str]) -> None:
@@ -89,35 +91,32 @@ class Texts:
         return len(self.values)
 
     def encoded(self, lowered: bool) -> list[bytes]:
-        """Return the texts, lowered or as they are, in UTF-8."""
+        """Return the original or lower-case texts in UTF-8."""
         values = [text.lower() for text in self.values] if lowered else self.values
         try:
             return [text.encode() for text in values]
         except UnicodeEncodeError:
-            return [whole_characters(text).encode() for text in values]
-
-    def column(self, lowered: bool) -> pa.LargeStringArray:
-        """Return the texts, lowered or as they are, as an Arrow column."""
-        return self._lowered if lowered else self._as_is
+            return [replace_surrogates(text).encode() for text in values]
 
     @cached_property
-    def _as_is(self) -> pa.LargeStringArray:
+    def original(self) -> pa.LargeStringArray:
+        """The original texts as an Arrow column."""
         return _arrow(self.values)
 
     @cached_property
-    def _lowered(self) -> pa.LargeStringArray:
-        """Lowered by Arrow where all is ASCII, and elsewhere by Python, whose rules differ from Arrow's."""
-        wide = pc.invert(pc.string_is_ascii(self._as_is))
+    def lowered(self) -> pa.LargeStringArray:
+        """The lower-case texts as an Arrow column: ASCII by Arrow, others by Python, whose rules differ."""
+        wide = pc.invert(pc.string_is_ascii(self.original))
         rows = np.flatnonzero(wide.to_numpy(zero_copy_only=False)).tolist()
         lowered = _arrow([self.values[row].lower() for row in rows])
-        return pc.replace_with_mask(pc.ascii_lower(self._as_is), wide, lowered)
+        return pc.replace_with_mask(pc.ascii_lower(self.original), wide, lowered)
 
 
 def _arrow(texts: Sequence[str]) -> pa.LargeStringArray:
     try:
         return pa.array(texts, type=pa.large_string())
     except UnicodeEncodeError:
-        return pa.array([whole_characters(text) for text in texts], type=pa.large_string())
+        return pa.array([replace_surrogates(text) for text in texts], type=pa.large_string())
 
 
 class PatternSet:
@@ -128,43 +127,40 @@ class PatternSet:
     patterns
         P patterns that RE2 accepts.
     lowered
-        Whether they read the lowered text.
+        Whether they match the lower-case text.
     """
 
     def __init__(self, patterns: Sequence[str], lowered: bool = False) -> None:
         self._patterns = tuple(patterns)
-        self._is_lowered = lowered
+        self._lowered = lowered
         columnar = [p for p, pattern in enumerate(patterns) if _same_in_arrow(pattern)]
         self._columnar = columnar if len(columnar) <= _ARROW_PATTERNS else []
         numbered = dict(enumerate(patterns))
         self._all = _Filter(numbered)
         self._rest = _Filter({p: numbered[p] for p in numbered if p not in set(self._columnar)})
 
-    def match(self, texts: Texts, found: NDArray[np.bool_]) -> None:
-        """Set true in bool[N, P], false before, where a pattern occurs in a text."""
+    def match(self, texts: TextColumn, out: NDArray[np.bool_]) -> None:
+        """Set ``out``, bool[N, P] and all false, to true for every text in which a pattern occurs."""
         if self._columnar and len(texts) >= ARROW_ROWS:
-            column = texts.column(self._is_lowered)
+            column = texts.lowered if self._lowered else texts.original
             for p in self._columnar:
                 matched = pc.match_substring_regex(column, self._patterns[p])
-                found[:, p] = matched.to_numpy(zero_copy_only=False)
-            self._rest.match(texts, self._is_lowered, found)
+                out[:, p] = matched.to_numpy(zero_copy_only=False)
+            self._rest.match(texts, self._lowered, out)
         else:
-            self._all.match(texts, self._is_lowered, found)
+            self._all.match(texts, self._lowered, out)
 
 
 class _Filter:
-    """RE2's filter over some of the patterns, known by their numbers; very long ones are matched alone."""
+    """RE2's filter over some of the numbered patterns; very long ones are matched on their own."""
 
     def __init__(self, patterns: Mapping[int, str]) -> None:
         short = {p: pattern for p, pattern in patterns.items() if len(pattern) <= _LONG_CHARACTERS}
+        long = {p: pattern for p, pattern in patterns.items() if p not in short}
         self._filters = _filters(short)
-        self._long = {
-            p: re2.compile(pattern, _options(_LONG_BYTES))
-            for p, pattern in patterns.items()
-            if p not in short
-        }
+        self._long = {p: re2.compile(pattern, _options(_LONG_BYTES)) for p, pattern in long.items()}
 
-    def match(self, texts: Texts, lowered: bool, found: NDArray[np.bool_]) -> None:
+    def match(self, texts: TextColumn, lowered: bool, out: NDArray[np.bool_]) -> None:
         rows: list[int] = []
         columns: list[int] = []
         for row, text in enumerate(texts.encoded(lowered) if self._filters or self._long else ()):
@@ -177,14 +173,14 @@ class _Filter:
                     rows.append(row)
                     columns.append(number)
         if len(rows) > _FEW_HITS:
-            found[rows, columns] = True
-        else:  # one by one is faster than an index of two lists
+            out[rows, columns] = True
+        else:  # single assignments are faster than an index of two lists
             for row, column in zip(rows, columns, strict=True):
-                found[row, column] = True
+                out[row, column] = True
 
 
 def _filters(patterns: Mapping[int, str]) -> list[tuple[list[int], re2.Filter]]:
-    """Return one filter over all patterns, or several where their literals are too many for one."""
+    """Return one filter over all patterns, or several if one cannot hold their literals."""
     if not patterns:
         return []
     out, numbers = re2.Filter(), list(patterns)
@@ -201,23 +197,17 @@ def _filters(patterns: Mapping[int, str]) -> list[tuple[list[int], re2.Filter]]:
     return [(numbers, out)]
 
 
-def _same_in_arrow(pattern: str) -> bool:
-    """Tell whether Arrow's RE2, which is older, is sure to read the pattern as ours does.
+def _options(max_bytes: int = MAX_PATTERN_BYTES) -> re2.Options:
+    options = re2.Options()
+    options.log_errors = False
+    options.max_mem = max_bytes
+    return options
 
-    Tables of scripts differ from one Unicode version to the next, and so do a few spellings of groups.
+
+def _same_in_arrow(pattern: str) -> bool:
+    """Return whether Arrow's RE2, which is older, reads the pattern as ours does.
+
+    Script tables differ between Unicode versions, and so do some spellings of groups.
     """
     plain = pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
     return plain and len(pattern) <= _LONG_CHARACTERS
-
-
-def whole_characters(text: str) -> str:
-    """Return the text with every half of a surrogate pair, which JSON can carry, replaced by U+FFFD."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        pass
-    else:
-        return text
-    return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property, partial
+from threading import Lock
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
-from sfs.declared import checked_callable, checked_name, short_text
-from sfs.draft import draft_of, finished
-from sfs.errors import InvalidAnswer, InvalidFunction
+import numpy as np
+
+from sfs.errors import InvalidFunction, InvalidReturnValue, SliceError
 from sfs.fingerprint import fingerprint_of
-from sfs.importable import reduced
-from sfs.memo import Memo, key_of
+from sfs.loading import reduce_wrapper
+from sfs.record import FrameRow, Record, deep_copy, freeze, mutable_copy
+from sfs.validation import short_repr, validate_callable, validate_name
 
 Step: TypeAlias = Callable[[Any], Any]
-"""One thing that is done to a row; two steps that are equal do the same."""
+"""One transformation of a row; equal steps do the same and are shared between functions."""
 
 
 class Preprocessor:
-    """Derives fields by ``run``, which a subclass writes: fields of the row in, a dict of new fields out.
+    """Derives fields by ``run``, which a subclass implements: fields of the row in, a dict of new fields out.
 
     Parameters
     ----------
     name
-        How errors call it.
+        Name in error messages.
     field_names
         From ``run``'s argument names to the row's field names; the same names by default.
     mapped_field_names
-        From the keys that ``run`` returns to the new fields' names; all keys as they are by default.
+        From the keys of ``run``'s result to the new fields' names; all keys unchanged by default.
     pre
-        Preprocessors that the row goes through first, in order.
+        Preprocessors to run first, in order.
     memoize
-        Whether results are kept and given again for an equal row.
+        Whether results are cached and reused for an equal row.
     memoize_key
-        From a row to what tells it from others; everything it holds by default.
+        Function from a row to its cache key; the row's whole content by default.
     memoize_size
-        How many results are kept.
+        Maximum number of cached results.
 
     Raises
     ------
@@ -63,101 +67,100 @@ class Preprocessor:
         memoize_key: Callable[[Any], Any] | None = None,
         memoize_size: int = 10_000,
     ) -> None:
-        self.name = checked_name(name)
-        self.pre = checked_pre(name, pre)
-        self.field_names = self._checked_fields(field_names)
+        self.name = validate_name(name)
+        self.pre = validate_pre(name, pre)
+        if field_names is None:
+            parameters = inspect.signature(self.run).parameters.values()
+            if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
+                raise InvalidFunction(f"run of {self.name!r} takes *args or **kwargs: give field_names")
+            field_names = {p.name: p.name for p in parameters}
+        self.field_names = dict(field_names)
         self.mapped_field_names = None if mapped_field_names is None else dict(mapped_field_names)
         self.memoize = memoize
         self.memoize_key = memoize_key
-        self._memo = Memo(memoize_size)
-
-    def _checked_fields(self, field_names: Mapping[str, str] | None) -> dict[str, str]:
-        if field_names is not None:
-            return dict(field_names)
-        parameters = inspect.signature(self.run).parameters.values()
-        if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-            raise InvalidFunction(f"run of {self.name!r} takes *args or **kwargs: give field_names")
-        return {p.name: p.name for p in parameters}
+        self._memo = _ResultCache(memoize_size)
 
     def run(self, *args: Any, **fields: Any) -> Mapping[str, Any] | None:
-        """Return new fields of a row; a subclass writes it with the fields it needs as arguments."""
-        raise NotImplementedError(f"preprocessor {self.name!r} has no run: write it in a subclass")
+        """Return new fields of a row; implemented by a subclass, with the fields it reads as arguments."""
+        raise NotImplementedError(f"preprocessor {self.name!r} has no run: implement it in a subclass")
 
     def __call__(self, x: Any) -> Any:
-        """Return the row with the new fields; the row given is not changed.
+        """Return the row with the new fields; the given row is not changed.
 
         Raises
         ------
-        InvalidAnswer
+        InvalidReturnValue
             If the preprocessor returned None.
         """
         if not self.memoize:
-            return self._through(x)
-        key = self._key(x)
-        kept = self._memo.get(key)
-        if kept is None:
-            kept = self._through(x)
-            self._memo.put(key, kept)
-        return kept
+            return self._run_with_pre(x)
+        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
+        result = self._memo.get(key)
+        if result is None:
+            result = self._run_with_pre(x)
+            self._memo.put(key, result)
+        return result
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The parts that functions can share: ``pre`` and the own work, or the whole where it is memoized."""
+        """Parts that functions can share: ``pre`` and the own step, or the whole if it is memoized."""
         if self.memoize:
             return (self,)
         return (*(step for p in self.pre for step in p.steps), self.derive)
 
     def derive(self, x: Any) -> Any:
-        """Do the own work alone, on a copy of the row and without ``pre``."""
-        result = self._derived(draft_of(x))
+        """Run the own step alone, on a copy of the row and without ``pre``."""
+        result = self._run_on_copy(mutable_copy(x))
         if result is None:
-            raise InvalidAnswer(f"preprocessor {self.name!r} should not return None: return the row")
-        return finished(result, x)
+            raise InvalidReturnValue(f"preprocessor {self.name!r} should not return None: return the row")
+        return freeze(result, x)
 
     def reset_cache(self) -> None:
-        """Forget all memoized results."""
+        """Clear all memoized results."""
         self._memo.clear()
 
-    def _through(self, x: Any) -> Any:
+    def _run_with_pre(self, x: Any) -> Any:
         for preprocessor in self.pre:
             x = preprocessor(x)
         return self.derive(x)
 
-    def _derived(self, draft: Any) -> Any:
-        made = self.run(**{name: read_field(draft, field) for name, field in self.field_names.items()})
-        if made is None:
+    def _run_on_copy(self, row: Any) -> Any:
+        """Return a mutable row with the derived fields set, or None."""
+        fields = self.field_names.items()
+        new = self.run(
+            **{
+                name: row[field] if isinstance(row, Mapping) else getattr(row, field)
+                for name, field in fields
+            }
+        )
+        if new is None:
             return None
-        if not isinstance(made, Mapping):
-            raise InvalidAnswer(f"run of {self.name!r} returned {short_text(made)}: return a dict")
-        for name, value in self._renamed(made).items():
-            set_field(draft, name, value)
-        return draft
-
-    def _renamed(self, made: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self.mapped_field_names is None:
-            return made
-        if absent := [key for key in self.mapped_field_names if key not in made]:
-            raise InvalidAnswer(f"run of {self.name!r} returned {list(made)}, without {absent[0]!r}")
-        return {name: made[key] for key, name in self.mapped_field_names.items()}
-
-    def _key(self, x: Any) -> Hashable:
-        return key_of(x if self.memoize_key is None else self.memoize_key(x))
+        if not isinstance(new, Mapping):
+            raise InvalidReturnValue(f"run of {self.name!r} returned {short_repr(new)}: return a dict")
+        if self.mapped_field_names is not None:
+            if absent := [key for key in self.mapped_field_names if key not in new]:
+                raise InvalidReturnValue(f"run of {self.name!r} returned {list(new)}, without {absent[0]!r}")
+            new = {name: new[key] for key, name in self.mapped_field_names.items()}
+        for name, value in new.items():
+            if isinstance(row, dict):
+                row[name] = value
+            else:
+                setattr(row, name, value)
+        return row
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 in hex of what the preprocessor computes; see ``sfs.fingerprint``."""
+        """Sha256 in hex of the preprocessor's computation; see ``sfs.fingerprint``."""
         return fingerprint_of(self)
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
-        """Return what the fingerprint covers: name, class, settings, and preprocessors."""
-        return "preprocessor", self.name, type(self), self._settings(), self.pre
+        """Return the parts that the fingerprint covers: name, class, settings, and preprocessors."""
+        uncovered = ("name", "pre", "memoize", "memoize_key", "_memo", "fingerprint")
+        settings = {key: value for key, value in vars(self).items() if key not in uncovered}
+        return "preprocessor", self.name, type(self), settings, self.pre
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return reduced(self, getattr(self, "f", type(self)), partial(super().__reduce_ex__, protocol))
-
-    def _settings(self) -> dict[str, Any]:
-        passing = ("name", "pre", "memoize", "memoize_key", "_memo", "fingerprint")
-        return {key: value for key, value in vars(self).items() if key not in passing}
+        return reduce_wrapper(self, getattr(self, "f", type(self)), partial(super().__reduce_ex__, protocol))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.name}, Pre: {list(self.pre)}"
@@ -171,7 +174,7 @@ class LambdaPreprocessor(Preprocessor):
     name, pre, memoize, memoize_key, memoize_size
         As in ``Preprocessor``.
     f
-        The function of one row.
+        Function of one row.
     """
 
     def __init__(
@@ -184,13 +187,13 @@ class LambdaPreprocessor(Preprocessor):
         memoize_size: int = 10_000,
     ) -> None:
         super().__init__(name, {}, None, pre, memoize, memoize_key, memoize_size)
-        self.f = checked_callable(name, f)
+        self.f = validate_callable(name, f)
 
-    def _derived(self, draft: Any) -> Any:
-        return self.f(draft)
+    def _run_on_copy(self, row: Any) -> Any:
+        return self.f(row)
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
-        """Return what the fingerprint covers: name, code and preprocessors."""
+        """Return the parts that the fingerprint covers: name, code and preprocessors."""
         return "preprocessor", self.name, self.f, self.pre
 
 
@@ -201,7 +204,7 @@ def preprocessor(
     memoize_key: Callable[[Any], Any] | None = None,
     memoize_size: int = 10_000,
 ) -> Callable[[Callable[[Any], Any]], LambdaPreprocessor]:
-    """Make a preprocessor of a plain function; arguments as in ``Preprocessor``.
+    """Decorator that turns a function of one row into a preprocessor; arguments as in ``Preprocessor``.
 
     Raises
     ------
@@ -228,26 +231,100 @@ def preprocessor(
     return wrap
 
 
-def checked_pre(name: str, pre: object) -> tuple[Preprocessor, ...]:
+def validate_pre(name: str, pre: object) -> tuple[Preprocessor, ...]:
     """Return the preprocessors of a declaration."""
     if pre is None:
         return ()
     if not isinstance(pre, Sequence):
-        raise InvalidFunction(f"pre of {name!r} is a list of preprocessors, got {short_text(pre)}")
-    for one in pre:
-        if not isinstance(one, Preprocessor):
-            raise InvalidFunction(f"pre of {name!r} holds {short_text(one)}: make it with @preprocessor()")
+        raise InvalidFunction(f"pre of {name!r} must be a list of preprocessors, got {short_repr(pre)}")
+    for each in pre:
+        if not isinstance(each, Preprocessor):
+            raise InvalidFunction(
+                f"pre of {name!r} contains {short_repr(each)}: create it with @preprocessor()"
+            )
     return tuple(pre)
 
 
-def read_field(x: Any, name: str) -> Any:
-    """Return a field of a row of any kind."""
-    return x[name] if isinstance(x, Mapping) else getattr(x, name)
+class _ResultCache:
+    """Thread-safe LRU cache of rows; every caller gets a copy, so that none can change another's result."""
+
+    def __init__(self, size: int) -> None:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise InvalidFunction(f"memoize_size must be an integer of at least 1, got {short_repr(size)}")
+        self.size = size
+        self._results: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable) -> Any:
+        with self._lock:
+            if key not in self._results:
+                return None
+            self._results.move_to_end(key)
+            result = self._results[key]
+        return deep_copy(result)
+
+    def put(self, key: Hashable, result: Any) -> None:
+        stored = deep_copy(result)
+        with self._lock:
+            self._results[key] = stored
+            self._results.move_to_end(key)
+            while len(self._results) > self.size:
+                self._results.popitem(last=False)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._results.clear()
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return _ResultCache, (self.size,)  # neither the lock nor the results belong in another process
 
 
-def set_field(x: Any, name: str, value: Any) -> None:
-    """Set a field of a row of any kind."""
-    if isinstance(x, dict):
-        x[name] = value
-    else:
-        setattr(x, name, value)
+def _cache_key(value: Any) -> Hashable:
+    """Return a key that equal values share and unequal ones do not: 1, True, 1.0 and "1" are four keys.
+
+    Raises
+    ------
+    SliceError
+        If the value has neither comparable contents nor a hash.
+    """
+    kind = type(value)
+    if kind is str:
+        return value  # type: ignore[no-any-return]  # a str equals only a str
+    if isinstance(value, (float, np.floating)):
+        return kind, float(value).hex()  # distinguishes 0.0 from -0.0, and nan equals nan
+    if isinstance(value, np.ndarray):
+        content = _cache_key(value.tolist()) if value.dtype.hasobject else value.tobytes()
+        return kind, value.dtype.str, value.shape, content
+    if isinstance(value, bytearray):
+        return kind, bytes(value)
+    if isinstance(value, (list, tuple)):
+        return kind, tuple(_cache_key(item) for item in value)
+    if isinstance(value, (set, frozenset)):
+        return kind, frozenset(_cache_key(item) for item in value)
+    fields = _fields(value)
+    if fields is not None:
+        # The index label of a data frame's row is part of the row: a preprocessor may read it.
+        label = (
+            value._label if isinstance(value, FrameRow) else value.name if kind.__name__ == "Series" else None
+        )
+        parts = frozenset((_cache_key(name), _cache_key(item)) for name, item in fields.items())
+        return kind, parts, _cache_key(label)
+    try:
+        hash(value)
+    except TypeError:
+        raise SliceError(f"cannot memoize a row that holds a {kind.__name__}: give memoize_key") from None
+    return kind, value
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    """Return name and value of the parts of an object that is compared by its parts, or None."""
+    if isinstance(value, Record):
+        return value.__dict__
+    if isinstance(value, Mapping):
+        return value
+    if type(value).__name__ == "Series":
+        return dict(value.items())
+    hashing: Any = type(value).__hash__
+    by_parts = hashing is None or hashing is object.__hash__
+    by_identity = isinstance(value, (type, FunctionType, BuiltinFunctionType, ModuleType))
+    return getattr(value, "__dict__", None) if by_parts and not by_identity else None

@@ -1,16 +1,18 @@
-"""Rows as slicing functions see them, and the columns that templates read."""
+"""Rows: the records that slicing functions read, the columns that templates read, and copies of rows."""
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
 
 import numpy as np
 
 from sfs.errors import UnknownName
-from sfs.values import present
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = "pd.DataFrame | Sequence[Any] | NDArray[Any]"
 """N rows: a data frame, or a sequence of mappings or of any objects with attributes."""
+
+_ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
+_CONTAINERS = (list, dict, set, tuple, bytearray, np.ndarray)
+_PANDAS_MISSING = ("NAType", "NaTType")  # by name, so that pandas is not imported without a data frame
 
 
 class _Absent:
@@ -28,11 +34,48 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-"""What ``Columns.field`` holds for a record that has no such field."""
+"""Value of ``Columns.field`` for a record without the field."""
 
 
-def is_frame(rows: Rows) -> TypeGuard[pd.DataFrame]:
-    """Tell whether the rows are a data frame, without importing pandas where nobody has."""
+def none_if_missing(value: Any) -> Any:
+    """Return the value, or None for a missing one (None, NaN, pandas NA and NaT)."""
+    if isinstance(value, (float, np.floating)):
+        return None if value != value else value
+    return None if type(value).__name__ in _PANDAS_MISSING else value
+
+
+def text_of(value: Any) -> str:
+    """Return the canonical text of a scalar: ``1``, ``1.0`` and ``"1"`` are all ``1``.
+
+    Raises
+    ------
+    TypeError
+        If the value is not text, a boolean, or a number, or the number is too large to convert.
+
+    Examples
+    --------
+    >>> text_of(3.0), text_of(True), text_of("Cool video!")
+    ('3', 'true', 'Cool video!')
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    try:
+        if isinstance(value, Integral):
+            return str(int(value))
+        if isinstance(value, Real):
+            number = float(value)
+            return str(int(number)) if number.is_integer() else repr(number)
+    except (OverflowError, ValueError):  # beyond 64-bit floats, or more digits than Python converts
+        raise TypeError(
+            f"expected text, a boolean or a number, got a number too large to convert ({type(value).__name__})"
+        ) from None
+    raise TypeError(f"expected text, a boolean or a number, got {type(value).__name__}")
+
+
+def is_dataframe(rows: Rows) -> TypeGuard[pd.DataFrame]:
+    """Return whether the rows are a data frame, without importing pandas."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(rows, pandas.DataFrame)
 
@@ -49,23 +92,23 @@ class Record:
 
     __slots__ = ("__dict__",)
 
-    def __init__(self, fields: dict[str, Any]) -> None:
+    def __init__(self, fields: dict[Any, Any]) -> None:
         object.__setattr__(self, "__dict__", fields)
 
     def __getattr__(self, name: str) -> Any:  # reached only when the field does not exist
         raise AttributeError(f"the record has no field {name!r}; its fields are {list(self.__dict__)}")
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: Any) -> Any:
         return self.__dict__[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a field, or the default where the record has none."""
+        """Return a field, or the default for a record without it."""
         return self.__dict__.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self.__dict__
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.__dict__)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -82,85 +125,229 @@ class Record:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.__dict__!r})"
 
-    def __reduce__(self) -> tuple[type, tuple[dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.__dict__,)
 
 
+class MutableRecord(Record):
+    """A mutable copy of a record for a preprocessor: ``x.field = value`` or ``x["my field"] = value``."""
+
+    __slots__ = ("_original",)
+
+    def __init__(self, fields: dict[Any, Any], original: Record) -> None:
+        super().__init__(fields)
+        object.__setattr__(self, "_original", original)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.__dict__[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self.__dict__:
+            self.__getattr__(name)
+        del self.__dict__[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self.__dict__[name]
+
+    def __getattr__(self, name: str) -> Any:  # a row of another kind may offer more than its fields
+        if _is_dunder(name):
+            return super().__getattr__(name)
+        return getattr(with_fields(self._original, self.__dict__), name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.__dict__, self._original)
+
+
+class FrameRow(Record):
+    """A data frame's row in the Snorkel-compatible appliers: a record with the interface of a Series."""
+
+    __slots__ = ("_label",)
+
+    def __init__(self, fields: dict[Any, Any], label: Any) -> None:
+        super().__init__(fields)
+        object.__setattr__(self, "_label", label)
+
+    def __getattr__(self, name: str) -> Any:  # reached only when no column has the name
+        return super().__getattr__(name) if _is_dunder(name) else getattr(self.series(), name)
+
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            return self.__dict__[name]
+        except (KeyError, TypeError):
+            return self.series()[name]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.__dict__.values())
+
+    def __len__(self) -> int:
+        return len(self.__dict__)
+
+    def series(self) -> Any:
+        """Return the row as the Series that ``DataFrame.apply(axis=1)`` passes."""
+        import pandas as pd
+
+        return pd.Series(self.__dict__, name=self._label)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.__dict__, self._label)
+
+
+class MappingRow(Record):
+    """A dict in the Snorkel-compatible appliers: a record with the methods of a dict."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if _is_dunder(name) or not hasattr(dict, name):
+            return super().__getattr__(name)
+        return getattr(self.__dict__, name)
+
+    def __len__(self) -> int:
+        return len(self.__dict__)
+
+
+def with_fields(row: Record, fields: dict[Any, Any]) -> Record:
+    """Return a row of the same kind and label with other fields."""
+    kind, arguments = row.__reduce__()
+    renewed: Record = kind(fields, *arguments[1:])
+    return renewed
+
+
+def mutable_copy(x: Any) -> Any:
+    """Return a copy of a row that may be changed without changing the row.
+
+    Plain containers among its fields are copied too; other objects, such as a parsed document, are shared.
+    """
+    if isinstance(x, Record):
+        return MutableRecord({name: _copy_container(value) for name, value in x.__dict__.items()}, x)
+    if _is_series(x):
+        return MutableRecord(
+            {name: _copy_container(value) for name, value in x.items()}, FrameRow({}, x.name)
+        )
+    return copy.deepcopy(x)
+
+
+def freeze(result: Any, original: Any) -> Any:
+    """Return a preprocessor's result; a mutable record becomes a frozen row of the original's kind."""
+    if not isinstance(result, MutableRecord):
+        return result
+    row = with_fields(result._original, result.__dict__)
+    return row.series() if isinstance(row, FrameRow) and _is_series(original) else row
+
+
+def has_containers(rows: Iterable[Any]) -> bool:
+    """Return whether a field of any record holds a container, which a function could change."""
+    values = chain.from_iterable(row.__dict__.values() for row in rows if isinstance(row, Record))
+    return any(issubclass(kind, _CONTAINERS) for kind in set(map(type, values)) - _ATOMS)
+
+
+def copy_for_call(x: Any) -> Any:
+    """Return a row to pass to one of several functions: a record with its own containers, else the row."""
+    if not isinstance(x, Record) or not has_containers((x,)):
+        return x
+    return with_fields(x, {name: _copy_container(value, strict=False) for name, value in x.__dict__.items()})
+
+
+def deep_copy(x: Any) -> Any:
+    """Return a copy that shares nothing mutable with the row."""
+    if not isinstance(x, Record):
+        return copy.deepcopy(x)
+    fields = x.__dict__.items()
+    return with_fields(x, {name: v if type(v) in _ATOMS else copy.deepcopy(v) for name, v in fields})
+
+
+def _copy_container(value: Any, *, strict: bool = True) -> Any:
+    if type(value) in _ATOMS or not isinstance(value, _CONTAINERS):
+        return value
+    if type(value) is list and _ATOMS.issuperset(map(type, value)):
+        return value.copy()  # equals a deep copy of a flat list, at a fraction of the cost
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        if strict:
+            raise
+        return value  # holds something that cannot be copied, such as a lock
+
+
+def _is_dunder(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")  # copy and pickle look for these on the instance
+
+
+def _is_series(x: Any) -> bool:
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(x, pandas.Series)
+
+
 class Columns:
-    """N rows, readable row by row (``records``) and field by field (``column``), each made once when first read.
+    """N rows, readable by row (``records``) and by field (``column``); both are cached.
 
     Parameters
     ----------
     rows
-        A data frame, a sequence of mappings, or a sequence of any objects; objects are handed to functions as they are.
+        A data frame, a sequence of mappings, or a sequence of any objects, which functions get as they are.
     """
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._fields: dict[str, list[Any]] = {}
-        self._columns: dict[str, list[Any]] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @cached_property
     def records(self) -> list[Any]:
-        """The N rows as functions see them."""
-        if is_frame(self._rows):
+        """N rows as functions see them."""
+        if is_dataframe(self._rows):
             names = [str(name) for name in self._rows.columns]
             if not names:
                 return [Record({}) for _ in range(len(self))]
             values = [self.field(name) for name in names]
             return [Record(dict(zip(names, row, strict=True))) for row in zip(*values, strict=True)]
-        return [_record(row) for row in self._rows]
+        return [
+            Record({str(key): none_if_missing(value) for key, value in row.items()})
+            if isinstance(row, Mapping)
+            else row
+            for row in self._rows
+        ]
 
     def column(self, name: str) -> list[Any]:
-        """Return N values of one field, None where it is missing or a record has no such field.
+        """Return N values of one field, None for a missing value and for a record without the field.
 
         Raises
         ------
         UnknownName
             If the rows are a data frame without such a column.
         """
-        if name not in self._columns:
-            self._columns[name] = [None if value is ABSENT else value for value in self.field(name)]
-        return self._columns[name]
+        return [None if value is ABSENT else value for value in self.field(name)]
 
     def field(self, name: str) -> list[Any]:
-        """Return N values as in ``column``, but ``ABSENT`` where a record has no such field."""
+        """Return N values as in ``column``, but ``ABSENT`` for a record without the field."""
         if name not in self._fields:
-            self._fields[name] = self._read(name)
+            self._fields[name] = (
+                _series_values(self._rows, name)
+                if is_dataframe(self._rows)
+                else [none_if_missing(_field(row, name)) for row in self._rows]
+            )
         return self._fields[name]
-
-    def _read(self, name: str) -> list[Any]:
-        if is_frame(self._rows):
-            return _series_values(self._rows, name)
-        return [present(_field(row, name)) for row in self._rows]
 
 
 def _series_values(frame: pd.DataFrame, name: str) -> list[Any]:
-    position = (
-        [str(column) for column in frame.columns].index(name) if name in map(str, frame.columns) else None
-    )
-    if position is None:
-        raise UnknownName(f"no column {name!r}; the columns are {[str(c) for c in frame.columns]}")
-    series = frame.iloc[:, position]
+    names = [str(column) for column in frame.columns]
+    if name not in names:
+        raise UnknownName(f"no column {name!r}; the columns are {names}")
+    series = frame.iloc[:, names.index(name)]
     values: list[Any] = series.tolist()
-    missing = series.isna().to_numpy()
-    for row in np.flatnonzero(missing):
+    for row in np.flatnonzero(series.isna().to_numpy()):
         values[row] = None
     return values
 
 
 def _field(row: Any, name: str) -> Any:
-    if type(row) is dict or isinstance(row, Mapping):  # asking for the type first saves time on each row
+    if type(row) is dict or isinstance(row, Mapping):  # the type check first saves time on every row
         return row.get(name, ABSENT)
     if isinstance(row, Record):  # whose methods are no fields
         return row.__dict__.get(name, ABSENT)
     return getattr(row, name, ABSENT)
-
-
-def _record(row: Any) -> Any:
-    if isinstance(row, Mapping):
-        return Record({str(key): present(value) for key, value in row.items()})
-    return row

@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from sfs.declarations import read_templates
 from sfs.errors import DuplicateName, InvalidFunction, UnknownName
-from sfs.function import LabelingFunction, SlicingFunction
-from sfs.modules import functions_of, labelers_of
-from sfs.plan import Plan
+from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunction
+from sfs.loading import load_module
 from sfs.template import Template
-from sfs.votes import VoteSlice
+from sfs.template_plan import TemplatePlan
+from sfs.validation import short_repr
 
 
 class FunctionSet:
-    """Slicing functions in order, told apart by their names.
+    """Ordered set of slicing functions with distinct names.
 
     Parameters
     ----------
@@ -29,9 +31,9 @@ class FunctionSet:
     Raises
     ------
     DuplicateName
-        If two carry one name.
+        If two functions share a name.
     InvalidFunction
-        If something else is among them.
+        If an item is not a slicing function.
 
     Examples
     --------
@@ -42,13 +44,7 @@ class FunctionSet:
     """
 
     def __init__(self, functions: Iterable[SlicingFunction]) -> None:
-        self._functions = tuple(functions)
-        for each in self._functions:
-            if not isinstance(each, SlicingFunction):
-                raise InvalidFunction(f"a function set holds slicing functions, got {type(each).__name__}")
-        counts = Counter(self.names)
-        if twice := [name for name, count in counts.items() if count > 1]:
-            raise DuplicateName(f"two functions are called {twice[0]!r}: rename one")
+        self._functions: tuple[SlicingFunction, ...] = validate_functions(functions, SlicingFunction)
         self._named = {each.name: each for each in self._functions}
 
     @property
@@ -58,7 +54,7 @@ class FunctionSet:
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Name to sha256 in hex of what the function computes."""
+        """Name to fingerprint, sha256 in hex."""
         return {each.name: each.fingerprint for each in self._functions}
 
     @cached_property
@@ -67,9 +63,9 @@ class FunctionSet:
         return hashlib.sha256(json.dumps(list(self.fingerprints.items())).encode()).hexdigest()
 
     @cached_property
-    def plan(self) -> Plan:
-        """The templates among the functions, compiled together once."""
-        return Plan([each for each in self._functions if isinstance(each, Template)])
+    def plan(self) -> TemplatePlan:
+        """Compiled plan of the templates among the functions."""
+        return TemplatePlan(each.spec for each in self._functions if isinstance(each, Template))
 
     def __len__(self) -> int:
         return len(self._functions)
@@ -86,7 +82,7 @@ class FunctionSet:
         return self._named[name]
 
     def __add__(self, other: FunctionSet) -> FunctionSet:
-        """Return the functions of both, these first."""
+        """Return the functions of both sets, these first."""
         return FunctionSet([*self, *other])
 
     def __eq__(self, other: object) -> bool:
@@ -103,33 +99,41 @@ class FunctionSet:
 
     @classmethod
     def from_module(cls, where: str | Path) -> FunctionSet:
-        """Return the functions of a Python file, or of an installed module by its dotted name.
+        """Return the slicing functions of a Python file, or of an installed module by its dotted name.
+
+        A tuple ``SLICES`` of the module selects and orders them; the default is every slicing function at the
+        top level, in order of definition. A module that holds labelling functions only gives an empty set.
 
         Raises
         ------
         UnreadableFile
-            If there is no such file.
+            If the file does not exist.
         InvalidFunction
-            If it cannot be imported, with file, line and error, or holds no slicing functions.
+            If it cannot be imported, with file, line and error, or holds no functions.
 
         Examples
         --------
         >>> FunctionSet.from_module("sfs.library.spam").names[:2]
         ('short_comment', 'keyword_please')
         """
-        return cls(functions_of(where))
+        module = load_module(where)
+        functions = _functions_of(module)
+        slices = getattr(module, "SLICES", None)
+        if slices is None:
+            slices = [each for each in functions if isinstance(each, SlicingFunction)]
+        if not isinstance(slices, (list, tuple)) or not all(isinstance(s, SlicingFunction) for s in slices):
+            raise InvalidFunction(
+                f"{where}: SLICES must be a tuple of slicing functions, got {slices!r:.120}"
+            )
+        if not slices and all(isinstance(each, SlicingFunction) for each in functions):
+            raise InvalidFunction(
+                f"{where}: no slicing functions: put @slicing_function() above a function, or declare a template"
+            )
+        return cls(slices)
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> FunctionSet:
-        """Return the templates of a YAML file.
-
-        Raises
-        ------
-        UnreadableFile
-            If the file is absent or not YAML.
-        InvalidFunction
-            If a declaration is wrong; the message names file and line.
-        """
+        """Return the templates of a YAML file; see ``sfs.declarations.read_templates``."""
         return cls(read_templates(path))
 
     @classmethod
@@ -155,30 +159,57 @@ class FunctionSet:
         paths
             Files and modules, as ``from_file`` takes them.
         votes
-            Whether a ``VoteSlice`` of every labelling function in them follows the slices: what is watched on
-            live traffic. A model is trained on the slices alone.
+            Whether a ``LabelingFunctionSlice`` of every labelling function follows the slices, as for
+            monitoring. A model is trained on the slices only.
 
         Raises
         ------
         DuplicateName
-            If one name is defined twice; the message names both files.
+            If a name is defined twice; the message names both files.
         """
-        places = list(paths)
-        found = [(each, path) for path in places for each in cls.from_file(path)]
+        files = list(paths)
+        defined = [(each, path) for path in files for each in cls.from_file(path)]
         if votes:
-            found += [(VoteSlice(each), path) for path in places for each in labelers_in(path)]
-        origin: dict[str, str | Path] = {}
-        for each, path in found:
-            if each.name in origin:
-                where = f"{origin[each.name]} and {path}" if origin[each.name] != path else f"{path} twice"
+            defined += [(LabelingFunctionSlice(each), p) for p in files for each in labeling_functions_in(p)]
+        origins: dict[str, str | Path] = {}
+        for each, path in defined:
+            if each.name in origins:
+                where = f"{origins[each.name]} and {path}" if origins[each.name] != path else f"{path} twice"
                 raise DuplicateName(f"{each.name!r} is defined in {where}: rename one")
-            origin[each.name] = path
-        return cls(each for each, _ in found)
+            origins[each.name] = path
+        return cls(each for each, _ in defined)
 
 
-def labelers_in(path: str | Path) -> list[LabelingFunction]:
+def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -> tuple[Any, ...]:
+    """Return functions as a tuple: all of one kind, with distinct names."""
+    if isinstance(functions, LabelingFunction):
+        raise InvalidFunction(f"expected a list of functions: [{functions.name}]")
+    chosen = tuple(functions)
+    if isinstance(functions, FunctionSet):  # validated at construction
+        return chosen
+    for function in chosen:
+        if not isinstance(function, kind):
+            decorator = "slicing_function" if kind is SlicingFunction else "labeling_function"
+            raise InvalidFunction(
+                f"expected a {kind.__name__}, got {short_repr(function)}: create it with @{decorator}()"
+            )
+    names = [function.name for function in chosen]
+    if len(set(names)) != len(names):
+        name, count = Counter(names).most_common(1)[0]
+        raise DuplicateName(f"function names are not unique: {count} are called {name!r}: rename all but one")
+    return chosen
+
+
+def labeling_functions_in(path: str | Path) -> list[LabelingFunction]:
     """Return the labelling functions of a file or module, as ``FunctionSet.from_file`` takes it; YAML has none."""
     suffix = Path(path).suffix
     if suffix in (".yaml", ".yml"):
         return []
-    return labelers_of(Path(path) if suffix == ".py" else str(path))
+    functions = _functions_of(load_module(Path(path) if suffix == ".py" else str(path)))
+    return [each for each in functions if not isinstance(each, SlicingFunction)]
+
+
+def _functions_of(module: ModuleType) -> list[LabelingFunction]:
+    """Return the functions of both kinds at a module's top level, without duplicates."""
+    functions = [value for value in vars(module).values() if isinstance(value, LabelingFunction)]
+    return list({id(each): each for each in functions}.values())

@@ -1,4 +1,4 @@
-"""Slicing functions that are declared, not coded: safe by construction, and evaluated column by column."""
+"""Declarative slicing functions: safe by construction, and evaluated column by column."""
 
 from __future__ import annotations
 
@@ -8,39 +8,40 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from sfs.errors import InvalidAnswer, InvalidFunction
-from sfs.function import NO_METADATA, Metadata, SlicingFunction
-from sfs.grammar import GrammarFault, Path, Spec, canonical, leaves
-from sfs.plan import Plan
+from sfs.errors import InvalidFunction, InvalidReturnValue
+from sfs.function import SlicingFunction
+from sfs.grammar import GrammarError, Spec, canonical, leaves
 from sfs.record import Columns
+from sfs.template_plan import TemplatePlan
+from sfs.validation import NO_METADATA, Metadata
 
 
 class Template(SlicingFunction):
-    """A declared slicing function.
+    """A declarative slicing function.
 
     Parameters
     ----------
     name
-        The slice's name.
-    written
+        Name of the slice.
+    declaration
         One kind and its body, as in ``template``.
     metadata
-        Description, owner and so on; never part of the fingerprint.
+        Description, owner and so on; not part of the fingerprint.
 
     Raises
     ------
-    GrammarFault
+    GrammarError
         If the declaration is wrong.
     """
 
-    def __init__(self, name: str, written: Mapping[str, Any], *, metadata: Metadata = NO_METADATA) -> None:
-        self.spec: Spec = canonical(written)
+    def __init__(self, name: str, declaration: Mapping[str, Any], metadata: Metadata = NO_METADATA) -> None:
+        self.spec: Spec = canonical(declaration)
         super().__init__(name, self._member, metadata=metadata)
 
     @property
     def fields(self) -> frozenset[str]:
-        """The columns that the template reads."""
-        return frozenset(leaf[kind]["field"] for leaf in leaves(self.spec) for kind in leaf)
+        """Columns that the template reads."""
+        return frozenset(body["field"] for leaf in leaves(self.spec) for body in leaf.values())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -48,28 +49,24 @@ class Template(SlicingFunction):
         return hashlib.sha256(json.dumps([self.name, self.spec], sort_keys=True).encode()).hexdigest()
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
-        """Return what the fingerprint of a function that refers to this template covers of it."""
+        """Return the parts that the fingerprint of a function that refers to this template covers."""
         return self._kind, self.name, self.spec
 
     @cached_property
-    def _plan(self) -> Plan:
-        return Plan([self])
+    def _plan(self) -> TemplatePlan:
+        return TemplatePlan([self.spec])
 
     def _member(self, x: Any) -> bool:
         result = self._plan.evaluate(Columns([x]))
         if result.unknown[0, 0]:
-            raise InvalidAnswer(f"template {self.name!r} cannot read this row: {result.first_faults[0]}")
+            raise InvalidReturnValue(f"template {self.name!r} cannot read this row: {result.first_faults[0]}")
         return bool(result.member[0, 0])
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:
-        return _restored, (self.name, self.spec, self.metadata)
+        return Template, (self.name, self.spec, self.metadata)
 
     def __repr__(self) -> str:
         return f"Template({self.name!r}, {self.spec})"
-
-
-def _restored(name: str, spec: Spec, metadata: Metadata) -> Template:
-    return Template(name, spec, metadata=metadata)
 
 
 def template(
@@ -88,14 +85,14 @@ def template(
     Parameters
     ----------
     name
-        The slice's name.
+        Name of the slice.
     description, owner, severity, target, protected, family
         As in ``Metadata``.
     **kind
         Exactly one of ``keyword``, ``regex``, ``length``, ``compare``, ``one_of``, ``missing``, ``all``,
-        ``any`` and ``not_`` (``not`` in YAML and inside other kinds) with its body. A missing value is no
-        member of any kind but ``missing``. A value of the wrong type, or a record without the field, makes
-        the row's membership unknown, but to ``missing`` a field that is not there is missing too.
+        ``any`` and ``not_`` (``not`` in YAML and inside other kinds) with its body. A missing value is a
+        member of ``missing`` only. A value of the wrong type, or a record without the field, makes the row's
+        membership unknown, except that an absent field is missing to ``missing``.
 
     Raises
     ------
@@ -109,12 +106,8 @@ def template(
     (True, False)
     """
     metadata = Metadata(description, owner, severity, target, protected, family)
-    written = {"not" if key == "not_" else key: body for key, body in kind.items()}
     try:
-        return Template(name, written, metadata=metadata)
-    except GrammarFault as fault:
-        raise InvalidFunction(f"template {name!r}{_place(fault.path)}: {fault}") from None
-
-
-def _place(path: Path) -> str:
-    return ", " + " > ".join(map(str, path)) if path else ""
+        return Template(name, {"not" if key == "not_" else key: body for key, body in kind.items()}, metadata)
+    except GrammarError as error:
+        place = "".join(f"{' > ' if i else ', '}{part}" for i, part in enumerate(error.path))
+        raise InvalidFunction(f"template {name!r}{place}: {error}") from None

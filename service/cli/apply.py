@@ -121,10 +121,10 @@ def _sliced(
     predictor: Predictor | None,
     done: Callable[[int], None],
 ) -> Iterator[pd.DataFrame]:
-    from sfs.apply import run as run_functions
+    from sfs.apply import apply_with_stats
 
     for frame in source.batches():
-        applied = run_functions(functions, source.visible(frame))
+        applied = apply_with_stats(functions, source.visible(frame))
         tally.add(applied)
         yield _with_columns(frame, applied.matrix, predictor)
         done(len(frame))

@@ -120,15 +120,15 @@ def _feature_problems(settings: Settings, frame: pd.DataFrame, column: str) -> I
 
 def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
-    from sfs.registry import FunctionSet, labelers_in
-    from sfs.votes import VoteSlice
+    from sfs.function import LabelingFunctionSlice
+    from sfs.registry import FunctionSet, labeling_functions_in
 
     found: list[SlicingFunction] = []
     votes: list[SlicingFunction] = []
     for name in settings.functions:
         try:
             found += FunctionSet.from_file(name)
-            votes += map(VoteSlice, labelers_in(name))
+            votes += map(LabelingFunctionSlice, labeling_functions_in(name))
         except SliceError as error:
             problems.append(f"functions: {error}")
     try:
@@ -139,12 +139,12 @@ def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
 
 
 def _tried(functions: FunctionSet, sample: pd.DataFrame, problems: list[str]) -> Tally | None:
-    from sfs.apply import run as run_functions
+    from sfs.apply import apply_with_stats
     from sfs.errors import SliceError
     from sfs.record import Columns
 
     try:
-        applied = run_functions(functions, sample)
+        applied = apply_with_stats(functions, sample)
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None

@@ -142,7 +142,7 @@ def _templates(column: Column, series: pd.Series[Any]) -> Iterator[tuple[str, st
 
 def _rare_value(series: pd.Series[Any]) -> str:
     """Return the least frequent value with a twentieth of the rows or more, else the second most frequent."""
-    from sfs.values import text_of
+    from sfs.record import text_of
 
     shares = series.dropna().map(text_of).value_counts(normalize=True)
     enough = shares[shares >= 0.05]

@@ -40,13 +40,13 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
     MisuseError
         If it lacks the id or the label.
     """
-    from sfs.table_arrays import nearest
+    from sfs.errors import did_you_mean
     from sfs.tables import read_batches
 
     names = [str(name) for name in next(read_batches(file, 1)).columns]
     wanted = {"id": id_column, "label": label_column}
     problems = [
-        f"{file}: no column {column!r}{nearest(column, names)}; --{field}-column names the one with the {field}"
+        f"{file}: no column {column!r}{did_you_mean(column, names)}; --{field}-column names the one with the {field}"
         for field, column in wanted.items()
         if column not in names
     ]
@@ -57,10 +57,9 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
 
 def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterator[list[Row]]:
     """Yield the rows of a file, so many at a time; ``columns`` as ``label_columns`` returns them."""
-    from sfs.table_files import kind_of
-    from sfs.tables import read_batches
+    from sfs.tables import file_format, read_batches
 
-    written = kind_of(file) in (".csv", ".tsv")
+    written = file_format(file) in (".csv", ".tsv")
     text = [columns[field] for field in SAID_AS_IT_IS if field in columns] if written else ()
     start = 0
     for frame in read_batches(file, batch_rows, list(dict.fromkeys(columns.values())), text=text):
@@ -70,9 +69,11 @@ def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterat
 
 def _fields(frame: pd.DataFrame, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     """Yield each row's fields that are there."""
-    from sfs.values import present
+    from sfs.record import none_if_missing
 
-    values = {field: [present(v) for v in frame[column].tolist()] for field, column in columns.items()}
+    values = {
+        field: [none_if_missing(v) for v in frame[column].tolist()] for field, column in columns.items()
+    }
     for row in zip(*values.values(), strict=True):
         named = zip(values, row, strict=True)
         yield {field: v for field, v in named if v is not None and not (isinstance(v, str) and not v.strip())}
@@ -83,7 +84,7 @@ def _row(number: int, fields: dict[str, Any]) -> Row:
 
     from service.api.requests import field_errors
     from service.api.schemas.predictions import LabelIn
-    from sfs.values import text_of
+    from sfs.record import text_of
 
     id_ = str(fields["id"]) if "id" in fields else None
     try:

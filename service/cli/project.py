@@ -80,10 +80,10 @@ def load_functions(names: Iterable[str], *, votes: bool = False) -> FunctionSet:
 
 def function_kind(function: SlicingFunction) -> str:
     """Return how a function was made: ``template``, ``python``, or ``labeling`` for one that labels rows."""
+    from sfs.function import LabelingFunctionSlice
     from sfs.template import Template
-    from sfs.votes import VoteSlice
 
-    if isinstance(function, VoteSlice):
+    if isinstance(function, LabelingFunctionSlice):
         return "labeling"
     return "template" if isinstance(function, Template) else "python"
 

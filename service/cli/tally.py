@@ -11,7 +11,7 @@ from service.cli.terminal import interval, percent, reasons, table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sfs.apply import Applied
+    from sfs.apply import ApplyResult
 
 
 @dataclass(slots=True)
@@ -53,11 +53,11 @@ class Tally:
         self.rows = 0
         self.slices = {name: SliceTally(name) for name in names}
 
-    def add(self, applied: Applied) -> None:
+    def add(self, applied: ApplyResult) -> None:
         """Add one batch."""
         matrix = applied.matrix
         shared = matrix.member & (matrix.member.sum(axis=1, keepdims=True) > 1)  # [N, K]
-        for run in applied.runs:
+        for run in applied.stats:
             k, one = matrix.position(run.name), self.slices[run.name]
             if run.first_fault and not one.first_fault:
                 one.first_fault = _in_file(run.first_fault, self.rows)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from scipy.special import rel_entr
 
-from sfs.apply import run
+from sfs.apply import apply_with_stats
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 
@@ -49,7 +49,7 @@ class Standing:
 
 def coverages(functions: FunctionSet, rows: pd.DataFrame, label: str) -> Coverages:
     """Return the coverage of each slice in some rows, without their label."""
-    S = run(functions, rows.drop(columns=label)).matrix
+    S = apply_with_stats(functions, rows.drop(columns=label)).matrix
     return S.coverage()
 
 

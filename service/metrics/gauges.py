@@ -10,7 +10,7 @@ from service.decisions import Alarm, DriftStatus
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
 from service.metrics.exposition import Families, gauge, render
 from sfs.intervals import Rate
-from sfs.metadata import NO_METADATA, Metadata
+from sfs.validation import NO_METADATA, Metadata
 
 WINDOWS: tuple[WindowName, ...] = ("1h", "since_promotion")
 """The windows that are exported; the others are for people, who ask by HTTP."""

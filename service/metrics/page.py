@@ -9,7 +9,7 @@ from service.events import Snapshot
 from service.metrics.gauges import render_drift, render_snapshot
 from service.metrics.process import ProcessMetrics
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
+from sfs.validation import Metadata
 
 
 class MetricsPage:

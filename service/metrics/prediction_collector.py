@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from service.events import Counts, FunctionSetVersion, Prediction
 from service.metrics.exposition import OTHER, counter, gauge
 from service.monitor.block_counts import unpack
-from sfs.apply import FunctionRun
+from sfs.apply import FunctionStats
 
 T = TypeVar("T")
 
@@ -92,7 +92,7 @@ class PredictionCollector(Collector):
             ):
                 self._add(str(version), set_hash, list(rows))
 
-    def add_runs(self, runs: Iterable[FunctionRun]) -> None:
+    def add_runs(self, runs: Iterable[FunctionStats]) -> None:
         """Count the time of functions, and their unknown memberships by reason."""
         with self._lock:
             for each in runs:

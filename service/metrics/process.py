@@ -13,7 +13,7 @@ from service.decisions import ACTIVE, RunState
 from service.events import FunctionSetVersion, LabelOutcome, Prediction
 from service.metrics.exposition import OTHER, PREFIX, render
 from service.metrics.prediction_collector import PredictionCollector
-from sfs.apply import FunctionRun
+from sfs.apply import FunctionStats
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 
@@ -104,7 +104,7 @@ class ProcessMetrics:
         """Count rows that were answered and logged."""
         self._tallies.add(predictions)
 
-    def applied(self, runs: Iterable[FunctionRun]) -> None:
+    def applied(self, runs: Iterable[FunctionStats]) -> None:
         """Count what functions took, and where they failed."""
         self._tallies.add_runs(runs)
 

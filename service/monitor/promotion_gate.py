@@ -9,7 +9,7 @@ from scipy import special
 
 from service.decisions import Decision, Outcome, PairedCounts, SliceDecision, SliceOutcome
 from sfs.function import ALL_ROWS
-from sfs.intervals import paired_difference
+from sfs.intervals import PairedDifference
 
 _POWER = 0.8
 """With what probability the rows that a reason asks for would show a candidate to be as good."""
@@ -94,8 +94,8 @@ def limits(pairs: PairedCounts, confidence: float = 0.95) -> tuple[float, float]
     """
     both_sides = 2 * confidence - 1
     gained, lost, n = pairs.only_candidate, pairs.only_champion, pairs.n
-    lower = paired_difference(gained, lost + 1, n + 1, both_sides).lower
-    upper = paired_difference(gained + 1, lost, n + 1, both_sides).upper
+    lower = PairedDifference(gained, lost + 1, n + 1, both_sides).lower
+    upper = PairedDifference(gained + 1, lost, n + 1, both_sides).upper
     return lower, upper
 
 

@@ -17,7 +17,7 @@ from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
 from service.views.functions import FunctionView, functions_view
 from service.views.rates import estimate_of
-from sfs.apply import run
+from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
@@ -175,7 +175,7 @@ def preview(
         If the declaration is wrong.
     """
     function = from_declaration(declaration)
-    applied = run([function], records)
+    applied = apply_with_stats([function], records)
     member, unknown = applied.matrix.member[:, 0], applied.matrix.unknown[:, 0]
     members = [record for record, is_member in zip(records, member, strict=True) if is_member]
     return FunctionPreview(
@@ -186,7 +186,7 @@ def preview(
         members=len(members),
         unknown=int(unknown.sum()),
         coverage=estimate_of(len(members), len(records) - int(unknown.sum())),
-        reasons=applied.runs[0].unknown,
+        reasons=applied.stats[0].unknown,
         examples=tuple(members[:EXAMPLES]),
     )
 

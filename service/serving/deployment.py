@@ -22,11 +22,11 @@ from service.store.queries import most_logged_version
 from service.store.runs import run_that_made
 from service.store.writer import Writer
 from sfs.declarations import to_declaration
+from sfs.function import LabelingFunctionSlice
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
 from sfs.registry import FunctionSet
 from sfs.template import Template
-from sfs.votes import VoteSlice
+from sfs.validation import Metadata
 
 if TYPE_CHECKING:
     from models.registry import AliasChange
@@ -281,7 +281,7 @@ class Deployment:
             functions.names,
             tuple(functions.fingerprints.values()),
             self._clock(),
-            tuple(each.name for each in functions if isinstance(each, VoteSlice)),
+            tuple(each.name for each in functions if isinstance(each, LabelingFunctionSlice)),
         )
         self._writer.record_functions(version).result()
         self._metrics.watch(version)

@@ -22,10 +22,10 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from service.serving.channel import Channel, ConnectionClosed
+from sfs.apply import RowEvaluator, RowResults, format_fault
 from sfs.function import SlicingFunction
 from sfs.record import Columns
 from sfs.registry import FunctionSet
-from sfs.rowwise import Answers, RowFunctions, fault_text
 from sfs.template import Template
 
 
@@ -150,19 +150,19 @@ def answers(
 def _answer(
     function: SlicingFunction, records: list[Any], positions: list[int] | None
 ) -> tuple[dict[str, Any] | None, bytes]:
-    asked = RowFunctions((function,), len(records))
-    asked.ask(0, records)
-    [given] = asked.answers
+    asked = RowEvaluator((function,), len(records))
+    asked.evaluate(0, records)
+    [given] = asked.results
     header = {"reasons": given.reasons, "fault": _fault(given, positions)} if given.reasons else None
     times = TIMES.pack(monotonic(), given.seconds)
     return header, b"".join((times, (given.values == 1).tobytes(), given.unknown.tobytes()))
 
 
-def _fault(given: Answers, positions: list[int] | None) -> str | None:
+def _fault(given: RowResults, positions: list[int] | None) -> str | None:
     if given.first_fault is None:
         return None
     row, error = given.first_fault
-    return fault_text(row if positions is None else positions[row], error)
+    return format_fault(row if positions is None else positions[row], error)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from service.serving.breaker import SLOW, Seconds
 from service.serving.channel import ConnectionClosed
 from service.serving.isolation import Isolation
 from service.serving.processes import FunctionResult, Unreadable, Worker
-from sfs.record import Columns, Record, Rows, is_frame
+from sfs.record import Columns, Record, Rows, is_dataframe
 
 OUT_OF_TIME = "out of time"
 DIED = "process died"
@@ -163,7 +163,7 @@ def records_of(rows: Rows) -> Records:
     >>> records_of([{"a": 1}, {"a": {2}}, {"a": None}])
     Records(text=b'[{"a":1},{"a":null}]', positions=(0, 2), rows=3)
     """
-    given = Columns(rows).records if is_frame(rows) else list(rows)
+    given = Columns(rows).records if is_dataframe(rows) else list(rows)
     try:
         return Records(_to_json(given).encode(), None, len(given))
     except _NOT_JSON:

@@ -12,7 +12,7 @@ import numpy as np
 from service.serving.breaker import Breaker, BreakerLimits, Seconds
 from service.serving.isolation import Isolation
 from service.serving.python_functions import FunctionColumn, PythonFunctions
-from sfs.apply import Applied, run
+from sfs.apply import ApplyResult, apply_with_stats
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
@@ -85,19 +85,19 @@ class LiveFunctions:
         other._choose(functions)
         return other
 
-    def apply(self, rows: Rows, *, judge: bool = True) -> Applied:
+    def apply(self, rows: Rows, *, judge: bool = True) -> ApplyResult:
         """Return the memberships of N rows, and how each function fared; raises nothing that a function raises.
 
         A membership is unknown where its function faulted, was over its time, or is kept out by its breaker;
         the reason is in the function's run.
         """
         if not self.plain:
-            return run(self.templates, rows)
+            return apply_with_stats(self.templates, rows)
         columns = self._isolated.columns(self.plain, rows, judge=judge)
         if len(self.templates):
-            of_templates = run(self.templates, rows)
+            of_templates = apply_with_stats(self.templates, rows)
             matrix = of_templates.matrix
-            for k, each in enumerate(of_templates.runs):
+            for k, each in enumerate(of_templates.stats):
                 columns[each.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], each)
         return _side_by_side([columns[name] for name in self.functions.names])
 
@@ -106,10 +106,10 @@ class LiveFunctions:
         self._isolated.close()
 
 
-def _side_by_side(columns: Sequence[FunctionColumn]) -> Applied:
+def _side_by_side(columns: Sequence[FunctionColumn]) -> ApplyResult:
     member = np.empty((len(columns[0].member), len(columns)), dtype=bool)  # [N, K]
     unknown = np.empty_like(member)
     for k, column in enumerate(columns):
         member[:, k], unknown[:, k] = column.member, column.unknown
     runs = tuple(column.run for column in columns)
-    return Applied(SliceMatrix([each.name for each in runs], member, unknown), runs)
+    return ApplyResult(SliceMatrix([each.name for each in runs], member, unknown), runs)

@@ -100,7 +100,7 @@ class Predictor:
             requests, outputs, applied.matrix, bundle.name, bundle.classes, functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.runs)
+        self._metrics.applied(applied.stats)
         timer.report(self._metrics)
         return results
 
@@ -120,7 +120,7 @@ class Predictor:
             rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.runs)
+        self._metrics.applied(applied.stats)
         timer.report(self._metrics)
         return results
 

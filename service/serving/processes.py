@@ -21,7 +21,7 @@ from service.errors import ServiceError
 from service.serving.breaker import BreakerLimits, Seconds
 from service.serving.channel import Channel, ConnectionClosed
 from service.serving.fork_server import TIMES, UNREADABLE
-from sfs.rowwise import ABSTAINED
+from sfs.apply import ABSTAINED
 
 _OPTIONS = ("-P", "-u", "-X", "faulthandler", "-m")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -26,7 +26,7 @@ from service.serving.function_call import (
 )
 from service.serving.isolation import Isolation, in_background
 from service.serving.processes import FunctionResult, Worker
-from sfs.apply import FunctionRun
+from sfs.apply import FunctionStats
 from sfs.function import SlicingFunction
 from sfs.record import Rows
 
@@ -45,7 +45,7 @@ class FunctionColumn:
 
     member: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
-    run: FunctionRun
+    run: FunctionStats
 
 
 class PythonFunctions:
@@ -191,7 +191,7 @@ class PythonFunctions:
 
 def unknown(name: str, rows: int, reason: str, seconds: Seconds = 0.0) -> FunctionColumn:
     """Return the column of a function of which nothing is known, and why."""
-    report = FunctionRun(name, seconds, {reason: rows} if rows else {}, None)
+    report = FunctionStats(name, seconds, {reason: rows} if rows else {}, None)
     return FunctionColumn(np.zeros(rows, dtype=bool), np.ones(rows, dtype=bool), report)
 
 
@@ -205,7 +205,7 @@ def _faulty(said: FunctionResult) -> Iterable[bool]:
 def _column(name: str, outcome: Outcome, records: Records) -> FunctionColumn:
     if isinstance(outcome, NoResult):
         return unknown(name, records.rows, outcome.reason, outcome.seconds)
-    report = FunctionRun(name, outcome.seconds, outcome.reasons, outcome.fault)
+    report = FunctionStats(name, outcome.seconds, outcome.reasons, outcome.fault)
     if records.positions is None:
         return FunctionColumn(outcome.member, outcome.unknown, report)
     left_out = {NOT_JSON: records.rows - records.readable}

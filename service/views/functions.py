@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from service.serving.deployment import Deployment, FunctionHealth, Origin
 from sfs.declarations import to_declaration
-from sfs.function import SlicingFunction
-from sfs.metadata import Metadata
+from sfs.function import LabelingFunctionSlice, SlicingFunction
 from sfs.template import Template
-from sfs.votes import VoteSlice
+from sfs.validation import Metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +45,4 @@ def functions_view(deployment: Deployment) -> tuple[FunctionView, ...]:
 
 def kind_of(function: SlicingFunction) -> Literal["slice", "labeling"]:
     """Tell slices from labelling functions, of which the rows that they label are shown."""
-    return "labeling" if isinstance(function, VoteSlice) else "slice"
+    return "labeling" if isinstance(function, LabelingFunctionSlice) else "slice"

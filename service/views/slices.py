@@ -24,7 +24,7 @@ from service.views.functions import kind_of
 from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
-from sfs.metadata import NO_METADATA, Metadata
+from sfs.validation import NO_METADATA, Metadata
 
 
 class NotReady(ServiceError):

@@ -1,8 +1,8 @@
-"""Slices of comments and messages in which spam hides, for rows with a ``text``.
+"""Slices of spam in comments and messages, for rows with a ``text``.
 
 ``SLICES`` are plain functions, ``TEMPLATES`` the same as templates, which are much faster. In both, a row
-without text is in none of the slices. One difference: RE2, which templates use, means ASCII by ``\\w``, where
-Python's ``re`` means every script, so ``short_link`` differs where a letter beyond ASCII precedes ``.ly``.
+without text is in none of the slices. One difference: ``\\w`` is ASCII in RE2, which templates use, and any
+script in Python's ``re``, so ``short_link`` differs if a non-ASCII letter precedes ``.ly``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 from sfs.errors import InvalidFunction
-from sfs.function import slicing_function
-from sfs.template import template
+from sfs.function import SlicingFunction, slicing_function
+from sfs.template import Template, template
 
 _CHECK_OUT = re.compile(r"check.*out", re.IGNORECASE)
 _SHORT_LINK = re.compile(r"\w\.ly")  # finds what \w+\.ly finds, in linear time
@@ -29,7 +29,7 @@ def short_comment(x: Any) -> bool:
 
 @slicing_function(family="asks")
 def keyword_please(x: Any) -> bool:
-    """Begs: please or plz."""
+    """Contains please or plz."""
     if x.text is None:
         return False
     text = x.text.lower()
@@ -44,87 +44,51 @@ def keyword_subscribe(x: Any) -> bool:
 
 @slicing_function(family="asks")
 def regex_check_out(x: Any) -> bool:
-    """Says check out, check it out, check my video out."""
+    """Contains check out, check it out, check my video out."""
     return x.text is not None and _CHECK_OUT.search(x.text) is not None
 
 
 @slicing_function(family="links")
 def short_link(x: Any) -> bool:
-    """Holds a shortened link such as bit.ly."""
+    """Contains a shortened link such as bit.ly."""
     return x.text is not None and _SHORT_LINK.search(x.text) is not None
 
 
 @slicing_function(family="links")
 def has_url(x: Any) -> bool:
-    """Holds a web address."""
+    """Contains a web address."""
     return x.text is not None and _URL.search(x.text) is not None
 
 
 @slicing_function(family="markup")
 def html_markup(x: Any) -> bool:
-    """Holds a line break tag or an HTML entity."""
+    """Contains a line break tag or an HTML entity."""
     return x.text is not None and _MARKUP.search(x.text) is not None
 
 
-SLICES = (
-    short_comment,
-    keyword_please,
-    keyword_subscribe,
-    regex_check_out,
-    short_link,
-    has_url,
-    html_markup,
-)
+SLICES = (short_comment, keyword_please, keyword_subscribe, regex_check_out, short_link, has_url, html_markup)
+
+
+def _twin(function: SlicingFunction, **kind: Any) -> Template:
+    """Return a template with the name, description and family of a function."""
+    metadata = function.metadata
+    return template(function.name, description=metadata.description, family=metadata.family, **kind)
+
 
 TEMPLATES = (
-    template(
-        "short_comment",
-        length={"field": "text", "unit": "words", "below": 5},
-        description="Fewer than five words.",
-        family="length",
-    ),
-    template(
-        "keyword_please",
-        keyword={"field": "text", "words": ["please", "plz"]},
-        description="Begs: please or plz.",
-        family="asks",
-    ),
-    template(
-        "keyword_subscribe",
-        keyword={"field": "text", "words": ["subscribe"]},
-        description="Asks to subscribe.",
-        family="asks",
-    ),
-    template(
-        "regex_check_out",
-        regex={"field": "text", "pattern": _CHECK_OUT.pattern, "ignore_case": True},
-        description="Says check out, check it out, check my video out.",
-        family="asks",
-    ),
-    template(
-        "short_link",
-        regex={"field": "text", "pattern": _SHORT_LINK.pattern},
-        description="Holds a shortened link such as bit.ly.",
-        family="links",
-    ),
-    template(
-        "has_url",
-        regex={"field": "text", "pattern": _URL.pattern},
-        description="Holds a web address.",
-        family="links",
-    ),
-    template(
-        "html_markup",
-        regex={"field": "text", "pattern": _MARKUP.pattern},
-        description="Holds a line break tag or an HTML entity.",
-        family="markup",
-    ),
+    _twin(short_comment, length={"field": "text", "unit": "words", "below": 5}),
+    _twin(keyword_please, keyword={"field": "text", "words": ["please", "plz"]}),
+    _twin(keyword_subscribe, keyword={"field": "text", "words": ["subscribe"]}),
+    _twin(regex_check_out, regex={"field": "text", "pattern": _CHECK_OUT.pattern, "ignore_case": True}),
+    _twin(short_link, regex={"field": "text", "pattern": _SHORT_LINK.pattern}),
+    _twin(has_url, regex={"field": "text", "pattern": _URL.pattern}),
+    _twin(html_markup, regex={"field": "text", "pattern": _MARKUP.pattern}),
 )
 
 
 @slicing_function(family="sentiment")
 def textblob_polarity(x: Any) -> bool:
-    """Gushes: TextBlob finds a polarity above 0.9. Needs the extra ``sentiment``."""
+    """TextBlob polarity above 0.9. Requires the extra ``sentiment``."""
     return x.text is not None and bool(_textblob()(x.text).sentiment.polarity > 0.9)
 
 

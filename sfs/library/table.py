@@ -1,4 +1,4 @@
-"""Templates for tables of numbers, categories and gaps; each takes the columns' names."""
+"""Templates for tables of numbers, categories and missing values, by the columns' names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sfs.template import Template, template
 
 
 def missing_any(*fields: str) -> Template:
-    """Return the slice of rows with a gap in at least one of the columns.
+    """Return the slice of rows with a missing value in at least one of the columns.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def missing_any(*fields: str) -> Template:
 
 
 def missing_all(*fields: str) -> Template:
-    """Return the slice of rows with a gap in every one of the columns."""
+    """Return the slice of rows with a missing value in all of the columns."""
     return template(
         f"{'_and_'.join(fields)}_missing",
         all=[{"missing": {"field": field}} for field in fields],
@@ -35,7 +35,7 @@ def missing_all(*fields: str) -> Template:
 
 
 def at_least(field: str, least: float) -> Template:
-    """Return the slice of rows with a large number."""
+    """Return the slice of rows with a number of at least ``least``."""
     return template(
         f"{field}_at_least_{least:g}",
         compare={"field": field, "at_least": least},
@@ -45,7 +45,7 @@ def at_least(field: str, least: float) -> Template:
 
 
 def below(field: str, bound: float) -> Template:
-    """Return the slice of rows with a small number."""
+    """Return the slice of rows with a number below ``bound``."""
     return template(
         f"{field}_below_{bound:g}",
         compare={"field": field, "below": bound},
@@ -55,17 +55,17 @@ def below(field: str, bound: float) -> Template:
 
 
 def outside(field: str, low: float, high: float) -> Template:
-    """Return the slice of rows whose number lies below ``low`` or above ``high``."""
+    """Return the slice of rows with a number below ``low`` or above ``high``."""
     return template(
         f"{field}_outside_{low:g}_{high:g}",
         any=[{"compare": {"field": field, "below": low}}, {"compare": {"field": field, "above": high}}],
-        description=f"{field} lies outside {low:g} to {high:g}.",
+        description=f"{field} is outside {low:g} to {high:g}.",
         family="range",
     )
 
 
 def zero(field: str) -> Template:
-    """Return the slice of rows whose number is exactly zero."""
+    """Return the slice of rows with a zero."""
     return template(
         f"{field}_zero",
         compare={"field": field, "at_least": 0, "at_most": 0},
@@ -75,7 +75,7 @@ def zero(field: str) -> Template:
 
 
 def among(field: str, values: Sequence[str | float | bool], name: str | None = None) -> Template:
-    """Return the slice of rows with one of the values, whose name is made of the first ones unless given."""
+    """Return the slice of rows with one of the values; the default name contains the first three."""
     shown = "_".join(map(str, values[:3]))
     return template(
         name or f"{field}_{shown}",
@@ -86,13 +86,13 @@ def among(field: str, values: Sequence[str | float | bool], name: str | None = N
 
 
 def not_among(field: str, values: Sequence[str | float | bool], name: str | None = None) -> Template:
-    """Return the slice of rows with a value that is none of those expected, such as an unseen category."""
+    """Return the slice of rows with an unexpected value, such as an unseen category."""
     return template(
         name or f"{field}_unexpected",
         all=[
             {"not": {"missing": {"field": field}}},
             {"not": {"one_of": {"field": field, "values": list(values)}}},
         ],
-        description=f"{field} is none of {', '.join(map(str, values))}.",
+        description=f"{field} is not one of {', '.join(map(str, values))}.",
         family="category",
     )

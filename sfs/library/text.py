@@ -1,7 +1,6 @@
-"""Templates for any column of text; each takes the column's name.
+"""Templates for any column of text, by the column's name.
 
-``templates("review")`` gives all of them, named after the column so that several columns can have them;
-``SLICES`` are those of a column called ``text``.
+``templates("review")`` returns all of them, named after the column; ``SLICES`` are those of the column ``text``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ _LETTER = r"[\pL\pM]"
 
 
 def very_short(field: str, words: int = 3) -> Template:
-    """Return the slice of texts of fewer than so many words."""
+    """Return the slice of texts with fewer than ``words`` words."""
     return template(
         f"{field}_very_short",
         length={"field": field, "unit": "words", "below": words},
@@ -22,7 +21,7 @@ def very_short(field: str, words: int = 3) -> Template:
 
 
 def very_long(field: str, words: int = 100) -> Template:
-    """Return the slice of texts of more than so many words."""
+    """Return the slice of texts with more than ``words`` words."""
     return template(
         f"{field}_very_long",
         length={"field": field, "unit": "words", "above": words},
@@ -32,7 +31,7 @@ def very_long(field: str, words: int = 100) -> Template:
 
 
 def all_caps(field: str) -> Template:
-    """Return the slice of texts that shout: at least four capitals and no small letter."""
+    """Return the slice of texts in capitals: at least four upper-case letters and no lower-case letter."""
     return template(
         f"{field}_all_caps",
         all=[
@@ -45,17 +44,17 @@ def all_caps(field: str) -> Template:
 
 
 def question(field: str) -> Template:
-    """Return the slice of texts that ask: a question mark of any script."""
+    """Return the slice of texts with a question mark of any script."""
     return template(
         f"{field}_question",
         regex={"field": field, "pattern": r"[?\x{FF1F}\x{61F}\x{37E}]"},  # Latin, full-width, Arabic, Greek
-        description=f"{field} holds a question mark.",
+        description=f"{field} contains a question mark.",
         family="style",
     )
 
 
 def non_latin(field: str) -> Template:
-    """Return the slice of texts with letters of another script than Latin."""
+    """Return the slice of texts with letters of a non-Latin script."""
     return template(
         f"{field}_non_latin",
         regex={"field": field, "pattern": r"[^\P{L}\p{Latin}]"},
@@ -65,12 +64,12 @@ def non_latin(field: str) -> Template:
 
 
 def repeated_letters(field: str) -> Template:
-    """Return the slice of texts that stretch a vowel or an exclamation: ``soooo``, ``!!!``."""
+    """Return the slice of texts with a repeated vowel or exclamation mark: ``soooo``, ``!!!``."""
     stretched = "|".join(f"{character}{{4,}}" for character in "aeiouy") + "|!{3,}"
     return template(
         f"{field}_repeated_letters",
         regex={"field": field, "pattern": stretched, "ignore_case": True},
-        description=f"{field} stretches a vowel or exclaims three times.",
+        description=f"{field} contains a vowel four times or an exclamation mark three times in a row.",
         family="style",
     )
 
@@ -80,13 +79,13 @@ def has_link(field: str) -> Template:
     return template(
         f"{field}_has_link",
         regex={"field": field, "pattern": r"https?://|\bwww\.", "ignore_case": True},
-        description=f"{field} holds a web address.",
+        description=f"{field} contains a web address.",
         family="links",
     )
 
 
 def no_letters(field: str) -> Template:
-    """Return the slice of texts without a letter: digits, emoji, punctuation, or nothing but spaces."""
+    """Return the slice of texts without a letter: digits, emoji, punctuation, or spaces only."""
     return template(
         f"{field}_no_letters",
         all=[
@@ -99,7 +98,7 @@ def no_letters(field: str) -> Template:
 
 
 def templates(field: str) -> tuple[Template, ...]:
-    """Return all of them for one column, with their default sizes.
+    """Return all templates for one column, with their default sizes.
 
     Examples
     --------

@@ -24,10 +24,10 @@ from service.events import (
 )
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
-from sfs.apply import FunctionRun
+from sfs.apply import FunctionStats
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
+from sfs.validation import Metadata
 
 # slice: members of the hour's 1,000 rows, right of the labelled since promotion
 COUNTS = {"short": (150, 80, 100), "link": (30, 45, 50), "few": (5, 3, 4), NONE_FIRED: (820, 700, 800)}
@@ -78,7 +78,7 @@ class Process:
         bits = np.packbits([True, False, False], bitorder="little").tobytes()
         row = Prediction("id", "spam", 3, "set", self.functions.at, "ham", None, bits, b"\0", None, 0, "live")
         self.metrics.predicted([row] * 100)
-        self.metrics.applied([FunctionRun("link", 0.001, {"KeyError": 30}, None)])
+        self.metrics.applied([FunctionStats("link", 0.001, {"KeyError": 30}, None)])
         self.metrics.labelled("accepted")
         self.metrics.request_took("/v1/predict", 0.004)
         self.metrics.stage_took("model", 0.002)

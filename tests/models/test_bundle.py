@@ -24,7 +24,7 @@ from models.reference import reference_counts
 from models.report import TrainingReport
 from models.sample import plain_records
 from models.slice_residual import SliceResidualClassifier
-from sfs.apply import run
+from sfs.apply import apply_with_stats
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -71,7 +71,7 @@ def make_bundle(seed: int = 0, kind: str = "slice_residual") -> ModelBundle:
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
     model.eval()
-    S = run(FUNCTIONS, FRAME).matrix
+    S = apply_with_stats(FUNCTIONS, FRAME).matrix
 
     def predict(records: Any, slices: SliceMatrix | None) -> np.ndarray:
         return model.predict_proba(featurizer.transform(records), slices)
@@ -188,8 +188,10 @@ def test_changed_and_absent_functions_are_unknown_to_the_model(bundle: ModelBund
     known = bundle.memberships(live, FRAME)
     assert known.names == bundle.slice_names
     assert known.unknown.all(axis=0).tolist() == [False, True, True]
-    np.testing.assert_array_equal(known.column("big"), run(FUNCTIONS, FRAME).matrix.column("big"))
-    applied = run(live, FRAME).matrix
+    np.testing.assert_array_equal(
+        known.column("big"), apply_with_stats(FUNCTIONS, FRAME).matrix.column("big")
+    )
+    applied = apply_with_stats(live, FRAME).matrix
     assert bundle.trusted(applied, live.fingerprints) == known
     assert bundle.trusted(applied, {}).unknown.all()
 

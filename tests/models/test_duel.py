@@ -14,10 +14,9 @@ from models.features import FeatureSpec
 from models.learners import LearnerConfig
 from models.splits import content_hashes, held_out
 from models.training import train
-from sfs.function import LabelingFunction, SlicingFunction
+from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
-from sfs.votes import VoteSlice
 
 FEATURES = (FeatureSpec("text", "text"),)
 LEARNER = LearnerConfig(kind="erm", n_epochs=6, lr=0.05, widths=(8,))
@@ -143,7 +142,7 @@ def test_labels_that_contradict_each_other_are_put_to_the_vote(
 
 def test_votes_are_no_slices(champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame) -> None:
     """Labelling functions watched live are left out; a slice that neither has learned is compared."""
-    votes = VoteSlice(LabelingFunction("votes", lambda x: 1))
+    votes = LabelingFunctionSlice(LabelingFunction("votes", lambda x: 1))
     new = template("even", keyword={"field": "text", "words": ["number"]})
     found = duel(champion, candidate, rows, FUNCTIONS + FunctionSet([votes, new]))
     assert [each.slice for each in found] == ["__all__", "good", "bad", "fragile", "even"]

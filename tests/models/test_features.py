@@ -148,5 +148,5 @@ def test_of_a_record_with_many_long_names_the_first_are_told() -> None:
     with pytest.raises(DataError) as caught:
         featurizer.transform([dict.fromkeys(names, 1)])
     assert len(str(caught.value)) < 2000
-    assert str(caught.value).startswith("row 0 has no column 'likes'; there is '0000xxx")
+    assert str(caught.value).startswith("row 0 has no column 'likes'; available: '0000xxx")
     assert str(caught.value).endswith("x' and 880 more")

@@ -96,4 +96,6 @@ def test_two_models_are_compared_row_by_row() -> None:
 
 def test_two_equal_models_are_no_evidence() -> None:
     """Where no row tells them apart the difference says so."""
-    assert all(row.difference.no_evidence for row in compare(TRUTH, SAID, SAID, S))
+    assert all(
+        row.difference.only_first == row.difference.only_second == 0 for row in compare(TRUTH, SAID, SAID, S)
+    )

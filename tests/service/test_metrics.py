@@ -30,10 +30,10 @@ from service.metrics.gauges import render_drift, render_snapshot
 from service.metrics.page import MetricsPage
 from service.metrics.prediction_collector import reindex
 from service.metrics.process import ProcessMetrics
-from sfs.apply import FunctionRun
+from sfs.apply import FunctionStats
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
+from sfs.validation import Metadata
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 ZONE = ToleranceBand(Rate(20, 1000), 0.015, 0.025, 0.1)
@@ -158,7 +158,7 @@ def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessM
     metrics.serve(3, ["ham"])
     metrics.watch(old)
     metrics.predicted([row(old, "a", "b")])
-    metrics.applied([FunctionRun("a", 1.0, {"junk answer": 1}, None)])
+    metrics.applied([FunctionStats("a", 1.0, {"junk answer": 1}, None)])
     metrics.watch(new)
     metrics.predicted([row(old, "a", "b"), row(new, "c")])
     text = metrics.text()
@@ -192,9 +192,12 @@ def test_old_versions_lose_their_series(metrics: ProcessMetrics) -> None:
 def test_functions_show_their_time_and_why_memberships_are_unknown(metrics: ProcessMetrics) -> None:
     """Time adds up per function; unknown rows by slice and reason; a function of no set is left out."""
     metrics.watch(functions("a", "b"))
-    runs = [FunctionRun("a", 0.25, {"KeyError": 2}, "row 0"), FunctionRun("gone", 9.0, {"KeyError": 9}, None)]
+    runs = [
+        FunctionStats("a", 0.25, {"KeyError": 2}, "row 0"),
+        FunctionStats("gone", 9.0, {"KeyError": 9}, None),
+    ]
     metrics.applied(runs)
-    metrics.applied([FunctionRun("a", 0.5, {"KeyError": 1, "junk answer": 1}, None)])
+    metrics.applied([FunctionStats("a", 0.5, {"KeyError": 1, "junk answer": 1}, None)])
     text = metrics.text()
     assert named(text, "function_duration_seconds_total", "function") == {("a",): 0.75, ("b",): 0}
     assert named(text, "slice_unknown_total", "model", "slice", "reason") == {
@@ -209,7 +212,7 @@ def test_reasons_are_limited(metrics: ProcessMetrics) -> None:
     """A function that raises ever new errors makes a limited number of series, and no row is lost."""
     metrics.watch(functions("a"))
     for k in range(100):
-        metrics.applied([FunctionRun("a", 0.0, {f"Error{k}": 1}, None)])
+        metrics.applied([FunctionStats("a", 0.0, {f"Error{k}": 1}, None)])
     unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
     assert len(unknown) == 17
     assert sum(unknown.values()) == 100
@@ -369,7 +372,7 @@ def realistic(slices: int) -> bytes:
     metrics.watch(made)
     metrics.serve(3, ["ham", "spam"])
     metrics.predicted([row(made, *names[::3])] * 16)
-    metrics.applied(FunctionRun(name, 0.001, {"KeyError": 1}, None) for name in names)
+    metrics.applied(FunctionStats(name, 0.001, {"KeyError": 1}, None) for name in names)
     page = MetricsPage(metrics)
     facts = {name: Metadata(owner="trust", target=0.9) for name in names}
     page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})

@@ -1,4 +1,4 @@
-"""What tests of slicing functions share."""
+"""Fixtures of the tests of slicing functions."""
 
 import importlib.util
 import itertools

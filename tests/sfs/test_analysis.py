@@ -16,16 +16,16 @@ Y = np.array([0, 1, 0, 1, 0, 2])
 FUNCTIONS = [LabelingFunction(name, lambda x: -1) for name in ("first", "second", "third")]
 
 
-def test_shares_of_rows() -> None:
-    """Coverage, overlap and conflict are counted over rows."""
+def test_fractions_of_rows() -> None:
+    """Coverage, overlap and conflict are fractions of all rows."""
     analysis = LFAnalysis(L)
     assert analysis.label_coverage() == pytest.approx(5 / 6)
     assert analysis.label_overlap() == pytest.approx(4 / 6)
     assert analysis.label_conflict() == pytest.approx(2 / 6)
 
 
-def test_shares_per_function() -> None:
-    """Coverage, overlaps and conflicts are counted per function, and over less where normalized."""
+def test_fractions_per_function() -> None:
+    """Coverage, overlaps and conflicts are computed per function, with smaller denominators if normalized."""
     analysis = LFAnalysis(L)
     assert analysis.lf_coverages() * 6 == pytest.approx([3, 5, 2])
     assert analysis.lf_overlaps() * 6 == pytest.approx([3, 4, 2])
@@ -46,7 +46,7 @@ def test_accuracy_is_over_the_labels_given(truth) -> None:
 
 
 def test_a_function_that_never_labels_has_zeros() -> None:
-    """Nothing to divide by is 0, without a warning."""
+    """A denominator of 0 gives 0 without a warning."""
     analysis = LFAnalysis(np.array([[-1, 0], [-1, 1]]))
     assert analysis.lf_overlaps(normalize_by_coverage=True).tolist() == [0, 0]
     assert analysis.lf_conflicts(normalize_by_overlaps=True).tolist() == [0, 0]
@@ -54,7 +54,7 @@ def test_a_function_that_never_labels_has_zeros() -> None:
 
 
 def test_probabilities_are_per_true_label() -> None:
-    """The shares of what a function says, abstentions first, add up to 1 for every class."""
+    """The distribution of a function's labels, abstentions first, sums to 1 for every class."""
     P = LFAnalysis(L).lf_empirical_probs(Y, 3)
     assert P.shape == (3, 4, 3)
     assert P.sum(axis=1) == pytest.approx(np.ones((3, 3)))
@@ -63,7 +63,7 @@ def test_probabilities_are_per_true_label() -> None:
 
 
 def test_the_summary_has_snorkels_columns() -> None:
-    """The table has a row per function, and more columns the more is known."""
+    """The table has one row per function, and extra columns for true labels and weights."""
     plain = LFAnalysis(L).lf_summary()
     assert list(plain.columns) == ["Polarity", "Coverage", "Overlaps", "Conflicts"]
     assert list(plain.index) == [0, 1, 2]
@@ -77,7 +77,7 @@ def test_the_summary_has_snorkels_columns() -> None:
 
 
 def test_rows_without_a_true_label_are_not_judged() -> None:
-    """-1 among the true labels is neither right nor wrong in the counts."""
+    """A true label of -1 counts neither as correct nor as incorrect."""
     summary = LFAnalysis(L).lf_summary(np.array([-1, -1, 0, 1, 0, 2]))
     assert summary["Correct"].tolist() == [2, 2, 1]
     assert summary["Incorrect"].tolist() == [1, 2, 0]
@@ -88,28 +88,28 @@ def test_rows_without_a_true_label_are_not_judged() -> None:
     [
         (np.zeros((0, 2), int), "at least one row"),
         (np.zeros(3, int), "a matrix"),
-        (np.array([[0.5]]), "whole numbers"),
-        (np.array([[np.nan]]), "whole numbers"),
-        (np.array([["a"]]), "whole numbers"),
+        (np.array([[0.5]]), "must hold integers"),
+        (np.array([[np.nan]]), "must hold integers"),
+        (np.array([["a"]]), "must hold integers"),
         (np.array([[-2]]), "got -2"),
     ],
 )
-def test_a_matrix_that_is_none_is_refused(matrix, message) -> None:
-    """L holds -1, 0, 1, ... in rows and columns."""
+def test_an_invalid_matrix_is_rejected(matrix, message) -> None:
+    """L is a non-empty matrix of integers of at least -1."""
     with pytest.raises(SliceError, match=message):
         LFAnalysis(matrix)
 
 
-def test_what_does_not_fit_is_refused() -> None:
-    """Functions and true labels must belong to the matrix."""
-    with pytest.raises(SliceError, match="3 columns, but 2 functions"):
+def test_sizes_must_agree() -> None:
+    """Functions and true labels must have the sizes of the matrix."""
+    with pytest.raises(SliceError, match="3 columns, but got 2 functions"):
         LFAnalysis(L, FUNCTIONS[:2])
     with pytest.raises(SliceError, match="Y has 5 labels for the 6 rows"):
         LFAnalysis(L).lf_empirical_accuracies(Y[:5])
 
 
 def test_only_labelled_rows_are_kept() -> None:
-    """filter_unlabeled_dataframe drops the rows that no function labels, whatever the index."""
+    """filter_unlabeled_dataframe drops the rows without labels, whatever the index."""
     frame = pd.DataFrame({"a": range(6)}, index=[5, 5, 1, 0, 1, 2])
     kept, y = filter_unlabeled_dataframe(frame, np.eye(6), L)
     assert kept["a"].tolist() == [0, 2, 3, 4, 5]
@@ -130,7 +130,7 @@ def counted_slowly(matrix):
 
 @given(arrays(np.int64, st.tuples(st.integers(1, 8), st.integers(0, 4)), elements=st.integers(-1, 2)))
 def test_it_equals_its_slow_twin(matrix) -> None:
-    """Overlaps and conflicts are those counted row by row."""
+    """Overlaps and conflicts equal a row-by-row count."""
     analysis = LFAnalysis(matrix)
     overlaps, conflicts = counted_slowly(matrix)
     assert analysis.lf_overlaps() == pytest.approx(overlaps)

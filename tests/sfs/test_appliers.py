@@ -1,4 +1,4 @@
-"""The Snorkel-shaped doors: Snorkel's results for what Snorkel does right, and none of its defects."""
+"""Snorkel-compatible appliers: the results of Snorkel without its defects."""
 
 from types import SimpleNamespace
 
@@ -14,7 +14,7 @@ from sfs.appliers import (
     SFApplier,
     slice_dataframe,
 )
-from sfs.errors import DuplicateName, InvalidAnswer, InvalidFunction, SliceError
+from sfs.errors import DuplicateName, InvalidFunction, InvalidReturnValue, SliceError
 from sfs.function import SlicingFunction, labeling_function, slicing_function
 from sfs.matrix import SliceMatrix
 from sfs.preprocess import preprocessor
@@ -89,7 +89,7 @@ def test_labelling_functions_give_a_matrix(frame, points) -> None:
         assert L.tolist() == [[-1, 0], [2, 1], [-1, 1], [2, 1]]
 
 
-def test_rows_of_an_array_are_handed_over() -> None:
+def test_rows_of_an_array_are_passed_as_they_are() -> None:
     """A function of array rows reads them by position."""
     first_big = SlicingFunction("first_big", lambda x: x[0] > 42)
     assert SFApplier([first_big]).apply(np.array([[10], [100]]), **QUIET).tolist() == [(0,), (1,)]
@@ -117,8 +117,8 @@ def test_dicts_are_read_by_item_attribute_and_get() -> None:
         lambda x: pd.isna(x.text) or isinstance(x.text, str),
     ],
 )
-def test_a_row_of_a_frame_answers_what_a_series_does(frame, f) -> None:
-    """Functions written for Snorkel's rows, which are Series, find what they use."""
+def test_a_row_of_a_frame_behaves_like_a_series(frame, f) -> None:
+    """Functions written for Snorkel's rows, which are Series, work unchanged."""
     assert PandasSFApplier([SlicingFunction("f", f)]).apply(frame, **QUIET).tolist() == [(1,)] * 4
     assert (
         PandasSFApplier([SlicingFunction("f", f, pre=[preprocessor()(lambda x: x)])])
@@ -129,7 +129,7 @@ def test_a_row_of_a_frame_answers_what_a_series_does(frame, f) -> None:
 
 
 def test_missing_numbers_are_those_of_pandas() -> None:
-    """A comparison with a missing number is false at this door, as in Snorkel."""
+    """A comparison with a missing number is false, as in Snorkel."""
     likes = pd.DataFrame({"likes": [1.0, np.nan, 3.0]})
     S = PandasSFApplier([SlicingFunction("liked", lambda x: x.likes > 2)]).apply(likes, **QUIET)
     assert S["liked"].tolist() == [0, 0, 1]
@@ -148,7 +148,7 @@ def test_a_frame_without_columns_has_rows() -> None:
 
 
 def test_an_exception_propagates_unchanged(frame, points) -> None:
-    """Where faults are not tolerated, the function's own exception is raised."""
+    """If faults are not tolerated, the function's own exception is raised."""
     error = KeyError("mine")
 
     def f(x):
@@ -163,7 +163,7 @@ def test_an_exception_propagates_unchanged(frame, points) -> None:
 
 
 def test_the_first_faulty_row_decides_which_exception_is_raised(points) -> None:
-    """Of several faulty functions, the one whose row comes first is heard."""
+    """With several faulty functions, the exception of the earliest row is raised."""
 
     def at(row, error):
         return lambda x: (_ for _ in ()).throw(error) if x.num == NUMBERS[row] else True
@@ -176,7 +176,7 @@ def test_the_first_faulty_row_decides_which_exception_is_raised(points) -> None:
 
 
 def test_tolerated_faults_are_counted(frame, points) -> None:
-    """A function that raises is -1 in that row, and counted under its name."""
+    """A function that raises gives -1 in that row, counted under its name."""
     some = SlicingFunction("some", lambda x: 1 // (x.num - 43) is not None)
     for applier, rows in ((SFApplier, points), (PandasSFApplier, frame)):
         S, meta = applier([big, broken, some]).apply(rows, fault_tolerant=True, return_meta=True, **QUIET)
@@ -185,12 +185,12 @@ def test_tolerated_faults_are_counted(frame, points) -> None:
 
 
 def test_no_faults_are_an_empty_dict(points) -> None:
-    """Functions that never failed are not in the metadata, and abstaining is no failure."""
+    """Functions without faults are absent from the metadata, and abstaining is no fault."""
     abstains = SlicingFunction("abstains", lambda x: -1)
     assert SFApplier([big, abstains]).apply(points, return_meta=True, **QUIET)[1] == ({},)
 
 
-def test_two_functions_of_one_name_are_refused_at_construction() -> None:
+def test_duplicate_names_are_rejected_at_construction() -> None:
     """The message is Snorkel's, the error a ValueError."""
     with pytest.raises(DuplicateName, match="names are not unique: 2 are called 'big'"):
         SFApplier([big, far, SlicingFunction("big", len)])
@@ -201,18 +201,18 @@ def test_the_repr_lists_the_functions() -> None:
     assert repr(PandasLFApplier([label, other_label])) == "PandasLFApplier, LFs: ['label', 'other_label']"
 
 
-def test_templates_pass_the_doors(frame) -> None:
-    """Declared functions are evaluated among plain ones, in a list or a set."""
+def test_appliers_accept_templates(frame) -> None:
+    """Templates are evaluated among plain functions, in a list or a set."""
     functions = [template("above", compare={"field": "num", "above": 42}), big]
     for given in (functions, FunctionSet(functions)):
         assert PandasSFApplier(given).apply(frame, **QUIET).tolist() == [(0, 0), (1, 1), (0, 0), (1, 1)]
 
 
 def test_a_template_that_cannot_read_a_value_is_a_fault() -> None:
-    """A value of the wrong type is raised, or counted where faults are tolerated."""
+    """A value of the wrong type raises, or is counted if faults are tolerated."""
     applier = SFApplier([template("above", compare={"field": "num", "above": 42})])
     points = [SimpleNamespace(num=50), SimpleNamespace(num="many")]
-    with pytest.raises(InvalidAnswer, match="row 1"):
+    with pytest.raises(InvalidReturnValue, match="row 1"):
         applier.apply(points, **QUIET)
     S, meta = applier.apply(points, fault_tolerant=True, return_meta=True, **QUIET)
     assert (S["above"].tolist(), meta.faults) == ([1, -1], {"above": 1})
@@ -223,26 +223,26 @@ def test_slice_dataframe_returns_the_members(frame) -> None:
     pd.testing.assert_frame_equal(slice_dataframe(frame, big), frame.iloc[[1, 3]])
 
 
-def test_the_pandas_doors_take_frames_only() -> None:
-    """A list at the wrong door is sent to the right one."""
-    with pytest.raises(SliceError, match="SFApplier takes other rows"):
+def test_the_pandas_appliers_take_frames_only() -> None:
+    """The error for a list names the other applier."""
+    with pytest.raises(SliceError, match="use SFApplier for other rows"):
         PandasSFApplier([big]).apply([1, 2])
 
 
 def test_a_labelling_function_is_no_slicing_function() -> None:
-    """A label is no membership."""
-    with pytest.raises(InvalidFunction, match=r"make it with @slicing_function\(\)"):
+    """A labelling function is rejected by SFApplier."""
+    with pytest.raises(InvalidFunction, match=r"create it with @slicing_function\(\)"):
         SFApplier([label])
 
 
 def test_a_progress_bar_is_for_terminals(points, capsys) -> None:
-    """Nothing is written where standard error is no terminal."""
+    """Nothing is printed if standard error is no terminal."""
     SFApplier([big]).apply(points)
     assert capsys.readouterr().err == ""
 
 
 def test_a_label_too_large_for_the_matrix_is_a_fault(points) -> None:
-    """A label that 64 bits do not hold raises, or is -1 and counted."""
+    """A label beyond 64 bits raises, or is -1 and counted."""
     applier = LFApplier([labeling_function("huge")(lambda x: 2**70), label])
     with pytest.raises(OverflowError):
         applier.apply(points, **QUIET)
@@ -255,7 +255,7 @@ def test_a_label_too_large_for_the_matrix_is_a_fault(points) -> None:
 
 
 def test_a_failed_function_is_not_membership(frame, points) -> None:
-    """-1 is truthy in Python, but no row of a function that failed or abstained is in its slice."""
+    """-1 is truthy in Python, but a row with a fault or an abstention is no member."""
     S = SFApplier([broken]).apply(points, fault_tolerant=True, **QUIET)
     matrix = SliceMatrix.from_recarray(S)
     assert not matrix.member.any()
@@ -265,11 +265,11 @@ def test_a_failed_function_is_not_membership(frame, points) -> None:
 
 
 @pytest.mark.parametrize("junk", [None, 0.7, 5, "yes", float("nan"), np.array([1, 0])])
-def test_junk_is_a_fault_like_an_exception(frame, points, junk) -> None:
-    """An answer that is neither true nor false raises, or is -1 and counted; it is never stored."""
+def test_an_invalid_return_value_is_a_fault_like_an_exception(frame, points, junk) -> None:
+    """An invalid return value raises, or is -1 and counted; it is never stored."""
     odd = SlicingFunction("odd", lambda x: junk)
     for applier, rows in ((SFApplier, points), (PandasSFApplier, frame)):
-        with pytest.raises(InvalidAnswer, match="'odd' answered"):
+        with pytest.raises(InvalidReturnValue, match="'odd' returned"):
             applier([odd]).apply(rows, **QUIET)
         S, meta = applier([odd, big]).apply(rows, fault_tolerant=True, return_meta=True, **QUIET)
         assert S["odd"].tolist() == [-1] * 4
@@ -278,7 +278,7 @@ def test_junk_is_a_fault_like_an_exception(frame, points, junk) -> None:
 
 
 def test_fields_of_chained_preprocessors_survive_on_frame_rows(frame) -> None:
-    """A field that the first of two preprocessors derives is there for the second and for the function."""
+    """A field derived by the first preprocessor is readable by the second and by the function."""
 
     @preprocessor()
     def halved(x):
@@ -297,7 +297,7 @@ def test_fields_of_chained_preprocessors_survive_on_frame_rows(frame) -> None:
 
 
 def test_no_functions_are_no_columns(frame, points) -> None:
-    """An applier of nothing gives N rows of nothing."""
+    """An applier without functions gives N rows without columns."""
     assert SFApplier([]).apply(points, **QUIET).shape == (4,)
     assert PandasSFApplier([]).apply(frame, **QUIET).dtype.names in ((), None)
     assert LFApplier([]).apply(points, **QUIET).shape == (4, 0)
@@ -306,14 +306,14 @@ def test_no_functions_are_no_columns(frame, points) -> None:
 
 
 def test_rows_line_up_whatever_the_index(frame) -> None:
-    """A shuffled, repeated or textual index neither moves nor merges rows."""
+    """A shuffled, repeated or text index neither moves nor merges rows."""
     expected = PandasSFApplier([big, far]).apply(frame.reset_index(drop=True), **QUIET).tolist()
     for index in ([9, 2, 9, 0], [3, 2, 1, 0], list("dbca"), [None, 1, None, 1]):
         assert PandasSFApplier([big, far]).apply(frame.set_axis(index), **QUIET).tolist() == expected
 
 
-def test_a_row_has_one_answer_wherever_it_stands(frame) -> None:
-    """What a function says of a row does not depend on the row's position in the batch."""
+def test_a_row_has_one_result_at_any_position(frame) -> None:
+    """The result for a row does not depend on its position in the batch."""
     whole = PandasSFApplier([big, far]).apply(frame, **QUIET)
     for order in ([3, 2, 1, 0], [2], [1, 1, 0]):
         assert PandasSFApplier([big, far]).apply(frame.iloc[order], **QUIET).tolist() == whole[order].tolist()
@@ -327,7 +327,7 @@ def test_a_slice_may_be_called_base(points) -> None:
 
 
 def test_repeated_rows_get_separate_results_from_a_memo() -> None:
-    """A function that spoils a memoized result spoils no other row, and 1 is not True to the memo."""
+    """A function that changes a memoized result changes no other row, and 1 is not True to the cache."""
 
     @preprocessor(memoize=True)
     def listed(x):

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sfs.apply import BLOCK_ROWS, apply, run
+from sfs.apply import BLOCK_ROWS, apply, apply_with_stats
 from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.preprocess import LambdaPreprocessor, preprocessor
@@ -27,7 +27,7 @@ def rows_of(comments):
 
 
 def test_every_row_is_member_non_member_or_unknown(comments) -> None:
-    """A function that raises on a row leaves that membership, and only that, unknown."""
+    """A function that raises on a row makes only that membership unknown."""
     S = apply([short, liked], comments)
     assert S.names == ("short", "liked")
     assert S.column("short").tolist() == [True, True, False, True, False]
@@ -38,7 +38,7 @@ def test_every_row_is_member_non_member_or_unknown(comments) -> None:
 
 @pytest.mark.parametrize("kind", ["dicts", "objects", "tuple", "sequence", "array"])
 def test_all_kinds_of_rows_are_alike(comments, kind) -> None:
-    """A frame, and lists of its rows as dicts or objects, have one matrix."""
+    """A frame, and lists of its rows as dicts or objects, give the same matrix."""
     dicts = rows_of(comments)
     objects = [SimpleNamespace(**row) for row in dicts]
     rows = {
@@ -63,13 +63,13 @@ def test_all_kinds_of_rows_are_alike(comments, kind) -> None:
     ],
 )
 def test_column_types_do_not_matter(comments, dtypes) -> None:
-    """Nullable, Arrow, categorical and object columns have the memberships of plain ones."""
+    """Nullable, Arrow, categorical and object columns give the memberships of plain ones."""
     functions = [short, asks, liked, many]
     assert apply(functions, comments.astype(dtypes)) == apply(functions, comments)
 
 
 def test_times_with_a_zone_reach_the_function() -> None:
-    """A function sees a timestamp with its zone, and None for a missing one."""
+    """A function gets a timestamp with its time zone, and None for a missing one."""
     at = pd.to_datetime(pd.Series(["2024-03-01T12:00", None])).dt.tz_localize("Europe/Oslo")
     noon = SlicingFunction(
         "noon", lambda x: x.at is not None and (x.at.hour, str(x.at.tz)) == (12, "Europe/Oslo")
@@ -77,14 +77,14 @@ def test_times_with_a_zone_reach_the_function() -> None:
     assert apply([noon], pd.DataFrame({"at": at})).column("noon").tolist() == [True, False]
 
 
-def test_rows_of_an_array_are_handed_over_as_they_are() -> None:
+def test_rows_of_an_array_are_passed_as_they_are() -> None:
     """A function of array rows reads them by position."""
     S = apply([SlicingFunction("big", lambda x: x[0] > 42)], np.array([[10], [100]]))
     assert S.column("big").tolist() == [False, True]
 
 
-def test_rows_of_any_object_are_handed_over_as_they_are() -> None:
-    """A row may be whatever the function reads."""
+def test_rows_of_any_object_are_passed_as_they_are() -> None:
+    """A row may be any object."""
     S = apply([SlicingFunction("big", lambda x: x > 1)], [Decimal(1), 2.5, True, "a"])
     assert S.member[:, 0].tolist() == [False, True, False, False]
     assert S.unknown[:, 0].tolist() == [False, False, False, True]
@@ -92,15 +92,15 @@ def test_rows_of_any_object_are_handed_over_as_they_are() -> None:
 
 @pytest.mark.parametrize("rows", [[], (), np.zeros((0, 2)), pd.DataFrame({"text": [], "likes": []})])
 def test_no_rows_have_an_empty_matrix(rows) -> None:
-    """Zero rows are rows."""
+    """Zero rows give a matrix of zero rows."""
     S = apply([short, liked], rows)
     assert (len(S), S.names, S.coverage()["short"].value) == (0, ("short", "liked"), None)
 
 
 def test_no_functions_have_no_columns(comments) -> None:
-    """Zero functions leave N rows without slices."""
-    applied = run([], comments)
-    assert (applied.matrix.member.shape, applied.runs) == ((5, 0), ())
+    """Zero functions give N rows without slices."""
+    applied = apply_with_stats([], comments)
+    assert (applied.matrix.member.shape, applied.stats) == ((5, 0), ())
 
 
 def test_rows_without_fields_are_rows() -> None:
@@ -123,44 +123,44 @@ def test_rows_without_fields_are_rows() -> None:
         pa.table({"text": ["a"]}),
     ],
 )
-def test_rows_that_are_none_are_refused_with_advice(rows) -> None:
-    """An iterator can be read once only, and text, dicts, scalars and Arrow tables are no rows."""
+def test_invalid_rows_are_rejected_with_advice(rows) -> None:
+    """Iterators, text, dicts, scalars and Arrow tables are no rows."""
     with pytest.raises(SliceError, match="a data frame or a list"):
         apply([short], rows)
 
 
-def test_two_columns_of_one_name_are_refused() -> None:
-    """A frame in which x.text could be either of two columns is refused."""
-    with pytest.raises(SliceError, match="two columns are called 'text'"):
+def test_duplicate_columns_are_rejected() -> None:
+    """A frame with two columns of one name is ambiguous."""
+    with pytest.raises(SliceError, match="duplicate column 'text'"):
         apply([short], pd.DataFrame([["a", "b"]], columns=["text", "text"]))
 
 
-def test_two_functions_of_one_name_are_refused(comments) -> None:
-    """Names are checked before any function runs."""
+def test_duplicate_names_are_rejected(comments) -> None:
+    """Duplicate names are an error."""
     with pytest.raises(DuplicateName, match="2 are called 'short'"):
         apply([short, liked, SlicingFunction("short", len)], comments)
 
 
 @pytest.mark.parametrize("functions", [[len], ["short"], [LabelingFunction("f", len)], short])
 def test_only_slicing_functions_are_applied(functions, comments) -> None:
-    """A plain function, a name, or a single function is refused with advice."""
-    with pytest.raises(InvalidFunction, match=r"list of functions|make it with @slicing_function"):
+    """A plain function, a name, or a single function is rejected with advice."""
+    with pytest.raises(InvalidFunction, match=r"list of functions|create it with @slicing_function"):
         apply(functions, comments)
 
 
-def test_a_template_that_reads_a_missing_column_is_refused_before_any_work(comments) -> None:
-    """The message names the template, the column, and the nearest one; nothing has run."""
+def test_a_template_that_reads_an_absent_column_is_rejected_before_any_work(comments) -> None:
+    """The message names the template, the column, and the closest one; nothing has run."""
     asked = []
     spy = SlicingFunction("spy", lambda x: asked.append(x) or True)
     with pytest.raises(UnknownName, match=r"'odd' reads column 'txt'.*did you mean 'text'"):
         apply([spy, template("odd", missing={"field": "txt"})], comments)
-    with pytest.raises(UnknownName, match=r"the columns are \['text', 'likes'\]"):
+    with pytest.raises(UnknownName, match=r"available: 'text', 'likes'"):
         apply([spy, template("odd", missing={"field": "zzz"})], comments)
     assert asked == []
 
 
 def test_one_bad_function_never_hurts_another(comments) -> None:
-    """Beside functions that raise, answer junk and abstain, the others are what they were."""
+    """Functions that raise, return invalid values or abstain do not affect the others."""
 
     class HostileError(Exception):
         def __str__(self):
@@ -178,10 +178,10 @@ def test_one_bad_function_never_hurts_another(comments) -> None:
         SlicingFunction("deep", lambda x: (lambda f: f(f))(lambda f: f(f))),
         SlicingFunction("changes", lambda x: setattr(x, "text", "") or True),
     ]
-    applied = run([*bad, short, asks], comments)
+    applied = apply_with_stats([*bad, short, asks], comments)
     assert applied.matrix.unknown[:, : len(bad)].all()
     assert applied.matrix.align(["short", "asks"]) == apply([short, asks], comments)
-    reasons = {each.name: dict(each.unknown) for each in applied.runs[: len(bad)]}
+    reasons = {each.name: dict(each.unknown) for each in applied.stats[: len(bad)]}
     assert reasons == {
         "raises": {"HostileError": 5},
         "junk": {"junk answer": 5},
@@ -193,11 +193,11 @@ def test_one_bad_function_never_hurts_another(comments) -> None:
     }
 
 
-def test_the_first_fault_is_told_with_its_row(comments) -> None:
-    """A report says where a function failed first, and why; abstaining is no fault."""
+def test_the_first_fault_has_its_row(comments) -> None:
+    """The statistics have the first faulty row and the reason; abstaining is no fault."""
     some = SlicingFunction("some", lambda x: x.text.index("e") >= 0)
     abstains = SlicingFunction("abstains", lambda x: -1)
-    runs = {each.name: each for each in run([some, short, liked, abstains], comments).runs}
+    runs = {each.name: each for each in apply_with_stats([some, short, liked, abstains], comments).stats}
     assert runs["some"].first_fault.startswith("row 2: AttributeError: ")
     assert runs["some"].unknown == {"AttributeError": 1, "ValueError": 1}
     assert runs["short"].first_fault.startswith("row 2: AttributeError: 'NoneType'")
@@ -205,8 +205,8 @@ def test_the_first_fault_is_told_with_its_row(comments) -> None:
     assert runs["abstains"].first_fault is None
 
 
-def test_a_message_that_cannot_be_read_is_no_trouble(comments) -> None:
-    """An exception that cannot spell itself is reported by its type."""
+def test_an_exception_without_a_readable_message_is_reported(comments) -> None:
+    """An exception whose text cannot be built is reported by its type."""
 
     class MuteError(Exception):
         def __str__(self):
@@ -215,11 +215,11 @@ def test_a_message_that_cannot_be_read_is_no_trouble(comments) -> None:
     def f(x):
         raise MuteError
 
-    fault = run([SlicingFunction("f", f)], comments).runs[0].first_fault
+    fault = apply_with_stats([SlicingFunction("f", f)], comments).stats[0].first_fault
     assert fault == "row 0: MuteError: (it has no readable message)"
 
 
-def test_stopping_the_program_stops_it(comments) -> None:
+def test_keyboard_interrupt_propagates(comments) -> None:
     """KeyboardInterrupt is no fault of a function."""
 
     def stop(x):
@@ -230,7 +230,7 @@ def test_stopping_the_program_stops_it(comments) -> None:
 
 
 def test_a_shared_preprocessor_runs_once_per_row(comments) -> None:
-    """Functions that name one preprocessor, directly or through another, share its work."""
+    """Functions with the same preprocessor, directly or nested, share its results."""
     worked = []
 
     @preprocessor()
@@ -256,7 +256,7 @@ def test_a_shared_preprocessor_runs_once_per_row(comments) -> None:
 
 
 def test_a_preprocessor_that_raises_hurts_its_dependents_only(comments) -> None:
-    """Rows a preprocessor fails on are unknown to the functions behind it, which say so."""
+    """Rows at which a preprocessor raises are unknown only to the functions behind it."""
 
     @preprocessor()
     def lowered(x):
@@ -264,40 +264,40 @@ def test_a_preprocessor_that_raises_hurts_its_dependents_only(comments) -> None:
         return x
 
     behind = SlicingFunction("behind", lambda x: "please" in x.low, pre=[lowered])
-    applied = run([behind, liked], comments)
+    applied = apply_with_stats([behind, liked], comments)
     assert applied.matrix.unknown.sum(axis=0).tolist() == [1, 0]
     assert applied.matrix.column("behind").tolist() == [True, False, False, False, True]
-    assert applied.runs[0].unknown == {"AttributeError": 1}
-    assert applied.runs[0].first_fault.startswith("row 2: AttributeError")
-    assert applied.runs[0].first_fault.endswith("(in preprocessor 'lowered')")
+    assert applied.stats[0].unknown == {"AttributeError": 1}
+    assert applied.stats[0].first_fault.startswith("row 2: AttributeError")
+    assert applied.stats[0].first_fault.endswith("(in preprocessor 'lowered')")
 
 
 def test_templates_and_plain_functions_keep_their_order(comments) -> None:
-    """Columns and reports come in the order of the functions, however they are evaluated."""
+    """Columns and statistics follow the order of the functions, however they are evaluated."""
     functions = [many, short, asks, liked]
-    applied = run(functions, comments)
+    applied = apply_with_stats(functions, comments)
     assert applied.matrix.names == ("many", "short", "asks", "liked")
-    assert [each.name for each in applied.runs] == ["many", "short", "asks", "liked"]
+    assert [each.name for each in applied.stats] == ["many", "short", "asks", "liked"]
     assert np.array_equal(applied.matrix.column("many"), applied.matrix.column("liked"))
     assert applied.matrix.column("asks").tolist() == [True, False, False, False, True]
 
 
 def test_a_function_set_and_a_list_have_one_matrix(comments) -> None:
-    """The compiled plan of a set is that of its templates."""
+    """The compiled plan of a set gives the results of a list."""
     for functions in ([many, short, asks], [many, asks], [short]):
         assert apply(FunctionSet(functions), comments) == apply(functions, comments)
 
 
 def test_a_template_that_cannot_read_a_value_says_so() -> None:
     """A value of the wrong type is unknown to a template, with reason and row."""
-    applied = run([short, many], [{"text": "a", "likes": 3}, {"text": "a", "likes": "three"}])
+    applied = apply_with_stats([short, many], [{"text": "a", "likes": 3}, {"text": "a", "likes": "three"}])
     assert applied.matrix.unknown.tolist() == [[False, False], [False, True]]
-    assert sum(applied.runs[1].unknown.values()) == 1
-    assert applied.runs[1].first_fault.startswith("row 1:")
+    assert sum(applied.stats[1].unknown.values()) == 1
+    assert applied.stats[1].first_fault.startswith("row 1:")
 
 
-def test_a_subclass_with_its_own_call_is_asked_by_it(comments) -> None:
-    """A slicing function that overrides the call is not bypassed."""
+def test_a_subclass_with_its_own_call_is_called(comments) -> None:
+    """A slicing function that overrides ``__call__`` is not bypassed."""
 
     class Opposite(SlicingFunction):
         def __call__(self, x):
@@ -309,16 +309,16 @@ def test_a_subclass_with_its_own_call_is_asked_by_it(comments) -> None:
 
 def test_every_function_has_a_time(comments) -> None:
     """Seconds are measured per function, also for those that fail."""
-    runs = run([short, asks, SlicingFunction("bad", lambda x: x.nope)], comments).runs
+    runs = apply_with_stats([short, asks, SlicingFunction("bad", lambda x: x.nope)], comments).stats
     assert all(each.seconds > 0 for each in runs)
 
 
 def test_progress_counts_rows_to_the_end() -> None:
-    """Progress is told in rows just done, which add up to all of them, whatever the functions."""
+    """Progress counts sum to the number of rows, for every mix of functions."""
     rows = [{"text": "a", "likes": 1}] * (BLOCK_ROWS + 5)
     for functions in ([short], [asks], [short, asks], []):
         told = []
-        run(functions, rows, progress=told.append)
+        apply_with_stats(functions, rows, progress=told.append)
         assert sum(told) == len(rows)
 
 
@@ -327,14 +327,14 @@ def test_blocks_do_not_show(comments) -> None:
     n = BLOCK_ROWS + 3
     frame = pd.DataFrame({"n": range(n)}, index=np.arange(n)[::-1])
     odd = SlicingFunction("odd", lambda x: 1 // (x.n != n - 2) and x.n % 2 == 1)
-    applied = run([odd], frame)
+    applied = apply_with_stats([odd], frame)
     assert applied.matrix.member[:, 0].tolist() == [i % 2 == 1 and i != n - 2 for i in range(n)]
     assert (
-        applied.runs[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
+        applied.stats[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
     )
 
 
-def test_an_answer_does_not_depend_on_the_rows_around(comments) -> None:
+def test_a_membership_does_not_depend_on_other_rows(comments) -> None:
     """A row has the same memberships alone, in a batch, and in any order."""
     functions = [short, asks, liked, many]
     S = apply(functions, comments)
@@ -346,12 +346,12 @@ def test_an_answer_does_not_depend_on_the_rows_around(comments) -> None:
 
 @pytest.mark.parametrize("functions", [[short, liked], [asks, many], [short, asks]])
 def test_functions_may_come_from_a_generator(comments, functions) -> None:
-    """They are read once, and applied like a list of them."""
+    """A generator of functions is applied like a list."""
     assert apply((each for each in functions), comments) == apply(functions, comments)
 
 
 def test_a_container_that_cannot_be_copied_is_shared() -> None:
-    """A list that holds a generator is handed over as it is."""
+    """A list that holds a generator is passed as it is."""
     held = [(n for n in range(3))]
     assert apply(
         [SlicingFunction("f", lambda x: next(x.held[0]) == 0)], [{"held": held}]
@@ -360,7 +360,7 @@ def test_a_container_that_cannot_be_copied_is_shared() -> None:
 
 @pytest.mark.parametrize("framed", [False, True])
 def test_no_function_changes_what_another_reads(framed) -> None:
-    """Containers are each function's own, behind preprocessors too, and the caller's stay as they were."""
+    """Every function has its own containers, also after preprocessing, and the caller's are unchanged."""
 
     @preprocessor()
     def paired(x):
@@ -381,14 +381,14 @@ def test_no_function_changes_what_another_reads(framed) -> None:
 
 
 def test_a_function_that_ends_the_process_is_a_fault_like_another(comments) -> None:
-    """sys.exit in a function or in a preprocessor leaves that membership unknown, and nothing else."""
+    """sys.exit in a function or a preprocessor makes only that membership unknown."""
 
     def exits(x: object) -> bool:
         raise SystemExit(5)
 
     before = SlicingFunction("before", lambda x: True, pre=[LambdaPreprocessor("exits", exits)])
-    applied = run([SlicingFunction("exits", exits), before, short], comments)
+    applied = apply_with_stats([SlicingFunction("exits", exits), before, short], comments)
     assert applied.matrix.unknown[:, :2].all()
     assert not applied.matrix.unknown[:, 2].all()
-    assert applied.runs[0].unknown == {"SystemExit": len(comments)}
-    assert applied.runs[0].first_fault == "row 0: SystemExit: 5"
+    assert applied.stats[0].unknown == {"SystemExit": len(comments)}
+    assert applied.stats[0].first_fault == "row 0: SystemExit: 5"

@@ -1,4 +1,4 @@
-"""The contract checks find what breaks the contract, and pass what keeps it."""
+"""Contract checks: every violation is detected, and valid functions pass."""
 
 import itertools
 from types import SimpleNamespace
@@ -34,12 +34,12 @@ def failed(function, records=RECORDS):
 
 @pytest.mark.parametrize("function", SHIPPED, ids=lambda each: f"{type(each).__name__}-{each.name}")
 def test_every_function_that_we_ship_keeps_the_contract(function):
-    """The library is what its users are asked to be."""
+    """The library passes every check."""
     assert [check for check in check_function(function, RECORDS) if not check.passed] == []
 
 
 def test_all_five_checks_are_reported():
-    """Passed ones too, each with what was found."""
+    """Passed checks are reported too, with detail."""
     checks = outcome(shout)
 
     assert list(checks) == ["deterministic", "total", "does not mutate", "picklable", "within budget"]
@@ -47,7 +47,7 @@ def test_all_five_checks_are_reported():
 
 
 def test_a_function_with_a_memory_is_not_deterministic():
-    """The same row must be answered alike at every call."""
+    """A function that gives a row different results fails the check."""
     count = itertools.count()
 
     assert (
@@ -55,24 +55,24 @@ def test_a_function_with_a_memory_is_not_deterministic():
     )
 
 
-def test_a_function_that_raises_on_a_gap_is_not_total():
-    """The message names the value, the field and the error."""
+def test_a_function_that_raises_on_a_missing_value_is_not_total():
+    """The detail names the value, the field and the error."""
     check = outcome(SlicingFunction("long", lambda x: len(x.text) > 3))["total"]
 
     assert not check.passed
     assert check.detail.startswith("no value in 'text': TypeError: ")
 
 
-def test_a_function_that_answers_junk_is_not_total():
-    """Neither true nor false is no answer."""
+def test_a_function_that_returns_an_invalid_value_is_not_total():
+    """The detail has the advice to return True or False."""
     check = outcome(SlicingFunction("found", lambda x: None if x.text else False))["total"]
 
     assert not check.passed
-    assert "answer True or False" in check.detail
+    assert "return True or False" in check.detail
 
 
-def test_a_function_that_changes_its_row_is_found():
-    """The row must be as it was."""
+def test_a_function_that_changes_its_row_fails():
+    """The detail names the changed row."""
 
     def pop(x):
         x.tags.pop()
@@ -85,7 +85,7 @@ def test_a_function_that_changes_its_row_is_found():
     assert (check.passed, check.detail[:17]) == (False, "row 0 was changed")
 
 
-def test_a_function_that_lives_in_another_is_not_picklable():
+def test_a_local_function_is_not_picklable():
     """The advice is to define it at the top level of a file."""
     check = outcome(SlicingFunction("local", lambda x: True))["picklable"]
 
@@ -94,14 +94,14 @@ def test_a_function_that_lives_in_another_is_not_picklable():
 
 
 def test_a_slow_function_is_over_its_budget():
-    """The budget is the function's own, in milliseconds a row."""
+    """The budget is the function's own, in milliseconds per row."""
     slow = SlicingFunction("slow", lambda x: sum(range(20_000)) > 0, budget_ms=0.001)
 
     assert "within budget" in failed(slow)
     assert "the budget is 0.001 ms" in outcome(slow)["within budget"].detail
 
 
-def test_no_rows_are_no_evidence_but_no_fault():
-    """A check without rows says so."""
+def test_no_rows_pass_every_check():
+    """The budget check reports that there are no rows."""
     assert failed(shout, []) == []
     assert outcome(shout, [])["within budget"].detail == "no rows to time"

@@ -1,4 +1,4 @@
-"""Templates written in YAML: what is read, and the lines that faults name."""
+"""Templates in YAML: parsing, and the lines that errors name."""
 
 import json
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 
 from sfs.declarations import from_declaration, read_templates, to_declaration
 from sfs.errors import InvalidFunction, UnreadableFile
-from sfs.metadata import Metadata
 from sfs.template import template
+from sfs.validation import Metadata
 
 GOOD = """\
 # what we watch
@@ -40,7 +40,7 @@ def write(tmp_path):
 
 
 def test_a_file_gives_its_templates_in_order(write):
-    """The grammar is that of Python, the metadata too."""
+    """YAML has the grammar of Python, metadata included."""
     please, big, risky = read_templates(write(GOOD))
 
     assert (
@@ -55,39 +55,39 @@ def test_a_file_gives_its_templates_in_order(write):
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        (GOOD.replace("owner", "ovner"), 6, "unknown key 'ovner': did you mean 'owner'"),
-        (GOOD.replace("words: [please", "word: [please"), 4, "unknown key 'word': did you mean 'words'"),
-        (GOOD.replace("above: 100", "above: many"), 11, "above is a number, got 'many'"),
-        (GOOD.replace("target: 0.9", "target: 90"), 8, "target is an accuracy"),
-        (GOOD.replace("severity: warning", "severity: grave"), 7, "severity is one of"),
-        (GOOD.replace("not: {missing", "not: {mising"), 15, "unknown key 'mising': did you mean 'missing'"),
+        (GOOD.replace("owner", "ovner"), 6, "unknown key 'ovner'; did you mean 'owner'"),
+        (GOOD.replace("words: [please", "word: [please"), 4, "unknown key 'word'; did you mean 'words'"),
+        (GOOD.replace("above: 100", "above: many"), 11, "above must be a number, got 'many'"),
+        (GOOD.replace("target: 0.9", "target: 90"), 8, "target must be an accuracy"),
+        (GOOD.replace("severity: warning", "severity: grave"), 7, "severity must be one of"),
+        (GOOD.replace("not: {missing", "not: {mising"), 15, "unknown key 'mising'; did you mean 'missing'"),
         (GOOD.replace('"no"', "no"), 14, 'YAML reads a bare no as false: write "no" in quotes'),
         (GOOD.replace('"no"', "010"), 14, 'YAML reads a bare 010 as 8: write "010" in quotes'),
         (GOOD.replace('"no"', "2020-01-01"), 14, "'2020-01-01' is read as a date: write it in quotes"),
         (GOOD.replace('"no"', "2020-13-41"), 14, "'2020-13-41' cannot be read"),
-        (GOOD.replace("name: risky", "name: big_order"), 12, "a second template is called 'big_order'"),
-        (GOOD.replace("- name: risky\n    all", "- all"), 12, "a function's name is text"),
-        (GOOD.replace("family: asks", "owner: asks"), 10, "the key 'owner' is written twice"),
-        (GOOD + "  - just text\n", 16, "a template is a mapping of a name and one kind"),
+        (GOOD.replace("name: risky", "name: big_order"), 12, "duplicate template name 'big_order'"),
+        (GOOD.replace("- name: risky\n    all", "- all"), 12, "a function name must be non-empty text"),
+        (GOOD.replace("family: asks", "owner: asks"), 10, "duplicate key 'owner'"),
+        (GOOD + "  - just text\n", 16, "a template must be a mapping of a name and one kind"),
         (
             GOOD + "  - {name: x, regex: {field: text, pattern: 'a(?=b)'}}\n",
             16,
-            "template 'x': pattern 'a(?=b)' is refused by RE2",
+            "template 'x': pattern 'a(?=b)' is rejected by RE2",
         ),
         (GOOD + "  - {missing: {filed: a}}\n", 16, "unknown key 'filed'"),
         (GOOD + "  - {name: x}\n", 16, "exactly one kind"),
-        (GOOD + "  - &a {name: x, not: *a}\n", 16, "an alias stands inside what it names"),
-        (GOOD + "  - {[1]: x}\n", 16, "a key is a word"),
-        (GOOD + "slice: []\n", 16, "unknown key 'slice': did you mean 'slices'"),
-        ("slices: []\n", 1, "slices is a non-empty list"),
-        ("other: 1\n", 1, "unknown key 'other': known are slices"),
+        (GOOD + "  - &a {name: x, not: *a}\n", 16, "an alias refers to its own parent"),
+        (GOOD + "  - {[1]: x}\n", 16, "a key must be a word"),
+        (GOOD + "slice: []\n", 16, "unknown key 'slice'; did you mean 'slices'"),
+        ("slices: []\n", 1, "slices must be a non-empty list"),
+        ("other: 1\n", 1, "unknown key 'other'; available: 'slices'"),
         ("- a\n", 1, "expected a mapping with the key slices"),
         ("", 1, "expected a mapping with the key slices"),
-        ("{}", 1, "slices is a non-empty list"),
+        ("{}", 1, "slices must be a non-empty list"),
     ],
 )
 def test_faults_name_the_file_and_the_line(write, text, line, message):
-    """The line is that of the key or item at fault."""
+    """The line is that of the key or item in error."""
     path = write(text)
 
     with pytest.raises(InvalidFunction) as caught:
@@ -106,7 +106,7 @@ def test_faults_name_the_file_and_the_line(write, text, line, message):
     ],
 )
 def test_a_file_that_is_not_yaml_is_unreadable(write, text, message):
-    """The parser's own reason is passed on."""
+    """The parser's reason is in the message."""
     with pytest.raises(UnreadableFile, match=message):
         read_templates(write(text))
 
@@ -118,7 +118,7 @@ def test_an_absent_file_is_unreadable(tmp_path):
 
 
 def test_a_file_that_is_not_utf8_is_unreadable(tmp_path):
-    """Latin-1 is not guessed."""
+    """Encodings other than UTF-8 are rejected."""
     path = tmp_path / "slices.yaml"
     path.write_bytes("slices: [é]".encode("latin-1"))
 
@@ -127,7 +127,7 @@ def test_a_file_that_is_not_utf8_is_unreadable(tmp_path):
 
 
 def test_anchors_may_be_shared(write):
-    """An alias that stands outside what it names is only a shorter way of writing."""
+    """An alias outside its anchor is expanded."""
     text = "slices:\n  - {name: a, missing: &where {field: price}}\n  - {name: b, not: {missing: *where}}\n"
 
     assert [each.fields for each in read_templates(write(text))] == [{"price"}, {"price"}]
@@ -145,8 +145,8 @@ DECLARATION = {
 }
 
 
-def test_a_declaration_survives_the_way_there_and_back() -> None:
-    """The declaration of a template makes a template of the same fingerprint and metadata."""
+def test_declarations_round_trip() -> None:
+    """The declaration of a template gives a template of the same fingerprint and metadata."""
     first = from_declaration(DECLARATION)
     again = from_declaration(json.loads(json.dumps(to_declaration(first))))
     assert again.fingerprint == first.fingerprint
@@ -161,10 +161,10 @@ def test_a_declaration_survives_the_way_there_and_back() -> None:
         ({"name": "x", "missing": {"field": "price"}, "severity": "loud"}, "severity: "),
         ({"name": "x", "mising": {"field": "price"}}, "mising: "),
         ({"missing": {"field": "price"}}, "name"),
-        ([], "a template is a mapping"),
+        ([], "a template must be a mapping"),
     ],
 )
 def test_a_wrong_declaration_names_its_part(declaration: Any, said: str) -> None:
-    """What is wrong with a declaration is said with the part that is."""
+    """The message names the part in error."""
     with pytest.raises(InvalidFunction, match=said):
         from_declaration(declaration)

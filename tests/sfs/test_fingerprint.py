@@ -1,4 +1,4 @@
-"""Fingerprints: what changes them, what does not, and that every process sees the same."""
+"""Fingerprints: covered and uncovered parts, the same in every process."""
 
 import enum
 import os
@@ -61,7 +61,7 @@ def test_it_is_a_sha256() -> None:
 
 
 def test_every_process_sees_the_same(tmp_path, root) -> None:
-    """Neither the process nor its hash seed shows in a fingerprint."""
+    """A fingerprint depends neither on the process nor on its hash seed."""
     (tmp_path / "written.py").write_text(MODULE)
     code = "import written; print(written.asks.fingerprint)"
     printed = {
@@ -94,7 +94,7 @@ def test_every_process_sees_the_same(tmp_path, root) -> None:
         ("has(x.low, extra)", "has(x.low, extra, )"),
     ],
 )
-def test_what_computes_the_same_has_the_same(asks, old, new) -> None:
+def test_equivalent_code_has_the_same_fingerprint(asks, old, new) -> None:
     """Comments, docstrings, layout, annotations, metadata and the order of sets do not count."""
     assert asks(changed(old, new)) == asks()
 
@@ -115,14 +115,14 @@ def test_what_computes_the_same_has_the_same(asks, old, new) -> None:
         ("def asks(", "def asked("),
     ],
 )
-def test_what_computes_something_else_has_another(asks, module_of, old, new) -> None:
-    """Code, name, resources, preprocessors, and the constants and functions it refers to count."""
+def test_different_code_has_another_fingerprint(asks, module_of, old, new) -> None:
+    """Code, name, resources, preprocessors, and referenced constants and functions count."""
     module = module_of(changed(old, new))
     assert getattr(module, "asks", getattr(module, "asked", None)).fingerprint != asks()
 
 
 def test_metadata_and_budget_do_not_count() -> None:
-    """Another owner does not make another function."""
+    """A change of owner or budget does not change the fingerprint."""
     one = SlicingFunction("f", len)
     assert SlicingFunction("f", len, metadata=Metadata(owner="a"), budget_ms=3).fingerprint == one.fingerprint
 
@@ -182,7 +182,7 @@ def test_values_that_differ_count_differently() -> None:
 
 
 def test_equal_values_count_equally() -> None:
-    """Copies of the same data have one fingerprint, however they share objects."""
+    """Copies of the same data have one fingerprint, whether or not they share objects."""
     shared = ["a"]
     assert above([shared, shared]).fingerprint == above([["a"], ["a"]]).fingerprint
     assert above({("a", 1): 1, ("b", 1): 2}).fingerprint == above({("b", 1): 2, ("a", 1): 1}).fingerprint
@@ -190,8 +190,8 @@ def test_equal_values_count_equally() -> None:
     assert above(np.zeros((2, 3))).fingerprint == above(np.zeros((2, 3))).fingerprint
 
 
-def test_data_that_contain_themselves_have_an_end() -> None:
-    """A cycle in a resource, and a function that calls itself, are followed once."""
+def test_cycles_are_followed_once() -> None:
+    """A cycle in a resource and a recursive function have a fingerprint."""
     cycle = [1]
     cycle.append(cycle)
     assert above(cycle).fingerprint == above(cycle).fingerprint
@@ -203,7 +203,7 @@ def test_data_that_contain_themselves_have_an_end() -> None:
 
 
 def test_a_function_without_source_counts_by_its_bytecode() -> None:
-    """Code made by exec has a fingerprint too, which changes with the code."""
+    """Code from exec has a fingerprint, which changes with the code."""
 
     def made(source):
         namespace = {}
@@ -215,14 +215,14 @@ def test_a_function_without_source_counts_by_its_bytecode() -> None:
     assert one != made("def f(x):\n    return x.n in {1, 2, 4}")
 
 
-def test_two_lambdas_on_one_line_are_told_apart() -> None:
-    """Where the source does not say which lambda is meant, the bytecode does."""
+def test_two_lambdas_on_one_line_differ() -> None:
+    """If the source is ambiguous, the bytecode counts."""
     one, two = SlicingFunction("f", lambda x: x.n > 1), SlicingFunction("f", lambda x: x.n > 2)  # fmt: skip
     assert one.fingerprint != two.fingerprint
 
 
 def test_defaults_count() -> None:
-    """A default that was computed elsewhere is part of what a function computes."""
+    """A computed default argument is covered."""
 
     def made(limit):
         def f(x, limit=limit):
@@ -234,7 +234,7 @@ def test_defaults_count() -> None:
 
 
 def test_a_wrapped_function_counts_through_its_wrapper(module_of) -> None:
-    """The function inside a functools.wraps wrapper, or inside a cache, counts."""
+    """The function inside a functools.wraps wrapper or a cache is covered."""
     source = """
     import functools
     from sfs.function import SlicingFunction
@@ -259,7 +259,7 @@ def test_a_wrapped_function_counts_through_its_wrapper(module_of) -> None:
 
 
 def test_a_preprocessor_subclass_counts_by_its_methods_and_settings(module_of) -> None:
-    """What run does, what it calls, and what the preprocessor was told count; the memo does not."""
+    """Methods, what they call, and settings are covered; the cache is not."""
     source = """
     from sfs.preprocess import Preprocessor
     class Words(Preprocessor):
@@ -284,7 +284,7 @@ def test_a_preprocessor_subclass_counts_by_its_methods_and_settings(module_of) -
     assert module_of(source).Words(3, memoize=True).fingerprint == plain(3).fingerprint
 
 
-def test_an_object_can_say_its_own_fingerprint() -> None:
+def test_an_object_can_declare_its_own_fingerprint() -> None:
     """A resource of a class of another module counts by its fingerprint attribute, or else by its class."""
 
     class Model:
@@ -297,7 +297,7 @@ def test_an_object_can_say_its_own_fingerprint() -> None:
 
 
 def test_preprocessors_count_in_order() -> None:
-    """Other preprocessors, or the same in another order, make another function."""
+    """Other preprocessors, or another order, change the fingerprint."""
 
     @preprocessor()
     def one(x):
@@ -314,7 +314,7 @@ def test_preprocessors_count_in_order() -> None:
 
 
 def test_a_function_that_refers_to_another_slice_counts_it(module_of) -> None:
-    """A slice written in terms of another one changes with it, even where the two refer to each other."""
+    """A function covers the slices that it refers to, even in a cycle."""
     source = """
     from sfs.function import slicing_function
     @slicing_function()
@@ -330,7 +330,7 @@ def test_a_function_that_refers_to_another_slice_counts_it(module_of) -> None:
 
 
 def test_a_function_that_refers_to_a_template_counts_its_declaration(module_of) -> None:
-    """A slice written in terms of a declared one changes with the declaration."""
+    """A function covers the declarations of the templates that it refers to."""
     source = """
     from sfs.function import slicing_function
     from sfs.template import template
@@ -344,7 +344,7 @@ def test_a_function_that_refers_to_a_template_counts_its_declaration(module_of) 
 
 
 def test_a_name_without_a_value_counts(module_of) -> None:
-    """A closure cell that is filled later, or a property of a class, does not stand in the way."""
+    """An unassigned closure cell and a property of a class are handled."""
 
     def outer():
         f = SlicingFunction("f", lambda x: later)
@@ -369,7 +369,7 @@ def test_a_name_without_a_value_counts(module_of) -> None:
 
 
 def test_it_is_computed_once() -> None:
-    """The fingerprint is that of when it was first asked for."""
+    """The fingerprint is that of the first access."""
     words = ["a"]
 
     @slicing_function(resources={"words": words})
@@ -444,7 +444,7 @@ made = SlicingFunction("f", lambda x: held.above(x.n)).fingerprint
     ],
 )
 def test_an_instance_counts_by_its_class_and_its_state(module_of, name, changes) -> None:
-    """Whatever kind of class the function's own module defines: methods, fields, values and slots."""
+    """Methods, fields, values and slots of every kind of class in the function's module are covered."""
     source = HELD.replace("NAME", repr(name))
     assert all(old in source for old, _ in changes)
     marks = {module_of(source.replace(old, new)).made for old, new in [("", ""), *changes]}
@@ -453,7 +453,7 @@ def test_an_instance_counts_by_its_class_and_its_state(module_of, name, changes)
 
 
 def test_functions_registered_for_a_type_count(module_of) -> None:
-    """What singledispatch would call is part of a function, as are methods by type."""
+    """Implementations registered with singledispatch are covered, methods too."""
     source = """
     from functools import singledispatch, singledispatchmethod
     from sfs.function import SlicingFunction
@@ -477,7 +477,7 @@ def test_functions_registered_for_a_type_count(module_of) -> None:
 
 
 def test_the_order_of_a_set_does_not_count(module_of) -> None:
-    """Classes, functions and instances in a set, and as keys, have no order, whatever their hashes are."""
+    """Classes, functions and instances in a set or as keys are unordered, whatever their hashes."""
     source = """
     from sfs.function import SlicingFunction
     class Hashed(type):

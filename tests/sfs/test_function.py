@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sfs.errors import InvalidAnswer, InvalidFunction
+from sfs.errors import InvalidFunction, InvalidReturnValue
 from sfs.function import LabelingFunction, Metadata, SlicingFunction, labeling_function, slicing_function
 from sfs.preprocess import preprocessor
 from sfs.record import Record
@@ -34,52 +34,52 @@ def is_short(x):
 
 
 @pytest.mark.parametrize("answer", [True, 1, np.True_, np.int64(1)])
-def test_a_member_however_spelled_is_true(answer) -> None:
-    """True and 1 of any kind are membership."""
+def test_true_and_one_are_members(answer) -> None:
+    """True and 1 of any type are membership."""
     assert SlicingFunction("f", lambda x: answer)({}) is True
 
 
 @pytest.mark.parametrize("answer", [False, 0, np.False_, np.uint8(0)])
-def test_a_non_member_however_spelled_is_false(answer) -> None:
-    """False and 0 of any kind are non-membership."""
+def test_false_and_zero_are_non_members(answer) -> None:
+    """False and 0 of any type are non-membership."""
     assert SlicingFunction("f", lambda x: answer)({}) is False
 
 
 @pytest.mark.parametrize("answer", [None, 0.0, 0.7, 5, -2, "True", [], np.array([True]), 1.0])
-def test_junk_is_refused_by_name(answer) -> None:
-    """An answer that is neither true nor false is an error that names the function."""
-    with pytest.raises(InvalidAnswer, match=r"'odd' answered .*: answer True or False"):
+def test_an_invalid_return_value_is_an_error(answer) -> None:
+    """The error names the function."""
+    with pytest.raises(InvalidReturnValue, match=r"'odd' returned .*: return True or False"):
         SlicingFunction("odd", lambda x: answer)({})
 
 
-def test_an_answer_that_cannot_be_printed_is_refused_too() -> None:
-    """Junk whose repr raises, or that only looks like a list, is named by its type."""
+def test_a_return_value_without_a_repr_is_an_error() -> None:
+    """A value whose repr raises is named by its type."""
 
     class Mute:
         def __repr__(self) -> str:
             raise RuntimeError
 
     for junk, shown in ((Mute(), "Mute"), (type("list", (), {})(), "<a list>")):
-        with pytest.raises(InvalidAnswer, match=shown):
+        with pytest.raises(InvalidReturnValue, match=shown):
             SlicingFunction("f", lambda x, junk=junk: junk)({})
 
 
 def test_abstaining_has_no_truth_value() -> None:
     """-1 is neither membership nor non-membership."""
-    with pytest.raises(InvalidAnswer, match="abstained"):
+    with pytest.raises(InvalidReturnValue, match="abstained"):
         SlicingFunction("f", lambda x: -1)({})
 
 
 @pytest.mark.parametrize(("answer", "label"), [(2, 2), (True, 1), (-1, -1), (np.int32(0), 0)])
-def test_a_labelling_function_answers_an_integer(answer, label) -> None:
-    """Labels are whole numbers, and -1 abstains."""
+def test_a_labelling_function_returns_an_integer(answer, label) -> None:
+    """Labels are integers, and -1 abstains."""
     assert LabelingFunction("f", lambda x: answer)({}) == label
 
 
 @pytest.mark.parametrize("answer", [-2, 0.5, None, "1"])
-def test_a_label_that_is_none_is_refused(answer) -> None:
-    """A labelling function answers -1, 0, 1, ... and nothing else."""
-    with pytest.raises(InvalidAnswer, match="answer a label"):
+def test_an_invalid_label_is_an_error(answer) -> None:
+    """A labelling function returns -1, 0, 1, ... only."""
+    with pytest.raises(InvalidReturnValue, match="return a label"):
         LabelingFunction("f", lambda x: answer)({})
 
 
@@ -91,7 +91,7 @@ def test_resources_and_preprocessors_reach_the_function() -> None:
 
 
 def test_exceptions_of_the_function_propagate() -> None:
-    """Calling a function directly shows what it raises."""
+    """A direct call raises the function's exception."""
     with pytest.raises(ZeroDivisionError):
         SlicingFunction("f", lambda x: 1 // 0)({})
 
@@ -103,7 +103,7 @@ def test_the_docstring_is_the_description() -> None:
 
 
 def test_metadata_comes_from_the_decorator() -> None:
-    """Owner, severity, target, protected and family are kept."""
+    """Owner, severity, target, protected and family are stored."""
     about = {"owner": "a", "severity": "critical", "target": 0.5, "protected": True, "family": "b"}
     assert slicing_function(description="d", **about)(is_short).metadata == Metadata("d", **about)
 
@@ -111,48 +111,48 @@ def test_metadata_comes_from_the_decorator() -> None:
 @pytest.mark.parametrize(
     ("about", "message"),
     [
-        ({"severity": "bad"}, "severity is one of info, warning, critical, got 'bad'"),
-        ({"target": 0}, "target is an accuracy"),
-        ({"target": 1.01}, "target is an accuracy"),
-        ({"target": True}, "target is an accuracy"),
-        ({"target": "0.9"}, "target is an accuracy"),
-        ({"target": float("nan")}, "target is an accuracy"),
-        ({"protected": 1}, "protected is True or False"),
-        ({"owner": None}, "owner is text"),
-        ({"budget_ms": 0}, "budget_ms of 'is_short' is a positive number"),
-        ({"budget_ms": float("inf")}, "budget_ms of 'is_short' is a positive number"),
+        ({"severity": "bad"}, "severity must be one of info, warning, critical, got 'bad'"),
+        ({"target": 0}, "target must be an accuracy"),
+        ({"target": 1.01}, "target must be an accuracy"),
+        ({"target": True}, "target must be an accuracy"),
+        ({"target": "0.9"}, "target must be an accuracy"),
+        ({"target": float("nan")}, "target must be an accuracy"),
+        ({"protected": 1}, "protected must be True or False"),
+        ({"owner": None}, "owner must be text"),
+        ({"budget_ms": 0}, "budget_ms of 'is_short' must be a positive number"),
+        ({"budget_ms": float("inf")}, "budget_ms of 'is_short' must be a positive number"),
         ({"ownr": "x"}, "a decorator takes description, owner, .*not 'ownr'"),
     ],
 )
-def test_wrong_metadata_is_refused(about, message) -> None:
-    """What a decorator is given is checked when it is used."""
+def test_invalid_metadata_is_rejected(about, message) -> None:
+    """A decorator validates its arguments."""
     with pytest.raises(InvalidFunction, match=message):
         slicing_function(**about)(is_short)
 
 
 @pytest.mark.parametrize("decorator", [slicing_function, labeling_function, preprocessor])
-def test_missing_parentheses_are_noticed(decorator) -> None:
-    """A decorator used bare says so."""
+def test_missing_parentheses_are_an_error(decorator) -> None:
+    """A decorator without parentheses is an error."""
     with pytest.raises(ValueError, match="missing parentheses"):
         decorator(is_short)
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\nb", "a\x00", None, 3])
 def test_a_name_is_text_without_control_characters(name) -> None:
-    """Names that could break a log line or a file are refused."""
+    """Names that could break a log line or a file are rejected."""
     with pytest.raises(InvalidFunction, match="name"):
         SlicingFunction(name, is_short)
 
 
 @pytest.mark.parametrize("name", ["base", "short_link", "короткий", "a/b.c", "with space", "T", "shape"])
-def test_any_readable_name_will_do(name) -> None:
-    """No name of Snorkel's own parts is reserved."""
+def test_any_printable_name_is_valid(name) -> None:
+    """Names of Snorkel's own parts are not reserved."""
     assert SlicingFunction(name, is_short).name == name
 
 
 @pytest.mark.parametrize("name", ["__all__", "__none__"])
 def test_only_the_names_of_all_rows_and_of_none_are_reserved(name: str) -> None:
-    """A slice cannot be called what reports call the whole traffic, or the rows of no slice."""
+    """The names of the whole traffic and of no slice are reserved."""
     with pytest.raises(InvalidFunction, match="give the slice another name"):
         SlicingFunction(name, is_short)
 
@@ -167,14 +167,14 @@ def test_only_the_names_of_all_rows_and_of_none_are_reserved(name: str) -> None:
         (is_short, None, lowered),
     ],
 )
-def test_a_wrong_declaration_is_refused(f, resources, pre) -> None:
-    """What a function is made of is checked when it is made."""
+def test_an_invalid_declaration_is_rejected(f, resources, pre) -> None:
+    """A function validates its parts at construction."""
     with pytest.raises(InvalidFunction):
         SlicingFunction("f", f, resources, pre)
 
 
-def test_coroutines_and_generators_are_refused() -> None:
-    """A function that would answer a coroutine or a generator is refused when it is made."""
+def test_coroutines_and_generators_are_rejected() -> None:
+    """A coroutine or a generator is no function of one row."""
 
     async def later(x):
         return True
@@ -199,12 +199,12 @@ def test_the_repr_names_function_and_preprocessors() -> None:
 
 
 def test_a_decorated_function_is_pickled_by_name() -> None:
-    """The function under a decorator cannot be imported, so that what took its place is named."""
+    """A decorated function is pickled by the name of its wrapper."""
     assert pickle.loads(pickle.dumps(asks)) is asks  # noqa: S301  # our own bytes
 
 
 def test_a_function_of_an_importable_one_is_pickled_whole() -> None:
-    """A function made without a decorator arrives with name, resources, metadata and fingerprint."""
+    """A function made without a decorator keeps name, resources, metadata and fingerprint."""
     made = SlicingFunction("short", is_short, metadata=Metadata(owner="a"))
     again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
     assert (again.name, again.metadata, again.fingerprint) == ("short", made.metadata, made.fingerprint)
@@ -212,7 +212,7 @@ def test_a_function_of_an_importable_one_is_pickled_whole() -> None:
 
 
 def test_a_function_without_a_name_of_its_own_can_be_pickled() -> None:
-    """A partial, or a method of an importable class, arrives whole."""
+    """A function of a partial or of a method can be pickled."""
     for f in (partial(is_short), str.isupper):
         made = SlicingFunction("made", f)
         again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
@@ -220,13 +220,13 @@ def test_a_function_without_a_name_of_its_own_can_be_pickled() -> None:
 
 
 def test_a_local_function_cannot_be_pickled() -> None:
-    """Where nothing can be imported, pickle says so itself."""
+    """The error is pickle's own."""
     with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         pickle.dumps(SlicingFunction("f", lambda x: True))
 
 
-def test_resources_given_are_copied() -> None:
-    """Adding a resource to the dict that was given does not change the function."""
+def test_resources_are_copied() -> None:
+    """A change of the given dict does not change the function."""
     resources = {"words": ("a",)}
     made = SlicingFunction("f", lambda x, words: x.text in words, resources)
     resources["other"] = 1

@@ -1,4 +1,4 @@
-"""The grammar of templates: canonical forms, and what is refused with which words."""
+"""Grammar of templates: canonical forms and errors."""
 
 import copy
 import json
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfs.grammar import MAX_DEPTH, MAX_TERMS, GrammarFault, canonical, leaves, limits
+from sfs.grammar import MAX_DEPTH, MAX_TERMS, GrammarError, canonical, leaves, limits
 
 FIELD = {"field": "text"}
 NUMBERS = st.floats(-100, 100, allow_nan=False)
@@ -39,21 +39,21 @@ TEMPLATES = st.recursive(
 
 @given(TEMPLATES)
 def test_the_canonical_form_is_its_own_canonical_form(written):
-    """Canonical templates are a fixed point, so fingerprints do not depend on how often one was read."""
+    """Canonical templates are a fixed point, so that fingerprints are stable."""
     spec = canonical(written)
 
     assert canonical(json.loads(json.dumps(spec))) == spec
 
 
 def test_order_case_and_repetition_of_words_do_not_matter():
-    """Two spellings of one set of words are one template."""
+    """Equal sets of words give equal templates."""
     one = canonical({"keyword": {"field": "text", "words": ["PLZ", "please"]}})
     two = canonical({"keyword": {"words": ("please", "plz", "Plz"), "field": "text", "whole_word": False}})
 
     assert one == two
 
 
-def test_listed_values_are_spelled_as_columns_of_other_types_would_be():
+def test_listed_values_do_not_depend_on_type():
     """1, 1.0 and "1" are one value, as are True and "true"."""
     one = canonical({"one_of": {"field": "x", "values": [1, True]}})
 
@@ -61,7 +61,7 @@ def test_listed_values_are_spelled_as_columns_of_other_types_would_be():
 
 
 def test_leaves_come_in_the_order_of_writing():
-    """The parts that read fields are found at any depth."""
+    """Leaves are yielded at any depth, in order."""
     spec = canonical({"all": [{"not": {"missing": {"field": "a"}}}, {"any": [{"missing": {"field": "b"}}]}]})
 
     assert list(leaves(spec)) == [{"missing": {"field": "a"}}, {"missing": {"field": "b"}}]
@@ -71,8 +71,8 @@ def test_leaves_come_in_the_order_of_writing():
     ("bounds", "low", "high"),
     [({"above": 1.0}, 1.0000000000000002, float("inf")), ({"below": 5.0, "at_least": 5.0}, None, None)],
 )
-def test_strict_bounds_end_at_the_neighbouring_float(bounds, low, high):
-    """A strict bound excludes its own value and nothing else; an empty range shows as low above high."""
+def test_strict_bounds_end_at_the_adjacent_float(bounds, low, high):
+    """A strict bound excludes only its own value; an empty range has low above high."""
     found = limits(bounds)
 
     assert found == (low, high) if low is not None else found[0] > found[1]
@@ -82,15 +82,15 @@ REFUSED = [
     ([], (), "expected one kind of keyword"),
     ({}, (), "exactly one kind of"),
     ({"missing": FIELD, "keyword": FIELD}, (), "got missing, keyword; combine several with all or any"),
-    ({"keywrod": FIELD}, ("keywrod",), "unknown key 'keywrod': did you mean 'keyword'?"),
+    ({"keywrod": FIELD}, ("keywrod",), "unknown key 'keywrod'; did you mean 'keyword'?"),
     ({"missing": {"feild": "x"}}, ("missing", "feild"), "did you mean 'field'?"),
-    ({"missing": {}}, ("missing",), "missing needs 'field'"),
+    ({"missing": {}}, ("missing",), "missing requires 'field'"),
     ({"missing": "price"}, ("missing",), "missing takes a mapping with field, got 'price'"),
-    ({"missing": {"field": 3}}, ("missing", "field"), "a field is a column's name, got 3"),
+    ({"missing": {"field": 3}}, ("missing", "field"), "field must be a column name, got 3"),
     ({"missing": {"field": ""}}, ("missing", "field"), "got ''"),
-    ({"keyword": {**FIELD, "words": "please"}}, ("keyword", "words"), "words is a non-empty list"),
-    ({"keyword": {**FIELD, "words": []}}, ("keyword", "words"), "words is a non-empty list"),
-    ({"keyword": {**FIELD, "words": [""]}}, ("keyword", "words", 0), "a word is non-empty text, got ''"),
+    ({"keyword": {**FIELD, "words": "please"}}, ("keyword", "words"), "words must be a non-empty list"),
+    ({"keyword": {**FIELD, "words": []}}, ("keyword", "words"), "words must be a non-empty list"),
+    ({"keyword": {**FIELD, "words": [""]}}, ("keyword", "words", 0), "a word must be non-empty text, got ''"),
     ({"keyword": {**FIELD, "words": ["a", True]}}, ("keyword", "words", 1), "got true: write it in quotes"),
     ({"keyword": {**FIELD, "words": ["a" * 1001]}}, ("keyword", "words", 0), "longer than 1000"),
     ({"keyword": {**FIELD, "words": ["a"] * 10_001}}, ("keyword", "words"), "10001 words"),
@@ -99,29 +99,29 @@ REFUSED = [
         ("keyword", "words"),
         "1,000,000 bytes",
     ),
-    ({"keyword": {**FIELD, "words": ["\ud800"]}}, ("keyword", "words", 0), "half a surrogate pair"),
+    ({"keyword": {**FIELD, "words": ["\ud800"]}}, ("keyword", "words", 0), "lone surrogate"),
     (
         {"keyword": {**FIELD, "words": ["a"], "whole_word": 1}},
         ("keyword", "whole_word"),
         "true or false, got 1",
     ),
-    ({"regex": {**FIELD, "pattern": ""}}, ("regex", "pattern"), "a pattern is non-empty text"),
+    ({"regex": {**FIELD, "pattern": ""}}, ("regex", "pattern"), "a pattern must be non-empty text"),
     ({"regex": {**FIELD, "pattern": None}}, ("regex", "pattern"), "got nothing"),
     (
         {"regex": {**FIELD, "pattern": "a(?=b)"}},
         ("regex", "pattern"),
-        "'a(?=b)' is refused by RE2: invalid perl",
+        "'a(?=b)' is rejected by RE2: invalid perl",
     ),
     ({"regex": {**FIELD, "pattern": "a" * 1001}}, ("regex", "pattern"), "1001 characters are more than 1000"),
-    ({"regex": {**FIELD, "pattern": "\ud800"}}, ("regex", "pattern"), "half a surrogate pair"),
+    ({"regex": {**FIELD, "pattern": "\ud800"}}, ("regex", "pattern"), "lone surrogate"),
     (
         {"length": {**FIELD, "unit": "lines", "below": 3}},
         ("length", "unit"),
         "words or characters, got 'lines'",
     ),
-    ({"length": {**FIELD}}, ("length",), "needs at least one of above, at_least, below, at_most"),
-    ({"compare": {**FIELD, "above": "5"}}, ("compare", "above"), "above is a number, got '5'"),
-    ({"compare": {**FIELD, "above": True}}, ("compare", "above"), "above is a number, got true"),
+    ({"length": {**FIELD}}, ("length",), "requires at least one of above, at_least, below, at_most"),
+    ({"compare": {**FIELD, "above": "5"}}, ("compare", "above"), "above must be a number, got '5'"),
+    ({"compare": {**FIELD, "above": True}}, ("compare", "above"), "above must be a number, got true"),
     ({"compare": {**FIELD, "above": float("nan")}}, ("compare", "above"), "a finite number, got nan"),
     ({"compare": {**FIELD, "above": 10**400}}, ("compare", "above"), "a finite number"),
     (
@@ -130,18 +130,18 @@ REFUSED = [
         "above or at_least, not both",
     ),
     ({"compare": {**FIELD, "above": 5, "below": 5}}, ("compare",), "no number lies within"),
-    ({"one_of": {**FIELD, "values": [None]}}, ("one_of", "values", 0), "test for none with missing"),
-    ({"one_of": {**FIELD, "values": "no"}}, ("one_of", "values"), "values is a non-empty list"),
-    ({"all": []}, ("all",), "all is a non-empty list"),
+    ({"one_of": {**FIELD, "values": [None]}}, ("one_of", "values", 0), "use missing for a missing value"),
+    ({"one_of": {**FIELD, "values": "no"}}, ("one_of", "values"), "values must be a non-empty list"),
+    ({"all": []}, ("all",), "all must be a non-empty list"),
     ({"any": [{"missing": FIELD}, {"mising": FIELD}]}, ("any", 1, "mising"), "did you mean 'missing'?"),
     ({"not": [{"missing": FIELD}]}, ("not",), "expected one kind of"),
 ]
 
 
 @pytest.mark.parametrize(("written", "path", "message"), REFUSED)
-def test_what_is_no_template_is_refused_with_its_place(written, path, message):
-    """Every fault says what, which value and where."""
-    with pytest.raises(GrammarFault) as caught:
+def test_an_invalid_template_is_rejected_with_its_path(written, path, message):
+    """Every error has the problem, the value and the path."""
+    with pytest.raises(GrammarError) as caught:
         canonical(written)
 
     assert message in str(caught.value)
@@ -149,12 +149,12 @@ def test_what_is_no_template_is_refused_with_its_place(written, path, message):
 
 
 def test_nesting_has_a_limit():
-    """A template from the network cannot exhaust the stack."""
+    """A template from a request cannot exhaust the stack."""
     written = {"missing": FIELD}
     for _ in range(MAX_DEPTH + 1):
         written = {"not": written}
 
-    with pytest.raises(GrammarFault, match="nest deeper than 16 levels"):
+    with pytest.raises(GrammarError, match="nest deeper than 16 levels"):
         canonical(written)
 
 
@@ -167,20 +167,20 @@ def test_nesting_has_a_limit():
     ],
 )
 def test_terms_have_a_limit(written, path):
-    """A template from the network cannot make every prediction slow, however its terms are nested."""
-    with pytest.raises(GrammarFault, match="201 terms are more than 200") as fault:
+    """A template from a request cannot slow every prediction, however its terms are nested."""
+    with pytest.raises(GrammarError, match="201 terms are more than 200") as fault:
         canonical(written)
     assert fault.value.path == path
 
 
-def test_as_many_terms_as_there_may_be():
-    """The limit is on terms, not on what holds them together."""
+def test_the_maximum_number_of_terms_is_accepted():
+    """The limit counts leaves, not combinations."""
     parts = [{"not": {"missing": FIELD}}] * (MAX_TERMS // 2)
     assert len(list(leaves(canonical({"all": [{"any": parts}, {"any": parts}]})))) == MAX_TERMS
 
 
-def test_a_fault_reaches_another_process_whole():
-    """With its place."""
-    fault = copy.copy(GrammarFault(("a", 1), "wrong"))
+def test_an_error_keeps_its_path_in_a_copy():
+    """GrammarError is copied and pickled with its path."""
+    fault = copy.copy(GrammarError(("a", 1), "wrong"))
 
     assert (fault.path, str(fault)) == (("a", 1), "wrong")

@@ -1,4 +1,4 @@
-"""Intervals hold their level where n is small, by exact enumeration, and agree with scipy."""
+"""Intervals: coverage at small n by exact enumeration, and agreement with scipy."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,6 @@ from sfs.intervals import (
     anytime_arrays,
     clopper_pearson,
     clopper_pearson_arrays,
-    paired_difference,
 )
 
 SIZES = [20, 50, 100, 300]
@@ -25,7 +24,7 @@ COUNTS = st.integers(0, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.j
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("share", SHARES)
 def test_clopper_pearson_covers(n, share):
-    """The probability of every count, summed over those whose interval holds the share."""
+    """Exact coverage by enumeration is at least the confidence."""
     counts = np.arange(n + 1)
     lower, upper = clopper_pearson_arrays(counts, n)
     holds = (lower <= share) & (share <= upper)
@@ -36,21 +35,21 @@ def test_clopper_pearson_covers(n, share):
 @pytest.mark.parametrize(("count", "n"), [(0, 1), (0, 20), (9, 10), (20, 20), (150, 300), (9_999, 10_000)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.999])
 def test_clopper_pearson_is_scipys(count, n, confidence):
-    """Scipy's exact binomial interval is the twin."""
+    """The limits equal those of scipy's exact binomial interval."""
     theirs = stats.binomtest(count, n).proportion_ci(confidence, method="exact")
 
     assert clopper_pearson(count, n, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
 
 
-def test_nothing_counted_leaves_everything_possible():
-    """Without rows an interval is the whole scale."""
+def test_no_rows_give_the_whole_scale():
+    """Without rows an interval is (0, 1)."""
     assert clopper_pearson(0, 0) == anytime(0, 0) == (0.0, 1.0)
     assert Rate(0, 0).interval() == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("share", SHARES)
 def test_the_anytime_sequence_misses_ever_in_at_most_5_percent_of_long_runs(share):
-    """1,000 runs of 10,000 labels, looked at after every label near the start and ever more seldom after."""
+    """1,000 runs of 10,000 labels, inspected after every early label and less often later."""
     looks = np.unique(np.geomspace(1, 10_000, 80).astype(int))
     rng = np.random.default_rng(int(share * 1000))
     counts = np.cumsum(rng.binomial(np.diff(looks, prepend=0), share, size=(1_000, len(looks))), axis=1)
@@ -62,8 +61,8 @@ def test_the_anytime_sequence_misses_ever_in_at_most_5_percent_of_long_runs(shar
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("share", SHARES)
-def test_the_anytime_sequence_covers_at_any_n_looked_at_once(n, share):
-    """By enumeration of the counts."""
+def test_the_anytime_interval_covers_at_any_fixed_n(n, share):
+    """Coverage by enumeration of the counts."""
     counts = np.arange(n + 1)
     lower, upper = anytime_arrays(counts, n)
 
@@ -72,7 +71,7 @@ def test_the_anytime_sequence_covers_at_any_n_looked_at_once(n, share):
 
 @pytest.mark.parametrize(("count", "n"), [(0, 5), (5, 5), (3, 5), (90, 100), (9_900, 10_000)])
 def test_the_anytime_limits_solve_their_equation(count, n):
-    """A root finder on the formula as it is published is the twin."""
+    """The limits equal the roots of the published formula."""
 
     def excess(p):
         mixture = special.betaln(count + 0.5, n - count + 0.5) - special.betaln(0.5, 0.5)
@@ -87,8 +86,8 @@ def test_the_anytime_limits_solve_their_equation(count, n):
 
 
 @given(COUNTS)
-def test_intervals_hold_their_share_and_anytime_is_the_wider(counted):
-    """The price of looking at every time is width."""
+def test_intervals_contain_the_rate_and_anytime_is_wider(counted):
+    """Validity at every time costs width."""
     count, n = counted
     lower, upper = clopper_pearson(count, n)
     wide_lower, wide_upper = anytime(count, n)
@@ -106,7 +105,7 @@ def test_rates_add_like_their_counts(one, other):
 
 @pytest.mark.parametrize("n", SIZES)
 def test_the_paired_interval_covers(n):
-    """Pairs of disagreeing cells enumerated, far ones taken as missed, at rare and frequent disagreement."""
+    """Coverage by enumeration of discordant counts, with few and many discordant rows."""
     cell = np.arange(min(n, 110) + 1)
     first, second = (each.ravel() for each in np.meshgrid(cell, cell, indexing="ij"))
     possible = first + second <= n
@@ -129,7 +128,7 @@ def test_the_paired_interval_covers(n):
 
 
 def _limits(first, second, n):
-    difference = paired_difference(first, second, n)
+    difference = PairedDifference(first, second, n)
     return difference.lower, difference.upper
 
 
@@ -139,59 +138,42 @@ PAIRS = st.integers(0, 60).flatmap(
 
 
 @given(PAIRS)
-def test_exchanging_the_two_turns_the_interval_round(pair):
-    """First minus second is minus second minus first."""
+def test_exchanging_the_two_mirrors_the_interval(pair):
+    """First minus second is the negative of second minus first."""
     first, second, n = pair
-    one, other = paired_difference(first, second, n), paired_difference(second, first, n)
+    one, other = PairedDifference(first, second, n), PairedDifference(second, first, n)
 
     assert (one.lower, one.upper) == pytest.approx((-other.upper, -other.lower))
     assert -1 <= one.lower <= one.upper <= 1
 
 
-@given(PAIRS, PAIRS, PAIRS)
-def test_paired_differences_add_in_any_grouping(a, b, c):
-    """Blocks may be merged in any order."""
-    x, y, z = (paired_difference(*each) for each in (a, b, c))
+def test_no_discordant_rows_leave_a_symmetric_interval():
+    """Its width depends on n only."""
+    equal = PairedDifference(0, 0, 50)
 
-    assert (x + y) + z == x + (y + z)
-    assert x + y == y + x == paired_difference(a[0] + b[0], a[1] + b[1], a[2] + b[2])
-
-
-def test_no_disagreement_is_no_evidence():
-    """The interval then has the width that n alone allows, and is marked."""
-    equal = paired_difference(0, 0, 50)
-
-    assert equal.no_evidence
     assert equal.value == 0.0
     assert equal.lower == -equal.upper < 0
-    assert not paired_difference(1, 1, 50).no_evidence
 
 
 def test_no_rows_leave_every_difference_possible():
-    """And the difference itself is no number."""
-    nothing = paired_difference(0, 0, 0)
+    """Without rows the difference is None and its interval (-1, 1)."""
+    nothing = PairedDifference(0, 0, 0)
 
     assert (nothing.value, nothing.lower, nothing.upper) == (None, -1.0, 1.0)
-
-
-def test_differences_at_two_confidences_do_not_add():
-    """Their sum would have none."""
-    with pytest.raises(SliceError, match=r"at confidence 0\.95 and 0\.9"):
-        PairedDifference(1, 0, 5) + PairedDifference(1, 0, 5, 0.9)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: clopper_pearson(3, 2), "a count lies between 0 and n, got 3 of 2"),
+        (lambda: clopper_pearson(3, 2), "count must be between 0 and n, got 3 of 2"),
         (lambda: clopper_pearson(-1, 2), "got -1 of 2"),
-        (lambda: anytime(1, 2, 1.0), r"a confidence lies between 0 and 1, got 1\.0"),
+        (lambda: anytime(1, 2, 1.0), r"confidence must be between 0 and 1, got 1\.0"),
         (lambda: clopper_pearson_arrays([1, 5], [2, 3]), "got 5 of 3"),
-        (lambda: paired_difference(3, 3, 5), "got 6 of 5"),
-        (lambda: paired_difference(3, -1, 5), "got -1 of 5"),
+        (lambda: PairedDifference(3, 3, 5), "got 6 of 5"),
+        (lambda: PairedDifference(3, -1, 5), "got -1 of 5"),
     ],
 )
-def test_what_are_no_counts_is_refused(call, message):
-    """With the values."""
+def test_invalid_counts_are_rejected(call, message):
+    """The message has the values."""
     with pytest.raises(SliceError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""The slice matrix: member, not member, unknown."""
+"""Slice matrix: member, not member, unknown."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_snorkels_shape_and_back_changes_nothing(code: np.ndarray) -> None:
 
 @given(codes)
 def test_coverage_equals_a_naive_count(code: np.ndarray) -> None:
-    """Coverage divides members by the rows whose membership is known, never by all rows."""
+    """Coverage divides members by the rows of known membership."""
     coverage = matrix_of(code).coverage()
     for k in range(code.shape[1]):
         column = list(code[:, k])
@@ -42,19 +42,19 @@ def test_unknown_is_neither_member_nor_outside() -> None:
 
 
 def test_an_empty_slice_matrix_has_a_coverage_of_none() -> None:
-    """Without rows there is no rate, and it is None rather than nan."""
+    """Without rows the rate is None rather than nan."""
     assert SliceMatrix(["a"], np.zeros((0, 1), dtype=bool)).coverage()["a"].value is None
 
 
 def test_align_orders_by_name_and_leaves_the_absent_unknown() -> None:
-    """A slice that the matrix does not have is unknown in every row; the others follow their names."""
+    """An absent slice is unknown in every row; the others follow their names."""
     aligned = SliceMatrix(["a", "b"], [[True, False]]).align(["c", "b", "a"])
     assert aligned.member.tolist() == [[False, False, True]]
     assert aligned.unknown.tolist() == [[True, False, False]]
 
 
 def test_take_keeps_the_rows_asked_for() -> None:
-    """Positions, masks and ranges choose rows."""
+    """Rows are selected by positions, masks and ranges."""
     matrix = SliceMatrix(["a"], [[True], [False], [True]])
     assert matrix.take([0, 2]).column("a").tolist() == [True, True]
     assert matrix.take(np.array([True, False, True])) == matrix.take([0, 2])
@@ -64,27 +64,27 @@ def test_take_keeps_the_rows_asked_for() -> None:
 @pytest.mark.parametrize(
     ("names", "member", "unknown", "error", "words"),
     [
-        (["a", "a"], [[True, False]], None, DuplicateName, "must differ"),
+        (["a", "a"], [[True, False]], None, DuplicateName, "must be distinct"),
         (["a"], [[True, False]], None, SliceError, r"member must be \[N, 1\]"),
         (["a"], [[1]], None, SliceError, "boolean, got int64"),
         (["a"], [[True]], [[True]], SliceError, "both member and unknown"),
-        (["a"], [[True]], [[True], [False]], SliceError, "member is"),
+        (["a"], [[True]], [[True], [False]], SliceError, "member has shape"),
     ],
 )
-def test_a_wrong_matrix_is_refused(names, member, unknown, error, words) -> None:
-    """Names, shapes, types and contradictions are checked when the matrix is made."""
+def test_an_invalid_matrix_is_rejected(names, member, unknown, error, words) -> None:
+    """Names, shapes, types and contradictions are validated at construction."""
     with pytest.raises(error, match=words):
         SliceMatrix(names, member, unknown)
 
 
 def test_a_slice_that_does_not_exist_is_named_with_those_that_do() -> None:
-    """Asking for an unknown slice says which slices there are."""
+    """The error for an unknown slice lists the slices."""
     with pytest.raises(UnknownName, match="no slice 'x'; the slices are"):
         SliceMatrix(["a"], [[True]]).column("x")
 
 
-def test_a_record_array_with_other_codes_is_refused() -> None:
-    """Snorkel's shape holds 1, 0 and -1, nothing else."""
+def test_a_record_array_with_other_codes_is_rejected() -> None:
+    """Snorkel's form has the values 1, 0 and -1 only."""
     S = np.rec.array([(5,)], dtype=[("a", np.int64)])
     with pytest.raises(SliceError, match=r"got 5|got np.int64\(5\)"):
         SliceMatrix.from_recarray(S)
@@ -101,7 +101,7 @@ def test_the_arrays_cannot_be_changed_from_outside() -> None:
 
 
 def test_no_slices_is_a_matrix_too() -> None:
-    """Rows without slices keep their number, and survive Snorkel's shape."""
+    """Rows without slices keep their number in Snorkel's form."""
     assert (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names) == (3, ())
     assert "3 rows" in repr(SliceMatrix.empty(3))
     assert SliceMatrix.empty(3) != SliceMatrix.empty(2)

@@ -1,4 +1,4 @@
-"""Patterns matched together answer as each would alone."""
+"""Patterns matched together, against each pattern alone."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,14 @@ import re2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfs.patterns import PatternSet, Texts, cased_pattern, fault_of, whole_characters, words_pattern
+from sfs.patterns import (
+    PatternSet,
+    TextColumn,
+    pattern_error,
+    replace_surrogates,
+    with_case_flag,
+    words_pattern,
+)
 
 PATTERNS = [
     "check.*out",
@@ -27,14 +34,14 @@ TEXTS = st.text(alphabet=list("acehkoutxy.ly \nÇçK0é́"), max_size=12) | st.s
 
 def matched(patterns, texts, lowered=False):
     found = np.zeros((len(texts), len(patterns)), dtype=bool)
-    PatternSet(patterns, lowered).match(Texts(texts), found)
+    PatternSet(patterns, lowered).match(TextColumn(texts), found)
     return found
 
 
 @settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.lists(st.sampled_from(PATTERNS), min_size=1, unique=True))
-def test_a_set_of_patterns_answers_as_each_alone(texts, patterns):
-    """The filter over literals loses and adds nothing."""
+def test_a_set_of_patterns_matches_like_single_patterns(texts, patterns):
+    """The filter over literals loses and adds no match."""
     alone = [[re2.search(pattern, text) is not None for pattern in patterns] for text in texts]
 
     assert matched(patterns, texts).tolist() == alone
@@ -42,8 +49,8 @@ def test_a_set_of_patterns_answers_as_each_alone(texts, patterns):
 
 @settings(max_examples=30)
 @given(st.lists(TEXTS, min_size=1, max_size=5))
-def test_a_large_batch_answers_as_a_small_one(texts):
-    """Arrow's kernel, which large batches go through, agrees with the filter, which small ones go through."""
+def test_a_large_batch_matches_like_a_small_one(texts):
+    """Arrow's kernel, used for large batches, agrees with the filter, used for small ones."""
     repeats = 1 + 128 // len(texts)
 
     assert matched(PATTERNS, texts * repeats).tolist() == matched(PATTERNS, texts).tolist() * repeats
@@ -51,19 +58,20 @@ def test_a_large_batch_answers_as_a_small_one(texts):
 
 @pytest.mark.parametrize("repeats", [1, 30])
 def test_lowering_is_pythons_in_batches_of_any_size(repeats):
-    """Also where languages and Unicode versions differ on the small letter."""
+    """Lower case is Python's, also where Unicode versions differ."""
     texts = ["ABC", "İx", "ΣΑΣ", "ẞ", "\u212a", "ſ", "É\ud800", ""]
     patterns = ["abc", "i\u0307x", "σας", "ß", "k", "s", "é\ufffd"]
     found = matched(patterns, texts * repeats, lowered=True)
 
     assert (
         found.tolist()
-        == [[whole_characters(p) in whole_characters(t.lower()) for p in patterns] for t in texts] * repeats
+        == [[replace_surrogates(p) in replace_surrogates(t.lower()) for p in patterns] for t in texts]
+        * repeats
     )
 
 
 def test_many_patterns_in_a_large_batch_agree_too():
-    """The way is chosen by the number of patterns, the answer is not."""
+    """The engine depends on the number of patterns, the result does not."""
     many = [f"{letter}{other}" for letter in "abcde" for other in "abcde"]
     texts = ["abcab", "eda", "", "cc"] * 50
 
@@ -71,8 +79,8 @@ def test_many_patterns_in_a_large_batch_agree_too():
 
 
 @pytest.mark.parametrize("repeats", [1, 200])
-def test_half_a_surrogate_pair_is_read_as_a_replacement_character(repeats):
-    """JSON can carry it; it matches any character, and disturbs no other row."""
+def test_a_lone_surrogate_is_read_as_a_replacement_character(repeats):
+    """It matches any character, and affects no other row."""
     found = matched(["a.b", "ok"], ["a\ud800b", "ok"] * repeats)
 
     assert found.tolist() == [[True, False], [False, True]] * repeats
@@ -83,21 +91,21 @@ def test_no_patterns_match_nothing():
     assert matched([], ["a"]).shape == (1, 0)
 
 
-def test_a_pattern_that_would_backtrack_for_ever_ends():
-    """RE2 is linear: the classic blow-up is answered at once."""
+def test_catastrophic_backtracking_is_impossible():
+    """RE2 takes linear time on the classic example."""
     assert not matched(["(a+)+$"], ["a" * 20_000 + "b"])[0, 0]
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)", r"(a)\1", "(", "((a{100}){100}){10}", "[[:foo:]]"])
-def test_patterns_that_re2_refuses_are_named_with_its_reason(pattern):
-    """The reason is text for people."""
-    assert isinstance(fault_of(pattern), str)
+def test_a_rejected_pattern_has_the_reason_of_re2(pattern):
+    """The reason is readable text."""
+    assert isinstance(pattern_error(pattern), str)
 
 
-def test_a_pattern_that_unbalances_its_wrapping_is_refused():
-    """Patterns are checked before the case flag is written around them."""
-    assert "unexpected )" in fault_of("a)(b")
-    assert cased_pattern("a|b", True) == "(?i:a|b)"
+def test_an_unbalanced_pattern_is_rejected():
+    """Patterns are checked before the case flag is added."""
+    assert "unexpected )" in pattern_error("a)(b")
+    assert with_case_flag("a|b", True) == "(?i:a|b)"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ def test_a_whole_word_stands_between_characters_that_are_no_part_of_words(text, 
 
 
 def test_words_are_taken_literally():
-    """A word with special characters is no pattern."""
+    """Special characters of a word are escaped."""
     assert matched([words_pattern(["c++", "a.b"], whole_word=False)], ["c++", "axb", "cc"])[
         :, 0
     ].tolist() == [
@@ -129,13 +137,13 @@ def test_words_are_taken_literally():
     ]
 
 
-def test_whole_characters_keeps_everything_else():
-    """Only halves of pairs are replaced, one by one."""
-    assert whole_characters("a\ud800\udfffé👍") == "a\ufffd\ufffdé👍"
+def test_replace_surrogates_keeps_all_other_characters():
+    """Lone surrogates are replaced one by one."""
+    assert replace_surrogates("a\ud800\udfffé👍") == "a\ufffd\ufffdé👍"
 
 
 def test_a_long_list_of_words_is_one_pattern():
-    """Longer than any pattern that people write, found beside others."""
+    """A list beyond the pattern limit matches, beside other patterns."""
     words = [f"word{i:05d}" for i in range(5_000)]
     patterns = [words_pattern(words, whole_word=False), "x"]
 
@@ -147,7 +155,7 @@ def test_a_long_list_of_words_is_one_pattern():
 
 
 def test_more_literals_than_one_filter_holds_are_split():
-    """Each pattern keeps its number."""
+    """Patterns keep their numbers across filters."""
     patterns = [f"{i:06d}{'abcdefghij' * 30}{i:06d}" for i in range(1_200)]
     found = matched(patterns, [patterns[0], patterns[1_199] + patterns[600], "none"])
 

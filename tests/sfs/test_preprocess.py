@@ -1,4 +1,4 @@
-"""Preprocessors: what they derive, that they change nothing, and that functions read it."""
+"""Preprocessors: derived fields, unchanged rows, and memoization."""
 
 import copy
 import pickle
@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sfs.appliers import door_rows
-from sfs.errors import InvalidAnswer, InvalidFunction, SliceError
+from sfs.appliers import snorkel_rows
+from sfs.errors import InvalidFunction, InvalidReturnValue, SliceError
 from sfs.function import SlicingFunction
 from sfs.preprocess import LambdaPreprocessor, Preprocessor, preprocessor
 from sfs.record import Record
@@ -48,7 +48,7 @@ def row(request):
 
 
 def test_a_new_field_can_be_read(row) -> None:
-    """What a preprocessor sets is there as an attribute, beside what was there."""
+    """A derived field is an attribute beside the original ones."""
     made = lowered(row)
     assert (made.low, made.text) == ("ab c", "AB c")
     assert type(made) is type(row)
@@ -68,7 +68,7 @@ def test_the_row_given_is_not_changed(row) -> None:
 
 
 def test_chained_preprocessors_see_the_fields_of_those_before(row) -> None:
-    """A field that one preprocessor derives is there for the next, on rows of every kind."""
+    """A derived field is readable by the next preprocessor, on rows of every kind."""
     assert SlicingFunction("f", lambda x: x.n_words == 2 and x.low == "ab c", pre=[lowered, counted])(row)
 
 
@@ -85,7 +85,7 @@ def test_run_gets_fields_by_the_names_of_its_arguments(row) -> None:
 
 
 def test_names_of_fields_can_be_mapped(row) -> None:
-    """Settings rename what run gets and what it returns; keys that are not named are left out."""
+    """Settings rename the arguments and results of run; other keys are dropped."""
     made = Reversed("turned", {"text": "text"}, {"turned": "reversed text"})(row)
     assert getattr(made, "reversed text") == "c BA"
     assert not hasattr(made, "length")
@@ -112,7 +112,7 @@ def test_an_array_is_a_row_too() -> None:
 
 
 def test_fields_that_are_not_names_can_be_set_and_deleted() -> None:
-    """A draft of a record takes items as well as attributes."""
+    """A mutable record has items as well as attributes."""
 
     @preprocessor()
     def rename(x):
@@ -126,19 +126,19 @@ def test_fields_that_are_not_names_can_be_set_and_deleted() -> None:
 
 
 def test_the_result_cannot_be_changed() -> None:
-    """What comes of a record is a record, which functions that share it cannot spoil."""
+    """The result is a frozen record, which functions can share."""
     with pytest.raises(AttributeError, match="cannot be changed"):
         lowered(Record({"text": "a"})).low = "b"
 
 
 @pytest.mark.parametrize("action", [lambda x: x.nope, lambda x: delattr(x, "nope")])
-def test_a_field_that_is_not_there_is_named(action) -> None:
-    """Reading or deleting a field that a draft lacks says what the fields are."""
+def test_an_absent_field_is_named(action) -> None:
+    """Reading or deleting an absent field lists the fields."""
     with pytest.raises(AttributeError, match=r"no field 'nope'; its fields are \['text'\]"):
         preprocessor()(action)(Record({"text": "a"}))
 
 
-def test_a_draft_can_be_copied() -> None:
+def test_a_mutable_record_can_be_copied() -> None:
     """copy, deepcopy and pickle work on the row inside a preprocessor."""
 
     @preprocessor()
@@ -153,30 +153,30 @@ def test_a_draft_can_be_copied() -> None:
 
 @pytest.mark.parametrize("made", [LambdaPreprocessor("gone", lambda x: None), Reversed("gone")])
 def test_returning_none_is_an_error_that_names_the_preprocessor(made) -> None:
-    """A forgotten return statement is noticed where it happens."""
+    """A forgotten return statement is an error."""
     made.run = lambda text: None
-    with pytest.raises(InvalidAnswer, match="'gone' should not return None"):
+    with pytest.raises(InvalidReturnValue, match="'gone' should not return None"):
         made(Record({"text": "a"}))
 
 
 def test_run_returns_a_mapping_with_the_named_keys() -> None:
-    """What run returns is checked."""
+    """The result of run is validated."""
     odd = Reversed("odd")
     odd.run = lambda text: ["turned"]
-    with pytest.raises(InvalidAnswer, match="return a dict"):
+    with pytest.raises(InvalidReturnValue, match="return a dict"):
         odd(Record({"text": "a"}))
-    with pytest.raises(InvalidAnswer, match="without 'nope'"):
+    with pytest.raises(InvalidReturnValue, match="without 'nope'"):
         Reversed("odd", mapped_field_names={"nope": "b"})(Record({"text": "a"}))
 
 
-def test_a_subclass_writes_run() -> None:
+def test_a_subclass_implements_run() -> None:
     """Preprocessor itself derives nothing."""
-    with pytest.raises(NotImplementedError, match="write it in a subclass"):
+    with pytest.raises(NotImplementedError, match="implement it in a subclass"):
         Preprocessor("none", {"text": "text"})(Record({"text": "a"}))
 
 
 def test_run_with_any_arguments_needs_field_names() -> None:
-    """Where run does not say which fields it reads, the settings must."""
+    """With *args or **kwargs, field_names is required."""
 
     class Any(Preprocessor):
         def run(self, **fields):
@@ -188,12 +188,12 @@ def test_run_with_any_arguments_needs_field_names() -> None:
 
 
 def test_a_decorated_preprocessor_is_pickled_by_name() -> None:
-    """A preprocessor in the place of its function is named, not copied."""
+    """Unpickling gives the same object."""
     assert pickle.loads(pickle.dumps(lowered)) is lowered  # noqa: S301  # our own bytes
 
 
 def test_a_preprocessor_with_a_memo_can_be_pickled() -> None:
-    """What was memoized stays behind."""
+    """The cache is not pickled."""
     made = Reversed("turned", memoize=True)
     made(Record({"text": "ab"}))
     again = pickle.loads(pickle.dumps(made))  # noqa: S301  # our own bytes
@@ -201,7 +201,7 @@ def test_a_preprocessor_with_a_memo_can_be_pickled() -> None:
 
 
 def counting(**settings):
-    """A memoizing preprocessor that lists the rows that it worked on."""
+    """A memoizing preprocessor and the list of rows that it processed."""
     worked = []
 
     def note(x):
@@ -212,8 +212,8 @@ def counting(**settings):
     return LambdaPreprocessor("note", note, memoize=True, **settings), worked
 
 
-def test_an_equal_row_is_worked_on_once(row) -> None:
-    """A memo answers for rows that hold the same, however often they come."""
+def test_an_equal_row_is_processed_once(row) -> None:
+    """The cache serves rows of equal content."""
     made, worked = counting()
     for value in (1, 2, 1):
         row_with = lowered(row)
@@ -235,24 +235,24 @@ def test_an_equal_row_is_worked_on_once(row) -> None:
         [None, "None"],
     ],
 )
-def test_the_memo_tells_values_apart_that_python_calls_equal(values) -> None:
-    """1, True and 1.0, and arrays of the same bytes, are different rows."""
+def test_values_that_python_calls_equal_are_different_rows(values) -> None:
+    """1, True and 1.0, and arrays of the same bytes, have different keys."""
     made, worked = counting()
     for value in values * 2:
         made(SimpleNamespace(value=value))
     assert len(worked) == len(values)
 
 
-def test_the_memo_knows_a_nan_again() -> None:
-    """A missing number is the same row the second time."""
+def test_nan_equals_nan() -> None:
+    """A missing number has the same key every time."""
     made, worked = counting()
     for _ in range(2):
         made(Record({"value": float("nan")}))
     assert len(worked) == 1
 
 
-def test_the_memo_never_hands_out_one_changeable_object_twice() -> None:
-    """A caller that changes a memoized result changes its own."""
+def test_every_caller_gets_a_copy() -> None:
+    """A caller that changes a memoized result changes only its own."""
     made, _ = counting()
     for _ in range(3):
         result = made(SimpleNamespace(value=1))
@@ -261,7 +261,7 @@ def test_the_memo_never_hands_out_one_changeable_object_twice() -> None:
 
 
 def test_a_changed_object_is_another_row() -> None:
-    """An object without a hash of its own is known by what it holds now."""
+    """An object without its own hash is compared by its current content."""
 
     class Plain:
         value = 1
@@ -273,25 +273,24 @@ def test_a_changed_object_is_another_row() -> None:
     assert worked == [1, 2]
 
 
-def test_the_memo_is_bounded() -> None:
-    """Beyond memoize_size, the row that was not asked for longest is forgotten."""
+def test_the_cache_is_bounded() -> None:
+    """Beyond memoize_size, the least recently used row is evicted."""
     made, worked = counting(memoize_size=2)
-    for value in (1, 2, 1, 3, 1, 2):
+    for value in (1, 2, 1, 3, 1, 2, 3):
         made(Record({"value": value}))
-    assert worked == [1, 2, 3, 2]
-    assert len(made._memo) == 2
+    assert worked == [1, 2, 3, 2, 3]
 
 
-def test_a_memo_key_says_what_makes_rows_equal() -> None:
-    """With a key of their own, rows that differ elsewhere share a result."""
+def test_memoize_key_determines_equal_rows() -> None:
+    """Rows with the same key share a result."""
     made, worked = counting(memoize_key=lambda x: x.value)
     made(Record({"value": 1, "id": 1}))
     made(Record({"value": 1, "id": 2}))
     assert worked == [1]
 
 
-def test_the_memo_can_be_emptied() -> None:
-    """After reset_cache every row is worked on again."""
+def test_the_cache_can_be_cleared() -> None:
+    """After reset_cache every row is processed again."""
     made, worked = counting()
     made(Record({"value": 1}))
     made.reset_cache()
@@ -299,20 +298,23 @@ def test_the_memo_can_be_emptied() -> None:
     assert worked == [1, 1]
 
 
-def test_threads_share_a_memo() -> None:
-    """Many threads on few rows get right results, and the memo keeps its bound."""
+def test_threads_share_a_cache() -> None:
+    """Threads get correct results, and the cache keeps its bound."""
     from concurrent.futures import ThreadPoolExecutor
 
-    made, _ = counting(memoize_size=3)
+    made, worked = counting(memoize_size=3)
     values = [i % 5 for i in range(2_000)]
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda v: made(Record({"value": v})).found, values))
     assert results == [[v] for v in values]
-    assert len(made._memo) <= 3
+    before = len(worked)
+    for value in range(5):
+        made(Record({"value": value}))
+    assert len(worked) - before >= 2
 
 
-def test_a_value_that_cannot_be_told_apart_needs_a_key() -> None:
-    """A value that has neither hash nor parts is refused with advice."""
+def test_a_value_without_hash_or_parts_requires_a_key() -> None:
+    """The error has the advice to give memoize_key."""
 
     class Opaque:
         __slots__ = ()
@@ -324,15 +326,15 @@ def test_a_value_that_cannot_be_told_apart_needs_a_key() -> None:
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, None])
-def test_a_memo_has_a_size(size) -> None:
-    """memoize_size is a whole number of at least 1."""
+def test_memoize_size_is_validated(size) -> None:
+    """memoize_size is an integer of at least 1."""
     with pytest.raises(InvalidFunction, match="memoize_size"):
         Reversed("turned", memoize=True, memoize_size=size)
 
 
-@pytest.mark.parametrize("rows", [door_rows, lambda frame: [row for _, row in frame.iterrows()]])
+@pytest.mark.parametrize("rows", [snorkel_rows, lambda frame: [row for _, row in frame.iterrows()]])
 def test_memoised_rows_keep_their_own_label(rows) -> None:
-    """Two equal rows of a data frame are told apart by the index, which a function may read."""
+    """Equal rows of a data frame with different index labels have different keys."""
 
     @preprocessor(memoize=True)
     def labelled(x):

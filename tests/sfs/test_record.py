@@ -1,4 +1,4 @@
-"""Records, columns, and the spelling of values."""
+"""Records, columns, and the text of values."""
 
 import copy
 import pickle
@@ -10,22 +10,21 @@ import pandas as pd
 import pytest
 
 from sfs.errors import UnknownName
-from sfs.record import ABSENT, Columns, Record
-from sfs.values import present, text_of
+from sfs.record import ABSENT, Columns, Record, none_if_missing, text_of
 
 MISSING = [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT]
 
 
 @pytest.mark.parametrize("value", MISSING)
 def test_every_spelling_of_missing_is_none(value) -> None:
-    """None, NaN of any width, NA and NaT are all one missing value."""
-    assert present(value) is None
+    """None, NaN of any width, NA and NaT are missing values."""
+    assert none_if_missing(value) is None
 
 
 @pytest.mark.parametrize("value", [0, "", False, 0.0, [], "nan"])
 def test_falsy_values_are_present(value) -> None:
     """Empty text, zero and false are values."""
-    assert present(value) == value
+    assert none_if_missing(value) == value
 
 
 @pytest.mark.parametrize(
@@ -41,14 +40,14 @@ def test_falsy_values_are_present(value) -> None:
         (-0.0, "0"),
     ],
 )
-def test_scalars_are_spelled_alike_however_typed(value, text: str) -> None:
+def test_the_text_of_a_scalar_does_not_depend_on_its_type(value, text: str) -> None:
     """Integers, integral floats and text agree; booleans are words."""
     assert text == text_of(value)
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, float("inf")])
-def test_what_is_not_a_scalar_has_no_spelling(value) -> None:
-    """A list has no text; infinity has, and it is not an integer."""
+def test_only_scalars_have_a_text(value) -> None:
+    """A list has no text; infinity has one."""
     if isinstance(value, float):
         assert text_of(value) == "inf"
     else:
@@ -57,9 +56,9 @@ def test_what_is_not_a_scalar_has_no_spelling(value) -> None:
 
 
 @pytest.mark.parametrize("value", [Fraction(10) ** 400, 10**5000], ids=["fraction", "int"])
-def test_a_number_too_large_to_spell_is_refused(value) -> None:
-    """Beyond 64-bit floats, or beyond the digits that Python spells."""
-    with pytest.raises(TypeError, match=r"a number too large to spell \((Fraction|int)\)"):
+def test_a_number_too_large_to_convert_is_an_error(value) -> None:
+    """The limits are 64-bit floats, and the digits that Python converts."""
+    with pytest.raises(TypeError, match=r"a number too large to convert \((Fraction|int)\)"):
         text_of(value)
 
 
@@ -69,15 +68,15 @@ def test_a_record_reads_by_attribute_and_by_item() -> None:
     assert (x.text, x["price [eur]"], "text" in x, list(x)) == ("hi", 2, True, ["text", "price [eur]"])
 
 
-def test_a_field_may_be_asked_for_with_a_default() -> None:
-    """A field that is not there gives the default, and a field called get is a field."""
+def test_get_has_a_default() -> None:
+    """An absent field gives the default, and a field named get is a field."""
     x = Record({"text": "hi"})
     assert (x.get("text"), x.get("likes"), x.get("likes", 0)) == ("hi", None, 0)
     assert Record({"get": 1}).get == 1
 
 
 def test_a_record_cannot_be_changed() -> None:
-    """A function cannot write into the row that other functions read."""
+    """A record rejects assignment and deletion."""
     x = Record({"text": "hi"})
     with pytest.raises(AttributeError, match="cannot be changed"):
         x.text = "other"
@@ -87,7 +86,7 @@ def test_a_record_cannot_be_changed() -> None:
 
 
 def test_a_field_that_does_not_exist_is_named_with_those_that_do() -> None:
-    """A misspelt field says what the fields are."""
+    """The error for an absent field lists the fields."""
     with pytest.raises(AttributeError, match=r"no field 'txt'; its fields are \['text'\]"):
         _ = Record({"text": "hi"}).txt
 
@@ -101,7 +100,7 @@ def test_a_record_copies_and_pickles() -> None:
 
 @pytest.mark.parametrize("dtype", ["object", "string", "string[pyarrow]"])
 def test_text_columns_agree_whatever_their_dtype(dtype: str) -> None:
-    """Object, nullable and Arrow text give the same values, missing ones None."""
+    """Object, nullable and Arrow text give the same values, missing ones as None."""
     frame = pd.DataFrame({"text": pd.Series(["a", None, ""], dtype=dtype)})
     assert Columns(frame).column("text") == ["a", None, ""]
     assert [x.text for x in Columns(frame).records] == ["a", None, ""]
@@ -115,15 +114,15 @@ def test_number_columns_agree_whatever_their_dtype(dtype: str) -> None:
 
 
 def test_rows_may_be_mappings_or_any_objects() -> None:
-    """Mappings become records; objects are handed over as they are, and read by attribute."""
+    """Mappings become records; objects are passed as they are, and read by attribute."""
     mappings, objects = Columns([{"a": 1}, {"b": 2}]), Columns([SimpleNamespace(a=float("nan"))])
     assert mappings.column("a") == [1, None]
     assert isinstance(objects.records[0], SimpleNamespace)
     assert objects.column("a") == [None]
 
 
-def test_a_field_that_is_not_there_is_told_from_a_missing_one():
-    """In a mapping, a record or an object; and a record's methods are none of its fields."""
+def test_an_absent_field_differs_from_a_missing_value():
+    """This holds for mappings, records and objects; methods of a record are no fields."""
     rows = [
         {"get": None},
         {},
@@ -136,8 +135,8 @@ def test_a_field_that_is_not_there_is_told_from_a_missing_one():
     assert Columns(rows).column("get") == [None] * 6
 
 
-def test_a_column_that_no_frame_has_is_an_error() -> None:
-    """In a data frame a missing column is a mistake, and the message lists the columns."""
+def test_an_absent_column_is_an_error() -> None:
+    """In a data frame an absent column is an error that lists the columns."""
     with pytest.raises(UnknownName, match=r"no column 'txt'; the columns are \['text'\]"):
         Columns(pd.DataFrame({"text": ["a"]})).column("txt")
 

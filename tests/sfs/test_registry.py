@@ -34,32 +34,30 @@ def test_the_hash_covers_names_meanings_and_order():
 
 
 def test_sets_can_be_joined():
-    """The first one's functions come first."""
+    """The functions of the first set come first."""
     assert (FunctionSet([gap("b")]) + FunctionSet([gap("a")])).names == ("no_b", "no_a")
 
 
-def test_two_functions_of_one_name_are_refused():
-    """Also when sets are joined."""
-    with pytest.raises(DuplicateName, match="two functions are called 'no_a': rename one"):
+def test_duplicate_names_are_rejected():
+    """Duplicate names are an error."""
+    with pytest.raises(DuplicateName, match="names are not unique: 2 are called 'no_a'"):
         FunctionSet([gap("a")]) + FunctionSet([gap("a")])
 
 
-def test_what_is_no_function_is_refused():
-    """A plain function has no name of a slice."""
-    with pytest.raises(
-        InvalidFunction, match="a function set holds slicing functions, got builtin_function_or_method"
-    ):
+def test_only_slicing_functions_are_accepted():
+    """A plain function is rejected."""
+    with pytest.raises(InvalidFunction, match="expected a SlicingFunction, got <built-in function print>"):
         FunctionSet([print])
 
 
 def test_an_unknown_name_is_named():
-    """With those that are known."""
+    """The error lists the known names."""
     with pytest.raises(UnknownName, match=r"no function 'x'; the functions are \['no_a'\]"):
         FunctionSet([gap("a")])["x"]
 
 
 def test_a_set_reaches_another_process():
-    """Without its compiled plan, which is made anew there."""
+    """The compiled plan is not pickled."""
     functions = FunctionSet([gap("a")])
     assert functions.plan.fields == {"a"}
 
@@ -67,7 +65,7 @@ def test_a_set_reaches_another_process():
 
 
 def test_the_plan_is_compiled_once_and_holds_the_templates_only():
-    """Plain functions have no place in it."""
+    """Plain functions are not part of the plan."""
     functions = FunctionSet.from_module("sfs.library.spam") + FunctionSet([gap("a")])
 
     assert functions.plan is functions.plan
@@ -83,13 +81,13 @@ def files(tmp_path):
 
 
 def test_files_of_both_kinds_make_one_set(files):
-    """The suffix tells how a file is read."""
+    """The suffix determines how a file is read."""
     assert FunctionSet.from_files(files).names == ("no_a", "no_b")
     assert FunctionSet.from_file(files[1]) == FunctionSet.from_yaml(files[1])
 
 
-def test_a_name_in_two_files_is_refused_with_both(files, tmp_path):
-    """The message names where to look."""
+def test_a_name_in_two_files_is_rejected(files, tmp_path):
+    """The message names both files."""
     again = tmp_path / "again.yml"
     again.write_text("slices:\n  - {name: no_a, missing: {field: b}}\n")
 
@@ -99,8 +97,8 @@ def test_a_name_in_two_files_is_refused_with_both(files, tmp_path):
         FunctionSet.from_files([*files, again])
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    """Functions come from Python and YAML."""
+def test_another_suffix_is_rejected(tmp_path):
+    """Only supported suffixes are loaded."""
     with pytest.raises(
         InvalidFunction, match=r"slices\.toml: functions come from \.py, \.yaml or \.yml files"
     ):
@@ -108,7 +106,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_dotted_name_among_files_is_a_module(tmp_path):
-    """Modules and files are combined in the order in which they are named."""
+    """Modules and files are combined in the given order."""
     file = tmp_path / "slices.yaml"
     file.write_text("slices: [{name: last, missing: {field: a}}]\n")
     names = FunctionSet.from_files(["sfs.library.spam", file]).names

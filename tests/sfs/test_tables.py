@@ -39,8 +39,8 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 @pytest.mark.parametrize(
     "name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"]
 )
-def test_every_kind_gives_back_what_was_written(tmp_path: Path, name: str) -> None:
-    """Text, numbers, booleans, codes and missing values survive each kind of file."""
+def test_every_format_round_trips(tmp_path: Path, name: str) -> None:
+    """Text, numbers, booleans, codes and missing values survive every format."""
     assert write_batches(tmp_path / name, [AWKWARD.iloc[:2], AWKWARD.iloc[2:]]) == 5
     frame = read_table(tmp_path / name)
     assert list(frame.columns) == list(AWKWARD.columns)
@@ -52,7 +52,7 @@ def test_every_kind_gives_back_what_was_written(tmp_path: Path, name: str) -> No
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
 def test_batches_join_to_the_whole_table(tmp_path: Path, name: str) -> None:
-    """Whatever the size of a batch, the rows and their values are those of the whole table."""
+    """The rows and values do not depend on the batch size."""
     frame = pd.DataFrame({"a": [1, 2, 3, None, 5, 6, 7], "b": ["1", "2", "3", "4", "five", "6", None]})
     write_batches(tmp_path / name, [frame])
     whole = read_table(tmp_path / name)
@@ -65,15 +65,15 @@ def test_batches_join_to_the_whole_table(tmp_path: Path, name: str) -> None:
         )
 
 
-def test_a_type_is_settled_by_the_whole_file(tmp_path: Path) -> None:
-    """A word in the last row makes the first row's 01-like numbers text too."""
+def test_a_type_is_determined_by_the_whole_file(tmp_path: Path) -> None:
+    """A word in the last row makes the first row's numbers text."""
     path = written(tmp_path, "t.csv", "a\n" + "1\n" * 5 + "x\n")
     first = next(read_batches(path, 2))
     assert first["a"].tolist() == ["1", "1"]
 
 
 def test_csv_types(tmp_path: Path) -> None:
-    """Numbers, codes, booleans and missing words are told apart."""
+    """Numbers, codes, booleans and missing words are distinguished."""
     path = written(
         tmp_path,
         "t.csv",
@@ -92,7 +92,7 @@ def test_csv_types(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
 def test_declared_text_stays_text(tmp_path: Path, name: str) -> None:
-    """A column declared as text keeps numbers as they are written."""
+    """A column declared as text keeps numbers as written."""
     if name == "t.csv":
         path = written(tmp_path, name, "text,n\n1.50,1\nNA,2\n,3\n")
         assert read_table(path, text=["text"])["text"].tolist() == ["1.50", "NA", None]
@@ -103,7 +103,7 @@ def test_declared_text_stays_text(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.jsonl"])
 def test_columns_are_chosen_in_order(tmp_path: Path, name: str) -> None:
-    """Asked for some columns, only those come, in the order asked for."""
+    """Only the given columns are read, in the given order."""
     write_batches(tmp_path / name, [pd.DataFrame({"a": [1], "b": [2], "c": [3]})])
     assert read_table(tmp_path / name, columns=["c", "a"]).to_dict("list") == {"c": [3], "a": [1]}
     with pytest.raises(UnreadableFile, match=r"no column 'C'; did you mean 'c'\?"):
@@ -122,17 +122,17 @@ BAD = {
     "latin.jsonl": ('{"a": 1}\n{"a": "é"}\n'.encode("latin-1"), r"line 2 \(byte 0xe9\) is not UTF-8"),
     "bad.jsonl": (b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
     "list.jsonl": (b"[1]\n", "line 1 is not a JSON object"),
-    "none.jsonl": (b"\n \n", "holds no rows"),
+    "none.jsonl": (b"\n \n", "has no rows"),
     "bad.parquet": (b"PAR1 is not enough", "is not a Parquet file"),
-    "rows.xlsx": (b"x", "unknown kind of file '.xlsx'; known are .csv"),
-    "rows.parquet.gz": (b"x", "unknown kind of file '.gz'"),
+    "rows.xlsx": (b"x", "unknown file format '.xlsx'; supported are .csv"),
+    "rows.parquet.gz": (b"x", "unknown file format '.gz'"),
     "bad.csv.gz": (b"this is not packed", "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
-    """Each way in which a file can be bad has one message that names the file and the fault."""
+def test_an_unreadable_file_is_rejected_with_its_reason(tmp_path: Path, name: str) -> None:
+    """Every kind of bad file has a message with the file and the reason."""
     content, message = BAD[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnreadableFile, match=message) as caught:
@@ -140,18 +140,18 @@ def test_a_bad_file_is_refused_with_its_reason(tmp_path: Path, name: str) -> Non
     assert name in str(caught.value)
 
 
-def test_absent_files_and_folders_are_refused(tmp_path: Path) -> None:
-    """A path that is not a file says so."""
-    with pytest.raises(UnreadableFile, match="there is no file"):
+def test_absent_files_and_folders_are_rejected(tmp_path: Path) -> None:
+    """The message distinguishes an absent file and a folder."""
+    with pytest.raises(UnreadableFile, match="no file"):
         read_table(tmp_path / "none.csv")
     with pytest.raises(UnreadableFile, match="is a folder"):
         read_table(tmp_path)
 
 
-def test_parquet_without_rows_is_refused(tmp_path: Path) -> None:
-    """A Parquet file that has columns only is refused like a header without rows."""
+def test_parquet_without_rows_is_rejected(tmp_path: Path) -> None:
+    """A Parquet file with columns only is like a header without rows."""
     pd.DataFrame({"a": pd.Series([], dtype="int64")}).to_parquet(tmp_path / "t.parquet")
-    with pytest.raises(UnreadableFile, match="no rows: they are 'a'"):
+    with pytest.raises(UnreadableFile, match="no rows: columns are 'a'"):
         read_table(tmp_path / "t.parquet")
 
 
@@ -167,13 +167,13 @@ def test_parquet_categories_and_decimals_are_plain_values(tmp_path: Path) -> Non
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
-    """Files that spreadsheets save with a mark read like those without."""
+    """Files with a byte order mark read like those without."""
     assert list(read_table(written(tmp_path, "t.csv", "\ufeffa,b\n1,2\n")).columns) == ["a", "b"]
     assert list(read_table(written(tmp_path, "t.jsonl", '\ufeff{"a": 1}\n')).columns) == ["a"]
 
 
 def test_json_lines_may_lack_keys(tmp_path: Path) -> None:
-    """A key that some objects lack is a missing value there, also before it first appears."""
+    """An absent key is a missing value, also before its first occurrence."""
     path = written(tmp_path, "t.jsonl", '{"a": 1}\n\n{"b": true, "a": 2.5}\n{"a": null, "b": false}\n')
     batches = list(read_batches(path, 1))
     assert [list(batch.columns) for batch in batches] == [["a", "b"]] * 3
@@ -200,7 +200,7 @@ def test_rows_are_counted_as_they_are_read(
 
 
 def test_counting_is_cheap_or_none(tmp_path: Path) -> None:
-    """Parquet, text without a last line end, and JSON lines are counted; a packed file is not."""
+    """Parquet, text without a last line end, and JSON lines are counted; a compressed file is not."""
     write_batches(tmp_path / "t.parquet", [AWKWARD])
     assert count_rows(tmp_path / "t.parquet") == 5
     assert count_rows(written(tmp_path, "t.csv", "a\n1\n2")) == 2
@@ -209,7 +209,7 @@ def test_counting_is_cheap_or_none(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path: Path) -> None:
-    """The file is replaced whole at the end, so a failure in the middle changes nothing."""
+    """Writes are atomic."""
     path = written(tmp_path, "t.parquet", "old")
     frames = [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": ["x"]})]
     with pytest.raises(SliceError, match="a Parquet column has one type"):
@@ -223,14 +223,14 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old_file(tmp_path: Path) ->
 
 
 def test_a_column_missing_at_first_may_hold_text_later(tmp_path: Path) -> None:
-    """In Parquet a column that is missing in the whole first batch is text."""
+    """In Parquet a column without values in the first batch is text."""
     frames = [pd.DataFrame({"a": [None, None]}), pd.DataFrame({"a": ["x", None]})]
     write_batches(tmp_path / "t.parquet", frames)
     assert read_table(tmp_path / "t.parquet")["a"].tolist() == [None, None, "x", None]
 
 
 def test_floats_read_back_exactly(tmp_path: Path) -> None:
-    """A float written in its shortest spelling reads back as the same float."""
+    """A float in its shortest form reads back exactly."""
     values = np.random.default_rng(0).normal(size=500) * 10.0 ** np.arange(-250, 250)
     written(tmp_path, "t.csv", "v\n" + "\n".join(map(repr, values.tolist())) + "\n")
     assert read_table(tmp_path / "t.csv")["v"].tolist() == values.tolist()
@@ -239,14 +239,14 @@ def test_floats_read_back_exactly(tmp_path: Path) -> None:
 
 
 def test_batch_rows_must_be_positive(tmp_path: Path) -> None:
-    """A batch of no rows is refused."""
+    """batch_rows of 0 is an error."""
     with pytest.raises(ValueError, match="at least 1, got 0"):
         next(read_batches(written(tmp_path, "t.csv", "a\n1\n"), 0))
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_half_a_surrogate_pair_is_replaced_when_written(tmp_path: Path, name: str) -> None:
-    """What JSON can carry and UTF-8 cannot does not cost the file, wherever in the row it stands."""
+def test_a_lone_surrogate_is_replaced_when_written(tmp_path: Path, name: str) -> None:
+    """A character that UTF-8 cannot encode does not fail the write, in names, values and categories."""
     frame = pd.DataFrame({"te\ud83dxt": ["a\ud83d", "b", None], "n": [1, 2, 3]}, index=[5, 5, 6])
     frame["kind"] = pd.Categorical(["x", "y\udc00", "x"])
     write_batches(tmp_path / name, [frame])
@@ -257,22 +257,22 @@ def test_half_a_surrogate_pair_is_replaced_when_written(tmp_path: Path, name: st
     assert frame["te\ud83dxt"].tolist()[0] == "a\ud83d"
 
 
-def test_half_a_surrogate_pair_is_replaced_inside_lists(tmp_path: Path) -> None:
+def test_a_lone_surrogate_is_replaced_inside_lists(tmp_path: Path) -> None:
     """JSON lines may hold lists and mappings of text."""
     write_batches(tmp_path / "t.jsonl", [pd.DataFrame({"tags": [["a\ud83d", {"b\ud83d": ["c"]}], ["ok"]]})])
     assert read_table(tmp_path / "t.jsonl")["tags"].tolist() == [["a\ufffd", {"b\ufffd": ["c"]}], ["ok"]]
 
 
 def test_json_lines_keep_the_digits_of_a_float(tmp_path: Path) -> None:
-    """Fifteen digits behind the point, not ten."""
+    """Floats keep fifteen decimals."""
     values = [0.123456789012345, 1e-12, 1 / 3]
     write_batches(tmp_path / "t.jsonl", [pd.DataFrame({"v": values})])
     assert np.allclose(read_table(tmp_path / "t.jsonl")["v"], values, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("line", ["{0},b\n1,2\n", "a,b\n{0},2\n", "a,b\n1,2\n{0},2\n"])
-def test_a_long_text_may_stand_in_any_row(tmp_path: Path, line: str) -> None:
-    """Longer than the csv module reads by default, whose limit stays as it was for others."""
+def test_a_long_text_is_read_in_any_row(tmp_path: Path, line: str) -> None:
+    """Fields may exceed the csv module's limit, which is restored."""
     before = csv.field_size_limit()
     frame = read_table(written(tmp_path, "t.csv", line.format("x" * 200_000)))
     assert [len(name) for name in frame.columns] in ([1, 1], [200_000, 1])
@@ -283,8 +283,8 @@ def test_a_long_text_may_stand_in_any_row(tmp_path: Path, line: str) -> None:
     assert csv.field_size_limit() == before
 
 
-def test_semicolons_are_noticed(tmp_path: Path) -> None:
-    """A table separated by semicolons is refused with what to do; semicolons within a text are text."""
+def test_semicolons_as_separators_are_rejected(tmp_path: Path) -> None:
+    """The message has the remedy; semicolons within a text are text."""
     with pytest.raises(UnreadableFile, match="looks separated by ';': save it with commas"):
         read_table(written(tmp_path, "t.csv", "a;b\n1;2\n"))
     assert list(read_table(written(tmp_path, "one.csv", "text\nfine; really\n")).columns) == ["text"]

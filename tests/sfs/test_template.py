@@ -1,11 +1,11 @@
-"""One template: declared in Python, called on one row, sent to another process."""
+"""A single template: declaration, calls, and pickling."""
 
 import multiprocessing
 from types import SimpleNamespace
 
 import pytest
 
-from sfs.errors import InvalidAnswer, InvalidFunction
+from sfs.errors import InvalidFunction, InvalidReturnValue
 from sfs.record import Record
 from sfs.template import template
 
@@ -22,26 +22,28 @@ def test_a_template_can_be_called_on_one_row_of_any_kind(make):
 
 
 def test_a_missing_value_is_no_member():
-    """Missing is known to be outside, whether it is None or NaN."""
+    """None and NaN are known non-members."""
     assert [asks()(row) for row in ({"text": None}, {"text": float("nan")})] == [False, False]
 
 
 @pytest.mark.parametrize("row", [{}, Record({}), SimpleNamespace()])
-def test_a_row_without_the_field_has_no_answer(row):
-    """A field that is not there is no missing value, except to ``missing``."""
-    with pytest.raises(InvalidAnswer, match="absent field: the record has no 'text'"):
+def test_a_row_without_the_field_is_an_error(row):
+    """An absent field is no missing value, except to ``missing``."""
+    with pytest.raises(InvalidReturnValue, match="absent field: the record has no 'text'"):
         asks()(row)
     assert template("gap", missing={"field": "text"})(row) is True
 
 
-def test_a_value_of_the_wrong_type_has_no_answer():
-    """Neither true nor false: the call raises, naming template, field and type."""
-    with pytest.raises(InvalidAnswer, match=r"'asks' cannot read this row: .*'text' must hold text, got int"):
+def test_a_value_of_the_wrong_type_is_an_error():
+    """The error names template, field and type."""
+    with pytest.raises(
+        InvalidReturnValue, match=r"'asks' cannot read this row: .*'text' must be text, got int"
+    ):
         asks()({"text": 3})
 
 
 def test_metadata_travels_with_the_template():
-    """Owner and so on are given as for any other slicing function."""
+    """Metadata is given as for any other slicing function."""
     made = asks(description="begs", owner="trust", severity="critical", target=0.9, protected=True)
 
     assert made.metadata.owner == "trust"
@@ -50,7 +52,7 @@ def test_metadata_travels_with_the_template():
 
 
 def test_the_fingerprint_is_of_the_name_and_the_meaning():
-    """Metadata and spelling do not change it; name and meaning do."""
+    """Name and meaning change the fingerprint; metadata and spelling do not."""
     respelled = template("asks", keyword={"words": ["PLZ", "please"], "field": "text"}, owner="someone else")
     renamed = template("begs", keyword={"field": "text", "words": ["please", "plz"]})
     changed = template("asks", keyword={"field": "text", "words": ["please"]})
@@ -60,7 +62,7 @@ def test_the_fingerprint_is_of_the_name_and_the_meaning():
 
 
 def test_the_fingerprint_is_the_same_for_ever():
-    """Stored fingerprints meet those of later releases: changing the canonical form is a decision."""
+    """Stored fingerprints must match those of later releases."""
     assert asks().fingerprint == FINGERPRINT
 
 
@@ -72,15 +74,15 @@ def answer(function, row):
 
 
 def test_a_template_reaches_another_process():
-    """It is sent as its declaration, so the other side compiles it anew."""
+    """It is pickled as its declaration."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         got = pool.apply(answer, (asks(owner="trust"), {"text": "please"}))
 
     assert got == ("asks", "trust", True)
 
 
-def test_not_has_a_spelling_that_python_allows():
-    """``not`` is a word of the language, ``not_`` is not."""
+def test_not_has_a_python_spelling():
+    """``not_`` stands for the keyword ``not``."""
     has_price = template("has_price", not_={"missing": {"field": "price"}})
 
     assert has_price.spec == {"not": {"missing": {"field": "price"}}}
@@ -88,7 +90,7 @@ def test_not_has_a_spelling_that_python_allows():
 
 
 def test_fields_are_those_that_the_template_reads():
-    """Also inside other kinds."""
+    """Fields of nested kinds are included."""
     both = template("both", all=[{"missing": {"field": "a"}}, {"not": {"missing": {"field": "b"}}}])
 
     assert both.fields == {"a", "b"}
@@ -98,20 +100,20 @@ def test_fields_are_those_that_the_template_reads():
     ("kind", "message"),
     [
         ({}, "template 'broken': exactly one kind"),
-        ({"keywrod": {}}, "template 'broken', keywrod: unknown key 'keywrod': did you mean 'keyword'"),
+        ({"keywrod": {}}, "template 'broken', keywrod: unknown key 'keywrod'; did you mean 'keyword'"),
         (
             {"any": [{"regex": {"field": "text", "pattern": "a(?=b)"}}]},
-            r"template 'broken', any > 0 > regex > pattern: pattern 'a\(\?=b\)' is refused by RE2",
+            r"template 'broken', any > 0 > regex > pattern: pattern 'a\(\?=b\)' is rejected by RE2",
         ),
-        ({"missing": {"field": "x"}, "target": 3}, "target is an accuracy"),
+        ({"missing": {"field": "x"}, "target": 3}, "target must be an accuracy"),
     ],
 )
-def test_faults_name_the_template_the_place_and_the_value(kind, message):
-    """One message says what, which value, and what to do."""
+def test_errors_name_the_template_the_path_and_the_value(kind, message):
+    """The message has the problem, the value, and the remedy."""
     with pytest.raises(InvalidFunction, match=message):
         template("broken", **kind)
 
 
 def test_a_template_shows_its_declaration():
-    """What is printed can be read."""
+    """The repr contains the declaration."""
     assert repr(template("gap", missing={"field": "x"})) == "Template('gap', {'missing': {'field': 'x'}})"

@@ -18,7 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from sfs.values import text_of
+from sfs.record import text_of
 
 NAME_CHARS = 200
 REMARK_CHARS = 1_000

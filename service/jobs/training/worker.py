@@ -34,8 +34,8 @@ from models.training import train
 from service.errors import ServiceError
 from service.jobs.training.spec import BEAT, CANDIDATE, REASON, RESULT, TrainingSpec, read_traffic
 from sfs.declarations import from_declaration
+from sfs.function import LabelingFunctionSlice
 from sfs.registry import FunctionSet
-from sfs.votes import VoteSlice
 
 BEAT_SECONDS = 1.0
 _NICER = 10
@@ -204,7 +204,7 @@ def _read(spec: TrainingSpec, features: tuple[FeatureSpec, ...]) -> _Given:
     there = {*map(str, base.columns), *(name for record, _ in traffic for name in record)}
     # one that was added and reads what no row has would end every training; nothing can be learned of it
     aside = [each.name for each in added if not set(each.fields) <= there]
-    slices = [each for each in of_files if not isinstance(each, VoteSlice)]
+    slices = [each for each in of_files if not isinstance(each, LabelingFunctionSlice)]
     functions = FunctionSet([*slices, *(each for each in added if each.name not in aside)])
     return _Given(with_traffic(base, traffic, spec.label, features, functions), functions, aside)
 

@@ -90,7 +90,7 @@ def test_coverage_over_batches_is_the_sum(cli: Callable, project: Path, tmp_path
         (["--with-predictions"], "--with-predictions needs --out"),
         (["--out", "{data}"], "--out would overwrite"),
         (["--out", "{folder}/absent/out.csv"], "there is no folder"),
-        (["--out", "{folder}/out.xlsx"], "unknown kind of file '.xlsx'"),
+        (["--out", "{folder}/out.xlsx"], "unknown file format '.xlsx'"),
         (["--out", "{folder}/out.csv", "--with-predictions"], "no registry"),
         (["--functions", "{folder}/absent.py"], "absent.py"),
         (["--functions", "{data}"], "functions come from .py, .yaml or .yml files"),

@@ -37,7 +37,7 @@ from service.views.series import Point, SeriesEvent, SliceSeries
 from service.views.slices import SlicesView, SliceView
 from sfs.function import ALL_ROWS, NO_SLICE
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
+from sfs.validation import Metadata
 
 NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 BLOCKS = frozenset({"dd", "dt", "h1", "h2", "h3", "li", "p", "small", "td", "th"})

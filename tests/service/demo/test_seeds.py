@@ -12,7 +12,7 @@ from service.demo.script import Script, phase_at
 from service.demo.truth import Coverages, coverages, standings
 from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
-from sfs.apply import run
+from sfs.apply import apply_with_stats
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 
@@ -34,7 +34,7 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> FunctionSet:
 
 def _blocks(script: Script, functions: FunctionSet) -> Iterator[Observation]:
     rows = script.rows(0, SERVED_ROWS).drop(columns="label")
-    member = run(functions, rows).matrix.member
+    member = apply_with_stats(functions, rows).matrix.member
     for number, first in enumerate(range(0, SERVED_ROWS, BLOCK_ROWS)):
         part = member[first : first + BLOCK_ROWS]
         sums = part.sum(axis=0).tolist()

@@ -27,7 +27,7 @@ from service.store.writer import Writer
 from service.views.current import Current
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
+from sfs.validation import Metadata
 
 GOOD = (PairedCounts(ALL_ROWS, 2000, 1800, 10, 100), PairedCounts("a", 1000, 850, 5, 100))
 BAD = (PairedCounts(ALL_ROWS, 2000, 1800, 10, 100), PairedCounts("a", 1000, 850, 100, 5))

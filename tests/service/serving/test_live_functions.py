@@ -14,7 +14,7 @@ from service.serving.breaker import FAULTS, BreakerLimits
 from service.serving.function_call import STARTING
 from service.serving.live_functions import LiveFunctions
 from service.serving.python_functions import CHANGED
-from sfs.apply import Applied, apply
+from sfs.apply import ApplyResult, apply
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
@@ -32,9 +32,9 @@ Eventually = Callable[[Callable[[], bool]], None]
 LiveOf = Callable[..., LiveFunctions]
 
 
-def reasons(applied: Applied) -> dict[str, dict[str, int]]:
+def reasons(applied: ApplyResult) -> dict[str, dict[str, int]]:
     """Return what is unknown and why, by function."""
-    return {run.name: dict(run.unknown) for run in applied.runs if run.unknown}
+    return {run.name: dict(run.unknown) for run in applied.stats if run.unknown}
 
 
 def children() -> set[int]:
@@ -48,9 +48,9 @@ def test_functions_of_both_kinds_answer_as_they_do_offline(live_of: LiveOf) -> N
     live = live_of(f"{ODD}@slicing_function()\ndef big(x): return x.n > 1\n", FREE)
     applied = live.apply(ROWS)
     assert applied.matrix == apply(live.functions, ROWS)
-    assert [run.name for run in applied.runs] == ["free", "odd", "big"]
+    assert [run.name for run in applied.stats] == ["free", "odd", "big"]
     again = live.with_functions(FunctionSet(reversed(list(live.functions)))).apply(ROWS)
-    assert [run.name for run in again.runs] == ["big", "odd", "free"]
+    assert [run.name for run in again.stats] == ["big", "odd", "free"]
 
 
 def test_one_kind_or_none_is_enough(live_of: LiveOf) -> None:

@@ -34,4 +34,4 @@ def test_votes_are_answered_beside_slices(tmp_path):
     assert applied.matrix.names == ("short", "says_check")
     assert applied.matrix.member.tolist() == [[False, True], [True, False], [False, False]]
     assert applied.matrix.unknown.tolist() == [[False, False], [False, False], [True, True]]
-    assert applied.runs[1].unknown == {"TypeError": 1}
+    assert applied.stats[1].unknown == {"TypeError": 1}

@@ -15,19 +15,18 @@ from service.monitor.estimates import EstimateConfig
 from service.store.engine import Store
 from service.store.writer import Writer
 from service.views.current import Current, InForce
-from sfs.function import LabelingFunction, SlicingFunction
+from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunction
 from sfs.intervals import Rate
-from sfs.metadata import Metadata
 from sfs.registry import FunctionSet
 from sfs.template import template
-from sfs.votes import VoteSlice
+from sfs.validation import Metadata
 
 NOW = datetime(2026, 5, 20, 12, 0, 3, tzinfo=UTC)
 FUNCTIONS = FunctionSet(
     [
         template("cheap", compare={"field": "price", "below": 40}, owner="shop", target=0.9),
         SlicingFunction("short", lambda x: len(x["text"]) < 9, metadata=Metadata("A short text.")),
-        VoteSlice(LabelingFunction("loud", lambda x: 1 if x["text"].isupper() else -1)),
+        LabelingFunctionSlice(LabelingFunction("loud", lambda x: 1 if x["text"].isupper() else -1)),
     ]
 )
 

@@ -15,7 +15,7 @@ from service.monitor.estimates import EstimateConfig
 from service.views.current import Current, FunctionHealth, NotReady
 from service.views.rates import estimate_of
 from service.views.slices import slices_view, state_of
-from sfs.metadata import NO_METADATA
+from sfs.validation import NO_METADATA
 
 
 def ticked(log: Any, current: Current, now: Any) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The seeds' functions: plain and as templates, on texts of our own and on the public comments."""
+"""Spam functions, plain and as templates, on examples and on the public comments."""
 
 import sys
 
@@ -23,7 +23,7 @@ PAIRS = list(zip(spam.SLICES, spam.TEMPLATES, strict=True))
 
 @pytest.mark.parametrize("function", [*spam.SLICES, *spam.TEMPLATES], ids=lambda each: type(each).__name__)
 def test_each_function_finds_its_slice(function):
-    """Members and non-members as their names say; a gap is no member."""
+    """Members and non-members follow the description; a missing text is no member."""
     inside, outside = CASES[function.name]
 
     assert [function({"text": text}) for text in inside] == [True] * len(inside)
@@ -31,17 +31,17 @@ def test_each_function_finds_its_slice(function):
 
 
 def test_plain_functions_and_templates_have_the_same_names_and_descriptions():
-    """One can be exchanged for the other."""
+    """The two sets are interchangeable."""
     assert [(a.name, a.metadata) for a, _ in PAIRS] == [(b.name, b.metadata) for _, b in PAIRS]
 
 
-def test_the_module_offers_the_functions_without_the_sentiment():
-    """Sentiment needs an extra, so it is not among those that load by default."""
+def test_sentiment_is_not_among_the_default_slices():
+    """The sentiment slice requires an extra, so it is not loaded by default."""
     assert FunctionSet.from_module("sfs.library.spam").names == tuple(CASES)
 
 
 def test_the_documented_difference_between_re_and_re2():
-    """A letter beyond ASCII before .ly: a link for the plain function only."""
+    """A non-ASCII letter before .ly is a link for the plain function only."""
     answers = {type(each).__name__: each({"text": "żółć.ly"}) for each in PAIRS[4]}
 
     assert answers == {"SlicingFunction": True, "Template": False}
@@ -54,7 +54,7 @@ def comments(data_dir):
 
 @pytest.mark.data
 def test_templates_agree_with_the_plain_functions_on_the_public_comments(data_dir):
-    """On all 1,956 comments, every slice."""
+    """Both agree on every slice of all 1,956 comments."""
     frame = comments(data_dir)
 
     assert len(frame) == 1956
@@ -63,7 +63,7 @@ def test_templates_agree_with_the_plain_functions_on_the_public_comments(data_di
 
 @pytest.mark.data
 def test_coverage_of_the_public_comments_is_as_published(data_dir):
-    """Rows of the first four videos in each slice, as counted with other code."""
+    """Coverage of the first four videos equals counts by other code."""
     frame = comments(data_dir)[:1586]
     coverage = {name: rate.count for name, rate in apply(spam.TEMPLATES, frame).coverage().items()}
 
@@ -78,7 +78,7 @@ def test_coverage_of_the_public_comments_is_as_published(data_dir):
 
 
 def test_sentiment_finds_gushing_comments():
-    """TextBlob's polarity above 0.9, one word of praise."""
+    """A polarity above 0.9 is a member."""
     (polarity,) = spam.SENTIMENT_SLICES
 
     assert [polarity({"text": text}) for text in ("the best song ever, perfect!", "a table", None)] == [
@@ -89,7 +89,7 @@ def test_sentiment_finds_gushing_comments():
 
 
 def test_sentiment_without_its_extra_says_what_to_install(monkeypatch):
-    """The extra is named in the message."""
+    """The error names the missing extra."""
     monkeypatch.setitem(sys.modules, "textblob", None)
     spam._textblob.cache_clear()
 

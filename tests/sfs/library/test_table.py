@@ -18,13 +18,13 @@ CASES = [
 
 @pytest.mark.parametrize(("function", "inside", "outside"), CASES, ids=lambda each: getattr(each, "name", ""))
 def test_each_template_finds_its_slice(function, inside, outside):
-    """Members and non-members as the description says."""
+    """Members and non-members follow the description."""
     assert [function(row) for row in inside] == [True] * len(inside)
     assert [function(row) for row in outside] == [False] * len(outside)
 
 
 def test_names_say_what_is_in_the_slice():
-    """So that a table of slices can be read."""
+    """A template's name describes its slice."""
     assert [function.name for function, *_ in CASES] == [
         "a_or_b_missing",
         "a_and_b_missing",

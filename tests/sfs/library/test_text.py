@@ -18,15 +18,15 @@ CASES = {
 
 @pytest.mark.parametrize("function", templates("review"), ids=lambda each: each.name)
 def test_each_template_finds_its_slice(function):
-    """Members and non-members as the description says; a gap is no member."""
+    """Members and non-members follow the description."""
     inside, outside = CASES[function.name.removeprefix("review_")]
 
     assert [function({"review": text}) for text in inside] == [True] * len(inside)
     assert [function({"review": text}) for text in [*outside, None]] == [False] * (len(outside) + 1)
 
 
-def test_several_columns_can_have_them():
-    """Names begin with the column."""
+def test_names_begin_with_the_column():
+    """Templates of several columns have distinct names."""
     names = [each.name for each in (*SLICES, *templates("title"))]
 
     assert len(set(names)) == len(names) == 16

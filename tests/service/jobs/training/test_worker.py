@@ -16,7 +16,7 @@ from service.jobs.training.spec import TRAFFIC, TrainingSpec, write_traffic
 from service.jobs.training.worker import Heartbeat, train_candidate
 from service.monitor.promotion_gate import decide
 from sfs.apply import apply
-from sfs.intervals import paired_difference
+from sfs.intervals import PairedDifference
 from sfs.registry import FunctionSet
 
 SLICE = "regex_check_out"
@@ -73,7 +73,7 @@ def test_wrong_labels_of_one_slice_are_seen_in_its_pairs(
     pairs = {each.slice: each for each in (_pairs(cells) for cells in made["cells"])}
     assert list(pairs) == ["__all__", *FunctionSet.from_files([FUNCTIONS]).names]
     gains = {
-        name: paired_difference(each.only_candidate, each.only_champion, each.n)
+        name: PairedDifference(each.only_candidate, each.only_champion, each.n)
         for name, each in pairs.items()
     }
     assert gains[SLICE].upper < -0.3

@@ -14,8 +14,16 @@ from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
 from sfs.errors import UnreadableFile
-from sfs.table_arrays import bare_values, chosen, frame_of, narrowest, wider
-from sfs.table_files import kind_of, opened_bytes, opened_text
+from sfs.tables.formats import (
+    common_type,
+    file_format,
+    narrowest_type,
+    null_if_missing,
+    open_bytes,
+    open_text,
+    select_columns,
+    to_dataframe,
+)
 
 _BLOCK_BYTES = 8 << 20
 _LIMIT_LOCK = Lock()
@@ -25,33 +33,45 @@ def csv_batches(
     path: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
-    names = chosen(path, _header(path), columns)
-    kinds = _kinds(path, names, text)
+    names = select_columns(path, _header(path), columns)
+    types = {name: pa.string() if name in text else pa.null() for name in names}
+    for block in _blocks(path, names):
+        for name, column in zip(names, block.columns, strict=True):
+            if types[name] != pa.string():
+                types[name] = common_type(types[name], narrowest_type(column))
     pending: list[pa.RecordBatch] = []
     for block in _blocks(path, names):
-        pending.append(_typed(block, kinds))
+        arrays = [_cast(column, kind) for column, kind in zip(block.columns, types.values(), strict=True)]
+        pending.append(pa.RecordBatch.from_arrays(arrays, names=names))
         while sum(map(len, pending)) >= batch_rows:
             table = pa.Table.from_batches(pending)
-            yield frame_of(table.slice(0, batch_rows), text)
+            yield to_dataframe(table.slice(0, batch_rows), text)
             pending = table.slice(batch_rows).to_batches()
     if pending:
-        yield frame_of(pa.Table.from_batches(pending), text)
+        yield to_dataframe(pa.Table.from_batches(pending), text)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return column
+    values = null_if_missing(column)
+    return values if kind == pa.null() else pc.cast(values, kind)
 
 
 def _delimiter(path: Path) -> str:
-    return "\t" if kind_of(path) == ".tsv" else ","
+    return "\t" if file_format(path) == ".tsv" else ","
 
 
 def _header(path: Path) -> list[str]:
     try:
-        with _long_fields(), opened_text(path, encoding="utf-8-sig") as stream:
+        with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
             rows = (row for row in csv.reader(stream, delimiter=_delimiter(path)) if row)
             names = next(rows, None)
             first = next(rows, None)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise _explained(path, error) from error
+        raise _unreadable(path, error) from error
     if names is None:
-        raise UnreadableFile(f"{path} holds only blank lines: expected a header and rows")
+        raise UnreadableFile(f"{path} has only blank lines: expected a header and rows")
     if first is None:
         raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
     if len(names) == len(first) == 1 and 0 < names[0].count(";") == first[0].count(";"):
@@ -61,34 +81,13 @@ def _header(path: Path) -> list[str]:
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let the csv module read as long a field as Arrow does; its limit is one for the whole process."""
+    """Let the csv module read fields as long as Arrow does; its limit is global to the process."""
     with _LIMIT_LOCK:
         before = csv.field_size_limit(_BLOCK_BYTES)
         try:
             yield
         finally:
             csv.field_size_limit(before)
-
-
-def _kinds(path: Path, names: Sequence[str], text: Collection[str]) -> dict[str, pa.DataType]:
-    kinds = {name: pa.string() if name in text else pa.null() for name in names}
-    for block in _blocks(path, names):
-        for name, column in zip(names, block.columns, strict=True):
-            if kinds[name] != pa.string():
-                kinds[name] = wider(kinds[name], narrowest(column))
-    return kinds
-
-
-def _typed(block: pa.RecordBatch, kinds: dict[str, pa.DataType]) -> pa.RecordBatch:
-    arrays = [_cast(column, kind) for column, kind in zip(block.columns, kinds.values(), strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, names=list(kinds))
-
-
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    if kind == pa.string():
-        return column
-    bare = bare_values(column)
-    return bare if kind == pa.null() else pc.cast(bare, kind)
 
 
 def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -106,22 +105,23 @@ def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         ) as blocks:
             yield from (block for block in blocks if len(block))
     except (pa.ArrowInvalid, OSError) as error:
-        raise _explained(path, error) from error
+        raise _unreadable(path, error) from error
 
 
-def _explained(path: Path, error: Exception) -> UnreadableFile:
+def _unreadable(path: Path, error: Exception) -> UnreadableFile:
+    """Return the error to raise, with the line at fault where a second pass finds it."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
         return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")
     if "columns, got" in text:
-        return UnreadableFile(f"{path}{_ragged_line(path)}: quote values that hold {_delimiter(path)!r}")
+        return UnreadableFile(f"{path}{_ragged_line(path)}: quote values that contain {_delimiter(path)!r}")
     if "straddl" in text or "field limit" in text:
-        return UnreadableFile(f"{path}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed?")
+        return UnreadableFile(f"{path}: a row exceeds {_BLOCK_BYTES >> 20} MiB: check for an unclosed quote")
     return UnreadableFile(f"{path} cannot be read: {text}")
 
 
 def _line_not_utf8(path: Path) -> str:
-    with opened_bytes(path) as stream:
+    with open_bytes(path) as stream:
         for number, line in enumerate(stream, start=1):
             try:
                 line.decode("utf-8")
@@ -131,7 +131,7 @@ def _line_not_utf8(path: Path) -> str:
 
 
 def _ragged_line(path: Path) -> str:
-    with _long_fields(), opened_text(path, encoding="utf-8-sig") as stream:
+    with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
         reader = csv.reader(stream, delimiter=_delimiter(path))
         width = len(next(reader))
         for row in reader:

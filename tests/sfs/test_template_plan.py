@@ -1,4 +1,4 @@
-"""Templates together answer as a slow literal reading of each template says."""
+"""Templates evaluated together, against a slow literal twin."""
 
 import unicodedata
 from decimal import Decimal
@@ -12,14 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfs.errors import UnknownName
-from sfs.plan import Plan
-from sfs.record import Columns
+from sfs.patterns import TextColumn
+from sfs.record import Columns, text_of
 from sfs.template import template
-from sfs.values import text_of
+from sfs.template_plan import TemplatePlan, WordCounter, characters
+
+
+def plan_of(templates):
+    return TemplatePlan(each.spec for each in templates)
 
 
 def twin(spec, row):
-    """Answer True, False or None (unknown) for one template and one mapping, the slow way."""
+    """Evaluate one template on one mapping literally: True, False or None (unknown)."""
     kind, body = next(iter(spec.items()))
     if kind == "not":
         answer = twin(body, row)
@@ -145,9 +149,9 @@ TEMPLATES = st.lists(TREE, min_size=1, max_size=5).map(
 
 @settings(max_examples=150, deadline=None)
 @given(TEMPLATES, ROWS)
-def test_a_plan_answers_as_its_slow_twin(templates, rows):
-    """Grouping, deduplication and three-valued logic change no answer."""
-    result = Plan(templates).evaluate(Columns(rows))
+def test_a_plan_equals_its_slow_twin(templates, rows):
+    """Grouping, deduplication and three-valued logic change no result."""
+    result = plan_of(templates).evaluate(Columns(rows))
     expected = [[twin(each.spec, row) for each in templates] for row in rows]
 
     assert result.member.tolist() == [[answer is True for answer in row] for row in expected]
@@ -156,9 +160,9 @@ def test_a_plan_answers_as_its_slow_twin(templates, rows):
 
 @settings(max_examples=40, deadline=None)
 @given(TEMPLATES, ROWS)
-def test_a_row_is_answered_alike_alone_and_among_others(templates, rows):
-    """What stands beside a row does not matter."""
-    plan = Plan(templates)
+def test_a_row_has_one_result_alone_and_in_a_batch(templates, rows):
+    """The result for a row does not depend on other rows."""
+    plan = plan_of(templates)
     together = plan.evaluate(Columns(rows))
     alone = [plan.evaluate(Columns([row])) for row in rows]
 
@@ -169,8 +173,8 @@ def test_a_row_is_answered_alike_alone_and_among_others(templates, rows):
 @settings(max_examples=40, deadline=None)
 @given(TEMPLATES, ROWS)
 def test_unknown_rows_are_counted_and_described(templates, rows):
-    """The counts of the faults are the unknown rows, and the first fault names the first of them."""
-    result = Plan(templates).evaluate(Columns(rows))
+    """The faults sum to the unknown rows, and the first fault names the first of them."""
+    result = plan_of(templates).evaluate(Columns(rows))
 
     for t in range(len(templates)):
         unknown = np.flatnonzero(result.unknown[:, t])
@@ -183,31 +187,31 @@ def test_unknown_rows_are_counted_and_described(templates, rows):
             assert result.first_faults[t] is None
 
 
-def test_the_first_fault_says_what_was_needed_and_what_was_found():
-    """The message names field, type and no content."""
-    result = Plan([template("a", compare={"field": "likes", "above": 3})]).evaluate(
+def test_the_first_fault_has_the_expected_and_the_actual_type():
+    """The message names field and type, and no content."""
+    result = plan_of([template("a", compare={"field": "likes", "above": 3})]).evaluate(
         Columns([{"likes": 1}, {"likes": "secret"}])
     )
 
-    assert result.first_faults == ("row 1: wrong type: 'likes' must hold a number, got str",)
+    assert result.first_faults == ("row 1: wrong type: 'likes' must be a number, got str",)
     assert result.faults == ({"wrong type": 1},)
 
 
 def test_an_absent_field_is_unknown_to_all_kinds_but_missing():
-    """A null is a value that is not there; a field that is not there may be misspelt."""
-    result = Plan(kinds()).evaluate(Columns([{"flag": True}, {"text": None, "likes": None, "flag": True}]))
+    """A null is a missing value; an absent field may be a misspelled name."""
+    result = plan_of(kinds()).evaluate(Columns([{"flag": True}, {"text": None, "likes": None, "flag": True}]))
 
     assert result.unknown.tolist() == [[True] * 5 + [False] * 3, [False] * 8]
     assert result.member.tolist() == [[False] * 5 + [True, False, True]] * 2
     assert result.faults == ({"absent field": 1},) * 5 + ({},) * 3
     assert result.first_faults[0] == (
-        "row 0: absent field: the record has no 'text': give null if there is no value"
+        "row 0: absent field: the record has no 'text': use null for a missing value"
     )
 
 
-def test_a_number_that_cannot_be_spelled_is_unknown_to_one_of_alone():
-    """The other templates of the row, and the other rows, have their answers."""
-    plan = Plan(
+def test_a_number_too_large_to_convert_is_unknown_to_one_of_only():
+    """Other templates and other rows are not affected."""
+    plan = plan_of(
         [template("listed", one_of={"field": "n", "values": [3]}), template("gap", missing={"field": "n"})]
     )
     result = plan.evaluate(Columns([{"n": Fraction(10) ** 400}, {"n": 10**5000}, {"n": Fraction(3)}]))
@@ -215,15 +219,15 @@ def test_a_number_that_cannot_be_spelled_is_unknown_to_one_of_alone():
     assert result.member.tolist() == [[False, False], [False, False], [True, False]]
     assert result.unknown.tolist() == [[True, False], [True, False], [False, False]]
     assert result.first_faults[0] == (
-        "row 0: wrong type: 'n' must hold text, a boolean or a number that can be spelled, got Fraction"
+        "row 0: wrong type: 'n' must be text, a boolean or a number of finite size, got Fraction"
     )
 
 
 def test_reasons_are_counted_by_the_first_part_that_is_unknown():
-    """Each unknown row has one reason, and a part that decides leaves no row unknown."""
+    """Each unknown row has one reason, and a decisive part leaves no row unknown."""
     either = template("either", any=[{"compare": {"field": "u", "above": 3}}, {"missing": {"field": "v"}}])
     rows = [{"v": 1}, {"u": "x", "v": 1}, {"u": "x", "v": 1}, {"u": 9, "v": 1}, {"u": "x"}]
-    result = Plan([either]).evaluate(Columns(rows))
+    result = plan_of([either]).evaluate(Columns(rows))
 
     assert result.faults == ({"absent field": 1, "wrong type": 2},)
     assert result.member[:, 0].tolist() == [False, False, False, True, True]
@@ -258,10 +262,10 @@ MAPPINGS = [
         {"text": "string[pyarrow]", "likes": "int64[pyarrow]", "flag": "bool[pyarrow]"},
     ],
 )
-def test_columns_of_any_type_are_answered_like_mappings(dtypes):
-    """Plain, nullable, categorical and Arrow columns hold the same values."""
+def test_columns_of_any_type_are_read_like_mappings(dtypes):
+    """Plain, nullable, categorical and Arrow columns give the same results."""
     frame = pd.DataFrame(MAPPINGS).astype(dtypes)
-    plan = Plan(kinds())
+    plan = plan_of(kinds())
     framed, listed = plan.evaluate(Columns(frame)), plan.evaluate(Columns(MAPPINGS))
 
     assert framed.member.tolist() == listed.member.tolist()
@@ -270,43 +274,43 @@ def test_columns_of_any_type_are_answered_like_mappings(dtypes):
     assert listed.member[1].tolist() == [False, False, False, False, False, True, False, False]
 
 
-def test_a_column_that_is_not_there_is_refused_before_any_work():
-    """A data frame tells which columns it has, so a misspelt field is an error and not a gap."""
-    plan = Plan([template("gap", missing={"field": "prise"})])
+def test_an_absent_column_is_rejected_before_any_work():
+    """In a data frame a misspelled field is an error and not a missing value."""
+    plan = plan_of([template("gap", missing={"field": "prise"})])
 
     with pytest.raises(UnknownName, match="no column 'prise'; the columns are \\['price'\\]"):
         plan.evaluate(Columns(pd.DataFrame({"price": [1.0]})))
 
 
 def test_fields_are_those_of_all_templates():
-    """Also of those nested in others."""
-    assert Plan(kinds()).fields == {"text", "likes", "flag"}
+    """Fields of nested templates are included."""
+    assert plan_of(kinds()).fields == {"text", "likes", "flag"}
 
 
-def test_time_is_shared_out_among_the_templates():
-    """Every template that reads something has cost something, and together no more than the whole."""
-    result = Plan(kinds()).evaluate(Columns(MAPPINGS * 100))
+def test_time_is_divided_among_the_templates():
+    """Every template has a time."""
+    result = plan_of(kinds()).evaluate(Columns(MAPPINGS * 100))
 
     assert (result.seconds > 0).all()
     assert result.seconds.shape == (8,)
 
 
 @pytest.mark.parametrize("rows", [[], pd.DataFrame({"text": [], "likes": [], "flag": []})])
-def test_no_rows_give_no_answers(rows):
-    """An empty batch is a batch."""
-    result = Plan(kinds()).evaluate(Columns(rows))
+def test_no_rows_give_an_empty_result(rows):
+    """An empty batch is valid."""
+    result = plan_of(kinds()).evaluate(Columns(rows))
 
     assert result.member.shape == result.unknown.shape == (0, 8)
 
 
-def test_no_templates_give_no_answers():
-    """An empty plan is a plan."""
-    assert Plan([]).evaluate(Columns(MAPPINGS)).member.shape == (3, 0)
+def test_no_templates_give_an_empty_result():
+    """An empty plan is valid."""
+    assert plan_of([]).evaluate(Columns(MAPPINGS)).member.shape == (3, 0)
 
 
 def test_a_long_text_is_counted_in_full_where_the_bound_is_large():
-    """Counting stops early only where no bound is beyond."""
-    plan = Plan([template("long", length={"field": "text", "unit": "words", "above": 200})])
+    """Counting stops early only if no bound is larger."""
+    plan = plan_of([template("long", length={"field": "text", "unit": "words", "above": 200})])
 
     assert plan.evaluate(Columns([{"text": "a " * 201}, {"text": "a " * 200}])).member[:, 0].tolist() == [
         True,
@@ -315,8 +319,8 @@ def test_a_long_text_is_counted_in_full_where_the_bound_is_large():
 
 
 def test_numbers_beyond_64_bits_and_no_numbers_at_all():
-    """A huge integer lies beyond every bound; Decimal's NaN is a number of the wrong kind."""
-    plan = Plan([template("high", compare={"field": "x", "above": 0})])
+    """A huge integer is beyond every bound; Decimal's NaN has the wrong type."""
+    plan = plan_of([template("high", compare={"field": "x", "above": 0})])
     values = [
         10**400,
         -(10**400),
@@ -330,3 +334,38 @@ def test_numbers_beyond_64_bits_and_no_numbers_at_all():
 
     assert result.member[:, 0].tolist() == [True, False, True, False, False, True, False]
     assert result.unknown[:, 0].tolist() == [False, False, False, True, True, False, False]
+
+
+SPACES = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+SPACED_TEXTS = st.lists(
+    st.text(alphabet=["a", "é", "\u200b", "\ud800", *SPACES], max_size=30), min_size=1, max_size=4
+)
+LENGTH_BOUNDS = st.lists(
+    st.sampled_from([-np.inf, np.inf, -1.0, 0.0, 0.5, 1.0, 2.0, 4.999, 5.0, 70.0]), min_size=1, max_size=3
+)
+
+
+def sides(numbers, bounds):
+    return [[(number >= bound, number <= bound) for bound in bounds] for number in numbers]
+
+
+@settings(max_examples=80, deadline=None)
+@given(SPACED_TEXTS, LENGTH_BOUNDS, st.sampled_from([1, 128]))
+def test_counts_lie_on_the_same_side_of_every_bound_as_the_words(texts, bounds, repeats):
+    """Early splits, full splits and searches agree on every bound."""
+    counted = WordCounter(bounds, bounds)(TextColumn(texts * repeats))
+    words = [len(text.split()) for text in texts]
+
+    assert sides(counted, bounds) == sides(words, bounds) * repeats
+
+
+def test_every_space_of_every_script_separates_words():
+    """The pattern's spaces are those of str.split."""
+    texts = [f"a{space}b" for space in SPACES] * 10
+
+    assert WordCounter([2.0], [np.inf])(TextColumn(texts)).tolist() == [2.0] * len(texts)
+
+
+def test_characters_are_code_points():
+    """Characters are counted as by len."""
+    assert characters(TextColumn(["", "é", "👍🏽", "a\ud800"])).tolist() == [0, 1, 2, 2]

@@ -1,4 +1,4 @@
-"""Python files of functions: loaded alone, under their own names, with faults told by file and line."""
+"""Python files of functions: loaded alone, under their own names, with errors by file and line."""
 
 import inspect
 import os
@@ -11,7 +11,8 @@ from multiprocessing.reduction import ForkingPickler
 import pytest
 
 from sfs.errors import InvalidFunction, UnreadableFile
-from sfs.modules import functions_of, load_file
+from sfs.loading import load_file
+from sfs.registry import FunctionSet
 
 TWO = """\
 from sfs import slicing_function
@@ -26,6 +27,10 @@ def first(x):
 
 alias = second
 """
+
+
+def functions_of(where):
+    return list(FunctionSet.from_module(where))
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def test_every_function_of_a_file_counts_in_the_order_of_definition(write):
 
 
 def test_slices_names_the_functions_and_their_order(write):
-    """A file may hold more functions than it offers."""
+    """SLICES selects and orders the functions of a file."""
     assert [each.name for each in functions_of(write(f"{TWO}\nSLICES = (first,)\n"))] == ["first"]
 
 
@@ -55,14 +60,14 @@ def test_an_installed_module_is_loaded_by_its_dotted_name():
 
 
 def test_functions_of_a_file_reach_a_copy_by_name(write):
-    """The module is findable while the process lives, so its functions can be pickled."""
+    """Functions of a loaded file are pickled by name."""
     second, _ = functions_of(write(TWO))
 
     assert ForkingPickler.loads(ForkingPickler.dumps(second)) is second
 
 
 def test_an_unchanged_file_is_imported_once(write):
-    """Loading twice gives the same functions; a change gives new ones beside the old."""
+    """Loading twice gives the same module; a change gives a new one."""
     path = write(TWO)
     once = load_file(path)
 
@@ -70,13 +75,13 @@ def test_an_unchanged_file_is_imported_once(write):
     assert load_file(write(f"{TWO}\n")) is not once
 
 
-def test_equally_named_files_in_two_folders_do_not_meet(write):
-    """The name is made of the whole path."""
+def test_files_of_one_name_in_two_folders_are_distinct(write):
+    """The module name depends on the whole path."""
     assert load_file(write(TWO, "a/slices.py")).__name__ != load_file(write(TWO, "b/slices.py")).__name__
 
 
 def test_a_users_folders_cannot_shadow_ours(write):
-    """Folders called like our packages change no import, and the search path stays as it was."""
+    """Folders named like our packages change no import, and the search path is unchanged."""
     before = list(sys.path)
     write("raise RuntimeError('shadow')", "models/__init__.py")
     write("raise RuntimeError('shadow')", "sfs.py")
@@ -87,7 +92,7 @@ def test_a_users_folders_cannot_shadow_ours(write):
     assert sys.path == before
 
 
-def test_a_file_beside_cannot_be_imported_and_the_message_says_why(write):
+def test_a_file_beside_cannot_be_imported(write):
     """The advice is to move the code or to install it."""
     write("X = 1", "own_words.py")
 
@@ -114,14 +119,14 @@ def test_a_file_beside_cannot_be_imported_and_the_message_says_why(write):
         ("SLICES = (print,)\n", "SLICES must be a tuple of slicing functions"),
     ],
 )
-def test_what_goes_wrong_in_a_file_is_told_with_file_line_and_error(write, text, message):
-    """One line, the user's own place in it."""
+def test_an_import_error_has_file_line_and_error(write, text, message):
+    """The message has one line, with the position in the user's file."""
     with pytest.raises(InvalidFunction, match=message):
         functions_of(write(text))
 
 
 def test_a_file_that_failed_leaves_no_module_behind(write):
-    """The next attempt starts anew."""
+    """A failed import leaves no module."""
     before = set(sys.modules)
     with pytest.raises(InvalidFunction):
         functions_of(write("raise ValueError"))
@@ -137,20 +142,20 @@ def test_a_file_that_failed_leaves_no_module_behind(write):
         ("sfs.no_such_room", InvalidFunction, "no module 'sfs.no_such_room'"),
     ],
 )
-def test_what_is_not_there_is_named(where, error, message):
-    """A path and a dotted name are told apart."""
+def test_an_absent_file_or_module_is_named(where, error, message):
+    """A path and a dotted name have different messages."""
     with pytest.raises(error, match=message):
         functions_of(where)
 
 
-def test_a_file_of_another_kind_is_refused(write):
-    """Only .py files are imported."""
+def test_another_suffix_is_rejected(write):
+    """Only supported suffixes are loaded."""
     with pytest.raises(UnreadableFile, match="its name must end in"):
         load_file(write(TWO, "slices.txt"))
 
 
 def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
-    """With its error, or with the module that it lacks."""
+    """The message has the error, or the absent module."""
     (tmp_path / "broken_functions.py").write_text("raise ValueError('no')")
     (tmp_path / "needy_functions.py").write_text("import no_such_module")
     monkeypatch.syspath_prepend(tmp_path)
@@ -163,8 +168,8 @@ def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
         functions_of("needy_functions")
 
 
-def test_what_was_read_is_what_runs_and_what_is_shown(write):
-    """An edit after loading changes neither source, nor traceback, nor fingerprint, nor answers."""
+def test_an_edit_after_loading_has_no_effect(write):
+    """Source, traceback, fingerprint and results are those of the content that was read."""
     path = write(TWO)
     expected = [each.fingerprint for each in functions_of(write(TWO, "other/slices.py"))]
     second, first = functions_of(path)
@@ -178,7 +183,7 @@ def test_what_was_read_is_what_runs_and_what_is_shown(write):
 
 
 def test_two_versions_of_a_file_keep_their_own_source(write):
-    """The older one is not read from the newer one's lines, nor from bytecode of the same second."""
+    """Neither version uses the other's lines or bytecode."""
     old, new = functions_of(write(TWO))[0], functions_of(write(TWO.replace("> 3", "> 7")))[0]
 
     assert (old({"likes": 5}), new({"likes": 5})) == (True, False)
@@ -188,7 +193,7 @@ def test_two_versions_of_a_file_keep_their_own_source(write):
 
 
 def test_nothing_is_written_beside_a_file(write):
-    """The user's folder stays as it was."""
+    """The user's folder is unchanged."""
     path = write(TWO)
     load_file(path)
 
@@ -222,7 +227,7 @@ SLICES = (
 
 @pytest.fixture
 def answers_elsewhere(tmp_path, root):
-    """What pickled functions answer in a new process; its last line of errors where it has none."""
+    """The results of pickled functions in a new process, or its last error line."""
 
     def ask(functions, row):
         (tmp_path / "sent").write_bytes(ForkingPickler.dumps(functions))
@@ -239,20 +244,20 @@ def answers_elsewhere(tmp_path, root):
 
 
 def test_functions_of_a_file_reach_another_process(write, answers_elsewhere):
-    """The other process loads the file too, whether a function is found by its name or sent in parts."""
+    """The other process loads the file, for functions pickled by name and by parts."""
     functions = functions_of(write(MANY))
 
     assert answers_elsewhere(functions, {"likes": 3}) == str([each({"likes": 3}) for each in functions])
 
 
 def test_a_file_that_changed_or_is_gone_cannot_be_loaded_elsewhere(write, answers_elsewhere):
-    """The message names the file; nothing of another version is run."""
+    """The message names the file; another version is never run."""
     path = write(TWO)
     functions = functions_of(path)
     write(TWO.replace("3", "7"))
     changed = answers_elsewhere(functions, {"likes": 3})
     path.unlink()
 
-    assert f"InvalidFunction: {path} has changed since its functions were sent here" in changed
+    assert f"InvalidFunction: {path} has changed since its functions were sent: load the file" in changed
     assert f"UnreadableFile: {path}: cannot be read: No such file" in answers_elsewhere(functions, {})
     assert pickle.loads(pickle.dumps(functions)) == functions  # noqa: S301  # here they are loaded already

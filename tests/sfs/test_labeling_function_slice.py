@@ -1,16 +1,15 @@
-"""Labelling functions as slices: who is a member, and what makes another version of one."""
+"""Labelling functions as slices: memberships and fingerprints."""
 
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
-from sfs.apply import apply, run
+from sfs.apply import apply, apply_with_stats
 from sfs.checks import check_function
 from sfs.errors import DuplicateName, InvalidFunction
-from sfs.function import LabelingFunction, Metadata, SlicingFunction
+from sfs.function import LabelingFunction, LabelingFunctionSlice, Metadata, SlicingFunction
 from sfs.preprocess import preprocessor
 from sfs.registry import FunctionSet
-from sfs.votes import VoteSlice
 
 PYTHON = """
 from sfs import labeling_function, preprocessor, slicing_function
@@ -43,38 +42,40 @@ def python_file(tmp_path):
 
 @pytest.mark.parametrize("answer", [0, 1, 7, False, True])
 def test_a_row_with_a_label_is_a_member(answer):
-    """Whichever label it is, 0 and False among them."""
-    S = apply([VoteSlice(LabelingFunction("f", lambda x: answer))], [{"a": 1}])
+    """Any label makes a member, 0 and False included."""
+    S = apply([LabelingFunctionSlice(LabelingFunction("f", lambda x: answer))], [{"a": 1}])
 
     assert (S.member.tolist(), S.unknown.tolist()) == ([[True]], [[False]])
 
 
-def test_a_row_on_which_the_function_abstains_is_outside():
-    """Abstaining is an answer: the row is known not to be a member."""
-    S = apply([VoteSlice(LabelingFunction("f", lambda x: -1))], [{"a": 1}])
+def test_an_abstention_makes_a_non_member():
+    """Abstaining is a known non-membership."""
+    S = apply([LabelingFunctionSlice(LabelingFunction("f", lambda x: -1))], [{"a": 1}])
 
     assert (S.member.tolist(), S.unknown.tolist()) == ([[False]], [[False]])
 
 
 @pytest.mark.parametrize("answer", ["spam", -2, None])
-def test_junk_leaves_the_membership_unknown(answer):
-    """What is no label and no abstention is counted as junk."""
-    applied = run([VoteSlice(LabelingFunction("f", lambda x: answer))], [{"a": 1}])
+def test_an_invalid_return_value_makes_the_membership_unknown(answer):
+    """Values that are neither a label nor an abstention are counted as invalid."""
+    applied = apply_with_stats([LabelingFunctionSlice(LabelingFunction("f", lambda x: answer))], [{"a": 1}])
 
     assert (applied.matrix.member.tolist(), applied.matrix.unknown.tolist()) == ([[False]], [[True]])
-    assert applied.runs[0].unknown == {"junk answer": 1}
+    assert applied.stats[0].unknown == {"junk answer": 1}
 
 
 def test_a_function_that_raises_leaves_the_membership_unknown():
-    """The exception is the reason, and other rows are answered."""
-    applied = run([VoteSlice(LabelingFunction("f", lambda x: x.a))], [{"b": 1}, {"a": 1}])
+    """The exception is the reason, and other rows are evaluated."""
+    applied = apply_with_stats(
+        [LabelingFunctionSlice(LabelingFunction("f", lambda x: x.a))], [{"b": 1}, {"a": 1}]
+    )
 
     assert applied.matrix.unknown.tolist() == [[True], [False]]
-    assert applied.runs[0].unknown == {"AttributeError": 1}
+    assert applied.stats[0].unknown == {"AttributeError": 1}
 
 
 def test_rows_go_through_the_functions_preprocessors(python_file):
-    """Together with its resources, as when it labels."""
+    """Preprocessors and resources are those of the labelling function."""
     functions = FunctionSet.from_files([python_file], votes=True)
     S = apply(functions, [{"text": "CHECK this out"}, {"text": "nice"}])
 
@@ -82,7 +83,7 @@ def test_rows_go_through_the_functions_preprocessors(python_file):
 
 
 def test_a_subclass_prepares_its_rows_itself():
-    """Its own call is all that is asked; the preprocessors are not run before it."""
+    """A subclass with its own ``__call__`` gets rows without preprocessing."""
 
     class Doubled(LabelingFunction):
         def __call__(self, x):
@@ -93,26 +94,26 @@ def test_a_subclass_prepares_its_rows_itself():
         x.n = x.n + 1
         return x
 
-    votes = VoteSlice(Doubled("f", lambda x: 1 if x.n == 5 else -1, pre=[one_more]))
+    votes = LabelingFunctionSlice(Doubled("f", lambda x: 1 if x.n == 5 else -1, pre=[one_more]))
 
     assert [votes({"n": n}) for n in (2, 4)] == [True, False]
     assert apply([votes], [{"n": 2}, {"n": 4}]).member.tolist() == [[True], [False]]
 
 
 def test_name_metadata_and_budget_are_the_functions():
-    """What people know about the function they know about its slice."""
+    """Name, metadata and budget are those of the labelling function."""
     function = LabelingFunction("f", len, metadata=Metadata("why", owner="trust"), budget_ms=3)
-    votes = VoteSlice(function)
+    votes = LabelingFunctionSlice(function)
 
     assert (votes.name, votes.metadata, votes.budget_ms) == ("f", function.metadata, 3.0)
     assert votes.function is function
 
 
 def test_the_fingerprint_changes_with_the_function():
-    """Another function, or another resource, is another slice; the same one again is not."""
+    """Another function or resource gives another fingerprint; an equal one the same."""
 
     def print_of(f, **resources):
-        return VoteSlice(LabelingFunction("f", f, resources or None)).fingerprint
+        return LabelingFunctionSlice(LabelingFunction("f", f, resources or None)).fingerprint
 
     same = [print_of(lambda x: 1 if x.a else -1) for _ in range(2)]
     assert same[0] == same[1]
@@ -129,27 +130,30 @@ def test_the_fingerprint_changes_with_the_function():
     )
 
 
-def test_the_votes_are_another_thing_than_the_function():
-    """A slicing function of the same name and code does not share their series."""
+def test_the_slice_has_a_fingerprint_of_its_own():
+    """A slicing function of the same name and code has another fingerprint."""
 
     def f(x):
         return 1
 
-    prints = {VoteSlice(LabelingFunction("f", f)).fingerprint, SlicingFunction("f", f).fingerprint}
+    prints = {
+        LabelingFunctionSlice(LabelingFunction("f", f)).fingerprint,
+        SlicingFunction("f", f).fingerprint,
+    }
     assert len(prints | {LabelingFunction("f", f).fingerprint}) == 3
 
 
-def test_votes_reach_another_process(python_file):
-    """They are sent as the function is: by the file that it is in."""
+def test_the_slice_reaches_another_process(python_file):
+    """It is pickled by its labelling function."""
     votes = FunctionSet.from_files([python_file], votes=True)["says_check"]
     twin = ForkingPickler.loads(ForkingPickler.dumps(votes))
 
-    assert isinstance(twin, VoteSlice)
+    assert isinstance(twin, LabelingFunctionSlice)
     assert (twin.fingerprint, twin({"text": "Check"})) == (votes.fingerprint, True)
 
 
-def test_votes_keep_the_contract_of_a_slice(python_file):
-    """Every check passes that a slice has to pass; text that is missing is the function's own fault."""
+def test_the_slice_passes_the_contract_checks(python_file):
+    """Only totality fails, because the function raises on a missing text."""
     votes = FunctionSet.from_files([python_file], votes=True)["says_check"]
     checks = {check.name: check.passed for check in check_function(votes, [{"text": "Check"}])}
 
@@ -158,8 +162,8 @@ def test_votes_keep_the_contract_of_a_slice(python_file):
     }  # fmt: skip
 
 
-def test_slices_stand_before_votes(python_file, tmp_path):
-    """Over all files; the set without votes is the same without them."""
+def test_slices_precede_labelling_functions(python_file, tmp_path):
+    """Slices of all files come first; a set without votes has slices only."""
     more = tmp_path / "more.yaml"
     more.write_text("slices: [{name: no_text, missing: {field: text}}]\n")
     paths = [str(python_file), more]
@@ -169,7 +173,7 @@ def test_slices_stand_before_votes(python_file, tmp_path):
 
 
 def test_a_file_of_labelling_functions_only_has_no_slices(tmp_path):
-    """It may stand among the files of a project: it adds votes to what is watched, and nothing to the model."""
+    """Such a file adds to the monitored functions, and nothing to the model."""
     path = tmp_path / "labelers.py"
     path.write_text(PYTHON.replace("@slicing_function()\n", ""))
 
@@ -177,16 +181,16 @@ def test_a_file_of_labelling_functions_only_has_no_slices(tmp_path):
     assert FunctionSet.from_files([path], votes=True).names == ("says_check",)
 
 
-def test_an_installed_module_has_votes_too(tmp_path, monkeypatch):
-    """It is named by its dotted name."""
+def test_an_installed_module_has_labelling_functions_too(tmp_path, monkeypatch):
+    """A module is given by its dotted name."""
     (tmp_path / "shop_votes.py").write_text(PYTHON)
     monkeypatch.syspath_prepend(str(tmp_path))
 
     assert FunctionSet.from_files(["shop_votes"], votes=True).names == ("short", "says_check")
 
 
-def test_a_name_of_a_slice_and_of_votes_is_refused_with_both_files(python_file, tmp_path):
-    """A series must have one source."""
+def test_a_name_of_a_slice_and_of_a_labelling_function_is_rejected(python_file, tmp_path):
+    """The message names both files."""
     again = tmp_path / "again.py"
     again.write_text(
         "from sfs import template\nsays_check = template('says_check', missing={'field': 'text'})\n"
@@ -198,7 +202,7 @@ def test_a_name_of_a_slice_and_of_votes_is_refused_with_both_files(python_file, 
         FunctionSet.from_files([python_file, again], votes=True)
 
 
-def test_a_name_twice_in_one_file_is_refused(tmp_path):
+def test_a_duplicate_name_in_one_file_is_rejected(tmp_path):
     """The message names the file once."""
     path = tmp_path / "functions.py"
     path.write_text(f"{PYTHON}\nagain = slicing_function('says_check')(lambda x: True)\n")
@@ -207,7 +211,7 @@ def test_a_name_twice_in_one_file_is_refused(tmp_path):
         FunctionSet.from_files([path], votes=True)
 
 
-def test_a_name_that_no_slice_can_have_is_refused():
-    """The names of all rows and of no slice are taken."""
-    with pytest.raises(InvalidFunction, match="'__all__' is how reports call all rows"):
-        VoteSlice(LabelingFunction("__all__", len))
+def test_a_reserved_name_is_rejected():
+    """The names of all rows and of no slice are reserved."""
+    with pytest.raises(InvalidFunction, match="'__all__' is a reserved name"):
+        LabelingFunctionSlice(LabelingFunction("__all__", len))

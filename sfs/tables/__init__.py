@@ -1,0 +1,195 @@
+"""Rows in files: CSV, TSV, Parquet and JSON lines, whole or batch by batch with bounded memory.
+
+The type of a column does not depend on the batches: a text file is read twice, first to determine the type of
+every column. A column of a text file is numeric only if every value in it is written as a number (``007`` is
+text), and a field is missing if it is empty; ``NA``, ``NaN``, ``null`` and the like are missing in numeric
+columns and ordinary text in all others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyarrow import parquet
+
+from sfs.errors import UnreadableFile
+from sfs.record import none_if_missing
+from sfs.tables.csv import csv_batches
+from sfs.tables.formats import (
+    SUFFIXES,
+    file_format,
+    frame_of,
+    is_gzip,
+    open_bytes,
+    select_columns,
+    to_dataframe,
+)
+from sfs.tables.writer import write_batches
+
+__all__ = ["SUFFIXES", "count_rows", "file_format", "read_batches", "read_table", "write_batches"]
+
+_Reader: TypeAlias = Callable[[Path, int, Sequence[str] | None, Collection[str]], Iterator[pd.DataFrame]]
+
+_COUNT_BLOCK_BYTES = 8 << 20
+_INT64 = range(-(2**63), 2**63)
+
+
+def read_table(
+    path: str | Path, *, columns: Sequence[str] | None = None, text: Collection[str] = ()
+) -> pd.DataFrame:
+    """Read a whole file; see `read_batches` for the parameters and errors."""
+    return pd.concat(read_batches(path, columns=columns, text=text), ignore_index=True)
+
+
+def read_batches(
+    path: str | Path,
+    batch_rows: int = 50_000,
+    columns: Sequence[str] | None = None,
+    *,
+    text: Collection[str] = (),
+) -> Iterator[pd.DataFrame]:
+    """Yield a file's rows in order, at most ``batch_rows`` at a time.
+
+    Parameters
+    ----------
+    path
+        A file with one of `SUFFIXES`; text files also with ``.gz`` appended.
+    batch_rows
+        Number of rows of every data frame but the last.
+    columns
+        Columns to read, in this order; all by default.
+    text
+        Columns to read as text, whatever their values; names that the file does not have are ignored.
+
+    Raises
+    ------
+    UnreadableFile
+        If the file is absent, empty, has a header only, is not UTF-8 (the line is named), has rows of unequal
+        length, repeats a column name, lacks one of ``columns``, or its format is not supported.
+    """
+    file = _require_file(path)
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
+    yield from _READERS[file_format(file)](file, batch_rows, columns, text)
+
+
+def count_rows(path: str | Path) -> int | None:
+    """Return the number of rows of a file, for a progress bar; None for .gz, which is slow to count."""
+    file = _require_file(path)
+    if file_format(file) == ".parquet":
+        return int(_open_parquet(file).metadata.num_rows)
+    if is_gzip(file):
+        return None
+    quoted = file_format(file) in (".csv", ".tsv")
+    lines, quotes, last = 0, 0, ord("\n")
+    with file.open("rb") as stream:
+        while block := stream.read(_COUNT_BLOCK_BYTES):
+            data = np.frombuffer(block.replace(b"\r", b""), dtype=np.uint8)
+            before = np.concatenate([[last], data])  # the byte before each, and the last
+            ends = (data == ord("\n")) & (before[:-1] != ord("\n"))
+            if quoted:
+                opened = quotes + np.cumsum(data == ord('"'))
+                ends &= opened % 2 == 0
+                quotes = int(opened[-1]) if len(opened) else quotes
+            lines, last = lines + int(ends.sum()), int(before[-1])
+    return max(lines + (last != ord("\n")) - quoted, 0)
+
+
+def _require_file(path: str | Path) -> Path:
+    """Return the path of a non-empty file; raise UnreadableFile otherwise."""
+    file = Path(path)
+    if file.is_dir():
+        raise UnreadableFile(f"{file} is a folder: name a file ({', '.join(SUFFIXES)})")
+    if not file.exists():
+        raise UnreadableFile(f"no file {file}: check the path, which is relative to {Path.cwd()}")
+    if file.stat().st_size == 0:
+        raise UnreadableFile(f"{file} is empty (0 bytes): expected a header and rows")
+    return file
+
+
+def _open_parquet(file: Path) -> Any:
+    try:
+        return parquet.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UnreadableFile(f"{file} is not a Parquet file: {error}") from error
+
+
+def _parquet_batches(
+    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+) -> Iterator[pd.DataFrame]:
+    with _open_parquet(file) as opened:
+        names = select_columns(file, opened.schema_arrow.names, columns)
+        if opened.metadata.num_rows == 0:
+            raise UnreadableFile(f"{file} has columns but no rows: columns are {', '.join(map(repr, names))}")
+        for batch in opened.iter_batches(batch_rows, columns=names):
+            if len(batch):
+                yield to_dataframe(batch.select(names), text)
+
+
+def _json_batches(
+    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a file with one JSON object per line; an absent key is a missing value."""
+    types: dict[str, set[type]] = {}
+    for record in _json_records(file):
+        for name, value in record.items():
+            is_large = type(value) is int and value not in _INT64
+            types.setdefault(name, set()).add(object if is_large else type(none_if_missing(value)))
+    if not types:
+        raise UnreadableFile(f"{file} has no rows: expected a JSON object on every line")
+    names = select_columns(file, list(types), columns)
+    records = _json_records(file)
+    while batch := list(islice(records, batch_rows)):
+        series = [
+            _json_series([none_if_missing(row.get(name)) for row in batch], types[name]) for name in names
+        ]
+        yield frame_of(names, series, len(batch), text)
+
+
+def _json_records(file: Path) -> Iterator[dict[str, Any]]:
+    with open_bytes(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            place = f"{file}, line {number}"
+            try:
+                record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+            except UnicodeDecodeError as error:
+                byte = f"{line[error.start]:#04x}"
+                raise UnreadableFile(
+                    f"{place} (byte {byte}) is not UTF-8 text: save the file as UTF-8"
+                ) from error
+            except json.JSONDecodeError as error:
+                raise UnreadableFile(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
+            if not isinstance(record, dict):
+                raise UnreadableFile(
+                    f"{place} is not a JSON object: expected {{...}} with a value per column"
+                )
+            yield record
+
+
+def _json_series(values: list[Any], types: set[type]) -> pd.Series[Any]:
+    known, has_missing = types - {type(None)}, None in values
+    if known == {bool}:
+        return pd.Series(values, dtype="boolean" if has_missing else "bool")
+    if known == {int}:
+        return pd.Series(values, dtype="Int64" if has_missing else "int64")
+    if known and known <= {int, float}:
+        return pd.Series(values, dtype="float64")
+    return pd.Series(values, dtype=object)
+
+
+_READERS: dict[str, _Reader] = {
+    ".csv": csv_batches,
+    ".tsv": csv_batches,
+    ".parquet": _parquet_batches,
+    ".jsonl": _json_batches,
+    ".ndjson": _json_batches,
+}

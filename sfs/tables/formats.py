@@ -1,0 +1,145 @@
+"""File formats, and the types of their columns as pandas series: numbers, text, and missing values."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from sfs.errors import UnreadableFile, did_you_mean
+from sfs.record import none_if_missing, text_of
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+"""Supported formats; all but Parquet also with ``.gz`` appended."""
+
+_MISSING_WORDS = pa.array(["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
+_CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
+"""Leading zeros, or more digits than an int64 holds: a code that conversion to a number would destroy."""
+
+
+def file_format(path: Path) -> str:
+    """Return the format of a file, one of `SUFFIXES`, compressed or not.
+
+    Raises
+    ------
+    UnreadableFile
+        If it has another suffix, or is compressed Parquet.
+
+    Examples
+    --------
+    >>> file_format(Path("comments.CSV.gz"))
+    '.csv'
+    """
+    suffix = (path.with_suffix("") if is_gzip(path) else path).suffix.lower()
+    if suffix not in SUFFIXES or (is_gzip(path) and suffix == ".parquet"):
+        known = ", ".join(SUFFIXES)
+        raise UnreadableFile(
+            f"{path}: unknown file format {path.suffix!r}; supported are {known} (text also with .gz)"
+        )
+    return suffix
+
+
+def is_gzip(path: Path) -> bool:
+    """Return whether a file's name ends in ``.gz``."""
+    return path.suffix.lower() == ".gz"
+
+
+def open_text(path: Path, mode: str = "rt", encoding: str = "utf-8") -> IO[str]:
+    """Open a text file, compressed or not, without conversion of line ends."""
+    if is_gzip(path):
+        return cast("IO[str]", gzip.open(path, mode, encoding=encoding, newline=""))
+    return cast("IO[str]", path.open(mode.replace("t", ""), encoding=encoding, newline=""))
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading bytes, compressed or not."""
+    return cast("IO[bytes]", gzip.open(path, "rb") if is_gzip(path) else path.open("rb"))
+
+
+def select_columns(path: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
+    """Return the columns to read, after checking that the file has each of them once."""
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise UnreadableFile(f"{path}: column {duplicates[0]!r} appears more than once: rename one of them")
+    for name in columns or ():
+        if name not in names:
+            raise UnreadableFile(f"{path}: no column {name!r}{did_you_mean(name, names)}")
+    return list(names if columns is None else columns)
+
+
+def to_dataframe(batch: pa.RecordBatch | pa.Table, text: Collection[str] = ()) -> pd.DataFrame:
+    """Return a data frame of Arrow columns; the columns named in ``text`` as text, whatever their type."""
+    names = batch.schema.names
+    return frame_of(names, [_series(column) for column in batch.columns], batch.num_rows, text)
+
+
+def frame_of(
+    names: Collection[str], series: Sequence[pd.Series[Any]], rows: int, text: Collection[str]
+) -> pd.DataFrame:
+    """Return a data frame of series; the columns named in ``text`` as text, with missing values kept."""
+    columns = dict(enumerate(series))
+    for position, name in enumerate(names):
+        if name in text:
+            values = columns[position].tolist()
+            spelled = [None if none_if_missing(value) is None else text_of(value) for value in values]
+            columns[position] = pd.Series(spelled, dtype=object)
+    frame = pd.DataFrame(columns, index=pd.RangeIndex(rows))
+    frame.columns = pd.Index(names, dtype=object)
+    return frame
+
+
+def _series(column: Any) -> pd.Series[Any]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    if column.null_count and pa.types.is_integer(column.type):
+        return column.to_pandas(types_mapper=lambda _: pd.Int64Dtype())  # type: ignore[no-any-return]
+    if column.null_count and pa.types.is_boolean(column.type):
+        return column.to_pandas(types_mapper=lambda _: pd.BooleanDtype())  # type: ignore[no-any-return]
+    return column.to_pandas()  # type: ignore[no-any-return]
+
+
+def narrowest_type(column: pa.Array) -> pa.DataType:
+    """Return the narrowest type of all values of a text column: null, bool, int64, double or string."""
+    values = null_if_missing(column)
+    if values.null_count == len(values):
+        return pa.null()
+    if pc.any(pc.match_substring_regex(values, _CODE)).as_py():
+        return pa.string()
+    if pc.all(pc.is_in(pc.utf8_lower(values), pa.array(["true", "false", None]))).as_py():
+        return pa.bool_()
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            pc.cast(values, kind)
+        except pa.ArrowInvalid:
+            continue
+        return kind
+    return pa.string()
+
+
+def null_if_missing(column: pa.Array) -> pa.Array:
+    """Return a text column, stripped, with null for the words that stand for a missing number."""
+    stripped = pc.utf8_trim_whitespace(column)
+    missing = pc.or_(pc.is_in(stripped, _MISSING_WORDS), pc.equal(stripped, ""))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), stripped)
+
+
+def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
+    """Return the narrowest of the supported types that holds the values of both.
+
+    Examples
+    --------
+    >>> str(common_type(pa.int64(), pa.float64())), str(common_type(pa.bool_(), pa.int64()))
+    ('double', 'string')
+    """
+    if first == second or second == pa.null():
+        return first
+    if first == pa.null():
+        return second
+    return pa.float64() if {first, second} == {pa.int64(), pa.float64()} else pa.string()

@@ -1,0 +1,127 @@
+"""Validation of declared functions and preprocessors: names, callables, metadata, and short reprs for messages."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, SupportsFloat, TypeGuard
+
+import numpy as np
+
+from sfs.errors import InvalidFunction
+
+SEVERITIES = ("info", "warning", "critical")
+
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """Description, ownership and requirements of a slice.
+
+    Parameters
+    ----------
+    description
+        One sentence on the rows of the slice.
+    owner
+        Responsible person or team.
+    severity
+        ``info``, ``warning`` or ``critical``.
+    target
+        Accuracy in (0, 1] that the slice must keep, or None.
+    protected
+        Whether a candidate model may be rejected because of this slice.
+    family
+        Name shared by related slices.
+
+    Raises
+    ------
+    InvalidFunction
+        If a value has the wrong type or is out of range.
+    """
+
+    description: str = ""
+    owner: str = ""
+    severity: str = "warning"
+    target: float | None = None
+    protected: bool = False
+    family: str = ""
+
+    def __post_init__(self) -> None:
+        for field in ("description", "owner", "severity", "family"):
+            if not isinstance(getattr(self, field), str):
+                raise InvalidFunction(f"{field} must be text, got {short_repr(getattr(self, field))}")
+        if self.severity not in SEVERITIES:
+            raise InvalidFunction(f"severity must be one of {', '.join(SEVERITIES)}, got {self.severity!r}")
+        if not isinstance(self.protected, bool):
+            raise InvalidFunction(f"protected must be True or False, got {short_repr(self.protected)}")
+        if self.target is not None and not (_is_number(self.target) and 0 < float(self.target) <= 1):
+            raise InvalidFunction(
+                f"target must be an accuracy above 0 and at most 1, such as 0.9, got {short_repr(self.target)}"
+            )
+
+
+NO_METADATA = Metadata()
+
+
+def short_repr(value: object) -> str:
+    """Return a repr of about 80 characters; the type's name if the value's own repr raises."""
+    try:
+        return _SHORT_REPR.repr(value)
+    except Exception:
+        return f"<a {type(value).__name__}>"
+
+
+def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
+    """Return the name of a function."""
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidFunction(f"a function name must be non-empty text, got {short_repr(name)}")
+    if any(not character.isprintable() for character in name):
+        raise InvalidFunction(f"a function name must not contain control characters, got {name!r}")
+    if name in reserved:
+        raise InvalidFunction(f"{name!r} is a reserved name: give the slice another name")
+    return name
+
+
+def validate_callable(name: str, f: object) -> Callable[..., Any]:
+    """Return ``f`` if it is a plain function: no coroutine, no generator."""
+    if not callable(f):
+        raise InvalidFunction(f"{name!r} must wrap a function of one row, got {short_repr(f)}")
+    if inspect.iscoroutinefunction(f) or inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
+        raise InvalidFunction(f"{name!r} is a coroutine or a generator: write a plain function that returns")
+    return f
+
+
+def validate_resources(name: str, resources: object) -> dict[str, Any]:
+    """Return the resources as a dict of keyword arguments."""
+    if resources is None:
+        return {}
+    if not isinstance(resources, Mapping) or not all(isinstance(key, str) for key in resources):
+        raise InvalidFunction(
+            f"resources of {name!r} must map argument names to values, got {short_repr(resources)}"
+        )
+    return dict(resources)
+
+
+def validate_budget(name: str, budget_ms: object) -> float | None:
+    """Return the time budget in milliseconds, or None."""
+    if budget_ms is None:
+        return None
+    if not _is_number(budget_ms) or not 0 < float(budget_ms) < math.inf:
+        raise InvalidFunction(f"budget_ms of {name!r} must be a positive number, got {short_repr(budget_ms)}")
+    return float(budget_ms)
+
+
+def _is_number(value: object) -> TypeGuard[SupportsFloat]:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+        return False
+    try:
+        float(value)
+    except OverflowError:  # an integer beyond the range of floats
+        return False
+    return True
