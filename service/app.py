@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from service.runtime.runtime import Runtime
-    from service.settings.sections import ServeSettings
+    from service.settings.schema import ServeSettings
 
 
 def create_app(runtime: Runtime) -> FastAPI:
@@ -35,7 +35,7 @@ def allowed_hosts(serve: ServeSettings) -> list[str]:
 
     Examples
     --------
-    >>> from service.settings.sections import ServeSettings
+    >>> from service.settings.schema import ServeSettings
     >>> allowed_hosts(ServeSettings(hosts=("shop.example",)))[-1], allowed_hosts(ServeSettings(insecure=True))
     ('shop.example', ['*'])
     """

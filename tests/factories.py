@@ -13,7 +13,7 @@ from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
-from service.settings.project import Settings
+from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.labels import LabelRules
 from service.store.writer import Writer

@@ -21,7 +21,7 @@ from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log
 from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside
 from service.monitor.windows import BLOCK_SECONDS, finalised, floor_to
 from service.serving.deployment import Deployment, DeploymentState
-from service.settings.sections import DriftSettings
+from service.settings.schema import DriftSettings
 from service.store import queries
 from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted

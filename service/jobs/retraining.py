@@ -36,7 +36,7 @@ from service.monitor.retrain_policy import (
 )
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.references import BASELINE_KEY, Baseline, baseline_to_json, run_baseline
-from service.settings.sections import RetrainSettings
+from service.settings.schema import RetrainSettings
 from service.store.alarms import alarms
 from service.store.audit import tell
 from service.store.counts_since import ChangeKey, counts_since

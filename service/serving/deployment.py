@@ -16,7 +16,7 @@ from service.serving.errors import NoModel
 from service.serving.live_functions import LiveFunctions
 from service.serving.predictor import ActiveModel
 from service.serving.references import baseline_of_run, reference_accuracy, reference_coverage
-from service.settings.project import Settings
+from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.queries import most_logged_version
 from service.store.runs import run_that_made

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 from service.__main__ import main
-from service.settings.project import load
+from service.settings.loading import load
 
 ROWS = 240
 START = datetime(2026, 5, 1, tzinfo=UTC)

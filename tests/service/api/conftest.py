@@ -25,7 +25,7 @@ from service.__main__ import main
 from service.api.app import create_api
 from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
 from service.runtime.runtime import Runtime
-from service.settings.project import load
+from service.settings.loading import load
 from service.store.alarms import open_alarm
 from service.store.engine import Store
 from sfs.intervals import Rate

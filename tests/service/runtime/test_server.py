@@ -6,7 +6,7 @@ import pytest
 
 from service.errors import ServiceError
 from service.runtime.server import address, listening
-from service.settings.sections import ServeSettings
+from service.settings.schema import ServeSettings
 
 
 def test_a_taken_port_is_named() -> None:
