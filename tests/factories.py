@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from service.events import FunctionSetVersion, Label, Prediction
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
+from service.runtime.clock import FastClock
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
 from service.settings.schema import Settings
@@ -161,3 +167,29 @@ def make_metrics(model: str = "m") -> ProcessMetrics:
 def make_page(model: str = "m") -> MetricsPage:
     """Return a metrics page."""
     return MetricsPage(make_metrics(model))
+
+
+@contextmanager
+def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
+    """Run ``slicewatch up`` on a project, its clock at a given time, and yield the address."""
+    clock = settings.parent / "clock.json"
+    FastClock(now, time.time(), 1.0).write(clock)
+    with (settings.parent / "up.log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "up", "--port", "0", "--config", str(settings)],
+            env={**os.environ, "SLICEWATCH_CLOCK": str(clock)},
+            stderr=log,
+        )
+        try:
+            while not (found := re.search(r"console and API at (http://[0-9.:]+)", _text_of(log))):
+                assert process.poll() is None, _text_of(log)
+                time.sleep(0.05)
+            yield found[1]
+        finally:
+            process.terminate()
+            assert process.wait() == 0, _text_of(log)
+
+
+def _text_of(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
