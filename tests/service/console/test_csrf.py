@@ -1,9 +1,9 @@
-"""Forms are taken from our own pages alone."""
+"""Only forms of the console itself are accepted."""
 
 import pytest
 from starlette.datastructures import Headers
 
-from service.console.posting import NotOurs, refuse_others
+from service.console.csrf import CrossSiteRequest, reject_cross_site
 
 HOST = {"host": "127.0.0.1:8000"}
 
@@ -18,9 +18,9 @@ HOST = {"host": "127.0.0.1:8000"}
         {"origin": "HTTP://127.0.0.1:8000"},
     ],
 )
-def test_ours_are_taken(headers):
-    """A browser says that a page of this origin sent it; old ones say the origin, behind a proxy also as https."""
-    refuse_others(Headers({**HOST, **headers}))
+def test_forms_of_the_same_origin_are_accepted(headers):
+    """Browsers send Sec-Fetch-Site; older ones send the origin, with https behind a proxy."""
+    reject_cross_site(Headers({**HOST, **headers}))
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_ours_are_taken(headers):
         {"sec-fetch-site": "cross-site", "origin": "http://127.0.0.1:8000"},
     ],
 )
-def test_others_are_refused(headers):
-    """Another site, another port, a file, or nobody who says where it comes from."""
-    with pytest.raises(NotOurs, match="nothing was changed"):
-        refuse_others(Headers({**HOST, **headers}))
+def test_other_forms_are_rejected(headers):
+    """Another site, another port, a file, or no stated origin."""
+    with pytest.raises(CrossSiteRequest, match="not sent by a page of this service"):
+        reject_cross_site(Headers({**HOST, **headers}))
 
 
-def test_nothing_is_ours_without_a_host():
-    """An empty origin is not the same as an empty host."""
-    with pytest.raises(NotOurs):
-        refuse_others(Headers({"origin": "http://"}))
+def test_an_empty_host_matches_no_origin():
+    """An empty origin does not match an empty host."""
+    with pytest.raises(CrossSiteRequest):
+        reject_cross_site(Headers({"origin": "http://"}))

@@ -1,10 +1,9 @@
-"""The routes answer with pages, also where something is wrong."""
+"""Routes of the console on a real runtime: pages, errors, links, forms and security headers."""
 
 import asyncio
 import re
 import threading
 from dataclasses import replace
-from datetime import UTC, datetime
 from html import unescape
 from urllib.parse import quote
 
@@ -12,24 +11,20 @@ import httpx
 import pytest
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
+from page_factories import EVIL, NOW, drift
 
-from service.console.parts import ConsoleParts
 from service.console.router import router
 from service.decisions import DriftDetected
-from service.errors import ServiceError
-from service.events import FunctionSetVersion
 from service.store.alarms import alarm, open_alarm, resolve_alarm
 from service.store.audit import entries_about
 from sfs.registry import FunctionSet
 from sfs.template import template
 
-NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
-OURS = {"sec-fetch-site": "same-origin"}
-EVIL = '"><script>alert("1")</script>'
+OWN = {"sec-fetch-site": "same-origin"}
 
 
-def test_the_overview_shows_what_was_counted(busy):
-    """Rows, labels and members are those of the log."""
+def test_the_overview_shows_the_figures_of_the_log(busy):
+    """Rows, labels, members and the health of functions come from the runtime."""
     answer = busy.get("/", window="1h")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -38,8 +33,8 @@ def test_the_overview_shows_what_was_counted(busy):
     assert "it took 61 ms" in answer.text
 
 
-def test_every_page_forbids_what_it_does_not_need(busy):
-    """No page may load, run, send or be framed anywhere; none sets a cookie; errors are no exception."""
+def test_every_page_has_security_headers(busy):
+    """Pages and errors load nothing, run no script, cannot be framed, and set no cookie."""
     for path in ("/", "/slices/short", "/slices/nothing", "/?window=1y", "/alarms", "/alarms/4", "/runs/99"):
         headers = busy.get(path).headers
         policy = headers["content-security-policy"]
@@ -51,8 +46,8 @@ def test_every_page_forbids_what_it_does_not_need(busy):
         assert "set-cookie" not in headers
 
 
-def test_the_style_sheet_is_ours(busy):
-    """The address in the page gives the style sheet, which may be kept for ever."""
+def test_the_style_sheet_is_served(busy):
+    """The address in the page leads to the style sheet, which can be cached forever."""
     address = busy.get("/").text.split('rel="stylesheet" href="')[1].split('"')[0]
     answer = busy.get(address)
     assert answer.headers["content-type"].startswith("text/css")
@@ -62,7 +57,7 @@ def test_the_style_sheet_is_ours(busy):
 @pytest.mark.parametrize("name", ["short", "links", EVIL, "asks/what?", "__all__", "__none__"])
 @pytest.mark.parametrize("kind", ["errors", "correct", "unlabelled", "unknown", "all"])
 def test_every_slice_has_a_page(busy, name, kind):
-    """Whatever characters are in a name, its link leads to its page, and nothing on it is markup of others."""
+    """A name with any characters has a page, on which foreign markup is escaped."""
     answer = busy.get(f"/slices/{quote(name, safe='')}", kind=kind)
     assert answer.status_code == 200
     assert "<script" not in answer.text
@@ -88,32 +83,21 @@ NAMES = (
 )
 
 
-def test_every_name_has_a_link_that_leads_to_it(world):
-    """Whatever characters are in names, the overview's link leads to the page of that slice."""
+def test_every_name_has_a_working_link(world):
+    """The overview links to the page of a slice with any characters in its name."""
     made = world(rows=3, labels=0)
-    functions = FunctionSet([template(name, missing={"field": "text"}) for name in NAMES])
-    prints = tuple(functions.fingerprints.values())
-    kept = FunctionSetVersion(functions.hash, functions.names, prints, NOW)
-    made.writer.record_functions(kept).result()
-    made.current.in_force = replace(
-        made.current.in_force,
-        functions=functions,
-        functions_version=kept,
-        metadata={each.name: each.metadata for each in functions},
-        origins=dict.fromkeys(NAMES, "file"),
-        references={},
-    )
-    made.tick()
+    made.activate(FunctionSet([template(name, missing={"field": "text"}) for name in NAMES]), references={})
+    made.take_snapshot()
     links = set(re.findall(r'href="(/slices/[^"]*)"', made.get("/").text))
     headings = [re.search(r"<h1>(.*?)</h1>", made.get(unescape(link)).text, re.DOTALL)[1] for link in links]
     assert set(map(unescape, headings)) >= set(NAMES)
 
 
-def test_an_unknown_slice_is_a_page_that_leads_back(busy):
-    """A slice that is not there is 404, with a link."""
-    answer = busy.get("/slices/<b>nobody</b>")
+def test_an_unknown_slice_is_answered_with_a_page(busy):
+    """The status is 404, with a link to the overview."""
+    answer = busy.get("/slices/<b>none</b>")
     assert answer.status_code == 404
-    assert "No slice is called &#39;&lt;b&gt;nobody&lt;/b&gt;&#39;" in answer.text
+    assert "There is no slice &#39;&lt;b&gt;none&lt;/b&gt;&#39;" in answer.text
     assert '<a href="/">Back to the slices</a>' in answer.text
 
 
@@ -124,58 +108,60 @@ ELSEWHERE = re.compile(r"/metrics|/openapi.json|/v1/reports/\d+/html")
     "path",
     ["/", "/alarms", "/alarms/2", "/runs", "/runs/4", "/models", "/reports", "/reports/1", "/slices/short"],
 )
-def test_every_link_of_a_page_leads_somewhere(busy, path):
-    """No choice that a page offers is refused."""
+def test_every_link_of_a_page_works(busy, path):
+    """Every link of a page is answered with 200."""
     links = {unescape(link).split("#")[0] for link in re.findall(r'href="(/[^"]*)"', busy.get(path).text)}
     links = {link for link in links if not ELSEWHERE.fullmatch(link)}
-    known = {quote(name, safe="") for name in busy.current.in_force.functions.names} | {"__all__"}
+    known = {quote(name, safe="") for name in busy.runtime.model.deployment.state.functions.names} | {
+        "__all__"
+    }
     links -= {
         link
         for link in links
         if link.startswith("/slices/") and link.split("/")[2].split("?")[0] not in known
     }
-    links -= {link for link in links if link == "/alarms/7"}  # which the made-up runs name, and is not there
+    links -= {link for link in links if link == "/alarms/7"}  # named by runs, but missing
     assert len(links) > 5
     assert {link: busy.get(link).status_code for link in links} == dict.fromkeys(links, 200)
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "heading"),
     [
         ("/alarms/99", "No such alarm"),
         ("/runs/99", "No such run"),
         ("/reports/99", "No such report"),
     ],
 )
-def test_what_is_not_there_is_a_page(busy, path, said):
-    """An id that nothing has is 404."""
+def test_an_unknown_id_is_answered_with_a_page(busy, path, heading):
+    """The status is 404."""
     answer = busy.get(path)
     assert answer.status_code == 404
-    assert f"<h1>{said}</h1>" in answer.text
+    assert f"<h1>{heading}</h1>" in answer.text
 
 
 @pytest.mark.parametrize(
     "path",
     ["/alarms/0", "/alarms/x", "/alarms/99999999999999999999", "/alarms?before=0", "/alarms?which=some"],
 )
-def test_a_number_that_cannot_be_is_explained(busy, path):
-    """It is 422, as a page."""
+def test_an_invalid_number_is_answered_with_a_page(busy, path):
+    """The status is 422."""
     answer = busy.get(path)
     assert answer.status_code == 422
     assert answer.headers["content-type"].startswith("text/html")
 
 
-def test_pages_of_lists_follow_each_other(world, pages):
-    """Going on by the link to older ones shows every alarm once, resolved or not."""
+def test_older_alarms_are_reached_page_by_page(world):
+    """Following the links to older alarms shows every alarm once, resolved or not."""
     made = world(rows=0, labels=0)
 
     def work(connection):
         for k in range(130):
-            opened = open_alarm(connection, "spam", 4, DriftDetected(NOW, pages.drift(f"s{k}")))
+            opened = open_alarm(connection, "spam", 4, DriftDetected(NOW, drift(f"s{k}")))
             if k % 2:
                 resolve_alarm(connection, opened.id, NOW, "by hand")
 
-    made.do(work)
+    made.write(work)
     for which, rest in (("unresolved", 1), ("resolved", 0)):
         path, seen = f"/alarms?which={which}", []
         while path:
@@ -186,8 +172,8 @@ def test_pages_of_lists_follow_each_other(world, pages):
         assert seen == [each for each in range(130, 0, -1) if each % 2 == rest]
 
 
-def test_resolved_and_standing_alarms_are_told_apart(busy):
-    """Each choice shows its own; the first page shows both, what stands first."""
+def test_alarms_are_filtered_by_state(busy):
+    """Each filter shows its own alarms; without one, unresolved alarms come first."""
     ids = {
         which: re.findall(r'<tr id="alarm-(\d+)"', busy.get("/alarms", which=which).text)
         for which in ("all", "unresolved", "resolved")
@@ -195,13 +181,13 @@ def test_resolved_and_standing_alarms_are_told_apart(busy):
     assert ids == {"all": ["4", "2", "3", "1"], "unresolved": ["4", "2"], "resolved": ["3", "1"]}
 
 
-def test_an_alarm_is_acknowledged_by_our_form(desk, pages):
-    """The form is kept with who sent it, in one line each, in the audit as well, and leads back to the alarm."""
-    opened = desk.do(lambda c: open_alarm(c, "spam", 4, DriftDetected(NOW, pages.drift())))
+def test_the_form_acknowledges_an_alarm(desk):
+    """Name and note are stored on one line each, and the response redirects to the alarm."""
+    opened = desk.open_alarm()
     path = f"/alarms/{opened.id}/acknowledge"
-    answer = desk.post(path, {"by": " Ada \r\n Möller\x00", "note": "a\tb"}, **OURS)
+    answer = desk.post(path, {"by": " Ada \r\n Möller\x00", "note": "a\tb"}, **OWN)
     assert (answer.status_code, answer.headers["location"]) == (303, f"/alarms/{opened.id}")
-    with desk.store.read() as connection:
+    with desk.runtime.store.read() as connection:
         kept, told = alarm(connection, opened.id), entries_about(connection, f"alarm {opened.id}")
     assert (kept.state, kept.acknowledged_by, kept.note) == ("acknowledged", "Ada Möller", "a b")
     assert [each.action for each in told] == ["alarm.opened", "alarm.acknowledged"]
@@ -225,34 +211,33 @@ def test_an_alarm_is_acknowledged_by_our_form(desk, pages):
         ({"by": "Ada"}, {"sec-fetch-site": "same-origin", "content-type": "application/json"}, 422),
     ],
 )
-def test_only_good_forms_of_ours_are_taken(desk, pages, request, fields, headers, status):
-    """Forms of others, and those that say too little or too much, change nothing."""
-    found = pages.drift(request.node.name)
-    opened = desk.do(lambda c: open_alarm(c, "spam", 4, DriftDetected(NOW, found)))
+def test_only_valid_forms_of_the_console_are_accepted(desk, request, fields, headers, status):
+    """Forms of other sites, and invalid ones, change nothing."""
+    opened = desk.open_alarm(request.node.name)
     assert desk.post(f"/alarms/{opened.id}/acknowledge", fields, **headers).status_code == status
-    with desk.store.read() as connection:
+    with desk.runtime.store.read() as connection:
         assert (alarm(connection, opened.id).state == "open") is (status != 303)
 
 
-def test_what_has_ended_or_is_not_there_is_not_acknowledged(busy):
-    """A resolved alarm is 409, one that is not there is 404, and other methods than POST are none."""
-    assert busy.post("/alarms/1/acknowledge", {"by": "Ada"}, **OURS).status_code == 409
-    assert busy.post("/alarms/99/acknowledge", {"by": "Ada"}, **OURS).status_code == 404
+def test_resolved_and_unknown_alarms_are_not_acknowledged(busy):
+    """The status is 409 for a resolved alarm, 404 for an unknown one, and 405 for GET."""
+    assert busy.post("/alarms/1/acknowledge", {"by": "Ada"}, **OWN).status_code == 409
+    assert busy.post("/alarms/99/acknowledge", {"by": "Ada"}, **OWN).status_code == 404
     assert busy.get("/alarms/1/acknowledge").status_code == 405
 
 
-def test_why_a_function_fails_is_said(busy):
-    """The page of a slice counts the reasons, largest first; that of another has no such part."""
+def test_failures_of_a_function_are_shown(busy):
+    """The page of a slice has the reasons, most frequent first; other pages have none."""
     text = busy.get("/slices/short").text
     assert text.index("KeyError") < text.index("&gt;&lt;script&gt;alert(&#34;1&#34;)&lt;/script&gt;</th>")
-    assert "Why its function gave no answer" not in busy.get("/slices/links").text
+    assert "Function failures" not in busy.get("/slices/links").text
 
 
-def test_a_damaged_version_does_not_say_where_it_lies(busy):
-    """Folders of this machine are not on the page."""
+def test_a_damaged_version_does_not_disclose_its_path(busy):
+    """Paths of the server are not on the page."""
     text = busy.get("/models").text
     assert "versions/000001/config.json is missing" in text
-    assert str(busy.registry.path(1)) not in text
+    assert str(busy.runtime.model.registry.path(1)) not in text
 
 
 @pytest.mark.parametrize(
@@ -268,15 +253,15 @@ def test_a_damaged_version_does_not_say_where_it_lies(busy):
         ("/slices/short?cursor=9-99999999999999999999", "cursor"),
     ],
 )
-def test_an_address_that_cannot_be_is_explained(busy, path, field):
-    """A wrong choice is 422, as a page that names it."""
+def test_invalid_query_parameters_are_named(busy, path, field):
+    """The status is 422, and the page names the parameter."""
     answer = busy.get(path)
     assert answer.status_code == 422
     assert f"<p>{field.capitalize()}: " in answer.text
 
 
-def test_all_records_can_be_reached(busy):
-    """Following the link to older records shows every prediction once."""
+def test_all_records_are_reached_page_by_page(busy):
+    """Following the links to older records shows every prediction once."""
     path, seen = "/slices/__all__?kind=all", []
     while path:
         text = busy.get(path).text
@@ -286,78 +271,77 @@ def test_all_records_can_be_reached(busy):
     assert sorted(map(int, seen)) == list(range(420))
 
 
-def test_what_the_service_cannot_do_now_is_a_page(world):
-    """A refusal of the parts is 503, with its words."""
+def test_an_error_of_the_service_is_answered_with_a_page(world):
+    """An unreadable registry is 503, with the reason and the security headers."""
     made = world(rows=0, labels=0)
-    made.tick()
-
-    def fail():
-        raise ServiceError("the functions are being replaced: try again")
-
-    made.current.health = fail
-    answer = made.get("/")
+    aliases = made.runtime.settings.registry / "spam" / "aliases" / "champion"
+    aliases.mkdir(parents=True)
+    (aliases / "000001.json").write_text("damaged")
+    answer = made.get("/models")
     assert answer.status_code == 503
-    assert "The functions are being replaced: try again" in answer.text
+    assert "The registry cannot be read: " in answer.text
     assert answer.headers["content-security-policy"]
 
 
-def test_pages_take_no_thread_of_others(world):
-    """However many are asked for at once, those threads that everything else shares stay free."""
+def test_pages_leave_the_shared_threads_free(world):
+    """Many pages at once occupy no thread of the default pool."""
     made = world(rows=0, labels=0)
-    made.tick()
-    begun, let_go = threading.Semaphore(0), threading.Event()
+    made.take_snapshot()
+    started, released = threading.Semaphore(0), threading.Event()
 
     def clock():
-        begun.release()
-        assert let_go.wait(30)
+        started.release()
+        assert released.wait(30)
         return NOW
 
+    made.runtime.clock = clock
     app = FastAPI()
-    app.include_router(router(ConsoleParts(made.current, made.store, clock)))
+    app.include_router(router(made.runtime))
 
     async def ask():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
             pages = [asyncio.create_task(client.get(path)) for path in ["/", "/slices/short"] * 5]
-            assert await asyncio.to_thread(begun.acquire, timeout=30)
+            assert await asyncio.to_thread(started.acquire, timeout=30)
             taken = current_default_thread_limiter().borrowed_tokens
-            let_go.set()
+            released.set()
             return taken, {(await page).status_code for page in pages}
 
     assert asyncio.run(ask()) == (0, {200})
 
 
 def test_before_the_first_snapshot(world):
-    """The pages say when the first figures come."""
+    """The pages announce the first figures, and reload."""
     made = world(rows=0, labels=0)
     for path in ("/", "/slices/short"):
         answer = made.get(path)
         assert answer.status_code == 200
-        assert "in at most 10 s" in answer.text
+        assert "within 10 s" in answer.text
         assert '<meta http-equiv="refresh" content="10">' in answer.text
 
 
 def test_without_a_model(world):
-    """The page says how to train one, or to log another's predictions."""
+    """The page shows how to train one, and how to log predictions of another."""
     text = world(rows=0, labels=0, version=None).get("/").text
     assert "slicewatch train" in text
     assert "http://here/v1/predictions" in text
 
 
-def test_a_window_that_is_not_there(world):
-    """A version that was never promoted has no window since then."""
+def test_a_missing_window_is_explained(world):
+    """A version that was never promoted has no window since its promotion."""
     made = world(rows=0, labels=0)
-    made.current.in_force = replace(made.current.in_force, promoted_at=None)
-    made.tick()
+    deployment = made.runtime.model.deployment
+    deployment.state = replace(deployment.state, promoted_at=None)
+    made.take_snapshot()
     for path in ("/", "/slices/short"):
         answer = made.get(path, window="since_promotion")
         assert answer.status_code == 200
         assert "was never promoted" in answer.text
-        assert f'<a href="{path}">The last hour</a>' in answer.text
+        assert f'<a href="{path}">Show the last hour</a>' in answer.text
 
 
-def test_the_label_to_send_is_of_a_prediction_that_is_there(world):
-    """The command names a prediction without a label."""
+def test_the_label_command_names_an_existing_prediction(world):
+    """The command has the id of an unlabelled prediction."""
     made = world(labels=0)
-    made.tick()
+    made.take_snapshot()
     text = made.get("/").text
     assert "&#34;id&#34;: &#34;row " in text

@@ -1,22 +1,16 @@
-"""In a real browser, on a phone and on a desk, pages fit, load nothing from elsewhere, and can be read."""
+"""Pages in Chromium at the widths of a phone and a desktop: layout, contrast, requests and forms."""
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from functools import partial
 from itertools import pairwise
 from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
+from page_factories import EVIL
 from playwright.sync_api import Browser, Page, expect
 
-from service.decisions import DriftDetected
-from service.store.alarms import open_alarm
-
-EVIL = '"><script>alert("1")</script>'
-NOW = datetime(2026, 5, 1, 12, 0, 7, tzinfo=UTC)
 WIDTHS = (390, 1280)
 PAGES = {
     "overview": ("busy", "/"),
@@ -49,7 +43,7 @@ PAGES = {
     "no reports": ("quiet", "/reports"),
     "report": ("busy", "/reports/1"),
     "failed report": ("busy", "/reports/2"),
-    "missing": ("busy", "/slices/nobody"),
+    "missing": ("busy", "/slices/unknown"),
     "wrong": ("busy", "/?window=1y"),
 }
 
@@ -99,30 +93,30 @@ FAINT = """() => {
 }"""
 
 
-class Watched:
-    """A page, and what it asked for and complained of."""
+class ObservedPage:
+    """A page with its requests and errors."""
 
     def __init__(self, page: Page) -> None:
-        self.page, self.asked, self.complaints = page, [], []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", lambda dialog: self.complaints.append(dialog.message) or dialog.dismiss())
+        self.page, self.requests, self.errors = page, [], []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("console", lambda entry: self.errors.append(entry.text) if entry.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: self.errors.append(dialog.message) or dialog.dismiss())
 
 
 @pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    """A page that is watched."""
+def observed(browser: Browser) -> Iterator[ObservedPage]:
+    """A page that records its requests and errors."""
     page = browser.new_page()
-    yield Watched(page)
+    yield ObservedPage(page)
     page.close()
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_fit_and_keep_to_themselves(name, served, watched):
-    """At both widths nothing is cut, squeezed, or scrolls sideways, all is named, and only our origin is asked."""
+def test_pages_fit_and_load_nothing_external(name, served, observed):
+    """At both widths nothing is clipped, squeezed or scrolls sideways, and all requests are of the same origin."""
     world, path = PAGES[name]
-    origin, page = getattr(served, world), watched.page
+    origin, page = served[world], observed.page
     page.goto(origin + path)
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
@@ -131,90 +125,75 @@ def test_pages_fit_and_keep_to_themselves(name, served, watched):
         assert page.evaluate(SQUEEZED) == []
     assert page.evaluate(NAMELESS) == []
     assert page.evaluate(TINY) == 0
-    assert {re.match(r"data:|https?://[^/]+", url)[0] for url in watched.asked} <= {origin, "data:"}
-    # A page that says 404 or 422 is reported by the browser as such; nothing else is.
-    unlike = "the server responded with a status of 4"
-    assert [each for each in watched.complaints if unlike not in each] == []
+    assert {re.match(r"data:|https?://[^/]+", url)[0] for url in observed.requests} <= {origin, "data:"}
+    # The browser reports the status of error pages.
+    expected = "the server responded with a status of 4"
+    assert [each for each in observed.errors if expected not in each] == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_word_stands_out(scheme, served, browser):
-    """Whatever a word stands on, its contrast is at least 4.5."""
+def test_text_has_enough_contrast(scheme, served, browser):
+    """Text has a contrast of at least 4.5 to its background."""
     page = browser.new_page(color_scheme=scheme)
     for name in ("overview", "slice", "alarms", "open alarm", "held run", "runs", "models", "report"):
         world, path = PAGES[name]
-        page.goto(getattr(served, world) + path)
+        page.goto(served[world] + path)
         assert page.evaluate(FAINT) == [], name
     page.close()
 
 
-def test_numbers_over_a_chart_stand_apart(served, watched):
-    """However close together things happened, no number covers another, also on a phone."""
-    page = watched.page
+def test_event_labels_do_not_overlap(served, observed):
+    """Labels of close events do not overlap at either width."""
+    page = observed.page
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
-        page.goto(f"{served.many}/slices/short")
+        page.goto(f"{served['many']}/slices/short")
         numbers = page.locator("svg.chart").first.locator("text.flag")
         boxes = sorted((each.bounding_box() for each in numbers.all()), key=lambda box: box["x"])
         assert len(boxes) >= 1
         assert all(one["x"] + one["width"] <= other["x"] for one, other in pairwise(boxes))
 
 
-def test_an_alarm_is_acknowledged_without_scripts(world, serving, browser, pages):
-    """The form of the evidence page is sent by the browser itself, taken once, and gone afterwards."""
-    made = world(rows=3, labels=0)
-    opened = made.do(
-        partial(open_alarm, model="spam", version=4, verdict=DriftDetected(NOW, pages.drift("links")))
-    )
-    origin, stop = serving(made.app)
-    try:
-        page = browser.new_page(java_script_enabled=False)
-        page.goto(f"{origin}/alarms")
-        page.get_by_role("link", name="acknowledge").click()
-        page.get_by_label("Your name").fill("Ada Möller")
-        page.get_by_label("Note").fill(EVIL)
-        page.get_by_role("button", name="Acknowledge").click()
-        expect(page.get_by_text(f"by Ada Möller: {EVIL}")).to_be_visible()
-        expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
-        assert page.url == f"{origin}/alarms/{opened.id}"
-        page.close()
-    finally:
-        stop()
+def test_an_alarm_is_acknowledged_without_scripts(served, desk, browser):
+    """The browser submits the form of the alarm's page, which is gone afterwards."""
+    opened = desk.open_alarm("acknowledged in the browser")
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(f"{served['desk']}/alarms")
+    page.locator(f"#alarm-{opened.id}").get_by_role("link", name="acknowledge", exact=True).click()
+    page.get_by_label("Your name").fill("Ada Möller")
+    page.get_by_label("Note").fill(EVIL)
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_text(f"by Ada Möller: {EVIL}")).to_be_visible()
+    expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
+    assert page.url == f"{served['desk']}/alarms/{opened.id}"
+    page.close()
 
 
-def test_another_site_cannot_acknowledge(world, serving, browser, pages):
-    """A form that a page of another origin sends on its own is refused, and the alarm stays open."""
-    made = world(rows=3, labels=0)
-    opened = made.do(
-        partial(open_alarm, model="spam", version=4, verdict=DriftDetected(NOW, pages.drift("links")))
-    )
-    origin, stop = serving(made.app)
+def test_another_site_cannot_acknowledge(served, desk, serving, browser):
+    """A form submitted by a page of another origin is rejected, and the alarm stays open."""
+    opened = desk.open_alarm("attacked in the browser")
+    address = f"{served['desk']}/alarms/{opened.id}"
     elsewhere = FastAPI()
 
     @elsewhere.get("/", response_class=HTMLResponse)
     def _lure() -> str:
         return (
-            f'<form method="post" action="{origin}/alarms/{opened.id}/acknowledge"><input name="by" value="x">'
+            f'<form method="post" action="{address}/acknowledge"><input name="by" value="x">'
             "</form><script>document.forms[0].submit()</script>"
         )
 
-    other, stop_other = serving(elsewhere)
-    try:
-        page = browser.new_page()
-        page.goto(other.replace("127.0.0.1", "localhost"))
-        expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was changed")
-        page.goto(f"{origin}/alarms/{opened.id}")
-        expect(page.get_by_role("button", name="Acknowledge")).to_have_count(1)
-        page.close()
-    finally:
-        stop()
-        stop_other()
+    page = browser.new_page()
+    page.goto(serving(elsewhere).replace("127.0.0.1", "localhost"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Nothing was changed")
+    page.goto(address)
+    expect(page.get_by_role("button", name="Acknowledge")).to_have_count(1)
+    page.close()
 
 
-def test_rows_become_cards_on_a_phone(served, watched):
-    """Narrow, every cell is below the other with its label before it; wide, they are columns."""
-    page = watched.page
-    page.goto(served.busy)
+def test_rows_become_cards_on_a_phone(served, observed):
+    """Cells are stacked with their labels on a narrow page, and are columns on a wide one."""
+    page = observed.page
+    page.goto(served["busy"])
     tops = "() => [...document.querySelectorAll('.slices tbody tr')][0].querySelectorAll('td')"
     for width, apart in ((390, True), (1280, False)):
         page.set_viewport_size({"width": width, "height": 900})
@@ -223,10 +202,10 @@ def test_rows_become_cards_on_a_phone(served, watched):
     assert page.locator(".slices td").first.get_attribute("data-label") == "State"
 
 
-def test_from_the_overview_to_a_slice_and_back(served, watched):
-    """A reader chooses a window, opens a slice, its correct records, and comes back to the window."""
-    page = watched.page
-    page.goto(served.busy)
+def test_from_the_overview_to_a_slice_and_back(served, observed):
+    """Links lead to a window, a slice, its correct records, and back to the window."""
+    page = observed.page
+    page.goto(served["busy"])
     page.get_by_role("link", name="1 day").click()
     page.get_by_role("link", name="asks/what?").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text("asks/what?")
@@ -237,31 +216,31 @@ def test_from_the_overview_to_a_slice_and_back(served, watched):
 
 
 def test_filters_work_without_scripts(served, browser):
-    """The form is sent by the browser itself, and keeps the order."""
+    """The browser submits the filter, and the order is kept."""
     page = browser.new_page(java_script_enabled=False)
-    page.goto(f"{served.busy}/?sort=name")
+    page.goto(f"{served['busy']}/?sort=name")
     page.get_by_label("Name contains").fill("LINK")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Filter").click()
     expect(page.locator(".slices").first.locator("tbody tr")).to_have_count(1)
     expect(page.get_by_label("Order").locator("strong")).to_have_text("name")
     page.close()
 
 
-def test_the_dark_is_dark(served, browser):
-    """The page follows what the reader's system prefers."""
+def test_pages_follow_the_colour_scheme(served, browser):
+    """The background depends on the preferred colour scheme."""
     grounds = []
     for scheme in ("light", "dark"):
         page = browser.new_page(color_scheme=scheme)
-        page.goto(served.busy)
+        page.goto(served["busy"])
         grounds.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         page.close()
     assert grounds == ["rgb(246, 247, 248)", "rgb(18, 21, 24)"]
 
 
-def test_plots_stretch_and_their_words_do_not(served, watched):
-    """A chart is as wide as its box at any width, and its words keep their size."""
-    page = watched.page
-    page.goto(f"{served.busy}/slices/short")
+def test_charts_stretch_but_their_text_does_not(served, observed):
+    """A chart fills its box at any width, and its text keeps its size."""
+    page = observed.page
+    page.goto(f"{served['busy']}/slices/short")
     sizes = []
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
