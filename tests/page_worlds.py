@@ -20,8 +20,8 @@ from fastapi import FastAPI
 from page_factories import EVIL, NOW, accuracy_drift, drift, finished_runs, report
 from sqlalchemy import Connection
 
-from models.bundle_files import write_folder
-from models.reference import SliceCounts, counts_to_json
+from models.bundle.files import write_folder
+from models.bundle.reference import SliceCounts, counts_to_json
 from models.registry import ModelRegistry
 from service.app import create_app
 from service.decisions import DriftDetected, Run

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from models.bundle import ModelBundle
-    from models.project_rows import Source
+    from models.bundle.model_bundle import ModelBundle
+    from models.training_rows import DataSource
     from service.settings.schema import Settings
     from sfs.apply import ApplyResult
     from sfs.matrix import SliceMatrix
@@ -105,7 +105,7 @@ class FilePredictor:
 
     def columns(self, frame: pd.DataFrame, S: SliceMatrix) -> dict[str, Any]:
         """Return a column with the predicted class, and one per class with its probability."""
-        P = self.bundle.predict_proba(frame, self.bundle.trusted(S, self.fingerprints))  # [N, C]
+        P = self.bundle.predict_proba(frame, self.bundle.usable_memberships(S, self.fingerprints))  # [N, C]
         classes = self.bundle.classes
         predicted = [classes[c] for c in P.argmax(axis=1)]
         return {"predicted": predicted, **{f"p_{name}": P[:, c] for c, name in enumerate(classes)}}
@@ -204,7 +204,7 @@ class ApplySummary:
 
 
 def apply_file(
-    source: Source,
+    source: DataSource,
     functions: FunctionSet,
     out: Path | None = None,
     predictor: FilePredictor | None = None,

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from models.project_rows import Source
     from models.registry import ModelRegistry
+    from models.training_rows import DataSource
     from service.client import Client
     from service.settings.schema import Settings
     from sfs.function import SlicingFunction
@@ -43,23 +43,23 @@ def load_settings(args: argparse.Namespace, context: Context) -> Settings:
     return load(config_file(args, context), context.environ)
 
 
-def project_source(settings: Settings) -> Source:
+def project_source(settings: Settings) -> DataSource:
     """Return the source of the project's own rows."""
-    from models.project_rows import Source
+    from models.training_rows import DataSource
 
-    return Source(settings.data, settings.format, _text_columns(settings), settings.label)
+    return DataSource(settings.data, settings.format, _text_columns(settings), settings.label)
 
 
-def other_source(path: Path, settings: Settings | None = None) -> Source:
+def other_source(path: Path, settings: Settings | None = None) -> DataSource:
     """Return another source of rows; columns that the project declares as text stay text in it."""
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: pass a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
-    from models.project_rows import Source
+    from models.training_rows import DataSource
 
     if settings is None:
-        return Source(path, data_format)
-    return Source(path, data_format, _text_columns(settings), settings.label)
+        return DataSource(path, data_format)
+    return DataSource(path, data_format, _text_columns(settings), settings.label)
 
 
 def _text_columns(settings: Settings) -> tuple[str, ...]:

@@ -14,9 +14,8 @@ from service.settings.names import LEARNERS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.config import TrainConfig
+    from models.config import LearnerConfig, TrainConfig
     from models.features import FeatureKind
-    from models.learners import LearnerConfig
     from service.settings.schema import LearnerSettings, Settings
 
 
@@ -80,7 +79,7 @@ def train_config(settings: Settings) -> TrainConfig:
 
 def learner_config(learner: LearnerSettings) -> LearnerConfig:
     """Return the configuration of the learner; a setting of None keeps the learner's default."""
-    from models.learners import LearnerConfig
+    from models.config import LearnerConfig
     from service.jobs.training.spec import learner_values
 
     return LearnerConfig(**learner_values(**asdict(learner)))

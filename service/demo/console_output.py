@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
-from models.slice_report import aligned
+from models.slice_report import align_table
 from service.demo.checks import SliceTruth, StoryResult, format_rate
 from service.demo.client import Document, StoryEvent
 from service.demo.scenario import Goal, Phase
@@ -92,7 +92,7 @@ def training_table(document: Document) -> str:
     for entry in document["report"]["shipped"]:
         coverage, accuracy = _percent(entry["coverage"]), _percent(entry["accuracy"])
         rows.append([entry["slice"], f"{entry['n']:,}", coverage, accuracy])
-    return aligned(rows)
+    return align_table(rows)
 
 
 def gate_table(decision: Document) -> str:
@@ -111,7 +111,7 @@ def gate_table(decision: Document) -> str:
                 entry["outcome"].replace("_", " "),
             ]
         )
-    return aligned(rows)
+    return align_table(rows)
 
 
 def truth_tables(truths: Sequence[SliceTruth], phases: Iterable[Phase]) -> str:
@@ -125,7 +125,7 @@ def truth_tables(truths: Sequence[SliceTruth], phases: Iterable[Phase]) -> str:
             band = f"{100 * truth.lower:.2f} .. {100 * truth.upper:.2f} %"
             coverages = [_percent(truth.coverages.get(phase), digits=2) for phase in served]
             rows.append([truth.slice, band, *coverages, LEFT[truth.left], "yes" if truth.alarmed else ""])
-        tables.append(f"under version {version}:\n{aligned(rows)}")
+        tables.append(f"under version {version}:\n{align_table(rows)}")
     return "\n\n".join(tables)
 
 

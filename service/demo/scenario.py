@@ -153,13 +153,15 @@ def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Scenari
     # Words mean their opposite in no other slice than the campaign: one surprise is enough.
     calm = DEFAULT
     for name in ("keyword_please", "timestamp_mention"):
-        calm = calm.changed(name, at=0, contradiction=0.02)
+        calm = calm.with_change(name, at=0, contradiction=0.02)
 
     def changed(campaign_at: int | None, vanished_at: int | None) -> Profile:
         profile = calm
         if campaign_at is not None:
-            profile = profile.changed(CAMPAIGN, at=campaign_at, coverage=0.08, novelty=NOVELTY)
-        return profile if vanished_at is None else profile.changed(VANISHING, at=vanished_at, coverage=0.0)
+            profile = profile.with_change(CAMPAIGN, at=campaign_at, coverage=0.08, novelty=NOVELTY)
+        return (
+            profile if vanished_at is None else profile.with_change(VANISHING, at=vanished_at, coverage=0.0)
+        )
 
     def rows(n: int, profile: Profile, start: int) -> pd.DataFrame:
         return generate(n, seed, profile, start)[GENERATED_COLUMNS]

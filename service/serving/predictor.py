@@ -23,7 +23,7 @@ from service.serving.prediction_factory import (
 )
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
+    from models.bundle.model_bundle import ModelBundle
     from service.serving.deployment import Deployment
     from sfs.matrix import SliceMatrix
 
@@ -49,7 +49,7 @@ class ActiveModel:
         """Return the memberships that the model was trained with; those of changed functions are unknown."""
         if self._same_functions:  # the usual case; selecting columns would take longer than some models
             return S
-        return self.bundle.trusted(S, self.live.functions.fingerprints)
+        return self.bundle.usable_memberships(S, self.live.functions.fingerprints)
 
 
 class Predictor:

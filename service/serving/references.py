@@ -13,7 +13,7 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
+    from models.bundle.model_bundle import ModelBundle
 
 Baseline: TypeAlias = dict[tuple[str, str], Rate]
 """Expected coverage by name and fingerprint of the function."""

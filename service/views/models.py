@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.bundle.reference import slice_counts
 from models.errors import ModelError
-from models.reference import slice_counts
 from models.registry import ModelRegistry, Version
 from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment

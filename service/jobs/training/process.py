@@ -292,7 +292,7 @@ def register(registry: ModelRegistry, folder: Path) -> int:
     BundleError
         If the bundle in the folder is not as it was written.
     """
-    from models.bundle import ModelBundle  # brings torch
+    from models.bundle.model_bundle import ModelBundle  # brings torch
 
     return registry.put(ModelBundle.load(folder))
 

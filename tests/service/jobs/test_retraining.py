@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.registry import CHAMPION, ModelRegistry
 from service.decisions import DriftDetected, DriftStatus, PairedCounts, Run, RunState, ToleranceBand
 from service.jobs.promotion import PromotionService

@@ -13,10 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.bundle import ModelBundle
-from models.config import TrainConfig
+from models.bundle.model_bundle import ModelBundle
+from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureSpec
-from models.learners import LearnerConfig
 from models.training import train
 from service.serving.breaker import BreakerLimits
 from service.serving.isolation import Isolation

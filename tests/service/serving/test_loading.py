@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.errors import BundleError, RegistryError
 from models.registry import ModelRegistry
 from service.errors import ServiceError

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.errors import DataError
 from service.serving.batcher import Batcher, Failed
 from service.serving.breaker import BreakerLimits

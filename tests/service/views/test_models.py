@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle_files import write_folder
+from models.bundle.files import write_folder
+from models.bundle.reference import SliceCounts, counts_to_json
 from models.errors import RegistryError
-from models.reference import SliceCounts, counts_to_json
 from models.registry import ModelRegistry
 from service.views.current import Current
 from service.views.models import model_view, models_view
