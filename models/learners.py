@@ -186,8 +186,8 @@ class _LearnerFit:
         sentences = result.sentences
         if self.sampled:
             sentences += (
-                f"The search saw {len(self.search.train):,} of {len(self.whole.train):,} training rows; "
-                "the winner and its peers were then trained on all.",
+                f"The search used {len(self.search.train):,} of {len(self.whole.train):,} training rows; "
+                "the winner and its peers were then trained on all rows.",
             )
         return replace(result, selection=searched + result.selection, sentences=sentences)
 
@@ -218,7 +218,7 @@ class _LearnerFit:
         score, against = attentive.score, peer_scores_text(erm, weighted)
         sentences = [f"Attention over slices is shipped: score {score.value:.3f} against {against}."]
         if score.value <= max(erm.score.value, weighted.score.value):
-            sentences.append("It brings nothing here: a plain model does as well on validation.")
+            sentences.append("It gives no gain: a plain model is at least as good on validation.")
         sentences += validation_warnings(self.whole.valid)
         result = _result(attentive.spec.name, score)
         return FitResult(
@@ -232,7 +232,7 @@ class _LearnerFit:
             f"The plain model ({shipped.spec.name}) is shipped: score {peer_scores_text(erm, weighted)}."
         ]
         if not self.names:
-            sentences.append("There are no slices: the plain model is all that can be fitted.")
+            sentences.append("Without slices, only a plain model can be fitted.")
         sentences += validation_warnings(self.whole.valid)
         return FitResult(shipped.model, shipped.spec.name, _peers(erm, weighted), (), tuple(sentences))
 

@@ -38,7 +38,10 @@ MARGIN_ROWS = 3000
 MIN_GAIN = 0.001
 """Smallest difference of scores that is reported as a gain."""
 FEW_MEMBERS = 25
-EXPLANATION = "The score is half the accuracy and half that of the worst slice, if small drawn to the whole."
+EXPLANATION = (
+    "The score is the mean of the overall accuracy and that of the worst slice; small slices are shrunk towards "
+    "the overall accuracy."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,12 +296,12 @@ def describe_comparison(comparison: ModelComparison, valid: Split) -> Iterator[s
     against = peer_scores_text(comparison.erm, comparison.weighted)
     if comparison.companion_ships:
         yield (
-            f"Slice awareness brings nothing here: the plain model ({plain.spec.name}) is shipped. On "
-            f"validation it scores {plain.score.value:.3f} against {score} for slices ({form})."
+            f"Slices give no gain: the plain model ({plain.spec.name}) is shipped, with validation score "
+            f"{plain.score.value:.3f} against {score} for slices ({form})."
         )
     elif not spec.slices:
         yield (
-            f"Slice awareness brings nothing here: none of {_n_slices(comparison.winner)} slices earned a place. "
+            f"Slices give no gain: none of {_n_slices(comparison.winner)} slices passed the gate. "
             f"A plain network is shipped{', its last layer refitted' if refitted else ''}: score {score} "
             f"against {against}."
         )
@@ -307,18 +310,18 @@ def describe_comparison(comparison: ModelComparison, valid: Split) -> Iterator[s
     else:
         yield (
             f"Residual slices ({form}) are shipped, but validation shows no gain: score {score} "
-            f"(cross-fitted, so a little strict) against {against}. Expect a plain model's accuracy."
+            f"(cross-fitted, hence slightly pessimistic) against {against}. Expect the accuracy of a plain model."
         )
     yield EXPLANATION
     if not comparison.companion_ships:
         if not refitted:
-            yield "The last layer was not refitted: some class has fewer than two validation rows."
+            yield "The last layer was not refitted: a class has fewer than two validation rows."
         if not spec.slices:
-            yield "Memberships are not read."
+            yield "The model reads no memberships."
         elif spec.form == "soft":
-            yield "Memberships are read in training only: at serving the network predicts them itself."
+            yield "Memberships are read in training only: at serving the network predicts them."
         elif comparison.unknown_rows == "impute":
-            yield "Where a membership is unknown, the network answers with its own estimate of it."
+            yield "The network replaces an unknown membership by its own estimate."
         else:
             yield (
                 f"Rows with an unknown membership go to the companion ({plain.spec.name}), which reads no slices."
@@ -342,5 +345,5 @@ def validation_warnings(valid: Split) -> Iterator[str]:
         shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
         yield (
             f"{len(few)} of {len(members)} slices have under {FEW_MEMBERS} validation members ({shown}): "
-            "the choice hardly sees them."
+            "they hardly affect the selection."
         )

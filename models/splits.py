@@ -132,14 +132,14 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
 def _remarks(held_out: Hashes, modulus: int) -> Iterator[str]:
     if modulus != VALIDATION_MODULUS:
         yield (
-            f"The table is small: one in {modulus} of the rows not held out went to validation, "
-            "so that it sees every class."
+            f"The table is small: one in {modulus} of the rows not held out is used for validation, "
+            "so that it has every class."
         )
     if not len(held_out):
-        yield "No row fell among the held-out tenth: there is nothing to report accuracy on."
+        yield "No row is held out: the accuracy cannot be estimated."
     contents = len(np.unique(held_out))
     if contents < _FEW_CONTENTS * len(held_out):
         yield (
-            f"The {len(held_out):,} held-out rows hold only {contents:,} different contents, the others are "
-            "repeats: accuracies are less certain than their intervals say."
+            f"The {len(held_out):,} held-out rows have only {contents:,} distinct contents, the others are "
+            "repeats: accuracies are less certain than their intervals."
         )

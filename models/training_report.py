@@ -221,11 +221,11 @@ def _warnings(shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: Ap
     members = applied.matrix.member[splits.train].sum(axis=0)
     empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
     if empty:
-        yield f"Without a training row, so that the model learned nothing about them: {', '.join(empty)}."
+        yield f"Slices without a training row, from which the model learned nothing: {', '.join(empty)}."
     few = [f"{row.slice} ({row.n})" for row in shipped if row.n < FEW_ROWS]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")
-        yield f"Fewer than {FEW_ROWS} held-out rows, too few to say how accurate the model is: {shown}."
+        yield f"Slices with fewer than {FEW_ROWS} held-out rows, too few to estimate an accuracy: {shown}."
     for run in applied.stats:
         unknown = sum(run.unknown.values())
         if unknown:

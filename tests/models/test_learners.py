@@ -178,7 +178,7 @@ def test_without_slices_the_plain_model_is_fitted() -> None:
     fitted = fit_learner(QUICK, simple(n_slices=0), simple(n_slices=0, seed=1), 2)
     assert fitted.form == "ERM"
     assert fitted.model is fitted.peers["erm"] is fitted.peers["weighted_erm"]
-    assert "There are no slices: the plain model is all that can be fitted." in fitted.sentences
+    assert "Without slices, only a plain model can be fitted." in fitted.sentences
 
 
 @pytest.mark.parametrize("kind", ["erm", "weighted_erm", "slice_aware"])
@@ -245,7 +245,7 @@ def test_large_data_are_searched_on_a_sample_and_trained_on_all() -> None:
     """The search sees max_search_rows rows, the shipped model all of them, with a sentence."""
     train, valid = simple(400), simple(300, seed=1)
     fitted = fit_learner(replace(QUICK, max_search_rows=150), train, valid, 2)
-    assert "The search saw 150 of 400 training rows" in fitted.sentences[-1]
+    assert "The search used 150 of 400 training rows" in fitted.sentences[-1]
     assert accuracy(fitted.model, valid) > 0.85
 
 

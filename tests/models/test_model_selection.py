@@ -87,7 +87,7 @@ def test_a_loss_says_that_slices_bring_nothing() -> None:
     """When a plain model is shipped, the user reads that slice awareness brings nothing here."""
     lost = contest(0.9, 0.95, 0.93)
     assert lost.form == "companion: ERM"
-    assert said(lost)[0].startswith("Slice awareness brings nothing here: the plain model (ERM) is shipped.")
+    assert said(lost)[0].startswith("Slices give no gain: the plain model (ERM) is shipped, ")
     assert "0.950 against 0.900" in said(lost)[0]
     assert contest(0.9, 0.93, 0.95).form == "companion: weighted ERM, weights x10"
 
@@ -95,14 +95,14 @@ def test_a_loss_says_that_slices_bring_nothing() -> None:
 def test_no_kept_slice_is_no_win() -> None:
     """Where the gate passes no slice, a better score is the refit's, and a sentence says so."""
     first = said(contest(0.95, 0.9, 0.9, kept=0))[0]
-    assert first.startswith("Slice awareness brings nothing here: none of 30 slices earned a place.")
+    assert first.startswith("Slices give no gain: none of 30 slices passed the gate.")
     assert "last layer refitted: score 0.950 against 0.900 for ERM" in first
 
 
 def test_a_tie_promises_no_gain() -> None:
     """Within the margin slices are shipped, with a sentence to expect no more than a plain model."""
     assert "validation shows no gain" in said(contest(0.9, 0.905, 0.8))[0]
-    assert said(contest(0.9, 0.905, 0.8))[0].endswith("Expect a plain model's accuracy.")
+    assert said(contest(0.9, 0.905, 0.8))[0].endswith("Expect the accuracy of a plain model.")
 
 
 @pytest.mark.parametrize(
@@ -114,18 +114,18 @@ def test_a_tie_promises_no_gain() -> None:
             7,
             "Rows with an unknown membership go to the companion (ERM), which reads no slices.",
         ),
-        ("blend", 0.85, 7, "Where a membership is unknown, the network answers with its own estimate of it."),
+        ("blend", 0.85, 7, "The network replaces an unknown membership by its own estimate."),
         (
             "soft",
             0.80,
             7,
-            "Memberships are read in training only: at serving the network predicts them itself.",
+            "Memberships are read in training only: at serving the network predicts them.",
         ),
         (
             "blend",
             0.80,
             0,
-            "Memberships are not read.",
+            "The model reads no memberships.",
         ),
     ],
 )
