@@ -7,21 +7,27 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
-from service.events import FunctionSetVersion, Label, Prediction
+from sqlalchemy import Connection, func, select
+
+from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
+from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
 from service.runtime.clock import FastClock
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
 from service.settings.schema import Settings
+from service.store.block_store import read_dirty, replace_blocks
 from service.store.engine import Store
 from service.store.labels import LabelRules
+from service.store.tables import dirty_blocks, from_us, label_events, pending_labels
 from service.store.writer import Writer
 from sfs.registry import FunctionSet
 
@@ -193,3 +199,67 @@ def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
 def _text_of(file: TextIO) -> str:
     file.seek(0)
     return file.read()
+
+
+def count_rows(
+    rows: Sequence[Prediction],
+    labels: Mapping[str, str],
+    slices: int,
+    start: datetime,
+    seconds: int,
+    votes: Sequence[int] = (),
+) -> BlockCounts:
+    """Return the block of at least one prediction, with labels by prediction id."""
+    model, version, set_hash = rows[0].model, rows[0].version, rows[0].set_hash
+    block = empty(model, version, set_hash, slices, start, seconds)
+    assert all((row.model, row.version, row.set_hash) == block.series for row in rows)
+    assert all(block.start <= row.at < block.end for row in rows)
+    return count_columns(
+        block,
+        [row.label for row in rows],
+        [labels.get(row.id) for row in rows],
+        unpack_bitmaps([row.member for row in rows], slices),
+        unpack_bitmaps([row.unknown for row in rows], slices),
+        votes,
+    )
+
+
+def recount(store: Store, writer: Writer, limit: int = 256) -> int:
+    """Recount dirty blocks, and return the number of blocks replaced."""
+    with store.read() as connection:
+        counted = read_dirty(connection, limit)
+    return len(writer.submit(lambda connection: replace_blocks(connection, counted)).result())
+
+
+def dirty_count(connection: Connection) -> int:
+    """Return the number of dirty blocks."""
+    return connection.scalar(select(func.count()).select_from(dirty_blocks)) or 0
+
+
+def pending_count(connection: Connection, model: str) -> int:
+    """Return the number of predictions, not yet logged, that have labels."""
+    query = select(func.count()).select_from(pending_labels).where(pending_labels.c.model == model)
+    return connection.scalar(query) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvent:
+    """Label as it arrived, and its outcome."""
+
+    label: Label
+    outcome: LabelOutcome
+
+
+def label_history(connection: Connection, model: str, id_: str) -> list[LabelEvent]:
+    """Return all labels of a prediction id, in order of arrival."""
+    c = label_events.c
+    query = select(label_events).where(c.model == model, c.prediction_id == id_).order_by(c.row)
+    return [
+        LabelEvent(
+            Label(
+                id_, e.label, from_us(e.observed_us), from_us(e.received_us), e.labeller, e.idempotency_key
+            ),
+            e.outcome,
+        )
+        for e in connection.execute(query)
+    ]

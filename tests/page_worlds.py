@@ -180,7 +180,7 @@ def add_history(made: World) -> None:
     for k, (name, resolution) in enumerate(spans):
         at = NOW - timedelta(minutes=40 - 9 * k)
         found = (drift if k % 2 else accuracy_drift)(name, since=at - timedelta(minutes=7))
-        opened = made.write(partial(open_alarm, model="spam", version=4, verdict=DriftDetected(at, found)))
+        opened = made.write(partial(open_alarm, model="spam", version=4, detection=DriftDetected(at, found)))
         if resolution:
             made.write(partial(resolve_alarm, alarm_id=opened.id, at=NOW, resolution=resolution))
     made.write(partial(acknowledge_alarm, alarm_id=2, at=NOW, by=EVIL, note=f"I know {EVIL}"))
@@ -194,7 +194,7 @@ def add_history(made: World) -> None:
         accuracy_drift("__all__", fingerprint=None, evidence=1.5),
         drift("asks/what?", zone=None, evidence=0.0, since=None),
     )
-    made.runtime.metrics.applied([FunctionStats("short", 0.1, {"KeyError": 12, EVIL: 3}, None)])
+    made.runtime.metrics.count_function_runs([FunctionStats("short", 0.1, {"KeyError": 12, EVIL: 3}, None)])
     _add_versions(made.runtime.settings.registry)
 
 

@@ -207,7 +207,7 @@ class Deployment:
             live = self.state.live  # the functions may have changed since the version was loaded
             active = ActiveModel(loaded.bundle, loaded.version, live)
             references = self._references(active)  # whatever may fail comes before the change
-            self._metrics.serve(active.version, active.bundle.classes)
+            self._metrics.set_version(active.version, active.bundle.classes)
             self.state = replace(
                 self.state,
                 version=active.version,
@@ -251,7 +251,7 @@ class Deployment:
         """Track an external version; without effect while a local model is active."""
         with self._lock:
             if self.state.active is None and self.state.version != version:
-                self._metrics.serve(version, self._settings.classes)
+                self._metrics.set_version(version, self._settings.classes)
                 self.state = replace(self.state, version=version, promoted_at=since)
 
     def follow_external_version(self) -> None:
@@ -284,7 +284,7 @@ class Deployment:
             tuple(each.name for each in functions if isinstance(each, LabelingFunctionSlice)),
         )
         self._writer.record_functions(version).result()
-        self._metrics.watch(version)
+        self._metrics.set_functions(version)
         return version
 
 

@@ -40,7 +40,7 @@ class LabelIntake:
         """
         classes = self._deployment.state.classes
         known = [each for each in labels if each.label in classes]
-        self._metrics.labelled("rejected", len(labels) - len(known))
+        self._metrics.count_labels("rejected", len(labels) - len(known))
         written = iter(await self._write(known) if known else ())
         rejected = LabelResult(
             "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
@@ -55,4 +55,4 @@ class LabelIntake:
     def _count(self, done: Future[list[LabelResult]]) -> None:
         if not done.cancelled() and done.exception() is None:
             for outcome, count in Counter(each.outcome for each in done.result()).items():
-                self._metrics.labelled(outcome, count)
+                self._metrics.count_labels(outcome, count)

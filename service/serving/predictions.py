@@ -84,7 +84,7 @@ class RequestQueues:
         future = self._writer.append([each.prediction for each in results])
         future.add_done_callback(lambda done: self._count(done, len(results)))  # also after a disconnect
         logged = await asyncio.wrap_future(future)
-        self._metrics.stage_took("log", perf_counter() - began)
+        self._metrics.observe_stage("log", perf_counter() - began)
         return logged
 
     async def stop(self) -> None:
@@ -93,6 +93,8 @@ class RequestQueues:
 
     def _count(self, done: Future[list[LogResult]], rows: int) -> None:
         if done.cancelled() or done.exception() is not None:
-            self._metrics.lost(rows)
+            self._metrics.count_lost_rows(rows)
         else:
-            self._metrics.predicted(each.prediction for each in done.result() if each.outcome == "stored")
+            self._metrics.count_predictions(
+                each.prediction for each in done.result() if each.outcome == "stored"
+            )

@@ -100,7 +100,7 @@ class Predictor:
             requests, outputs, applied.matrix, bundle.name, bundle.classes, functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.stats)
+        self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
         return results
 
@@ -120,7 +120,7 @@ class Predictor:
             rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.stats)
+        self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
         return results
 
@@ -141,7 +141,7 @@ class StageTimer:
     def report(self, metrics: ProcessMetrics) -> None:
         """Add the stages to the histograms."""
         for stage, seconds in self._seconds:
-            metrics.stage_took(stage, seconds)
+            metrics.observe_stage(stage, seconds)
 
 
 def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAMPION) -> ActiveModel:

@@ -149,7 +149,9 @@ class DriftView:
 def drift_view(deployment: Deployment) -> DriftView:
     """Return where every watched slice stands, those nearest to an alarm first."""
     state = deployment.state
-    nearest = sorted(deployment.drift_statuses, key=lambda each: (-each.share, each.slice, each.kind))
+    nearest = sorted(
+        deployment.drift_statuses, key=lambda each: (-each.evidence_ratio, each.slice, each.kind)
+    )
     return DriftView(state.model, state.version, tuple(nearest))
 
 

@@ -175,7 +175,7 @@ def records(
             wanted = _is_wanted(record, kind, found, inside)
             left = left or (wanted and len(shown) >= limit)
             if not left:
-                reached = record.place
+                reached = record.cursor
                 shown += [_view(record, made, state)] if wanted else []
     further = to_cursor(reached) if reached and (left or not complete) else None
     return RecordsView(tuple(shown), dict(buckets), scanned, complete, further)
@@ -239,7 +239,7 @@ def _bit(bitmap: bytes, k: int) -> int:
 
 
 def _is_wanted(
-    record: queries.Record, kind: RecordKind, found: Membership | None, inside: Membership
+    record: queries.PredictionRecord, kind: RecordKind, found: Membership | None, inside: Membership
 ) -> bool:
     if kind == "unknown" or found != inside:
         return kind == found
@@ -247,7 +247,7 @@ def _is_wanted(
     return kind == "all" or kind == {None: "unlabelled", True: "correct", False: "errors"}[right]
 
 
-def _view(record: queries.Record, made: FunctionSetVersion, state: DeploymentState) -> RecordView:
+def _view(record: queries.PredictionRecord, made: FunctionSetVersion, state: DeploymentState) -> RecordView:
     row = record.prediction
     given = row.probabilities if row.version == state.version else None
     known = given is not None and len(given) == len(state.classes)

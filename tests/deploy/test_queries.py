@@ -53,15 +53,12 @@ class Process:
     def __init__(self, at: datetime) -> None:
         self.metrics = ProcessMetrics(
             "spam",
-            routes=["/v1/predict"],
-            stages=["model"],
-            shed_reasons=["queue"],
             log_queue_rows=lambda: 7,
             jobs=["report"],
         )
         self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
-        self.metrics.watch(self.functions)
-        self.metrics.serve(3, ["ham", "spam"])
+        self.metrics.set_functions(self.functions)
+        self.metrics.set_version(3, ["ham", "spam"])
         self.page = MetricsPage(self.metrics)
         window = WindowEstimates(at - timedelta(hours=1), at, tuple(map(estimate, COUNTS)))
         shown = Snapshot(at, "spam", 3, "set", {"1h": window, "since_promotion": window}, at)
@@ -77,13 +74,13 @@ class Process:
     def text(self) -> bytes:
         bits = np.packbits([True, False, False], bitorder="little").tobytes()
         row = Prediction("id", "spam", 3, "set", self.functions.at, "ham", None, bits, b"\0", None, 0, "live")
-        self.metrics.predicted([row] * 100)
-        self.metrics.applied([FunctionStats("link", 0.001, {"KeyError": 30}, None)])
-        self.metrics.labelled("accepted")
-        self.metrics.request_took("/v1/predict", 0.004)
-        self.metrics.stage_took("model", 0.002)
-        self.metrics.job_ran("report", "failed", self.functions.at)
-        self.metrics.retrained("held")
+        self.metrics.count_predictions([row] * 100)
+        self.metrics.count_function_runs([FunctionStats("link", 0.001, {"KeyError": 30}, None)])
+        self.metrics.count_labels("accepted")
+        self.metrics.observe_request("/v1/predict", 0.004)
+        self.metrics.observe_stage("model", 0.002)
+        self.metrics.count_job_run("report", "failed", self.functions.at)
+        self.metrics.count_retrain("held")
         return self.page.text()
 
 

@@ -97,7 +97,7 @@ def drift_out(drift: DriftStatus) -> DriftOut:
         direction=drift.direction,
         evidence=drift.evidence if isfinite(drift.evidence) else None,
         threshold=drift.threshold,
-        share=drift.share,
+        share=drift.evidence_ratio,
     )
 
 

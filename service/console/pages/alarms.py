@@ -147,7 +147,7 @@ def detector_row(drift: DriftStatus) -> DetectorRow:
     else:
         change = f"{signed_points(value - reference)} points from the reference"
     title, plot = slice_title(drift.slice), tolerance_plot(drift)
-    return DetectorRow(drift, title, plot, evidence_meter(drift.share), expected, change)
+    return DetectorRow(drift, title, plot, evidence_meter(drift.evidence_ratio), expected, change)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,9 @@ def detector_summary(
     return DetectorSummary(
         slices={kind: sum(drift.kind == kind for drift in monitored) for kind in kinds},
         unmonitored=tuple(sorted({drift.slice for drift in drifts} - {drift.slice for drift in monitored})),
-        nearest=tuple(detector_row(drift) for drift in quiet if drift.zone and drift.share >= MIN_EVIDENCE),
+        nearest=tuple(
+            detector_row(drift) for drift in quiet if drift.zone and drift.evidence_ratio >= MIN_EVIDENCE
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from factories import label_history
 
 from service.__main__ import main
 from service.cli.labels import LabelSink, send_file
@@ -20,7 +21,7 @@ from service.errors import ServiceError
 from service.events import FunctionSetVersion, Prediction
 from service.settings.loading import load
 from service.store.engine import Store
-from service.store.queries import label_history, labels
+from service.store.queries import labels
 from service.store.writer import Writer
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -164,7 +165,7 @@ def test_rejected_rows_are_named_with_their_reasons(send: Callable, stored: Path
     assert (reasons[2], reasons[3]) == ("the row has no id", "the row has no label")
     assert reasons[4] == "invalid observed_at 'yesterday': write it as 2026-05-01T12:00:00Z"
     assert reasons[5].startswith("invalid observed_at '1712010100000'")
-    assert "lies in the future" in reasons[6]
+    assert "is in the future" in reasons[6]
     assert reasons[7] == "id: String should have at most 200 characters"
     assert kept(stored) == {"a": "kept"}
 

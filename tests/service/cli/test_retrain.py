@@ -80,7 +80,7 @@ def test_a_run_is_shown_with_the_gates_table(cli: Callable, two_runs: Any) -> No
     assert re.search(r"^traffic rows +200$", out, re.MULTILINE)
     assert "decision of the gate: reject" in out
     line = next(line for line in out.splitlines() if line.startswith("links *"))
-    assert ("92.0 %" in line, "82.0 %" in line, "10.0 points fewer are right" in line) == (True, True, True)
+    assert ("92.0%" in line, "82.0%" in line, "10.0 points fewer are right" in line) == (True, True, True)
 
 
 def test_a_run_before_the_gate_is_shown_without_one(cli: Callable, two_runs: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from service.demo.checks import Coverages, coverages, slice_truths
 from service.demo.project import LIKES_YAML, SLICES_PY, SLICES_YAML
 from service.demo.scenario import PHASES, Scenario, generated_comments, phase_at
-from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
 from sfs.apply import apply_with_stats
 from sfs.intervals import Rate
@@ -65,7 +65,7 @@ def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -
     zones = {
         _key(functions, name): coverage_band(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
     }
-    watch = DriftWatch(zones, threshold)
+    watch = DriftDetector(zones, threshold)
     verdicts = [verdict for block in _blocks(scenario, functions) for verdict in watch.advance(block)]
 
     changed = START + PHASES[1].start // BLOCK_ROWS * BLOCK

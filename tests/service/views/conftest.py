@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import recount
 
 from service.events import FunctionSetVersion, Label, Prediction
 from service.monitor.estimates import EstimateConfig
@@ -90,7 +91,7 @@ class Log:
         self.writer.append(rows)
         said = [Label(id_, label, NOW, NOW) for id_, label in labels.items()]
         self.writer.label("orders", said).result()
-        while self.writer.recount():
+        while recount(self.store, self.writer):
             pass
 
 

@@ -40,7 +40,7 @@ def raised(log: Any) -> Callable[..., Alarm]:
     """Raises an alarm."""
 
     def raise_(drift: DriftStatus = MOVED, model: str = "orders") -> Alarm:
-        work = partial(open_alarm, model=model, version=1, verdict=DriftDetected(AT, drift))
+        work = partial(open_alarm, model=model, version=1, detection=DriftDetected(AT, drift))
         alarm: Alarm | None = log.writer.submit(work).result()
         assert alarm is not None
         return alarm

@@ -32,7 +32,7 @@ def test_those_nearest_to_an_alarm_come_first(current: Current, cheap: DriftStat
     near, far = replace(cheap, evidence=7.0, slice="short"), replace(cheap, evidence=-3.0, kind="accuracy")
     current.drifts = (far, cheap, near)
     assert drift_view(current).drifts == (near, cheap, far)
-    assert far.share == 0.0
+    assert far.evidence_ratio == 0.0
 
 
 def test_a_slice_has_a_stand_of_each_kind(current: Current, cheap: DriftStatus) -> None:

@@ -1,4 +1,4 @@
-"""The detector against its recursion written down once more, and against its guarantee."""
+"""The recursion of the drift detector against a slow twin, and its guarantee."""
 
 import math
 from dataclasses import dataclass, field
@@ -86,9 +86,9 @@ counts = st.integers(0, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st
 def test_the_detector_equals_its_slow_twin(
     data: st.DataObject, keys: list[tuple[DriftKind, ToleranceBand]]
 ) -> None:
-    """Evidence, cusum, and what was counted since when, alternative by alternative."""
+    """Evidence, cusum and counts since the change agree for every alternative."""
     twins = [Twin(*key) for key in keys]
-    against, standing = Alternatives.of(keys), DetectorState.fresh(len(keys))
+    against, standing = Alternatives.of(keys), DetectorState.zeros(len(keys))
     size = len(keys)
     for start in range(data.draw(st.integers(0, 12))):
         block = np.array(data.draw(st.lists(counts, min_size=size, max_size=size)), np.int64).reshape(-1, 2).T
@@ -113,9 +113,9 @@ def test_the_detector_equals_its_slow_twin(
 def test_false_alarms_at_the_limit_of_the_zone(
     kind: DriftKind, lower: float, upper: float, p: float, n: int
 ) -> None:
-    """At c = 500 a rate just at a limit alarms 40 times in 20,000 blocks at most; a dead detector not 10 times."""
+    """At c = 500 a rate at a limit alarms at most 40 times in 20,000 blocks; a dead detector less than 10 times."""
     streams, blocks, rng = 200, 20_000, np.random.default_rng(0)
-    against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), DetectorState.fresh(streams)
+    against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), DetectorState.zeros(streams)
     rows, alarms = np.full(streams, n), 0
     for start in range(blocks):
         standing.advance(against, rng.binomial(n, p, streams), rows, start)
@@ -132,8 +132,8 @@ def test_false_alarms_at_the_limit_of_the_zone(
     [(0.0, 1e-300), (1e-12, 2e-12), (0.0, 1.0), (0.3, 1 - 1e-16), (1 - 1e-9, 1.0), (1.0, 1.0), (0, 0)],
 )
 def test_limits_near_the_ends_of_the_scale_give_numbers(kind: DriftKind, bounds: tuple[float, float]) -> None:
-    """No block, however extreme, makes the evidence anything but a finite number."""
-    against, standing = Alternatives.of([(kind, zone(*bounds))]), DetectorState.fresh(1)
+    """The evidence stays finite for extreme blocks."""
+    against, standing = Alternatives.of([(kind, zone(*bounds))]), DetectorState.zeros(1)
     for start, (count, n) in enumerate([(0, 1), (1, 1), (10**9, 10**9), (0, 10**9), (0, 0), (5, 10**6)]):
         standing.advance(against, np.array([count]), np.array([n]), start)
         assert all(np.isfinite(array).all() for array in standing.arrays())
@@ -141,15 +141,15 @@ def test_limits_near_the_ends_of_the_scale_give_numbers(kind: DriftKind, bounds:
 
 
 def test_a_zone_without_limits_never_gathers_evidence() -> None:
-    """Where every rate is in the zone there is no alternative to it."""
-    against, standing = Alternatives.of([("coverage", zone(0, 1))]), DetectorState.fresh(1)
+    """A band of [0, 1] has no alternatives."""
+    against, standing = Alternatives.of([("coverage", zone(0, 1))]), DetectorState.zeros(1)
     for start, count in enumerate([0, 1_000] * 5):
         standing.advance(against, np.array([count]), np.array([1_000]), start)
     assert standing.evidence.tolist() == [0.0]
 
 
 def test_the_mixture_is_over_the_alternatives_that_there_are() -> None:
-    """Shares sum to 1 whether a side is missing or not."""
+    """Weights sum to 1 even if a side is missing."""
     against = Alternatives.of(
         [("coverage", zone(0.1, 0.2)), ("coverage", zone(0, 0.2)), ("accuracy", zone(0.8, 1.0))]
     )

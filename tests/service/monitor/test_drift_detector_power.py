@@ -1,4 +1,4 @@
-"""How often the watch alarms while nothing changes, and how soon when something does."""
+"""False alarms and detection delay of the drift detector."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.decisions import DriftKind
-from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
@@ -34,24 +34,24 @@ def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observati
 def test_calm_is_calm(
     kind: DriftKind, low: float, high: float, reference: int, rows: int, block: int
 ) -> None:
-    """50 slices whose rates stay as they are, each with a reference that was sampled: no alarm in 10 seeds."""
+    """50 slices with constant rates and sampled references raise no alarm in 10 seeds."""
     rng = np.random.default_rng(4)
     p = np.exp(rng.uniform(np.log(low), np.log(high), SEEDS * SLICES))
     make, tolerance = (coverage_band, 0.1) if kind == "coverage" else (accuracy_band, 0.01)
     keys = [RateKey(f"{k // SLICES}/{k % SLICES}", "f", kind) for k in range(len(p))]
     known = [Rate(count, reference) for count in rng.binomial(reference, p).tolist()]
     zones = [make(rate, tolerance, SLICES) for rate in known]
-    watch = DriftWatch(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, 1.0))
+    detector = DriftDetector(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, 1.0))
     alarms = [
-        verdict
+        detection
         for number in range(rows // block)
-        for verdict in watch.advance(block_of(number, keys, rng.binomial(block, p), block))
+        for detection in detector.advance(block_of(number, keys, rng.binomial(block, p), block))
     ]
     assert alarms == []
 
 
 def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> None:
-    """Mean rows until the alarm, 100 streams of each change: within 1.25 times the committed figure, none missed."""
+    """The mean delay over 100 streams is within 1.25 times the committed figure, and no change is missed."""
     committed = json.loads((root / "tests/benchmarks/drift_delays.json").read_text())
     n, streams, calm = committed["block_rows"], 100, 20
     rows = committed["reference_rows"]
@@ -63,16 +63,16 @@ def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> Non
         for key, p in zip(keys, before.tolist(), strict=True)
     }
     threshold = log_threshold(committed["slices"], committed["false_alarms_a_month"])
-    watch, rng = DriftWatch(zones, threshold), np.random.default_rng(1)
+    detector, rng = DriftDetector(zones, threshold), np.random.default_rng(1)
     delays = np.zeros(len(keys))
     number = 0
     while (left := np.flatnonzero(delays == 0)).size:
         p = (before if number < calm else after)[left]
         some = [keys[k] for k in left]
-        verdicts = watch.advance(block_of(number, some, rng.binomial(n, p), n))
+        detections = detector.advance(block_of(number, some, rng.binomial(n, p), n))
         number += 1
-        for verdict in verdicts:
-            delays[int(verdict.drift.slice)] = (number - calm) * n
+        for detection in detections:
+            delays[int(detection.drift.slice)] = (number - calm) * n
         assert number < 3_000, "some are missed"
     assert (delays > 0).all(), "some alarmed before the change"
     for row, mean in zip(committed["delays"], delays.reshape(-1, streams).mean(axis=1), strict=True):
