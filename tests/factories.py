@@ -146,11 +146,12 @@ def make_deployment(
     *,
     state: DeploymentState | None = None,
     functions: FunctionSet | None = None,
+    live: LiveFunctions | None = None,
     metrics: ProcessMetrics | None = None,
     clock: Callable[[], datetime] = lambda: START,
 ) -> Deployment:
-    """Return a deployment over a log, in a given state."""
-    live = LiveFunctions(functions or FunctionSet([]))
+    """Return a deployment over a log, in a given state; of ``live`` functions, or of templates."""
+    live = live or LiveFunctions(functions or FunctionSet([]))
     deployment = Deployment(
         settings,
         live,
