@@ -67,8 +67,8 @@ def alarm_text(alarm: Document) -> str:
     Examples
     --------
     >>> alarm = {"id": 1, "kind": "coverage", "evidence": 19.24, "threshold": 18.5, "slice": "links"}
-    >>> alarm_text(alarm | {"sentence": "links holds 8.1 % of rows since 12:40 UTC, expected 1.7 to 2.5 %"})
-    'ALARM 1, coverage: links holds 8.1 % of rows since 12:40 UTC, expected 1.7 to 2.5 % (log evidence 19.2 of 18.5).'
+    >>> alarm_text(alarm | {"sentence": "coverage of links is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 %"})
+    'ALARM 1, coverage: coverage of links is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 % (log evidence 19.2 of 18.5).'
     """
     evidence = "-" if alarm["evidence"] is None else f"{alarm['evidence']:.1f}"
     against = f"log evidence {evidence} of {alarm['threshold']:.1f}"

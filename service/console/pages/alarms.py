@@ -62,7 +62,7 @@ def add_routes(routes: APIRouter, runtime: Runtime, executor: PageExecutor) -> N
 
 def alarms_page(runtime: Runtime, params: ListParams) -> str:
     """Return the page of all alarms."""
-    drifts = drift_view(runtime.model.deployment).drifts
+    drifts = drift_view(runtime.model.deployment)
     alarms = unresolved_by_slice(runtime.store, runtime.model.name)
     alarmed = {(name, alarm.drift.kind) for name, some in alarms.items() for alarm in some}
     return render_alarms(
@@ -217,7 +217,7 @@ def _alarm_list(runtime: Runtime, params: ListParams, which: AlarmFilter, limit:
     before = params.before
     while len(alarms) <= limit:
         view = alarms_view(store, model, unresolved=which == "unresolved", before=before, limit=200)
-        alarms += [alarm for alarm in view.alarms if (alarm.state == "resolved") is (which == "resolved")]
+        alarms += [alarm for alarm in view.items if (alarm.state == "resolved") is (which == "resolved")]
         before = view.next
         if before is None:
             break

@@ -64,7 +64,10 @@ def models_page(runtime: Runtime, params: ListParams) -> str:
         runtime.model.name,
         params,
         version_rows(
-            shown, accuracies, history, runs_view(runtime.store, runtime.model.name, limit=SEARCHED_RUNS).runs
+            shown,
+            accuracies,
+            history,
+            runs_view(runtime.store, runtime.model.name, limit=SEARCHED_RUNS).items,
         ),
         change_rows(history),
         params.href(before=shown[0].version) if len(versions) > len(shown) else "",

@@ -43,7 +43,7 @@ def reports_page(runtime: Runtime, params: ListParams) -> str:
         page_context(runtime, "reports"),
         runtime.model.name,
         params,
-        view.reports,
+        view.items,
         older,
         runtime.settings.report.every_hours,
         runtime.clock(),

@@ -17,8 +17,8 @@ from service.console.svg import difference_plot, difference_range
 from service.decisions import ACTIVE, AuditEntry, Decision, Run, RunState, SliceDecision
 from service.events import Estimate, InsufficientData
 from service.store.audit import entries_about
-from service.views.rates import estimate_of
 from service.views.runs import run_view, runs_view
+from service.views.slices import estimate_of
 
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime
@@ -61,7 +61,7 @@ def runs_page(runtime: Runtime, params: ListParams) -> str:
     view = runs_view(runtime.store, runtime.model.name, before=params.before, limit=RUN_ROWS)
     older = params.href(before=view.next) if view.next else ""
     context = page_context(runtime, "runs", params.refresh)
-    return render_runs(context, runtime.model.name, params, view.runs, older, runtime.clock())
+    return render_runs(context, runtime.model.name, params, view.items, older, runtime.clock())
 
 
 def run_page(runtime: Runtime, run_id: int, params: ListParams) -> str:

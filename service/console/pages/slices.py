@@ -187,7 +187,7 @@ def slice_page(runtime: Runtime, params: SliceParams) -> str:
     now = runtime.clock()
     history = series(store, deployment, params.name, window=params.window, since=None, until=None, now=now)
     unresolved = unresolved_by_slice(store, model)
-    recent = alarms_view(store, model, limit=SEARCHED_ALARMS).alarms
+    recent = alarms_view(store, model, limit=SEARCHED_ALARMS).items
     alarms = {
         alarm.id: alarm
         for alarm in (*unresolved.get(params.name, ()), *recent)

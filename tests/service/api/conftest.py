@@ -150,7 +150,7 @@ class Service:
     def raised(self, slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Alarm:
         """Open an alarm."""
         detection = DriftDetected(self.now, drift_status(slice_, kind, **changes))
-        alarm = self.kept(partial(open_alarm, model="comments", version=1, verdict=detection))
+        alarm = self.kept(partial(open_alarm, model="comments", version=1, detection=detection))
         assert alarm is not None
         return alarm
 

@@ -24,7 +24,7 @@ RIGHT = replace(
     observed=Rate(0, 0),
 )  # fmt: skip
 ALARM = Alarm(3, "orders", 1, AT, LINKS)
-WHAT = "links holds 8.1 % of rows since 11:40 UTC, expected 1.8 to 2.2 %"
+WHAT = "coverage of links is 8.1 % since 11:40 UTC, expected 1.8 to 2.2 %"
 
 
 def alarms(*each: Alarm, next_: int | None = None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.api.schemas.runs import run_detail_out, run_out
+from service.api.schemas.runs import RunDetailOut, RunOut
 from service.cli.retrain import read_decision
 from service.decisions import Decision, PairedCounts, Run, SliceDecision
 
@@ -37,8 +37,8 @@ WAITING = replace(
 def two_runs(service: Any) -> Any:
     """Stub service with two runs."""
     for each in (RUN, WAITING):
-        service.documents[f"/v1/runs/{each.id}"] = run_detail_out(each).model_dump(mode="json")
-    runs = [run_out(each).model_dump(mode="json") for each in (WAITING, RUN)]
+        service.documents[f"/v1/runs/{each.id}"] = RunDetailOut.model_validate(each).model_dump(mode="json")
+    runs = [RunOut.model_validate(each).model_dump(mode="json") for each in (WAITING, RUN)]
     service.documents["/v1/runs?limit=20"] = {"runs": runs, "next": None}
     service.documents["/v1/retrain"] = service.documents["/v1/runs/5"]
     return service
@@ -46,7 +46,7 @@ def two_runs(service: Any) -> Any:
 
 def test_a_decision_survives_http() -> None:
     """A decision survives its way over HTTP."""
-    document = json.loads(run_detail_out(RUN).model_dump_json())
+    document = json.loads(RunDetailOut.model_validate(RUN).model_dump_json())
     assert read_decision(document["decision"]) == REJECTED
 
 

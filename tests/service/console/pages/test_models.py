@@ -11,7 +11,7 @@ from service.console.query_params import ListParams
 from service.console.render import PageContext
 from service.events import InsufficientData
 from service.views.models import ModelView
-from service.views.rates import estimate_of
+from service.views.slices import estimate_of
 
 
 def view(version, **changes):
