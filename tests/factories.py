@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TextIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sqlalchemy import Connection, func, select
 
@@ -21,7 +22,7 @@ from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
 from service.runtime.clock import FastClock
-from service.serving.deployment import Deployment, DeploymentState
+from service.serving.deployment import ActiveModel, Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
 from service.settings.schema import Settings
 from service.store.block_store import read_dirty, replace_blocks
@@ -30,6 +31,9 @@ from service.store.labels import LabelRules
 from service.store.tables import dirty_blocks, from_us, label_events, pending_labels
 from service.store.writer import Writer
 from sfs.registry import FunctionSet
+
+if TYPE_CHECKING:
+    from models.bundle.model_bundle import ModelBundle
 
 START = datetime(2026, 5, 20, 12, 34, 56, 789_000, tzinfo=UTC)
 LATE = timedelta(days=5)
@@ -137,6 +141,13 @@ def make_state(set_hash: str = "first", version: int | None = 1, **changes: Any)
         "classes": ("x", "y"),
     }
     return DeploymentState(**(values | changes))
+
+
+def make_local_state(set_hash: str = "first", version: int = 1, **changes: Any) -> DeploymentState:
+    """Return `make_state` with a local model, an empty one: no external version is followed."""
+    empty = cast("ModelBundle", SimpleNamespace(function_fingerprints={}))
+    active = ActiveModel(empty, version, LiveFunctions(FunctionSet([])))
+    return make_state(set_hash, version, **({"active": active} | changes))
 
 
 def make_deployment(
@@ -264,3 +275,9 @@ def label_history(connection: Connection, model: str, id_: str) -> list[LabelEve
         )
         for e in connection.execute(query)
     ]
+
+
+def read_sample(metrics: ProcessMetrics, name: str) -> float:
+    """Return the value of a sample by its name with labels, such as ``slicewatch_leader`` or ``x_total{a="b"}``."""
+    lines = (line.rpartition(" ") for line in metrics.text().decode().splitlines())
+    return next(float(value) for sample, _, value in lines if sample == name)

@@ -51,8 +51,8 @@ TEXTS = (
 class DisabledFunction(LiveFunctions):
     """Functions of which ``short`` is disabled by its breaker."""
 
-    def health(self) -> dict[str, tuple[bool, str | None]]:
-        return {"short": (True, "it took 61 ms, more than its budget of 50 ms")}
+    def disabled_reasons(self) -> dict[str, str | None]:
+        return {"short": "it took 61 ms, more than its budget of 50 ms"}
 
 
 @dataclass
@@ -98,7 +98,7 @@ class World:
     def open_alarm(self, *args: Any, at: Any = NOW, **kwargs: Any) -> Any:
         """Open an alarm about a slice."""
         found = DriftDetected(at, drift(*args, **kwargs))
-        return self.write(partial(open_alarm, model="spam", version=4, verdict=found))
+        return self.write(partial(open_alarm, model="spam", version=4, detection=found))
 
     def activate(self, functions: FunctionSet, **changes: Any) -> None:
         """Apply functions, and change the state of the deployment."""

@@ -14,13 +14,13 @@ from service.cli.project import CHAMPION, load_functions, load_settings, open_re
 from service.cli.terminal import (
     format_counts,
     format_interval,
-    format_percent,
     format_table,
     print_json,
     print_message,
     row_progress,
 )
 from service.errors import MisuseError
+from service.formatting import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,9 +184,9 @@ class ApplySummary:
                 [
                     count["slice"],
                     count["members"],
-                    format_percent(count["coverage"]),
+                    percent(count["coverage"]),
                     format_interval(count["coverage_interval"]) if count["known"] else None,
-                    format_percent(count["overlap"]),
+                    percent(count["overlap"]),
                     count["unknown"],
                     None if spent is None else f"{spent:.2f}",
                     format_counts(count["reasons"]),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.cli.parser import Commands, Context, add_command, add_options, add_subcommands, integer_between
 from service.cli.project import running_service
 from service.cli.terminal import format_table, format_time, print_json
+from service.formatting import percent
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -44,7 +45,6 @@ def declare(commands: Commands) -> None:
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
     """Print a line per detector, the nearest to an alarm first."""
-    from service.views.alarms import share_text
 
     with running_service(args, context) as client:
         slices = client.slices()
@@ -66,10 +66,10 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
             drift["slice"],
             drift["kind"],
             _expected(drift),
-            None if drift["observed"]["value"] is None else share_text(drift["observed"]["value"]),
+            None if drift["observed"]["value"] is None else percent(drift["observed"]["value"]),
             drift["observed"]["n"],
             format_time(drift["since"]),
-            f"{100 * drift['share']:.0f} %",
+            f"{drift['share']:.0%}",
             drift["alarm"],
         ]
         for drift in drifts
@@ -125,14 +125,13 @@ def all_alarms(client: Client, state: str) -> Iterator[dict[str, Any]]:
 
 
 def _expected(drift: Mapping[str, Any]) -> str | None:
-    from service.views.alarms import share_text
 
     band = drift["expected"]
     if band is None:
         return None
     if drift["kind"] == "accuracy":
-        return f"at least {share_text(band['lower'])}"
-    return f"{share_text(band['lower'])} to {share_text(band['upper'])}"
+        return f"at least {percent(band['lower'])}"
+    return f"{percent(band['lower'])} to {percent(band['upper'])}"
 
 
 def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
@@ -148,7 +147,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
         "observed": f"{observed['count']:,} of {observed['n']:,}",
         "expected": _expected(alarm),
         "reference": None if band is None else f"{band['count']:,} of {band['n']:,}",
-        "evidence": f"{100 * alarm['share']:.0f} % of the alarm threshold",
+        "evidence": f"{alarm['share']:.0%} of the alarm threshold",
         "acknowledged (UTC)": format_time(alarm["acknowledged_at"]),
         "acknowledged by": alarm["acknowledged_by"] or None,
         "note": alarm["note"] or None,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from service.cli.apply import apply_file
 from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import function_kind, load_functions, load_settings, other_source, project_source
-from service.cli.terminal import format_percent, format_table, print_json
+from service.cli.terminal import format_table, print_json
+from service.formatting import percent
 
 if TYPE_CHECKING:
     from sfs.registry import FunctionSet
@@ -60,7 +61,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         {
             **entry,
             "owner": entry["owner"] or None,
-            "target": format_percent(entry["target"]),
+            "target": percent(entry["target"]),
             "protected": "yes" if entry["protected"] else "no",
             "fingerprint": entry["fingerprint"][:12],
         }

@@ -52,11 +52,6 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(lines)
 
 
-def format_percent(fraction: float | None) -> str | None:
-    """Return ``12.3 %``, or None for None."""
-    return None if fraction is None else f"{100 * fraction:.1f} %"
-
-
 def format_interval(bounds: Sequence[float]) -> str:
     """Return the bounds of an interval in percent.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
@@ -82,4 +82,4 @@ def learner_config(learner: LearnerSettings) -> LearnerConfig:
     from models.config import LearnerConfig
     from service.jobs.training.spec import learner_values
 
-    return LearnerConfig(**learner_values(**asdict(learner)))
+    return LearnerConfig(**learner_values(learner))

@@ -15,6 +15,7 @@ from scipy.special import rel_entr
 
 from service.demo.client import Document
 from service.demo.scenario import Goal
+from service.formatting import percent_of
 from service.store import queries
 from service.store.engine import Store
 from sfs.apply import apply_with_stats
@@ -230,7 +231,7 @@ def find_failures(result: StoryResult, goal: Goal | None) -> list[str]:
     if goal is not None:
         (right, n), (right_after, n_after) = result.before, result.after
         if not n or right > goal.at_most_before * n:
-            accuracy = format_rate(right, n)
+            accuracy = percent_of(right, n, "labels")
             failures.append(
                 f"accuracy on {goal.slice} before was {accuracy}, expected at most {goal.at_most_before}"
             )
@@ -239,7 +240,7 @@ def find_failures(result: StoryResult, goal: Goal | None) -> list[str]:
                 f"only {n_after} of {goal.labelled} labels on {goal.slice} arrived after the promotion"
             )
         elif right_after < goal.at_least_after * n_after:
-            accuracy = format_rate(right_after, n_after)
+            accuracy = percent_of(right_after, n_after, "labels")
             failures.append(
                 f"accuracy on {goal.slice} after is {accuracy}, expected at least {goal.at_least_after}"
             )
@@ -258,14 +259,3 @@ def _run_failures(result: StoryResult, goal: Goal | None) -> Iterator[str]:
         unverified = run["state"] == "held" and (run["decision"] or {}).get("outcome") == "hold"
         if goal is not None or not unverified:
             yield f"run {run['id']} is {run['state']}: {run['outcome'] or run['reason']}"
-
-
-def format_rate(count: int, n: int) -> str:
-    """Return a rate with its counts.
-
-    Examples
-    --------
-    >>> format_rate(9, 12), format_rate(0, 0)
-    ('75.0 % (9 of 12)', 'unknown (0 of 0)')
-    """
-    return f"{f'{100 * count / n:.1f} %' if n else 'unknown'} ({count:,} of {n:,})"

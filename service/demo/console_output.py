@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from models.slice_report import align_table
-from service.demo.checks import SliceTruth, StoryResult, format_rate
+from service.demo.checks import SliceTruth, StoryResult
 from service.demo.client import Document, StoryEvent
 from service.demo.scenario import Goal, Phase
+from service.formatting import percent, percent_of
 
 WIDTH = 110
 INDENT = " " * 7
@@ -67,8 +68,8 @@ def alarm_text(alarm: Document) -> str:
     Examples
     --------
     >>> alarm = {"id": 1, "kind": "coverage", "evidence": 19.24, "threshold": 18.5, "slice": "links"}
-    >>> alarm_text(alarm | {"sentence": "coverage of links is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 %"})
-    'ALARM 1, coverage: coverage of links is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 % (log evidence 19.2 of 18.5).'
+    >>> alarm_text(alarm | {"sentence": "coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5%"})
+    'ALARM 1, coverage: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5% (log evidence 19.2 of 18.5).'
     """
     evidence = "-" if alarm["evidence"] is None else f"{alarm['evidence']:.1f}"
     against = f"log evidence {evidence} of {alarm['threshold']:.1f}"
@@ -90,7 +91,7 @@ def training_table(document: Document) -> str:
     """Return the report of a training, a line per slice."""
     rows = [["slice", "held-out rows", "coverage", "accuracy"]]
     for entry in document["report"]["shipped"]:
-        coverage, accuracy = _percent(entry["coverage"]), _percent(entry["accuracy"])
+        coverage, accuracy = percent(entry["coverage"]), percent(entry["accuracy"])
         rows.append([entry["slice"], f"{entry['n']:,}", coverage, accuracy])
     return align_table(rows)
 
@@ -104,8 +105,8 @@ def gate_table(decision: Document) -> str:
                 entry["slice"],
                 "yes" if entry["protected"] else "",
                 f"{entry['n']:,}",
-                _percent(entry["champion"]["value"]),
-                _percent(entry["candidate"]["value"]),
+                percent(entry["champion"]["value"]),
+                percent(entry["candidate"]["value"]),
                 f"{100 * entry['difference']:+.1f}",
                 f"{100 * entry['lower']:+.1f} .. {100 * entry['upper']:+.1f}",
                 entry["outcome"].replace("_", " "),
@@ -122,8 +123,8 @@ def truth_tables(truths: Sequence[SliceTruth], phases: Iterable[Phase]) -> str:
         served = [p.name for p in phases if any(p.name in truth.coverages for truth in of_version)]
         rows = [["slice", "tolerance band", *served, "left", "alarmed"]]
         for truth in of_version:
-            band = f"{100 * truth.lower:.2f} .. {100 * truth.upper:.2f} %"
-            coverages = [_percent(truth.coverages.get(phase), digits=2) for phase in served]
+            band = f"{percent(truth.lower)} to {percent(truth.upper)}"
+            coverages = [percent(truth.coverages.get(phase)) for phase in served]
             rows.append([truth.slice, band, *coverages, LEFT[truth.left], "yes" if truth.alarmed else ""])
         tables.append(f"under version {version}:\n{align_table(rows)}")
     return "\n\n".join(tables)
@@ -132,7 +133,7 @@ def truth_tables(truths: Sequence[SliceTruth], phases: Iterable[Phase]) -> str:
 def ending(result: StoryResult, failures: Sequence[str], goal: Goal | None, seconds: float) -> Iterator[str]:
     """Yield the last lines: the accuracy before and after, and the verdict."""
     if goal is not None:
-        before, after = format_rate(*result.before), format_rate(*result.after)
+        before, after = (percent_of(*rate, "labels") for rate in (result.before, result.after))
         yield f"Accuracy on {goal.slice}: {before} before, {after} after."
     if failures:
         yield f"The story did not happen, after {seconds:.0f} s:"
@@ -143,7 +144,3 @@ def ending(result: StoryResult, failures: Sequence[str], goal: Goal | None, seco
             f"The story happened: {end}, and the slices that alarmed are the slices that left their band. "
             f"It took {seconds:.0f} s."
         )
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f} %"

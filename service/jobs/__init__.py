@@ -1,1 +1,1 @@
-"""What is done again and again: the monitor's tick, housekeeping, looking for a new champion."""
+"""Jobs that run at intervals, and the child processes of the heavy ones."""

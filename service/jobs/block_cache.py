@@ -1,4 +1,4 @@
-"""The blocks of one model version, held in memory as the store has them."""
+"""Blocks of one model version, cached in memory as they are in the store."""
 
 from __future__ import annotations
 
@@ -18,19 +18,9 @@ from service.store.tables import from_us
 
 
 class BlockCache:
-    """The timelines of a model version, one for each function set that it met.
+    """Blocks of a model version by function set; none is longer than the store's block of its time.
 
-    No block here is longer than the store's at its time: the store merges blocks when it likes, and what it
-    merged is taken over from there.
-
-    Parameters
-    ----------
-    connection
-        Reads the store as of one moment; everything is loaded here.
-    model, version
-        Whose blocks.
-    since
-        Blocks that end before are left out.
+    All blocks that end after ``since`` are loaded from one view of the store.
     """
 
     def __init__(self, connection: Connection, model: str, version: int, since: datetime) -> None:
@@ -42,23 +32,24 @@ class BlockCache:
             self._put(connection, block)
 
     def serves(self, model: str, version: int | None, since: datetime) -> bool:
-        """Tell whether these are the blocks of a version, and reach back so far."""
+        """Return whether the cache has the blocks of a version since a time."""
         return (self.model, self.version) == (model, version) and self.since <= since
 
     def take(self, connection: Connection, recounts: Sequence[Recount]) -> None:
-        """Take in what was counted again; blocks of others, and those that were left out, are passed over."""
+        """Replace recounted blocks; those of other versions, or before ``since``, are ignored."""
         for set_hash in self.sets.keys() & {each.series.set_hash for each in recounts}:
-            self._learn(connection, set_hash)  # by now it may be known which of its functions are votes
+            self._load_set(connection, set_hash)  # the store may know its votes by now
         for each in recounts:
             model, version, set_hash = each.series.model, each.series.version, each.series.set_hash
             start, seconds = from_us(each.span[0]), each.span[1]
-            mine = (model, version) == (self.model, self.version)
-            if mine and start + timedelta(seconds=seconds) > self.since:
-                slices = len(self._set(connection, set_hash).names)
+            own = (model, version) == (self.model, self.version)
+            if own and start + timedelta(seconds=seconds) > self.since:
+                functions = self.sets.get(set_hash) or self._load_set(connection, set_hash)
+                slices = len(functions.names)
                 self._put(connection, each.counts or empty(model, version, set_hash, slices, start, seconds))
 
     def take_merged(self, connection: Connection) -> None:
-        """Take over the blocks that the store has merged into longer ones since the last time."""
+        """Replace blocks that the store has merged since the last call."""
         longer = queries.longer_blocks(connection, self.model, self.version, self.since)
         if new := longer - self._longer:
             first, last = (pick(key.start for key in new) for pick in (min, max))
@@ -71,19 +62,15 @@ class BlockCache:
     def _put(self, connection: Connection, block: BlockCounts) -> None:
         timeline = self.timelines.get(block.set_hash)
         if timeline is None:
-            slices = len(self._set(connection, block.set_hash).names)
-            timeline = self.timelines[block.set_hash] = BlockIndex(*block.series, slices)
+            functions = self.sets.get(block.set_hash) or self._load_set(connection, block.set_hash)
+            timeline = self.timelines[block.set_hash] = BlockIndex(*block.series, len(functions.names))
         timeline.put(block)
         if block.seconds > BLOCK_SECONDS[0]:
             self._longer.add(queries.BlockKey(block.set_hash, block.start, block.seconds))
 
-    def _set(self, connection: Connection, set_hash: str) -> FunctionSetVersion:
-        if set_hash not in self.sets:
-            self._learn(connection, set_hash)
-        return self.sets[set_hash]
-
-    def _learn(self, connection: Connection, set_hash: str) -> None:
-        found = queries.function_set(connection, set_hash)
-        if found is None:
+    def _load_set(self, connection: Connection, set_hash: str) -> FunctionSetVersion:
+        functions = queries.function_set(connection, set_hash)
+        if functions is None:
             raise StoreError(f"function set {set_hash!r} is not in the store, but its blocks are")
-        self.sets[set_hash] = found
+        self.sets[set_hash] = functions
+        return functions

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +9,10 @@ from datetime import datetime, timedelta
 from itertools import chain, groupby, takewhile
 
 import numpy as np
+from pydantic import Base64Bytes, TypeAdapter
 from sqlalchemy import Connection
 
-from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
+from service.decisions import Alarm, DriftDetected, DriftKind, ToleranceBand
 from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot
 from service.metrics.page import MetricsPage
 from service.monitor.block_counts import unpack_bitmaps
@@ -50,18 +49,7 @@ class DriftDetection:
     """Feeds the detectors of the active version, opens alarms, and resolves those that are over.
 
     The state of the detectors is committed together with the alarms that follow from it: after a restart
-    nothing is fed twice, and nothing is left out. For one thread at a time.
-
-    Parameters
-    ----------
-    deployment
-        The active version; receives the status of every slice.
-    store, writer
-        The log.
-    page
-        Serves the drift gauges.
-    settings
-        Tolerances, and the budget of false alarms.
+    no row is fed twice, and none is left out. For one thread at a time.
     """
 
     def __init__(
@@ -78,13 +66,7 @@ class DriftDetection:
         self._checkpoint: DetectorCheckpoint | None = None
 
     def run(self, now: datetime) -> None:
-        """Feed the next part of what is final by now; after an error the next run restores the checkpoint.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be written.
-        """
+        """Feed the next part of the final rows and labels; after an error the next run restores the checkpoint."""
         state = self._deployment.state
         if state.version is None:
             return
@@ -103,9 +85,16 @@ class DriftDetection:
         return accuracy_band(rate, self._settings.accuracy_tolerance, self._slices(state))
 
     def _run(self, state: DeploymentState, version: int, now: datetime) -> None:
+        checkpoint, inputs = self._checkpoint, band_inputs(state)
+        owner = version, state.promoted_at
         with self._store.read() as connection:
-            checkpoint = self._checkpoint = self._follow(connection, state, version, now)
-            detections, fed = self._feed(connection, checkpoint, state.model, now)
+            if checkpoint is None or (checkpoint.version, checkpoint.promoted_at) != owner:
+                checkpoint = self._restore(connection, state, version, now)
+            elif checkpoint.band_inputs != inputs:
+                checkpoint.bands, checkpoint.band_inputs = self._bands(state), inputs
+                checkpoint.watch.rezone(checkpoint.bands)
+            self._checkpoint = checkpoint
+            detections, fed = _feed(connection, checkpoint, state.model, now)
             unresolved = alarms(connection, state.model, unresolved=True)
         over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot, now)
         if fed or detections or over:
@@ -122,19 +111,29 @@ class DriftDetection:
         self._deployment.drift_statuses = checkpoint.watch.drifts()
         self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved)
 
-    def _follow(
+    def _restore(
         self, connection: Connection, state: DeploymentState, version: int, now: datetime
     ) -> DetectorCheckpoint:
-        """Return the detectors of the active version, with its current bands."""
-        checkpoint = self._checkpoint
-        if checkpoint is None or (checkpoint.version, checkpoint.promoted_at) != (version, state.promoted_at):
-            bands = self._bands(state)
-            checkpoint = restore(connection, state, bands, self._threshold)
-            return checkpoint or start(connection, state, version, bands, self._threshold, now)
-        if checkpoint.band_inputs != band_inputs(state):
-            checkpoint.bands, checkpoint.band_inputs = self._bands(state), band_inputs(state)
-            checkpoint.watch.rezone(checkpoint.bands)
-        return checkpoint
+        """Return the stored detectors of a version, or new ones that start at its promotion, at most a day ago."""
+        bands, inputs = self._bands(state), band_inputs(state)
+        checkpoint = queries.checkpoint(connection, CHECKPOINT)
+        if checkpoint is not None:
+            try:
+                stored = _STORED.validate_json(checkpoint.state)
+                if (stored.version, stored.promoted_at) == (version, state.promoted_at):
+                    watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
+                    return DetectorCheckpoint(
+                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs
+                    )
+            except ValueError as error:
+                _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
+        since = now - _LOOK_BACK
+        if state.promoted_at is not None:
+            since = min(max(state.promoted_at, since), now)  # the clock may have been set back
+        until = floor_to(since, BLOCK_SECONDS[0])
+        seq = last_first_label(connection, state.model, before=since)
+        watch = DriftDetector(bands, self._threshold)
+        return DetectorCheckpoint(version, state.promoted_at, until, seq, bands, watch, inputs)
 
     def _bands(self, state: DeploymentState) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
@@ -153,47 +152,13 @@ class DriftDetection:
     def _slices(self, state: DeploymentState) -> int:
         return max(self._settings.max_slices, len(state.functions_version.names))
 
-    def _feed(
-        self, connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
-    ) -> tuple[list[DriftDetected], bool]:
-        """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
-        until, bands = watermark(now), checkpoint.bands
-        if not bands:  # without a reference nothing is watched, and nothing is caught up on later
-            checkpoint.until = max(checkpoint.until, until)
-            checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
-            return [], False
-        blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
-        arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
-        labels = list(takewhile(lambda label: label.at < until, arrived))
-        of_version = [label for label in labels if label.version == checkpoint.version]
-        hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
-        sets = known_sets(connection, hashes)
-        detections: list[DriftDetected] = []
-        for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
-            detections += checkpoint.watch.advance(observation)
-        if blocks:
-            checkpoint.until = max(block.end for block in blocks)
-        if labels:
-            checkpoint.seq = labels[-1].seq
-        return detections, bool(blocks or labels)
-
 
 @dataclass(slots=True)
 class DetectorCheckpoint:
     """The detectors of one version since its promotion, and the position up to which they have read.
 
-    Parameters
-    ----------
-    version, promoted_at
-        The version, and the time of its promotion.
-    until, seq
-        End of the last block, and number of the last first label, that were read.
-    bands
-        The tolerance band of every watched rate.
-    watch
-        The detectors.
-    band_inputs
-        The inputs that the bands were computed from.
+    ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
+    ``bands`` were computed from ``band_inputs``.
     """
 
     version: int
@@ -205,61 +170,46 @@ class DetectorCheckpoint:
     band_inputs: tuple[object, object, str]
 
     def to_bytes(self) -> bytes:
-        """Return the state, as `restore` reads it."""
-        return json.dumps(
-            {
-                "version": self.version,
-                "promoted_at": self.promoted_at and self.promoted_at.isoformat(),
-                "until": self.until.isoformat(),
-                "seq": self.seq,
-                "state": base64.b64encode(self.watch.to_bytes()).decode(),
-            }
-        ).encode()
+        """Return the state for the store."""
+        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes())
+        return _STORED.dump_json(stored)
 
 
-def restore(
-    connection: Connection, state: DeploymentState, bands: Mapping[RateKey, ToleranceBand], threshold: float
-) -> DetectorCheckpoint | None:
-    """Return the stored detectors of the active version; None if there are none, or they are damaged."""
-    stored = queries.checkpoint(connection, CHECKPOINT)
-    if stored is None:
-        return None
-    try:
-        fields = json.loads(stored.state)
-        promoted_at = fields["promoted_at"] and datetime.fromisoformat(fields["promoted_at"])
-        if (fields["version"], promoted_at) != (state.version, state.promoted_at):
-            return None
-        until = datetime.fromisoformat(fields["until"])
-        watch = DriftDetector.from_bytes(base64.b64decode(fields["state"]), bands, threshold)
-        return DetectorCheckpoint(
-            fields["version"], promoted_at, until, fields["seq"], bands, watch, band_inputs(state)
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
-        return None
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    version: int
+    promoted_at: datetime | None
+    until: datetime
+    seq: int
+    state: Base64Bytes
 
 
-def start(
-    connection: Connection,
-    state: DeploymentState,
-    version: int,
-    bands: Mapping[RateKey, ToleranceBand],
-    threshold: float,
-    now: datetime,
-) -> DetectorCheckpoint:
-    """Return detectors that start at the promotion of the version, at most a day ago."""
-    since = now - _LOOK_BACK
-    if state.promoted_at is not None:
-        since = min(max(state.promoted_at, since), now)  # the clock may have been set back
-    return DetectorCheckpoint(
-        version,
-        state.promoted_at,
-        floor_to(since, BLOCK_SECONDS[0]),
-        last_first_label(connection, state.model, before=since),
-        bands,
-        DriftDetector(bands, threshold),
-        band_inputs(state),
-    )
+_STORED = TypeAdapter(_Stored)
+
+
+def _feed(
+    connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
+) -> tuple[list[DriftDetected], bool]:
+    """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
+    until, bands = watermark(now), checkpoint.bands
+    if not bands:  # without a reference nothing is watched, and nothing is caught up on later
+        checkpoint.until = max(checkpoint.until, until)
+        checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
+        return [], False
+    blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
+    arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
+    labels = list(takewhile(lambda label: label.at < until, arrived))
+    of_version = [label for label in labels if label.version == checkpoint.version]
+    hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
+    sets = known_sets(connection, hashes)
+    detections: list[DriftDetected] = []
+    for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
+        detections += checkpoint.watch.advance(observation)
+    if blocks:
+        checkpoint.until = max(block.end for block in blocks)
+    if labels:
+        checkpoint.seq = labels[-1].seq
+    return detections, bool(blocks or labels)
 
 
 def band_inputs(state: DeploymentState) -> tuple[object, object, str]:
@@ -272,14 +222,9 @@ def next_blocks(
 ) -> list[BlockCounts]:
     """Return the next blocks of a model version, in order of time; repeated calls return all of them.
 
-    If a block does not count all of its rows yet, it and every later one wait until it does.
-
-    Parameters
-    ----------
-    since
-        End of the blocks read before; blocks that start earlier are skipped.
-    until
-        Time before which rows are final; blocks that reach beyond it wait.
+    Blocks that start before ``since``, the end of those read before, are skipped. Blocks that reach beyond
+    ``until``, the time before which rows are final, wait. If a block does not count all of its rows yet, it and
+    every later one wait until it does.
     """
     starts = queries.block_starts(connection, model, version, since, until, _BLOCK_STARTS + 1)
     if len(starts) > _BLOCK_STARTS:
@@ -293,13 +238,7 @@ def next_blocks(
 
 
 def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, FunctionSetVersion]:
-    """Return the function sets with these hashes.
-
-    Raises
-    ------
-    StoreError
-        If one was never recorded.
-    """
+    """Return the function sets with these hashes; StoreError if one was never recorded."""
     sets = {}
     for set_hash in hashes:
         functions = queries.function_set(connection, set_hash)
@@ -372,16 +311,7 @@ def resolved_alarms(
     """Return the alarms that are over, each with the reason.
 
     An alarm is over once another version is active, its function has changed, or its rate has been back
-    within its tolerance band for an hour.
-
-    Parameters
-    ----------
-    unresolved
-        Alarms that are not resolved.
-    state, bands
-        The active version, and its tolerance bands.
-    snapshot
-        The latest snapshot; ignored if it is of another version.
+    within its tolerance band for an hour. A snapshot of another version is ignored.
     """
     recent: dict[tuple[str, str | None], SliceEstimate] = {}
     if snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
@@ -397,16 +327,13 @@ def resolved_alarms(
         if alarm.at + _RECENT > now:
             return ""
         band = bands.get(RateKey(drift.slice, drift.fingerprint, drift.kind))
-        rate = _rate(recent.get((drift.slice, drift.fingerprint)), drift)
-        if band is None or rate is None or not is_back_inside(band, rate):
+        estimates = recent.get((drift.slice, drift.fingerprint))
+        if band is None or estimates is None:
             return ""
+        estimate = estimates.coverage if drift.kind == "coverage" else estimates.members.accuracy
+        if not isinstance(estimate, Estimate) or not is_back_inside(band, estimate.rate):
+            return ""
+        rate = estimate.rate
         return f"{drift.kind} was {rate.count / rate.n:.3g} in the last hour, back within its tolerance band"
 
     return [(alarm, reason) for alarm in unresolved if (reason := resolution(alarm))]
-
-
-def _rate(estimates: SliceEstimate | None, drift: DriftStatus) -> Rate | None:
-    if estimates is None:
-        return None
-    estimate = estimates.coverage if drift.kind == "coverage" else estimates.members.accuracy
-    return estimate.rate if isinstance(estimate, Estimate) else None

@@ -1,4 +1,4 @@
-"""Promotion and rollback, requested by people; runs promote through their job."""
+"""Promotion and rollback on request; retraining runs promote by themselves."""
 
 from __future__ import annotations
 
@@ -29,19 +29,7 @@ class DamagedVersion(ServiceError):
 
 
 class PromotionService:
-    """Changes the champion of one model.
-
-    Parameters
-    ----------
-    registry
-        The versions.
-    writer
-        Writes the audit.
-    model
-        Name of the model.
-    clock
-        Current time, UTC.
-    """
+    """Changes the champion of one model, with an entry in the audit."""
 
     def __init__(
         self, registry: ModelRegistry, writer: Writer, model: str, clock: Callable[[], datetime]
@@ -51,24 +39,14 @@ class PromotionService:
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
         """Make a version the champion, and approve the run that holds it.
 
-        If it is the champion already, only missing records are written: a caller that was cut off in between
-        can repeat the request.
+        If it is the champion already, only missing records are written: an interrupted request can be repeated.
 
-        Parameters
-        ----------
-        version
-            Version to promote.
-        expected
-            The champion that it replaces; None for any.
-        reason, actor
-            For the audit.
+        ``expected`` is the champion that it replaces; None for any.
 
         Raises
         ------
-        PromotionConflict
-            If there is no such version, or the champion was changed concurrently.
-        DamagedVersion
-            If the version cannot be loaded.
+        PromotionConflict, DamagedVersion
+            If there is no such version, or the champion was changed concurrently; if it cannot be loaded.
         """
         with self._translated_errors():
             self._registry.get(version)  # verifies that it loads: a damaged version must not become champion
@@ -98,7 +76,7 @@ class PromotionService:
             raise PromotionConflict(str(error)) from error
 
     def _record(self, change: AliasChange, action: str, actor: str) -> None:
-        """Write the change to the audit, once, and end the run that held its version."""
+        """Write the change to the audit, once, and end the run that holds its version."""
         _log.info("version %d is the champion", change.version, extra={"action": action, "by": actor})
         detail = {"reason": change.reason, "sequence": change.sequence}
         entry = AuditEntry(change.at, actor, action, f"version {change.version}", detail)
@@ -118,7 +96,7 @@ class PromotionService:
 
 
 def without_folder(registry: ModelRegistry, message: str) -> str:
-    """Return a message without the paths of version folders, which are not disclosed over HTTP."""
+    """Return a message without paths of version folders, which are not disclosed over HTTP."""
     for root in {each.path.parents[1] for each in registry.list()}:
         message = message.replace(f"{root}/", "")
     return message

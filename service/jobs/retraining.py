@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -12,16 +13,11 @@ from sqlalchemy import Connection
 
 from models.errors import ModelError
 from models.registry import CHAMPION, AliasChange, ModelRegistry
-from service.decisions import ACTIVE, Alarm, AuditEntry, Decision, Outcome, Run, RunState
+from service.decisions import ACTIVE, Alarm, AuditEntry, Outcome, Run, RunState
 from service.errors import ServiceError
 from service.jobs.drift_detection import DriftDetection
-from service.jobs.training.process import (
-    RunningTraining,
-    TrainingFailed,
-    TrainingLauncher,
-    TrainingResult,
-    register,
-)
+from service.jobs.training.process import RunningTraining, TrainingFailed, TrainingLauncher
+from service.jobs.training.spec import TrainingResult
 from service.metrics.process import ProcessMetrics
 from service.monitor.promotion_gate import decide
 from service.monitor.retrain_policy import (
@@ -46,7 +42,7 @@ from service.store.runs import active_run, move_run, open_run, runs
 from service.store.writer import Writer
 
 LABELS_EVERY = timedelta(minutes=1)
-"""Interval at which a waiting run counts the labels since the change; it reads every block since."""
+"""Interval at which a waiting run counts its labels; every block since the change is read."""
 
 RETRY_AFTER = timedelta(minutes=1)
 """Pause before the next attempt, times the number of attempts."""
@@ -58,27 +54,10 @@ _log = logging.getLogger(__name__)
 
 
 class Retraining:
-    """Advances the one active run of a model by a step per call.
+    """Advances the one active run of a model by a step per call. For one thread at a time, except `request`.
 
-    Every step is a transaction of its own: after a restart the run continues where it was, and a training
-    that was cut off is started again. For one thread at a time, except `request`.
-
-    Parameters
-    ----------
-    settings
-        When to train, and what the gate requires.
-    deployment
-        The active version.
-    store, writer
-        The log and the runs in it.
-    registry
-        The versions, and the champion.
-    detection
-        Knows the tolerance bands.
-    launcher
-        Starts trainings.
-    metrics
-        Counts runs that have ended.
+    Every step is a transaction of its own: after a restart the run continues where it was, and an interrupted
+    training is started again.
     """
 
     def __init__(
@@ -107,13 +86,7 @@ class Retraining:
         self._failed: tuple[int, int] | None = None  # run and attempt with an unusable result
 
     def run(self, now: datetime) -> None:
-        """Advance by one step.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be written.
-        """
+        """Advance by one step."""
         state = self._deployment.state
         with self._store.read() as connection:
             run = active_run(connection, state.model)
@@ -132,14 +105,9 @@ class Retraining:
 
     def request(self, reason: str, actor: str, now: datetime) -> Run:
         """Open a run on request. Raises RunActive if one is active."""
+        model = self._deployment.state.model
         work = partial(
-            open_run,
-            model=self._deployment.state.model,
-            state="training",
-            trigger="request",
-            reason=reason,
-            at=now,
-            actor=actor,
+            open_run, model=model, state="training", trigger="request", reason=reason, at=now, actor=actor
         )
         return self._writer.submit(work).result()
 
@@ -159,23 +127,14 @@ class Retraining:
         of_version = [alarm for alarm in unresolved if alarm.version == state.version]
         decision = next_run(of_version, earlier, now, self._rules, in_force_since=state.promoted_at)
         if isinstance(decision, OpenRun):
-            work = partial(
-                open_run,
-                model=state.model,
-                state=decision.state,
-                trigger=decision.trigger,
-                reason=decision.reason,
-                at=now,
-                alarms=decision.alarms,
-                slices=decision.slices,
-                since=decision.since,
-            )
+            work = partial(open_run, model=state.model, at=now, **asdict(decision))
             run = self._writer.submit(work).result()
             _log.info("run %d: %s", run.id, run.reason, extra={"state": run.state})
 
     def _await_labels(
         self, run: Run, state: DeploymentState, unresolved: Sequence[Alarm], now: datetime
     ) -> None:
+        """Count the labels of every slice with a coverage alarm since its change; train, skip or wait."""
         of_run = [alarm for alarm in unresolved if alarm.id in run.alarms]
         if not of_run:
             outcome = "its alarms were resolved before enough labels arrived"
@@ -184,7 +143,21 @@ class Retraining:
         if self._counted and self._counted[0] == run.id and now < self._counted[1] + LABELS_EVERY:
             return
         self._counted = run.id, now
-        evidence = self._slice_evidence(of_run, state)
+        moved = {
+            ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"
+        }
+        with self._store.read() as connection:
+            counts = counts_since(connection, state.model, of_run[0].version, moved)
+        evidence = [
+            SliceEvidence(
+                key.slice,
+                moved[key] or "up",
+                since.accuracy.n,
+                since.accuracy.count,
+                self._detection.accuracy_band(key.slice),
+            )
+            for key, since in counts.items()
+        ]
         decision = after_labels(evidence, self._rules, waited=now - run.opened_at)
         if isinstance(decision, Skip) and (alarm := blocking_alarm(run, unresolved)):
             decision = Train(f"alarm {alarm.id} shows a loss of accuracy")
@@ -195,24 +168,6 @@ class Retraining:
         elif decision.reason != run.outcome:
             self._transition(run, now, outcome=decision.reason)
 
-    def _slice_evidence(self, of_run: Sequence[Alarm], state: DeploymentState) -> list[SliceEvidence]:
-        """Return the labels since the change of every slice with a coverage alarm."""
-        moved = {
-            ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"
-        }
-        with self._store.read() as connection:
-            counts = counts_since(connection, state.model, of_run[0].version, moved)
-        return [
-            SliceEvidence(
-                key.slice,
-                moved[key] or "up",
-                since.accuracy.n,
-                since.accuracy.count,
-                self._detection.accuracy_band(key.slice),
-            )
-            for key, since in counts.items()
-        ]
-
     def _train(self, run: Run, state: DeploymentState, now: datetime) -> None:
         """Start an attempt, poll it, or take its result to the gate."""
         if self._training is not None and self._training[0] == run.id:
@@ -222,22 +177,24 @@ class Retraining:
                 self._finish_attempt(run, result, state, now)
             return
         self._kill_training()
-        left = self._launcher.result(run) if run.attempts and self._failed != (run.id, run.attempts) else None
-        if left is not None:  # finished before a restart
-            self._finish_attempt(run, left, state, now)
-        elif run.attempts >= self._settings.attempts:
-            outcome = run.outcome or f"training was cut off {run.attempts} times"
+        if run.attempts and self._failed != (run.id, run.attempts):
+            left = self._launcher.result(run)
+            if left is not None:  # finished before a restart
+                self._finish_attempt(run, left, state, now)
+                return
+        if run.attempts >= self._settings.attempts:
+            outcome = run.outcome or f"training was interrupted {run.attempts} times"
             self._transition(run, now, state="failed", outcome=outcome)
-        elif not run.attempts or now >= run.updated_at + RETRY_AFTER * run.attempts:
-            self._start_attempt(run, state, now)
-
-    def _start_attempt(self, run: Run, state: DeploymentState, now: datetime) -> None:
+            return
+        if run.attempts and now < run.updated_at + RETRY_AFTER * run.attempts:
+            return
         champion = self._registry.alias(CHAMPION)
         if champion is None:
             self._transition(run, now, state="failed", outcome="no champion to compare a candidate with")
             return
-        changes = {"attempts": run.attempts + 1, "champion": champion, "outcome": ""}
-        run = self._transition(run, now, state="training", **changes)
+        run = self._transition(
+            run, now, state="training", attempts=run.attempts + 1, champion=champion, outcome=""
+        )
         try:
             self._training = run.id, self._launcher.begin(run, champion)
         except (ServiceError, ModelError, OSError) as error:
@@ -267,12 +224,17 @@ class Retraining:
         if run.attempts >= self._settings.attempts:
             self._transition(run, now, state="failed", outcome=reason)
         else:
-            outcome = f"attempt {run.attempts} failed, another follows: {reason}"
+            outcome = f"attempt {run.attempts} failed and will be retried: {reason}"
             self._transition(run, now, outcome=outcome)
 
     def _judge(self, run: Run, result: TrainingResult, state: DeploymentState, now: datetime) -> None:
-        """Register the candidate, let the gate decide, and record the decision with the expected coverage."""
-        candidate = register(self._registry, result.candidate)
+        """Register the candidate, and record the decision of the gate with the candidate's expected coverage.
+
+        A slice with a coverage alarm is expected to keep its coverage since the change.
+        """
+        from models.bundle.model_bundle import ModelBundle  # imports torch
+
+        candidate = self._registry.put(ModelBundle.load(result.candidate))
         if candidate == run.champion:
             outcome = f"nothing new to learn from: training reproduced version {candidate} bit for bit"
             self._transition(run, now, state="skipped", candidate=candidate, outcome=outcome)
@@ -280,97 +242,82 @@ class Retraining:
         protected = {name for name, metadata in state.metadata.items() if metadata.protected}
         settings = self._settings
         decision = decide(result.pairs, protected, margin=settings.margin, minimum_rows=settings.minimum_rows)
+        baseline: Baseline = {}
+        if state.version is not None:
+            fingerprints = state.fingerprints
+            with self._store.read() as connection:
+                keys = [
+                    ChangeKey.of(alarm)
+                    for alarm in alarms(connection, state.model, unresolved=True)
+                    if alarm.drift.kind == "coverage"
+                    and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
+                ]
+                counts = counts_since(connection, state.model, state.version, keys)
+            moved = {key.slice: since.coverage for key, since in counts.items()}
+            baseline = run_baseline(state.references, moved, fingerprints)
         self._transition(
             run,
             now,
             state="gated",
             candidate=candidate,
-            data={**result.data, BASELINE_KEY: baseline_to_json(self._baseline(state))},
+            data={**result.data, BASELINE_KEY: baseline_to_json(baseline)},
             decision=decision,
-            outcome=f"the gate says {decision.outcome}: {'; '.join(decision.reasons)}",
+            outcome=f"gate decision: {decision.outcome}: {'; '.join(decision.reasons)}",
         )
-
-    def _baseline(self, state: DeploymentState) -> Baseline:
-        """Return the coverage to expect of the candidate: of a slice with an alarm, the one since its change."""
-        if state.version is None:
-            return {}
-        fingerprints = state.fingerprints
-        with self._store.read() as connection:
-            keys = [
-                ChangeKey.of(alarm)
-                for alarm in alarms(connection, state.model, unresolved=True)
-                if alarm.drift.kind == "coverage"
-                and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
-            ]
-            counts = counts_since(connection, state.model, state.version, keys)
-        moved = {key.slice: since.coverage for key, since in counts.items()}
-        return run_baseline(state.references, moved, fingerprints)
 
     def _apply_decision(self, run: Run, now: datetime) -> None:
         """Carry out the decision of the gate; a promotion done before a restart is not repeated."""
-        decision = run.decision
-        if decision is None or run.candidate is None:
+        decision, candidate = run.decision, run.candidate
+        if decision is None or candidate is None:
             self._transition(run, now, state="failed", outcome="the decision of the gate is missing")
-        elif decision.outcome == "promote":
-            self._promote(run, run.candidate, decision, now)
-        else:
-            outcome = "; ".join(decision.reasons)
-            self._transition(run, now, state=_END[decision.outcome], outcome=outcome)
-
-    def _promote(self, run: Run, candidate: int, decision: Decision, now: datetime) -> None:
+            return
+        reasons = "; ".join(decision.reasons)
+        if decision.outcome != "promote":
+            self._transition(run, now, state=_END[decision.outcome], outcome=reasons)
+            return
         history = self._registry.history(CHAMPION)
         reason = f"run {run.id}: {run.reason}"
         # A run of another store may have had the same number and reason: its change is older than this run.
-        done = next(
-            (
-                change
-                for change in reversed(history)
-                if change.reason == reason and change.version == candidate and change.at >= run.opened_at
-            ),
-            None,
-        )
+        done = [
+            each
+            for each in history
+            if each.reason == reason and each.version == candidate and each.at >= run.opened_at
+        ]
         try:
-            if done is None and history and history[-1].version == run.champion:
-                done = self._registry.promote(candidate, expected=history[-1], reason=reason, at=now)
+            if not done and history and history[-1].version == run.champion:
+                done = [self._registry.promote(candidate, expected=history[-1], reason=reason, at=now)]
         except ModelError as error:
             if self._registry.history(CHAMPION) == history:
                 outcome = f"version {candidate} was not promoted: {error}"
                 self._transition(run, now, state="failed", outcome=outcome)
                 return
-        if done is None:
+        if done:
+            outcome = f"version {candidate} is champion: {reasons}"
+            self._transition(run, now, change=done[-1], state="promoted", outcome=outcome)
+        else:
             champion = self._registry.alias(CHAMPION) or "none"
             outcome = (
-                f"it was compared with version {run.champion}, but the champion is version {champion} now: "
-                f"promote version {candidate} by hand, or leave it"
+                f"the candidate was compared with version {run.champion}, but the champion is now version {champion}: "
+                f"promote version {candidate} manually, or leave it"
             )
             self._transition(run, now, state="held", outcome=outcome)
-            return
-        self._record_promotion(run, done, decision, now)
 
-    def _record_promotion(self, run: Run, change: AliasChange, decision: Decision, now: datetime) -> None:
-        detail = {"reason": change.reason, "sequence": change.sequence}
+    def _transition(self, run: Run, now: datetime, change: AliasChange | None = None, **changes: Any) -> Run:
+        """Change a run, with the audit entry of its promotion; raises as `move_run`."""
 
         def work(connection: Connection) -> Run:
-            record(
-                connection,
-                AuditEntry(change.at, "monitor", "model.promoted", f"version {change.version}", detail),
-            )
-            outcome = f"version {change.version} is champion: {'; '.join(decision.reasons)}"
-            return move_run(connection, run.id, run.state, now, state="promoted", outcome=outcome)
+            if change is not None:
+                detail = {"reason": change.reason, "sequence": change.sequence}
+                record(
+                    connection,
+                    AuditEntry(change.at, "monitor", "model.promoted", f"version {change.version}", detail),
+                )
+            return move_run(connection, run.id, run.state, now, **changes)
 
-        self._log_transition(self._writer.submit(work).result())
-
-    def _transition(self, run: Run, now: datetime, **changes: Any) -> Run:
-        """Move a run to another state. Raises as `move_run`."""
-        moved = self._writer.submit(
-            lambda connection: move_run(connection, run.id, run.state, now, **changes)
-        ).result()
+        moved = self._writer.submit(work).result()
         if moved.state != run.state or moved.attempts != run.attempts:
-            self._log_transition(moved)
+            _log.info("run %d is %s: %s", moved.id, moved.state, moved.outcome or moved.reason)
+            if moved.state not in ACTIVE:
+                self._metrics.count_retrain(moved.state)
+                self._launcher.delete(moved)
         return moved
-
-    def _log_transition(self, run: Run) -> None:
-        _log.info("run %d is %s: %s", run.id, run.state, run.outcome or run.reason)
-        if run.state not in ACTIVE:
-            self._metrics.count_retrain(run.state)
-            self._launcher.delete(run)

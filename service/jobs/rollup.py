@@ -8,29 +8,17 @@ from service.monitor.windows import BLOCK_SECONDS, rolled_before
 from service.store.writer import Writer
 
 _MARGIN = timedelta(hours=1)
-"""Blocks stay as they are for this much longer than they must: ticks and clocks may be late."""
+"""Blocks are merged this much later than they may be: ticks and clocks may be late."""
 
 
 class RollUp:
-    """Merges the blocks of the store that are old enough into longer ones.
-
-    Parameters
-    ----------
-    writer
-        Writes the store.
-    """
+    """Merges the blocks of the store that are old enough into longer ones."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     def run(self, now: datetime) -> int:
-        """Return how many blocks were merged.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be written.
-        """
+        """Merge, and return the number of merged blocks."""
         merged = 0
         for seconds in BLOCK_SECONDS[1:]:
             before = rolled_before(now - _MARGIN, seconds)

@@ -1,4 +1,4 @@
-"""Runs the jobs, each again and again in a thread of its own."""
+"""Schedule of the jobs, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Something to be done at once, and then every so many seconds, whatever is done to the clock meanwhile."""
+    """A function to run at once, and then at an interval by monotonic time."""
 
     name: str
     run: Callable[[], object]
@@ -32,27 +31,22 @@ class Job:
 
 
 class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler has no types
-    """Jobs that are due after so many seconds; where the clock was stepped, their times are moved along.
+    """Job store that moves due times along when the wall clock is stepped.
 
-    APScheduler keeps times of the clock: were it set back by an hour, no job would run for an hour.
-
-    Parameters
-    ----------
-    seconds
-        A clock that nobody sets.
+    APScheduler keeps wall-clock times: if the clock were set back by an hour, no job would run for an hour.
     """
 
     def __init__(self, seconds: Callable[[], float] = monotonic) -> None:
         super().__init__()
         self._seconds = seconds
-        self._seen: tuple[datetime, float] | None = None
+        self._last: tuple[datetime, float] | None = None
 
     def get_due_jobs(self, now: datetime) -> list[Any]:
-        """Return the jobs that are due at a time of the clock; the scheduler asks this whenever it wakes."""
-        seen = now, self._seconds()
-        then, before = self._seen or seen
-        self._seen = seen
-        if step := now - then - timedelta(seconds=seen[1] - before):
+        """Return the jobs that are due; the scheduler calls this whenever it wakes up."""
+        times = now, self._seconds()
+        last_now, last_seconds = self._last or times
+        self._last = times
+        if step := now - last_now - timedelta(seconds=times[1] - last_seconds):
             for job in self.get_all_jobs():
                 job.next_run_time += step
                 self.update_job(job)
@@ -61,18 +55,10 @@ class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler ha
 
 
 class Schedule:
-    """Jobs that run until they are stopped; one that fails is logged, and runs again when it is due.
+    """Jobs that run until they are stopped; a failure is logged, and the job runs again when it is due.
 
-    A job never runs beside itself: where it takes longer than its interval, the runs that it missed become one.
-
-    Parameters
-    ----------
-    jobs
-        Under different names.
-    done
-        Told the name and the outcome of every run, in the job's thread.
-    seconds
-        A clock that nobody sets, by which the jobs wait.
+    A job never overlaps itself: if it takes longer than its interval, the missed runs become one. ``done`` is
+    called with name and outcome after every run, in the job's thread; ``seconds`` is a monotonic clock.
     """
 
     def __init__(
@@ -81,35 +67,35 @@ class Schedule:
         done: Callable[[str, Outcome], object],
         seconds: Callable[[], float] = monotonic,
     ) -> None:
-        # It would say of every run that it began and that it ended.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
+        self._jobs, self._done = jobs, done
+        logging.getLogger("apscheduler").setLevel(
+            logging.ERROR
+        )  # below, it logs the start and end of every run
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MonotonicJobStore(seconds)},
             executors={"default": ThreadPoolExecutor(max(len(jobs), 1))},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
-        self._jobs, self._done = jobs, done
 
     def start(self) -> None:
-        """Begin; every job runs for the first time now."""
+        """Start; every job runs for the first time now."""
         for job in self._jobs:
-            every = IntervalTrigger(seconds=job.every_seconds, timezone=UTC)
-            trigger = OrTrigger([DateTrigger(timezone=UTC), every])
-            self._scheduler.add_job(partial(_run, job, self._done), trigger, id=job.name)
+            interval = IntervalTrigger(seconds=job.every_seconds, timezone=UTC)
+            trigger = OrTrigger([DateTrigger(timezone=UTC), interval])
+            self._scheduler.add_job(self._run, trigger, args=(job,), id=job.name)
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Start nothing more, and wait for what runs. Safe to call more than once, or before ``start``."""
+        """Start no further run, and wait for those in progress. Safe to call repeatedly, or before ``start``."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=True)
 
-
-def _run(job: Job, done: Callable[[str, Outcome], object]) -> None:
-    try:
-        job.run()
-    except Exception:
-        _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
-        done(job.name, "failed")
-    else:
-        done(job.name, "ok")
+    def _run(self, job: Job) -> None:
+        try:
+            job.run()
+        except Exception:
+            _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
+            self._done(job.name, "failed")
+        else:
+            self._done(job.name, "ok")

@@ -1,4 +1,4 @@
-"""The monitor's tick: from rows and labels that have come to a committed snapshot."""
+"""Job that takes snapshots: recounts dirty blocks, computes every figure, commits and publishes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import logging
 import zlib
 from datetime import datetime
 from functools import partial
-
-from sqlalchemy import Connection
 
 from service.events import Snapshot
 from service.jobs.block_cache import BlockCache
@@ -21,26 +19,16 @@ from service.store.engine import Store
 from service.store.writer import Writer
 
 CHECKPOINT = "snapshot"
-"""The name under which the last snapshot is kept."""
+"""Name of the checkpoint with the latest snapshot."""
 
-_DIRTY_BLOCKS = 256  # counted, and committed, together
-_COMPRESSION = 1  # the quickest level takes three quarters away
+_DIRTY_BLOCKS = 256  # recounted in one transaction
+_COMPRESSION = 1  # the fastest level saves three quarters
 
 _log = logging.getLogger(__name__)
 
 
 class SnapshotJob:
-    """Takes the snapshots of the active version; the only job that recounts blocks. For one thread at a time.
-
-    Parameters
-    ----------
-    deployment
-        The active version; receives the snapshot.
-    store, writer
-        The log.
-    page
-        Serves the gauges of the latest snapshot.
-    """
+    """Takes the snapshots of the active version; the only job that recounts blocks. For one thread at a time."""
 
     def __init__(self, deployment: Deployment, store: Store, writer: Writer, page: MetricsPage) -> None:
         self._deployment, self._store, self._writer, self._page = deployment, store, writer, page
@@ -48,14 +36,9 @@ class SnapshotJob:
         self._merged_at: datetime | None = None
 
     def run(self, now: datetime) -> Snapshot | None:
-        """Recount what has changed, commit a snapshot as of now, and publish it; None without a version.
+        """Recount dirty blocks, then commit and publish a snapshot as of now; None without a version.
 
         After an error the next run reads everything from the store.
-
-        Raises
-        ------
-        StoreError
-            If the store cannot be written.
         """
         self._deployment.follow_external_version()
         try:
@@ -65,7 +48,7 @@ class SnapshotJob:
             raise
 
     def restore(self) -> None:
-        """Publish the last committed snapshot, if it belongs to the active version."""
+        """Publish the latest committed snapshot, if it is of the active version."""
         with self._store.read() as connection:
             checkpoint = queries.checkpoint(connection, CHECKPOINT)
         if checkpoint is None:
@@ -73,7 +56,7 @@ class SnapshotJob:
         try:
             last = from_state(checkpoint.state)
         except ValueError as error:
-            _log.warning("the last snapshot is not shown: %s", error)
+            _log.warning("the stored snapshot is ignored until the next one: %s", error)
             return
         state = self._deployment.state
         if (last.model, last.version) == (state.model, state.version):
@@ -87,8 +70,13 @@ class SnapshotJob:
         self._recount()
         if state.version is None:
             return None
+        merged_at = floor_to(now, BLOCK_SECONDS[1])
         with self._store.read() as connection:
-            cache = self._up_to_date(connection, state.model, state.version, since, now)
+            if self._cache is None:
+                self._cache = BlockCache(connection, state.model, state.version, since)
+            elif merged_at != self._merged_at:
+                self._cache.take_merged(connection)
+            cache, self._merged_at = self._cache, merged_at
             last_label_at = queries.last_label_at(connection, state.model)
         scope = SnapshotScope(
             state.model, state.version, state.functions_version, state.promoted_at, last_label_at
@@ -101,30 +89,17 @@ class SnapshotJob:
         return snapshot
 
     def _recount(self) -> None:
-        """Count dirty blocks again until all that were dirty are done."""
         more = True
         while more:
             with self._store.read() as connection:
-                counted = read_dirty(connection, _DIRTY_BLOCKS)
-                if not counted:
+                recounts = read_dirty(connection, _DIRTY_BLOCKS)
+                if not recounts:
                     return
-                done = self._writer.submit(partial(replace_blocks, recounts=counted)).result()
+                done = self._writer.submit(partial(replace_blocks, recounts=recounts)).result()
                 if self._cache is not None:
                     self._cache.take(connection, done)
-            # What changed while it was counted is dirty still; with nothing done, it is left to the next tick.
-            more = bool(done) and sum(len(each.marks) for each in counted) >= _DIRTY_BLOCKS
-
-    def _up_to_date(
-        self, connection: Connection, model: str, version: int, since: datetime, now: datetime
-    ) -> BlockCache:
-        """Return the blocks of the version in force, loaded if they were not, merged as in the store."""
-        merged_at = floor_to(now, BLOCK_SECONDS[1])
-        if self._cache is None:
-            self._cache = BlockCache(connection, model, version, since)
-        elif merged_at != self._merged_at:
-            self._cache.take_merged(connection)
-        self._merged_at = merged_at
-        return self._cache
+            # A block that changed during the recount stays dirty; if all did, they are left to the next run.
+            more = bool(done) and sum(len(each.marks) for each in recounts) >= _DIRTY_BLOCKS
 
     def _publish(self, snapshot: Snapshot) -> None:
         state = self._deployment.state
@@ -134,22 +109,22 @@ class SnapshotJob:
         self._page.show(snapshot, state.metadata, references)
 
 
-def to_state(made: Snapshot) -> bytes:
-    """Return a snapshot as it is kept."""
-    return zlib.compress(to_text(made).encode(), _COMPRESSION)
+def to_state(snapshot: Snapshot) -> bytes:
+    """Return the stored form of a snapshot."""
+    return zlib.compress(to_text(snapshot).encode(), _COMPRESSION)
 
 
 def from_state(state: bytes) -> Snapshot:
-    """Return the snapshot that was kept; one that an earlier version kept is text, not compressed.
+    """Return a stored snapshot; the plain text of earlier releases is read, too.
 
     Raises
     ------
     ValueError
-        If the state is damaged, or of a later version.
+        If it is damaged, or was stored by a later release.
     """
     if state.startswith(b"{"):
         return from_text(state.decode())
     try:
         return from_text(zlib.decompress(state).decode())
     except zlib.error as problem:
-        raise ValueError(f"the snapshot that was kept is damaged: {problem}") from problem
+        raise ValueError(f"the stored snapshot is damaged: {problem}") from problem

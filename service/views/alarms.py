@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from service.decisions import Alarm, DriftKind, DriftStatus
 from service.events import NONE_FIRED
+from service.formatting import percent
 from service.serving.deployment import Deployment
 from service.store import alarms as stored_alarms
 from service.store.engine import Store
@@ -78,10 +79,10 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     >>> since, at = datetime(2026, 5, 1, 12, 40, tzinfo=UTC), datetime(2026, 5, 1, 12, 50, tzinfo=UTC)
     >>> drift = DriftStatus("links", "f", "coverage", band, 9.0, 8.0, since, "up", Rate(81, 1000), 0.06, 0.1)
     >>> drift_sentence(drift, at)
-    'coverage of links is 8.1 % since 12:40 UTC, expected 1.8 to 2.2 %'
+    'coverage of links is 8.1% since 12:40 UTC, expected 1.8% to 2.2%'
     """
     rate, band, name = drift.observed, drift.zone, slice_text(drift.slice)
-    observed = "unknown" if rate.value is None else share_text(rate.value)
+    observed = "unknown" if rate.value is None else percent(rate.value)
     if drift.kind == "coverage":
         subject = f"coverage of {name} is {observed}"
     else:
@@ -97,33 +98,12 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     if band is None:
         expected = "no reference to compare with"
     elif drift.kind == "accuracy":
-        expected = f"expected at least {share_text(band.lower)}"
+        expected = f"expected at least {percent(band.lower)}"
     else:
-        expected = f"expected {_percentage(band.lower)} to {share_text(band.upper)}"
+        expected = f"expected {percent(band.lower)} to {percent(band.upper)}"
     return f"{subject} {since}, {expected}"
-
-
-def share_text(share: float) -> str:
-    """Return a fraction in percent; the digits follow the distance from 0 and 1, which are exact.
-
-    Examples
-    --------
-    >>> share_text(0.081), share_text(0.00042), share_text(0.9996), share_text(1.0), share_text(0.0)
-    ('8.1 %', '0.042 %', '99.960 %', '100 %', '0 %')
-    """
-    return f"{_percentage(share)} %"
 
 
 def slice_text(name: str) -> str:
     """Return the name of a slice for a sentence, also that of an extra column."""
     return {ALL_ROWS: "the whole traffic", NONE_FIRED: "rows in no slice"}.get(name, name)
-
-
-def _percentage(share: float) -> str:
-    if share in (0.0, 1.0):
-        return f"{100 * share:.0f}"
-    from_edge = 100 * min(share, 1 - share)
-    if from_edge < 0.001:
-        return "<0.001" if share < 0.5 else ">99.999"
-    digits = 1 if from_edge >= 0.95 else 2 if from_edge >= 0.095 else 3
-    return f"{100 * share:.{digits}f}"

@@ -103,5 +103,6 @@ def _drift_fields(drift: DriftStatus) -> dict[str, Any]:
     return {
         "expected": None if band is None else out_of(ToleranceBandOut, band, band.reference),
         "observed": out_of(ObservedOut, drift.observed, drift),
+        "share": drift.evidence_ratio,
         "evidence": drift.evidence if isfinite(drift.evidence) else None,
     }

@@ -45,7 +45,7 @@ OutT = TypeVar("OutT", bound=Out)
 def out_of(kind: type[OutT], *sources: object, **given: Any) -> OutT:
     """Return a response with the given fields; every other field is read from the first source that has it."""
     values = {
-        name: next(getattr(source, name) for source in sources if hasattr(source, name))
+        name: getattr(next((source for source in sources if hasattr(source, name)), sources[0]), name)
         for name in kind.model_fields
         if name not in given
     }

@@ -1,53 +1,44 @@
-"""What a training's process is told, in files of a folder of its own."""
+"""Files through which the service and a training process speak, in a folder of the attempt."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from service.errors import ServiceError
+from pydantic import TypeAdapter
 
-SPEC, TRAFFIC, BEAT, CANDIDATE, RESULT, REASON, WORDS = (
-    "spec.json",
-    "traffic.jsonl",
-    "beat.json",
-    "candidate",
-    "result.json",
-    "reason.txt",
-    "words.txt",
-)
-"""In the folder: what is asked, labelled traffic, the sign of life, the candidate's bundle, what it came to, why
-there is none, and what the process printed."""
+from service.decisions import PairedCounts
+from service.errors import ServiceError
+from service.settings.schema import LearnerSettings
+
+SPEC, TRAFFIC, HEARTBEAT = "spec.json", "traffic.jsonl", "heartbeat.json"
+CANDIDATE, RESULT, REASON = "candidate", "result.json", "reason.txt"
+"""Folder of the candidate's bundle; the result; or the reason why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
-    """What to train, on what, and which version to compare it with.
+    """Input of a training.
 
     Parameters
     ----------
-    name
-        Of the model.
-    label
-        The column to predict.
     features
-        How each column is read, by name: ``text``, ``number`` or ``category``.
+        Kind of every feature column: ``text``, ``number`` or ``category``.
     data, format
-        The project's rows: a file, or a public set, as in the settings.
-    functions
-        Files and modules of slicing functions.
-    added
-        Declarations of functions that were added while the service ran; one whose name the files define is set
-        aside.
+        The project's rows: a file or a public data set, as in the settings.
+    functions, added
+        Files and modules of slicing functions, and declarations of those added over HTTP; a name in files wins.
     learner
-        Values of `models.config.LearnerConfig` by name, the seed among them; what is not there keeps its default.
+        Values of `models.config.LearnerConfig` by name; a missing one keeps its default.
     traffic
-        The file of labelled traffic, as `write_traffic` writes it; None for none.
+        File of labelled traffic, see `write_traffic`; None for none.
     champion
-        The folder of the version to compare with; None for none.
+        Folder of the version to compare with; None for none.
     """
 
     name: str
@@ -55,61 +46,96 @@ class TrainingSpec:
     features: Mapping[str, str]
     data: str
     format: str = "table"
-    functions: Sequence[str] = ()
-    added: Sequence[Mapping[str, Any]] = ()
+    functions: tuple[str, ...] = ()
+    added: tuple[Mapping[str, Any], ...] = ()
     learner: Mapping[str, Any] = field(default_factory=dict)
     traffic: str | None = None
     champion: str | None = None
 
-    def write(self, folder: Path) -> None:
-        """Write it into a training's folder."""
-        written = json.dumps({**asdict(self), "functions": list(self.functions), "added": list(self.added)})
-        with open_private(folder / SPEC) as file:
-            file.write(written.encode())
 
-    @classmethod
-    def read(cls, folder: Path) -> TrainingSpec:
-        """Read what `write` wrote."""
-        return cls(**json.loads((folder / SPEC).read_text(encoding="utf-8")))
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """Output of a training.
+
+    Parameters
+    ----------
+    candidate
+        Folder of the candidate's bundle.
+    pairs
+        Champion and candidate on the contents of held-out rows: all rows first, then every slice; empty
+        without a champion.
+    data
+        Rows of the training and the comparison, as JSON values: ``base_rows``, ``traffic_rows``,
+        ``traffic_left_out``, ``contents`` (distinct ones of all rows), ``held_out_rows`` (compared),
+        ``held_out_traffic_rows`` (among these), ``held_out_contents``, ``held_out_rows_of_slices`` (if more
+        than the slice's contents), ``functions_set_aside`` (added functions that read a column of no row),
+        and ``seconds``.
+    """
+
+    candidate: Path
+    pairs: tuple[PairedCounts, ...]
+    data: Mapping[str, Any]
 
 
-def learner_values(
-    kind: str,
-    epochs: int | None = None,
-    hidden: Sequence[int] | None = None,
-    learning_rate: float | None = None,
-    batch_rows: int | None = None,
-    search_rows: int | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Return the learner's section of the settings by the learner's own names; None keeps its default.
+_LEARNER_NAMES = {
+    "epochs": "n_epochs",
+    "hidden": "widths",
+    "learning_rate": "lr",
+    "batch_rows": "batch_size",
+    "search_rows": "max_search_rows",
+}
+_SPEC, _RESULT = TypeAdapter(TrainingSpec), TypeAdapter(TrainingResult)
+
+
+def write_spec(folder: Path, spec: TrainingSpec) -> None:
+    """Write a specification into the folder of an attempt."""
+    with open_private(folder / SPEC) as file:
+        file.write(_SPEC.dump_json(spec))
+
+
+def read_spec(folder: Path) -> TrainingSpec:
+    """Return the specification in the folder of an attempt."""
+    return _SPEC.validate_json((folder / SPEC).read_bytes())
+
+
+def result_to_json(result: TrainingResult) -> str:
+    """Return a result as JSON text."""
+    return _RESULT.dump_json(result).decode()
+
+
+def read_result(folder: Path) -> TrainingResult | None:
+    """Return the result in the folder of an attempt; None if there is none, or another release wrote it."""
+    with suppress(OSError, ValueError):
+        result = _RESULT.validate_json((folder / RESULT).read_bytes(), strict=True)
+        for each in result.pairs:
+            right = each.both, each.only_champion, each.only_candidate
+            if min(right) < 0 or sum(right) > each.n:
+                return None
+        return replace(result, candidate=folder / CANDIDATE)
+    return None
+
+
+def learner_values(settings: LearnerSettings) -> dict[str, Any]:
+    """Return the ``learner`` section of the settings by the learner's own names; None keeps its default.
 
     Examples
     --------
-    >>> learner_values("erm", epochs=3)
+    >>> learner_values(LearnerSettings("erm", epochs=3))
     {'kind': 'erm', 'n_epochs': 3, 'seed': 0}
     """
-    given = {
-        "kind": kind,
-        "n_epochs": epochs,
-        "widths": hidden,
-        "lr": learning_rate,
-        "batch_size": batch_rows,
-        "max_search_rows": search_rows,
-        "seed": seed,
+    return {
+        _LEARNER_NAMES.get(name, name): value for name, value in asdict(settings).items() if value is not None
     }
-    return {key: value for key, value in given.items() if value is not None}
 
 
 def open_private(path: Path) -> BinaryIO:
-    """Open a file to be written anew, which nobody else may read: it may quote what customers wrote."""
-    path.unlink(missing_ok=True)  # one that is there has its own mode
-    path.touch(mode=0o600)
-    return path.open("wb")
+    """Create a file that only this user can read: it may quote customers. An existing one is replaced."""
+    path.unlink(missing_ok=True)  # it has a mode of its own
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def write_traffic(path: Path, rows: Iterable[tuple[str, str]]) -> int:
-    """Write labelled rows of traffic, each a record as JSON text and a label; return how many there were."""
+    """Write labelled rows, pairs of a record as JSON text and a label; return their number."""
     written = 0
     with open_private(path) as file:
         for features, label in rows:
@@ -119,22 +145,16 @@ def write_traffic(path: Path, rows: Iterable[tuple[str, str]]) -> int:
 
 
 def read_traffic(path: Path) -> list[tuple[Mapping[str, Any], str]]:
-    """Return the records and labels that `write_traffic` wrote.
-
-    Raises
-    ------
-    ServiceError
-        If a line is something else; it is named.
-    """
+    """Return the records and labels of `write_traffic`; ServiceError if a line is not a labelled row."""
     rows: list[tuple[Mapping[str, Any], str]] = []
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, start=1):
             try:
                 row = json.loads(line)
                 record, label = row["features"], row["label"]
-            except (ValueError, LookupError, TypeError) as error:
-                raise ServiceError(f"{path}, line {number} is no labelled row: {error!r}") from error
+            except (ValueError, LookupError, TypeError):
+                record, label = None, None
             if not isinstance(record, dict) or not isinstance(label, str):
-                raise ServiceError(f"{path}, line {number} is no labelled row: {line[:80]}")
+                raise ServiceError(f"{path}, line {number}: not a labelled row: {line[:80].strip()}")
             rows.append((record, label))
     return rows

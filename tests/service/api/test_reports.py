@@ -6,7 +6,8 @@ from functools import partial
 import pytest
 
 from service.decisions import DriftReport
-from service.jobs.column_report.job import PAGE, REPORTS, folder_of
+from service.jobs.column_report.job import REPORTS
+from service.jobs.column_report.process import PAGE, report_folder
 from service.store.reports import add_report
 
 COLUMNS = (
@@ -76,7 +77,7 @@ def test_one_report_at_a_time(service, held):
 def test_a_report_is_shown_as_a_page_that_stands_alone(service):
     """It may run its own scripts, of no origin, and fetch nothing."""
     report = kept(service)
-    folder = folder_of(service.runtime.settings.store.parent / REPORTS, report.at)
+    folder = report_folder(service.runtime.settings.store.parent / REPORTS, report.at)
     folder.mkdir(parents=True)
     (folder / PAGE).write_text("<h1>report</h1>")
     answer = service.get(f"/v1/reports/{report.id}/html")

@@ -224,10 +224,10 @@ def test_problems_of_the_service_are_found_before_it_starts(cli: Callable, proje
 
 
 def test_a_store_of_a_later_version_is_found_before_the_service_starts(cli: Callable, project: Path) -> None:
-    """A store of a later version is a problem, with its step."""
+    """A store of a later version is a problem that names its schema."""
     store = project.parent / ".slicewatch/store.sqlite3"
     assert cli("migrate", "--config", project).code == 0
     with contextlib.closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     answer = cli("check", "--config", project)
-    assert (answer.code, "step 9999" in answer.err) == (2, True)
+    assert (answer.code, "schema 9999" in answer.err) == (2, True)

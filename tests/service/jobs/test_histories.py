@@ -1,14 +1,27 @@
-"""Whatever comes in whatever order over days, with restarts in between: one tick later every figure is right."""
+"""Any history of rows, labels, ticks and restarts over days: one tick later every figure is right."""
 
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from factories import (
+    FUNCTION_SETS,
+    LATE,
+    START,
+    make_deployment,
+    make_label,
+    make_local_state,
+    make_page,
+    make_prediction,
+    make_settings,
+    open_log,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,14 +34,17 @@ from service.events import (
     Prediction,
     Snapshot,
 )
-from service.jobs.rollup import roll_up
+from service.jobs.rollup import RollUp
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.estimates import EstimateConfig
-from service.views.current import Current
+from service.settings.schema import MonitorSettings
 from sfs.intervals import anytime, clopper_pearson
 
 State = Literal["in", "out", "unknown", "absent"]
-JUDGINGS = (EstimateConfig(minimum_labels=2), EstimateConfig(minimum_labels=1, positive="x", confidence=0.9))
+MONITORS = (  # of three classes none is positive by default
+    {"classes": ("x", "y", "z"), "monitor": MonitorSettings(minimum_labels=2)},
+    {"classes": ("x", "y", "z"), "monitor": MonitorSettings(minimum_labels=1, positive="x")},
+)
 SLIDING = {"5m": (300, 10), "1h": (3600, 10), "1d": (86_400, 10), "7d": (7 * 86_400, 300)}
 AGES = (0, 5, 30, 300, 3600, 86_400, 7 * 86_400, 9 * 86_400)
 
@@ -89,94 +105,100 @@ histories = st.lists(
 
 
 @dataclass
-class Told:
+class Sent:
     """Everything that was sent, in order."""
 
     rows: dict[str, Prediction] = field(default_factory=dict)
     labels: list[Label] = field(default_factory=list)
 
     def true(self, late: timedelta) -> dict[str, str]:
-        """Return the label that counts for each row: the latest observed, then the last that came."""
-        said: dict[tuple[Any, ...], tuple[datetime, int, Label]] = {}
+        """Return the effective label of every row: the latest observed, then the last that arrived."""
+        statements: dict[tuple[Any, ...], tuple[datetime, int, Label]] = {}
         for arrival, each in enumerate(self.labels):
             statement = (each.prediction_id, each.observed_at, each.labeller, each.label)
-            said.setdefault(statement, (each.observed_at, arrival, each))
+            statements.setdefault(statement, (each.observed_at, arrival, each))
         out = {}
-        for *_, each in sorted(said.values(), key=lambda value: value[:2]):
+        for *_, each in sorted(statements.values(), key=lambda value: value[:2]):
             row = self.rows.get(each.prediction_id)
             if row is not None and each.received_at - row.at <= late:
                 out[row.id] = each.label
         return out
 
 
-class Play:
-    """A service's log and monitor, driven by events under a clock of its own."""
+class Player:
+    """The log, snapshots and roll-up of a service, driven by events and their clock."""
 
-    def __init__(self, desk: Any, path: Path, judging: EstimateConfig) -> None:
-        self.desk, self.path, self.judging, self.now, self.told = desk, path, judging, desk.start, Told()
-        self.current = Current(desk.in_force_of())
+    def __init__(self, folder: Path, monitor: dict[str, Any]) -> None:
+        self.folder, self.now, self.sent = folder, START, Sent()
+        self.settings = make_settings(folder, **monitor)
+        self.state = make_local_state(classes=self.settings.classes)
+        self.stack = ExitStack()
         self.open()
 
     def open(self) -> None:
-        self.store, self.writer = self.desk.opened(self.path)
-        self.monitor = self.another_monitor()
+        self.store, self.writer = self.stack.enter_context(open_log(self.folder / "log.db"))
+        self.job = self.new_job()
 
-    def another_monitor(self) -> SnapshotJob:
-        return SnapshotJob(self.store, self.writer, self.current, lambda: self.judging, lambda _: None)
+    def new_job(self) -> SnapshotJob:
+        log = self.store, self.writer
+        self.deployment = make_deployment(*log, self.settings, state=self.state)
+        return SnapshotJob(self.deployment, *log, make_page())
+
+    def close(self) -> None:
+        assert self.writer.stop() == 0
+        self.stack.close()
 
     def do(self, event: Event) -> None:
         getattr(self, f"do_{event.kind}")(event)
 
     def do_prediction(self, event: Event) -> None:
-        member, unknown = bytes([event.bits[0] & ~event.bits[1]]), bytes([event.bits[1]])
-        row = self.desk.prediction(
+        row = make_prediction(
             event.id,
             self.now - timedelta(seconds=event.age),
             event.label,
             version=event.version,
             set_hash=event.set_hash,
-            member=member,
-            unknown=unknown,
+            member=bytes([event.bits[0] & ~event.bits[1]]),
+            unknown=bytes([event.bits[1]]),
         )
-        self.told.rows.setdefault(row.id, row)
+        self.sent.rows.setdefault(row.id, row)
         self.writer.append([row])
 
     def do_label(self, event: Event) -> None:
         observed_at = self.now - timedelta(seconds=event.ago)
-        label = replace(
-            self.desk.label(event.id, self.now, event.label, observed_at), labeller=event.labeller
-        )
-        self.told.labels.append(label)
+        label = replace(make_label(event.id, self.now, event.label, observed_at), labeller=event.labeller)
+        self.sent.labels.append(label)
         self.writer.label("m", [label])
 
     def do_tick(self, _: Event) -> None:
-        self.monitor.tick(self.now)
+        self.job.run(self.now)
 
     def do_roll_up(self, _: Event) -> None:
-        roll_up(self.writer, self.now)
+        RollUp(self.writer).run(self.now)
 
     def do_restart(self, _: Event) -> None:
-        self.desk.closed(self.store, self.writer)
+        self.close()
         self.open()
 
     def do_wait(self, event: Event) -> None:
         self.now += timedelta(seconds=event.age)
 
     def do_functions(self, event: Event) -> None:
-        in_force = self.current.in_force
-        self.current.in_force = replace(in_force, functions_version=self.desk.sets[event.set_hash])
+        self.state = replace(self.state, functions_version=FUNCTION_SETS[event.set_hash])
+        self.deployment.state = self.state
 
     def do_promote(self, event: Event) -> None:
         promoted_at = self.now - timedelta(seconds=max(event.age, 0))
-        self.current.in_force = replace(self.current.in_force, version=event.version, promoted_at=promoted_at)
+        self.state = replace(self.state, version=event.version, promoted_at=promoted_at)
+        self.deployment.state = self.state
 
     def last_tick(self) -> Iterator[Snapshot]:
-        """Let traffic stop, tick once, and tick once more with a monitor that knows nothing yet."""
+        """After the last row, run the job once, and once more a new job without a cache."""
         self.writer.submit(lambda _: None).result()
-        for monitor in (self.monitor, self.another_monitor()):
-            made = monitor.tick(self.now)
-            assert made is not None
-            yield made
+        for job in (self.job, self.new_job()):
+            snapshot = job.run(self.now)
+            assert snapshot is not None
+            yield snapshot
 
 
 def floor(at: datetime, seconds: int) -> datetime:
@@ -184,18 +206,18 @@ def floor(at: datetime, seconds: int) -> datetime:
 
 
 def spans(at: datetime, promoted_at: datetime | None) -> dict[str, tuple[datetime, datetime]]:
-    """Return the windows by the words of their documentation."""
+    """Return the windows as documented."""
     end = floor(at, 10) + timedelta(seconds=10)
     found = {name: (floor(at - timedelta(seconds=n), size), end) for name, (n, size) in SLIDING.items()}
     return found if promoted_at is None else {**found, "since_promotion": (floor(promoted_at, 3600), end)}
 
 
-def state(row: Prediction, made: FunctionSetVersion, column: str, wanted: FunctionSetVersion) -> State:
-    """Say whether a row is in a column of the set in force, by what its own functions said."""
-    said: dict[str, State] = {}
-    for k, name in enumerate(made.names):
-        said[name] = "in" if row.member[0] >> k & 1 else "unknown" if row.unknown[0] >> k & 1 else "out"
-    mine = dict(zip(made.names, made.fingerprints, strict=True))
+def state(row: Prediction, own: FunctionSetVersion, column: str, wanted: FunctionSetVersion) -> State:
+    """Return the state of a row in a column of the wanted function set, by the results of its own functions."""
+    results: dict[str, State] = {}
+    for k, name in enumerate(own.names):
+        results[name] = "in" if row.member[0] >> k & 1 else "unknown" if row.unknown[0] >> k & 1 else "out"
+    mine = dict(zip(own.names, own.fingerprints, strict=True))
     theirs = dict(zip(wanted.names, wanted.fingerprints, strict=True))
     if column == "__all__":
         return "in"
@@ -203,17 +225,17 @@ def state(row: Prediction, made: FunctionSetVersion, column: str, wanted: Functi
         slices = [{n: p for n, p in of.items() if n != "v"} for of in (mine, theirs)]  # v is a vote
         if slices[0] != slices[1]:
             return "absent"
-        fired = {said[name] for name in slices[0]}
+        fired = {results[name] for name in slices[0]}
         return "unknown" if "unknown" in fired else "out" if "in" in fired else "in"
-    return said[column] if mine.get(column) == theirs[column] else "absent"
+    return results[column] if mine.get(column) == theirs[column] else "absent"
 
 
-def share(count: int, n: int, least: int, window: str, judging: EstimateConfig) -> tuple[Any, ...]:
-    """Return a share with its interval, or how many rows there are of how many."""
+def share(count: int, n: int, least: int, window: str, config: EstimateConfig) -> tuple[Any, ...]:
+    """Return a rate with its interval, or the number of rows and of those needed."""
     if n < least:
         return "not enough", n, least
     limits = anytime if window == "since_promotion" else clopper_pearson
-    return (count, n, *limits(count, n, judging.confidence))
+    return (count, n, *limits(count, n, config.confidence))
 
 
 def f1(pairs: Counter[tuple[str, str]], positive: str | None) -> float | None:
@@ -229,31 +251,31 @@ def f1(pairs: Counter[tuple[str, str]], positive: str | None) -> float | None:
 
 
 def performance(
-    rows: Iterable[Prediction], true: dict[str, str], window: str, judging: EstimateConfig
+    rows: Iterable[Prediction], true: dict[str, str], window: str, config: EstimateConfig
 ) -> tuple[Any, ...]:
     pairs = Counter((true[row.id], row.label) for row in rows if row.id in true)
     n, right = pairs.total(), sum(k for (one, other), k in pairs.items() if one == other)
-    score = f1(pairs, judging.positive) if n >= judging.minimum_labels else None
-    return n, share(right, n, judging.minimum_labels, window, judging), score
+    score = f1(pairs, config.positive) if n >= config.minimum_labels else None
+    return n, share(right, n, config.minimum_labels, window, config), score
 
 
-def naive(play: Play, late: timedelta) -> dict[tuple[str, str], tuple[Any, ...]]:
+def naive(player: Player) -> dict[tuple[str, str], tuple[Any, ...]]:
     """Return every figure of every window and column, from the list of what was sent."""
-    in_force, true = play.current.in_force, play.told.true(late)
-    wanted, out = in_force.functions_version, {}
-    for window, (start, end) in spans(play.now, in_force.promoted_at).items():
-        rows = [r for r in play.told.rows.values() if r.version == in_force.version and start <= r.at < end]
+    active, true, config = player.state, player.sent.true(LATE), player.deployment.estimate_config
+    wanted, out = active.functions_version, {}
+    for window, (start, end) in spans(player.now, active.promoted_at).items():
+        rows = [r for r in player.sent.rows.values() if r.version == active.version and start <= r.at < end]
         for column in (*wanted.names, "__none__", "__all__"):
             by: dict[State, list[Prediction]] = {"in": [], "out": [], "unknown": [], "absent": []}
             for row in rows:
-                by[state(row, play.desk.sets[row.set_hash], column, wanted)].append(row)
+                by[state(row, FUNCTION_SETS[row.set_hash], column, wanted)].append(row)
             members, known = len(by["in"]), len(by["in"]) + len(by["out"])
             out[window, column] = (
-                share(members, known, 1, window, play.judging),
+                share(members, known, 1, window, config),
                 len(by["unknown"]),
                 len(by["absent"]),
-                performance(by["in"], true, window, play.judging),
-                performance(by["out"], true, window, play.judging),
+                performance(by["in"], true, window, config),
+                performance(by["out"], true, window, config),
             )
     return out
 
@@ -268,7 +290,7 @@ def flat_performance(each: Performance) -> tuple[Any, ...]:
     return each.labelled, flat(each.accuracy), None if isinstance(each.f1, InsufficientData) else each.f1
 
 
-def figures(made: Snapshot) -> dict[tuple[str, str], tuple[Any, ...]]:
+def figures(snapshot: Snapshot) -> dict[tuple[str, str], tuple[Any, ...]]:
     return {
         (window, each.slice): (
             flat(each.coverage),
@@ -277,7 +299,7 @@ def figures(made: Snapshot) -> dict[tuple[str, str], tuple[Any, ...]]:
             flat_performance(each.members),
             flat_performance(each.complement),
         )
-        for window, shown in made.windows.items()
+        for window, shown in snapshot.windows.items()
         for each in shown.slices
     }
 
@@ -291,7 +313,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def assert_equal(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
-    """Counts must be equal, and limits and scores but for the last bits of a float."""
+    """Counts must be equal, limits and scores up to rounding."""
     assert found.keys() == expected.keys()
     for key, wanted in expected.items():
         one, other = list(leaves(found[key])), list(leaves(wanted))
@@ -304,49 +326,42 @@ def assert_equal(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
             )
 
 
-def assert_right(play: Play) -> None:
-    expected = naive(play, play.desk.late)
-    for made in play.last_tick():
-        assert (made.version, made.set_hash) == (
-            play.current.in_force.version,
-            play.current.in_force.functions_version.hash,
-        )
-        assert_equal(figures(made), expected)
-
-
-def played(desk: Any, history: Sequence[Event], judging: EstimateConfig) -> None:
+def play(history: Sequence[Event], monitor: dict[str, Any]) -> None:
+    """Play a history, and compare the last snapshots with a recount of everything that was sent."""
     with tempfile.TemporaryDirectory() as folder:
-        play = Play(desk, Path(folder) / "log.db", judging)
+        player = Player(Path(folder), monitor)
         for event in history:
-            play.do(event)
-        assert_right(play)
-        desk.closed(play.store, play.writer)
+            player.do(event)
+        expected = naive(player)
+        for snapshot in player.last_tick():
+            active = player.state
+            assert (snapshot.version, snapshot.set_hash) == (active.version, active.functions_version.hash)
+            assert_equal(figures(snapshot), expected)
+        player.close()
 
 
 @settings(max_examples=60, deadline=None)
-@given(history=histories, judging=st.sampled_from(JUDGINGS))
-def test_every_figure_equals_a_naive_recount(
-    desk: Any, history: list[Event], judging: EstimateConfig
-) -> None:
-    """Late, early, repeated and corrected, over days of merged blocks, changed functions and restarts."""
-    played(desk, history, judging)
+@given(history=histories, monitor=st.sampled_from(MONITORS))
+def test_every_figure_equals_a_naive_recount(history: list[Event], monitor: dict[str, Any]) -> None:
+    """Rows and labels come late, early, repeated and corrected, over merged blocks, function changes and restarts."""
+    play(history, monitor)
 
 
 @settings(max_examples=25, deadline=None)
 @given(
     history=st.lists(st.one_of(predictions, labels), min_size=10, max_size=40),
-    draw=st.randoms(use_true_random=False),
-    judging=st.sampled_from(JUDGINGS),
+    random=st.randoms(use_true_random=False),
+    monitor=st.sampled_from(MONITORS),
 )
-def test_shuffled_between_ticks_and_merges(
-    desk: Any, history: list[Event], draw: Any, judging: EstimateConfig
+def test_the_order_of_ticks_and_merges_does_not_matter(
+    history: list[Event], random: Any, monitor: dict[str, Any]
 ) -> None:
-    """However rows and labels fall between ticks that follow each other for days, the last one is right."""
+    """However rows and labels fall between the ticks of several days, the last snapshot is right."""
     events = list(history)
     for kind, count in (("tick", 6), ("roll_up", 3), ("restart", 1)):
         events += [Event(kind)] * count
     events += [Event("wait", age=age) for age in (30.0, 4000.0, 90_000.0, 90_000.0, 4.0 * 86_400)]
     events += [Event("promote", age=3600.0), Event("functions", set_hash="edited")]
     events += [Event("promote", age=90_000.0, version=version) for version in (2, 1)]
-    draw.shuffle(events)
-    played(desk, events, judging)
+    random.shuffle(events)
+    play(events, monitor)

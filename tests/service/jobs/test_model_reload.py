@@ -1,118 +1,148 @@
-"""Looking for a new champion."""
+"""Activation of a new champion."""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from factories import START, make_deployment, make_metrics, read_sample
 
+from models.bundle.model_bundle import ModelBundle
 from models.errors import BundleError
-from models.registry import ModelRegistry
+from models.registry import CHAMPION, ModelRegistry
 from service.errors import ServiceError
-from service.jobs.model_reload import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, RetryState, reload
+from service.jobs.model_reload import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, ModelReload
+from service.settings.schema import Settings
+from service.store.engine import Store
+from service.store.writer import Writer
 
-NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+class Registry(ModelRegistry):
+    """A registry that records look-ups, and some of whose versions are broken."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "m")
+        self.requested: list[int] = []
+        self.broken: set[int] = set()
+        self.error: type[Exception] = BundleError
+
+    def get(self, version: int | str = CHAMPION) -> ModelBundle:
+        self.requested.append(int(version))
+        if version in self.broken:
+            raise self.error(f"version {version} is broken")
+        return super().get(version)
 
 
 class Server:
-    """Answers by a version, and cannot load some."""
+    """A deployment without a version, over a registry of two."""
 
-    def __init__(self, folder: Path) -> None:
-        self.registry, self.folder = ModelRegistry(folder, "m"), folder / "m"
-        self.version: int | None = None
-        self.broken: set[int] = set()
-        self.asked: list[int] = []
-        self.error: type[Exception] = BundleError
-        self.failures: list[Exception] = []
-        self.tries = RetryState()
-        self._changes = 0
+    def __init__(self, log: tuple[Store, Writer], settings: Settings, folder: Path) -> None:
+        self.folder, self.registry, self.metrics = folder, Registry(folder), make_metrics()
+        self.deployment = make_deployment(*log, settings)
+        self.job = ModelReload(self.registry, self.deployment, self.metrics)
+
+    @property
+    def version(self) -> int | None:
+        active = self.deployment.state.active
+        return None if active is None else active.version
+
+    @property
+    def failures(self) -> int:
+        return int(read_sample(self.metrics, "slicewatch_model_reload_failures_total"))
 
     def promote(self, version: int) -> None:
-        """Put the champion on a version, as the registry writes it."""
-        self._changes += 1
-        aliases = self.folder / "aliases" / "champion"
-        aliases.mkdir(parents=True, exist_ok=True)
-        change = {
-            "sequence": self._changes,
-            "version": version,
-            "hash": "h",
-            "change": "promote",
-            "reason": "test",
-            "at": NOW.isoformat(),
-        }
-        (aliases / f"{self._changes:06d}.json").write_text(json.dumps(change))
+        """Make a version the champion, whether it can be loaded or not."""
+        history = self.registry.history()
+        plain = ModelRegistry(self.folder, "m")
+        plain.promote(version, expected=history[-1] if history else None, reason="test", at=START)
 
-    def load(self, version: int) -> None:
-        self.asked.append(version)
-        if version in self.broken:
-            raise self.error(f"version {version} is broken")
-        self.version = version
+    def run(self, seconds: float = 0) -> bool:
+        return self.job.run(seconds)
 
-    def poll(self, seconds: float = 0) -> bool:
-        return reload(self.registry, self.version, self.load, self.failures.append, self.tries, seconds)
+
+@pytest.fixture(scope="module")
+def versions(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a registry with two versions, and no champion."""
+    folder = tmp_path_factory.mktemp("registry")
+    registry = ModelRegistry(folder, "m")
+    bundle = ModelRegistry(trained_once / ".slicewatch/registry", "orders").get()
+    registry.put(bundle)
+    registry.put(replace(bundle, lineage={**bundle.lineage, "second": True}))
+    return folder
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
+def server(log: tuple[Store, Writer], settings: Settings, versions: Path, tmp_path: Path) -> Server:
+    return Server(log, settings, shutil.copytree(versions, tmp_path / "registry"))
 
 
 def test_a_new_champion_is_loaded_once(server: Server) -> None:
-    """Nothing happens without a champion, or while it is in force."""
-    assert not server.poll()
+    """Nothing happens without a champion, or while it is active."""
+    assert not server.run()
     server.promote(1)
-    assert [server.poll(), server.poll()] == [True, False]
+    assert [server.run(), server.run()] == [True, False]
     server.promote(2)
-    assert [server.poll(), server.poll()] == [True, False]
-    assert (server.version, server.asked, server.failures) == (2, [1, 2], [])
+    assert [server.run(), server.run()] == [True, False]
+    assert (server.version, server.registry.requested, server.failures) == (2, [1, 2], 0)
+    assert [each.version for each in server.deployment.state.history] == [1, 2]
+
+
+def test_a_repeated_promotion_of_the_active_version_is_recorded(server: Server) -> None:
+    """The history grows, and the version is not loaded again."""
+    for _ in range(2):
+        server.promote(1)
+        server.run()
+    assert [each.sequence for each in server.deployment.state.history] == [1, 2]
+    assert server.registry.requested == [1]
 
 
 @pytest.mark.parametrize("error", [BundleError, ServiceError, RuntimeError, MemoryError])
-def test_a_broken_champion_leaves_the_old_one_in_force(server: Server, error: type[Exception]) -> None:
-    """Whatever is wrong with it is counted, and what answered goes on."""
-    server.error = error
+def test_a_broken_champion_leaves_the_active_version_in_place(
+    server: Server, error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any error is counted and logged."""
+    server.registry.error = error
     server.promote(1)
-    server.poll()
-    server.broken = {2}
+    server.run()
+    server.registry.broken = {2}
     server.promote(2)
-    assert not server.poll()
-    assert server.version == 1
-    assert [str(each) for each in server.failures] == ["version 2 is broken"]
+    assert not server.run()
+    assert (server.version, server.failures) == (1, 1)
+    assert "version 2 is broken" in caplog.text
 
 
-def test_a_broken_version_is_tried_less_and_less(server: Server) -> None:
+def test_a_broken_version_is_retried_at_longer_and_longer_intervals(server: Server) -> None:
     """Polled every ten seconds for a day, it is tried after waits that double up to the longest."""
-    server.broken = {1}
+    server.registry.broken = {1}
     server.promote(1)
-    assert not any(server.poll(seconds) for seconds in range(0, 86_400, 10))
+    assert not any(server.run(seconds) for seconds in range(0, 86_400, 10))
     waits, wait, at = 0, FIRST_WAIT_SECONDS, 0.0
     while at < 86_400:
         waits, at, wait = waits + 1, at + wait, min(2 * wait, LONGEST_WAIT_SECONDS)
-    assert len(server.asked) == len(server.failures) == waits < 60
+    assert len(server.registry.requested) == server.failures == waits < 60
 
 
 def test_another_version_is_tried_at_once(server: Server) -> None:
-    """The wait is that of the broken version, and a mended one comes into force after it."""
-    server.broken = {1}
+    """The wait belongs to the broken version, which becomes active after it once repaired."""
+    server.registry.broken = {1}
     server.promote(1)
-    server.poll()
+    server.run()
     server.promote(2)
-    assert server.poll(1)
+    assert server.run(1)
     server.promote(1)
-    assert not server.poll(2)
-    server.broken = set()
-    assert not server.poll(20)
-    assert server.poll(2 + FIRST_WAIT_SECONDS)
+    assert not server.run(2)
+    server.registry.broken = set()
+    assert not server.run(20)
+    assert server.run(2 + FIRST_WAIT_SECONDS)
     assert server.version == 1
 
 
-def test_a_registry_that_cannot_be_read_is_a_failure(server: Server) -> None:
-    """A damaged history of the champion is counted, and looked at again."""
+def test_an_unreadable_registry_is_a_failure(server: Server) -> None:
+    """A damaged history of the champion is counted, and read again at the next run."""
     server.promote(1)
-    server.poll()
-    (server.folder / "aliases" / "champion" / "000002.json").write_text("{")
-    assert [server.poll(), server.poll()] == [False, False]
-    assert len(server.failures) == 2
-    assert server.version == 1
+    server.run()
+    (server.folder / "m" / "aliases" / CHAMPION / "000002.json").write_text("{")
+    assert [server.run(), server.run()] == [False, False]
+    assert (server.version, server.failures) == (1, 2)

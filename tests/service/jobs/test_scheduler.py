@@ -1,4 +1,4 @@
-"""Jobs run at once and again, whatever they raise, and are waited for at the end."""
+"""Schedule: jobs run at once and at intervals, whatever they raise, and finish before the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30
 
 
 class Outcomes:
-    """What was reported; threads can wait for it."""
+    """Reported outcomes, for which threads can wait."""
 
     def __init__(self) -> None:
         self.all: list[tuple[str, Outcome]] = []
@@ -38,7 +38,7 @@ def fail() -> None:
 
 
 def test_every_job_runs_at_once_and_failures_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """A job that raises is logged by name, and hurts no other; nothing else is said."""
+    """A failed job is logged by name, and nothing else is; the other job runs."""
     caplog.set_level(logging.INFO)
     outcomes = Outcomes()
     schedule = Schedule([Job("good", lambda: 1, 3600), Job("bad", fail, 3600)], outcomes)
@@ -50,7 +50,7 @@ def test_every_job_runs_at_once_and_failures_are_reported(caplog: pytest.LogCapt
 
 
 def test_a_job_runs_again_after_it_failed() -> None:
-    """A failure changes nothing about the next run."""
+    """A failure does not affect the next run."""
     outcomes = Outcomes()
     schedule = Schedule([Job("bad", fail, 0.01)], outcomes)
     schedule.start()
@@ -59,29 +59,29 @@ def test_a_job_runs_again_after_it_failed() -> None:
     assert set(outcomes.all) == {("bad", "failed")}
 
 
-def test_a_slow_job_never_runs_beside_itself_and_is_waited_for() -> None:
-    """Its other runs wait while another job goes on; stopping waits for the one in hand."""
-    outcomes, go, begun = Outcomes(), threading.Event(), []
+def test_a_slow_job_never_overlaps_itself() -> None:
+    """Its other runs wait while another job continues; stopping waits for the run in progress."""
+    outcomes, go, started = Outcomes(), threading.Event(), []
 
     def slow() -> None:
-        begun.append(threading.current_thread())
+        started.append(threading.current_thread())
         assert go.wait(PATIENCE_SECONDS)
 
     schedule = Schedule([Job("slow", slow, 0.01), Job("quick", lambda: None, 0.01)], outcomes)
     schedule.start()
     outcomes.wait_for(lambda seen: seen.count(("quick", "ok")) >= 5)
-    assert len(begun) == 1
+    assert len(started) == 1
     stopping = threading.Thread(target=schedule.stop)
     stopping.start()
     assert ("slow", "ok") not in outcomes.all
     go.set()
     stopping.join(PATIENCE_SECONDS)
     assert not stopping.is_alive()
-    assert outcomes.all.count(("slow", "ok")) == len(begun)
+    assert outcomes.all.count(("slow", "ok")) == len(started)
 
 
-def test_stopping_twice_or_before_the_start_does_nothing() -> None:
-    """A start that failed half-way can still be taken back."""
+def test_stopping_twice_or_before_the_start_is_harmless() -> None:
+    """A start that failed halfway can be undone."""
     outcomes = Outcomes()
     schedule = Schedule([Job("good", lambda: 1, 3600)], outcomes)
     schedule.stop()
@@ -93,8 +93,8 @@ def test_stopping_twice_or_before_the_start_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("step", [timedelta(hours=-1), timedelta(0), timedelta(days=20_000)])
-def test_jobs_are_due_by_seconds_whatever_the_clock_says(step: timedelta) -> None:
-    """A clock set back holds no job up; one set forward, as by a machine that woke in 1970, hurries none."""
+def test_jobs_are_due_by_monotonic_time(step: timedelta) -> None:
+    """Setting the clock back delays no job, and setting it forward hurries none."""
     seconds = 500.0
     store = MonotonicJobStore(lambda: seconds)
     scheduler = BackgroundScheduler(jobstores={"default": store}, timezone=UTC)
@@ -110,8 +110,8 @@ def test_jobs_are_due_by_seconds_whatever_the_clock_says(step: timedelta) -> Non
     assert abs(job.next_run_time - (at + step + timedelta(seconds=10))) < timedelta(seconds=1)
 
 
-def test_a_clock_that_was_set_back_stops_no_job() -> None:
-    """An hour by seconds during which the clock did not move on makes a job of every hour due."""
+def test_a_clock_that_was_set_back_delays_no_job() -> None:
+    """An hourly job is due after a monotonic hour in which the clock stood still."""
     outcomes, jumped = Outcomes(), threading.Event()
     start = datetime.now(UTC).timestamp()
 

@@ -1,4 +1,4 @@
-"""The tick: what it commits, shows and takes over from the store."""
+"""Snapshots: recounted, committed, published, and restored."""
 
 from __future__ import annotations
 
@@ -11,226 +11,240 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import dirty_count, recount
+from factories import (
+    FUNCTION_SETS,
+    START,
+    dirty_count,
+    make_deployment,
+    make_label,
+    make_local_state,
+    make_prediction,
+    make_state,
+    open_log,
+    recount,
+)
 from sqlalchemy import Connection
 
 from service.events import Estimate, Snapshot, WindowName
 from service.jobs.block_cache import BlockCache
-from service.jobs.rollup import roll_up
+from service.jobs.rollup import RollUp
 from service.jobs.snapshot import CHECKPOINT, SnapshotJob, from_state
-from service.monitor.estimates import EstimateConfig
+from service.metrics.page import MetricsPage
 from service.monitor.snapshot import to_text
 from service.monitor.windows import Span, floor_to
+from service.serving.deployment import Deployment
+from service.settings.schema import Settings
 from service.store import queries
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.writer import Writer
-from service.views.current import Current
 
 Log = tuple[Store, Writer]
 
 
-def monitor_of(log: Log, current: Current, shown: list[Snapshot] | None = None) -> SnapshotJob:
-    return SnapshotJob(*log, current, EstimateConfig, (shown if shown is not None else []).append)
+@pytest.fixture
+def job(deployment: Deployment, log: Log, page: MetricsPage) -> SnapshotJob:
+    return SnapshotJob(deployment, *log, page)
 
 
-def seen(snapshot: Snapshot | None, window: WindowName = "7d") -> int:
-    """Return how many rows a window counts."""
+def rows_in(snapshot: Snapshot | None, window: WindowName = "7d") -> int:
+    """Return the number of rows that a window counts."""
     assert snapshot is not None
     coverage = snapshot.windows[window].slices[-1].coverage  # of all rows
     return coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
 
 
-def test_a_snapshot_is_committed_then_shown(desk: Any, log: Log, current: Current) -> None:
-    """The same snapshot is returned, kept, in force, and shown."""
-    shown: list[Snapshot] = []
-    log[1].append([desk.prediction("p1", desk.start)])
-    log[1].label("m", [desk.label("p1", desk.start)]).result()
-    made = monitor_of(log, current, shown).tick(desk.start)
+def test_a_snapshot_is_committed_and_published(
+    job: SnapshotJob, log: Log, deployment: Deployment, page: Any
+) -> None:
+    """The same snapshot is returned, stored, set on the deployment, and shown on the metrics page."""
+    log[1].append([make_prediction("p1", START)])
+    log[1].label("m", [make_label("p1", START)]).result()
+    snapshot = job.run(START)
     with log[0].read() as connection:
-        kept = queries.checkpoint(connection, CHECKPOINT)
-    assert made is not None
-    assert kept is not None
-    assert [made, made, made] == [current.snapshot, *shown, from_state(kept.state)]
-    assert (seen(made, "5m"), made.last_label_at, kept.at) == (1, desk.start, desk.start)
+        stored = queries.checkpoint(connection, CHECKPOINT)
+    assert snapshot is not None
+    assert stored is not None
+    assert [snapshot] * 3 == [deployment.snapshot, *page.snapshots, from_state(stored.state)]
+    assert (rows_in(snapshot, "5m"), snapshot.last_label_at, stored.at) == (1, START, START)
 
 
-def test_without_a_version_there_is_no_snapshot(desk: Any, log: Log) -> None:
-    """Rows are counted whoever made them, but nothing is shown until a version is in force."""
-    current = Current(desk.in_force_of(version=None))
-    monitor = monitor_of(log, current)
-    log[1].append([desk.prediction("p1", desk.start)]).result()
-    assert monitor.tick(desk.start) is None
-    assert current.snapshot is None
+def test_without_a_version_there_is_no_snapshot(
+    job: SnapshotJob, log: Log, deployment: Deployment, page: Any
+) -> None:
+    """Rows of another model are counted, but nothing is published until the model has a version."""
+    deployment.state = make_state(version=None)
+    log[1].append([make_prediction("p0", START, model="other")]).result()
+    assert job.run(START) is None
+    assert (deployment.snapshot, page.snapshots) == (None, [])
     with log[0].read() as connection:
         assert dirty_count(connection) == 0
-    current.in_force = desk.in_force_of(version=1)
-    assert seen(monitor.tick(desk.start)) == 1
+    log[1].append([make_prediction("p1", START)]).result()
+    assert rows_in(job.run(START)) == 1
 
 
-def test_more_blocks_than_are_counted_together(desk: Any, log: Log, current: Current) -> None:
-    """A tick goes on until nothing is dirty, however much came, with a monitor that holds blocks already."""
-    monitor = monitor_of(log, current)
-    monitor.tick(desk.start)
-    rows = [desk.prediction(f"p{n}", desk.start - timedelta(seconds=10 * n)) for n in range(600)]
+def test_all_dirty_blocks_are_recounted_in_one_run(job: SnapshotJob, log: Log) -> None:
+    """A run with loaded blocks recounts more dirty blocks than one transaction takes."""
+    job.run(START)
+    rows = [make_prediction(f"p{n}", START - timedelta(seconds=10 * n)) for n in range(600)]
     log[1].append(rows).result()
-    assert seen(monitor.tick(desk.start)) == 600
+    assert rows_in(job.run(START)) == 600
 
 
-def test_a_promotion_further_back_loads_what_was_left_out(desk: Any, log: Log, current: Current) -> None:
-    """Blocks older than every window are not held, and are there once a window begins before them."""
-    old = desk.start - timedelta(days=9)
-    monitor = monitor_of(log, current)
-    log[1].append([desk.prediction("p1", old)]).result()
-    monitor.tick(desk.start)
-    current.in_force = desk.in_force_of(promoted_at=old)
-    made = monitor.tick(desk.start)
-    assert (seen(made, "7d"), seen(made, "since_promotion")) == (0, 1)
+def test_an_earlier_promotion_loads_older_blocks(job: SnapshotJob, log: Log, deployment: Deployment) -> None:
+    """Blocks older than every window are loaded once a window begins before them."""
+    old = START - timedelta(days=9)
+    log[1].append([make_prediction("p1", old)]).result()
+    job.run(START)
+    deployment.state = make_local_state(promoted_at=old)
+    snapshot = job.run(START)
+    assert (rows_in(snapshot, "7d"), rows_in(snapshot, "since_promotion")) == (0, 1)
 
 
-def test_what_came_while_another_version_was_watched(desk: Any, log: Log, current: Current) -> None:
-    """Going back to a version shows what was counted for it meanwhile."""
-    monitor = monitor_of(log, current)
-    log[1].append([desk.prediction("p1", desk.start)]).result()
-    monitor.tick(desk.start)
-    current.in_force = desk.in_force_of(version=2)
-    of_two = [desk.prediction(f"q{n}", desk.start, version=2) for n in range(3)]
-    log[1].append([desk.prediction("p2", desk.start), *of_two]).result()
-    assert seen(monitor.tick(desk.start)) == 3
-    current.in_force = desk.in_force_of(version=1)
-    assert seen(monitor.tick(desk.start)) == 2
+def test_rows_of_an_inactive_version_are_counted(job: SnapshotJob, log: Log, deployment: Deployment) -> None:
+    """Going back to a version shows the rows that it received meanwhile."""
+    log[1].append([make_prediction("p1", START)]).result()
+    job.run(START)
+    deployment.state = make_local_state(version=2)
+    of_two = [make_prediction(f"q{n}", START, version=2) for n in range(3)]
+    log[1].append([make_prediction("p2", START), *of_two]).result()
+    assert rows_in(job.run(START)) == 3
+    deployment.state = make_local_state(version=1)
+    assert rows_in(job.run(START)) == 2
 
 
-class Forgetful(Writer):
-    """A writer that loses answers after their commit, while it is told to."""
+class LossyWriter(Writer):
+    """A writer that loses results after their commit while ``loses`` is set."""
 
-    forgets = False
+    loses = False
 
     def submit(self, work: Callable[[Connection], Any]) -> Future[Any]:
-        answer = super().submit(work)
-        if self.forgets:
-            answer.result()
-            raise StoreError("the answer was lost")
-        return answer
+        result = super().submit(work)
+        if self.loses:
+            result.result()
+            raise StoreError("the result was lost")
+        return result
 
 
-def test_a_tick_that_failed_is_made_good(desk: Any, log: Log, current: Current) -> None:
-    """Where blocks were counted, and the tick did not learn of it, the next one shows them all the same."""
-    writer = Forgetful(log[0])
-    monitor = monitor_of((log[0], writer), current)
-    first = monitor.tick(desk.start)
-    writer.append([desk.prediction("p1", desk.start)]).result()
-    writer.forgets = True
+def test_a_run_after_an_error_reads_everything(log: Log, deployment: Deployment, page: MetricsPage) -> None:
+    """Blocks that were recounted without the job learning of it are in the next snapshot."""
+    writer = LossyWriter(log[0])
+    job = SnapshotJob(deployment, log[0], writer, page)
+    first = job.run(START)
+    writer.append([make_prediction("p1", START)]).result()
+    writer.loses = True
     with pytest.raises(StoreError, match="was lost"):
-        monitor.tick(desk.start)
-    assert current.snapshot == first
-    writer.forgets = False
-    assert seen(monitor.tick(desk.start)) == 1
+        job.run(START)
+    assert deployment.snapshot == first
+    writer.loses = False
+    assert rows_in(job.run(START)) == 1
     writer.stop()
 
 
-def test_a_row_that_comes_between_ticks_is_added_to_every_sum(desk: Any, log: Log, current: Current) -> None:
-    """Sums that an earlier tick made of hours and days are made again."""
-    monitor, old = monitor_of(log, current), desk.start - timedelta(days=3)
+def test_a_late_row_updates_cached_sums(job: SnapshotJob, log: Log) -> None:
+    """Sums of hours and days from earlier runs are computed again."""
+    old = START - timedelta(days=3)
     for n in range(3):
-        log[1].append([desk.prediction(f"p{n}", old + timedelta(seconds=20 * n))]).result()
-        assert seen(monitor.tick(desk.start)) == n + 1
+        log[1].append([make_prediction(f"p{n}", old + timedelta(seconds=20 * n))]).result()
+        assert rows_in(job.run(START)) == n + 1
 
 
-def test_the_last_snapshot_is_shown_after_a_restart(desk: Any, tmp_path: Path, current: Current) -> None:
-    """A new process shows what was committed before, without counting."""
-    log = desk.opened(tmp_path / "other.db")
-    log[1].append([desk.prediction("p1", desk.start)])
-    made = monitor_of(log, current).tick(desk.start)
-    desk.closed(*log)
-    log = desk.opened(tmp_path / "other.db")
-    shown: list[Snapshot] = []
-    again = Current(desk.in_force_of())
-    monitor_of(log, again, shown).restore()
-    assert shown == [made]
-    assert again.snapshot == made
-    desk.closed(*log)
+def test_the_last_snapshot_is_restored_after_a_restart(settings: Settings, page: Any, tmp_path: Path) -> None:
+    """A new process shows the last committed snapshot without counting."""
+    with open_log(tmp_path / "other.db") as log:
+        log[1].append([make_prediction("p1", START)])
+        before = make_deployment(*log, settings, state=make_local_state())
+        snapshot = SnapshotJob(before, *log, page).run(START)
+    with open_log(tmp_path / "other.db") as log:
+        after = make_deployment(*log, settings, state=make_local_state())
+        SnapshotJob(after, *log, page).restore()
+    assert page.snapshots == [snapshot, snapshot]
+    assert after.snapshot == snapshot
 
 
 @pytest.mark.parametrize("state", [b"", b"{}", b"\xff", b"x\x9c", zlib.compress(b"{}"), b'{"format": 99}'])
-def test_a_damaged_snapshot_is_passed_over(
-    desk: Any, log: Log, current: Current, state: bytes, caplog: pytest.LogCaptureFixture
+def test_a_damaged_snapshot_is_ignored(
+    job: SnapshotJob, log: Log, deployment: Deployment, state: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A snapshot that cannot be read is not shown, is named in the log, and keeps nothing from starting."""
-    log[1].save_checkpoint(CHECKPOINT, desk.start, state).result()
-    monitor_of(log, current).restore()
-    assert current.snapshot is None
+    """An unreadable snapshot is logged and not shown."""
+    log[1].save_checkpoint(CHECKPOINT, START, state).result()
+    job.restore()
+    assert deployment.snapshot is None
     assert "snapshot" in caplog.text
 
 
-def test_a_snapshot_is_kept_small(desk: Any, log: Log, current: Current) -> None:
-    """It is compressed; as the text that earlier versions kept it is read as well."""
-    made = monitor_of(log, current).tick(desk.start)
-    assert made is not None
-    text = to_text(made).encode()
+def test_a_stored_snapshot_is_compressed(
+    job: SnapshotJob, log: Log, settings: Settings, page: MetricsPage
+) -> None:
+    """The plain text that earlier releases stored can be read, too."""
+    snapshot = job.run(START)
+    assert snapshot is not None
+    text = to_text(snapshot).encode()
     with log[0].read() as connection:
-        kept = queries.checkpoint(connection, CHECKPOINT)
-    assert kept is not None
-    assert len(kept.state) < len(text) / 4
-    log[1].save_checkpoint(CHECKPOINT, desk.start, text).result()
-    again = Current(desk.in_force_of())
-    monitor_of(log, again).restore()
-    assert again.snapshot == made
+        stored = queries.checkpoint(connection, CHECKPOINT)
+    assert stored is not None
+    assert len(stored.state) < len(text) / 4
+    log[1].save_checkpoint(CHECKPOINT, START, text).result()
+    other = make_deployment(*log, settings, state=make_local_state())
+    SnapshotJob(other, *log, page).restore()
+    assert other.snapshot == snapshot
 
 
-def test_a_set_that_learns_its_votes_is_counted_again(desk: Any, log: Log, current: Current) -> None:
-    """The monitor takes over what the store now knows of a set, and the rows that only votes took in."""
-    voting = desk.sets["voting"]
+def test_blocks_are_recounted_once_the_votes_of_a_set_are_known(
+    job: SnapshotJob, log: Log, deployment: Deployment
+) -> None:
+    """Rows that only votes matched belong to no slice once the store knows the votes."""
+    voting = FUNCTION_SETS["voting"]
     log[1].record_functions(replace(voting, votes=())).result()
-    current.in_force = desk.in_force_of("voting")
-    log[1].append([desk.prediction("p1", desk.start, set_hash="voting", member=b"\x02")]).result()
-    monitor = monitor_of(log, current)
+    deployment.state = make_local_state("voting")
+    log[1].append([make_prediction("p1", START, set_hash="voting", member=b"\x02")]).result()
 
-    def none(made: Snapshot | None) -> int:
-        assert made is not None
-        return made.windows["7d"].slices[-2].members.labelled
+    def rows_in_none(snapshot: Snapshot | None) -> int:
+        assert snapshot is not None
+        return snapshot.windows["7d"].slices[-2].members.labelled
 
-    log[1].label("m", [desk.label("p1", desk.start)]).result()
-    assert none(monitor.tick(desk.start)) == 0
+    log[1].label("m", [make_label("p1", START)]).result()
+    assert rows_in_none(job.run(START)) == 0
     log[1].record_functions(voting).result()
-    current.in_force = desk.in_force_of("first")
-    assert none(monitor.tick(desk.start)) == 1
+    deployment.state = make_local_state("first")
+    assert rows_in_none(job.run(START)) == 1
 
 
-def test_a_snapshot_of_another_version_is_not_shown(desk: Any, log: Log, current: Current) -> None:
-    """After a promotion while the service was down, the figures of the version before are not this one's."""
-    monitor = monitor_of(log, current)
-    monitor.restore()
-    monitor.tick(desk.start)
-    other = Current(desk.in_force_of(version=2))
-    monitor_of(log, other).restore()
+def test_a_snapshot_of_another_version_is_not_restored(
+    job: SnapshotJob, log: Log, settings: Settings, page: MetricsPage
+) -> None:
+    """After a promotion during downtime the figures of the earlier version are not shown."""
+    job.restore()
+    job.run(START)
+    other = make_deployment(*log, settings, state=make_local_state(version=2))
+    SnapshotJob(other, *log, page).restore()
     assert other.snapshot is None
 
 
-def test_blocks_that_the_store_merged_are_taken_over(desk: Any, log: Log, current: Current) -> None:
-    """The long block takes the place of the short ones, so that memory does not grow with time."""
-    old = floor_to(desk.start - timedelta(days=2), 300)
-    rows = [desk.prediction(f"p{n}", old + timedelta(seconds=10 * n)) for n in range(6)]
+def test_the_cache_takes_over_merged_blocks(log: Log) -> None:
+    """A long block replaces the short ones, so that memory does not grow with time."""
+    old = floor_to(START - timedelta(days=2), 300)
+    rows = [make_prediction(f"p{n}", old + timedelta(seconds=10 * n)) for n in range(6)]
     log[1].append(rows).result()
     recount(*log)
     with log[0].read() as connection:
-        held = BlockCache(connection, "m", 1, desk.start - timedelta(days=7))
+        cache = BlockCache(connection, "m", 1, START - timedelta(days=7))
     part, whole = (Span(old, old + timedelta(seconds=n)) for n in (20, 300))
-    assert (held.timelines["first"].total(part).n, held.timelines["first"].total(whole).n) == (2, 6)
-    assert roll_up(log[1], desk.start) == 6
+    assert (cache.timelines["first"].total(part).n, cache.timelines["first"].total(whole).n) == (2, 6)
+    assert RollUp(log[1]).run(START) == 6
     with log[0].read() as connection:
-        held.take_merged(connection)
-    assert held.timelines["first"].total(whole).n == 6
+        cache.take_merged(connection)
+    assert cache.timelines["first"].total(whole).n == 6
     with pytest.raises(ValueError, match="part of a block of 300 s"):
-        held.timelines["first"].total(part)
+        cache.timelines["first"].total(part)
 
 
-def test_blocks_are_merged_an_hour_later_than_they_may_be(desk: Any, log: Log) -> None:
-    """A tick that is late by less than an hour still finds the boundaries that its windows begin at."""
-    edge = floor_to(desk.start, 300) - timedelta(days=1)
+def test_blocks_are_merged_an_hour_later_than_they_may_be(log: Log) -> None:
+    """A tick that is late by less than an hour still finds the boundaries of its windows."""
+    edge = floor_to(START, 300) - timedelta(days=1)
     ages = {"young": timedelta(minutes=59), "old": timedelta(minutes=66)}
     for name, age in ages.items():
-        rows = [desk.prediction(f"{name}{n}", edge - age + timedelta(seconds=10 * n)) for n in range(2)]
+        rows = [make_prediction(f"{name}{n}", edge - age + timedelta(seconds=10 * n)) for n in range(2)]
         log[1].append(rows).result()
     recount(*log)
-    assert roll_up(log[1], desk.start) == 2
+    assert RollUp(log[1]).run(START) == 2

@@ -14,7 +14,8 @@ import pytest
 
 from models.registry import CHAMPION, ModelRegistry
 from service.decisions import DriftReport
-from service.jobs.column_report.job import KEPT, REPORTS, folder_of
+from service.jobs.column_report.job import REPORTS
+from service.jobs.column_report.process import COLUMNS, report_folder
 from service.jobs.training.process import RUNS
 from service.settings.loading import load
 from service.store.reports import add_report
@@ -166,7 +167,7 @@ def test_a_start_removes_what_a_service_that_was_killed_has_left(trained: Path, 
             writer, at = running.runtime.writer, running.clock.now
             writer.submit(partial(move_run, run_id=ended["id"], expected="training", at=at, state="failed"))
             goes_on = await running.post("/v1/retrain", {}, 202)
-        unfinished = folder_of(folder / REPORTS, at)
+        unfinished = report_folder(folder / REPORTS, at)
         names = [f"{each:06d}/attempt-1" for each in (ended["id"], goes_on["id"], 77)]
         for each in (*(folder / RUNS / name for name in (*names, "notes")), unfinished):
             each.mkdir(parents=True)
@@ -235,7 +236,7 @@ def test_a_page_that_took_longer_than_a_request_may_is_there_the_next_time(train
             report = DriftReport(0, "orders", 1, at, at - timedelta(hours=1), at, 40, 40, ())
             writer = running.runtime.writer
             path = f"/v1/reports/{writer.submit(partial(add_report, report=report)).result().id}/html"
-            kept = folder_of(trained.parent / ".slicewatch" / REPORTS, at) / KEPT
+            kept = report_folder(trained.parent / ".slicewatch" / REPORTS, at) / COLUMNS
             kept.parent.mkdir(parents=True)
             os.mkfifo(kept)  # the page can be made once this is written
             assert await answered(running, path, 409, 504) == 409

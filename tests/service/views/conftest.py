@@ -77,12 +77,12 @@ class Log:
 
 @dataclass(frozen=True)
 class HealthyFunctions:
-    """Live functions with a given health: whether the breaker is open, and the reason."""
+    """Live functions, some of them disabled for a reason."""
 
     functions: FunctionSet
-    reasons: Mapping[str, tuple[bool, str | None]]
+    reasons: Mapping[str, str | None]
 
-    def health(self) -> Mapping[str, tuple[bool, str | None]]:
+    def disabled_reasons(self) -> Mapping[str, str | None]:
         return self.reasons
 
 
@@ -131,7 +131,7 @@ def change(deployment: Deployment) -> Callable[..., None]:
 @pytest.fixture
 def open_breaker(change: Callable[..., None]) -> Callable[[str, str], None]:
     """Opens the breaker of one function, for a reason."""
-    return lambda name, reason: change(live=HealthyFunctions(FUNCTIONS, {name: (True, reason)}))
+    return lambda name, reason: change(live=HealthyFunctions(FUNCTIONS, {name: reason}))
 
 
 @pytest.fixture(scope="session")

@@ -1,252 +1,281 @@
-"""When a report is made, of which traffic, and what is left of it."""
+"""Column reports: when one is created, from which traffic, and its page."""
 
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import START, make_local_state, make_prediction, make_state
 
 from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
 from service.jobs.column_report.job import (
-    KEEP,
-    KEPT,
-    PAGE,
+    REPORTS,
     ColumnReports,
     NoReference,
     ReportPageMissing,
-    ReportParts,
-    ReportRules,
     ReportRunning,
-    folder_of,
 )
+from service.jobs.column_report.process import COLUMNS, KEEP, PAGE, report_folder
+from service.serving.deployment import Deployment
+from service.serving.errors import NoModel
+from service.settings.schema import ReportSettings, Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, reports
 from service.store.writer import Writer
-from service.views.current import Current
 
-RULES = ReportRules(timedelta(hours=24), 200, 300.0)
+SECONDS = 60  # a thread that takes longer hangs
 
 
-class Desk:
+class Log:
     """A log with traffic, and the job over it."""
 
-    def __init__(self, desk: Any, log: tuple[Store, Writer], registry: ModelRegistry, folder: Path) -> None:
-        self.desk, (self.store, self.writer) = desk, log
-        self.current = Current(self.in_force(1))
-        self.folder = folder
-        given = ReportParts(self.store, self.writer, self.current, registry, folder, (), list)
-        self.job = ColumnReports(given, RULES)
+    def __init__(
+        self,
+        log: tuple[Store, Writer],
+        deployment: Deployment,
+        settings: Settings,
+        registry: ModelRegistry,
+    ) -> None:
+        (self.store, self.writer), self.deployment = log, deployment
+        self.settings, self.registry = replace(settings, report=ReportSettings(rows=200)), registry
+        self.folder = settings.store.parent / REPORTS
+        self.activate(1)
+        self.job = self.new_job(self.writer)
 
-    def in_force(self, version: int, here: bool = True) -> Any:
-        """Return a version that was put in force at the start, or is served elsewhere since then."""
-        at = self.desk.start
-        change = AliasChange(1, version, "hash", "promote", "tried", at)
-        return self.desk.in_force_of(version=version, promoted_at=at, history=(change,) if here else ())
+    def new_job(self, writer: Writer) -> ColumnReports:
+        return ColumnReports(self.settings, self.deployment, self.store, writer, self.registry)
 
-    def answered(self, rows: int, hours: float = 1, version: int = 1) -> None:
+    def activate(self, version: int, local: bool = True) -> None:
+        """Activate a version of the registry, or an external one, at the start."""
+        change = AliasChange(1, version, "hash", "promote", "test", START)
+        self.deployment.state = make_local_state(
+            version=version, promoted_at=START, history=(change,) if local else ()
+        )
+
+    def predict(self, rows: int, hours: float = 1, version: int = 1) -> None:
         record = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine again"}
-        at = self.after(hours)
-        made = [
-            self.desk.prediction(
-                f"r{i}", at, "kept", version=version, features=json.dumps({**record, "Price [eur]": i})
+        predictions = [
+            make_prediction(
+                f"r{i}",
+                self.after(hours),
+                "kept",
+                version=version,
+                features=json.dumps({**record, "Price [eur]": i}),
             )
             for i in range(rows)
         ]
-        self.writer.append(made).result()
+        self.writer.append(predictions).result()
 
     def after(self, hours: float) -> datetime:
-        return self.desk.start + timedelta(hours=hours)
+        return START + timedelta(hours=hours)
 
-    def told(self, hours: float, error: str = "") -> DriftReport:
-        """Keep a report that was made before, and return it."""
+    def add(self, hours: float, error: str = "") -> DriftReport:
+        """Store an earlier report, and return it."""
         at = self.after(hours)
-        report = DriftReport(0, "m", 1, at, self.desk.start, at, 0, 5, (), error)
+        report = DriftReport(0, "m", 1, at, START, at, 0, 5, (), error)
         return self.writer.submit(lambda connection: add_report(connection, report)).result()
 
-    def folder_at(self, hours: float, keep: Callable[[Path], None] = Path.touch) -> Path:
-        """Return the folder of a finished report, whose page is not made yet."""
-        folder = folder_of(self.folder, self.after(hours))
+    def folder_at(self, hours: float, create: Callable[[Path], None] = Path.touch) -> Path:
+        """Return the folder of a finished report without a page."""
+        folder = report_folder(self.folder, self.after(hours))
         folder.mkdir(parents=True)
-        keep(folder / KEPT)
+        create(folder / COLUMNS)
         return folder
 
-    def kept(self) -> list[DriftReport]:
+    def reports(self) -> list[DriftReport]:
         with self.store.read() as connection:
             return reports(connection, "m")
 
 
 @pytest.fixture
-def at_work(desk: Any, log: tuple[Store, Writer], trained: Path, tmp_path: Path) -> Desk:
-    registry = ModelRegistry(trained.parent / ".slicewatch/registry", name="orders")
-    return Desk(desk, log, registry, tmp_path / "reports")
+def here(log: tuple[Store, Writer], deployment: Deployment, settings: Settings, trained: Path) -> Log:
+    return Log(log, deployment, settings, ModelRegistry(trained.parent / ".slicewatch/registry", "orders"))
 
 
-def test_the_first_report_comes_an_interval_after_the_promotion(at_work: Desk) -> None:
-    """Before that there is not a full interval of traffic to look at."""
-    at_work.answered(100)
-    at_work.job.step(at_work.desk.start + timedelta(hours=23))
-    assert at_work.kept() == []
+def join_report_thread() -> None:
+    for each in threading.enumerate():
+        if each.name == "report":
+            each.join(SECONDS)
+            assert not each.is_alive()
 
 
-def test_without_traffic_there_is_no_report(at_work: Desk) -> None:
-    """A night without requests is nothing to report on."""
-    at_work.job.step(at_work.desk.start + timedelta(hours=25))
-    assert at_work.kept() == []
+def test_the_first_report_comes_an_interval_after_the_promotion(here: Log) -> None:
+    """Until then the interval of traffic is not complete."""
+    here.predict(100)
+    here.job.run(START + timedelta(hours=23))
+    assert here.reports() == []
 
 
-def test_the_next_report_comes_an_interval_after_the_last(at_work: Desk) -> None:
-    """Whoever made the last one."""
-    at_work.told(24)
-    at_work.answered(100, hours=25)
-    at_work.job.step(at_work.after(47))
-    assert len(at_work.kept()) == 1
+def test_without_traffic_there_is_no_report(here: Log) -> None:
+    """A report needs rows."""
+    here.job.run(START + timedelta(hours=25))
+    assert here.reports() == []
 
 
-def test_a_report_that_failed_is_tried_again_after_a_tenth_of_the_interval(at_work: Desk) -> None:
-    """Not at once, as it would most likely fail again; and one that nobody awaits yet is not made for that."""
-    at_work.current.in_force = at_work.in_force(7)
-    at_work.answered(100, hours=20, version=7)
-    at_work.told(20, error="asked for by hand, of too few rows")
-    at_work.job.step(at_work.after(23))
-    assert len(at_work.kept()) == 1
-    at_work.job.step(at_work.after(24))
-    at_work.job.step(at_work.after(26))
-    assert [each.at for each in at_work.kept()] == [at_work.after(24), at_work.after(20)]
-    at_work.job.step(at_work.after(26.5))
-    assert len(at_work.kept()) == 3
+def test_the_next_report_comes_an_interval_after_the_last(here: Log) -> None:
+    """A requested report counts, too."""
+    here.add(24)
+    here.predict(100, hours=25)
+    here.job.run(here.after(47))
+    assert len(here.reports()) == 1
 
 
-def test_a_version_that_the_registry_lost_is_a_reason(at_work: Desk) -> None:
-    """The report says so: it is not an error of the job."""
-    at_work.current.in_force = at_work.in_force(7)
-    at_work.answered(100, version=7)
-    at_work.job.step(at_work.after(24))
-    (report,) = at_work.kept()
+def test_a_failed_report_is_retried_after_a_tenth_of_the_interval(here: Log) -> None:
+    """It is not retried at once, nor before a report is due."""
+    here.activate(7)
+    here.predict(100, hours=20, version=7)
+    here.add(20, error="requested, with too few rows")
+    here.job.run(here.after(23))
+    assert len(here.reports()) == 1
+    here.job.run(here.after(24))
+    here.job.run(here.after(26))
+    assert [each.at for each in here.reports()] == [here.after(24), here.after(20)]
+    here.job.run(here.after(26.5))
+    assert len(here.reports()) == 3
+
+
+def test_a_version_missing_in_the_registry_is_an_error(here: Log) -> None:
+    """The report has the error, and the job does not fail."""
+    here.activate(7)
+    here.predict(100, version=7)
+    here.job.run(here.after(24))
+    (report,) = here.reports()
     assert "has no version 7" in report.error
     assert (report.version, report.current_rows, report.columns) == (7, 100, ())
 
 
-def test_a_report_is_made_and_kept(at_work: Desk) -> None:
-    """Every column is in it, here with why it is not compared: the sample is small; so there is no page either."""
-    at_work.answered(100)
-    at_work.job.step(at_work.desk.start + timedelta(hours=25))
-    (report,) = at_work.kept()
-    assert report.error == ""
-    assert report.current_rows == 100
+def test_a_report_is_created_and_stored(here: Log) -> None:
+    """It has every column; with a small sample none is compared, and there is no page."""
+    here.predict(100)
+    here.job.run(START + timedelta(hours=25))
+    (report,) = here.reports()
+    assert (report.error, report.model, report.version, report.current_rows) == ("", "m", 1, 100)
+    assert (report.at, report.start, report.end) == (here.after(25), here.after(1), here.after(25))
+    assert 0 < report.reference_rows < 30
     columns = {each["column"]: each for each in report.columns}
     assert {"country", "Price [eur]"} <= columns.keys()
     assert "30" in columns["country"]["error"]
     with pytest.raises(ReportPageMissing, match="no column could be compared"):
-        at_work.job.page(report.id)
+        here.job.page(report.id)
 
 
-def test_one_report_is_made_at_a_time(at_work: Desk) -> None:
-    """Whoever asks while one is being made is told so; afterwards it can be asked for again."""
-    at_work.answered(5)
-    before = threading.active_count()
-    at_work.job._making.acquire()
-    with pytest.raises(ReportRunning, match="being made"):
-        at_work.job.ask(at_work.desk.start)
-    at_work.job._making.release()
-    at_work.job.ask(at_work.desk.start + timedelta(hours=2))
-    end = time.monotonic() + 60
-    while threading.active_count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    (report,) = at_work.kept()
-    assert "there are 5 predictions to compare, and 30 are needed" in report.error
+def test_one_report_is_created_at_a_time(here: Log) -> None:
+    """A second request is refused until the first report is stored."""
+    here.predict(100)
+    fifo, functions = here.folder.parent / "fifo", here.folder.parent / "functions.py"
+    os.mkfifo(fifo)
+    functions.write_text(f"open({str(fifo)!r}).read()")
+    here.settings = replace(here.settings, functions=(str(functions),))
+    job = here.new_job(here.writer)
+    job.request(here.after(2))
+    with fifo.open("w"):  # waits until the child of the report has opened it
+        with pytest.raises(ReportRunning, match="being created"):
+            job.request(here.after(2))
+        job.run(here.after(24))
+    join_report_thread()
+    assert [(each.at, each.error) for each in here.reports()] == [(here.after(2), "")]
+    job.request(here.after(100))
+    join_report_thread()
+    assert here.reports()[0].error == "there are 0 predictions to compare; 30 are needed"
+    assert len(here.reports()) == 2
 
 
-def test_a_page_of_a_report_that_is_not_there(at_work: Desk) -> None:
-    """An unknown number is named."""
+def test_an_unknown_report_has_no_page(here: Log) -> None:
+    """The message names the id."""
     with pytest.raises(UnknownReport, match="no report 7"):
-        at_work.job.page(7)
+        here.job.page(7)
 
 
 @pytest.mark.parametrize("version", [1, 7])
-def test_of_a_version_that_is_served_elsewhere_no_report_is_made(at_work: Desk, version: int) -> None:
-    """It has no sample to compare with, even where a version of the registry has its number; whoever asks is told."""
-    at_work.current.in_force = at_work.in_force(version, here=False)
-    at_work.answered(100, version=version)
-    at_work.job.step(at_work.after(24))
+def test_an_external_version_has_no_reports(here: Log, version: int) -> None:
+    """It has no sample, even if a version of the registry has its number; a request is refused."""
+    here.activate(version, local=False)
+    here.predict(100, version=version)
+    here.job.run(here.after(24))
     with pytest.raises(NoReference, match=f"version {version} is served elsewhere"):
-        at_work.job.ask(at_work.after(24))
-    assert at_work.kept() == []
+        here.job.request(here.after(24))
+    assert here.reports() == []
 
 
-def test_without_a_version_there_is_nothing_to_report_on(at_work: Desk) -> None:
-    """Whoever asks is told."""
-    at_work.current.in_force = at_work.desk.in_force_of(version=None)
-    at_work.job.step(at_work.after(24))
-    with pytest.raises(NoReference, match="no version is in force"):
-        at_work.job.ask(at_work.after(24))
+def test_without_a_version_there_is_no_report(here: Log) -> None:
+    """A request is refused."""
+    here.deployment.state = make_state(version=None)
+    here.job.run(here.after(24))
+    with pytest.raises(NoModel, match="no version is active"):
+        here.job.request(here.after(24))
 
 
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+@contextmanager
+def rendering(job: ColumnReports, report: DriftReport, folder: Path) -> Iterator[Future[Path]]:
+    """Render a page, whose child waits for the columns in a FIFO until the job is stopped."""
+    with ThreadPoolExecutor(1) as pool:
+        page = pool.submit(job.page, report.id)
+        try:
+            with (folder / COLUMNS).open("wb"):  # waits until the child has opened it
+                yield page
+        finally:
+            job.stop()
 
 
-@pytest.fixture
-def held() -> Iterator[Callable[[Path], None]]:
-    """Waits until the page of a report is being made, which then does not end by itself."""
-    ends: list[int] = []
-
-    def begun(folder: Path) -> bool:
-        with suppress(OSError):  # nobody reads yet
-            ends.append(os.open(folder / KEPT, os.O_WRONLY | os.O_NONBLOCK))
-        return bool(ends)
-
-    yield lambda folder: until(lambda: begun(folder))
-    for each in ends:
-        os.close(each)
-
-
-def test_one_page_is_made_at_a_time(at_work: Desk, held: Callable[[Path], None]) -> None:
-    """Whoever asks for another one meanwhile is told so, but for one that is there."""
-    slow, other, made = (at_work.told(hours) for hours in (1, 2, 3))
-    folder = at_work.folder_at(1, os.mkfifo)
-    at_work.folder_at(2)
-    (at_work.folder_at(3) / PAGE).touch()
-    with ThreadPoolExecutor(1) as pool, ExitStack() as end:
-        end.callback(at_work.job.stop)
-        making = pool.submit(at_work.job.page, slow.id)
-        held(folder)
+def test_one_page_is_rendered_at_a_time(here: Log) -> None:
+    """Other requests are refused meanwhile, but for a page that exists."""
+    slow, other, finished = (here.add(hours) for hours in (1, 2, 3))
+    folder = here.folder_at(1, os.mkfifo)
+    here.folder_at(2)
+    (here.folder_at(3) / PAGE).touch()
+    with rendering(here.job, slow, folder) as page:
         for busy in (slow, other):
-            with pytest.raises(ReportRunning, match="a page is being made: ask again in a moment"):
-                at_work.job.page(busy.id)
-        assert at_work.job.page(made.id).name == PAGE
-        at_work.job.stop()
-        with pytest.raises(ReportPageMissing, match="stopped"):
-            making.result()
+            with pytest.raises(ReportRunning, match="a page is being rendered: try again in a moment"):
+                here.job.page(busy.id)
+        assert here.job.page(finished.id).name == PAGE
+        here.job.stop()
+        with pytest.raises(ReportPageMissing, match="stopping"):
+            page.result()
 
 
-def test_no_folder_is_removed_while_its_page_is_made(at_work: Desk, held: Callable[[Path], None]) -> None:
-    """The oldest one has to go with the next report, once its page is there, or cannot be made."""
-    first = at_work.told(0)
-    later = [at_work.folder_at(hours) for hours in range(1, KEEP + 1)]
-    folder = at_work.folder_at(0, os.mkfifo)
-    with ThreadPoolExecutor(1) as pool, ExitStack() as end:
-        end.callback(at_work.job.stop)
-        making = pool.submit(at_work.job.page, first.id)
-        held(folder)
-        at_work.job.ask(at_work.after(23))
-        until(lambda: len(at_work.kept()) == 2)
-        (waits,) = (each for each in threading.enumerate() if each.name == "report")
+class NotifyingWriter(Writer):
+    """A writer that sets an event after a commit."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.committed = threading.Event()
+
+    def submit(self, work: Callable[..., Any]) -> Future[Any]:
+        future = super().submit(work)
+        future.add_done_callback(lambda _: self.committed.set())
+        return future
+
+
+def test_a_page_in_progress_keeps_its_folder(here: Log) -> None:
+    """The oldest folder is deleted after the next report once its page is rendered or has failed."""
+    writer = NotifyingWriter(here.store)
+    job = here.new_job(writer)
+    first = here.add(0)
+    later = [here.folder_at(hours) for hours in range(1, KEEP + 1)]
+    folder = here.folder_at(0, os.mkfifo)
+    with rendering(job, first, folder) as page:
+        job.request(here.after(23))
+        assert writer.committed.wait(SECONDS)
+        assert len(here.reports()) == 2
         assert folder.exists()
-        at_work.job.stop()
-        with pytest.raises(ReportPageMissing, match="stopped"):
-            making.result()
-        waits.join(60)
-    assert sorted(at_work.folder.iterdir()) == later
+        job.stop()
+        with pytest.raises(ReportPageMissing, match="stopping"):
+            page.result()
+    join_report_thread()
+    writer.stop()
+    assert sorted(here.folder.iterdir()) == later
+
+
+def test_a_report_without_data_has_no_page(here: Log) -> None:
+    """The message names the number of reports that have one."""
+    with pytest.raises(ReportPageMissing, match="no page any more: the latest 20 reports have one"):
+        here.job.page(here.add(1).id)

@@ -1,4 +1,4 @@
-"""The child process of a report, and what it relies on in Evidently."""
+"""The report process, and the behaviour of Evidently that it relies on."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ import numpy as np, pandas as pd
 from evidently import BinaryClassification, DataDefinition, Dataset, Report
 from evidently.metrics import Accuracy
 from evidently.metrics.group_by import GroupBy
-from service.jobs.column_report.columns import counts_of, distance_of_numbers, distance_of_shares
-from service.jobs.column_report.worker import Shown, compare, drift_of, values_of
-from service.jobs.column_report.columns import Compared
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import wasserstein_distance
+from service.jobs.column_report.columns import ColumnPair, count_names
+from service.jobs.column_report.worker import ReportColumn, compare_column, drift_values, run_evidently
 
 frame = pd.DataFrame({"slice": ["in"] * 20 + ["out"] * 80, "y": ["a"] * 100, "p": ["b"] * 20 + ["a"] * 80})
 definition = DataDefinition(
@@ -38,29 +39,29 @@ a, b = random.lognormal(size=1500), random.lognormal(0.2, size=900)
 c, d = random.choice(["x", "y", "z"], 1500).tolist(), random.choice(["x", "z", "w"], 900).tolist()
 end = "</script><b>"
 columns = [
-    Shown("prediction", True, 0.1, a.tolist(), [*b.tolist()]),
-    Shown("target", False, 0.1, c, d),
-    Shown("target", False, 0.2, c, c),
+    ReportColumn("prediction", True, 0.1, a.tolist(), [*b.tolist()]),
+    ReportColumn("target", False, 0.1, c, d),
+    ReportColumn("target", False, 0.2, c, c),
 ]
-found = drift_of(columns)
-ours = [distance_of_numbers(a, b), distance_of_shares(*counts_of(c, d)[1:]), 0.0]
+found = run_evidently(columns)
+ours = [wasserstein_distance(a, b) / np.std(a), jensenshannon(*count_names(c, d)[1:]), 0.0]
 path = Path(sys.argv[1]) / "page.html"
 found.save_html(path)
-names = Compared(f"n{end}", "category", False, tuple([end, "y"] * 40), tuple([end, "y", "y"] * 40))
-record, shown = compare(names)
-small = Compared("small", "number", True, tuple((a * 1e-6).tolist()), tuple((b * 1e-6).tolist()))
-huge = Compared("huge", "number", True, (1e308, -1e308) * 40, (1e308, 1e307) * 40)
+names = ColumnPair(f"n{end}", "category", False, tuple([end, "y"] * 40), tuple([end, "y", "y"] * 40))
+record, given = compare_column(names)
+small = ColumnPair("small", "number", True, tuple((a * 1e-6).tolist()), tuple((b * 1e-6).tolist()))
+huge = ColumnPair("huge", "number", True, (1e308, -1e308) * 40, (1e308, 1e307) * 40)
 print(json.dumps({
-    "groups": groups, "values": values_of(found), "ours": ours, "wrote": path.exists(), "record": record,
-    "ends": drift_of([shown]).get_html_str(as_iframe=False).count(end),
-    "huge": compare(huge)[0], "small": compare(small)[0],
+    "groups": groups, "values": drift_values(found), "ours": ours, "wrote": path.exists(), "record": record,
+    "ends": run_evidently([given]).get_html_str(as_iframe=False).count(end),
+    "huge": compare_column(huge)[0], "small": compare_column(small)[0],
 }))
 """
 
 
 @pytest.fixture(scope="module")
 def evidently(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Evidently does, as a process of its own saw it."""
+    """Results of Evidently in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CONTRACT, str(tmp_path_factory.mktemp("page"))],
         capture_output=True,
@@ -73,32 +74,32 @@ def evidently(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_group_by_is_still_wrong(evidently: dict[str, Any]) -> None:
-    """GroupBy gives each slice the accuracy of all rows, not 0 and 1: if this fails, Evidently was mended."""
+    """GroupBy gives every slice the accuracy of all rows, not 0 and 1: if this fails, Evidently was fixed."""
     assert evidently["groups"] == {"in": 0.8, "out": 0.8}
 
 
-def test_distances_are_those_of_which_chance_is_known(evidently: dict[str, Any]) -> None:
-    """Evidently's two distances are ours, whatever a column is called, and called twice."""
+def test_distances_are_those_whose_chance_is_computed(evidently: dict[str, Any]) -> None:
+    """Evidently's distances equal those of scipy, whatever the names, even for one name twice."""
     assert list(evidently["values"]) == ["prediction", "target", "target'"]
     assert list(evidently["values"].values()) == pytest.approx(evidently["ours"])
 
 
 def test_a_page_is_not_written_to_a_path(evidently: dict[str, Any]) -> None:
-    """A Path is passed over in silence, for which reason we give a str."""
+    """A Path is ignored silently, so that the product passes a str."""
     assert not evidently["wrote"]
 
 
-def test_no_name_ends_a_script_of_the_page(evidently: dict[str, Any]) -> None:
-    """Names and values of records, which anybody may have sent, reach the page as text."""
+def test_names_cannot_end_a_script_of_the_page(evidently: dict[str, Any]) -> None:
+    """Names and values come from clients and reach the page as text."""
     assert evidently["ends"] == 0
 
 
-def test_a_record_tells_a_column(evidently: dict[str, Any]) -> None:
-    """A record has names as they are, and the shares of both sides."""
+def test_a_record_describes_a_column(evidently: dict[str, Any]) -> None:
+    """A record has unchanged names, and the shares of both sides."""
     record = dict(evidently["record"])
     value, threshold = record.pop("value"), record.pop("threshold")
     assert value == pytest.approx(0.1192, abs=1e-3)
-    assert threshold > 0.1  # 80 rows say less than the method's own 0.05 asks for
+    assert threshold > 0.1  # chance exceeds the fixed 0.05 with 80 rows
     shares = record.pop("shares")
     assert shares == {
         "</script><b>": pytest.approx([1 / 2, 1 / 3]),
@@ -114,26 +115,28 @@ def test_a_record_tells_a_column(evidently: dict[str, Any]) -> None:
     }
 
 
-def test_a_column_that_evidently_cannot_compare_says_so(evidently: dict[str, Any]) -> None:
-    """A column on which Evidently fails has no value but the reason."""
+def test_a_column_that_evidently_cannot_compare_has_an_error(evidently: dict[str, Any]) -> None:
+    """Its record has no value."""
     huge = evidently["huge"]
     assert (huge["value"], huge["drifted"]) == (None, None)
     assert huge["error"].startswith("Evidently could not compare it: ")
     assert "mean" not in huge
 
 
-def test_small_numbers_drift_as_great_ones_do(evidently: dict[str, Any]) -> None:
-    """Numbers of a millionth are as far apart as they are when multiplied by a million, in a fixed method."""
+def test_small_numbers_drift_like_large_ones(evidently: dict[str, Any]) -> None:
+    """Dividing numbers by a million changes neither distance nor method."""
     small = evidently["small"]
     assert small["value"] == pytest.approx(evidently["ours"][0])
     assert (small["drifted"], small["method"]) == (True, "wasserstein")
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
-    """A child whose parent is gone is killed, whatever it waits for."""
-    os.mkfifo(tmp_path / "task.json")  # which nobody ever writes to
+    """A child whose standard input closes is killed while it waits for a file."""
+    os.mkfifo(tmp_path / "spec.json")  # never written to
     child = subprocess.Popen(
-        [sys.executable, *CHILD, "values", str(tmp_path)], stdin=subprocess.PIPE, start_new_session=True
+        [sys.executable, *CHILD, "values", str(tmp_path), "600"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
     )
     assert child.stdin is not None
     child.stdin.close()

@@ -1,4 +1,4 @@
-"""Training in a child process: what it leaves, and that it ends."""
+"""Training in a child process: its results, its failures and its end."""
 
 import json
 import os
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -18,19 +17,26 @@ from models.bundle.model_bundle import ModelBundle
 from models.comments.generate import generate
 from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureSpec
-from models.registry import ModelRegistry
 from models.training import train
 from service.decisions import PairedCounts
 from service.errors import ServiceError
+from service.jobs.child_process import ChildProcess
 from service.jobs.training.process import (
     RunningTraining,
     TrainingFailed,
-    TrainingResult,
-    begin,
-    read_result,
-    register,
+    start_training,
 )
-from service.jobs.training.spec import TRAFFIC, TrainingSpec, read_traffic, write_traffic
+from service.jobs.training.spec import (
+    TRAFFIC,
+    TrainingResult,
+    TrainingSpec,
+    read_result,
+    read_spec,
+    read_traffic,
+    result_to_json,
+    write_spec,
+    write_traffic,
+)
 from sfs.registry import FunctionSet
 
 FEATURES = {"text": "text", "likes": "number"}
@@ -41,7 +47,7 @@ ADDED = (
     {"name": "liked", "missing": {"field": "likes"}},
     {"name": "nowhere", "missing": {"field": "no such column"}},
 )
-SECONDS = 120  # a child that is not done by then never will be
+SECONDS = 120  # a child that takes longer hangs
 SLEEPING = "import time\ntime.sleep(600)\n"
 
 
@@ -79,7 +85,7 @@ def spec_of(project: Path, **changes: object) -> TrainingSpec:
 
 
 def wait(pid: int) -> None:
-    """Wait until a process of ours has ended, without reaping it."""
+    """Wait for the end of a process without reaping it."""
     descriptor = os.pidfd_open(pid)
     try:
         assert select.select([descriptor], [], [], SECONDS)[0]
@@ -94,33 +100,33 @@ def outcome(training: RunningTraining) -> TrainingResult | TrainingFailed | None
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., RunningTraining]]:
-    """Begins trainings, and ends those that still go on."""
-    begun = []
+    """Starts trainings, and kills those that still run."""
+    started = []
 
-    def begin_one(spec: TrainingSpec, **limits: object) -> RunningTraining:
-        begun.append(begin(tmp_path / "run" / "attempt-1", spec, **limits))  # type: ignore[arg-type]
-        return begun[-1]
+    def start_one(spec: TrainingSpec, **limits: object) -> RunningTraining:
+        started.append(start_training(tmp_path / "run" / "attempt-1", spec, **limits))  # type: ignore[arg-type]
+        return started[-1]
 
-    yield begin_one
-    for training in begun:
+    yield start_one
+    for training in started:
         training.kill()
 
 
 @pytest.fixture(scope="module")
 def done(project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunningTraining, TrainingResult]:
-    """One training that came to its end, for many tests."""
+    """One finished training, for many tests."""
     usual = os.umask(0o022)
-    training = begin(tmp_path_factory.mktemp("run") / "attempt-1", spec_of(project))
+    training = start_training(tmp_path_factory.mktemp("run") / "attempt-1", spec_of(project))
     os.umask(usual)
     result = outcome(training)
     assert isinstance(result, TrainingResult), result
     return training, result
 
 
-def test_a_training_leaves_a_candidate_and_how_it_fares(
+def test_a_training_counts_its_rows_and_pairs(
     done: tuple[RunningTraining, TrainingResult],
 ) -> None:
-    """Table and traffic are counted, and pairs are of all rows first, then of the slices."""
+    """Rows of the table and of traffic are counted; pairs are of all rows first, then of the slices."""
     _, result = done
     data = result.data
     assert (data["base_rows"], data["traffic_rows"], data["traffic_left_out"]) == (600, 200, 3)
@@ -133,56 +139,48 @@ def test_a_training_leaves_a_candidate_and_how_it_fares(
     assert all(isinstance(each, PairedCounts) and each.candidate.n == each.n for each in result.pairs)
 
 
-def test_the_candidate_is_a_whole_bundle(done: tuple[RunningTraining, TrainingResult]) -> None:
-    """It has the functions of files and the added ones, and its lineage tells the rows of each source."""
+def test_the_candidate_is_a_complete_bundle(done: tuple[RunningTraining, TrainingResult]) -> None:
+    """It has the functions of files and the added ones, and its lineage counts the rows of each source."""
     _, result = done
     bundle = ModelBundle.load(result.candidate)
-    assert bundle.hash == result.hash
     assert bundle.slice_names == ("liked", "asks")
     assert bundle.lineage["data"] == {"base_rows": 600, "traffic_rows": 200, "traffic_left_out": 3}
     assert bundle.reference["__all__"].n == 800
 
 
-def test_a_candidate_is_registered_once(done: tuple[RunningTraining, TrainingResult], tmp_path: Path) -> None:
-    """Again it is the same version."""
-    registry = ModelRegistry(tmp_path, "comments")
-    versions = [register(registry, done[1].candidate) for _ in range(2)]
-    assert versions == [1, 1]
-    assert registry.alias() is None
-
-
-def test_a_result_is_found_again(done: tuple[RunningTraining, TrainingResult]) -> None:
-    """Whoever comes later reads it from the folder; progress says that it is done."""
+def test_a_result_can_be_read_again(done: tuple[RunningTraining, TrainingResult]) -> None:
+    """The folder has the result, and a last heartbeat."""
     training, result = done
     assert read_result(training.folder) == result == training.poll()
-    assert training.progress() == ("done", 1.0)
+    heartbeat = json.loads((training.folder / "heartbeat.json").read_text())
+    assert (heartbeat["stage"], heartbeat["share"]) == ("done", 1.0)
 
 
-def test_what_a_training_leaves_is_for_nobody_else(done: tuple[RunningTraining, TrainingResult]) -> None:
-    """Its folder, and all that is in it, quote what customers wrote."""
+def test_the_files_of_a_training_are_private(done: tuple[RunningTraining, TrainingResult]) -> None:
+    """The folder and its files may quote customers."""
     folder = done[0].folder
     left = [folder, *folder.rglob("*")]
-    assert {"spec.json", "words.txt", "result.json", "candidate"} <= {each.name for each in left}
+    assert {"spec.json", "result.json", "candidate"} <= {each.name for each in left}
     assert [each for each in left if each.stat().st_mode & 0o077] == []
 
 
-def test_traffic_is_for_nobody_else(tmp_path: Path) -> None:
-    """A file that is there already is as closed as a new one."""
+def test_the_traffic_file_is_private(tmp_path: Path) -> None:
+    """An existing file gets the mode of a new one."""
     (tmp_path / TRAFFIC).touch(mode=0o644)
     write_traffic(tmp_path / TRAFFIC, [("{}", "spam")])
     assert (tmp_path / TRAFFIC).stat().st_mode & 0o777 == 0o600
 
 
-def test_a_folder_that_was_there_is_closed(
+def test_an_existing_folder_becomes_private(
     project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
 ) -> None:
-    """Whoever made it may have left it open."""
+    """Its mode is changed."""
     (tmp_path / "run" / "attempt-1").mkdir(parents=True, mode=0o755)
     assert start(spec_of(project)).folder.stat().st_mode & 0o777 == 0o700
 
 
-CELLS = {"slice": "__all__", "n": 4, "both": 2, "only_champion": 1, "only_candidate": 1, "rows": 5}
-RESULT = {"hash": "abc", "data": {}, "cells": [CELLS]}
+PAIRS = {"slice": "__all__", "n": 4, "both": 2, "only_champion": 1, "only_candidate": 1}
+RESULT = {"candidate": "/moved/candidate", "data": {}, "pairs": [PAIRS]}
 
 
 def without(values: dict[str, object], name: str) -> dict[str, object]:
@@ -192,63 +190,71 @@ def without(values: dict[str, object], name: str) -> dict[str, object]:
 MISFITS = [
     [],
     *(without(RESULT, name) for name in RESULT),
-    *({**RESULT, "cells": [without(CELLS, name)]} for name in CELLS if name != "rows"),
+    *({**RESULT, "pairs": [without(PAIRS, name)]} for name in PAIRS),
     *({**RESULT, name: 7} for name in RESULT),
-    *({**RESULT, "cells": cells} for cells in ([7], [{**CELLS, "n": "4"}], [{**CELLS, "n": 3}])),
-    {**RESULT, "cells": [{**CELLS, "both": -1}]},
+    *({**RESULT, "pairs": pairs} for pairs in ([7], [{**PAIRS, "n": "4"}], [{**PAIRS, "n": 3}])),
+    {**RESULT, "pairs": [{**PAIRS, "both": -1}]},
+    {"hash": "abc", "data": {}, "cells": [{**PAIRS, "rows": 5}]},  # of an earlier release
 ]
 
 
-@pytest.mark.parametrize("said", MISFITS)
-def test_a_result_of_another_version_is_none(tmp_path: Path, said: object) -> None:
-    """What cannot be understood is not taken for the end of a training; what is there beside is let be."""
+@pytest.mark.parametrize("content", MISFITS)
+def test_a_result_of_another_release_is_ignored(tmp_path: Path, content: object) -> None:
+    """An unreadable result counts as none; unknown fields are ignored."""
     (tmp_path / "result.json").write_text(json.dumps({**RESULT, "more": 1}))
-    assert read_result(tmp_path) == TrainingResult(
-        tmp_path / "candidate", "abc", (PairedCounts("__all__", 4, 2, 1, 1),), {}
-    )
-    (tmp_path / "result.json").write_text(json.dumps(said))
+    result = read_result(tmp_path)
+    assert result == TrainingResult(tmp_path / "candidate", (PairedCounts("__all__", 4, 2, 1, 1),), {})
+    (tmp_path / "result.json").write_text(json.dumps(content))
     assert read_result(tmp_path) is None
 
 
-LEAVING = """
-import os
-from pathlib import Path
-Path({folder!r}, "result.json").write_text('{{"hash": "abc"}}')
-Path({folder!r}, "beat.json").write_text('[]')
-os._exit(0)
-"""
+@pytest.fixture
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], RunningTraining]]:
+    """Starts trainings whose process runs a script in place of the worker."""
+    monkeypatch.syspath_prepend(tmp_path)
+    started = []
+
+    def start_script(script: str) -> RunningTraining:
+        (tmp_path / "scripted_worker.py").write_text(script)
+        process = ChildProcess("scripted_worker", folder=tmp_path)
+        started.append(RunningTraining(tmp_path, process, SECONDS, SECONDS, lambda: 0.0))
+        return started[-1]
+
+    yield start_script
+    for training in started:
+        training.kill()
 
 
-def test_a_training_whose_result_is_not_understood_has_failed(
-    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
+def test_an_unreadable_result_is_a_failure(
+    tmp_path: Path, scripted: Callable[[str], RunningTraining]
 ) -> None:
-    """It is said once and for all, and a sign of life that is none is none."""
-    folder = tmp_path / "run" / "attempt-1"
-    (tmp_path / "slices.py").write_text(LEAVING.format(folder=str(folder)))
-    training = start(spec_of(project, functions=(str(tmp_path / "slices.py"),)))
+    """The failure is final; an unreadable heartbeat is ignored."""
+    (tmp_path / "heartbeat.json").write_text("[]")
+    training = scripted("import sys\nsys.stdin.read()\n")
+    assert training.poll() is None
+    (tmp_path / "result.json").write_text('{"pairs": []}')
+    training = scripted("")
     failed = outcome(training)
-    assert failed == TrainingFailed("the training ended, and what it left as its result cannot be read")
+    assert failed == TrainingFailed("the training process exited, but its result cannot be read")
     assert training.poll() is failed
-    (folder / "beat.json").write_text("[]")
-    assert training.progress() == ("starting", 0.0)
 
 
-def test_a_training_whose_folder_is_gone_has_failed(
+def test_a_training_without_its_folder_has_failed(
     project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
 ) -> None:
-    """Nothing is left to quote."""
+    """The reason names the signal."""
     (tmp_path / "slices.py").write_text(SLEEPING)
     training = start(spec_of(project, functions=(str(tmp_path / "slices.py"),)))
     os.kill(training.pid, signal.SIGKILL)
     wait(training.pid)
     shutil.rmtree(training.folder)
-    assert training.poll() == TrainingFailed("the process of the training ended by signal 9 (Killed)")
+    assert training.poll() == TrainingFailed("the training process was killed by signal 9 (Killed)")
 
 
-def test_rows_that_cannot_be_learned_from_say_why(
+def test_unusable_rows_are_a_failure(
     project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
 ) -> None:
-    """A table of one class ends with the sentence that `train` gives, and without a candidate."""
+    """A table of one class fails with the message of `train`, and without a candidate."""
     pd.read_csv(project / "rows.csv").assign(label="ham").to_csv(tmp_path / "one.csv", index=False)
     training = start(spec_of(project, data=str(tmp_path / "one.csv"), traffic=None))
     failed = outcome(training)
@@ -258,19 +264,18 @@ def test_rows_that_cannot_be_learned_from_say_why(
     assert not (training.folder / "candidate").exists()
 
 
-def test_what_nobody_expected_is_quoted(
-    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
-) -> None:
-    """A process that ends by itself leaves its code and its last words."""
-    (tmp_path / "slices.py").write_text("import os\nprint('almost there', flush=True)\nos._exit(7)\n")
-    failed = outcome(start(spec_of(project, functions=(str(tmp_path / "slices.py"),))))
+def test_an_unexpected_exit_quotes_the_output(scripted: Callable[[str], RunningTraining]) -> None:
+    """The reason has the exit code and the last lines of the output."""
+    failed = outcome(
+        scripted("import os\nprint(*'abc', 'almost there', sep='\\n', flush=True)\nos._exit(7)\n")
+    )
     assert failed == TrainingFailed(
-        "the process of the training ended with code 7; it said last: almost there"
+        "the training process exited with code 7; its last output: b / c / almost there"
     )
 
 
 class Clock:
-    """Seconds that a test sets."""
+    """Settable seconds."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -290,7 +295,7 @@ def gone(pid: int) -> bool:
 def test_a_training_that_takes_too_long_is_killed(
     project: Path, start: Callable[..., RunningTraining]
 ) -> None:
-    """Up to the limit it goes on; beyond, it is ended, and says where it was."""
+    """It runs up to the timeout; the reason has the last progress."""
     clock = Clock()
     training = start(spec_of(project), timeout_seconds=60, silence_seconds=1000, clock=clock)
     clock.seconds = 60
@@ -298,138 +303,102 @@ def test_a_training_that_takes_too_long_is_killed(
     clock.seconds = 60.5
     failed = training.poll()
     assert isinstance(failed, TrainingFailed)
-    assert failed.reason.startswith("the training took longer than 60 s; it was at 0%: ")
+    assert failed.reason.startswith("the training took longer than 60 s; last progress: ")
     assert gone(training.pid)
     assert training.poll() is failed
 
 
-def test_a_training_without_a_sign_of_life_is_killed(
+def test_a_training_without_heartbeats_is_killed(
     project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
 ) -> None:
-    """A process that is stopped beats no more; before, however long it takes, it goes on."""
+    """A suspended process sends no heartbeat."""
     (tmp_path / "slices.py").write_text(SLEEPING)
     clock = Clock()
     spec = spec_of(project, functions=(str(tmp_path / "slices.py"),))
     training = start(spec, timeout_seconds=1000, silence_seconds=20, clock=clock)
     os.kill(training.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, training.pid, os.WSTOPPED | os.WNOWAIT)
-    training.poll()  # notes the last beat, if there was one
+    training.poll()  # reads the last beat, if any
     clock.seconds = 20
     assert training.poll() is None
     clock.seconds = 21
     failed = training.poll()
     assert isinstance(failed, TrainingFailed)
-    assert failed.reason.startswith("the training gave no sign of life for 20 s; it was at 0%: ")
+    assert failed.reason.startswith("the training sent no heartbeat for 20 s; last progress: ")
     assert gone(training.pid)
 
 
-def test_a_training_can_be_ended(project: Path, start: Callable[..., RunningTraining]) -> None:
-    """It is gone at once, and stays ended."""
+def test_a_training_can_be_killed(project: Path, start: Callable[..., RunningTraining]) -> None:
+    """Its process is gone at once."""
     training = start(spec_of(project))
     training.kill()
     assert gone(training.pid)
-    assert training.poll() == TrainingFailed("the training was ended before it was done")
+    assert training.poll() == TrainingFailed("the training was stopped")
 
 
 PARENT = """
 import json, sys
 from pathlib import Path
-from service.jobs.training.process import begin
+from service.jobs.training.process import start_training
 from service.jobs.training.spec import TrainingSpec
 
-training = begin(Path(sys.argv[1]), TrainingSpec(**json.loads(sys.argv[2])))
+values = json.loads(sys.argv[2])
+training = start_training(Path(sys.argv[1]), TrainingSpec(**values | {"functions": (), "added": ()}))
 print(training.pid, flush=True)
 sys.stdin.read()
 """
 
 
-STARTING = """
-import subprocess
-from pathlib import Path
-Path({fifo!r}).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
-"""
-
-
-@pytest.mark.parametrize("by", ["itself", "the kernel"])
-def test_what_outlives_a_training_is_ended(
-    project: Path, tmp_path: Path, start: Callable[..., RunningTraining], by: str
-) -> None:
-    """Its process ends, or is killed; what its functions have started goes with it at the next look."""
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    ending = "import os\nos._exit(7)\n" if by == "itself" else SLEEPING
-    (tmp_path / "slices.py").write_text(STARTING.format(fifo=str(fifo)) + ending)
-    training = start(spec_of(project, functions=[str(tmp_path / "slices.py")]))
-    left = int(fifo.read_text())
-    descriptor = os.pidfd_open(left)
-    try:
-        if by == "the kernel":
-            os.kill(training.pid, signal.SIGKILL)
-        failed = outcome(training)
-        assert isinstance(failed, TrainingFailed)
-        assert ("code 7" if by == "itself" else "signal 9") in failed.reason
-        assert select.select([descriptor], [], [], 5)[0]
-    finally:
-        os.close(descriptor)
-        with suppress(ProcessLookupError):
-            os.kill(left, signal.SIGKILL)
-
-
 def test_a_training_ends_with_its_parent(project: Path, tmp_path: Path) -> None:
-    """Its parent is killed, and so it and what its functions have started are gone."""
-    fifo, folder = tmp_path / "fifo", tmp_path / "run"
-    os.mkfifo(fifo)
-    (tmp_path / "slices.py").write_text(STARTING.format(fifo=str(fifo)) + SLEEPING)
-    spec = spec_of(project, functions=[str(tmp_path / "slices.py")])
-    values = {name: getattr(spec, name) for name in spec.__slots__}
-    command = [sys.executable, "-c", PARENT, str(folder), json.dumps(values)]
+    """Killing the parent kills the training process."""
+    spec = spec_of(project)
+    values = json.dumps({name: getattr(spec, name) for name in spec.__slots__})
+    command = [sys.executable, "-c", PARENT, str(tmp_path / "run"), values]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        processes = [int(parent.stdout.readline()), int(fifo.read_text())]
-        descriptors = [os.pidfd_open(pid) for pid in processes]
+        descriptor = os.pidfd_open(int(parent.stdout.readline()))
         parent.kill()
-    for descriptor in descriptors:
-        assert select.select([descriptor], [], [], SECONDS)[0]
-        os.close(descriptor)
+    assert select.select([descriptor], [], [], SECONDS)[0]
+    os.close(descriptor)
 
 
-def test_a_folder_that_cannot_be_written_is_an_error(project: Path, tmp_path: Path) -> None:
-    """The message names it."""
+def test_an_unwritable_folder_is_an_error(project: Path, tmp_path: Path) -> None:
+    """The message names the folder."""
     (tmp_path / "file").touch()
-    with pytest.raises(ServiceError, match=r"the training in .*file.* cannot begin"):
-        begin(tmp_path / "file" / "run", spec_of(project))
+    with pytest.raises(ServiceError, match=r"the training in .*file.* cannot start"):
+        start_training(tmp_path / "file" / "run", spec_of(project))
 
 
-def test_what_an_earlier_attempt_left_is_cleared(
+def test_results_of_an_earlier_attempt_are_deleted(
     done: tuple[RunningTraining, TrainingResult], project: Path, tmp_path: Path
 ) -> None:
-    """A folder that is used again has no result until there is a new one."""
+    """A reused folder has no result until there is a new one."""
     for name in ("result.json", "reason.txt"):
         (tmp_path / name).write_bytes((done[0].folder / "result.json").read_bytes())
-    training = begin(tmp_path, spec_of(project))
+    training = start_training(tmp_path, spec_of(project))
     training.kill()
     assert read_result(tmp_path) is None
     assert not (tmp_path / "reason.txt").exists()
 
 
-def test_specs_are_read_as_they_were_written(project: Path, tmp_path: Path) -> None:
-    """Every field comes back; sequences as lists."""
-    spec = spec_of(project)
-    spec.write(tmp_path)
-    read = TrainingSpec.read(tmp_path)
-    assert (read.features, read.learner, read.champion) == (spec.features, spec.learner, spec.champion)
-    assert (tuple(read.functions), tuple(read.added)) == (spec.functions, spec.added)
+def test_specs_and_results_survive_the_round_trip(project: Path, tmp_path: Path) -> None:
+    """Every field is equal after reading."""
+    write_spec(tmp_path, spec_of(project))
+    assert read_spec(tmp_path) == spec_of(project)
+    result = TrainingResult(tmp_path / "candidate", (PairedCounts("a", 4, 1, 1, 1),), {"seconds": 1.5})
+    (tmp_path / "result.json").write_text(result_to_json(result))
+    assert read_result(tmp_path) == result
 
 
 @pytest.mark.parametrize(
     "line", ["[]", '{"features": [], "label": "a"}', '{"features": {}, "label": 1}', "{"]
 )
-def test_traffic_that_is_none_names_the_line(tmp_path: Path, line: str) -> None:
-    """What was written is read; anything else is refused."""
+def test_malformed_traffic_is_an_error(tmp_path: Path, line: str) -> None:
+    """The message names the line."""
     file = tmp_path / TRAFFIC
     assert write_traffic(file, [('{"text": "é"}', "a b")]) == 1
     assert read_traffic(file) == [({"text": "é"}, "a b")]
     with file.open("a") as more:
         more.write(line + "\n")
-    with pytest.raises(ServiceError, match=r"traffic.jsonl, line 2 is no labelled row"):
+    with pytest.raises(ServiceError, match=r"traffic.jsonl, line 2: not a labelled row"):
         read_traffic(file)

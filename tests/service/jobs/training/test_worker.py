@@ -1,8 +1,7 @@
-"""What a training's process does, without the process."""
+"""Work of the training process, done in this process."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -11,7 +10,6 @@ from models.comments.generate import generate
 from models.errors import BundleError
 from models.features import FeatureSpec
 from models.splits import content_hashes, held_out
-from service.decisions import PairedCounts
 from service.jobs.training.spec import TRAFFIC, TrainingSpec, write_traffic
 from service.jobs.training.worker import Heartbeat, train_candidate
 from service.monitor.promotion_gate import decide
@@ -31,11 +29,11 @@ def rows() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def champion(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a candidate that was trained without a champion, beside its rows."""
+    """The folder of a candidate trained without a champion, beside its rows."""
     folder = tmp_path_factory.mktemp("project")
     rows.to_csv(folder / "rows.csv", index=False)
-    made = train_candidate(spec_of(folder / "rows.csv"), folder, lambda stage, share: None)
-    assert made["cells"] == []
+    result = train_candidate(spec_of(folder / "rows.csv"), folder, lambda stage, share: None)
+    assert result.pairs == ()
     return folder / "candidate"
 
 
@@ -45,7 +43,7 @@ def spec_of(data: Path, **changes: object) -> TrainingSpec:
 
 
 def mislabelled(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    """Comments of the slice that are not held out, seen again three times, each with the other label."""
+    """Return comments of the slice that are not held out, three times, with the other label."""
     member = apply(FunctionSet.from_files([FUNCTIONS]), rows[["text"]]).column(SLICE)
     seen = rows[member & ~held_out(content_hashes(rows, [FeatureSpec("text", "text")]))]
     flipped = {"spam": "ham", "ham": "spam"}
@@ -55,22 +53,23 @@ def mislabelled(rows: pd.DataFrame) -> list[tuple[str, str]]:
     ] * 3
 
 
-def test_wrong_labels_of_one_slice_are_seen_in_its_pairs(
+def test_wrong_labels_of_one_slice_lower_its_accuracy(
     rows: pd.DataFrame, champion: Path, tmp_path: Path
 ) -> None:
-    """The candidate that learned them is worse there, and the gate rejects it, naming the slice."""
+    """The gate rejects the candidate that learned them, and names the slice."""
     honest = generate(500, seed=4)
     right = [
-        (json.dumps({"text": text}), said) for text, said in zip(honest["text"], honest["label"], strict=True)
+        (json.dumps({"text": text}), label)
+        for text, label in zip(honest["text"], honest["label"], strict=True)
     ]
     out = held_out(content_hashes(honest, [FeatureSpec("text", "text")]))
     again = [each for each, held in zip(right, out, strict=True) if held]
     wrong = mislabelled(rows)
     write_traffic(tmp_path / TRAFFIC, [*right, *again, *wrong])
     spec = spec_of(champion.parent / "rows.csv", traffic=str(tmp_path / TRAFFIC), champion=str(champion))
-    told: list[tuple[str, float]] = []
-    made = train_candidate(spec, tmp_path, lambda stage, share: told.append((stage, share)))
-    pairs = {each.slice: each for each in (_pairs(cells) for cells in made["cells"])}
+    progress: list[tuple[str, float]] = []
+    result = train_candidate(spec, tmp_path, lambda stage, share: progress.append((stage, share)))
+    pairs = {each.slice: each for each in result.pairs}
     assert list(pairs) == ["__all__", *FunctionSet.from_files([FUNCTIONS]).names]
     gains = {
         name: PairedDifference(each.only_candidate, each.only_champion, each.n)
@@ -78,23 +77,19 @@ def test_wrong_labels_of_one_slice_are_seen_in_its_pairs(
     }
     assert gains[SLICE].upper < -0.3
     assert gains["short_comment"].lower > -0.1
-    decision = decide(list(pairs.values()), {SLICE}, margin=0.02, minimum_rows=30)
+    decision = decide(list(result.pairs), {SLICE}, margin=0.02, minimum_rows=30)
     assert decision.outcome == "reject"
     assert any(SLICE in reason for reason in decision.reasons)
-    data = made["data"]
+    data = result.data
     assert data["traffic_rows"] == 500 + len(again) + len(wrong)
     assert pairs["__all__"].n == data["held_out_contents"] < data["held_out_rows"]
     assert data["held_out_rows_of_slices"]["__all__"] == data["held_out_rows"]
-    assert [share for _, share in told] == sorted(share for _, share in told)
-    assert (told[0], told[-1]) == (("reading", 0.0), ("done", 1.0))
+    assert [share for _, share in progress] == sorted(share for _, share in progress)
+    assert (progress[0], progress[-1]) == (("reading", 0.0), ("done", 1.0))
 
 
-def _pairs(cells: dict[str, Any]) -> PairedCounts:
-    return PairedCounts(**{key: value for key, value in cells.items() if key != "rows"})
-
-
-def test_a_damaged_champion_ends_the_training_before_it_begins(champion: Path, tmp_path: Path) -> None:
-    """Nothing is trained that could not be compared."""
+def test_a_damaged_champion_is_an_error(champion: Path, tmp_path: Path) -> None:
+    """No candidate is trained that cannot be compared."""
     (tmp_path / "bundle").mkdir()
     spec = spec_of(champion.parent / "rows.csv", champion=str(tmp_path / "bundle"))
     with pytest.raises(BundleError, match=r"manifest\.json is missing"):
@@ -102,32 +97,32 @@ def test_a_damaged_champion_ends_the_training_before_it_begins(champion: Path, t
     assert not (tmp_path / "candidate").exists()
 
 
-def test_versions_with_other_features_are_compared_on_what_is_held_out_for_both(
+def test_versions_with_other_features_are_compared_on_rows_held_out_for_both(
     rows: pd.DataFrame, champion: Path, tmp_path: Path
 ) -> None:
-    """Whose content is another has other held-out rows; those that one of them has seen are left out."""
+    """Other features mean other held-out rows; rows that one version was trained on are left out."""
     features = {"author": "category", "likes": "number"}
     learner = {"kind": "erm", "n_epochs": 1, "widths": [4]}
     spec = spec_of(
         champion.parent / "rows.csv", features=features, learner=learner, champion=str(champion), functions=()
     )
-    made = train_candidate(spec, tmp_path, lambda stage, share: None)
+    result = train_candidate(spec, tmp_path, lambda stage, share: None)
     read = pd.read_csv(champion.parent / "rows.csv")
     mine = held_out(content_hashes(read, [FeatureSpec("author", "category"), FeatureSpec("likes", "number")]))
     both = mine & held_out(content_hashes(read, [FeatureSpec("text", "text")]))
-    assert [each["slice"] for each in made["cells"]] == ["__all__"]
-    whole, data = made["cells"][0], made["data"]
-    assert 0 < whole["rows"] == data["held_out_rows"] == both.sum() < mine.sum()
-    assert data["held_out_rows_of_slices"] == {}
+    (pairs,) = result.pairs
+    assert pairs.slice == "__all__"
+    assert 0 < pairs.n == result.data["held_out_rows"] == both.sum() < mine.sum()
+    assert result.data["held_out_rows_of_slices"] == {}
 
 
-def test_a_heart_beats_with_what_it_was_told(tmp_path: Path) -> None:
-    """The last beat comes when it is stopped."""
-    heart = Heartbeat(tmp_path / "beat.json")
-    heart.start()
-    heart.tell("reading", 0.5)
-    heart.stop()
-    said = json.loads((tmp_path / "beat.json").read_text())
-    assert (said["stage"], said["share"]) == ("reading", 0.5)
-    assert said["beat"] >= 1
-    assert list(tmp_path.iterdir()) == [tmp_path / "beat.json"]
+def test_a_heartbeat_writes_the_reported_progress(tmp_path: Path) -> None:
+    """Stopping writes a last beat."""
+    heartbeat = Heartbeat(tmp_path / "heartbeat.json")
+    heartbeat.start()
+    heartbeat.report("reading", 0.5)
+    heartbeat.stop()
+    (file,) = tmp_path.iterdir()
+    last = json.loads(file.read_text())
+    assert (last["stage"], last["share"]) == ("reading", 0.5)
+    assert last["beat"] >= 1

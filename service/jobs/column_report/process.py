@@ -1,0 +1,176 @@
+"""Comparison of columns in a child process, which alone loads Evidently, seen from the service.
+
+A report has a folder of its own. The values are returned; the compared columns, without texts, stay in the
+folder for the page, which is rendered at the first request.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal
+
+from service.jobs.child_process import ChildProcess
+
+if TYPE_CHECKING:
+    from service.store.training_rows import TrafficRow
+
+SPEC, ROWS, VALUES, COLUMNS = "spec.json", "rows.jsonl", "values.json", "columns.json.gz"
+PAGE, REASON = "report.html", "reason.txt"
+"""Page of the report; reason why the child failed."""
+
+KEEP = 20
+"""Latest reports whose folders are kept."""
+
+_POLL_SECONDS = 0.2
+_NAME = "%Y%m%dT%H%M%S.%fZ"
+
+_log = logging.getLogger(__name__)
+
+
+class ReportFailed(Exception):
+    """The columns could not be compared, or the page could not be rendered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSpec:
+    """Input of a comparison.
+
+    Parameters
+    ----------
+    bundle
+        Folder of the version's bundle, whose sample is the reference.
+    rows
+        The traffic, or an even sample of it.
+    functions, added
+        Files and modules of the live functions, and declarations of those added over HTTP; memberships of a
+        function that cannot be loaded are unknown to the model.
+    """
+
+    bundle: Path
+    rows: Sequence[TrafficRow]
+    functions: Sequence[str] = ()
+    added: Sequence[Mapping[str, Any]] = ()
+
+
+def report_folder(root: Path, at: datetime) -> Path:
+    """Return the folder of the report of a time; names sort by time.
+
+    >>> report_folder(Path("reports"), datetime(2026, 5, 1, 12, tzinfo=UTC)).name
+    '20260501T120000.000000Z'
+    """
+    return root / at.astimezone(UTC).strftime(_NAME)
+
+
+def compare_columns(
+    folder: Path,
+    spec: ReportSpec,
+    timeout_seconds: float,
+    *,
+    stop: Event | None = None,
+    python: str = sys.executable,
+) -> tuple[int, tuple[Mapping[str, Any], ...]]:
+    """Return the number of reference rows, and a record per column as in `service.decisions.DriftReport`.
+
+    Parameters
+    ----------
+    folder
+        See `report_folder`; created, and deleted if the comparison fails.
+    stop
+        Kills the child when set.
+
+    Raises
+    ------
+    ReportFailed
+        If the child fails.
+    """
+    try:
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)  # private: it holds texts for a while
+    except OSError as error:
+        raise ReportFailed(str(error)) from error
+    try:
+        inputs = {"bundle": str(spec.bundle), "functions": [*spec.functions], "added": [*spec.added]}
+        (folder / SPEC).write_text(json.dumps(inputs))
+        with (folder / ROWS).open("w") as file:
+            for row in spec.rows:
+                label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
+                features = row.features or "null"
+                file.write(
+                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}}}\n'
+                )
+        _run_worker("values", folder, timeout_seconds, stop, python)
+        values = json.loads((folder / VALUES).read_bytes())
+        for name in (SPEC, ROWS, VALUES):
+            (folder / name).unlink()
+        return values["reference_rows"], tuple(values["columns"])
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError | ValueError | LookupError | TypeError):
+            raise ReportFailed(str(error)) from error
+        raise
+
+
+def render_page(
+    folder: Path, timeout_seconds: float, *, stop: Event | None = None, python: str = sys.executable
+) -> Path:
+    """Return the page of a report, rendered at the first call, as in `compare_columns`. For one thread at a time."""
+    page = folder / PAGE
+    try:
+        if not page.exists():
+            _run_worker("page", folder, timeout_seconds, stop, python)
+    except OSError as error:
+        raise ReportFailed(str(error)) from error
+    return page
+
+
+def prune(root: Path, keep: int = KEEP) -> None:
+    """Delete unfinished reports, and finished ones but the latest. No report or page may be in progress."""
+    finished: list[Path] = []
+    with suppress(FileNotFoundError):
+        for folder in sorted(root.iterdir()):
+            with suppress(ValueError):  # not the folder of a report
+                datetime.strptime(folder.name, _NAME)
+                if (folder / COLUMNS).exists() and not (folder / ROWS).exists():
+                    finished.append(folder)
+                else:
+                    shutil.rmtree(folder, ignore_errors=True)
+        for folder in finished[: max(0, len(finished) - keep)]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_worker(
+    mode: Literal["values", "page"], folder: Path, seconds: float, stop: Event | None, python: str
+) -> None:
+    process = ChildProcess(
+        "service.jobs.column_report.worker",
+        mode,
+        folder,
+        seconds,
+        folder=folder,
+        environment={"DO_NOT_TRACK": "1", "PYTHONWARNINGS": "ignore"},
+        python=python,
+    )
+    try:
+        end = monotonic() + seconds
+        while not process.wait(_POLL_SECONDS):
+            if stop is not None and stop.is_set():
+                raise ReportFailed("the service is stopping")
+            if monotonic() > end:
+                raise ReportFailed(f"not finished within {seconds:g} s")
+    finally:
+        process.kill()
+    if process.exit_code != 0:
+        _log.warning("the report process %s: %s", process.describe_exit(), process.output)
+        with suppress(FileNotFoundError):
+            raise ReportFailed((folder / REASON).read_text())
+        raise ReportFailed(f"the report process {process.describe_exit()}")
