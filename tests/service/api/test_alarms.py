@@ -6,7 +6,7 @@ import pytest
 
 from sfs.intervals import Rate
 
-SENTENCE = "coverage of short is 8.1 % since 11:40 UTC, expected 1.8 to 2.2 %"
+SENTENCE = "coverage of short is 8.1% since 11:40 UTC, expected 1.8% to 2.2%"
 
 
 def test_an_alarm_is_told_with_its_evidence(service):

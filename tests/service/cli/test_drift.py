@@ -24,7 +24,7 @@ RIGHT = replace(
     observed=Rate(0, 0),
 )  # fmt: skip
 ALARM = Alarm(3, "orders", 1, AT, LINKS)
-WHAT = "coverage of links is 8.1 % since 11:40 UTC, expected 1.8 to 2.2 %"
+WHAT = "coverage of links is 8.1% since 11:40 UTC, expected 1.8% to 2.2%"
 
 
 def alarms(*each: Alarm, next_: int | None = None) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def test_the_nearest_to_an_alarm_is_first(cli: Callable, service: Any) -> None:
         "evidence",
         "alarm",
     ]
-    assert " ".join(first.split()) == "links coverage 1.8 % to 2.2 % 8.1 % 1,000 2026-05-01 11:40:00 125 % 3"
-    assert " ".join(second.split()) == "links accuracy at least 90.0 % - 0 - 25 % -"
+    assert " ".join(first.split()) == "links coverage 1.8% to 2.2% 8.1% 1,000 2026-05-01 11:40:00 125% 3"
+    assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% -"
 
 
 @pytest.mark.usefixtures("slices")
@@ -109,7 +109,7 @@ def test_an_alarm_is_shown_with_its_evidence(cli: Callable, service: Any) -> Non
     service.documents["/v1/alarms/3"] = document(ALARM)
     answer = cli("drift", "show", "3", "--url", service.url)
     assert answer.out.startswith(f"alarm 3: {WHAT}\n")
-    assert {"81 of 1,000", "400 of 20,000", "125 % of the alarm threshold"} <= {
+    assert {"81 of 1,000", "400 of 20,000", "125% of the alarm threshold"} <= {
         line.split("  ")[-1].strip() for line in answer.out.splitlines()
     }
     assert "note" not in answer.out

@@ -24,7 +24,7 @@ def test_list_prints_a_table(cli: Callable, project: Path) -> None:
     """Without --json the same is a table with short fingerprints."""
     lines = cli("sfs", "list", "--config", project).out.splitlines()
     assert lines[0].split() == ["name", "kind", "owner", "severity", "target", "protected", "fingerprint"]
-    assert "90.0 %" in lines[2]
+    assert "90.0%" in lines[2]
 
 
 def test_stats_count_the_whole_file(cli: Callable, project: Path, table_file: Path) -> None:

@@ -12,8 +12,6 @@ import pytest
 
 from service.cli.terminal import (
     format_counts,
-    format_interval,
-    format_percent,
     format_table,
     print_json,
     print_message,
@@ -24,11 +22,11 @@ from service.cli.terminal import (
 
 def test_columns_of_numbers_stand_right() -> None:
     """Numbers are aligned to the right, words to the left, and None is a dash."""
-    text = format_table(("name", "n", "share"), [["a", 1000, "3.0 %"], ["bb", None, None]])
+    text = format_table(("name", "n", "share"), [["a", 1000, "3.0%"], ["bb", None, None]])
     assert text.splitlines() == [
         "name      n  share",
         "----  -----  -----",
-        "a     1,000  3.0 %",
+        "a     1,000  3.0%",
         "bb        -      -",
     ]
 
@@ -48,15 +46,6 @@ def test_escape_codes_from_data_are_not_printed() -> None:
 def test_a_table_without_rows_is_its_header() -> None:
     """No rows leave the header and its rule."""
     assert format_table(("a", "bc"), []) == "a  bc\n-  --"
-
-
-def test_shares_and_intervals_are_percent() -> None:
-    """None stays None."""
-    assert (format_percent(0.125), format_percent(None), format_interval((0.0, 1.0))) == (
-        "12.5 %",
-        None,
-        "0.0 .. 100.0",
-    )
 
 
 def test_reasons_stand_by_frequency() -> None:

@@ -107,7 +107,7 @@ def alarm() -> Callable[..., Document]:
             "evidence": 19.2,
             "threshold": 18.5,
             "at": "2026-05-01T12:40:00Z",
-            "sentence": f"coverage of {slice_} is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 %",
+            "sentence": f"coverage of {slice_} is 8.1% since 12:40 UTC, expected 1.7% to 2.5%",
             "resolved_at": None,
             "resolution": "",
         }

@@ -46,10 +46,10 @@ def test_a_story_that_happened_has_no_failures(happened: StoryResult) -> None:
     [
         ({"run": None}, "no retraining was started"),
         ({"states": ("training", "gated", "promoted")}, "was never waiting_for_labels"),
-        ({"before": (61, 100)}, "accuracy on links before was 61.0 % (61 of 100)"),
-        ({"before": (0, 0)}, "unknown (0 of 0)"),
+        ({"before": (61, 100)}, "accuracy on links before was 61.0% (61 of 100 labels)"),
+        ({"before": (0, 0)}, "unknown (no labels)"),
         ({"after": (290, 299)}, "only 299 of 300 labels"),
-        ({"after": (254, 300)}, "accuracy on links after is 84.7 % (254 of 300)"),
+        ({"after": (254, 300)}, "accuracy on links after is 84.7% (254 of 300 labels)"),
         ({"log": ["3 acknowledged predictions are missing from the log"]}, "3 acknowledged"),
         ({"calm_alarms": ["markup"]}, "alarms before any change: markup"),
         ({"truths": (replace(LEFT, alarmed=False),)}, "without an alarm"),

@@ -27,7 +27,7 @@ def test_an_alarm_has_slice_time_and_evidence(alarm: Callable[..., Document]) ->
     """An alarm has slice, time, expected rate and evidence."""
     (line,) = describe_event(StoryEvent("alarm", alarm()))
     assert line.startswith(
-        "ALARM 1, coverage: coverage of links is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 %"
+        "ALARM 1, coverage: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5%"
     )
     assert "19.2 of 18.5" in line
     (unknown,) = describe_event(StoryEvent("alarm", alarm(evidence=None)))
@@ -67,10 +67,8 @@ def test_a_decision_has_a_line_per_slice(run: Callable[..., Document], decision:
         "links",
         "yes",
         "20",
-        "50.0",
-        "%",
-        "50.0",
-        "%",
+        "50.0%",
+        "50.0%",
         "+0.0",
         "-10.0",
         "..",
@@ -96,7 +94,7 @@ def test_the_truth_stands_beside_the_alarms() -> None:
         "left",
         "alarmed",
     ]
-    assert text.splitlines()[2].split()[-5:] == ["2.00", "%", "8.00", "%", "yes"]
+    assert text.splitlines()[2].split()[-6:] == ["1.7%", "to", "2.5%", "2.0%", "8.0%", "yes"]
 
 
 def test_the_ending_lists_failures(run: Callable[..., Document]) -> None:
@@ -104,7 +102,7 @@ def test_the_ending_lists_failures(run: Callable[..., Document]) -> None:
     goal = Goal("links", 0.6, 0.85, 300)
     result = StoryResult(run(state="promoted"), before=(1, 2), after=(9, 10))
     lines = list(ending(result, [], goal, 150.4))
-    assert lines[0] == "Accuracy on links: 50.0 % (1 of 2) before, 90.0 % (9 of 10) after."
+    assert lines[0] == "Accuracy on links: 50.0% (1 of 2 labels) before, 90.0% (9 of 10 labels) after."
     assert lines[1].startswith("The story happened: promoted")
     assert list(ending(result, ["no alarm"], None, 150.4)) == [
         "The story did not happen, after 150 s:",

@@ -114,7 +114,7 @@ FUNCTIONS = FunctionSet([template("links", keyword={"field": "text", "words": ["
 
 
 def campaign(scenario: Scenario, labels_after: int) -> Scenario:
-    """Return an endless scenario in which links, all spam, rise from 2 % to 50 % at row 200."""
+    """Return an endless scenario in which links, all spam, rise from 2% to 50% at row 200."""
 
     def rows(start: int, n: int) -> pd.DataFrame:
         links = [k % (2 if k >= 200 else 50) == 0 for k in range(start, start + n)]

@@ -40,7 +40,7 @@ def test_the_traffic_is_not_what_was_learned_from(scenario: Scenario) -> None:
 
 
 def test_the_campaign_raises_its_slice_and_no_other(scenario: Scenario, functions: FunctionSet) -> None:
-    """The campaign's slice rises from 2 to 8 %, all links with it, and no other slice changes by a tenth."""
+    """The campaign's slice rises from 2 to 8%, all links with it, and no other slice changes by a tenth."""
     calm, campaign = (_coverages(scenario, functions, k) for k in (0, 1))
     assert (calm[CAMPAIGN], campaign[CAMPAIGN]) == (
         pytest.approx(0.02, abs=0.003),

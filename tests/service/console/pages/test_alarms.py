@@ -50,7 +50,7 @@ def test_a_row_shows_the_whole_alarm(listing):
     said = listing([alarm()]).all("tbody")[0].words()
     for part in (
         "links coverage drift",
-        "coverage of links is 8.1 % since 11:39 UTC, expected 1.6 to 2.4 %",
+        "coverage of links is 8.1% since 11:39 UTC, expected 1.6% to 2.4%",
         "raised 11:48:07 UTC, 12 min ago; version 4",
         "5.5–11.2% · 81 of 1,000",
         "since 11:39:07 UTC",
@@ -151,7 +151,7 @@ def test_the_page_of_an_alarm_shows_its_evidence(single):
     assert page.all("h1")[0].words() == "Alarm 7: links"
     assert len(page.all("svg", "zone-chart")) == 1
     for part in (
-        "coverage of links is 8.1 %",
+        "coverage of links is 8.1%",
         "reference 2.0%, 400 of 20,000; tolerance ±10% of the reference",
         "Direction up",
         "11:39:07 UTC 9 min before the alarm",

@@ -44,7 +44,7 @@ def test_a_row_shows_trigger_versions_and_outcome(listing):
     said = page.all("tbody")[0].words()
     for part in (
         "Run 3 promoted",
-        "coverage of links is 8.1 %",
+        "coverage of links is 8.1%",
         "coverage alarm: alarm 7",
         "11:48:07 UTC 12 min ago",
         "4 → 5",
