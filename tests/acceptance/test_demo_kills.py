@@ -89,7 +89,7 @@ class Theatre:
 
 @pytest.mark.timeout(1_200)
 def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Callable[..., Any]) -> None:
-    """Killed before the alarm, waiting, training, between gate and promotion, and after: the story happens all the same.
+    """Killed before the alarm, waiting, training, gated, and after the promotion: the story happens all the same.
 
     The demo itself compares the log with every answer that it got, and fails where they differ.
     """

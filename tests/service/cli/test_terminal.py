@@ -26,7 +26,7 @@ def test_columns_of_numbers_stand_right() -> None:
     assert text.splitlines() == [
         "name      n  share",
         "----  -----  -----",
-        "a     1,000  3.0%",
+        "a     1,000   3.0%",
         "bb        -      -",
     ]
 
