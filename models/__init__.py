@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from models.scoring import get_label_instances as get_label_instances
     from models.scoring import preds_to_probs as preds_to_probs
     from models.scoring import probs_to_preds as probs_to_preds
-    from models.seeding import set_seed as set_seed
     from models.slice_aware import SliceAwareClassifier as SliceAwareClassifier
     from models.slice_residual import SliceResidualClassifier as SliceResidualClassifier
     from models.trainer import Trainer as Trainer
+    from models.trainer import set_seed as set_seed
     from models.training import evaluate as evaluate
     from models.training import train as train
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from models.baselines import MLP, PlainClassifier
 from models.batches import FeatureRows, Split, training_batches
 from models.objectives import WEIGHTINGS, row_weights
-from models.seeding import seeded
 from models.slice_aware import AttentiveClassifier
 from models.slice_residual import (
     MAX_UNGATED,
@@ -23,7 +22,7 @@ from models.slice_residual import (
     UnknownRows,
     kept_slices,
 )
-from models.trainer import EpochRecord, TrainerConfig, fit
+from models.trainer import EpochRecord, TrainerConfig, fit, seeded
 from sfs.matrix import SliceMatrix
 
 SelectableNetwork: TypeAlias = PlainClassifier | SliceResidualClassifier | AttentiveClassifier

@@ -27,9 +27,9 @@ from models.config import TrainConfig, check_label_not_read
 from models.errors import DataError
 from models.features import Featurizer
 from models.learners import Network, fit_learner
-from models.seeding import single_threaded
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, SplitIndices, content_hashes, split
+from models.trainer import single_threaded
 from models.training_report import (
     SHIPPED,
     HeldOutEvaluation,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from sqlalchemy import Connection, func, select
 
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
 from service.runtime.clock import FastClock

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.comments.compose import compose
-from models.comments.phrases import phrasebook
+from models.comments.compose import compose, phrasebook
 from models.comments.profile import COMPACT, DEFAULT, SLICES, Profile, membership_probabilities
 from models.errors import ConfigError
 

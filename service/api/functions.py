@@ -19,7 +19,7 @@ from service.api.schemas.functions import (
     PreviewIn,
     PreviewOut,
 )
-from service.views.functions import functions_view
+from service.views.slices import functions_view
 
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime

@@ -13,10 +13,15 @@ from pydantic.json_schema import models_json_schema
 from service.api.errors import MEDIA_TYPE
 from service.api.schemas.alarms import AlarmIn
 from service.api.schemas.functions import FunctionIn, PreviewIn
-from service.api.schemas.predictions import LabelsIn, PredictIn, PredictionsIn
-from service.api.schemas.problems import IdConflictProblem, NotReadyProblem, Problem
-from service.api.schemas.reports import ReportIn
-from service.api.schemas.runs import ActionIn, PromoteIn
+from service.api.schemas.predictions import (
+    IdConflictProblem,
+    LabelsIn,
+    NotReadyProblem,
+    PredictIn,
+    PredictionsIn,
+    Problem,
+)
+from service.api.schemas.runs import ActionIn, PromoteIn, ReportIn
 
 _REF = "#/components/schemas/{model}"
 _BODIES: tuple[type[BaseModel], ...] = (

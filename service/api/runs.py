@@ -12,8 +12,7 @@ from starlette.responses import Response
 from service.api.openapi import error_responses, openapi_post
 from service.api.predictions import JSON
 from service.api.requests import Before, Id, Limit, ReadPool, read_body
-from service.api.schemas.reports import AuditOut, audit_out
-from service.api.schemas.runs import ActionIn, RunDetailOut, RunsOut, actor_of, runs_out
+from service.api.schemas.runs import ActionIn, AuditOut, RunDetailOut, RunsOut, actor_of, audit_out, runs_out
 from service.views.runs import audit_view, run_view, runs_view
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from service.cli.project import function_kind, load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
 from service.cli.terminal import print_json
 from service.errors import MisuseError, SettingsError
-from service.settings.names import nearest
+from service.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +118,8 @@ def _service_problems(
             if column not in columns:
                 yield f"log.features: no column {column!r} in {settings.data}{nearest(column, columns)}"
     if settings.store.exists():
-        from service.store.engine import schema_version
+        from service.store.engine import refuse_unknown, schema_version
         from service.store.errors import StoreError
-        from service.store.schema import refuse_unknown
 
         try:
             refuse_unknown(schema_version(settings.store))

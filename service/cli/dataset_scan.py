@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.project import blank_rows, project_source
 from service.errors import MisuseError
-from service.settings.names import nearest
+from service.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from service.cli.parser import Commands, Context, add_command, add_options, conf
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, require_writable
 from service.cli.terminal import format_table, print_json
 from service.errors import SettingsError
-from service.settings.names import OTHER_VARIABLES, PREFIX
+from service.settings import OTHER_VARIABLES, PREFIX
 
 if TYPE_CHECKING:
     from service.settings.schema import Settings
@@ -113,13 +113,16 @@ def _torch_threads() -> str:
 
 
 def _store(settings: Settings) -> str:
-    from service.store.engine import schema_version
-    from service.store.schema import newest
+    from service.store.engine import latest_revision, schema_version
 
     found = schema_version(settings.store)
     if found is None:
         return f"no {settings.store} yet: `slicewatch up` creates it"
-    advice = "" if found == newest() else f"; migrate it to step {newest()} with `slicewatch migrate`"
+    advice = (
+        ""
+        if found == latest_revision()
+        else f"; migrate it to step {latest_revision()} with `slicewatch migrate`"
+    )
     return f"{settings.store} is at step {found}{advice}"
 
 

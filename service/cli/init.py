@@ -14,7 +14,7 @@ from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import blank_rows, other_source
 from service.cli.terminal import format_table, print_json, print_message
 from service.errors import MisuseError
-from service.settings.names import FILE_NAME
+from service.settings import FILE_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

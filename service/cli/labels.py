@@ -16,7 +16,7 @@ from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import CHAMPION, load_settings, open_registry, require_model, service_url
 from service.cli.terminal import format_table, print_json, row_progress
 from service.errors import MisuseError, ServiceError
-from service.settings.names import nearest
+from service.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd

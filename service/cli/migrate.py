@@ -21,10 +21,9 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Migrate, or with ``--check`` report whether a migration is needed."""
-    from service.store.engine import Store, schema_version
-    from service.store.schema import newest
+    from service.store.engine import Store, latest_revision, schema_version
 
-    path, wanted = load_settings(args, context).store, newest()
+    path, wanted = load_settings(args, context).store, latest_revision()
     found = schema_version(path)
     outdated = found != wanted
     if outdated and not args.check:

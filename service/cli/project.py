@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from service.cli.parser import Context, config_file
 from service.cli.terminal import print_message
 from service.errors import MisuseError
-from service.settings.names import OTHER_VARIABLES, PREFIX, variable
+from service.settings import OTHER_VARIABLES, PREFIX, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
 from service.cli.project import CHAMPION, load_functions, load_settings, project_source, require_writable
 from service.cli.terminal import print_json, stage_progress
-from service.settings.names import LEARNERS
+from service.settings import LEARNERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

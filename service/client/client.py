@@ -14,11 +14,12 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from service.client.errors import NoResponse, NotRunning
 from service.client.responses import (
     HttpResponse,
     LabelItem,
     LabelResponse,
+    NoResponse,
+    NotRunning,
     Predictions,
     Readiness,
     read_labels,

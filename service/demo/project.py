@@ -11,7 +11,7 @@ from typing import Any
 from service.demo.scenario import Scenario
 from service.demo.service_process import COMMAND, environment, last_lines
 from service.errors import MisuseError, ServiceError
-from service.settings.names import FILE_NAME
+from service.settings import FILE_NAME
 
 MODEL = "comments"
 TABLE, CLOCK, LOG, TRAINING_LOG = "comments.csv", "clock.json", "service.log", "training.log"

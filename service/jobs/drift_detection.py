@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from service.decisions import Alarm, DriftDetected, DriftKind, ToleranceBand
 from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.monitor.block_counts import unpack_bitmaps
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside
@@ -26,7 +26,7 @@ from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted
 from service.store.engine import Store
 from service.store.errors import StoreError
-from service.store.first_labels import FirstLabel, first_labels, last_first_label
+from service.store.labels import FirstLabel, first_labels, last_first_label
 from service.store.writer import Writer, save_checkpoint
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate

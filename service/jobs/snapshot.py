@@ -9,7 +9,7 @@ from functools import partial
 
 from service.events import Snapshot
 from service.jobs.block_cache import BlockCache
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
 from service.monitor.windows import BLOCK_SECONDS, floor_to, windows
 from service.serving.deployment import Deployment

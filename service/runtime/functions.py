@@ -15,8 +15,7 @@ from service.errors import ServiceError
 from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
-from service.views.functions import FunctionView, functions_view
-from service.views.slices import estimate_of
+from service.views.slices import FunctionView, estimate_of, functions_view
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction

@@ -30,7 +30,7 @@ from service.store.queries import checkpoint
 from sfs.registry import FunctionSet
 
 if TYPE_CHECKING:
-    from service.metrics.page import MetricsPage
+    from service.metrics.gauges import MetricsPage
     from service.metrics.process import ProcessMetrics
     from service.settings.schema import Settings
     from service.store.engine import Store

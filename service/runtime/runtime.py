@@ -11,7 +11,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.runtime.clock import read_clock
 from service.runtime.model_runtime import ModelRuntime

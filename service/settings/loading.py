@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from service.errors import SettingsError
-from service.settings.names import nearest, variable
+from service.settings import nearest, variable
 from service.settings.schema import SECTIONS, SETTINGS, Settings, describe
 
 Origins: TypeAlias = dict[tuple[str | int, ...], tuple[float, str]]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_type_hints
 from pydantic import BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
-from service.settings.names import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES, nearest
+from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES, nearest
 
 
 def describe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Store file: locking, and connections for writing and reading."""
+"""Schema migrations of a store."""
 
 from __future__ import annotations
 
@@ -10,13 +10,59 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from service.store.errors import StoreError, StoreInUse
-from service.store.schema import current, upgrade
+from service.store.errors import StoreError, StoreInUse, UnknownSchema
+
+STEPS = Path(__file__).parent / "migrations"
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the schema version of the store; None without tables."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def latest_revision() -> str | None:
+    """Return the latest schema version that this release knows."""
+    return ScriptDirectory(str(STEPS)).get_current_head()
+
+
+def refuse_unknown(version: str | None) -> None:
+    """Raise UnknownSchema for a schema version that this release does not know."""
+    known = {step.revision for step in ScriptDirectory(str(STEPS)).walk_revisions()}
+    if version is not None and version not in known:
+        raise UnknownSchema(
+            f"the store has schema {version}, which this release of slicewatch does not know "
+            f"(its latest is {latest_revision()}): use the release that wrote it, or a later one"
+        )
+
+
+def upgrade_schema(connection: Connection) -> None:
+    """Run the missing migrations, all in the transaction of the connection. Raises as ``refuse_unknown``."""
+    steps, version = ScriptDirectory(str(STEPS)), current_revision(connection)
+    refuse_unknown(version)
+    missing = list(steps.iterate_revisions("head", version or "base"))
+    context = MigrationContext.configure(connection)
+    with Operations.context(context):
+        for step in reversed(missing):
+            step.module.upgrade()
+            context.stamp(steps, step.revision)
+
+
+def downgrade_schema(connection: Connection, target: str) -> None:
+    """Revert migrations down to a target (``base`` is a store without tables), in the caller's transaction."""
+    steps, context = ScriptDirectory(str(STEPS)), MigrationContext.configure(connection)
+    with Operations.context(context):
+        for step in steps.iterate_revisions(current_revision(connection) or "base", target):
+            step.module.downgrade()
+            context.stamp(steps, str(step.down_revision or "base"))
+
 
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
@@ -54,7 +100,7 @@ class Store:
         self._reading = _engine(lambda: _connect_read_only(path), "BEGIN", connections=READERS)
         try:
             with self.writing.begin() as connection:
-                upgrade(connection)
+                upgrade_schema(connection)
         except BaseException as error:
             self.close()
             if isinstance(error, DatabaseError):
@@ -92,7 +138,7 @@ def schema_version(path: Path) -> str | None:
         with closing(_connect_read_only(path)) as raw:
             engine = create_engine("sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool)
             with engine.connect() as connection:
-                return current(connection)
+                return current_revision(connection)
     except (sqlite3.DatabaseError, DatabaseError) as error:
         raise StoreError(f"{path} cannot be read as a store: {error}") from error
 

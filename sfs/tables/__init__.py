@@ -21,9 +21,9 @@ from pyarrow import parquet
 
 from sfs.errors import UnreadableFile
 from sfs.record import none_if_missing
-from sfs.tables.csv import csv_batches
 from sfs.tables.formats import (
     SUFFIXES,
+    csv_batches,
     file_format,
     frame_of,
     is_gzip,

@@ -24,9 +24,8 @@ from peer import Peer
 from torch import nn
 
 from models.dataset import DictDataLoader, DictDataset
-from models.seeding import seeded
 from models.slice_aware import DEFAULT_RANK, SliceAwareClassifier
-from models.trainer import Trainer
+from models.trainer import Trainer, seeded
 from sfs.matrix import SliceMatrix
 
 N, D, H, BATCH = 1_586, 2_000, 256, 64

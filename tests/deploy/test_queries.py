@@ -22,7 +22,7 @@ from service.events import (
     Snapshot,
     WindowEstimates,
 )
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from sfs.apply import FunctionStats
 from sfs.function import ALL_ROWS

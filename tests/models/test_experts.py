@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.experts import FullExperts, LowRankExperts, attend, default_temperature, margin
-from models.seeding import seeded
+from models.trainer import seeded
 
 B, S, H, C = 7, 4, 6, 3
 

@@ -15,9 +15,8 @@ from models.batches import Batch, FeatureRows, Memberships, shuffled_batches
 from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
 from models.scoring import Scorer
-from models.seeding import seeded
 from models.slice_aware import AttentiveClassifier, SliceAwareClassifier
-from models.trainer import Trainer, TrainerConfig, fit
+from models.trainer import Trainer, TrainerConfig, fit, seeded
 from sfs.matrix import SliceMatrix
 
 NAMES = ("flipped", "half", "tail")

@@ -11,9 +11,8 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from models.batches import shuffled_batches
 from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
-from models.seeding import seeded
 from models.slice_aware import SliceAwareClassifier
-from models.trainer import EpochRecord, Trainer, TrainerConfig, fit, learning_rate, make_optimizer
+from models.trainer import EpochRecord, Trainer, TrainerConfig, fit, learning_rate, make_optimizer, seeded
 
 RANDOM = torch.Generator().manual_seed(5)
 X = torch.randn(120, 4, generator=RANDOM)

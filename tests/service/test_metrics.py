@@ -26,8 +26,7 @@ from service.events import (
     WindowEstimates,
 )
 from service.metrics.exposition import CONTENT_TYPE
-from service.metrics.gauges import render_drift, render_snapshot
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage, render_drift, render_snapshot
 from service.metrics.prediction_collector import reindex
 from service.metrics.process import STAGES, ProcessMetrics
 from sfs.apply import FunctionStats

@@ -1,1 +1,1 @@
-"""Schema migrations, run by ``service.store.schema``."""
+"""Schema migrations, run by ``service.store.engine``."""

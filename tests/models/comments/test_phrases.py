@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.comments.phrases import Phrase, Pool, phrasebook, pick, pool, words
+from models.comments.compose import Phrase, Pool, phrasebook, pick, pool, words
 from models.comments.public import load_sms, load_youtube
 
 

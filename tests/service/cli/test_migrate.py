@@ -6,7 +6,6 @@ from pathlib import Path
 
 from service.__main__ import main
 from service.store.engine import Store
-from service.store.schema import newest
 
 SETTINGS = "data: a.csv\nlabel: y\nfeatures: {text: text}\nstore: live/store.sqlite3\n"
 
@@ -19,7 +18,7 @@ def call(folder: Path, *arguments: str) -> int:
 def test_a_missing_store_is_created(tmp_path: Path, capsys) -> None:
     """A missing store is created; the second time there is nothing to do."""
     assert call(tmp_path) == 0
-    assert f"no store yet; created, now at step {newest()}" in capsys.readouterr().out
+    assert f"no store yet; created, now at step {latest_revision()}" in capsys.readouterr().out
     assert (tmp_path / "live/store.sqlite3").exists()
     assert call(tmp_path) == 0
     assert "the latest: nothing to do" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from factories import make_deployment, make_local_state, make_metrics, make_sett
 
 from service.decisions import Alarm, DriftStatus
 from service.events import Snapshot
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.serving.deployment import Deployment
 from service.settings.schema import Settings
 from service.store.engine import Store

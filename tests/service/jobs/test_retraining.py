@@ -27,7 +27,7 @@ from service.jobs.retraining import Retraining
 from service.jobs.snapshot import SnapshotJob
 from service.jobs.training.process import TrainingFailed
 from service.jobs.training.spec import TrainingResult
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.serving.deployment import Deployment
 from service.settings.schema import DriftSettings, RetrainSettings
 from service.store.alarms import open_alarm, resolve_alarm

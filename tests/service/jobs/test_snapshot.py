@@ -29,7 +29,7 @@ from service.events import Estimate, Snapshot, WindowName
 from service.jobs.block_cache import BlockCache
 from service.jobs.rollup import RollUp
 from service.jobs.snapshot import CHECKPOINT, SnapshotJob, from_state
-from service.metrics.page import MetricsPage
+from service.metrics.gauges import MetricsPage
 from service.monitor.snapshot import to_text
 from service.monitor.windows import Span, floor_to
 from service.serving.deployment import Deployment

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
+from service.settings import variable
 from service.settings.loading import load, overrides
-from service.settings.names import variable
 from service.settings.schema import SETTINGS, LearnerSettings
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"

@@ -14,8 +14,7 @@ from sqlalchemy import Connection, func, select
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store import queries
 from service.store.engine import Store
-from service.store.first_labels import FirstLabel, first_labels, last_first_label
-from service.store.labels import LabelRules, take_labels
+from service.store.labels import FirstLabel, LabelRules, first_labels, last_first_label, take_labels
 from service.store.tables import first_labels as kept
 from service.store.writer import Writer
 

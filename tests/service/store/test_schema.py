@@ -17,10 +17,16 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from service.events import FunctionSetVersion
 from service.store import queries
-from service.store.engine import Store
+from service.store.engine import (
+    STEPS,
+    Store,
+    current_revision,
+    downgrade_schema,
+    latest_revision,
+    upgrade_schema,
+)
 from service.store.errors import UnknownSchema
-from service.store.first_labels import first_labels
-from service.store.schema import STEPS, current, downgrade, newest, upgrade
+from service.store.labels import first_labels
 from service.store.tables import metadata
 from service.store.writer import Writer
 
@@ -32,7 +38,7 @@ def test_the_steps_make_the_tables_of_the_code(store: Store) -> None:
     """A migrated store has the tables, columns, keys and indexes of ``tables``, and nothing else."""
     with store.writing.begin() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        assert current(connection) == newest()
+        assert current_revision(connection) == latest_revision()
 
 
 def test_unique_keys_are_those_of_the_code(store: Store) -> None:
@@ -49,16 +55,16 @@ def test_unique_keys_are_those_of_the_code(store: Store) -> None:
 def test_upgrading_twice_changes_nothing(store: Store) -> None:
     """A store of the latest version stays as it is."""
     with store.writing.begin() as connection:
-        upgrade(connection)
-        assert current(connection) == newest()
+        upgrade_schema(connection)
+        assert current_revision(connection) == latest_revision()
 
 
 def test_the_steps_can_be_taken_back(store: Store) -> None:
     """Downgrading to the base drops all tables, and upgrading creates them again."""
     with store.writing.begin() as connection:
-        downgrade(connection, "base")
+        downgrade_schema(connection, "base")
         assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
-        upgrade(connection)
+        upgrade_schema(connection)
         assert set(metadata.tables) < set(inspect(connection).get_table_names())
 
 
@@ -73,7 +79,7 @@ def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functio
         recount(store, writer)
         writer.stop()
         with store.writing.begin() as connection:
-            downgrade(connection, "0001")
+            downgrade_schema(connection, "0001")
             assert "votes" not in {c["name"] for c in inspect(connection).get_columns("function_sets")}
     with Store(tmp_path / "log.db") as store:
         writer = Writer(store)
@@ -99,7 +105,7 @@ def test_a_store_from_before_first_labels_were_kept(tmp_path: Path, prediction, 
         writer.label("spam", [label("labelled"), label("early")]).result()
         writer.stop()
         with store.writing.begin() as connection:
-            downgrade(connection, "0002")
+            downgrade_schema(connection, "0002")
             assert LOOP_TABLES.isdisjoint(inspect(connection).get_table_names())
     with Store(tmp_path / "log.db") as store:
         writer = Writer(store)
@@ -119,9 +125,9 @@ def test_a_store_from_before_first_labels_were_kept(tmp_path: Path, prediction, 
 def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
     """An interrupted upgrade leaves the store as it was."""
     with store.writing.begin() as connection:
-        downgrade(connection, "base")
+        downgrade_schema(connection, "base")
     with store.writing.connect() as connection, connection.begin() as transaction:
-        upgrade(connection)
+        upgrade_schema(connection)
         assert "blocks" in inspect(connection).get_table_names()
         transaction.rollback()
     with store.read() as connection:
@@ -136,7 +142,7 @@ def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
         pytest.raises(UnknownSchema, match=r"has schema 9999.*its latest is 0003.*use the release"),
         store.writing.begin() as connection,
     ):
-        upgrade(connection)
+        upgrade_schema(connection)
 
 
 def test_every_table_can_be_spelled_for_postgresql() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from service.serving.deployment import Deployment, FunctionHealth
 from service.serving.live_functions import LiveFunctions
-from service.views.functions import functions_view
+from service.views.slices import functions_view
 from sfs.declarations import from_declaration
 from sfs.registry import FunctionSet
 

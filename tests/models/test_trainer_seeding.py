@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 
-from models.seeding import seeded, set_seed, single_threaded
+from models.trainer import seeded, set_seed, single_threaded
 
 
 def test_set_seed_reaches_all_three() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.runtime.logs import configure
+from service.server import configure
 
 
 @pytest.fixture

@@ -1,1 +1,0 @@
-"""One file per migration; a released migration is never changed."""
