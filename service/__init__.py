@@ -1,1 +1,1 @@
-"""What happens over time: the commands, and the service that they start."""
+"""Commands, and the service that they start: everything that happens over time."""

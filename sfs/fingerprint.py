@@ -1,4 +1,4 @@
-"""Fingerprints: what a function computes, as one sha256 that is the same in every process.
+"""Fingerprints: one SHA-256 of a function's computation, the same in every process.
 
 A fingerprint covers the name, the code (without docstring, comments, annotations and layout), defaults,
 resources, preprocessors, closure cells, and the module-level constants, functions and classes of the same

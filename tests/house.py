@@ -196,14 +196,19 @@ def walks(root: Path) -> dict[str, list[str] | None]:
 
 
 def foreign_privates(module: Module) -> list[str]:
-    """Return the uses of private attributes of objects other than self and cls."""
+    """Return the uses of private attributes of objects other than self, cls and argparse.
+
+    The fixtures' makers run on earlier releases, which had no public way.
+    """
+    if module.name.startswith("tests/fixtures/"):
+        return []
     return [
         f"{module.name}:{node.lineno} {ast.unparse(node)}"
         for node in ast.walk(module.tree)
         if isinstance(node, ast.Attribute)
         and is_private(node.attr)
         and node.attr not in PUBLIC_BY_CUSTOM
-        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls"))
+        and not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls", "argparse"))
     ]
 
 

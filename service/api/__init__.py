@@ -1,1 +1,1 @@
-"""The service over HTTP: routes by resource, what travels over the wire, and what is refused."""
+"""HTTP API: routes by resource, schemas, middleware, errors."""

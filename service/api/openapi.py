@@ -1,4 +1,4 @@
-"""What ``/openapi.json`` says of the routes: their bodies, which they read by themselves, and every refusal."""
+"""OpenAPI document: request bodies that routes read themselves, and error responses."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Runtime:
         self._schedule.start()
 
     async def stop(self, within_seconds: float) -> int:
-        """Answer what waits, close everything, and return the number of rows left unwritten.
+        """Shut down gracefully, and return the number of rows left unwritten.
 
         Safe to call however far the start came.
         """

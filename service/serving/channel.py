@@ -89,7 +89,7 @@ class Channel:
                 raise ConnectionClosed(str(error)) from None
 
     def notify(self) -> None:
-        """Wake the other end, to receive what was sent."""
+        """Wake the other end to receive messages."""
         if self._notify_eventfd is not None:
             os.eventfd_write(self._notify_eventfd, 1)
 

@@ -63,7 +63,7 @@ class SliceSeries:
 
 
 def step_seconds(since: datetime, until: datetime, points: int, now: datetime) -> int:
-    """Return the length of a step in seconds, for about so many points and not below the size of old blocks.
+    """Return the step in seconds for about this many points, at least the length of the oldest blocks.
 
     Examples
     --------

@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 
 from service.__main__ import main
-from service.store.engine import Store
+from service.store.engine import Store, latest_revision
 
 SETTINGS = "data: a.csv\nlabel: y\nfeatures: {text: text}\nstore: live/store.sqlite3\n"
 
