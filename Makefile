@@ -14,6 +14,11 @@ BIN := .venv/bin
 PEERS := .venv-peers/bin
 TORCH := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 PIP_LOG := build/pip.log
+# The tests of the packages compute, those of the system mostly wait for processes and time.
+UNIT_TESTS := tests/sfs tests/models tests/service sfs models service
+SYSTEM_TESTS := tests --ignore tests/sfs --ignore tests/models --ignore tests/service
+WORKERS ?= $(shell nproc)
+WAITERS ?= $(shell expr 2 \* $(WORKERS))
 export OMP_NUM_THREADS ?= 1
 
 # In a terminal pip shows its own progress; elsewhere one line per large download, and all of its output if it fails.
@@ -61,10 +66,8 @@ check: test-tools
 	$(BIN)/lint-imports
 
 test: system-packages check
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest --durations=10
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/pytest $(UNIT_TESTS) --numprocesses $(WORKERS) --dist loadgroup --durations 10 --cov --cov-report term-missing:skip-covered
+	$(BIN)/pytest $(SYSTEM_TESTS) --numprocesses $(WAITERS) --dist loadgroup --durations 10
 
 demo: setup
 	$(BIN)/slicewatch demo $(ARGS)
