@@ -92,9 +92,9 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
             },
             {
                 "summary": f"Coverage of slice {name} is 8%, expected 2%",
-                "description": f"The share of {MODEL}'s rows that are in slice {name} has been out of its zone "
-                "since about 2026-03-10 10:00:00 +0000 UTC. The console's page of alarms shows the evidence, "
-                "and what becomes of it.",
+                "description": f"The coverage of slice {name} of {MODEL} has been outside its tolerance band "
+                "since about 2026-03-10 10:00:00 +0000 UTC. The alarms page of the console shows the evidence "
+                "and the status.",
                 "runbook_url": "deploy/runbook.md#slicewatchslicecoveragedrift",
             },
         )
