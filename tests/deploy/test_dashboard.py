@@ -15,8 +15,8 @@ COUNTERS = ("_total", "_bucket", "_count", "_sum")
 FIXED_RANGES = {
     ("Slices", "Unknown, 1 h"): "[1h]",  # the hour that the other columns speak of
     ("Rows lost", "__auto"): "[$__range]",  # one number for all that is shown
-    ("Retrainings by outcome", "{{outcome}}"): "[$__range]",  # the same
-    ("Failed runs of jobs", "{{exported_job}}"): "[1h]",  # some jobs run once in ten minutes
+    ("Retraining runs by outcome", "{{outcome}}"): "[$__range]",  # the same
+    ("Failed job runs", "{{exported_job}}"): "[1h]",  # some jobs run once in ten minutes
 }
 
 
@@ -237,7 +237,7 @@ def test_an_alarm_is_one_row_of_its_table(dashboard: Mapping) -> None:
 
 def test_evidence_is_shown_against_the_line_at_which_it_alarms(dashboard: Mapping) -> None:
     """The line is drawn at 1, and is in sight though no evidence is near it."""
-    shown = titled(dashboard, "Evidence of drift")["fieldConfig"]["defaults"]
+    shown = titled(dashboard, "Drift evidence")["fieldConfig"]["defaults"]
     assert shown["custom"]["thresholdsStyle"] == {"mode": "dashed"}
     assert [step["value"] for step in shown["thresholds"]["steps"]] == [None, 1]
     assert shown["custom"]["axisSoftMax"] > 1

@@ -183,7 +183,7 @@ def test_the_loop_is_told_by_slice_version_outcome_and_job(
 ) -> None:
     """Evidence as a share, who answers, how many retrainings ended how, and which job fails."""
     expr = {each.panel: each.filled(model="spam") for each in queries}
-    assert server.values(expr["Evidence of drift"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
+    assert server.values(expr["Drift evidence"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
     assert server.values(expr["Champion"], "version") == {("3",): 1}
     ended = settled(lambda: server.values(f"{expr['Retrainings by outcome']} > 1", "outcome"), "retrainings")
     assert set(ended) == {("held",)}
