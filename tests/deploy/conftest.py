@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,17 +80,18 @@ def deploy(root: Path) -> Path:
     return root / "deploy"
 
 
-@pytest.fixture(scope="module")
-def prometheus(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
-    """Starts a server with our configuration, rules and alerts on the ports of the processes to be watched."""
-    with ExitStack() as stack:
+@pytest.fixture(scope="session")
+def prometheus(
+    deploy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Prometheus]]:
+    """Runs a server with our configuration, rules and alerts on the ports to scrape, until the block ends."""
 
-        def start(*ports: int, told: int | None = None) -> Prometheus:
-            folder = tmp_path_factory.mktemp("prometheus")
-            quick(deploy / "prometheus", folder, ports, told)
-            return stack.enter_context(running(folder))
+    def start(*ports: int, told: int | None = None) -> AbstractContextManager[Prometheus]:
+        folder = tmp_path_factory.mktemp("prometheus")
+        quick(deploy / "prometheus", folder, ports, told)
+        return running(folder)
 
-        yield start
+    return start
 
 
 def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) -> None:
@@ -156,29 +157,28 @@ def listening(command: list[str], folder: Path) -> Iterator[httpx.Client]:
             process.terminate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alertmanager(
     deploy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], httpx.Client]]:
-    """Starts an Alertmanager with our configuration that tells an address, within seconds; what speaks to it."""
-    with ExitStack() as stack:
+) -> Callable[[str], AbstractContextManager[httpx.Client]]:
+    """Runs an Alertmanager with our configuration that notifies a URL within seconds, until the block ends."""
 
-        def start(url: str) -> httpx.Client:
-            folder = tmp_path_factory.mktemp("alertmanager")
-            config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
-            config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
-            config["receivers"][0]["webhook_configs"][0]["url"] = url
-            (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
-            command = [
-                "prometheus-alertmanager",
-                f"--config.file={folder / 'alertmanager.yml'}",
-                f"--storage.path={folder / 'data'}",
-                "--cluster.listen-address=",
-                "--log.level=warn",
-            ]
-            return stack.enter_context(listening(command, folder))
+    def start(url: str) -> AbstractContextManager[httpx.Client]:
+        folder = tmp_path_factory.mktemp("alertmanager")
+        config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
+        config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
+        config["receivers"][0]["webhook_configs"][0]["url"] = url
+        (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+        command = [
+            "prometheus-alertmanager",
+            f"--config.file={folder / 'alertmanager.yml'}",
+            f"--storage.path={folder / 'data'}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ]
+        return listening(command, folder)
 
-        yield start
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -258,20 +258,22 @@ def any_port() -> int:
         return int(bound.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def page_server() -> Iterator[Callable[[Callable[[], bytes]], int]]:
-    """Serves a page of metrics that is made anew at each scrape; returns the port."""
-    with ExitStack() as stack:
+@pytest.fixture(scope="session")
+def page_server() -> Callable[[Callable[[], bytes]], AbstractContextManager[int]]:
+    """Serves a metrics page, rendered at every scrape, until the block ends; yields the port."""
+    return serve_page
 
-        def serve(page: Callable[[], bytes]) -> int:
-            server = stack.enter_context(PageServer(("127.0.0.1", 0), handler(page)))
-            thread = Thread(target=server.serve_forever)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return int(server.server_address[1])
 
-        yield serve
+@contextmanager
+def serve_page(page: Callable[[], bytes]) -> Iterator[int]:
+    with PageServer(("127.0.0.1", 0), handler(page)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class PageServer(ThreadingHTTPServer):

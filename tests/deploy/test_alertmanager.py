@@ -1,7 +1,7 @@
 """Who is told of a drift, how often, and of what: real Prometheus and real Alertmanager, on a page of metrics."""
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,6 +51,13 @@ def alarm(number: int, name: str) -> Alarm:
     return Alarm(number, MODEL, 1, SINCE + timedelta(minutes=1), drift(name, Rate(80, 1000)))
 
 
+@pytest.fixture
+def speaks(alertmanager: Callable, receiver: object) -> Iterator[httpx.Client]:
+    """An Alertmanager that notifies the receiver."""
+    with alertmanager(receiver.url) as client:
+        yield client
+
+
 def test_the_configuration_is_valid(deploy: Path) -> None:
     """Alertmanager would start with it."""
     command = ["amtool", "check-config", "alertmanager.yml"]
@@ -59,23 +66,22 @@ def test_the_configuration_is_valid(deploy: Path) -> None:
 
 
 def test_a_drift_is_told_once_with_slice_size_and_time(
-    page_server: Callable, prometheus: Callable, alertmanager: Callable, receiver: object, settled: Callable
+    page_server: Callable, prometheus: Callable, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
-    """In the calm nobody is told; then once of both slices that moved, and once that it is over."""
+    """No notification while calm; then one about both drifted slices, and one about the end."""
     page = Page()
-    speaks = alertmanager(receiver.url)
-    server = prometheus(page_server(page), told=speaks.base_url.port)
+    evaluations = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
+    with page_server(page) as port, prometheus(port, told=speaks.base_url.port) as server:
+        settled(
+            lambda: min(server.values(evaluations, "slice", "kind").values(), default=0) >= 8, "evaluations"
+        )
+        alerts = server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received
+        assert alerts == ([], [], [])
 
-    judged = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
-    settled(
-        lambda: min(server.values(judged, "slice", "kind").values(), default=0) >= 8, "judgement of the calm"
-    )
-    assert (server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received) == ([], [], [])
-
-    page.standing = [alarm(1, "links"), alarm(2, "short")]
-    settled(lambda: receiver.received, "notification")
-    page.standing = ()
-    settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
+        page.standing = [alarm(1, "links"), alarm(2, "short")]
+        settled(lambda: receiver.received, "notification")
+        page.standing = ()
+        settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
 
     assert [each["status"] for each in receiver.received] == ["firing", "resolved"]
     told = receiver.received[0]
@@ -110,10 +116,9 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
     ],
 )
 def test_one_change_of_coverage_is_not_told_twice(
-    first: str, second: str, told: bool, alertmanager: Callable, receiver: object, settled: Callable
+    first: str, second: str, told: bool, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
     """The alarm of the service speaks for the rule that says the same of a slice, not for its accuracy."""
-    speaks = alertmanager(receiver.url)
     post(speaks, first, "links")
     settled(lambda: receiver.received, "notification")
     post(speaks, second, "links", "short")

@@ -121,9 +121,11 @@ def live(
     wall = datetime.now(UTC)
     fast = FastClock(wall, wall.timestamp(), SPEED)
     fast.write(project / "clock.json")
-    with serving(project) as client:
-        tells = alertmanager(receiver.url)
-        server = prometheus(client.base_url.port, told=tells.base_url.port)
+    with (
+        serving(project) as client,
+        alertmanager(receiver.url) as tells,
+        prometheus(client.base_url.port, told=tells.base_url.port) as server,
+    ):
         yield Live(client, fast.over(lambda: datetime.now(UTC)), server, tells, receiver, settled)
 
 

@@ -102,8 +102,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def live(project: Path, serving: Callable, prometheus: Callable, settled: Callable) -> Iterator[Live]:
     """The service after some traffic that a Prometheus has watched; it must end without a loss."""
-    with serving(project, SLICEWATCH_MONITOR_TICK_SECONDS="0.5") as client:
-        server = prometheus(client.base_url.port)
+    with (
+        serving(project, SLICEWATCH_MONITOR_TICK_SECONDS="0.5") as client,
+        prometheus(client.base_url.port) as server,
+    ):
         settled(lambda: server.query("slicewatch_predictions_total == 0"), "first scrape")
         history = send(
             client, project, lambda: settled(lambda: server.query(UNKNOWN), "failure of a function")

@@ -1,7 +1,7 @@
 """Every query of the dashboard, and every rule, asked of the real Prometheus over two processes."""
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -51,14 +51,8 @@ class Process:
     """One API process: something happens before each scrape, so that counters move."""
 
     def __init__(self, at: datetime) -> None:
-        self.metrics = ProcessMetrics(
-            "spam",
-            routes=["/v1/predict"],
-            stages=["model"],
-            shed_reasons=["queue"],
-            log_queue_rows=lambda: 7,
-            jobs=["report"],
-        )
+        self.metrics = ProcessMetrics("spam", log_queue_rows=lambda: 7, jobs=["report"])
+        self.metrics.add_routes(["/v1/predict"])
         self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
         self.metrics.watch(self.functions)
         self.metrics.serve(3, ["ham", "spam"])
@@ -93,17 +87,23 @@ def process() -> Process:
 
 
 @pytest.fixture(scope="module")
-def server(prometheus: Callable, page_server: Callable, process: Process, settled: Callable) -> object:
-    """A Prometheus that has scraped two processes which say the same, and has judged all rules."""
-    started = prometheus(page_server(process.text), page_server(process.text))
-    settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
-    for record in (
-        "coverage_deviation:squared1h",
-        "unknown_per_predictions:ratio_rate15m",
-        "drift_alarm:max",
+def server(
+    prometheus: Callable, page_server: Callable, process: Process, settled: Callable
+) -> Iterator[object]:
+    """A Prometheus that has scraped two processes with the same figures, and has evaluated all rules."""
+    with (
+        page_server(process.text) as one,
+        page_server(process.text) as other,
+        prometheus(one, other) as started,
     ):
-        settled(partial(started.query, f"slice:slicewatch_slice_{record}"), record)
-    return started
+        settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
+        for record in (
+            "coverage_deviation:squared1h",
+            "unknown_per_predictions:ratio_rate15m",
+            "drift_alarm:max",
+        ):
+            settled(partial(started.query, f"slice:slicewatch_slice_{record}"), record)
+        yield started
 
 
 def test_every_query_of_the_dashboard_is_answered(server: object, queries: list) -> None:
@@ -185,10 +185,10 @@ def test_the_loop_is_told_by_slice_version_outcome_and_job(
     expr = {each.panel: each.filled(model="spam") for each in queries}
     assert server.values(expr["Drift evidence"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
     assert server.values(expr["Champion"], "version") == {("3",): 1}
-    ended = settled(lambda: server.values(f"{expr['Retrainings by outcome']} > 1", "outcome"), "retrainings")
+    ended = settled(lambda: server.values(f"{expr['Retraining runs by outcome']} > 1", "outcome"), "retrainings")
     assert set(ended) == {("held",)}
     assert float.is_integer(ended["held",])
-    assert set(server.values(f"{expr['Failed runs of jobs']} > 1", "exported_job")) == {("report",)}
+    assert set(server.values(f"{expr['Failed job runs']} > 1", "exported_job")) == {("report",)}
 
 
 def test_slices_below_their_target_are_counted(server: object, queries: list) -> None:
