@@ -150,7 +150,7 @@ def traffic() -> list[timeseries.Panel]:
     latency = {
         f"{{{{route}}}} p{q:.0%}"[:-1]: quantile(q, "request_duration_seconds", "route") for q in (0.5, 0.99)
     }
-    refused = {
+    rejected = {
         "rejected: {{reason}}": rate("shed_total", PROCESS, "reason"),
         "rows lost": rate("log_lost_total", PROCESS),
     }
@@ -185,7 +185,7 @@ def traffic() -> list[timeseries.Panel]:
             "Rejected and lost",
             "Requests rejected because of overload, by reason, and rows that could not be logged, per second.",
             "suffix: /s",
-            refused,
+            rejected,
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""Who is told of a drift, how often, and of what: real Prometheus and real Alertmanager, on a page of metrics."""
+"""Notifications of drift, with a real Prometheus and a real Alertmanager on a metrics page."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -24,21 +24,21 @@ def drift(name: str, observed: Rate, kind: str = "coverage", since: datetime | N
 
 
 WATCHED = (drift("links", Rate(20, 1000)), drift("short", Rate(20, 1000)))
-"""What is watched on every page."""
+"""Monitored rates of the page."""
 
 
 class Page:
-    """The service's page of metrics, with the alarms that stand now."""
+    """Metrics page of the service, with its unresolved alarms."""
 
     def __init__(self) -> None:
-        self.standing: Sequence[Alarm] = ()
+        self.unresolved: Sequence[Alarm] = ()
 
     def __call__(self) -> bytes:
-        return render_drift(MODEL, WATCHED, self.standing) + render(Families(facts()))
+        return render_drift(MODEL, WATCHED, self.unresolved) + render(Families(facts()))
 
 
 def facts() -> list[Metric]:
-    """Return who owns a slice, and what ties that to the model."""
+    """Return the info series of the slices, and the series that joins it with the model."""
     info = gauge("slice_info", "Who answers for the slice.", ["slice", "owner", "severity", "target"])
     labelled = gauge("slice_labelled_predictions", "The n.", ["model", "version", "slice", "window"])
     for name in ("links", "short"):
@@ -59,13 +59,13 @@ def speaks(alertmanager: Callable, receiver: object) -> Iterator[httpx.Client]:
 
 
 def test_the_configuration_is_valid(deploy: Path) -> None:
-    """Alertmanager would start with it."""
+    """amtool accepts it."""
     command = ["amtool", "check-config", "alertmanager.yml"]
     said = subprocess.run(command, cwd=deploy / "alertmanager", capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_a_drift_is_told_once_with_slice_size_and_time(
+def test_a_drift_is_notified_once_with_slice_size_and_time(
     page_server: Callable, prometheus: Callable, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
     """No notification while calm; then one about both drifted slices, and one about the end."""
@@ -78,9 +78,9 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
         alerts = server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received
         assert alerts == ([], [], [])
 
-        page.standing = [alarm(1, "links"), alarm(2, "short")]
+        page.unresolved = [alarm(1, "links"), alarm(2, "short")]
         settled(lambda: receiver.received, "notification")
-        page.standing = ()
+        page.unresolved = ()
         settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
 
     assert [each["status"] for each in receiver.received] == ["firing", "resolved"]
@@ -115,10 +115,10 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
         ("SlicewatchSliceCoverageDrift", "SlicewatchSliceAccuracyDrift", True),
     ],
 )
-def test_one_change_of_coverage_is_not_told_twice(
+def test_one_change_of_coverage_is_not_notified_twice(
     first: str, second: str, told: bool, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
-    """The alarm of the service speaks for the rule that says the same of a slice, not for its accuracy."""
+    """The service's alarm inhibits the coverage rule of the same slice, not its accuracy alert."""
     post(speaks, first, "links")
     settled(lambda: receiver.received, "notification")
     post(speaks, second, "links", "short")
