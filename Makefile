@@ -4,7 +4,7 @@
 #   make test     install the service and the test tools, lint, type-check, run every test;
 #                 as root it installs missing Debian packages that the tests need, else it names them
 #   make check    only formatting, lint, types and import contracts
-#   make bench    measure against Snorkel and write docs/results.md
+#   make bench    measure against Snorkel, run the demo on ten seeds, and write docs/results.md
 # A machine without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
@@ -81,6 +81,7 @@ peers: .venv-peers/.installed
 	@touch $@
 
 bench: system-packages test-tools peers
+	SLICEWATCH_DEMO_SEEDS=10 $(BIN)/python -m pytest -q tests/service/demo/test_seeds.py
 	$(BIN)/python tests/benchmarks/results.py --peer-python $(PEERS)/python --out docs/results.md
 
 clean:

@@ -1,77 +1,51 @@
-"""The first floor: what a slice-aware model is. Names load when they are first used, because most need torch."""
+"""Slice-aware models. Names load on first use, because most need torch."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
-    from models.config import TrainConfig
-    from models.dataset import DictDataLoader, DictDataset
-    from models.features import FeatureSpec, Featurizer
-    from models.labels import get_label_buckets, get_label_instances, preds_to_probs, probs_to_preds
-    from models.learners import LearnerConfig
-    from models.objectives import cross_entropy_with_probs
-    from models.registry import ModelRegistry
-    from models.scoring import Scorer, SliceScorer
-    from models.seeding import set_seed
-    from models.slice_aware import SliceAwareClassifier
-    from models.slice_residual import SliceResidualClassifier
-    from models.snorkel_labels import add_slice_labels
-    from models.trainer import Trainer
-    from models.training import evaluate, train
+    from models.bundle.model_bundle import ModelBundle as ModelBundle
+    from models.config import LearnerConfig as LearnerConfig
+    from models.config import TrainConfig as TrainConfig
+    from models.dataset import DictDataLoader as DictDataLoader
+    from models.dataset import DictDataset as DictDataset
+    from models.dataset import add_slice_labels as add_slice_labels
+    from models.features import FeatureSpec as FeatureSpec
+    from models.features import Featurizer as Featurizer
+    from models.objectives import cross_entropy_with_probs as cross_entropy_with_probs
+    from models.registry import ModelRegistry as ModelRegistry
+    from models.scoring import Scorer as Scorer
+    from models.scoring import SliceScorer as SliceScorer
+    from models.scoring import get_label_buckets as get_label_buckets
+    from models.scoring import get_label_instances as get_label_instances
+    from models.scoring import preds_to_probs as preds_to_probs
+    from models.scoring import probs_to_preds as probs_to_preds
+    from models.seeding import set_seed as set_seed
+    from models.slice_aware import SliceAwareClassifier as SliceAwareClassifier
+    from models.slice_residual import SliceResidualClassifier as SliceResidualClassifier
+    from models.trainer import Trainer as Trainer
+    from models.training import evaluate as evaluate
+    from models.training import train as train
 
-_HOME = {
-    "DictDataLoader": "dataset",
-    "DictDataset": "dataset",
-    "FeatureSpec": "features",
-    "Featurizer": "features",
-    "LearnerConfig": "learners",
-    "ModelBundle": "bundle",
-    "ModelRegistry": "registry",
-    "Scorer": "scoring",
-    "SliceAwareClassifier": "slice_aware",
-    "SliceResidualClassifier": "slice_residual",
-    "SliceScorer": "scoring",
-    "TrainConfig": "config",
-    "Trainer": "trainer",
-    "add_slice_labels": "snorkel_labels",
-    "cross_entropy_with_probs": "objectives",
-    "evaluate": "training",
-    "get_label_buckets": "labels",
-    "get_label_instances": "labels",
-    "preds_to_probs": "labels",
-    "probs_to_preds": "labels",
-    "set_seed": "seeding",
-    "train": "training",
+_NAMES = {
+    "bundle.model_bundle": "ModelBundle",
+    "config": "LearnerConfig TrainConfig",
+    "dataset": "DictDataLoader DictDataset add_slice_labels",
+    "features": "FeatureSpec Featurizer",
+    "objectives": "cross_entropy_with_probs",
+    "registry": "ModelRegistry",
+    "scoring": "Scorer SliceScorer get_label_buckets get_label_instances preds_to_probs probs_to_preds",
+    "seeding": "set_seed",
+    "slice_aware": "SliceAwareClassifier",
+    "slice_residual": "SliceResidualClassifier",
+    "trainer": "Trainer",
+    "training": "evaluate train",
 }
-
-__all__ = [
-    "DictDataLoader",
-    "DictDataset",
-    "FeatureSpec",
-    "Featurizer",
-    "LearnerConfig",
-    "ModelBundle",
-    "ModelRegistry",
-    "Scorer",
-    "SliceAwareClassifier",
-    "SliceResidualClassifier",
-    "SliceScorer",
-    "TrainConfig",
-    "Trainer",
-    "add_slice_labels",
-    "cross_entropy_with_probs",
-    "evaluate",
-    "get_label_buckets",
-    "get_label_instances",
-    "preds_to_probs",
-    "probs_to_preds",
-    "set_seed",
-    "train",
-]
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"models has no {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"models.{_HOME[name]}"), name)
+    return getattr(import_module(f"models.{_MODULES[name]}"), name)

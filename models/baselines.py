@@ -1,20 +1,71 @@
-"""The honest peers of a slice-aware model: networks that read no memberships, behind the same interface."""
+"""The backbone of every learner, and the plain baseline on it, which reads no memberships."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.backbone import MLP
-from models.batches import Batch
-from models.inference import predicted
+from models.batches import Batch, FeatureRows, as_rows, predict_in_chunks
+from models.errors import ConfigError
 from models.objectives import weighted_cross_entropy
-from models.rows import FeatureRows, as_rows
 from sfs.matrix import SliceMatrix
+
+
+class MLP(nn.Module):
+    """Linear + ReLU layers from D features to H hidden units.
+
+    Parameters
+    ----------
+    in_features
+        D.
+    widths
+        Units of each layer, at least one; the last is H (``out_features``).
+
+    Raises
+    ------
+    ConfigError
+        If there is no layer, or a number of units is below 1.
+    """
+
+    def __init__(self, in_features: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        if not widths or min(widths) < 1 or in_features < 0:
+            raise ConfigError(
+                f"an MLP needs at least one layer of at least one unit, got {in_features} to {widths}"
+            )
+        self.in_features, self.widths = in_features, tuple(widths)
+        self.out_features = self.widths[-1]
+        self.first = nn.Linear(in_features, self.widths[0])
+        pairs = zip(self.widths[:-1], self.widths[1:], strict=True)
+        self.rest = nn.Sequential(*(layer for a, b in pairs for layer in (nn.Linear(a, b), nn.ReLU())))
+
+    def forward(self, X: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Return float[B, H].
+
+        Parameters
+        ----------
+        X
+            float[B, D].
+        shift
+            float[B, widths[0]], added before the first ReLU.
+        """
+        before = self.first(X)
+        hidden: Tensor = self.rest(torch.relu(before if shift is None else before + shift))
+        return hidden
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of ``from_config`` as JSON values."""
+        return {"in_features": self.in_features, "widths": list(self.widths)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MLP:
+        """Return a network of that shape, with fresh weights."""
+        return cls(config["in_features"], config["widths"])
 
 
 class PlainClassifier(nn.Module):
@@ -45,32 +96,16 @@ class PlainClassifier(nn.Module):
     def predict_proba(
         self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None
     ) -> NDArray[np.float64]:
-        """Return float[N, C]; memberships are ignored.
-
-        Raises
-        ------
-        DataError
-            If the number of features is not D.
-        ModelError
-            If a feature or a weight is not a finite number.
-        """
-        return predicted(as_rows(X), self.backbone.in_features, self.num_classes, lambda x, _: self(x))
+        """Return float[N, C]; memberships are ignored. Raises as `models.batches.predict_in_chunks`."""
+        return predict_in_chunks(
+            as_rows(X), self.backbone.in_features, self.num_classes, lambda x, _: self(x)
+        )
 
     def config(self) -> dict[str, Any]:
-        """Return what ``from_config`` needs, as JSON."""
-        return {"kind": "plain", "backbone": backbone_config(self.backbone), "num_classes": self.num_classes}
+        """Return the arguments of ``from_config`` as JSON values."""
+        return {"kind": "plain", "backbone": self.backbone.config(), "num_classes": self.num_classes}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> PlainClassifier:
-        """Return a network of that shape; its weights come from ``load_state_dict``."""
-        return cls(backbone_from(config["backbone"]), config["num_classes"])
-
-
-def backbone_config(backbone: MLP) -> dict[str, Any]:
-    """Return a backbone's shape as JSON."""
-    return {"in_features": backbone.in_features, "widths": list(backbone.widths)}
-
-
-def backbone_from(config: Mapping[str, Any]) -> MLP:
-    """Return a backbone of a shape that ``backbone_config`` gave."""
-    return MLP(config["in_features"], config["widths"])
+        """Return a network of that shape, with fresh weights."""
+        return cls(MLP.from_config(config["backbone"]), config["num_classes"])

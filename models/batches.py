@@ -1,27 +1,77 @@
-"""Rows on their way into a network: features, labels, weights, and memberships that may be unknown."""
+"""Rows on their way into and out of a network: features, labels, weights, memberships, probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
-from models.errors import DataError
-from models.rows import FeatureRows
-from models.trainer import shuffled_batches
+from models.errors import DataError, ModelError
 from sfs.matrix import SliceMatrix
+
+Positions: TypeAlias = NDArray[np.int64]
 
 MAX_STEPS_PER_EPOCH = 500
 """Batches grow with the data so that an epoch has no more steps than this."""
+CHUNK_NUMBERS = 4_000_000
+"""Numbers of a layer, or dense features, held at a time (16 MB)."""
+
+
+class FeatureRows:
+    """N rows of D float32 features: a sparse block (hashed text) followed by a dense one (numbers, categories).
+
+    Parameters
+    ----------
+    dense
+        float32[N, D1].
+    sparse_block
+        CSR float32[N, D0] without repeated entries, placed first; none by default.
+    """
+
+    __slots__ = ("_dense", "_sparse", "shape")
+
+    def __init__(self, dense: NDArray[np.float32], sparse_block: sparse.csr_matrix | None = None) -> None:
+        self._dense = np.ascontiguousarray(dense, dtype=np.float32)
+        self._sparse = sparse_block
+        width = 0 if sparse_block is None else sparse_block.shape[1]
+        self.shape = (len(self._dense), width + self._dense.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def take(self, positions: Positions | slice) -> Tensor:
+        """Return some rows as float32[B, D]."""
+        dense = self._dense[positions]
+        if self._sparse is None:
+            return torch.from_numpy(np.array(dense))
+        block = self._sparse[positions]
+        # A few entries written into zeros: several times faster than joining two dense blocks.
+        out = np.zeros((len(dense), self.shape[1]), dtype=np.float32)
+        out[np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices] = block.data
+        out[:, block.shape[1] :] = dense
+        return torch.from_numpy(out)
+
+    def subset(self, positions: Positions) -> FeatureRows:
+        """Return some rows, still sparse."""
+        return FeatureRows(self._dense[positions], None if self._sparse is None else self._sparse[positions])
+
+
+def as_rows(X: FeatureRows | Tensor | NDArray[np.float32]) -> FeatureRows:
+    """Return feature rows, a tensor or an array float[N, D] as feature rows."""
+    if isinstance(X, FeatureRows):
+        return X
+    array = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
+    return FeatureRows(array.astype(np.float32, copy=False))
 
 
 class Memberships(NamedTuple):
-    """Memberships of B rows: ``member`` float[B, K], 1 for members; ``known`` bool[B, K], where it counts."""
+    """Memberships of B rows: ``member`` float[B, K], 1 for members; ``known`` bool[B, K]."""
 
     member: Tensor
     known: Tensor
@@ -29,11 +79,6 @@ class Memberships(NamedTuple):
     def take(self, rows: slice | Tensor) -> Memberships:
         """Return the memberships of some rows."""
         return Memberships(self.member[rows], self.known[rows])
-
-    def hidden(self, rows: Tensor) -> Memberships:
-        """Return the same with every membership of some rows, bool[B], made unknown."""
-        known = self.known & ~rows[:, None]  # [B, K]
-        return Memberships(self.member * known, known)
 
 
 def memberships(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> Memberships:
@@ -66,24 +111,25 @@ def check_same_rows(S: SliceMatrix | None, n_rows: int) -> None:
 class Batch:
     """B rows of one training step.
 
-    ``hidden`` bool[B] marks rows whose memberships the gates may not see in this step (membership dropout);
-    ``weight`` float[B] is how much each row counts, 1 on average over all training rows.
+    ``masked`` bool[B] marks rows whose memberships are hidden from the gates in this step (membership
+    dropout); ``weight`` float[B] is the weight of each row, 1 on average over all training rows.
     """
 
     X: Tensor
     y: Tensor
     slices: Memberships
     weight: Tensor
-    hidden: Tensor
+    masked: Tensor
 
-    def seen(self) -> Memberships:
-        """Return the memberships that the gates may see."""
-        return self.slices.hidden(self.hidden)
+    def visible_slices(self) -> Memberships:
+        """Return the memberships after membership dropout."""
+        known = self.slices.known & ~self.masked[:, None]  # [B, K]
+        return Memberships(self.slices.member * known, known)
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows with labels.
+    """Labelled rows.
 
     Parameters
     ----------
@@ -113,17 +159,25 @@ class Split:
         if self.groups is not None:
             lengths["groups"] = len(self.groups)
         if len(set(lengths.values())) > 1:
-            raise DataError(f"rows must agree, got {', '.join(f'{n} {what}' for what, n in lengths.items())}")
+            got = ", ".join(f"{n} {part}" for part, n in lengths.items())
+            raise DataError(f"the parts of a split must have the same number of rows, got {got}")
         if not len(self.y):
-            raise DataError("there are no rows: check the file and the split")
+            raise DataError("the split has no rows: check the file and the split")
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def subset(self, positions: NDArray[np.int64]) -> Split:
+    def subset(self, positions: Positions) -> Split:
         """Return some rows."""
         groups = None if self.groups is None else self.groups[positions]
         return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups)
+
+
+def shuffled_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Positions]:
+    """Yield positions 0 .. n_rows - 1 in random order, ``batch_size`` at a time; the last may be shorter."""
+    order = torch.randperm(n_rows, generator=generator).numpy()
+    for start in range(0, n_rows, batch_size):
+        yield order[start : start + batch_size]
 
 
 def training_batches(
@@ -133,21 +187,61 @@ def training_batches(
     batch_size: int,
     membership_dropout: float,
 ) -> Callable[[torch.Generator], Iterator[Batch]]:
-    """Return what gives an epoch's batches for a generator, which alone decides order and dropout."""
+    """Return a function from a generator to an epoch's batches; the generator decides order and dropout."""
     y = torch.from_numpy(rows.y)
     weights = torch.from_numpy(weight.astype(np.float32))
     S = rows.S.align(names)
-    member, known = (
-        torch.from_numpy(S.member.copy()),
-        torch.from_numpy(~S.unknown),
-    )  # bytes: there may be millions
+    # Kept as bytes: there may be millions of rows.
+    member, known = torch.from_numpy(S.member.copy()), torch.from_numpy(~S.unknown)
     size = max(batch_size, -(-len(rows) // MAX_STEPS_PER_EPOCH))
 
     def epoch(generator: torch.Generator) -> Iterator[Batch]:
         for positions in shuffled_batches(len(rows), size, generator):
             at = torch.from_numpy(positions)
-            hidden = torch.rand(len(at), generator=generator) < membership_dropout
+            masked = torch.rand(len(at), generator=generator) < membership_dropout
             slices = Memberships(member[at].float(), known[at])
-            yield Batch(rows.X.take(positions), y[at], slices, weights[at], hidden)
+            yield Batch(rows.X.take(positions), y[at], slices, weights[at], masked)
 
     return epoch
+
+
+def predict_in_chunks(
+    rows: FeatureRows,
+    in_features: int,
+    num_classes: int,
+    logits: Callable[[Tensor, slice], Tensor],
+    *,
+    widest: int = 0,
+) -> NDArray[np.float64]:
+    """Return probabilities float64[N, C]; ``logits`` maps features float[B, D] and their place to logits.
+
+    ``widest`` is the most numbers per row of a layer of the network, where that is more than D.
+
+    Raises
+    ------
+    DataError
+        If the rows have another number of features.
+    ModelError
+        If a logit is not a finite number.
+    """
+    if rows.shape[1] != in_features:
+        raise DataError(f"the model reads {in_features} features, these rows have {rows.shape[1]}")
+    out = np.empty((len(rows), num_classes))
+    chunk = max(1, CHUNK_NUMBERS // max(1, in_features, widest))
+    with torch.inference_mode():
+        for start in range(0, len(rows), chunk):
+            part = slice(start, min(start + chunk, len(rows)))
+            out[part] = finite_softmax(logits(rows.take(part), part), start)
+    return out
+
+
+def finite_softmax(logits: Tensor, start: int) -> NDArray[np.float64]:
+    """Return float64[B, C] of the logits of rows ``start`` onwards; ModelError if one is not finite."""
+    finite = torch.isfinite(logits).all(dim=1)
+    if not bool(finite.all()):
+        row = start + int((~finite).nonzero()[0])
+        raise ModelError(
+            f"the output of the network for row {row} is not finite: check it for NaN or infinity"
+        )
+    out: NDArray[np.float64] = logits.double().softmax(dim=1).numpy(force=True)
+    return out

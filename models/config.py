@@ -1,20 +1,80 @@
-"""What to train: the label, the features, the slicing functions and the learner."""
+"""Configuration of a training: the label, the features, the slicing functions and the learner."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from models.errors import ConfigError
 from models.features import FeatureSpec, Featurizer
-from models.learners import LearnerConfig
+from models.trainer import TrainerConfig
 from sfs.registry import FunctionSet
 from sfs.template import Template
+
+LearnerKind: TypeAlias = Literal["slice_residual", "slice_aware", "erm", "weighted_erm"]
+LEARNER_KINDS: tuple[str, ...] = get_args(LearnerKind)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnerConfig:
+    """Settings of a learner.
+
+    Parameters
+    ----------
+    kind
+        ``slice_residual`` (the default), ``slice_aware``, ``erm`` or ``weighted_erm``.
+    widths
+        Hidden units of each layer.
+    n_epochs, lr, batch_size, l2, evaluate_every
+        Settings of every training, as of `models.trainer.TrainerConfig`; batches grow where an epoch would
+        have more than 500 steps.
+    seed
+        Same seed, same weights.
+    max_search_rows
+        Largest number of training and validation rows in the search; the winner is trained on all rows.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    kind: str = "slice_residual"
+    widths: tuple[int, ...] = (32,)
+    n_epochs: int = 12
+    lr: float = 3e-3
+    batch_size: int = 64
+    seed: int = 0
+    max_search_rows: int = 20_000
+    l2: float = 0.0
+    evaluate_every: int = 1
+
+    def __post_init__(self) -> None:
+        if self.kind not in LEARNER_KINDS:
+            raise ConfigError(f"unknown learner {self.kind!r}; known are {', '.join(LEARNER_KINDS)}")
+        if not self.widths or min(self.widths) < 1:
+            raise ConfigError(f"widths must be at least 1 unit for at least one layer, got {self.widths!r}")
+        if self.max_search_rows < 1:
+            raise ConfigError(f"max_search_rows must be at least 1, got {self.max_search_rows}")
+        _ = self.trainer_config  # checks the other values
+
+    @property
+    def trainer_config(self) -> TrainerConfig:
+        """The trainer's settings."""
+        return TrainerConfig(
+            n_epochs=self.n_epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            l2=self.l2,
+            evaluate_every=self.evaluate_every,
+            grad_clip=None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that `models.train` needs besides rows.
+    """All arguments of `models.train` besides rows.
 
     Parameters
     ----------
@@ -23,11 +83,11 @@ class TrainConfig:
     features
         The columns to predict it from.
     functions
-        The slicing functions; without any, plain models are all that can be trained.
+        The slicing functions; without any, only plain models can be trained.
     learner
-        The kind of model and how it is trained, with its seed.
+        The kind of model and its training, with the seed.
     name
-        What the model is called.
+        The model's name.
 
     Raises
     ------
@@ -46,30 +106,26 @@ class TrainConfig:
         object.__setattr__(self, "features", tuple(self.features))
         Featurizer(self.features)
         if self.label in [spec.column for spec in self.features]:
-            raise ConfigError(
-                f"column {self.label!r} is the label and a feature: the answer would be given away"
-            )
-        refuse_label_readers(self.functions, self.label)
+            raise ConfigError(f"column {self.label!r} is both the label and a feature: remove the feature")
+        check_label_not_read(self.functions, self.label)
         if not self.name.strip():
-            raise ConfigError("the model's name is empty: give it one, such as 'comments'")
+            raise ConfigError("the model's name is empty: set one, such as 'comments'")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the parts that decide a training as JSON values."""
-        learner = asdict(self.learner)
-        learner["widths"] = list(learner["widths"])
+        """Return the settings that determine the result of a training as JSON values."""
         return {
             "label": self.label,
             "features": [asdict(spec) for spec in self.features],
             "functions_sha256": self.functions.hash,
-            "learner": learner,
+            "learner": asdict(self.learner) | {"widths": list(self.learner.widths)},
         }
 
 
-def refuse_label_readers(functions: FunctionSet, label: str) -> None:
-    """Raise ConfigError if a template reads the label, which would tell a model the answer."""
-    for each in functions:
-        if isinstance(each, Template) and label in each.fields:
+def check_label_not_read(functions: FunctionSet, label: str) -> None:
+    """Raise ConfigError if a template reads the label, which would leak it to the model."""
+    for function in functions:
+        if isinstance(function, Template) and label in function.fields:
             raise ConfigError(
-                f"template {each.name!r} reads column {label!r}, which is the label: the answer would be "
-                "given away; describe the slice by other columns, or leave the template out"
+                f"template {function.name!r} reads the label column {label!r}, which leaks it to the model: "
+                "describe the slice by other columns, or remove the template"
             )

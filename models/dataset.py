@@ -1,22 +1,26 @@
-"""Labelled rows by field name, and their batches: Snorkel's ``DictDataset`` and ``DictDataLoader``."""
+"""Labelled rows by field name, their batches and slice labels, after Snorkel's ``DictDataset``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from models.errors import DataError
+from sfs.matrix import SliceMatrix
 
 XDict: TypeAlias = dict[str, Any]
 YDict: TypeAlias = dict[str, Tensor]
+Slices: TypeAlias = "SliceMatrix | np.recarray[Any, Any]"
 
 DEFAULT_INPUT_DATA_KEY = "input_data"
 DEFAULT_DATASET_NAME = "SnorkelDataset"
 DEFAULT_TASK_NAME = "task"
+BASE_SLICE = "base"
 
 
 class DictDataset(Dataset[tuple[XDict, YDict]]):
@@ -25,11 +29,11 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
     Parameters
     ----------
     name, split
-        What scores are reported under; the trainer trains on split ``train``.
+        Keys of scores; the trainer trains on split ``train``.
     X_dict
         Per field a tensor or sequence of N values.
     Y_dict
-        Per task a tensor of N labels, -1 where unknown; may be empty where only predictions are wanted.
+        Per task a tensor of N labels, -1 where unknown; may be empty for prediction.
 
     Raises
     ------
@@ -67,16 +71,16 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
         x = {key: values[index] for key, values in self.X_dict.items()}
         return x, {label: values[index] for label, values in self.Y_dict.items()}
 
-    def __getitems__(self, positions: list[int]) -> ChosenRows:
-        return ChosenRows(self, positions)
+    def __getitems__(self, positions: list[int]) -> SelectedRows:
+        return SelectedRows(self, positions)
 
     def __repr__(self) -> str:
         keys = f"X_keys={list(self.X_dict)}, Y_keys={list(self.Y_dict)}"
         return f"{type(self).__name__}(name={self.name}, {keys})"
 
 
-class ChosenRows(Sequence[tuple[XDict, YDict]]):
-    """Some rows of a dataset, which are only taken out one by one when somebody asks for one."""
+class SelectedRows(Sequence[tuple[XDict, YDict]]):
+    """Some rows of a dataset, read one by one only on demand."""
 
     def __init__(self, dataset: DictDataset, positions: Sequence[int]) -> None:
         self.dataset, self.positions = dataset, positions
@@ -93,27 +97,25 @@ class ChosenRows(Sequence[tuple[XDict, YDict]]):
     def batch(self) -> tuple[XDict, YDict]:
         """Return all rows at once: tensors indexed by one call each, everything else as lists."""
         index = torch.as_tensor(self.positions)
-        x = {key: _take(values, index) for key, values in self.dataset.X_dict.items()}
+        x = {
+            key: values.index_select(0, index)
+            if isinstance(values, Tensor)
+            else _collate([values[position] for position in self.positions])
+            for key, values in self.dataset.X_dict.items()
+        }
         return x, {label: values.index_select(0, index) for label, values in self.dataset.Y_dict.items()}
 
 
-def _take(values: Any, index: Tensor) -> Any:
-    if isinstance(values, Tensor):
-        return values.index_select(0, index)
-    return _joined([values[position] for position in index.tolist()])
-
-
 def collate_dicts(batch: Sequence[tuple[XDict, YDict]]) -> tuple[XDict, YDict]:
-    """Join rows to a batch: equal shapes are stacked as they are, unequal vectors zero-padded."""
-    if isinstance(batch, ChosenRows):
+    """Collate rows into a batch: equal shapes are stacked, unequal vectors zero-padded."""
+    if isinstance(batch, SelectedRows):
         return batch.batch()
-    x = {key: _joined([row[key] for row, _ in batch]) for key in (batch[0][0] if batch else ())}
-    return x, {
-        label: list_to_tensor([row[label] for _, row in batch]) for label in (batch[0][1] if batch else ())
-    }
+    fields, labels = batch[0] if batch else ({}, {})
+    x = {key: _collate([row[key] for row, _ in batch]) for key in fields}
+    return x, {label: list_to_tensor([row[label] for _, row in batch]) for label in labels}
 
 
-def _joined(values: list[Any]) -> Any:
+def _collate(values: list[Any]) -> Any:
     return list_to_tensor(values) if all(isinstance(value, Tensor) for value in values) else values
 
 
@@ -170,3 +172,105 @@ class DictDataLoader(DataLoader[tuple[XDict, YDict]]):
         if not isinstance(dataset, DictDataset):
             raise DataError(f"a DictDataLoader takes a DictDataset, got {type(dataset).__name__}")
         super().__init__(dataset, collate_fn=collate_fn, **kwargs)
+
+
+class SliceTargets(NamedTuple):
+    """Targets of B rows: ``member`` and ``known`` bool[B, K] memberships, and ``labelled`` bool[B]."""
+
+    member: Tensor
+    known: Tensor
+    labelled: Tensor
+
+
+def indicator_label(task_name: str, slice_name: str) -> str:
+    """Return the name of a slice's membership label: 1, 0, or -1 where unknown."""
+    return f"{task_name}_slice:{slice_name}_ind"
+
+
+def expert_label(task_name: str, slice_name: str) -> str:
+    """Return the name of a slice's task label, which only known members have."""
+    return f"{task_name}_slice:{slice_name}_pred"
+
+
+def add_slice_labels(
+    dataloader: DictDataLoader, base_task: Any, S: Slices, slice_names: Sequence[str] | None = None
+) -> None:
+    """Replace the slice labels of a loader's dataset, in place.
+
+    Parameters
+    ----------
+    base_task
+        A task name, or an object with a ``name``.
+    S
+        Memberships of the dataset's rows. Only known members have a label for the slice's expert.
+    slice_names
+        The slices and their order; all by default.
+
+    Raises
+    ------
+    DataError
+        If the task's labels are missing, or S has other rows or slices.
+    """
+    task_name = base_task if isinstance(base_task, str) else base_task.name
+    matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
+    labels = dataloader.dataset.Y_dict
+    labels.update(_slice_labels(dataloader.dataset, task_name, matrix, slice_names or matrix.names))
+    kept = (*(slice_names or matrix.names), BASE_SLICE)
+    current = {make(task_name, name) for name in kept for make in (indicator_label, expert_label)}
+    for label in list(labels):
+        if label.startswith(f"{task_name}_slice:") and label not in current:
+            del labels[label]
+
+
+def with_slice_labels(
+    dataset: DictDataset, task_name: str, S: Slices, slice_names: Sequence[str]
+) -> DictDataset:
+    """Return the same rows with the labels of exactly these slices; the given dataset stays as it is."""
+    matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
+    labels = _slice_labels(dataset, task_name, matrix, slice_names)
+    own = {k: v for k, v in dataset.Y_dict.items() if not k.startswith(f"{task_name}_slice:")}
+    return DictDataset(dataset.name, dataset.split, dataset.X_dict, own | labels)
+
+
+def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: Sequence[str]) -> YDict:
+    if task_name not in dataset.Y_dict:
+        raise DataError(f"the dataset has no labels {task_name!r} to make slice labels of: {dataset}")
+    if len(S) != len(dataset):
+        raise DataError(f"the slice matrix has {len(S)} rows, the dataset {len(dataset)}")
+    if set(S.names) != set(names):
+        missing, extra = [n for n in names if n not in S.names], [n for n in S.names if n not in names]
+        raise DataError(
+            f"the slice matrix lacks the slices {missing} and has slices unknown to the model {extra}"
+        )
+    y, aligned = dataset.Y_dict[task_name], S.align(names)
+    codes = torch.from_numpy(np.where(aligned.unknown, -1, aligned.member.astype(np.int64)))  # [N, K]
+    columns = dict(zip(aligned.names, codes.unbind(dim=1), strict=True))
+    # A user's slice of the name "base" keeps its own memberships.
+    columns.setdefault(BASE_SLICE, torch.ones(len(S), dtype=torch.int64))
+    labels: YDict = {}
+    for name, column in columns.items():
+        member = (column == 1).view(-1, *[1] * (y.dim() - 1))
+        labels[indicator_label(task_name, name)] = column.contiguous()
+        labels[expert_label(task_name, name)] = torch.where(member, y, torch.full_like(y, -1))
+    return labels
+
+
+def read_slice_labels(Y_dict: YDict, task_name: str, names: Sequence[str]) -> tuple[Tensor, SliceTargets]:
+    """Return the task's labels and the slice targets of a batch; DataError if a label is missing."""
+    wanted = [indicator_label(task_name, name) for name in names]
+    absent = [label for label in (task_name, *wanted) if label not in Y_dict]
+    if absent:
+        raise DataError(f"the batch lacks labels {absent}: make its loader with make_slice_dataloader")
+    y = Y_dict[task_name]
+    codes = torch.stack([Y_dict[label] for label in wanted], dim=1) if wanted else y.new_zeros(len(y), 0)
+    labelled = (y != -1).view(len(y), -1).any(dim=1)
+    return y.clamp(min=0), SliceTargets(codes == 1, codes != -1, labelled)
+
+
+def slice_targets(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> SliceTargets:
+    """Return the targets of labelled rows in the named slices; without a matrix all memberships are unknown."""
+    aligned = (SliceMatrix.empty(n_rows) if S is None else S).align(names)
+    if len(aligned) != n_rows:
+        raise DataError(f"the slice matrix has {len(aligned)} rows and the batch {n_rows}")
+    known = torch.from_numpy(~aligned.unknown)
+    return SliceTargets(torch.from_numpy(aligned.member.copy()), known, torch.ones(n_rows, dtype=torch.bool))

@@ -1,21 +1,21 @@
-"""The errors of the first floor; every message says what, which value, and what to do."""
+"""Errors of models; every message gives the cause, the value, and a remedy."""
 
 
 class ModelError(ValueError):
-    """Anything wrong with models, their data, or their storage."""
+    """Error of a model, its data, or its storage."""
 
 
 class DataError(ModelError):
-    """The rows or labels cannot be learned from or predicted."""
+    """Rows or labels unfit for training or prediction."""
 
 
 class ConfigError(ModelError):
-    """A training configuration names something that does not exist or cannot be."""
+    """Invalid configuration."""
 
 
 class BundleError(ModelError):
-    """A bundle is incomplete, altered, or does not reproduce its golden batch."""
+    """Incomplete or altered bundle, or one that does not reproduce its golden batch."""
 
 
 class RegistryError(ModelError):
-    """A version or alias does not exist, or another writer was first."""
+    """Missing version or alias, or a concurrent change of an alias."""

@@ -1,15 +1,18 @@
-"""The experts of a slice-aware network: S linear maps of one representation, evaluated together.
+"""Experts of a slice-aware network, S linear maps of one representation, and the attention among them.
 
-Both forms answer two questions in a constant number of kernel calls, whatever S is: what the shared head
-makes of every expert, and what representation a weighted mixture of the experts is.
+Both kinds of experts compute in a constant number of kernel calls, whatever S is, the logits of the shared head
+for every expert, and the representation of a weighted mixture of the experts.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Attention: TypeAlias = Literal["symmetric", "snorkel"]
 
 
 class LowRankExperts(nn.Module):
@@ -45,17 +48,7 @@ class LowRankExperts(nn.Module):
         return codes
 
     def logits(self, z: Tensor, codes: Tensor, head: nn.Linear) -> Tensor:
-        """Return float[B, S, C], the head's answer to every expert.
-
-        Parameters
-        ----------
-        z
-            float[B, H].
-        codes
-            What ``codes(z)`` returned.
-        head
-            From H units to C classes.
-        """
+        """Return float[B, S, C], the logits of every expert by a shared head from H units to C classes."""
         C = head.out_features
         folded = (self.up @ head.weight.T).view(1, self.slices, self.rank, C)
         corrections = (codes.view(-1, self.slices, self.rank, 1) * folded).sum(dim=2)  # [B, S, C]
@@ -63,17 +56,7 @@ class LowRankExperts(nn.Module):
         return corrections + shared.unsqueeze(1) + self.bias @ head.weight.T
 
     def mixture(self, z: Tensor, codes: Tensor, attention: Tensor) -> Tensor:
-        """Return float[B, H], the weighted mean of the experts.
-
-        Parameters
-        ----------
-        z
-            float[B, H].
-        codes
-            What ``codes(z)`` returned.
-        attention
-            float[B, S], weights whose rows sum to 1.
-        """
+        """Return float[B, H], the mean of the experts weighted by attention float[B, S]."""
         weighted = codes.view(-1, self.slices, self.rank) * attention.unsqueeze(2)  # [B, S, rank]
         mixed: Tensor = z + weighted.view(-1, self.slices * self.rank) @ self.up + attention @ self.bias
         return mixed
@@ -86,15 +69,7 @@ class LowRankExperts(nn.Module):
 
 
 class FullExperts(nn.Module):
-    """Experts r_s = W_s z + b_s with W_s [H, H], as in Snorkel.
-
-    Parameters
-    ----------
-    slices
-        S.
-    width
-        H, units of the representation.
-    """
+    """Experts r_s = W_s z + b_s with W_s [H, H], as in Snorkel; methods as of `LowRankExperts`."""
 
     def __init__(self, slices: int, width: int) -> None:
         super().__init__()
@@ -108,25 +83,65 @@ class FullExperts(nn.Module):
         return nn.functional.linear(z, self.weight, self.bias)
 
     def logits(self, z: Tensor, codes: Tensor, head: nn.Linear) -> Tensor:
-        """Return float[B, S, C], the head's answer to every expert.
-
-        Parameters
-        ----------
-        z
-            float[B, H].
-        codes
-            What ``codes(z)`` returned.
-        head
-            From H units to C classes.
-        """
-        answers: Tensor = head(codes.view(-1, self.slices, self.width))
-        return answers
+        """Return float[B, S, C], the logits of every expert by a shared head."""
+        logits: Tensor = head(codes.view(-1, self.slices, self.width))
+        return logits
 
     def mixture(self, z: Tensor, codes: Tensor, attention: Tensor) -> Tensor:
-        """Return float[B, H], the weighted mean of the experts; parameters as in `LowRankExperts`."""
+        """Return float[B, H], the mean of the experts weighted by attention float[B, S]."""
         stacked = codes.view(-1, self.slices, self.width)
         return torch.bmm(attention.unsqueeze(1), stacked).squeeze(1)
 
     def represent(self, z: Tensor) -> Tensor:
         """Return float[B, S, H], every expert's representation."""
         return self.codes(z).view(-1, self.slices, self.width)
+
+
+def attend(kind: Attention, membership: Tensor, experts: Tensor, temperature: float) -> Tensor:
+    """Return float[B, S], the attention weight of each expert; rows sum to 1.
+
+    ``symmetric`` weights the membership logit by the expert's confidence, the margin of its likeliest class
+    over chance, which is invariant to renamed classes. ``snorkel`` weights P(member) by P(class 1) [1]_: both
+    lie in [0, 1], so that no weight is more than e times another, and certainty of class 0 counts as doubt.
+
+    Parameters
+    ----------
+    membership
+        Logits float[B, S].
+    experts
+        Logits float[B, S, C].
+    temperature
+        Divides the product.
+
+    References
+    ----------
+    .. [1] Snorkel 0.10, ``SliceCombinerModule``.
+    """
+    probabilities = torch.softmax(experts, dim=2)  # [B, S, C]
+    if kind == "snorkel":
+        relevance = torch.sigmoid(membership) * probabilities[..., 1]
+    else:
+        relevance = membership * margin(probabilities)
+    return torch.softmax(relevance / temperature, dim=1)
+
+
+def margin(probabilities: Tensor) -> Tensor:
+    """Return the margin of the likeliest of C classes over chance, 0 to 1, for float[..., C]."""
+    C = probabilities.shape[-1]
+    return (probabilities.amax(dim=-1) * C - 1) / (C - 1)
+
+
+def default_temperature(kind: Attention, n_slices: int) -> float:
+    """Return 1 for ``snorkel``; for ``symmetric`` the t of e^(4 / t) = 9 (K + 1).
+
+    With it a certain expert whose membership logit is 2 (P = .88) keeps nine tenths of the attention against
+    K certain others with -2, for every K.
+
+    Examples
+    --------
+    >>> t = default_temperature("symmetric", 100)
+    >>> winner, loser = math.exp(2 / t), math.exp(-2 / t)
+    >>> round(winner / (winner + 100 * loser), 2)
+    0.9
+    """
+    return 4 / math.log(9 * (n_slices + 1)) if kind == "symmetric" else 1.0

@@ -8,29 +8,29 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import special
 
-from models.batches import Split, memberships
-from models.inference import CHUNK_NUMBERS
-from models.selection import Score, selection_score
+from models.batches import CHUNK_NUMBERS, Split, memberships
+from models.model_selection import SelectionScore, selection_score
+from models.objectives import cell_rarity
 from models.slice_residual import SliceResidualClassifier
-from models.weights import cell_rarity
 from sfs.matrix import SliceMatrix
 
-Floats = NDArray[np.float64]
+Floats: TypeAlias = NDArray[np.float64]
 
 STRENGTHS = (0.01, 0.1, 1.0)
 POWERS = (0.0, 0.5, 1.0)
-LARGEST_RATIO = 50.0
+MAX_WEIGHT_RATIO = 50.0
 
 
 @dataclass(frozen=True, slots=True)
 class LastLayer:
-    """Logits of F features: weight float[C, F] and bias float[C]."""
+    """A linear layer on F features: weight float[C, F] and bias float[C]."""
 
     weight: Floats
     bias: Floats
@@ -43,20 +43,20 @@ class LastLayer:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A refitted last layer, its cross-fitted score, and the same with every membership unknown."""
+    """A refitted last layer, its cross-fitted score, and the score with every membership unknown."""
 
     layer: LastLayer
     strength: float
     power: float
-    score: Score
-    score_unknown: Score
+    score: SelectionScore
+    score_unknown: SelectionScore
 
 
 def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) -> Refit | None:
-    """Fit the last layer on validation rows; None where they have no two halves that both see every class.
+    """Fit the last layer on validation rows; None where they have no two halves with every class in both.
 
-    Both scores come from rows that the layer which answers them was not fitted on, nor on copies of them
-    (``valid.groups``).
+    Both scores are cross-fitted: a row is predicted by a layer that was fitted neither on it nor on a copy of
+    it (``valid.groups``).
     """
     y, member = valid.y, valid.S.member
     halves = two_halves(y, np.random.default_rng(seed), valid.groups)
@@ -64,19 +64,24 @@ def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) ->
         return None
     features = last_layer_features(model, valid, valid.S)
     unknown = last_layer_features(model, valid, None) if model.reads_memberships else features
+
+    def cross_fitted(layers: list[LastLayer], features: Floats) -> SelectionScore:
+        first, second = (layer.probabilities(features) for layer in layers)
+        return selection_score(np.where(halves[:, None], first, second), y, member)
+
     trials = []
     for power in POWERS:
         weight = refit_weights(y, member, power)
         for strength in STRENGTHS:
             layers = [_fit(features[~h], y[~h], weight[~h], strength) for h in (halves, ~halves)]
-            trials.append((_score(layers, features, halves, valid), strength, power, layers))
+            trials.append((cross_fitted(layers, features), strength, power, layers))
     score, strength, power, layers = max(trials, key=lambda trial: trial[0].value)
     layer = _fit(features, y, refit_weights(y, member, power), strength)
-    return Refit(layer, strength, power, score, _score(layers, unknown, halves, valid))
+    return Refit(layer, strength, power, score, cross_fitted(layers, unknown))
 
 
 def last_layer_features(model: SliceResidualClassifier, rows: Split, S: SliceMatrix | None) -> Floats:
-    """Return float[N, F], what the refitted layer reads; S None makes every membership unknown."""
+    """Return float[N, F], the features of the refitted layer; S None makes every membership unknown."""
     slices = memberships(S, model.kept, len(rows))
     chunk = max(1, CHUNK_NUMBERS // model.backbone.in_features)
     out = []
@@ -95,7 +100,7 @@ def refit_weights(y: NDArray[np.int64], member: NDArray[np.bool_], power: float)
     """
     sizes = np.bincount(y)
     rarity = np.maximum(cell_rarity(y, member), len(y) / sizes[y]) ** power
-    capped: Floats = np.minimum(rarity, LARGEST_RATIO * rarity.min())
+    capped: Floats = np.minimum(rarity, MAX_WEIGHT_RATIO * rarity.min())
     weights: Floats = capped / capped.mean()
     return weights
 
@@ -105,9 +110,9 @@ def two_halves(
 ) -> NDArray[np.bool_]:
     """Return bool[N] that marks half of every class at random.
 
-    Rows of one group (int64[N]) stay together, under the class of the first of them; without groups every
-    row is one. Larger groups are placed first, each in the first half if it fits there, so that the halves
-    of a class differ by less than its largest group.
+    Rows of one group (int64[N]) stay together, under the class of its first row; without groups every row is
+    one. Larger groups are placed first, each in the first half if it fits there, so that the halves of a class
+    differ by less than its largest group.
     """
     keys = np.arange(len(y)) if groups is None else groups
     _, leaders, group_of, sizes = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
@@ -124,12 +129,12 @@ def two_halves(
 
 
 def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float) -> LastLayer:
-    """Fit on standardised features; return the layer that reads them as they are."""
-    mean, scale = features.mean(axis=0), features.std(axis=0)
-    scale[scale < 1e-9] = 1.0
-    from sklearn.exceptions import ConvergenceWarning  # slow to import, and serving needs neither
+    """Fit on standardised features; return the equivalent layer on the raw features."""
+    from sklearn.exceptions import ConvergenceWarning  # slow to import, and not needed at serving
     from sklearn.linear_model import LogisticRegression
 
+    mean, scale = features.mean(axis=0), features.std(axis=0)
+    scale[scale < 1e-9] = 1.0
     regression = LogisticRegression(C=strength, max_iter=500)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # close enough: the score decides
@@ -140,8 +145,3 @@ def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float
         coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
         intercepts = np.array([0.0, intercepts[0]])
     return LastLayer(coefficients, intercepts)
-
-
-def _score(layers: list[LastLayer], features: Floats, halves: NDArray[np.bool_], valid: Split) -> Score:
-    first, second = (layer.probabilities(features) for layer in layers)
-    return selection_score(np.where(halves[:, None], first, second), valid.y, valid.S.member)

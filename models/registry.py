@@ -1,43 +1,51 @@
-"""Versions of a model on disk, and aliases that point at one of them."""
+"""Registry on disk: numbered versions of a model, and aliases with a history of changes.
+
+Versions and changes are numbered files, created once and never changed.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import json
+import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from models.alias_history import (
-    AliasChange,
-    Change,
-    create_change,
-    read_history,
-    read_last,
-    versions_before,
-)
-from models.bundle_files import manifest_hash, read_folder, rename_new, write_files
+from models.bundle.files import fsync_folder, manifest_hash, publish_folder, read_folder, write_files
 from models.errors import BundleError, RegistryError
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
-
-__all__ = ["CHAMPION", "AliasChange", "ModelRegistry", "Version"]
+    from models.bundle.model_bundle import ModelBundle
 
 CHAMPION = "champion"
+ChangeKind: TypeAlias = Literal["promote", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    """One change of an alias: the version, how, when and why."""
+
+    sequence: int
+    version: int
+    hash: str
+    change: ChangeKind
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One stored bundle: its number, its hash, where it lies, and the aliases in force on it.
+    """One stored bundle: its number, its hash, its folder, and the aliases on it.
 
-    ``damaged`` says what is wrong with its folder, where files are missing, added or of another size, and
-    ``hash`` is empty then; None is a folder that looks whole, which only loading it proves.
+    ``damaged`` is the fault of the folder where files are missing, added or of another size, and ``hash`` is
+    empty then; None is a folder that looks complete, which only loading verifies.
     """
 
     number: int
@@ -57,14 +65,14 @@ class ModelRegistry:
     Parameters
     ----------
     path
-        The registry's folder; made when something is stored.
+        The registry's folder; created on the first write.
     name
         The model's name: letters, digits, ``.``, ``_`` and ``-``.
 
     Raises
     ------
     RegistryError
-        If the name is not of that kind.
+        If the name has other characters.
     """
 
     def __init__(self, path: str | Path, name: str = "model") -> None:
@@ -74,27 +82,27 @@ class ModelRegistry:
     def put(self, bundle: ModelBundle) -> int:
         """Store a bundle and return its version; the same content is stored once and keeps its version.
 
-        Where the version of the same content was damaged since, the bundle is stored anew.
+        If the version of the same content is damaged, the bundle is stored under a new version.
         """
         versions = self._root / "versions"
         versions.mkdir(parents=True, exist_ok=True)
-        with self._writing():
+        with self._write_lock():
             for number in self._numbers():
                 if _holds(self._folder(number), bundle):
                     return number
             number = max(self._numbers(), default=0) + 1
             incoming = self._root / f".incoming-{uuid.uuid4().hex}"
             write_files(incoming, bundle.files)
-            rename_new(incoming, versions / f"{number:06d}")
+            publish_folder(incoming, versions / f"{number:06d}")
         return number
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _write_lock(self) -> Iterator[None]:
         with (self._root / ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # Whoever holds the lock is the only writer: what others left behind, they left by dying.
-            for litter in self._root.glob(".incoming-*"):
-                shutil.rmtree(litter, ignore_errors=True)
+            # The holder of the lock is the only writer: other incoming folders are left from crashes.
+            for abandoned in self._root.glob(".incoming-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
             yield
 
     def path(self, version: int) -> Path:
@@ -103,7 +111,7 @@ class ModelRegistry:
         Raises
         ------
         RegistryError
-            If there is no such version.
+            If the version does not exist.
         """
         folder = self._folder(version)
         if version < 1 or not folder.is_dir():
@@ -120,17 +128,19 @@ class ModelRegistry:
         Raises
         ------
         RegistryError
-            If there is no such version or alias.
+            If the version or alias does not exist.
         BundleError
-            If the bundle is not as it was written, or not the one that the alias was put on.
+            If the bundle was altered, or is not the one that the alias was put on.
         """
+        from models.bundle.model_bundle import ModelBundle  # brings torch, not needed to list and promote
+
         if isinstance(version, int) or version.isdecimal():
-            return _load(self.path(int(version)))
+            return ModelBundle.load(self.path(int(version)))
         change = self.change(version)
         if change is None:
             known = ", ".join(self._aliases()) or "none"
             raise RegistryError(f"model {self.name!r} has no alias {version!r}; its aliases: {known}")
-        bundle = _load(self.path(change.version))
+        bundle = ModelBundle.load(self.path(change.version))
         if bundle.hash != change.hash:
             raise BundleError(
                 f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} was put on "
@@ -139,21 +149,27 @@ class ModelRegistry:
         return bundle
 
     def list(self) -> tuple[Version, ...]:
-        """Return all versions, oldest first; those that are damaged say so and hide no other."""
-        pointed = {alias: self.alias(alias) for alias in self._aliases()}
-        return tuple(
-            _version(n, self._folder(n), tuple(alias for alias, v in pointed.items() if v == n))
-            for n in self._numbers()
-        )
+        """Return all versions, oldest first, damaged ones included."""
+        aliases = {alias: self.alias(alias) for alias in self._aliases()}
+        versions = []
+        for number in self._numbers():
+            folder = self._folder(number)
+            on_it = tuple(alias for alias, version in aliases.items() if version == number)
+            try:
+                versions.append(Version(number, manifest_hash(folder), folder, on_it))
+            except BundleError as error:
+                versions.append(Version(number, "", folder, on_it, str(error)))
+        return tuple(versions)
 
     def alias(self, name: str = CHAMPION) -> int | None:
-        """Return the version that an alias is on, or None where it was never put on any."""
+        """Return the version that an alias is on, or None if it was never set."""
         change = self.change(name)
         return None if change is None else change.version
 
     def change(self, name: str = CHAMPION) -> AliasChange | None:
-        """Return the change of an alias that is in force, or None where it was never put on any version."""
-        return read_last(self._alias_folder(name))
+        """Return the last change of an alias, or None if it was never set."""
+        paths = sorted(self._alias_folder(name).glob("[0-9]*.json"))
+        return _read_change(paths[-1]) if paths else None
 
     def promote(
         self,
@@ -164,29 +180,29 @@ class ModelRegistry:
         at: datetime,
         alias: str = CHAMPION,
     ) -> AliasChange:
-        """Put an alias on a version, provided that it is where the caller last saw it.
+        """Put an alias on a version by compare-and-set.
 
         Parameters
         ----------
         version
-            The version to be in force.
+            The new version.
         expected
-            The version in force now, None for none yet; or the change in force, the last of `history`, which
-            is also told from a later change to the same version.
+            The current version, None for none yet; or the current change, the last of `history`, which also
+            distinguishes a later change to the same version.
         reason
-            Why, for the history.
+            Reason for the history.
         at
-            When, with a time zone.
+            Time of the change, with a time zone.
 
         Raises
         ------
         RegistryError
             If the version does not exist, or the alias is not on ``expected``.
         """
-        return self._put_on(alias, version, expected, "promote", reason, at)
+        return self._set_alias(alias, version, expected, "promote", reason, at)
 
     def rollback(self, *, reason: str, at: datetime, alias: str = CHAMPION) -> AliasChange:
-        """Put an alias back on the version before the one in force; again and again goes further back.
+        """Put an alias back on the version before the current one; repeated calls go further back.
 
         Raises
         ------
@@ -194,38 +210,43 @@ class ModelRegistry:
             If there is no earlier version, or another writer was first.
         """
         history = self.history(alias)
-        before = versions_before(history)
-        if len(before) < 2:
-            raise RegistryError(f"alias {alias!r} of {self.name!r} has no earlier version to go back to")
-        return self._put_on(alias, before[-2], history[-1], "rollback", reason, at)
+        stack: list[int] = []  # versions to go back through, the current one last
+        for step in history:
+            if step.change == "rollback" and len(stack) > 1:
+                stack.pop()
+            elif not stack or stack[-1] != step.version:
+                stack.append(step.version)
+        if len(stack) < 2:
+            raise RegistryError(f"alias {alias!r} of {self.name!r} has no earlier version to roll back to")
+        return self._set_alias(alias, stack[-2], history[-1], "rollback", reason, at)
 
     def history(self, alias: str = CHAMPION) -> tuple[AliasChange, ...]:
         """Return every change of an alias, oldest first."""
-        return read_history(self._alias_folder(alias))
+        return tuple(map(_read_change, sorted(self._alias_folder(alias).glob("[0-9]*.json"))))
 
-    def _put_on(
+    def _set_alias(
         self,
         alias: str,
         version: int,
         expected: int | AliasChange | None,
-        change: Change,
+        kind: ChangeKind,
         reason: str,
         at: datetime,
     ) -> AliasChange:
-        """Write the change that follows the expected one; where another has its number, someone was first."""
+        """Write the change after the expected one; its number is taken if another writer was first."""
         if at.tzinfo is None:
             raise RegistryError(
                 f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
             )
         now = self.change(alias)
-        there = now if isinstance(expected, AliasChange) or now is None else now.version
-        if there != expected:
-            raise RegistryError(_lost(alias, now, expected))
+        actual = now if isinstance(expected, AliasChange) or now is None else now.version
+        if actual != expected:
+            raise RegistryError(_conflict(alias, now, expected))
         sequence = (now.sequence if now else 0) + 1
-        made = AliasChange(sequence, version, manifest_hash(self.path(version)), change, reason, at)
-        if not create_change(self._alias_folder(alias), made):
-            raise RegistryError(_lost(alias, self.change(alias), expected))
-        return made
+        change = AliasChange(sequence, version, manifest_hash(self.path(version)), kind, reason, at)
+        if not write_change(self._alias_folder(alias), change):
+            raise RegistryError(_conflict(alias, self.change(alias), expected))
+        return change
 
     def _numbers(self) -> Sequence[int]:
         folders = (self._root / "versions").glob("[0-9]*")
@@ -240,38 +261,54 @@ class ModelRegistry:
         return self._root / "aliases" / _plain_name("alias", alias)
 
 
-def _plain_name(what: str, name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name) or (what == "alias" and name.isdecimal()):
-        raise RegistryError(f"{what} {name!r} cannot be a name: use letters, digits, '.', '_' and '-'")
+def write_change(folder: Path, change: AliasChange) -> bool:
+    """Write a change under its number, complete or not at all; return False if the number is taken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{uuid.uuid4().hex}.part"
+    try:
+        with partial.open("x") as stream:
+            json.dump(asdict(change) | {"at": change.at.isoformat()}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        (folder / f"{change.sequence:06d}.json").hardlink_to(partial)
+    except FileExistsError:
+        return False
+    finally:
+        partial.unlink(missing_ok=True)
+    fsync_folder(folder)
+    return True
+
+
+def _read_change(path: Path) -> AliasChange:
+    try:
+        fields = json.loads(path.read_text())
+        return AliasChange(**fields | {"at": datetime.fromisoformat(fields["at"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise RegistryError(f"{path} is not a change of an alias ({error}): remove or restore it") from error
+
+
+def _plain_name(kind: str, name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name) or (kind == "alias" and name.isdecimal()):
+        alone = ", not digits alone" if kind == "alias" else ""
+        raise RegistryError(f"invalid {kind} name {name!r}: use letters, digits, '.', '_' and '-'{alone}")
     return name
 
 
-def _lost(alias: str, now: AliasChange | None, expected: int | AliasChange | None) -> str:
-    there = f"on version {now.version}" if now else "on no version"
+def _conflict(alias: str, now: AliasChange | None, expected: int | AliasChange | None) -> str:
+    actual = f"on version {now.version}" if now else "on no version"
     if isinstance(expected, AliasChange):
-        there += f" by change {now.sequence if now else 0}"
-        thought = f"on {expected.version} by change {expected.sequence}"
+        actual += f" by change {now.sequence if now else 0}"
+        wanted = f"on {expected.version} by change {expected.sequence}"
     else:
-        thought = "on none" if expected is None else f"on {expected}"
-    return f"alias {alias!r} is {there}, not {thought} as expected: someone was first; look again and repeat"
+        wanted = "on none" if expected is None else f"on {expected}"
+    return (
+        f"alias {alias!r} is {actual}, not {wanted} as expected: another writer was first; check it and retry"
+    )
 
 
 def _holds(folder: Path, bundle: ModelBundle) -> bool:
-    """Tell whether a folder holds exactly this bundle; what cannot be read does not."""
+    """Return True if a folder holds exactly this bundle, unaltered."""
     try:
         return manifest_hash(folder) == bundle.hash and bool(read_folder(folder, list(bundle.files)))
     except BundleError:
         return False
-
-
-def _version(number: int, folder: Path, aliases: tuple[str, ...]) -> Version:
-    try:
-        return Version(number, manifest_hash(folder), folder, aliases)
-    except BundleError as error:
-        return Version(number, "", folder, aliases, str(error))
-
-
-def _load(folder: Path) -> ModelBundle:
-    from models.bundle import ModelBundle  # brings torch, which listing and promoting do without
-
-    return ModelBundle.load(folder)

@@ -1,26 +1,31 @@
-"""Scores of predictions, overall and slice by slice: Snorkel's ``Scorer`` and ``SliceScorer``.
+"""Metrics, scorers and label buckets, after Snorkel: ``Scorer``, ``SliceScorer``, ``get_label_buckets``.
 
-What cannot be measured (a metric over no rows, an area under a curve with one class) is None.
+A metric that cannot be computed (over no rows, an area under a curve with one class) is None.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from models.errors import DataError
-from models.metrics import METRICS, metric_score
 from sfs.matrix import SliceMatrix
 
+Labels = NDArray[Any]
 Metric: TypeAlias = Callable[[Any, Any, Any], Any]
 Scores: TypeAlias = dict[str, Any]
 Slices: TypeAlias = "SliceMatrix | np.recarray[Any, Any]"
+TieBreak: TypeAlias = Literal["random", "true-random", "abstain"]
 
 OVERALL = "overall"
+
+_log = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -29,13 +34,12 @@ class Scorer:
     Parameters
     ----------
     metrics
-        Names out of ``models.metrics.METRICS``.
+        Names of ``models.scoring.METRICS``.
     custom_metric_funcs
-        Functions of (golds, preds, probs), unfiltered, by name; one that returns a dictionary adds all its
-        entries.
+        Functions of (golds, preds, probs), unfiltered, by name; a function that returns a dictionary adds all
+        its entries.
     abstain_label
-        Rows whose gold or predicted label is this one are left out of every metric but ``coverage``; None
-        keeps all.
+        Rows with this gold or predicted label are left out of every metric but ``coverage``; None keeps all.
 
     Raises
     ------
@@ -50,12 +54,11 @@ class Scorer:
         abstain_label: int | None = -1,
     ) -> None:
         self.abstain_label = abstain_label
-        self.metrics: dict[str, Metric] = {name: self._named(name) for name in metrics or ()}
+        self.metrics: dict[str, Metric] = {name: self._metric(name) for name in metrics or ()}
         self.metrics.update(custom_metric_funcs or {})
 
-    def _named(self, name: str) -> Metric:
-        if name not in METRICS:
-            raise DataError(f"there is no metric {name!r}; the metrics are {', '.join(METRICS)}")
+    def _metric(self, name: str) -> Metric:
+        _check_metric(name)
         abstained = [] if self.abstain_label is None else [self.abstain_label]
         left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
         return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
@@ -63,22 +66,15 @@ class Scorer:
     def score(
         self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None
     ) -> Scores:
-        """Return each metric by name.
-
-        Parameters
-        ----------
-        golds, preds
-            Labels, [N] or [N, 1].
-        probs
-            float[N, C].
+        """Return each metric by name, of labels [N] or [N, 1] and probabilities float[N, C].
 
         Raises
         ------
         DataError
-            If there are no labels, or a metric needs what is not given.
+            If there are no labels, or an input of a metric is missing.
         """
         if len(np.asarray(golds)) == 0:
-            raise DataError("there are no labels to score: golds is empty")
+            raise DataError("golds is empty: there are no labels to score")
         return self.score_known(golds, preds, probs)
 
     def score_known(
@@ -98,21 +94,21 @@ class Scorer:
     ) -> dict[str, Scores] | pd.DataFrame:
         """Return the metrics overall and on the known members of every slice.
 
-        A slice without members has None (NaN in the frame) for each; rows whose membership is unknown are
-        in no slice.
+        A slice without members has None (NaN in the frame) for each; rows with unknown membership are in no
+        slice.
 
         Raises
         ------
         DataError
-            If the inputs differ in length, or a slice is called ``overall``.
+            If the inputs differ in length, or a slice is named ``overall``.
         """
         matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
         arrays = [np.asarray(values) for values in (golds, preds, probs)]
-        if len({len(matrix), *map(len, arrays)}) > 1:
-            lengths = [len(matrix), *map(len, arrays)]
-            raise DataError(f"S, golds, preds and probs are of the same rows, but number {lengths}")
+        lengths = [len(matrix), *map(len, arrays)]
+        if len(set(lengths)) > 1:
+            raise DataError(f"S, golds, preds and probs must have the same number of rows, got {lengths}")
         if OVERALL in matrix.names:
-            raise DataError(f"a slice cannot be called {OVERALL!r}: that is the score of all rows")
+            raise DataError(f"the slice name {OVERALL!r} is reserved for all rows: rename the slice")
         scores = {OVERALL: self.score(*arrays)}
         for name in matrix.names:
             members = matrix.column(name)
@@ -126,9 +122,9 @@ class SliceScorer:
     Parameters
     ----------
     scorer
-        The metrics; accuracy and F1 by default. Slice names may stand here alone.
+        The metrics; accuracy and F1 by default. Slice names are accepted here too, in place of a scorer.
     slice_names
-        Which slices, in this order; all by default.
+        The slices, in this order; all by default.
     """
 
     def __init__(
@@ -141,7 +137,7 @@ class SliceScorer:
     def score_slices(
         self, S: Slices, golds: ArrayLike, preds: ArrayLike, probs: ArrayLike, as_dataframe: bool = False
     ) -> dict[str, Scores] | pd.DataFrame:
-        """Return the metrics overall and on the known members of the chosen slices, as a scorer does.
+        """Return the metrics overall and on the known members of the chosen slices; see `Scorer.score_slices`.
 
         Raises
         ------
@@ -154,3 +150,274 @@ class SliceScorer:
         if absent:
             raise DataError(f"the slice matrix lacks slices {absent}; it has {list(matrix.names)}")
         return self.scorer.score_slices(matrix.align(names), golds, preds, probs, as_dataframe)
+
+
+def metric_score(
+    golds: ArrayLike | None = None,
+    preds: ArrayLike | None = None,
+    probs: ArrayLike | None = None,
+    metric: str = "accuracy",
+    filter_dict: Mapping[str, Sequence[Any]] | None = None,
+    **kwargs: Any,
+) -> float | None:
+    """Return one metric, or None where no row is left to measure.
+
+    Parameters
+    ----------
+    golds, preds
+        Labels, [N] or [N, 1].
+    probs
+        float[N, C].
+    filter_dict
+        Values of ``golds``, ``preds`` or ``probs`` whose rows are left out.
+    kwargs
+        Options of the metric (``beta`` of fbeta).
+
+    Raises
+    ------
+    DataError
+        If the metric does not exist, or an input is missing or does not fit.
+
+    Examples
+    --------
+    >>> metric_score([1, 0, 1], [1, 1, 1], metric="precision")
+    0.6666666666666666
+    """
+    _check_metric(metric)
+    given = {
+        "golds": None if golds is None else label_array(golds),
+        "preds": None if preds is None else label_array(preds),
+        "probs": None if probs is None else np.asarray(probs),
+    }
+    function, inputs = METRICS[metric]
+    for name in inputs:
+        if given[name] is None:
+            raise DataError(f"{metric} requires {' and '.join(inputs)}, but {name} is missing")
+    kept = filter_labels(given, filter_dict or {})
+    arrays = [kept[name] for name in inputs]
+    if len({len(array) for array in arrays}) > 1:
+        raise DataError(f"{' and '.join(inputs)} differ in length: {[len(array) for array in arrays]}")
+    return function(*arrays, **kwargs) if len(arrays[0]) else None
+
+
+def _check_metric(name: str) -> None:
+    if name not in METRICS:
+        raise DataError(f"unknown metric {name!r}; known are {', '.join(METRICS)}")
+
+
+def filter_labels(
+    label_dict: Mapping[str, Labels | None], filter_dict: Mapping[str, Sequence[Any]]
+) -> dict[str, Labels]:
+    """Return the given label sets without the rows where any of them has a filtered value.
+
+    Raises
+    ------
+    DataError
+        If a filter names no label set.
+    """
+    unknown = set(filter_dict) - set(label_dict)
+    if unknown:
+        raise DataError(f"filter_dict can filter {', '.join(label_dict)}; it names {sorted(unknown)}")
+    given = {name: values for name, values in label_dict.items() if values is not None}
+    masks = [
+        ~np.isin(given[name], list(values))
+        for name, values in filter_dict.items()
+        if name in given and values
+    ]
+    if not masks:
+        return given
+    keep = np.logical_and.reduce([mask.reshape(len(mask), -1).all(axis=1) for mask in masks])
+    return {name: values[keep] for name, values in given.items()}
+
+
+def label_array(values: ArrayLike) -> Labels:
+    """Return labels as a flat array; whole numbers become int64, text stays.
+
+    Raises
+    ------
+    DataError
+        If they are not [N] or [N, 1], or hold fractions.
+    """
+    array = np.asarray(values)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(f"labels must be [N] or [N, 1], got {list(array.shape)}")
+    if array.dtype.kind in "OUS":
+        return array
+    if array.dtype.kind == "f" and (array != np.floor(array)).any():
+        raise DataError(f"labels must be whole numbers, got {array[array != np.floor(array)][0]!r}")
+    return array.astype(np.int64)
+
+
+def f_measure(true_positives: int, predicted: int, actual: int, beta: float = 1.0) -> float:
+    """Return F-beta from counts; 0 where nothing is positive on either side."""
+    below = predicted + beta**2 * actual
+    return float((1 + beta**2) * true_positives / below) if below else 0.0
+
+
+def _counts(golds: Labels, preds: Labels, positive: Any) -> tuple[int, int, int]:
+    """Return true positives, predicted positives and actual positives."""
+    predicted, actual = preds == positive, golds == positive
+    return int((predicted & actual).sum()), int(predicted.sum()), int(actual.sum())
+
+
+def _binary_counts(golds: Labels, preds: Labels, metric: str) -> tuple[int, int, int]:
+    if golds.dtype.kind in "OUS" or golds.max() > 1:
+        raise DataError(f"{metric} requires the classes 0 and 1: use f1_macro or f1_micro for other labels")
+    return _counts(golds, preds, 1)
+
+
+def _precision(golds: Labels, preds: Labels) -> float:
+    true_positives, predicted, _ = _binary_counts(golds, preds, "precision")
+    return true_positives / predicted if predicted else 0.0
+
+
+def _recall(golds: Labels, preds: Labels) -> float:
+    true_positives, _, actual = _binary_counts(golds, preds, "recall")
+    return true_positives / actual if actual else 0.0
+
+
+def _fbeta(golds: Labels, preds: Labels, beta: float = 1.0) -> float:
+    return f_measure(*_binary_counts(golds, preds, "fbeta"), beta=beta)
+
+
+def _f1_macro(golds: Labels, preds: Labels) -> float:
+    classes = np.union1d(golds, preds)
+    return float(np.mean([f_measure(*_counts(golds, preds, positive)) for positive in classes]))
+
+
+def _matthews(golds: Labels, preds: Labels) -> float:
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(golds, preds))
+
+
+def _roc_auc(golds: Labels, probs: Labels) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    if probs.ndim != 2 or probs.shape[1] != 2:
+        raise DataError(f"roc_auc requires two classes: probs must be [N, 2], got {list(probs.shape)}")
+    return float(roc_auc_score(golds, probs[:, 1])) if len(np.unique(golds)) == 2 else None
+
+
+def _accuracy(golds: Labels, preds: Labels) -> float:
+    return float((golds == preds).mean())
+
+
+class _Metric(NamedTuple):
+    function: Callable[..., float | None]
+    inputs: tuple[str, ...] = ("golds", "preds")
+
+
+METRICS: dict[str, _Metric] = {
+    "accuracy": _Metric(_accuracy),
+    "coverage": _Metric(lambda preds: float((preds != -1).mean()), ("preds",)),
+    "precision": _Metric(_precision),
+    "recall": _Metric(_recall),
+    "f1": _Metric(lambda golds, preds: f_measure(*_binary_counts(golds, preds, "f1"))),
+    "f1_micro": _Metric(_accuracy),  # the same where every row has one label
+    "f1_macro": _Metric(_f1_macro),
+    "fbeta": _Metric(_fbeta),
+    "matthews_corrcoef": _Metric(_matthews),
+    "roc_auc": _Metric(_roc_auc, ("golds", "probs")),
+}
+
+
+def get_label_buckets(*y: ArrayLike) -> dict[tuple[Any, ...], NDArray[np.int64]]:
+    """Return the positions of the rows of each combination of labels, in order of first occurrence.
+
+    Raises
+    ------
+    DataError
+        If the label sets differ in length, or there are none.
+
+    Examples
+    --------
+    >>> buckets = get_label_buckets(["spam", "ham", "spam"], ["spam", "spam", "spam"])
+    >>> buckets["spam", "spam"], ("ham", "ham") in buckets
+    (array([0, 2]), False)
+    """
+    columns = [label_array(labels).tolist() for labels in y]
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) != 1:
+        raise DataError(f"one or more label sets of the same length are required, got lengths {lengths}")
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    for row, bucket in enumerate(zip(*columns, strict=True)):
+        rows.setdefault(bucket, []).append(row)
+    return {bucket: np.array(positions) for bucket, positions in rows.items()}
+
+
+def get_label_instances(bucket: tuple[Any, ...], x: NDArray[Any], *y: ArrayLike) -> NDArray[Any]:
+    """Return the rows of x with one combination of labels; none, with a warning, where it does not occur.
+
+    Raises
+    ------
+    DataError
+        If the bucket's length is not the number of label sets, or x and the label sets differ in length.
+    """
+    if len(y) != len(bucket):
+        raise DataError(f"bucket {bucket} has {len(bucket)} labels, but there are {len(y)} label sets")
+    if len(x) != len(np.asarray(y[0])):
+        raise DataError(
+            f"x has {len(x)} rows, the first label set {len(np.asarray(y[0]))}: pass rows and labels of equal length"
+        )
+    buckets = get_label_buckets(*y)
+    if bucket not in buckets:
+        _log.warning("no row has the labels %s", bucket)
+        return np.array([])
+    return x[buckets[bucket]]
+
+
+def probs_to_preds(
+    probs: NDArray[np.floating[Any]], tie_break_policy: TieBreak = "random", tol: float = 1e-5
+) -> NDArray[np.int64]:
+    """Return the likeliest class of each row.
+
+    Parameters
+    ----------
+    probs
+        float[N, C].
+    tie_break_policy
+        Among classes within ``tol`` of the largest: ``random`` takes one by a hash of the row's position,
+        ``true-random`` by chance, ``abstain`` none (-1).
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two classes, or the policy is unknown.
+    """
+    if probs.ndim != 2 or probs.shape[1] < 2:
+        raise DataError(f"probs must be [N, C] with two or more classes, got {list(probs.shape)}")
+    if tie_break_policy not in ("random", "true-random", "abstain"):
+        raise DataError(f"tie_break_policy must be random, true-random or abstain, got {tie_break_policy!r}")
+    preds: NDArray[np.int64] = probs.argmax(axis=1).astype(np.int64)
+    tied = np.abs(probs - probs.max(axis=1, keepdims=True)) < tol  # [N, C]
+    for row in np.flatnonzero(tied.sum(axis=1) > 1).tolist():
+        classes = np.flatnonzero(tied[row])
+        if tie_break_policy == "abstain":
+            preds[row] = -1
+        elif tie_break_policy == "true-random":
+            preds[row] = np.random.default_rng().choice(classes)
+        else:
+            digest = hashlib.sha1(str(row).encode(), usedforsecurity=False).hexdigest()
+            preds[row] = classes[int(digest, 16) % len(classes)]
+    return preds
+
+
+def preds_to_probs(preds: ArrayLike, num_classes: int) -> NDArray[np.float64]:
+    """Return float[N, C], 1 at the predicted class.
+
+    Raises
+    ------
+    DataError
+        If a prediction is not a class, such as an abstained -1.
+    """
+    classes = label_array(preds)
+    invalid = classes[(classes < 0) | (classes >= num_classes)]
+    if len(invalid):
+        raise DataError(
+            f"prediction {invalid[0]} is not among the classes 0 to {num_classes - 1}: drop abstained rows (-1) first"
+        )
+    out: NDArray[np.float64] = np.eye(num_classes)[classes]
+    return out

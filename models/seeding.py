@@ -1,4 +1,4 @@
-"""Seeds: for the whole process, or for a few lines."""
+"""Seeds and threads: for the whole process, or for a block of code."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 def set_seed(seed: int) -> None:
     """Seed the global random states of Python, NumPy and torch."""
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - the global state is what is asked for
+    np.random.seed(seed)  # noqa: NPY002 - the global state is the purpose
     torch.manual_seed(seed)
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch for the lines inside, and leave its random state outside as it was.
+    """Seed torch inside the block, and restore its random state afterwards.
 
     Examples
     --------
@@ -37,11 +37,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: small networks are fastest so, and weights agree whatever the number of cores.
+def single_threaded() -> Iterator[None]:
+    """Compute on one thread inside the block: fastest for small networks, and reproducible on any machine.
 
-    That goes for torch and for the linear algebra under NumPy, SciPy and scikit-learn; both are as before
-    when this returns.
+    This covers torch and the linear algebra of NumPy, SciPy and scikit-learn; both settings are restored.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

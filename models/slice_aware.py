@@ -1,7 +1,7 @@
 """The slice-aware classifier: a backbone, an indicator and an expert for every slice, and attention.
 
-Slices are heads of stacked tensors and are told apart by index alone; names are only labels. The last head
-is the base slice, of which every row is a member.
+Slices are heads of stacked tensors, identified by index; names are only labels. The last head is the base
+slice, of which every row is a member.
 
 References
 ----------
@@ -11,7 +11,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -22,16 +23,25 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.attention import Attention, attend, default_temperature
-from models.dataset import DEFAULT_INPUT_DATA_KEY, DEFAULT_TASK_NAME, DictDataLoader, DictDataset
-from models.errors import ConfigError
-from models.experts import FullExperts, LowRankExperts
-from models.inference import probabilities
+from models.baselines import MLP
+from models.batches import Batch, FeatureRows, as_rows, finite_softmax, predict_in_chunks
+from models.dataset import (
+    BASE_SLICE,
+    DEFAULT_INPUT_DATA_KEY,
+    DEFAULT_TASK_NAME,
+    DictDataLoader,
+    DictDataset,
+    SliceTargets,
+    expert_label,
+    indicator_label,
+    read_slice_labels,
+    slice_targets,
+    with_slice_labels,
+)
+from models.errors import ConfigError, DataError
+from models.experts import Attention, FullExperts, LowRankExperts, attend, default_temperature
 from models.objectives import expert_loss, indicator_loss, weighted_cross_entropy
-from models.rows import FeatureRows, as_rows
 from models.scoring import Scorer
-from models.slice_scores import evaluating, predict, score, slices_to_task
-from models.snorkel_labels import SliceTargets, read_slice_labels, slice_targets, with_slice_labels
 from sfs.matrix import SliceMatrix
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -42,7 +52,7 @@ _PREDICTION_ROWS = 4096
 
 
 class Heads(NamedTuple):
-    """What the network makes of B rows; S = K + 1 heads, the base slice last.
+    """Outputs of the network for B rows; S = K + 1 heads, the base slice last.
 
     ``logits`` float[B, C], ``membership`` logits float[B, S], ``experts`` logits float[B, S, C],
     ``attention`` float[B, S].
@@ -55,7 +65,7 @@ class Heads(NamedTuple):
 
 
 class SliceAwareClassifier(nn.Module):
-    """A classifier with a representation for every slice, which attends to those a row seems to belong to.
+    """A classifier with a representation for every slice, and attention over the slices of a row.
 
     Parameters
     ----------
@@ -66,22 +76,22 @@ class SliceAwareClassifier(nn.Module):
     slice_names
         K distinct names.
     input_data_key, task_name, scorer
-        Where datasets hold the inputs, what the labels are called, and what ``score`` measures.
+        The field of the inputs in datasets, the name of the labels, and the metrics of ``score``.
     num_classes
         C.
     expert_rank
-        Rank of each expert's correction of the shared representation, or None for a whole H x H matrix each.
+        Rank of each expert's correction of the shared representation, or None for a full H x H matrix per expert.
     attention
         ``symmetric``, or ``snorkel`` for two classes: see ``models.attention.attend``.
     temperature
-        Divides the attention logits; by default so that one slice can win against K: ``default_temperature``.
+        Divides the attention logits; ``default_temperature`` by default, with which one slice can win against K.
     class_weights
         C factors on the loss of each class.
 
     Raises
     ------
     ConfigError
-        If a value cannot be, or names repeat.
+        If a value is out of range, or names repeat.
     """
 
     def __init__(
@@ -100,7 +110,21 @@ class SliceAwareClassifier(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        _check(slice_names, num_classes, expert_rank, attention, temperature, class_weights)
+        if isinstance(slice_names, str) or len(set(slice_names)) != len(slice_names):
+            raise ConfigError(f"slice_names must be distinct names, got {slice_names!r}")
+        if num_classes < 2:
+            raise ConfigError(f"num_classes must be at least 2, got {num_classes}")
+        if expert_rank is not None and expert_rank < 1:
+            raise ConfigError(f"expert_rank must be at least 1, or None for full rank, got {expert_rank}")
+        if attention not in ("symmetric", "snorkel"):
+            raise ConfigError(f"attention must be 'symmetric' or 'snorkel', got {attention!r}")
+        if attention == "snorkel" and num_classes != 2:
+            raise ConfigError(f"attention 'snorkel' requires two classes, got {num_classes}: use 'symmetric'")
+        if temperature is not None and not temperature > 0:
+            raise ConfigError(f"temperature must be above 0, got {temperature}")
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise ConfigError(f"class_weights must have {num_classes} entries, got {len(class_weights)}")
+
         S = len(slice_names) + 1
         self.slice_names, self.head_dim, self.num_classes = list(slice_names), head_dim, num_classes
         self.input_data_key, self.task_name = input_data_key, task_name
@@ -118,7 +142,7 @@ class SliceAwareClassifier(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def heads(self, X: Any) -> Heads:
-        """Return what every head makes of a batch, as the backbone takes it."""
+        """Return the outputs of every head for a batch in the form that the backbone takes."""
         z = self.base_architecture(X)  # [B, H]
         membership = self.indicators(z)  # [B, S], or [B, 2 S] for Snorkel's pairs
         if self.attention_kind == "snorkel":
@@ -138,14 +162,12 @@ class SliceAwareClassifier(nn.Module):
 
         Parameters
         ----------
-        X
-            A batch for the backbone.
         y
             Classes int64[B], or probabilities float[B, C].
         S
-            Memberships by name, in any order; slices that it lacks are unknown, as are all without it.
+            Memberships by name, in any order; slices that it lacks are unknown, and all of them without S.
         weights
-            float[B], how much each row counts in L_base, where 1 is the average of all rows.
+            float[B], the weight of each row in L_base, 1 on average over all rows.
         """
         losses = self.losses(X, y, slice_targets(S, self.slice_names, len(y)), weights)
         return sum(losses.values(), torch.zeros((), device=y.device))
@@ -153,7 +175,7 @@ class SliceAwareClassifier(nn.Module):
     def calculate_loss(
         self, X_dict: dict[str, Any], Y_dict: dict[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return the three losses and how many known labels or memberships each is over.
+        """Return the three losses and the number of known labels or memberships of each.
 
         The labels are those of ``make_slice_dataloader``.
         """
@@ -170,7 +192,7 @@ class SliceAwareClassifier(nn.Module):
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
         known = torch.cat([targets.known, everyone], dim=1)
-        # A constant teaches nothing: the base slice's indicator is left to the attention, unlike Snorkel's.
+        # A constant target teaches nothing: unlike Snorkel's, the base slice's indicator has no loss.
         taught = member.shape[1] - (self.attention_kind != "snorkel")
         indicators = indicator_loss(heads.membership[:, :taught], member[:, :taught], known[:, :taught])
         counts = member & targets.labelled.unsqueeze(1)
@@ -182,23 +204,23 @@ class SliceAwareClassifier(nn.Module):
         }
 
     def predict_proba(self, X: Inputs) -> Floats:
-        """Return float[N, C]; neither labels nor memberships are needed.
+        """Return float[N, C]; reads neither labels nor memberships.
 
         Raises
         ------
         ModelError
             If a feature or a weight is not a finite number.
         """
-        return self._collect(X, lambda heads, at: probabilities(heads.logits, at), self.num_classes)
+        return self._collect(X, lambda heads, at: finite_softmax(heads.logits, at), self.num_classes)
 
     def slice_attention(self, X: Inputs) -> Floats:
-        """Return float[N, K + 1], the share of each slice's expert; the base is last."""
+        """Return float[N, K + 1], the attention weight of each slice's expert; the base is last."""
         return self._collect(X, lambda heads, _: heads.attention.numpy(force=True), len(self.slice_names) + 1)
 
     def _collect(self, X: Inputs, part: Callable[[Heads, int], NDArray[Any]], width: int) -> Floats:
         out = np.empty((len(X), width))
         rows = X if isinstance(X, Tensor) else as_rows(X)
-        with evaluating(self):
+        with eval_mode(self):
             for start in range(0, len(X), _PREDICTION_ROWS):
                 chosen = slice(start, start + _PREDICTION_ROWS)
                 batch = rows[chosen] if isinstance(rows, Tensor) else rows.take(chosen)
@@ -224,8 +246,45 @@ class SliceAwareClassifier(nn.Module):
         return_preds: bool = False,
         remap_labels: Mapping[str, str | None] | None = None,
     ) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return ``golds``, ``probs`` and if asked ``preds`` by label; without labels those of the task."""
-        return predict(self, dataloader, return_preds, remap_labels or {})
+        """Return ``golds`` [N], ``probs`` float[N, C] and optionally ``preds`` int[N], each by label.
+
+        Parameters
+        ----------
+        dataloader
+            Batches with the labels of any heads; without labels, the task is predicted.
+        return_preds
+            Add the likeliest class of every row.
+        remap_labels
+            For a label, the label whose head predicts it, or None to leave it out.
+
+        Raises
+        ------
+        DataError
+            If a label is mapped to a head that does not exist.
+        """
+        heads, remap = self._heads_by_label(), remap_labels or {}
+        present = [label for label in heads if label in dataloader.dataset.Y_dict] or [self.task_name]
+        head_of = {label: target for label in present if (target := remap.get(label, label)) is not None}
+        for target in head_of.values():
+            if target not in heads:
+                raise DataError(f"unknown head {target!r} in remap_labels; known are {list(heads)}")
+        golds: dict[str, list[NDArray[Any]]] = {}
+        probs: dict[str, list[NDArray[Any]]] = {}
+        with eval_mode(self):
+            for X_dict, Y_dict in dataloader:
+                outputs = self.heads(X_dict[self.input_data_key])
+                by_head = {head: _head_probabilities(outputs, *heads[head]) for head in set(head_of.values())}
+                for label, head in head_of.items():
+                    probs.setdefault(label, []).append(by_head[head])
+                    if label in Y_dict:
+                        golds.setdefault(label, []).append(Y_dict[label].numpy(force=True))
+        out = {
+            name: {label: np.concatenate(arrays) for label, arrays in parts.items()}
+            for name, parts in (("golds", golds), ("probs", probs))
+        }
+        if return_preds:
+            out["preds"] = {label: values.argmax(axis=1) for label, values in out["probs"].items()}
+        return out
 
     def score(
         self,
@@ -235,20 +294,53 @@ class SliceAwareClassifier(nn.Module):
     ) -> dict[str, float | None] | pd.DataFrame:
         """Score every label by its own head, under label/dataset/split/metric; None has nothing to score.
 
-        ``remap_labels`` scores a label by another's head, or leaves it out (None).
+        The classifier's scorer measures all labels but those of indicators, which are measured by F1.
+
+        Parameters
+        ----------
+        dataloaders
+            One or more, identified by the names and splits of their datasets.
+        remap_labels
+            As for ``predict``.
+        as_dataframe
+            Return a row per score instead.
         """
-        return score(self, dataloaders, remap_labels or {}, as_dataframe)
+        heads, remap = self._heads_by_label(), remap_labels or {}
+        rows: list[tuple[str, str, str, str, float | None]] = []
+        for loader in dataloaders:
+            outputs = self.predict(loader, True, remap)
+            for label, gold in outputs["golds"].items():
+                indicator = heads[remap.get(label) or label][0] == "indicator"
+                scorer = Scorer(metrics=["f1"]) if indicator else self.scorer
+                metrics = scorer.score_known(gold, outputs["preds"][label], outputs["probs"][label])
+                rows += [
+                    (label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()
+                ]
+        if as_dataframe:
+            return pd.DataFrame(rows, columns=["label", "dataset", "split", "metric", "score"])
+        return {"/".join(row[:4]): row[4] for row in rows}
 
     def score_slices(
         self, dataloaders: Sequence[DictDataLoader], as_dataframe: bool = False
     ) -> dict[str, float | None] | pd.DataFrame:
-        """Score the final prediction overall and on the members of every slice."""
-        remap = slices_to_task(self.task_name, self.slice_names)
-        return score(self, dataloaders, remap, as_dataframe)
+        """Score the final prediction overall and on the members of every slice; indicators are left out."""
+        remap = {
+            label: None if kind == "indicator" else self.task_name
+            for label, (kind, _) in self._heads_by_label().items()
+        }
+        return self.score(dataloaders, remap, as_dataframe)
+
+    def _heads_by_label(self) -> dict[str, tuple[str, int]]:
+        """Return the head of each label: ``task``, or ``indicator`` or ``expert`` k; the base is last."""
+        names = [*self.slice_names] if BASE_SLICE in self.slice_names else [*self.slice_names, BASE_SLICE]
+        heads = {self.task_name: ("task", 0)}
+        for k, name in enumerate(names):
+            heads[indicator_label(self.task_name, name)] = ("indicator", k)
+            heads[expert_label(self.task_name, name)] = ("expert", k)
+        return heads
 
     def config(self) -> dict[str, Any]:
         """Return everything but the backbone and the weights, as JSON values."""
-        weights = None if self.class_weights is None else self.class_weights.tolist()
         return {
             "head_dim": self.head_dim,
             "slice_names": list(self.slice_names),
@@ -258,7 +350,7 @@ class SliceAwareClassifier(nn.Module):
             "expert_rank": self.expert_rank,
             "attention": self.attention_kind,
             "temperature": self.temperature,
-            "class_weights": weights,
+            "class_weights": None if self.class_weights is None else self.class_weights.tolist(),
         }
 
     @classmethod
@@ -276,25 +368,87 @@ class SliceAwareClassifier(nn.Module):
         self.load_state_dict(load_file(path))
 
 
-def _check(
-    slice_names: Sequence[str],
-    num_classes: int,
-    expert_rank: int | None,
-    attention: str,
-    temperature: float | None,
-    class_weights: Sequence[float] | None,
-) -> None:
-    if isinstance(slice_names, str) or len(set(slice_names)) != len(slice_names):
-        raise ConfigError(f"slice_names must be distinct names, got {slice_names!r}")
-    if num_classes < 2:
-        raise ConfigError(f"num_classes must be at least 2, got {num_classes}")
-    if expert_rank is not None and expert_rank < 1:
-        raise ConfigError(f"expert_rank must be at least 1, or None for full rank, got {expert_rank}")
-    if attention not in ("symmetric", "snorkel"):
-        raise ConfigError(f"attention must be 'symmetric' or 'snorkel', got {attention!r}")
-    if attention == "snorkel" and num_classes != 2:
-        raise ConfigError(f"attention 'snorkel' knows two classes, got {num_classes}: use 'symmetric'")
-    if temperature is not None and not temperature > 0:
-        raise ConfigError(f"temperature must be above 0, got {temperature}")
-    if class_weights is not None and len(class_weights) != num_classes:
-        raise ConfigError(f"class_weights must have {num_classes} entries, got {len(class_weights)}")
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Switch to eval mode without gradients inside, and restore the previous mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _head_probabilities(heads: Heads, kind: str, k: int) -> NDArray[Any]:
+    if kind == "indicator":
+        inside = torch.sigmoid(heads.membership[:, k])
+        probabilities: Tensor = torch.stack([1 - inside, inside], dim=1)
+    else:
+        probabilities = torch.softmax(heads.logits if kind == "task" else heads.experts[:, k], dim=1)
+    return probabilities.numpy(force=True)
+
+
+class AttentiveClassifier(nn.Module):
+    """A ``SliceAwareClassifier`` over an MLP, with the interface of the other learners.
+
+    Memberships are read in training only.
+
+    Parameters
+    ----------
+    backbone
+        From D features to H hidden units.
+    slice_names
+        K distinct names.
+    num_classes
+        C.
+    options
+        Further arguments of ``SliceAwareClassifier``, by the names of its ``config()``.
+    """
+
+    def __init__(
+        self,
+        backbone: MLP,
+        slice_names: Sequence[str],
+        num_classes: int = 2,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.num_classes = backbone.in_features, num_classes
+        self.slice_names = tuple(slice_names)
+        self._backbone_config = backbone.config()
+        required = {"head_dim": backbone.out_features, "slice_names": slice_names, "num_classes": num_classes}
+        self.network = SliceAwareClassifier(backbone, **{**(options or {}), **required})
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Return logits float[B, C]."""
+        return self.network.forward(X)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the sum of the three losses of slice-based learning; row weights apply to the first."""
+        labelled = torch.ones(len(batch.y), dtype=torch.bool)
+        targets = SliceTargets(batch.slices.member.bool(), batch.slices.known, labelled)
+        losses = self.network.losses(batch.X, batch.y, targets, batch.weight)
+        return torch.stack(list(losses.values())).sum()
+
+    def predict_proba(
+        self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None
+    ) -> NDArray[np.float64]:
+        """Return float[N, C]; memberships are ignored. Raises as `models.batches.predict_in_chunks`."""
+        return predict_in_chunks(as_rows(X), self.in_features, self.num_classes, lambda x, _: self.forward(x))
+
+    def config(self) -> dict[str, Any]:
+        """Return the arguments of ``from_config`` as JSON values."""
+        return {
+            "kind": "slice_aware",
+            "backbone": self._backbone_config,
+            "options": self.network.config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> AttentiveClassifier:
+        """Return a network of that shape, with fresh weights."""
+        options = config["options"]
+        return cls(
+            MLP.from_config(config["backbone"]), options["slice_names"], options["num_classes"], options
+        )

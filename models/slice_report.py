@@ -1,42 +1,60 @@
-"""How well a model does overall and slice by slice, every rate with its n and interval."""
+"""Results of a model overall and per slice, every rate with its n and interval."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ConfigDict, StrictFloat, StrictInt
 
 from models.errors import DataError
-from models.metrics import f_measure
+from models.scoring import f_measure
 from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference, Rate
 from sfs.matrix import SliceMatrix
 
-HEAD = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
-"""What `cells` are called."""
+HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
+"""The columns of ``result_cells``."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceMetrics:
+    """A `SliceResult` as it is stored: values of rates and ends of intervals, None where not measurable."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    slice: str
+    n: StrictInt
+    accuracy: StrictFloat | None
+    accuracy_lower: StrictFloat | None
+    accuracy_upper: StrictFloat | None
+    f1: StrictFloat | None
+    coverage: StrictFloat | None
+    unknown: StrictInt
 
 
 @dataclass(frozen=True, slots=True)
 class SliceResult:
-    """One slice, or all rows (``__all__``).
+    """Result of one slice, or of all rows (``__all__``).
 
     Parameters
     ----------
     n
-        Rows judged: known members.
+        Number of known members.
     accuracy
-        The share of them that is predicted rightly.
+        Share of correct predictions among them.
     f1
         For two classes F1 of the second, for more the mean F1 over the classes that occur; None where no row
         has, or is given, a class to count.
     coverage
         Members among rows whose membership is known.
     unknown
-        Rows whose membership is not known; they are in no other number.
+        Rows with unknown membership; they are in no other number.
     """
 
     name: str
@@ -46,19 +64,11 @@ class SliceResult:
     coverage: Rate
     unknown: int
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the result as JSON values, with the intervals' ends."""
+    def metrics(self) -> SliceMetrics:
+        """Return the result with the ends of the interval."""
         lower, upper = self.accuracy.interval()
-        return {
-            "slice": self.name,
-            "n": self.n,
-            "accuracy": self.accuracy.value,
-            "accuracy_lower": lower,
-            "accuracy_upper": upper,
-            "f1": self.f1,
-            "coverage": self.coverage.value,
-            "unknown": self.unknown,
-        }
+        accuracy, coverage = self.accuracy.value, self.coverage.value
+        return SliceMetrics(self.name, self.n, accuracy, lower, upper, self.f1, coverage, self.unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +89,8 @@ class SliceReport:
         raise DataError(f"no slice {name!r}; the report has {[row.name for row in self.rows]}")
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the rows as JSON values; None is what cannot be measured."""
-        return [row.to_json() for row in self.rows]
+        """Return the rows as JSON values; None where not measurable."""
+        return [asdict(row.metrics()) for row in self.rows]
 
     def to_frame(self) -> pd.DataFrame:
         """Return the rows as a data frame, indexed by slice."""
@@ -88,13 +98,13 @@ class SliceReport:
 
     def to_text(self) -> str:
         """Return an aligned table with n and the 95 % interval of every accuracy."""
-        return aligned([HEAD, *map(cells, self.to_json())])
+        return align_table([HEADER, *(result_cells(row.metrics()) for row in self.rows)])
 
 
 def slice_report(
     truth: Sequence[str], predicted: Sequence[str], S: SliceMatrix, classes: Sequence[str]
 ) -> SliceReport:
-    """Judge N predictions overall and on the known members of every slice.
+    """Return the results of N predictions overall and on the known members of every slice.
 
     Parameters
     ----------
@@ -110,37 +120,48 @@ def slice_report(
     DataError
         If the lengths differ, or a label is none of the classes.
     """
-    names = np.array(list(classes), dtype=object)
-    gold, said = _codes(truth, names, "true"), _codes(predicted, names, "predicted")
-    _same_length(len(S), truth=gold, predicted=said)
-    everyone = np.ones(len(S), dtype=bool)
-    rows = [_result(ALL_ROWS, gold, said, everyone, everyone, len(names))]
-    for k, name in enumerate(S.names):
-        rows.append(_result(name, gold, said, S.member[:, k], ~S.unknown[:, k], len(names)))
-    return SliceReport(tuple(rows))
+    gold, pred = _codes(truth, classes, "true"), _codes(predicted, classes, "predicted")
+    _check_same_length(len(S), truth=gold, predicted=pred)
+    positives = [1] if len(classes) == 2 else range(len(classes))
+    results = []
+    for name, member, known in _with_all_rows(S):
+        g, p, n = gold[member], pred[member], int(member.sum())
+        counts = [
+            (int(((g == c) & (p == c)).sum()), int((p == c).sum()), int((g == c).sum())) for c in positives
+        ]
+        scores = [f_measure(*triple) for triple in counts if triple[1] + triple[2]]
+        f1 = float(np.mean(scores)) if scores else None
+        coverage = Rate(n, int(known.sum()))
+        results.append(SliceResult(name, n, Rate(int((g == p).sum()), n), f1, coverage, int((~known).sum())))
+    return SliceReport(tuple(results))
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two models on the known members of one slice: the first's accuracy minus the second's."""
+class SliceDifference:
+    """The accuracy of one model minus that of another on the n known members of a slice, with its interval.
 
-    name: str
-    difference: PairedDifference
+    ``only_first`` and ``only_second`` count the rows that only one of them predicts correctly.
+    """
 
-    @property
-    def n(self) -> int:
-        """Rows compared."""
-        return self.difference.n
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    slice: str
+    n: StrictInt
+    only_first: StrictInt
+    only_second: StrictInt
+    difference: StrictFloat | None
+    difference_lower: StrictFloat | None
+    difference_upper: StrictFloat | None
 
 
-def compare(
+def slice_differences(
     truth: Sequence[str],
     first: Sequence[str],
     second: Sequence[str],
     S: SliceMatrix,
     confidence: float = 0.95,
-) -> tuple[Comparison, ...]:
-    """Compare two models on the same rows, overall (first) and slice by slice.
+) -> tuple[SliceDifference, ...]:
+    """Compare two models on the same rows, overall (first) and per slice; without rows there is no difference.
 
     Raises
     ------
@@ -148,69 +169,50 @@ def compare(
         If the lengths differ.
     """
     gold, one, other = (np.asarray(labels, dtype=object) for labels in (truth, first, second))
-    _same_length(len(S), truth=gold, first=one, second=other)
+    _check_same_length(len(S), truth=gold, first=one, second=other)
     only_first, only_second = (one == gold) & (other != gold), (one != gold) & (other == gold)
-    slices = [(ALL_ROWS, np.ones(len(S), dtype=bool)), *((name, S.column(name)) for name in S.names)]
-    return tuple(
-        Comparison(
-            name,
-            PairedDifference(int(only_first[m].sum()), int(only_second[m].sum()), int(m.sum()), confidence),
-        )
-        for name, m in slices
-    )
+    out = []
+    for name, member, _ in _with_all_rows(S):
+        a, b, n = int(only_first[member].sum()), int(only_second[member].sum()), int(member.sum())
+        paired = PairedDifference(a, b, n, confidence)
+        ends = (paired.lower, paired.upper) if n else (None, None)
+        out.append(SliceDifference(name, n, a, b, paired.value, *ends))
+    return tuple(out)
 
 
-def _codes(labels: Sequence[str], names: NDArray[Any], what: str) -> NDArray[np.int64]:
-    index = {name: code for code, name in enumerate(names)}
+def _with_all_rows(S: SliceMatrix) -> Iterator[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Yield name, members and known rows, of all rows first."""
+    everyone = np.ones(len(S), dtype=bool)
+    yield ALL_ROWS, everyone, everyone
+    for k, name in enumerate(S.names):
+        yield name, S.member[:, k], ~S.unknown[:, k]
+
+
+def _codes(labels: Sequence[str], classes: Sequence[str], kind: str) -> NDArray[np.int64]:
+    index = {name: code for code, name in enumerate(classes)}
     for row, label in enumerate(labels):
         if label not in index:
-            raise DataError(f"row {row}: the {what} label {label!r} is none of the classes {list(names)}")
+            raise DataError(f"row {row}: the {kind} label {label!r} is not among the classes {list(classes)}")
     return np.fromiter((index[label] for label in labels), dtype=np.int64, count=len(labels))
 
 
-def _same_length(n: int, **arrays: NDArray[Any]) -> None:
+def _check_same_length(n: int, **arrays: NDArray[Any]) -> None:
     lengths = {name: len(array) for name, array in arrays.items()}
     if set(lengths.values()) != {n}:
-        raise DataError(f"the slice matrix has {n} rows, but the labels are {lengths}")
+        raise DataError(f"the slice matrix has {n} rows, but the labels have {lengths}")
 
 
-def _result(
-    name: str,
-    gold: NDArray[np.int64],
-    said: NDArray[np.int64],
-    member: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    n_classes: int,
-) -> SliceResult:
-    gold, said, n = gold[member], said[member], int(member.sum())
-    correct = int((gold == said).sum())
-    coverage = Rate(n, int(known.sum()))
-    return SliceResult(name, n, Rate(correct, n), _f1(gold, said, n_classes), coverage, int((~known).sum()))
+def result_cells(row: SliceMetrics) -> list[str]:
+    """Return a result as text in the order of ``HEADER``."""
+    interval = f"{row.accuracy_lower:.3f} to {row.accuracy_upper:.3f}" if row.n else "-"
+    coverage, f1, accuracy = (
+        "-" if value is None else f"{value:.3f}" for value in (row.coverage, row.f1, row.accuracy)
+    )
+    return [row.slice, f"{row.n:,}", coverage, f"{row.unknown:,}", f1, accuracy, interval]
 
 
-def _f1(gold: NDArray[np.int64], said: NDArray[np.int64], n_classes: int) -> float | None:
-    counted = [1] if n_classes == 2 else range(n_classes)
-    triples = [
-        (int(((gold == c) & (said == c)).sum()), int((said == c).sum()), int((gold == c).sum()))
-        for c in counted
-    ]
-    measured = [f_measure(*triple) for triple in triples if triple[1] + triple[2]]
-    return float(np.mean(measured)) if measured else None
-
-
-def cells(row: Mapping[str, Any]) -> list[str]:
-    """Return a result, as `SliceResult.to_json` gives it, as text in the order of ``HEAD``."""
-    interval = f"{row['accuracy_lower']:.3f} to {row['accuracy_upper']:.3f}" if row["n"] else "-"
-    counts = [f"{row['n']:,}", _share(row["coverage"]), f"{row['unknown']:,}"]
-    return [row["slice"], *counts, _share(row["f1"]), _share(row["accuracy"]), interval]
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return cells as lines, the first column to the left and the others to the right."""
+def align_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return cells as lines, the first column left-aligned and the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.backbone import MLP
-from models.baselines import PlainClassifier, backbone_config, backbone_from
-from models.batches import Batch, Memberships, check_same_rows, memberships
+from models.baselines import MLP, PlainClassifier
+from models.batches import (
+    CHUNK_NUMBERS,
+    Batch,
+    FeatureRows,
+    Memberships,
+    Split,
+    as_rows,
+    check_same_rows,
+    memberships,
+    predict_in_chunks,
+)
 from models.errors import ConfigError
-from models.inference import predicted
 from models.objectives import indicator_loss, weighted_cross_entropy
-from models.rows import FeatureRows, as_rows
 from sfs.matrix import SliceMatrix
 
 Mode: TypeAlias = Literal["blend", "soft", "emb"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 UnknownRows: TypeAlias = Literal["impute", "companion"]
 
+MAX_UNGATED = 20
+"""With this many slices or fewer none is dropped: gating costs more than it saves there."""
+USELESS_KEPT = 3
+"""Expected number of useless slices that pass the gate."""
 
-class Terms(NamedTuple):
-    """What logits are made of: hidden float[B, H], base and residual float[B, C], indicators float[B, K]."""
+
+class LogitTerms(NamedTuple):
+    """Terms of the logits: hidden float[B, H], base and residual float[B, C], indicators float[B, K]."""
 
     hidden: Tensor
     base: Tensor
@@ -34,12 +48,12 @@ class Terms(NamedTuple):
 
 
 class SliceResidualClassifier(nn.Module):
-    """Base logits plus gated residuals of the slices; untrained, it answers exactly as its plain part.
+    """Base logits plus gated residuals of the slices; untrained, it predicts exactly like its plain part.
 
     In ``blend`` a slice's gate is a learned mix of the observed and the predicted membership, and the
     latter alone where the observed is unknown; in ``soft`` it is always the predicted one, so that
     memberships are read in training only. In ``emb`` there are no gates: a vector per slice joins the first
-    layer. The gates read the indicators without teaching them; these learn from memberships, and the
+    layer. No gradient flows from the gates into the indicators; these learn from memberships, and the
     backbone from both losses.
 
     Parameters
@@ -47,23 +61,23 @@ class SliceResidualClassifier(nn.Module):
     backbone
         From D features to H hidden units.
     head_dim
-        H, which must be the backbone's.
+        H, equal to the backbone's.
     slice_names
-        The K slices known to the model.
+        The K slices of the model.
     num_classes
         C.
     mode
         ``blend``, ``soft`` or ``emb``.
     kept
-        The slices that have a residual; all by default.
+        The slices with a residual; all by default.
     coverage
-        Share of members per slice in the training rows, where indicators start and what stands for an unknown
-        membership in ``emb``; .5 where not given.
+        Share of members per slice in the training rows: the initial value of the indicators, and in ``emb`` the
+        value of an unknown membership; .5 by default.
 
     Raises
     ------
     ConfigError
-        If the mode, a kept slice, or head_dim cannot be.
+        If the mode, a kept slice, or head_dim is invalid.
     """
 
     coverage: Tensor
@@ -83,58 +97,51 @@ class SliceResidualClassifier(nn.Module):
         self.slice_names, self.num_classes, self.mode = tuple(slice_names), num_classes, mode
         self.kept = self.slice_names if kept is None else tuple(kept)
         self.backbone = backbone
-        self._check(head_dim)
+        if mode not in MODES:
+            raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
+        if head_dim != backbone.out_features:
+            raise ConfigError(f"head_dim is {head_dim}, but the backbone gives {backbone.out_features} units")
+        if len(set(self.slice_names)) != len(self.slice_names):
+            raise ConfigError(f"slice names must be distinct, got {list(self.slice_names)}")
+        unknown = [name for name in self.kept if name not in self.slice_names]
+        if unknown:
+            raise ConfigError(f"kept slice {unknown[0]!r} is not among the slices {list(self.slice_names)}")
         shares = [min(max((coverage or {}).get(name, 0.5), 1e-3), 0.999) for name in self.kept]
         self.register_buffer("coverage", torch.tensor(shares, dtype=torch.float32))
-        self._add_heads(head_dim, shares)
-        self.refit: nn.Linear | None = None
-        self.companion: PlainClassifier | None = None
-        self.unknown_rows: UnknownRows = "impute"
-
-    def _check(self, head_dim: int) -> None:
-        if self.mode not in MODES:
-            raise ConfigError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if head_dim != self.backbone.out_features:
-            raise ConfigError(
-                f"head_dim is {head_dim}, but the backbone gives {self.backbone.out_features} units"
-            )
-        if len(set(self.slice_names)) != len(self.slice_names):
-            raise ConfigError(f"slice names must differ, got {list(self.slice_names)}")
-        strangers = [name for name in self.kept if name not in self.slice_names]
-        if strangers:
-            raise ConfigError(f"kept slice {strangers[0]!r} is not among the slices {list(self.slice_names)}")
-
-    def _add_heads(self, head_dim: int, shares: Sequence[float]) -> None:
-        """Make one linear map of base, residuals and indicators: a single product gives all three."""
-        K, C = len(self.kept), self.num_classes
+        # One linear map of base, residuals and indicators: a single product gives all three.
+        K, C = len(self.kept), num_classes
         base = nn.Linear(head_dim, C)  # drawn first, and so the same as a plain network's from the same seed
-        gated = 0 if self.mode == "emb" else K
+        gated = 0 if mode == "emb" else K
         self.heads = nn.Linear(head_dim, C + gated * C + gated)
         with torch.no_grad():
             self.heads.weight[:C], self.heads.bias[:C] = base.weight, base.bias
             self.heads.weight[C : C + gated * C], self.heads.bias[C : C + gated * C] = 0.0, 0.0
             self.heads.weight[C + gated * C :].uniform_(-1e-3, 1e-3)
-            # Of numbers in memory also where the network is only an outline: torch would load its compiler.
+            # On the CPU even where the network has no memory (meta device): torch would load its compiler.
             starts = torch.tensor(shares[:gated], dtype=torch.float32, device="cpu")
             self.heads.bias[C + gated * C :] = torch.logit(starts)
-        if self.mode == "emb":
-            self.embedding = nn.Parameter(torch.zeros(K, self.backbone.widths[0]))
-        if self.mode == "blend":
+        if mode == "emb":
+            self.embedding = nn.Parameter(torch.zeros(K, backbone.widths[0]))
+        if mode == "blend":
             self.slope = nn.Parameter(torch.zeros(K))
             self.mix = nn.Parameter(torch.ones(K))
+        self.refit: nn.Linear | None = None
+        self.companion: PlainClassifier | None = None
+        self.unknown_rows: UnknownRows = "impute"
 
     @property
     def reads_memberships(self) -> bool:
-        """Whether an answer depends on memberships at serving."""
+        """Predictions depend on memberships at serving."""
         return self.mode != "soft" and bool(self.kept)
 
-    def terms(self, X: Tensor, slices: Memberships) -> Terms:
-        """Return what the logits of float[B, D] are made of."""
+    def terms(self, X: Tensor, slices: Memberships) -> LogitTerms:
+        """Return the terms of the logits of float[B, D]."""
         C, K = self.num_classes, len(self.kept)
         if self.mode == "emb":
-            hidden = self.backbone(X, self._values(slices) @ self.embedding if K else None)
+            values = torch.where(slices.known, slices.member, self.coverage)
+            hidden = self.backbone(X, values @ self.embedding if K else None)
             base = self.heads(hidden)
-            return Terms(hidden, base, torch.zeros_like(base), base[:, :0])
+            return LogitTerms(hidden, base, torch.zeros_like(base), base[:, :0])
         hidden = self.backbone(X)
         out = self.heads(hidden)  # [B, C + K*C + K]
         base, indicators = out[:, :C], out[:, C + K * C :]
@@ -143,7 +150,7 @@ class SliceResidualClassifier(nn.Module):
         residual = (gates[:, None, :] @ heads).squeeze(1)  # [B, C]
         if self.mode == "blend":
             residual = residual + base * (gates @ self.slope)[:, None]
-        return Terms(hidden, base, residual, indicators)
+        return LogitTerms(hidden, base, residual, indicators)
 
     def slice_residuals(self, X: Tensor, slices: Memberships) -> Tensor:
         """Return each slice's own part of the logits, float[B, K, C]; none in ``emb``."""
@@ -165,10 +172,6 @@ class SliceResidualClassifier(nn.Module):
         trust = torch.sigmoid(self.mix)
         return torch.where(slices.known, (1 - trust) * expected + trust * slices.member, expected)
 
-    def _values(self, slices: Memberships) -> Tensor:
-        values: Tensor = torch.where(slices.known, slices.member, self.coverage)
-        return values
-
     def forward(self, X: Tensor, slices: Memberships | None = None) -> Tensor:
         """Return logits float[B, C]; ``slices`` are memberships in the kept slices, unknown by default."""
         terms = self.terms(X, slices or memberships(None, self.kept, len(X)))
@@ -177,22 +180,22 @@ class SliceResidualClassifier(nn.Module):
             return logits
         return terms.base + terms.residual
 
-    def refit_features(self, terms: Terms) -> Tensor:
-        """Return what the last-layer refit reads: hidden units, and residual and logits against class 0."""
+    def refit_features(self, terms: LogitTerms) -> Tensor:
+        """Return the features of the refitted last layer: hidden units, residual and logits against class 0."""
         logits = terms.base + terms.residual
         contrasts = [logits] if self.mode == "emb" else [terms.residual, logits]
         return torch.cat([terms.hidden, *(x[:, 1:] - x[:, :1] for x in contrasts)], dim=1)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return weighted cross entropy plus the indicators' mean cross entropy over known memberships."""
-        terms = self.terms(batch.X, batch.seen())
+        terms = self.terms(batch.X, batch.visible_slices())
         task = weighted_cross_entropy(terms.base + terms.residual, batch.y, weights=batch.weight)
         if not terms.indicators.shape[1]:
             return task
         return task + indicator_loss(terms.indicators, batch.slices.member, batch.slices.known)
 
     def attach_refit(self, weight: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
-        """Answer by a linear layer float[C, F] on ``refit_features`` from now on."""
+        """Predict by a linear layer float[C, F] on ``refit_features`` from now on."""
         self.refit = _frozen_linear(weight.shape[1], weight.shape[0])
         self.refit.load_state_dict(
             {
@@ -202,7 +205,7 @@ class SliceResidualClassifier(nn.Module):
         )
 
     def attach_companion(self, companion: PlainClassifier, unknown_rows: UnknownRows) -> None:
-        """Keep a network that reads no memberships, and say who answers rows that miss a kept one."""
+        """Add a network that reads no memberships, for rows with an unknown kept slice if so configured."""
         if unknown_rows not in get_args(UnknownRows):
             raise ConfigError(f"unknown_rows must be impute or companion, got {unknown_rows!r}")
         self.companion = companion
@@ -218,7 +221,7 @@ class SliceResidualClassifier(nn.Module):
         X
             N rows of D features.
         S
-            Memberships, matched by slice name; a slice that is missing is unknown; without S all are.
+            Memberships, matched by slice name; a missing slice is unknown, and all of them without S.
 
         Raises
         ------
@@ -230,31 +233,26 @@ class SliceResidualClassifier(nn.Module):
         rows = as_rows(X)
         check_same_rows(S, len(rows))
         read = S if self.reads_memberships else None
+        companion = self.companion if self.reads_memberships and self.unknown_rows == "companion" else None
 
         def logits(x: Tensor, at: slice) -> Tensor:
-            known = None if read is None else read.take(at)
-            return self._answer(x, memberships(known, self.kept, len(x)))
+            slices = memberships(None if read is None else read.take(at), self.kept, len(x))
+            complete = slices.known.all(dim=1)
+            if companion is None or bool(complete.all()):
+                return self.forward(x, slices)
+            out = companion.forward(x)
+            if bool(complete.any()):
+                out[complete] = self.forward(x[complete], slices.take(complete))
+            return out
 
         widest = max(self.backbone.widths[0], self.heads.out_features)
-        return predicted(rows, self.backbone.in_features, self.num_classes, logits, widest=widest)
-
-    def _answer(self, X: Tensor, slices: Memberships) -> Tensor:
-        """Return logits, from the companion for rows that miss a membership where it was decided so."""
-        if self.companion is None or self.unknown_rows == "impute" or not self.reads_memberships:
-            return self.forward(X, slices)
-        complete = slices.known.all(dim=1)
-        if bool(complete.all()):
-            return self.forward(X, slices)
-        logits = self.companion.forward(X)
-        if bool(complete.any()):
-            logits[complete] = self.forward(X[complete], slices.take(complete))
-        return logits
+        return predict_in_chunks(rows, self.backbone.in_features, self.num_classes, logits, widest=widest)
 
     def config(self) -> dict[str, Any]:
-        """Return what ``from_config`` needs, as JSON; everything else is in ``state_dict``."""
+        """Return the arguments of ``from_config`` as JSON values; everything else is in ``state_dict``."""
         return {
             "kind": "slice_residual",
-            "backbone": backbone_config(self.backbone),
+            "backbone": self.backbone.config(),
             "slice_names": list(self.slice_names),
             "num_classes": self.num_classes,
             "mode": self.mode,
@@ -267,7 +265,7 @@ class SliceResidualClassifier(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> SliceResidualClassifier:
         """Return a network of that shape; its weights, refit and companion come from ``load_state_dict``."""
-        backbone = backbone_from(config["backbone"])
+        backbone = MLP.from_config(config["backbone"])
         names, kept, mode = config["slice_names"], config["kept"], config["mode"]
         model = cls(backbone, backbone.out_features, names, config["num_classes"], mode=mode, kept=kept)
         if config["refit_features"] is not None:
@@ -282,3 +280,42 @@ def _frozen_linear(in_features: int, out_features: int) -> nn.Linear:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter).requires_grad_(False)
     return layer
+
+
+def gate_threshold(n_slices: int) -> float:
+    """Return the standard errors that a gain must exceed, so that about three useless slices pass.
+
+    Examples
+    --------
+    >>> round(gate_threshold(100), 2)
+    1.88
+    """
+    share = 1 - USELESS_KEPT / n_slices
+    return max(0.0, NormalDist().inv_cdf(share)) if share > 0 else 0.0
+
+
+def kept_slices(model: SliceResidualClassifier, valid: Split) -> tuple[str, ...]:
+    """Return the slices without whose residual the validation loss rises by more than chance.
+
+    The loss without the residual less the loss with it is summed over rows; a slice stays if the sum exceeds
+    ``gate_threshold(K)`` times the root of the sum of squares.
+    """
+    slices = memberships(valid.S, model.kept, len(valid))
+    y = torch.from_numpy(valid.y)
+    K = len(model.kept)
+    total, squares = torch.zeros(K, dtype=torch.float64), torch.zeros(K, dtype=torch.float64)
+    chunk = max(1, CHUNK_NUMBERS // max(model.backbone.in_features, K * model.num_classes))
+    with torch.inference_mode():
+        for start in range(0, len(valid), chunk):
+            part = slice(start, start + chunk)
+            X, known = valid.X.take(part), slices.take(part)
+            logits = model(X, known)  # [B, C]
+            without = logits[:, None, :] - model.slice_residuals(X, known)  # [B, K, C]
+            labels = y[part].repeat_interleave(without.shape[1])
+            losses = functional.cross_entropy(without.flatten(0, 1), labels, reduction="none")
+            loss = functional.cross_entropy(logits, y[part], reduction="none")
+            gains = (losses.view(without.shape[:2]) - loss[:, None]).double()  # [B, K]
+            total += gains.sum(dim=0)
+            squares += gains.square().sum(dim=0)
+    passed = total > gate_threshold(K) * squares.sqrt()
+    return tuple(name for name, keep in zip(model.kept, passed.tolist(), strict=True) if keep)

@@ -1,7 +1,7 @@
-"""Which rows are held out for ever, which choose, and which teach; copies always go the same way.
+"""Training, validation and held-out rows; copies of a content always go to the same split.
 
-A row's content is its text features, case and spaces evened out; where a row has no text, all its features. A
-row is held out if and only if its hash is divisible by 10, whatever table or traffic it comes from.
+A row's content is its text features, normalised in case and spaces; where a row has no text, all its features.
+A row is held out if and only if its hash is divisible by 10, in every table and in traffic.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.column_encoders import as_text
 from models.errors import DataError
 from models.features import FeatureSpec, Table, check_columns
-from models.table_features import as_name
 from sfs.record import Columns
 
-Hashes = NDArray[np.uint64]
+Hashes: TypeAlias = NDArray[np.uint64]
 
 HELD_OUT_MODULUS = 10
 VALIDATION_MODULUS = 5
@@ -27,8 +28,8 @@ _FEW_CONTENTS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
-class Splits:
-    """Positions of the training, validation and held-out rows, and remarks on how they came about.
+class SplitIndices:
+    """Positions of the training, validation and held-out rows.
 
     Parameters
     ----------
@@ -63,37 +64,32 @@ def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:
     columns = Columns(rows)
     contents = _contents(columns, [spec.column for spec in specs if spec.kind == "text"])
     if not all(map(any, contents)):
-        every = _contents(columns, [spec.column for spec in specs])
-        contents = [text if any(text) else fields for text, fields in zip(contents, every, strict=True)]
-    return np.fromiter(map(_hash, contents), dtype=np.uint64, count=len(columns))
+        all_features = _contents(columns, [spec.column for spec in specs])
+        contents = [text if any(text) else row for text, row in zip(contents, all_features, strict=True)]
+    encoded = ("\x1f".join(content).encode("utf-8", "surrogatepass") for content in contents)
+    hashes = (int.from_bytes(blake2b(content, digest_size=8).digest(), "big") for content in encoded)
+    return np.fromiter(hashes, dtype=np.uint64, count=len(columns))
 
 
 def _contents(columns: Columns, names: Sequence[str]) -> list[tuple[str, ...]]:
     if not names:
         return [()] * len(columns)
-    return list(zip(*(_spelled(columns, name) for name in sorted(names)), strict=True))
-
-
-def _spelled(columns: Columns, name: str) -> list[str]:
-    values = enumerate(columns.column(name))
-    return ["" if value is None else _evened(as_name(value, name, row)) for row, value in values]
-
-
-def _evened(text: str | None) -> str:
-    return " ".join(str(text).casefold().split())
-
-
-def _hash(content: Sequence[str]) -> int:
-    joined = "\x1f".join(content).encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(joined, digest_size=8).digest(), "big")
+    normalised = [
+        [
+            " ".join(str(as_text(value, name, row)).casefold().split()) if value is not None else ""
+            for row, value in enumerate(columns.column(name))
+        ]
+        for name in sorted(names)
+    ]
+    return list(zip(*normalised, strict=True))
 
 
 def held_out(hashes: Hashes) -> NDArray[np.bool_]:
-    """Return bool[N], the rows that no training or choice may see."""
+    """Return bool[N], the rows excluded from training and selection."""
     return np.asarray(hashes % HELD_OUT_MODULUS == 0)
 
 
-def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Splits:
+def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> SplitIndices:
     """Split labelled rows; training and validation rows both have every class.
 
     Validation takes a fifth of the contents that are not held out; where a class would be missing on a side,
@@ -106,10 +102,17 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
     """
     if len(hashes) < MIN_ROWS:
         raise DataError(
-            f"{len(hashes)} rows are too few to train and check a model: give at least {MIN_ROWS}"
+            f"{len(hashes)} rows are too few to train and evaluate a model: use at least {MIN_ROWS}"
         )
     out = held_out(hashes)
-    _check_classes(hashes[~out], y[~out], classes)
+    for k, name in enumerate(classes):
+        of_class = ~out & (y == k)
+        contents = len(np.unique(hashes[of_class]))
+        if contents < 2:
+            raise DataError(
+                f"class {name!r} has {int(of_class.sum())} rows with {contents} distinct contents outside the "
+                "held-out tenth, and 2 are required: add rows, merge it with another class, or drop it"
+            )
     rest = hashes // HELD_OUT_MODULUS
     for modulus in (VALIDATION_MODULUS, 3, 2):
         for remainder in range(modulus):
@@ -117,35 +120,26 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
             train = ~out & ~valid
             if all(len(np.unique(y[side])) == len(classes) for side in (train, valid)):
                 remarks = tuple(_remarks(hashes[out], modulus))
-                return Splits(np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks)
+                return SplitIndices(
+                    np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks
+                )
     raise DataError(
-        f"{len(hashes)} rows could not be split so that training and validation both see all "
-        f"{len(classes)} classes: add rows of the rarest classes"
+        f"{len(hashes)} rows cannot be split so that training and validation both have all {len(classes)} "
+        "classes: add rows of the rarest classes"
     )
-
-
-def _check_classes(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> None:
-    for k, name in enumerate(classes):
-        contents = len(np.unique(hashes[y == k]))
-        if contents < 2:
-            rows = int((y == k).sum())
-            raise DataError(
-                f"class {name!r} has {rows} rows with {contents} different contents outside the held-out "
-                "tenth, and 2 are needed: add rows, join it with another class, or leave it out"
-            )
 
 
 def _remarks(held_out: Hashes, modulus: int) -> Iterator[str]:
     if modulus != VALIDATION_MODULUS:
         yield (
-            f"The table is small: one in {modulus} of the rows not held out went to validation, "
-            "so that it sees every class."
+            f"The table is small: one in {modulus} of the rows not held out is used for validation, "
+            "so that it has every class."
         )
     if not len(held_out):
-        yield "No row fell among the held-out tenth: there is nothing to report accuracy on."
+        yield "No row is held out: the accuracy cannot be estimated."
     contents = len(np.unique(held_out))
     if contents < _FEW_CONTENTS * len(held_out):
         yield (
-            f"The {len(held_out):,} held-out rows hold only {contents:,} different contents, the others are "
-            "repeats: accuracies are less certain than their intervals say."
+            f"The {len(held_out):,} held-out rows have only {contents:,} distinct contents, the others are "
+            "repeats: accuracies are less certain than their intervals."
         )

@@ -1,4 +1,4 @@
-"""One plain, seeded training loop for every learner, and Snorkel's ``Trainer`` as a door on it."""
+"""One seeded training loop for every learner, and Snorkel's ``Trainer`` on it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,121 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from models.errors import ConfigError, DataError, ModelError
-from models.recipe import TrainerConfig, learning_rate, make_optimizer
 from models.seeding import seeded
-
-__all__ = ["EpochRecord", "History", "Trainer", "TrainerConfig", "fit", "shuffled_batches"]
 
 T = TypeVar("T")
 Loss: TypeAlias = Tensor | Mapping[str, Tensor]
-"""One number to descend, or several by name, which are summed."""
+"""One number to minimise, or several by name, which are summed."""
+
+_OPTIMIZERS = ("adam", "adamw", "adamax", "sgd")
+_SCHEDULES = ("constant", "linear", "exponential", "step")
+_MINIMUM = {"n_epochs": 1, "batch_size": 1, "evaluate_every": 1, "warmup_steps": 0, "l2": 0, "patience": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainerConfig:
+    """Settings of a training.
+
+    Parameters
+    ----------
+    n_epochs, batch_size
+        Passes over the rows, and rows in a step.
+    lr, lr_scheduler, warmup_steps
+        The rate rises in ``warmup_steps`` equal steps to ``lr``; from epoch to epoch it is ``constant``, falls
+        to ``lr / n_epochs`` in the last (``linear``), or is multiplied by .9 after every epoch
+        (``exponential``) or every fifth one (``step``).
+    l2
+        Weight decay.
+    grad_clip
+        Largest norm of the gradient; None disables clipping.
+    seed
+        Seed of the order of rows and of random draws of the network during training.
+    optimizer
+        ``adam``, ``adamw``, ``adamax``, or ``sgd`` (momentum .9).
+    patience
+        Stop after this many evaluations without a better score; None never stops early.
+    evaluate_every
+        Epochs from one evaluation to the next; the last epoch is always evaluated.
+    keep_best
+        End with the weights of the best evaluation instead of the last.
+    progress_bar
+        Show the epochs on stderr.
+
+    Raises
+    ------
+    ConfigError
+        If a value is out of range.
+    """
+
+    n_epochs: int = 12
+    lr: float = 3e-3
+    l2: float = 0.0
+    batch_size: int = 64
+    grad_clip: float | None = 1.0
+    seed: int = 0
+    optimizer: str = "adam"
+    lr_scheduler: str = "constant"
+    warmup_steps: int = 0
+    patience: int | None = None
+    evaluate_every: int = 1
+    progress_bar: bool = False
+    keep_best: bool = True
+
+    def __post_init__(self) -> None:
+        for name, low in _MINIMUM.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ConfigError(f"{name} must be at least {low}, got {value!r}")
+        for name in ("lr", "grad_clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0, got {value!r}")
+        for name, known in (("optimizer", _OPTIMIZERS), ("lr_scheduler", _SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+
+
+def learning_rate(config: TrainerConfig, step: int, epoch: int) -> float:
+    """Return the rate of a step (counted over the whole training) in an epoch, both from 0.
+
+    Examples
+    --------
+    >>> [round(learning_rate(TrainerConfig(lr=1.0, warmup_steps=3), step, 0), 2) for step in range(4)]
+    [0.33, 0.67, 1.0, 1.0]
+    """
+    warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    decay = {
+        "constant": 1.0,
+        "linear": 1 - epoch / config.n_epochs,
+        "exponential": 0.9**epoch,
+        "step": 0.9 ** (epoch // 5),
+    }[config.lr_scheduler]
+    return config.lr * warmup * decay
+
+
+def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainerConfig) -> torch.optim.Optimizer:
+    """Return the configured optimizer of some parameters."""
+    fused = all(p.dtype == torch.float32 and p.device.type in ("cpu", "cuda") for p in parameters)
+    rate, decay = config.lr, config.l2
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=fused)
+    if config.optimizer == "adamax":
+        return torch.optim.Adamax(parameters, rate, weight_decay=decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, rate, weight_decay=decay, fused=fused)
 
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What one epoch came to: mean loss of its steps, score where evaluated, learning rate of the last step.
+    """Result of one epoch: mean loss of its steps, score where evaluated, learning rate of the last step.
 
     ``parts`` is the mean of each named loss over the steps in which it occurred.
     """
@@ -41,18 +134,11 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Every epoch, the best of them (None where nothing was evaluated), and the time taken."""
+    """All epochs, the best of them (None where nothing was evaluated), and the time taken."""
 
     epochs: tuple[EpochRecord, ...]
     best_epoch: int | None
     seconds: float
-
-
-def shuffled_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[NDArray[np.int64]]:
-    """Yield positions 0 .. n_rows - 1 in random order, ``batch_size`` at a time; the last may be shorter."""
-    order = torch.randperm(n_rows, generator=generator).numpy()
-    for start in range(0, n_rows, batch_size):
-        yield order[start : start + batch_size]
 
 
 def fit(
@@ -67,17 +153,17 @@ def fit(
     """Train a network in place, one optimizer step per batch, and leave it in eval mode.
 
     The same seed, data and starting weights give the same weights, bit for bit, on one machine with as many
-    threads. The process's own random state is as it was when this returns.
+    threads. The random state of the process is restored at the end.
 
     Parameters
     ----------
     batches
-        Called once an epoch with the training's one generator; whatever it yields goes to ``loss``.
+        Called once an epoch with the training's one generator; its items are the arguments of ``loss``.
     score
         Higher is better; called in eval mode without gradients after every ``evaluate_every`` epochs. The
         weights of the best evaluation are restored at the end (``keep_best``), of two equal ones the earlier.
     on_epoch
-        Told of each epoch as it ends.
+        Called at the end of each epoch.
 
     Raises
     ------
@@ -95,10 +181,12 @@ def fit(
             record = run.epoch(epoch, batches(generator), loss)
             if on_epoch is not None:
                 on_epoch(record)
-            if run.patience_is_over():
+            if config.patience is not None and run.evaluations_since_best >= config.patience:
                 break
         epochs.close()
-    run.finish()
+    if config.keep_best and run.best_state:
+        model.load_state_dict(run.best_state)
+    model.eval()
     return History(tuple(run.records), run.best_epoch, time.perf_counter() - started)
 
 
@@ -119,11 +207,11 @@ class _Run:
         totals: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         for batch in batches:
-            for name, value in self._step(epoch, loss(batch)).items():
+            for name, value in self.step(epoch, loss(batch)).items():
                 totals[name] = totals[name] + value if name in totals else value
                 counts[name] = counts.get(name, 0) + 1
         if not totals:
-            raise DataError("there is nothing to train on: an epoch had no batch")
+            raise DataError("there are no rows to train on: an epoch had no batch")
         parts = {name: float(total) / counts[name] for name, total in totals.items()}
         mean = parts.pop("")
         if not math.isfinite(mean):
@@ -132,17 +220,17 @@ class _Run:
                 "and check the features for infinite or very large values"
             )
         rate = self.optimizer.param_groups[0]["lr"]
-        self.records.append(EpochRecord(epoch, mean, self._evaluate(epoch), rate, parts))
+        self.records.append(EpochRecord(epoch, mean, self.evaluate(epoch), rate, parts))
         return self.records[-1]
 
-    def _step(self, epoch: int, loss: Loss) -> dict[str, Tensor]:
-        """Descend once; return the loss under the empty name, and its parts under theirs."""
+    def step(self, epoch: int, loss: Loss) -> dict[str, Tensor]:
+        """Take one optimizer step; return the loss under the empty name, and its parts under theirs."""
         parts = {} if isinstance(loss, Tensor) else dict(loss)
         total = loss if isinstance(loss, Tensor) else sum(parts.values(), torch.zeros(()))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step_count, epoch)
         self.step_count += 1
-        if total.requires_grad:  # nothing to learn from in a batch where every label is unknown
+        if total.requires_grad:  # false for a batch in which every label is unknown
             self.optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
             if self.config.grad_clip is not None:
@@ -150,7 +238,7 @@ class _Run:
             self.optimizer.step()
         return {"": total.detach()} | {name: part.detach() for name, part in parts.items()}
 
-    def _evaluate(self, epoch: int) -> float | None:
+    def evaluate(self, epoch: int) -> float | None:
         last = epoch + 1 == self.config.n_epochs
         if self.score is None or ((epoch + 1) % self.config.evaluate_every and not last):
             return None
@@ -162,24 +250,6 @@ class _Run:
             self.best_score, self.best_epoch, self.evaluations_since_best = score, epoch, 0
             self.best_state = {name: value.clone() for name, value in self.model.state_dict().items()}
         return score
-
-    def patience_is_over(self) -> bool:
-        return self.config.patience is not None and self.evaluations_since_best >= self.config.patience
-
-    def finish(self) -> None:
-        if self.config.keep_best and self.best_state:
-            self.model.load_state_dict(self.best_state)
-        self.model.eval()
-
-
-class MultitaskModel(Protocol):
-    """A network that gives a loss for every label of a batch."""
-
-    def calculate_loss(
-        self, X_dict: dict[str, Any], Y_dict: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return the loss and the number of known labels by label name."""
-        ...
 
 
 class Trainer:
@@ -197,7 +267,7 @@ class Trainer:
         known = [f.name for f in fields(TrainerConfig)]
         for name in overrides:
             if name not in known:
-                raise ConfigError(f"there is no training option {name!r}; the options are {', '.join(known)}")
+                raise ConfigError(f"unknown training option {name!r}; known are {', '.join(known)}")
         self.config = replace(config or TrainerConfig(n_epochs=1, lr=0.01, keep_best=False), **overrides)
 
     def fit(self, model: nn.Module, dataloaders: Sequence[Any]) -> History:
@@ -208,28 +278,28 @@ class Trainer:
         DataError
             If no loader has split ``train``.
         """
-        by_split = {s: [d for d in dataloaders if d.dataset.split == s] for s in ("train", "valid")}
-        if not by_split["train"]:
-            found = [d.dataset.split for d in dataloaders]
-            raise DataError(f"no loader's dataset has split 'train'; their splits are {found}")
+        train, valid = ([d for d in dataloaders if d.dataset.split == s] for s in ("train", "valid"))
+        if not train:
+            splits = [d.dataset.split for d in dataloaders]
+            raise DataError(f"no dataset has the split 'train'; the splits are {splits}")
         task: Any = model
+
+        def score() -> float:
+            losses = [sum(task.calculate_loss(X, Y)[0].values()) for loader in valid for X, Y in loader]
+            return -float(sum(losses)) / len(losses) if losses else -math.nan
+
         return fit(
             model,
-            lambda generator: _interleaved(by_split["train"], generator),
+            lambda generator: _interleave(train, generator),
             lambda batch: task.calculate_loss(*batch)[0],
             self.config,
-            score=(lambda: -_mean_loss(task, by_split["valid"])) if by_split["valid"] else None,
+            score=score if valid else None,
         )
 
 
-def _interleaved(loaders: Sequence[Any], generator: torch.Generator) -> Iterator[Any]:
+def _interleave(loaders: Sequence[Any], generator: torch.Generator) -> Iterator[Any]:
     """Yield every loader's batches, the loaders in random turn."""
     turns = np.repeat(np.arange(len(loaders)), [len(loader) for loader in loaders])
     iterators = [iter(loader) for loader in loaders]
     for turn in torch.randperm(len(turns), generator=generator).tolist():
         yield next(iterators[turns[turn]])
-
-
-def _mean_loss(model: MultitaskModel, loaders: Sequence[Any]) -> float:
-    losses = [sum(model.calculate_loss(X, Y)[0].values()) for loader in loaders for X, Y in loader]
-    return float(sum(losses)) / len(losses) if losses else math.nan

@@ -5,31 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.bundle import ModelBundle
-from models.bundle_parts import Network
+from models.batches import FeatureRows, Positions, Split
+from models.bundle.model_bundle import ModelBundle
+from models.bundle.records import (
+    GOLDEN_ROWS,
+    SAMPLE_ROWS,
+    GoldenBatch,
+    plain_records,
+    sample_columns,
+    sample_records,
+)
+from models.bundle.reference import reference_counts
 from models.classes import class_codes, class_names, read_labels, without_label
-from models.config import TrainConfig, refuse_label_readers
+from models.config import TrainConfig, check_label_not_read
 from models.errors import DataError
 from models.features import Featurizer
-from models.golden import MAX_ROWS, GoldenBatch
-from models.judge import SHIPPED, Judged, judge, training_report
-from models.learners import Split, fit_learner
-from models.reference import reference_counts
-from models.report import TrainingReport
-from models.rows import FeatureRows, Positions
-from models.sample import SAMPLE_ROWS, plain_records, sample_columns, sample_records
-from models.seeding import one_thread
+from models.learners import Network, fit_learner
+from models.seeding import single_threaded
 from models.slice_report import SliceReport, slice_report
-from models.splits import Hashes, Splits, content_hashes, split
+from models.splits import Hashes, SplitIndices, content_hashes, split
+from models.training_report import (
+    SHIPPED,
+    HeldOutEvaluation,
+    TrainingReport,
+    held_out_evaluation,
+    training_report,
+)
 from sfs.apply import ApplyResult, apply_with_stats
 from sfs.matrix import SliceMatrix
-from sfs.record import Rows
 from sfs.registry import FunctionSet
 
 Progress: TypeAlias = Callable[[str, float], None]
@@ -39,10 +48,10 @@ _FUNCTIONS_FROM, _FEATURES_FROM, _LEARNING_FROM, _LEARNING_TO = 0.05, 0.15, 0.2,
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Labelled rows, where each belongs, and what the functions say of them.
+    """Labelled rows, their split and memberships.
 
-    ``described`` and ``fingerprints`` say what the configuration and its functions were before any of them was
-    applied; later a function's file or its resources may be others.
+    ``described`` and ``fingerprints`` are the configuration and its functions before any of them was applied;
+    a function's file or its resources may change later.
     """
 
     described: Mapping[str, Any]
@@ -52,29 +61,29 @@ class _Rows:
     classes: tuple[str, ...]
     y: NDArray[np.int64]
     hashes: Hashes
-    splits: Splits
+    splits: SplitIndices
     applied: ApplyResult
 
-    def part(self, X: FeatureRows, positions: Positions) -> Split:
+    def split(self, X: FeatureRows, positions: Positions) -> Split:
         groups = self.hashes[positions].view(np.int64)
         return Split(X.subset(positions), self.y[positions], self.applied.matrix.take(positions), groups)
 
 
 def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
-    """Train a model, judge it on held-out rows, and return it as a bundle.
+    """Train a model, evaluate it on held-out rows, and return it as a bundle.
 
-    A tenth of the rows, chosen by their content, is held out and seen by the report only. The same rows and
-    seed give the same bundle, bit for bit. It is computed on one thread, whatever torch was set to.
+    A tenth of the rows, chosen by content, is held out and used by the report only. The same rows and seed give
+    the same bundle, bit for bit. The computation uses one thread, whatever torch's setting.
 
     Parameters
     ----------
     config
-        What to train; ``config.functions`` are applied once, to all rows, without the label column: a plain
-        function that reads it is unknown, and the report says so.
+        Settings; ``config.functions`` are applied once, to all rows, without the label column: a plain
+        function that reads it is unknown, and the report has a warning.
     data
         N labelled rows.
     progress
-        Told what is being done and the share of the whole that is done.
+        Called with the current stage and the share done.
 
     Raises
     ------
@@ -83,47 +92,46 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     SliceError
         If a template reads a column that the data does not have.
     """
-    tell = progress or (lambda stage, share: None)
-    with one_thread():
-        return _trained(config, _read(config, data, tell), tell)
-
-
-def _trained(config: TrainConfig, rows: _Rows, tell: Progress) -> ModelBundle:
-    tell("making features", _FEATURES_FROM)
-    featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
-    X = featurizer.transform(rows.frame)
-    fitted = fit_learner(
-        config.learner,
-        rows.part(X, rows.splits.train),
-        rows.part(X, rows.splits.valid),
-        len(rows.classes),
-        lambda stage, share: tell(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
-    )
-    tell("judging on held-out rows", _LEARNING_TO)
-    held = rows.splits.held_out
-    truth = [rows.labels[row] for row in held]
-    models = cast("dict[str, Network]", {SHIPPED: fitted.model, **fitted.peers})
-    judged = judge(truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models)
-    sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
-    report = training_report(judged, fitted, rows.splits, sizes, rows.applied)
-    bundle = _bundle(config, rows, featurizer, models[SHIPPED], judged, report)
-    tell("done", 1.0)
-    return bundle
+    report_progress = progress or (lambda stage, share: None)
+    with single_threaded():
+        rows = _read(config, data, report_progress)
+        report_progress("making features", _FEATURES_FROM)
+        featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
+        X = featurizer.transform(rows.frame)
+        fitted = fit_learner(
+            config.learner,
+            rows.split(X, rows.splits.train),
+            rows.split(X, rows.splits.valid),
+            len(rows.classes),
+            lambda stage, share: report_progress(
+                stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share
+            ),
+        )
+        report_progress("evaluating on held-out rows", _LEARNING_TO)
+        held = rows.splits.held_out
+        truth = [rows.labels[row] for row in held]
+        models = {SHIPPED: fitted.model, **fitted.peers}
+        evaluation = held_out_evaluation(
+            truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models
+        )
+        sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
+        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied)
+        bundle = _bundle(config, rows, featurizer, fitted.model, evaluation, report)
+        report_progress("done", 1.0)
+        return bundle
 
 
 def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | None = None) -> SliceReport:
-    """Judge a model on labelled rows, overall and slice by slice.
+    """Evaluate a model on labelled rows, overall and per slice.
 
     Parameters
     ----------
-    bundle
-        The model.
     data
         N rows with the label and feature columns.
     functions
-        The live functions, whose slices are reported; they do not see the label column. Those that compute
-        what the model was trained with are also read by the model. Without any, memberships are unknown to
-        it, and the report is of all rows.
+        The live functions, whose slices are reported; they do not see the label column. The model reads the
+        slices of functions unchanged since its training. Without any, memberships are unknown to it, and the
+        report is of all rows.
 
     Raises
     ------
@@ -138,39 +146,35 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
         raise DataError("there are no rows to evaluate on")
     truth = read_labels(data, bundle.label)
     live = functions if functions is not None else FunctionSet(())
-    refuse_label_readers(live, bundle.label)
+    check_label_not_read(live, bundle.label)
     S = apply_with_stats(live, without_label(data, bundle.label)).matrix
-    predicted = bundle.predict(data, bundle.trusted(S, live.fingerprints))
+    predicted = bundle.predict(data, bundle.usable_memberships(S, live.fingerprints))
     return slice_report(truth, predicted, S, bundle.classes)
 
 
-def _read(config: TrainConfig, data: pd.DataFrame, tell: Progress) -> _Rows:
+def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) -> _Rows:
     if not isinstance(data, pd.DataFrame):
         raise DataError(f"rows to train on must be a data frame, got {type(data).__name__}")
     if not len(data):
         raise DataError("there are no rows to train on")
     fingerprints, described = dict(config.functions.fingerprints), config.to_json()
-    tell("reading labels", 0.0)
+    report_progress("reading labels", 0.0)
     labels = read_labels(data, config.label)
     classes = class_names(labels, config.label)
     y = class_codes(labels, classes)
     hashes = content_hashes(data, config.features)
     splits = split(hashes, y, classes)
-    applied = _applied(config.functions, without_label(data, config.label), tell)
-    return _Rows(described, fingerprints, data, labels, classes, y, hashes, splits, applied)
-
-
-def _applied(functions: FunctionSet, data: Rows, tell: Progress) -> ApplyResult:
     done = 0
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
-        share = done / len(data)
-        tell("applying functions", min(_FEATURES_FROM, _FUNCTIONS_FROM + 0.1 * share))
+        share = _FUNCTIONS_FROM + 0.1 * done / len(data)
+        report_progress("applying functions", min(_FEATURES_FROM, share))
 
     count(0)
-    return apply_with_stats(functions, data, progress=count)
+    applied = apply_with_stats(config.functions, without_label(data, config.label), progress=count)
+    return _Rows(described, fingerprints, data, labels, classes, y, hashes, splits, applied)
 
 
 def _bundle(
@@ -178,15 +182,18 @@ def _bundle(
     rows: _Rows,
     featurizer: Featurizer,
     model: Network,
-    judged: Judged,
+    evaluation: HeldOutEvaluation,
     report: TrainingReport,
 ) -> ModelBundle:
-    """Put everything together; the golden batch is answered from records, as a request would be."""
-    correct = np.array(judged.truth, dtype=object) == np.array(judged.predicted[SHIPPED], dtype=object)
-    sampled = _sampled(rows)
+    """Assemble the bundle; the golden batch is predicted from records, as a request would be."""
+    predicted = np.array(evaluation.predicted[SHIPPED], dtype=object)
+    correct = np.array(evaluation.truth, dtype=object) == predicted
+    splits, matrix = rows.splits, rows.applied.matrix
+    # Held-out rows in the order of their hashes: random, but always the same.
+    sampled = splits.held_out[np.argsort(rows.hashes[splits.held_out], kind="stable")[:SAMPLE_ROWS]]
     columns = sample_columns(rows.frame, config.label, config.features, list(config.functions))
-    few = sampled[:MAX_ROWS] if len(sampled) else rows.splits.train[:MAX_ROWS]
-    golden_records = plain_records(rows.frame.iloc[few], [spec.column for spec in config.features])
+    golden = sampled[:GOLDEN_ROWS] if len(sampled) else splits.train[:GOLDEN_ROWS]
+    golden_records = plain_records(rows.frame.iloc[golden], [spec.column for spec in config.features])
 
     def predict(records: Any, S: SliceMatrix | None) -> NDArray[np.float64]:
         return model.predict_proba(featurizer.transform(records), S)
@@ -198,22 +205,18 @@ def _bundle(
         featurizer=featurizer,
         model=model,
         function_fingerprints=rows.fingerprints,
-        lineage=_lineage(rows, config.learner.seed),
-        reference=reference_counts(rows.applied.matrix, rows.hashes, rows.splits.held_out, correct),
+        lineage={
+            "config": dict(rows.described),
+            "seed": config.learner.seed,
+            "rows": {
+                "train": len(splits.train),
+                "valid": len(splits.valid),
+                "held_out": len(splits.held_out),
+            },
+            "data_sha256": sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest(),
+        },
+        reference=reference_counts(matrix, rows.hashes, splits.held_out, correct),
         sample=sample_records(rows.frame.iloc[sampled], columns),
-        golden=GoldenBatch.record(predict, golden_records, rows.applied.matrix.take(few)),
+        golden=GoldenBatch.record(predict, golden_records, matrix.take(golden)),
         report=report,
     )
-
-
-def _sampled(rows: _Rows) -> Positions:
-    """Return held-out positions in an order that is random but always the same: that of their hashes."""
-    held = rows.splits.held_out
-    return held[np.argsort(rows.hashes[held], kind="stable")[:SAMPLE_ROWS]]
-
-
-def _lineage(rows: _Rows, seed: int) -> dict[str, Any]:
-    digest = sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest()
-    splits = rows.splits
-    sizes = {"train": len(splits.train), "valid": len(splits.valid), "held_out": len(splits.held_out)}
-    return {"config": dict(rows.described), "seed": seed, "rows": sizes, "data_sha256": digest}

@@ -1,21 +1,39 @@
-"""The door of the command ``slicewatch``, also ``python -m service``."""
+"""Entry point of the command ``slicewatch``, also ``python -m service``: its commands and its exit codes."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from service.cli.command import Context
-from service.cli.parser import build_parser
+from service.cli import (
+    apply,
+    check,
+    demo,
+    doctor,
+    drift,
+    init,
+    labels,
+    migrate,
+    models,
+    retrain,
+    sfs,
+    train,
+    up,
+)
+from service.cli.parser import Context
 from service.errors import ServiceError
+
+NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
 
 
 def utc_now() -> datetime:
-    """Return the time; the one place that reads the clock."""
-    return datetime.now(UTC)  # noqa: TID251 - every other place is given this function
+    """Return the current time; the only place that reads the clock."""
+    return datetime.now(UTC)  # noqa: TID251 - every other place takes this function as an argument
 
 
 def main(
@@ -29,8 +47,8 @@ def main(
     try:
         args = build_parser().parse_args(argv)
         code: int = args.run(args, Context(now, variables))
-        sys.stdout.flush()  # here, where a closed pipe can still be answered
-    except SystemExit as leaving:  # argparse has already said why
+        sys.stdout.flush()  # here, where a closed pipe is still handled
+    except SystemExit as leaving:  # argparse has printed the reason
         return int(leaving.code or 0)
     except KeyboardInterrupt:
         print("slicewatch: interrupted", file=sys.stderr)
@@ -41,54 +59,63 @@ def main(
     except Exception as error:
         if variables.get("SLICEWATCH_DEBUG"):
             raise
-        return _report(error)
+        exit_code, problems = describe_error(error)
+        for problem in problems:
+            print(f"slicewatch: error: {' '.join(problem.split())}", file=sys.stderr)
+        return exit_code
     return code
 
 
-def _report(error: Exception) -> int:
-    for problem in error.problems if isinstance(error, ServiceError) else [_sentence(error)]:
-        print(f"slicewatch: error: {' '.join(problem.split())}", file=sys.stderr)
-    return _exit_code(error)
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="slicewatch",
+        description="Monitors ML models slice by slice: define slices, train with them, serve, and get alarms.",
+        epilog="example:\n  slicewatch init shop --data orders.csv --label returned",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for noun in NOUNS:
+        noun.declare(commands)
+    return parser
 
 
-def _exit_code(error: Exception) -> int:
+class _Version(argparse.Action):
+    """Prints the version, which is looked up on demand."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"slicewatch {version('slicewatch')}")
+        parser.exit()
+
+
+def describe_error(error: Exception) -> tuple[int, Sequence[str]]:
+    """Return the exit code and the messages of an error."""
     if isinstance(error, ServiceError):
-        return error.exit_code
-    return 2 if isinstance(error, _misuses()) else 1
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, (*_misuses(), _model_error())):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "out of memory: use fewer rows, or a machine with more"
-    if isinstance(error, OSError):
-        advice = ": check who owns it and its folder" if isinstance(error, PermissionError) else ""
-        return f"{error.filename or 'standard output'}: {error.strerror or error}{advice}"
-    kind = type(error).__name__
-    return f"unexpected {kind}: {error}; SLICEWATCH_DEBUG=1 shows where, and please report it"
-
-
-def _misuses() -> tuple[type[Exception], ...]:
-    from models.errors import ConfigError, DataError
+        return error.exit_code, error.problems
+    from models.errors import ConfigError, DataError, ModelError
     from sfs.errors import SliceError
 
-    return SliceError, DataError, ConfigError
-
-
-def _model_error() -> type[Exception]:
-    from models.errors import ModelError
-
-    return ModelError
-
-
-def _drop_current_folder() -> None:
-    """Keep a user's folder called ``models`` or ``sfs`` from shadowing ours: ``-m`` puts it first."""
-    here = Path.cwd()
-    if Path(__file__).parents[1] != here:
-        sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
+    if isinstance(error, SliceError | DataError | ConfigError):
+        return 2, [str(error)]
+    if isinstance(error, ModelError):
+        return 1, [str(error)]
+    if isinstance(error, MemoryError):
+        return 1, ["out of memory: use fewer rows, or a machine with more memory"]
+    if isinstance(error, OSError):
+        advice = (
+            ": check the permissions of the file and its folder" if isinstance(error, PermissionError) else ""
+        )
+        return 1, [f"{error.filename or 'standard output'}: {error.strerror or error}{advice}"]
+    kind = type(error).__name__
+    return 1, [f"unexpected {kind}: {error}; SLICEWATCH_DEBUG=1 prints the traceback: please report it"]
 
 
 if __name__ == "__main__":
-    _drop_current_folder()
+    # `-m` puts the current folder first, where a user's folder called `models` or `sfs` would shadow ours.
+    here = Path.cwd()
+    if Path(__file__).parents[1] != here:
+        sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != here]
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The frozen values of the loop: what drifts, which alarms stand, what is trained, and what the gate says."""
+"""Frozen values of the model lifecycle: drift, alarms, retraining runs, gate decisions, audit and reports."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ Outcome: TypeAlias = Literal["promote", "hold", "reject"]
 SliceOutcome: TypeAlias = Literal["better", "as_good", "no_harm", "worse", "not_verified"]
 
 ACTIVE: tuple[RunState, ...] = ("waiting_for_labels", "training", "gated")
-"""The states of a run that is not at its end; a model has one such run at most."""
+"""States of an unfinished run; a model has at most one such run."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToleranceBand:
-    """Where a rate may lie while nothing is wrong.
+    """Range of a rate without drift.
 
     Parameters
     ----------
     reference
-        What was counted, with its n. Of coverage: members of known rows; of accuracy: right of labelled.
+        Reference counts: members of known rows for coverage, correct of labelled rows for accuracy.
     lower, upper
-        The limits, in which the tolerance and the reference's own uncertainty are taken in.
+        Limits, which include the tolerance and the uncertainty of the reference.
     tolerance
-        Of coverage the relative change that is let pass, of accuracy the difference.
+        Tolerated relative change of coverage, or absolute change of accuracy.
     """
 
     reference: Rate
@@ -45,26 +45,24 @@ class ToleranceBand:
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:
-    """Where one slice stands with one detector.
+    """State of the drift detector of one rate.
 
     Parameters
     ----------
     slice, fingerprint
-        The slice, and the version of its function; None for the extra columns.
+        Slice, and version of its function; None for the extra columns.
     kind
-        Which of its rates.
+        Monitored rate of the slice.
     zone
-        Where the rate may lie; None without a reference: nothing can be said then.
+        Tolerance band; None without a reference, which disables the detector.
     evidence, threshold
-        Natural logarithms of the detector's value and of that at which it alarms.
-    since
-        When the change most likely began; None while nothing points to one.
-    direction
-        Where the rate went; None as above.
+        Natural logarithms of the detector's statistic and of its alarm threshold.
+    since, direction
+        Likeliest start and direction of the change; None while there is no evidence of one.
     observed
-        What was counted since then, or since the watch began.
+        Counts since then, or since the detector started.
     lower, upper
-        The limits of an anytime-valid 95 % interval around it; 0 and 1 where nothing was counted.
+        Anytime-valid 95% interval of the observed rate; 0 and 1 without rows.
     """
 
     slice: str
@@ -80,14 +78,14 @@ class DriftStatus:
     upper: float
 
     @property
-    def share(self) -> float:
-        """The evidence as a share of what alarms, both as logarithms; 0 at least."""
+    def evidence_ratio(self) -> float:
+        """Evidence divided by the threshold, both as logarithms; at least 0, and 1 raises an alarm."""
         return max(0.0, self.evidence) / self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class DriftDetected:
-    """A detector has reached its threshold with the block that ended at ``at``."""
+    """Detection: the evidence reached its threshold in the block that ended at ``at``."""
 
     at: datetime
     drift: DriftStatus
@@ -95,22 +93,9 @@ class DriftDetected:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A verdict that stands until it is resolved; a slice has one of a kind that is not.
+    """Drift alarm of a model version; a slice has at most one unresolved alarm of each kind.
 
-    Parameters
-    ----------
-    id
-        Counts up.
-    model, version
-        Which version answered.
-    at, drift
-        When it was raised, and on what evidence.
-    state
-        Somebody knows of it once it is acknowledged.
-    acknowledged_at, acknowledged_by, note
-        When, who, and what they said.
-    resolved_at, resolution
-        When it ended, and why.
+    ``at`` and ``drift`` are time and evidence of the detection; ``resolution`` is the reason for its end.
     """
 
     id: int
@@ -128,7 +113,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class PairedCounts:
-    """Two versions on the same n held-out members of a slice: how often both, or only one, was right."""
+    """Correct predictions of two versions on the same n held-out members of a slice: by both, or by one alone."""
 
     slice: str
     n: int
@@ -138,32 +123,32 @@ class PairedCounts:
 
     @property
     def champion(self) -> Rate:
-        """How often the champion was right."""
+        """Accuracy of the champion."""
         return Rate(self.both + self.only_champion, self.n)
 
     @property
     def candidate(self) -> Rate:
-        """How often the candidate was right."""
+        """Accuracy of the candidate."""
         return Rate(self.both + self.only_candidate, self.n)
 
 
 @dataclass(frozen=True, slots=True)
 class SliceDecision:
-    """What the gate says of one slice.
+    """Decision of the promotion gate on one slice.
 
     Parameters
     ----------
     pairs
-        What it was judged on.
+        Counts it is based on.
     protected
-        Whether it has to be shown that the candidate is as good.
+        True if the slice must be verified before a promotion.
     difference, lower, upper
-        Candidate minus champion in accuracy, and the limits of its interval.
+        Candidate minus champion in accuracy, with one-sided confidence limits.
     outcome
-        Shown to be better; shown to be as good up to the margin; not shown to be worse (of slices that are not
-        protected); shown to be worse; or too few rows to say, which never passes for a protected slice.
+        ``better``; ``as_good``: not worse by more than the margin; ``worse``; ``no_harm``: not significantly
+        worse, for slices that are not protected; ``not_verified``: too few rows to decide.
     reason
-        In a sentence.
+        The outcome in words.
     """
 
     pairs: PairedCounts
@@ -177,7 +162,7 @@ class SliceDecision:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the gate says of a candidate: what to do, why, and slice by slice, all rows first."""
+    """Decision of the promotion gate on a candidate: outcome, reasons, and slice by slice, all rows first."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
@@ -188,34 +173,24 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One retraining, from its cause to its end.
+    """One retraining run, from its trigger to its end.
 
     Parameters
     ----------
-    id
-        Counts up.
-    model
-        Whose.
-    state
-        Where it stands.
     trigger, reason
-        What caused it, and that in a sentence.
+        Cause of the run, and the same in words.
     opened_at, updated_at
-        When it was opened, and when it last moved.
+        Times of its opening and of its last change.
     alarms, slices
-        The alarms that it answers, and the slices that these are about.
+        Alarms that it answers, and their slices.
     since
-        When the change began that it answers; None without one.
-    attempts
-        How often training was begun.
+        Start of the change that it answers; None without one.
     champion, candidate
-        The version that it was compared with, and the one that it made.
+        Version compared with, and version trained.
     data
-        What it was trained on, as JSON values: ``base_rows``, ``traffic_rows``, ``held_out_rows`` and more.
-    decision
-        What the gate said.
+        Training data as JSON values: ``base_rows``, ``traffic_rows``, ``held_out_rows`` and more.
     outcome
-        Why it ended, or what it waits for, in a sentence.
+        Reason for its end, or for its wait, in words.
     """
 
     id: int
@@ -238,7 +213,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """Who did what, when, to what; ``detail`` holds JSON values."""
+    """One audited action; ``detail`` holds JSON values."""
 
     at: datetime
     actor: str
@@ -249,23 +224,16 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """One comparison of live traffic with the reference sample, column by column.
+    """Comparison of live traffic with the reference sample, column by column.
 
     Parameters
     ----------
-    id
-        Counts up.
-    model, version
-        Whose traffic.
     at, start, end
-        When it was made, and the span of the traffic.
-    reference_rows, current_rows
-        How many rows were compared.
+        Time of the report, and the span of its traffic.
     columns
-        A record per column, as JSON values: ``column``, ``kind``, ``method``, ``threshold``, ``value``,
-        ``drifted``.
+        JSON values per column: ``column``, ``kind``, ``method``, ``threshold``, ``value``, ``drifted``.
     error
-        Why there is none; empty where there is one.
+        Reason for a missing comparison; else empty.
     """
 
     id: int

@@ -1,10 +1,10 @@
-"""The errors of the top floor; every message says what, which value, and what to do."""
+"""Errors of the service; a message names the problem, the value and the remedy."""
 
 from collections.abc import Sequence
 
 
 class ServiceError(Exception):
-    """Something that the person at the command line can act on; the command failed (exit code 1).
+    """Command failed for a reason that its user can act on (exit code 1).
 
     Parameters
     ----------
@@ -20,10 +20,10 @@ class ServiceError(Exception):
 
 
 class MisuseError(ServiceError):
-    """The command, its settings or its files have to be changed first."""
+    """Wrong command, settings or input files (exit code 2)."""
 
     exit_code = 2
 
 
 class SettingsError(MisuseError):
-    """A setting is unknown, missing, or cannot be."""
+    """Unknown, missing or invalid setting."""

@@ -1,4 +1,4 @@
-"""The frozen values that travel between the rooms of the service; none of them knows how it is made or kept."""
+"""Frozen values of the traffic: predictions, labels, counts, estimates and snapshots."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
 Counts = NDArray[np.int64]
 
 NONE_FIRED = NO_SLICE
-"""The column of the rows that no slice took in."""
+"""Column of the rows that are in no slice."""
 
 EXTRA_COLUMNS = (NONE_FIRED, ALL_ROWS)
-"""The columns after those of the K slices."""
+"""Columns after those of the K slices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answered record, as it stands in the log.
+    """One logged prediction.
 
     Parameters
     ----------
     id
-        The client's or ours; unique per model.
+        Unique per model; chosen by the client or generated.
     model, version, set_hash
-        Who answered, and the function set whose slices the bitmaps speak of.
+        Model version, and the function set that the bitmaps refer to.
     at
-        When the server answered, in UTC.
+        Time of the answer, UTC.
     label
-        The predicted class.
+        Predicted class.
     probabilities
-        The C probabilities in the order of the bundle's classes; None where the model gave none.
+        C probabilities in the order of the bundle's classes; None if the model gave none.
     member, unknown
-        Bitmaps of ceil(K / 8) bytes: bit k is slice k of the set, as ``numpy.packbits(bitorder="little")``
-        packs them. A slice is never both.
+        Bitmaps of ceil(K / 8) bytes, packed as by ``numpy.packbits(bitorder="little")``: bit k is slice k of
+        the set. No bit is set in both.
     features
-        The record as JSON, as far as the feature policy lets it be kept.
+        Record as JSON, reduced by the feature policy.
     content_hash
-        Tells the same id with the same content from the same id with other content; fits 64 signed bits.
+        Signed 64-bit hash of the record, which detects an id that is reused for other content.
     source
-        Answered here, logged by another server, or filled in from history.
+        Answered here, logged by another server, or backfilled from history.
     """
 
     id: str
@@ -69,7 +69,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One statement of what a record truly was; the latest ``observed_at`` counts, then arrival."""
+    """One observation of the true class; the latest ``observed_at`` counts, then the latest arrival."""
 
     prediction_id: str
     label: str
@@ -81,9 +81,9 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class FunctionSetVersion:
-    """What a set hash stands for: the K names and fingerprints in order, and when it was first seen.
+    """Function set behind a hash: K names and fingerprints in order, and the time it was first seen.
 
-    ``votes`` names the labelling functions among them; "no slice fired" is about the others alone.
+    ``votes`` names the labelling functions; "no slice fired" disregards them.
     """
 
     hash: str
@@ -94,37 +94,37 @@ class FunctionSetVersion:
 
     @property
     def slices(self) -> dict[str, str]:
-        """Name to fingerprint of all but the votes."""
+        """Fingerprints of the slicing functions by name, without the votes."""
         return {n: p for n, p in zip(self.names, self.fingerprints, strict=True) if n not in self.votes}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockCounts:
-    """What happened between ``start`` and ``start + seconds`` under one model version and one function set.
+    """Counts of [start, start + seconds) for one model version and one function set.
 
-    Every array ends in K + 2 columns: the K slices, then ``EXTRA_COLUMNS``. A row is counted in a column as
-    a member, as unknown, or not at all; who is neither is the complement, all rows minus both. "No slice
-    fired" is unknown for a row that is unknown to some slice. Arrays of the same classes add.
+    Every array ends in K + 2 columns: the K slices, then ``EXTRA_COLUMNS``. In a column a row counts as
+    member, as unknown, or as neither; the complement is all rows minus both. "No slice fired" is unknown for
+    a row that is unknown to some slice. Arrays of the same classes can be added.
 
     Parameters
     ----------
     model, version, set_hash
-        Whose rows are counted.
+        Series of the rows.
     start, seconds
-        The time of the predictions (UTC); labels are counted where their prediction is, whenever they come.
+        Time span of the predictions (UTC); a label counts where its prediction is, whenever it arrives.
     classes
-        The C classes that occur in the rows or their labels, sorted. Counts of other classes are 0.
+        The C classes among predictions and labels, sorted. Counts of other classes are 0.
     predicted, predicted_unknown : int64[C, K+2]
-        By predicted class: the members, and the rows unknown to the slice.
+        Members, and rows unknown to the slice, by predicted class.
     confusion, confusion_unknown : int64[C, C, K+2]
         The labelled ones among them, by true class, then predicted class.
     absent : int64[K+2]
-        How many of the unknown rows were answered when the slice's function, as it is now, was not applied.
+        Unknown rows that were answered without the current version of the slice's function.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit together.
+        If the shapes disagree.
     """
 
     model: str
@@ -141,32 +141,29 @@ class BlockCounts:
 
     def __post_init__(self) -> None:
         by_class = (len(self.classes), len(self.absent))
-        square = (by_class[0], *by_class)
-        shapes = [a.shape for a in (self.predicted, self.predicted_unknown)]
-        squares = [a.shape for a in (self.confusion, self.confusion_unknown)]
-        if shapes != [by_class] * 2 or squares != [square] * 2:
-            raise ValueError(
-                f"the counts of a block have shapes {by_class} and {square}, got {shapes + squares}"
-            )
+        expected = [by_class] * 2 + [(by_class[0], *by_class)] * 2
+        shapes = [array.shape for array in self.arrays()[:4]]
+        if shapes != expected:
+            raise ValueError(f"the counts of a block must have shapes {expected}, got {shapes}")
 
     @property
     def series(self) -> tuple[str, int, str]:
-        """Model, version and set hash: blocks of one series add."""
+        """Model, version and set hash; blocks of one series can be added."""
         return self.model, self.version, self.set_hash
 
     @property
     def end(self) -> datetime:
-        """The first moment after the block."""
+        """First moment after the block."""
         return self.start + timedelta(seconds=self.seconds)
 
     @property
     def n(self) -> int:
-        """All rows."""
+        """Number of rows."""
         return int(self.predicted[:, -1].sum())
 
     @property
     def labelled(self) -> int:
-        """All rows with a label."""
+        """Number of labelled rows."""
         return int(self.confusion[..., -1].sum())
 
     @property
@@ -176,29 +173,25 @@ class BlockCounts:
 
     @property
     def unknown(self) -> Counts:
-        """Rows whose membership is unknown by column, int64[K+2]."""
+        """Rows of unknown membership by column, int64[K+2]."""
         return np.asarray(self.predicted_unknown.sum(axis=0), np.int64)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BlockCounts):
             return NotImplemented
-        return self._key() == other._key() and all(
-            np.array_equal(mine, theirs) for mine, theirs in zip(self.arrays(), other.arrays(), strict=True)
-        )
+        own, others = ((*b.series, b.start, b.seconds, b.classes) for b in (self, other))
+        return own == others and all(map(np.array_equal, self.arrays(), other.arrays()))
 
-    __hash__ = None  # type: ignore[assignment]  # arrays have none
+    __hash__ = None  # type: ignore[assignment]  # arrays are not hashable
 
     def arrays(self) -> tuple[Counts, Counts, Counts, Counts, Counts]:
         """Return predicted, predicted_unknown, confusion, confusion_unknown, absent."""
         return self.predicted, self.predicted_unknown, self.confusion, self.confusion_unknown, self.absent
 
-    def _key(self) -> tuple[object, ...]:
-        return *self.series, self.start, self.seconds, self.classes
-
 
 @dataclass(frozen=True, slots=True)
 class InsufficientData:
-    """A figure that is not given: how many rows there are, how many are needed, and why, for people."""
+    """Missing figure: the rows there are, the rows it needs, and the reason in words."""
 
     n: int
     needed: int
@@ -207,17 +200,7 @@ class InsufficientData:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A share with its interval.
-
-    Parameters
-    ----------
-    rate
-        Count and n.
-    lower, upper
-        The interval's limits.
-    method
-        How the interval was made: exact at a fixed n, or right at every n at once.
-    """
+    """Rate with its interval, which is exact at a fixed n, or valid at every n at once (``anytime``)."""
 
     rate: Rate
     lower: float
@@ -226,13 +209,13 @@ class Estimate:
 
     @property
     def value(self) -> float:
-        """The share in [0, 1]."""
+        """Point estimate in [0, 1]."""
         return self.rate.count / self.rate.n
 
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """How right the model was on one group of rows, ``labelled`` of them; or why nobody can say."""
+    """Accuracy and F1 on a group with this many labelled rows."""
 
     labelled: int
     accuracy: Estimate | InsufficientData
@@ -246,15 +229,15 @@ class SliceEstimate:
     Parameters
     ----------
     slice, fingerprint
-        The name, and the version of its function; None for the extra columns, which no function makes.
+        Name, and version of its function; None for the extra columns.
     coverage
-        Members of the rows whose membership is known.
+        Members among the rows of known membership.
     unknown
-        Rows whose membership is unknown although the function was applied: it failed.
+        Rows on which the function failed.
     absent
-        Rows from before the function was in the set, or was what it is now.
+        Rows from before the function existed in its current version.
     members, complement
-        How right the model was on the slice, and on the rows known to be outside it.
+        Performance on the slice, and on the rows known to be outside it.
     """
 
     slice: str
@@ -268,7 +251,7 @@ class SliceEstimate:
 
 @dataclass(frozen=True, slots=True)
 class WindowEstimates:
-    """One window: the rows predicted in [start, end), and every slice in it, then the extra columns."""
+    """Slices, then the extra columns, over the rows predicted in [start, end)."""
 
     start: datetime
     end: datetime
@@ -277,18 +260,18 @@ class WindowEstimates:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the monitor last committed about one model version; every gauge and page is drawn from it.
+    """Latest estimates of one model version, from which gauges and pages are drawn.
 
     Parameters
     ----------
     at
-        The time of the tick, UTC.
+        Time of the snapshot, UTC.
     model, version, set_hash
-        What is watched, and the function set in force.
+        Monitored version, and the function set in force.
     windows
-        Window name to its estimates.
+        Estimates by window name.
     last_label_at
-        When the last label of the model arrived; None before the first.
+        Arrival of the model's last label; None before the first.
     """
 
     at: datetime

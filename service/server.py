@@ -18,9 +18,7 @@ from service.app import create_app
 from service.errors import MisuseError, ServiceError
 from service.runtime.logs import configure
 from service.runtime.runtime import Runtime
-from service.settings.address import address_problem
-from service.settings.project import Settings
-from service.settings.sections import ServeSettings
+from service.settings.schema import ServeSettings, Settings, address_problem
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 1000

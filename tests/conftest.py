@@ -5,10 +5,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 LEAK_SECONDS = 30.0
@@ -16,9 +18,15 @@ LEAK_SECONDS = 30.0
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Tiny networks train fastest, and reproducibly, on one thread."""
+def process_wide() -> None:
+    """Set what belongs to the whole process: one thread for torch, and the helpers of libraries.
+
+    Tiny networks train fastest, and reproducibly, on one thread. The monitor thread of tqdm and the resource
+    tracker of multiprocessing would otherwise start in some test, and outlive it.
+    """
     torch.set_num_threads(1)
+    tqdm.monitor_interval = 0
+    resource_tracker.ensure_running()
 
 
 @pytest.fixture(scope="session")

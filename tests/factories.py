@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from service.events import FunctionSetVersion, Label, Prediction
+from sqlalchemy import Connection, func, select
+
+from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
 from service.metrics.page import MetricsPage
 from service.metrics.process import ProcessMetrics
+from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
+from service.runtime.clock import FastClock
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
-from service.settings.project import Settings
+from service.settings.schema import Settings
+from service.store.block_store import read_dirty, replace_blocks
 from service.store.engine import Store
 from service.store.labels import LabelRules
+from service.store.tables import dirty_blocks, from_us, label_events, pending_labels
 from service.store.writer import Writer
 from sfs.registry import FunctionSet
 
@@ -134,11 +146,12 @@ def make_deployment(
     *,
     state: DeploymentState | None = None,
     functions: FunctionSet | None = None,
+    live: LiveFunctions | None = None,
     metrics: ProcessMetrics | None = None,
     clock: Callable[[], datetime] = lambda: START,
 ) -> Deployment:
-    """Return a deployment over a log, in a given state."""
-    live = LiveFunctions(functions or FunctionSet([]))
+    """Return a deployment over a log, in a given state; of ``live`` functions, or of templates."""
+    live = live or LiveFunctions(functions or FunctionSet([]))
     deployment = Deployment(
         settings,
         live,
@@ -161,3 +174,93 @@ def make_metrics(model: str = "m") -> ProcessMetrics:
 def make_page(model: str = "m") -> MetricsPage:
     """Return a metrics page."""
     return MetricsPage(make_metrics(model))
+
+
+@contextmanager
+def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
+    """Run ``slicewatch up`` on a project, its clock at a given time, and yield the address."""
+    clock = settings.parent / "clock.json"
+    FastClock(now, time.time(), 1.0).write(clock)
+    with (settings.parent / "up.log").open("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "service", "up", "--port", "0", "--config", str(settings)],
+            env={**os.environ, "SLICEWATCH_CLOCK": str(clock)},
+            stderr=log,
+        )
+        try:
+            while not (found := re.search(r"console and API at (http://[0-9.:]+)", _text_of(log))):
+                assert process.poll() is None, _text_of(log)
+                time.sleep(0.05)
+            yield found[1]
+        finally:
+            process.terminate()
+            assert process.wait() == 0, _text_of(log)
+
+
+def _text_of(file: TextIO) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def count_rows(
+    rows: Sequence[Prediction],
+    labels: Mapping[str, str],
+    slices: int,
+    start: datetime,
+    seconds: int,
+    votes: Sequence[int] = (),
+) -> BlockCounts:
+    """Return the block of at least one prediction, with labels by prediction id."""
+    model, version, set_hash = rows[0].model, rows[0].version, rows[0].set_hash
+    block = empty(model, version, set_hash, slices, start, seconds)
+    assert all((row.model, row.version, row.set_hash) == block.series for row in rows)
+    assert all(block.start <= row.at < block.end for row in rows)
+    return count_columns(
+        block,
+        [row.label for row in rows],
+        [labels.get(row.id) for row in rows],
+        unpack_bitmaps([row.member for row in rows], slices),
+        unpack_bitmaps([row.unknown for row in rows], slices),
+        votes,
+    )
+
+
+def recount(store: Store, writer: Writer, limit: int = 256) -> int:
+    """Recount dirty blocks, and return the number of blocks replaced."""
+    with store.read() as connection:
+        counted = read_dirty(connection, limit)
+    return len(writer.submit(lambda connection: replace_blocks(connection, counted)).result())
+
+
+def dirty_count(connection: Connection) -> int:
+    """Return the number of dirty blocks."""
+    return connection.scalar(select(func.count()).select_from(dirty_blocks)) or 0
+
+
+def pending_count(connection: Connection, model: str) -> int:
+    """Return the number of predictions, not yet logged, that have labels."""
+    query = select(func.count()).select_from(pending_labels).where(pending_labels.c.model == model)
+    return connection.scalar(query) or 0
+
+
+@dataclass(frozen=True, slots=True)
+class LabelEvent:
+    """Label as it arrived, and its outcome."""
+
+    label: Label
+    outcome: LabelOutcome
+
+
+def label_history(connection: Connection, model: str, id_: str) -> list[LabelEvent]:
+    """Return all labels of a prediction id, in order of arrival."""
+    c = label_events.c
+    query = select(label_events).where(c.model == model, c.prediction_id == id_).order_by(c.row)
+    return [
+        LabelEvent(
+            Label(
+                id_, e.label, from_us(e.observed_us), from_us(e.received_us), e.labeller, e.idempotency_key
+            ),
+            e.outcome,
+        )
+        for e in connection.execute(query)
+    ]

@@ -39,14 +39,14 @@ Surface = dict[str, dict[str, Any]]
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    from service.cli.parser import build_parser as build
+    from service.__main__ import build_parser as build
 
     return build()
 
 
 def load_settings(file: Path, environ: Mapping[str, str]) -> Any:
     """Return the settings of a project, or raise a ServiceError."""
-    from service.settings.project import load
+    from service.settings.loading import load
 
     return load(file, environ)
 

@@ -140,7 +140,7 @@ def commands(parser: argparse.ArgumentParser) -> list[str]:
 
 def test_every_command_is_in_the_reference(root: Path) -> None:
     """The reference names all commands."""
-    from service.cli.parser import build_parser
+    from service.__main__ import build_parser
 
     text, named = (root / "docs/reference.md").read_text(), commands(build_parser())
     assert {"slicewatch init", "slicewatch sfs stats"} <= set(named)
@@ -149,7 +149,7 @@ def test_every_command_is_in_the_reference(root: Path) -> None:
 
 def test_every_setting_is_in_the_reference(root: Path) -> None:
     """The reference names all settings."""
-    from service.settings.known import SETTINGS
+    from service.settings.schema import SETTINGS
 
     text = (root / "docs/reference.md").read_text()
     assert [name for name in SETTINGS if f"| `{name}` |" not in text] == []

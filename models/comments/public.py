@@ -1,4 +1,4 @@
-"""Reads the two public collections of real texts as they should be read: without what leaks the label."""
+"""Readers of the two public collections of real texts, without the columns and marks that leak the label."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _TUTORIAL_SEED = 123
 
 @dataclass(frozen=True, slots=True)
 class TutorialSplit:
-    """The split that Snorkel's spam tutorials use; integer labels (1 is spam), ``video`` 1 to 5.
+    """The split of Snorkel's spam tutorials; integer labels (1 is spam), ``video`` 1 to 5.
 
-    Train holds the first four videos; dev is 100 of its rows; valid and test divide the fifth, stratified
-    by label.
+    Train holds the first four videos; dev is 100 of its rows; valid and test divide the fifth video,
+    stratified by label.
     """
 
     train: pd.DataFrame
@@ -42,13 +42,7 @@ class TutorialSplit:
 def load_youtube(folder: Path | str) -> pd.DataFrame:
     """Read the five files of the YouTube Spam Collection.
 
-    The trailing U+FEFF of most texts is stripped and the date is left out: which rows have them depends on
-    the label.
-
-    Parameters
-    ----------
-    folder
-        Where the five files lie.
+    The trailing U+FEFF of most texts is stripped and the date is dropped: both depend on the label.
 
     Returns
     -------
@@ -59,7 +53,7 @@ def load_youtube(folder: Path | str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If files are missing, or one of them is not what it should be.
+        If a file is missing or malformed.
     """
     frames = _youtube_frames(Path(folder))
     artists = [Path(name).stem.split("-")[1] for name in YOUTUBE_FILES]
@@ -77,21 +71,18 @@ def load_youtube(folder: Path | str) -> pd.DataFrame:
 
 
 def youtube_tutorial_split(folder: Path | str, *, clean: bool = False) -> TutorialSplit:
-    """Return the exact split behind the published figures of Snorkel's slicing tutorial.
+    """Return the exact split of the published figures of Snorkel's slicing tutorial.
 
     Parameters
     ----------
-    folder
-        Where the five files lie.
     clean
-        Whether to strip the trailing U+FEFF as ``load_youtube`` does. The published figures were made
-        without: a lone mark counts as a word there, so that 92 test rows are short, and 93 are when it is
-        stripped.
+        Strip the trailing U+FEFF as ``load_youtube`` does. The published figures keep it: a lone mark counts
+        as a word, so that 92 test rows are short instead of 93.
 
     Raises
     ------
     DataError
-        As ``load_youtube``.
+        As for ``load_youtube``.
     """
     from sklearn.model_selection import train_test_split  # slow to import, needed nowhere else here
 
@@ -122,19 +113,19 @@ def load_sms(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If the file is missing or holds anything but labelled messages.
+        If the file is missing or malformed.
     """
     path = Path(path)
     file = path / SMS_FILE if path.is_dir() else path
     if not file.is_file():
-        raise DataError(f"{file} does not exist; get {SMS_FILE} from {SMS_SOURCE}")
+        raise DataError(f"{file} does not exist: get {SMS_FILE} from {SMS_SOURCE}")
     # Quotes are ordinary characters in messages: read as quoting, they swallow the rows in between.
     rows = _read(file, sep="\t", header=None, names=["label", "text"], quoting=csv.QUOTE_NONE)
     wrong = ~rows["label"].isin(["spam", "ham"])
     if wrong.any():
         first = int(wrong.to_numpy().argmax())
         raise DataError(
-            f"{file}, line {first + 1}: the label is {rows['label'].iloc[first]!r}, not spam or ham; "
+            f"{file}, line {first + 1}: the label is {rows['label'].iloc[first]!r}, not spam or ham: "
             f"get the file as published from {SMS_SOURCE}"
         )
     return rows[["text", "label"]]
@@ -143,24 +134,20 @@ def load_sms(path: Path | str) -> pd.DataFrame:
 def _youtube_frames(folder: Path) -> list[pd.DataFrame]:
     missing = [name for name in YOUTUBE_FILES if not (folder / name).is_file()]
     if missing:
-        raise DataError(f"{folder} lacks {', '.join(missing)}; get the five files from {YOUTUBE_SOURCE}")
-    return [_youtube_frame(folder / name) for name in YOUTUBE_FILES]
-
-
-def _youtube_frame(file: Path) -> pd.DataFrame:
-    rows = _read(file)
-    absent = sorted(_YOUTUBE_COLUMNS - set(rows.columns))
-    if absent:
-        raise DataError(f"{file} has no column {absent[0]}; get the file as published from {YOUTUBE_SOURCE}")
-    wrong = ~rows["CLASS"].isin(["0", "1"])
-    if wrong.any():
-        value = rows["CLASS"][wrong].iloc[0]
-        raise DataError(
-            f"{file}: CLASS is {value!r}, not 0 or 1; get the file as published from {YOUTUBE_SOURCE}"
-        )
-    return pd.DataFrame(
-        {"author": rows["AUTHOR"], "text": rows["CONTENT"], "label": rows["CLASS"].astype("int64")}
-    )
+        raise DataError(f"{folder} lacks {', '.join(missing)}: get the five files from {YOUTUBE_SOURCE}")
+    frames = []
+    for file in (folder / name for name in YOUTUBE_FILES):
+        rows = _read(file)
+        again = f"get the file as published from {YOUTUBE_SOURCE}"
+        absent = sorted(_YOUTUBE_COLUMNS - set(rows.columns))
+        if absent:
+            raise DataError(f"{file} has no column {absent[0]}: {again}")
+        wrong = rows["CLASS"][~rows["CLASS"].isin(["0", "1"])]
+        if len(wrong):
+            raise DataError(f"{file}: CLASS is {wrong.iloc[0]!r}, not 0 or 1: {again}")
+        label = rows["CLASS"].astype("int64")
+        frames.append(pd.DataFrame({"author": rows["AUTHOR"], "text": rows["CONTENT"], "label": label}))
+    return frames
 
 
 def _read(file: Path, **options: Any) -> pd.DataFrame:
@@ -168,9 +155,9 @@ def _read(file: Path, **options: Any) -> pd.DataFrame:
         # All text, nothing missing: a comment that reads "NA" or "null" is a comment.
         rows: pd.DataFrame = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8", **options)
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not UTF-8 (byte {error.start}); get the file as published") from error
+        raise DataError(f"{file} is not UTF-8 (byte {error.start}): get the file as published") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{file} cannot be read as a table: {error}; get the file as published") from error
+        raise DataError(f"{file} cannot be read as a table: {error}: get the file as published") from error
     return rows
 
 

@@ -82,7 +82,7 @@ def create_api(runtime: Runtime) -> FastAPI:
         if kind is INTERNAL_ERROR:
             raise error  # the middleware logs it, and discloses nothing
         if kind.shed is not None:
-            runtime.metrics.shed(kind.shed)
+            runtime.metrics.count_shed(kind.shed)
         return error_response(error, request_context(request).id)
 
     for kind in (ServiceError, DataError, RegistryError, SliceError):

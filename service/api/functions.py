@@ -18,8 +18,6 @@ from service.api.schemas.functions import (
     FunctionsOut,
     PreviewIn,
     PreviewOut,
-    function_out,
-    preview_out,
 )
 from service.views.functions import functions_view
 
@@ -36,7 +34,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     async def get_functions() -> FunctionsOut:
         """List the functions that are applied to every record."""
         views = await readers.run(lambda: functions_view(model.deployment))
-        return FunctionsOut(functions=[function_out(each) for each in views])
+        return FunctionsOut(functions=[FunctionOut.model_validate(each) for each in views])
 
     @routes.post("", **openapi_post(FunctionIn, FunctionOut, 409, 429, 503, 504, status=201))
     async def add(request: Request) -> Response:
@@ -45,7 +43,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         await run_off_loop(request, lambda: require_finite(body.declaration, ""))
         view = await model.functions.add(body.declaration)
         headers = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
-        return Response(function_out(view).model_dump_json(), 201, headers, JSON)
+        return Response(FunctionOut.model_validate(view).model_dump_json(), 201, headers, JSON)
 
     @routes.delete("/{name}", status_code=204, responses=error_responses(404, 409, 422, 429, 503, 504))
     async def remove(name: str) -> None:
@@ -65,6 +63,6 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
         await run_off_loop(request, check)
         result = await model.functions.preview(body.function.declaration, body.records)
-        return Response(preview_out(result).model_dump_json(), media_type=JSON)
+        return Response(PreviewOut.model_validate(result).model_dump_json(), media_type=JSON)
 
     return routes

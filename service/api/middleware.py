@@ -78,7 +78,7 @@ class RequestMiddleware:
         try:
             if (error := self._refusal(scope, headers)) is not None:
                 if isinstance(error, Overloaded):
-                    self._runtime.metrics.shed("queue")
+                    self._runtime.metrics.count_shed("queue")
                 await error_response(error, context.id)(scope, receive, send)
             else:
                 await self._handle(scope, self._bounded(receive, context), send, context)
@@ -141,7 +141,7 @@ class RequestMiddleware:
             message = f"the body did not arrive within {seconds:g} s: send it again"
             return error_response(TooSlow(message), context.id)
         if timed_out:
-            self._runtime.metrics.shed("deadline")
+            self._runtime.metrics.count_shed("deadline")
             message = f"the request took longer than {seconds:g} s: try again, or send fewer rows at once"
             return error_response(DeadlinePassed(message), context.id)
         message = f"internal error; see request id {context.id} in the log"
@@ -151,7 +151,7 @@ class RequestMiddleware:
         """Count the request, and log it without its content."""
         unrouted: str = scope["path"] if scope["path"] in _SHED_EARLY else OTHER
         route: str = getattr(scope.get("route"), "path", unrouted)
-        self._runtime.metrics.request_took(route, context.seconds)
+        self._runtime.metrics.observe_request(route, context.seconds)
         level = logging.DEBUG if route in _QUIET and context.status < 400 else logging.INFO
         if _access.isEnabledFor(level):
             fields: dict[str, Any] = {

@@ -14,7 +14,7 @@ from models.registry import CHAMPION, AliasChange
 from service.api.openapi import error_responses, openapi_post
 from service.api.predictions import JSON
 from service.api.requests import ReadPool, VersionNumber, read_body
-from service.api.schemas.functions import ModelsOut, ModelVersionOut, model_out
+from service.api.schemas.functions import ModelsOut, ModelVersionOut
 from service.api.schemas.runs import ActionIn, PromotedOut, PromoteIn, actor_of, promoted_out
 from service.jobs.promotion import without_folder
 from service.views.models import ModelView, model_view, models_view
@@ -35,8 +35,8 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     def out(view: ModelView) -> ModelVersionOut:
         """Return a version without the path of its folder, which is not disclosed over HTTP."""
         if view.damaged is None:
-            return model_out(view)
-        return model_out(replace(view, damaged=without_folder(registry, view.damaged)))
+            return ModelVersionOut.model_validate(view)
+        return ModelVersionOut.model_validate(replace(view, damaged=without_folder(registry, view.damaged)))
 
     async def changed(change: AliasChange, *, changed: bool = True) -> Response:
         history = await readers.run(lambda: registry.history(CHAMPION))

@@ -26,7 +26,7 @@ from service.api.requests import (
     run_off_loop,
 )
 from service.api.schemas.predictions import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
-from service.monitor.block_counts import unpack
+from service.monitor.block_counts import unpack_bitmaps
 from service.serving.batcher import Failed
 from service.serving.errors import NotAttempted
 from service.serving.prediction_factory import (
@@ -133,8 +133,8 @@ class PastAnswers:
             "id": earlier.id,
             "label": earlier.label,
             "probabilities": dict(zip(classes, p, strict=True)) if p and len(p) == len(classes) else None,
-            "slices": names_of(unpack([earlier.member], len(names)), names)[0],
-            "unknown_slices": names_of(unpack([earlier.unknown], len(names)), names)[0],
+            "slices": names_of(unpack_bitmaps([earlier.member], len(names)), names)[0],
+            "unknown_slices": names_of(unpack_bitmaps([earlier.unknown], len(names)), names)[0],
             "version": earlier.version,
             "repeated": True,
         }
@@ -206,7 +206,7 @@ async def log_and_respond(
     if None in predictions:
         raise _id_conflict(logged, predictions, id_path)
     content = to_json({"model": answered_by, "predictions": predictions})
-    runtime.metrics.stage_took("encode", perf_counter() - began)
+    runtime.metrics.observe_stage("encode", perf_counter() - began)
     return Response(content, media_type=JSON)
 
 

@@ -96,7 +96,7 @@ async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics
     context.awaiting_body = False
     began = perf_counter()
     value = await run_off_loop(request, lambda: decode_body(kind, body))
-    metrics.stage_took("decode", perf_counter() - began)
+    metrics.observe_stage("decode", perf_counter() - began)
     return value
 
 

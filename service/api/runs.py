@@ -13,7 +13,7 @@ from service.api.openapi import error_responses, openapi_post
 from service.api.predictions import JSON
 from service.api.requests import Before, Id, Limit, ReadPool, read_body
 from service.api.schemas.reports import AuditOut, audit_out
-from service.api.schemas.runs import ActionIn, RunDetailOut, RunsOut, actor_of, run_detail_out, runs_out
+from service.api.schemas.runs import ActionIn, RunDetailOut, RunsOut, actor_of, runs_out
 from service.views.runs import audit_view, run_view, runs_view
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     @routes.get("/runs/{id}", responses=error_responses(404, 422, 503, 504))
     async def get_run(id: Id) -> RunDetailOut:
         """Return one retraining run, with the decision of the gate per slice."""
-        return await readers.run(lambda: run_detail_out(run_view(store, model.name, id)))
+        return await readers.run(lambda: RunDetailOut.model_validate(run_view(store, model.name, id)))
 
     @routes.post("/retrain", **openapi_post(ActionIn, RunDetailOut, 409, 429, 503, 504, status=202))
     async def retrain(request: Request) -> Response:
@@ -43,7 +43,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             model.retraining.request, body.reason or "requested", actor_of(body), runtime.clock()
         )
         headers = {"location": f"/v1/runs/{run.id}"}
-        return Response(run_detail_out(run).model_dump_json(), 202, headers, JSON)
+        return Response(RunDetailOut.model_validate(run).model_dump_json(), 202, headers, JSON)
 
     @routes.get("/audit", responses=error_responses(422, 503, 504))
     async def get_audit(before: Before = None, limit: Limit = 100) -> AuditOut:

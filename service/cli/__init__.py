@@ -1,1 +1,1 @@
-"""The commands, a file per noun; heavy imports happen where a command runs, never where it is declared."""
+"""Commands, a file per noun; heavy imports happen when a command runs, so that help stays fast."""

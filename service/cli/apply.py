@@ -1,25 +1,36 @@
-"""``slicewatch apply``: the functions on a file of any size, batch by batch."""
+"""``slicewatch apply``: apply the functions to a file of any size, batch by batch, and count."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
+from service.cli.parser import Commands, Context, add_command, add_options, config_file
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
-from service.cli.tally import Tally
-from service.cli.terminal import print_json, rows_bar, say
+from service.cli.terminal import (
+    format_counts,
+    format_interval,
+    format_percent,
+    format_table,
+    print_json,
+    print_message,
+    row_progress,
+)
 from service.errors import MisuseError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
-    from models.bundle import ModelBundle
-    from models.project_rows import Source
-    from service.settings.project import Settings
+    from models.bundle.model_bundle import ModelBundle
+    from models.training_rows import DataSource
+    from service.settings.schema import Settings
+    from sfs.apply import ApplyResult
     from sfs.matrix import SliceMatrix
     from sfs.registry import FunctionSet
 
@@ -33,13 +44,13 @@ def declare(commands: Commands) -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="write rows with one column per slice (true, false, empty: unknown); replaces the file",
+        help="write the rows with a column per slice (true, false, empty for unknown); replaces FILE",
     )
     parser.add_argument(
         "--functions",
         action="append",
         metavar="FILE",
-        help="Python or YAML file instead of the project's; may be repeated",
+        help="Python or YAML file instead of the project's functions; repeatable",
     )
     parser.add_argument(
         "--with-predictions", action="store_true", help="add the model's label and probabilities to --out"
@@ -47,90 +58,182 @@ def declare(commands: Commands) -> None:
     parser.add_argument(
         "--model",
         metavar="VERSION",
-        help="which version predicts, with --with-predictions (default: champion)",
+        help="version that predicts, with --with-predictions (default: champion)",
     )
-    add_config(parser)
-    add_json(parser)
+    add_options(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Apply, print coverage per slice, and write the rows where asked."""
+    """Apply, print coverage per slice, and write the rows to ``--out``."""
     if args.with_predictions and args.out is None:
-        raise MisuseError("--with-predictions needs --out FILE: that is where predictions go")
+        raise MisuseError("--with-predictions needs --out FILE to write the predictions to")
     if args.model and not args.with_predictions:
-        raise MisuseError("--model says which version predicts: add --with-predictions")
-    if args.out is not None:
-        _refuse_out(args.file, args.out)
-    settings = _settings(args, context)
+        raise MisuseError("--model selects the version that predicts: add --with-predictions")
+    if args.out is not None and args.out.resolve() == args.file.resolve():
+        raise MisuseError(f"--out would overwrite {args.file}: name another file")
+    if args.out is not None and not args.out.resolve().parent.is_dir():
+        raise MisuseError(f"--out: no folder {args.out.resolve().parent}: create it first")
+    # A file of functions can be applied without settings.
+    optional = args.functions and not args.with_predictions
+    settings = None
+    if not optional or config_file(args, context).exists():
+        settings = load_settings(args, context)
     functions = load_functions(args.functions or (settings.functions if settings else ()))
     if not len(functions):
         raise MisuseError(
-            "no functions: name some under `functions` in the settings, or pass --functions FILE"
+            "no functions: list some under `functions` in the settings, or pass --functions FILE"
         )
-    predictor = _predictor(args, settings, functions) if args.with_predictions else None
-    tally = apply_file(other_source(args.file, settings), functions, args.out, predictor)
-    _report(args, tally)
+    predictor = None
+    if args.with_predictions and settings is not None:
+        predictor = _file_predictor(settings, args.model or CHAMPION, functions)
+    summary = apply_file(other_source(args.file, settings), functions, args.out, predictor)
+    if args.json:
+        out = str(args.out) if args.out else None
+        print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})
+    else:
+        print(summary.to_text())
+        print(f"\n{summary.rows:,} rows" + (f", written to {args.out}" if args.out else ""))
     return 0
 
 
 @dataclass(frozen=True, slots=True)
-class Predictor:
-    """A bundle, and the fingerprints by which it trusts a slice or takes it as unknown."""
+class FilePredictor:
+    """Predicts rows of a file: a bundle, and the fingerprints of the functions that were applied."""
 
     bundle: ModelBundle
     fingerprints: Mapping[str, str]
 
     def columns(self, frame: pd.DataFrame, S: SliceMatrix) -> dict[str, Any]:
-        """Return the predicted class and the probability of each class, one column each."""
-        P = self.bundle.predict_proba(frame, self.bundle.trusted(S, self.fingerprints))  # [N, C]
+        """Return a column with the predicted class, and one per class with its probability."""
+        P = self.bundle.predict_proba(frame, self.bundle.usable_memberships(S, self.fingerprints))  # [N, C]
         classes = self.bundle.classes
         predicted = [classes[c] for c in P.argmax(axis=1)]
         return {"predicted": predicted, **{f"p_{name}": P[:, c] for c, name in enumerate(classes)}}
 
-    def changed(self) -> list[str]:
-        """Return the model's slices whose function is absent, or is no longer the one of the training."""
-        then = self.bundle.function_fingerprints
-        return [name for name in self.bundle.slice_names if self.fingerprints.get(name) != then[name]]
+
+@dataclass(slots=True)
+class SliceCount:
+    """Counts of one function over the rows so far."""
+
+    name: str
+    rows: int = 0
+    members: int = 0
+    unknown: int = 0
+    shared: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    first_fault: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, rates and time; a rate of no rows is null."""
+        from sfs.intervals import Rate
+
+        coverage, overlap = Rate(self.members, self.rows - self.unknown), Rate(self.shared, self.members)
+        return {
+            "slice": self.name,
+            "members": self.members,
+            "known": coverage.n,
+            "coverage": coverage.value,
+            "coverage_interval": list(coverage.interval()),
+            "overlap": overlap.value,
+            "unknown": self.unknown,
+            "reasons": dict(self.reasons),
+            "first_fault": self.first_fault,
+            "microseconds_per_row": 1e6 * self.seconds / self.rows if self.rows else None,
+        }
+
+
+class ApplySummary:
+    """Counts of every function, summed over batches."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.rows = 0
+        self.slices = {name: SliceCount(name) for name in names}
+
+    def add(self, applied: ApplyResult) -> None:
+        """Add a batch."""
+        matrix = applied.matrix
+        shared = matrix.member & (matrix.member.sum(axis=1, keepdims=True) > 1)  # [N, K]
+        for run in applied.stats:
+            k, count = matrix.position(run.name), self.slices[run.name]
+            if run.first_fault and not count.first_fault:
+                # Rows are counted from the start of the file, not of the batch.
+                head, colon, rest = run.first_fault.partition(":")
+                row = head.removeprefix("row ")
+                count.first_fault = (
+                    f"row {int(row) + self.rows}{colon}{rest}" if row.isdigit() else run.first_fault
+                )
+            count.rows += len(matrix)
+            count.members += int(matrix.member[:, k].sum())
+            count.unknown += int(matrix.unknown[:, k].sum())
+            count.shared += int(shared[:, k].sum())
+            count.seconds += run.seconds
+            count.reasons.update(run.unknown)
+        self.rows += len(matrix)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return an object per slice."""
+        return [count.to_json() for count in self.slices.values()]
+
+    def to_text(self) -> str:
+        """Return a table with a line per slice, then the first fault of each faulty function."""
+        rows = []
+        for count in self.to_json():
+            spent = count["microseconds_per_row"]
+            rows.append(
+                [
+                    count["slice"],
+                    count["members"],
+                    format_percent(count["coverage"]),
+                    format_interval(count["coverage_interval"]) if count["known"] else None,
+                    format_percent(count["overlap"]),
+                    count["unknown"],
+                    None if spent is None else f"{spent:.2f}",
+                    format_counts(count["reasons"]),
+                ]
+            )
+        columns = (
+            "slice", "members", "coverage", "95 % interval", "overlap", "unknown", "us/row", "why unknown",
+        )  # fmt: skip
+        faults = [
+            f"{count.name}: first fault at {count.first_fault}"
+            for count in self.slices.values()
+            if count.first_fault
+        ]
+        return "\n".join([format_table(columns, rows), *faults])
 
 
 def apply_file(
-    source: Source,
+    source: DataSource,
     functions: FunctionSet,
     out: Path | None = None,
-    predictor: Predictor | None = None,
+    predictor: FilePredictor | None = None,
     command: str = "apply",
-) -> Tally:
-    """Apply functions to a file and count; rows with their slices go to ``out`` where it is given."""
-    tally = Tally(functions.names)
-    with rows_bar(command, source.total()) as done:
-        frames = _sliced(source, functions, tally, predictor, done)
+) -> ApplySummary:
+    """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given."""
+    from sfs.apply import apply_with_stats
+
+    summary = ApplySummary(functions.names)
+    with row_progress(command, source.total()) as progress:
+
+        def sliced() -> Iterator[pd.DataFrame]:
+            for frame in source.batches():
+                applied = apply_with_stats(functions, source.visible(frame))
+                summary.add(applied)
+                yield _with_columns(frame, applied.matrix, predictor)
+                progress(len(frame))
+
         if out is None:
-            for _ in frames:
+            for _ in sliced():
                 pass
         else:
             from sfs.tables import write_batches
 
-            write_batches(out, frames)
-    return tally
+            write_batches(out, sliced())
+    return summary
 
 
-def _sliced(
-    source: Source,
-    functions: FunctionSet,
-    tally: Tally,
-    predictor: Predictor | None,
-    done: Callable[[int], None],
-) -> Iterator[pd.DataFrame]:
-    from sfs.apply import apply_with_stats
-
-    for frame in source.batches():
-        applied = apply_with_stats(functions, source.visible(frame))
-        tally.add(applied)
-        yield _with_columns(frame, applied.matrix, predictor)
-        done(len(frame))
-
-
-def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: Predictor | None) -> pd.DataFrame:
+def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor | None) -> pd.DataFrame:
     import pandas as pd
 
     added: dict[str, Any] = {
@@ -144,39 +247,16 @@ def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: Predictor | No
     return frame.assign(**added)
 
 
-def _settings(args: argparse.Namespace, context: Context) -> Settings | None:
-    """Return the settings; a file of functions can be applied without any."""
-    if args.functions and not args.with_predictions and not config_file(args, context).exists():
-        return None
-    return load_settings(args, context)
-
-
-def _predictor(args: argparse.Namespace, settings: Settings | None, functions: FunctionSet) -> Predictor:
+def _file_predictor(settings: Settings, version: str, functions: FunctionSet) -> FilePredictor:
     from service.cli.models import find_version
 
-    if settings is None:
-        raise MisuseError("--with-predictions needs the project's settings: pass --config FILE")
     registry = open_registry(settings)
-    predictor = Predictor(
-        registry.get(find_version(registry, args.model or CHAMPION)), functions.fingerprints
-    )
-    if changed := predictor.changed():
-        say(f"note: the model takes {changed} as unknown: the functions changed since, or are absent")
-    return predictor
-
-
-def _refuse_out(file: Path, out: Path) -> None:
-    if out.resolve() == file.resolve():
-        raise MisuseError(f"--out would overwrite {file}: name another file")
-    if not out.resolve().parent.is_dir():
-        raise MisuseError(f"--out: there is no folder {out.resolve().parent}")
-
-
-def _report(args: argparse.Namespace, tally: Tally) -> None:
-    if args.json:
-        print_json(
-            {"rows": tally.rows, "out": str(args.out) if args.out else None, "slices": tally.to_json()}
+    bundle, fingerprints = registry.get(find_version(registry, version)), functions.fingerprints
+    trained = bundle.function_fingerprints
+    changed = [name for name in bundle.slice_names if fingerprints.get(name) != trained[name]]
+    if changed:
+        print_message(
+            f"note: slices {changed} are unknown to the model: their functions are missing or have changed "
+            "since training"
         )
-        return
-    print(tally.to_text())
-    print(f"\n{tally.rows:,} rows" + (f", written to {args.out}" if args.out else ""))
+    return FilePredictor(bundle, fingerprints)

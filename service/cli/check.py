@@ -1,144 +1,156 @@
-"""``slicewatch check``: everything that would stop a training, found before it starts."""
+"""``slicewatch check``: every problem that would stop training or serving, before either starts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from service.cli.check_service import service_problems
-from service.cli.command import Commands, Context, add_command, add_config, add_json
+from service.cli.apply import ApplySummary
+from service.cli.dataset_scan import scan
+from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import function_kind, load_settings, project_source
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
-from service.cli.survey import survey
-from service.cli.tally import Tally
 from service.cli.terminal import print_json
 from service.errors import MisuseError, SettingsError
-from service.settings.nodes import nearest
+from service.settings.names import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from service.settings.project import Settings
+    from service.settings.schema import Settings
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
 
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
-    parser = add_command(
-        commands, "check", "check settings, rows, labels and functions", "slicewatch check", run
-    )
-    add_config(parser)
-    add_json(parser)
+    summary = "check the settings, rows, labels and functions before training"
+    parser = add_command(commands, "check", summary, "slicewatch check", run)
+    add_options(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Check everything; MisuseError with every problem found."""
+    """Check everything; raise MisuseError with every problem."""
     problems: list[str] = []
     try:
         settings = load_settings(args, context)
     except SettingsError as error:
-        _finish(args, None, list(error.problems), 0)
+        if args.json:
+            print_json({"ok": False, "problems": error.problems, "rows": 0, "sampled": 0, "slices": []})
         raise
-    found = survey(settings, problems)
-    functions = _functions(settings, problems)
-    if found is not None:
-        problems += _column_problems(settings, found.first)
-        problems += service_problems(settings, [str(name) for name in found.first.columns], found.classes)
-    tally = None
-    if found is not None and functions is not None:
-        problems += _name_problems(functions, found.first)
-        tally = _tried(functions, project_source(settings).visible(found.sample), problems)
-    _finish(args, tally, problems, found.rows if found else 0, functions)
+    dataset = scan(settings, problems)
+    functions = _load_functions(settings, problems)
+    summary = None
+    if dataset is not None:
+        columns = [str(name) for name in dataset.first.columns]
+        problems += _column_problems(settings, dataset.first)
+        problems += _service_problems(settings, columns, dataset.classes)
+        if functions is not None:
+            problems += [
+                f"functions: slice {function.name!r} has the name of a column: rename it, or `apply --out` cannot "
+                "write it"
+                for function in functions
+                if function.name in columns and function_kind(function) != "labeling"
+            ]
+            sample = project_source(settings).visible(dataset.sample)
+            summary = _apply_to_sample(functions, sample, problems)
+    rows = dataset.rows if dataset else 0
+    if args.json:
+        sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
+        print_json(
+            {"ok": not problems, "problems": problems, "rows": rows, "sampled": sampled, "slices": slices}
+        )
+    else:
+        _print_report(summary, problems, rows, functions)
     if problems:
         raise MisuseError(problems)
     return 0
 
 
-def _finish(
-    args: argparse.Namespace,
-    tally: Tally | None,
-    problems: list[str],
-    rows: int,
-    functions: FunctionSet | None = None,
+def _print_report(
+    summary: ApplySummary | None, problems: list[str], rows: int, functions: FunctionSet | None
 ) -> None:
-    if args.json:
-        slices = tally.to_json() if tally else []
-        sampled = tally.rows if tally else 0
-        print_json(
-            {"ok": not problems, "problems": problems, "rows": rows, "sampled": sampled, "slices": slices}
-        )
-        return
-    if tally and tally.slices:
-        of = f"{tally.rows:,} rows at random of {rows:,}" if tally.rows < rows else f"all {rows:,} rows"
-        print(f"The slices on {of}:\n\n{tally.to_text()}")
-    if tally and functions and (labeling := [each.name for each in functions if _is_labeling(each)]):
-        print(f"\nlabelling functions, watched live but no slices of the model: {', '.join(labeling)}")
-    if tally and not tally.slices:
-        print("no slicing functions: name their files under `functions`")
+    if summary and summary.slices:
+        sample = "all" if summary.rows == rows else f"a random sample of {summary.rows:,} of"
+        print(f"Slices on {sample} {rows:,} rows:\n\n{summary.to_text()}")
+    if summary and not summary.slices:
+        print("no slicing functions: list their files under `functions`")
+    labeling = [function.name for function in functions or () if function_kind(function) == "labeling"]
+    if summary and labeling:
+        print(f"\nlabeling functions, monitored live but not slices of the model: {', '.join(labeling)}")
     if not problems:
-        print("\nno problems: `slicewatch train` may start")
-
-
-def _is_labeling(function: SlicingFunction) -> bool:
-    return function_kind(function) == "labeling"
-
-
-def _name_problems(functions: FunctionSet, frame: pd.DataFrame) -> Iterator[str]:
-    columns = set(map(str, frame.columns))
-    for each in functions:
-        if each.name in columns and not _is_labeling(each):
-            yield (
-                f"functions: slice {each.name!r} has the name of a column: "
-                "rename it, or `apply --out` cannot write it"
-            )
+        print("\nno problems: `slicewatch train` can start")
 
 
 def _column_problems(settings: Settings, frame: pd.DataFrame) -> Iterator[str]:
+    from models.errors import ModelError
+    from models.features import FeatureSpec, Featurizer
+
     names = [str(name) for name in frame.columns]
     absent = [column for column in (*settings.features, settings.label) if column not in names]
     yield from (f"no column {column!r} in {settings.data}{nearest(column, names)}" for column in absent)
     if absent:
         yield f"the columns of {settings.data} are {names}"
     if settings.label in settings.features:
-        yield f"features: {settings.label!r} is the label: a model that reads it has nothing to predict"
-    for column in settings.features:
+        yield f"features: {settings.label!r} is the label: remove it from the features"
+    for column, kind in settings.features.items():
         if column not in absent:
-            yield from _feature_problems(settings, frame, column)
+            try:
+                Featurizer((FeatureSpec(column, kind),)).fit(frame)  # type: ignore[arg-type]
+            except ModelError as error:
+                yield f"features: {error}"
 
 
-def _feature_problems(settings: Settings, frame: pd.DataFrame, column: str) -> Iterator[str]:
-    from models.errors import ModelError
-    from models.features import FeatureSpec, Featurizer
+def _service_problems(
+    settings: Settings, columns: Collection[str], classes: Collection[str]
+) -> Iterator[str]:
+    """Yield problems with the settings of the service, given columns and classes of the project's table."""
+    from service.settings.schema import address_problem
 
-    try:
-        Featurizer((FeatureSpec(column, settings.features[column]),)).fit(frame)  # type: ignore[arg-type]
-    except ModelError as error:
-        yield f"features: {error}"
+    if problem := address_problem(settings.serve):
+        yield problem
+    positive, known = settings.monitor.positive, settings.classes or classes
+    if positive is not None and positive not in known:
+        yield f"monitor.positive {positive!r} is not one of the classes {sorted(known)}{nearest(positive, known)}"
+    if settings.log.features not in (("all",), ("none",)):
+        for column in settings.log.features:
+            if column not in columns:
+                yield f"log.features: no column {column!r} in {settings.data}{nearest(column, columns)}"
+    if settings.store.exists():
+        from service.store.engine import schema_version
+        from service.store.errors import StoreError
+        from service.store.schema import refuse_unknown
+
+        try:
+            refuse_unknown(schema_version(settings.store))
+        except StoreError as error:
+            yield f"store: {error}"
 
 
-def _functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
+def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
     from sfs.function import LabelingFunctionSlice
     from sfs.registry import FunctionSet, labeling_functions_in
 
-    found: list[SlicingFunction] = []
+    functions: list[SlicingFunction] = []
     votes: list[SlicingFunction] = []
     for name in settings.functions:
         try:
-            found += FunctionSet.from_file(name)
+            functions += FunctionSet.from_file(name)
             votes += map(LabelingFunctionSlice, labeling_functions_in(name))
         except SliceError as error:
             problems.append(f"functions: {error}")
     try:
-        return FunctionSet([*found, *votes])
+        return FunctionSet([*functions, *votes])
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None
 
 
-def _tried(functions: FunctionSet, sample: pd.DataFrame, problems: list[str]) -> Tally | None:
+def _apply_to_sample(
+    functions: FunctionSet, sample: pd.DataFrame, problems: list[str]
+) -> ApplySummary | None:
     from sfs.apply import apply_with_stats
     from sfs.errors import SliceError
     from sfs.record import Columns
@@ -148,9 +160,11 @@ def _tried(functions: FunctionSet, sample: pd.DataFrame, problems: list[str]) ->
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None
-    tally = Tally(functions.names)
-    tally.add(applied)
-    for one in contract_checks(functions, Columns(sample.head(CHECKED_RECORDS)).records):
-        if not one["passed"]:
-            problems.append(f"functions: {one['function']} is not {one['check']}: {one['detail']}")
-    return tally
+    summary = ApplySummary(functions.names)
+    summary.add(applied)
+    problems += [
+        f"functions: {check['function']} is not {check['check']}: {check['detail']}"
+        for check in contract_checks(functions, Columns(sample.head(CHECKED_RECORDS)).records)
+        if not check["passed"]
+    ]
+    return summary

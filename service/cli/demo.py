@@ -5,14 +5,9 @@ from __future__ import annotations
 import argparse
 import signal
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING
 
-from service.cli.command import Commands, Context, add_command
+from service.cli.parser import Commands, Context, add_command, integer_between
 from service.errors import MisuseError
-
-if TYPE_CHECKING:
-    from service.demo.script import Script
 
 FOLDER = Path("var/demo")
 PORT = 8000
@@ -22,74 +17,54 @@ EXAMPLES = """slicewatch demo
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
-    says = "show the whole loop: drift, alarm, late labels, retraining, gate, promotion"
-    parser = add_command(commands, "demo", says, EXAMPLES, run)
+    summary = "show the whole loop: drift, alarm, late labels, retraining, gate, promotion"
+    parser = add_command(commands, "demo", summary, EXAMPLES, run)
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of the UCI YouTube files (default: generated)"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="folder of the UCI YouTube files (default: generated comments)",
     )
     parser.add_argument(
-        "--once", action="store_true", help="end with the story; exit code 1 if it did not happen"
+        "--once", action="store_true", help="exit at the end of the story; exit code 1 if it fails"
     )
     parser.add_argument(
-        "--port", type=_whole, metavar="N", help=f"port to listen on (default: {PORT}; 0: a free one)"
-    )
+        "--port", type=integer_between(0, 65_535), metavar="N",
+        help=f"port to listen on (default: {PORT}, or a free one if it is taken; 0 picks a free one)",
+    )  # fmt: skip
     parser.add_argument(
-        "--seed", type=_whole, default=0, metavar="N", help="of comments and labels (default: 0)"
+        "--seed",
+        type=integer_between(0),
+        default=0,
+        metavar="N",
+        help="random seed of comments and labels (default: 0)",
     )
     parser.add_argument(
         "--dir", type=Path, default=FOLDER, metavar="DIR", dest="folder",
-        help=f"folder of the project; that of an earlier demo is replaced (default: {FOLDER})",
+        help=f"folder of the project; an earlier demo in it is replaced (default: {FOLDER})",
     )  # fmt: skip
     parser.add_argument(
-        "--minutes",
-        type=_minutes,
-        default=5.0,
-        metavar="N",
-        help="after which the story is given up (default: 5)",
+        "--minutes", type=_minutes, default=5.0, metavar="N", help="timeout of the story (default: 5)"
     )
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Play the story; 0 if it happened."""
-    from service.demo.run import Options, run_demo
+    """Run the scenario; 0 if every step of the story happened."""
+    from service.demo.runner import run_demo
+    from service.demo.scenario import generated_comments, real_comments
+    from service.demo.service_process import free_port, is_free
 
-    options = Options(args.folder, _port(args.port), args.once, args.seed, args.minutes * 60)
-    signal.signal(signal.SIGTERM, _interrupt)  # so that the service is stopped too
-    return run_demo(_script(args), options, context.now, _say)
-
-
-def _script(args: argparse.Namespace) -> Script:
-    if args.data is None:
-        from service.demo.generated import generated_comments
-
-        return generated_comments(args.seed)
-    from service.demo.real import real_comments
-
-    return real_comments(args.data, args.seed)
-
-
-def _port(asked: int | None) -> int:
-    from service.demo.supervise import free_port, is_free
-
-    if asked is None:
-        return PORT if is_free(PORT) else free_port()
-    if asked and not is_free(asked):
-        raise MisuseError(f"port {asked} is taken: choose another with --port, or 0 for a free one")
-    return asked or free_port()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number, got {text!r}")
-    return int(text)
+    port = args.port or 0
+    if args.port is None and is_free(PORT):
+        port = PORT
+    elif port and not is_free(port):
+        raise MisuseError(f"port {port} is taken: pass another --port, or 0 for a free one")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the service is stopped too
+    scenario = real_comments(args.data, args.seed) if args.data else generated_comments(args.seed)
+    return run_demo(
+        scenario, args.seed, args.folder, port or free_port(), context.now, lambda line: print(line, flush=True),
+        once=args.once, timeout_seconds=args.minutes * 60,
+    )  # fmt: skip
 
 
 def _minutes(text: str) -> float:
@@ -98,5 +73,5 @@ def _minutes(text: str) -> float:
     except ValueError:
         minutes = 0.0
     if not 0 < minutes < 1e4:
-        raise argparse.ArgumentTypeError(f"expected a number of minutes, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number of minutes above 0, got {text!r}")
     return minutes

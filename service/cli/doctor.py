@@ -1,4 +1,4 @@
-"""``slicewatch doctor``: what is installed, found, readable and writable."""
+"""``slicewatch doctor``: check the installation, and the settings, data and files of the project."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
-from service.cli.command import Commands, Context, add_command, add_config, add_json, config_file
-from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, writable
-from service.cli.terminal import print_json, table
+from service.cli.parser import Commands, Context, add_command, add_options, config_file
+from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, require_writable
+from service.cli.terminal import format_table, print_json
 from service.errors import SettingsError
-from service.settings.project import OTHER_VARIABLES, PREFIX, overrides
+from service.settings.names import OTHER_VARIABLES, PREFIX
 
 if TYPE_CHECKING:
-    from service.settings.project import Settings
+    from service.settings.schema import Settings
 
 PACKAGES = (
-    "slicewatch",
-    "torch",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "scikit-learn",
-    "google-re2",
-    "fastapi",
-    "evidently",
-)
+    "slicewatch", "torch", "numpy", "pandas", "pyarrow", "scikit-learn", "google-re2", "fastapi", "evidently",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: ``ok``, ``note`` (harmless) or ``broken``."""
+    """Result of one check; the state is ``ok``, ``note`` (harmless) or ``broken``."""
 
     what: str
     state: str
@@ -43,32 +35,35 @@ class Finding:
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
-    parser = add_command(
-        commands, "doctor", "check the installation and the project", "slicewatch doctor", run
-    )
-    add_config(parser)
-    add_json(parser)
+    summary = "check the installation and the project"
+    parser = add_command(commands, "doctor", summary, "slicewatch doctor", run)
+    add_options(parser)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Look at everything; 1 if something is broken."""
-    findings = list(_findings(args, context))
+    """Check everything; 1 if something is broken."""
+    findings = list(_check_all(args, context))
     broken = any(finding.state == "broken" for finding in findings)
     if args.json:
         print_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
     else:
-        print(table(("what", "state", "detail"), [[one.what, one.state, one.detail] for one in findings]))
+        rows = [[finding.what, finding.state, finding.detail] for finding in findings]
+        print(format_table(("check", "state", "detail"), rows))
     return int(broken)
 
 
-def _findings(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
+def _check_all(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
     yield Finding("python", "ok", platform.python_version())
-    yield from (_package(name) for name in PACKAGES)
-    yield _try("threads", _threads)
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", metadata.version(name))
+        except metadata.PackageNotFoundError:
+            yield Finding(name, "broken", "not installed: install slicewatch with its dependencies")
+    yield _check("threads", _torch_threads)
     yield from _variables(context)
     file = config_file(args, context)
     if not file.exists():
-        yield Finding("settings", "note", f"no {file} here: `slicewatch init DIR` writes one")
+        yield Finding("settings", "note", f"no {file}: create one with `slicewatch init DIR`")
         return
     try:
         settings = load_settings(args, context)
@@ -76,48 +71,45 @@ def _findings(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
         yield from (Finding("settings", "broken", problem) for problem in error.problems)
         return
     yield Finding("settings", "ok", str(file.resolve()))
-    yield from _project(settings)
-
-
-def _project(settings: Settings) -> Iterator[Finding]:
-    state = "ok" if settings.data.exists() else "broken"
-    yield Finding("data", state, f"{settings.data}" + ("" if state == "ok" else " is not there"))
-    yield _try("functions", lambda: f"{len(load_functions(settings.functions))} functions")
-    yield _try("disk", lambda: f"{writable(settings.registry)} is writable")
-    yield _try("sqlite", _sqlite)
-    yield _try("store", lambda: _store(settings))
+    exists = settings.data.exists()
+    yield Finding(
+        "data", "ok" if exists else "broken", f"{settings.data}{'' if exists else ' does not exist'}"
+    )
+    yield _check("functions", lambda: f"{len(load_functions(settings.functions))} functions")
+    yield _check("disk", lambda: f"{require_writable(settings.registry)} is writable")
+    yield _check(
+        "sqlite", lambda: f"{import_module('sqlite3').sqlite_version}; safe: one process writes the store"
+    )
+    yield _check("store", lambda: _store(settings))
     if settings.registry.is_dir():
-        yield _try("registry", lambda: _champion(settings))
+        yield _check("registry", lambda: _champion(settings))
     else:
-        yield Finding("registry", "note", f"nothing trained yet: no {settings.registry}")
+        yield Finding("registry", "note", f"no model trained yet: no {settings.registry}")
 
 
-def _package(name: str) -> Finding:
+def _check(what: str, check: Callable[[], str]) -> Finding:
     try:
-        return Finding(name, "ok", metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return Finding(name, "broken", "not installed: install slicewatch with its dependencies")
+        return Finding(what, "ok", check())
+    except Exception as error:  # any error is a finding
+        return Finding(what, "broken", str(error) or type(error).__name__)
 
 
 def _variables(context: Context) -> Iterator[Finding]:
-    for name in sorted(overrides(context.environ)):
-        yield Finding("variable", "note", f"{name} overrides {overrides(context.environ)[name]!r}")
-    others = {*OTHER_VARIABLES, *overrides(context.environ)}
-    unknown = [name for name in sorted(context.environ) if name.startswith(PREFIX) and name not in others]
+    from service.settings.loading import overrides
+
+    overridden = overrides(context.environ)
+    for name in sorted(overridden):
+        yield Finding("variable", "note", f"{name} overrides {overridden[name]!r}")
+    known = {*OTHER_VARIABLES, *overridden}
+    unknown = [name for name in sorted(context.environ) if name.startswith(PREFIX) and name not in known]
     if unknown:
-        yield Finding("variable", "note", f"not ours, ignored: {', '.join(unknown)}")
+        yield Finding("variable", "note", f"not a setting, ignored: {', '.join(unknown)}")
 
 
-def _threads() -> str:
+def _torch_threads() -> str:
     import torch
 
-    return f"torch uses {torch.get_num_threads()}, the machine has {os.cpu_count()}"
-
-
-def _sqlite() -> str:
-    import sqlite3
-
-    return f"{sqlite3.sqlite_version}; one process writes a store, which every version does safely"
+    return f"torch uses {torch.get_num_threads()} threads on {os.cpu_count()} CPUs"
 
 
 def _store(settings: Settings) -> str:
@@ -126,8 +118,8 @@ def _store(settings: Settings) -> str:
 
     found = schema_version(settings.store)
     if found is None:
-        return f"no {settings.store} yet: `slicewatch up` makes it"
-    advice = "" if found == newest() else f"; `slicewatch migrate` brings it to step {newest()}"
+        return f"no {settings.store} yet: `slicewatch up` creates it"
+    advice = "" if found == newest() else f"; migrate it to step {newest()} with `slicewatch migrate`"
     return f"{settings.store} is at step {found}{advice}"
 
 
@@ -135,13 +127,5 @@ def _champion(settings: Settings) -> str:
     registry = open_registry(settings)
     version = registry.alias(CHAMPION)
     if version is None:
-        return "no champion yet: `slicewatch models promote VERSION` makes one"
-    bundle = registry.get(version)
-    return f"champion is version {version}, hash {bundle.hash[:12]}, golden batch reproduced"
-
-
-def _try(what: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(what, "ok", look())
-    except Exception as error:  # whatever is wrong is the finding
-        return Finding(what, "broken", str(error) or type(error).__name__)
+        return "no champion yet: promote one with `slicewatch models promote VERSION`"
+    return f"champion is version {version}, hash {registry.get(version).hash[:12]}, golden batch reproduced"

@@ -1,77 +1,97 @@
-"""``slicewatch labels``: what records truly were, from a file."""
+"""``slicewatch labels``: send labels from a file, to the running service or into its store."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
 from collections import Counter
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
-from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.label_rows import label_columns, read_rows
-from service.cli.project import load_settings
-from service.cli.running import add_url
-from service.cli.terminal import print_json, rows_bar, table
-from service.errors import ServiceError
+from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.project import CHAMPION, load_settings, open_registry, require_model, service_url
+from service.cli.terminal import format_table, print_json, row_progress
+from service.errors import MisuseError, ServiceError
+from service.settings.names import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import pandas as pd
 
     from service.api.schemas.predictions import LabelIn
-    from service.cli.label_doors import Door, Outcome
-    from service.cli.label_rows import Row
+    from service.client import Client, LabelItem
+    from service.settings.schema import Settings
+
+DAY_SECONDS = 86_400
+STORE_ROWS = 1_000
+"""Labels in one transaction."""
 
 SHOWN_ROWS = 10
+OPTIONAL_FIELDS = ("observed_at", "labeller", "idempotency_key")
+TEXT_FIELDS = ("id", "labeller", "idempotency_key")
+"""Fields that stay text in a text file: ``007`` is an id, not 7."""
+
 EXAMPLES = """slicewatch labels reviewed.csv
   slicewatch labels reviewed.csv --id-column comment_id --label-column verdict"""
-ABOUT = """\
-The file has a column for the ids of predictions and one for their labels. It may have
-observed_at (ISO 8601; UTC where no zone is given; now where it is empty), labeller, and
-idempotency_key. Labels go to the service, or into its store while it does not run.
-Sending a file again changes nothing: without a time, its rows are known by what the file holds."""
+DESCRIPTION = """\
+The file has a column with the ids of predictions and one with their labels. Optional columns:
+observed_at (ISO 8601; UTC without a zone; now if empty), labeller, and idempotency_key.
+Labels are sent to the service, or written to its store while it is not running.
+Sending a file again changes nothing: labels without a time are identified by the content of the file."""
+
+Outcome: TypeAlias = tuple[str, str | None]
+"""Outcome of a label, and the reason if the label does not count."""
 
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
     parser = add_command(commands, "labels", "send labels of predictions from a file", EXAMPLES, run)
-    parser.description = f"{parser.description}\n\n{ABOUT}"
+    parser.description = f"{parser.description}\n\n{DESCRIPTION}"
     parser.add_argument("file", type=Path, metavar="FILE", help="CSV, TSV, Parquet or JSON lines")
-    parser.add_argument("--id-column", default="id", metavar="NAME", help="column of the ids (default: id)")
+    parser.add_argument("--id-column", default="id", metavar="NAME", help="column with the ids (default: id)")
     parser.add_argument(
-        "--label-column", default="label", metavar="NAME", help="column of the labels (default: label)"
+        "--label-column", default="label", metavar="NAME", help="column with the labels (default: label)"
     )
-    add_url(parser)
-    add_config(parser)
-    add_json(parser)
+    add_options(parser, url=True)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
-    """Send the labels and say what became of them; 1 if one was rejected."""
+    """Send the labels and print their outcomes; 1 if any was rejected."""
     columns = label_columns(args.file, args.id_column, args.label_column)
-    with _door(args, context) as door:
-        found = send_file(args.file, columns, door)
+    with open_sink(args, context) as sink:
+        summary = send_file(args.file, columns, sink)
     if args.json:
-        print_json({**found.to_json(), "columns": list(columns.values()), "sent_to": door.where})
+        print_json({**summary.to_json(), "columns": list(columns.values()), "sent_to": sink.name})
     else:
         read = ", ".join(columns.values())
-        print(f"{found.to_text()}\n\n{found.rows:,} rows of {args.file} ({read}), sent to {door.where}")
-    return int(bool(found.rejected))
+        print(f"{summary.to_text()}\n\n{summary.rows:,} rows of {args.file} ({read}), sent to {sink.name}")
+    return int(bool(summary.rejected))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFileRow:
+    """One row of a file, counted from 0: its label, or the reason why it has none."""
+
+    number: int
+    id: str | None
+    label: LabelIn | None
+    reason: str | None = None
 
 
 @dataclass(slots=True)
-class Outcomes:
-    """What became of the labels so far."""
+class LabelSummary:
+    """Outcomes of the labels so far."""
 
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     first_reasons: dict[str, str] = field(default_factory=dict)
-    rejected: list[Row] = field(default_factory=list)
+    rejected: list[LabelFileRow] = field(default_factory=list)
 
-    def add(self, rows: Sequence[Row], outcomes: Mapping[int, Outcome]) -> None:
-        """Add rows, with what became of those that were sent."""
+    def add(self, rows: Sequence[LabelFileRow], outcomes: Mapping[int, Outcome]) -> None:
+        """Add rows, with the outcomes of those that were sent by their numbers."""
         for row in rows:
             outcome, reason = outcomes.get(row.number, ("rejected", row.reason))
             self.counts[outcome] += 1
@@ -90,69 +110,239 @@ class Outcomes:
         return {"rows": self.rows, "outcomes": counts, "rejected": rejected}
 
     def to_text(self) -> str:
-        """Return a table of counts, and the first rows that were rejected."""
+        """Return a table of counts, the first reason of each outcome, and the first rejected rows."""
         counts = {name: n for name, n in self.to_json()["outcomes"].items() if n}
-        lines = [table(("outcome", "labels"), list(counts.items()))]
-        told = [name for name in counts if name in self.first_reasons and name != "rejected"]
-        lines += [f"{name}: {self.first_reasons[name]}" for name in told]
+        lines = [format_table(("outcome", "labels"), list(counts.items()))]
+        lines += [
+            f"{name}: {self.first_reasons[name]}"
+            for name in counts
+            if name in self.first_reasons and name != "rejected"
+        ]
         for row in self.rejected[:SHOWN_ROWS]:
-            named = "" if row.id is None else f" ({row.id!r:.60})"
-            lines.append(f"rejected row {row.number}{named}: {row.reason}")
+            row_id = "" if row.id is None else f" ({row.id!r:.60})"
+            lines.append(f"rejected row {row.number}{row_id}: {row.reason}")
         if len(self.rejected) > SHOWN_ROWS:
-            lines.append(f"and {len(self.rejected) - SHOWN_ROWS:,} more; --json tells all")
+            lines.append(f"and {len(self.rejected) - SHOWN_ROWS:,} more; --json lists all")
         return "\n".join(lines)
 
 
-def _door(args: argparse.Namespace, context: Context) -> AbstractContextManager[Door]:
-    from service.cli.label_doors import named_service, project_door
+def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, str]:
+    """Return the columns of the fields that a file has: field -> column.
 
-    return named_service(args.url) if args.url else project_door(load_settings(args, context), context)
+    Raises
+    ------
+    UnreadableFile
+        If the file cannot be read.
+    MisuseError
+        If it lacks the ids or the labels.
+    """
+    from sfs.tables import read_batches
+
+    names = [str(name) for name in next(read_batches(file, 1)).columns]
+    columns = {"id": id_column, "label": label_column}
+    problems = [
+        f"{file}: no column {column!r}{nearest(column, names)}; name the column with --{field}-column"
+        for field, column in columns.items()
+        if column not in names
+    ]
+    if problems:
+        raise MisuseError(problems)
+    return columns | {
+        name: name for name in OPTIONAL_FIELDS if name in names and name not in columns.values()
+    }
 
 
-def send_file(file: Path, columns: Mapping[str, str], door: Door) -> Outcomes:
-    """Send the labels of a file batch by batch, and return what became of them.
+def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterator[list[LabelFileRow]]:
+    """Yield the rows of a file in batches; ``columns`` is the result of `label_columns`."""
+    from sfs.tables import file_format, read_batches
+
+    is_text = file_format(file) in (".csv", ".tsv")
+    text = [columns[name] for name in TEXT_FIELDS if name in columns] if is_text else ()
+    start = 0
+    for frame in read_batches(file, batch_rows, list(dict.fromkeys(columns.values())), text=text):
+        yield [_read_row(start + n, fields) for n, fields in enumerate(_present_fields(frame, columns))]
+        start += len(frame)
+
+
+def _present_fields(frame: pd.DataFrame, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    from sfs.record import none_if_missing
+
+    values = {name: [none_if_missing(v) for v in frame[column].tolist()] for name, column in columns.items()}
+    for row in zip(*values.values(), strict=True):
+        fields = zip(values, row, strict=True)
+        yield {name: v for name, v in fields if v is not None and not (isinstance(v, str) and not v.strip())}
+
+
+def _read_row(number: int, fields: dict[str, Any]) -> LabelFileRow:
+    from pydantic import ValidationError
+
+    from service.api.schemas.predictions import LabelIn
+    from sfs.record import text_of
+
+    row_id = str(fields["id"]) if "id" in fields else None
+    try:
+        if absent := [name for name in ("id", "label") if name not in fields]:
+            raise ValueError(f"the row has no {absent[0]}")
+        values = fields | {name: text_of(fields[name]) for name in TEXT_FIELDS if name in fields}
+        if "observed_at" in fields:
+            values["observed_at"] = _to_timestamp(fields["observed_at"])
+        return LabelFileRow(number, row_id, LabelIn.model_validate(values))
+    except ValidationError as invalid:
+        errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+        reasons = [f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}" for error in errors]
+        return LabelFileRow(number, row_id, None, "; ".join(reasons))
+    except (ValueError, TypeError) as error:
+        return LabelFileRow(number, row_id, None, str(error))
+
+
+def _to_timestamp(value: Any) -> str:
+    """Return a date and time as ISO 8601, in UTC if it has no zone."""
+    text = str(value).strip()
+    try:
+        if text[4:5] != "-":
+            raise ValueError  # digits alone would pass for a date
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"invalid observed_at {text!r:.60}: write it as 2026-05-01T12:00:00Z") from None
+    return (at.replace(tzinfo=UTC) if at.tzinfo is None else at).isoformat()
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSink:
+    """Destination of labels: ``send`` takes at most ``batch_rows`` labels and returns their outcomes."""
+
+    name: str
+    batch_rows: int
+    send: Callable[[Sequence[LabelIn]], list[Outcome]]
+
+
+@contextmanager
+def open_sink(args: argparse.Namespace, context: Context) -> Iterator[LabelSink]:
+    """Yield the service at ``--url``; without it the project's service if it runs, else its store.
+
+    Raises
+    ------
+    MisuseError
+        If another model is served at the project's address, or there is no store yet.
+    ServiceError
+        If another process uses the store.
+    """
+    from service.client import Client, NotRunning
+
+    if args.url:
+        with Client(args.url) as client:
+            client.ready()
+            yield _service_sink(client)
+        return
+    settings = load_settings(args, context)
+    with Client(service_url(settings)) as client:
+        try:
+            client.ready()
+        except NotRunning:
+            pass
+        else:
+            require_model(client, settings)
+            yield _service_sink(client, settings.serve.request_labels)
+            return
+    with _store_sink(settings, context) as sink:
+        yield sink
+
+
+def _service_sink(client: Client, most_rows: int | None = None) -> LabelSink:
+    from service.client import LABEL_ROWS
+
+    def send(labels: Sequence[LabelIn]) -> list[Outcome]:
+        items = [label.model_dump(mode="json", exclude_none=True) for label in labels]
+        responses = client.label(cast("list[LabelItem]", items), batch_rows=len(items))
+        return [(response.outcome, response.reason) for response in responses]
+
+    return LabelSink(client.url, min(LABEL_ROWS, most_rows or LABEL_ROWS), send)
+
+
+@contextmanager
+def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
+    from service.events import Label
+    from service.store.engine import Store
+    from service.store.errors import StoreInUse
+    from service.store.labels import LabelRules
+    from service.store.writer import Writer
+
+    url = service_url(settings)
+    if not settings.store.exists():
+        raise MisuseError(
+            f"no service answers at {url}, and there is no store at {settings.store} yet: start the service with "
+            "`slicewatch up`, or pass its address with --url"
+        )
+    classes = settings.classes
+    if settings.registry.is_dir():
+        registry = open_registry(settings)
+        classes = classes if registry.alias(CHAMPION) is None else registry.get(CHAMPION).classes
+    if not classes:
+        raise MisuseError(
+            "the classes are not known yet: set `classes` in slicewatch.yaml, or train a model with `slicewatch train`"
+        )
+    try:
+        store = Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
+    except StoreInUse as error:
+        message = f"no service answers at {url}: pass the address where it listens with --url"
+        raise ServiceError([message, *error.problems]) from error
+
+    def send(labels: Sequence[LabelIn]) -> list[Outcome]:
+        now = context.now()
+        accepted = [
+            Label(label.id, label.label, label.observed_at or now, now, label.labeller, label.idempotency_key)
+            for label in labels
+            if label.label in classes
+        ]
+        results = iter(writer.label(settings.name, accepted).result())
+        listed = ", ".join(map(repr, classes[:20]))
+        outcomes: list[Outcome] = []
+        for label in labels:
+            if label.label in classes:
+                result = next(results)
+                outcomes.append((result.outcome, result.reason))
+            else:
+                outcomes.append(("rejected", f"unknown class {label.label!r}; the classes are {listed}"))
+        return outcomes
+
+    with store:
+        writer = Writer(store, rules=LabelRules(settings.monitor.label_days * DAY_SECONDS))
+        try:
+            yield LabelSink(str(settings.store), STORE_ROWS, send)
+        finally:
+            writer.stop()
+
+
+def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelSummary:
+    """Send the labels of a file in batches, and return their outcomes.
+
+    A label without a time and a key gets a key from the content of the file and its row: sending the same file
+    again is no later label.
 
     Raises
     ------
     ServiceError
-        If a batch is refused; it says how many rows were taken before.
+        If a batch fails; the message says how many rows were sent before.
     """
     from sfs.tables import count_rows
 
-    found = Outcomes()
-    with rows_bar("labels", count_rows(file)) as done:
-        try:
-            _send_rows(file, columns, door, found, done)
-        except ServiceError as error:
-            if not found.rows:
-                raise
-            before = f"the first {found.rows:,} rows were taken: send the file again, none counts twice"
-            raise ServiceError([*error.problems, before]) from error
-    return found
-
-
-def _send_rows(
-    file: Path, columns: Mapping[str, str], door: Door, found: Outcomes, done: Callable[[int], None]
-) -> None:
-    digest = _digest(file, columns)
-    for rows in read_rows(file, columns, door.batch_rows):
-        sent = {
-            row.number: _told_apart(row.label, digest, row.number) for row in rows if row.label is not None
-        }
-        outcomes = door.send(list(sent.values())) if sent else []
-        found.add(rows, dict(zip(sent, outcomes, strict=True)))
-        done(len(rows))
-
-
-def _digest(file: Path, columns: Mapping[str, str]) -> str:
-    """Return what a file and the columns that are read of it come to."""
-    begun = hashlib.blake2b(repr(sorted(columns.items())).encode(), digest_size=16)
+    summary = LabelSummary()
+    start = hashlib.blake2b(repr(sorted(columns.items())).encode(), digest_size=16)
     with file.open("rb") as content:
-        return hashlib.file_digest(content, lambda: begun).hexdigest()
-
-
-def _told_apart(label: LabelIn, digest: str, row: int) -> LabelIn:
-    """Return a label that has a time or a key: sent again, with its file, it is no later statement."""
-    if label.observed_at is not None or label.idempotency_key is not None:
-        return label
-    return label.model_copy(update={"idempotency_key": f"{digest}-{row}"})
+        digest = hashlib.file_digest(content, lambda: start).hexdigest()
+    with row_progress("labels", count_rows(file)) as progress:
+        try:
+            for rows in read_rows(file, columns, sink.batch_rows):
+                sent = {row.number: row.label for row in rows if row.label is not None}
+                for number, label in sent.items():
+                    if label.observed_at is None and label.idempotency_key is None:
+                        sent[number] = label.model_copy(update={"idempotency_key": f"{digest}-{number}"})
+                outcomes = sink.send(list(sent.values())) if sent else []
+                summary.add(rows, dict(zip(sent, outcomes, strict=True)))
+                progress(len(rows))
+        except ServiceError as error:
+            if not summary.rows:
+                raise
+            before = f"the first {summary.rows:,} rows were sent: send the file again, no label counts twice"
+            raise ServiceError([*error.problems, before]) from error
+    return summary

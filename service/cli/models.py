@@ -1,4 +1,4 @@
-"""``slicewatch models``: versions of the model, and which one is champion."""
+"""``slicewatch models``: list, show, promote and roll back versions of the model."""
 
 from __future__ import annotations
 
@@ -6,102 +6,114 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import CHAMPION, load_settings, open_registry
-from service.cli.running import service_of
-from service.cli.terminal import print_json, say, table
+from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.project import CHAMPION, load_settings, open_registry, service_of
+from service.cli.terminal import format_table, print_json, print_message
 from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from models.bundle import ModelBundle
-    from models.registry import AliasChange, ModelRegistry, Version
+    from models.registry import ModelRegistry, Version
 
 
-CLI = "the command line"
-"""Who asks, as it stands in the audit log."""
+ACTOR = "the command line"
+"""Name of these commands in the audit log."""
 
 
 def declare(commands: Commands) -> None:
     """Declare the commands."""
-    parser = add_command(
-        commands,
-        "models",
-        "list, show, promote or roll back versions",
-        "slicewatch models promote 3 --reason 'better on links'",
-    )
+    summary = "list, show, promote or roll back versions"
+    example = "slicewatch models promote 3 --reason 'better on links'"
+    parser = add_command(commands, "models", summary, example)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = add_command(actions, "list", "list the versions", "slicewatch models list", run_list)
-    showing = add_command(
-        actions, "show", "show one version and its report", "slicewatch models show 3", run_show
-    )
+    summary = "show one version and its report"
+    showing = add_command(actions, "show", summary, "slicewatch models show 3", run_show)
     showing.add_argument(
         "version", nargs="?", default=CHAMPION, metavar="VERSION", help="number or alias (default: champion)"
     )
-    promoting = add_command(
-        actions,
-        "promote",
-        "make a version champion",
-        "slicewatch models promote 3 --reason 'better on links'",
-        run_promote,
-    )
+    promoting = add_command(actions, "promote", "make a version the champion", example, run_promote)
     promoting.add_argument("version", metavar="VERSION", help="number of the version")
     promoting.add_argument("--expected", metavar="VERSION", help="fail unless this version is champion now")
-    back = add_command(
-        actions,
-        "rollback",
-        "make the previous champion champion again",
-        "slicewatch models rollback",
-        run_rollback,
-    )
+    summary = "make the previous champion the champion again"
+    back = add_command(actions, "rollback", summary, "slicewatch models rollback", run_rollback)
     for action in (promoting, back):
-        action.add_argument("--reason", default="by hand", help="kept in the history (default: by hand)")
+        action.add_argument(
+            "--reason",
+            default="by hand",
+            metavar="TEXT",
+            help="reason, kept in the history (default: by hand)",
+        )
     for action in (listing, showing, promoting, back):
-        add_config(action)
-        add_json(action)
+        add_options(action)
 
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
-    """Print every version, the champion marked, and how the champion changed."""
+    """Print every version with its aliases, and the history of the champion."""
     registry = open_registry(load_settings(args, context))
-    changes = registry.history(CHAMPION)
-    if missing := _missing_champion(registry, registry.list()):
-        say(f"slicewatch: warning: {missing}")
+    versions, changes = registry.list(), registry.history(CHAMPION)
+    if missing := _missing_champion(registry, versions):
+        print_message(f"slicewatch: warning: {missing}")
     if args.json:
-        versions = [_version_json(version) for version in registry.list()]
-        print_json(
-            {"name": registry.name, "versions": versions, "history": [_change_json(one) for one in changes]}
-        )
+        listed = [
+            {
+                "version": version.number,
+                "aliases": list(version.aliases),
+                "hash": version.hash,
+                "folder": str(version.path),
+                "damaged": version.damaged,
+            }
+            for version in versions
+        ]
+        history = [{**asdict(change), "at": change.at.isoformat()} for change in changes]
+        print_json({"name": registry.name, "versions": listed, "history": history})
         return 0
-    rows = [[one.number, ", ".join(one.aliases), one.hash[:12], one.path] for one in registry.list()]
-    print(table(("version", "alias", "hash", "folder"), rows))
-    for one in registry.list():
-        if one.damaged:
-            say(f"slicewatch: warning: version {one.number} is damaged: {one.damaged}")
+    rows = [
+        [version.number, ", ".join(version.aliases), version.hash[:12], version.path] for version in versions
+    ]
+    print(format_table(("version", "alias", "hash", "folder"), rows))
+    for version in versions:
+        if version.damaged:
+            print_message(f"slicewatch: warning: version {version.number} is damaged: {version.damaged}")
     if changes:
-        print()
-        print(table(("at (UTC)", "champion", "by", "reason"), [_change_row(one) for one in changes]))
+        rows = [
+            [f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason]
+            for change in changes
+        ]
+        print(f"\n{format_table(('at (UTC)', 'champion', 'by', 'reason'), rows)}")
     return 0
 
 
 def run_show(args: argparse.Namespace, context: Context) -> int:
-    """Print what one version is, and how it did on held-out rows."""
+    """Print one version and its report on held-out rows."""
     registry = open_registry(load_settings(args, context))
     number = find_version(registry, args.version)
     bundle = registry.get(number)
-    shown = _bundle_json(number, bundle)
+    features = {spec.column: spec.kind for spec in bundle.featurizer.specs}
+    shown: dict[str, Any] = {
+        "version": number,
+        "name": bundle.name,
+        "hash": bundle.hash,
+        "form": bundle.report.form,
+        "label": bundle.label,
+        "classes": list(bundle.classes),
+        "features": features,
+        "slices": list(bundle.slice_names),
+    }
     if args.json:
         print_json({**shown, "lineage": dict(bundle.lineage), "report": bundle.report.to_json()})
         return 0
-    print(table(("what", "value"), [[key, _listed(value)] for key, value in shown.items()]))
-    print()
-    print(bundle.report.to_text())
+    shown["features"] = [f"{column}: {kind}" for column, kind in features.items()]
+    rows = [
+        [name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in shown.items()
+    ]
+    print(f"{format_table(('field', 'value'), rows)}\n\n{bundle.report.to_text()}")
     return 0
 
 
 def run_promote(args: argparse.Namespace, context: Context) -> int:
-    """Make a version champion, unless another writer was first."""
+    """Make a version the champion, unless another change came first."""
     settings, at = load_settings(args, context), context.now()
     registry = open_registry(settings)
     number = find_version(registry, args.version)
@@ -109,48 +121,52 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
     expected = find_version(registry, args.expected) if args.expected else before
     if number == before == expected:
         registry.get(number)
-        say(f"version {number} is the champion already: nothing to do")
+        print_message(f"version {number} is the champion already: nothing to do")
         return 0
     with service_of(settings, registry) as service:
         if service is not None:
-            return _answered(args, service.promote(number, expected=expected, reason=args.reason, by=CLI))
-    registry.get(number)  # proves that it loads: a broken version must not become champion
+            change = service.promote(number, expected=expected, reason=args.reason, by=ACTOR)
+            return _print_change(args, change["champion"], change["before"])
+    registry.get(number)  # a version that does not load must not become champion
     registry.promote(number, expected=expected, reason=args.reason, at=at)
-    return _said(args, number, before)
+    return _print_change(args, number, before)
 
 
 def run_rollback(args: argparse.Namespace, context: Context) -> int:
-    """Make the champion before this one champion again."""
+    """Make the previous champion the champion again."""
     settings = load_settings(args, context)
     registry = open_registry(settings)
     before = registry.alias(CHAMPION)
     if before is None:
-        raise MisuseError("there is no champion yet: `slicewatch models promote VERSION` makes one")
+        raise MisuseError("there is no champion yet: promote one with `slicewatch models promote VERSION`")
     with service_of(settings, registry) as service:
         if service is not None:
-            return _answered(args, service.rollback(args.reason, by=CLI))
-    return _said(args, registry.rollback(reason=args.reason, at=context.now()).version, before)
+            change = service.rollback(args.reason, by=ACTOR)
+            return _print_change(args, change["champion"], change["before"])
+    return _print_change(args, registry.rollback(reason=args.reason, at=context.now()).version, before)
 
 
-def find_version(registry: ModelRegistry, asked: str) -> int:
-    """Return the version that a number or an alias names.
+def find_version(registry: ModelRegistry, name: str) -> int:
+    """Return the version with a number or an alias.
 
     Raises
     ------
     MisuseError
         If there is no such version or alias.
+    ServiceError
+        If the champion is missing.
     """
     versions = registry.list()
     missing = _missing_champion(registry, versions)
-    if asked == CHAMPION and missing:
+    if name == CHAMPION and missing:
         raise ServiceError(missing)
-    names = {alias: version.number for version in versions for alias in version.aliases}
-    names |= {str(version.number): version.number for version in versions}
-    if asked not in names:
+    numbers = {alias: version.number for version in versions for alias in version.aliases}
+    numbers |= {str(version.number): version.number for version in versions}
+    if name not in numbers:
         raise MisuseError(
-            f"model {registry.name!r} has no version {asked!r}; it has {', '.join(names) or 'none'}"
+            f"model {registry.name!r} has no version {name!r}; it has {', '.join(numbers) or 'none'}"
         )
-    return names[asked]
+    return numbers[name]
 
 
 def _missing_champion(registry: ModelRegistry, versions: Sequence[Version]) -> str | None:
@@ -159,50 +175,13 @@ def _missing_champion(registry: ModelRegistry, versions: Sequence[Version]) -> s
         return None
     return (
         f"the {CHAMPION} of {registry.name!r} is version {champion}, which is missing: restore its folder, or "
-        "`slicewatch models promote VERSION` another"
+        "promote another version with `slicewatch models promote VERSION`"
     )
 
 
-def _answered(args: argparse.Namespace, told: Mapping[str, Any]) -> int:
-    return _said(args, told["champion"], told["before"])
-
-
-def _said(args: argparse.Namespace, champion: int, before: int | None) -> int:
+def _print_change(args: argparse.Namespace, champion: int, before: int | None) -> int:
     if args.json:
         print_json({"champion": champion, "before": before})
     else:
-        print(f"version {champion} is the champion" + (f"; before it was version {before}" if before else ""))
+        print(f"version {champion} is the champion" + (f", in place of version {before}" if before else ""))
     return 0
-
-
-def _version_json(version: Version) -> dict[str, Any]:
-    aliases = list(version.aliases)
-    about = {"hash": version.hash, "folder": str(version.path), "damaged": version.damaged}
-    return {"version": version.number, "aliases": aliases, **about}
-
-
-def _change_json(change: AliasChange) -> dict[str, Any]:
-    return {**asdict(change), "at": change.at.isoformat()}
-
-
-def _change_row(change: AliasChange) -> list[Any]:
-    return [f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason]
-
-
-def _bundle_json(number: int, bundle: ModelBundle) -> dict[str, Any]:
-    return {
-        "version": number,
-        "name": bundle.name,
-        "hash": bundle.hash,
-        "form": bundle.report.form,
-        "label": bundle.label,
-        "classes": list(bundle.classes),
-        "features": {spec.column: spec.kind for spec in bundle.featurizer.specs},
-        "slices": list(bundle.slice_names),
-    }
-
-
-def _listed(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{column}: {kind}" for column, kind in value.items())
-    return ", ".join(value) if isinstance(value, list) else str(value)

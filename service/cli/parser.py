@@ -1,49 +1,88 @@
-"""The command line: every command with its help, and nothing heavy."""
+"""Parts that commands share: context, help with examples, common options, argument types."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias
 
-from service.cli import (
-    apply,
-    check,
-    demo,
-    doctor,
-    drift,
-    init,
-    labels,
-    migrate,
-    models,
-    retrain,
-    sfs,
-    train,
-    up,
-)
+from service.settings.names import FILE_NAME
 
-NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-class _Version(argparse.Action):
-    """Prints the version; it is looked up only when somebody asks."""
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Environment of a command: the clock (UTC) and the variables."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
-
-        print(f"slicewatch {version('slicewatch')}")
-        parser.exit()
+    now: Callable[[], datetime]
+    environ: Mapping[str, str]
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
-        prog="slicewatch",
-        description="Watches a model slice by slice: define slices, train with them, apply them.",
-        epilog="example:\n  slicewatch init shop --data orders.csv --label returned",
+Run: TypeAlias = Callable[[argparse.Namespace, Context], int]
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, examples: str, run: Run | None = None
+) -> argparse.ArgumentParser:
+    """Declare a command whose help ends with examples."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for noun in NOUNS:
-        noun.declare(commands)
+    if run is not None:
+        parser.set_defaults(run=run)
     return parser
+
+
+def add_subcommands(parser: argparse.ArgumentParser) -> Commands:
+    """Declare actions of a command that also runs by itself.
+
+    Options that stand before an action stay in force for it; an option of the action alone needs a default
+    of its own.
+    """
+
+    class Action(argparse.ArgumentParser):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options, argument_default=argparse.SUPPRESS)
+
+    return parser.add_subparsers(title="actions", metavar="ACTION", parser_class=Action)
+
+
+def add_options(
+    parser: argparse.ArgumentParser, *, config: bool = True, json: bool = True, url: bool = False
+) -> None:
+    """Declare ``--url``, ``--config`` and ``--json``, as selected."""
+    if url:
+        parser.add_argument(
+            "--url", help="address of the service (default: serve.host and serve.port in the settings)"
+        )
+    if config:
+        about = f"settings file (default: {FILE_NAME})"
+        parser.add_argument("--config", type=Path, metavar="FILE", help=about)
+    if json:
+        about = "print one JSON document instead of a table"
+        parser.add_argument("--json", action="store_true", help=about)
+
+
+def integer_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
+    """Return an argument type that accepts an integer from ``minimum`` to ``maximum``."""
+    limits = f", at least {minimum}" if maximum is None else f" from {minimum} to {maximum}"
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not minimum <= int(text) <= (maximum or 2**53):
+            raise argparse.ArgumentTypeError(f"expected an integer{limits}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def config_file(args: argparse.Namespace, context: Context) -> Path:
+    """Return the settings file: ``--config``, else ``SLICEWATCH_CONFIG``, else ``slicewatch.yaml``."""
+    return args.config or Path(context.environ.get("SLICEWATCH_CONFIG") or FILE_NAME)

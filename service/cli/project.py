@@ -1,26 +1,29 @@
-"""A project at work: its settings, its rows, its functions, its registry."""
+"""Project of a command: its settings, rows, functions, registry, and running service."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.cli.command import Context, config_file
-from service.cli.terminal import say
+from service.cli.parser import Context, config_file
+from service.cli.terminal import print_message
 from service.errors import MisuseError
-from service.settings.known import SETTINGS
-from service.settings.project import OTHER_VARIABLES, PREFIX, Settings, load, variable
+from service.settings.names import OTHER_VARIABLES, PREFIX, variable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
 
-    from models.project_rows import Source
     from models.registry import ModelRegistry
+    from models.training_rows import DataSource
+    from service.client import Client
+    from service.settings.schema import Settings
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
 
@@ -29,49 +32,51 @@ SMS_FILE = "SMSSpamCollection"
 
 
 def load_settings(args: argparse.Namespace, context: Context) -> Settings:
-    """Read the settings that ``--config`` and the variables name; warn of variables that look misspelt."""
+    """Load the settings that ``--config`` and the variables name; warn of variables that look misspelt."""
+    from service.settings.loading import load
+    from service.settings.schema import SETTINGS
+
     known = [variable(key) for key in SETTINGS]
     for name in sorted(set(context.environ) - {*known, *OTHER_VARIABLES}):
         if name.startswith(PREFIX) and (close := difflib.get_close_matches(name, known, n=1, cutoff=0.9)):
-            say(f"slicewatch: warning: variable {name} is not a setting; did you mean {close[0]}?")
+            print_message(f"slicewatch: warning: variable {name} is not a setting; did you mean {close[0]}?")
     return load(config_file(args, context), context.environ)
 
 
-def project_source(settings: Settings) -> Source:
-    """Return where the project's own rows are."""
-    from models.project_rows import Source
+def project_source(settings: Settings) -> DataSource:
+    """Return the source of the project's own rows."""
+    from models.training_rows import DataSource
 
-    return Source(settings.data, settings.format, text_columns(settings), settings.label)
+    return DataSource(settings.data, settings.format, _text_columns(settings), settings.label)
 
 
-def other_source(path: Path, settings: Settings | None = None) -> Source:
-    """Return rows elsewhere; the columns that the project declares as text stay text there too."""
+def other_source(path: Path, settings: Settings | None = None) -> DataSource:
+    """Return another source of rows; columns that the project declares as text stay text in it."""
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
-        raise MisuseError(f"{path} is a folder: name a file of rows, or the folder of the UCI YouTube files")
+        raise MisuseError(f"{path} is a folder: pass a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
-    from models.project_rows import Source
+    from models.training_rows import DataSource
 
     if settings is None:
-        return Source(path, data_format)
-    return Source(path, data_format, text_columns(settings), settings.label)
+        return DataSource(path, data_format)
+    return DataSource(path, data_format, _text_columns(settings), settings.label)
 
 
-def text_columns(settings: Settings) -> tuple[str, ...]:
-    """Return the columns that stay as they are written, whatever they hold."""
+def _text_columns(settings: Settings) -> tuple[str, ...]:
     return tuple(column for column, kind in settings.features.items() if kind == "text")
 
 
 def blank_rows(labels: pd.Series[Any]) -> list[int]:
-    """Return the positions (from 0) of rows whose label is missing or only spaces."""
+    """Return the positions (from 0) of rows whose label is missing or blank."""
     values, missing = labels.tolist(), labels.isna().tolist()
     return [row for row, value in enumerate(values) if missing[row] or not str(value).strip()]
 
 
 def load_functions(names: Iterable[str], *, votes: bool = False) -> FunctionSet:
-    """Load functions from Python and YAML files and from dotted modules, in order.
+    """Load functions from Python files, YAML files and dotted modules, in order.
 
-    With ``votes`` those of labelling functions follow the slices: what is watched live, beside the slices
-    that a model is trained with.
+    With ``votes``, slices of labeling functions follow: these are monitored live, but are not slices of a
+    model.
     """
     from sfs.registry import FunctionSet
 
@@ -79,7 +84,7 @@ def load_functions(names: Iterable[str], *, votes: bool = False) -> FunctionSet:
 
 
 def function_kind(function: SlicingFunction) -> str:
-    """Return how a function was made: ``template``, ``python``, or ``labeling`` for one that labels rows."""
+    """Return the kind of a function: ``template``, ``python``, or ``labeling`` for a labeling function."""
     from sfs.function import LabelingFunctionSlice
     from sfs.template import Template
 
@@ -88,12 +93,12 @@ def function_kind(function: SlicingFunction) -> str:
     return "template" if isinstance(function, Template) else "python"
 
 
-def writable(folder: Path) -> Path:
-    """Return the nearest folder there is, after proving that files can be written into it, else OSError."""
-    there = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
-    with tempfile.TemporaryFile(dir=there) as file:
+def require_writable(folder: Path) -> Path:
+    """Return the nearest existing folder after writing a temporary file into it; raises OSError if it cannot."""
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
+    with tempfile.TemporaryFile(dir=existing) as file:
         file.write(b"slicewatch")
-    return there
+    return existing
 
 
 def open_registry(settings: Settings) -> ModelRegistry:
@@ -102,10 +107,65 @@ def open_registry(settings: Settings) -> ModelRegistry:
     Raises
     ------
     MisuseError
-        If nothing has been trained yet.
+        If no model has been trained yet.
     """
     from models.registry import ModelRegistry
 
     if not settings.registry.is_dir():
         raise MisuseError(f"no registry at {settings.registry}: run `slicewatch train` first")
     return ModelRegistry(settings.registry, name=settings.name)
+
+
+def service_url(settings: Settings) -> str:
+    """Return the address of the project's service, as this machine reaches it."""
+    host, port = settings.serve.host, settings.serve.port
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def running_service(args: argparse.Namespace, context: Context) -> Iterator[Client]:
+    """Yield a client of the service at ``--url``, else of the project's own.
+
+    Raises
+    ------
+    NotRunning
+        If nothing listens at the address.
+    MisuseError
+        If the service has another model than the project.
+    """
+    from service.client import Client
+
+    settings = None if args.url else load_settings(args, context)
+    with Client(args.url if settings is None else service_url(settings)) as client:
+        client.ready()
+        if settings is not None:
+            require_model(client, settings)
+        yield client
+
+
+@contextmanager
+def service_of(settings: Settings, registry: ModelRegistry) -> Iterator[Client | None]:
+    """Yield a client of the service that serves this very registry; None if none runs at the project's address."""
+    from service.client import Client, NotRunning
+
+    with Client(service_url(settings)) as client:
+        try:
+            client.ready()
+        except NotRunning:
+            yield None
+            return
+        served = client.models()
+        hashes = {model["version"]: model["hash"] for model in served["models"]}
+        same = served["model"] == settings.name and hashes == {v.number: v.hash for v in registry.list()}
+        yield client if same else None
+
+
+def require_model(client: Client, settings: Settings) -> None:
+    """Raise MisuseError if a service has another model than the project."""
+    served = client.models().get("model")
+    if served != settings.name:
+        raise MisuseError(
+            f"{client.url} serves the model {served!r}, but this project's model is {settings.name!r}: stop that "
+            "service, or pass the address of this project's service with --url"
+        )

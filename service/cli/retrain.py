@@ -1,4 +1,4 @@
-"""``slicewatch retrain``: train a candidate now, and what became of the ones before."""
+"""``slicewatch retrain``: start a retraining, and list and show its runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from service.cli.command import Commands, Context, add_command
-from service.cli.drift import number, time_of
-from service.cli.running import actions_under, add_reach, running_service
-from service.cli.terminal import print_json, table
+from service.cli.parser import Commands, Context, add_command, add_options, add_subcommands, integer_between
+from service.cli.project import running_service
+from service.cli.terminal import format_table, format_time, print_json
 
 if TYPE_CHECKING:
     from service.decisions import Decision
@@ -21,128 +20,110 @@ EXAMPLES = """slicewatch retrain --reason 'new labels of links'
 
 def declare(commands: Commands) -> None:
     """Declare the commands."""
-    parser = add_command(
-        commands, "retrain", "train a candidate now, and let the gate judge it", EXAMPLES, run_start
-    )
-    parser.add_argument("--reason", default="", metavar="TEXT", help="kept with the run")
-    parser.add_argument("--by", default="", metavar="NAME", help="who you are")
-    add_reach(parser)
-    actions = actions_under(parser)
-    listing = add_command(
-        actions, "list", "list the retrainings, newest first", "slicewatch retrain list", run_list
-    )
+    summary = "train a candidate now, and let the promotion gate decide"
+    parser = add_command(commands, "retrain", summary, EXAMPLES, run_start)
+    parser.add_argument("--reason", default="", metavar="TEXT", help="reason, kept with the run")
+    parser.add_argument("--by", default="", metavar="NAME", help="your name")
+    add_options(parser, url=True)
+    actions = add_subcommands(parser)
+    summary = "list the retraining runs, newest first"
+    listing = add_command(actions, "list", summary, "slicewatch retrain list", run_list)
     listing.add_argument(
-        "--limit", type=_limit, default=20, metavar="N", help="how many, 1 to 200 (default: 20)"
+        "--limit",
+        type=integer_between(1, 200),
+        default=20,
+        metavar="N",
+        help="maximum number of runs, 1 to 200 (default: 20)",
     )
-    showing = add_command(
-        actions,
-        "show",
-        "show one retraining, with what the gate said slice by slice",
-        "slicewatch retrain show 4",
-        run_show,
-    )
-    showing.add_argument("run_id", type=number, metavar="RUN", help="its number")
+    summary = "show one run, with the gate's decision by slice"
+    showing = add_command(actions, "show", summary, "slicewatch retrain show 4", run_show)
+    showing.add_argument("run_id", type=integer_between(1), metavar="RUN", help="number of the run")
     for action in (listing, showing):
-        add_reach(action)
+        add_options(action, url=True)
 
 
 def run_start(args: argparse.Namespace, context: Context) -> int:
-    """Begin a retraining, and print its number."""
+    """Start a retraining, and print its number."""
     with running_service(args, context) as client:
         run = client.retrain(args.reason, by=args.by)
     if args.json:
         print_json(run)
     else:
         print(
-            f"run {run['id']} is {words(run['state'])}: `slicewatch retrain show {run['id']}` tells how it goes"
+            f"run {run['id']} is {_spaced(run['state'])}: follow it with `slicewatch retrain show {run['id']}`"
         )
     return 0
 
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
-    """Print a line per retraining."""
+    """Print a line per run."""
     with running_service(args, context) as client:
         runs = client.runs(limit=args.limit)["runs"]
     if args.json:
         print_json({"runs": runs})
     elif runs:
-        columns = ("run", "opened (UTC)", "state", "reason", "champion", "candidate", "outcome")
-        print(table(columns, [_row(each) for each in runs]))
+        names = ("reason", "champion", "candidate", "outcome")
+        rows = [
+            [
+                run["id"],
+                format_time(run["opened_at"]),
+                _spaced(run["state"]),
+                *(run[name] or None for name in names),
+            ]
+            for run in runs
+        ]
+        print(format_table(("run", "opened (UTC)", "state", *names), rows))
     else:
-        print("nothing was retrained yet: `slicewatch retrain` begins, and so do alarms")
+        print("no retraining runs yet: alarms start them, and so does `slicewatch retrain`")
     return 0
 
 
 def run_show(args: argparse.Namespace, context: Context) -> int:
-    """Print one retraining: its cause, its data, and what the gate said."""
+    """Print one run: its trigger, its data, and the decision of the gate."""
     with running_service(args, context) as client:
         run = client.run(args.run_id)
     if args.json:
         print_json(run)
         return 0
-    shown = [[name, value] for name, value in _about(run).items() if value not in (None, "")]
-    print(table(("what", "value"), shown))
-    if run["decision"] is not None:
-        from service.monitor import promotion_gate as gate_text
-
-        print(f"\nthe gate says: {gate_text.table(decision_of(run['decision']))}")
-    return 0
-
-
-def decision_of(told: Mapping[str, Any]) -> Decision:
-    """Return what the gate said as a value, from what the service tells of it."""
-    from service.decisions import Decision, PairedCounts, SliceDecision
-
-    judged = []
-    for each in told["slices"]:
-        one, other = each["only_champion"], each["only_candidate"]
-        pairs = PairedCounts(each["slice"], each["n"], each["champion"]["count"] - one, one, other)
-        said = [each[name] for name in ("protected", "difference", "lower", "upper", "outcome", "reason")]
-        judged.append(SliceDecision(pairs, *said))
-    reasons = tuple(told["reasons"])
-    return Decision(told["outcome"], reasons, tuple(judged), told["margin"], told["confidence"])
-
-
-def words(state: str) -> str:
-    """Return a state as words.
-
-    Examples
-    --------
-    >>> words("waiting_for_labels")
-    'waiting for labels'
-    """
-    return state.replace("_", " ")
-
-
-def _row(run: Mapping[str, Any]) -> list[Any]:
-    names = ("reason", "champion", "candidate", "outcome")
-    return [run["id"], time_of(run["opened_at"]), words(run["state"]), *(run[name] or None for name in names)]
-
-
-def _about(run: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = {
-        name.replace("_", " "): value
-        for name, value in (run["data"] or {}).items()
-        if isinstance(value, int | float | str)
-    }
-    return {
+    fields = {
         "run": run["id"],
-        "state": words(run["state"]),
+        "state": _spaced(run["state"]),
         "reason": run["reason"],
         "outcome": run["outcome"],
-        "opened (UTC)": time_of(run["opened_at"]),
-        "last moved (UTC)": time_of(run["updated_at"]),
-        "change began (UTC)": time_of(run["since"]),
+        "opened (UTC)": format_time(run["opened_at"]),
+        "updated (UTC)": format_time(run["updated_at"]),
+        "change began (UTC)": format_time(run["since"]),
         "slices": ", ".join(run["slices"]),
         "alarms": ", ".join(map(str, run["alarms"])),
         "attempts": run["attempts"],
         "champion": run["champion"],
         "candidate": run["candidate"],
-        **numbers,
+        **{_spaced(key): v for key, v in (run["data"] or {}).items() if isinstance(v, int | float | str)},
     }
+    rows = [[name, value] for name, value in fields.items() if value not in (None, "")]
+    print(format_table(("field", "value"), rows))
+    if run["decision"] is not None:
+        from service.monitor import promotion_gate
+
+        print(f"\ndecision of the gate: {promotion_gate.table(read_decision(run['decision']))}")
+    return 0
 
 
-def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 200:
-        raise argparse.ArgumentTypeError(f"a limit is a number from 1 to 200, got {text!r}")
-    return int(text)
+def read_decision(document: Mapping[str, Any]) -> Decision:
+    """Return the decision of the gate as a value, from the service's document."""
+    from service.decisions import Decision, PairedCounts, SliceDecision
+
+    slices = []
+    for entry in document["slices"]:
+        both = entry["champion"]["count"] - entry["only_champion"]
+        pairs = PairedCounts(
+            entry["slice"], entry["n"], both, entry["only_champion"], entry["only_candidate"]
+        )
+        names = ("protected", "difference", "lower", "upper", "outcome", "reason")
+        slices.append(SliceDecision(pairs, *(entry[name] for name in names)))
+    reasons = tuple(document["reasons"])
+    return Decision(document["outcome"], reasons, tuple(slices), document["margin"], document["confidence"])
+
+
+def _spaced(state: str) -> str:
+    return state.replace("_", " ")

@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.apply import apply_file
-from service.cli.command import Commands, Context, add_command, add_config, add_json
-from service.cli.project import (
-    function_kind,
-    load_functions,
-    load_settings,
-    other_source,
-    project_source,
-)
-from service.cli.terminal import percent, print_json, table
+from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.project import function_kind, load_functions, load_settings, other_source, project_source
+from service.cli.terminal import format_percent, format_table, print_json
 
 if TYPE_CHECKING:
-    from service.settings.project import Settings
-    from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
 
 CHECKED_RECORDS = 50
@@ -27,122 +19,99 @@ CHECKED_RECORDS = 50
 
 def declare(commands: Commands) -> None:
     """Declare the commands."""
-    parser = add_command(
-        commands, "sfs", "list, check or count the slicing functions", "slicewatch sfs stats"
-    )
+    summary = "list, check or count the slicing functions"
+    parser = add_command(commands, "sfs", summary, "slicewatch sfs stats")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = add_command(
-        actions, "list", "list the functions with owner and fingerprint", "slicewatch sfs list", run_list
-    )
-    checking = add_command(
-        actions, "check", "check the contract of every function", "slicewatch sfs check", run_check
-    )
-    counting = add_command(
-        actions, "stats", "count coverage, overlap and time", "slicewatch sfs stats new.csv", run_stats
-    )
+    summary = "list the functions with their metadata and fingerprints"
+    listing = add_command(actions, "list", summary, "slicewatch sfs list", run_list)
+    summary = "check the contract of every function"
+    checking = add_command(actions, "check", summary, "slicewatch sfs check", run_check)
+    summary = "measure coverage, overlap and time"
+    counting = add_command(actions, "stats", summary, "slicewatch sfs stats new.csv", run_stats)
     counting.add_argument(
         "file", type=Path, nargs="?", metavar="FILE", help="rows (default: the project's data)"
     )
     for action in (listing, checking, counting):
-        add_config(action)
-        add_json(action)
+        add_options(action)
 
 
 def run_list(args: argparse.Namespace, context: Context) -> int:
-    """Print every function and its metadata, labelling functions last."""
+    """Print every function with its metadata, labeling functions last."""
     functions = load_functions(load_settings(args, context).functions, votes=True)
-    rows = [_listed(function) for function in functions]
+    listed: list[dict[str, Any]] = [
+        {
+            "name": function.name,
+            "kind": function_kind(function),
+            "description": function.metadata.description,
+            "owner": function.metadata.owner,
+            "severity": function.metadata.severity,
+            "target": function.metadata.target,
+            "protected": function.metadata.protected,
+            "family": function.metadata.family,
+            "fingerprint": function.fingerprint,
+        }
+        for function in functions
+    ]
     if args.json:
-        print_json(rows)
-    else:
-        print(
-            table(
-                ("name", "kind", "owner", "severity", "target", "protected", "fingerprint"),
-                [_row(one) for one in rows],
-            )
-        )
+        print_json(listed)
+        return 0
+    columns = ("name", "kind", "owner", "severity", "target", "protected", "fingerprint")
+    shown = [
+        {
+            **entry,
+            "owner": entry["owner"] or None,
+            "target": format_percent(entry["target"]),
+            "protected": "yes" if entry["protected"] else "no",
+            "fingerprint": entry["fingerprint"][:12],
+        }
+        for entry in listed
+    ]
+    print(format_table(columns, [[entry[column] for column in columns] for entry in shown]))
     return 0
 
 
 def run_check(args: argparse.Namespace, context: Context) -> int:
-    """Check every function; 1 if one breaks its contract."""
+    """Check every function on the first records of the data; 1 if one breaks its contract."""
+    from sfs.record import Columns
+
     settings = load_settings(args, context)
-    found = contract_checks(load_functions(settings.functions, votes=True), sample_records(settings))
+    functions, source = load_functions(settings.functions, votes=True), project_source(settings)
+    records = Columns(source.visible(next(source.batches()).head(CHECKED_RECORDS))).records
+    checks = contract_checks(functions, records)
+    failed = [check for check in checks if not check["passed"]]
     if args.json:
-        print_json(found)
-    else:
-        print(_checks_text(found))
-    return int(not all(one["passed"] for one in found))
+        print_json(checks)
+        return int(bool(failed))
+    results: dict[str, dict[str, str]] = {}
+    for check in checks:
+        results.setdefault(check["function"], {})[check["check"]] = "ok" if check["passed"] else "FAILED"
+    names = list(dict.fromkeys(check["check"] for check in checks))
+    rows = [[function, *(result[name] for name in names)] for function, result in results.items()]
+    print(format_table(("function", *names), rows))
+    for check in failed:
+        print(f"{check['function']} is not {check['check']}: {check['detail']}")
+    return int(bool(failed))
 
 
 def run_stats(args: argparse.Namespace, context: Context) -> int:
-    """Count what the functions answer on a file."""
+    """Apply the functions to a file, and print their coverage, overlap and time."""
     settings = load_settings(args, context)
     functions = load_functions(settings.functions, votes=True)
     source = other_source(args.file, settings) if args.file else project_source(settings)
-    tally = apply_file(source, functions, command="stats")
+    summary = apply_file(source, functions, command="stats")
     if args.json:
-        print_json({"rows": tally.rows, "slices": tally.to_json()})
+        print_json({"rows": summary.rows, "slices": summary.to_json()})
     else:
-        print(tally.to_text())
+        print(summary.to_text())
     return 0
 
 
 def contract_checks(functions: FunctionSet, records: list[Any]) -> list[dict[str, Any]]:
-    """Run every contract check on every function and return what came out."""
+    """Run every contract check on every function, and return the results."""
     from sfs.checks import check_function
 
     return [
         {"function": function.name, "check": check.name, "passed": check.passed, "detail": check.detail}
         for function in functions
         for check in check_function(function, records)
-    ]
-
-
-def sample_records(settings: Settings, rows: int = CHECKED_RECORDS) -> list[Any]:
-    """Return the first records of the project's data, as functions see them."""
-    from sfs.record import Columns
-
-    source = project_source(settings)
-    return Columns(source.visible(next(source.batches()).head(rows))).records
-
-
-def _checks_text(found: list[dict[str, Any]]) -> str:
-    """Return a line per function and a column per check, then what failed and why."""
-    marks: dict[str, dict[str, str]] = {}
-    for one in found:
-        marks.setdefault(one["function"], {})[one["check"]] = "ok" if one["passed"] else "FAILED"
-    checks = list(dict.fromkeys(one["check"] for one in found))
-    rows = [[name, *(of_one[check] for check in checks)] for name, of_one in marks.items()]
-    failed = [one for one in found if not one["passed"]]
-    said = [f"{one['function']} is not {one['check']}: {one['detail']}" for one in failed]
-    return "\n".join([table(("function", *checks), rows), *said])
-
-
-def _listed(function: SlicingFunction) -> dict[str, Any]:
-    said = function.metadata
-    return {
-        "name": function.name,
-        "kind": function_kind(function),
-        "description": said.description,
-        "owner": said.owner,
-        "severity": said.severity,
-        "target": said.target,
-        "protected": said.protected,
-        "family": said.family,
-        "fingerprint": function.fingerprint,
-    }
-
-
-def _row(one: dict[str, Any]) -> list[Any]:
-    protected = "yes" if one["protected"] else "no"
-    short = one["fingerprint"][:12]
-    return [
-        one["name"],
-        one["kind"],
-        one["owner"] or None,
-        one["severity"],
-        percent(one["target"]),
-        protected,
-        short,
     ]

@@ -1,4 +1,4 @@
-"""What a person sees: aligned tables, one JSON document, messages on stderr, and progress bars."""
+"""Terminal output: aligned tables, one JSON document, messages on stderr, and progress bars."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 Progress = Callable[[str, float], None]
-"""Takes the name of a stage and the share of it that is done."""
+"""Takes the name of a stage and the fraction of it that is done."""
 
 
-def say(message: str) -> None:
-    """Tell the person something; it goes to stderr, so that stdout stays a document."""
+def print_message(message: str) -> None:
+    """Print a message on stderr, so that stdout stays a document."""
     print(message, file=sys.stderr)
 
 
@@ -23,12 +24,12 @@ def print_json(document: object) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return an aligned table; numbers stand right, None is a dash.
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return an aligned table: numbers to the right, a dash for None.
 
     Examples
     --------
-    >>> print(table(["slice", "n"], [["short", 12], ["long_one", None]]))
+    >>> print(format_table(["slice", "n"], [["short", 12], ["long_one", None]]))
     slice      n
     --------  --
     short     12
@@ -36,52 +37,67 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(columns, *cells, strict=True)]
-    right = [all(_is_number(row[k]) for row in rows) and bool(rows) for k in range(len(columns))]
-    lines = [columns, ["-" * width for width in widths], *cells]
-    return "\n".join(_line(line, widths, right) for line in lines)
+    is_numeric = [
+        bool(rows) and all(row[k] == "-" or row[k][:1] in "+-" or row[k][:1].isdigit() for row in cells)
+        for k in range(len(columns))
+    ]
+    lines = []
+    for line in [columns, ["-" * width for width in widths], *cells]:
+        spaces = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
+        padded = [
+            space + cell if right else cell + space
+            for cell, space, right in zip(line, spaces, is_numeric, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
-def percent(share: float | None) -> str | None:
-    """Return ``12.3 %``, or None where there is no share."""
-    return None if share is None else f"{100 * share:.1f} %"
+def format_percent(fraction: float | None) -> str | None:
+    """Return ``12.3 %``, or None for None."""
+    return None if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def interval(bounds: tuple[float, float]) -> str:
-    """Return the two ends of an interval in percent.
+def format_interval(bounds: Sequence[float]) -> str:
+    """Return the bounds of an interval in percent.
 
     Examples
     --------
-    >>> interval((0.1, 0.25))
+    >>> format_interval((0.1, 0.25))
     '10.0 .. 25.0'
     """
     return " .. ".join(f"{100 * bound:.1f}" for bound in bounds)
 
 
-def reasons(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """Return ``3 KeyError, 1 junk answer``, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{count:,} {reason}" for reason, count in ordered)
+    return ", ".join(f"{count:,} {name}" for name, count in ordered)
+
+
+def format_time(timestamp: str | None) -> str | None:
+    """Return an ISO 8601 timestamp as tables show it, or None for None."""
+    return None if timestamp is None else f"{datetime.fromisoformat(timestamp):%Y-%m-%d %H:%M:%S}"
 
 
 @contextmanager
-def stages(command: str) -> Iterator[Progress]:
-    """Yield a callback that shows stage and share done; silent when stderr is not a terminal."""
+def stage_progress(command: str) -> Iterator[Progress]:
+    """Yield a callback that shows a stage and its progress; silent unless stderr is a terminal."""
     from tqdm import tqdm
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}"
     with tqdm(total=100, desc=command, bar_format=layout, disable=not sys.stderr.isatty()) as bar:
 
-        def show(stage: str, share: float) -> None:
+        def show(stage: str, fraction: float) -> None:
             bar.set_description_str(stage, refresh=False)
-            bar.n = round(100 * min(max(share, 0.0), 1.0))
+            bar.n = round(100 * min(max(fraction, 0.0), 1.0))
             bar.refresh()
 
         yield show
 
 
 @contextmanager
-def rows_bar(command: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Yield a callback that takes how many more rows are done; silent when stderr is not a terminal."""
+def row_progress(command: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Yield a callback that takes the number of further rows done; silent unless stderr is a terminal."""
     from tqdm import tqdm
 
     with tqdm(total=total, desc=command, unit="row", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
@@ -92,29 +108,10 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    return "".join(
-        c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text
-    )  # no escape codes from data
-
-
-def _is_number(value: Any) -> bool:
-    text = _cell(value)
-    return text == "-" or text[:1].isdigit() or text[:1] in "+-"
+    # Data must not send escape codes to the terminal.
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _width(text: str) -> int:
-    return sum(_columns(character) for character in text)
-
-
-def _columns(character: str) -> int:
-    if unicodedata.combining(character):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    padded = []
-    for cell, width, to_right in zip(cells, widths, right, strict=True):
-        space = " " * (width - _width(cell))
-        padded.append(space + cell if to_right else cell + space)
-    return "  ".join(padded).rstrip()
+    visible = [c for c in text if not unicodedata.combining(c)]
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in visible)

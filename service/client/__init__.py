@@ -1,19 +1,19 @@
-"""A small client of the service's HTTP API; it stands on nothing but Python and ``service.errors``."""
+"""Client of the service's HTTP API; depends on the standard library and ``service.errors`` alone."""
 
-from service.client.answers import LabelAnswer, LabelItem, PredictionAnswer, Predictions, Readiness
-from service.client.calls import DEFAULT_URL, LABEL_ROWS, Client
-from service.client.failures import ClientError, NoAnswer, NotRunning
+from service.client.client import DEFAULT_URL, LABEL_ROWS, Client
+from service.client.errors import ClientError, NoResponse, NotRunning
+from service.client.responses import LabelItem, LabelResponse, PredictionResponse, Predictions, Readiness
 
 __all__ = [
     "DEFAULT_URL",
     "LABEL_ROWS",
     "Client",
     "ClientError",
-    "LabelAnswer",
     "LabelItem",
-    "NoAnswer",
+    "LabelResponse",
+    "NoResponse",
     "NotRunning",
-    "PredictionAnswer",
+    "PredictionResponse",
     "Predictions",
     "Readiness",
 ]

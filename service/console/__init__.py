@@ -1,1 +1,1 @@
-"""The web pages: what the monitor last committed, for people; made here, with nothing fetched from elsewhere."""
+"""Web console: pages for the people who operate a model."""

@@ -1,150 +1,192 @@
-"""Templates and what they can say; everything that is put into a page is escaped."""
+"""Rendering of pages: templates, their surroundings, and the threads that they are made on."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from inspect import isfunction
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
+from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from service.console import states, words
-from service.console.choices import KINDS, SORTS, WINDOWS, Refresh, slice_href
-from service.console.records import features_text
-from service.events import Estimate, InsufficientData, SliceEstimate
+from service.console import formatting
+from service.console.query_params import Refresh, slice_href
+from service.errors import ServiceError
+from service.events import InsufficientData
+from service.store.alarms import count_unresolved
 from service.views.alarms import alarm_sentence
 
-MOST_CHIPS = 12
-"""Slices that are named beside a record."""
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",  # without it, browsers send "null" as the origin of the console's own forms
+    "Cache-Control": "no-store",
+}
+"""Headers of every page: it loads only the style sheet, runs no script, and cannot be framed.
+
+The request middleware adds ``X-Content-Type-Options``.
+"""
+
+PAGE_THREADS = 2
+"""Pages share the processor and the store with predictions."""
+WAIT_SECONDS = 5.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
-    """Where a page leads, and in which words."""
+class NavLink:
+    """Link with its text."""
 
     href: str
-    said: str
+    text: str
 
-
-HOME = Link("/", "Back to the slices")
 
 Section: TypeAlias = Literal["", "slices", "alarms", "runs", "models", "reports"]
-
-SECTIONS: dict[Section, Link] = {
-    "slices": Link("/", "Slices"),
-    "alarms": Link("/alarms", "Alarms"),
-    "runs": Link("/runs", "Runs"),
-    "models": Link("/models", "Models"),
-    "reports": Link("/reports", "Reports"),
+SECTIONS: dict[Section, NavLink] = {
+    "slices": NavLink("/", "Slices"),
+    "alarms": NavLink("/alarms", "Alarms"),
+    "runs": NavLink("/runs", "Runs"),
+    "models": NavLink("/models", "Models"),
+    "reports": NavLink("/reports", "Reports"),
 }
-"""Where every page leads."""
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
-    """What is around a page.
+class PageContext:
+    """Surroundings of a page.
 
     Parameters
     ----------
-    here
-        The section that it is in; empty for none.
+    section
+        The current section; empty for none.
     unresolved
-        How many alarms stand; None where that is not known.
+        Number of unresolved alarms; None if unknown.
     refresh
-        After how many seconds the page is to be asked for again; 0 is never.
+        Seconds until the browser loads the page again; 0 is never.
     """
 
-    here: Section = ""
+    section: Section = ""
     unresolved: int | None = None
     refresh: Refresh = 0
 
 
-PLAIN = Frame()
-
-_FOLDER = Path(__file__).parent
-_SAID = (
-    *("percent", "limits", "count", "out_of", "needed", "utc", "when", "span", "ago", "points", "times"),
-    *("duration", "listed", "of_many"),
-)
+def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> PageContext:
+    """Return the context of a page of a running service."""
+    with runtime.store.read() as connection:
+        unresolved = count_unresolved(connection, runtime.model.name)
+    return PageContext(section, unresolved, refresh)
 
 
-def page(template: str, frame: Frame, **values: Any) -> str:
-    """Return a page.
+class TooManyPages(ServiceError):
+    """No page thread became free in time."""
+
+
+class PageExecutor:
+    """Renders pages on threads; a page whose reader has gone occupies its thread until it is done.
 
     Parameters
     ----------
-    template
-        The file in ``templates``.
-    frame
-        What is around it.
-    values
-        What it speaks of; one that the template names and that is not given is an error.
+    threads
+        As many as pages are rendered at once.
+    wait_seconds
+        Maximum time that a page waits for a thread.
     """
-    return _environment().get_template(template).render(stylesheet=stylesheet_href(), frame=frame, **values)
+
+    def __init__(self, threads: ThreadPoolExecutor, wait_seconds: float = WAIT_SECONDS) -> None:
+        self._threads, self._wait_seconds = threads, wait_seconds
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return the result of blocking work.
+
+        Raises
+        ------
+        TooManyPages
+            If no thread becomes free in time.
+        """
+        future = self._threads.submit(work)
+        result = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait([result], timeout=self._wait_seconds)
+            if future.cancel():  # impossible once the work has started
+                raise TooManyPages(
+                    f"too many pages are requested: this one waited {self._wait_seconds:g} s; load it again"
+                )
+            return await result
+        finally:
+            result.cancel()
+
+    async def respond(self, render: Callable[[], str]) -> HTMLResponse:
+        """Render a page, and return it with the headers of every page."""
+        return HTMLResponse(await self.run(render), headers=HEADERS)
 
 
-def message(
-    heading: str, *lines: str, commands: Sequence[str] = (), link: Link = HOME, frame: Frame = PLAIN
+def render_page(template: str, context: PageContext, **values: Any) -> str:
+    """Render a template of the folder ``templates``; a value that the template names must be given."""
+    return _environment().get_template(template).render(stylesheet=stylesheet_href(), page=context, **values)
+
+
+def render_message(
+    heading: str,
+    *lines: str,
+    commands: Sequence[str] = (),
+    link: NavLink = NavLink("/", "Back to the slices"),
+    context: PageContext = PageContext(),
 ) -> str:
-    """Return a page that only says something, shows commands to copy, and leads elsewhere."""
-    return page("message.html", frame, heading=heading, lines=lines, commands=commands, link=link)
+    """Render a page of sentences, with commands to copy and a link."""
+    return render_page("message.html", context, heading=heading, lines=lines, commands=commands, link=link)
 
 
 @cache
 def stylesheet() -> str:
     """Return the style sheet of all pages."""
-    return (_FOLDER / "console.css").read_text(encoding="utf-8")
+    return Path(__file__).with_name("console.css").read_text(encoding="utf-8")
 
 
 def stylesheet_href() -> str:
-    """Return an address of the style sheet that changes when it does, so that it may be kept for ever."""
+    """Return the address of the style sheet, which changes with its content so that it can be cached."""
     return f"/console/console.css?v={hashlib.sha256(stylesheet().encode()).hexdigest()[:12]}"
-
-
-def applied(estimate: SliceEstimate) -> int:
-    """Return to how many rows the slice's function, as it is now, was applied."""
-    coverage = estimate.coverage
-    return estimate.unknown + (coverage.rate.n if isinstance(coverage, Estimate) else coverage.n)
-
-
-def unknown_share(estimate: SliceEstimate) -> float:
-    """Return the share of those rows for which the function gave no answer; 0 where there are none."""
-    return estimate.unknown / max(applied(estimate), 1)
 
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(_FOLDER / "templates"),
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {name: getattr(words, name) for name in _SAID}
-    made.filters |= {"applied": applied, "unknown_share": unknown_share, "features": features_text}
-    made.filters["alarm_sentence"] = alarm_sentence
-    made.tests["missing_figure"] = lambda value: isinstance(value, InsufficientData)
-    made.globals |= {
+    functions = [value for value in vars(formatting).values() if isfunction(value)]
+    environment.filters |= {f.__name__: f for f in functions if f.__module__.endswith("formatting")}
+    environment.filters["alarm_sentence"] = alarm_sentence
+    environment.tests["missing_figure"] = lambda value: isinstance(value, InsufficientData)
+    environment.globals |= {
         "sections": SECTIONS,
-        "windows": WINDOWS,
-        "sorts": SORTS,
-        "kinds": KINDS,
-        "states": states.STATES,
-        "meanings": states.MEANINGS,
-        "unjudged": states.UNJUDGED,
-        "drift_kinds": states.DRIFT_KINDS,
-        "alarm_states": states.ALARM_STATES,
-        "run_states": states.RUN_STATES,
-        "run_meanings": states.RUN_MEANINGS,
-        "triggers": states.TRIGGERS,
-        "outcomes": states.OUTCOMES,
-        "slice_title": states.slice_title,
+        "windows": formatting.WINDOWS,
+        "states": formatting.STATES,
+        "state_meanings": formatting.STATE_MEANINGS,
+        "quiet_states": formatting.QUIET_STATES,
+        "drift_kinds": formatting.DRIFT_KINDS,
+        "alarm_states": formatting.ALARM_STATES,
+        "run_states": formatting.RUN_STATES,
+        "run_meanings": formatting.RUN_MEANINGS,
+        "triggers": formatting.TRIGGERS,
+        "outcomes": formatting.OUTCOMES,
+        "slice_title": formatting.slice_title,
         "slice_href": slice_href,
-        "most_chips": MOST_CHIPS,
+        "max_chips": 12,
     }
-    return made
+    return environment

@@ -1,1 +1,1 @@
-"""The whole loop shown in minutes: a project, its traffic, its labels, and what the service makes of them."""
+"""The whole loop in minutes: a project, its traffic, its labels, and the service's reaction to them."""

@@ -38,7 +38,7 @@ class BlockCache:
         self.timelines: dict[str, BlockIndex] = {}
         self.sets: dict[str, FunctionSetVersion] = {}
         self._longer: set[queries.BlockKey] = set()
-        for block in queries.each_block(connection, model, version, since):
+        for block in queries.iter_blocks(connection, model, version, since):
             self._put(connection, block)
 
     def serves(self, model: str, version: int | None, since: datetime) -> bool:

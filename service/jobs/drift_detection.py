@@ -16,12 +16,12 @@ from sqlalchemy import Connection
 from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
 from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot
 from service.metrics.page import MetricsPage
-from service.monitor.block_counts import unpack
-from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.block_counts import unpack_bitmaps
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside
-from service.monitor.windows import BLOCK_SECONDS, finalised, floor_to
+from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
-from service.settings.sections import DriftSettings
+from service.settings.schema import DriftSettings
 from service.store import queries
 from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted
@@ -157,7 +157,7 @@ class DriftDetection:
         self, connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
     ) -> tuple[list[DriftDetected], bool]:
         """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
-        until, bands = finalised(now), checkpoint.bands
+        until, bands = watermark(now), checkpoint.bands
         if not bands:  # without a reference nothing is watched, and nothing is caught up on later
             checkpoint.until = max(checkpoint.until, until)
             checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
@@ -201,7 +201,7 @@ class DetectorCheckpoint:
     until: datetime
     seq: int
     bands: Mapping[RateKey, ToleranceBand]
-    watch: DriftWatch
+    watch: DriftDetector
     band_inputs: tuple[object, object, str]
 
     def to_bytes(self) -> bytes:
@@ -230,7 +230,7 @@ def restore(
         if (fields["version"], promoted_at) != (state.version, state.promoted_at):
             return None
         until = datetime.fromisoformat(fields["until"])
-        watch = DriftWatch.from_bytes(base64.b64decode(fields["state"]), bands, threshold)
+        watch = DriftDetector.from_bytes(base64.b64decode(fields["state"]), bands, threshold)
         return DetectorCheckpoint(
             fields["version"], promoted_at, until, fields["seq"], bands, watch, band_inputs(state)
         )
@@ -257,7 +257,7 @@ def start(
         floor_to(since, BLOCK_SECONDS[0]),
         last_first_label(connection, state.model, before=since),
         bands,
-        DriftWatch(bands, threshold),
+        DriftDetector(bands, threshold),
         band_inputs(state),
     )
 
@@ -339,7 +339,7 @@ def accuracies(
         by_set = sorted(arrived, key=lambda label: label.set_hash)
         for set_hash, group in groupby(by_set, key=lambda label: label.set_hash):
             rows = list(group)
-            member = unpack([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
+            member = unpack_bitmaps([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
             correct = np.array([label.label == label.predicted for label in rows], np.bool_)
             _add(counts, EVERY_ROW, int(correct.sum()), len(rows))
             n, right = member.sum(axis=0).tolist(), (member & correct[:, None]).sum(axis=0).tolist()

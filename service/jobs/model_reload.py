@@ -60,7 +60,7 @@ class ModelReload:
         except Exception as error:  # whatever is wrong with a version, the active one goes on
             _log.error("the champion could not be loaded: %s", error)
             self._back_off(champion, seconds)
-            self._metrics.reload_failed()
+            self._metrics.count_reload_failure()
             return False
         self._failed, self._wait_seconds = None, FIRST_WAIT_SECONDS
         return True

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from models.errors import ModelError
 from models.registry import CHAMPION, AliasChange, ModelRegistry
-from service.decisions import ACTIVE, Alarm, Decision, Outcome, Run, RunState
+from service.decisions import ACTIVE, Alarm, AuditEntry, Decision, Outcome, Run, RunState
 from service.errors import ServiceError
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.training.process import (
@@ -36,9 +36,9 @@ from service.monitor.retrain_policy import (
 )
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.references import BASELINE_KEY, Baseline, baseline_to_json, run_baseline
-from service.settings.sections import RetrainSettings
+from service.settings.schema import RetrainSettings
 from service.store.alarms import alarms
-from service.store.audit import tell
+from service.store.audit import record
 from service.store.counts_since import ChangeKey, counts_since
 from service.store.engine import Store
 from service.store.errors import StoreError
@@ -351,7 +351,10 @@ class Retraining:
         detail = {"reason": change.reason, "sequence": change.sequence}
 
         def work(connection: Connection) -> Run:
-            tell(connection, change.at, "monitor", "model.promoted", f"version {change.version}", detail)
+            record(
+                connection,
+                AuditEntry(change.at, "monitor", "model.promoted", f"version {change.version}", detail),
+            )
             outcome = f"version {change.version} is champion: {'; '.join(decision.reasons)}"
             return move_run(connection, run.id, run.state, now, state="promoted", outcome=outcome)
 
@@ -369,5 +372,5 @@ class Retraining:
     def _log_transition(self, run: Run) -> None:
         _log.info("run %d is %s: %s", run.id, run.state, run.outcome or run.reason)
         if run.state not in ACTIVE:
-            self._metrics.retrained(run.state)
+            self._metrics.count_retrain(run.state)
             self._launcher.delete(run)

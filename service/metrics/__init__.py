@@ -1,1 +1,1 @@
-"""What Prometheus reads: the counters of this process, and the gauges of the last snapshot."""
+"""Prometheus metrics: the only code that uses ``prometheus_client``."""

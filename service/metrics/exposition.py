@@ -1,4 +1,4 @@
-"""Prometheus' text format, as every part of the page is written."""
+"""Prometheus text format."""
 
 from __future__ import annotations
 
@@ -9,41 +9,38 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-"""Of the page."""
 
 PREFIX = "slicewatch_"
-"""Of every name."""
+"""Prefix of every metric name."""
 
 OTHER = "__other__"
-"""The label value of everything that is not registered, so that no request can make a series."""
+"""Label value of everything that is not registered, so that no request can create a series."""
 
 
 class Families:
-    """Metric families that are there already, in the shape that the client library writes from."""
+    """Finished metric families as a collector."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the families."""
+        """Return the families."""
         return self._families
 
 
 def render(collector: Collector | Families) -> bytes:
-    """Return the families of a collector as text, without the library's series of creation times."""
-    return generate_latest(Families(_without_created(each) for each in collector.collect()))
+    """Return the families of a collector as text, without the ``_created`` series of the client library."""
+    families = list(collector.collect())
+    for family in families:
+        family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+    return generate_latest(Families(families))
 
 
 def counter(name: str, help_text: str, labels: Sequence[str]) -> CounterMetricFamily:
-    """Return an empty counter family; the name is given without prefix, and without ``_total``."""
+    """Return an empty counter family, named without prefix and ``_total``."""
     return CounterMetricFamily(PREFIX + name, help_text, labels=labels)
 
 
 def gauge(name: str, help_text: str, labels: Sequence[str] = ()) -> GaugeMetricFamily:
-    """Return an empty gauge family; the name is given without prefix."""
+    """Return an empty gauge family, named without prefix."""
     return GaugeMetricFamily(PREFIX + name, help_text, labels=labels)
-
-
-def _without_created(family: Metric) -> Metric:
-    family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-    return family

@@ -1,10 +1,10 @@
-"""Counts of what was predicted, by version, class and slice: a few arrays, read out when Prometheus asks."""
+"""Counters of predictions by version, class and slice, kept in arrays that are read at each scrape."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from threading import Lock
 from typing import TypeVar
@@ -15,44 +15,30 @@ from prometheus_client.registry import Collector
 
 from service.events import Counts, FunctionSetVersion, Prediction
 from service.metrics.exposition import OTHER, counter, gauge
-from service.monitor.block_counts import unpack
+from service.monitor.block_counts import unpack_bitmaps
 from sfs.apply import FunctionStats
 
 T = TypeVar("T")
 
-_KEPT = 4
-"""Versions, and function sets, that are known at a time: late rows of the last ones still count."""
-_REASONS = 16
-"""Reasons told apart; they may be named by users' functions, so there is a limit."""
+_MAX_VERSIONS = 4
+"""Versions and function sets known at a time, so that late rows of the previous ones still count."""
+_MAX_REASONS = 16
+"""Reasons told apart; user functions can name any."""
 
 
 @dataclass(slots=True)
-class _VersionTally:
-    """Rows of one version by predicted class, and members by slice of the set in force (K)."""
+class _VersionCounts:
+    """Rows of one version by predicted class, and members by slice of the current set: int64[K]."""
 
     labels: dict[str, int]
     slices: Counts
 
 
-@dataclass(slots=True)
-class _State:
-    """All counts; K columns are the slices of the set in force."""
-
-    versions: dict[str, _VersionTally] = field(default_factory=dict)
-    unknown: dict[str, Counts] = field(default_factory=dict)
-    nanoseconds: Counts = field(default_factory=lambda: np.zeros(0, np.int64))
-
-
 class PredictionCollector(Collector):
-    """What was predicted and applied in this process; safe to use from several threads.
+    """Counters of predictions and function runs in this process; thread-safe.
 
-    Series exist from the registration on, at 0, and only for what is registered: another class, or version,
-    is counted as ``__other__``, another slice not at all. The last four versions and function sets are known.
-
-    Parameters
-    ----------
-    model
-        What the model is called.
+    Series start at 0 and exist only for registered names: another class or version is counted as
+    ``__other__``, another slice is not counted. The last four versions and function sets are known.
     """
 
     def __init__(self, model: str) -> None:
@@ -60,141 +46,130 @@ class PredictionCollector(Collector):
         self._lock = Lock()
         self._sets: dict[str, tuple[str, ...]] = {}
         self._names: tuple[str, ...] = ()
-        self._at: dict[str, int] = {}
-        self._state = _State()
+        self._column: dict[str, int] = {}
+        self._versions: dict[str, _VersionCounts] = {}
+        self._unknown: dict[str, Counts] = {}
+        self._nanoseconds: Counts = np.zeros(0, np.int64)
         self._serving: str | None = None
 
-    def watch(self, functions: FunctionSetVersion) -> None:
-        """Count by the slices of a function set from now on; a slice keeps its counts while its name stays."""
+    def set_functions(self, functions: FunctionSetVersion) -> None:
+        """Count by the slices of this function set; a slice keeps its counts while its name stays."""
         with self._lock:
-            old, self._names = self._names, functions.names
-            self._at = {name: k for k, name in enumerate(functions.names)}
-            _put_last(self._sets, functions.hash, functions.names)
-            state = self._state
-            for tally in state.versions.values():
-                tally.slices = reindex(tally.slices, old, self._names)
-            state.unknown = {why: reindex(each, old, self._names) for why, each in state.unknown.items()}
-            state.nanoseconds = reindex(state.nanoseconds, old, self._names)
+            old, new = self._names, functions.names
+            self._names = new
+            self._column = {name: k for k, name in enumerate(new)}
+            _put_last(self._sets, functions.hash, new)
+            for counts in self._versions.values():
+                counts.slices = reindex(counts.slices, old, new)
+            self._unknown = {reason: reindex(rows, old, new) for reason, rows in self._unknown.items()}
+            self._nanoseconds = reindex(self._nanoseconds, old, new)
 
-    def serve(self, version: int, classes: Sequence[str]) -> None:
-        """Count the version by these classes from now on, and say that it is the one that answers."""
+    def set_version(self, version: int, classes: Sequence[str]) -> None:
+        """Report this version as the active one, and count its rows by these classes."""
         with self._lock:
             self._serving = str(version)
-            tally = self._state.versions.get(self._serving) or self._empty()
-            tally.labels = {name: tally.labels.get(name, 0) for name in (*classes, OTHER)}
-            _put_last(self._state.versions, self._serving, tally)
+            counts = self._versions.get(self._serving) or self._empty()
+            counts.labels = {name: counts.labels.get(name, 0) for name in (*classes, OTHER)}
+            _put_last(self._versions, self._serving, counts)
 
-    def add(self, predictions: Iterable[Prediction]) -> None:
+    def count_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Count answered rows."""
         with self._lock:
-            for (version, set_hash), rows in groupby(
+            for (number, set_hash), group in groupby(
                 predictions, key=lambda row: (row.version, row.set_hash)
             ):
-                self._add(str(version), set_hash, list(rows))
+                rows = list(group)
+                version = str(number) if str(number) in self._versions else OTHER
+                if version not in self._versions:
+                    self._versions[OTHER] = self._empty()
+                counts = self._versions[version]
+                for label, n in Counter(row.label for row in rows).items():
+                    counts.labels[label if label in counts.labels else OTHER] += n
+                names = self._sets.get(set_hash)
+                if names is not None:
+                    members = unpack_bitmaps([row.member for row in rows], len(names)).sum(
+                        axis=0, dtype=np.int64
+                    )
+                    counts.slices += members if names == self._names else reindex(members, names, self._names)
 
-    def add_runs(self, runs: Iterable[FunctionStats]) -> None:
-        """Count the time of functions, and their unknown memberships by reason."""
+    def count_function_runs(self, runs: Iterable[FunctionStats]) -> None:
+        """Count the time of functions, and unknown memberships by reason."""
         with self._lock:
-            for each in runs:
-                k = self._at.get(each.name)
-                if k is not None:
-                    self._state.nanoseconds[k] += round(each.seconds * 1e9)
-                    for reason, rows in each.unknown.items():
-                        self._unknown_for(reason)[k] += rows
+            for run in runs:
+                k = self._column.get(run.name)
+                if k is None:
+                    continue
+                self._nanoseconds[k] += round(run.seconds * 1e9)
+                for reason, rows in run.unknown.items():
+                    if reason not in self._unknown and len(self._unknown) >= _MAX_REASONS:
+                        reason = OTHER
+                    self._unknown.setdefault(reason, np.zeros(len(self._names), np.int64))[k] += rows
 
     def unknown_rows(self, name: str) -> dict[str, int]:
-        """Return the rows of which a slice's function could not tell, by reason; none for another slice."""
+        """Return the rows of unknown membership in a slice, by reason."""
         with self._lock:
-            k = self._at.get(name)
-            counts = {} if k is None else {why: int(each[k]) for why, each in self._state.unknown.items()}
+            k = self._column.get(name)
+            counts = {} if k is None else {reason: int(rows[k]) for reason, rows in self._unknown.items()}
         return {reason: rows for reason, rows in counts.items() if rows}
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the families, as the counts are at one moment."""
+        """Yield the families, all as of one moment."""
         with self._lock:
             names, serving = self._names, self._serving
-            versions = {
-                version: (dict(tally.labels), tally.slices.tolist())
-                for version, tally in self._state.versions.items()
-            }
-            unknown = {reason: each.tolist() for reason, each in self._state.unknown.items()}
-            seconds = (self._state.nanoseconds / 1e9).tolist()
-        yield from self._of_versions(names, versions, serving)
-        yield self._of_unknown(names, unknown)
-        took = counter("function_duration_seconds", "Time that each slicing function took.", ["function"])
-        for name, each in zip(names, seconds, strict=True):
-            took.add_metric([name], each)
-        yield took
+            versions = [
+                (version, dict(counts.labels), counts.slices.tolist())
+                for version, counts in self._versions.items()
+            ]
+            unknown = {reason: rows.tolist() for reason, rows in self._unknown.items()}
+            seconds = (self._nanoseconds / 1e9).tolist()
 
-    def _of_versions(
-        self,
-        names: Sequence[str],
-        versions: Mapping[str, tuple[Mapping[str, int], Sequence[int]]],
-        serving: str | None,
-    ) -> Iterator[Metric]:
-        rows = counter("predictions", "Rows answered, by predicted class.", ["model", "version", "label"])
-        members = counter("slice_predictions", "Rows in each slice.", ["model", "version", "slice"])
-        for version, (labels, slices) in versions.items():
+        predictions = counter("predictions", "Predictions by class.", ["model", "version", "label"])
+        members = counter("slice_predictions", "Predictions in each slice.", ["model", "version", "slice"])
+        for version, labels, slices in versions:
             for label, count in labels.items():
-                rows.add_metric([self._model, version, label], count)
+                predictions.add_metric([self._model, version, label], count)
             for name, count in zip(names, slices, strict=True):
                 members.add_metric([self._model, version, name], count)
-        info = gauge("model_info", "The model version that answers; always 1.", ["model", "version"])
+        info = gauge("model_info", "Active model version; always 1.", ["model", "version"])
         if serving is not None:
             info.add_metric([self._model, serving], 1)
-        yield from (rows, members, info)
+        yield from (predictions, members, info)
 
-    def _of_unknown(self, names: Sequence[str], unknown: Mapping[str, Sequence[int]]) -> Metric:
-        family = counter(
+        failures = counter(
             "slice_unknown",
-            "Rows whose membership of a slice is unknown, by reason; only reasons that have occurred.",
+            "Predictions with unknown membership of a slice, by reason; only reasons that occurred.",
             ["model", "slice", "reason"],
         )
-        for reason, counts in unknown.items():
-            for name, count in zip(names, counts, strict=True):
+        for reason, counts_by_slice in unknown.items():
+            for name, count in zip(names, counts_by_slice, strict=True):
                 if count:
-                    family.add_metric([self._model, name, reason], count)
-        return family
+                    failures.add_metric([self._model, name, reason], count)
+        yield failures
 
-    def _add(self, version: str, set_hash: str, rows: Sequence[Prediction]) -> None:
-        if version not in self._state.versions:
-            version = OTHER
-        tally = self._state.versions.get(version)
-        if tally is None:
-            tally = self._state.versions[OTHER] = self._empty()
-        for label, count in Counter(row.label for row in rows).items():
-            tally.labels[label if label in tally.labels else OTHER] += count
-        made = self._sets.get(set_hash)
-        if made is not None:
-            members = unpack([row.member for row in rows], len(made)).sum(axis=0, dtype=np.int64)
-            tally.slices += members if made == self._names else reindex(members, made, self._names)
+        duration = counter("function_duration_seconds", "Time spent in each slicing function.", ["function"])
+        for name, value in zip(names, seconds, strict=True):
+            duration.add_metric([name], value)
+        yield duration
 
-    def _unknown_for(self, reason: str) -> Counts:
-        """Return the column of a reason, or of all further ones once there are many."""
-        unknown = self._state.unknown
-        if reason not in unknown and len(unknown) >= _REASONS:
-            reason = OTHER
-        return unknown.setdefault(reason, np.zeros(len(self._names), np.int64))
-
-    def _empty(self) -> _VersionTally:
-        return _VersionTally({OTHER: 0}, np.zeros(len(self._names), np.int64))
+    def _empty(self) -> _VersionCounts:
+        return _VersionCounts({OTHER: 0}, np.zeros(len(self._names), np.int64))
 
 
 def reindex(counts: Counts, old: Sequence[str], new: Sequence[str]) -> Counts:
-    """Return counts by the old names as counts by the new ones: 0 for a name that was not there.
+    """Return counts by old names as counts by new names; 0 for a new name.
 
     Examples
     --------
     >>> reindex(np.array([3, 5]), ("a", "b"), ("b", "c")).tolist()
     [5, 0]
     """
-    at = dict(zip(old, counts.tolist(), strict=True))
-    return np.array([at.get(name, 0) for name in new], np.int64)
+    by_name = dict(zip(old, counts.tolist(), strict=True))
+    return np.array([by_name.get(name, 0) for name in new], np.int64)
 
 
-def _put_last(kept: dict[str, T], key: str, value: T) -> None:
-    """Put an entry last, and let the first ones go that are too many."""
-    kept.pop(key, None)
-    kept[key] = value
-    for old in list(kept)[:-_KEPT]:
-        del kept[old]
+def _put_last(entries: dict[str, T], key: str, value: T) -> None:
+    """Append an entry, and drop the oldest beyond the limit."""
+    entries.pop(key, None)
+    entries[key] = value
+    for oldest in list(entries)[:-_MAX_VERSIONS]:
+        del entries[oldest]

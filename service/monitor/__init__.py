@@ -1,1 +1,1 @@
-"""Pure arithmetic of monitoring: blocks of counts, windows over them, estimates, and the snapshot of all."""
+"""Pure arithmetic of monitoring: counts, estimates, drift, gate and retraining policy; no clock, no I/O."""

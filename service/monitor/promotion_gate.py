@@ -1,4 +1,4 @@
-"""Champion against candidate on the same held-out rows, slice by slice: promote, hold, or reject."""
+"""Promotion gate: champion against candidate on the same held-out rows, slice by slice."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Collection, Sequence
 from scipy import special
 
 from service.decisions import Decision, Outcome, PairedCounts, SliceDecision, SliceOutcome
+from service.formatting import percent, points
 from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference
 
 _POWER = 0.8
-"""With what probability the rows that a reason asks for would show a candidate to be as good."""
+"""Power at the number of rows that a reason asks for."""
 
 
 def decide(
@@ -23,39 +24,39 @@ def decide(
     minimum_rows: int,
     confidence: float = 0.95,
 ) -> Decision:
-    """Return whether a candidate may take over, with a reason for every slice.
+    """Decide on a candidate: promote, hold or reject, with a reason for every slice.
 
-    A protected slice has to be *shown* to be as good up to the margin: the lower limit of a one-sided test at
-    ``confidence`` lies above it. All of them must be, so that no correction is needed for their number. The
-    whole traffic is always protected, since a candidate could otherwise win every slice and lose the rest.
+    A protected slice must be *verified* as not worse than the margin: the lower limit of a one-sided test at
+    ``confidence`` lies above it. All protected slices must be, so no correction for their number is needed.
+    All rows together are always protected, since a candidate could otherwise win every slice and lose the rest.
 
-    A slice is shown to be worse when the rows that only one of the two got right speak against the candidate
-    (exact McNemar test), unless the loss is shown to stay within the margin. Protected slices and the others
-    are two families, each held to an error of 1 - ``confidence`` by Holm's correction: a harmless candidate
-    is seldom rejected however many slices there are, and many others do not blunt the test of a protected one.
+    A slice is worse if the rows that only one version got right speak against the candidate (exact McNemar
+    test), unless the loss is verified to stay within the margin. Protected slices and the others are two
+    families, each held to an error of 1 - ``confidence`` by Holm's correction: a harmless candidate is seldom
+    rejected however many slices there are, and many others do not blunt the test of a protected one.
 
-    A row is one vote: rows that repeat a content are counted as one before they come here.
+    Each row counts once: rows with the same content must be merged before.
 
-    Below ``minimum_rows`` nothing is said of a slice. A protected slice of which nothing can be said holds
-    the candidate for a person, also where it has no rows or is missing from ``pairs``.
+    Below ``minimum_rows`` a slice is not verified. A protected slice that is not verified holds the candidate
+    for approval, also if it has no rows or is missing from ``pairs``.
 
     Parameters
     ----------
     pairs
-        What was counted, a slice each; all rows are named ``__all__``.
+        Counts of every slice; all rows are named ``__all__``.
     protected
-        Names of the slices that have to be shown as good.
+        Slices that must be verified.
     margin
-        The loss of accuracy that is let pass, in (0, 1): .02 is two points.
+        Tolerated loss of accuracy, in (0, 1): 0.02 is two points.
     minimum_rows
-        Different held-out members below which a slice is not judged.
+        Distinct held-out members that a decision on a slice needs.
     confidence
         Of each test, in (0.5, 1).
 
     Raises
     ------
     ValueError
-        If the counts do not add up, a slice comes twice, or a number is out of its range.
+        If counts do not add up, a slice occurs twice, or a number is out of range.
 
     References
     ----------
@@ -65,42 +66,76 @@ def decide(
     --------
     >>> rows = [PairedCounts("__all__", 2000, 1800, 40, 60), PairedCounts("links", 400, 300, 60, 5)]
     >>> decision = decide(rows, {"links"}, margin=0.02, minimum_rows=50)
-    >>> decision.outcome, [each.outcome for each in decision.slices]
+    >>> decision.outcome, [entry.outcome for entry in decision.slices]
     ('reject', ['better', 'worse'])
     """
-    _check(pairs, margin, confidence)
-    names = {ALL_ROWS, *protected}
-    rows = _complete(pairs, names)
-    harms = _harms([each for each in rows if each.n >= minimum_rows], names)
+    if not 0 < margin < 1:
+        raise ValueError(f"the margin must lie between 0 and 1, got {margin}")
+    if not 0.5 < confidence < 1:
+        raise ValueError(f"the confidence of a one-sided test must lie between 0.5 and 1, got {confidence}")
+    names = [pair.slice for pair in pairs]
+    for pair in pairs:
+        counts = (pair.both, pair.only_champion, pair.only_candidate)
+        if min(counts) < 0 or sum(counts) > pair.n:
+            raise ValueError(f"the counts of {pair.slice!r} do not add up: {counts} of {pair.n} rows")
+        if names.count(pair.slice) > 1:
+            raise ValueError(f"slice {pair.slice!r} occurs twice: count each slice once")
+
+    required = {ALL_ROWS, *protected}
+    rows = [*pairs, *(PairedCounts(name, 0, 0, 0, 0) for name in sorted(required.difference(names)))]
+    rows.sort(key=lambda pair: pair.slice != ALL_ROWS)
+    p_values: dict[str, float] = {}
+    for family in (True, False):
+        tested = [p for p in rows if p.n >= minimum_rows and (p.slice in required) is family]
+        adjusted = holm([mcnemar_p_value(pair) for pair in tested])
+        p_values.update(zip((pair.slice for pair in tested), adjusted, strict=True))
     slices = tuple(
-        _slice_decision(each, each.slice in names, harms.get(each.slice), margin, minimum_rows, confidence)
-        for each in rows
+        _slice_decision(p, p.slice in required, p_values.get(p.slice), margin, minimum_rows, confidence)
+        for p in rows
     )
-    outcome = _outcome(slices)
-    return Decision(outcome, _reasons(outcome, slices, margin), slices, margin, confidence)
+
+    outcome: Outcome
+    unverified = [entry for entry in slices if entry.outcome == "not_verified"]
+    if worse := [entry for entry in slices if entry.outcome == "worse"]:
+        outcome, decisive = "reject", worse
+    elif held := [entry for entry in unverified if entry.protected]:
+        outcome, decisive = "hold", held
+    else:
+        outcome, decisive = "promote", []
+    reasons = [f"{_title(entry)} is {entry.reason}" for entry in decisive]
+    if outcome == "promote":
+        verified = ", ".join(_title(entry) for entry in slices if entry.protected)
+        reasons.append(f"verified within {_points_of(margin)}: {verified}; no slice is significantly worse")
+        if better := ", ".join(_title(entry) for entry in slices if entry.outcome == "better"):
+            reasons.append(f"better: {better}")
+    if others := ", ".join(
+        f"{_title(entry)} (n = {entry.pairs.n:,})" for entry in unverified if not entry.protected
+    ):
+        reasons.append(f"not verified, not protected: {others}")
+    return Decision(outcome, tuple(reasons), slices, margin, confidence)
 
 
 def limits(pairs: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the limits of candidate minus champion in accuracy, each for a one-sided test at ``confidence``.
+    """Return the limits of candidate minus champion in accuracy, entry for a one-sided test at ``confidence``.
 
-    Bonett and Price's interval with one more row against what is to be shown. Without that row the test errs
-    in up to 10 % of cases where nearly all disagreement goes one way; with it in at most 5.5 % (the tests
-    enumerate it). It has width when no row disagrees, so that agreement alone proves nothing of a few rows.
+    Bonett and Price's interval with one more row against the hypothesis that is tested. Without that row the
+    test errs in up to 10% of cases where nearly all disagreement goes one way; with it in at most 5.5% (the
+    tests enumerate it). It has width when no row disagrees, so that agreement on few rows proves nothing.
 
     Examples
     --------
     >>> [round(limit, 3) for limit in limits(PairedCounts("a", 50, 45, 0, 0))]
     [-0.072, 0.072]
     """
-    both_sides = 2 * confidence - 1
+    two_sided = 2 * confidence - 1
     gained, lost, n = pairs.only_candidate, pairs.only_champion, pairs.n
-    lower = PairedDifference(gained, lost + 1, n + 1, both_sides).lower
-    upper = PairedDifference(gained + 1, lost, n + 1, both_sides).upper
+    lower = PairedDifference(gained, lost + 1, n + 1, two_sided).lower
+    upper = PairedDifference(gained + 1, lost, n + 1, two_sided).upper
     return lower, upper
 
 
 def mcnemar_p_value(pairs: PairedCounts) -> float:
-    """Return the p-value of the candidate being no worse: of as many lost rows among those that disagree.
+    """Return the exact one-sided p-value of McNemar's test that the candidate is no worse.
 
     Examples
     --------
@@ -112,7 +147,7 @@ def mcnemar_p_value(pairs: PairedCounts) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values, corrected for their number so that each may be held against the whole error.
+    """Return p-values adjusted for their number by Holm's method.
 
     Examples
     --------
@@ -120,17 +155,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
     [0.08, 0.03, 0.5]
     """
     adjusted, highest = [1.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = highest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
     return adjusted
 
 
 def rows_needed(pairs: PairedCounts, margin: float, confidence: float = 0.95) -> int | None:
-    """Return about how many rows would show the candidate to be as good, if it stays as it looks.
+    """Return the approximate number of rows that would verify the candidate with 80% power.
 
-    With a probability of .8, at the disagreement seen, and at the difference seen where that is against the
-    candidate. None where no number would: the difference seen is beyond the margin.
+    Assumes the observed disagreement, and the observed difference if it is against the candidate. None if no
+    number of rows would do: the observed difference exceeds the margin.
 
     Examples
     --------
@@ -147,171 +182,80 @@ def rows_needed(pairs: PairedCounts, margin: float, confidence: float = 0.95) ->
     return math.ceil(exact / step) * step
 
 
-def _check(pairs: Sequence[PairedCounts], margin: float, confidence: float) -> None:
-    """Refuse what no comparison can have counted."""
-    if not 0 < margin < 1:
-        raise ValueError(f"a margin is a share of rows between 0 and 1, got {margin}")
-    if not 0.5 < confidence < 1:
-        raise ValueError(f"the confidence of a one-sided test lies between 0.5 and 1, got {confidence}")
-    seen = set()
-    for each in pairs:
-        counts = (each.both, each.only_champion, each.only_candidate)
-        if min(counts) < 0 or sum(counts) > each.n:
-            raise ValueError(f"the counts of {each.slice!r} do not add up: {counts} of {each.n} rows")
-        if each.slice in seen:
-            raise ValueError(f"slice {each.slice!r} comes twice: count each slice once")
-        seen.add(each.slice)
-
-
-def _complete(pairs: Sequence[PairedCounts], protected: Collection[str]) -> list[PairedCounts]:
-    """Return all rows first, then the slices as they come, then the protected ones that were not counted."""
-    missing = sorted(set(protected) - {each.slice for each in pairs})
-    rows = [*pairs, *(PairedCounts(name, 0, 0, 0, 0) for name in missing)]
-    return sorted(rows, key=lambda each: each.slice != ALL_ROWS)
-
-
-def _harms(rows: Sequence[PairedCounts], protected: Collection[str]) -> dict[str, float]:
-    """Return the corrected p-value of harm by slice, each family for itself."""
-    harms: dict[str, float] = {}
-    for family in (True, False):
-        members = [each for each in rows if (each.slice in protected) is family]
-        corrected = holm([mcnemar_p_value(each) for each in members])
-        harms.update(zip((each.slice for each in members), corrected, strict=True))
-    return harms
-
-
 def _slice_decision(
     pairs: PairedCounts, protected: bool, p: float | None, margin: float, minimum_rows: int, confidence: float
 ) -> SliceDecision:
-    """Return what is said of one slice; ``p`` is None where there are too few rows."""
+    """Return the decision on one slice; ``p`` is None below the minimum of rows."""
     lower, upper = limits(pairs, confidence)
     difference = _difference(pairs)
-    seen = f"{points(difference)} ({points(lower)} to {points(upper)})"
+    observed = f"difference {points(difference)} points ({points(lower)} to {points(upper)}), n = {pairs.n:,}"
     outcome: SliceOutcome
     if p is None:
         outcome = "not_verified"
-        reason = f"not verified: {pairs.n:,} different held-out rows, of at least {minimum_rows:,}; difference {seen}"
+        reason = f"not verified: {pairs.n:,} distinct held-out rows, at least {minimum_rows:,} needed"
     elif lower > 0:
-        outcome, reason = "better", f"better: difference {seen}"
+        outcome, reason = "better", f"better: {observed}"
     elif lower > -margin:
-        outcome, reason = "as_good", f"as good: difference {seen}, within {_allowed(margin)}"
+        outcome, reason = "as_good", f"as good: {observed}, within the margin of {_points_of(margin)}"
     elif p < 1 - confidence:
         outcome = "worse"
         reason = (
-            f"worse: difference {seen} on {pairs.n:,} different held-out rows; {pairs.only_champion:,} lost, "
-            f"{pairs.only_candidate:,} gained, corrected p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'}"
+            f"worse: {observed}; {pairs.only_champion:,} rows lost, {pairs.only_candidate:,} gained, "
+            f"adjusted p {'< 0.0001' if p < 1e-4 else f'= {p:.2g}'}"
         )
     elif protected:
-        outcome, reason = "not_verified", _unclear(pairs, seen, margin, confidence)
+        outcome = "not_verified"
+        needed = rows_needed(pairs, margin, confidence)
+        reason = f"not verified: {observed}, is inconclusive at a margin of {_points_of(margin)}; " + (
+            "the difference exceeds the margin" if needed is None else f"about {needed:,} rows needed"
+        )
     else:
-        outcome, reason = "no_harm", f"no harm shown: difference {seen}"
+        outcome, reason = "no_harm", f"not significantly worse: {observed}"
     return SliceDecision(pairs, protected, difference, lower, upper, outcome, reason)
-
-
-def _unclear(pairs: PairedCounts, seen: str, margin: float, confidence: float) -> str:
-    """Return why a protected slice with enough rows to look at is not verified."""
-    needed = rows_needed(pairs, margin, confidence)
-    wanted = (
-        "more rows cannot show it while the difference stays beyond the margin"
-        if needed is None
-        else f"about {needed:,} rows would be needed"
-    )
-    return (
-        f"not verified: difference {seen} on {pairs.n:,} different held-out rows, neither shown to be worse "
-        f"nor shown to be within {_allowed(margin)}; {wanted}"
-    )
-
-
-def _outcome(slices: Sequence[SliceDecision]) -> Outcome:
-    if any(each.outcome == "worse" for each in slices):
-        return "reject"
-    return "hold" if _unverified(slices, protected=True) else "promote"
-
-
-def _reasons(outcome: Outcome, slices: Sequence[SliceDecision], margin: float) -> tuple[str, ...]:
-    """Return the sentences of the decision: what decided it, then what nobody could say."""
-    if outcome == "promote":
-        shown = ", ".join(_named(each) for each in slices if each.protected)
-        better = ", ".join(_named(each) for each in slices if each.outcome == "better")
-        decisive = [
-            f"shown to be as good, up to {_allowed(margin)}: {shown}; no slice is shown to be worse",
-            *([f"better: {better}"] if better else []),
-        ]
-    else:
-        worse = [each for each in slices if each.outcome == "worse"]
-        decisive = [
-            f"{_named(each)} is {each.reason}" for each in worse or _unverified(slices, protected=True)
-        ]
-    beside = ", ".join(
-        f"{_named(each)} ({each.pairs.n:,} rows)" for each in _unverified(slices, protected=False)
-    )
-    return (*decisive, *([f"not verified, and not protected: {beside}"] if beside else []))
-
-
-def _unverified(slices: Sequence[SliceDecision], *, protected: bool) -> list[SliceDecision]:
-    return [each for each in slices if each.outcome == "not_verified" and each.protected is protected]
 
 
 def _difference(pairs: PairedCounts) -> float:
     return (pairs.only_candidate - pairs.only_champion) / pairs.n if pairs.n else 0.0
 
 
-def _named(judged: SliceDecision) -> str:
-    return "the whole traffic" if judged.pairs.slice == ALL_ROWS else judged.pairs.slice
+def _title(decision: SliceDecision) -> str:
+    return "all traffic" if decision.pairs.slice == ALL_ROWS else decision.pairs.slice
 
 
-def points(share: float) -> str:
-    """Return a difference of shares as percentage points, with its sign."""
-    return f"{round(share * 100, 1) + 0.0:+.1f}"
-
-
-def _allowed(margin: float) -> str:
+def _points_of(margin: float) -> str:
     return f"{margin * 100:g} points"
 
 
-_HEAD = ("slice", "rows", "champion", "candidate", "difference", "interval", "outcome", "reason")
-_RIGHT = 6
-"""How many columns are figures, after the first; they are flush right."""
-
-
 def table(decision: Decision) -> str:
-    """Return what was decided and why, then a line per slice; protected slices carry a star.
+    """Return the outcome, its reasons, and one line per slice; protected slices are marked with a star.
 
     Examples
     --------
-    >>> from service.decisions import PairedCounts
-    >>> from service.monitor.promotion_gate import decide
     >>> rows = [PairedCounts("__all__", 2000, 1800, 40, 44)]
     >>> print(table(decide(rows, set(), margin=0.02, minimum_rows=50)).splitlines()[2].split()[:8])
     ['slice', 'rows', 'champion', 'candidate', 'difference', 'interval', 'outcome', 'reason']
     """
-    lines = [_HEAD, *(_cells(each) for each in decision.slices)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    said = [decision.outcome, *(f"- {reason}" for reason in decision.reasons)]
-    return "\n".join([*said, *(_line(cells, widths) for cells in lines)])
-
-
-def _cells(judged: SliceDecision) -> tuple[str, ...]:
-    pairs = judged.pairs
-    return (
-        f"{pairs.slice} *" if judged.protected else pairs.slice,
-        f"{pairs.n:,}",
-        _percent(pairs.champion.value),
-        _percent(pairs.candidate.value),
-        points(judged.difference),
-        f"{points(judged.lower)} to {points(judged.upper)}",
-        judged.outcome,
-        judged.reason,
-    )
-
-
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    placed = [
-        cell.rjust(width) if 0 < column < _RIGHT else cell.ljust(width)
-        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    ]
-    return "  ".join(placed).rstrip()
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share * 100:.1f} %"
+    rows = [("slice", "rows", "champion", "candidate", "difference", "interval", "outcome", "reason")]
+    for entry in decision.slices:
+        pairs = entry.pairs
+        rows.append(
+            (
+                f"{pairs.slice} *" if entry.protected else pairs.slice,
+                f"{pairs.n:,}",
+                percent(pairs.champion.value),
+                percent(pairs.candidate.value),
+                points(entry.difference),
+                f"{points(entry.lower)} to {points(entry.upper)}",
+                entry.outcome,
+                entry.reason,
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [decision.outcome, *(f"- {reason}" for reason in decision.reasons)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if 0 < k < 6 else cell.ljust(width)  # numbers to the right
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

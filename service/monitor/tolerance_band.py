@@ -1,4 +1,4 @@
-"""Where a rate may lie while nothing is wrong: a tolerance, and what the reference itself leaves open."""
+"""Tolerance bands: the range of a rate without drift."""
 
 from __future__ import annotations
 
@@ -6,63 +6,60 @@ from service.decisions import ToleranceBand
 from sfs.intervals import Rate, clopper_pearson
 
 UNCHANGED_MISS = 0.01
-"""How probable it may be, over all slices, that a rate that has not changed at all lies above (or below) its zone."""
+"""Probability, over all slices, that an unchanged rate lies above (or below) its band."""
 
 TOLERATED_MISS = 0.05
-"""How probable that may be, of one slice, for a rate that has changed by just the tolerance."""
+"""The same for one slice whose rate changed by exactly the tolerance."""
 
 MANY_ERRORS = 0.2
-"""The error rate from which the tolerance of accuracy is doubled."""
+"""Error rate from which the tolerance of accuracy is doubled."""
 
 
 def coverage_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBand:
-    """Return where the coverage of a slice may lie.
+    """Return the tolerance band of a slice's coverage.
 
-    Each limit is the wider of two: the reference's own confidence limit at ``UNCHANGED_MISS / slices``, so
-    that no slice that stays as it is leaves its zone; and the limit at ``TOLERATED_MISS``, widened by the
-    tolerance. A large reference leaves the tolerance alone, a small one needs larger changes to be told.
+    Each limit is the wider of two: the confidence limit of the reference at ``UNCHANGED_MISS / slices``, so
+    that no unchanged slice leaves its band, and the limit at ``TOLERATED_MISS``, widened by the tolerance.
+    With a large reference the tolerance alone decides; with a small one only larger changes are detected.
 
     Parameters
     ----------
     reference
-        Members of rows of known membership; of no rows, the zone is all of [0, 1].
+        Members of the rows of known membership; without rows, the band is [0, 1].
     tolerance
-        The relative change that is let pass, as 0.1.
+        Tolerated relative change, as 0.1.
     slices
-        How many are watched with it.
+        Number of monitored slices.
 
     Examples
     --------
-    >>> zone = coverage_band(Rate(4_000, 200_000), 0.1, slices=100)
-    >>> round(zone.lower, 4), round(zone.upper, 4)
+    >>> band = coverage_band(Rate(4_000, 200_000), 0.1, slices=100)
+    >>> round(band.lower, 4), round(band.upper, 4)
     (0.0175, 0.0226)
-    >>> zone = coverage_band(Rate(40, 2_000), 0.1, slices=100)
-    >>> round(zone.lower, 4), round(zone.upper, 4)
+    >>> band = coverage_band(Rate(40, 2_000), 0.1, slices=100)
+    >>> round(band.lower, 4), round(band.upper, 4)
     (0.0104, 0.0343)
     """
-    least, most = _limits(reference, UNCHANGED_MISS / slices)
+    lowest, highest = _limits(reference, UNCHANGED_MISS / slices)
     low, high = _limits(reference, TOLERATED_MISS)
-    return ToleranceBand(
-        reference,
-        max(0.0, min(least, (1 - tolerance) * low)),
-        min(1.0, max(most, (1 + tolerance) * high)),
-        tolerance,
-    )
+    lower = max(0.0, min(lowest, (1 - tolerance) * low))
+    upper = min(1.0, max(highest, (1 + tolerance) * high))
+    return ToleranceBand(reference, lower, upper, tolerance)
 
 
 def accuracy_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBand:
-    """Return where the accuracy on a slice may lie: nothing is wrong with a better one, so up to 1.
+    """Return the tolerance band of the accuracy on a slice; a better accuracy is no drift, so it ends at 1.
 
-    The lower limit is made as those of ``coverage_band`` are, with a tolerance that is added to the error rate.
+    The lower limit follows the rule of ``coverage_band``, with the tolerance added to the error rate.
 
     Parameters
     ----------
     reference
-        Right of labelled; of no rows, the zone is all of [0, 1].
+        Correct predictions of the labelled rows; without rows, the band is [0, 1].
     tolerance
-        The loss that is let pass, as 0.01; twice that where a fifth of the reference is wrong already.
+        Tolerated absolute loss, as 0.01; doubled if a fifth of the reference is wrong already.
     slices
-        How many are watched with it.
+        Number of monitored slices.
 
     Examples
     --------
@@ -72,17 +69,17 @@ def accuracy_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBa
     wrong = Rate(reference.n - reference.count, reference.n)
     if wrong.n and wrong.count >= MANY_ERRORS * wrong.n:
         tolerance *= 2
-    _, most = _limits(wrong, UNCHANGED_MISS / slices)
+    _, highest = _limits(wrong, UNCHANGED_MISS / slices)
     _, high = _limits(wrong, TOLERATED_MISS)
-    return ToleranceBand(reference, max(0.0, 1 - max(most, high + tolerance)), 1.0, tolerance)
+    return ToleranceBand(reference, max(0.0, 1 - max(highest, high + tolerance)), 1.0, tolerance)
 
 
-def is_back_inside(zone: ToleranceBand, rate: Rate) -> bool:
-    """Tell whether a recent rate is shown to lie in the zone: its 95 % Clopper-Pearson interval is inside."""
+def is_back_inside(band: ToleranceBand, rate: Rate) -> bool:
+    """Return True if the 95% Clopper-Pearson interval of a recent rate lies inside the band."""
     lower, upper = rate.interval()
-    return zone.lower <= lower and upper <= zone.upper
+    return band.lower <= lower and upper <= band.upper
 
 
 def _limits(rate: Rate, miss: float) -> tuple[float, float]:
-    """Return the lower and the upper confidence limit, each of which misses with this probability at most."""
+    """Return the confidence limits, each of which is missed with at most this probability."""
     return clopper_pearson(rate.count, rate.n, 1 - 2 * miss)

@@ -16,7 +16,7 @@ from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
 from service.views.functions import FunctionView, functions_view
-from service.views.rates import estimate_of
+from service.views.slices import estimate_of
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction

@@ -1,4 +1,4 @@
-"""The log of the process: one JSON object a line, or plain lines for a person at a terminal."""
+"""Log format of the process: one JSON object per line, or plain lines on a terminal."""
 
 from __future__ import annotations
 
@@ -9,24 +9,30 @@ from pythonjsonlogger.json import JsonFormatter
 
 _PLAIN = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 _QUIET = ("apscheduler", "alembic", "uvicorn")
-"""Loggers of libraries that say too much; their warnings stay."""
+"""Loggers of libraries that log every step; only their warnings are kept."""
+_STANDARD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
 
 
 def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None:
-    """Write every record of the process to a stream, in place of what was configured before.
+    """Write all log records of the process to a stream, and remove earlier handlers.
 
     Parameters
     ----------
     stream
-        Where the lines go.
+        Receives the lines.
     plain
-        Lines for people; otherwise JSON, with the fields ``time``, ``level``, ``logger``, ``message``, and
-        whatever else the record carries, such as ``request_id``.
+        Whether to write plain lines; otherwise JSON with ``time``, ``level``, ``logger``, ``message``, and
+        the extra fields of the record, such as ``request_id``.
     level
-        The least severity that is written.
+        Minimum level.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_PlainFields() if plain else _json())
+    if plain:
+        handler.setFormatter(_PlainFormatter())
+    else:
+        names = {"levelname": "level", "name": "logger"}
+        template = "%(levelname)s %(name)s %(message)s"
+        handler.setFormatter(JsonFormatter(template, rename_fields=names, timestamp="time"))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -36,18 +42,8 @@ def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-def _json() -> JsonFormatter:
-    names = {"levelname": "level", "name": "logger"}
-    return JsonFormatter("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time")
-
-
-class _PlainFields(logging.Formatter):
-    """Plain lines, to which the further fields of a record are added as ``name=value``."""
-
+class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return one record as text."""
-        more = {key: value for key, value in vars(record).items() if key not in _KNOWN}
-        return " ".join([_PLAIN.format(record), *(f"{key}={value}" for key, value in more.items())])
-
-
-_KNOWN = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
+        """Return one record as a line, with its extra fields as ``name=value``."""
+        extra = [f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD_FIELDS]
+        return " ".join([_PLAIN.format(record), *extra])

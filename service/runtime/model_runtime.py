@@ -32,7 +32,7 @@ from sfs.registry import FunctionSet
 if TYPE_CHECKING:
     from service.metrics.page import MetricsPage
     from service.metrics.process import ProcessMetrics
-    from service.settings.project import Settings
+    from service.settings.schema import Settings
     from service.store.engine import Store
     from service.store.writer import Writer
 

@@ -21,7 +21,7 @@ from service.store.labels import LabelRules
 from service.store.writer import Writer
 
 if TYPE_CHECKING:
-    from service.settings.project import Settings
+    from service.settings.schema import Settings
 
 STOPPING = "stopping"
 """Key among the problems of a runtime that is shutting down."""

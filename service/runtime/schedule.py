@@ -60,6 +60,6 @@ def build_schedule(runtime: Runtime) -> Schedule:
     ]
 
     def record(job: str, outcome: Outcome) -> None:
-        runtime.metrics.job_ran(job, outcome, clock())
+        runtime.metrics.count_job_run(job, outcome, clock())
 
     return Schedule(jobs, record)

@@ -1,104 +1,71 @@
-"""Batches that form by themselves: what piled up while the model was busy is what it gets next."""
+"""Dynamic batching without a timer: requests that arrive while the model is busy form the next batch."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
 from service.errors import MisuseError
-from service.serving.breaker import Seconds
 from service.serving.errors import (
     DeadlinePassed,
+    ModelExited,
     NotAttempted,
     Overloaded,
     Stopping,
     WrongResultCount,
-    raisable,
 )
 
 RowT = TypeVar("RowT")
-AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 
-_log = logging.getLogger(__name__)
-
-LEAST_RUNS = 128
-"""Runs of one batch that may be spent on finding rows at fault, whatever its size."""
+MIN_RUNS = 128
+"""Runs of one batch that may always be spent on isolating bad rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A row that has no answer, and why."""
+    """The outcome of a row without a result."""
 
     error: Exception
 
 
-Outcome: TypeAlias = AnswerT | Failed
-"""An answer, or why there is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class BatchTiming:
-    """One turn of the model.
-
-    Parameters
-    ----------
-    rows, requests
-        How many were run together.
-    waited_seconds
-        How long each request was in the queue.
-    seconds
-        How long the model took.
-    expired, cancelled
-        Requests that were dropped rather than run, because their deadline had passed or nobody waited for them.
-    failed
-        Rows without an answer.
-    """
-
-    rows: int
-    requests: int
-    waited_seconds: tuple[Seconds, ...]
-    seconds: Seconds
-    expired: int
-    cancelled: int
-    failed: int
-
-
 @dataclass(slots=True)
-class _Waiting(Generic[RowT, AnswerT]):
-    """One request in the queue."""
+class _Pending(Generic[RowT, ResultT]):
+    """One request in the queue; times in monotonic seconds."""
 
     rows: Sequence[RowT]
-    answered: asyncio.Future[list[Outcome[AnswerT]]]
-    since: Seconds
-    deadline: Seconds | None
+    outcomes: asyncio.Future[list[ResultT | Failed]]
+    queued_at: float
+    deadline: float | None
+
+    def fail(self, error: Exception) -> None:
+        if not self.outcomes.done():
+            self.outcomes.set_exception(error)
 
 
-class Batcher(Generic[RowT, AnswerT]):
-    """Gathers requests into batches, of which one thread runs one at a time.
+class Batcher(Generic[RowT, ResultT]):
+    """Gathers requests into batches, and runs one batch at a time in a thread of its own.
 
-    There is no timer: an idle model starts at once, and a busy one finds what came meanwhile. The rows of a
-    request stay together. A batch that raises is run again in halves, and those that raise in halves of their
-    own, so that only the rows at fault fail. There is an end to that: in a request longer than a batch, rows
-    that come after many bad ones fail with `NotAttempted`.
+    An idle model starts at once; a busy one takes the requests that have arrived meanwhile. Rows of one
+    request stay together. A batch that raises is bisected, so that only bad rows fail; the number of runs is
+    limited, and rows beyond the limit fail with `NotAttempted`. Only a request longer than a batch can reach it.
 
     Parameters
     ----------
     run
-        From N rows to N answers, in order; called in the batcher's thread.
+        Maps N rows to N results, in order; called in the batcher's thread.
     max_batch_rows
-        A batch is closed before the request that would take it beyond; a longer request is a batch by itself.
+        Maximum rows of a batch of several requests; a longer request is a batch by itself.
     max_queue_rows
-        Rows that may wait; beyond, requests are refused at once.
+        Capacity of the queue; requests beyond it are refused at once.
     clock
         Monotonic seconds.
-    report
-        Told of each turn; what it raises is written to the log and goes no further.
 
     Raises
     ------
@@ -108,83 +75,73 @@ class Batcher(Generic[RowT, AnswerT]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[RowT]], Sequence[AnswerT]],
+        run: Callable[[Sequence[RowT]], Sequence[ResultT]],
         *,
         max_batch_rows: int = 64,
         max_queue_rows: int = 2048,
-        clock: Callable[[], Seconds] = monotonic,
-        report: Callable[[BatchTiming], object] = lambda timing: None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         if min(max_batch_rows, max_queue_rows) < 1:
             raise MisuseError(
-                f"batches and queue need room for a row, got {max_batch_rows} and {max_queue_rows}"
+                f"max_batch_rows and max_queue_rows must be at least 1, got {max_batch_rows} and {max_queue_rows}"
             )
-        self._run = run
+        self._run, self._clock = run, clock
         self._max_batch_rows, self._max_queue_rows = max_batch_rows, max_queue_rows
-        self._most_runs = max(2 * max_batch_rows, LEAST_RUNS)  # enough for a batch in which every row is bad
-        self._clock, self._report = clock, report
-        self._queue: deque[_Waiting[RowT, AnswerT]] = deque()
+        self._queue: deque[_Pending[RowT, ResultT]] = deque()
         self._queued_rows = 0
         self._arrived = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
-    @property
-    def queued_rows(self) -> int:
-        """Rows that wait."""
-        return self._queued_rows
-
     def has_room(self, rows: int = 1) -> bool:
-        """Tell whether so many rows would be taken; for refusing a request before it is parsed."""
+        """Return whether the queue has room for that many rows; lets callers refuse a request before parsing it."""
         return not self._stopping and self._queued_rows + rows <= self._max_queue_rows
 
     async def submit(
-        self, rows: Sequence[RowT], within_seconds: Seconds | None = None
-    ) -> list[Outcome[AnswerT]]:
-        """Return the answers to the rows of one request, in order; a row that failed has a `Failed`.
+        self, rows: Sequence[RowT], within_seconds: float | None = None
+    ) -> list[ResultT | Failed]:
+        """Return the results of one request's rows, in order; `Failed` for a row that failed.
 
         Parameters
         ----------
         rows
-            Any number.
+            Any number of rows.
         within_seconds
-            How long the request may wait for its turn; None for as long as it takes.
+            Maximum time in the queue; None for no limit.
 
         Raises
         ------
         Overloaded
-            If the queue has no room for them.
+            If the queue has no room for the rows.
         DeadlinePassed
-            If they waited too long; they were not run.
+            If they were in the queue for too long; they were not run.
         Stopping
-            If the batcher stops.
+            If the batcher is stopping.
         """
         if not rows:
             return []
         if self._stopping:
-            raise Stopping("the service stops: send the request to another instance, or again later")
+            raise Stopping("the service is stopping: retry later, or send the request to another instance")
         if not self.has_room(len(rows)):
             raise Overloaded(
-                f"{self._queued_rows} rows wait already and at most {self._max_queue_rows} may: "
-                f"send these {len(rows)} again later, or in smaller requests"
+                f"the queue is full: it holds {self._queued_rows} of {self._max_queue_rows} rows, and has no "
+                f"room for {len(rows)} more; retry later, or send fewer rows"
             )
-        now = self._clock()
+        now, loop = self._clock(), asyncio.get_running_loop()
         deadline = None if within_seconds is None else now + within_seconds
-        waiting: _Waiting[RowT, AnswerT] = _Waiting(
-            rows, asyncio.get_running_loop().create_future(), now, deadline
-        )
-        self._queue.append(waiting)
+        pending: _Pending[RowT, ResultT] = _Pending(rows, loop.create_future(), now, deadline)
+        self._queue.append(pending)
         self._queued_rows += len(rows)
         self._arrived.set()
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="batcher")
-        return await waiting.answered
+            self._task = loop.create_task(self._run_batches(), name="batcher")
+        return await pending.outcomes
 
     async def stop(self) -> None:
-        """Refuse new requests, answer those that wait, and end the thread.
+        """Refuse new requests, answer those in the queue, and end the thread.
 
-        When this is cancelled, by a time limit around it, those that still wait get `Stopping`.
+        If this is cancelled, by a timeout around it, requests still in the queue fail with `Stopping`.
         """
         self._stopping = True
         self._arrived.set()
@@ -192,105 +149,78 @@ class Batcher(Generic[RowT, AnswerT]):
             if self._task is not None:
                 await self._task
         finally:
-            for waiting in self._queue:
-                _refuse(waiting, Stopping("the service stopped before this request had its turn"))
+            for pending in self._queue:
+                pending.fail(Stopping("the service stopped while the request was in the queue"))
             self._queue.clear()
             self._queued_rows = 0
             self._thread.shutdown(wait=False)
 
-    async def _work(self) -> None:
+    async def _run_batches(self) -> None:
         while self._queue or not self._stopping:
-            if self._queue:
-                await self._turn()
+            if not self._queue:
+                self._arrived.clear()
+                await self._arrived.wait()
+                await asyncio.sleep(0)  # requests that are ready now join the batch
                 continue
-            self._arrived.clear()
-            await self._arrived.wait()
-            await asyncio.sleep(0)  # requests that are ready in the same turn of the loop come along
+            batch = self._next_batch()
+            if not batch:
+                continue
+            rows = [row for pending in batch for row in pending.rows]
+            loop = asyncio.get_running_loop()
+            try:
+                outcomes = await loop.run_in_executor(self._thread, self._outcomes, rows)
+            except asyncio.CancelledError:
+                for pending in batch:
+                    pending.fail(Stopping("the service stopped while the request was running"))
+                raise
+            except Exception as error:  # no thread could be started; the next batch may get one
+                outcomes = [Failed(error)] * len(rows)
+            remaining = iter(outcomes)
+            for pending in batch:
+                part = list(islice(remaining, len(pending.rows)))
+                if not pending.outcomes.done():
+                    pending.outcomes.set_result(part)
 
-    async def _turn(self) -> None:
-        """Run one batch and hand its answers out."""
-        began = self._clock()
-        batch, expired, cancelled = self._take(began)
-        rows = [row for waiting in batch for row in waiting.rows]
-        outcomes = await self._run_in_thread(batch, rows) if rows else []
-        after = iter(outcomes)
-        for waiting in batch:
-            mine = [next(after) for _ in waiting.rows]
-            if not waiting.answered.done():
-                waiting.answered.set_result(mine)
-        self._tell(
-            BatchTiming(
-                rows=len(rows),
-                requests=len(batch),
-                waited_seconds=tuple(began - waiting.since for waiting in batch),
-                seconds=self._clock() - began,
-                expired=expired,
-                cancelled=cancelled,
-                failed=sum(isinstance(outcome, Failed) for outcome in outcomes),
-            )
-        )
-
-    def _take(self, now: Seconds) -> tuple[list[_Waiting[RowT, AnswerT]], int, int]:
-        """Return the next batch, and how many requests were dropped as expired and as cancelled."""
-        batch: list[_Waiting[RowT, AnswerT]] = []
-        rows = expired = cancelled = 0
+    def _next_batch(self) -> list[_Pending[RowT, ResultT]]:
+        """Take the next batch from the queue; expired and cancelled requests are dropped."""
+        now, rows = self._clock(), 0
+        batch: list[_Pending[RowT, ResultT]] = []
         while self._queue and (not rows or rows + len(self._queue[0].rows) <= self._max_batch_rows):
-            waiting = self._queue.popleft()
-            self._queued_rows -= len(waiting.rows)
-            if waiting.answered.done():
-                cancelled += 1
-            elif waiting.deadline is not None and now > waiting.deadline:
-                expired += 1
-                _refuse(
-                    waiting, DeadlinePassed(f"the request waited {now - waiting.since:.3f} s for its turn")
-                )
-            else:
-                batch.append(waiting)
-                rows += len(waiting.rows)
-        return batch, expired, cancelled
+            pending = self._queue.popleft()
+            self._queued_rows -= len(pending.rows)
+            if pending.deadline is not None and now > pending.deadline:
+                waited = now - pending.queued_at
+                pending.fail(DeadlinePassed(f"the request was in the queue for {waited:.3f} s, too long"))
+            elif not pending.outcomes.done():
+                batch.append(pending)
+                rows += len(pending.rows)
+        return batch
 
-    async def _run_in_thread(
-        self, batch: Sequence[_Waiting[RowT, AnswerT]], rows: list[RowT]
-    ) -> list[Outcome[AnswerT]]:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, rows)
-        except asyncio.CancelledError:
-            for waiting in batch:
-                _refuse(waiting, Stopping("the service stopped before this request was answered"))
-            raise
-        except Exception as error:  # there is no thread to be had; the next batch may find one
-            return [Failed(error) for _ in rows]
-
-    def _outcomes(self, rows: list[RowT]) -> list[Outcome[AnswerT]]:
-        """Run rows together, and if that fails find those at fault by halves; for the model's thread."""
-        outcomes: list[Outcome[AnswerT]] = []
-        parts, runs = [rows], 0  # the first rows are the last part
-        while parts and runs < self._most_runs:
+    def _outcomes(self, rows: list[RowT]) -> list[ResultT | Failed]:
+        """Run rows together, and bisect a batch that raises; called in the batcher's thread."""
+        max_runs = max(2 * self._max_batch_rows, MIN_RUNS)  # enough for a batch in which every row is bad
+        outcomes: list[ResultT | Failed] = []
+        parts, runs = [rows], 0  # a stack: the first rows are on top
+        while parts and runs < max_runs:
             part, runs = parts.pop(), runs + 1
             try:
-                outcomes += self._answers(part)
+                results = self._run(part)
+                if len(results) != len(part):
+                    raise WrongResultCount(
+                        f"the model returned {len(results)} results for {len(part)} rows: please report this"
+                    )
+                outcomes += list(results)
             except (Exception, SystemExit) as error:
                 half = len(part) // 2
                 if half:
                     parts += [part[half:], part[:half]]
-                else:
-                    outcomes.append(Failed(raisable(error)))
+                elif isinstance(error, Exception):
+                    outcomes.append(Failed(error))
+                else:  # raised again, it would end the process
+                    exited = ModelExited(
+                        f"the model exited with {error.code!r} on this row: please report this"
+                    )
+                    exited.__cause__ = error
+                    outcomes.append(Failed(exited))
         left = len(rows) - len(outcomes)
-        return outcomes + [Failed(NotAttempted("not tried, for too many rows before it failed"))] * left
-
-    def _answers(self, rows: list[RowT]) -> list[Outcome[AnswerT]]:
-        answers = self._run(rows)
-        if len(answers) != len(rows):
-            raise WrongResultCount(f"{len(rows)} rows got {len(answers)} answers: report this as a defect")
-        return list(answers)
-
-    def _tell(self, timing: BatchTiming) -> None:
-        try:
-            self._report(timing)
-        except Exception:
-            _log.exception("a batch could not be reported")
-
-
-def _refuse(waiting: _Waiting[RowT, AnswerT], error: Exception) -> None:
-    if not waiting.answered.done():
-        waiting.answered.set_exception(error)
+        return outcomes + [Failed(NotAttempted("not attempted: too many earlier rows failed"))] * left

@@ -11,19 +11,17 @@ from math import ceil
 from time import monotonic
 from typing import Any
 
-from service.serving.breaker import Seconds
-
 _LENGTHS = struct.Struct("<II")
-_CHUNK_BYTES = 1 << 16  # more would be mapped and unmapped by each call
+_CHUNK_BYTES = 1 << 16  # each call would map and unmap a larger buffer
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ConnectionClosed(Exception):
-    """The process at the other end is gone, or says what cannot be read."""
+    """The peer process has ended, or sent an invalid message."""
 
 
-def pack_frame(header: Any, body: bytes = b"") -> bytes:
-    """Return a message as it goes over the wire: both lengths, the header as JSON if any, the body as it is."""
+def pack_message(header: Any, body: bytes = b"") -> bytes:
+    """Return a message as sent: both lengths, the header as JSON (nothing for None), the body unchanged."""
     text = b"" if header is None else _to_json(header).encode()
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
 
@@ -31,17 +29,17 @@ def pack_frame(header: Any, body: bytes = b"") -> bytes:
 class Channel:
     """One end of a pair of stream sockets.
 
-    With a bell, an eventfd, messages wait unheard until it rings: to wake the other process for each of many
-    short ones would take longer than to make them.
+    With an eventfd, the receiver sleeps until the sender notifies it: waking the other process for each of
+    many short messages would take longer than making them.
 
     Parameters
     ----------
     sock
-        Becomes the channel's own, and non-blocking.
-    hears
-        A bell to wait for instead of for messages.
-    rings
-        A bell for the other end, to be rung after sending; it rings by itself when no more can be sent.
+        The socket; owned by the channel, and made non-blocking.
+    wait_eventfd
+        Eventfd to wait for instead of the socket.
+    notify_eventfd
+        Eventfd of the other end, set by `notify`, and by `send` when the socket is full.
 
     Examples
     --------
@@ -53,88 +51,89 @@ class Channel:
     (None, None)
     """
 
-    def __init__(self, sock: socket.socket, *, hears: int | None = None, rings: int | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, *, wait_eventfd: int | None = None, notify_eventfd: int | None = None
+    ) -> None:
         sock.setblocking(False)
         self.sock = sock
-        self._hears, self._rings = hears, rings
+        self._wait_eventfd, self._notify_eventfd = wait_eventfd, notify_eventfd
         self._buffer = bytearray()
         self._drained = True
         self._readable, self._writable = select.poll(), select.poll()
-        self._readable.register(sock, select.POLLIN if hears is None else 0)  # hanging up is always noticed
         self._writable.register(sock, select.POLLOUT)
-        if hears is not None:
-            self._readable.register(hears, select.POLLIN)
+        if wait_eventfd is None:
+            self._readable.register(sock, select.POLLIN)
+        else:
+            self._readable.register(sock, 0)  # still reports a hang-up
+            self._readable.register(wait_eventfd, select.POLLIN)
 
-    def send(self, header: Any, body: bytes = b"", *, until: Seconds | None = None) -> None:
-        """Send a message, waiting for room no longer than until then (monotonic); None for as long as it takes.
+    def send(self, header: Any, body: bytes = b"", *, deadline: float | None = None) -> None:
+        """Send a message, waiting for room until the deadline (monotonic seconds; None for no limit).
 
         Raises
         ------
         TimeoutError
-            If the time was up; part of the message may be on its way.
-        HungUp
-            If nobody will read it.
+            If the deadline has passed; part of the message may be sent.
+        ConnectionClosed
+            If the other end is closed.
         """
-        rest = memoryview(pack_frame(header, body))
+        rest = memoryview(pack_message(header, body))
         while rest:
             try:
                 rest = rest[self.sock.send(rest) :]
             except BlockingIOError:
-                self.ring()
-                if not self._writable.poll(_left_ms(until)):
+                self.notify()
+                if not self._writable.poll(_timeout_ms(deadline)):
                     raise TimeoutError from None
             except OSError as error:
                 raise ConnectionClosed(str(error)) from None
 
-    def ring(self) -> None:
-        """Let the other end look at what was sent."""
-        if self._rings is not None:
-            os.eventfd_write(self._rings, 1)
+    def notify(self) -> None:
+        """Wake the other end, to receive what was sent."""
+        if self._notify_eventfd is not None:
+            os.eventfd_write(self._notify_eventfd, 1)
 
-    def receive(self, until: Seconds | None = None) -> tuple[Any, bytes]:
-        """Return the next message; what is there already is returned even when the time is up.
+    def receive(self, deadline: float | None = None) -> tuple[Any, bytes]:
+        """Return the next message; one that has already arrived is returned even after the deadline.
 
         Raises
         ------
         TimeoutError
-            If the time was up.
-        HungUp
-            If there will be none.
+            If the deadline has passed.
+        ConnectionClosed
+            If the other end is closed, or the message is invalid.
         """
-        while (message := self._next()) is None:
-            in_time = not self._drained or self.wait(until)
-            taken = self._take()
-            self._drained = taken < _CHUNK_BYTES  # a bell rings once for all that there is
-            if not (in_time or taken):
-                raise TimeoutError
+        while (message := self._parse()) is None:
+            ready = not self._drained or self.wait(deadline)
+            try:
+                data = self.sock.recv(_CHUNK_BYTES)
+            except BlockingIOError:
+                self._drained = True
+                if not ready:
+                    raise TimeoutError from None
+                continue
+            except OSError as error:
+                raise ConnectionClosed(str(error)) from None
+            if not data:
+                raise ConnectionClosed("the process has ended")
+            self._buffer += data
+            self._drained = len(data) < _CHUNK_BYTES  # an eventfd is set once for all that was sent
         return message
 
-    def wait(self, until: Seconds | None = None) -> bool:
-        """Wait until there is reason to look for a message, and tell whether there was in time."""
-        ready = self._readable.poll(_left_ms(until))
+    def wait(self, deadline: float | None = None) -> bool:
+        """Wait until something may have arrived, and return whether it did before the deadline."""
+        ready = self._readable.poll(_timeout_ms(deadline))
         for descriptor, event in ready:
-            if descriptor == self._hears and event & select.POLLIN:
+            if descriptor == self._wait_eventfd and event & select.POLLIN:
                 os.eventfd_read(descriptor)
         return bool(ready)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket."""
         self.sock.close()
 
-    def _take(self) -> int:
-        """Take in what there is, up to a chunk, and return its length."""
-        try:
-            data = self.sock.recv(_CHUNK_BYTES)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise ConnectionClosed(str(error)) from None
-        if not data:
-            raise ConnectionClosed("it has ended")
-        self._buffer += data
-        return len(data)
-
-    def _next(self) -> tuple[Any, bytes] | None:
+    def _parse(self) -> tuple[Any, bytes] | None:
+        """Take the first message from the buffer; None if it is incomplete."""
         buffer = self._buffer
         if len(buffer) < _LENGTHS.size:
             return None
@@ -147,8 +146,8 @@ class Channel:
         try:
             return json.loads(text.decode()) if text else None, body
         except (ValueError, RecursionError) as error:
-            raise ConnectionClosed(f"it sent no message: {error}") from None
+            raise ConnectionClosed(f"invalid message: {error}") from None
 
 
-def _left_ms(until: Seconds | None) -> int | None:
-    return None if until is None else max(0, ceil(1000 * (until - monotonic())))
+def _timeout_ms(deadline: float | None) -> int | None:
+    return None if deadline is None else max(0, ceil(1000 * (deadline - monotonic())))

@@ -14,9 +14,8 @@ from service.metrics.process import ProcessMetrics
 from service.monitor.estimates import EstimateConfig
 from service.serving.errors import NoModel
 from service.serving.live_functions import LiveFunctions
-from service.serving.predictor import ActiveModel
 from service.serving.references import baseline_of_run, reference_accuracy, reference_coverage
-from service.settings.project import Settings
+from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.queries import most_logged_version
 from service.store.runs import run_that_made
@@ -29,7 +28,9 @@ from sfs.template import Template
 from sfs.validation import Metadata
 
 if TYPE_CHECKING:
+    from models.bundle.model_bundle import ModelBundle
     from models.registry import AliasChange
+    from sfs.matrix import SliceMatrix
 
 Origin: TypeAlias = Literal["file", "http"]
 
@@ -41,6 +42,26 @@ class FunctionHealth:
     name: str
     state: Literal["ok", "open"]
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveModel:
+    """A verified bundle, its version, and the live functions; one batch is answered by one of these."""
+
+    bundle: ModelBundle
+    version: int
+    live: LiveFunctions
+    _same_functions: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        trained, live = self.bundle.function_fingerprints, self.live.functions.fingerprints
+        object.__setattr__(self, "_same_functions", list(trained.items()) == list(live.items()))
+
+    def usable_memberships(self, S: SliceMatrix) -> SliceMatrix:
+        """Return the memberships that the model was trained with; those of changed functions are unknown."""
+        if self._same_functions:  # the usual case; selecting columns would take longer than some models
+            return S
+        return self.bundle.usable_memberships(S, self.live.functions.fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +135,6 @@ class Deployment:
     Changes are made here, one at a time and whole: the store records a function set before the first
     prediction with it, and a reader of ``state`` never sees half of a change.
 
-    Parameters
-    ----------
-    settings
-        Settings of the project.
-    live
-        The initial functions.
-    origins
-        Origin of each function.
-    store, writer
-        The log.
-    metrics
-        Counters of this process.
-    clock
-        Current time, UTC.
-
     Attributes
     ----------
     state
@@ -179,6 +185,18 @@ class Deployment:
             positive = classes[1]
         return EstimateConfig(minimum_labels=monitor.minimum_labels, positive=positive)
 
+    def require_active(self) -> ActiveModel:
+        """Return the active model.
+
+        Raises
+        ------
+        NoModel
+            If no local model is active.
+        """
+        if self.state.active is None:
+            raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
+        return self.state.active
+
     def require_classes(self) -> tuple[str, ...]:
         """Return the classes.
 
@@ -196,18 +214,18 @@ class Deployment:
     def health(self) -> dict[str, FunctionHealth]:
         """Return the health of the Python functions, by name; templates cannot fail and are left out."""
         return {
-            name: FunctionHealth(name, "open" if is_open else "ok", reason)
-            for name, (is_open, reason) in self.state.live.health().items()
+            name: FunctionHealth(name, "ok" if reason is None else "open", reason)
+            for name, reason in self.state.live.disabled_reasons().items()
         }
 
     def activate_version(self, loaded: ActiveModel, history: Iterable[AliasChange]) -> None:
-        """Answer by another version; ``history`` is that of the champion alias, oldest first."""
+        """Predict by another version; ``history`` is that of the champion alias, oldest first."""
         changes = tuple(history)
         with self._lock:
             live = self.state.live  # the functions may have changed since the version was loaded
             active = ActiveModel(loaded.bundle, loaded.version, live)
-            references = self._references(active)  # whatever may fail comes before the change
-            self._metrics.serve(active.version, active.bundle.classes)
+            references = self._references(active)  # steps that can fail come before the change
+            self._metrics.set_version(active.version, active.bundle.classes)
             self.state = replace(
                 self.state,
                 version=active.version,
@@ -251,7 +269,7 @@ class Deployment:
         """Track an external version; without effect while a local model is active."""
         with self._lock:
             if self.state.active is None and self.state.version != version:
-                self._metrics.serve(version, self._settings.classes)
+                self._metrics.set_version(version, self._settings.classes)
                 self.state = replace(self.state, version=version, promoted_at=since)
 
     def follow_external_version(self) -> None:
@@ -266,13 +284,12 @@ class Deployment:
         """Return the expected coverage: the baseline of the run that made the version, else its training rows."""
         with self._store.read() as connection:
             run = run_that_made(connection, self.state.model, active.version)
+        references = reference_coverage(active.bundle, active.live)
         fingerprints = active.live.functions.fingerprints
-        of_run = {
-            name: rate
-            for (name, fingerprint), rate in baseline_of_run(run).items()
-            if fingerprints.get(name) == fingerprint
-        }
-        return {**reference_coverage(active.bundle, active.live), **of_run}
+        for (name, fingerprint), rate in baseline_of_run(run).items():
+            if fingerprints.get(name) == fingerprint:
+                references[name] = rate
+        return references
 
     def _record(self, functions: FunctionSet) -> FunctionSetVersion:
         """Record a function set in the store and the counters, and return its version."""
@@ -284,7 +301,7 @@ class Deployment:
             tuple(each.name for each in functions if isinstance(each, LabelingFunctionSlice)),
         )
         self._writer.record_functions(version).result()
-        self._metrics.watch(version)
+        self._metrics.set_functions(version)
         return version
 
 

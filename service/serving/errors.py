@@ -1,4 +1,4 @@
-"""Why a request was not answered; each is a value of its own, so that the API can tell them apart."""
+"""Errors of the request path; the API maps each class to a problem of its own."""
 
 from __future__ import annotations
 
@@ -6,43 +6,28 @@ from service.errors import ServiceError
 
 
 class Overloaded(ServiceError):
-    """The queue is full: the caller may try again later."""
+    """The queue is full; the caller may retry later."""
 
 
 class DeadlinePassed(ServiceError):
-    """The request waited until its deadline, and was not run."""
+    """The request reached its deadline in the queue, and was not run."""
 
 
 class Stopping(ServiceError):
-    """The service stops, and takes no more requests."""
+    """The service is stopping, and takes no more requests."""
 
 
 class WrongResultCount(ServiceError):
-    """A batch got another number of answers than it has rows, so that none can be believed."""
+    """A batch returned another number of results than it has rows; none of them can be used."""
 
 
 class NotAttempted(ServiceError):
-    """So many rows of a batch failed that this one was not run."""
+    """Too many rows of the batch failed before this one, which was not run."""
 
 
 class ModelExited(ServiceError):
-    """What a row was run by asked the whole process to exit."""
+    """The model, or a function, called ``sys.exit`` on a row."""
 
 
 class NoModel(ServiceError):
-    """No version answers yet: one has to be trained and promoted first."""
-
-
-def raisable(error: Exception | SystemExit) -> Exception:
-    """Return an error that ends no process where it is raised again.
-
-    Examples
-    --------
-    >>> raisable(SystemExit(3))
-    ModelExited('running the row asked the process to exit (3): report this as a defect')
-    """
-    if isinstance(error, Exception):
-        return error
-    exited = ModelExited(f"running the row asked the process to exit ({error.code}): report this as a defect")
-    exited.__cause__ = error
-    return exited
+    """No version is active: train and promote one first."""

@@ -1,7 +1,7 @@
-"""The process that loads plain functions once, and forks a worker in milliseconds whenever one is needed.
+"""Process that loads Python functions once, and forks a worker in milliseconds on request.
 
-It is run as a module with the number of its end of a socket pair. It ends when the other end is closed, however
-that came about, and takes its workers with it. It has one thread, and does not import what functions do not.
+Run as a module with the descriptor of its end of a socket pair. It ends, and kills its workers, when the other end
+is closed for any reason. It has one thread, and imports only what functions need.
 """
 
 from __future__ import annotations
@@ -15,31 +15,37 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
 from service.serving.channel import Channel, ConnectionClosed
-from sfs.apply import RowEvaluator, RowResults, format_fault
+from sfs.apply import RowEvaluator, format_fault
 from sfs.function import SlicingFunction
 from sfs.record import Columns
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
+TIMES = struct.Struct("<dd")
+"""Time at which a function returned (monotonic), and the time that it took, in seconds."""
+UNREADABLE = "unreadable"
+"""Header of the answer to a call whose records cannot be parsed."""
+
 
 def main(descriptor: int) -> NoReturn:
-    """Load what the first message asks for, say what was loaded, and fork a worker for each socket that comes."""
+    """Load the functions that the first message names, answer with their fingerprints, then fork workers."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to all processes, to make the service stop orderly
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group when the service stops
         signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor))
     settings, _ = channel.receive()
-    # A file may never be loaded to its end, and the service be gone, which nobody here would notice.
+    # A file may hang while it is loaded, and the service may end meanwhile, which would go unnoticed here.
     signal.setitimer(signal.ITIMER_REAL, settings["load_seconds"])
     try:
-        functions = plain_functions(settings["sources"])
+        loaded = FunctionSet.from_files(settings["sources"], votes=True)
+        functions = {each.name: each for each in loaded if not isinstance(each, Template)}
         fingerprints = {name: each.fingerprint for name, each in functions.items()}
     except Exception as error:
         channel.send({"error": str(error) or type(error).__name__})
@@ -47,122 +53,93 @@ def main(descriptor: int) -> NoReturn:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     gc.collect()
-    gc.freeze()  # or a collection in a worker would copy the pages of all that was loaded
+    gc.freeze()  # otherwise a collection in a worker would copy the pages of everything loaded
     channel.send({"fingerprints": fingerprints})
-    _fork_on_demand(channel.sock, functions, settings["memory_mb"])
+    _fork_on_request(channel.sock, functions, settings["memory_mb"])
 
 
-def plain_functions(sources: Iterable[str]) -> dict[str, SlicingFunction]:
-    """Return the functions of files and modules that are no templates, by name."""
-    loaded = FunctionSet.from_files(sources, votes=True)
-    return {each.name: each for each in loaded if not isinstance(each, Template)}
-
-
-def _fork_on_demand(
+def _fork_on_request(
     control: socket.socket, functions: Mapping[str, SlicingFunction], memory_mb: float | None
 ) -> NoReturn:
+    """Fork a worker for each pair of socket and eventfd received, until the socket is closed."""
     control.setblocking(True)
-    while descriptors := _received(control):
-        sock, bell = socket.socket(fileno=descriptors[0]), descriptors[1]
-        process = -1
-        try:
-            process = os.fork()
-        except OSError:  # the closed socket tells that there is no worker
-            traceback.print_exc()
-        if process == 0:
-            control.close()
-            _become_worker(sock, bell, functions, memory_mb)
-        sock.close()
-        os.close(bell)
+    with suppress(OSError):
+        while descriptors := socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)[1]:
+            sock, eventfd = socket.socket(fileno=descriptors[0]), descriptors[1]
+            process = -1
+            try:
+                process = os.fork()
+            except OSError:  # the closed socket says that there is no worker
+                traceback.print_exc()
+            if process == 0:
+                control.close()
+                _run_worker(sock, eventfd, functions, memory_mb)
+            sock.close()
+            os.close(eventfd)
     os.killpg(0, signal.SIGKILL)  # the workers, and this process
     raise SystemExit
 
 
-def _received(control: socket.socket) -> list[int]:
-    """Return socket and bell of the next worker, or nothing when nobody will ask for one any more."""
-    with suppress(OSError):
-        return socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)[1]
-    return []
-
-
-def _become_worker(
-    sock: socket.socket, bell: int, functions: Mapping[str, SlicingFunction], memory_mb: float | None
+def _run_worker(
+    sock: socket.socket, eventfd: int, functions: Mapping[str, SlicingFunction], memory_mb: float | None
 ) -> NoReturn:
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a function may have children of its own
-        with suppress(OSError):  # if memory runs out, the kernel should take this process, not the service
+        with suppress(OSError):  # out of memory, the kernel should kill this process, not the service
             Path("/proc/self/oom_score_adj").write_text("1000")
-        if memory_mb is not None:
-            _limit_memory(memory_mb)
-        channel = Channel(sock, rings=bell)
+        if memory_mb is not None:  # beyond the address space of the moment
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        channel = Channel(sock, notify_eventfd=eventfd)
         socket.send_fds(sock, [b"\0"], [os.pidfd_open(os.getpid())])
-        channel.ring()
-        work(channel, functions)
-    except BaseException:  # a function raised what is no Exception
+        channel.notify()
+        serve_calls(channel, functions)
+    except BaseException:  # a function may raise more than Exception
         traceback.print_exc()
     finally:
         os._exit(0)
 
 
-def _limit_memory(memory_mb: float) -> None:
-    """Let the process take so much more address space than it has."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def serve_calls(channel: Channel, functions: Mapping[str, SlicingFunction]) -> None:
+    """Serve one call after another, until the other end is closed.
 
-
-TIMES = struct.Struct("<dd")
-"""When a function had answered (monotonic), and how long it took, in seconds."""
-UNREADABLE = "unreadable"
-"""The header that answers a job whose records cannot be read."""
-
-
-def work(channel: Channel, functions: Mapping[str, SlicingFunction]) -> None:
-    """Do one job after another, until nobody is at the other end.
-
-    A job's header names ``functions``, and ``positions`` where its rows are not the first of their batch; its
-    body holds the N records as JSON. Each function is answered as soon as it has returned: `TIMES`, then N
-    bytes of membership and N of unknown; where some are, the header tells ``reasons`` and ``fault``.
+    The header of a call names ``functions``, and has ``positions`` if its rows are not the first of their batch;
+    its body is N records as JSON. Each function is answered as soon as it returns: `TIMES`, then N bytes of
+    membership and N of unknown; if any are unknown, with ``reasons`` and ``fault`` in the header.
     """
     try:
         while True:
             header, body = channel.receive()
-            for answer in answers(functions, header, body):
+            for answer in call_functions(functions, header, body):
                 channel.send(*answer)
-            channel.ring()
+            channel.notify()
     except ConnectionClosed:
         return
 
 
-def answers(
+def call_functions(
     functions: Mapping[str, SlicingFunction], header: Mapping[str, Any], body: bytes
 ) -> Iterator[tuple[Any, bytes]]:
-    """Yield what each function of a job answers, as header and body."""
+    """Yield the answer of each function of a call, as header and body."""
     try:
         records = Columns(json.loads(body)).records
     except (ValueError, RecursionError):
         yield UNREADABLE, b""
         return
     for name in header["functions"]:
-        yield _answer(functions[name], records, header.get("positions"))
-
-
-def _answer(
-    function: SlicingFunction, records: list[Any], positions: list[int] | None
-) -> tuple[dict[str, Any] | None, bytes]:
-    asked = RowEvaluator((function,), len(records))
-    asked.evaluate(0, records)
-    [given] = asked.results
-    header = {"reasons": given.reasons, "fault": _fault(given, positions)} if given.reasons else None
-    times = TIMES.pack(monotonic(), given.seconds)
-    return header, b"".join((times, (given.values == 1).tobytes(), given.unknown.tobytes()))
-
-
-def _fault(given: RowResults, positions: list[int] | None) -> str | None:
-    if given.first_fault is None:
-        return None
-    row, error = given.first_fault
-    return format_fault(row if positions is None else positions[row], error)
+        rows = RowEvaluator((functions[name],), len(records))
+        rows.evaluate(0, records)
+        [results] = rows.results
+        reply = None
+        if results.reasons:
+            fault = None
+            if results.first_fault is not None:
+                row, error = results.first_fault
+                fault = format_fault(header["positions"][row] if "positions" in header else row, error)
+            reply = {"reasons": results.reasons, "fault": fault}
+        times = TIMES.pack(monotonic(), results.seconds)
+        yield reply, b"".join((times, (results.values == 1).tobytes(), results.unknown.tobytes()))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 from service.events import Label
@@ -15,17 +15,7 @@ from service.store.writer import Writer
 
 
 class LabelIntake:
-    """Takes labels for predictions; they may be late, early, repeated or corrected.
-
-    Parameters
-    ----------
-    deployment
-        Knows the classes.
-    writer
-        Writes the labels.
-    metrics
-        Counters of this process.
-    """
+    """Takes labels for predictions; they may be late, early, repeated or corrected."""
 
     def __init__(self, deployment: Deployment, writer: Writer, metrics: ProcessMetrics) -> None:
         self._deployment, self._writer, self._metrics = deployment, writer, metrics
@@ -40,19 +30,19 @@ class LabelIntake:
         """
         classes = self._deployment.state.classes
         known = [each for each in labels if each.label in classes]
-        self._metrics.labelled("rejected", len(labels) - len(known))
-        written = iter(await self._write(known) if known else ())
+        self._metrics.count_labels("rejected", len(labels) - len(known))
+        written: Iterator[LabelResult] = iter(())
+        if known:
+            future = self._writer.label(self._deployment.state.model, known)
+            future.add_done_callback(self._count)  # also after a disconnect
+            results = await asyncio.wrap_future(future)
+            written = iter(results)
         rejected = LabelResult(
             "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
         )
         return [next(written) if each.label in classes else rejected for each in labels]
 
-    async def _write(self, labels: Sequence[Label]) -> list[LabelResult]:
-        future = self._writer.label(self._deployment.state.model, labels)
-        future.add_done_callback(self._count)  # also after a disconnect
-        return await asyncio.wrap_future(future)
-
     def _count(self, done: Future[list[LabelResult]]) -> None:
         if not done.cancelled() and done.exception() is None:
             for outcome, count in Counter(each.outcome for each in done.result()).items():
-                self._metrics.labelled(outcome, count)
+                self._metrics.count_labels(outcome, count)

@@ -1,36 +1,62 @@
-"""The live functions on the request path: templates at once, plain functions isolated and behind breakers."""
+"""The live functions on the request path: templates in process, Python functions isolated and behind breakers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.serving.breaker import Breaker, BreakerLimits, Seconds
-from service.serving.isolation import Isolation
-from service.serving.python_functions import FunctionColumn, PythonFunctions
-from sfs.apply import ApplyResult, apply_with_stats
+from service.serving.breaker import FAULTS, SLOW, Breaker, BreakerLimits
+from service.serving.isolation import (
+    DIED,
+    NOT_JSON,
+    STARTING,
+    EncodedRecords,
+    FunctionCall,
+    FunctionOutcome,
+    FunctionResult,
+    Isolation,
+    NoResult,
+    Worker,
+    encode_records,
+    start_thread,
+)
+from sfs.apply import ApplyResult, FunctionStats, apply_with_stats
+from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
+BREAKER_OPEN = "breaker open"
+CHANGED = "changed on disk"
+_CLOSED = Breaker()
+_PROBE_START_SECONDS = 10.0
+"""Timeout for starting the process of a probe."""
+
+_log = logging.getLogger(__name__)
+
 
 class LiveFunctions:
-    """A set of functions as it is applied to traffic: whatever a plain function does, the others have their say.
+    """A function set as applied to traffic; a bad Python function has no effect on the others.
 
     Parameters
     ----------
     functions
         K functions.
     limits
-        What plain ones may do.
+        Limits of the Python functions.
     sources
-        The files and modules that the plain ones come from, as `FunctionSet.from_files` takes them: they are
-        loaded again in a process of their own. One that is not there, or computes something else, is unknown.
+        Files and modules of the Python functions, as for `FunctionSet.from_files`: they are loaded again in a
+        process of their own. A function that is missing or different there is unknown.
     clock
         Monotonic seconds, for breakers.
     """
@@ -41,75 +67,217 @@ class LiveFunctions:
         limits: BreakerLimits | None = None,
         *,
         sources: Iterable[str | Path] = (),
-        clock: Callable[[], Seconds] = monotonic,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         limits = limits or BreakerLimits()
         isolation = Isolation([str(each) for each in sources], limits, clock)
         self._isolated = PythonFunctions(isolation, limits, clock)
-        self._choose(functions)
+        self._set_functions(functions)
 
-    def _choose(self, functions: FunctionSet) -> None:
+    def _set_functions(self, functions: FunctionSet) -> None:
         self.functions = functions
         self.templates = FunctionSet(each for each in functions if isinstance(each, Template))
-        self.plain = tuple(each for each in functions if not isinstance(each, Template))
+        self.python = tuple(each for each in functions if not isinstance(each, Template))
 
-    @property
-    def breakers(self) -> dict[str, Breaker]:
-        """The state of every plain function's breaker, by name; a copy."""
-        return {each.name: self._isolated.breaker(each) for each in self.plain}
-
-    def health(self) -> Mapping[str, tuple[bool, str | None]]:
-        """Return for each plain function, by name, whether it is kept from the request path, and why."""
-        reasons = {each.name: self._isolated.why_out(each) for each in self.plain}
-        return {name: (reason is not None, reason) for name, reason in reasons.items()}
+    def disabled_reasons(self) -> dict[str, str | None]:
+        """Return, by Python function, the reason for which it is kept off the request path; None if it is not."""
+        return {each.name: self._isolated.disabled_reason(each) for each in self.python}
 
     def start(self) -> None:
-        """Load the plain functions in their process, and return when they are; without any, none is started.
+        """Load the Python functions in their process, and wait for it; without any, no process is started.
 
-        Where this was not called, the first batches start it, and plain functions are unknown meanwhile.
+        Without this call the first batches start the process, and Python functions are unknown meanwhile.
 
         Raises
         ------
         ServiceError
             If they cannot be loaded.
         """
-        if self.plain:
+        if self.python:
             self._isolated.start()
 
     def with_functions(self, functions: FunctionSet) -> LiveFunctions:
-        """Return another set whose plain functions come from the same sources.
-
-        Processes and limits are those of this one, and functions that are in both keep their breakers.
-        """
+        """Return another set with Python functions of the same sources; it shares processes, limits and breakers."""
         other = copy(self)
-        other._choose(functions)
+        other._set_functions(functions)
         return other
 
-    def apply(self, rows: Rows, *, judge: bool = True) -> ApplyResult:
-        """Return the memberships of N rows, and how each function fared; raises nothing that a function raises.
+    def apply(self, rows: Rows, *, update_breakers: bool = True) -> ApplyResult:
+        """Return the memberships of N rows, and the run of each function; no error of a function is raised.
 
-        A membership is unknown where its function faulted, was over its time, or is kept out by its breaker;
-        the reason is in the function's run.
+        A membership is unknown if its function failed, ran out of time, or has an open breaker; the reason is
+        in the function's run. ``update_breakers=False`` is for rows that are not traffic.
         """
-        if not self.plain:
+        if not self.python:
             return apply_with_stats(self.templates, rows)
-        columns = self._isolated.columns(self.plain, rows, judge=judge)
+        columns = self._isolated.apply(self.python, rows, update_breakers=update_breakers)
         if len(self.templates):
-            of_templates = apply_with_stats(self.templates, rows)
-            matrix = of_templates.matrix
-            for k, each in enumerate(of_templates.stats):
+            applied = apply_with_stats(self.templates, rows)
+            matrix = applied.matrix
+            for k, each in enumerate(applied.stats):
                 columns[each.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], each)
-        return _side_by_side([columns[name] for name in self.functions.names])
+        ordered = [columns[name] for name in self.functions.names]
+        member = np.empty((len(ordered[0].member), len(ordered)), dtype=bool)  # [N, K]
+        unknown = np.empty_like(member)
+        for k, column in enumerate(ordered):
+            member[:, k], unknown[:, k] = column.member, column.unknown
+        return ApplyResult(
+            SliceMatrix(self.functions.names, member, unknown), tuple(each.run for each in ordered)
+        )
 
     def close(self) -> None:
-        """End all processes, also of sets that were made of this one."""
+        """Kill all processes, also those of sets derived from this one."""
         self._isolated.close()
 
 
-def _side_by_side(columns: Sequence[FunctionColumn]) -> ApplyResult:
-    member = np.empty((len(columns[0].member), len(columns)), dtype=bool)  # [N, K]
-    unknown = np.empty_like(member)
-    for k, column in enumerate(columns):
-        member[:, k], unknown[:, k] = column.member, column.unknown
-    runs = tuple(column.run for column in columns)
-    return ApplyResult(SliceMatrix([each.name for each in runs], member, unknown), runs)
+@dataclass(frozen=True, slots=True)
+class FunctionColumn:
+    """One function's column of a slice matrix of N rows."""
+
+    member: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+    run: FunctionStats
+
+
+class PythonFunctions:
+    """Python functions in their processes, each behind a breaker."""
+
+    def __init__(self, isolation: Isolation, limits: BreakerLimits, clock: Callable[[], float]) -> None:
+        self._isolation, self._limits, self._clock = isolation, limits, clock
+        self._breakers: dict[str, Breaker] = {}  # by fingerprint: a changed function starts with a closed one
+        self._probing: set[str] = set()
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Load the functions in their process. Raises ServiceError if they cannot be loaded."""
+        self._isolation.start()
+
+    def close(self) -> None:
+        """Kill all processes."""
+        with self._lock:
+            self._isolation.close()
+
+    def breaker(self, function: SlicingFunction) -> Breaker:
+        """Return the state of a function's breaker."""
+        return self._breakers.get(function.fingerprint, _CLOSED)
+
+    def disabled_reason(self, function: SlicingFunction) -> str | None:
+        """Return the reason for which a function is kept off the request path, or None."""
+        loaded = self._isolation.fingerprints
+        if loaded is None:
+            return STARTING
+        if loaded.get(function.name) != function.fingerprint:
+            return CHANGED
+        return self.breaker(function).reason
+
+    def apply(
+        self, functions: Sequence[SlicingFunction], rows: Rows, *, update_breakers: bool = True
+    ) -> dict[str, FunctionColumn]:
+        """Return each function's column of N rows, by name; a bad function has no effect on the others."""
+        with self._lock:
+            records = encode_records(rows)
+            columns: dict[str, FunctionColumn] = {}
+            enabled: list[SlicingFunction] = []
+            for each in functions:
+                if self.breaker(each).is_open:
+                    columns[each.name] = _unknown_column(each.name, len(rows), BREAKER_OPEN)
+                    self._probe_if_due(each, rows)
+                elif self.disabled_reason(each) == CHANGED:
+                    columns[each.name] = _unknown_column(each.name, len(rows), CHANGED)
+                elif not records.encoded_rows:
+                    columns[each.name] = _unknown_column(each.name, len(rows), NOT_JSON)
+                else:
+                    enabled.append(each)
+            if not enabled:
+                return columns
+            names = [each.name for each in enabled]
+            allowances = [self._limits.allowance(each.budget_ms, records.rows) for each in enabled]
+            deadline = monotonic() + self._limits.hold_ms / 1000
+            call = FunctionCall(names, allowances, records, deadline)
+            call.run(self._isolation)
+            if update_breakers:
+                for k, (function, outcome) in enumerate(zip(enabled, call.outcomes, strict=True)):
+                    self._update_breaker(function, outcome, records.encoded_rows, heaviest=k == call.heaviest)
+            for name, outcome in zip(names, call.outcomes, strict=True):
+                columns[name] = _column(name, outcome, records)
+            return columns
+
+    def _update_breaker(
+        self, function: SlicingFunction, outcome: FunctionOutcome, rows: int, *, heaviest: bool
+    ) -> None:
+        before = after = self.breaker(function)
+        limits, now = self._limits, self._clock()
+        if heaviest or (isinstance(outcome, NoResult) and outcome.reason == SLOW):
+            after = before.trip(SLOW, limits, now)
+        elif isinstance(outcome, FunctionResult):
+            if not outcome.faults or outcome.faults < int(outcome.unknown.sum()):
+                faulty = [False]  # if some rows abstained, which rows failed is not known: none counts
+            else:
+                faulty = outcome.unknown.tolist()
+            after = before.add_rows(faulty, limits, now)
+            if not after.is_open:
+                after = after.add_batch(self._is_slow(function, outcome, rows), limits, now)
+        elif outcome.reason == DIED:
+            after = before.add_rows([True] * rows, limits, now)
+        if after is not before:
+            self._breakers[function.fingerprint] = after
+        if after.is_open and not before.is_open:
+            fault = outcome.first_fault if isinstance(outcome, FunctionResult) else outcome.reason
+            _log.warning("breaker of function %r opened, %s: %s", function.name, after.reason, fault)
+
+    def _is_slow(self, function: SlicingFunction, result: FunctionResult, rows: int) -> bool:
+        return 1000 * result.seconds > rows * (function.budget_ms or self._limits.budget_ms)
+
+    def _probe_if_due(self, function: SlicingFunction, rows: Rows) -> None:
+        """Try a disabled function again, in a thread and a worker of its own, if its back-off is over."""
+        if function.fingerprint in self._probing or not self.breaker(function).is_due(self._clock()):
+            return
+        records = encode_records(rows[: self._limits.probe_rows])
+        loaded = self._isolation.fingerprints or {}
+        if not records.encoded_rows or loaded.get(function.name) != function.fingerprint:
+            return
+        worker = self._isolation.fork()
+        if worker is None:
+            return
+        self._probing.add(function.fingerprint)
+        if start_thread(partial(self._probe, function, records, worker)) is None:
+            self._probing.discard(function.fingerprint)
+
+    def _probe(self, function: SlicingFunction, records: EncodedRecords, worker: Worker) -> None:
+        """Close the breaker if the function has a result for a row, and is in time; else extend its back-off."""
+        rows = records.encoded_rows
+        allowance = self._limits.allowance(function.budget_ms, rows)
+        deadline = monotonic() + _PROBE_START_SECONDS + allowance
+        call = FunctionCall([function.name], [allowance], records, deadline)
+        call.run_on(worker)
+        worker.kill()
+        outcome = call.outcomes[0] if call.outcomes else None
+        breaker, limits, now = self.breaker(function), self._limits, self._clock()
+        if isinstance(outcome, FunctionResult):
+            if self._is_slow(function, outcome, rows):
+                breaker = breaker.trip(SLOW, limits, now)
+            elif outcome.faults >= rows:
+                breaker = breaker.trip(FAULTS, limits, now)
+            else:
+                breaker = breaker.close(now)
+        elif outcome is not None and outcome.reason != NOT_JSON:
+            breaker = breaker.trip(FAULTS if outcome.reason == DIED else SLOW, limits, now)
+        self._breakers[function.fingerprint] = breaker
+        self._probing.discard(function.fingerprint)
+
+
+def _unknown_column(name: str, rows: int, reason: str, seconds: float = 0.0) -> FunctionColumn:
+    function_run = FunctionStats(name, seconds, {reason: rows} if rows else {}, None)
+    return FunctionColumn(np.zeros(rows, dtype=bool), np.ones(rows, dtype=bool), function_run)
+
+
+def _column(name: str, outcome: FunctionOutcome, records: EncodedRecords) -> FunctionColumn:
+    if isinstance(outcome, NoResult):
+        return _unknown_column(name, records.rows, outcome.reason, outcome.seconds)
+    reasons, member, unknown = outcome.reasons, outcome.member, outcome.unknown
+    if records.positions is not None:
+        reasons = {**reasons, NOT_JSON: records.rows - records.encoded_rows}
+        member, unknown = np.zeros(records.rows, dtype=bool), np.ones(records.rows, dtype=bool)
+        at = list(records.positions)
+        member[at], unknown[at] = outcome.member, outcome.unknown
+    return FunctionColumn(member, unknown, FunctionStats(name, outcome.seconds, reasons, outcome.first_fault))

@@ -1,4 +1,4 @@
-"""Identifiers of our own making, in the order of their time."""
+"""Predictions for the log: ids, times, bitmaps, content hashes, and the features that may be kept."""
 
 from __future__ import annotations
 
@@ -17,48 +17,17 @@ from models.errors import DataError
 from service.events import Prediction
 from sfs.matrix import SliceMatrix
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
-RANDOM_BYTES = 10
-"""Random bytes that an identifier takes, of which it keeps 74 bits."""
-
-
-def uuid7(at: datetime, random: bytes) -> str:
-    """Return a UUID of version 7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
-
-    Parameters
-    ----------
-    at
-        Its time, with a time zone.
-    random
-        10 random bytes.
-
-    Examples
-    --------
-    >>> uuid7(datetime(2026, 5, 1, tzinfo=UTC), bytes(10))
-    '019de0d5-c800-7000-8000-000000000000'
-    """
-    bits = int.from_bytes(random[:RANDOM_BYTES], "big")
-    high, low = bits >> 62 & 0xFFF, bits & (1 << 62) - 1
-    number = (at - _EPOCH) // _MILLISECOND << 80 | 7 << 76 | high << 64 | 2 << 62 | low
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
-def uuid7s(at: datetime, count: int, draw: Callable[[int], bytes]) -> list[str]:
-    """Return identifiers of one time; ``draw`` gives that many random bytes, as ``os.urandom`` does."""
-    drawn = draw(RANDOM_BYTES * count)
-    return [uuid7(at, drawn[i * RANDOM_BYTES : (i + 1) * RANDOM_BYTES]) for i in range(count)]
-
-
 RecordFields: TypeAlias = Mapping[str, Any]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_UUID_RANDOM_BYTES = 10
 _to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True)
 class PredictionRequest:
-    """One record to be predicted, and the client's id for it, if any."""
+    """One record to predict, and the client's id for it, if any."""
 
     record: RecordFields
     id: str | None = None
@@ -66,22 +35,22 @@ class PredictionRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExternalPrediction:
-    """One record that another server has predicted.
+    """One prediction made by another server.
 
     Parameters
     ----------
     record
-        What its functions and features are read from.
+        Features of the record.
     label
         The predicted class.
     version
-        Of the model that predicted.
+        Version of the model that predicted.
     probabilities
-        Of the classes, in their order; None where they are not known.
+        C probabilities, in the order of the classes; None if unknown.
     id
-        The client's, if any.
+        The client's id, if any.
     at
-        When it was predicted; None for now.
+        Time of the prediction; None for now.
     """
 
     record: RecordFields
@@ -94,16 +63,16 @@ class ExternalPrediction:
 
 @dataclass(frozen=True, slots=True)
 class PredictionResult:
-    """A prediction and the names of the slices that its bitmaps stand for.
+    """A prediction, and the names behind its bitmaps.
 
     Parameters
     ----------
     prediction
-        What goes into the log.
+        The prediction for the log.
     classes
         The C classes of its probabilities, in order.
     slices, unknown_slices
-        Those the record is in, and those of which it is not known.
+        Names of the slices that contain the record, and of those whose membership is unknown.
     """
 
     prediction: Prediction
@@ -122,7 +91,7 @@ class ModelOutput(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PredictionFactory:
-    """Makes predictions for the log: ids, times, bitmaps, and the features that may be kept.
+    """Makes predictions for the log.
 
     Parameters
     ----------
@@ -166,17 +135,30 @@ class PredictionFactory:
             If a record is not made of JSON values.
         """
         now = self.now()
-        ids = uuid7s(now, len(rows), self.random_bytes)
+        random = self.random_bytes(_UUID_RANDOM_BYTES * len(rows))
         columns = (
-            rows, ids, outputs, bitmaps_of(S.member), bitmaps_of(S.unknown),
+            rows, outputs, bitmaps_of(S.member), bitmaps_of(S.unknown),
             names_of(S.member, S.names), names_of(S.unknown, S.names),
         )  # fmt: skip
         results = []
-        for row, id_, output, member, unknown, slices, unknown_slices in zip(*columns, strict=True):
+        for n, (row, output, member, unknown, slices, unknown_slices) in enumerate(
+            zip(*columns, strict=True)
+        ):
             external = isinstance(row, ExternalPrediction)
-            text = _json_of(row.record)
+            features: str | None
+            features = content = _json_of(row.record)
+            if self.features == ("none",):
+                features = None
+            elif self.features != ("all",):
+                features = _json_of({k: value for k, value in row.record.items() if k in self.features})
+            if external:
+                content += _to_json([row.label, row.version, row.probabilities])
+            digest = blake2b(content.encode(), digest_size=8).digest()
+            id_ = row.id
+            if id_ is None:
+                id_ = uuid7(now, random[n * _UUID_RANDOM_BYTES : (n + 1) * _UUID_RANDOM_BYTES])
             prediction = Prediction(
-                id=id_ if row.id is None else row.id,
+                id=id_,
                 model=model,
                 version=output.version,
                 set_hash=set_hash,
@@ -185,43 +167,34 @@ class PredictionFactory:
                 probabilities=output.probabilities,
                 member=member,
                 unknown=unknown,
-                features=self._kept(row.record, text),
-                content_hash=_hash_of(row, text),
+                features=features,
+                content_hash=int.from_bytes(digest, "big", signed=True),
                 source="logged" if external else "live",
             )
             results.append(PredictionResult(prediction, classes, slices, unknown_slices))
         return results
 
-    def _kept(self, record: RecordFields, text: str) -> str | None:
-        """Return the part of a record that may be kept, as JSON."""
-        if self.features == ("all",):
-            return text
-        if self.features == ("none",):
-            return None
-        return _json_of({name: value for name, value in record.items() if name in self.features})
 
+def uuid7(at: datetime, random: bytes) -> str:
+    """Return a UUID of version 7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
 
-def content_hash(asked: PredictionRequest | ExternalPrediction) -> int:
-    """Return 64 bits, signed, that are the same for the same content; an id is no part of it.
-
-    Raises
-    ------
-    DataError
-        If the record is not made of JSON values.
+    Parameters
+    ----------
+    at
+        Its time, with a time zone.
+    random
+        10 random bytes.
 
     Examples
     --------
-    >>> one, same = PredictionRequest({"a": 1, "b": None}), PredictionRequest({"b": None, "a": 1}, id="mine")
-    >>> content_hash(one) == content_hash(same)
-    True
+    >>> uuid7(datetime(2026, 5, 1, tzinfo=UTC), bytes(10))
+    '019de0d5-c800-7000-8000-000000000000'
     """
-    return _hash_of(asked, _json_of(asked.record))
-
-
-def _hash_of(asked: PredictionRequest | ExternalPrediction, text: str) -> int:
-    if isinstance(asked, ExternalPrediction):
-        text += _to_json([asked.label, asked.version, asked.probabilities])
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+    bits = int.from_bytes(random[:_UUID_RANDOM_BYTES], "big")
+    high, low = bits >> 62 & 0xFFF, bits & (1 << 62) - 1
+    number = (at - _EPOCH) // _MILLISECOND << 80 | 7 << 76 | high << 64 | 2 << 62 | low
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def bitmaps_of(bits: NDArray[np.bool_]) -> list[bytes]:
@@ -236,21 +209,21 @@ def bitmaps_of(bits: NDArray[np.bool_]) -> list[bytes]:
 
 
 def names_of(bits: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return for each of N rows of bool[N, K] the names of the columns that are set.
+    """Return, for each of N rows of bool[N, K], the names of the columns that are set.
 
     Examples
     --------
     >>> names_of(np.array([[True, False, True], [False, False, False]]), "abc")
     [('a', 'c'), ()]
     """
-    found: list[list[str]] = [[] for _ in range(len(bits))]
+    rows: list[list[str]] = [[] for _ in range(len(bits))]
     for row, k in zip(*(at.tolist() for at in np.nonzero(bits)), strict=True):
-        found[row].append(names[k])
-    return [tuple(each) for each in found]
+        rows[row].append(names[k])
+    return [tuple(each) for each in rows]
 
 
 def _json_of(record: RecordFields) -> str:
     try:
         return _to_json(record)
     except (TypeError, ValueError, RecursionError) as error:
-        raise DataError(f"a record is made of JSON values, this one is not: {error}") from None
+        raise DataError(f"a record must be made of JSON values: {error}") from None

@@ -10,7 +10,6 @@ from time import perf_counter
 from service.metrics.process import ProcessMetrics
 from service.serving.batcher import Batcher, Failed
 from service.serving.deployment import Deployment
-from service.serving.errors import NoModel
 from service.serving.prediction_factory import ExternalPrediction, PredictionRequest, PredictionResult
 from service.serving.predictor import Predictor
 from service.store.prediction_log import LogResult
@@ -18,19 +17,7 @@ from service.store.writer import Writer
 
 
 class RequestQueues:
-    """Two queues in front of a predictor, one for requests and one for external predictions, and the log behind.
-
-    Parameters
-    ----------
-    deployment, predictor
-        The active model.
-    writer
-        Writes the log.
-    metrics
-        Counters of this process.
-    queue_rows
-        Capacity of each queue.
-    """
+    """Two queues of equal capacity, for requests and external predictions, a predictor, and the log behind."""
 
     def __init__(
         self,
@@ -56,8 +43,7 @@ class RequestQueues:
         self, requests: Sequence[PredictionRequest], within_seconds: float
     ) -> list[PredictionResult | Failed]:
         """Return the results of N requests. Raises NoModel, and as `Batcher.submit`."""
-        if self._deployment.state.active is None:  # before anything is queued
-            raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
+        self._deployment.require_active()  # before anything is queued
         return await self._live.submit(requests, within_seconds)
 
     async def slice_external(self, rows: Sequence[ExternalPrediction]) -> list[PredictionResult]:
@@ -84,7 +70,7 @@ class RequestQueues:
         future = self._writer.append([each.prediction for each in results])
         future.add_done_callback(lambda done: self._count(done, len(results)))  # also after a disconnect
         logged = await asyncio.wrap_future(future)
-        self._metrics.stage_took("log", perf_counter() - began)
+        self._metrics.observe_stage("log", perf_counter() - began)
         return logged
 
     async def stop(self) -> None:
@@ -93,6 +79,8 @@ class RequestQueues:
 
     def _count(self, done: Future[list[LogResult]], rows: int) -> None:
         if done.cancelled() or done.exception() is not None:
-            self._metrics.lost(rows)
+            self._metrics.count_lost_rows(rows)
         else:
-            self._metrics.predicted(each.prediction for each in done.result() if each.outcome == "stored")
+            self._metrics.count_predictions(
+                each.prediction for each in done.result() if each.outcome == "stored"
+            )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import cycle, islice
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, cast
 
 from models.classes import without_label
 from models.registry import CHAMPION, ModelRegistry
 from service.errors import ServiceError
 from service.metrics.process import ProcessMetrics
-from service.serving.errors import NoModel
+from service.serving.deployment import ActiveModel, Deployment
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import (
     ExternalPrediction,
@@ -20,49 +19,19 @@ from service.serving.prediction_factory import (
     PredictionFactory,
     PredictionRequest,
     PredictionResult,
+    RecordFields,
 )
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
-    from service.serving.deployment import Deployment
-    from sfs.matrix import SliceMatrix
-
-Record: TypeAlias = Mapping[str, Any]
+    from models.bundle.model_bundle import ModelBundle
 
 WARM_UP_ROWS = (1, 16, 64)
-
-
-@dataclass(frozen=True, slots=True)
-class ActiveModel:
-    """A verified bundle, its version, and the live functions; one batch is answered by one of these."""
-
-    bundle: ModelBundle
-    version: int
-    live: LiveFunctions
-    _same_functions: bool = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        trained, live = self.bundle.function_fingerprints, self.live.functions.fingerprints
-        object.__setattr__(self, "_same_functions", list(trained.items()) == list(live.items()))
-
-    def usable_memberships(self, S: SliceMatrix) -> SliceMatrix:
-        """Return the memberships that the model was trained with; those of changed functions are unknown."""
-        if self._same_functions:  # the usual case; selecting columns would take longer than some models
-            return S
-        return self.bundle.trusted(S, self.live.functions.fingerprints)
 
 
 class Predictor:
     """Computes the predictions of a batch and their slices; for one thread at a time per method.
 
-    Parameters
-    ----------
-    deployment
-        Its state is read once per batch.
-    factory
-        Makes the predictions for the log.
-    metrics
-        Counters of this process.
+    The state of the deployment is read once per batch.
     """
 
     def __init__(self, deployment: Deployment, factory: PredictionFactory, metrics: ProcessMetrics) -> None:
@@ -80,13 +49,11 @@ class Predictor:
         ModelError
             If the model has no finite answer.
         """
-        active = self._deployment.state.active
-        if active is None:
-            raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
+        active = self._deployment.require_active()
         bundle, functions = active.bundle, active.live.functions
         timer = StageTimer()
-        records = cast("list[Record]", without_label([each.record for each in requests], bundle.label))
-        X = bundle.featurizer.transform(records)  # first, since it refuses unreadable records
+        records = cast("list[RecordFields]", without_label([each.record for each in requests], bundle.label))
+        X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
         timer.end("features")
         applied = active.live.apply(records)
         timer.end("functions")
@@ -100,7 +67,7 @@ class Predictor:
             requests, outputs, applied.matrix, bundle.name, bundle.classes, functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.stats)
+        self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
         return results
 
@@ -120,7 +87,7 @@ class Predictor:
             rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash
         )
         timer.end("record")
-        self._metrics.applied(applied.stats)
+        self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
         return results
 
@@ -141,20 +108,11 @@ class StageTimer:
     def report(self, metrics: ProcessMetrics) -> None:
         """Add the stages to the histograms."""
         for stage, seconds in self._seconds:
-            metrics.stage_took(stage, seconds)
+            metrics.observe_stage(stage, seconds)
 
 
 def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAMPION) -> ActiveModel:
-    """Return a version, verified and warm: every digest checked, the golden batch repeated, all of it run once.
-
-    Parameters
-    ----------
-    registry
-        The versions.
-    live
-        Functions applied to traffic.
-    version
-        A number, or an alias.
+    """Return a version, by number or alias, verified and warm: digests and golden batch checked, all of it run once.
 
     Raises
     ------
@@ -163,7 +121,7 @@ def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAM
     RegistryError
         If there is no such version.
     BundleError
-        If the stored bundle has changed, or repeats its golden batch with other answers.
+        If the stored bundle has changed, or returns other predictions for its golden batch.
     """
     if isinstance(version, str) and not version.isdecimal():
         number = registry.alias(version)
@@ -182,7 +140,7 @@ def load(registry: ModelRegistry, live: LiveFunctions, version: int | str = CHAM
 
 def warm_up(bundle: ModelBundle, live: LiveFunctions) -> None:
     """Run features, templates and model once per batch size; Python functions are not called."""
-    records: Sequence[Record] = bundle.sample or bundle.golden.records
+    records: Sequence[RecordFields] = bundle.sample or bundle.golden.records
     for rows in WARM_UP_ROWS:
         batch = list(islice(cycle(records), rows))
         bundle.predict_proba(batch, bundle.memberships(live.templates, batch))

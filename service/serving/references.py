@@ -13,7 +13,7 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
+    from models.bundle.model_bundle import ModelBundle
 
 Baseline: TypeAlias = dict[tuple[str, str], Rate]
 """Expected coverage by name and fingerprint of the function."""
@@ -21,7 +21,7 @@ Baseline: TypeAlias = dict[tuple[str, str], Rate]
 BASELINE_KEY = "baseline"
 """Key of a baseline in the data of a run."""
 
-_ROWS = 64
+_BATCH_ROWS = 64
 
 
 def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
@@ -54,8 +54,8 @@ def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str
 
 def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
     member = known = np.zeros(len(live.functions), np.int64)
-    for start in range(0, len(bundle.sample), _ROWS):
-        S = live.apply(bundle.sample[start : start + _ROWS], judge=False).matrix
+    for start in range(0, len(bundle.sample), _BATCH_ROWS):
+        S = live.apply(bundle.sample[start : start + _BATCH_ROWS], update_breakers=False).matrix
         member, known = member + S.member.sum(axis=0), known + (~S.unknown).sum(axis=0)
     return {
         name: Rate(int(count), int(n))

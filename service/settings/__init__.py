@@ -1,1 +1,1 @@
-"""What a project says about itself: one file, then variables, read into one frozen value."""
+"""Settings of a project: one YAML file, overridden by variables, validated into one frozen value."""

@@ -1,1 +1,1 @@
-"""The log and what is counted from it: the only SQL of the service."""
+"""The log, and everything derived from it or decided on it: the only SQL of the service."""

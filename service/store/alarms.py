@@ -1,4 +1,4 @@
-"""Alarms in the store, from the verdict to the resolution; every change is in the audit as well."""
+"""Alarms in the store, from detection to resolution; every change is audited."""
 
 from __future__ import annotations
 
@@ -8,88 +8,104 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from service.decisions import Alarm, DriftDetected, DriftStatus
-from service.store.audit import MONITOR, tell
+from service.decisions import Alarm, AuditEntry, DriftDetected, DriftStatus
+from service.formatting import percent
+from service.store.audit import MONITOR, record
 from service.store.engine import add_row
 from service.store.errors import AlarmResolved, UnknownAlarm
-from service.store.loop_json import from_json, to_json, to_values
+from service.store.json_values import from_json, to_json
 from service.store.tables import UNRESOLVED, from_us, to_us
-from service.store.tables import alarms as kept
+from service.store.tables import alarms as table
 
 _PAGE = 100
 
 
 def open_alarm(
-    connection: Connection, model: str, version: int, verdict: DriftDetected, *, actor: str = MONITOR
+    connection: Connection, model: str, version: int, detection: DriftDetected, *, actor: str = MONITOR
 ) -> Alarm | None:
-    """Keep a verdict on a model version as an alarm; None, and nothing is kept, where one stands that says it.
+    """Open an alarm for a detection; return None if an unresolved alarm covers it already.
 
-    A slice has one alarm of a kind that is not resolved, whichever version it was raised on. Where the rate has
-    turned since, or is shown to be another by more than is tolerated, the alarm that stands is resolved, and
-    the verdict becomes a new one: who has answered the old one knows nothing of this.
+    A slice has one unresolved alarm of a kind, whichever version raised it. If the rate has turned since, or
+    has changed by more than the tolerance, that alarm is resolved and a new one opened: its acknowledgement
+    does not cover this change.
     """
-    drift, c = verdict.drift, kept.c
-    same = select(kept).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
+    drift, c = detection.drift, table.c
+    same = select(table).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
     row = connection.execute(same.with_for_update()).first()
     if row is not None:
-        before = _to_alarm(row)
-        if not _moved_on(before.drift, drift):
+        current = _to_alarm(row)
+        if not _changed_further(current.drift, drift):
             return None
-        resolve_alarm(connection, before.id, verdict.at, _moved_on_text(before.drift, drift), actor=actor)
-    return _open(connection, model, version, verdict, actor)
+        before, after = (percent(d.observed.value or 0.0) for d in (current.drift, drift))
+        reason = f"superseded: {drift.kind} changed from {before} to {after}"
+        resolve_alarm(connection, current.id, detection.at, reason, actor=actor)
+    opened = Alarm(0, model, version, detection.at, drift)
+    opened = replace(opened, id=add_row(connection, table, _to_row(opened)))
+    _record(connection, detection.at, actor, "opened", opened, {"drift": drift})
+    return opened
+
+
+def _changed_further(before: DriftStatus, after: DriftStatus) -> bool:
+    """Return True if the rate turned, or the intervals are further apart than the tolerance."""
+    if before.direction and after.direction and before.direction != after.direction:
+        return True
+    tolerance = after.zone.tolerance if after.zone is not None else 0.0
+    down, up = (before.lower, before.upper) if after.kind == "coverage" else (1.0, 1.0)
+    return after.upper < before.lower - tolerance * down or after.lower > before.upper + tolerance * up
 
 
 def acknowledge_alarm(
     connection: Connection, alarm_id: int, at: datetime, by: str, note: str = "", *, actor: str | None = None
 ) -> Alarm:
-    """Keep that somebody knows of an alarm, and return it as it stands then; the first to say so stays.
+    """Acknowledge an alarm, and return it; the first acknowledgement stays.
 
     Parameters
     ----------
     by, note
-        Who it is, and what they say.
+        Person, and comment.
     actor
-        Whom the audit names; None for ``by``.
+        Actor in the audit log; None for ``by``.
 
     Raises
     ------
     UnknownAlarm
-        If there is none of this id.
+        If the id is unknown.
     AlarmResolved
-        If it has ended.
+        If the alarm is resolved.
     """
-    standing = _standing(connection, alarm_id)
-    if standing.state == "acknowledged":
-        return standing
-    if standing.state == "resolved":
-        why = f": {standing.resolution}" if standing.resolution else ""
+    current = _for_update(connection, alarm_id)
+    if current.state == "acknowledged":
+        return current
+    if current.state == "resolved":
+        reason = f" ({current.resolution})" if current.resolution else ""
         raise AlarmResolved(
-            f"alarm {alarm_id} is resolved and cannot be acknowledged{why}; "
-            "if the slice moves again, a new alarm is raised"
+            f"alarm {alarm_id} is resolved{reason} and cannot be acknowledged; a further change raises a new alarm"
         )
-    known = replace(standing, state="acknowledged", acknowledged_at=at, acknowledged_by=by, note=note)
-    _change(connection, known)
-    _tell(connection, at, by if actor is None else actor, "acknowledged", known, {"by": by, "note": note})
-    return known
+    acknowledged = replace(current, state="acknowledged", acknowledged_at=at, acknowledged_by=by, note=note)
+    connection.execute(update(table).where(table.c.id == alarm_id).values(_to_row(acknowledged)))
+    _record(
+        connection, at, by if actor is None else actor, "acknowledged", acknowledged, {"by": by, "note": note}
+    )
+    return acknowledged
 
 
 def resolve_alarm(
     connection: Connection, alarm_id: int, at: datetime, resolution: str, *, actor: str = MONITOR
 ) -> Alarm:
-    """End an alarm, saying why, and return it as it stands then; one that has ended stays as it is.
+    """Resolve an alarm, and return it; the first resolution stays.
 
     Raises
     ------
     UnknownAlarm
-        If there is none of this id.
+        If the id is unknown.
     """
-    standing = _standing(connection, alarm_id)
-    if standing.state == "resolved":
-        return standing
-    ended = replace(standing, state="resolved", resolved_at=at, resolution=resolution)
-    _change(connection, ended)
-    _tell(connection, at, actor, "resolved", ended, {"resolution": resolution})
-    return ended
+    current = _for_update(connection, alarm_id)
+    if current.state == "resolved":
+        return current
+    resolved = replace(current, state="resolved", resolved_at=at, resolution=resolution)
+    connection.execute(update(table).where(table.c.id == alarm_id).values(_to_row(resolved)))
+    _record(connection, at, actor, "resolved", resolved, {"resolution": resolution})
+    return resolved
 
 
 def alarms(
@@ -105,97 +121,65 @@ def alarms(
     Parameters
     ----------
     unresolved
-        Only those that have not ended.
+        Only unresolved alarms.
     before
-        Only those with lower ids.
+        Only alarms with lower ids.
     limit
-        How many at most; None for all of those that have not ended, a slice has few, or for the last 100.
+        Maximum number; None for all unresolved alarms, of which there are few, or for the last 100.
     """
     if limit is None and not unresolved:
         limit = _PAGE
-    query = select(kept).where(kept.c.model == model).order_by(kept.c.id.desc()).limit(limit)
+    query = select(table).where(table.c.model == model).order_by(table.c.id.desc()).limit(limit)
     if unresolved:
         query = query.where(UNRESOLVED)
     if before is not None:
-        query = query.where(kept.c.id < before)
+        query = query.where(table.c.id < before)
     return [_to_alarm(row) for row in connection.execute(query)]
 
 
 def count_unresolved(connection: Connection, model: str) -> int:
-    """Return how many alarms of a model have not ended."""
-    query = select(func.count()).select_from(kept).where(UNRESOLVED, kept.c.model == model)
+    """Return the number of unresolved alarms of a model."""
+    query = select(func.count()).select_from(table).where(UNRESOLVED, table.c.model == model)
     return connection.scalar(query) or 0
 
 
 def alarm(connection: Connection, alarm_id: int) -> Alarm | None:
-    """Return the alarm of an id; None where there is none."""
-    row = connection.execute(select(kept).where(kept.c.id == alarm_id)).first()
+    """Return an alarm by id."""
+    row = connection.execute(select(table).where(table.c.id == alarm_id)).first()
     return None if row is None else _to_alarm(row)
 
 
-def _open(connection: Connection, model: str, version: int, verdict: DriftDetected, actor: str) -> Alarm:
-    drift = verdict.drift
-    row = {
-        "model": model,
-        "version": version,
-        "slice": drift.slice,
-        "kind": drift.kind,
-        "at_us": to_us(verdict.at),
-        "drift": to_json(drift),
-        "state": "open",
-        "acknowledged_by": "",
-        "note": "",
-        "resolution": "",
-    }
-    id_ = add_row(connection, kept, row)
-    opened = Alarm(id_, model, version, verdict.at, drift)
-    _tell(connection, verdict.at, actor, "opened", opened, {"drift": to_values(drift)})
-    return opened
-
-
-def _moved_on(before: DriftStatus, after: DriftStatus) -> bool:
-    """Tell whether a rate turned, or is shown to have gone further than is tolerated from where it stood."""
-    if before.direction and after.direction and before.direction != after.direction:
-        return True
-    tolerance = after.zone.tolerance if after.zone is not None else 0.0
-    down, up = (before.lower, before.upper) if after.kind == "coverage" else (1.0, 1.0)
-    return after.upper < before.lower - tolerance * down or after.lower > before.upper + tolerance * up
-
-
-def _moved_on_text(before: DriftStatus, after: DriftStatus) -> str:
-    was, now = (each.observed.count / max(each.observed.n, 1) for each in (before, after))
-    return f"it moved on: {after.kind} went from {was:.3g} to {now:.3g}"
-
-
-def _standing(connection: Connection, alarm_id: int) -> Alarm:
-    row = connection.execute(select(kept).where(kept.c.id == alarm_id).with_for_update()).first()
+def _for_update(connection: Connection, alarm_id: int) -> Alarm:
+    row = connection.execute(select(table).where(table.c.id == alarm_id).with_for_update()).first()
     if row is None:
-        raise UnknownAlarm(f"there is no alarm {alarm_id}; ask for the list of alarms")
+        raise UnknownAlarm(f"unknown alarm {alarm_id}: list the alarms to see their ids")
     return _to_alarm(row)
 
 
-def _change(connection: Connection, changed: Alarm) -> None:
-    values = {
-        "state": changed.state,
-        "acknowledged_us": None if changed.acknowledged_at is None else to_us(changed.acknowledged_at),
-        "acknowledged_by": changed.acknowledged_by,
-        "note": changed.note,
-        "resolved_us": None if changed.resolved_at is None else to_us(changed.resolved_at),
-        "resolution": changed.resolution,
-    }
-    connection.execute(update(kept).where(kept.c.id == changed.id).values(values))
-
-
-def _tell(
-    connection: Connection, at: datetime, actor: str, what: str, alarm: Alarm, detail: dict[str, Any]
+def _record(
+    connection: Connection, at: datetime, actor: str, action: str, alarm: Alarm, detail: dict[str, Any]
 ) -> None:
-    of = {
+    drift = alarm.drift
+    about = {"model": alarm.model, "version": alarm.version, "slice": drift.slice, "kind": drift.kind}
+    record(connection, AuditEntry(at, actor, f"alarm.{action}", f"alarm {alarm.id}", about | detail))
+
+
+def _to_row(alarm: Alarm) -> dict[str, Any]:
+    """Return the values of an alarm by column, without its id."""
+    return {
         "model": alarm.model,
         "version": alarm.version,
         "slice": alarm.drift.slice,
         "kind": alarm.drift.kind,
+        "at_us": to_us(alarm.at),
+        "drift": to_json(alarm.drift),
+        "state": alarm.state,
+        "acknowledged_us": None if alarm.acknowledged_at is None else to_us(alarm.acknowledged_at),
+        "acknowledged_by": alarm.acknowledged_by,
+        "note": alarm.note,
+        "resolved_us": None if alarm.resolved_at is None else to_us(alarm.resolved_at),
+        "resolution": alarm.resolution,
     }
-    tell(connection, at, actor, f"alarm.{what}", f"alarm {alarm.id}", of | detail)
 
 
 def _to_alarm(row: Row[Any]) -> Alarm:

@@ -1,29 +1,21 @@
-"""Who did what, when, to what: entries are added in the transaction of what they tell of, and never changed."""
+"""Audit log; entries are added in the transaction of the audited action and never changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
 from service.decisions import AuditEntry
-from service.store.loop_json import to_json, values_from_json
+from service.store.json_values import to_json, values_from_json
 from service.store.tables import audit, from_us, to_us
 
 MONITOR = "monitor"
-"""The actor where no person is one."""
+"""Actor of automatic actions."""
 
 
 def record(connection: Connection, entry: AuditEntry) -> None:
-    """Add an entry.
-
-    Raises
-    ------
-    ValueError
-        If its detail does not hold JSON values, or its time has no zone.
-    """
+    """Add an entry. Raises ValueError if its detail is not JSON, or its time has no time zone."""
     row = {
         "at_us": to_us(entry.at),
         "actor": entry.actor,
@@ -34,17 +26,10 @@ def record(connection: Connection, entry: AuditEntry) -> None:
     connection.execute(insert(audit), row)
 
 
-def tell(
-    connection: Connection, at: datetime, actor: str, action: str, subject: str, detail: Mapping[str, Any]
-) -> None:
-    """Add an entry, given by its parts; see ``record``."""
-    record(connection, AuditEntry(at, actor, action, subject, detail))
-
-
 def entries(
     connection: Connection, *, before: int | None = None, limit: int = 100
 ) -> list[tuple[int, AuditEntry]]:
-    """Return the last entries with their ids, newest first; those with lower ids than ``before``, if given."""
+    """Return the last entries with their ids, newest first, optionally only those with ids below ``before``."""
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(audit.c.id < before)

@@ -1,117 +1,152 @@
-"""Blocks of counts in the store: written, read, and rolled up as they grow old."""
+"""Blocks in the store: marked as dirty, recounted from their rows, and rolled up with age."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BindParameter, Connection, and_, bindparam, delete, func, select
-from sqlalchemy.sql import ColumnElement
+from sqlalchemy import BindParameter, Connection, Table, and_, bindparam, delete, func, select
 
-from service.events import BlockCounts, FunctionSetVersion
-from service.monitor.block_counts import compress, count_columns, decompress, empty, merge, spanning, unpack
+from service.events import BlockCounts
+from service.monitor.block_counts import compress, count_columns, empty, merge, spanning, unpack_bitmaps
 from service.monitor.windows import BLOCK_SECONDS
-from service.store.dirty_blocks import BLOCK_US, SeriesKey
 from service.store.engine import insert_into
 from service.store.errors import StoreError
-from service.store.function_sets import find_set
-from service.store.labels import SECOND_US
-from service.store.tables import blocks, chunks, dirty_blocks, from_us, label_current, predictions, to_us
+from service.store.queries import function_set
+from service.store.tables import (
+    BLOCK_COLUMNS,
+    SECOND_US,
+    blocks,
+    chunks,
+    dirty_blocks,
+    from_us,
+    label_current,
+    predictions,
+    to_block,
+    to_us,
+)
+
+BLOCK_US = BLOCK_SECONDS[0] * SECOND_US
+_MAX_READ_US = BLOCK_SECONDS[-1] * SECOND_US
+"""Time span that one query reads, unless a single block is longer."""
 
 BlockSpan = tuple[int, int]
 """Start in microseconds, and seconds."""
 
-BLOCK_COLUMNS = tuple(
-    blocks.c[name] for name in ("counts", "model", "version", "set_hash", "start_us", "seconds")
-)
+
+@dataclass(frozen=True, slots=True, order=True)
+class SeriesKey:
+    """Rows that are counted together."""
+
+    model: str
+    version: int
+    set_hash: str
 
 
-def end_us(span: BlockSpan) -> int:
-    """Return the first moment after a span, in microseconds."""
-    return span[0] + span[1] * SECOND_US
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """Block as counted from its rows at one moment.
+
+    Parameters
+    ----------
+    series, span
+        Which block.
+    stored
+        Span of the block in the store that holds these rows; None if there was none.
+    marks
+        Dirty marks at that moment, by start in microseconds.
+    counts
+        None without rows.
+    """
+
+    series: SeriesKey
+    span: BlockSpan
+    stored: BlockSpan | None
+    marks: dict[int, str]
+    counts: BlockCounts | None
 
 
-def to_block(row: Sequence[Any]) -> BlockCounts:
-    """Return the block that a row of ``BLOCK_COLUMNS`` keeps."""
-    counts, model, version, set_hash, start_us, seconds = row
-    return decompress(counts, model, version, set_hash, from_us(start_us), seconds)
-
-
-def reaching_beyond(at_us: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions on blocks that end after a moment; the first lets an index find them."""
-    b = blocks.c
-    return b.start_us > at_us - BLOCK_SECONDS[-1] * SECOND_US, b.start_us + b.seconds * SECOND_US > at_us
+def mark_dirty(connection: Connection, rows: Iterable[tuple[SeriesKey, int]]) -> None:
+    """Mark the blocks of rows, given by series and time in microseconds, for a recount."""
+    marked = {(series, at_us - at_us % BLOCK_US) for series, at_us in rows}
+    if not marked:
+        return
+    # Always a new mark: it invalidates any recount that was read before this transaction.
+    mark = secrets.token_hex(8)
+    insert = insert_into(connection, dirty_blocks)
+    upsert = insert.on_conflict_do_update(
+        index_elements=list(dirty_blocks.primary_key), set_={"mark": insert.excluded.mark}
+    )
+    values = [_key(series) | {"start_us": start_us, "mark": mark} for series, start_us in sorted(marked)]
+    connection.execute(upsert, values)
 
 
 def write_counts(connection: Connection, counted: Iterable[tuple[SeriesKey, BlockSpan, BlockCounts]]) -> None:
-    """Write blocks, in the place of those of the same spans; the revision says how often one was written."""
+    """Write blocks, replacing those of the same spans; the revision counts the writes."""
     insert = insert_into(connection, blocks)
     values = [
-        {
-            "model": series.model,
-            "version": series.version,
-            "set_hash": series.set_hash,
-            "start_us": start_us,
-            "seconds": seconds,
-            "counts": compress(counts),
-            "revision": 1,
-        }
+        _key(series) | {"start_us": start_us, "seconds": seconds, "counts": compress(counts), "revision": 1}
         for series, (start_us, seconds), counts in counted
     ]
-    if values:
-        upsert = insert.on_conflict_do_update(
-            index_elements=list(blocks.primary_key),
-            set_={"counts": insert.excluded.counts, "revision": blocks.c.revision + 1},
-        )
-        connection.execute(upsert, values)
+    upsert = insert.on_conflict_do_update(
+        index_elements=list(blocks.primary_key),
+        set_={"counts": insert.excluded.counts, "revision": blocks.c.revision + 1},
+    )
+    _execute_many(connection, upsert, values)
 
 
 def roll_up(connection: Connection, before: datetime, seconds: int, limit: int) -> int:
-    """Merge the blocks that end before a time into longer ones, and return how many blocks these took in.
+    """Merge blocks into longer ones, and return the number of blocks merged.
 
     Parameters
     ----------
     before
         Blocks that reach into or beyond the span of this moment stay.
     seconds
-        The length of the new blocks, one of ``BLOCK_SECONDS`` beyond the first; they start at its multiples.
+        Length of the new blocks, one of ``BLOCK_SECONDS`` beyond the first; they start at its multiples.
     limit
-        How many blocks to look for; those beside them, which go into the same longer ones, are taken as well.
+        Number of blocks to look for; other blocks of the same spans are merged as well.
 
     Raises
     ------
     ValueError
-        If no blocks of that length are kept.
+        If the length is not one of these.
     """
     if seconds not in BLOCK_SECONDS[1:]:
-        raise ValueError(f"blocks are rolled up into {BLOCK_SECONDS[1:]} seconds, not into {seconds}")
+        raise ValueError(f"blocks can be rolled up into {BLOCK_SECONDS[1:]} seconds, not into {seconds}")
     length_us = seconds * SECOND_US
     until_us = to_us(before) // length_us * length_us
-    b = blocks.c
+    c = blocks.c
     short = (
-        select(b.model, b.version, b.set_hash, b.start_us)
-        .where(b.seconds < seconds, b.start_us < until_us)
-        .order_by(b.start_us)
+        select(c.model, c.version, c.set_hash, c.start_us)
+        .where(c.seconds < seconds, c.start_us < until_us)
+        .order_by(c.start_us)
         .limit(limit)
     )
-    spans: dict[tuple[SeriesKey, BlockSpan], None] = {}
-    for row in connection.execute(short):
-        spans[SeriesKey(*row[:3]), (row.start_us - row.start_us % length_us, seconds)] = None
-    return sum(_merge(connection, series, span) for series, span in spans)
-
-
-def _merge(connection: Connection, series: SeriesKey, span: BlockSpan) -> int:
-    c = blocks.c
-    mine = and_(c.model == series.model, c.version == series.version, c.set_hash == series.set_hash)
-    here = and_(mine, c.start_us >= span[0], c.start_us < end_us(span))
-    parts = [to_block(row) for row in connection.execute(select(*BLOCK_COLUMNS).where(here))]
-    connection.execute(delete(blocks).where(here))
-    whole = spanning(merge(parts), from_us(span[0]), from_us(end_us(span)))
-    write_counts(connection, [(series, span, whole)])
-    return len(parts)
+    spans = dict.fromkeys(
+        (SeriesKey(*series), start_us - start_us % length_us)
+        for *series, start_us in connection.execute(short)
+    )
+    merged = 0
+    for series, start_us in spans:
+        span = (start_us, seconds)
+        inside = and_(
+            c.model == series.model,
+            c.version == series.version,
+            c.set_hash == series.set_hash,
+            c.start_us >= start_us,
+            c.start_us < _end_us(span),
+        )
+        parts = [to_block(row) for row in connection.execute(select(*BLOCK_COLUMNS).where(inside))]
+        connection.execute(delete(blocks).where(inside))
+        total = spanning(merge(parts), from_us(start_us), from_us(_end_us(span)))
+        write_counts(connection, [(series, span, total)])
+        merged += len(parts)
+    return merged
 
 
 def first_uncounted(
@@ -122,185 +157,147 @@ def first_uncounted(
     since: datetime,
     until: datetime,
 ) -> datetime | None:
-    """Return the start of the first block that does not count the rows that the log has; None without one.
+    """Return the start of the first block that lacks logged rows; None without one.
 
-    Only blocks that are to be counted again can be one. Most of these are not, for a label, too, has a block
-    counted again.
+    Only dirty blocks can lack rows. Most of them do not, because a label makes a block dirty as well.
 
     Parameters
     ----------
     counted
-        The blocks of the model version that there are in [since, until).
+        All blocks of the model version in [since, until).
     since, until
-        Where to look.
+        Time span to search.
     """
-    d = dirty_blocks.c
+    d, p = dirty_blocks.c, predictions.c
     marked = select(d.set_hash, d.start_us).where(
         d.model == model, d.version == version, d.start_us >= to_us(since), d.start_us < to_us(until)
     )
-    there = {(block.set_hash, to_us(block.start), block.seconds): block.n for block in counted}
-    found = set()
+    rows = {(block.set_hash, to_us(block.start), block.seconds): block.n for block in counted}
+    uncounted = []
     for set_hash, start_us in connection.execute(marked).all():
-        span = _span(there, set_hash, start_us)
-        if _rows(connection, model, version, set_hash, span) != there.get((set_hash, *span), 0):
-            found.add(span[0])
-    return from_us(min(found)) if found else None
-
-
-def _span(there: Iterable[tuple[str, int, int]], set_hash: str, start_us: int) -> BlockSpan:
-    """Return the span of the block that a mark is about, a short one where there is none."""
-    spans = [(start_us - start_us % (seconds * SECOND_US), seconds) for seconds in BLOCK_SECONDS]
-    return next((span for span in spans if (set_hash, *span) in there), spans[0])
-
-
-def _rows(connection: Connection, model: str, version: int, set_hash: str, span: BlockSpan) -> int:
-    p = predictions.c
-    query = select(func.count()).where(
-        p.model == model,
-        p.version == version,
-        p.set_hash == set_hash,
-        p.at_us >= span[0],
-        p.at_us < end_us(span),
-    )
-    return connection.scalar(query) or 0
-
-
-_RUN_US = BLOCK_SECONDS[-1] * SECOND_US
-"""How much time is read at once at most, if no block is longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recount:
-    """A block as its rows have it, read at one moment.
-
-    Parameters
-    ----------
-    series, span
-        Which block.
-    standing
-        The span of the block in the store that holds these rows; None where there was none.
-    marks
-        The dirty marks that were there when the rows were read: start in microseconds to mark.
-    counts
-        None where no row is left.
-    """
-
-    series: SeriesKey
-    span: BlockSpan
-    standing: BlockSpan | None
-    marks: dict[int, str]
-    counts: BlockCounts | None
+        spans = _spans_at(start_us)
+        span = next((span for span in spans if (set_hash, *span) in rows), spans[0])
+        logged = select(func.count()).where(
+            p.model == model,
+            p.version == version,
+            p.set_hash == set_hash,
+            p.at_us >= span[0],
+            p.at_us < _end_us(span),
+        )
+        if (connection.scalar(logged) or 0) != rows.get((set_hash, *span), 0):
+            uncounted.append(span[0])
+    return from_us(min(uncounted)) if uncounted else None
 
 
 def read_dirty(connection: Connection, limit: int) -> list[Recount]:
     """Return the blocks of the first ``limit`` dirty marks, counted from the rows.
 
-    The connection must read everything as of one moment.
-
-    Raises
-    ------
-    StoreError
-        If rows were made with a function set that the store does not know.
+    The connection must read everything as of one moment. A block that was rolled up is counted as a whole.
+    Raises StoreError if a function set of the rows is not recorded.
     """
-    marks: dict[SeriesKey, dict[int, str]] = {}
+    dirty: dict[SeriesKey, dict[int, str]] = {}
     query = select(*dirty_blocks.c).order_by(dirty_blocks.c.start_us).limit(limit)
     for model, version, set_hash, start_us, mark in connection.execute(query):
-        marks.setdefault(SeriesKey(model, version, set_hash), {})[start_us] = mark
-    return [each for series, some in marks.items() for each in _recounts(connection, series, some)]
+        dirty.setdefault(SeriesKey(model, version, set_hash), {})[start_us] = mark
+    recounts = []
+    for series, marks in dirty.items():
+        stored = _stored_spans(connection, series, marks)
+        spans: dict[BlockSpan, dict[int, str]] = {}
+        for start_us, mark in marks.items():
+            span = stored.get(start_us, (start_us, BLOCK_SECONDS[0]))
+            spans.setdefault(span, {})[start_us] = mark
+        counts = _count_rows(connection, series, sorted(spans))
+        recounts += [
+            Recount(series, span, stored.get(next(iter(some))), some, counts.get(span))
+            for span, some in spans.items()
+        ]
+    return recounts
 
 
 def replace_blocks(connection: Connection, recounts: Sequence[Recount]) -> list[Recount]:
-    """Put recounted blocks in the place of the standing ones, and return those for which it was done.
+    """Write recounted blocks, and return those that were written.
 
-    A block is left as it is, and dirty, where a row or a label came since its rows were read, or where it
-    was rolled up meanwhile: it is counted again the next time.
+    A block stays as it is, and dirty, if it was rolled up or a row or label arrived after its rows were read.
     """
     starts: dict[SeriesKey, list[int]] = {}
-    for each in recounts:
-        starts.setdefault(each.series, []).extend(each.marks)
-    marks = {series: _marks(connection, series, some) for series, some in starts.items()}
-    standing = {series: _current_blocks(connection, series, some) for series, some in starts.items()}
-    done = [each for each in recounts if _as_read(each, marks[each.series], standing[each.series])]
-    _many(connection, _UNMARK, [_key(each.series, start_us) for each in done for start_us in each.marks])
-    gone = [each for each in done if each.counts is None]
-    _many(connection, _DROP, [_key(each.series, each.span[0], each.span[1]) for each in gone])
-    write_counts(
-        connection, [(each.series, each.span, each.counts) for each in done if each.counts is not None]
-    )
-    return done
+    for recount in recounts:
+        starts.setdefault(recount.series, []).extend(recount.marks)
+    marks = {
+        series: {
+            row.start_us: row.mark
+            for part in chunks(some)
+            for row in connection.execute(_SELECT_MARKS, _key(series) | {"starts": part})
+        }
+        for series, some in starts.items()
+    }
+    stored = {series: _stored_spans(connection, series, some) for series, some in starts.items()}
+    current, clean, gone, counted = [], [], [], []
+    for recount in recounts:
+        unchanged = marks[recount.series].items() >= recount.marks.items() and all(
+            stored[recount.series].get(start_us) == recount.stored for start_us in recount.marks
+        )
+        if not unchanged:
+            continue
+        current.append(recount)
+        clean += [_key(recount.series) | {"start_us": start_us} for start_us in recount.marks]
+        if recount.counts is None:
+            gone.append(_key(recount.series) | {"start_us": recount.span[0], "seconds": recount.span[1]})
+        else:
+            counted.append((recount.series, recount.span, recount.counts))
+    _execute_many(connection, _DELETE_MARK, clean)
+    _execute_many(connection, _DELETE_BLOCK, gone)
+    write_counts(connection, counted)
+    return current
 
 
-def _recounts(connection: Connection, series: SeriesKey, marks: Mapping[int, str]) -> Iterator[Recount]:
-    """Count the marked blocks of a series; one that was rolled up is counted as a whole."""
-    standing = _current_blocks(connection, series, marks)
-    found: dict[BlockSpan, dict[int, str]] = {}
-    for start_us, mark in marks.items():
-        span = standing.get(start_us, (start_us, BLOCK_SECONDS[0]))
-        found.setdefault(span, {})[start_us] = mark
-    counts = _counts(connection, series, sorted(found))
-    for span, some in found.items():
-        yield Recount(series, span, standing.get(next(iter(some))), some, counts.get(span))
-
-
-def _as_read(recount: Recount, marks: Mapping[int, str], standing: Mapping[int, BlockSpan]) -> bool:
-    """Tell whether nothing has happened to a block since its rows were read."""
-    return all(
-        marks.get(start_us) == mark and standing.get(start_us) == recount.standing
-        for start_us, mark in recount.marks.items()
-    )
-
-
-def _current_blocks(connection: Connection, series: SeriesKey, starts: Iterable[int]) -> dict[int, BlockSpan]:
-    """Return the spans of the blocks in the store that cover these starts, where there are any."""
+def _stored_spans(connection: Connection, series: SeriesKey, starts: Iterable[int]) -> dict[int, BlockSpan]:
+    """Return the spans of the stored blocks that cover these starts."""
     spans = {start_us: _spans_at(start_us) for start_us in starts}
-    first = {start for some in spans.values() for start, _ in some}
-    there = {
+    stored = {
         (row.start_us, row.seconds)
-        for part in chunks(first)
-        for row in connection.execute(_CURRENT, _key(series) | {"starts": part})
+        for part in chunks({start for some in spans.values() for start, _ in some})
+        for row in connection.execute(_SELECT_SPANS, _key(series) | {"starts": part})
     }
-    return {start_us: span for start_us, some in spans.items() for span in some if span in there}
+    return {start_us: span for start_us, some in spans.items() for span in some if span in stored}
 
 
-def _spans_at(start_us: int) -> list[BlockSpan]:
-    """Return the spans of all blocks that there can be at a time."""
-    return [(start_us - start_us % (seconds * SECOND_US), seconds) for seconds in BLOCK_SECONDS]
-
-
-def _marks(connection: Connection, series: SeriesKey, starts: Iterable[int]) -> dict[int, str]:
-    return {
-        row.start_us: row.mark
-        for part in chunks(starts)
-        for row in connection.execute(_MARKED, _key(series) | {"starts": part})
-    }
-
-
-def _counts(
+def _count_rows(
     connection: Connection, series: SeriesKey, spans: Sequence[BlockSpan]
 ) -> dict[BlockSpan, BlockCounts]:
-    """Return the counts of the rows of a series in spans of time, sorted; none where there are no rows."""
-    made: FunctionSetVersion | None = None
+    """Return the counts of the rows of a series in sorted spans, without empty spans."""
     counts: dict[BlockSpan, BlockCounts] = {}
-    for run in _runs(spans):
-        reach = {"since_us": run[0][0], "until_us": end_us(run[-1])}
-        if rows := connection.execute(_ROWS, _key(series) | reach).all():
-            made = made or _count_rows(connection, series.set_hash)
-            counts.update(_counted(series, made, run, rows))
+    functions = None
+    for run in _adjacent(spans):
+        reach = {"since_us": run[0][0], "until_us": _end_us(run[-1])}
+        rows = connection.execute(_SELECT_ROWS, _key(series) | reach).all()
+        if not rows:
+            continue
+        functions = functions or function_set(connection, series.set_hash)
+        if functions is None:
+            raise StoreError(
+                f"function set {series.set_hash!r} is not in the store: record it before its predictions"
+            )
+        at_us, predicted, true, members, unknowns = zip(*rows, strict=True)
+        slices, votes = len(functions.names), [functions.names.index(name) for name in functions.votes]
+        member, unknown = unpack_bitmaps(members, slices), unpack_bitmaps(unknowns, slices)
+        first = np.searchsorted(at_us, [start_us for start_us, _ in run]).tolist()
+        last = np.searchsorted(at_us, [_end_us(span) for span in run]).tolist()
+        for span, a, b in zip(run, first, last, strict=True):
+            if a < b:
+                block = empty(
+                    series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1]
+                )
+                counts[span] = count_columns(
+                    block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes
+                )
     return counts
 
 
-def _count_rows(connection: Connection, set_hash: str) -> FunctionSetVersion:
-    made = find_set(connection, set_hash)
-    if made is None:
-        raise StoreError(f"function set {set_hash!r} is not in the store: record it before its predictions")
-    return made
-
-
-def _runs(spans: Iterable[BlockSpan]) -> Iterator[list[BlockSpan]]:
-    """Yield the spans that follow each other closely together, so that one query reads the rows of many."""
+def _adjacent(spans: Iterable[BlockSpan]) -> Iterator[list[BlockSpan]]:
+    """Yield runs of spans that follow each other closely, so that one query reads the rows of many."""
     run: list[BlockSpan] = []
     for span in spans:
-        if run and (span[0] > end_us(run[-1]) + BLOCK_US or end_us(span) - run[0][0] > _RUN_US):
+        if run and (span[0] > _end_us(run[-1]) + BLOCK_US or _end_us(span) - run[0][0] > _MAX_READ_US):
             yield run
             run = []
         run.append(span)
@@ -308,65 +305,42 @@ def _runs(spans: Iterable[BlockSpan]) -> Iterator[list[BlockSpan]]:
         yield run
 
 
-def _counted(
-    series: SeriesKey, made: FunctionSetVersion, run: Sequence[BlockSpan], rows: Sequence[Any]
-) -> Iterator[tuple[BlockSpan, BlockCounts]]:
-    """Yield the counts of each span that has some of the rows, which are sorted by time."""
-    at_us, predicted, true, members, holes = zip(*rows, strict=True)
-    slices, votes = len(made.names), [made.names.index(name) for name in made.votes]
-    member, unknown = unpack(members, slices), unpack(holes, slices)
-    first = np.searchsorted(at_us, [start_us for start_us, _ in run])
-    last = np.searchsorted(at_us, [end_us(span) for span in run])
-    for span, a, b in zip(run, first.tolist(), last.tolist(), strict=True):
-        if a < b:
-            block = empty(series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1])
-            yield span, count_columns(block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes)
+def _spans_at(start_us: int) -> list[BlockSpan]:
+    """Return the spans of all possible blocks at a time, shortest first."""
+    return [(start_us - start_us % (seconds * SECOND_US), seconds) for seconds in BLOCK_SECONDS]
 
 
-def _many(connection: Connection, statement: Any, values: list[dict[str, Any]]) -> None:
+def _end_us(span: BlockSpan) -> int:
+    return span[0] + span[1] * SECOND_US
+
+
+def _execute_many(connection: Connection, statement: Any, values: list[dict[str, Any]]) -> None:
     if values:
         connection.execute(statement, values)
 
 
-def _key(series: SeriesKey, *place: int) -> dict[str, Any]:
-    """Return a series, and the start and length of a block as far as they are given, by column."""
-    own = {"model": series.model, "version": series.version, "set_hash": series.set_hash}
-    return own | dict(zip(("start_us", "seconds"), place, strict=False))
+def _key(series: SeriesKey) -> dict[str, Any]:
+    return {"model": series.model, "version": series.version, "set_hash": series.set_hash}
 
 
-def _of_block(table: Any) -> Any:
+def _of_series(table: Table) -> Any:
     return and_(*(table.c[name] == bindparam(name) for name in ("model", "version", "set_hash")))
 
 
-# Made once: to spell a query takes longer than to run it.
-_ROWS = (
-    select(
-        predictions.c.at_us,
-        predictions.c.label,
-        label_current.c.label,
-        predictions.c.member,
-        predictions.c.unknown,
-    )
-    .join_from(predictions, label_current, label_current.c.prediction_row == predictions.c.row, isouter=True)
-    .where(
-        _of_block(predictions),
-        predictions.c.at_us >= bindparam("since_us"),
-        predictions.c.at_us < bindparam("until_us"),
-    )
-    .order_by(predictions.c.at_us)
-)
+# Built once: building a query takes longer than running it.
+_p, _b, _d = predictions.c, blocks.c, dirty_blocks.c
 _STARTS: BindParameter[int] = bindparam("starts", expanding=True)
-_CURRENT = select(blocks.c.start_us, blocks.c.seconds).where(
-    _of_block(blocks), blocks.c.start_us.in_(_STARTS)
+_SELECT_ROWS = (
+    select(_p.at_us, _p.label, label_current.c.label, _p.member, _p.unknown)
+    .join_from(predictions, label_current, label_current.c.prediction_row == _p.row, isouter=True)
+    .where(_of_series(predictions), _p.at_us >= bindparam("since_us"), _p.at_us < bindparam("until_us"))
+    .order_by(_p.at_us)
 )
-_MARKED = (
-    select(dirty_blocks.c.start_us, dirty_blocks.c.mark)
-    .where(_of_block(dirty_blocks), dirty_blocks.c.start_us.in_(_STARTS))
-    .with_for_update()
+_SELECT_SPANS = select(_b.start_us, _b.seconds).where(_of_series(blocks), _b.start_us.in_(_STARTS))
+_SELECT_MARKS = (
+    select(_d.start_us, _d.mark).where(_of_series(dirty_blocks), _d.start_us.in_(_STARTS)).with_for_update()
 )
-_UNMARK = delete(dirty_blocks).where(
-    _of_block(dirty_blocks), dirty_blocks.c.start_us == bindparam("start_us")
-)
-_DROP = delete(blocks).where(
-    _of_block(blocks), blocks.c.start_us == bindparam("start_us"), blocks.c.seconds == bindparam("seconds")
+_DELETE_MARK = delete(dirty_blocks).where(_of_series(dirty_blocks), _d.start_us == bindparam("start_us"))
+_DELETE_BLOCK = delete(blocks).where(
+    _of_series(blocks), _b.start_us == bindparam("start_us"), _b.seconds == bindparam("seconds")
 )

@@ -1,4 +1,4 @@
-"""A store on disk: who may open it, how it is written, and how it is read."""
+"""Store file: locking, and connections for writing and reading."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TextIO
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
@@ -25,64 +24,55 @@ READERS = 8
 
 
 class Store:
-    """One SQLite file, locked for this process: one connection that writes, and others that only read.
+    """SQLite file, locked for this process, with one writing connection and several reading ones.
 
-    SQLite before 3.51.3 can damage a file that one connection writes while another moves its journal into
-    the file, so only the writing connection does either, and it is closed last.
+    SQLite before 3.51.3 can corrupt a WAL file that one connection writes while another checkpoints it, so
+    only the writing connection does either, and it is closed last.
 
     Parameters
     ----------
     path
-        The database file; its folder must exist, on a local disk. It is made when it is not there.
+        Database file in an existing folder on a local disk; created if missing.
     synchronous
-        ``NORMAL`` keeps every acknowledged row through a kill of the process, ``FULL`` also through a loss
-        of power, at the price of waiting for the disk at every commit.
+        ``NORMAL`` keeps every acknowledged row if the process is killed, ``FULL`` also if power fails, at the
+        cost of waiting for the disk at every commit.
 
     Raises
     ------
     StoreInUse
         If another process has it open.
     StoreError
-        If the file cannot be opened, is no store, or was written by a later version.
+        If the file cannot be opened, is not a store, or was written by a later release.
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
         self.path = path
         self._lock = _lock(path)
-        os.close(
-            os.open(path, os.O_CREAT, 0o600)
-        )  # records are nobody else's; its journal gets the same mode
+        # Records are private: only the owner may read the file, and SQLite gives its journal the same mode.
+        os.close(os.open(path, os.O_CREAT, 0o600))
         self.writing = _engine(lambda: _connect(path, synchronous), "BEGIN IMMEDIATE", connections=1)
         self._reading = _engine(lambda: _connect_read_only(path), "BEGIN", connections=READERS)
         try:
             with self.writing.begin() as connection:
                 upgrade(connection)
-        except DatabaseError as error:
+        except BaseException as error:
             self.close()
-            raise StoreError(f"{path} cannot be opened as a store: {error.orig}") from error
-        except BaseException:
-            self.close()
+            if isinstance(error, DatabaseError):
+                raise StoreError(f"{path} cannot be opened as a store: {error.orig}") from error
             raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection that only reads, all of it as of one moment.
-
-        Raises
-        ------
-        StoreError
-            If the database refuses.
-        """
+        """Yield a read-only connection that sees one moment. Raises StoreError if the database fails."""
         try:
             with self._reading.connect() as connection, connection.begin():
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreError(
-                f"the store could not be read: {getattr(error, 'orig', None) or error}"
-            ) from error
+            reason = getattr(error, "orig", None) or error
+            raise StoreError(f"the store could not be read: {reason}") from error
 
     def close(self) -> None:
-        """Close every connection, the writing one last, and let others open the file."""
+        """Close all connections, the writing one last, and release the lock."""
         self._reading.dispose()
         self.writing.dispose()
         self._lock.close()
@@ -90,20 +80,12 @@ class Store:
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def schema_version(path: Path) -> str | None:
-    """Return the step of the schema that a store stands at, changing nothing; None where there is no store.
-
-    Raises
-    ------
-    StoreError
-        If the file cannot be read, or is no store.
-    """
+    """Return the schema version of a store, None without a store. Raises StoreError for another file."""
     if not path.exists():
         return None
     try:
@@ -116,12 +98,12 @@ def schema_version(path: Path) -> str | None:
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an insert that can say what to do on a conflict, as this database spells it."""
+    """Return an insert that supports ``ON CONFLICT`` in the dialect of this database."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def add_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
-    """Insert a row into a table that numbers its rows by ``id``, and return its number."""
+    """Insert a row into a table with a generated ``id``, and return the id."""
     return int(connection.scalars(insert(table).returning(table.c.id), row).one())
 
 
@@ -131,7 +113,7 @@ def _lock(path: Path) -> TextIO:
         handle = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
     except OSError as error:
         raise StoreError(
-            f"{lock_path} cannot be made: {error.strerror}; the store needs its folder"
+            f"{lock_path} cannot be created: {error.strerror}; create the folder of the store first"
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,7 +123,7 @@ def _lock(path: Path) -> TextIO:
         handle.close()
         raise StoreInUse(
             f"{path} is in use by process {holder}: more than one process needs PostgreSQL; "
-            "stop that process, or ask it over HTTP"
+            "stop that process, or use its HTTP API"
         ) from error
     handle.truncate(0)
     handle.write(str(os.getpid()))
@@ -156,7 +138,7 @@ def _engine(connect: Callable[[], sqlite3.Connection], begin: str, *, connection
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # Python's own transactions begin too late for a read to see one moment, and never for DDL.
+        # Python's own transactions start too late for a read to see one moment, and never for DDL.
         connection.exec_driver_sql(begin)
 
     return engine
@@ -171,13 +153,8 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro",
-        BUSY_SECONDS,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    connection = sqlite3.connect(uri, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
     connection.execute("PRAGMA wal_autocheckpoint=0")
     connection.execute("PRAGMA query_only=ON")
     return connection

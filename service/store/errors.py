@@ -1,51 +1,51 @@
-"""What the store refuses, and why."""
+"""Errors of the store."""
 
 from service.errors import ServiceError
 
 
 class StoreError(ServiceError):
-    """The store could not do what was asked; what was not acknowledged can be sent again."""
+    """Failed store operation; unacknowledged requests can be sent again."""
 
 
 class StoreInUse(StoreError):
-    """Another process has the store open."""
+    """Store that another process has open."""
 
 
 class UnknownSchema(StoreError):
-    """The store was written by a version that is not this one."""
+    """Store written by another version."""
 
 
 class StoreFull(StoreError):
-    """As much waits to be written as may wait; try again in a moment."""
+    """Full write queue; try again in a moment."""
 
 
 class StoreStopped(StoreError):
-    """The writer takes nothing more."""
+    """Write to a stopped writer."""
 
 
 class ActionRefused(ServiceError):
-    """What was asked does not fit what stands in the store, which itself is well."""
+    """Action that contradicts the state in the store."""
 
 
 class UnknownAlarm(ActionRefused):
-    """No alarm has this id."""
+    """Unknown alarm id."""
 
 
 class AlarmResolved(ActionRefused):
-    """The alarm has ended."""
+    """Action on a resolved alarm."""
 
 
 class UnknownRun(ActionRefused):
-    """No run has this id."""
+    """Unknown run id."""
 
 
 class RunActive(ActionRefused):
-    """The model has a run that is not at its end."""
+    """Second unfinished run of a model."""
 
 
 class StaleRun(ActionRefused):
-    """The run is no longer in the state that was expected."""
+    """Run that is no longer in the expected state."""
 
 
 class UnknownReport(ActionRefused):
-    """No report has this id."""
+    """Unknown report id."""

@@ -1,4 +1,4 @@
-"""First labels, in the order in which they came: what a watch may learn from once, and never unlearns."""
+"""First labels in order of arrival: evidence that the drift detector uses once and never revises."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from datetime import datetime
 from sqlalchemy import Connection, select
 
 from service.store.engine import insert_into
-from service.store.tables import first_labels as kept
+from service.store.tables import first_labels as table
 from service.store.tables import from_us, predictions, to_us
 
 
 @dataclass(frozen=True, slots=True)
 class FirstLabel:
-    """The first label of a prediction that counts, and what the prediction was.
+    """First valid label of a prediction, with the prediction.
 
     Parameters
     ----------
     seq
-        Counts up in order of arrival, with gaps.
+        Increases in order of arrival, with gaps.
     at
-        When both were there: the label was received, or the prediction was answered, whichever was later.
+        Arrival of the label, or time of the prediction if that is later.
     version, set_hash, predicted, member, unknown
-        Who answered what, and the slices of the row, as in ``Prediction``.
+        Fields of the ``Prediction``.
     label
-        The class that was said first, whatever was said since.
+        Class of the first label, whatever later labels say.
     """
 
     seq: int
@@ -39,49 +39,29 @@ class FirstLabel:
     unknown: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A first label that is to be kept."""
-
-    prediction_row: int
-    model: str
-    version: int
-    at_us: int
-    label: str
-
-
-def keep_first_labels(connection: Connection, arrivals: Iterable[Arrival]) -> None:
-    """Keep first labels in this order; where a prediction has one, it stays."""
-    values = [
-        {
-            "prediction_row": each.prediction_row,
-            "model": each.model,
-            "version": each.version,
-            "at_us": each.at_us,
-            "label": each.label,
-        }
-        for each in arrivals
-    ]
-    if values:
-        connection.execute(insert_into(connection, kept).on_conflict_do_nothing(), values)
+def add_first_labels(connection: Connection, labels: Iterable[tuple[int, str, int, int, str]]) -> None:
+    """Add first labels in this order, as (prediction_row, model, version, at_us, label); existing ones stay."""
+    columns = ("prediction_row", "model", "version", "at_us", "label")
+    if values := [dict(zip(columns, label, strict=True)) for label in labels]:
+        connection.execute(insert_into(connection, table).on_conflict_do_nothing(), values)
 
 
 def first_labels(connection: Connection, model: str, after: int, limit: int) -> list[FirstLabel]:
-    """Return the first labels of a model's predictions that came after a ``seq``, at most so many, in order."""
-    p = predictions.c
+    """Return the next first labels of a model's predictions after a ``seq``, in order."""
+    c, p = table.c, predictions.c
     query = (
-        select(kept.c.seq, kept.c.at_us, p.version, p.set_hash, p.label, kept.c.label, p.member, p.unknown)
-        .join_from(kept, predictions, p.row == kept.c.prediction_row)
-        .where(kept.c.model == model, kept.c.seq > after)
-        .order_by(kept.c.seq)
+        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown)
+        .join_from(table, predictions, p.row == c.prediction_row)
+        .where(c.model == model, c.seq > after)
+        .order_by(c.seq)
         .limit(limit)
     )
     return [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in connection.execute(query)]
 
 
 def last_first_label(connection: Connection, model: str, before: datetime | None = None) -> int:
-    """Return the ``seq`` of a model's last first label, of those that came before a moment; 0 without one."""
-    query = select(kept.c.seq).where(kept.c.model == model).order_by(kept.c.seq.desc()).limit(1)
+    """Return the ``seq`` of a model's last first label, optionally of those before a moment; 0 without one."""
+    query = select(table.c.seq).where(table.c.model == model).order_by(table.c.seq.desc()).limit(1)
     if before is not None:
-        query = query.where(kept.c.at_us < to_us(before))
+        query = query.where(table.c.at_us < to_us(before))
     return connection.scalar(query) or 0

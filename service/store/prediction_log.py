@@ -1,20 +1,23 @@
-"""The prediction log: every answered record once."""
+"""Prediction log: function sets, and every prediction once."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import json
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from service.events import Prediction
-from service.store.dirty_blocks import BLOCK_US, SeriesKey, mark_dirty
+from service.events import FunctionSetVersion, Prediction
+from service.store.block_store import BLOCK_US, SeriesKey, mark_dirty
+from service.store.engine import insert_into
 from service.store.errors import StoreError
-from service.store.labels import LabelRules, settle_pending
+from service.store.queries import function_set
 from service.store.tables import (
     PREDICTION_COLUMNS,
+    blocks,
     chunks,
     function_sets,
     predictions,
@@ -23,106 +26,98 @@ from service.store.tables import (
     to_us,
 )
 
-Key = tuple[str, str]
-"""Model and prediction id."""
-
 
 @dataclass(frozen=True, slots=True)
 class LogResult:
-    """What became of a prediction.
+    """Outcome of a logged prediction.
 
     Parameters
     ----------
     prediction
-        The one that stands in the log under this id, whoever wrote it.
+        Prediction in the log under this id, from this request or an earlier one.
     outcome
-        ``stored`` now; ``repeated``: the same content was there already, and its answer stands;
-        ``conflict``: the id is taken by other content, and nothing was written.
+        ``stored``; ``repeated``: logged before with the same content, and the first answer stands;
+        ``conflict``: the id belongs to other content, and nothing was written.
     """
 
     prediction: Prediction
     outcome: Literal["stored", "repeated", "conflict"]
 
 
-def add_predictions(
-    connection: Connection, given: Sequence[Prediction], rules: LabelRules
-) -> list[LogResult]:
-    """Write predictions whose ids are new, and say of each what stands in the log.
+def record_set(connection: Connection, functions: FunctionSetVersion) -> None:
+    """Record a function set; a recorded one stays as it is, except for its votes.
 
-    Labels that were waiting for them are counted, and their blocks marked to be counted again.
-
-    Raises
-    ------
-    StoreError
-        If a function set was not recorded before its predictions.
+    A set from before votes were recorded gets them here, and its blocks are marked for a recount, because
+    they change the meaning of "no slice fired".
     """
-    first: dict[Key, Prediction] = {}
-    for each in given:
-        first.setdefault((each.model, each.id), each)
-    known: dict[Key, Prediction] = {}
-    if not _all_new(connection, first.values()):
-        _refuse_unknown_sets(connection, first.values())
-        known = _logged(connection, first)
-        _insert(connection, [each for key, each in first.items() if key not in known])
-    new = [each for key, each in first.items() if key not in known]
-    touched = {(p.model, p.version, p.set_hash, to_us(p.at) // BLOCK_US) for p in new}
-    mark_dirty(
-        connection, ((SeriesKey(model, version, hash_), b * BLOCK_US) for model, version, hash_, b in touched)
-    )
-    settle_pending(connection, {(each.model, each.id) for each in new}, rules)
-    return _outcomes(given, first, known)
+    known = function_set(connection, functions.hash)
+    votes = json.dumps(functions.votes)
+    if known is None:
+        row = {
+            "hash": functions.hash,
+            "names": json.dumps(functions.names),
+            "fingerprints": json.dumps(functions.fingerprints),
+            "at_us": to_us(functions.at),
+            "votes": votes,
+        }
+        connection.execute(insert_into(connection, function_sets).on_conflict_do_nothing(), row)
+    elif known.votes != functions.votes:
+        b = blocks.c
+        connection.execute(
+            update(function_sets).where(function_sets.c.hash == functions.hash).values(votes=votes)
+        )
+        counted = select(b.model, b.version, b.set_hash, b.start_us).where(b.set_hash == functions.hash)
+        mark_dirty(connection, [(SeriesKey(*row[:3]), row.start_us) for row in connection.execute(counted)])
 
 
-def _outcomes(
-    given: Sequence[Prediction], first: dict[Key, Prediction], known: dict[Key, Prediction]
-) -> list[LogResult]:
-    out, seen = [], set(known)
-    for each in given:
-        key = (each.model, each.id)
-        standing = known.get(key, first[key])
-        if key not in seen:
-            out.append(LogResult(each, "stored"))
-        elif standing.content_hash == each.content_hash:
-            out.append(LogResult(standing, "repeated"))
-        else:
-            out.append(LogResult(standing, "conflict"))
-        seen.add(key)
-    return out
+def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list[LogResult]:
+    """Log predictions with new ids, mark their blocks for a recount, and return the outcomes.
 
-
-def _all_new(connection: Connection, rows: Collection[Prediction]) -> bool:
-    """Write the rows if all of their ids are new, as is usual, and tell whether they were."""
-    try:
+    Raises StoreError if a function set was not recorded before its predictions.
+    """
+    first: dict[tuple[str, str], Prediction] = {}
+    for row in given:
+        first.setdefault((row.model, row.id), row)
+    known: dict[tuple[str, str], Prediction] = {}
+    try:  # usually all ids are new
         with connection.begin_nested():
-            _insert(connection, rows)
+            _insert(connection, first.values())
+        all_new = True
     except IntegrityError:
-        return False
-    return True
+        all_new = False
+    if not all_new:
+        wanted = {row.set_hash for row in given}
+        recorded = select(function_sets.c.hash).where(function_sets.c.hash.in_(wanted))
+        if missing := wanted - set(connection.scalars(recorded)):
+            raise StoreError(
+                f"function set {min(missing)!r} is not in the store: record the set before its predictions"
+            )
+        by_model: dict[str, list[str]] = {}
+        for model, id_ in first:
+            by_model.setdefault(model, []).append(id_)
+        for model, ids in by_model.items():
+            query = select(*PREDICTION_COLUMNS).where(predictions.c.model == model)
+            for part in chunks(ids):
+                for logged in connection.execute(query.where(predictions.c.id.in_(part))):
+                    known[model, logged.id] = to_prediction(logged)
+        _insert(connection, [row for key, row in first.items() if key not in known])
+
+    new = [row for key, row in first.items() if key not in known]
+    dirty = {(SeriesKey(row.model, row.version, row.set_hash), to_us(row.at) // BLOCK_US) for row in new}
+    mark_dirty(connection, ((series, block * BLOCK_US) for series, block in dirty))
+    results, seen = [], set(known)
+    for row in given:
+        key = (row.model, row.id)
+        if key not in seen:
+            results.append(LogResult(row, "stored"))
+        else:
+            logged_row = known.get(key, first[key])
+            is_same = logged_row.content_hash == row.content_hash
+            results.append(LogResult(logged_row, "repeated" if is_same else "conflict"))
+        seen.add(key)
+    return results
 
 
 def _insert(connection: Connection, rows: Collection[Prediction]) -> None:
     if rows:
-        connection.execute(insert(predictions), [to_row(each) for each in rows])
-
-
-def _logged(connection: Connection, keys: Iterable[Key]) -> dict[Key, Prediction]:
-    by_model: dict[str, list[str]] = {}
-    for model, id_ in keys:
-        by_model.setdefault(model, []).append(id_)
-    found = {}
-    for model, ids in by_model.items():
-        for part in chunks(ids):
-            query = select(*PREDICTION_COLUMNS).where(
-                predictions.c.model == model, predictions.c.id.in_(part)
-            )
-            found.update({(row.model, row.id): to_prediction(row) for row in connection.execute(query)})
-    return found
-
-
-def _refuse_unknown_sets(connection: Connection, rows: Iterable[Prediction]) -> None:
-    wanted = {each.set_hash for each in rows}
-    query = select(function_sets.c.hash).where(function_sets.c.hash.in_(wanted))
-    if missing := wanted - set(connection.scalars(query)):
-        raise StoreError(
-            f"function set {min(missing)!r} is not in the store: record the set before its predictions"
-        )
+        connection.execute(insert(predictions), [to_row(row) for row in rows])

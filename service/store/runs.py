@@ -1,4 +1,4 @@
-"""Retrainings in the store: one that is not at its end per model, moved by compare-and-set, all in the audit."""
+"""Retraining runs in the store: one unfinished run per model, moved by compare-and-set; all changes are audited."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, null, select, update
 
-from service.decisions import Decision, Run, RunState, Trigger
-from service.store.audit import MONITOR, tell
+from service.decisions import AuditEntry, Decision, Run, RunState, Trigger
+from service.store.audit import MONITOR, record
 from service.store.engine import add_row
 from service.store.errors import RunActive, StaleRun, UnknownRun
-from service.store.loop_json import from_json, to_json, values_from_json
+from service.store.json_values import from_json, to_json, values_from_json
 from service.store.tables import ACTIVE_RUN, from_us, to_us
-from service.store.tables import runs as kept
+from service.store.tables import runs as table
 
-FIRST: tuple[RunState, ...] = ("waiting_for_labels", "training")
-"""The states in which a run begins."""
+INITIAL_STATES: tuple[RunState, ...] = ("waiting_for_labels", "training")
 
-NEXT: Mapping[RunState, tuple[RunState, ...]] = {
+TRANSITIONS: Mapping[RunState, tuple[RunState, ...]] = {
     "waiting_for_labels": ("training", "skipped", "failed"),
-    "training": ("training", "gated", "skipped", "failed"),
+    "training": ("training", "gated", "skipped", "failed"),  # to training again: another attempt
     "gated": ("promoted", "held", "rejected", "failed"),
     "held": ("promoted", "rejected"),
 }
-"""Where a run may go from a state; from the others nowhere. To training again is another attempt."""
-
-
-_LONG = ("data", "decision")
 
 
 def open_run(
@@ -45,26 +40,32 @@ def open_run(
     *,
     actor: str = MONITOR,
 ) -> Run:
-    """Open a run of a model, with no attempt begun; the parameters are the fields of ``Run``.
+    """Open a run; the parameters are the fields of ``Run``.
 
     Raises
     ------
     RunActive
-        If the model has a run that is not at its end.
+        If the model has an unfinished run.
     ValueError
-        If no run begins in this state.
+        If the state is not an initial one.
     """
-    if state not in FIRST:
-        raise ValueError(f"a run begins in one of {FIRST}, not in {state!r}")
-    if standing := active_run(connection, model):
-        raise RunActive(f"run {standing.id} of model {model!r} is {standing.state}; wait until it has ended")
-    opened = Run(0, model, state, trigger, reason, at, at, tuple(alarms), tuple(slices), since)
-    id_ = add_row(connection, kept, _to_row(opened))
-    opened = replace(opened, id=id_)
-    detail = {"state": state, "trigger": trigger, "reason": reason}
-    about = {"alarms": opened.alarms, "slices": opened.slices, "since": since}
-    tell(connection, at, actor, "run.opened", f"run {id_}", {"model": model} | detail | about)
-    return opened
+    if state not in INITIAL_STATES:
+        raise ValueError(f"a run starts in one of {INITIAL_STATES}, not in {state!r}")
+    if active := active_run(connection, model):
+        raise RunActive(f"run {active.id} of model {model!r} is {active.state}: wait for its end")
+    run = Run(0, model, state, trigger, reason, at, at, tuple(alarms), tuple(slices), since)
+    run = replace(run, id=add_row(connection, table, _to_row(run)))
+    detail = {
+        "model": model,
+        "state": state,
+        "trigger": trigger,
+        "reason": reason,
+        "alarms": run.alarms,
+        "slices": run.slices,
+        "since": since,
+    }
+    record(connection, AuditEntry(at, actor, "run.opened", f"run {run.id}", detail))
+    return run
 
 
 def move_run(
@@ -82,34 +83,36 @@ def move_run(
     outcome: str | None = None,
     actor: str = MONITOR,
 ) -> Run:
-    """Move a run on, or change what is known of it, and return it as it stands then.
+    """Move a run to another state, or update its fields, and return it.
 
     Parameters
     ----------
     expected
-        Where the run is thought to be.
-    at
-        When it moves.
+        Current state of the run.
     state
-        Where it goes; None to leave it where it is, of which the audit says nothing.
+        New state; None keeps it, which is not audited.
     attempts, champion, candidate, data, decision, outcome
-        New values of its fields; None leaves a field as it is.
+        New values of its fields; None keeps a field.
     actor
-        Whom the audit names.
+        Actor in the audit log.
 
     Raises
     ------
     UnknownRun
-        If there is none of this id.
-    RunMoved
-        If it is not where it was expected.
+        If the id is unknown.
+    StaleRun
+        If the run is not in the expected state.
     ValueError
-        If a run cannot go there from the expected state.
+        If there is no such transition from the expected state.
     """
-    if state is not None and state not in NEXT.get(expected, ()):
+    if state is not None and state not in TRANSITIONS.get(expected, ()):
         raise ValueError(f"a run cannot go from {expected!r} to {state!r}")
-    standing = _standing(connection, run_id, expected)
-    given = {
+    row = connection.execute(select(table).where(table.c.id == run_id).with_for_update()).first()
+    if row is None:
+        raise UnknownRun(f"unknown run {run_id}: list the runs to see their ids")
+    if row.state != expected:
+        raise StaleRun(f"run {run_id} is {row.state}, no longer {expected}: read it again")
+    values = {
         "attempts": attempts,
         "champion": champion,
         "candidate": candidate,
@@ -117,68 +120,60 @@ def move_run(
         "decision": decision,
         "outcome": outcome,
     }
-    told: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    moved = replace(standing, state=state or expected, updated_at=at, **told)
-    connection.execute(update(kept).where(kept.c.id == run_id).values(_to_row(moved)))
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    moved = replace(_to_run(row), state=state or expected, updated_at=at, **changes)
+    connection.execute(update(table).where(table.c.id == run_id).values(_to_row(moved)))
     if state is not None:
-        detail = {"model": moved.model, "from": expected} | told
-        tell(connection, at, actor, f"run.{state}", f"run {run_id}", detail)
+        detail = {"model": moved.model, "from": expected} | changes
+        record(connection, AuditEntry(at, actor, f"run.{state}", f"run {run_id}", detail))
     return moved
 
 
 def runs(
     connection: Connection, model: str, *, before: int | None = None, limit: int = 50, whole: bool = True
 ) -> list[Run]:
-    """Return a model's last runs, newest first; those with lower ids than ``before``, if given.
+    """Return a model's last runs, newest first, optionally only those with ids below ``before``.
 
-    Without ``whole`` their data and decisions, which are long, are left out.
+    Without ``whole`` their data and decisions, which are long, are omitted.
     """
     query = _runs(model, whole).limit(limit)
     if before is not None:
-        query = query.where(kept.c.id < before)
+        query = query.where(table.c.id < before)
     return [_to_run(row) for row in connection.execute(query)]
 
 
 def run_that_made(connection: Connection, model: str, version: int) -> Run | None:
-    """Return the last run whose candidate is a version; None where none is."""
-    row = connection.execute(_runs(model).where(kept.c.candidate == version).limit(1)).first()
+    """Return the last run whose candidate is this version."""
+    row = connection.execute(_runs(model).where(table.c.candidate == version).limit(1)).first()
     return None if row is None else _to_run(row)
 
 
 def run(connection: Connection, run_id: int) -> Run | None:
-    """Return the run of an id; None where there is none."""
-    row = connection.execute(select(kept).where(kept.c.id == run_id)).first()
+    """Return a run by id."""
+    row = connection.execute(select(table).where(table.c.id == run_id)).first()
     return None if row is None else _to_run(row)
 
 
 def active_run(connection: Connection, model: str) -> Run | None:
-    """Return the run of a model that is not at its end; None where there is none."""
+    """Return the unfinished run of a model."""
     row = connection.execute(_runs(model).where(ACTIVE_RUN)).first()
     return None if row is None else _to_run(row)
 
 
 def runs_since(connection: Connection, model: str, since: datetime) -> list[Run]:
-    """Return the runs of a model that were opened at or after a moment, newest first."""
-    query = _runs(model).where(kept.c.opened_us >= to_us(since))
+    """Return the runs of a model opened at or after a moment, newest first."""
+    query = _runs(model).where(table.c.opened_us >= to_us(since))
     return [_to_run(row) for row in connection.execute(query)]
 
 
 def _runs(model: str, whole: bool = True) -> Select[Any]:
-    columns = [each if whole or each.name not in _LONG else null().label(each.name) for each in kept.c]
-    return select(*columns).where(kept.c.model == model).order_by(kept.c.id.desc())
-
-
-def _standing(connection: Connection, run_id: int, expected: RunState) -> Run:
-    row = connection.execute(select(kept).where(kept.c.id == run_id).with_for_update()).first()
-    if row is None:
-        raise UnknownRun(f"there is no run {run_id}; ask for the list of runs")
-    if row.state != expected:
-        raise StaleRun(f"run {run_id} is {row.state}, not {expected} any more; look at it again")
-    return _to_run(row)
+    long = () if whole else ("data", "decision")
+    columns = [null().label(column.name) if column.name in long else column for column in table.c]
+    return select(*columns).where(table.c.model == model).order_by(table.c.id.desc())
 
 
 def _to_row(run: Run) -> dict[str, Any]:
-    """Return the values of a run by column, but for its id, which the database gives."""
+    """Return the values of a run by column, without its id."""
     return {
         "model": run.model,
         "state": run.state,

@@ -1,4 +1,4 @@
-"""Brings the tables of a store to the shape that this version knows, step by step."""
+"""Schema migrations of a store."""
 
 from __future__ import annotations
 
@@ -15,42 +15,30 @@ STEPS = Path(__file__).parent / "migrations"
 
 
 def current(connection: Connection) -> str | None:
-    """Return the step that the store stands at; None for a store without tables."""
+    """Return the schema version of the store; None without tables."""
     return MigrationContext.configure(connection).get_current_revision()
 
 
 def newest() -> str | None:
-    """Return the last step that this version knows."""
+    """Return the latest schema version that this release knows."""
     return ScriptDirectory(str(STEPS)).get_current_head()
 
 
-def refuse_unknown(found: str | None) -> None:
-    """Refuse a step that this version does not know.
-
-    Raises
-    ------
-    UnknownSchema
-        If it does not.
-    """
+def refuse_unknown(version: str | None) -> None:
+    """Raise UnknownSchema for a schema version that this release does not know."""
     known = {step.revision for step in ScriptDirectory(str(STEPS)).walk_revisions()}
-    if found is not None and found not in known:
+    if version is not None and version not in known:
         raise UnknownSchema(
-            f"the store stands at step {found}, which this version of slicewatch does not know "
-            f"(its last is {newest()}); use the version that wrote it, or a later one"
+            f"the store has schema {version}, which this release of slicewatch does not know "
+            f"(its latest is {newest()}): use the release that wrote it, or a later one"
         )
 
 
 def upgrade(connection: Connection) -> None:
-    """Run the missing steps, all in the transaction of the connection.
-
-    Raises
-    ------
-    UnknownSchema
-        If the store stands at a step that this version does not know.
-    """
-    steps, found = ScriptDirectory(str(STEPS)), current(connection)
-    refuse_unknown(found)
-    missing = list(steps.iterate_revisions("head", found or "base"))
+    """Run the missing migrations, all in the transaction of the connection. Raises as ``refuse_unknown``."""
+    steps, version = ScriptDirectory(str(STEPS)), current(connection)
+    refuse_unknown(version)
+    missing = list(steps.iterate_revisions("head", version or "base"))
     context = MigrationContext.configure(connection)
     with Operations.context(context):
         for step in reversed(missing):
@@ -59,7 +47,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def downgrade(connection: Connection, target: str) -> None:
-    """Take steps back to a target (``base`` is a store without tables), in the transaction of the connection."""
+    """Revert migrations down to a target (``base`` is a store without tables), in the caller's transaction."""
     steps, context = ScriptDirectory(str(STEPS)), MigrationContext.configure(connection)
     with Operations.context(context):
         for step in steps.iterate_revisions(current(connection) or "base", target):

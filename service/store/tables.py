@@ -1,9 +1,9 @@
-"""The tables of the store: what SQLite and PostgreSQL both have, and nothing else.
+"""Tables of the store, within the common subset of SQLite and PostgreSQL.
 
 Times are microseconds since 1970 in UTC, which both databases compare exactly; bitmaps, probabilities and
-counts are bytes; what is looked at as a whole is JSON. Rows of ``predictions``, ``label_events``,
-``first_labels`` and ``audit`` are only ever added. Labels that count, and blocks, can be made again from the
-first two; the states of alarms and runs stand here alone.
+counts are bytes; values that are read as a whole are JSON. Rows of ``predictions``, ``label_events``,
+``first_labels`` and ``audit`` are only ever added. ``label_current`` and ``blocks`` can be rebuilt from the
+first two; the states of alarms and runs exist here alone.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from sqlalchemy import (
 )
 
 from service.decisions import ACTIVE
-from service.events import Prediction
+from service.events import BlockCounts, Prediction
+from service.monitor.block_counts import decompress
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-# Names that a later migration can speak of, the same on every database.
+# Names that a later migration can refer to, the same on every database.
 CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -48,22 +49,30 @@ metadata = MetaData(naming_convention=CONVENTION)
 
 
 class Bytes(LargeBinary):
-    """Bytes, which every driver takes as they are; a wrapper around each value would slow down writing."""
+    """Bytes without conversion: every driver accepts them, and a wrapper around each value slows down writing."""
 
     def bind_processor(self, dialect: Dialect) -> None:
-        """Leave the values alone."""
+        """Disable the conversion."""
 
 
-# SQLite numbers rows by itself only where the type is spelled INTEGER, which holds 64 bits there.
+# SQLite numbers rows only if the type is spelled INTEGER, which holds 64 bits there.
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _required(kind: Any, *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, nullable=False) for name in names]
+
+
+def _key_columns(kind: Any, *names: str) -> list[Column[Any]]:
+    return [Column(name, kind, autoincrement=False) for name in names]
+
 
 function_sets = Table(
     "function_sets",
     metadata,
     Column("hash", Text, primary_key=True),
-    Column("names", Text, nullable=False),
-    Column("fingerprints", Text, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
+    *_required(Text, "names", "fingerprints"),
+    *_required(BigInteger, "at_us"),
     Column("votes", Text, nullable=False, server_default="[]"),
 )
 
@@ -71,18 +80,16 @@ predictions = Table(
     "predictions",
     metadata,
     Column("row", RowNumber, primary_key=True, autoincrement=True),
-    Column("model", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
+    *_required(Text, "model", "id"),
+    *_required(BigInteger, "version"),
     Column("set_hash", Text, ForeignKey("function_sets.hash"), nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("label", Text, nullable=False),
+    *_required(BigInteger, "at_us"),
+    *_required(Text, "label"),
     Column("probabilities", Bytes),
-    Column("member", Bytes, nullable=False),
-    Column("unknown", Bytes, nullable=False),
+    *_required(Bytes, "member", "unknown"),
     Column("features", Text),
-    Column("content_hash", BigInteger, nullable=False),
-    Column("source", Text, nullable=False),
+    *_required(BigInteger, "content_hash"),
+    *_required(Text, "source"),
     UniqueConstraint("model", "id"),
     Index(None, "model", "at_us"),
 )
@@ -91,14 +98,12 @@ label_events = Table(
     "label_events",
     metadata,
     Column("row", RowNumber, primary_key=True, autoincrement=True),
-    Column("model", Text, nullable=False),
-    Column("prediction_id", Text, nullable=False),
-    Column("observed_us", BigInteger, nullable=False),
-    Column("labeller", Text, nullable=False),
-    Column("label", Text, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
+    *_required(Text, "model", "prediction_id"),
+    *_required(BigInteger, "observed_us"),
+    *_required(Text, "labeller", "label"),
+    *_required(BigInteger, "received_us"),
     Column("idempotency_key", Text),
-    Column("outcome", Text, nullable=False),
+    *_required(Text, "outcome"),
     UniqueConstraint(
         "model", "prediction_id", "observed_us", "labeller", "label", name="uq_label_events_statement"
     ),
@@ -109,55 +114,51 @@ label_current = Table(
     "label_current",
     metadata,
     Column("prediction_row", RowNumber, ForeignKey(predictions.c.row), autoincrement=False),
-    Column("label", Text, nullable=False),
-    Column("observed_us", BigInteger, nullable=False),
-    Column("received_us", BigInteger, nullable=False),
+    *_required(Text, "label"),
+    *_required(BigInteger, "observed_us", "received_us"),
     PrimaryKeyConstraint("prediction_row"),
 )
 
 pending_labels = Table(
     "pending_labels",
     metadata,
-    Column("model", Text),
-    Column("prediction_id", Text),
-    Column("received_us", BigInteger, nullable=False),
+    *_key_columns(Text, "model", "prediction_id"),
+    *_required(BigInteger, "received_us"),
     PrimaryKeyConstraint("model", "prediction_id"),
 )
 
 blocks = Table(
     "blocks",
     metadata,
-    Column("model", Text),
-    Column("version", BigInteger, autoincrement=False),
-    Column("set_hash", Text),
-    Column("start_us", BigInteger, autoincrement=False),
-    Column("seconds", BigInteger, autoincrement=False),
-    Column("counts", Bytes, nullable=False),
-    Column("revision", BigInteger, nullable=False),
+    *_key_columns(Text, "model"),
+    *_key_columns(BigInteger, "version"),
+    *_key_columns(Text, "set_hash"),
+    *_key_columns(BigInteger, "start_us", "seconds"),
+    *_required(Bytes, "counts"),
+    *_required(BigInteger, "revision"),
     PrimaryKeyConstraint("model", "version", "start_us", "seconds", "set_hash"),
 )
 
 dirty_blocks = Table(
     "dirty_blocks",
     metadata,
-    Column("model", Text),
-    Column("version", BigInteger, autoincrement=False),
-    Column("set_hash", Text),
-    Column("start_us", BigInteger, autoincrement=False),
-    Column("mark", Text, nullable=False),
+    *_key_columns(Text, "model"),
+    *_key_columns(BigInteger, "version"),
+    *_key_columns(Text, "set_hash"),
+    *_key_columns(BigInteger, "start_us"),
+    *_required(Text, "mark"),
     PrimaryKeyConstraint("model", "version", "set_hash", "start_us"),
 )
 
-# In order of arrival: what the watch has seen is not rewritten by a correction.
+# In order of arrival: a correction does not change what the drift detector has seen.
 first_labels = Table(
     "first_labels",
     metadata,
     Column("seq", RowNumber, primary_key=True, autoincrement=True),
     Column("prediction_row", RowNumber, ForeignKey(predictions.c.row), nullable=False),
-    Column("model", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("label", Text, nullable=False),
+    *_required(Text, "model"),
+    *_required(BigInteger, "version", "at_us"),
+    *_required(Text, "label"),
     UniqueConstraint("prediction_row"),
     Index(None, "model", "seq"),
 )
@@ -166,39 +167,56 @@ alarms = Table(
     "alarms",
     metadata,
     Column("id", RowNumber, primary_key=True, autoincrement=True),
-    Column("model", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("slice", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("drift", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    *_required(Text, "model"),
+    *_required(BigInteger, "version"),
+    *_required(Text, "slice", "kind"),
+    *_required(BigInteger, "at_us"),
+    *_required(Text, "drift", "state"),
     Column("acknowledged_us", BigInteger),
-    Column("acknowledged_by", Text, nullable=False),
-    Column("note", Text, nullable=False),
+    *_required(Text, "acknowledged_by", "note"),
     Column("resolved_us", BigInteger),
-    Column("resolution", Text, nullable=False),
+    *_required(Text, "resolution"),
 )
 
 runs = Table(
     "runs",
     metadata,
     Column("id", RowNumber, primary_key=True, autoincrement=True),
-    Column("model", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("trigger", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("opened_us", BigInteger, nullable=False),
-    Column("updated_us", BigInteger, nullable=False),
-    Column("alarms", Text, nullable=False),
-    Column("slices", Text, nullable=False),
+    *_required(Text, "model", "state", "trigger", "reason"),
+    *_required(BigInteger, "opened_us", "updated_us"),
+    *_required(Text, "alarms", "slices"),
     Column("since_us", BigInteger),
-    Column("attempts", BigInteger, nullable=False),
+    *_required(BigInteger, "attempts"),
     Column("champion", BigInteger),
     Column("candidate", BigInteger),
     Column("data", Text),
     Column("decision", Text),
-    Column("outcome", Text, nullable=False),
+    *_required(Text, "outcome"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    *_required(BigInteger, "at_us"),
+    *_required(Text, "actor", "action", "subject", "detail"),
+)
+
+reports = Table(
+    "reports",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    *_required(Text, "model"),
+    *_required(BigInteger, "version", "at_us", "start_us", "end_us", "reference_rows", "current_rows"),
+    *_required(Text, "columns", "error"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    *_required(BigInteger, "at_us"),
+    *_required(Bytes, "state"),
 )
 
 UNRESOLVED = alarms.c.state.in_(("open", "acknowledged"))
@@ -215,54 +233,25 @@ Index(
 )
 Index("uq_runs_active", runs.c.model, unique=True, sqlite_where=ACTIVE_RUN, postgresql_where=ACTIVE_RUN)
 
-audit = Table(
-    "audit",
-    metadata,
-    Column("id", RowNumber, primary_key=True, autoincrement=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("detail", Text, nullable=False),
+SECOND_US = 1_000_000
+CHUNK_ROWS = 1000  # values in one IN (...), which every database accepts
+
+PREDICTION_COLUMNS = tuple(column for column in predictions.c if column.name != "row")
+BLOCK_COLUMNS = tuple(
+    blocks.c[name] for name in ("counts", "model", "version", "set_hash", "start_us", "seconds")
 )
 
-reports = Table(
-    "reports",
-    metadata,
-    Column("id", RowNumber, primary_key=True, autoincrement=True),
-    Column("model", Text, nullable=False),
-    Column("version", BigInteger, nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("start_us", BigInteger, nullable=False),
-    Column("end_us", BigInteger, nullable=False),
-    Column("reference_rows", BigInteger, nullable=False),
-    Column("current_rows", BigInteger, nullable=False),
-    Column("columns", Text, nullable=False),
-    Column("error", Text, nullable=False),
-)
-
-checkpoints = Table(
-    "checkpoints",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("state", Bytes, nullable=False),
-)
+T = TypeVar("T")
 
 
 def to_us(at: datetime) -> int:
-    """Return a moment as microseconds since 1970.
-
-    Raises
-    ------
-    ValueError
-        If the moment has no time zone.
+    """Return a moment as microseconds since 1970. Raises ValueError without a time zone.
 
     >>> to_us(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))
     1000000
     """
     if at.tzinfo is None:
-        raise ValueError(f"a time needs its zone, got {at.isoformat()}; give it in UTC")
+        raise ValueError(f"the time {at.isoformat()} has no time zone: give it in UTC")
     return (at - EPOCH) // MICROSECOND
 
 
@@ -275,15 +264,8 @@ def from_us(at_us: int) -> datetime:
     return EPOCH + at_us * MICROSECOND
 
 
-CHUNK_ROWS = 1000  # values in one IN (...); every database takes so many
-
-PREDICTION_COLUMNS = tuple(c for c in predictions.c if c.name != "row")
-
-T = TypeVar("T")
-
-
 def chunks(values: Iterable[T], rows: int = CHUNK_ROWS) -> Iterator[list[T]]:
-    """Yield the values, so many at a time.
+    """Yield the values in lists of at most this length.
 
     >>> list(chunks("abc", 2))
     [['a', 'b'], ['c']]
@@ -296,6 +278,7 @@ def chunks(values: Iterable[T], rows: int = CHUNK_ROWS) -> Iterator[list[T]]:
 def to_row(prediction: Prediction) -> dict[str, Any]:
     """Return the values of a prediction by column."""
     p = prediction
+    packed = None if p.probabilities is None else _doubles(len(p.probabilities)).pack(*p.probabilities)
     return {
         "model": p.model,
         "id": p.id,
@@ -303,9 +286,7 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
         "set_hash": p.set_hash,
         "at_us": to_us(p.at),
         "label": p.label,
-        "probabilities": None
-        if p.probabilities is None
-        else _floats(len(p.probabilities)).pack(*p.probabilities),
+        "probabilities": packed,
         "member": p.member,
         "unknown": p.unknown,
         "features": p.features,
@@ -315,24 +296,17 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
 
 
 def to_prediction(row: Sequence[Any] | Row[Any]) -> Prediction:
-    """Return the prediction that a row of ``PREDICTION_COLUMNS`` keeps."""
-    model, id_, version, set_hash, at_us, label, packed, member, unknown, features, content, source = row[:12]
-    probabilities = None if packed is None else _floats(len(packed) // 8).unpack(packed)
-    return Prediction(
-        id=id_,
-        model=model,
-        version=version,
-        set_hash=set_hash,
-        at=from_us(at_us),
-        label=label,
-        probabilities=probabilities,
-        member=member,
-        unknown=unknown,
-        features=features,
-        content_hash=content,
-        source=source,
-    )
+    """Return the prediction of a row of ``PREDICTION_COLUMNS``."""
+    model, id_, version, set_hash, at_us, label, packed, *rest = row[:12]
+    probabilities = None if packed is None else _doubles(len(packed) // 8).unpack(packed)
+    return Prediction(id_, model, version, set_hash, from_us(at_us), label, probabilities, *rest)
 
 
-def _floats(count: int) -> Struct:
-    return Struct(f"<{count}d")  # Python keeps the last hundred that were made
+def to_block(row: Sequence[Any]) -> BlockCounts:
+    """Return the block of a row of ``BLOCK_COLUMNS``."""
+    counts, model, version, set_hash, start_us, seconds = row
+    return decompress(counts, model, version, set_hash, from_us(start_us), seconds)
+
+
+def _doubles(count: int) -> Struct:
+    return Struct(f"<{count}d")  # Python caches the last hundred

@@ -1,4 +1,4 @@
-"""Rows of the log to learn from and to compare with; every function streams, whatever the log has become."""
+"""Logged rows for training and for drift reports; every function streams, however long the log."""
 
 from __future__ import annotations
 
@@ -18,23 +18,12 @@ from service.store.tables import (
     to_us,
 )
 
-_AT_ONCE = 500
-"""Rows that are in memory at a time."""
+_ROWS_IN_MEMORY = 500
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledRow:
-    """A record as JSON, and the label that counts for it.
-
-    Parameters
-    ----------
-    id, at
-        Of the prediction.
-    features
-        The record as far as it was kept.
-    label
-        What it truly was, as is known now.
-    """
+    """Prediction id and time, the stored record as JSON, and its current label."""
 
     id: str
     at: datetime
@@ -44,15 +33,7 @@ class LabelledRow:
 
 @dataclass(frozen=True, slots=True)
 class TrafficRow:
-    """A prediction as the traffic brought it.
-
-    Parameters
-    ----------
-    at, version, label, probabilities
-        When which version answered what.
-    features
-        The record as JSON as far as it was kept; None where nothing was.
-    """
+    """Prediction, and the stored record as JSON; None if no feature was stored."""
 
     at: datetime
     version: int
@@ -64,13 +45,7 @@ class TrafficRow:
 def labelled_rows(
     connection: Connection, model: str, *, limit: int, until: datetime
 ) -> Iterator[LabelledRow]:
-    """Yield the last labelled records that were answered before a moment, newest first; without features none.
-
-    Parameters
-    ----------
-    limit
-        How many at most.
-    """
+    """Yield the last labelled records answered before a moment, newest first, without rows that lack features."""
     p = predictions.c
     query = (
         select(p.id, p.at_us, p.features, label_current.c.label)
@@ -79,25 +54,27 @@ def labelled_rows(
         .order_by(p.at_us.desc(), p.row.desc())
         .limit(limit)
     )
-    for id_, at_us, features, label in connection.execute(query, execution_options={"yield_per": _AT_ONCE}):
+    options = {"yield_per": _ROWS_IN_MEMORY}
+    for id_, at_us, features, label in connection.execute(query, execution_options=options):
         yield LabelledRow(id_, from_us(at_us), features, label)
 
 
 def traffic_rows(
     connection: Connection, model: str, version: int, *, since: datetime, until: datetime, limit: int
 ) -> Iterator[TrafficRow]:
-    """Yield the rows of [since, until) that a version answered, oldest first: all, or so many evenly spread.
+    """Yield the rows of a version in [since, until), oldest first: all, or an evenly spaced sample.
 
-    Row i of n is taken where i * limit / n passes a whole number, so that the sample has ``limit`` rows.
+    Row i of n is taken if i * limit / n passes an integer, so that the sample has ``limit`` rows.
     """
     p = predictions.c
-    here = and_(p.model == model, p.version == version, p.at_us >= to_us(since), p.at_us < to_us(until))
-    rows = connection.scalar(select(func.count()).select_from(predictions).where(here)) or 0
+    window = and_(p.model == model, p.version == version, p.at_us >= to_us(since), p.at_us < to_us(until))
+    rows = connection.scalar(select(func.count()).select_from(predictions).where(window)) or 0
     order = func.row_number().over(order_by=(p.at_us, p.row)) - 1
-    numbered = select(p.row, order.label("place")).where(here).subquery()
-    taken = select(numbered.c.row).where(numbered.c.place * limit % max(rows, 1) < limit)
-    # Only the numbers of the sample's rows are held: to join them here would sort whole records in the database.
-    for part in chunks(connection.scalars(taken.order_by(numbered.c.place)).all(), _AT_ONCE):
+    numbered = select(p.row, order.label("position")).where(window).subquery()
+    sample = select(numbered.c.row).where(numbered.c.position * limit % max(rows, 1) < limit)
+    # Only the row numbers of the sample are held: a join here would sort whole records in the database.
+    row_numbers = connection.scalars(sample.order_by(numbered.c.position)).all()
+    for part in chunks(row_numbers, _ROWS_IN_MEMORY):
         query = select(*PREDICTION_COLUMNS).where(p.row.in_(part)).order_by(p.at_us, p.row)
-        for made in map(to_prediction, connection.execute(query)):
-            yield TrafficRow(made.at, made.version, made.label, made.probabilities, made.features)
+        for row in map(to_prediction, connection.execute(query)):
+            yield TrafficRow(row.at, row.version, row.label, row.probabilities, row.features)

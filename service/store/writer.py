@@ -1,4 +1,4 @@
-"""The one thread that writes: what piled up while it was busy is committed together."""
+"""Writer thread of a store; requests that arrive during a commit share the next one."""
 
 from __future__ import annotations
 
@@ -16,30 +16,21 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.events import FunctionSetVersion, Label, Prediction
-from service.store.block_store import read_dirty, replace_blocks, roll_up
+from service.store.block_store import roll_up
 from service.store.engine import Store, insert_into
 from service.store.errors import StoreError, StoreFull, StoreStopped
-from service.store.function_sets import record_set
-from service.store.labels import LabelResult, LabelRules, take_labels
-from service.store.prediction_log import LogResult, add_predictions
+from service.store.labels import LabelResult, LabelRules, settle_pending, take_labels
+from service.store.prediction_log import LogResult, add_predictions, record_set
 from service.store.tables import checkpoints, to_us
 
 T = TypeVar("T")
 
-ROW_BYTES = 300  # what a row takes in memory beside its features
+ROW_BYTES = 300  # memory of a row without its features
 
 
 @dataclass(frozen=True, slots=True)
 class WriterLimits:
-    """How much may wait, and how much is committed at once.
-
-    Parameters
-    ----------
-    queue_rows, queue_bytes
-        What may wait or be in work; beyond it, requests are refused at once.
-    group_rows
-        Rows in one transaction, about.
-    """
+    """Maximum size of the write queue, with the requests being written, and approximate rows of a transaction."""
 
     queue_rows: int = 100_000
     queue_bytes: int = 256 * 2**20
@@ -48,28 +39,28 @@ class WriterLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Work for the writer; neighbours of one kind are done in one call of ``work``, on all their values."""
+    """Request for the writer; neighbours of one kind are passed together to one call of ``work``."""
 
     kind: Hashable
     work: Callable[[Connection, list[Any]], Sequence[Any]]
     values: list[Any]
     size_bytes: int
-    answer: Callable[[Sequence[Any]], Any] = list
+    unwrap: bool = False  # answer with the single result instead of a list
     future: Future[Any] = field(default_factory=Future)
 
 
 class Writer:
-    """Writes to a store from one thread, in order; every answer comes after its commit.
+    """Single writer thread; requests are written in order, and answered after their commit.
 
-    A request that fails is undone alone, and the thread goes on with the next. A request that failed can be
-    sent again whatever became of it: what is in the store already is only answered.
+    A request that fails is rolled back alone, and the thread continues with the next. Failed requests can be
+    sent again: rows that are in the store already are recognised.
 
     Parameters
     ----------
     store
         Closed by its owner, after ``stop``.
     limits, rules
-        How much may wait, and which labels count; None takes the defaults.
+        Limits of the queue, and of the times of labels; None for the defaults.
     """
 
     def __init__(
@@ -86,74 +77,64 @@ class Writer:
 
     @property
     def backlog_rows(self) -> int:
-        """Rows that wait to be committed, those in work included."""
+        """Rows that are not yet committed."""
         return self._rows
 
     @property
     def refusal(self) -> str | None:
-        """Why the database refused what was written last; None where it was taken."""
+        """Error of the last write; None if it succeeded."""
         return self._refusal
 
     def has_room(self, rows: int = 1) -> bool:
-        """Tell whether so many rows, without counting their bytes, would be taken."""
+        """Return True if the queue would accept this many rows, regardless of their bytes."""
         return not self._stopping and self._rows + rows <= self._limits.queue_rows
 
     def append(self, predictions: Sequence[Prediction]) -> Future[list[LogResult]]:
-        """Log predictions; the answer says of each what stands in the log under its id.
+        """Log predictions, and return their outcomes.
 
         Raises
         ------
         StoreFull
-            If too much waits already.
+            If the queue is full.
         StoreStopped
             If the writer was stopped.
         """
-        size = sum(len(p.features or "") + len(p.member) + len(p.unknown) for p in predictions)
-        work = partial(_append, rules=self._rules)
+
+        def work(connection: Connection, rows: list[Prediction]) -> list[LogResult]:
+            results = add_predictions(connection, rows)
+            stored = {(r.prediction.model, r.prediction.id) for r in results if r.outcome == "stored"}
+            settle_pending(connection, stored, self._rules)
+            return results
+
+        size = sum(len(row.features or "") + len(row.member) + len(row.unknown) for row in predictions)
         return self._put(_Request("append", work, list(predictions), size))
 
     def label(self, model: str, labels: Sequence[Label]) -> Future[list[LabelResult]]:
-        """Take in labels of a model's predictions; the answer says what became of each. Raises as ``append``."""
-        work = partial(_label, model=model, rules=self._rules)
+        """Take labels of a model's predictions, and return their outcomes. Raises as ``append``."""
+
+        def work(connection: Connection, values: list[Label]) -> list[LabelResult]:
+            return take_labels(connection, model, values, self._rules)
+
         return self._put(_Request(("label", model), work, list(labels), 0))
 
     def record_functions(self, functions: FunctionSetVersion) -> Future[None]:
-        """Keep what a set hash stands for, see ``sets.record_set``. Raises as ``append``."""
+        """Record a function set; see ``prediction_log.record_set``. Raises as ``append``."""
         return self.submit(partial(record_set, functions=functions))
 
     def save_checkpoint(self, name: str, at: datetime, state: bytes) -> Future[None]:
-        """Keep a state under a name, in place of the one before. Raises as ``append``."""
+        """Save a state under a name, replacing the previous one. Raises as ``append``."""
         return self.submit(partial(save_checkpoint, name=name, at=at, state=state))
 
-    def recount(self, limit: int = 256) -> int:
-        """Count dirty blocks again from their rows, and return how many were replaced.
-
-        The rows are read and counted here, in the caller's thread, while the writer goes on; a block that
-        has changed meanwhile stays dirty. Nothing is dirty any more when no rows or labels come and this
-        has returned 0.
-
-        Parameters
-        ----------
-        limit
-            Blocks to count in this call.
-        """
-        with self._store.read() as connection:
-            counted = read_dirty(connection, limit)
-        return len(self.submit(partial(replace_blocks, recounts=counted)).result()) if counted else 0
-
     def roll_up(self, before: datetime, seconds: int, limit: int = 512) -> Future[int]:
-        """Merge old blocks into longer ones; see ``counts.roll_up``. Raises as ``append``."""
+        """Merge old blocks into longer ones; see ``block_store.roll_up``. Raises as ``append``."""
         return self.submit(partial(roll_up, before=before, seconds=seconds, limit=limit))
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
-        """Do some other work in the writer's transaction. Raises as ``append``."""
-        request = _Request(
-            object(), lambda connection, _: [work(connection)], [None], 0, lambda answers: answers[0]
-        )
-        return self._put(request)
+        """Run other work in the writer's transaction, and return its result. Raises as ``append``."""
+        return self._put(_Request(object(), lambda connection, _: [work(connection)], [None], 0, unwrap=True))
 
     def stop(self, timeout_seconds: float | None = None) -> int:
-        """Take nothing more, write what waits, and return how many rows were left unwritten at the deadline."""
+        """Refuse new requests, write the queue, and return the number of rows unwritten at the deadline."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -164,13 +145,11 @@ class Writer:
         rows, size = len(request.values), request.size_bytes + ROW_BYTES * len(request.values)
         with self._changed:
             if self._stopping:
-                raise StoreStopped(
-                    "the store is closing and takes nothing more; send it again when it is back"
-                )
+                raise StoreStopped("the store is shutting down: send the request again after the restart")
             if self._rows + rows > self._limits.queue_rows or self._bytes + size > self._limits.queue_bytes:
                 raise StoreFull(
-                    f"{self._rows} rows wait to be written, and {rows} more are more than may wait; "
-                    "try again in a moment, with fewer at once"
+                    f"the write queue is full: {self._rows} rows are waiting, and {rows} more do not fit; "
+                    "try again in a moment, or send fewer rows at once"
                 )
             self._rows, self._bytes = self._rows + rows, self._bytes + size
             self._queue.append(request)
@@ -178,78 +157,62 @@ class Writer:
         return request.future
 
     def _serve(self) -> None:
-        while group := self._next_group():
-            wanted = [each for each in group if each.future.set_running_or_notify_cancel()]
-            self._write(wanted)
+        while True:
             with self._changed:
-                self._rows -= sum(len(each.values) for each in group)
-                self._bytes -= sum(each.size_bytes + ROW_BYTES * len(each.values) for each in group)
-
-    def _next_group(self) -> list[_Request]:
-        """Return what waits, up to a transaction's worth; nothing once the writer is to stop and all is done."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._stopping)
-            group, rows = [], 0
-            while self._queue and rows < self._limits.group_rows:
-                group.append(self._queue.popleft())
-                rows += len(group[-1].values)
-            return group
+                self._changed.wait_for(lambda: self._queue or self._stopping)
+                group, rows = [], 0
+                while self._queue and rows < self._limits.group_rows:
+                    group.append(self._queue.popleft())
+                    rows += len(group[-1].values)
+            if not group:
+                return
+            self._write([request for request in group if request.future.set_running_or_notify_cancel()])
+            with self._changed:
+                self._rows -= rows
+                self._bytes -= sum(request.size_bytes + ROW_BYTES * len(request.values) for request in group)
 
     def _write(self, group: Sequence[_Request]) -> None:
-        """Commit the requests together; where one of them fails, each in a transaction of its own."""
+        """Commit requests together, or each in a transaction of its own if one of them fails."""
+        results: list[Any] = []
         try:
             with self._store.writing.begin() as connection:
-                answers = [
-                    answer
-                    for _, neighbours in groupby(group, key=lambda each: each.kind)
-                    for answer in _run_together(connection, list(neighbours))
-                ]
-        except Exception as error:  # whatever the database says, the thread lives
+                for _, neighbours in groupby(group, key=lambda request: request.kind):
+                    requests = list(neighbours)
+                    values = [value for request in requests for value in request.values]
+                    answers = iter(requests[0].work(connection, values))
+                    results += [list(islice(answers, len(request.values))) for request in requests]
+        except Exception as error:  # the thread survives any error of the database
             if len(group) == 1:
-                said = _store_error(error)
-                self._refusal = str(said) if isinstance(said, StoreError) else self._refusal
-                group[0].future.set_exception(said)
+                failure = _store_error(error)
+                self._refusal = str(failure) if isinstance(failure, StoreError) else self._refusal
+                group[0].future.set_exception(failure)
             else:
-                for each in group:
-                    self._write([each])
+                for request in group:
+                    self._write([request])
             return
         self._refusal = None
-        for request, answer in zip(group, answers, strict=True):
-            request.future.set_result(answer)
-
-
-def _run_together(connection: Connection, requests: Sequence[_Request]) -> list[Any]:
-    """Do requests of one kind in one call, and return the answer of each."""
-    answers = iter(requests[0].work(connection, [value for each in requests for value in each.values]))
-    return [each.answer(list(islice(answers, len(each.values)))) for each in requests]
+        for request, result in zip(group, results, strict=True):
+            request.future.set_result(result[0] if request.unwrap else result)
 
 
 def _store_error(error: Exception) -> Exception:
-    """Return a refusal of the database as an error of the store, and any other error as it is."""
+    """Return an error of the database as a StoreError, and any other error as it is."""
     if not isinstance(error, SQLAlchemyError):
         return error
     first: SQLAlchemyError = error
     context = error.__context__
     while context is not None:
-        # Undoing what failed may fail as well, which says nothing about why: the first refusal does.
+        # The rollback may fail as well; the first error is the cause.
         first = context if isinstance(context, SQLAlchemyError) else first
         context = context.__context__
     cause = getattr(first, "orig", None) or first
-    said = StoreError(f"the store could not write: {cause}; nothing of the request was kept")
-    said.__cause__ = error
-    return said
-
-
-def _append(connection: Connection, values: list[Prediction], rules: LabelRules) -> list[LogResult]:
-    return add_predictions(connection, values, rules)
-
-
-def _label(connection: Connection, values: list[Label], model: str, rules: LabelRules) -> list[LabelResult]:
-    return take_labels(connection, model, values, rules)
+    failure = StoreError(f"the store could not write: {cause}; the request was rolled back")
+    failure.__cause__ = error
+    return failure
 
 
 def save_checkpoint(connection: Connection, name: str, at: datetime, state: bytes) -> None:
-    """Keep a state under a name, in place of the one before, in the caller's transaction."""
+    """Save a state under a name, replacing the previous one, in the caller's transaction."""
     insert = insert_into(connection, checkpoints)
     upsert = insert.on_conflict_do_update(
         index_elements=[checkpoints.c.name],

@@ -1,4 +1,4 @@
-"""The functions in force, for people and for clients."""
+"""The live functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sfs.validation import Metadata
 
 @dataclass(frozen=True, slots=True)
 class FunctionView:
-    """One function; ``declaration`` is what a template was written as, and None for one that is code."""
+    """One function; ``declaration`` is that of a template, and None for Python code."""
 
     name: str
     kind: Literal["slice", "labeling"]
@@ -27,7 +27,7 @@ class FunctionView:
 
 
 def functions_view(deployment: Deployment) -> tuple[FunctionView, ...]:
-    """Return the functions in force, in their order."""
+    """Return the live functions, in order."""
     state, health = deployment.state, deployment.health()
     return tuple(
         FunctionView(
@@ -44,5 +44,5 @@ def functions_view(deployment: Deployment) -> tuple[FunctionView, ...]:
 
 
 def kind_of(function: SlicingFunction) -> Literal["slice", "labeling"]:
-    """Tell slices from labelling functions, of which the rows that they label are shown."""
+    """Return the kind of a function; the members of a labelling function are the rows that it labels."""
     return "labeling" if isinstance(function, LabelingFunctionSlice) else "slice"

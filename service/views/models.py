@@ -1,4 +1,4 @@
-"""How a version did on the rows that were held out for it, without loading it."""
+"""The model versions of the registry, read without loading a model."""
 
 from __future__ import annotations
 
@@ -8,45 +8,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from models.bundle.reference import slice_counts
 from models.errors import ModelError
-from models.reference import slice_counts
 from models.registry import ModelRegistry, Version
 from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment
-from service.views.rates import estimate_of
+from service.views.slices import estimate_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 
-def held_out_accuracy(folder: Path) -> Estimate | InsufficientData:
-    """Return how often a stored version was right on its held-out rows; why nobody knows, where it is damaged."""
-    try:
-        counts = slice_counts(json.loads((folder / "reference.json").read_bytes())[ALL_ROWS])
-    except (OSError, LookupError, TypeError, ValueError, ModelError) as error:
-        return InsufficientData(0, 1, f"reference.json cannot be read: {error!r:.100}")
-    return estimate_of(counts.accuracy.count, counts.accuracy.n, "no rows were held out")
-
-
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """One version.
+    """One version of the model.
 
     Parameters
     ----------
-    version, hash
-        Its number, and what its content hashes to; the hash of a damaged one is empty.
+    version, hash, aliases
+        Number, content hash (empty if damaged), and the aliases that point to it.
     created
-        When its folder was written.
-    aliases
-        Those that are on it.
+        Modification time of its folder.
     in_force
-        Whether it answers here.
+        Whether it is the active version.
     classes
-        The C classes; none where the version is damaged.
+        The C classes; empty if the version is damaged.
     references
-        Coverage by slice among the rows of its training, ``__all__`` included, with n.
+        Held-out coverage by slice, ``__all__`` included.
     damaged
-        What is wrong with its folder; None where nothing is.
+        The problem with its files; None if they are intact.
     """
 
     version: int
@@ -60,44 +49,40 @@ class ModelView:
 
 
 def models_view(registry: ModelRegistry, deployment: Deployment) -> tuple[ModelView, ...]:
-    """Return all versions, oldest first; those that are damaged say so."""
-    answers = deployment.state.version
-    return tuple(_view(each, each.number == answers) for each in registry.list())
+    """Return all versions, oldest first, damaged ones included."""
+    active = deployment.state.version
+    return tuple(_view(each, each.number == active) for each in registry.list())
 
 
 def model_view(registry: ModelRegistry, version: int, deployment: Deployment | None = None) -> ModelView:
-    """Return one version; without ``current`` it is not known to be in force.
-
-    Raises
-    ------
-    RegistryError
-        If there is no such version.
-    """
+    """Return one version, not in force without a deployment. Raises RegistryError if it does not exist."""
     registry.path(version)
-    answers = None if deployment is None else deployment.state.version
     stored = next(each for each in registry.list() if each.number == version)
-    return _view(stored, version == answers)
+    return _view(stored, deployment is not None and version == deployment.state.version)
+
+
+def held_out_accuracy(folder: Path) -> Estimate | InsufficientData:
+    """Return the accuracy of a stored version on its held-out rows, or the reason it cannot be read."""
+    try:
+        counts = slice_counts(json.loads((folder / "reference.json").read_bytes())[ALL_ROWS])
+    except (OSError, LookupError, TypeError, ValueError, ModelError) as error:
+        return InsufficientData(0, 1, f"reference.json cannot be read: {error!r:.100}")
+    return estimate_of(counts.accuracy.count, counts.accuracy.n, "no held-out rows")
 
 
 def _view(stored: Version, in_force: bool) -> ModelView:
+    folder, damaged = stored.path, stored.damaged
     classes: tuple[str, ...] = ()
     references: dict[str, Rate] = {}
-    damaged = stored.damaged
     if damaged is None:
         try:
-            classes, references = _classes(stored.path), _references(stored.path)
+            classes = tuple(json.loads((folder / "config.json").read_bytes())["classes"])
+            counts = json.loads((folder / "reference.json").read_bytes())
+            references = {name: slice_counts(each).coverage for name, each in counts.items()}
         except (OSError, KeyError, TypeError, ValueError) as error:
-            damaged = f"{stored.path} cannot be read: {error}; copy the bundle anew"
-    created = datetime.fromtimestamp(stored.path.stat().st_mtime, UTC)
+            damaged = f"{folder} cannot be read: {error}; copy the bundle again"
+            classes = ()
+    created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
     return ModelView(
         stored.number, stored.hash, created, stored.aliases, in_force, classes, references, damaged
     )
-
-
-def _classes(folder: Path) -> tuple[str, ...]:
-    return tuple(json.loads((folder / "config.json").read_bytes())["classes"])
-
-
-def _references(folder: Path) -> dict[str, Rate]:
-    counts = json.loads((folder / "reference.json").read_bytes())
-    return {name: slice_counts(each).coverage for name, each in counts.items()}

@@ -1,30 +1,27 @@
-"""Every slice in one window: what the snapshot says, beside what is known of the slice and expected of it."""
+"""Every slice in one window: estimates of the snapshot, beside the metadata and the expected coverage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 from service.decisions import DriftKind, DriftStatus
 from service.errors import ServiceError
-from service.events import (
-    NONE_FIRED,
-    Estimate,
-    InsufficientData,
-    Performance,
-    SliceEstimate,
-    WindowEstimates,
-    WindowName,
-)
-from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
+from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
+from service.serving.deployment import Deployment, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
 from service.views.functions import kind_of
-from service.views.rates import estimate_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.validation import NO_METADATA, Metadata
+
+SliceKind: TypeAlias = Literal["slice", "labeling", "none", "all"]
+SliceState: TypeAlias = Literal["ok", "coverage_off", "accuracy_low", "unknown_high", "too_few"]
+
+MAX_UNKNOWN = 0.1
+"""Fraction of the rows of unknown membership above which a slice is in state ``unknown_high``."""
 
 
 class NotReady(ServiceError):
@@ -35,10 +32,6 @@ class UnknownSlice(ServiceError):
     """No slice has this name."""
 
 
-SliceKind: TypeAlias = Literal["slice", "labeling", "none", "all"]
-SliceState: TypeAlias = Literal["ok", "coverage_off", "accuracy_low", "unknown_high", "too_few"]
-
-
 @dataclass(frozen=True, slots=True)
 class SliceView:
     """One slice in one window.
@@ -46,23 +39,19 @@ class SliceView:
     Parameters
     ----------
     name, fingerprint
-        The slice, and the version of its function; None for the extra columns, which no function makes.
+        The slice, and the version of its function; None for the extra columns, which have no function.
     kind
-        A slice, the answers of a labelling function, the rows of no slice, or all rows.
-    metadata
-        What people know about it.
-    origin
-        Where its function is defined; None for the extra columns.
+        A slice, the members of a labelling function, the rows in no slice, or all rows.
+    metadata, origin, health
+        Of the function; the extra columns have no origin, and only Python functions have a health.
     reference
-        The coverage that is expected.
+        Expected coverage.
     estimate
-        What was seen.
-    health
-        Of its function, where it can be kept out.
+        Coverage, accuracy and F1 in the window.
     state
-        A plain comparison of these, no alarm: what a reader should look at first.
+        Comparison of these values for sorting and colouring; not an alarm.
     drifts
-        Where it stands with its detectors, by kind; none where it is not watched.
+        Drift statuses by kind; empty if the slice is not watched.
     """
 
     name: str
@@ -79,7 +68,7 @@ class SliceView:
 
 @dataclass(frozen=True, slots=True)
 class SlicesView:
-    """Every slice in one window of one snapshot: all rows first, then the rows of no slice, then the slices."""
+    """Every slice in one window of one snapshot: all rows first, then the rows in no slice, then the slices."""
 
     at: datetime
     model: str
@@ -91,120 +80,128 @@ class SlicesView:
     slices: tuple[SliceView, ...]
 
 
-UNKNOWN_SHARE = 0.1
-"""The share of a window's rows, among those that a function was applied to, that may fail without a word."""
-
-
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
-    """Return every slice in one window, as of the last snapshot.
+    """Return every live slice in one window, as of the latest snapshot.
 
-    The slices are those in force now; one whose function came since the snapshot has no figures yet.
+    A slice whose function was added or changed after the snapshot has no estimates yet.
 
     Raises
     ------
     NotReady
-        Before the first snapshot, and for a window that it does not have.
+        Before the first snapshot, or if the snapshot does not have the window.
     """
     snapshot, state, health = deployment.snapshot, deployment.state, deployment.health()
     if snapshot is None:
-        raise NotReady(
-            "there is no snapshot yet: the monitor makes one within seconds of the first prediction"
-        )
+        raise NotReady("no snapshot yet: the first one follows within seconds of the first prediction")
     if window not in snapshot.windows:
-        raise NotReady(f"there is no window {window!r}: no version of {snapshot.model!r} was promoted")
-    shown = snapshot.windows[window]
-    # What is expected was counted with one version: that of the snapshot, or none is shown.
+        raise no_promotion(window, snapshot.model)
+    window_estimates = snapshot.windows[window]
+    estimates = {(each.slice, each.fingerprint): each for each in window_estimates.slices}
+    # Expected coverage belongs to one version: it is omitted while the snapshot is of another one.
     references = state.references if snapshot.version == state.version else {}
     drifts = drifts_by_slice(deployment)
+
+    def view(
+        name: str,
+        kind: SliceKind,
+        fingerprint: str | None,
+        reference: Estimate | InsufficientData,
+        metadata: Metadata = NO_METADATA,
+        origin: Origin | None = None,
+    ) -> SliceView:
+        newer = InsufficientData(0, 1, "the slice is newer than the latest snapshot")
+        unlabelled = Performance(0, newer, newer)
+        estimate = estimates.get(
+            (name, fingerprint), SliceEstimate(name, fingerprint, newer, 0, 0, unlabelled, unlabelled)
+        )
+        return SliceView(
+            name,
+            kind,
+            metadata,
+            origin,
+            fingerprint,
+            reference,
+            estimate,
+            health.get(name),
+            state_of(estimate, reference, metadata.target),
+            drifts.get(name, {}),
+        )
+
+    slices = [
+        view(ALL_ROWS, "all", None, estimate_of(0, 0, "not defined for all rows")),
+        view(NONE_FIRED, "none", None, estimate_of(0, 0, "not defined for rows in no slice")),
+    ]
+    for each in state.functions:
+        rate = references.get(each.name, Rate(0, 0))
+        slices.append(
+            view(
+                each.name,
+                kind_of(each),
+                each.fingerprint,
+                estimate_of(rate.count, rate.n, "no reference for this version of the function"),
+                state.metadata.get(each.name, each.metadata),
+                state.origins.get(each.name, "file"),
+            )
+        )
     return SlicesView(
         at=snapshot.at,
         model=snapshot.model,
         version=snapshot.version,
         window=window,
-        start=shown.start,
-        end=shown.end,
+        start=window_estimates.start,
+        end=window_estimates.end,
         last_label_at=snapshot.last_label_at,
-        slices=tuple(
-            replace(each, drifts=drifts.get(each.name, {}))
-            for each in _views(state, shown, references, health)
-        ),
+        slices=tuple(slices),
     )
 
 
-def _views(
-    state: DeploymentState,
-    shown: WindowEstimates,
-    references: Mapping[str, Rate],
-    health: Mapping[str, FunctionHealth],
-) -> tuple[SliceView, ...]:
-    found = {(each.slice, each.fingerprint): each for each in shown.slices}
-    views = [
-        _view("all", _found(found, ALL_ROWS, None), estimate_of(0, 0, "all rows are all rows")),
-        _view("none", _found(found, NONE_FIRED, None), estimate_of(0, 0, "nothing is expected of it")),
-    ]
-    for each in state.functions:
-        rate = references.get(each.name)
-        expected = estimate_of(rate.count, rate.n) if rate else estimate_of(0, 0, _NO_REFERENCE)
-        views.append(
-            _view(
-                kind_of(each),
-                _found(found, each.name, each.fingerprint),
-                expected,
-                state.metadata.get(each.name, each.metadata),
-                state.origins.get(each.name, "file"),
-                health.get(each.name),
-            )
-        )
-    return tuple(views)
+def estimate_of(
+    count: int, n: int, reason: str = "no rows of known membership"
+) -> Estimate | InsufficientData:
+    """Return a rate with its Clopper-Pearson interval, or the reason if n is 0.
 
-
-_NO_REFERENCE = "its function is not the one that the model's held-out rows were counted with"
-
-
-def _found(
-    found: Mapping[tuple[str, str | None], SliceEstimate], name: str, fingerprint: str | None
-) -> SliceEstimate:
-    """Return the estimate of a slice, or one that says that it came since."""
-    nothing = InsufficientData(0, 1, "the slice came after the last snapshot")
-    nobody = Performance(0, nothing, nothing)
-    return found.get((name, fingerprint)) or SliceEstimate(name, fingerprint, nothing, 0, 0, nobody, nobody)
-
-
-def _view(
-    kind: SliceKind,
-    estimate: SliceEstimate,
-    reference: Estimate | InsufficientData,
-    metadata: Metadata = NO_METADATA,
-    origin: Origin | None = None,
-    health: FunctionHealth | None = None,
-) -> SliceView:
-    state = state_of(estimate, reference, metadata.target)
-    return SliceView(
-        estimate.slice, kind, metadata, origin, estimate.fingerprint, reference, estimate, health, state
-    )
+    Examples
+    --------
+    >>> estimate = estimate_of(9, 10)
+    >>> estimate.value, round(estimate.lower, 3)
+    (0.9, 0.555)
+    """
+    if not n:
+        return InsufficientData(0, 1, reason)
+    rate = Rate(count, n)
+    return Estimate(rate, *rate.interval(), "clopper-pearson")
 
 
 def state_of(
     estimate: SliceEstimate, reference: Estimate | InsufficientData, target: float | None
 ) -> SliceState:
-    """Compare a slice with what is expected of it; where several things are wrong, say the worst.
+    """Compare a slice with its target and its expected coverage; of several problems, return the worst.
 
-    Accuracy is low where its upper limit is below the target, coverage is off where its interval and that of
-    the reference do not meet. There are too few rows where the one or the other cannot be told.
+    Accuracy is low if its upper limit is below the target. Coverage is off if its interval and that of the
+    reference are disjoint. There are too few rows if one of them has no estimate.
     """
     coverage, accuracy = estimate.coverage, estimate.members.accuracy
     if target is not None and isinstance(accuracy, Estimate) and accuracy.upper < target:
         return "accuracy_low"
-    if isinstance(coverage, Estimate) and isinstance(reference, Estimate) and _apart(coverage, reference):
+    if (
+        isinstance(coverage, Estimate)
+        and isinstance(reference, Estimate)
+        and (coverage.upper < reference.lower or reference.upper < coverage.lower)
+    ):
         return "coverage_off"
     known = coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
-    if estimate.unknown > UNKNOWN_SHARE * (known + estimate.unknown):
+    if estimate.unknown > MAX_UNKNOWN * (known + estimate.unknown):
         return "unknown_high"
-    untold = isinstance(coverage, InsufficientData) or (
-        target is not None and isinstance(accuracy, InsufficientData)
-    )
-    return "too_few" if untold else "ok"
+    if isinstance(coverage, InsufficientData):
+        return "too_few"
+    return "too_few" if target is not None and isinstance(accuracy, InsufficientData) else "ok"
 
 
-def _apart(one: Estimate, other: Estimate) -> bool:
-    return one.upper < other.lower or other.upper < one.lower
+def unknown_slice(name: str) -> UnknownSlice:
+    """Return the error for a name that no slice has."""
+    return UnknownSlice(f"there is no slice {name!r}; the slices are listed under /v1/slices")
+
+
+def no_promotion(window: WindowName, model: str) -> NotReady:
+    """Return the error for the window since promotion of a model that was never promoted."""
+    return NotReady(f"there is no window {window!r}: no version of {model!r} was promoted")

@@ -47,10 +47,10 @@ def test_the_story_happens_on_generated_comments(demo: Demo) -> None:
         "TRAFFIC, campaign:",
         "coverage: short_link holds",
         "Run 1 is opened by a coverage alarm; it waits for labels",
-        "Run 1 trains, attempt 1",
+        "Run 1 is training, attempt 1",
         "Run 1 has trained version 2",
         "Run 1 is promoted",
-        "Version 2 answers now",
+        "Version 2 is now serving",
         "The story happened",
     ]
     places = [done.stdout.index(each) for each in told]

@@ -90,7 +90,7 @@ def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Cal
         theatre.process.kill()
     told = "".join(theatre.lines)
     assert code == 0, told
-    assert told.count("the service has died (killed by SIGKILL)") == len(POINTS)
+    assert told.count("the service died (killed by SIGKILL)") == len(POINTS)
     assert "The story happened" in told
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from service.monitor.block_counts import unpack
+from service.monitor.block_counts import unpack_bitmaps
 from service.serving.prediction_factory import names_of
 from service.store import queries
 from service.store.engine import Store
@@ -154,7 +154,7 @@ def logged(folder: Path) -> Logged:
 
 def slices_of(bitmap: bytes, names: tuple[str, ...]) -> list[str]:
     """Return the names that a bitmap stands for."""
-    return list(names_of(unpack([bitmap], len(names)), names)[0])
+    return list(names_of(unpack_bitmaps([bitmap], len(names)), names)[0])
 
 
 def answered(told: Told) -> dict[str, Record]:

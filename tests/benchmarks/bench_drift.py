@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
 from sfs.intervals import Rate
 
@@ -105,7 +105,7 @@ def block_ms(rng: np.random.Generator, blocks: int = 300) -> float:
     keys = [RateKey(f"slice{k}", f"f{k}", "coverage") for k in range(SLICES)]
     members = rng.binomial(REFERENCE_ROWS, coverage).tolist()
     zones = [coverage_band(Rate(count, REFERENCE_ROWS), TOLERANCE, SLICES) for count in members]
-    watch = DriftWatch(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, FALSE_ALARMS_A_MONTH))
+    watch = DriftDetector(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, FALSE_ALARMS_A_MONTH))
     start, spent = datetime(2026, 1, 1, tzinfo=UTC), []
     for _ in range(blocks):
         counts = [Rate(count, BLOCK_ROWS) for count in rng.binomial(BLOCK_ROWS, coverage).tolist()]

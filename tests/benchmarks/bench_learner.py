@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from learner_setups import N_KEYWORDS, SetUp, geometry, keyword_text, sms, youtube
 
 from models.batches import Split, memberships
-from models.candidates import Plan, Task, train_candidate
 from models.learners import fit_learner
+from models.model_selection import CandidateSpec, TrainingTask, train_candidate
 from models.slice_residual import SliceResidualClassifier
 from sfs.matrix import SliceMatrix
 
@@ -87,8 +87,8 @@ def one_seed(
     started = time.perf_counter()
     fitted = fit_learner(setup.recipe, setup.train, setup.valid, 2)
     seconds = time.perf_counter() - started
-    task = Task(setup.train, setup.valid, 2, setup.recipe.widths, setup.recipe.recipe)
-    attention = train_candidate(task, Plan("slice_aware", setup.train.S.names)).model
+    task = TrainingTask(setup.train, setup.valid, 2, setup.recipe.widths, setup.recipe.trainer_config)
+    attention = train_candidate(task, CandidateSpec("slice_aware", setup.train.S.names)).model
     models = (fitted.peers["erm"], fitted.peers["weighted_erm"], attention, fitted.model)
     rows = rng.random(len(setup.test)) < unknown
     S = setup.test.S

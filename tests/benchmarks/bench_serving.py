@@ -30,7 +30,7 @@ from typing import Any
 from bench_functions import declarations, request_templates
 
 from models.comments.generate import generate
-from service.client import Client, NoAnswer, NotRunning
+from service.client import Client, NoResponse, NotRunning
 from sfs.declarations import to_declaration
 
 HERE = Path(__file__).parent
@@ -161,7 +161,7 @@ def _answers(url: str) -> bool:
     try:
         with Client(url, timeout_seconds=5) as client:
             client.predict([record()])
-    except (NotRunning, NoAnswer):
+    except (NotRunning, NoResponse):
         return False
     return True
 

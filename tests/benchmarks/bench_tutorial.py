@@ -22,9 +22,11 @@ from scipy import stats
 from torch import nn
 from tqdm import tqdm
 
+from models.batches import Split
 from models.comments.public import youtube_tutorial_split
+from models.config import LearnerConfig
 from models.features import FeatureSpec, Featurizer
-from models.learners import LearnerConfig, Split, fit_learner
+from models.learners import fit_learner
 from models.slice_report import SliceReport, slice_report
 from sfs.apply import apply
 from sfs.library.spam import SENTIMENT_SLICES, keyword_please, regex_check_out, short_comment, short_link

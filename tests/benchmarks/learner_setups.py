@@ -13,9 +13,8 @@ from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.model_selection import train_test_split
 
-from models.batches import Split
-from models.learners import LearnerConfig
-from models.rows import FeatureRows
+from models.batches import FeatureRows, Split
+from models.config import LearnerConfig
 from sfs.matrix import SliceMatrix
 
 Bools = NDArray[np.bool_]

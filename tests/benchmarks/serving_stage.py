@@ -35,7 +35,8 @@ from service.runtime.runtime import Runtime
 from service.serving.prediction_factory import PredictionFactory
 from service.serving.predictions import RequestQueues
 from service.serving.predictor import Predictor
-from service.settings.project import Settings, load
+from service.settings.loading import load
+from service.settings.schema import Settings
 from service.store.prediction_log import LogResult
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]

@@ -17,7 +17,7 @@ from service.__main__ import main
 from service.runtime.clock import FastClock
 
 PLANTED = "timestamp_mention"
-CHANGED = DEFAULT.changed(PLANTED, at=0, coverage=0.1)
+CHANGED = DEFAULT.with_change(PLANTED, at=0, coverage=0.1)
 FIELDS = ["text", "likes"]
 TRAINED_ROWS, BATCH_ROWS = 3000, 60
 CALM_BATCHES, MOST_BATCHES = 60, 120

@@ -7,12 +7,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from models.backbone import MLP
-from models.baselines import PlainClassifier
-from models.batches import Batch, Memberships
-from models.errors import DataError
-from models.inference import predicted
-from models.rows import FeatureRows
+from models.baselines import MLP, PlainClassifier
+from models.batches import Batch, FeatureRows, Memberships, predict_in_chunks
+from models.errors import ConfigError, DataError
 from sfs.matrix import SliceMatrix
 
 
@@ -23,7 +20,7 @@ def plain() -> PlainClassifier:
 
 
 def test_memberships_are_ignored() -> None:
-    """A plain model answers the same with and without memberships, rows sum to 1."""
+    """A plain model predicts the same with and without memberships, and rows sum to 1."""
     model, X = plain(), np.random.default_rng(0).normal(size=(7, 4)).astype(np.float32)
     S = SliceMatrix(("a",), np.ones((7, 1), dtype=bool))
     np.testing.assert_array_equal(model.predict_proba(X, S), model.predict_proba(X))
@@ -52,7 +49,7 @@ def test_rebuilt_from_configuration_and_state() -> None:
 
 
 def test_sparse_and_dense_rows_are_answered_alike() -> None:
-    """Feature rows, tensors and arrays of the same numbers get the same answers."""
+    """Feature rows, tensors and arrays of the same numbers have the same predictions."""
     model, X = plain(), np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
     hybrid = FeatureRows(X[:, 3:], sparse.csr_matrix(X[:, :3]))
     for same in (FeatureRows(X), torch.from_numpy(X), hybrid):
@@ -71,13 +68,13 @@ def test_many_rows_are_answered_a_chunk_at_a_time() -> None:
         parts.append((part.start, part.stop))
         return torch.arange(part.start, part.stop, dtype=torch.float32)[:, None] * torch.tensor([0.0, 1.0])
 
-    found = predicted(wide, 1_000_000, 2, logits)
+    found = predict_in_chunks(wide, 1_000_000, 2, logits)
     assert parts == [(n, min(n + 4, 25)) for n in range(0, 25, 4)]
     np.testing.assert_allclose(found[:, 1], 1 / (1 + np.exp(-np.arange(25.0))))
 
 
 def test_no_rows_get_no_answers() -> None:
-    """Zero rows are answered by zero probabilities of the right width."""
+    """No rows have no probabilities, of the right width."""
     assert plain().predict_proba(np.zeros((0, 4), dtype=np.float32)).shape == (0, 3)
 
 
@@ -85,3 +82,10 @@ def test_other_features_are_refused() -> None:
     """Rows of another width are refused with both numbers."""
     with pytest.raises(DataError, match="reads 4 features, these rows have 5"):
         plain().predict_proba(np.zeros((2, 5), dtype=np.float32))
+
+
+@pytest.mark.parametrize("widths", [(), (0,), (4, -1)])
+def test_a_network_without_units_is_refused(widths: tuple[int, ...]) -> None:
+    """No layer, or a layer of no units, is refused."""
+    with pytest.raises(ConfigError, match="at least one layer of at least one unit"):
+        MLP(3, widths)

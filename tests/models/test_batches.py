@@ -3,10 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
-from models.batches import MAX_STEPS_PER_EPOCH, Batch, Split, memberships, training_batches
+from models.baselines import MLP
+from models.batches import (
+    MAX_STEPS_PER_EPOCH,
+    Batch,
+    FeatureRows,
+    Split,
+    as_rows,
+    memberships,
+    training_batches,
+)
 from models.errors import DataError
-from models.rows import FeatureRows
 from sfs.matrix import SliceMatrix
 
 
@@ -39,7 +48,7 @@ def test_generator_alone_decides_order_and_dropout() -> None:
     rows = split(200)
     first, same, other = (epoch(rows, seed) for seed in (1, 1, 2))
     assert all(
-        torch.equal(a.X, b.X) and torch.equal(a.hidden, b.hidden) for a, b in zip(first, same, strict=True)
+        torch.equal(a.X, b.X) and torch.equal(a.masked, b.masked) for a, b in zip(first, same, strict=True)
     )
     assert not all(torch.equal(a.X, b.X) for a, b in zip(first, other, strict=True))
 
@@ -47,10 +56,10 @@ def test_generator_alone_decides_order_and_dropout() -> None:
 def test_dropout_hides_its_share_of_rows() -> None:
     """About a tenth of the rows are hidden, whole; hidden memberships are unknown and hold no member."""
     batches = epoch(split(5000), 0, size=100)
-    hidden = torch.cat([batch.hidden for batch in batches])
+    hidden = torch.cat([batch.masked for batch in batches])
     assert 0.08 < float(hidden.float().mean()) < 0.12
-    seen = batches[0].seen()
-    assert torch.equal(seen.known.any(dim=1), ~batches[0].hidden)
+    seen = batches[0].visible_slices()
+    assert torch.equal(seen.known.any(dim=1), ~batches[0].masked)
     assert float(seen.member[~seen.known].sum()) == 0
 
 
@@ -61,7 +70,7 @@ def test_batches_grow_with_the_data() -> None:
 
 
 def test_memberships_are_matched_by_name() -> None:
-    """Columns follow the asked names; a slice that is not there, or no matrix, is unknown."""
+    """Columns follow the given names; a missing slice is unknown, and all without a matrix."""
     S = SliceMatrix(("a", "b"), np.array([[True, False]]), np.array([[False, True]]))
     found = memberships(S, ("c", "b", "a"), 1)
     assert found.member.tolist() == [[0.0, 0.0, 1.0]]
@@ -84,5 +93,46 @@ def test_splits_must_agree() -> None:
     rows = split(3)
     with pytest.raises(DataError, match="3 features, 2 labels, 3 slice matrix"):
         Split(rows.X, rows.y[:2], rows.S)
-    with pytest.raises(DataError, match="there are no rows"):
+    with pytest.raises(DataError, match="the split has no rows"):
         rows.subset(np.array([], dtype=np.int64))
+
+
+DENSE = np.arange(6, dtype=np.float32).reshape(3, 2)
+SPARSE = sparse.csr_matrix(np.array([[1, 0, 0], [0, 2, 0], [0, 0, 3]], dtype=np.float32))
+
+
+def test_the_sparse_block_comes_first() -> None:
+    """A batch is the sparse features and then the dense ones."""
+    rows = FeatureRows(DENSE, SPARSE)
+    assert rows.shape == (3, 5)
+    assert rows.take(np.array([1])).tolist() == [[0, 2, 0, 2, 3]]
+    assert len(rows.take(slice(0, 2))) == 2
+
+
+def test_a_subset_equals_taking_from_the_whole() -> None:
+    """Rows of a subset are the rows of the whole."""
+    rows, chosen = FeatureRows(DENSE, SPARSE), np.array([2, 0])
+    assert torch.equal(rows.take(chosen), rows.subset(chosen).take(slice(None)))
+
+
+def test_arrays_and_tensors_become_rows() -> None:
+    """Whatever holds float[N, D] is read alike."""
+    assert torch.equal(as_rows(DENSE).take(slice(None)), as_rows(torch.from_numpy(DENSE)).take(slice(None)))
+    rows = FeatureRows(DENSE)
+    assert as_rows(rows) is rows
+
+
+def test_a_batch_is_a_copy() -> None:
+    """Writing into a batch leaves the rows alone."""
+    rows = FeatureRows(DENSE)
+    rows.take(slice(None))[0, 0] = 99
+    assert rows.take(slice(None))[0, 0] == 0
+
+
+def test_a_shift_is_added_before_the_first_relu() -> None:
+    """The backbone with a shift equals the literal computation."""
+    torch.manual_seed(0)
+    net, X, shift = MLP(2, (4, 3)), torch.randn(5, 2), torch.randn(5, 4)
+    expected = torch.relu(net.rest[0](torch.relu(net.first(X) + shift)))
+    assert torch.allclose(expected, net(X, shift))
+    assert (net.out_features, net.in_features) == (3, 2)

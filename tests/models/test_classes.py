@@ -28,7 +28,7 @@ def test_classes_are_text_in_a_fixed_order(values: list, classes: tuple[str, ...
 
 @pytest.mark.parametrize("blank", [None, "", "  ", np.nan])
 def test_blank_labels_are_refused_with_their_number_and_first_row(blank: object) -> None:
-    """The message says how many are blank and where to look."""
+    """The message gives the number of blanks and the first row."""
     frame = pd.DataFrame({"y": ["a", blank, "b", blank]})
     with pytest.raises(DataError, match="'y' is blank in 2 of 4 rows, first in row 1: fill"):
         read_labels(frame, "y")
@@ -42,13 +42,13 @@ def test_a_missing_label_column_is_refused() -> None:
 
 def test_one_class_only_is_refused() -> None:
     """Nothing can be learned where every label is the same."""
-    with pytest.raises(DataError, match="holds only 'a': two classes or more"):
+    with pytest.raises(DataError, match="holds only 'a': at least two classes"):
         class_names(["a", "a"], "y")
 
 
 def test_a_column_of_numbers_is_no_label() -> None:
     """More different values than can be classes are refused."""
-    with pytest.raises(DataError, match="holds 1,001 different values"):
+    with pytest.raises(DataError, match="holds 1,001 distinct values"):
         class_names([str(k) for k in range(1001)], "y")
 
 

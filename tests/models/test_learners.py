@@ -1,4 +1,4 @@
-"""Fitting a learner: what wins where, on edge cases, and what the user is told."""
+"""Fitting of a learner: the winner by data, edge cases, and the sentences of the report."""
 
 import json
 import re
@@ -10,9 +10,10 @@ import torch
 from scipy import sparse
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from models.batches import FeatureRows, Split
+from models.config import LearnerConfig
 from models.errors import ConfigError, DataError
-from models.learners import Fitted, LearnerConfig, Split, fit_learner, network_from_config
-from models.rows import FeatureRows
+from models.learners import FitResult, fit_learner, network_from_config
 from models.slice_residual import SliceResidualClassifier
 from sfs.matrix import SliceMatrix
 
@@ -65,7 +66,7 @@ def accuracy(model, rows: Split, judged: np.ndarray | None = None) -> float:
 
 
 @pytest.fixture(scope="module")
-def text_fit() -> tuple[Fitted, Split, np.ndarray]:
+def text_fit() -> tuple[FitResult, Split, np.ndarray]:
     rng = np.random.default_rng(0)
     effect = rng.normal(size=150)
     (train, _), (valid, _), (test, turned) = (keyword_text(n, rng, effect) for n in (4000, 1500, 4000))
@@ -94,7 +95,7 @@ def test_keyword_text_lifts_the_worst_slice_by_ten_points(text_fit) -> None:
 
 
 def test_three_classes_are_turned_in_a_slice() -> None:
-    """Where classes are rotated for members, which no feature shows, slices do what ERM cannot."""
+    """Where classes are rotated for members, which no feature shows, slices beat ERM."""
 
     def turned(n: int, seed: int) -> Split:
         rows = simple(n, num_classes=3, n_slices=3, share=0.1, seed=seed)
@@ -147,7 +148,7 @@ def test_unknown_rows_do_not_fall_below_erm(text_fit) -> None:
 
 
 def test_fitted_model_survives_json_and_state(text_fit) -> None:
-    """What was fitted is rebuilt from its configuration and state, answer for answer."""
+    """A fitted network is rebuilt from its configuration and state with equal predictions."""
     fitted, test, _ = text_fit
     again = network_from_config(json.loads(json.dumps(fitted.model.config())))
     again.load_state_dict(fitted.model.state_dict())
@@ -173,16 +174,16 @@ def test_same_seed_same_weights(kind: str) -> None:
 
 
 def test_without_slices_the_plain_model_is_fitted() -> None:
-    """No slices: ERM is shipped, the peers are there, and the user is told."""
+    """Without slices ERM is shipped, with its peers and a sentence."""
     fitted = fit_learner(QUICK, simple(n_slices=0), simple(n_slices=0, seed=1), 2)
     assert fitted.form == "ERM"
     assert fitted.model is fitted.peers["erm"] is fitted.peers["weighted_erm"]
-    assert "There are no slices: the plain model is all that can be fitted." in fitted.sentences
+    assert "Without slices, only a plain model can be fitted." in fitted.sentences
 
 
 @pytest.mark.parametrize("kind", ["erm", "weighted_erm", "slice_aware"])
 def test_other_kinds_are_what_they_are_called(kind: str) -> None:
-    """The asked kind is shipped, beside both peers, with a sentence that says so."""
+    """The configured kind is shipped beside both peers, with a sentence."""
     fitted = fit_learner(replace(QUICK, kind=kind), simple(), simple(seed=1), 2)
     assert (fitted.model is fitted.peers["erm"]) == (kind == "erm")
     assert (fitted.model is fitted.peers["weighted_erm"]) == (kind == "weighted_erm")
@@ -199,7 +200,7 @@ def with_slices(rows: Split, member: np.ndarray, unknown: np.ndarray | None = No
 
 
 def test_empty_full_and_one_row_slices_are_fitted() -> None:
-    """Slices with no member, every row, or a single row neither break the fit nor its answers."""
+    """Slices with no member, every row, or a single row break neither the fit nor its predictions."""
     member = np.zeros((120, 3), dtype=bool)
     member[:, 1], member[5, 2] = True, True
     train, valid = with_slices(simple(), member), with_slices(simple(seed=1), member)
@@ -210,7 +211,7 @@ def test_empty_full_and_one_row_slices_are_fitted() -> None:
 
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_unknown_memberships_in_training_are_learned_around(share: float) -> None:
-    """With some or all memberships unknown in every split the fit works and answers are finite."""
+    """With some or all memberships unknown in every split the fit works and predictions are finite."""
     rng = np.random.default_rng(0)
     missing = rng.random((120, 2)) < share
     splits = [with_slices(s, s.S.member & ~missing, missing) for s in (simple(), simple(seed=1))]
@@ -219,7 +220,7 @@ def test_unknown_memberships_in_training_are_learned_around(share: float) -> Non
 
 
 def test_class_absent_from_validation_is_fitted_without_refit() -> None:
-    """A third class that no validation row has leaves the last layer unrefitted, and the user is told."""
+    """A class without a validation row leaves the last layer unrefitted, with a sentence."""
     train = simple(300, num_classes=3)
     valid = simple(200, num_classes=3, seed=1)
     valid = valid.subset(np.flatnonzero(valid.y < 2))
@@ -241,10 +242,10 @@ def test_validation_slices_are_matched_by_name() -> None:
 
 
 def test_large_data_are_searched_on_a_sample_and_trained_on_all() -> None:
-    """The search sees max_search_rows rows, the shipped model all of them, and the user is told."""
+    """The search sees max_search_rows rows, the shipped model all of them, with a sentence."""
     train, valid = simple(400), simple(300, seed=1)
     fitted = fit_learner(replace(QUICK, max_search_rows=150), train, valid, 2)
-    assert "The search saw 150 of 400 training rows" in fitted.sentences[-1]
+    assert "The search used 150 of 400 training rows" in fitted.sentences[-1]
     assert accuracy(fitted.model, valid) > 0.85
 
 
@@ -265,9 +266,9 @@ def test_progress_rises_to_one() -> None:
     [
         (
             {"kind": "sbl"},
-            "no learner 'sbl'; the learners are slice_residual, slice_aware, erm, weighted_erm",
+            "unknown learner 'sbl'; known are slice_residual, slice_aware, erm, weighted_erm",
         ),
-        ({"widths": ()}, "widths must name the units"),
+        ({"widths": ()}, "widths must be at least 1 unit"),
         ({"max_search_rows": 0}, "max_search_rows must be at least 1"),
         ({"n_epochs": 0}, "n_epochs"),
     ],
@@ -283,15 +284,15 @@ def test_impossible_data_are_refused() -> None:
     train, valid = simple(), simple(seed=1)
     with pytest.raises(DataError, match="training labels must be 0 to 1, got 0 to 2"):
         fit_learner(QUICK, simple(num_classes=3), valid, 2)
-    with pytest.raises(DataError, match="every training row has class 0"):
+    with pytest.raises(DataError, match="all training rows have class 0"):
         fit_learner(QUICK, replace(train, y=np.zeros(120, dtype=np.int64)), valid, 2)
     with pytest.raises(DataError, match="3 features, validation rows 2"):
         fit_learner(QUICK, train, replace(valid, X=FeatureRows(np.zeros((120, 2), dtype=np.float32))), 2)
-    with pytest.raises(DataError, match="two classes or more, got 1"):
+    with pytest.raises(DataError, match="at least two classes, got 1"):
         fit_learner(QUICK, train, valid, 1)
 
 
 def test_unknown_network_is_refused() -> None:
     """A configuration of another kind is refused with the kinds there are."""
-    with pytest.raises(ConfigError, match="no network of kind 'x'"):
+    with pytest.raises(ConfigError, match="unknown network kind 'x'"):
         network_from_config({"kind": "x"})

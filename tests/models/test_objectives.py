@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,8 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from models.errors import DataError
-from models.objectives import cross_entropy_with_probs, expert_loss, indicator_loss, weighted_cross_entropy
+from models.errors import ConfigError, DataError
+from models.objectives import (
+    WEIGHTINGS,
+    cell_rarity,
+    cross_entropy_with_probs,
+    expert_loss,
+    indicator_loss,
+    row_weights,
+    weighted_cross_entropy,
+)
 
 
 def draw(seed: int, B: int, S: int, C: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -52,14 +61,14 @@ def test_a_slice_without_members_contributes_nothing() -> None:
 
 
 def test_slices_do_not_add_up() -> None:
-    """A hundred equal slices weigh what one does."""
+    """A hundred equal slices weigh as much as one."""
     logits, y, mask = draw(2, 20, 1, 3)
     many = expert_loss(logits.expand(20, 100, 3), y, mask.expand(20, 100))
     assert many.item() == pytest.approx(expert_loss(logits, y, mask).item(), rel=1e-5)
 
 
 def test_unknown_memberships_teach_no_indicator() -> None:
-    """They are out of the mean, whatever member says there."""
+    """They are out of the mean, for any value of member there."""
     logits = torch.tensor([[2.0, -1.0], [0.5, 3.0]], requires_grad=True)
     member = torch.tensor([[True, False], [False, True]])
     known = torch.tensor([[True, False], [True, False]])
@@ -126,6 +135,51 @@ def test_cross_entropy_with_probs_is_linear_in_the_target() -> None:
 
 
 def test_an_unknown_reduction_is_refused() -> None:
-    """The message names the value and what can be."""
-    with pytest.raises(DataError, match="none, mean or sum, not 'median'"):
+    """The message names the value and the known ones."""
+    with pytest.raises(DataError, match="none, mean or sum, got 'median'"):
         cross_entropy_with_probs(torch.zeros(1, 2), torch.zeros(1, 2), reduction="median")
+
+
+def literal_rarity(y: np.ndarray, member: np.ndarray) -> list[float]:
+    out = []
+    for n in range(len(y)):
+        cells = [1.0]
+        for k in range(member.shape[1]):
+            if member[n, k]:
+                cells.append(len(y) / sum(1 for i in range(len(y)) if member[i, k] and y[i] == y[n]))
+        out.append(max(cells))
+    return out
+
+
+@given(st.integers(1, 25), st.integers(0, 4), st.integers(0, 10_000))
+def test_rarity_equals_the_literal_rule(n: int, n_slices: int, seed: int) -> None:
+    """Counting by class gives each row's rarest cell of slice and class."""
+    rng = np.random.default_rng(seed)
+    y, member = rng.integers(0, 3, n), rng.random((n, n_slices)) < 0.4
+    np.testing.assert_allclose(cell_rarity(y, member), literal_rarity(y, member))
+
+
+@pytest.mark.parametrize("weighting", WEIGHTINGS)
+@pytest.mark.parametrize("share", [0.0, 0.01, 1.0])
+def test_weights_are_positive_with_mean_one(weighting: str, share: float) -> None:
+    """Whatever the slices hold, weights are positive and average 1."""
+    rng = np.random.default_rng(0)
+    weights = row_weights(weighting, rng.integers(0, 2, 400), rng.random((400, 3)) < share)
+    assert weights.min() > 0
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_factors_and_caps() -> None:
+    """Members count 3 or 10 times as much; rarity is capped at 20, its root at 10."""
+    y, member = np.zeros(1000, dtype=np.int64), np.zeros((1000, 1), dtype=bool)
+    member[:4] = True  # 250 times rarer than all
+    expected = {"equal": 1.0, "x3": 3.0, "x10": 10.0, "root of rarity": 10.0, "rarity": 20.0}
+    ratios = {weighting: np.ptp(row_weights(weighting, y, member)) for weighting in WEIGHTINGS}
+    found = {w: row_weights(w, y, member)[0] / row_weights(w, y, member)[-1] for w in ratios}
+    assert found == pytest.approx(expected)
+
+
+def test_unknown_weighting_is_refused() -> None:
+    """A misspelt weighting names the real ones."""
+    with pytest.raises(ConfigError, match="unknown weighting 'x4'; known are equal, x3"):
+        row_weights("x4", np.zeros(1, dtype=np.int64), np.zeros((1, 0), dtype=bool))

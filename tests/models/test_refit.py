@@ -5,11 +5,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from models.backbone import MLP
-from models.batches import Split
+from models.baselines import MLP
+from models.batches import FeatureRows, Split
+from models.model_selection import selection_score
 from models.refit import last_layer_features, refit_last_layer, refit_weights, two_halves
-from models.rows import FeatureRows
-from models.selection import selection_score
 from models.slice_residual import SliceResidualClassifier
 from sfs.matrix import SliceMatrix
 
@@ -49,7 +48,7 @@ def literal_weights(y: np.ndarray, member: np.ndarray, power: float) -> np.ndarr
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("mode", ["blend", "emb"])
 def test_shipped_layer_is_the_standardised_regression(num_classes: int, mode: str) -> None:
-    """The layer stored as plain weights answers as scikit-learn does on standardised features."""
+    """The layer stored as plain weights predicts like scikit-learn on standardised features."""
     model, valid = network(num_classes, mode), valid_rows(num_classes=num_classes)
     refit = refit_last_layer(model, valid, seed=0)
     features = last_layer_features(model, valid, valid.S)

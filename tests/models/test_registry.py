@@ -13,30 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.backbone import MLP
-from models.baselines import PlainClassifier
-from models.bundle import ModelBundle
+from models.baselines import MLP, PlainClassifier
+from models.bundle.model_bundle import ModelBundle
+from models.bundle.records import GoldenBatch
+from models.bundle.reference import reference_counts
 from models.errors import BundleError, RegistryError
 from models.features import FeatureSpec, Featurizer
-from models.golden import GoldenBatch
-from models.reference import reference_counts
 from models.registry import ModelRegistry
-from models.report import TrainingReport
+from models.training_report import SplitSizes, TrainingReport
 from sfs.matrix import SliceMatrix
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-REPORT = {
-    "form": "ERM",
-    "sentences": [],
-    "warnings": [],
-    "rows": {"train": 0, "valid": 0, "held_out": 0},
-    "classes": {},
-    "selection": [],
-    "shipped": [],
-    "peers": {},
-    "comparisons": {},
-    "functions": [],
-}
+REPORT = TrainingReport("ERM", (), (), SplitSizes(0, 0, 0), {}, (), (), {}, {}, ())
 
 
 def make_bundle(seed: int) -> ModelBundle:
@@ -61,7 +49,7 @@ def make_bundle(seed: int) -> ModelBundle:
         reference=reference_counts(S, np.arange(2, dtype=np.uint64), np.arange(2), np.ones(2, dtype=bool)),
         sample=(),
         golden=GoldenBatch.record(predict, rows, S),
-        report=TrainingReport(REPORT),
+        report=REPORT,
     )
 
 
@@ -124,7 +112,7 @@ DAMAGES = {
 def test_a_damaged_version_hides_no_other(
     registry: ModelRegistry, bundles: list[ModelBundle], damage: str
 ) -> None:
-    """It is listed with what is wrong with it; other versions are listed, stored and loaded as before."""
+    """It is listed with its fault; other versions are listed, stored and loaded as before."""
     DAMAGES[damage](registry.path(1))
     first, second, third = registry.list()
     assert first.number == 1
@@ -167,7 +155,7 @@ def test_promotion_and_rollback_go_through_the_history(registry: ModelRegistry) 
     assert registry.list()[2].aliases == ("champion",)
     assert registry.rollback(reason="worse", at=next(at)).version == 2
     assert registry.rollback(reason="worse still", at=next(at)).version == 1
-    with pytest.raises(RegistryError, match="has no earlier version to go back to"):
+    with pytest.raises(RegistryError, match="has no earlier version to roll back to"):
         registry.rollback(reason="none", at=next(at))
     registry.promote(3, expected=1, reason="after all", at=next(at))
     assert registry.rollback(reason="no", at=next(at)).version == 1
@@ -192,7 +180,7 @@ def test_a_promotion_that_expects_another_version_is_refused(
 ) -> None:
     """Whoever saw the alias elsewhere was overtaken and must look again."""
     registry.promote(1, expected=None, reason="first", at=T0)
-    with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* someone was first"):
+    with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* another writer was first"):
         registry.promote(3, expected=expected, reason="late", at=T0)
     with pytest.raises(RegistryError, match="is on no version, not on 7"):
         registry.promote(3, expected=7, reason="odd", at=T0, alias="challenger")
@@ -264,7 +252,7 @@ def test_processes_may_store_at_the_same_time(tmp_path: Path) -> None:
 
 
 def test_a_swapped_version_is_refused_by_its_alias(registry: ModelRegistry) -> None:
-    """An alias remembers the hash of what it was put on."""
+    """An alias stores the hash of its version."""
     registry.promote(1, expected=None, reason="first", at=T0)
     shutil.rmtree(registry.path(1))
     shutil.copytree(registry.path(2), registry.path(2).with_name("000001"))
@@ -274,7 +262,7 @@ def test_a_swapped_version_is_refused_by_its_alias(registry: ModelRegistry) -> N
 
 
 def test_a_tampered_version_is_refused(registry: ModelRegistry) -> None:
-    """What the registry hands out has been proved."""
+    """The registry verifies a bundle before returning it."""
     with (registry.path(2) / "config.json").open("a") as stream:
         stream.write(" ")
     with pytest.raises(BundleError, match=r"config.json was altered"):
@@ -286,17 +274,17 @@ def test_a_damaged_history_is_named(registry: ModelRegistry, tmp_path: Path) -> 
     registry.promote(1, expected=None, reason="first", at=T0)
     path = tmp_path / "registry" / "tiny" / "aliases" / "champion" / "000001.json"
     path.write_text(json.dumps({"version": 1}))
-    with pytest.raises(RegistryError, match=r"000001.json is no change of an alias"):
+    with pytest.raises(RegistryError, match=r"000001.json is not a change of an alias"):
         registry.alias()
 
 
 def test_bad_arguments_are_refused(registry: ModelRegistry, tmp_path: Path) -> None:
     """Names that are paths or numbers, times without a zone, and versions that do not exist."""
-    with pytest.raises(RegistryError, match=r"model '../x' cannot be a name"):
+    with pytest.raises(RegistryError, match=r"invalid model name '../x'"):
         ModelRegistry(tmp_path, "../x")
-    with pytest.raises(RegistryError, match="alias 'a/b' cannot be a name"):
+    with pytest.raises(RegistryError, match="invalid alias name 'a/b'"):
         registry.alias("a/b")
-    with pytest.raises(RegistryError, match="alias '12' cannot be a name"):
+    with pytest.raises(RegistryError, match=r"invalid alias name '12': .*, not digits alone"):
         registry.promote(1, expected=None, reason="", at=T0, alias="12")
     with pytest.raises(RegistryError, match="has no time zone"):
         registry.promote(1, expected=None, reason="", at=datetime(2026, 1, 1))

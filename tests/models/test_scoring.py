@@ -1,10 +1,27 @@
 """Scorers, overall and slice by slice."""
 
+import logging
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
 
 from models.errors import DataError
-from models.scoring import Scorer, SliceScorer
+from models.scoring import (
+    METRICS,
+    Scorer,
+    SliceScorer,
+    filter_labels,
+    get_label_buckets,
+    get_label_instances,
+    label_array,
+    metric_score,
+    preds_to_probs,
+    probs_to_preds,
+)
 from sfs.matrix import SliceMatrix
 
 GOLDS = np.array([1, 0, 1, 0])
@@ -18,7 +35,7 @@ S = SliceMatrix(
 
 
 def test_metrics_by_name() -> None:
-    """A scorer gives each metric it was asked for."""
+    """A scorer returns every configured metric."""
     assert Scorer(metrics=["accuracy", "f1"]).score(GOLDS, PREDS) == {
         "accuracy": 0.75,
         "f1": pytest.approx(2 / 3),
@@ -38,7 +55,7 @@ def test_abstentions_count_for_coverage_only() -> None:
 
 
 def test_all_abstained_is_none() -> None:
-    """Where nobody answered there is no accuracy."""
+    """Where every row abstained there is no accuracy."""
     assert Scorer(metrics=["accuracy"]).score([1, 0], [-1, -1]) == {"accuracy": None}
 
 
@@ -49,14 +66,14 @@ def test_custom_metrics_see_everything() -> None:
 
 
 def test_no_labels_at_all_is_an_error() -> None:
-    """The message says which input is empty."""
-    with pytest.raises(DataError, match="no labels to score: golds is empty"):
+    """The message names the empty input."""
+    with pytest.raises(DataError, match="golds is empty: there are no labels to score"):
         Scorer(metrics=["accuracy"]).score([], [])
 
 
 def test_a_metric_that_does_not_exist() -> None:
     """It is refused when the scorer is made."""
-    with pytest.raises(DataError, match="there is no metric 'acuracy'"):
+    with pytest.raises(DataError, match="unknown metric 'acuracy'"):
         Scorer(metrics=["acuracy"])
 
 
@@ -91,13 +108,13 @@ def test_a_recarray_will_do() -> None:
 
 def test_lengths_must_agree() -> None:
     """The message names every length."""
-    with pytest.raises(DataError, match=r"of the same rows, but number \[4, 3, 4, 4\]"):
+    with pytest.raises(DataError, match=r"the same number of rows, got \[4, 3, 4, 4\]"):
         Scorer(metrics=["f1"]).score_slices(S, GOLDS[:3], PREDS, PROBS)
 
 
 def test_a_slice_called_overall_is_refused() -> None:
     """It would hide the score of all rows."""
-    with pytest.raises(DataError, match="cannot be called 'overall'"):
+    with pytest.raises(DataError, match="the slice name 'overall' is reserved"):
         Scorer(metrics=["f1"]).score_slices(S.align(["overall"]), GOLDS, PREDS, PROBS)
 
 
@@ -115,3 +132,188 @@ def test_a_chosen_slice_must_exist() -> None:
     """The message names it and those there are."""
     with pytest.raises(DataError, match=r"lacks slices \['b'\]; it has \['a', 'none', 'doubt'\]"):
         SliceScorer(["a", "b"]).score_slices(S, GOLDS, PREDS, PROBS)
+
+
+BINARY: dict[str, Callable[..., float]] = {
+    "accuracy": oracle.accuracy_score,
+    "precision": lambda g, p: oracle.precision_score(g, p, zero_division=0.0),
+    "recall": lambda g, p: oracle.recall_score(g, p, zero_division=0.0),
+    "f1": lambda g, p: oracle.f1_score(g, p, zero_division=0.0),
+    "fbeta": lambda g, p: oracle.fbeta_score(g, p, beta=1.0, zero_division=0.0),
+    "f1_micro": lambda g, p: oracle.f1_score(g, p, average="micro"),
+    "f1_macro": lambda g, p: oracle.f1_score(g, p, average="macro", zero_division=0.0),
+}
+pairs = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize("name", BINARY)
+@given(rows=pairs)
+def test_two_classes_agree_with_the_oracle(name: str, rows: list[tuple[int, int]]) -> None:
+    """Every metric of two classes is scikit-learn's, on any labels."""
+    golds, preds = np.array(rows).T
+    assert metric_score(golds, preds, metric=name) == pytest.approx(BINARY[name](golds, preds))
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_micro", "f1_macro"])
+@given(rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=12))
+def test_many_classes_agree_with_the_oracle(name: str, rows: list[tuple[int, int]]) -> None:
+    """So are those of many classes."""
+    golds, preds = np.array(rows).T
+    assert metric_score(golds, preds, metric=name) == pytest.approx(BINARY[name](golds, preds))
+
+
+def test_correlation_and_area() -> None:
+    """Matthews' coefficient and the area under the curve, on one example each."""
+    golds, preds = [0, 1, 1, 0, 1], [0, 1, 0, 0, 1]
+    assert metric_score(golds, preds, metric="matthews_corrcoef") == pytest.approx(2 / 3)
+    probs = np.array([[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.6, 0.4], [0.1, 0.9]])
+    assert metric_score(golds, probs=probs, metric="roc_auc") == pytest.approx(5 / 6)
+
+
+def test_fbeta_has_a_beta() -> None:
+    """Snorkel's fbeta could only fail: beta is 1 unless given."""
+    golds, preds = [1, 1, 0, 0], [1, 0, 1, 1]
+    assert metric_score(golds, preds, metric="fbeta") == metric_score(golds, preds, metric="f1")
+    assert metric_score(golds, preds, metric="fbeta", beta=2.0) == pytest.approx(
+        oracle.fbeta_score(golds, preds, beta=2)
+    )
+
+
+def test_three_filters_at_once() -> None:
+    """Rows that any of the three filters names are left out of all three label sets."""
+    labels = {
+        "golds": np.array([0, -1, 1, 1]),
+        "preds": np.array([0, 1, -1, 1]),
+        "probs": np.array([0.0, 0.1, 0.2, 0.9]),
+    }
+    kept = filter_labels(labels, {"golds": [-1], "preds": [-1], "probs": [0.9]})
+    assert {name: values.tolist() for name, values in kept.items()} == {
+        "golds": [0],
+        "preds": [0],
+        "probs": [0.0],
+    }
+
+
+def test_coverage_is_the_share_that_answered() -> None:
+    """-1 is an abstention."""
+    assert metric_score(preds=[0, -1, 1, -1], metric="coverage") == 0.5
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_rows_is_none(name: str) -> None:
+    """A metric over nothing is None, not an error and not a number."""
+    assert metric_score([], [], np.zeros((0, 2)), metric=name) is None
+
+
+def test_area_with_one_class_is_none() -> None:
+    """There is no curve where all labels are one class."""
+    assert metric_score([1, 1], probs=np.array([[0.2, 0.8], [0.6, 0.4]]), metric="roc_auc") is None
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metric_score([1], [1], metric="f2"), "unknown metric 'f2'; known are accuracy"),
+        (
+            lambda: metric_score([1], metric="f1"),
+            "f1 requires golds and preds, but preds is missing",
+        ),
+        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 requires the classes 0 and 1.*use f1_macro"),
+        (lambda: metric_score(["a"], ["b"], metric="precision"), "precision requires the classes 0 and 1"),
+        (lambda: metric_score([0, 1], [0], metric="accuracy"), r"differ in length: \[2, 1\]"),
+        (lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"), "roc_auc requires two classes"),
+        (
+            lambda: metric_score([0], [0], filter_dict={"gold": [1]}),
+            r"can filter golds, preds, probs; it names \['gold'\]",
+        ),
+        (lambda: label_array([[1, 2]]), r"labels must be \[N\] or \[N, 1\], got \[1, 2\]"),
+        (lambda: label_array([0.5]), "whole numbers, got .*0.5"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(call: Callable[[], object], message: str) -> None:
+    """The message names the metric and the fault."""
+    with pytest.raises(DataError, match=message):
+        call()
+
+
+def test_labels_may_be_text_or_columns() -> None:
+    """Text stays text, [N, 1] becomes [N], whole floats and booleans become integers."""
+    assert label_array(["a", "b"]).tolist() == ["a", "b"]
+    assert label_array([[1.0], [0.0]]).tolist() == [1, 0]
+    assert label_array([True, False]).dtype == np.int64
+
+
+def test_buckets_hold_positions() -> None:
+    """Each combination of labels has the positions of its rows, in order."""
+    buckets = get_label_buckets(np.array([1, 1, 1, 0]), np.array([1, 1, -1, -1]))
+    assert {bucket: rows.tolist() for bucket, rows in buckets.items()} == {
+        (1, 1): [0, 1],
+        (1, -1): [2],
+        (0, -1): [3],
+    }
+
+
+def test_buckets_of_text_and_of_three_label_sets() -> None:
+    """Classes may be text, and there may be any number of label sets."""
+    buckets = get_label_buckets(["spam", "ham"], [1, 0], [[1.0], [0.0]])
+    assert list(buckets) == [("spam", 1, 1), ("ham", 0, 0)]
+
+
+def test_buckets_need_equal_lengths() -> None:
+    """The lengths are named."""
+    with pytest.raises(DataError, match=r"of the same length are required, got lengths \[1, 2\]"):
+        get_label_buckets([1], [1, 2])
+
+
+def test_instances_are_rows_of_x() -> None:
+    """The rows of one bucket come back, and for a bucket without rows none, with a warning."""
+    x = np.array([["a", "1"], ["b", "2"], ["c", "3"]])
+    assert get_label_instances((1, 0), x, [1, 1, 1], [1, 0, 0]).tolist() == [["b", "2"], ["c", "3"]]
+
+
+def test_a_bucket_without_rows_warns(caplog: pytest.LogCaptureFixture) -> None:
+    """The result is empty, with a warning."""
+    with caplog.at_level(logging.WARNING):
+        assert len(get_label_instances((7,), np.zeros((2, 1)), [1, 0])) == 0
+    assert "no row has the labels (7,)" in caplog.text
+
+
+def test_instances_say_what_does_not_fit() -> None:
+    """Labels per bucket, and rows, must agree."""
+    with pytest.raises(DataError, match="has 2 labels, but there are 1 label sets"):
+        get_label_instances((1, 0), np.zeros(2), [1, 0])
+    with pytest.raises(DataError, match="x has 3 rows, the first label set 2"):
+        get_label_instances((1,), np.zeros(3), [1, 0])
+
+
+def test_ties_are_broken_by_position_as_in_snorkel() -> None:
+    """Fifty-fifty rows give Snorkel's sequence."""
+    assert probs_to_preds(np.full((12, 2), 0.5)).tolist() == [0, 1, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_clear_rows_are_the_largest() -> None:
+    """The policy applies to ties only; a difference within the tolerance is a tie."""
+    probs = np.array([[0.8, 0.1, 0.1], [0.2, 0.4, 0.4], [0.3, 0.3, 0.4]])
+    assert probs_to_preds(probs, "abstain").tolist() == [0, -1, 2]
+    assert probs_to_preds(probs, "abstain", tol=0.2).tolist() == [0, -1, -1]
+    assert probs_to_preds(probs, "true-random")[1] in (1, 2)
+
+
+def test_probabilities_that_are_none() -> None:
+    """One class, or a policy that does not exist, is refused."""
+    with pytest.raises(DataError, match=r"two or more classes, got \[3, 1\]"):
+        probs_to_preds(np.ones((3, 1)))
+    with pytest.raises(DataError, match="must be random, true-random or abstain, got 'coin'"):
+        probs_to_preds(np.full((1, 2), 0.5), "coin")  # type: ignore[arg-type]
+
+
+def test_predictions_become_probabilities() -> None:
+    """One-hot rows, also from [N, 1]."""
+    assert preds_to_probs([[1], [0]], 3).tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+@pytest.mark.parametrize("bad", [-1, 2])
+def test_predictions_must_be_classes(bad: int) -> None:
+    """An abstained vote has no probability."""
+    with pytest.raises(DataError, match=f"prediction {bad} is not among the classes 0 to 1"):
+        preds_to_probs([0, bad], 2)

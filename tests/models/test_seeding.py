@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_info
 
-from models.seeding import one_thread, seeded, set_seed
+from models.seeding import seeded, set_seed, single_threaded
 
 
 def test_set_seed_reaches_all_three() -> None:
@@ -29,10 +29,10 @@ def test_seeded_leaves_no_trace() -> None:
 
 
 def test_one_thread_reaches_linear_algebra_too() -> None:
-    """Inside, torch and every BLAS library use one thread; afterwards torch has what it had."""
+    """Inside, torch and every BLAS library use one thread; afterwards the setting is restored."""
     torch.set_num_threads(2)
     try:
-        with one_thread():
+        with single_threaded():
             assert torch.get_num_threads() == 1
             assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
         assert torch.get_num_threads() == 2

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from models.dataset import DictDataset
+from models.baselines import MLP
+from models.batches import Batch, FeatureRows, Memberships, shuffled_batches
+from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
-from models.rows import FeatureRows
+from models.scoring import Scorer
 from models.seeding import seeded
-from models.slice_aware import SliceAwareClassifier
-from models.trainer import Trainer, TrainerConfig, fit, shuffled_batches
+from models.slice_aware import AttentiveClassifier, SliceAwareClassifier
+from models.trainer import Trainer, TrainerConfig, fit
 from sfs.matrix import SliceMatrix
 
 NAMES = ("flipped", "half", "tail")
@@ -88,7 +91,7 @@ def test_fused_equals_the_literal_twin(sliced, options) -> None:
 
 
 def parts(model: SliceAwareClassifier) -> dict[str, Tensor]:
-    """Every slice's own weights by what they are, as views."""
+    """Every slice's own weights by name, as views."""
     S = len(model.slice_names) + 1
     named = {f"experts.{k}": v for k, v in model.experts.named_parameters()}
     named |= {f"indicators.{k}": v for k, v in model.indicators.named_parameters()}
@@ -185,7 +188,7 @@ def test_features_that_are_not_finite_are_refused(sliced) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
     X = sliced.X.clone()
     X[7, 0] = math.nan
-    with pytest.raises(ModelError, match="no finite number for row 7"):
+    with pytest.raises(ModelError, match="output of the network for row 7 is not finite"):
         model.predict_proba(X)
 
 
@@ -320,20 +323,162 @@ def test_a_bare_file_name_can_be_saved_to(sliced, tmp_path: Path, monkeypatch: p
         ({"num_classes": 1}, "at least 2, got 1"),
         ({"expert_rank": 0}, "expert_rank must be at least 1"),
         ({"attention": "paper"}, "must be 'symmetric' or 'snorkel', got 'paper'"),
-        ({"attention": "snorkel", "num_classes": 3}, "knows two classes, got 3: use 'symmetric'"),
+        ({"attention": "snorkel", "num_classes": 3}, "requires two classes, got 3: use 'symmetric'"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"class_weights": [1.0]}, "2 entries, got 1"),
     ],
     ids=str,
 )
 def test_what_cannot_be_is_refused(options, message: str) -> None:
-    """One message names the value and what to do."""
+    """The message names the value and the remedy."""
     names = options.pop("names", NAMES)
     with pytest.raises(ConfigError, match=message), seeded(0):
         SliceAwareClassifier(nn.Linear(6, 8), 8, names, **options)
 
 
 def test_a_matrix_of_other_rows_is_refused(sliced) -> None:
-    """The loss says how many rows each has."""
+    """Each loss comes with its number of rows."""
     with pytest.raises(DataError, match="slice matrix has 200 rows and the batch 10"):
         make().loss(sliced.X[:10], sliced.y[:10], sliced.S)
+
+
+def build(sliced, names=("flipped", "half", "tail"), task: str = "task", S: SliceMatrix | None = None):
+    """A fresh classifier with its loader of split 'test'."""
+    with seeded(1):
+        model = SliceAwareClassifier(nn.Linear(6, 8), 8, list(names), task_name=task)
+    dataset = DictDataset.from_tensors(sliced.X, sliced.y, "test", task_name=task)
+    matrix = S or SliceMatrix(names, sliced.S.member)
+    return model, model.make_slice_dataloader(dataset, matrix, batch_size=64)
+
+
+def test_slices_are_scored_by_the_final_prediction(sliced) -> None:
+    """Every slice's accuracy is that of predict_proba on its members."""
+    model, loader = build(sliced)
+    scores = model.score_slices([loader])
+    right = model.predict_proba(sliced.X).argmax(axis=1) == sliced.y.numpy()
+    assert scores["task/SnorkelDataset/test/accuracy"] == pytest.approx(right.mean())
+    assert scores["task_slice:base_pred/SnorkelDataset/test/accuracy"] == pytest.approx(right.mean())
+    for name in sliced.S.names:
+        expected = right[sliced.S.column(name)].mean()
+        assert scores[f"task_slice:{name}_pred/SnorkelDataset/test/accuracy"] == pytest.approx(expected)
+    assert not any(key.split("/")[0].endswith("_ind") for key in scores)
+
+
+def test_an_empty_slice_is_a_value(sliced) -> None:
+    """In Snorkel one slice without members ended the whole call: here its scores are None."""
+    member = sliced.S.member.copy()
+    member[:, 2] = False
+    model, loader = build(sliced, S=SliceMatrix(sliced.S.names, member))
+    for scores in (model.score_slices([loader]), model.score([loader])):
+        assert scores["task_slice:tail_pred/SnorkelDataset/test/f1"] is None
+        assert scores["task/SnorkelDataset/test/f1"] is not None
+
+
+@pytest.mark.parametrize("task", ["kind", "prediction", "ind", "pred"])
+def test_labels_are_told_apart_whole(sliced, task: str) -> None:
+    """Snorkel looked for 'ind' and 'pred' anywhere in a name: tasks and slices may contain both."""
+    names = ("pred_high", "wind", "x_ind")
+    model, loader = build(sliced, names, task)
+    labels = {key.split("/")[0] for key in model.score_slices([loader])}
+    assert labels == {task} | {f"{task}_slice:{name}_pred" for name in (*names, "base")}
+
+
+def test_a_frame_holds_any_name(sliced) -> None:
+    """A slash in a name breaks nothing."""
+    model, loader = build(sliced, ("a/b", "c.d", "e"))
+    frame = model.score_slices([loader], as_dataframe=True)
+    assert list(frame.columns) == ["label", "dataset", "split", "metric", "score"]
+    assert "task_slice:a/b_pred" in set(frame["label"])
+
+
+def test_score_asks_every_head_for_its_own_label(sliced) -> None:
+    """Indicators are scored by F1 on memberships, experts on their members."""
+    model, loader = build(sliced)
+    scores = model.score([loader])
+    answers = model.predict(loader, return_preds=True)
+    said, member = answers["preds"]["task_slice:half_ind"], sliced.S.column("half")
+    expected = 2 * (said & member).sum() / (said.sum() + member.sum())
+    assert scores["task_slice:half_ind/SnorkelDataset/test/f1"] == pytest.approx(expected)
+    members = answers["golds"]["task_slice:half_pred"] != -1
+    right = (answers["preds"]["task_slice:half_pred"] == sliced.y.numpy())[members]
+    assert scores["task_slice:half_pred/SnorkelDataset/test/accuracy"] == pytest.approx(right.mean())
+
+
+def test_labels_can_be_left_out_and_answered_by_others(sliced) -> None:
+    """A label mapped to None is not scored; one mapped to the task is scored by the task's head."""
+    model, loader = build(sliced)
+    remap = dict.fromkeys(loader.dataset.Y_dict) | {"task_slice:half_pred": "task"}
+    answers = model.predict(loader, remap_labels=remap)
+    assert list(answers["probs"]) == ["task_slice:half_pred"]
+    assert answers["probs"]["task_slice:half_pred"] == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
+
+
+def test_a_head_that_does_not_exist_is_named(sliced) -> None:
+    """Mapping a label to nothing known is an error."""
+    model, loader = build(sliced)
+    with pytest.raises(DataError, match="unknown head 'spam'"):
+        model.score([loader], remap_labels={"task": "spam"})
+
+
+def test_predictions_without_labels(sliced) -> None:
+    """A loader without any label gives the task's probabilities, where Snorkel gave nothing."""
+    model, _ = build(sliced)
+    bare = DictDataLoader(DictDataset("d", "test", {"input_data": sliced.X}, {}), batch_size=64)
+    answers = model.predict(bare, return_preds=True)
+    assert answers["golds"] == {}
+    assert answers["probs"]["task"] == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
+    assert answers["preds"]["task"].shape == (200,)
+
+
+def test_near_ties_do_not_depend_on_the_row(sliced) -> None:
+    """In Snorkel the class of a near-tie came from the row's position: equal rows get equal classes."""
+    model, _ = build(sliced)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.zero_()
+    same = DictDataset.from_tensors(sliced.X[:1].expand(20, -1), torch.zeros(20, dtype=torch.long), "test")
+    loader = DictDataLoader(same, batch_size=7)
+    assert len(set(model.predict(loader, return_preds=True)["preds"]["task"].tolist())) == 1
+
+
+def test_the_models_scorer_is_its_own(sliced) -> None:
+    """Other metrics come from the scorer that the model was given; two models share none by default."""
+    first, loader = build(sliced)
+    second, _ = build(sliced)
+    assert first.scorer is not second.scorer
+    first.scorer = Scorer(metrics=["matthews_corrcoef"])
+    assert "task/SnorkelDataset/test/matthews_corrcoef" in first.score_slices([loader])
+    assert np.isfinite(first.score_slices([loader])["task/SnorkelDataset/test/matthews_corrcoef"])
+
+
+TWO = ("a", "b")
+
+
+def batch(weight: Tensor) -> Batch:
+    """Eight rows with two slices, some memberships unknown."""
+    with seeded(1):
+        member, known = torch.rand(8, 2) < 0.5, torch.rand(8, 2) < 0.8
+        slices = Memberships((member & known).float(), known)
+        return Batch(torch.randn(8, 3), torch.arange(8) % 2, slices, weight, torch.zeros(8, dtype=torch.bool))
+
+
+def network() -> AttentiveClassifier:
+    with seeded(2):
+        return AttentiveClassifier(MLP(3, (4,)), TWO)
+
+
+def test_the_loss_is_the_slice_aware_one() -> None:
+    """With equal weights it is the loss of the network inside, given the same memberships."""
+    model, rows = network(), batch(torch.ones(8))
+    S = SliceMatrix(TWO, rows.slices.member.bool().numpy(), ~rows.slices.known.numpy())
+    expected = model.network.loss(rows.X, rows.y, S)
+    np.testing.assert_allclose(model.loss(rows).item(), expected.item(), rtol=1e-6)
+
+
+def test_row_weights_count_in_the_task() -> None:
+    """Weights change the loss exactly as much as the mean cross entropy of the prediction."""
+    model, weight = network(), torch.tensor([3.0, 0.5, 0.5, 0, 1, 1, 1, 1])
+    rows = batch(weight)
+    each = functional.cross_entropy(model(rows.X), rows.y, reduction="none")
+    difference = model.loss(rows) - model.loss(batch(torch.ones(8)))
+    np.testing.assert_allclose(difference.item(), ((weight - 1) * each).mean().item(), rtol=1e-4)

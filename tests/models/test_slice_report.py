@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from models.errors import DataError
-from models.slice_report import compare, slice_report
+from models.slice_report import slice_differences, slice_report
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.matrix import SliceMatrix
@@ -39,11 +39,11 @@ def test_a_slice_without_members_is_a_value() -> None:
     """Its accuracy and F1 are None, and its interval is everything."""
     row = slice_report(TRUTH, SAID, S, CLASSES)["none"]
     assert (row.n, row.accuracy.value, row.f1) == (0, None, None)
-    assert row.to_json()["accuracy_upper"] == 1.0
+    assert row.metrics().accuracy_upper == 1.0
 
 
 def test_f1_without_positives_is_none() -> None:
-    """Where nobody is or is called spam there is no F1, though accuracy is 1."""
+    """Without a true or predicted positive there is no F1, though accuracy is 1."""
     report = slice_report(["ham"], ["ham"], SliceMatrix.empty(1), CLASSES)
     assert (report.overall.f1, report.overall.accuracy.value) == (None, 1.0)
 
@@ -57,7 +57,7 @@ def test_many_classes_have_macro_f1(rows: list[tuple[str, str]]) -> None:
 
 
 def test_reports_are_json_frames_and_text() -> None:
-    """All three forms say the same; the text is aligned and has a line per slice."""
+    """All three forms agree; the text is aligned and has a line per slice."""
     report = slice_report(TRUTH, SAID, S, CLASSES)
     assert json.loads(json.dumps(report.to_json()))[1]["slice"] == "first"
     assert report.to_frame().loc["first", "n"] == 3
@@ -76,26 +76,26 @@ def test_a_report_names_the_slices_it_has() -> None:
 
 def test_labels_must_be_classes_and_lengths_agree() -> None:
     """A stray label is named with its row; lengths are given."""
-    with pytest.raises(DataError, match="row 1: the predicted label 'eggs' is none of the classes"):
+    with pytest.raises(DataError, match="row 1: the predicted label 'eggs' is not among the classes"):
         slice_report(TRUTH, ["spam", "eggs", "ham", "ham"], S, CLASSES)
-    with pytest.raises(DataError, match="has 4 rows, but the labels are"):
+    with pytest.raises(DataError, match="has 4 rows, but the labels have"):
         slice_report(TRUTH[:3], SAID[:3], S, CLASSES)
-    with pytest.raises(DataError, match="has 4 rows, but the labels are"):
-        compare(TRUTH, SAID[:2], SAID, S)
+    with pytest.raises(DataError, match="has 4 rows, but the labels have"):
+        slice_differences(TRUTH, SAID[:2], SAID, S)
 
 
 def test_two_models_are_compared_row_by_row() -> None:
     """The difference is the first's accuracy minus the second's, from rows that one alone has right."""
-    overall, first, none, doubt = compare(TRUTH, TRUTH, SAID, S)
-    assert (overall.name, overall.n, overall.difference.only_first) == (ALL_ROWS, 4, 1)
-    assert overall.difference.value == pytest.approx(0.25)
-    assert first.difference.value == pytest.approx(1 / 3)
-    assert none.difference.value is None
+    overall, first, none, doubt = slice_differences(TRUTH, TRUTH, SAID, S)
+    assert (overall.slice, overall.n, overall.only_first) == (ALL_ROWS, 4, 1)
+    assert overall.difference == pytest.approx(0.25)
+    assert first.difference == pytest.approx(1 / 3)
+    assert (none.difference, none.difference_lower) == (None, None)
     assert doubt.n == 2
 
 
 def test_two_equal_models_are_no_evidence() -> None:
-    """Where no row tells them apart the difference says so."""
-    assert all(
-        row.difference.only_first == row.difference.only_second == 0 for row in compare(TRUTH, SAID, SAID, S)
-    )
+    """Without a row that tells them apart the difference is 0, inside its interval."""
+    for row in slice_differences(TRUTH, SAID, SAID, S):
+        assert (row.only_first, row.only_second) == (0, 0)
+        assert row.n == 0 or row.difference_lower < row.difference == 0 < row.difference_upper

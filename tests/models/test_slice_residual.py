@@ -1,4 +1,4 @@
-"""The slice residual network: its formula, its start, its gradients, and its answers at serving."""
+"""The slice residual network: formula, initial state, gradients, and predictions at serving."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.backbone import MLP
-from models.baselines import PlainClassifier
-from models.batches import Batch, Memberships
+from models.baselines import MLP, PlainClassifier
+from models.batches import Batch, FeatureRows, Memberships, Split
 from models.errors import ConfigError, DataError, ModelError
-from models.slice_residual import MODES, SliceResidualClassifier
+from models.slice_residual import MODES, SliceResidualClassifier, gate_threshold, kept_slices
 from sfs.matrix import SliceMatrix
 
 D, H, K = 6, 5, 3
@@ -89,7 +88,7 @@ def literal_logits(model: SliceResidualClassifier, x: np.ndarray, m: list[bool |
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_fused_network_equals_the_formula(mode: str, num_classes: int) -> None:
-    """One fused product gives what the formula gives row by row, unknown memberships included."""
+    """One fused product equals the formula row by row, unknown memberships included."""
     model, X, S = network(mode, num_classes), rows(20), slice_matrix(20, unknown=0.3)
     found = model(torch.from_numpy(X), as_tensors(S)).detach().numpy()
     for n in range(20):
@@ -102,7 +101,7 @@ def test_fused_network_equals_the_formula(mode: str, num_classes: int) -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("num_classes", [2, 3])
 def test_start_is_the_plain_network(mode: str, num_classes: int) -> None:
-    """Before training, every mode answers what a plain network of the same seed does, whatever the slices."""
+    """Before training, every mode predicts like a plain network of the same seed, for any slices."""
     model, peer, X = network(mode, num_classes, trained=False), plain(num_classes), torch.from_numpy(rows(50))
     assert torch.equal(model.heads.weight[:num_classes], peer.head.weight)
     for S in (None, as_tensors(slice_matrix(50)), as_tensors(slice_matrix(50, unknown=0.5))):
@@ -131,7 +130,7 @@ def test_task_loss_does_not_teach_the_indicators(mode: str) -> None:
 def test_indicator_loss_teaches_the_backbone(mode: str) -> None:
     """With a task loss that weighs nothing, the backbone still learns from the memberships."""
     model, given = network(mode), batch()
-    silent = Batch(given.X, given.y, given.slices, torch.zeros(16), given.hidden)
+    silent = Batch(given.X, given.y, given.slices, torch.zeros(16), given.masked)
     model.loss(silent).backward()
     assert model.backbone.first.weight.grad.abs().max() > 1e-4
     assert torch.count_nonzero(model.heads.weight.grad[: 3 + K * 3]) == 0
@@ -156,7 +155,7 @@ def test_every_part_of_every_slice_moves(mode: str) -> None:
 def test_unknown_memberships_are_not_indicator_targets() -> None:
     """The indicator loss is the mean over known entries only."""
     model, given = network("soft"), batch(unknown=0.4)
-    silent = Batch(given.X, given.y, given.slices, torch.zeros(16), given.hidden)
+    silent = Batch(given.X, given.y, given.slices, torch.zeros(16), given.masked)
     q = model.terms(given.X, given.slices).indicators
     known = given.slices.known
     expected = torch.nn.functional.binary_cross_entropy_with_logits(q[known], given.slices.member[known])
@@ -171,10 +170,10 @@ def test_loss_without_any_known_membership_is_the_task_loss() -> None:
 
 
 def test_membership_dropout_hides_rows_from_gates_not_from_indicators() -> None:
-    """A hidden row is answered as unknown, and still teaches the indicators."""
+    """A masked row is unknown to the gates, and still a target of the indicators."""
     everything = torch.ones(16, dtype=torch.bool)
     model, shown, hidden = network(), batch(), batch(hidden=everything)
-    terms = model.terms(shown.X, hidden.seen())
+    terms = model.terms(shown.X, hidden.visible_slices())
     indicator_loss = torch.nn.functional.binary_cross_entropy_with_logits(
         terms.indicators, shown.slices.member
     )
@@ -225,7 +224,7 @@ def test_a_missing_slice_is_unknown() -> None:
 
 
 def test_unknown_rows_go_to_the_companion() -> None:
-    """Rows with an unknown kept membership get the companion's answer, all others the network's own."""
+    """The companion predicts rows with an unknown kept membership, the network all others."""
     model, companion, X = network(kept=("a", "b")), plain(seed=5), rows(60)
     S = slice_matrix(60, unknown=0.2)
     own = model.predict_proba(X, S)
@@ -241,7 +240,7 @@ def test_unknown_rows_go_to_the_companion() -> None:
 
 
 def test_soft_never_needs_the_companion() -> None:
-    """A network that reads no memberships at serving answers every row itself."""
+    """A network that reads no memberships at serving never uses the companion."""
     model, X = network("soft"), rows(10)
     own = model.predict_proba(X)
     model.attach_companion(plain(seed=5), "companion")
@@ -250,7 +249,7 @@ def test_soft_never_needs_the_companion() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_configuration_and_state_carry_everything(mode: str) -> None:
-    """A network rebuilt from JSON and its state answers the same: refit, gate, companion and coverage too."""
+    """A network rebuilt from JSON and its state predicts the same, with refit, gate, companion and coverage."""
     model = network(mode, kept=("a", "c"), coverage={"a": 0.1, "c": 0.3})
     n_features = model.refit_features(
         model.terms(torch.from_numpy(rows(1)), _of_kept(model, slice_matrix(1)))
@@ -296,7 +295,7 @@ def test_bad_numbers_are_named() -> None:
     X = rows(5)
     X[3, 2] = np.nan
     for model in (network(), plain()):
-        with pytest.raises(ModelError, match="row 3: look for NaN"):
+        with pytest.raises(ModelError, match="row 3 is not finite"):
             model.predict_proba(X)
 
 
@@ -325,9 +324,73 @@ def test_head_dim_and_names_are_checked() -> None:
     """head_dim must be the backbone's width, and names must differ."""
     with pytest.raises(ConfigError, match="head_dim is 7, but the backbone gives 5"):
         SliceResidualClassifier(MLP(D, (H,)), 7, NAMES)
-    with pytest.raises(ConfigError, match="must differ"):
+    with pytest.raises(ConfigError, match="must be distinct"):
         SliceResidualClassifier(MLP(D, (H,)), H, ("a", "a"))
 
 
 def _of_kept(model: SliceResidualClassifier, S: SliceMatrix) -> Memberships:
     return as_tensors(S.align(model.kept))
+
+
+N, MANY = 500, 30
+
+
+def planted() -> tuple[SliceResidualClassifier, Split]:
+    """A network whose slice 4 corrects its members' labels, slice 9 spoils them, and the others add noise."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, 2)).astype(np.float32)
+    member = rng.random((N, MANY)) < 0.2
+    y = (X[:, 0] > 0).astype(np.int64) ^ member[:, 4]
+    names = [f"slice {k}" for k in range(MANY)]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = SliceResidualClassifier(MLP(2, (8,)), 8, names)
+        with torch.no_grad():
+            for width in (model.backbone.first, model.heads):
+                width.weight.normal_(std=0.05), width.bias.zero_()
+            model.backbone.first.weight[0], model.backbone.first.weight[1] = torch.eye(2)[0], -torch.eye(2)[0]
+            model.backbone.first.weight[2:, 0], model.heads.weight[:, :2] = 0.0, 0.0
+            model.heads.weight[0, :2], model.heads.weight[1, :2] = torch.tensor([[-3.0, 3.0], [3.0, -3.0]])
+            model.heads.bias[2 + 2 * MANY :] = -4.0
+            model.mix.fill_(4.0)
+            model.slope[4], model.slope[9] = -2.0, -2.0
+    return model, Split(FeatureRows(X), y, SliceMatrix(names, member))
+
+
+def literal_keep(model: SliceResidualClassifier, valid: Split) -> tuple[str, ...]:
+    """The rule one slice at a time: the network without the slice, by leaving out its residual."""
+    X, member = valid.X.take(slice(None)), torch.tensor(valid.S.member, dtype=torch.float32)
+    slices = Memberships(member, torch.ones_like(member, dtype=torch.bool))
+    with torch.no_grad():
+        logits, parts = model(X, slices).double(), model.slice_residuals(X, slices).double()
+    rows = np.arange(len(valid))
+    kept = []
+    for k, name in enumerate(model.kept):
+        with_slice = -logits.log_softmax(dim=1).numpy()[rows, valid.y]
+        without = -(logits - parts[:, k]).log_softmax(dim=1).numpy()[rows, valid.y]
+        gain = without - with_slice
+        if gain.sum() > gate_threshold(MANY) * np.sqrt((gain**2).sum()):
+            kept.append(name)
+    return tuple(kept)
+
+
+def test_threshold_lets_about_three_useless_slices_through() -> None:
+    """The threshold is the normal quantile of 1 - 3 / K, and never below zero."""
+    assert round(gate_threshold(100), 2) == 1.88
+    assert round(gate_threshold(21), 2) == 1.07
+    assert gate_threshold(2) == gate_threshold(6) == 0.0
+
+
+def test_useful_slice_stays_and_harmful_one_goes() -> None:
+    """The planted slice passes, the spoiling one does not, and of 28 useless ones only a few do."""
+    model, valid = planted()
+    kept = kept_slices(model, valid)
+    assert "slice 4" in kept
+    assert "slice 9" not in kept
+    assert len(kept) <= 7
+
+
+def test_gate_equals_the_literal_rule() -> None:
+    """Chunks and fused residuals equal the rule applied one slice at a time."""
+    model, valid = planted()
+    assert kept_slices(model, valid) == literal_keep(model, valid)

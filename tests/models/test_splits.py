@@ -1,4 +1,4 @@
-"""Which rows are held out, choose, and teach."""
+"""Training, validation and held-out rows."""
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def test_no_content_is_on_two_sides(contents: list[int], n_classes: int, random:
 
 
 def test_validation_takes_a_fifth_of_the_rest() -> None:
-    """On a table of some size the usual shares hold and nothing needs to be said."""
+    """A table of some size has the usual shares and no remark."""
     hashes = hashes_of([f"text {k}" for k in range(3000)])
     parts = split(hashes, np.arange(3000) % 2, ["a", "b"])
     assert 0.17 < len(parts.valid) / (3000 - len(parts.held_out)) < 0.23
@@ -99,10 +99,10 @@ def test_few_rows_are_refused() -> None:
 
 
 def test_a_class_with_one_content_is_refused_by_name() -> None:
-    """Copies of one row cannot both teach a class and check it."""
+    """Copies of one row cannot be in both training and validation."""
     hashes = hashes_of([*(f"text {k}" for k in range(40)), *["hello there"] * 5])
     y = np.array([0] * 40 + [1] * 5)
-    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 different contents"):
+    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 distinct contents"):
         split(hashes, y, ["common", "rare"])
 
 
@@ -112,4 +112,4 @@ def test_nothing_held_out_is_said() -> None:
     kept = [text for text in texts if not held_out(hashes_of([text]))[0]][:60]
     parts = split(hashes_of(kept), np.arange(60) % 2, ["a", "b"])
     assert len(parts.held_out) == 0
-    assert "No row fell among the held-out tenth" in parts.remarks[-1]
+    assert "No row is held out" in parts.remarks[-1]

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
+from models.batches import shuffled_batches
 from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
 from models.seeding import seeded
 from models.slice_aware import SliceAwareClassifier
-from models.trainer import EpochRecord, Trainer, TrainerConfig, fit, shuffled_batches
+from models.trainer import EpochRecord, Trainer, TrainerConfig, fit, learning_rate, make_optimizer
 
 RANDOM = torch.Generator().manual_seed(5)
 X = torch.randn(120, 4, generator=RANDOM)
@@ -129,7 +130,7 @@ def test_a_loss_that_explodes_says_what_to_do() -> None:
 
 def test_nothing_to_train_on() -> None:
     """An epoch without a batch is an error."""
-    with pytest.raises(DataError, match="nothing to train on"):
+    with pytest.raises(DataError, match="no rows to train on"):
         fit(network(), lambda g: [], lambda rows: torch.zeros(()), TrainerConfig())
 
 
@@ -190,7 +191,7 @@ def test_splits_are_compared_whole() -> None:
     model = classifier()
     history = Trainer(n_epochs=1).fit(model, [loader("train"), loader("val")])
     assert history.epochs[0].score is None
-    with pytest.raises(DataError, match=r"no loader's dataset has split 'train'.*pretrain"):
+    with pytest.raises(DataError, match=r"no dataset has the split 'train'.*pretrain"):
         Trainer().fit(model, [loader("pretrain")])
 
 
@@ -223,7 +224,7 @@ def test_several_loaders_are_all_trained_on() -> None:
 
 def test_an_unknown_option_is_refused() -> None:
     """A misspelt option names the ones there are."""
-    with pytest.raises(ConfigError, match="no training option 'epochs'; the options are n_epochs"):
+    with pytest.raises(ConfigError, match="unknown training option 'epochs'; known are n_epochs"):
         Trainer(epochs=3)
 
 
@@ -231,3 +232,59 @@ def test_snorkels_defaults_without_a_config() -> None:
     """One epoch at .01, and options may change a given config."""
     assert Trainer().config == TrainerConfig(n_epochs=1, lr=0.01, keep_best=False)
     assert Trainer(TrainerConfig(n_epochs=7), lr=0.5).config == TrainerConfig(n_epochs=7, lr=0.5)
+
+
+def test_warm_up_rises_by_steps_and_never_overshoots() -> None:
+    """In Snorkel's the first step was at the full rate or at none; ours rises from lr / n."""
+    config = TrainerConfig(lr=1.0, n_epochs=2, warmup_steps=4, lr_scheduler="linear")
+    assert [learning_rate(config, step, 0) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert learning_rate(config, 9, 1) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1.0] * 6),
+        ("linear", [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        ("exponential", [0.9**epoch for epoch in range(6)]),
+        ("step", [1, 1, 1, 1, 1, 0.9]),
+    ],
+)
+def test_schedules(schedule: str, rates: list[float]) -> None:
+    """Each schedule is a function of the epoch."""
+    config = TrainerConfig(lr=1.0, n_epochs=6, lr_scheduler=schedule)
+    assert [learning_rate(config, 100, epoch) for epoch in range(6)] == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("n_epochs", 0),
+        ("batch_size", 0),
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("l2", -1.0),
+        ("grad_clip", 0.0),
+        ("patience", 0),
+        ("evaluate_every", 0),
+        ("warmup_steps", -1),
+        ("optimizer", "adamm"),
+        ("lr_scheduler", "cosine"),
+    ],
+)
+def test_what_cannot_be_is_refused(option: str, value: object) -> None:
+    """The message names the option and the value."""
+    with pytest.raises(ConfigError, match=f"{option} must be .*{value!r}"):
+        TrainerConfig(**{option: value})
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "sgd"])
+def test_every_optimizer_descends(name: str) -> None:
+    """A few steps of each lower a parabola."""
+    weight = nn.Parameter(torch.tensor([1.0]))
+    optimizer = make_optimizer([weight], TrainerConfig(optimizer=name, lr=0.05))
+    for _ in range(5):
+        optimizer.zero_grad()
+        (weight**2).sum().backward()
+        optimizer.step()
+    assert weight.item() < 0.9

@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 import torch
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.classes import without_label
-from models.config import TrainConfig
+from models.config import LearnerConfig, TrainConfig
 from models.errors import ConfigError, DataError
 from models.features import FeatureSpec
-from models.learners import LearnerConfig
 from models.splits import content_hashes, held_out
 from models.training import evaluate, train
 from sfs.apply import apply
@@ -81,7 +80,7 @@ def data() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def stages() -> list[tuple[str, float]]:
-    """What the training of `bundle` told."""
+    """The progress of the training of `bundle`."""
     return []
 
 
@@ -102,7 +101,7 @@ def test_a_trained_bundle_survives_saving(bundle: ModelBundle, data: pd.DataFram
 
 def test_it_learns_what_is_there(bundle: ModelBundle) -> None:
     """On held-out rows of a table this plain nearly every prediction is right."""
-    assert bundle.report.rows()[0]["accuracy"] > 0.9
+    assert bundle.report.shipped[0].accuracy > 0.9
 
 
 def test_progress_goes_from_start_to_end(bundle: ModelBundle, stages: list[tuple[str, float]]) -> None:
@@ -123,16 +122,16 @@ def test_held_out_rows_are_those_of_the_rule(bundle: ModelBundle, data: pd.DataF
 
 
 def test_reference_counts_are_the_report_s(bundle: ModelBundle) -> None:
-    """Held-out members and right answers per slice agree with the table of results."""
-    for row in bundle.report.rows():
-        counts = bundle.reference[row["slice"]]
-        assert counts.held_out == row["n"]
+    """Held-out members and correct predictions per slice agree with the table of results."""
+    for row in bundle.report.shipped:
+        counts = bundle.reference[row.slice]
+        assert counts.held_out == row.n
         if counts.held_out:
-            assert counts.correct / counts.held_out == row["accuracy"]
+            assert counts.correct / counts.held_out == row.accuracy
 
 
 def test_reference_coverage_is_of_all_rows(bundle: ModelBundle, data: pd.DataFrame) -> None:
-    """Members and unknowns per slice are what the functions say of the whole table."""
+    """Members and unknowns per slice equal the functions' memberships of the whole table."""
     S = apply(FUNCTIONS, without_label(data, "kind of it"))
     for k, name in enumerate(S.names):
         counts = bundle.reference[name]
@@ -141,11 +140,11 @@ def test_reference_coverage_is_of_all_rows(bundle: ModelBundle, data: pd.DataFra
 
 
 def test_repeats_among_held_out_rows_are_warned_of(data: pd.DataFrame) -> None:
-    """A table that came three times has a third of the contents, and the report says so."""
+    """A table repeated three times has a third of the contents, and the report has a remark."""
     thrice = pd.concat([data] * 3, ignore_index=True)
     made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), thrice)
     rows = made.reference["__all__"].held_out
-    assert f"The {rows} held-out rows hold only {rows // 3} different contents" in made.report.to_text()
+    assert f"The {rows} held-out rows have only {rows // 3} distinct contents" in made.report.to_text()
     assert made.reference["__all__"].accuracy.n == rows // 3
 
 
@@ -153,25 +152,25 @@ def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.
     """Slices that are empty, small, or unknown in some rows are named, with numbers and reasons."""
     text = bundle.report.to_text()
     missing = int(data["number of likes"].isna().sum())
-    assert "learned nothing about them: nobody" in text
-    assert "too few to say how accurate the model is" in text
+    assert "learned nothing: nobody" in text
+    assert "too few to estimate an accuracy" in text
     assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
     assert "gain on ERM" in text
     assert "paired differences to ERM and slice-weighted ERM" in text
     assert json.loads(json.dumps(bundle.report.to_json())) == bundle.report.to_json()
-    assert len(bundle.report.rows()) == 4
+    assert len(bundle.report.shipped) == 4
 
 
 def test_peers_are_compared_on_the_same_rows(bundle: ModelBundle) -> None:
     """Each difference is the difference of the two accuracies, inside its interval; none where no row is."""
-    for row in bundle.report.rows():
-        for peer in ("erm", "weighted_erm"):
-            gain = row[f"{peer}_difference"]
-            if row["n"] == 0:
-                assert gain is row[f"{peer}_accuracy"] is None
+    for peer in ("erm", "weighted_erm"):
+        parts = (bundle.report.shipped, bundle.report.peers[peer], bundle.report.comparisons[peer])
+        for row, other, gain in zip(*parts, strict=True):
+            if row.n == 0:
+                assert gain.difference is other.accuracy is None
             else:
-                assert gain == pytest.approx(row["accuracy"] - row[f"{peer}_accuracy"])
-                assert row[f"{peer}_difference_lower"] <= gain <= row[f"{peer}_difference_upper"]
+                assert gain.difference == pytest.approx(row.accuracy - other.accuracy)
+                assert gain.difference_lower <= gain.difference <= gain.difference_upper
 
 
 def test_fingerprints_are_kept_and_read_by_name(bundle: ModelBundle, data: pd.DataFrame) -> None:
@@ -197,16 +196,16 @@ def test_evaluation_refuses_bad_rows(bundle: ModelBundle, data: pd.DataFrame) ->
         evaluate(bundle, data.iloc[:0])
     with pytest.raises(DataError, match="is blank in 400 of 400 rows"):
         evaluate(bundle, data.assign(**{"kind of it": None}))
-    with pytest.raises(DataError, match="the true label 'eggs' is none of the classes"):
+    with pytest.raises(DataError, match="the true label 'eggs' is not among the classes"):
         evaluate(bundle, data.assign(**{"kind of it": "eggs"}))
 
 
 def test_a_template_that_reads_the_label_is_refused(bundle: ModelBundle, data: pd.DataFrame) -> None:
-    """Neither training nor evaluation takes a declared slice that gives the answer away."""
+    """Training and evaluation refuse a template that reads the label."""
     told = template("told", all=[{"missing": {"field": "land"}}, {"missing": {"field": "kind of it"}}])
-    with pytest.raises(ConfigError, match="'told' reads column 'kind of it', which is the label"):
+    with pytest.raises(ConfigError, match="'told' reads the label column 'kind of it'"):
         config(functions=FunctionSet([told]))
-    with pytest.raises(ConfigError, match="'told' reads column 'kind of it', which is the label"):
+    with pytest.raises(ConfigError, match="'told' reads the label column 'kind of it'"):
         evaluate(bundle, data, FunctionSet([told]))
 
 
@@ -224,7 +223,7 @@ def test_plain_functions_do_not_see_the_label(data: pd.DataFrame) -> None:
     assert evaluate(made, noise, functions)["spoiler"].unknown == 400
     assert made.memberships(functions, noise).unknown.all()
     assert made.memberships(functions, noise.to_dict("records")).unknown.all()
-    assert made.report.rows()[0]["accuracy"] < 0.7
+    assert made.report.shipped[0].accuracy < 0.7
 
 
 def test_the_sample_holds_what_the_functions_read(data: pd.DataFrame) -> None:
@@ -299,21 +298,21 @@ def test_every_kind_of_learner_makes_a_bundle(kind: str, tmp_path: Path) -> None
 
 
 def test_no_functions_are_fine() -> None:
-    """Without slices a plain model is trained, and says so."""
+    """Without slices a plain model is trained, with a sentence in the report."""
     made = train(config(functions=FunctionSet(())), table(150))
     assert made.slice_names == ()
     assert set(made.reference) == {"__all__"}
-    assert "no slices" in made.report.to_text()
+    assert "Without slices" in made.report.to_text()
 
 
 def test_a_table_of_which_nothing_is_held_out_still_makes_a_bundle(tmp_path: Path) -> None:
-    """Without held-out rows the report is empty and says so, and the golden batch is of training rows."""
+    """Without held-out rows the report is empty with a remark, and the golden batch is of training rows."""
     rows = table(150)
     kept = rows[~held_out(content_hashes(rows, FEATURES))]
     made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), kept)
     assert made.sample == ()
     assert (made.reference["__all__"].held_out, made.reference["__all__"].n) == (0, len(kept))
-    assert "No row fell among the held-out tenth" in made.report.to_text()
+    assert "No row is held out" in made.report.to_text()
     made.save(tmp_path / "b")
     assert len(ModelBundle.load(tmp_path / "b").golden.records) == 16
 
@@ -338,7 +337,10 @@ BAD = {
     "no feature": (lambda t: t.drop(columns="land"), "no column 'land'"),
     "blank": (lambda t: t.assign(**{"kind of it": [None, *t["kind of it"][1:]]}), "blank in 1 of 150 rows"),
     "one class": (lambda t: t.assign(**{"kind of it": "ham"}), "holds only 'ham'"),
-    "dates": (lambda t: t.assign(land=pd.Timestamp("2020-01-01")), "is a date or time, which is no feature"),
+    "dates": (
+        lambda t: t.assign(land=pd.Timestamp("2020-01-01")),
+        "is a date or time, which cannot be a feature",
+    ),
     "words": (lambda t: t.assign(**{"number of likes": "many"}), "row [0-9]+: 'many' is not a number"),
     "records": (lambda t: t.to_dict("records"), "must be a data frame, got list"),
 }

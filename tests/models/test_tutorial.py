@@ -11,8 +11,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from models.comments.public import TutorialSplit, youtube_tutorial_split
-from models.labels import get_label_buckets, preds_to_probs
-from models.scoring import Scorer, SliceScorer
+from models.scoring import Scorer, SliceScorer, get_label_buckets, preds_to_probs
 from sfs.appliers import PandasSFApplier, slice_dataframe
 from sfs.library.spam import SENTIMENT_SLICES, keyword_please, regex_check_out, short_comment, short_link
 

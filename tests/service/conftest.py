@@ -1,24 +1,19 @@
 """A tiny table, a project around it, and the command line in process."""
 
-import asyncio
 import shutil
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import uvicorn
+from factories import serving_process
 
 from service.__main__ import main
-from service.settings.project import load
 
 ROWS = 240
 START = datetime(2026, 5, 1, tzinfo=UTC)
@@ -114,29 +109,10 @@ def trained(trained_once: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def running(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """The trained project's service at work in a thread: the settings file, and the address."""
-    from service.app import create_app  # many tests of this folder need no service
-    from service.runtime.runtime import Runtime
-
+    """The trained project's service at work in a process: the settings file, and the address."""
     file = shutil.copytree(trained_once, tmp_path_factory.mktemp("running") / "orders") / "slicewatch.yaml"
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        runtime = Runtime(load(file, {}), lambda: START)
-        server = uvicorn.Server(uvicorn.Config(create_app(runtime), lifespan="off", log_config=None))
-        thread = Thread(target=asyncio.run, args=(served(runtime, server, listener),))
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(setattr, server, "should_exit", True)
-        yield file, f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-async def served(runtime: Any, server: uvicorn.Server, listener: socket.socket) -> None:
-    """Serve until the server is told to exit."""
-    runtime.start()
-    try:
-        await server.serve([listener])
-    finally:
-        await runtime.stop(5)
+    with serving_process(file, START) as address:
+        yield file, address
 
 
 PYTHON = '''

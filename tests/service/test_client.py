@@ -1,4 +1,4 @@
-"""The client against a server of its own, which answers what a test has put down."""
+"""The client against a server with scripted responses."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from service.client import Client, ClientError, LabelAnswer, NoAnswer, NotRunning, PredictionAnswer
+from service.client import Client, ClientError, LabelResponse, NoResponse, NotRunning, PredictionResponse
 from service.errors import MisuseError
 
 SPAM = {
@@ -46,7 +46,7 @@ class Asked:
 
 
 class Scripted(ThreadingHTTPServer):
-    """Gives one response after the other, and keeps what was asked."""
+    """Sends one response after the other, and records the requests."""
 
     def __init__(self) -> None:
         self.responses: deque[Response | None] = deque()
@@ -104,7 +104,7 @@ def server() -> Iterator[Scripted]:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """How long the client waited, each time."""
+    """Waits of the client, in seconds."""
     return []
 
 
@@ -120,23 +120,23 @@ def problem(status: int, detail: str, **more: Any) -> Response:
 
 
 def test_predictions_are_values(server: Scripted, client: Client) -> None:
-    """Records and ids are sent, and the answer has names for everything."""
+    """Records and ids are sent, and the response is a value."""
     server.will(Response(document=ANSWER))
     answer = client.predict([{"text": "hi"}], ["a"])
-    expected = PredictionAnswer("a", "spam", {"ham": 0.25, "spam": 0.75}, ("short",), ("links",), 3, False)
+    expected = PredictionResponse("a", "spam", {"ham": 0.25, "spam": 0.75}, ("short",), ("links",), 3, False)
     assert (answer.model, answer.version, answer.predictions) == ("comments", 3, (expected,))
     assert server.asked[0].document == {"instances": [{"text": "hi"}], "ids": ["a"]}
 
 
 def test_without_ids_none_are_sent(server: Scripted, client: Client) -> None:
-    """The service makes them then."""
+    """Without ids, the request has none."""
     server.will(Response(document=ANSWER))
     client.predict([{"text": "hi"}])
     assert server.asked[0].document == {"instances": [{"text": "hi"}]}
 
 
 def test_predictions_made_elsewhere_are_logged(server: Scripted, client: Client) -> None:
-    """A time is sent with its zone; a model without probabilities answers None."""
+    """Times are sent with their zone; probabilities may be None."""
     server.will(Response(document={**ANSWER, "predictions": [{**SPAM, "probabilities": None}]}))
     at = datetime(2026, 5, 1, tzinfo=UTC)
     answer = client.log_predictions([{"features": {"text": "hi"}, "label": "spam", "predicted_at": at}])
@@ -146,13 +146,13 @@ def test_predictions_made_elsewhere_are_logged(server: Scripted, client: Client)
 
 
 def test_labels_go_in_batches_over_one_connection(server: Scripted, client: Client) -> None:
-    """What became of each comes back in order."""
+    """Outcomes are returned in order."""
     outcomes = [["accepted", "duplicate"], ["rejected"]]
     for batch in outcomes:
         told = [{"id": "x", "outcome": outcome, "reason": None} for outcome in batch]
         server.will(Response(document={"labels": told}))
     answers = client.label(({"id": str(n), "label": "spam"} for n in range(3)), batch_rows=2)
-    assert answers == [LabelAnswer("x", outcome) for batch in outcomes for outcome in batch]
+    assert answers == [LabelResponse("x", outcome) for batch in outcomes for outcome in batch]
     assert [[each["id"] for each in asked.document["labels"]] for asked in server.asked] == [
         ["0", "1"],
         ["2"],
@@ -161,7 +161,7 @@ def test_labels_go_in_batches_over_one_connection(server: Scripted, client: Clie
 
 
 def test_a_label_that_is_sent_again_has_the_same_key(server: Scripted, client: Client) -> None:
-    """The service knows it for the same statement, however late it comes; in another call it is another one."""
+    """A retried label keeps its key; the same label in another call has another key."""
     told = Response(document={"labels": [{"id": "a", "outcome": "accepted", "reason": None}]})
     server.will(HANG_UP, Response(503, {}), told, told)
     for _ in range(2):
@@ -173,8 +173,8 @@ def test_a_label_that_is_sent_again_has_the_same_key(server: Scripted, client: C
     assert other not in again
 
 
-def test_a_label_that_says_when_or_which_it_is_stays_as_it_is(server: Scripted, client: Client) -> None:
-    """Its time, or its key, tells that it came again."""
+def test_a_label_with_a_time_or_a_key_is_kept(server: Scripted, client: Client) -> None:
+    """A label with a time or a key gets no other key."""
     outcome = {"id": "a", "outcome": "accepted", "reason": None}
     server.will(Response(document={"labels": [outcome] * 3}))
     timed = {"id": "a", "label": "spam", "observed_at": "2026-05-01T12:00:00Z"}
@@ -186,13 +186,13 @@ def test_a_label_that_says_when_or_which_it_is_stays_as_it_is(server: Scripted, 
 
 
 def test_no_labels_are_no_request(server: Scripted, client: Client) -> None:
-    """Nothing is sent, and nothing became of it."""
+    """Without labels, no request is sent."""
     assert client.label([]) == []
     assert server.asked == []
 
 
 def test_slices_and_models_are_documents(server: Scripted, client: Client) -> None:
-    """As the service tells them."""
+    """Slices and models are returned as documents."""
     server.will(Response(document={"window": "5m"}), Response(document={"models": []}))
     assert (client.slices("5m"), client.models()) == ({"window": "5m"}, {"models": []})
     assert [asked.path for asked in server.asked] == ["/v1/slices?window=5m", "/v1/models"]
@@ -223,7 +223,7 @@ def test_slices_and_models_are_documents(server: Scripted, client: Client) -> No
 def test_calls_of_the_loop_are_documents(
     server: Scripted, client: Client, call: Callable, method: str, path: str, document: Any
 ) -> None:
-    """What is asked and said goes out as the service takes it, and its answer comes back as it is."""
+    """Every call has its method, path and document, and returns the response."""
     server.will(Response(document={"id": 3}))
     assert call(client) == {"id": 3}
     (asked,) = server.asked
@@ -231,7 +231,7 @@ def test_calls_of_the_loop_are_documents(
 
 
 def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
-    """Not being ready is an answer, not a failure."""
+    """Not ready is a response with reasons."""
     server.will(
         problem(503, "no champion", reasons={"model": "no champion"}), Response(document={"ready": True})
     )
@@ -242,14 +242,14 @@ def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
 
 @pytest.mark.parametrize("response", [Response(404, b"nothing here"), Response(200, b"hello")])
 def test_something_else_is_not_ready(server: Scripted, client: Client, response: Response) -> None:
-    """What answers there is named by its address."""
+    """Another server at the address is an error."""
     server.will(response)
-    with pytest.raises(ClientError, match=f"{server.url} is no Slicewatch service of this version: [nh]"):
+    with pytest.raises(ClientError, match=f"{server.url} is not a Slicewatch service of this version: [nh]"):
         client.ready()
 
 
 def test_a_refusal_says_which_fields(server: Scripted, client: Client) -> None:
-    """The problem document becomes an error with all that it says."""
+    """A problem document becomes an error with its fields."""
     server.will(
         problem(422, "two fields", errors=[{"field": "instances[0].likes", "message": "not a number"}])
     )
@@ -260,16 +260,16 @@ def test_a_refusal_says_which_fields(server: Scripted, client: Client) -> None:
     assert str(caught.value) == "422 Not so: two fields; instances[0].likes: not a number"
 
 
-def test_a_field_that_the_detail_names_is_not_told_twice(server: Scripted, client: Client) -> None:
-    """The service spells its fields out in the detail already."""
+def test_a_field_in_the_detail_is_not_repeated(server: Scripted, client: Client) -> None:
+    """A field that is in the detail is not repeated."""
     server.will(problem(422, "ids[0]: too long", errors=[{"field": "ids[0]", "message": "too long"}]))
     with pytest.raises(ClientError) as caught:
         client.predict([{}], ["x" * 300])
     assert str(caught.value) == "422 Not so: ids[0]: too long"
 
 
-def test_a_proxys_refusal_is_told_too(server: Scripted, client: Client) -> None:
-    """A body that is no document is shown by its beginning."""
+def test_an_error_of_a_proxy_is_shown(server: Scripted, client: Client) -> None:
+    """The error of another body has its beginning."""
     server.will(Response(502, b"<h1>Bad\n gateway</h1>" + b"." * 1000))
     with pytest.raises(ClientError, match=r"^502 Bad Gateway: <h1>Bad gateway</h1>\.+$") as caught:
         client.models()
@@ -278,25 +278,25 @@ def test_a_proxys_refusal_is_told_too(server: Scripted, client: Client) -> None:
 
 @pytest.mark.parametrize("document", [b"<html>", [], {"predictions": []}, {"model": 1, "predictions": [1]}])
 def test_another_service_is_recognised(server: Scripted, client: Client, document: Any) -> None:
-    """Whatever else listens there does not end in a traceback."""
+    """An unexpected document is an error with the address."""
     server.will(Response(document=document))
-    with pytest.raises(ClientError, match="is no Slicewatch service"):
+    with pytest.raises(ClientError, match="is not a Slicewatch service"):
         client.predict([{}])
 
 
-def test_a_busy_service_is_asked_again_when_it_says(server: Scripted, client: Client, waits: list) -> None:
-    """It says when in seconds; otherwise the waits grow, and none is long."""
+def test_a_busy_service_is_retried(server: Scripted, client: Client, waits: list) -> None:
+    """Retry-After in seconds is obeyed; other waits grow to a maximum."""
     told = {"labels": [{"id": "a", "outcome": "accepted", "reason": None}]}
     server.will(Response(429, {}, {"Retry-After": "3"}), Response(503, {}), Response(document=told))
-    assert client.label([{"id": "a", "label": "spam"}]) == [LabelAnswer("a", "accepted")]
+    assert client.label([{"id": "a", "label": "spam"}]) == [LabelResponse("a", "accepted")]
     assert waits == [3.0, 0.5]
     server.will(Response(429, {}, {"Retry-After": "3600"}), Response(document=told))
     client.label([{"id": "a", "label": "spam"}])
     assert waits[2:] == [10.0]
 
 
-def test_a_date_to_come_again_is_not_waited_for(server: Scripted, client: Client, waits: list) -> None:
-    """The client has no clock to compare it with."""
+def test_a_date_in_retry_after_is_ignored(server: Scripted, client: Client, waits: list) -> None:
+    """Retry-After as a date is ignored."""
     server.will(
         Response(503, {}, {"Retry-After": "Fri, 01 May 2026 00:00:00 GMT"}), Response(document=ANSWER)
     )
@@ -304,8 +304,8 @@ def test_a_date_to_come_again_is_not_waited_for(server: Scripted, client: Client
     assert waits == [0.25]
 
 
-def test_a_service_that_stays_busy_has_refused(server: Scripted, client: Client, waits: list) -> None:
-    """After as many tries as were allowed."""
+def test_a_service_that_stays_busy_is_an_error(server: Scripted, client: Client, waits: list) -> None:
+    """A service that stays busy is an error after all retries."""
     server.will(*[problem(429, "too many rows wait")] * 3)
     with pytest.raises(ClientError, match="429 Not so: too many rows wait"):
         client.slices()
@@ -322,25 +322,25 @@ def test_a_service_that_stays_busy_has_refused(server: Scripted, client: Client,
         lambda client: client.rollback(),
     ],
 )
-def test_what_would_count_twice_is_sent_once(server: Scripted, client: Client, call: Callable) -> None:
-    """A second time it would be logged under other ids, or go one version further back."""
+def test_unsafe_calls_are_sent_once(server: Scripted, client: Client, call: Callable) -> None:
+    """Calls that are not safe to repeat are sent once."""
     server.will(problem(429, "later"), HANG_UP)
     with pytest.raises(ClientError, match="429"):
         call(client)
-    with pytest.raises(NoAnswer, match="did not answer POST"):
+    with pytest.raises(NoResponse, match="did not answer POST"):
         call(client)
     assert len(server.asked) == 2
 
 
-def test_a_broken_connection_is_made_again(server: Scripted, client: Client) -> None:
-    """For what can be asked twice."""
+def test_a_broken_connection_is_reopened(server: Scripted, client: Client) -> None:
+    """A call that is safe to repeat is retried over a new connection."""
     server.will(HANG_UP, Response(document=ANSWER))
     assert client.predict([{}], ["a"]).version == 3
     assert server.asked[0].port != server.asked[1].port
 
 
-def test_a_connection_that_was_closed_meanwhile_is_no_failure(server: Scripted, client: Client) -> None:
-    """Services close idle connections; even what cannot be asked twice goes over a new one."""
+def test_a_closed_idle_connection_is_reopened(server: Scripted, client: Client) -> None:
+    """An idle connection that was closed is reopened, for every call."""
     server.will(Response(document=ANSWER, headers={"X-Then": "hang up"}), Response(document=ANSWER))
     client.predict([{}])
     assert server.closed.wait(5)
@@ -348,8 +348,8 @@ def test_a_connection_that_was_closed_meanwhile_is_no_failure(server: Scripted, 
     assert len(server.asked) == 2
 
 
-def test_no_service_is_told_with_what_to_do() -> None:
-    """Which address, and the command that starts it."""
+def test_a_missing_service_is_reported_with_advice() -> None:
+    """The error has the address and the command that starts the service."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
@@ -359,12 +359,12 @@ def test_no_service_is_told_with_what_to_do() -> None:
             Client(url).slices()
 
 
-def test_a_late_answer_is_not_waited_for_again(waits: list) -> None:
-    """Who does not answer in time will not do so sooner when asked twice."""
+def test_a_timeout_is_not_retried(waits: list) -> None:
+    """A timeout is not retried."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         client = Client(f"http://127.0.0.1:{port}", timeout_seconds=0.05, sleep=waits.append)
-        with pytest.raises(NoAnswer, match=r"did not answer GET /v1/models within 0\.05 s"):
+        with pytest.raises(NoResponse, match=r"did not answer GET /v1/models within 0\.05 s"):
             client.models()
     assert waits == []
 
@@ -372,15 +372,15 @@ def test_a_late_answer_is_not_waited_for_again(waits: list) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (float("nan"), "give None where a value is missing"),
-        ({1, 2}, "a set; give text, numbers, lists and dicts"),
-        (datetime(2026, 5, 1), "the time 2026-05-01T00:00:00 without a zone"),
+        (float("nan"), "use None for a missing value"),
+        ({1, 2}, "a set; use text, numbers, lists and dicts"),
+        (datetime(2026, 5, 1), "the time 2026-05-01T00:00:00 without a time zone"),
     ],
 )
-def test_what_json_cannot_hold_is_not_sent(
+def test_values_that_json_lacks_are_refused(
     server: Scripted, client: Client, value: Any, message: str
 ) -> None:
-    """It is said before anything is asked."""
+    """Values that JSON lacks are refused before any request."""
     with pytest.raises(MisuseError, match=message):
         client.predict([{"likes": value}])
     assert server.asked == []
@@ -389,16 +389,14 @@ def test_what_json_cannot_hold_is_not_sent(
 @pytest.mark.parametrize(
     "url", ["localhost:8000", "ftp://host", "http://", "http://host:port", "http://[::1", ""]
 )
-def test_what_is_no_address_is_refused(url: str) -> None:
-    """At once, and with an example."""
-    with pytest.raises(
-        MisuseError, match=r"is no address of a service: write it as http://127\.0\.0\.1:8000"
-    ):
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """An invalid URL is refused with an example."""
+    with pytest.raises(MisuseError, match=r"of a service: write it as http://127\.0\.0\.1:8000"):
         Client(url)
 
 
 def test_a_service_behind_a_path_is_reached(server: Scripted) -> None:
-    """A proxy may serve it under a path of its own."""
+    """The URL may have a path prefix."""
     server.will(Response(document={"models": []}))
     with Client(f"{server.url}/watch/") as client:
         assert client.url == f"{server.url}/watch"
@@ -407,7 +405,7 @@ def test_a_service_behind_a_path_is_reached(server: Scripted) -> None:
 
 
 def test_the_service_itself_is_understood(running: tuple[Path, str]) -> None:
-    """Answers, repetitions, conflicts, outcomes and documents, as the service gives them."""
+    """Predictions, repetitions, conflicts, outcomes and documents of a real service are understood."""
     _, url = running
     order = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine thanks"}
     with Client(url) as client:

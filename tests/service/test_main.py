@@ -1,4 +1,4 @@
-"""The door: help, versions, exit codes, and errors without tracebacks."""
+"""The entry point: help, version, exit codes, and errors without tracebacks."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def python(*argv: str, cwd: Path | None = None, **environ: str) -> subprocess.Co
 
 
 def test_help_imports_nothing_heavy() -> None:
-    """Neither the package nor any help loads torch, pandas and the like."""
+    """Help of every command imports neither torch nor pandas, numpy or pydantic."""
     code = f"""
 import sys, io, contextlib
 from service.__main__ import main
@@ -49,7 +49,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_help_has_an_example(cli: Callable, command: list[str]) -> None:
-    """Each command's help ends with an example of itself."""
+    """The help of every command ends with an example."""
     answer = cli(*command, "--help")
     assert answer.code == 0
     assert f"slicewatch {' '.join(command)}" in answer.out.split("example:")[1]
@@ -79,14 +79,14 @@ def test_folders_of_the_user_do_not_shadow_ours(project: Path, door: list[object
     "argv", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--seed", "x"], ["apply"]]
 )
 def test_a_wrong_command_line_is_misuse(cli: Callable, argv: list[str]) -> None:
-    """argparse's own errors end with code 2."""
+    """Errors of argparse end with code 2."""
     answer = cli(*argv)
     assert (answer.code, answer.out) == (2, "")
     assert "error:" in answer.err
 
 
 def test_an_error_is_one_line(cli: Callable, tmp_path: Path) -> None:
-    """No traceback: the program, what is wrong, what to do."""
+    """An error is one line with the program and the message."""
     answer = cli("check", "--config", tmp_path / "absent.yaml")
     assert answer.code == 2
     assert answer.err.startswith("slicewatch: error: no ")
@@ -94,7 +94,7 @@ def test_an_error_is_one_line(cli: Callable, tmp_path: Path) -> None:
 
 
 def test_debugging_shows_the_traceback(cli: Callable, tmp_path: Path) -> None:
-    """With SLICEWATCH_DEBUG the exception itself arrives."""
+    """With SLICEWATCH_DEBUG, the exception is raised."""
     with pytest.raises(Exception, match="slicewatch init"):
         cli("check", "--config", tmp_path / "absent.yaml", SLICEWATCH_DEBUG="1")
 
@@ -118,13 +118,13 @@ def test_a_closed_pipe_is_no_traceback(project: Path) -> None:
 
 
 def test_the_version_is_printed(cli: Callable) -> None:
-    """--version goes to stdout and ends well."""
+    """--version prints to stdout."""
     answer = cli("--version")
     assert (answer.code, answer.err, answer.out.split()[0]) == (0, "", "slicewatch")
 
 
 def test_a_failing_disk_is_named(cli: Callable, table_file: Path) -> None:
-    """What the operating system refuses is one line with the path: code 1."""
+    """An error of the operating system is one line with the path, and code 1."""
     answer = cli("init", table_file / "project")
     assert (answer.code, answer.err.count("\n")) == (1, 1)
     assert str(table_file / "project") in answer.err
@@ -133,7 +133,11 @@ def test_a_failing_disk_is_named(cli: Callable, table_file: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (ZeroDivisionError("oh"), 1, "unexpected ZeroDivisionError: oh; SLICEWATCH_DEBUG=1 shows where"),
+        (
+            ZeroDivisionError("oh"),
+            1,
+            "unexpected ZeroDivisionError: oh; SLICEWATCH_DEBUG=1 prints the traceback",
+        ),
         (MemoryError(), 1, "out of memory"),
         (KeyboardInterrupt(), 130, "slicewatch: interrupted"),
     ],
@@ -141,7 +145,7 @@ def test_a_failing_disk_is_named(cli: Callable, table_file: Path) -> None:
 def test_no_error_is_a_traceback(
     trained: Path, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, message: str
 ) -> None:
-    """Even a fault of our own, here of the clock, ends with one line."""
+    """An internal error is one line too."""
 
     def broken_clock() -> datetime:
         raise error

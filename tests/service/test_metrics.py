@@ -1,4 +1,4 @@
-"""What Prometheus reads: names, values, and who has no series."""
+"""The metrics page: names, values, and missing series."""
 
 import math
 import re
@@ -29,7 +29,7 @@ from service.metrics.exposition import CONTENT_TYPE
 from service.metrics.gauges import render_drift, render_snapshot
 from service.metrics.page import MetricsPage
 from service.metrics.prediction_collector import reindex
-from service.metrics.process import ProcessMetrics
+from service.metrics.process import STAGES, ProcessMetrics
 from sfs.apply import FunctionStats
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
@@ -73,8 +73,9 @@ def row(made: FunctionSetVersion, *slices: str, label: str = "ham", version: int
 
 
 def process(**changes: object) -> ProcessMetrics:
-    given = {"routes": ["/v1/predict"], "stages": ["model"], "shed_reasons": ["queue"]}
-    return ProcessMetrics("spam", **{"log_queue_rows": lambda: 7, **given, **changes})  # type: ignore[arg-type]
+    metrics = ProcessMetrics("spam", **{"log_queue_rows": lambda: 7, **changes})  # type: ignore[arg-type]
+    metrics.add_routes(["/v1/predict"])
+    return metrics
 
 
 def estimate(name: str, labelled: int = 100, n: int = 1000, members: int = 100) -> SliceEstimate:
@@ -100,11 +101,11 @@ def metrics() -> ProcessMetrics:
 
 
 def test_slices_are_counted_by_version_from_bitmaps(metrics: ProcessMetrics) -> None:
-    """Each row counts in the slices whose bits are set, under its version, and by its class."""
+    """Rows are counted in the slices of their bits, by version and by class."""
     made = functions("a", "b", "c", "d", "e", "f", "g", "h", "i")
-    metrics.watch(made)
-    metrics.serve(3, ["ham", "spam"])
-    metrics.predicted([row(made, "a", "i"), row(made, "i"), row(made, label="spam")])
+    metrics.set_functions(made)
+    metrics.set_version(3, ["ham", "spam"])
+    metrics.count_predictions([row(made, "a", "i"), row(made, "i"), row(made, label="spam")])
     counted = named(metrics.text(), "slice_predictions_total", "model", "version", "slice")
     assert counted == {("spam", "3", name): {"a": 1, "i": 2}.get(name, 0) for name in "abcdefghi"}
     rows = named(metrics.text(), "predictions_total", "model", "version", "label")
@@ -112,9 +113,9 @@ def test_slices_are_counted_by_version_from_bitmaps(metrics: ProcessMetrics) -> 
 
 
 def test_series_exist_at_zero_before_anything_happens(metrics: ProcessMetrics) -> None:
-    """What is registered is there at 0, so that the first event shows in a rate."""
-    metrics.watch(functions("a"))
-    metrics.serve(3, ["ham"])
+    """Registered series start at 0, so that the first event shows in a rate."""
+    metrics.set_functions(functions("a"))
+    metrics.set_version(3, ["ham"])
     found = series(metrics.text())
     names = {name for name, _ in found}
     assert {"slice_predictions_total", "predictions_total", "labels_total", "log_lost_total"} <= names
@@ -127,7 +128,7 @@ def test_series_exist_at_zero_before_anything_happens(metrics: ProcessMetrics) -
 
 def test_labels_are_counted_by_outcome(metrics: ProcessMetrics) -> None:
     """Every outcome of the contract has a series."""
-    metrics.labelled("pending", 4)
+    metrics.count_labels("pending", 4)
     counted = named(metrics.text(), "labels_total", "model", "outcome")
     outcomes = ("accepted", "duplicate", "corrected", "pending", "too_late", "rejected")
     assert counted == {("spam", each): 4 if each == "pending" else 0 for each in outcomes}
@@ -136,31 +137,32 @@ def test_labels_are_counted_by_outcome(metrics: ProcessMetrics) -> None:
 def test_a_name_from_outside_makes_no_series(metrics: ProcessMetrics) -> None:
     """Unknown classes, versions, routes, stages and reasons are counted as __other__."""
     made = functions("a")
-    metrics.watch(made)
-    metrics.serve(3, ["ham"])
+    metrics.set_functions(made)
+    metrics.set_version(3, ["ham"])
     before = len(series(metrics.text()))
-    metrics.predicted([row(made, label="<script>"), row(made, "a", label="ham", version=99)])
-    metrics.request_took("/evil", 0.1)
-    metrics.stage_took("evil", 0.1)
-    metrics.shed("evil")
+    metrics.count_predictions([row(made, label="<script>"), row(made, "a", label="ham", version=99)])
+    metrics.observe_request("/evil", 0.1)
+    metrics.observe_stage("evil", 0.1)
+    metrics.count_shed("evil")
     text = metrics.text()
     assert b"evil" not in text
     assert b"<script>" not in text
     rows = named(text, "predictions_total", "model", "version", "label")
     assert rows[("spam", "3", "__other__")] == rows[("spam", "__other__", "__other__")] == 1
     assert len(series(text)) == before + 2  # the class and the slice of the other version
-    assert named(text, "shed_total", "reason") == {("queue",): 0, ("__other__",): 1}
+    reasons = named(text, "shed_total", "reason")
+    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("__other__",): 1}
 
 
 def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessMetrics) -> None:
-    """A new function set ends the series of slices that it lacks; rows of the old set still count by name."""
+    """Slices missing from a new function set lose their series; rows of the old set still count by name."""
     old, new = functions("a", "b"), functions("c", "b")
-    metrics.serve(3, ["ham"])
-    metrics.watch(old)
-    metrics.predicted([row(old, "a", "b")])
-    metrics.applied([FunctionStats("a", 1.0, {"junk answer": 1}, None)])
-    metrics.watch(new)
-    metrics.predicted([row(old, "a", "b"), row(new, "c")])
+    metrics.set_version(3, ["ham"])
+    metrics.set_functions(old)
+    metrics.count_predictions([row(old, "a", "b")])
+    metrics.count_function_runs([FunctionStats("a", 1.0, {"junk answer": 1}, None)])
+    metrics.set_functions(new)
+    metrics.count_predictions([row(old, "a", "b"), row(new, "c")])
     text = metrics.text()
     counted = named(text, "slice_predictions_total", "model", "version", "slice")
     assert counted == {("spam", "3", "c"): 1, ("spam", "3", "b"): 2}
@@ -169,20 +171,20 @@ def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessM
 
 
 def test_rows_of_a_function_set_never_seen_count_in_no_slice(metrics: ProcessMetrics) -> None:
-    """Without its names a bitmap says nothing; the row itself still counts."""
-    metrics.watch(functions("a"))
-    metrics.serve(3, ["ham"])
-    metrics.predicted([row(functions("x", "y"), "x")])
+    """A bitmap of an unknown set is ignored; the row itself counts."""
+    metrics.set_functions(functions("a"))
+    metrics.set_version(3, ["ham"])
+    metrics.count_predictions([row(functions("x", "y"), "x")])
     text = metrics.text()
     assert named(text, "slice_predictions_total", "model", "version", "slice") == {("spam", "3", "a"): 0}
     assert named(text, "predictions_total", "model", "version", "label")[("spam", "3", "ham")] == 1
 
 
 def test_old_versions_lose_their_series(metrics: ProcessMetrics) -> None:
-    """The last four versions have series, and one of them is said to answer."""
-    metrics.watch(functions("a"))
+    """The last four versions have series, and one of them is active."""
+    metrics.set_functions(functions("a"))
     for version in range(1, 8):
-        metrics.serve(version, ["ham"])
+        metrics.set_version(version, ["ham"])
     text = metrics.text()
     counted = named(text, "slice_predictions_total", "model", "version", "slice")
     assert {version for _, version, _ in counted} == {"4", "5", "6", "7"}
@@ -190,14 +192,14 @@ def test_old_versions_lose_their_series(metrics: ProcessMetrics) -> None:
 
 
 def test_functions_show_their_time_and_why_memberships_are_unknown(metrics: ProcessMetrics) -> None:
-    """Time adds up per function; unknown rows by slice and reason; a function of no set is left out."""
-    metrics.watch(functions("a", "b"))
+    """Time and unknown rows add up by function and reason; unregistered functions are ignored."""
+    metrics.set_functions(functions("a", "b"))
     runs = [
         FunctionStats("a", 0.25, {"KeyError": 2}, "row 0"),
         FunctionStats("gone", 9.0, {"KeyError": 9}, None),
     ]
-    metrics.applied(runs)
-    metrics.applied([FunctionStats("a", 0.5, {"KeyError": 1, "junk answer": 1}, None)])
+    metrics.count_function_runs(runs)
+    metrics.count_function_runs([FunctionStats("a", 0.5, {"KeyError": 1, "junk answer": 1}, None)])
     text = metrics.text()
     assert named(text, "function_duration_seconds_total", "function") == {("a",): 0.75, ("b",): 0}
     assert named(text, "slice_unknown_total", "model", "slice", "reason") == {
@@ -209,24 +211,25 @@ def test_functions_show_their_time_and_why_memberships_are_unknown(metrics: Proc
 
 
 def test_reasons_are_limited(metrics: ProcessMetrics) -> None:
-    """A function that raises ever new errors makes a limited number of series, and no row is lost."""
-    metrics.watch(functions("a"))
+    """A function with ever new errors creates a limited number of series, and every row counts."""
+    metrics.set_functions(functions("a"))
     for k in range(100):
-        metrics.applied([FunctionStats("a", 0.0, {f"Error{k}": 1}, None)])
+        metrics.count_function_runs([FunctionStats("a", 0.0, {f"Error{k}": 1}, None)])
     unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
     assert len(unknown) == 17
     assert sum(unknown.values()) == 100
 
 
 def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> None:
-    """Histograms count per route and stage; the queue is asked at the scrape; losses add up."""
-    metrics.request_took("/v1/predict", 0.004)
-    metrics.stage_took("model", 0.002)
-    metrics.lost(5)
-    metrics.reload_failed()
+    """Histograms, the queue gauge and the counters are on the page."""
+    metrics.observe_request("/v1/predict", 0.004)
+    metrics.observe_stage("model", 0.002)
+    metrics.count_lost_rows(5)
+    metrics.count_reload_failure()
     text = metrics.text()
     assert named(text, "request_duration_seconds_sum", "route")[("/v1/predict",)] == 0.004
-    assert named(text, "stage_duration_seconds_count", "stage") == {("model",): 1, ("__other__",): 0}
+    stages = named(text, "stage_duration_seconds_count", "stage")
+    assert stages == {(stage,): float(stage == "model") for stage in (*STAGES, "__other__")}
     single = [
         named(text, name)[()] for name in ("log_queue_rows", "log_lost_total", "model_reload_failures_total")
     ]
@@ -234,10 +237,10 @@ def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> Non
 
 
 def test_runs_of_jobs_show() -> None:
-    """They are counted from 0 by outcome, and only a success has a time."""
+    """Runs are counted from 0 by outcome; only a success has a timestamp."""
     metrics = process(jobs=["tick", "reload"])
-    metrics.job_ran("tick", "ok", AT)
-    metrics.job_ran("reload", "failed", AT)
+    metrics.count_job_run("tick", "ok", AT)
+    metrics.count_job_run("reload", "failed", AT)
     counted = named(metrics.text(), "job_runs_total", "job", "outcome")
     assert counted == {("tick", "ok"): 1, ("tick", "failed"): 0, ("reload", "ok"): 0, ("reload", "failed"): 1}
     at = named(metrics.text(), "job_last_success_timestamp_seconds", "job")
@@ -245,25 +248,25 @@ def test_runs_of_jobs_show() -> None:
 
 
 def test_processes_share_nothing() -> None:
-    """Two of them in one interpreter count apart: there is no global registry."""
+    """There is no global registry."""
     first, second = process(), process()
-    first.lost(1)
+    first.count_lost_rows(1)
     assert named(second.text(), "log_lost_total") == {(): 0}
 
 
 def test_nothing_is_lost_between_threads(metrics: ProcessMetrics) -> None:
-    """Counts from several threads, with scrapes and new function sets in between, add up."""
+    """Counts of several threads add up, with scrapes and new function sets in between."""
     names = tuple(f"s{k}" for k in range(2000))
     made, other = functions(*names), functions(*reversed(names))
-    metrics.serve(3, ["ham"])
-    metrics.watch(made)
+    metrics.set_version(3, ["ham"])
+    metrics.set_functions(made)
     rows = [row(made, *names)]
 
     def work(turn: int) -> None:
         for k in range(25):
-            metrics.predicted(rows)
+            metrics.count_predictions(rows)
             if k % 5 == 0:
-                metrics.watch(other if turn % 2 else made)
+                metrics.set_functions(other if turn % 2 else made)
         metrics.text()
 
     with ThreadPoolExecutor(4) as pool:
@@ -274,14 +277,14 @@ def test_nothing_is_lost_between_threads(metrics: ProcessMetrics) -> None:
 
 @given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef"), unique=True))
 def test_counts_move_with_their_names(old: list[str], new: list[str]) -> None:
-    """A name that stays keeps its count, whatever the order."""
+    """A name keeps its count in any order."""
     counts = np.arange(1, len(old) + 1, dtype=np.int64)
     after = dict(zip(new, reindex(counts, old, new).tolist(), strict=True))
     assert after == {name: old.index(name) + 1 if name in old else 0 for name in new}
 
 
 def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
-    """Names, labels and values are those of the contract, for the two exported windows only."""
+    """Names, labels and values are those of the contract, for the two exported windows."""
     text = render_snapshot(snapshot(estimate("a")), {}, {})
     keys = ("model", "version", "slice", "window")
     figures = {
@@ -303,7 +306,7 @@ def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
 
 
 def test_what_is_not_known_has_no_series() -> None:
-    """Few labels: no accuracy and no F1, but their number; no rows: no coverage; no label yet: no time of it."""
+    """Missing accuracy, F1, coverage and last label have no series; the number of labels has."""
     text = render_snapshot(
         snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {}
     )
@@ -318,7 +321,7 @@ def test_what_is_not_known_has_no_series() -> None:
 
 
 def test_a_slice_says_who_answers_for_it_and_what_it_must_keep() -> None:
-    """Owner, severity and target come from the metadata, the target also as a number; others have defaults."""
+    """Owner, severity and target come from the metadata or its defaults."""
     facts = {"a": Metadata(owner="trust", severity="critical", target=0.9), "gone": Metadata(owner="nobody")}
     text = render_snapshot(snapshot(estimate("a"), estimate("b")), facts, {})
     assert named(text, "slice_info", "slice", "owner", "severity", "target") == {
@@ -329,7 +332,7 @@ def test_a_slice_says_who_answers_for_it_and_what_it_must_keep() -> None:
 
 
 def test_a_reference_shows_where_there_is_one() -> None:
-    """Without a reference, or with one of no rows, there is no series to compare with."""
+    """A missing reference, or one without rows, has no series."""
     known = {"a": Rate(5, 100), "b": Rate(0, 0), "gone": Rate(1, 2)}
     text = render_snapshot(snapshot(estimate("a"), estimate("b")), {}, known)
     keys = ("model", "version", "slice")
@@ -338,7 +341,7 @@ def test_a_reference_shows_where_there_is_one() -> None:
 
 
 def test_any_name_of_a_slice_can_be_shown() -> None:
-    """Quotes, backslashes, and letters of any script come through."""
+    """Quotes, backslashes and letters of any script are escaped."""
     name = 'say "é\\n" {x}, 短い'
     text = render_snapshot(snapshot(estimate(name)), {name: Metadata(owner='a"b\nc')}, {})
     assert (name, 'a"b\nc', "warning", "") in named(
@@ -352,11 +355,11 @@ def ours(text: bytes) -> list[bytes]:
 
 
 def test_the_page_is_the_process_and_the_last_snapshot(metrics: ProcessMetrics) -> None:
-    """Before the first snapshot there are no gauges of slices; a new one takes the place of the old."""
+    """There are no slice gauges before the first snapshot, and a new one replaces the old."""
     page = MetricsPage(metrics)
     assert ours(page.text()) == ours(metrics.text())
     page.show(snapshot(estimate("old")), {}, {})
-    metrics.lost(1)
+    metrics.count_lost_rows(1)
     page.show(snapshot(estimate("new")), {}, {})
     text = page.text()
     assert b"old" not in text
@@ -369,10 +372,10 @@ def realistic(slices: int) -> bytes:
     """Return a page with everything on it."""
     names = [f"slice_{k}" for k in range(slices)]
     metrics, made = process(), functions(*names)
-    metrics.watch(made)
-    metrics.serve(3, ["ham", "spam"])
-    metrics.predicted([row(made, *names[::3])] * 16)
-    metrics.applied(FunctionStats(name, 0.001, {"KeyError": 1}, None) for name in names)
+    metrics.set_functions(made)
+    metrics.set_version(3, ["ham", "spam"])
+    metrics.count_predictions([row(made, *names[::3])] * 16)
+    metrics.count_function_runs(FunctionStats(name, 0.001, {"KeyError": 1}, None) for name in names)
     page = MetricsPage(metrics)
     facts = {name: Metadata(owner="trust", target=0.9) for name in names}
     page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})
@@ -385,7 +388,7 @@ def drift(name: str, evidence: float, zone: ToleranceBand | None = ZONE) -> Drif
 
 
 def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
-    """Evidence is a share of what alarms; a slice with an alarm shows what was seen, expected, and since when."""
+    """Evidence is relative to the threshold; an alarm shows observed rate, expected rate and start."""
     alarm = Alarm(3, "m", 1, AT + timedelta(minutes=5), drift("up", 21.0))
     text = render_drift("m", [drift("up", 0.0), drift("calm", 5.0), drift("blind", 0.0, None)], [alarm])
     keys = "model", "slice", "kind"
@@ -398,21 +401,21 @@ def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
 
 
 def test_runs_that_ended_are_counted_from_zero(metrics: ProcessMetrics) -> None:
-    """Every way to end has a series from the start."""
-    metrics.retrained("held")
+    """Every final state has a series from the start."""
+    metrics.count_retrain("held")
     counts = named(metrics.text(), "retrains_total", "outcome")
     assert counts == {("promoted",): 0, ("held",): 1, ("rejected",): 0, ("skipped",): 0, ("failed",): 0}
 
 
 def test_promtool_finds_no_fault_with_a_page_of_100_slices() -> None:
-    """The real linter reads the page and says nothing."""
+    """promtool accepts the page silently."""
     command = ["promtool", "check", "metrics"]
     said = subprocess.run(command, input=realistic(100), capture_output=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")
 
 
 def test_every_family_has_help_and_there_are_no_creation_times() -> None:
-    """Each family has a help text and a type, and none is a series of creation times."""
+    """Every family has a help text and a type, and there are no ``_created`` series."""
     families = list(text_string_to_metric_families(realistic(3).decode()))
     assert all(family.documentation for family in families)
     assert all(family.type != "unknown" for family in families)
@@ -420,7 +423,7 @@ def test_every_family_has_help_and_there_are_no_creation_times() -> None:
 
 
 def test_rules_ask_only_for_what_is_exported(root: Path) -> None:
-    """Every metric that a rule names is on the page."""
+    """Every metric of the rules is on the page."""
     folder = root / "deploy" / "prometheus"
     rules = "".join((folder / name).read_text() for name in ("rules.yml", "alerts.yml"))
     asked = set(re.findall(r"(?<![:\w])slicewatch_(\w+)\s*[{\[)\n]", rules))

@@ -1,52 +1,52 @@
-"""Drift and alarms as they travel: what was seen, what was expected, and the evidence between them."""
+"""Drift statuses and alarms: observed and expected rate, and the evidence for a change."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from math import isfinite
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from service.api.schemas.fields import Body, Remark, Text
-from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus, ToleranceBand
-from service.views.alarms import AlarmsView, alarm_sentence
+from service.api.schemas.fields import Body, Out, Remark, Text, out_of
+from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus
+from service.views import Page
+from service.views.alarms import alarm_sentence
 
 
-class RateOut(BaseModel):
-    """A share; it is null where nothing was counted."""
+class RateOut(Out):
+    """A rate; its value is null if n is 0."""
 
     value: float | None
-    count: int = Field(description="How many of the n.")
-    n: int
+    count: int = Field(description="Numerator.")
+    n: int = Field(description="Denominator.")
 
 
 class ObservedOut(RateOut):
-    """What was seen since the change, or since the watch began."""
+    """Rate since the change, or since monitoring began."""
 
-    lower: float = Field(description="Of a 95 % interval that holds at every time at once.")
+    lower: float = Field(description="Lower limit of a 95 % confidence sequence, valid at any time.")
     upper: float
 
 
 class ToleranceBandOut(RateOut):
-    """Where the rate may lie; the share is that of the reference."""
+    """Range of rates that are no drift; the rate is that of the reference."""
 
     lower: float
     upper: float
-    tolerance: float = Field(description="Of coverage relative, of accuracy absolute.")
+    tolerance: float = Field(description="Relative for coverage, absolute for accuracy.")
 
 
-class DriftOut(BaseModel):
-    """Where a slice stands with one detector."""
+class DriftOut(Out):
+    """Status of one slice with one drift detector."""
 
-    expected: ToleranceBandOut | None = Field(
-        description="Null without a reference: nothing can be said then."
-    )
+    expected: ToleranceBandOut | None = Field(description="Null without a reference.")
     observed: ObservedOut
-    since: datetime | None = Field(description="When the change most likely began, if one is pointed to.")
+    since: datetime | None = Field(description="Most likely start of the change; null if there is none.")
     direction: Direction | None
-    evidence: float | None = Field(description="Natural logarithm; null where there is none at all.")
-    threshold: float = Field(description="Natural logarithm of the evidence that alarms.")
-    share: float = Field(description="The evidence as a share of the threshold.")
+    evidence: float | None = Field(description="Natural logarithm; null if there is no evidence.")
+    threshold: float = Field(description="Evidence at which an alarm is raised, natural logarithm.")
+    share: float = Field(description="Evidence as a fraction of the threshold.")
 
 
 class AlarmOut(DriftOut):
@@ -60,7 +60,7 @@ class AlarmOut(DriftOut):
     kind: DriftKind
     state: AlarmState
     at: datetime
-    sentence: str = Field(description="All of it for people.")
+    sentence: str = Field(description="The alarm as a sentence.")
     acknowledged_at: datetime | None
     acknowledged_by: str
     note: str
@@ -68,72 +68,40 @@ class AlarmOut(DriftOut):
     resolution: str
 
 
-class AlarmsOut(BaseModel):
+class AlarmsOut(Out):
     """Alarms, newest first."""
 
     alarms: list[AlarmOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
+    next: int | None = Field(description="`before` of the next page; null on the last page.")
 
 
 class AlarmIn(Body):
-    """Who takes an alarm, and what they say."""
+    """Author and note of a change to an alarm."""
 
     by: Text = ""
     note: Remark = ""
 
 
 def drift_out(drift: DriftStatus) -> DriftOut:
-    """Return where a slice stands."""
-    return DriftOut(
-        expected=None if drift.zone is None else _zone(drift.zone),
-        observed=ObservedOut(
-            value=drift.observed.value,
-            count=drift.observed.count,
-            n=drift.observed.n,
-            lower=drift.lower,
-            upper=drift.upper,
-        ),
-        since=drift.since,
-        direction=drift.direction,
-        evidence=drift.evidence if isfinite(drift.evidence) else None,
-        threshold=drift.threshold,
-        share=drift.share,
-    )
+    """Return a drift status."""
+    return out_of(DriftOut, drift, **_drift_fields(drift))
 
 
 def alarm_out(alarm: Alarm) -> AlarmOut:
     """Return an alarm."""
-    return AlarmOut(
-        **drift_out(alarm.drift).model_dump(),
-        id=alarm.id,
-        model=alarm.model,
-        version=alarm.version,
-        slice=alarm.drift.slice,
-        fingerprint=alarm.drift.fingerprint,
-        kind=alarm.drift.kind,
-        state=alarm.state,
-        at=alarm.at,
-        sentence=alarm_sentence(alarm),
-        acknowledged_at=alarm.acknowledged_at,
-        acknowledged_by=alarm.acknowledged_by,
-        note=alarm.note,
-        resolved_at=alarm.resolved_at,
-        resolution=alarm.resolution,
-    )
+    drift = alarm.drift
+    return out_of(AlarmOut, alarm, drift, sentence=alarm_sentence(alarm), **_drift_fields(drift))
 
 
-def alarms_out(view: AlarmsView) -> AlarmsOut:
+def alarms_out(page: Page[Alarm]) -> AlarmsOut:
     """Return a page of alarms."""
-    return AlarmsOut(alarms=[alarm_out(each) for each in view.alarms], next=view.next)
+    return AlarmsOut(alarms=[alarm_out(each) for each in page.items], next=page.next)
 
 
-def _zone(zone: ToleranceBand) -> ToleranceBandOut:
-    rate = zone.reference
-    return ToleranceBandOut(
-        value=rate.value,
-        count=rate.count,
-        n=rate.n,
-        lower=zone.lower,
-        upper=zone.upper,
-        tolerance=zone.tolerance,
-    )
+def _drift_fields(drift: DriftStatus) -> dict[str, Any]:
+    band = drift.zone
+    return {
+        "expected": None if band is None else out_of(ToleranceBandOut, band, band.reference),
+        "observed": out_of(ObservedOut, drift.observed, drift),
+        "evidence": drift.evidence if isfinite(drift.evidence) else None,
+    }

@@ -1,4 +1,4 @@
-"""Functions, models, and trials of functions as they travel."""
+"""Functions, previews of functions, and model versions."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.schemas.fields import Body, Name, RecordFields
-from service.api.schemas.slices import HealthOut, MetadataOut, ShareOut, health_out, share_out
-from service.runtime.functions import FunctionPreview
+from service.api.schemas.alarms import RateOut
+from service.api.schemas.fields import Body, Name, Out, RecordFields
+from service.api.schemas.slices import HealthOut, MetadataOut, ShareOut
 from service.serving.deployment import Origin
-from service.views.functions import FunctionView
-from service.views.models import ModelView
 
 
 class FunctionIn(BaseModel):
-    """A declared function: a name, one kind with its body, and any of the metadata, as in a YAML file."""
+    """A declared function as in a YAML file: a name, one kind with its body, and optional metadata."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -31,117 +29,68 @@ class FunctionIn(BaseModel):
 
     @property
     def declaration(self) -> Mapping[str, Any]:
-        """All that was declared."""
+        """The complete declaration."""
         return {"name": self.name, **(self.model_extra or {})}
 
 
 class PreviewIn(Body):
-    """A declared function, and records to try it on; without them, it is tried on the model's sample."""
+    """A declared function, and records to apply it to; default: the sample of the active model."""
 
     function: FunctionIn
     records: Annotated[list[RecordFields], Field(min_length=1, fail_fast=True)] | None = None
 
 
-class FunctionOut(BaseModel):
-    """One function in force."""
+class FunctionOut(Out):
+    """One live function."""
 
     name: str
     kind: Literal["slice", "labeling"]
     origin: Origin
     fingerprint: str
     metadata: MetadataOut
-    declaration: dict[str, Any] | None = Field(description="What it was declared as; null for code.")
+    declaration: dict[str, Any] | None = Field(description="Null for Python code.")
     health: HealthOut | None
 
 
-class FunctionsOut(BaseModel):
-    """The functions in force, in their order."""
+class FunctionsOut(Out):
+    """The live functions, in order."""
 
     functions: list[FunctionOut]
 
 
-class PreviewOut(BaseModel):
-    """What a function would do; it was registered nowhere."""
+class PreviewOut(Out):
+    """Result of a function on some records; the function is not added."""
 
     name: str
     fingerprint: str
-    source: Literal["given", "sample"] = Field(description="Where the records came from.")
+    source: Literal["given", "sample"] = Field(description="Source of the records.")
     rows: int
     members: int
     unknown: int
     coverage: ShareOut
-    reasons: dict[str, int] = Field(description="Why memberships are unknown.")
-    examples: list[dict[str, Any]] = Field(description="Some of the members.")
+    reasons: dict[str, int] = Field(description="Number of unknown memberships by reason.")
+    examples: list[dict[str, Any]] = Field(description="Some members.")
 
 
-class ReferenceOut(BaseModel):
-    """A held-out coverage: members of the n rows whose membership is known."""
-
-    value: float | None
-    count: int
-    n: int
+class ReferenceOut(RateOut):
+    """Held-out coverage: members among the n rows of known membership."""
 
 
-class ModelVersionOut(BaseModel):
-    """One version."""
+class ModelVersionOut(Out):
+    """One version of the model."""
 
     version: int
     hash: str
     created: datetime
     aliases: list[str]
-    in_force: bool = Field(description="Whether it answers here.")
+    in_force: bool = Field(description="Whether it is the active version.")
     classes: list[str]
     references: dict[str, ReferenceOut] = Field(description="Held-out coverage by slice.")
-    damaged: str | None = Field(description="What is wrong with its files.")
+    damaged: str | None = Field(description="Problem with its files; null if they are intact.")
 
 
-class ModelsOut(BaseModel):
+class ModelsOut(Out):
     """Every version of the model."""
 
     model: str
     models: list[ModelVersionOut]
-
-
-def function_out(view: FunctionView) -> FunctionOut:
-    """Return a function."""
-    return FunctionOut(
-        name=view.name,
-        kind=view.kind,
-        origin=view.origin,
-        fingerprint=view.fingerprint,
-        metadata=MetadataOut.model_validate(view.metadata),
-        declaration=None if view.declaration is None else dict(view.declaration),
-        health=health_out(view.health),
-    )
-
-
-def preview_out(view: FunctionPreview) -> PreviewOut:
-    """Return what a function would do."""
-    return PreviewOut(
-        name=view.name,
-        fingerprint=view.fingerprint,
-        source=view.source,
-        rows=view.rows,
-        members=view.members,
-        unknown=view.unknown,
-        coverage=share_out(view.coverage),
-        reasons=dict(view.reasons),
-        examples=[dict(each) for each in view.examples],
-    )
-
-
-def model_out(view: ModelView) -> ModelVersionOut:
-    """Return a version."""
-    return ModelVersionOut(
-        version=view.version,
-        hash=view.hash,
-        created=view.created,
-        aliases=list(view.aliases),
-        in_force=view.in_force,
-        classes=list(view.classes),
-        references={
-            name: ReferenceOut(value=rate.value, count=rate.count, n=rate.n)
-            for name, rate in view.references.items()
-        },
-        damaged=view.damaged,
-    )

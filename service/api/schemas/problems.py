@@ -8,14 +8,14 @@ from service.api.schemas.predictions import PredictionOut
 
 
 class FieldProblem(BaseModel):
-    """One field of a request, such as ``instances[3].likes``, and what is wrong with it."""
+    """Problem with one field of a request, such as ``instances[3].likes``."""
 
     field: str
     message: str
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """An error."""
 
     type: str
     title: str
@@ -26,12 +26,12 @@ class Problem(BaseModel):
 
 
 class IdConflictProblem(Problem):
-    """Some ids are taken; every other row of the request was logged, and is answered here."""
+    """Some ids belong to other records; all other rows are logged, with their predictions here."""
 
     predictions: list[PredictionOut | None] | None = None
 
 
 class NotReadyProblem(Problem):
-    """Why the service is not ready, by name."""
+    """The service is not ready; reasons by name."""
 
     reasons: dict[str, str] | None = None

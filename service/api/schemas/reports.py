@@ -1,54 +1,54 @@
-"""Reports and the audit log as they travel."""
+"""Column reports and the audit log."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from service.api.schemas.fields import Body
+from service.api.schemas.fields import Body, Out, out_of
 from service.decisions import AuditEntry, DriftReport
-from service.views.runs import AuditView, ReportsView
+from service.views import Page
 
 
 class ReportIn(Body):
-    """Nothing more is said of a report."""
+    """A report has no options."""
 
 
-class ReportOut(BaseModel):
+class ReportOut(Out):
     """One comparison of live traffic with the reference, column by column."""
 
     id: int
     model: str
     version: int
     at: datetime
-    start: datetime = Field(description="Of the traffic.")
+    start: datetime = Field(description="Start of the traffic.")
     end: datetime
     reference_rows: int
     current_rows: int
-    drifted: int = Field(description="How many columns differ by more than their threshold.")
+    drifted: int = Field(description="Number of columns beyond their threshold.")
     columns: list[dict[str, Any]] = Field(
-        description="Each with ``column``, ``kind``, ``method``, ``threshold``, ``value`` and ``drifted``."
+        description="`column`, `kind`, `method`, `threshold`, `value` and `drifted` of every column."
     )
-    error: str = Field(description="Why there is no comparison; empty where there is one.")
+    error: str = Field(description="Reason why the report failed; empty otherwise.")
 
 
-class ReportsOut(BaseModel):
+class ReportsOut(Out):
     """Reports, newest first."""
 
     reports: list[ReportOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
+    next: int | None = Field(description="`before` of the next page; null on the last page.")
 
 
-class ReportRequestedOut(BaseModel):
-    """A report is being made, and will be the newest."""
+class ReportRequestedOut(Out):
+    """The report has started; when finished, it is the newest."""
 
     asked_at: datetime
 
 
-class AuditEntryOut(BaseModel):
-    """Who did what, when, to what."""
+class AuditEntryOut(Out):
+    """One change: actor, action, subject and time."""
 
     id: int
     at: datetime
@@ -58,47 +58,23 @@ class AuditEntryOut(BaseModel):
     detail: dict[str, Any]
 
 
-class AuditOut(BaseModel):
-    """Entries, newest first."""
+class AuditOut(Out):
+    """Changes, newest first."""
 
     entries: list[AuditEntryOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
+    next: int | None = Field(description="`before` of the next page; null on the last page.")
 
 
 def report_out(report: DriftReport) -> ReportOut:
     """Return a report."""
-    columns = [dict(each) for each in report.columns]
-    return ReportOut(
-        id=report.id,
-        model=report.model,
-        version=report.version,
-        at=report.at,
-        start=report.start,
-        end=report.end,
-        reference_rows=report.reference_rows,
-        current_rows=report.current_rows,
-        drifted=sum(bool(each.get("drifted")) for each in columns),
-        columns=columns,
-        error=report.error,
-    )
+    return out_of(ReportOut, report, drifted=sum(bool(each.get("drifted")) for each in report.columns))
 
 
-def reports_out(view: ReportsView) -> ReportsOut:
+def reports_out(page: Page[DriftReport]) -> ReportsOut:
     """Return a page of reports."""
-    return ReportsOut(reports=[report_out(each) for each in view.reports], next=view.next)
+    return ReportsOut(reports=[report_out(each) for each in page.items], next=page.next)
 
 
-def audit_out(view: AuditView) -> AuditOut:
+def audit_out(page: Page[tuple[int, AuditEntry]]) -> AuditOut:
     """Return a page of the audit log."""
-    return AuditOut(entries=[_entry(id_, each) for id_, each in view.entries], next=view.next)
-
-
-def _entry(id_: int, entry: AuditEntry) -> AuditEntryOut:
-    return AuditEntryOut(
-        id=id_,
-        at=entry.at,
-        actor=entry.actor,
-        action=entry.action,
-        subject=entry.subject,
-        detail=dict(entry.detail),
-    )
+    return AuditOut(entries=[out_of(AuditEntryOut, each, id=id_) for id_, each in page.items], next=page.next)

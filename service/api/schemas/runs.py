@@ -1,53 +1,47 @@
-"""Retrainings and promotions as they travel."""
+"""Retraining runs, the decisions of the promotion gate, and promotions."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AliasPath, Field
 
 from models.registry import AliasChange
 from service.api.schemas.alarms import RateOut
-from service.api.schemas.fields import Body, Remark, Text
-from service.decisions import (
-    Decision,
-    Outcome,
-    Run,
-    RunState,
-    SliceDecision,
-    SliceOutcome,
-    Trigger,
-)
-from service.views.runs import RunsView
-from sfs.intervals import Rate
+from service.api.schemas.fields import Body, Out, Remark, Text, out_of
+from service.decisions import Outcome, Run, RunState, SliceOutcome, Trigger
+from service.views import Page
 
 
 class ActionIn(Body):
-    """Why something is asked for, and by whom."""
+    """Reason and author of an action."""
 
     reason: Remark = ""
     by: Text = ""
 
 
 class PromoteIn(ActionIn):
-    """Why a version is to answer, and which one is thought to do so now."""
+    """Reason and author of a promotion, and the expected champion."""
 
     expected: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
-        None, description="Refuse unless this is the champion; without it, any may be."
+        None, description="Refuse if the champion is another version; default: accept any champion."
     )
 
 
-class SliceDecisionOut(BaseModel):
-    """What the gate says of one slice."""
+class SliceDecisionOut(Out):
+    """Decision of the gate on one slice."""
 
-    slice: str
+    slice: str = Field(validation_alias=AliasPath("pairs", "slice"))
     protected: bool
-    n: int = Field(description="Held-out members with a label.")
-    champion: RateOut
-    candidate: RateOut
-    only_champion: int = Field(description="Rows on which only the champion was right.")
-    only_candidate: int
+    n: int = Field(description="Labelled held-out members.", validation_alias=AliasPath("pairs", "n"))
+    champion: RateOut = Field(validation_alias=AliasPath("pairs", "champion"))
+    candidate: RateOut = Field(validation_alias=AliasPath("pairs", "candidate"))
+    only_champion: int = Field(
+        description="Rows that only the champion predicted right.",
+        validation_alias=AliasPath("pairs", "only_champion"),
+    )
+    only_candidate: int = Field(validation_alias=AliasPath("pairs", "only_candidate"))
     difference: float = Field(description="Accuracy of the candidate minus that of the champion.")
     lower: float
     upper: float
@@ -55,8 +49,8 @@ class SliceDecisionOut(BaseModel):
     reason: str
 
 
-class OutcomeOut(BaseModel):
-    """What the gate says of a candidate."""
+class OutcomeOut(Out):
+    """Decision of the gate on a candidate."""
 
     outcome: Outcome
     reasons: list[str]
@@ -65,13 +59,13 @@ class OutcomeOut(BaseModel):
 
 
 class DecisionOut(OutcomeOut):
-    """The same, slice by slice, all rows first."""
+    """Decision of the gate on a candidate, and on every slice, all rows first."""
 
     slices: list[SliceDecisionOut]
 
 
-class RunFieldsOut(BaseModel):
-    """What is told of a run everywhere."""
+class RunFieldsOut(Out):
+    """Fields of a run in lists and details."""
 
     id: int
     model: str
@@ -80,119 +74,56 @@ class RunFieldsOut(BaseModel):
     reason: str
     opened_at: datetime
     updated_at: datetime
-    alarms: list[int] = Field(description="Ids of those that it answers.")
-    slices: list[str] = Field(description="Those that the alarms are about.")
-    since: datetime | None = Field(description="When the change began.")
-    attempts: int = Field(description="How often training was begun.")
+    alarms: list[int] = Field(description="Ids of the alarms that caused the run.")
+    slices: list[str] = Field(description="Slices of these alarms.")
+    since: datetime | None = Field(description="Start of the change.")
+    attempts: int = Field(description="Number of training attempts.")
     champion: int | None
     candidate: int | None
-    data: dict[str, Any] | None = Field(description="What it was trained on.")
-    outcome: str = Field(description="Why it ended, or what it waits for.")
+    data: dict[str, Any] | None = Field(description="Training data.")
+    outcome: str = Field(description="Reason why the run ended, or what it waits for.")
 
 
 class RunOut(RunFieldsOut):
-    """One run among others."""
+    """One run in a list."""
 
     decision: OutcomeOut | None
 
 
 class RunDetailOut(RunFieldsOut):
-    """One run with all that the gate said."""
+    """One run, with the decision of the gate per slice."""
 
     decision: DecisionOut | None
 
 
-class RunsOut(BaseModel):
+class RunsOut(Out):
     """Runs, newest first."""
 
     runs: list[RunOut]
-    next: int | None = Field(description="The ``before`` of the next page; null where there is none.")
+    next: int | None = Field(description="`before` of the next page; null on the last page.")
 
 
-class PromotedOut(BaseModel):
-    """Which version is the champion now."""
+class PromotedOut(Out):
+    """The champion after a promotion or rollback."""
 
     champion: int
-    before: int | None = Field(description="The champion until then; null for the first.")
-    changed: bool = Field(description="False where the version was the champion already.")
+    before: int | None = Field(description="Previous champion; null for the first one.")
+    changed: bool = Field(description="False if the version was the champion already.")
     change: Literal["promote", "rollback"]
     reason: str
     at: datetime
 
 
-def actor_of(asked: ActionIn) -> str:
-    """Return who asks, as it stands in the audit log."""
-    return asked.by or "http"
+def actor_of(body: ActionIn) -> str:
+    """Return the actor for the audit log."""
+    return body.by or "http"
 
 
-def run_out(run: Run) -> RunOut:
-    """Return a run among others."""
-    decision = None if run.decision is None else OutcomeOut(**_verdict(run.decision))
-    return RunOut(**_run(run), decision=decision)
-
-
-def run_detail_out(run: Run) -> RunDetailOut:
-    """Return a run with all that the gate said."""
-    return RunDetailOut(**_run(run), decision=None if run.decision is None else _decision(run.decision))
-
-
-def runs_out(view: RunsView) -> RunsOut:
+def runs_out(page: Page[Run]) -> RunsOut:
     """Return a page of runs."""
-    return RunsOut(runs=[run_out(each) for each in view.runs], next=view.next)
+    return RunsOut(runs=[RunOut.model_validate(each) for each in page.items], next=page.next)
 
 
 def promoted_out(change: AliasChange, before: int | None, *, changed: bool = True) -> PromotedOut:
     """Return a change of the champion."""
-    return PromotedOut(
-        champion=change.version,
-        before=before,
-        changed=changed,
-        change=change.change,
-        reason=change.reason,
-        at=change.at,
-    )
-
-
-def _run(run: Run) -> dict[str, Any]:
-    names = [name for name in RunFieldsOut.model_fields if name not in ("alarms", "slices", "data")]
-    told: dict[str, Any] = {name: getattr(run, name) for name in names}
-    return told | {
-        "alarms": list(run.alarms),
-        "slices": list(run.slices),
-        "data": None if run.data is None else dict(run.data),
-    }
-
-
-def _verdict(decision: Decision) -> dict[str, Any]:
-    return {
-        "outcome": decision.outcome,
-        "reasons": list(decision.reasons),
-        "margin": decision.margin,
-        "confidence": decision.confidence,
-    }
-
-
-def _decision(decision: Decision) -> DecisionOut:
-    return DecisionOut(**_verdict(decision), slices=[_slice(each) for each in decision.slices])
-
-
-def _slice(decision: SliceDecision) -> SliceDecisionOut:
-    pairs = decision.pairs
-    return SliceDecisionOut(
-        slice=pairs.slice,
-        protected=decision.protected,
-        n=pairs.n,
-        champion=_rate(pairs.champion),
-        candidate=_rate(pairs.candidate),
-        only_champion=pairs.only_champion,
-        only_candidate=pairs.only_candidate,
-        difference=decision.difference,
-        lower=decision.lower,
-        upper=decision.upper,
-        outcome=decision.outcome,
-        reason=decision.reason,
-    )
-
-
-def _rate(rate: Rate) -> RateOut:
-    return RateOut(value=rate.value, count=rate.count, n=rate.n)
+    return out_of(PromotedOut, change, champion=change.version, before=before, changed=changed)

@@ -1,4 +1,4 @@
-"""Figures as they travel: every share with its n and its interval, or the reason why it is not given."""
+"""Estimates of slices: every rate with its n and interval, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -6,36 +6,31 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasPath, Field
 
 from service.api.schemas.alarms import DriftOut, drift_out
+from service.api.schemas.fields import Out, out_of
 from service.decisions import Alarm, DriftKind
-from service.events import Estimate, InsufficientData, IntervalMethod, Performance, SliceEstimate, WindowName
-from service.serving.deployment import FunctionHealth, Origin
-from service.views.records import RecordsView, RecordView
-from service.views.series import Point, SliceSeries
-from service.views.slices import SliceKind, SliceState, SlicesView, SliceView
-
-
-class Out(BaseModel):
-    """A value of the views on the wire; most are read off their attributes."""
-
-    model_config = ConfigDict(from_attributes=True)
+from service.events import IntervalMethod, WindowName
+from service.serving.deployment import Origin
+from service.views.records import RecordsView
+from service.views.series import SliceSeries
+from service.views.slices import SliceKind, SliceState, SlicesView
 
 
 class EstimateOut(Out):
-    """A share with its interval."""
+    """A rate with its interval."""
 
     value: float
-    count: int = Field(description="How many of the n.")
-    n: int
+    count: int = Field(description="Numerator.", validation_alias=AliasPath("rate", "count"))
+    n: int = Field(description="Denominator.", validation_alias=AliasPath("rate", "n"))
     lower: float
     upper: float
     method: IntervalMethod
 
 
 class InsufficientDataOut(Out):
-    """A figure that is not given, and why."""
+    """Reason why there is no estimate."""
 
     n: int
     needed: int
@@ -46,7 +41,7 @@ ShareOut: TypeAlias = EstimateOut | InsufficientDataOut
 
 
 class PerformanceOut(Out):
-    """How right the model was on some rows."""
+    """Performance of the model on some rows."""
 
     labelled: int
     accuracy: ShareOut
@@ -54,50 +49,50 @@ class PerformanceOut(Out):
 
 
 class FigureOut(Out):
-    """One slice in one span of time."""
+    """Estimates of one slice in one period."""
 
-    coverage: ShareOut = Field(description="Members of the rows whose membership is known.")
-    unknown: int = Field(description="Rows whose membership is unknown because the function failed.")
-    absent: int = Field(description="Rows from before the function was in force.")
+    coverage: ShareOut = Field(description="Members among the rows of known membership.")
+    unknown: int = Field(description="Rows of unknown membership: the function failed.")
+    absent: int = Field(description="Rows from before the function was added.")
     members: PerformanceOut
-    complement: PerformanceOut = Field(description="The rows known to be outside.")
+    complement: PerformanceOut = Field(description="Rows known to be outside the slice.")
 
 
 class MetadataOut(Out):
-    """What people know about a slice."""
+    """Metadata of a slice."""
 
     description: str
     owner: str
     severity: str
-    target: float | None = Field(description="The accuracy that it must keep.")
+    target: float | None = Field(description="Target accuracy.")
     protected: bool
     family: str
 
 
 class HealthOut(Out):
-    """Whether a function is applied; ``open`` is a breaker that keeps it out."""
+    """State of a function's circuit breaker; a function with an ``open`` one is not applied."""
 
     state: Literal["ok", "open"]
     reason: str | None
 
 
 class SliceOut(FigureOut):
-    """One slice in one window, beside what is expected of it."""
+    """One slice in one window, with its expected coverage."""
 
     name: str
     kind: SliceKind
-    state: SliceState = Field(description="A plain comparison, no alarm.")
+    state: SliceState = Field(description="Comparison with target and reference; not an alarm.")
     metadata: MetadataOut
     origin: Origin | None
     fingerprint: str | None
-    reference: ShareOut = Field(description="The coverage that is expected.")
+    reference: ShareOut = Field(description="Expected coverage.")
     health: HealthOut | None
-    drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null where it is not watched.")
-    alarms: list[int] = Field(description="Ids of those that have not ended.")
+    drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not watched.")
+    alarms: list[int] = Field(description="Ids of the unresolved alarms.")
 
 
 class SlicesOut(Out):
-    """Every slice in one window: all rows first, then the rows of no slice, then the slices."""
+    """Every slice in one window: all rows first, then the rows in no slice, then the slices."""
 
     at: datetime
     model: str
@@ -110,14 +105,14 @@ class SlicesOut(Out):
 
 
 class PointOut(FigureOut):
-    """The slice in the rows predicted in [start, end)."""
+    """Estimates over the rows predicted in [start, end)."""
 
     start: datetime
     end: datetime
 
 
 class SeriesEventOut(Out):
-    """Something that happened to the slice's model or function."""
+    """Event of the slice's model or function."""
 
     at: datetime
     kind: Literal["promotion", "function_version", "alarm"]
@@ -136,134 +131,59 @@ class SeriesOut(Out):
 
 
 class RecordOut(Out):
-    """One prediction, and what is known of it."""
+    """One prediction with its label."""
 
     id: str
     at: datetime
     version: int
     predicted: str
-    label: str | None = Field(description="The true class, once it is known.")
+    label: str | None = Field(description="The true class; null if unknown.")
     probabilities: dict[str, float] | None
-    features: dict[str, Any] | None = Field(description="As far as they are kept.")
+    features: dict[str, Any] | None = Field(description="The record, as far as it is stored.")
     slices: list[str]
     unknown_slices: list[str]
 
 
-class BucketOut(BaseModel):
-    """How many labelled members are of one class and were predicted as another, or the same."""
+class BucketOut(Out):
+    """Number of labelled members by true and predicted class."""
 
     label: str
     predicted: str
     n: int
 
 
-class RecordsOut(BaseModel):
+class RecordsOut(Out):
     """Records of a slice, newest first."""
 
     records: list[RecordOut]
-    buckets: list[BucketOut] = Field(description="Over all rows that were looked at.")
-    scanned: int = Field(description="How many rows were looked at.")
-    complete: bool = Field(description="Whether these were all before the given time.")
-    next: str | None = Field(description="The cursor of the next page; null where there is none.")
-
-
-def share_out(share: Estimate | InsufficientData) -> ShareOut:
-    """Return a share, or why there is none."""
-    if isinstance(share, InsufficientData):
-        return InsufficientDataOut.model_validate(share)
-    return EstimateOut(
-        value=share.value,
-        count=share.rate.count,
-        n=share.rate.n,
-        lower=share.lower,
-        upper=share.upper,
-        method=share.method,
-    )
+    buckets: list[BucketOut] = Field(description="Counts over all scanned rows.")
+    scanned: int = Field(description="Number of scanned rows.")
+    complete: bool = Field(description="Whether all rows before the given time were scanned.")
+    next: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> SlicesOut:
-    """Return every slice of a window; ``alarms`` are those that have not ended, by slice."""
-    return SlicesOut(
-        at=view.at,
-        model=view.model,
-        version=view.version,
-        window=view.window,
-        start=view.start,
-        end=view.end,
-        last_label_at=view.last_label_at,
-        slices=[_slice_out(each, alarms.get(each.name, ())) for each in view.slices],
-    )
+    """Return every slice of a window, with the unresolved alarms by slice."""
+    slices = [
+        out_of(
+            SliceOut,
+            each,
+            each.estimate,
+            drift={kind: drift_out(drift) for kind, drift in each.drifts.items()} or None,
+            alarms=[alarm.id for alarm in alarms.get(each.name, ())],
+        )
+        for each in view.slices
+    ]
+    return out_of(SlicesOut, view, slices=slices)
 
 
 def series_out(view: SliceSeries) -> SeriesOut:
     """Return a slice over time."""
-    return SeriesOut(
-        name=view.name,
-        model=view.model,
-        version=view.version,
-        step_seconds=view.step_seconds,
-        points=[_point_out(each) for each in view.points],
-        events=[SeriesEventOut.model_validate(each) for each in view.events],
-    )
+    return out_of(SeriesOut, view, points=[out_of(PointOut, each, each.estimate) for each in view.points])
 
 
 def records_out(view: RecordsView) -> RecordsOut:
-    """Return records and their buckets."""
-    return RecordsOut(
-        records=[_record_out(each) for each in view.records],
-        buckets=[
-            BucketOut(label=label, predicted=predicted, n=n)
-            for (label, predicted), n in sorted(view.buckets.items())
-        ],
-        scanned=view.scanned,
-        complete=view.complete,
-        next=view.next,
-    )
-
-
-def health_out(health: FunctionHealth | None) -> HealthOut | None:
-    """Return the health of a function that has any."""
-    return None if health is None else HealthOut.model_validate(health)
-
-
-def _record_out(view: RecordView) -> RecordOut:
-    return RecordOut.model_validate(view)
-
-
-def _slice_out(view: SliceView, alarms: Sequence[Alarm]) -> SliceOut:
-    return SliceOut(
-        **_figures(view.estimate),
-        name=view.name,
-        kind=view.kind,
-        state=view.state,
-        metadata=MetadataOut.model_validate(view.metadata),
-        origin=view.origin,
-        fingerprint=view.fingerprint,
-        reference=share_out(view.reference),
-        health=health_out(view.health),
-        drift={kind: drift_out(each) for kind, each in view.drifts.items()} or None,
-        alarms=[each.id for each in alarms],
-    )
-
-
-def _point_out(point: Point) -> PointOut:
-    return PointOut(**_figures(point.estimate), start=point.start, end=point.end)
-
-
-def _figures(estimate: SliceEstimate) -> dict[str, Any]:
-    return {
-        "coverage": share_out(estimate.coverage),
-        "unknown": estimate.unknown,
-        "absent": estimate.absent,
-        "members": _performance(estimate.members),
-        "complement": _performance(estimate.complement),
-    }
-
-
-def _performance(performance: Performance) -> PerformanceOut:
-    f1 = performance.f1
-    return PerformanceOut(
-        labelled=performance.labelled,
-        accuracy=share_out(performance.accuracy),
-        f1=InsufficientDataOut.model_validate(f1) if isinstance(f1, InsufficientData) else f1,
-    )
+    """Return records and their counts by class."""
+    counts = sorted(view.buckets.items())
+    buckets = [BucketOut(label=label, predicted=predicted, n=n) for (label, predicted), n in counts]
+    return out_of(RecordsOut, view, buckets=buckets)

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
+from models.column_encoders import as_number, as_text
 from models.errors import DataError
 from models.features import FeatureSpec
-from models.table_features import as_name, as_number
 
 ColumnKind: TypeAlias = Literal["number", "category", "words", "missing", "label", "confidence"]
 Value: TypeAlias = float | str | None
@@ -121,7 +121,7 @@ def _number(value: Any) -> float | None:
 
 def _name(value: Any) -> str | None:
     try:
-        return as_name(value, "", 0)
+        return as_text(value, "", 0)
     except DataError:
         return None
 

@@ -33,7 +33,7 @@ from service.errors import ServiceError
 from service.jobs.column_report.columns import FEWEST_ROWS, PredictedRow
 from service.serving.deployment import Deployment
 from service.serving.errors import NoModel
-from service.settings.project import Settings
+from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, report, reports

@@ -39,7 +39,7 @@ from sfs.declarations import from_declaration
 from sfs.registry import FunctionSet
 
 if TYPE_CHECKING:
-    from models.bundle import ModelBundle
+    from models.bundle.model_bundle import ModelBundle
 
 NUMBERS, SHARES = "wasserstein", "jensenshannon"
 """What Evidently calls the two methods. Its own choice among methods changes at 1,000 rows."""
@@ -88,7 +88,7 @@ def _end_with_parent() -> None:
 
 def write_values(folder: Path) -> None:
     """Compare the rows with the bundle's sample, and leave values and what a page can be made of."""
-    from models.bundle import ModelBundle
+    from models.bundle.model_bundle import ModelBundle
 
     task = json.loads((folder / TASK).read_bytes())
     bundle = ModelBundle.load(task["bundle"])

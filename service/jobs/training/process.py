@@ -32,7 +32,7 @@ from service.jobs.training.spec import (
     write_traffic,
 )
 from service.serving.deployment import Deployment
-from service.settings.project import Settings
+from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.runs import active_run
 from service.store.training_rows import labelled_rows
@@ -292,7 +292,7 @@ def register(registry: ModelRegistry, folder: Path) -> int:
     BundleError
         If the bundle in the folder is not as it was written.
     """
-    from models.bundle import ModelBundle  # brings torch
+    from models.bundle.model_bundle import ModelBundle  # brings torch
 
     return registry.put(ModelBundle.load(folder))
 

@@ -43,7 +43,7 @@ class TrainingSpec:
         Declarations of functions that were added while the service ran; one whose name the files define is set
         aside.
     learner
-        Values of `models.learners.LearnerConfig` by name, the seed among them; what is not there keeps its default.
+        Values of `models.config.LearnerConfig` by name, the seed among them; what is not there keeps its default.
     traffic
         The file of labelled traffic, as `write_traffic` writes it; None for none.
     champion

@@ -22,15 +22,13 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 
-from models.bundle import ModelBundle
-from models.config import TrainConfig
-from models.duel import DuelCells, duel, held_out_for
+from models.bundle.model_bundle import ModelBundle
+from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureKind, FeatureSpec
-from models.learners import LearnerConfig
-from models.project_rows import Source
+from models.paired_comparison import PairedCells, compare_paired, held_out_for
 from models.splits import content_hashes
-from models.traffic_rows import LabelledRows, with_traffic
 from models.training import train
+from models.training_rows import DataSource, TrainingRows, with_traffic
 from service.errors import ServiceError
 from service.jobs.training.spec import BEAT, CANDIDATE, REASON, RESULT, TrainingSpec, read_traffic
 from sfs.declarations import from_declaration
@@ -139,7 +137,7 @@ _TRAINING_FROM, _TRAINING_TO = 0.05, 0.9
 class _Given:
     """What is trained on: rows, functions, and the names of those that no row can tell of."""
 
-    rows: LabelledRows
+    rows: TrainingRows
     functions: FunctionSet
     set_aside: list[str]
 
@@ -197,7 +195,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, tell: Tell) -> dict[str, A
 
 def _read(spec: TrainingSpec, features: tuple[FeatureSpec, ...]) -> _Given:
     text = tuple(each.column for each in features if each.kind == "text")
-    base = Source(Path(spec.data), spec.format, text, spec.label).read()
+    base = DataSource(Path(spec.data), spec.format, text, spec.label).read()
     traffic = [] if spec.traffic is None else read_traffic(Path(spec.traffic))
     of_files = FunctionSet.from_files(spec.functions, votes=True)
     added = [from_declaration(each) for each in spec.added if each["name"] not in of_files]
@@ -218,7 +216,7 @@ def _learner(spec: TrainingSpec) -> LearnerConfig:
 
 def _compared(
     champion: ModelBundle | None, candidate: ModelBundle, given: _Given
-) -> tuple[dict[str, int], tuple[DuelCells, ...]]:
+) -> tuple[dict[str, int], tuple[PairedCells, ...]]:
     """Compare on the rows that are held out for both; return how many there are, and how both fare."""
     frame = given.rows.frame
     both = (candidate,) if champion is None else (champion, candidate)
@@ -232,7 +230,7 @@ def _compared(
     }
     if champion is None:
         return counts, ()
-    return counts, duel(champion, candidate, frame[held], given.functions)
+    return counts, compare_paired(champion, candidate, frame[held], given.functions)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The steps from one shape of the store to the next, run by ``service.store.schema``."""
+"""Schema migrations, run by ``service.store.schema``."""

@@ -25,7 +25,7 @@ DETECTORS: Mapping[str, Callable[[str], bool]] = {
 
 @pytest.fixture(scope="session")
 def detectors() -> Mapping[str, Callable[[str], bool]]:
-    """For each planted slice, whether a text belongs to it, judged by the text alone."""
+    """For each planted slice, a test of membership by the text alone."""
     return {name: lambda text, found=found: bool(found(text)) for name, found in DETECTORS.items()}
 
 
@@ -37,5 +37,5 @@ def calm() -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def calm_truth() -> pd.DataFrame:
-    """What the rows of calm traffic hide."""
+    """The hidden facts of calm traffic."""
     return truth(N_CALM, seed=1)

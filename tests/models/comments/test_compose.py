@@ -29,7 +29,7 @@ def test_a_comment_belongs_to_the_planted_slices_and_to_no_other(seed: int, dete
 
 
 def test_a_comment_is_a_function_of_its_arguments() -> None:
-    """The same choices give the same text, and running out of choices starts them anew."""
+    """The same choices give the same text, and choices are reused from the start."""
     names = frozenset(WORDY)
     assert compose(names, 1, 1, False, [7, 3, 5]) == compose(names, 1, 1, False, [7, 3, 5] * 40)
 

@@ -1,4 +1,4 @@
-"""Phrases fill their slots, use every vocabulary, and are our own."""
+"""Phrases fill their slots, use every vocabulary, and do not come from the public files."""
 
 import random
 import re
@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from models.comments import phrases_body, phrases_short, phrases_slices
-from models.comments.phrases import Phrase, Pool, lines, pick, pool, words
-from models.comments.phrases_languages import LANGUAGES
+from models.comments.phrases import Phrase, Pool, phrasebook, pick, pool, words
 from models.comments.public import load_sms, load_youtube
 
 
 def pools() -> Iterator[Pool]:
     """Every pool of prose; links are not prose."""
-    body, short = phrases_body, phrases_short
-    yield from (body.FAN, body.ADVERT, body.CAMPAIGN_SPAM, body.CAMPAIGN_HAM, body.ASIDE)
-    yield from (short.SHORT_FAN, short.SHORT_ADVERT)
-    for markers in phrases_slices.MARKERS.values():
-        yield from (markers.fan, markers.advert, markers.either)
-    for language in LANGUAGES:
-        yield from (language.fan, language.advert, language.short_fan, language.short_advert)
+    book = phrasebook()
+    for section in (book.body, book.campaign, book.short, *book.slices.values(), *book.languages):
+        yield from section.values()
 
 
 def every_phrase() -> list[Phrase]:
@@ -33,6 +27,16 @@ def plain(text: str) -> str:
     return " " + " ".join(re.findall(r"[^\W_]+", text.casefold())) + " "
 
 
+def test_the_book_is_complete() -> None:
+    """Every section of the file has its voices, and no line of it is empty."""
+    book = phrasebook()
+    assert all(set(pools) == {"fan", "advert", "either"} for pools in book.slices.values())
+    assert [set(language) for language in book.languages] == [
+        {"fan", "advert", "short_fan", "short_advert"}
+    ] * 7
+    assert all(phrase.form.strip() for phrase in every_phrase())
+
+
 def test_a_phrase_takes_one_draw_per_slot() -> None:
     """Slots are filled from left to right, each by one draw, and percent signs stay."""
     (phrase,) = pool(["{a} is 100% {b}, {a}"], {"a": ("x", "y"), "b": ("u", "v", "w")})
@@ -41,15 +45,15 @@ def test_a_phrase_takes_one_draw_per_slot() -> None:
     assert list(draws) == []
 
 
-def test_an_unknown_slot_is_found_when_phrases_are_compiled() -> None:
-    """A template that names no vocabulary never reaches the stream."""
+def test_an_unknown_slot_is_an_error_at_compilation() -> None:
+    """A template with a slot outside the vocabulary never reaches the stream."""
     with pytest.raises(KeyError, match="missing"):
         pool(["{missing}"], {})
 
 
 def test_picking_takes_a_phrase_and_then_its_words() -> None:
     """The first draw picks the phrase, wrapping round the pool."""
-    assert pick(pool(lines("one\ntwo {x}"), {"x": words("a|b")}), iter([3, 1]).__next__) == "two b"
+    assert pick(pool(["one", "two {x}"], {"x": words("a|b")}), iter([3, 1]).__next__) == "two b"
 
 
 def test_no_phrase_is_written_twice_in_a_pool() -> None:
@@ -59,9 +63,10 @@ def test_no_phrase_is_written_twice_in_a_pool() -> None:
 
 
 def test_short_phrases_have_at_most_three_words() -> None:
-    """Whatever fills a short phrase, an ending or a mark can follow within four words."""
-    for each in [phrases_short.SHORT_FAN, phrases_short.SHORT_ADVERT] + [
-        part for language in LANGUAGES for part in (language.short_fan, language.short_advert)
+    """With any words in its slots, a short phrase leaves room for an ending or a mark within four words."""
+    book = phrasebook()
+    for each in [*book.short.values()] + [
+        part for language in book.languages for part in (language["short_fan"], language["short_advert"])
     ]:
         for phrase in each:
             longest = [max(slot, key=lambda word: len(word.split())) for slot in phrase.slots]

@@ -1,4 +1,4 @@
-"""The public collections are read without what leaks the label; anything else is refused clearly."""
+"""The public collections are read without the marks that leak the label; anything else is refused."""
 
 import csv
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_missing_files_are_named_with_where_to_get_them(tmp_path: Path) -> None:
     """The message names each missing file and the data set."""
     write_youtube(tmp_path, [["1", "a", "", "b", "0"]])
     (tmp_path / YOUTUBE_FILES[2]).unlink()
-    with pytest.raises(DataError, match=r"lacks Youtube03-LMFAO.csv; .*UCI data set 380"):
+    with pytest.raises(DataError, match=r"lacks Youtube03-LMFAO.csv: .*UCI data set 380"):
         load_youtube(tmp_path)
     with pytest.raises(DataError, match="UCI data set 228"):
         load_sms(tmp_path)

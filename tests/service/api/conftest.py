@@ -25,7 +25,7 @@ from service.__main__ import main
 from service.api.app import create_api
 from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
 from service.runtime.runtime import Runtime
-from service.settings.project import load
+from service.settings.loading import load
 from service.store.alarms import open_alarm
 from service.store.engine import Store
 from sfs.intervals import Rate
@@ -150,7 +150,7 @@ class Service:
     def raised(self, slice_: str = "short", kind: DriftKind = "coverage", **changes: Any) -> Alarm:
         """Open an alarm."""
         detection = DriftDetected(self.now, drift_status(slice_, kind, **changes))
-        alarm = self.kept(partial(open_alarm, model="comments", version=1, verdict=detection))
+        alarm = self.kept(partial(open_alarm, model="comments", version=1, detection=detection))
         assert alarm is not None
         return alarm
 

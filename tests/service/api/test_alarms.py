@@ -6,7 +6,7 @@ import pytest
 
 from sfs.intervals import Rate
 
-SENTENCE = "short holds 8.1 % of rows since 11:40 UTC, expected 1.8 to 2.2 %"
+SENTENCE = "coverage of short is 8.1 % since 11:40 UTC, expected 1.8 to 2.2 %"
 
 
 def test_an_alarm_is_told_with_its_evidence(service):
@@ -29,7 +29,7 @@ def test_what_has_no_reference_has_no_expectation(service):
     service.raised(zone=None, since=None, direction=None, observed=Rate(0, 0))
     (one,) = service.get("/v1/alarms").json()["alarms"]
     assert (one["expected"], one["since"], one["observed"]["value"]) == (None, None, None)
-    assert one["sentence"] == "short holds nothing of rows so far, with nothing to compare it with"
+    assert one["sentence"] == "coverage of short is unknown so far, no reference to compare with"
 
 
 def test_alarms_that_have_ended_are_told_when_asked_for(service):

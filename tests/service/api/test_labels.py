@@ -3,8 +3,7 @@
 from datetime import timedelta
 
 import pytest
-
-from service.store import queries
+from factories import pending_count
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 
@@ -125,7 +124,7 @@ def test_where_no_class_is_known_no_label_is_taken(service):
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:no-model")
     assert "set `classes` in slicewatch.yaml, or train a model" in answer.json()["detail"]
     with service.store.read() as connection:
-        assert queries.pending_count(connection, "comments") == 0
+        assert pending_count(connection, "comments") == 0
 
 
 def test_a_rejection_is_short_however_many_classes_there_are(service):

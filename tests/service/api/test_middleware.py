@@ -93,19 +93,19 @@ def test_a_body_without_a_length_is_counted(service):
 
 def test_a_body_as_long_as_may_be_is_read(service):
     """The limit itself is allowed."""
-    service.limit(body_bytes=100)
+    service.limit(body_bytes=1024)
     body = b'{"instances":[{"text":"love","likes":0}]}'
     assert (
-        service.post("/v1/predict", content=body + b" " * (100 - len(body)), headers=JSON).status_code == 200
+        service.post("/v1/predict", content=body + b" " * (1024 - len(body)), headers=JSON).status_code == 200
     )
     assert (
-        service.post("/v1/predict", content=body + b" " * (101 - len(body)), headers=JSON).status_code == 413
+        service.post("/v1/predict", content=body + b" " * (1025 - len(body)), headers=JSON).status_code == 413
     )
 
 
 def test_all_bodies_together_have_a_limit(service):
     """While long ones are in hand, another is refused unread, or in the middle; afterwards it is taken."""
-    service.limit(body_bytes=1000)
+    service.limit(body_bytes=1024)
     service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=1500))
     body = b'{"instances":[{"text":"love","likes":0}]}'.ljust(900)
 

@@ -155,7 +155,7 @@ def test_rows_that_were_not_tried_are_named(service):
     told = {each["field"]: each["message"] for each in answer.json()["errors"]}
     assert answer.status_code == 422
     assert "no column 'likes'" in told["instances[99]"]
-    assert set(told.values()) - {told["instances[99]"]} == {"not tried, for too many rows before it failed"}
+    assert set(told.values()) - {told["instances[99]"]} == {"not attempted: too many earlier rows failed"}
 
 
 def test_a_refusal_is_short_whatever_was_sent(service):

@@ -1,4 +1,4 @@
-"""A service of which only the documents are there."""
+"""Stub service that answers with documents."""
 
 import json
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 
-class Told(ThreadingHTTPServer):
-    """Answers each path as a test has put down, and keeps what was said to it."""
+class StubService(ThreadingHTTPServer):
+    """Answers every path with a document, and records the received ones."""
 
     def __init__(self) -> None:
         self.documents: dict[str, Any] = {
             "/readyz": {"ready": True},
             "/v1/models": {"model": "orders", "models": []},
         }
-        self.said: list[tuple[str, Any]] = []
+        self.received: list[tuple[str, Any]] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -31,7 +31,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if body:
-            self.server.said.append((self.path, json.loads(body)))
+            self.server.received.append((self.path, json.loads(body)))
         payload = json.dumps(self.server.documents[self.path]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(payload)))
@@ -45,11 +45,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def service() -> Iterator[Told]:
-    """Such a service, of the model ``orders``."""
-    with Told() as told:
-        thread = Thread(target=told.serve_forever, args=(0.01,))
+def service() -> Iterator[StubService]:
+    """Stub service with the model ``orders``."""
+    with StubService() as stub:
+        thread = Thread(target=stub.serve_forever, args=(0.01,))
         thread.start()
-        yield told
-        told.shutdown()
+        yield stub
+        stub.shutdown()
         thread.join()

@@ -1,4 +1,4 @@
-"""Functions applied to files."""
+"""``slicewatch apply``."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def test_each_slice_becomes_a_column(cli: Callable, project: Path, table_file: P
 def test_unknown_memberships_stay_empty(
     cli: Callable, project: Path, table_file: Path, tmp_path: Path
 ) -> None:
-    """A row at which a function raised is neither true nor false, and the table says why and where."""
+    """A row on which a function raised is empty, and the table has the reason and the first row."""
     with (project.parent / "slices.py").open("a") as file:
         file.write(
             "\n\n@slicing_function()\ndef picky(x):\n    return {'no': True, 'se': False}[x['country']]\n"
@@ -49,13 +49,13 @@ def test_predictions_join_the_rows(cli: Callable, trained: Path, tmp_path: Path)
 
 
 def test_changed_functions_are_unknown_to_the_model(cli: Callable, trained: Path, tmp_path: Path) -> None:
-    """A function edited after training is applied, and the model is not shown its answers: a note says so."""
+    """A function edited after training is applied, is unknown to the model, and is named in a note."""
     python = trained.parent / "slices.py"
     python.write_text(python.read_text().replace("< 4", "< 3"))
     data = trained.parent / "orders.csv"
     answer = cli("apply", data, "--out", tmp_path / "out.csv", "--with-predictions", "--config", trained)
     assert answer.code == 0
-    assert "takes ['short_comment'] as unknown" in answer.err
+    assert "slices ['short_comment'] are unknown to the model" in answer.err
 
 
 def test_a_file_of_functions_needs_no_settings(cli: Callable, project: Path, table_file: Path) -> None:
@@ -89,7 +89,7 @@ def test_coverage_over_batches_is_the_sum(cli: Callable, project: Path, tmp_path
     [
         (["--with-predictions"], "--with-predictions needs --out"),
         (["--out", "{data}"], "--out would overwrite"),
-        (["--out", "{folder}/absent/out.csv"], "there is no folder"),
+        (["--out", "{folder}/absent/out.csv"], "no folder"),
         (["--out", "{folder}/out.xlsx"], "unknown file format '.xlsx'"),
         (["--out", "{folder}/out.csv", "--with-predictions"], "no registry"),
         (["--functions", "{folder}/absent.py"], "absent.py"),
@@ -99,7 +99,7 @@ def test_coverage_over_batches_is_the_sum(cli: Callable, project: Path, tmp_path
 def test_misuse_writes_nothing(
     cli: Callable, project: Path, table_file: Path, options: list[str], message: str
 ) -> None:
-    """What cannot be done is refused with code 2 before a file is touched."""
+    """Misuse ends with code 2 before any file is written."""
     before = table_file.read_bytes()
     given = [option.format(data=table_file, folder=project.parent) for option in options]
     answer = cli("apply", table_file, *given, "--config", project)
@@ -128,21 +128,21 @@ def test_an_interruption_leaves_nothing_behind(cli: Callable, project: Path, tab
 
 
 def test_a_folder_is_no_file_of_rows(cli: Callable, project: Path) -> None:
-    """A folder that is not the public collection is refused for what it is."""
+    """A folder other than the public data set is refused."""
     answer = cli("apply", project.parent, "--config", project)
     assert answer.code == 2
-    assert "is a folder: name a file of rows" in answer.err
+    assert "is a folder: pass a file of rows" in answer.err
 
 
 def test_a_version_without_predictions_is_misuse(cli: Callable, project: Path, table_file: Path) -> None:
-    """--model alone would do nothing, which is said."""
+    """--model without --with-predictions is refused."""
     answer = cli("apply", table_file, "--model", "1", "--config", project)
     assert answer.code == 2
     assert "add --with-predictions" in answer.err
 
 
 def test_functions_do_not_see_the_label(cli: Callable, project: Path, table_file: Path) -> None:
-    """A function that reads the label is unknown at the command line as it is in training."""
+    """A function that reads the label is unknown on every row, as in training."""
     functions = project.with_name("cheat.py")
     functions.write_text(
         "from sfs import slicing_function\n\n\n@slicing_function()\ndef cheat(x):\n    return x['class'] == 'kept'\n"

@@ -1,4 +1,4 @@
-"""Everything that would stop a training, found and listed."""
+"""``slicewatch check``."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ import pytest
 
 
 def test_a_sound_project_has_no_problems(cli: Callable, project: Path) -> None:
-    """Coverage per slice is printed, and training may start."""
+    """A sound project prints coverage per slice and no problems."""
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
     assert "no problems" in answer.out
@@ -20,7 +20,7 @@ def test_a_sound_project_has_no_problems(cli: Callable, project: Path) -> None:
 
 
 def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path) -> None:
-    """Misspelt columns, blank labels, a bad template and a careless function: each its own line, code 2."""
+    """Misspelt columns, blank labels, a bad template and a faulty function are a line each, with code 2."""
     frame = pd.read_csv(table_file)
     frame.loc[[3, 7], "class"] = None
     frame.to_csv(table_file, index=False)
@@ -45,7 +45,7 @@ def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path)
 
 
 def test_problems_of_settings_are_in_the_document_too(cli: Callable, project: Path) -> None:
-    """With --json the problems of the settings file stand in the same document."""
+    """With --json, problems of the settings are in the document too."""
     project.write_text(project.read_text() + "lable: x\ncolour: y\n")
     answer = cli("check", "--config", project, "--json")
     assert answer.code == 2
@@ -53,13 +53,13 @@ def test_problems_of_settings_are_in_the_document_too(cli: Callable, project: Pa
 
 
 def test_the_label_is_no_feature(cli: Callable, project: Path) -> None:
-    """A model that reads its label learns nothing."""
+    """A label among the features is a problem."""
     project.write_text(project.read_text().replace("country: category", "class: category"))
     assert "'class' is the label" in cli("check", "--config", project).err
 
 
 def test_two_functions_of_one_name_are_a_problem(cli: Callable, project: Path) -> None:
-    """Names are unique over all files."""
+    """Two functions with one name are a problem, also in different files."""
     project.with_name("slices.yaml").write_text(
         "slices:\n  - {name: short_comment, missing: {field: country}}\n"
     )
@@ -83,7 +83,7 @@ def test_two_functions_of_one_name_are_a_problem(cli: Callable, project: Path) -
 def test_bad_tables(
     cli: Callable, project: Path, table_file: Path, command: str, change: Callable, message: str
 ) -> None:
-    """A table that cannot be learned from ends check and train: code 2, no traceback, nothing stored."""
+    """A table that cannot be trained on ends check and train with code 2, no traceback and nothing stored."""
     change(pd.read_csv(table_file)).to_csv(table_file, index=False)
     answer = cli(command, "--config", project)
     assert answer.code == 2
@@ -107,7 +107,7 @@ def test_bad_tables(
 def test_bad_files(
     cli: Callable, project: Path, table_file: Path, command: str, content: bytes | None, message: str
 ) -> None:
-    """An absent, empty, mis-encoded or ragged file is named with what is wrong."""
+    """An absent, empty, wrongly encoded or ragged file is named with its error."""
     table_file.unlink()
     if content is not None:
         table_file.write_bytes(content)
@@ -141,7 +141,7 @@ def test_bad_files(
 def test_bad_functions(
     cli: Callable, project: Path, command: str, file: str, text: str, messages: list[str]
 ) -> None:
-    """A file of functions that cannot be read is named, where possible with its line."""
+    """An unreadable file of functions is named, with the line if there is one."""
     project.with_name(file).write_text(text)
     answer = cli(command, "--config", project)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
@@ -149,7 +149,7 @@ def test_bad_functions(
 
 
 def test_the_sample_is_drawn_from_all_rows(cli: Callable, project: Path, table_file: Path) -> None:
-    """In a long table sorted by class the sample's coverage is near the table's, and the sample is named."""
+    """In a long sorted table, the coverage on the sample is near the true one, and the output has both sizes."""
     rows = pd.concat([pd.read_csv(table_file)] * 10).sort_values("country", ignore_index=True)
     rows.to_csv(table_file, index=False)
     slices = project.with_name("slices.yaml")
@@ -159,11 +159,11 @@ def test_the_sample_is_drawn_from_all_rows(cli: Callable, project: Path, table_f
     assert (shown["rows"], shown["sampled"]) == (2400, 1000)
     lower, upper = shown["slices"][0]["coverage_interval"]
     assert lower < (rows["country"] == "dk").mean() < upper
-    assert "The slices on 1,000 rows at random of 2,400" in cli("check", "--config", project).out
+    assert "Slices on a random sample of 1,000 of 2,400" in cli("check", "--config", project).out
 
 
 def test_a_template_on_values_of_another_type_is_a_problem(cli: Callable, project: Path) -> None:
-    """A comparison of text would leave the slice unknown, which is said before training."""
+    """A numeric comparison of text is reported before training."""
     slices = project.with_name("slices.yaml")
     slices.write_text("slices: [{name: above, compare: {field: country, above: 12}}]\n")
     project.write_text(re.sub("functions:.*", "functions: slices.yaml", project.read_text()))
@@ -173,7 +173,7 @@ def test_a_template_on_values_of_another_type_is_a_problem(cli: Callable, projec
 
 
 def test_a_slice_may_not_have_a_columns_name(cli: Callable, project: Path) -> None:
-    """A file could not have both columns."""
+    """A slice with the name of a column is a problem."""
     slices = project.with_name("slices.yaml")
     slices.write_text("slices: [{name: country, missing: {field: country}}]\n")
     project.write_text(re.sub("functions:.*", "functions: slices.yaml", project.read_text()))
@@ -183,21 +183,21 @@ def test_a_slice_may_not_have_a_columns_name(cli: Callable, project: Path) -> No
 
 
 def test_a_misspelt_variable_is_warned_of(cli: Callable, project: Path) -> None:
-    """A variable that is nearly a setting is named with the setting; others are left alone."""
+    """A variable that is nearly a setting causes a warning; other variables do not."""
     answer = cli("check", "--config", project, SLICEWATCH_LEARNER_EPOCH="3", SLICEWATCH_COLOUR="x")
     assert "SLICEWATCH_LEARNER_EPOCH is not a setting; did you mean SLICEWATCH_LEARNER_EPOCHS?" in answer.err
     assert "COLOUR" not in answer.err
 
 
 def test_labelling_functions_are_checked_and_named(cli: Callable, project: Path) -> None:
-    """They are no slices of the model, and may have a column's name; what they break is a problem all the same."""
+    """Labeling functions are listed apart, may have the name of a column, and must keep their contract."""
     python = project.with_name("slices.py")
     python.write_text(
         python.read_text().replace("import slicing", "import labeling_function, slicing") + LABELER
     )
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
-    assert "watched live but no slices of the model: country" in answer.out
+    assert "monitored live but not slices of the model: country" in answer.out
     python.write_text(python.read_text().replace("x.country == 'no'", "len(x.country) > 1"))
     assert "country is not total" in cli("check", "--config", project).err
 
@@ -210,8 +210,8 @@ def country(x):
 """
 
 
-def test_what_the_service_could_not_do_is_found_before_it_starts(cli: Callable, project: Path) -> None:
-    """An open address, a class and a column that are not there, and a broken store: all are told together."""
+def test_problems_of_the_service_are_found_before_it_starts(cli: Callable, project: Path) -> None:
+    """An open address, an unknown class and column, and a broken store are reported together."""
     project.write_text(
         project.read_text()
         + "serve: {host: 10.0.0.5}\nmonitor: {positive: returnt}\nlog: {features: [contry]}\nstore: broken.db\n"
@@ -224,7 +224,7 @@ def test_what_the_service_could_not_do_is_found_before_it_starts(cli: Callable, 
 
 
 def test_a_store_of_a_later_version_is_found_before_the_service_starts(cli: Callable, project: Path) -> None:
-    """Its step is named, as `up` would."""
+    """A store of a later version is a problem, with its step."""
     store = project.parent / ".slicewatch/store.sqlite3"
     assert cli("migrate", "--config", project).code == 0
     with contextlib.closing(sqlite3.connect(store)) as connection, connection:

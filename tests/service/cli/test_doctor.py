@@ -1,4 +1,4 @@
-"""What is installed, found, readable and writable."""
+"""``slicewatch doctor``."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ def findings(answer: object) -> dict[str, tuple[str, str]]:
 
 
 def test_without_a_project_the_installation_is_checked(cli: Callable, tmp_path: Path) -> None:
-    """No settings file is a note, not a fault."""
+    """A missing settings file is a note."""
     answer = cli("doctor", "--config", tmp_path / "absent.yaml", "--json")
     found = findings(answer)
     assert answer.code == 0
@@ -27,14 +27,14 @@ def test_a_trained_project_is_proved(cli: Callable, trained: Path) -> None:
 
 
 def test_an_untrained_project_is_sound(cli: Callable, project: Path) -> None:
-    """Nothing trained yet is a note."""
+    """A missing registry is a note."""
     answer = cli("doctor", "--config", project)
     assert answer.code == 0
-    assert "nothing trained yet" in answer.out
+    assert "no model trained yet" in answer.out
 
 
 def test_broken_parts_fail(cli: Callable, project: Path, table_file: Path) -> None:
-    """Absent data and a broken file of functions are found together: code 1."""
+    """Missing data and a broken file of functions are reported together, with code 1."""
     table_file.unlink()
     project.with_name("slices.py").write_text("1 / 0")
     answer = cli("doctor", "--config", project, "--json")
@@ -52,7 +52,7 @@ def test_broken_settings_fail(cli: Callable, project: Path) -> None:
 
 
 def test_variables_are_shown(cli: Callable, project: Path) -> None:
-    """An override is named with its setting; what merely looks like one is named as ignored."""
+    """An override is listed with its setting; an unknown variable is listed as ignored."""
     out = cli("doctor", "--config", project, SLICEWATCH_LEARNER_SEED="3", SLICEWATCH_LERNER_SEED="3").out
     assert "SLICEWATCH_LEARNER_SEED overrides 'learner.seed'" in out
-    assert "not ours, ignored: SLICEWATCH_LERNER_SEED" in out
+    assert "not a setting, ignored: SLICEWATCH_LERNER_SEED" in out

@@ -1,4 +1,4 @@
-"""Drift and alarms on the command line, as a service tells them."""
+"""``slicewatch drift``."""
 
 import json
 import socket
@@ -24,7 +24,7 @@ RIGHT = replace(
     observed=Rate(0, 0),
 )  # fmt: skip
 ALARM = Alarm(3, "orders", 1, AT, LINKS)
-WHAT = "links holds 8.1 % of rows since 11:40 UTC, expected 1.8 to 2.2 %"
+WHAT = "coverage of links is 8.1 % since 11:40 UTC, expected 1.8 to 2.2 %"
 
 
 def alarms(*each: Alarm, next_: int | None = None) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def document(alarm: Alarm) -> Any:
 
 @pytest.fixture
 def slices(service: Any) -> None:
-    """Two slices, of which one is watched for both, and an alarm on its coverage."""
+    """Two slices, one of them monitored for both rates, with an alarm on its coverage."""
     stands = {each.kind: drift_out(each).model_dump(mode="json") for each in (RIGHT, LINKS)}
     told = [{"name": "short", "drift": None}, {"name": "links", "drift": stands}]
     service.documents["/v1/slices?window=1h"] = {
@@ -47,8 +47,8 @@ def slices(service: Any) -> None:
 
 
 @pytest.mark.usefixtures("slices")
-def test_those_nearest_to_an_alarm_stand_first(cli: Callable, service: Any) -> None:
-    """Each with what was expected and seen, since when, its evidence and its alarm."""
+def test_the_nearest_to_an_alarm_is_first(cli: Callable, service: Any) -> None:
+    """A line has expected and observed rate, start, evidence and alarm; the nearest to an alarm is first."""
     answer = cli("drift", "--url", service.url)
     assert (answer.code, answer.err) == (0, "")
     head, _, first, second = answer.out.splitlines()
@@ -69,7 +69,7 @@ def test_those_nearest_to_an_alarm_stand_first(cli: Callable, service: Any) -> N
 
 @pytest.mark.usefixtures("slices")
 def test_drift_is_one_document(cli: Callable, service: Any) -> None:
-    """With the service's own names."""
+    """The document has the service's names."""
     told = json.loads(cli("drift", "--url", service.url, "--json").out)
     assert (told["model"], told["version"]) == ("orders", 1)
     assert [(each["slice"], each["kind"], each["alarm"]) for each in told["drifts"]] == [
@@ -79,15 +79,15 @@ def test_drift_is_one_document(cli: Callable, service: Any) -> None:
     assert told["drifts"][0]["expected"]["lower"] == 0.018
 
 
-def test_without_a_watched_slice_it_is_said(cli: Callable, service: Any) -> None:
-    """No empty table."""
+def test_no_monitored_slice_is_a_sentence(cli: Callable, service: Any) -> None:
+    """Nothing to list is a sentence, not an empty table."""
     service.documents["/v1/slices?window=1h"] = {"at": "", "model": "orders", "version": 1, "slices": []}
     service.documents["/v1/alarms?state=unresolved&limit=200"] = alarms()
-    assert cli("drift", "--url", service.url).out.startswith("no slice is watched yet")
+    assert cli("drift", "--url", service.url).out.startswith("no slice is monitored for drift yet")
 
 
 def test_alarms_are_listed_to_the_last_page(cli: Callable, service: Any) -> None:
-    """Each with its sentence; those that ended are asked for."""
+    """All pages are listed, with --all also the resolved alarms."""
     ended = replace(ALARM, id=2, state="resolved")
     service.documents["/v1/alarms?state=all&limit=200"] = alarms(ALARM, next_=3)
     service.documents["/v1/alarms?state=all&limit=200&before=3"] = alarms(ended)
@@ -96,52 +96,52 @@ def test_alarms_are_listed_to_the_last_page(cli: Callable, service: Any) -> None
     assert lines[2].endswith(WHAT)
 
 
-@pytest.mark.parametrize(("more", "said"), [([], "no alarm stands\n"), (["--all"], "there are no alarms\n")])
-def test_no_alarm_is_said(cli: Callable, service: Any, more: list[str], said: str) -> None:
-    """In words."""
+@pytest.mark.parametrize(("more", "said"), [([], "no unresolved alarms\n"), (["--all"], "no alarms\n")])
+def test_no_alarms_are_a_sentence(cli: Callable, service: Any, more: list[str], said: str) -> None:
+    """An empty list is a sentence."""
     state = "all" if more else "unresolved"
     service.documents[f"/v1/alarms?state={state}&limit=200"] = alarms()
     assert cli("drift", "alarms", *more, "--url", service.url).out == said
 
 
 def test_an_alarm_is_shown_with_its_evidence(cli: Callable, service: Any) -> None:
-    """Sentence, counts, reference and evidence; what is not known yet has no line."""
+    """The output has sentence, counts, reference and evidence, and no empty fields."""
     service.documents["/v1/alarms/3"] = document(ALARM)
     answer = cli("drift", "show", "3", "--url", service.url)
     assert answer.out.startswith(f"alarm 3: {WHAT}\n")
-    assert {"81 of 1,000", "400 of 20,000", "125 % of what alarms"} <= {
+    assert {"81 of 1,000", "400 of 20,000", "125 % of the alarm threshold"} <= {
         line.split("  ")[-1].strip() for line in answer.out.splitlines()
     }
     assert "note" not in answer.out
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])
-def test_who_takes_an_alarm_says_so(cli: Callable, service: Any, action: str) -> None:
-    """Name and note go to the service, whose answer is printed."""
+def test_an_alarm_is_acknowledged_or_resolved_with_a_note(cli: Callable, service: Any, action: str) -> None:
+    """Name and note are sent to the service, and its response is printed."""
     known = replace(ALARM, state="acknowledged", acknowledged_at=AT, acknowledged_by="ada", note="a campaign")
     service.documents[f"/v1/alarms/3/{action}"] = document(known)
     answer = cli("drift", action, "3", "--by", "ada", "--note", "a campaign", "--url", service.url, "--json")
     assert json.loads(answer.out)["acknowledged_by"] == "ada"
-    assert service.said == [(f"/v1/alarms/3/{action}", {"by": "ada", "note": "a campaign"})]
+    assert service.received == [(f"/v1/alarms/3/{action}", {"by": "ada", "note": "a campaign"})]
 
 
-def test_what_stands_before_the_action_counts(cli: Callable, service: Any) -> None:
-    """The command takes its options there too."""
+def test_options_before_an_action_count(cli: Callable, service: Any) -> None:
+    """Options before an action apply to it."""
     service.documents["/v1/alarms/3"] = document(ALARM)
     assert json.loads(cli("drift", "--url", service.url, "--json", "show", "3").out)["id"] == 3
 
 
 @pytest.mark.parametrize("alarm", ["0", "x", "-1", "1.5"])
 def test_an_alarm_is_a_number(cli: Callable, alarm: str) -> None:
-    """Anything else is misuse."""
+    """Anything else is refused."""
     answer = cli("drift", "show", "--", alarm)
     assert answer.code == 2
-    assert "a number counts from 1" in answer.err
+    assert "expected an integer, at least 1" in answer.err
 
 
 @pytest.mark.parametrize("argv", [["drift"], ["drift", "alarms"], ["retrain"], ["retrain", "list"]])
-def test_without_a_service_it_is_said_how_to_start_one(cli: Callable, project: Path, argv: list[str]) -> None:
-    """At which address nobody answers, by the project's settings."""
+def test_a_missing_service_is_reported_with_advice(cli: Callable, project: Path, argv: list[str]) -> None:
+    """The message has the address of the settings, and the command that starts the service."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         port = str(taken.getsockname()[1])
@@ -152,17 +152,17 @@ def test_without_a_service_it_is_said_how_to_start_one(cli: Callable, project: P
 
 
 def test_another_projects_service_is_not_asked(cli: Callable, project: Path, service: Any) -> None:
-    """It serves another model: misuse, unless its address is named."""
+    """A service of another model is refused."""
     service.documents["/v1/models"] = {"model": "books", "models": []}
     answer = cli("drift", "--config", project, SLICEWATCH_SERVE_PORT=str(service.server_port))
     assert answer.code == 2
-    assert "serves the model 'books', and this project's is 'orders'" in answer.err
+    assert "serves the model 'books', but this project's model is 'orders'" in answer.err
 
 
 def test_the_service_itself_is_understood(cli: Callable, running: tuple[Path, str]) -> None:
-    """Its lists are empty at first; what it refuses ends with its sentence and code 1."""
+    """A new service has no alarms; its errors end with their message and code 1."""
     _, url = running
-    assert cli("drift", "alarms", "--url", url).out == "no alarm stands\n"
+    assert cli("drift", "alarms", "--url", url).out == "no unresolved alarms\n"
     answer = cli("drift", "acknowledge", "7", "--url", url)
     assert (answer.code, answer.out) == (1, "")
     assert "there is no alarm 7" in answer.err

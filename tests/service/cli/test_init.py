@@ -1,4 +1,4 @@
-"""A project guessed from a file, ready for check and train."""
+"""``slicewatch init``."""
 
 import json
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from service.cli.init_files import slug, yaml_text
-from service.settings.project import load
+from service.cli.init import to_identifier, to_yaml
+from service.settings.loading import load
 from sfs.apply import apply
 from sfs.registry import FunctionSet
 
 
 def initialised(cli: Callable, folder: Path, frame: pd.DataFrame, *options: str) -> Path:
-    """A project made by init from a frame; returns its folder."""
+    """Return the folder of a project that init wrote for a table."""
     frame.to_csv(folder / "rows.csv", index=False)
     answer = cli("init", folder / "project", "--data", folder / "rows.csv", *options)
     assert (answer.code, answer.err) == (0, "")
@@ -23,7 +23,7 @@ def initialised(cli: Callable, folder: Path, frame: pd.DataFrame, *options: str)
 
 
 def test_difficult_headers_survive(cli: Callable, tmp_path: Path, table_file: Path) -> None:
-    """Spaces, brackets, quotes and colons in a header arrive in the settings as they are."""
+    """Spaces, brackets, quotes and colons in a header are kept."""
     initialised(cli, tmp_path, pd.read_csv(table_file))
     settings = load(tmp_path / "project/slicewatch.yaml", {})
     assert settings.label == "class"
@@ -35,7 +35,7 @@ def test_difficult_headers_survive(cli: Callable, tmp_path: Path, table_file: Pa
 
 
 def test_left_out_columns_are_explained(cli: Callable, tmp_path: Path, table_file: Path) -> None:
-    """Ids, dates and constants stand as comments that say why."""
+    """Ids, dates and constants are comments with the reason."""
     text = (initialised(cli, tmp_path, pd.read_csv(table_file)) / "slicewatch.yaml").read_text()
     assert "# order id: left out, it looks like an id" in text
     assert "# placed on: left out, it is a date" in text
@@ -45,7 +45,7 @@ def test_left_out_columns_are_explained(cli: Callable, tmp_path: Path, table_fil
 
 
 def test_the_example_slices_have_members(cli: Callable, tmp_path: Path, table_file: Path) -> None:
-    """Every function and template that init writes loads, and has a member and a non-member."""
+    """Every written function and template loads, and has members and non-members."""
     frame = pd.read_csv(table_file)
     folder = initialised(cli, tmp_path, frame)
     functions = FunctionSet.from_file(folder / "slices.py") + FunctionSet.from_file(folder / "slices.yaml")
@@ -66,7 +66,7 @@ def test_the_example_slices_have_members(cli: Callable, tmp_path: Path, table_fi
     ],
 )
 def test_tables_without_text_get_functions_too(cli: Callable, tmp_path: Path, columns: dict) -> None:
-    """Whatever the kinds of columns, both files load and their names differ."""
+    """Both files load for any kinds of columns, with distinct names."""
     frame = pd.DataFrame(columns)
     folder = initialised(cli, tmp_path, frame)
     functions = FunctionSet.from_file(folder / "slices.py") + FunctionSet.from_file(folder / "slices.yaml")
@@ -75,7 +75,7 @@ def test_tables_without_text_get_functions_too(cli: Callable, tmp_path: Path, co
 
 
 def test_init_needs_no_data(cli: Callable, tmp_path: Path) -> None:
-    """Without a file it writes comments of its own, from which the rest follows."""
+    """Without --data, the project has generated comments."""
     answer = cli("init", tmp_path / "demo", "--json")
     assert answer.code == 0
     assert json.loads(answer.out)["files"] == ["slicewatch.yaml", "slices.py", "slices.yaml", "comments.csv"]
@@ -85,7 +85,7 @@ def test_init_needs_no_data(cli: Callable, tmp_path: Path) -> None:
 
 
 def test_init_overwrites_nothing(cli: Callable, tmp_path: Path) -> None:
-    """A file that is there stops init before it writes any."""
+    """An existing file stops init before it writes any."""
     (tmp_path / "slices.py").write_text("mine")
     answer = cli("init", tmp_path)
     assert answer.code == 2
@@ -94,7 +94,7 @@ def test_init_overwrites_nothing(cli: Callable, tmp_path: Path) -> None:
 
 
 def test_init_asks_for_a_label_that_is_not_obvious(cli: Callable, tmp_path: Path) -> None:
-    """Without an obvious label it lists the candidates, and writes nothing."""
+    """Without an obvious label, init lists candidates and writes nothing."""
     pd.DataFrame({"kind": ["a", "b"] * 20, "size": range(40)}).to_csv(tmp_path / "rows.csv", index=False)
     answer = cli("init", tmp_path / "project", "--data", tmp_path / "rows.csv")
     assert answer.code == 2
@@ -103,7 +103,7 @@ def test_init_asks_for_a_label_that_is_not_obvious(cli: Callable, tmp_path: Path
 
 
 def test_blank_labels_are_noted(cli: Callable, tmp_path: Path) -> None:
-    """init works, and says what train will refuse."""
+    """Blank labels cause a note."""
     frame = pd.DataFrame({"size": [1, 3, 5, 9] * 20, "label": ["a", "b", None, "b"] * 20})
     frame.to_csv(tmp_path / "rows.csv", index=False)
     answer = cli("init", tmp_path / "project", "--data", tmp_path / "rows.csv")
@@ -112,7 +112,7 @@ def test_blank_labels_are_noted(cli: Callable, tmp_path: Path) -> None:
 
 
 def test_a_file_in_the_way_is_refused(cli: Callable, table_file: Path) -> None:
-    """A project is a folder."""
+    """A file in place of the folder is refused."""
     answer = cli("init", table_file)
     assert (answer.code, answer.err.count("\n")) == (2, 1)
 
@@ -121,19 +121,19 @@ def test_a_file_in_the_way_is_refused(cli: Callable, table_file: Path) -> None:
     "name", ["price", "no", "2024", "Price [eur]", "a: b", "x #y", "it's", '"q"', "- x", "Größe 😀", "~"]
 )
 def test_names_are_quoted_where_yaml_needs_it(name: str) -> None:
-    """Whatever a column is called, YAML reads it back."""
-    assert yaml.safe_load(f"{{{yaml_text(name)}: 1}}") == {name: 1}
+    """YAML reads every name back."""
+    assert yaml.safe_load(f"{{{to_yaml(name)}: 1}}") == {name: 1}
 
 
 def test_a_line_end_in_a_name_stays_on_one_line() -> None:
     """Unprintable characters are escaped."""
-    assert yaml.safe_load(yaml_text("a\nb\x85")) == "a\nb\x85"
-    assert "\n" not in yaml_text("a\nb\x85")
+    assert yaml.safe_load(to_yaml("a\nb\x85")) == "a\nb\x85"
+    assert "\n" not in to_yaml("a\nb\x85")
 
 
-def test_slugs_are_identifiers() -> None:
-    """Whatever a column is called, its part of a function's name is an identifier."""
-    assert [slug(name) for name in ("Price [EUR]", "2nd", "Größe", "!?", "class")] == [
+def test_names_become_identifiers() -> None:
+    """Every name becomes an identifier."""
+    assert [to_identifier(name) for name in ("Price [EUR]", "2nd", "Größe", "!?", "class")] == [
         "price_eur",
         "c_2nd",
         "größe",
@@ -149,7 +149,7 @@ def test_slugs_are_identifiers() -> None:
 def test_public_sets_are_recognised(
     cli: Callable, tmp_path: Path, data_dir: Path, path: str, data_format: str
 ) -> None:
-    """The UCI comments and messages are read in their own format, and pass check at once."""
+    """The UCI comments and messages are recognised, and pass check."""
     assert cli("init", tmp_path / "project", "--data", data_dir / path).code == 0
     file = tmp_path / "project/slicewatch.yaml"
     assert load(file, {}).format == data_format

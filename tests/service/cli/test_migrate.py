@@ -16,17 +16,17 @@ def call(folder: Path, *arguments: str) -> int:
     return main(["migrate", "--config", str(folder / "slicewatch.yaml"), *arguments], environ={})
 
 
-def test_a_store_that_is_not_there_is_made(tmp_path: Path, capsys) -> None:
-    """The folder and the store are made, and the second time there is nothing to do."""
+def test_a_missing_store_is_created(tmp_path: Path, capsys) -> None:
+    """A missing store is created; the second time there is nothing to do."""
     assert call(tmp_path) == 0
-    assert f"there is no store yet; brought to step {newest()}" in capsys.readouterr().out
+    assert f"no store yet; created, now at step {newest()}" in capsys.readouterr().out
     assert (tmp_path / "live/store.sqlite3").exists()
     assert call(tmp_path) == 0
-    assert "the newest: nothing to do" in capsys.readouterr().out
+    assert "the latest: nothing to do" in capsys.readouterr().out
 
 
-def test_looking_changes_nothing(tmp_path: Path, capsys) -> None:
-    """With --check the exit code says whether there is something to do, and no file appears."""
+def test_check_changes_nothing(tmp_path: Path, capsys) -> None:
+    """With --check, the exit code is 1 if a migration is needed, and no file is written."""
     assert call(tmp_path, "--check", "--json") == 1
     assert json.loads(capsys.readouterr().out)["found"] is None
     assert not (tmp_path / "live").exists()
@@ -35,7 +35,7 @@ def test_looking_changes_nothing(tmp_path: Path, capsys) -> None:
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path, capsys) -> None:
-    """Something else under the store's name is left as it is."""
+    """A file that is not a store is refused."""
     (tmp_path / "live").mkdir()
     (tmp_path / "live/store.sqlite3").write_text("not a database at all, " * 100)
     assert call(tmp_path) == 1
@@ -53,7 +53,7 @@ def test_a_later_store_is_not_touched(tmp_path: Path, capsys) -> None:
 
 
 def test_a_store_in_use_is_left_alone(tmp_path: Path, capsys) -> None:
-    """A store that this version knows is read while another process writes it."""
+    """A store in use can be checked."""
     call(tmp_path)
     with Store(tmp_path / "live/store.sqlite3"):
         assert call(tmp_path, "--check") == 0

@@ -1,4 +1,4 @@
-"""Versions listed, shown, promoted and rolled back."""
+"""``slicewatch models``."""
 
 import json
 import shutil
@@ -19,9 +19,9 @@ def two(cli: Callable, trained: Path) -> Path:
 
 
 def test_promotion_and_rollback_change_the_champion(cli: Callable, two: Path) -> None:
-    """Each change is answered, and kept with its reason."""
+    """Changes are printed, and kept in the history with their reasons."""
     assert (
-        "version 2 is the champion; before it was version 1"
+        "version 2 is the champion, in place of version 1"
         in cli("models", "promote", "2", "--reason", "better", "--config", two).out
     )
     back = cli("models", "rollback", "--config", two, "--json")
@@ -35,14 +35,14 @@ def test_promotion_and_rollback_change_the_champion(cli: Callable, two: Path) ->
 
 
 def test_the_list_marks_the_champion(cli: Callable, two: Path) -> None:
-    """The table names the alias beside its version, and the history below."""
+    """The table has the alias of a version, and the history follows."""
     out = cli("models", "list", "--config", two).out
     assert "1  champion" in out
     assert "first version" in out
 
 
 def test_show_names_slices_and_features(cli: Callable, trained: Path) -> None:
-    """One version is shown with what it reads and how it did."""
+    """A version is shown with its features, classes, slices and report."""
     shown = json.loads(cli("models", "show", "1", "--config", trained, "--json").out)
     assert shown["slices"] == ["short_comment", "cheap", "no_price"]
     assert shown["classes"] == ["kept", "lost", "returned"]
@@ -51,16 +51,16 @@ def test_show_names_slices_and_features(cli: Callable, trained: Path) -> None:
 
 
 def test_a_lost_race_fails(cli: Callable, two: Path) -> None:
-    """Somebody who expected another champion is told so: code 1, nothing changed."""
+    """Another champion than --expected ends with code 1, and nothing changes."""
     answer = cli("models", "promote", "2", "--expected", "2", "--config", two)
     assert answer.code == 1
-    assert "someone was first" in answer.err
+    assert "another writer was first" in answer.err
     assert "1  champion" in cli("models", "list", "--config", two).out
 
 
 @pytest.mark.parametrize("version", ["9", "best", "-1", "1.5"])
 def test_an_unknown_version_is_misuse(cli: Callable, trained: Path, version: str) -> None:
-    """A number or an alias that is not there: code 2."""
+    """An unknown number or alias ends with code 2."""
     for action in ("show", "promote"):
         answer = cli("models", action, "--config", trained, "--", version)
         assert (answer.code, answer.out) == (2, "")
@@ -68,7 +68,7 @@ def test_an_unknown_version_is_misuse(cli: Callable, trained: Path, version: str
 
 
 def test_nothing_to_roll_back_to_fails(cli: Callable, trained: Path) -> None:
-    """The first champion has no predecessor."""
+    """The first champion cannot be rolled back."""
     answer = cli("models", "rollback", "--config", trained)
     assert answer.code == 1
     assert "no earlier version" in answer.err
@@ -76,14 +76,14 @@ def test_nothing_to_roll_back_to_fails(cli: Callable, trained: Path) -> None:
 
 @pytest.mark.parametrize("argv", [["list"], ["show"], ["promote", "1"], ["rollback"]])
 def test_without_a_registry_train_comes_first(cli: Callable, project: Path, argv: list[str]) -> None:
-    """Before the first training every action says what to run: code 2."""
+    """Before the first training, every action ends with code 2 and the command to run."""
     answer = cli("models", *argv, "--config", project)
     assert answer.code == 2
     assert "run `slicewatch train` first" in answer.err
 
 
 def test_a_tampered_bundle_is_refused(cli: Callable, trained: Path) -> None:
-    """An altered file is named, whatever would read it: code 1."""
+    """An altered file is named by every command that reads it, with code 1."""
     weights = next(trained.parent.rglob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -104,7 +104,7 @@ def test_a_tampered_bundle_is_refused(cli: Callable, trained: Path) -> None:
 
 
 def test_promoting_the_champion_changes_nothing(cli: Callable, trained: Path) -> None:
-    """It is said, and the history stays as it was."""
+    """Promoting the champion is a note, and the history does not change."""
     answer = cli("models", "promote", "1", "--config", trained)
     assert (answer.code, answer.out) == (0, "")
     assert "champion already" in answer.err
@@ -112,7 +112,7 @@ def test_promoting_the_champion_changes_nothing(cli: Callable, trained: Path) ->
 
 
 def test_a_champion_that_is_gone_is_named(cli: Callable, two: Path) -> None:
-    """Listing warns and showing fails, both with the version that is missing and what to do."""
+    """With a missing champion, list warns and show fails."""
     shutil.rmtree(next(two.parent.rglob("versions/000001")))
     assert "champion of 'orders' is version 1, which is missing" in cli("models", "list", "--config", two).err
     answer = cli("models", "show", "--config", two)
@@ -122,7 +122,7 @@ def test_a_champion_that_is_gone_is_named(cli: Callable, two: Path) -> None:
 
 @pytest.fixture
 def serving(service: Any, two: Path) -> tuple[Any, dict[str, str]]:
-    """A service that says that it serves these two versions, and how to command the project beside it."""
+    """Stub service of these two versions, and the variables with its port."""
     versions = ModelRegistry(two.parent / ".slicewatch" / "registry", "orders").list()
     told = [{"version": each.number, "hash": each.hash} for each in versions]
     service.documents["/v1/models"] = {"model": "orders", "models": told}
@@ -130,16 +130,16 @@ def serving(service: Any, two: Path) -> tuple[Any, dict[str, str]]:
 
 
 def test_the_running_service_changes_the_champion(cli: Callable, two: Path, serving: Any) -> None:
-    """It is asked with what was expected, and its answer is told; the files are left to it."""
+    """A running service is asked for the change, and the registry is left to it."""
     service, environ = serving
     service.documents["/v1/models/2/promote"] = {"champion": 2, "before": 1}
     service.documents["/v1/models/rollback"] = {"champion": 1, "before": 2}
     promoted = cli("models", "promote", "2", "--reason", "better", "--config", two, **environ)
     back = cli("models", "rollback", "--config", two, "--json", **environ)
-    assert promoted.out == "version 2 is the champion; before it was version 1\n"
+    assert promoted.out == "version 2 is the champion, in place of version 1\n"
     assert json.loads(back.out) == {"champion": 1, "before": 2}
     by = {"by": "the command line"}
-    assert service.said == [
+    assert service.received == [
         ("/v1/models/2/promote", {"reason": "better", "expected": 1} | by),
         ("/v1/models/rollback", {"reason": "by hand"} | by),
     ]
@@ -150,9 +150,9 @@ def test_the_running_service_changes_the_champion(cli: Callable, two: Path, serv
 def test_another_projects_service_changes_nothing_here(
     cli: Callable, two: Path, serving: Any, change: dict[str, Any]
 ) -> None:
-    """Another model, or other versions of the same name: the project's own registry is changed."""
+    """If another model or other versions are served, the project's own registry is changed."""
     service, environ = serving
     service.documents["/v1/models"] |= change
     assert cli("models", "promote", "2", "--config", two, **environ).code == 0
-    assert service.said == []
+    assert service.received == []
     assert "2  champion" in cli("models", "list", "--config", two).out

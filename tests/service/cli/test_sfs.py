@@ -1,4 +1,4 @@
-"""Functions listed, checked and counted."""
+"""``slicewatch sfs``."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pandas as pd
 
 
 def test_list_shows_metadata_and_fingerprints(cli: Callable, project: Path) -> None:
-    """Each function stands with kind, owner and fingerprint."""
+    """Every function is listed with kind, owner and fingerprint."""
     listed = json.loads(cli("sfs", "list", "--config", project, "--json").out)
     assert [(one["name"], one["kind"], one["owner"]) for one in listed] == [
         ("short_comment", "python", "shop"),
@@ -64,7 +64,7 @@ def test_check_fails_a_broken_function(cli: Callable, project: Path) -> None:
 
 
 def test_labelling_functions_stand_last(cli: Callable, project: Path) -> None:
-    """They are listed and counted by their votes, and are of a kind of their own."""
+    """Labeling functions are listed last, and counted by their votes."""
     with (project.parent / "slices.py").open("a") as file:
         file.write("\n\nfrom sfs import labeling_function\n\n\n@labeling_function(owner='trust')\n")
         file.write("def northern(x):\n    return 0 if x['country'] == 'no' else -1\n")
@@ -77,7 +77,7 @@ def test_labelling_functions_stand_last(cli: Callable, project: Path) -> None:
 
 
 def test_labelling_functions_are_no_slices_of_the_model(cli: Callable, project: Path) -> None:
-    """Training and applying leave them out."""
+    """Training and apply leave labeling functions out."""
     with (project.parent / "slices.py").open("a") as file:
         file.write("\n\nfrom sfs import labeling_function\n\n\n@labeling_function()\n")
         file.write("def northern(x):\n    return 0 if x['country'] == 'no' else -1\n")

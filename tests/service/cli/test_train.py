@@ -1,11 +1,11 @@
-"""From rows to a registered version."""
+"""``slicewatch train``."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from service.cli.train import learner_config
-from service.settings.sections import LearnerSettings
+from service.settings.schema import LearnerSettings
 
 
 def train(cli: Callable, project: Path, *options: str) -> dict:
@@ -15,7 +15,7 @@ def train(cli: Callable, project: Path, *options: str) -> dict:
 
 
 def test_the_first_version_becomes_champion(cli: Callable, trained: Path) -> None:
-    """The history says when and why, by the injected clock."""
+    """The first version becomes champion, with time and reason in the history."""
     listed = json.loads(cli("models", "list", "--config", trained, "--json").out)
     assert [(one["version"], one["aliases"]) for one in listed["versions"]] == [(1, ["champion"])]
     (change,) = listed["history"]
@@ -23,17 +23,17 @@ def test_the_first_version_becomes_champion(cli: Callable, trained: Path) -> Non
 
 
 def test_the_same_seed_gives_the_same_bundle(cli: Callable, trained: Path) -> None:
-    """Training again with nothing changed finds the version that is there."""
+    """Training again without a change registers nothing."""
     before = json.loads(cli("models", "list", "--config", trained, "--json").out)["versions"][0]
     again = train(cli, trained)
     assert (again["version"], again["hash"]) == (1, before["hash"])
 
 
 def test_a_later_version_waits_for_promotion(cli: Callable, trained: Path) -> None:
-    """Another seed gives another version; the champion stays, and the command that changes it is told."""
+    """A later version is registered; the champion remains, and the output has the command to promote."""
     answer = cli("train", "--config", trained, "--seed", "5", "--epochs", "1", "--learner", "weighted_erm")
     assert answer.code == 0
-    assert "version 1 stays champion: `slicewatch models promote 2` replaces it" in answer.out
+    assert "version 1 remains champion: promote the new one with `slicewatch models promote 2`" in answer.out
 
 
 def test_the_report_stands_beside_plain_models(cli: Callable, trained: Path) -> None:

@@ -1,4 +1,4 @@
-"""The palette can be read in the light and in the dark."""
+"""The colours of the style sheet have enough contrast in both schemes."""
 
 import re
 
@@ -33,14 +33,14 @@ def luminance(colour):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize(("front", "back"), PAIRS)
-def test_words_stand_out(front, back, dark):
-    """Every pair of text and ground has a contrast of at least 4.5."""
+def test_text_has_enough_contrast(front, back, dark):
+    """Every pair of text and background colours has a contrast of at least 4.5."""
     colours = palette(dark)
     bright, dim = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)
     assert (bright + 0.05) / (dim + 0.05) >= 4.5
 
 
-def test_nothing_is_fetched_from_elsewhere():
-    """The style sheet names no address."""
+def test_the_style_sheet_loads_nothing():
+    """The style sheet contains no address."""
     assert "url(" not in stylesheet()
     assert "@import" not in stylesheet()

@@ -1,5 +1,7 @@
-"""A service that is none: it listens, says that it is ready, and counts; and what such a one would tell."""
+"""Stand-ins for the service: a process that only answers /readyz, a client without a server, and documents."""
 
+import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -10,9 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from service.client.answers import LabelAnswer, LabelItem, PredictionAnswer, Predictions
-from service.demo.script import Labelling, Learning, Phase, Script
-from service.demo.supervise import Supervised, free_port
+from service.client import LabelItem, LabelResponse, PredictionResponse, Predictions
+from service.demo.scenario import Labelling, Learning, Phase, Scenario
+from service.demo.service_process import ServiceProcess, free_port
 
 Document = dict[str, Any]
 
@@ -37,34 +39,47 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[3])), Handler).serve_forever()
 """
 
 
-class Said(list[str]):
-    """The lines that were told."""
+class Printed(list[str]):
+    """Lines of output."""
 
     def __call__(self, line: str) -> None:
         self.append(line)
 
 
 @pytest.fixture
-def said() -> Said:
-    """Takes lines."""
-    return Said()
+def printed() -> Printed:
+    """Collects lines of output."""
+    return Printed()
 
 
 @pytest.fixture
-def supervised(tmp_path: Path, said: Said) -> Iterator[Callable[..., Supervised]]:
-    """Makes a supervised process: one that answers, or one of the given code."""
-    made: list[Supervised] = []
+def service_process(tmp_path: Path, printed: Printed) -> Iterator[Callable[..., ServiceProcess]]:
+    """Makes a service process: one that is ready, or one with the given code."""
+    made: list[ServiceProcess] = []
 
-    def make(code: str = FAKE) -> Supervised:
-        script = tmp_path / "fake.py"
-        script.write_text(textwrap.dedent(code))
-        command = [sys.executable, str(script), str(tmp_path / "starts")]
-        made.append(Supervised(command, tmp_path / "log", free_port(), said))
+    def make(code: str = FAKE) -> ServiceProcess:
+        program = tmp_path / "fake.py"
+        program.write_text(textwrap.dedent(code))
+        command = [sys.executable, str(program), str(tmp_path / "starts")]
+        made.append(ServiceProcess(command, tmp_path / "log", free_port(), printed))
         return made[-1]
 
     yield make
     for each in made:
         each.stop()
+
+
+@pytest.fixture
+def kill() -> Callable[[ServiceProcess], None]:
+    """Kills a service process with SIGKILL, and returns once it is dead."""
+
+    def kill_and_wait(service: ServiceProcess) -> None:
+        pid = service.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    return kill_and_wait
 
 
 @pytest.fixture
@@ -75,13 +90,13 @@ def starts(tmp_path: Path) -> Callable[[], int]:
 
 @pytest.fixture
 def at() -> datetime:
-    """Returns a moment."""
+    """A time."""
     return datetime(2026, 5, 1, 12, 40, tzinfo=UTC)
 
 
 @pytest.fixture
 def alarm() -> Callable[..., Document]:
-    """Makes an alarm as the service tells it."""
+    """Makes the document of an alarm."""
 
     def make(id_: int = 1, slice_: str = "links", **changes: Any) -> Document:
         document = {
@@ -92,7 +107,7 @@ def alarm() -> Callable[..., Document]:
             "evidence": 19.2,
             "threshold": 18.5,
             "at": "2026-05-01T12:40:00Z",
-            "sentence": f"{slice_} holds 8.1 % of rows since 12:40 UTC, expected 1.7 to 2.5 %",
+            "sentence": f"coverage of {slice_} is 8.1 % since 12:40 UTC, expected 1.7 to 2.5 %",
             "resolved_at": None,
             "resolution": "",
         }
@@ -103,7 +118,7 @@ def alarm() -> Callable[..., Document]:
 
 @pytest.fixture
 def run() -> Callable[..., Document]:
-    """Makes a retraining as the service tells it."""
+    """Makes the document of a retraining run."""
 
     def make(id_: int = 1, state: str = "waiting_for_labels", **changes: Any) -> Document:
         document = {
@@ -126,7 +141,7 @@ def run() -> Callable[..., Document]:
 
 @pytest.fixture
 def decision() -> Document:
-    """Returns what the gate said, slice by slice."""
+    """The document of a gate decision."""
     rate = {"value": 0.5, "count": 10, "n": 20}
     links = {"slice": "links", "protected": True, "n": 20, "champion": rate, "candidate": rate}
     limits = {"difference": 0.0, "lower": -0.1, "upper": 0.1, "outcome": "not_verified"}
@@ -134,7 +149,7 @@ def decision() -> Document:
 
 
 class StubClient:
-    """Answers as the service would, and keeps what it was asked, in order."""
+    """Answers like the service, and records the calls in order."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -144,14 +159,14 @@ class StubClient:
     def predict(self, records: list[Document], ids: list[str]) -> Predictions:
         self.calls += [("predict", id_) for id_ in ids]
         self.records = records
-        answers = [PredictionAnswer(id_, "ham", None, ("links",), (), self.version, False) for id_ in ids]
+        answers = [PredictionResponse(id_, "ham", None, ("links",), (), self.version, False) for id_ in ids]
         return Predictions("comments", self.version, tuple(answers))
 
-    def label(self, items: list[LabelItem]) -> list[LabelAnswer]:
+    def label(self, items: list[LabelItem]) -> list[LabelResponse]:
         self.calls += [("label", each["id"]) for each in items]
         predicted = {id_ for kind, id_ in self.calls if kind == "predict"}
         return [
-            LabelAnswer(each["id"], "accepted" if each["id"] in predicted else "pending") for each in items
+            LabelResponse(each["id"], "accepted" if each["id"] in predicted else "pending") for each in items
         ]
 
     def slices(self, window: str) -> Document:
@@ -171,20 +186,20 @@ class StubClient:
         self.calls.append(("retrain", by))
 
 
-class StubDelivery:
-    """Delivers at once."""
+class StubRetryingClient:
+    """Calls the stub, which always answers."""
 
     def __init__(self, client: StubClient) -> None:
         self.client = client
 
-    def ask(self, call: Callable[[StubClient], Any]) -> Any:
-        return call(self.client)
+    def call(self, request: Callable[[StubClient], Any]) -> Any:
+        return request(self.client)
 
-    look = ask
+    call_if_available = call
 
 
 class Clock:
-    """Time that passes when somebody waits, on a clock 60 times as fast."""
+    """Clock that only a sleep advances; the service's runs 60 times as fast."""
 
     def __init__(self, start: datetime) -> None:
         self.start, self.seconds = start, 0.0
@@ -198,29 +213,29 @@ class Clock:
 
 @pytest.fixture
 def client() -> StubClient:
-    """Returns a service that is none."""
+    """Client without a server."""
     return StubClient()
 
 
 @pytest.fixture
-def delivery(client: StubClient) -> StubDelivery:
-    """Returns what speaks to it."""
-    return StubDelivery(client)
+def retrying_client(client: StubClient) -> StubRetryingClient:
+    """Retrying client over the stub."""
+    return StubRetryingClient(client)
 
 
 @pytest.fixture
 def clock(at: datetime) -> Clock:
-    """Returns the time."""
+    """Injected clock."""
     return Clock(at)
 
 
 @pytest.fixture
-def script() -> Script:
-    """Returns a script of 120 rows (more are there), two phases, and labels for all."""
+def scenario() -> Scenario:
+    """Scenario of 120 rows in two phases, all labelled."""
     rows = pd.DataFrame(
         {"text": ["hi", None] * 600, "likes": [1.0, float("nan")] * 600, "label": ["ham", "spam"] * 600}
     )
-    return Script(
+    return Scenario(
         title="a test",
         phases=(Phase("calm", "as ever", 0), Phase("campaign", "more links", 70)),
         rows_a_second=50.0,

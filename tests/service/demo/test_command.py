@@ -1,4 +1,4 @@
-"""The command ``slicewatch demo``, as far as it comes before anything is done."""
+"""Arguments of ``slicewatch demo``."""
 
 import socket
 from pathlib import Path
@@ -9,7 +9,7 @@ from service.__main__ import main, utc_now
 
 
 def test_a_taken_port_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A port that was asked for and is taken is a misuse, and nothing is written."""
+    """A taken port is refused, and nothing is written."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         code = main(["demo", "--port", port, "--dir", str(tmp_path / "demo")], now=utc_now, environ={})
@@ -19,14 +19,14 @@ def test_a_taken_port_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo replaces nothing but an earlier demo."""
+    """A folder with anything else than an earlier demo is refused."""
     (tmp_path / "notes.txt").write_text("mine")
     assert main(["demo", "--port", "0", "--dir", str(tmp_path)], now=utc_now, environ={}) == 2
-    assert "holds 'notes.txt' and no demo" in capsys.readouterr().err
+    assert "contains 'notes.txt' and is not a demo" in capsys.readouterr().err
 
 
 def test_missing_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Real comments have to be there."""
+    """A folder without the files is refused."""
     argv = ["demo", "--port", "0", "--dir", str(tmp_path / "demo"), "--data", str(tmp_path)]
     assert main(argv, now=utc_now, environ={}) == 2
     assert "lacks Youtube01-Psy.csv" in capsys.readouterr().err
@@ -34,5 +34,5 @@ def test_missing_files_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("argv", [["--port", "x"], ["--minutes", "0"], ["--seed", "-1"]])
 def test_arguments_are_checked(argv: list[str]) -> None:
-    """Numbers are numbers."""
+    """Invalid numbers are refused."""
     assert main(["demo", *argv], now=utc_now, environ={}) == 2

@@ -5,24 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from service.demo.generated import generated_comments
 from service.demo.project import Project, write_project
-from service.demo.script import Learning, Script
+from service.demo.scenario import Learning, Scenario, generated_comments
 from service.errors import MisuseError
-from service.settings.project import load
+from service.settings.loading import load
 from sfs.registry import FunctionSet
 
 
 @pytest.fixture
-def script() -> Script:
-    """The script, with a small table."""
+def scenario() -> Scenario:
+    """The scenario, with a small table."""
     whole = generated_comments()
     return replace(whole, base=lambda: whole.rows(0, 30))
 
 
-def test_the_settings_can_be_read(tmp_path: Path, script: Script) -> None:
-    """The settings are those of a project, with the demo's clock, and its files are where they say."""
-    project = write_project(tmp_path / "demo", script)
+def test_the_settings_can_be_read(tmp_path: Path, scenario: Scenario) -> None:
+    """The settings load, with the demo's clock and existing files."""
+    project = write_project(tmp_path / "demo", scenario)
     settings = load(project.config, {})
     assert settings.clock == project.clock
     assert settings.store == project.store
@@ -31,43 +30,43 @@ def test_the_settings_can_be_read(tmp_path: Path, script: Script) -> None:
     assert [Path(name) for name in settings.functions] == list(project.functions)
 
 
-def test_the_slices_have_owners_and_three_are_protected(tmp_path: Path, script: Script) -> None:
-    """About a dozen slices, each with an owner; the gate protects the campaign's and two large ones."""
-    functions = _functions(write_project(tmp_path / "demo", script))
+def test_the_slices_have_owners_and_three_are_protected(tmp_path: Path, scenario: Scenario) -> None:
+    """All 14 slices have owners; the campaign's slice and two large ones are protected."""
+    functions = _functions(write_project(tmp_path / "demo", scenario))
     assert len(functions) == 14
     assert all(each.metadata.owner for each in functions)
     protected = [each.name for each in functions if each.metadata.protected]
     assert protected == ["short_comment", "regex_check_out", "short_link"]
 
 
-def test_no_slice_of_what_is_not_there(tmp_path: Path, script: Script) -> None:
+def test_a_slice_needs_its_column(tmp_path: Path, scenario: Scenario) -> None:
     """Without likes there is no slice that reads them."""
-    text_only = replace(script, learning=Learning({"text": "text"}, "erm", 3, 0, 50))
+    text_only = replace(scenario, learning=Learning({"text": "text"}, "erm", 3, 0, 50))
     project = write_project(tmp_path / "demo", text_only)
     assert "many_likes" not in _functions(project).names
     assert dict(load(project.config, {}).features) == {"text": "text"}
 
 
-def test_an_earlier_demo_is_replaced(tmp_path: Path, script: Script) -> None:
-    """What an earlier demo and its service left is gone."""
-    project = write_project(tmp_path / "demo", script)
+def test_an_earlier_demo_is_replaced(tmp_path: Path, scenario: Scenario) -> None:
+    """Files of an earlier demo and its service are removed."""
+    project = write_project(tmp_path / "demo", scenario)
     project.store.parent.mkdir()
     for path in (project.store, project.clock, project.log):
         path.write_text("old")
-    write_project(tmp_path / "demo", script)
+    write_project(tmp_path / "demo", scenario)
     assert not any(path.exists() for path in (project.store, project.clock, project.log))
 
 
-def test_another_folder_is_left_alone(tmp_path: Path, script: Script) -> None:
-    """A folder that holds anything else is refused, and stays as it is."""
+def test_another_folder_is_left_alone(tmp_path: Path, scenario: Scenario) -> None:
+    """A folder with anything else is refused and left unchanged."""
     other = tmp_path / "slicewatch.yaml"
     other.write_text("name: shop\n")
-    with pytest.raises(MisuseError, match=r"holds 'slicewatch\.yaml' and no demo"):
-        write_project(tmp_path, script)
+    with pytest.raises(MisuseError, match=r"contains 'slicewatch\.yaml' and is not a demo"):
+        write_project(tmp_path, scenario)
     assert [path.name for path in tmp_path.iterdir()] == ["slicewatch.yaml"]
     assert other.read_text() == "name: shop\n"
     with pytest.raises(MisuseError, match="is a file"):
-        write_project(other, script)
+        write_project(other, scenario)
 
 
 def _functions(project: Project) -> FunctionSet:

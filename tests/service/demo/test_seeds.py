@@ -1,16 +1,19 @@
-"""Ten seeds of the generated story, through the detectors: who alarms is who left."""
+"""Seeds of the generated scenario through the drift detectors: the slices that alarm are those that left their band.
 
+SLICEWATCH_DEMO_SEEDS sets the number of seeds; `make bench` runs all ten.
+"""
+
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from service.demo.generated import PHASES, generated_comments
-from service.demo.project_texts import LIKES_YAML, SLICES_PY, SLICES_YAML
-from service.demo.script import Script, phase_at
-from service.demo.truth import Coverages, coverages, standings
-from service.monitor.drift_detector import DriftWatch, Observation, RateKey, log_threshold
+from service.demo.checks import Coverages, coverages, slice_truths
+from service.demo.project import LIKES_YAML, SLICES_PY, SLICES_YAML
+from service.demo.scenario import PHASES, Scenario, generated_comments, phase_at
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
 from sfs.apply import apply_with_stats
 from sfs.intervals import Rate
@@ -21,6 +24,7 @@ SERVED_ROWS = 27_000  # fewer than come before the promotion
 BLOCK_ROWS = 33
 BLOCK = timedelta(seconds=10)
 START = datetime(2026, 5, 1, tzinfo=UTC)
+SEEDS = int(os.environ.get("SLICEWATCH_DEMO_SEEDS", "3"))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +36,8 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> FunctionSet:
     return FunctionSet.from_files([str(folder / "slices.yaml"), str(folder / "slices.py")])
 
 
-def _blocks(script: Script, functions: FunctionSet) -> Iterator[Observation]:
-    rows = script.rows(0, SERVED_ROWS).drop(columns="label")
+def _blocks(scenario: Scenario, functions: FunctionSet) -> Iterator[Observation]:
+    rows = scenario.rows(0, SERVED_ROWS).drop(columns="label")
     member = apply_with_stats(functions, rows).matrix.member
     for number, first in enumerate(range(0, SERVED_ROWS, BLOCK_ROWS)):
         part = member[first : first + BLOCK_ROWS]
@@ -48,21 +52,21 @@ def _key(functions: FunctionSet, name: str) -> RateKey:
     return RateKey(name, functions.fingerprints[name], "coverage")
 
 
-def _phase_coverages(script: Script, functions: FunctionSet) -> dict[str, Coverages]:
-    return {phase.name: coverages(functions, script.sample(phase), "label") for phase in PHASES}
+def _phase_coverages(scenario: Scenario, functions: FunctionSet) -> dict[str, Coverages]:
+    return {phase.name: coverages(functions, scenario.sample(phase), "label") for phase in PHASES}
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -> None:
-    """Nobody alarms while all is calm; then the slices whose coverage left the zone, by dilution too, and no other."""
-    script = generated_comments(seed, sample_rows=15_000)
+    """No slice alarms in the calm phase; then exactly the slices whose coverage left its band do, also by dilution."""
+    scenario = generated_comments(seed, sample_rows=15_000)
     threshold = log_threshold(MAX_SLICES, FALSE_ALARMS)
-    learned = coverages(functions, script.base(), "label")
+    learned = coverages(functions, scenario.base(), "label")
     zones = {
         _key(functions, name): coverage_band(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
     }
-    watch = DriftWatch(zones, threshold)
-    verdicts = [verdict for block in _blocks(script, functions) for verdict in watch.advance(block)]
+    watch = DriftDetector(zones, threshold)
+    verdicts = [verdict for block in _blocks(scenario, functions) for verdict in watch.advance(block)]
 
     changed = START + PHASES[1].start // BLOCK_ROWS * BLOCK
     assert [each.drift.slice for each in verdicts if each.at <= changed] == []
@@ -73,6 +77,6 @@ def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -
     for position in range(0, SERVED_ROWS, BLOCK_ROWS):
         served[1, phase_at(PHASES, position).name] += BLOCK_ROWS
     alarms = [{"version": 1, "slice": each.drift.slice, "kind": each.drift.kind} for each in verdicts]
-    found = standings({1: shown}, served, _phase_coverages(script, functions), alarms)
+    found = slice_truths({1: shown}, served, _phase_coverages(scenario, functions), alarms)
     assert {each.slice for each in found if each.left} == {each.slice for each in found if each.alarmed}
     assert {each.slice for each in found if each.left} == {"short_link", "any_link", "html_markup"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.registry import CHAMPION, ModelRegistry
 from service.decisions import DriftDetected, DriftStatus, PairedCounts, Run, RunState, ToleranceBand
 from service.jobs.promotion import PromotionService
@@ -181,7 +181,7 @@ def test_a_slice_that_is_as_accurate_as_before_needs_no_training(loop: Loop) -> 
     loop.labelled(right=20, wrong=0)
     run = loop.stand()
     assert run.state == "skipped"
-    assert run.outcome.startswith("benign: accuracy of a since the change is 100 %")
+    assert run.outcome.startswith("benign: accuracy on a is 100%")
     assert loop.step(3) == run
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import dirty_count, recount
 from sqlalchemy import Connection
 
 from service.events import Estimate, Snapshot, WindowName
@@ -62,7 +63,7 @@ def test_without_a_version_there_is_no_snapshot(desk: Any, log: Log) -> None:
     assert monitor.tick(desk.start) is None
     assert current.snapshot is None
     with log[0].read() as connection:
-        assert queries.dirty_count(connection) == 0
+        assert dirty_count(connection) == 0
     current.in_force = desk.in_force_of(version=1)
     assert seen(monitor.tick(desk.start)) == 1
 
@@ -211,7 +212,7 @@ def test_blocks_that_the_store_merged_are_taken_over(desk: Any, log: Log, curren
     old = floor_to(desk.start - timedelta(days=2), 300)
     rows = [desk.prediction(f"p{n}", old + timedelta(seconds=10 * n)) for n in range(6)]
     log[1].append(rows).result()
-    log[1].recount()
+    recount(*log)
     with log[0].read() as connection:
         held = BlockCache(connection, "m", 1, desk.start - timedelta(days=7))
     part, whole = (Span(old, old + timedelta(seconds=n)) for n in (20, 300))
@@ -231,5 +232,5 @@ def test_blocks_are_merged_an_hour_later_than_they_may_be(desk: Any, log: Log) -
     for name, age in ages.items():
         rows = [desk.prediction(f"{name}{n}", edge - age + timedelta(seconds=10 * n)) for n in range(2)]
         log[1].append(rows).result()
-    log[1].recount()
+    recount(*log)
     assert roll_up(log[1], desk.start) == 2

@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+from factories import count_rows
 from hypothesis import strategies as st
 
 from service.events import NONE_FIRED, BlockCounts, FunctionSetVersion, Prediction
-from service.monitor.block_counts import count
-from service.monitor.windows import floor_to
+from service.monitor.block_counts import merge, spanning
+from service.monitor.windows import BLOCK_SECONDS, floor_to, kept_seconds
 from sfs.function import ALL_ROWS
 
 State = Literal["in", "out", "unknown", "absent"]
@@ -88,7 +89,7 @@ def block_of(rows: Iterable[Row], start: datetime | None = None, seconds: int = 
     labels = {each.prediction.id: each.label for each in rows if each.label is not None}
     made = rows[0].made
     votes = [made.names.index(name) for name in made.votes]
-    return count([each.prediction for each in rows], labels, len(made.names), start, seconds, votes)
+    return count_rows([each.prediction for each in rows], labels, len(made.names), start, seconds, votes)
 
 
 def blocks_of(rows: Iterable[Row], seconds: int = 10) -> list[BlockCounts]:
@@ -97,6 +98,22 @@ def blocks_of(rows: Iterable[Row], seconds: int = 10) -> list[BlockCounts]:
         key = each.prediction.set_hash, floor_to(each.prediction.at, seconds)
         groups.setdefault(key, []).append(each)
     return [block_of(group, seconds=seconds) for group in groups.values()]
+
+
+def age_out(blocks: Iterable[BlockCounts], at: datetime) -> list[BlockCounts]:
+    """Return blocks as the store keeps them at a time: rolled up once all of the longer block is old enough."""
+    groups: dict[tuple[tuple[str, int, str], datetime, int], list[BlockCounts]] = {}
+    for block in blocks:
+        for seconds in BLOCK_SECONDS:
+            start = floor_to(block.start, seconds)
+            age = at - start - timedelta(seconds=seconds)
+            if seconds == BLOCK_SECONDS[0] or kept_seconds(age.total_seconds()) >= seconds:
+                size = seconds
+        groups.setdefault((block.series, floor_to(block.start, size), size), []).append(block)
+    return [
+        spanning(merge(group), start, start + timedelta(seconds=size))
+        for (_, start, size), group in groups.items()
+    ]
 
 
 def recount(rows: Iterable[Row], wanted: FunctionSetVersion) -> dict[str, Counter[Any]]:
@@ -176,6 +193,9 @@ class Traffic:
     def check(self, block: BlockCounts, rows: Iterable[Row], wanted: FunctionSetVersion) -> None:
         """Assert that a block counts exactly these rows."""
         assert comparable(as_counters(block, wanted)) == comparable(recount(rows, wanted))
+
+    def age_out(self, blocks: Iterable[BlockCounts], at: datetime) -> list[BlockCounts]:
+        return age_out(blocks, at)
 
     def recount(self, rows: Iterable[Row], wanted: FunctionSetVersion) -> dict[str, Counter[Any]]:
         return recount(rows, wanted)

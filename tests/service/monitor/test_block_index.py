@@ -1,4 +1,4 @@
-"""Blocks in memory and the sums over them."""
+"""Blocks in memory, and the sums over them."""
 
 from datetime import timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.events import BlockCounts
 from service.monitor.block_index import BlockIndex
-from service.monitor.windows import Span, age_out, floor_to, windows
+from service.monitor.windows import Span, floor_to, windows
 
 
 def timeline(*blocks: BlockCounts) -> BlockIndex:
@@ -43,7 +43,7 @@ def test_any_span_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_late_blocks_reach_sums_that_were_made_before(traffic: Any, data: st.DataObject) -> None:
-    """Whatever was asked in between, windows equal a recount after blocks came, changed, and were aged."""
+    """Windows equal a recount after blocks were added, replaced and rolled up, whatever was cached before."""
     rows = data.draw(traffic.histories(edges=traffic.edges))
     spans = windows(traffic.at, traffic.at - timedelta(days=9)).values()
     line = timeline()
@@ -53,43 +53,43 @@ def test_late_blocks_reach_sums_that_were_made_before(traffic: Any, data: st.Dat
         for span in spans:
             line.total(span)
         line.put(block)
-    for block in age_out(traffic.blocks_of(rows), traffic.at):
+    for block in traffic.age_out(traffic.blocks_of(rows), traffic.at):
         line.put(block)
     for span in spans:
         traffic.check(line.total(span), inside(rows, span), traffic.sets["first"])
 
 
 def test_a_span_without_blocks_counts_no_rows(traffic: Any) -> None:
-    """Where nothing happened there are no rows, and the block says for which time."""
+    """A span without blocks has an empty total of the same time."""
     span = windows(traffic.at, None)["1h"]
     total = timeline().total(span)
     assert (total.n, total.start, total.end) == (0, span.start, span.end)
 
 
 def test_a_recount_takes_the_place_of_the_block(traffic: Any) -> None:
-    """A block that comes again, with a label more, is counted once."""
+    """A recounted block replaces the previous one."""
     span = windows(traffic.at, None)["5m"]
     line = timeline(traffic.block_of([traffic.row("1")]), traffic.block_of([traffic.row("1", label="x")]))
     assert (line.total(span).n, line.total(span).labelled) == (1, 1)
 
 
 def test_a_larger_block_takes_the_place_of_its_parts(traffic: Any) -> None:
-    """Rolled-up blocks are not counted beside the blocks that they sum up."""
+    """A rolled-up block replaces its parts."""
     rows = [traffic.row("1"), traffic.row("2", traffic.at + timedelta(seconds=20))]
     hour = traffic.block_of(rows, seconds=3600)
     assert timeline(*traffic.blocks_of(rows), hour).total(span_of(hour)).n == 2
 
 
 def test_a_part_of_a_larger_block_is_refused(traffic: Any) -> None:
-    """Once a block is rolled up, a part of it cannot be recounted alone."""
+    """A part of a rolled-up block cannot be added."""
     rows = [traffic.row("1")]
     line = timeline(traffic.block_of(rows, seconds=300))
-    with pytest.raises(ValueError, match="part of a block of 300 s: take all of it"):
+    with pytest.raises(ValueError, match="part of a block of 300 s: use all of it"):
         line.put(traffic.block_of(rows))
 
 
 def test_a_span_that_cuts_a_block_is_refused(traffic: Any) -> None:
-    """A span that begins inside a block is an error, never a guess."""
+    """A span that starts inside a block is an error."""
     hour = traffic.block_of([traffic.row("1")], seconds=3600)
     with pytest.raises(ValueError, match="part of a block of 3600 s"):
         timeline(hour).total(Span(hour.start + timedelta(seconds=300), hour.end))
@@ -97,21 +97,21 @@ def test_a_span_that_cuts_a_block_is_refused(traffic: Any) -> None:
 
 @pytest.mark.parametrize("seconds", [3, 0.5])
 def test_a_span_between_boundaries_is_refused(traffic: Any, seconds: float) -> None:
-    """Spans begin at multiples of ten seconds."""
+    """Spans start at multiples of ten seconds."""
     start = floor_to(traffic.at, 10)
-    with pytest.raises(ValueError, match="begin"):
+    with pytest.raises(ValueError, match="start"):
         timeline().total(Span(start + timedelta(seconds=seconds), start + timedelta(seconds=20)))
 
 
 def test_a_block_of_another_series_is_refused(traffic: Any) -> None:
-    """A timeline holds one model version under one function set."""
+    """An index holds one model version and one function set."""
     with pytest.raises(ValueError, match="does not belong to the series"):
         timeline(traffic.block_of([traffic.row("1", set_hash="edited")]))
 
 
 @pytest.mark.parametrize(("offset", "seconds"), [(0, 20), (-12_890, 86_400), (-3, 10)])
 def test_a_block_of_no_kept_size_is_refused(traffic: Any, offset: int, seconds: int) -> None:
-    """Blocks are of 10, 300 or 3600 s, and begin at a multiple of their size."""
+    """Blocks have 10, 300 or 3600 s, and start at a multiple of their size."""
     start = floor_to(traffic.at, 10) + timedelta(seconds=offset)
-    with pytest.raises(ValueError, match="use roll_up"):
+    with pytest.raises(ValueError, match="blocks have"):
         timeline(traffic.block_of([traffic.row("1", start)], start, seconds))

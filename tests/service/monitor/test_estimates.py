@@ -1,4 +1,4 @@
-"""Figures from counts."""
+"""Estimates from counts."""
 
 from dataclasses import replace
 from typing import Any
@@ -44,7 +44,7 @@ def test_slices_come_in_order_then_the_extra_columns(traffic: Any) -> None:
 
 
 def test_unknown_rows_are_out_of_the_coverage(traffic: Any) -> None:
-    """Coverage is a share of the rows whose membership is known; the others are counted beside it."""
+    """Coverage has the rows of known membership as its n; unknown rows are counted separately."""
     rows = [traffic.row("1", a="in"), traffic.row("2"), traffic.row("3", a="unknown")]
     figure = by_name(traffic, rows)["a"]
     assert isinstance(figure.coverage, Estimate)
@@ -53,13 +53,13 @@ def test_unknown_rows_are_out_of_the_coverage(traffic: Any) -> None:
 
 
 def test_a_slice_that_is_never_known_has_no_coverage(traffic: Any) -> None:
-    """Where every membership is unknown the coverage is not given, and the reason is."""
+    """Without known membership there is a reason in place of a coverage."""
     coverage = by_name(traffic, [traffic.row("1", a="unknown")])["a"].coverage
-    assert coverage == InsufficientData(0, 1, "0 rows of known membership in this window, of at least 1")
+    assert coverage == InsufficientData(0, 1, "0 rows of known membership in this window; at least 1 needed")
 
 
 def test_a_window_without_rows_gives_reasons_only(traffic: Any) -> None:
-    """No rows at all: every figure says what is lacking."""
+    """Without rows every figure is a reason."""
     block = empty("m", 3, "first", 3, traffic.at, 10)
     for each in estimates(block, traffic.sets["first"], "clopper-pearson", ANY):
         for figure in (each.coverage, each.members.accuracy, each.members.f1, each.complement.accuracy):
@@ -68,7 +68,7 @@ def test_a_window_without_rows_gives_reasons_only(traffic: Any) -> None:
 
 @pytest.mark.parametrize(("method", "interval"), [("clopper-pearson", clopper_pearson), ("anytime", anytime)])
 def test_intervals_are_those_of_the_method(traffic: Any, method: IntervalMethod, interval: Any) -> None:
-    """Coverage and accuracy have the interval of the method that was asked for, at the confidence set."""
+    """Coverage and accuracy have the interval of the given method and confidence."""
     rows = rows_of(traffic, 30, 27, a="in") + rows_of(traffic, 10, 5)
     figure = by_name(traffic, rows, EstimateConfig(1, None, 0.9), method)["a"]
     for share, rate in ((figure.coverage, Rate(30, 40)), (figure.members.accuracy, Rate(27, 30))):
@@ -78,7 +78,7 @@ def test_intervals_are_those_of_the_method(traffic: Any, method: IntervalMethod,
 
 
 def test_members_and_complement_share_the_labelled_rows_that_are_known(traffic: Any) -> None:
-    """The complement of a slice is every labelled row known to be outside; unknown rows are in neither."""
+    """Labelled rows of unknown membership are neither members nor complement."""
     rows = rows_of(traffic, 6, 5, a="in") + rows_of(traffic, 4, 1) + rows_of(traffic, 3, 3, a="unknown")
     figures = by_name(traffic, rows)
     accuracies = [each.accuracy for each in (figures["a"].members, figures["a"].complement)]
@@ -89,23 +89,23 @@ def test_members_and_complement_share_the_labelled_rows_that_are_known(traffic: 
 
 @pytest.mark.parametrize("n", [19, 20])
 def test_few_labels_give_a_reason(traffic: Any, n: int) -> None:
-    """Below the minimum there is neither accuracy nor F1, and the reason says how many there are."""
+    """Below the minimum the reason for missing accuracy and F1 has the number of labels."""
     members = by_name(traffic, rows_of(traffic, n, 9, a="in"), EstimateConfig(20))["a"].members
     assert members.labelled == n
-    reason = InsufficientData(19, 20, "19 labelled rows in this window, of at least 20")
+    reason = InsufficientData(19, 20, "19 labelled rows in this window; at least 20 needed")
     assert (members.accuracy == reason) == (members.f1 == reason) == (n == 19)
 
 
 def test_without_a_minimum_one_label_is_needed(traffic: Any) -> None:
-    """A minimum of 0 gives no accuracy of nothing."""
+    """A minimum of 0 still needs one label."""
     accuracy = by_name(traffic, [traffic.row("1", a="in")], EstimateConfig(0))["a"].members.accuracy
-    assert accuracy == InsufficientData(0, 1, "0 labelled rows in this window, of at least 1")
+    assert accuracy == InsufficientData(0, 1, "0 labelled rows in this window; at least 1 needed")
 
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_f1_equals_that_of_scikit_learn(traffic: Any, data: st.DataObject) -> None:
-    """F1 of all labelled rows, of one class and over classes, is that of another implementation."""
+    """F1 of one class, and the mean over classes, equal those of scikit-learn."""
     rows = data.draw(traffic.histories())
     day = traffic.at.replace(hour=0, minute=0, second=0, microsecond=0)
     block = traffic.block_of(rows, day, 86_400)
@@ -119,14 +119,14 @@ def test_f1_equals_that_of_scikit_learn(traffic: Any, data: st.DataObject) -> No
 
 
 def test_f1_of_a_class_that_does_not_occur_is_not_given(traffic: Any) -> None:
-    """Labelled rows without the positive class give an accuracy, and a reason in place of the F1."""
+    """Without the positive class there is an accuracy, and a reason in place of the F1."""
     members = by_name(traffic, rows_of(traffic, 5, 5, a="in"), EstimateConfig(1, "spam"))["a"].members
     assert isinstance(members.accuracy, Estimate)
-    assert members.f1 == InsufficientData(5, 5, "no labelled row is 'spam', and none was called so")
+    assert members.f1 == InsufficientData(5, 5, "no row is labelled or predicted as 'spam'")
 
 
 def test_absent_rows_are_told_from_failures(traffic: Any) -> None:
-    """Rows from before the function was there are not failures of the function."""
+    """Rows from before the function existed are not failures."""
     block = traffic.block_of([traffic.row("1", a="unknown"), traffic.row("2")])
     aged = replace(block, absent=np.array([1, 0, 0, 0, 0]))
     figure = estimates(aged, traffic.sets["first"], "clopper-pearson", ANY)[0]
@@ -134,7 +134,7 @@ def test_absent_rows_are_told_from_failures(traffic: Any) -> None:
 
 
 def test_counts_of_another_set_are_refused(traffic: Any) -> None:
-    """Counts are read by the names of their own set only."""
+    """Counts are read by their own set only."""
     block = traffic.block_of([traffic.row("1")])
-    with pytest.raises(ValueError, match="project them first"):
+    with pytest.raises(ValueError, match="remap them first"):
         estimates(block, traffic.sets["edited"], "clopper-pearson", ANY)

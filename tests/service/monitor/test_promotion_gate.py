@@ -1,4 +1,4 @@
-"""The gate: what a candidate has to show, and what it is told."""
+"""Decisions of the promotion gate, and their reasons."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from service.decisions import Decision, PairedCounts, SliceDecision
-from service.monitor.promotion_gate import decide, holm, limits, mcnemar_p_value, rows_needed
+from service.monitor.promotion_gate import decide, holm, limits, mcnemar_p_value, rows_needed, table
 
 ALL = PairedCounts("__all__", 20_000, 18_000, 500, 500)
 """All rows, on which a candidate is as good."""
 
 
-def said(decision: Decision) -> dict[str, str]:
+def outcomes(decision: Decision) -> dict[str, str]:
     return {each.pairs.slice: each.outcome for each in decision.slices}
 
 
@@ -34,142 +34,137 @@ def judge(*pairs: PairedCounts, protected: Sequence[str] = ("a",), minimum_rows:
 
 
 def test_a_candidate_that_is_shown_to_be_as_good_is_promoted() -> None:
-    """The reason names every slice that had to be shown, and the margin."""
+    """The reason names every verified slice, and the margin."""
     decision = judge(PairedCounts("a", 2000, 1800, 50, 50))
-    assert (decision.outcome, said(decision)) == ("promote", {"__all__": "as_good", "a": "as_good"})
-    assert decision.reasons == (
-        "shown to be as good, up to 2 points: the whole traffic, a; no slice is shown to be worse",
-    )
+    assert (decision.outcome, outcomes(decision)) == ("promote", {"__all__": "as_good", "a": "as_good"})
+    assert decision.reasons == ("verified within 2 points: all traffic, a; no slice is significantly worse",)
 
 
 def test_a_better_slice_is_called_better() -> None:
-    """It says so in its own reason and in those of the decision."""
+    """The slice and the decision both name it as better."""
     decision = judge(PairedCounts("a", 2000, 1500, 50, 200))
-    assert said(decision)["a"] == "better"
-    assert of(decision, "a").reason == "better: difference +7.5 (+6.2 to +8.8)"
+    assert outcomes(decision)["a"] == "better"
+    assert of(decision, "a").reason == "better: difference +7.5 points (+6.2 to +8.8), n = 2,000"
     assert decision.reasons[1] == "better: a"
 
 
 def test_a_worse_protected_slice_rejects() -> None:
-    """The reason names the slice, the loss and its limits, the rows, and how sure that is."""
+    """The reason has the slice, the difference with its limits, n, and the p-value."""
     decision = judge(PairedCounts("a", 400, 300, 60, 5))
-    assert (decision.outcome, said(decision)["a"]) == ("reject", "worse")
+    assert (decision.outcome, outcomes(decision)["a"]) == ("reject", "worse")
     assert decision.reasons == (
-        "a is worse: difference -13.8 (-17.1 to -10.2) on 400 different held-out rows; 60 lost, 5 gained, "
-        "corrected p < 0.0001",
+        "a is worse: difference -13.8 points (-17.1 to -10.2), n = 400; 60 rows lost, 5 gained, adjusted p < 0.0001",
     )
 
 
 def test_a_worse_slice_rejects_also_where_it_is_not_protected() -> None:
-    """Significant harm blocks everywhere."""
+    """Significant harm to any slice rejects."""
     decision = judge(PairedCounts("a", 2000, 1800, 50, 50), PairedCounts("b", 400, 300, 60, 5))
-    assert (decision.outcome, said(decision)["b"]) == ("reject", "worse")
+    assert (decision.outcome, outcomes(decision)["b"]) == ("reject", "worse")
 
 
 def test_a_gain_elsewhere_does_not_make_up_for_a_worse_slice() -> None:
-    """The slice is named, not the gain."""
+    """The reasons name the worse slice, not the gain."""
     decision = judge(PairedCounts("a", 2000, 1500, 50, 200), PairedCounts("b", 400, 300, 60, 5))
     assert [reason.split(":")[0] for reason in decision.reasons] == ["b is worse"]
 
 
 def test_too_few_rows_of_a_protected_slice_hold() -> None:
-    """It is not verified, and the reason says how many rows there are and how many it takes."""
+    """The reason has the number of rows, and the minimum."""
     decision = judge(PairedCounts("a", 49, 44, 0, 0))
-    assert (decision.outcome, said(decision)["a"]) == ("hold", "not_verified")
-    assert decision.reasons == (
-        "a is not verified: 49 different held-out rows, of at least 50; difference +0.0 (-7.4 to +7.4)",
-    )
+    assert (decision.outcome, outcomes(decision)["a"]) == ("hold", "not_verified")
+    assert decision.reasons == ("a is not verified: 49 distinct held-out rows, at least 50 needed",)
 
 
 def test_too_few_rows_hold_also_where_all_of_them_are_lost() -> None:
-    """Below the minimum nothing is said of a slice, neither good nor bad."""
+    """Below the minimum a slice is neither good nor bad."""
     assert judge(PairedCounts("a", 40, 0, 40, 0)).outcome == "hold"
 
 
 def test_a_protected_slice_without_any_row_holds() -> None:
-    """Also where nobody counted it: it is listed with no rows."""
+    """A protected slice that was not counted is listed with zero rows."""
     decision = judge(protected=["gone"])
     assert decision.outcome == "hold"
     assert of(decision, "gone").pairs == PairedCounts("gone", 0, 0, 0, 0)
-    assert decision.reasons == (
-        "gone is not verified: 0 different held-out rows, of at least 50; difference +0.0 (-100.0 to +100.0)",
-    )
+    assert decision.reasons == ("gone is not verified: 0 distinct held-out rows, at least 50 needed",)
 
 
 def test_rows_enough_to_look_at_may_be_too_few_to_tell() -> None:
-    """The reason says the difference, its limits, and about how many rows it would take."""
+    """The reason has the difference, its limits, and the approximate number of rows needed."""
     decision = judge(PairedCounts("a", 400, 300, 8, 5))
-    assert (decision.outcome, said(decision)["a"]) == ("hold", "not_verified")
+    assert (decision.outcome, outcomes(decision)["a"]) == ("hold", "not_verified")
     assert decision.reasons == (
-        "a is not verified: difference -0.8 (-2.6 to +1.1) on 400 different held-out rows, neither shown to be worse "
-        "nor shown to be within 2 points; about 1,600 rows would be needed",
+        "a is not verified: difference -0.8 points (-2.6 to +1.1), n = 400, is inconclusive at a margin of "
+        "2 points; about 1,600 rows needed",
     )
 
 
 def test_no_number_of_rows_is_asked_for_where_none_would_do() -> None:
-    """The difference seen is beyond the margin, but may be chance."""
+    """More rows do not help if the observed difference exceeds the margin."""
     reason = judge(PairedCounts("a", 60, 50, 3, 1)).reasons[0]
-    assert reason.endswith("more rows cannot show it while the difference stays beyond the margin")
+    assert reason.endswith("; the difference exceeds the margin")
 
 
 def test_agreement_on_few_rows_is_no_evidence() -> None:
-    """A difference of zero with zero variance passes no protected slice of 100 rows; of 300 it does."""
-    assert said(judge(PairedCounts("a", 100, 90, 0, 0)))["a"] == "not_verified"
-    assert said(judge(PairedCounts("a", 300, 280, 0, 0)))["a"] == "as_good"
+    """Full agreement verifies a slice of 300 rows, not one of 100."""
+    assert outcomes(judge(PairedCounts("a", 100, 90, 0, 0)))["a"] == "not_verified"
+    assert outcomes(judge(PairedCounts("a", 300, 280, 0, 0)))["a"] == "as_good"
 
 
 def test_other_slices_hold_nothing_up() -> None:
-    """One with few rows is listed as not verified, one that is not clear as no harm; neither blocks."""
+    """Slices that are not protected are listed, but do not hold the candidate."""
     decision = judge(
         PairedCounts("a", 2000, 1800, 50, 50),
         PairedCounts("b", 40, 30, 1, 1),
         PairedCounts("c", 400, 300, 8, 5),
     )
-    assert (decision.outcome, said(decision)["b"], said(decision)["c"]) == (
+    assert (decision.outcome, outcomes(decision)["b"], outcomes(decision)["c"]) == (
         "promote",
         "not_verified",
         "no_harm",
     )
-    assert of(decision, "c").reason == "no harm shown: difference -0.8 (-2.6 to +1.1)"
-    assert decision.reasons[-1] == "not verified, and not protected: b (40 rows)"
+    assert (
+        of(decision, "c").reason == "not significantly worse: difference -0.8 points (-2.6 to +1.1), n = 400"
+    )
+    assert decision.reasons[-1] == "not verified, not protected: b (n = 40)"
 
 
 def test_a_sure_loss_within_the_margin_is_let_pass() -> None:
-    """Half a point of many rows is not chance, and is not what the margin is about."""
+    """A significant loss of half a point is within the margin."""
     decision = judge(PairedCounts("a", 50_000, 45_000, 500, 250))
     assert mcnemar_p_value(of(decision, "a").pairs) < 1e-9
     assert (decision.outcome, of(decision, "a").reason) == (
         "promote",
-        "as good: difference -0.5 (-0.6 to -0.4), within 2 points",
+        "as good: difference -0.5 points (-0.6 to -0.4), n = 50,000, within the margin of 2 points",
     )
 
 
 def test_the_whole_traffic_is_protected() -> None:
-    """A candidate that is not shown to be as good on all rows is held whatever else it wins."""
+    """A candidate that is not verified on all rows is held, whatever it gains on a slice."""
     rows = [PairedCounts("__all__", 400, 300, 8, 5), PairedCounts("a", 300, 200, 0, 90)]
     decision = decide(rows, [], margin=0.02, minimum_rows=50)
     assert decision.outcome == "hold"
-    assert decision.reasons[0].startswith("the whole traffic is not verified: difference -0.8")
+    assert decision.reasons[0].startswith("all traffic is not verified: difference -0.8")
     assert decide([], [], margin=0.02, minimum_rows=50).outcome == "hold"
 
 
 def test_harm_by_chance_alone_is_corrected_for_the_number_of_slices() -> None:
-    """What is harm in one slice is none among a hundred that are not protected."""
+    """A p-value that is significant alone is not among a hundred other slices."""
     lost = PairedCounts("lost", 400, 300, 9, 1)
     others = [PairedCounts(f"s{k}", 400, 300, 5, 5) for k in range(99)]
     alone = judge(lost, protected=[])
-    assert of(alone, "lost").reason.endswith("9 lost, 1 gained, corrected p = 0.011")
-    assert said(judge(lost, *others, protected=[]))["lost"] == "no_harm"
+    assert of(alone, "lost").reason.endswith("9 rows lost, 1 gained, adjusted p = 0.011")
+    assert outcomes(judge(lost, *others, protected=[]))["lost"] == "no_harm"
 
 
 def test_many_others_do_not_blunt_the_test_of_a_protected_slice() -> None:
-    """The two families are corrected each for itself."""
+    """The two families are adjusted separately."""
     others = [PairedCounts(f"s{k}", 400, 300, 5, 5) for k in range(99)]
-    assert said(judge(PairedCounts("a", 400, 300, 12, 1), *others))["a"] == "worse"
+    assert outcomes(judge(PairedCounts("a", 400, 300, 12, 1), *others))["a"] == "worse"
 
 
 def test_all_rows_come_first() -> None:
-    """Then the slices as they were given, then those that nobody counted."""
+    """Then come the given slices in order, then those that were not counted."""
     rows = [PairedCounts("b", 60, 50, 0, 0), PairedCounts("a", 60, 50, 0, 0), ALL]
     decision = decide(rows, ["y", "x"], margin=0.02, minimum_rows=50)
     assert [each.pairs.slice for each in decision.slices] == ["__all__", "b", "a", "x", "y"]
@@ -180,7 +175,7 @@ def test_all_rows_come_first() -> None:
     [
         ([PairedCounts("a", 10, 8, 2, 1)], {}, r"the counts of 'a' do not add up: \(8, 2, 1\) of 10 rows"),
         ([PairedCounts("a", 10, 8, -1, 1)], {}, "do not add up"),
-        ([ALL, ALL], {}, "slice '__all__' comes twice"),
+        ([ALL, ALL], {}, "slice '__all__' occurs twice"),
         ([ALL], {"margin": 2.0}, r"between 0 and 1, got 2\.0"),
         ([ALL], {"confidence": 0.5}, r"between 0\.5 and 1, got 0\.5"),
     ],
@@ -188,7 +183,7 @@ def test_all_rows_come_first() -> None:
 def test_what_cannot_be_is_refused(
     pairs: list[PairedCounts], numbers: dict[str, float], message: str
 ) -> None:
-    """Counts that do not add up, slices that come twice, and numbers out of range."""
+    """Inconsistent counts, repeated slices, and numbers out of range are errors."""
     with pytest.raises(ValueError, match=message):
         decide(pairs, [], **{"margin": 0.02, "minimum_rows": 50, **numbers})
 
@@ -226,19 +221,19 @@ counts = st.builds(
 
 @given(counts, st.sampled_from([0.9, 0.95, 0.99]))
 def test_limits_are_those_of_the_rows(pairs: PairedCounts, confidence: float) -> None:
-    """The limits equal those of the twin."""
+    """The limits equal those of a slow twin."""
     assert limits(pairs, confidence) == pytest.approx(limits_by_rows(pairs, confidence), abs=1e-12)
 
 
 @given(counts)
 def test_harm_is_the_share_of_the_ways_to_fall(pairs: PairedCounts) -> None:
-    """The p-value equals that of the twin."""
+    """The p-value equals that of a slow twin."""
     assert mcnemar_p_value(pairs) == pytest.approx(harm_by_counting(pairs), abs=1e-12)
 
 
 @given(counts)
 def test_swapping_the_two_flips_the_signs(pairs: PairedCounts) -> None:
-    """The limits of champion minus candidate are those of candidate minus champion, mirrored."""
+    """Swapping champion and candidate mirrors the limits."""
     swapped = replace(pairs, only_champion=pairs.only_candidate, only_candidate=pairs.only_champion)
     lower, upper = limits(pairs)
     assert limits(swapped) == pytest.approx((-upper, -lower), abs=1e-12)
@@ -248,7 +243,7 @@ def test_swapping_the_two_flips_the_signs(pairs: PairedCounts) -> None:
 def test_the_order_of_the_slices_is_of_no_account(
     rows: list[PairedCounts], protected: set[int], chance: object
 ) -> None:
-    """Neither what is decided nor what is said of a slice depends on it."""
+    """Decisions and reasons do not depend on the order of the slices."""
     named = [replace(each, slice=f"s{k}") for k, each in enumerate(rows)]
     names = [f"s{k}" for k in protected]
     shuffled = list(named)
@@ -264,7 +259,7 @@ def test_the_order_of_the_slices_is_of_no_account(
 
 @given(st.lists(counts, min_size=1, max_size=5), st.integers(0, 4))
 def test_one_more_lost_row_never_helps(rows: list[PairedCounts], at: int) -> None:
-    """A row that the candidate gets wrong instead of right never turns a decision to the better."""
+    """One more lost row never improves a decision."""
     order = {"reject": 0, "hold": 1, "promote": 2}
     named = [replace(each, slice=f"s{k}") for k, each in enumerate(rows)]
     able = [k for k, each in enumerate(named) if each.both > 0]
@@ -281,7 +276,7 @@ def test_one_more_lost_row_never_helps(rows: list[PairedCounts], at: int) -> Non
 
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
 def test_the_test_errs_as_seldom_as_it_says(margin: float) -> None:
-    """Enumerated: a loss of just the margin passes for none in at most 5.5 %, however the rows disagree."""
+    """Enumerated: a loss of exactly the margin passes with at most 5.5% probability, for any disagreement."""
     worst = max(max(passing(n, margin, [1, 1.25, 2, 5])) for n in (50, 120, 200, 330, 700, 1710))
     assert 0.04 <= worst <= 0.055
 
@@ -314,7 +309,7 @@ def most_lost(n: int, m: int, margin: float) -> int:
 
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_corrected_p_values_reject_what_holms_procedure_rejects(p_values: list[float]) -> None:
-    """Stepping down from the smallest, until one is not below its share of the error."""
+    """The adjusted p-values reject the same hypotheses as Holm's step-down procedure."""
     rejected = set()
     for step, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if p_values[place] * (len(p_values) - step) >= 0.05:
@@ -324,7 +319,7 @@ def test_corrected_p_values_reject_what_holms_procedure_rejects(p_values: list[f
 
 
 def test_the_rows_asked_for_show_it_four_times_in_five() -> None:
-    """Simulated at the number that is asked for, with the disagreement that was seen and no difference."""
+    """Simulated with the number of rows needed, 80% of equal candidates are verified."""
     needed = rows_needed(PairedCounts("a", 600, 570, 15, 15), 0.02)
     assert needed == 850
     draws = np.random.default_rng(5).multinomial(needed, [0.025, 0.025, 0.95], size=2000).tolist()
@@ -362,7 +357,7 @@ def drawn(chance: np.random.Generator, n: int, lost: float, gained: float) -> li
 
 @pytest.mark.parametrize(("lost", "gained"), [(0.05, 0.0), (0.075, 0.025)])
 def test_a_planted_regression_is_not_promoted(lost: float, gained: float) -> None:
-    """Five points on the slice while the whole gains half a point: stopped in at least 95 of 100, and named."""
+    """A loss of 5 points on the slice with a gain overall is rejected by name in at least 95 of 100."""
     decisions = replays(MEMBERS, lost, gained, 0.006)
     overall = np.mean([each.slices[0].difference for each in decisions])
     assert overall == pytest.approx(0.005, abs=0.001)
@@ -372,17 +367,40 @@ def test_a_planted_regression_is_not_promoted(lost: float, gained: float) -> Non
 
 
 def test_an_identical_challenger_is_promoted() -> None:
-    """With 5 % of rows that disagree, as many one way as the other: in at least 90 of 100."""
+    """With symmetric disagreement on 5% of the rows, at least 90 of 100 are promoted."""
     decisions = replays(MEMBERS, 0.025, 0.025, 0.0)
     assert sum(each.outcome == "promote" for each in decisions) >= 90
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0.05, 0.0), (0.075, 0.025), (0.025, 0.025), (0.0, 0.0)])
 def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
-    """Neither a regression nor an identical challenger can be told from the other: held in 95 of 100."""
+    """50 rows neither verify an equal candidate nor reject a regression: at least 95 of 100 are held."""
     decisions = replays(50, lost, gained, 0.0)
     held = [
-        each for each in decisions if each.outcome == "hold" and said(each)["protected"] == "not_verified"
+        each for each in decisions if each.outcome == "hold" and outcomes(each)["protected"] == "not_verified"
     ]
     assert len(held) >= 95
     assert all(each.outcome != "promote" for each in decisions)
+
+
+ROWS = [PairedCounts("__all__", 2000, 1800, 40, 44), PairedCounts("links", 40, 30, 1, 1)]
+DECISION = decide(ROWS, {"gone"}, margin=0.02, minimum_rows=50)
+
+
+def test_the_table_begins_with_what_was_decided_and_why() -> None:
+    """The outcome comes first, then the reasons."""
+    said = table(DECISION).splitlines()
+    assert said[:3] == ["hold", *(f"- {reason}" for reason in DECISION.reasons)]
+
+
+def test_the_table_has_a_line_for_every_slice() -> None:
+    """Protected slices have a star, numbers are right-aligned, and a slice without rows has no accuracy."""
+    cut = len("slice       rows  champion  candidate  difference          interval  outcome")
+    lines = table(DECISION).splitlines()[3:]
+    assert [line[: cut + 5].rstrip() for line in lines] == [
+        "slice       rows  champion  candidate  difference          interval  outcome",
+        "__all__ *  2,000     92.0%      92.2%        +0.2      -0.6 to +1.0  as_good",
+        "links         40     77.5%      77.5%         0.0    -10.9 to +10.9  not_verified",
+        "gone *         0         -          -         0.0  -100.0 to +100.0  not_verified",
+    ]
+    assert [line[cut + 7 :] for line in lines[1:]] == [each.reason for each in DECISION.slices]

@@ -1,4 +1,4 @@
-"""When to retrain."""
+"""The retraining policy."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -44,7 +44,9 @@ def run(number: int, state: str = "promoted", ago: timedelta = 2 * DAY, **change
     return Run(number, "spam", state, "coverage", "", at, at, **changes)  # type: ignore[arg-type]
 
 
-def asked(alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRules = RULES, **age: Any) -> Any:
+def next_of(
+    alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRules = RULES, **age: Any
+) -> Any:
     return next_run(alarms, runs or [], NOW, rules, **age)
 
 
@@ -52,17 +54,17 @@ def asked(alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRule
 
 
 def test_nothing_is_asked_for_without_a_cause() -> None:
-    """No alarm and no age: no run, whatever ran before."""
-    assert asked([]) is None
-    assert asked([], [run(1, ago=HOUR)]) is None
+    """Without alarms and age there is no run, whatever ran before."""
+    assert next_of([]) is None
+    assert next_of([], [run(1, ago=HOUR)]) is None
 
 
 def test_a_coverage_alarm_opens_a_run_that_waits_for_labels() -> None:
-    """It says which slice, how much, since when, and what was expected."""
-    assert asked([alarm(7)]) == OpenRun(
+    """The reason has the slice, the observed rate with n, its start, and the expected range."""
+    assert next_of([alarm(7)]) == OpenRun(
         "waiting_for_labels",
         "coverage",
-        "coverage of links rose to 8 % (400 of 5,000 rows) since 2026-03-10 10:00:00, expected 1.5 % to 2.5 %",
+        "coverage of links rose to 8.0% (400 of 5,000 rows) since 2026-03-10 10:00:00 UTC, expected 1.5% to 2.5%",
         (7,),
         ("links",),
         NOW - 2 * HOUR,
@@ -70,18 +72,18 @@ def test_a_coverage_alarm_opens_a_run_that_waits_for_labels() -> None:
 
 
 def test_a_slice_that_fell_opens_a_run_too() -> None:
-    """What becomes of it is for the labels to say."""
-    opening = asked([alarm(7, direction="down", observed=Rate(0, 5000))])
+    """Fallen coverage opens a run that waits as well."""
+    opening = next_of([alarm(7, direction="down", observed=Rate(0, 5000))])
     assert opening.state == "waiting_for_labels"
-    assert opening.reason.startswith("coverage of links fell to 0 % (0 of 5,000 rows)")
+    assert opening.reason.startswith("coverage of links fell to 0% (0 of 5,000 rows)")
 
 
 def test_an_accuracy_alarm_goes_straight_to_training() -> None:
-    """Labels are what it was raised on."""
-    assert asked([alarm(3, kind="accuracy")]) == OpenRun(
+    """An accuracy alarm has labels already."""
+    assert next_of([alarm(3, kind="accuracy")]) == OpenRun(
         "training",
         "accuracy",
-        "accuracy of links fell to 58 % (116 of 200 labels) since 2026-03-10 10:00:00, expected 92 % to 100 %",
+        "accuracy of links fell to 58.0% (116 of 200 labels) since 2026-03-10 10:00:00 UTC, expected at least 92.0%",
         (3,),
         ("links",),
         NOW - 2 * HOUR,
@@ -89,60 +91,60 @@ def test_an_accuracy_alarm_goes_straight_to_training() -> None:
 
 
 def test_one_run_answers_all_coverage_alarms() -> None:
-    """From the earliest change on, a sentence each, slices once."""
+    """The run starts from the earliest change, with one sentence per alarm and every slice once."""
     early = alarm(2, "short", since=NOW - 5 * HOUR)
-    opening = asked([alarm(4), early])
+    opening = next_of([alarm(4), early])
     assert (opening.alarms, opening.slices, opening.since) == ((2, 4), ("short", "links"), NOW - 5 * HOUR)
     assert [each.split()[2] for each in opening.reason.split("; ")] == ["short", "links"]
 
 
 def test_an_accuracy_alarm_takes_the_coverage_alarms_of_its_slices_along() -> None:
-    """Those of other slices keep waiting for their labels."""
+    """Coverage alarms of other slices wait for labels."""
     standing = [alarm(1), alarm(2, "short"), alarm(3, kind="accuracy")]
-    opening = asked(standing)
+    opening = next_of(standing)
     assert (opening.state, opening.alarms, opening.slices) == ("training", (1, 3), ("links",))
-    left = asked(standing, [run(1, ago=2 * DAY, alarms=(1, 3))])
+    left = next_of(standing, [run(1, ago=2 * DAY, alarms=(1, 3))])
     assert (left.state, left.alarms) == ("waiting_for_labels", (2,))
 
 
 def test_an_alarm_without_a_time_of_change_counts_from_when_it_was_raised() -> None:
-    """So there is always a time from which labels count."""
-    opening = asked([alarm(1, since=None, direction=None, zone=None, observed=Rate(0, 0))])
+    """The alarm's time replaces a missing start."""
+    opening = next_of([alarm(1, since=None, direction=None, zone=None, observed=Rate(0, 0))])
     assert opening.since == NOW - HOUR
-    assert opening.reason == "coverage of links moved to no rows since 2026-03-10 11:00:00"
+    assert opening.reason == "coverage of links changed to unknown (no rows) since 2026-03-10 11:00:00 UTC"
 
 
 @pytest.mark.parametrize("state", ["open", "acknowledged"])
 def test_an_alarm_that_is_known_still_asks(state: str) -> None:
-    """Acknowledging says that somebody knows, not that it is over."""
-    assert isinstance(asked([alarm(1, state=state)]), OpenRun)
+    """An acknowledged alarm is not over."""
+    assert isinstance(next_of([alarm(1, state=state)]), OpenRun)
 
 
 def test_a_resolved_alarm_asks_for_nothing() -> None:
-    """It is over."""
-    assert asked([alarm(1, state="resolved")]) is None
+    """A resolved alarm opens no run."""
+    assert next_of([alarm(1, state="resolved")]) is None
 
 
 @pytest.mark.parametrize("state", ["held", "rejected", "failed"])
 def test_bad_accuracy_asks_again_where_nothing_took_over(state: str) -> None:
-    """Once the cool-down is over: more labels have come since."""
+    """An accuracy alarm opens another run after the cool-down, unless its run was skipped."""
     wrong = alarm(3, kind="accuracy")
-    assert isinstance(asked([wrong], [run(1, state, HOUR, alarms=(3,))]), Deferred)
-    assert isinstance(asked([wrong], [run(1, state, alarms=(3,))]), OpenRun)
-    assert asked([wrong], [run(1, "skipped", alarms=(3,))]) is None
+    assert isinstance(next_of([wrong], [run(1, state, HOUR, alarms=(3,))]), Deferred)
+    assert isinstance(next_of([wrong], [run(1, state, alarms=(3,))]), OpenRun)
+    assert next_of([wrong], [run(1, "skipped", alarms=(3,))]) is None
 
 
 @pytest.mark.parametrize("state", ["promoted", "held", "rejected", "skipped"])
 def test_an_answered_alarm_asks_for_nothing(state: str) -> None:
-    """However the run ended: the same data would end it so again."""
-    assert asked([alarm(1)], [run(1, state, alarms=(1,))]) is None
+    """A coverage alarm is answered once, however its run ended."""
+    assert next_of([alarm(1)], [run(1, state, alarms=(1,))]) is None
 
 
 def test_an_alarm_whose_run_failed_asks_again() -> None:
-    """The failure says nothing about the alarm; but not before the cool-down is over."""
-    assert isinstance(asked([alarm(1)], [run(1, "failed", 25 * HOUR, alarms=(1,))]), OpenRun)
-    assert asked([alarm(1)], [run(1, "failed", 23 * HOUR, alarms=(1,))]) == Deferred(
-        "cool-down until 2026-03-10 13:00:00: run 1 ended failed", NOW + HOUR
+    """A failed run answers nothing, but starts the cool-down."""
+    assert isinstance(next_of([alarm(1)], [run(1, "failed", 25 * HOUR, alarms=(1,))]), OpenRun)
+    assert next_of([alarm(1)], [run(1, "failed", 23 * HOUR, alarms=(1,))]) == Deferred(
+        "cool-down until 2026-03-10 13:00:00 UTC after run 1 (failed)", NOW + HOUR
     )
 
 
@@ -152,30 +154,30 @@ AGING = RetrainRules.of(max_age_days=30)
 
 
 def test_a_version_that_is_too_old_is_trained_anew() -> None:
-    """From the day that it is as old as it may be."""
-    assert asked([], rules=AGING, in_force_since=NOW - 30 * DAY + HOUR) is None
-    assert asked([], rules=AGING, in_force_since=NOW - 31 * DAY) == OpenRun(
-        "training", "age", "the version in force is 31 days old, of at most 30 days"
+    """The run opens on the day the version reaches the maximum age."""
+    assert next_of([], rules=AGING, in_force_since=NOW - 30 * DAY + HOUR) is None
+    assert next_of([], rules=AGING, in_force_since=NOW - 31 * DAY) == OpenRun(
+        "training", "age", "the champion is 31 days old (maximum 30 days)"
     )
 
 
 def test_age_is_of_no_account_unless_it_is_asked_for() -> None:
-    """Neither without a greatest age, nor without a time of promotion."""
-    assert asked([], in_force_since=NOW - 1000 * DAY) is None
-    assert asked([], rules=AGING) is None
+    """Without a maximum age or a promotion, age opens no run."""
+    assert next_of([], in_force_since=NOW - 1000 * DAY) is None
+    assert next_of([], rules=AGING) is None
 
 
 def test_age_does_not_ask_again_for_as_long() -> None:
-    """A candidate that did not take over leaves the old version in force, but age has been answered."""
+    """A candidate that was not promoted postpones the next run by the maximum age."""
     old = NOW - 90 * DAY
-    assert asked([], [run(1, "rejected", 5 * DAY)], AGING, in_force_since=old) is None
-    assert isinstance(asked([], [run(1, "rejected", 31 * DAY)], AGING, in_force_since=old), OpenRun)
-    assert isinstance(asked([], [run(1, "failed", 5 * DAY)], AGING, in_force_since=old), OpenRun)
+    assert next_of([], [run(1, "rejected", 5 * DAY)], AGING, in_force_since=old) is None
+    assert isinstance(next_of([], [run(1, "rejected", 31 * DAY)], AGING, in_force_since=old), OpenRun)
+    assert isinstance(next_of([], [run(1, "failed", 5 * DAY)], AGING, in_force_since=old), OpenRun)
 
 
 def test_alarms_come_before_age() -> None:
-    """They say what is wrong."""
-    assert asked([alarm(1)], rules=AGING, in_force_since=NOW - 90 * DAY).trigger == "coverage"
+    """An alarm takes precedence over age."""
+    assert next_of([alarm(1)], rules=AGING, in_force_since=NOW - 90 * DAY).trigger == "coverage"
 
 
 # --- what stands against it --------------------------------------------------------------------------------
@@ -183,50 +185,50 @@ def test_alarms_come_before_age() -> None:
 
 @pytest.mark.parametrize("state", ["waiting_for_labels", "training", "gated"])
 def test_one_run_at_a_time(state: str) -> None:
-    """What it waits for is said; no time can be."""
-    assert asked([alarm(1)], [run(4, state)]) == Deferred(f"run 4 is {state.replace('_', ' ')}")
+    """The reason names the active run; the time of its end is unknown."""
+    assert next_of([alarm(1)], [run(4, state)]) == Deferred(f"run 4 is {state.replace('_', ' ')}")
 
 
 @pytest.mark.parametrize("state", ["promoted", "held", "rejected", "failed"])
 def test_every_training_starts_the_cool_down(state: str) -> None:
-    """From its end, for as long as the rules say."""
-    assert asked([alarm(1)], [run(9, state, 10 * HOUR), run(8, ago=9 * DAY)]) == Deferred(
-        f"cool-down until 2026-03-11 02:00:00: run 9 ended {state}", NOW + 14 * HOUR
+    """The cool-down starts at the end of the run."""
+    assert next_of([alarm(1)], [run(9, state, 10 * HOUR), run(8, ago=9 * DAY)]) == Deferred(
+        f"cool-down until 2026-03-11 02:00:00 UTC after run 9 ({state})", NOW + 14 * HOUR
     )
-    assert isinstance(asked([alarm(1)], [run(9, state, DAY)]), OpenRun)
+    assert isinstance(next_of([alarm(1)], [run(9, state, DAY)]), OpenRun)
 
 
 def test_a_skipped_run_costs_nothing() -> None:
-    """It trained nothing: neither cool-down nor budget."""
+    """A skipped run trained nothing: no cool-down, no budget."""
     skipped = [run(number, "skipped", HOUR) for number in range(20)]
-    assert isinstance(asked([alarm(1)], skipped), OpenRun)
+    assert isinstance(next_of([alarm(1)], skipped), OpenRun)
 
 
 def test_the_budget_of_a_month_is_kept() -> None:
-    """Failures count; until the run that frees a place is 30 days old."""
+    """Failed runs count; a place is free when the oldest run is 30 days old."""
     month = [run(number, "failed" if number % 2 else "held", (3 * number + 2) * DAY) for number in range(8)]
-    assert asked([alarm(1)], month) == Deferred(
-        "budget: 8 runs in 30 days, of at most 8", NOW + 30 * DAY - 23 * DAY
+    assert next_of([alarm(1)], month) == Deferred(
+        "budget exhausted: 8 of 8 runs in 30 days", NOW + 30 * DAY - 23 * DAY
     )
-    assert isinstance(asked([alarm(1)], month[:7]), OpenRun)
-    assert isinstance(asked([alarm(1)], [*month[:7], run(99, "held", 31 * DAY)]), OpenRun)
+    assert isinstance(next_of([alarm(1)], month[:7]), OpenRun)
+    assert isinstance(next_of([alarm(1)], [*month[:7], run(99, "held", 31 * DAY)]), OpenRun)
 
 
 def test_more_runs_than_the_budget_wait_until_enough_of_them_are_old() -> None:
-    """People may have asked for more: the place is free when no more than one too few remain."""
+    """Requested runs may exceed the budget; the next run waits until enough runs are old."""
     month = [run(number, "held", (number + 2) * DAY) for number in range(5)]
-    assert asked([alarm(1)], month, RetrainRules.of(runs_a_month=3)).until == NOW + 30 * DAY - 4 * DAY
+    assert next_of([alarm(1)], month, RetrainRules.of(runs_a_month=3)).until == NOW + 30 * DAY - 4 * DAY
 
 
 def test_a_budget_of_none_waits_for_ever() -> None:
-    """No time can be said."""
-    assert asked([alarm(1)], rules=RetrainRules.of(runs_a_month=0)) == Deferred(
-        "budget: 0 runs in 30 days, of at most 0"
+    """A budget of 0 has no end."""
+    assert next_of([alarm(1)], rules=RetrainRules.of(runs_a_month=0)) == Deferred(
+        "budget exhausted: 0 of 0 runs in 30 days"
     )
 
 
 def test_rules_are_built_from_the_numbers_of_the_settings() -> None:
-    """Each in its own unit."""
+    """Every setting has its own unit."""
     rules = RetrainRules.of(new_labels=5, cool_down_hours=2, runs_a_month=3, wait_days=0.5, max_age_days=4)
     assert rules == RetrainRules(5, 2 * HOUR, 3, 12 * HOUR, 4 * DAY)
 
@@ -237,98 +239,100 @@ WAITING = run(1, "waiting_for_labels", slices=("links",))
 
 
 def test_an_accuracy_alarm_of_the_slice_ends_the_waiting() -> None:
-    """That of all rows does too."""
+    """An accuracy alarm of all rows does too."""
     assert blocking_alarm(WAITING, [alarm(1), alarm(2, kind="accuracy")]) == alarm(2, kind="accuracy")
     assert blocking_alarm(WAITING, [alarm(3, "__all__", "accuracy")]) == alarm(3, "__all__", "accuracy")
 
 
 def test_other_alarms_do_not_hurry_a_run() -> None:
-    """Coverage, other slices, and what is resolved."""
+    """Coverage alarms, other slices and resolved alarms do not block."""
     other = [alarm(1), alarm(2, "short", "accuracy"), alarm(3, kind="accuracy", state="resolved")]
     assert blocking_alarm(WAITING, other) is None
 
 
-def seen(name: str = "links", labelled: int = 200, right: int = 190, **changes: Any) -> SliceEvidence:
+def evidence(name: str = "links", labelled: int = 200, right: int = 190, **changes: Any) -> SliceEvidence:
     return replace(SliceEvidence(name, "up", labelled, right, ACCURACY), **changes)
 
 
-def verdict(*slices: SliceEvidence, waited: timedelta = DAY) -> Wait | Train | Skip:
+def next_step(*slices: SliceEvidence, waited: timedelta = DAY) -> Wait | Train | Skip:
     return after_labels(slices, RULES, waited=waited)
 
 
 def test_labels_are_waited_for() -> None:
-    """The reason says what is missing, the counts what there is."""
-    assert verdict(seen(labelled=120, right=100), seen("short")) == Wait(
+    """The reason names the missing labels, the counts all slices."""
+    assert next_step(evidence(labelled=120, right=100), evidence("short")) == Wait(
         "waiting for labels: links has 120 of 200 labels", (("links", 120), ("short", 200))
     )
 
 
 def test_a_slice_that_fell_needs_no_labels() -> None:
-    """Alone it ends the run, beside one that rose it is left out."""
-    fell = seen("gone", labelled=0, right=0, direction="down")
-    assert verdict(fell, replace(fell, slice="too")) == Skip(
-        "benign: only fewer rows than expected, of gone, too: there is nothing to learn from"
+    """Alone it ends the run; next to a risen slice it is ignored."""
+    fell = evidence("gone", labelled=0, right=0, direction="down")
+    assert next_step(fell, replace(fell, slice="too")) == Skip(
+        "benign: coverage only fell (gone, too), which needs no retraining"
     )
-    assert verdict(fell, seen(right=100)) == Train(
-        "accuracy of links since the change is 50 % (100 of 200 labels), 95 % (950 of 1,000 held-out rows) before"
+    assert next_step(fell, evidence(right=100)) == Train(
+        "accuracy on links is 50.0% (100 of 200 labels) since the change, reference 95.0% (950 of 1,000 held-out rows)"
     )
 
 
 def test_accuracy_that_did_not_suffer_is_benign() -> None:
-    """As long as the labels do not speak, at one-sided 95 %, for less than 95 % less the tolerance of a point."""
-    assert verdict(seen(right=182)) == Skip(
-        "benign: accuracy of links since the change is 91 % (182 of 200 labels), "
-        "95 % (950 of 1,000 held-out rows) before"
+    """The limit is the one-sided 95% test against the reference minus the tolerance."""
+    assert next_step(evidence(right=182)) == Skip(
+        "benign: accuracy on links is 91.0% (182 of 200 labels) since the change, "
+        "reference 95.0% (950 of 1,000 held-out rows)"
     )
-    assert isinstance(verdict(seen(right=181)), Train)
+    assert isinstance(next_step(evidence(right=181)), Train)
     assert (
         stats.binomtest(182, 200, 0.94, "less").pvalue > 0.05 > stats.binomtest(181, 200, 0.94, "less").pvalue
     )
 
 
 def test_what_a_small_reference_leaves_open_excuses_nothing() -> None:
-    """Its zone reaches far down, so as not to alarm falsely; a loss that the labels show is a loss."""
+    """The wide band of a small reference does not excuse a loss that the labels show."""
     small = ToleranceBand(Rate(38, 40), 0.69, 1.0, 0.01)
-    assert isinstance(verdict(seen(right=140, zone=small)), Train)
-    assert isinstance(verdict(seen(right=188, zone=small)), Skip)
+    assert isinstance(next_step(evidence(right=140, zone=small)), Train)
+    assert isinstance(next_step(evidence(right=188, zone=small)), Skip)
 
 
 def test_below_thirty_rows_there_is_nothing_to_compare_with() -> None:
-    """However right the model is, nothing is shown."""
+    """A reference of less than 30 rows never makes a change benign."""
     few = ToleranceBand(Rate(10, 29), 0.2, 1.0, 0.02)
-    assert isinstance(verdict(seen(zone=few)), Train)
-    assert isinstance(verdict(seen(zone=replace(few, reference=Rate(10, 30)))), Skip)
+    assert isinstance(next_step(evidence(zone=few)), Train)
+    assert isinstance(next_step(evidence(zone=replace(few, reference=Rate(10, 30)))), Skip)
 
 
 def test_one_slice_that_suffered_is_enough_to_train() -> None:
-    """Only it is named."""
-    assert verdict(seen("short"), seen(right=116)) == Train(
-        "accuracy of links since the change is 58 % (116 of 200 labels), 95 % (950 of 1,000 held-out rows) before"
+    """The reason names only that slice."""
+    assert next_step(evidence("short"), evidence(right=116)) == Train(
+        "accuracy on links is 58.0% (116 of 200 labels) since the change, reference 95.0% (950 of 1,000 held-out rows)"
     )
 
 
 def test_a_slice_without_a_reference_is_trained_for() -> None:
-    """Nothing can show that its accuracy did not suffer."""
-    assert verdict(seen(zone=None)) == Train(
-        "accuracy of links since the change is 95 % (190 of 200 labels), no accuracy to compare with"
+    """Without a reference the change cannot be called benign."""
+    assert next_step(evidence(zone=None)) == Train(
+        "accuracy on links is 95.0% (190 of 200 labels) since the change, no reference"
     )
 
 
 def test_waiting_has_an_end() -> None:
-    """After it the run ends for want of labels, and says whose."""
-    few = seen(labelled=120, right=20)
-    assert isinstance(verdict(few, waited=14 * DAY), Wait)
-    assert verdict(few, waited=14 * DAY + HOUR) == Skip(
-        "no labels: after 14 days links has 120 of 200 labels"
+    """After the maximum wait the run ends for lack of labels."""
+    few = evidence(labelled=120, right=20)
+    assert isinstance(next_step(few, waited=14 * DAY), Wait)
+    assert next_step(few, waited=14 * DAY + HOUR) == Skip(
+        "too few labels after 14 days: links has 120 of 200 labels"
     )
 
 
 def test_after_the_wait_the_slices_with_labels_decide() -> None:
-    """One that suffered trains; where none did, labels are what was missing."""
-    few = seen("short", labelled=20, right=0)
+    """A harmed slice trains; else missing labels are the reason to end."""
+    few = evidence("short", labelled=20, right=0)
     late = 15 * DAY
-    assert verdict(few, seen(right=100), waited=DAY) == Wait(
+    assert next_step(few, evidence(right=100), waited=DAY) == Wait(
         "waiting for labels: short has 20 of 200 labels", (("short", 20), ("links", 200))
     )
-    assert isinstance(verdict(few, seen(right=100), waited=late), Train)
-    assert verdict(few, seen(), waited=late) == Skip("no labels: after 14 days short has 20 of 200 labels")
+    assert isinstance(next_step(few, evidence(right=100), waited=late), Train)
+    assert next_step(few, evidence(), waited=late) == Skip(
+        "too few labels after 14 days: short has 20 of 200 labels"
+    )

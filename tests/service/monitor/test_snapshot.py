@@ -1,5 +1,6 @@
-"""The snapshot against a recount of every row in every window."""
+"""Snapshots against a recount of every row, and their JSON."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.events import Estimate, InsufficientData, Performance
+from service.events import Estimate, InsufficientData, Performance, Snapshot
 from service.monitor.block_index import BlockIndex
 from service.monitor.estimates import EstimateConfig
-from service.monitor.snapshot import SnapshotScope, take_snapshot
-from service.monitor.windows import age_out
+from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
 from sfs.function import ALL_ROWS
 from sfs.intervals import anytime, clopper_pearson
 
@@ -54,9 +54,9 @@ def check_performance(seen: Performance, counter: Any, state: str, method: str) 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
-    """Every n, rate and interval of every slice and its complement in every window is that of the rows in it."""
+    """Every n, rate and interval of slices and complements equals a recount of the rows, in every window."""
     rows = data.draw(traffic.histories(set_hashes=tuple(traffic.sets), edges=traffic.edges))
-    blocks = data.draw(st.permutations(age_out(traffic.blocks_of(rows), traffic.at)))
+    blocks = data.draw(st.permutations(traffic.age_out(traffic.blocks_of(rows), traffic.at)))
     wanted = watched(traffic, data.draw(st.sampled_from(sorted(traffic.sets))))
     seen = take_snapshot(traffic.at, wanted, lines_of(blocks), traffic.sets, EstimateConfig(LEAST))
     for name, window in seen.windows.items():
@@ -74,13 +74,13 @@ def test_a_snapshot_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
 
 
 def test_a_version_that_is_no_champion_has_no_window_since_promotion(traffic: Any) -> None:
-    """Without a promotion there are the sliding windows alone."""
+    """Without a promotion there are only sliding windows."""
     seen = take_snapshot(traffic.at, watched(traffic, promoted_days=None), [], {}, EstimateConfig())
     assert list(seen.windows) == ["5m", "1h", "1d", "7d"]
 
 
 def test_a_snapshot_says_what_it_is_of(traffic: Any) -> None:
-    """Time, model, version, function set and the last label's time stand in the snapshot."""
+    """Time, model, version, function set and last label are part of the snapshot."""
     late = traffic.at - timedelta(minutes=3)
     seen = take_snapshot(traffic.at, replace(watched(traffic), last_label_at=late), [], {}, EstimateConfig())
     assert (seen.at, seen.model, seen.version, seen.set_hash) == (traffic.at, "m", 3, "first")
@@ -88,7 +88,7 @@ def test_a_snapshot_says_what_it_is_of(traffic: Any) -> None:
 
 
 def test_versions_are_never_added(traffic: Any) -> None:
-    """Rows of another version or model are not in the snapshot."""
+    """Rows of other versions and models are left out."""
     block = traffic.block_of([traffic.row("1")])
     blocks = [block, replace(block, version=4), replace(block, model="n")]
     seen = take_snapshot(traffic.at, watched(traffic), lines_of(blocks), traffic.sets, EstimateConfig())
@@ -99,14 +99,14 @@ def test_versions_are_never_added(traffic: Any) -> None:
 
 
 def test_an_unknown_function_set_is_refused(traffic: Any) -> None:
-    """Counts under a set that nobody can name are an error, not left out."""
+    """Counts of an unknown set are an error."""
     lines = lines_of([traffic.block_of([traffic.row("1")])])
-    with pytest.raises(ValueError, match="function set 'first' is not among those known"):
+    with pytest.raises(ValueError, match="unknown function set 'first'"):
         take_snapshot(traffic.at, watched(traffic), lines, {}, EstimateConfig())
 
 
 def test_the_monitor_reaches_nothing_heavy() -> None:
-    """Importing the whole monitor brings in no network, no store, no web and no metrics."""
+    """Importing the monitor loads no network, store, web or metrics library."""
     heavy = {"torch", "pandas", "fastapi", "sqlalchemy", "prometheus_client"}
     rooms = [
         "block_counts",
@@ -120,3 +120,43 @@ def test_the_monitor_reaches_nothing_heavy() -> None:
     code = "; ".join(f"import service.monitor.{room}" for room in rooms)
     code += f"; import sys; sys.exit(bool({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def taken(traffic: Any, rows: list[Any], labelled: bool = False) -> Snapshot:
+    line = BlockIndex("m", 3, "first", 3)
+    for block in traffic.blocks_of(rows):
+        line.put(block)
+    at = traffic.at
+    watched = SnapshotScope("m", 3, traffic.sets["first"], at - timedelta(days=2), at if labelled else None)
+    return take_snapshot(at, watched, [line], traffic.sets, EstimateConfig(2, "x"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_a_snapshot_comes_back_as_it_was(traffic: Any, data: st.DataObject) -> None:
+    """Figures, reasons and times survive exactly."""
+    rows = data.draw(traffic.histories(edges=traffic.edges))
+    seen = taken(traffic, rows, data.draw(st.booleans()))
+    assert from_text(to_text(seen)) == seen
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"format": 1}'])
+def test_damaged_text_is_refused(text: str) -> None:
+    """Text that is not a snapshot gives one error."""
+    with pytest.raises(ValueError, match="the last snapshot is damaged"):
+        from_text(text)
+
+
+def test_a_slice_that_lacks_a_part_is_damage(traffic: Any) -> None:
+    """A truncated slice makes the whole snapshot damaged."""
+    content = json.loads(to_text(taken(traffic, [traffic.row("1")])))
+    content["windows"]["1h"]["slices"][0].pop()
+    with pytest.raises(ValueError, match="the last snapshot is damaged"):
+        from_text(json.dumps(content))
+
+
+def test_another_format_is_refused(traffic: Any) -> None:
+    """A snapshot of another release is an error."""
+    content = json.loads(to_text(taken(traffic, [traffic.row("1")]))) | {"format": 2}
+    with pytest.raises(ValueError, match="has format 2, of another release"):
+        from_text(json.dumps(content))

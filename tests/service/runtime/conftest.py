@@ -13,7 +13,7 @@ from factories import ManualClock
 
 from service.app import create_app
 from service.runtime.runtime import Runtime
-from service.settings.project import load
+from service.settings.loading import load
 
 START = datetime(2026, 5, 1, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ from models.registry import CHAMPION, ModelRegistry
 from service.decisions import DriftReport
 from service.jobs.column_report.job import KEPT, REPORTS, folder_of
 from service.jobs.training.process import RUNS
-from service.settings.project import load
+from service.settings.loading import load
 from service.store.reports import add_report
 from service.store.runs import move_run, open_run
 from service.store.writer import Writer

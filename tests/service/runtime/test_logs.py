@@ -1,4 +1,4 @@
-"""The lines of the log."""
+"""The format of the log."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from service.runtime.logs import configure
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """A stream to be configured; afterwards logging is as it was."""
+    """A stream for the log; afterwards logging is reset."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield io.StringIO()
@@ -21,7 +21,7 @@ def stream() -> Iterator[io.StringIO]:
 
 
 def test_a_record_is_one_json_object(stream: io.StringIO) -> None:
-    """Time, level, logger and message are there, and the further fields beside them."""
+    """A record has time, level, logger and message, and its extra fields."""
     configure(stream, plain=False)
     logging.getLogger("service.x").info("took %s", "it\nall", extra={"request_id": "r1"})
     (line,) = stream.getvalue().splitlines()
@@ -31,8 +31,8 @@ def test_a_record_is_one_json_object(stream: io.StringIO) -> None:
     assert record["time"].endswith("+00:00")
 
 
-def test_an_error_carries_where_it_was(stream: io.StringIO) -> None:
-    """A traceback is a field of the one line."""
+def test_an_error_has_its_traceback(stream: io.StringIO) -> None:
+    """The traceback is a field of the same line."""
     configure(stream, plain=False)
     try:
         raise ValueError("odd")
@@ -42,15 +42,15 @@ def test_an_error_carries_where_it_was(stream: io.StringIO) -> None:
     assert "ValueError: odd" in json.loads(line)["exc_info"]
 
 
-def test_a_person_gets_lines_with_fields(stream: io.StringIO) -> None:
-    """A plain line ends in its further fields."""
+def test_a_plain_line_has_its_fields(stream: io.StringIO) -> None:
+    """A plain line ends with the extra fields."""
     configure(stream, plain=True)
     logging.getLogger("service.x").warning("slow", extra={"ms": 12})
     assert stream.getvalue().rstrip().endswith("WARNING service.x: slow ms=12")
 
 
 def test_chatty_libraries_are_quiet(stream: io.StringIO) -> None:
-    """What libraries say of every step is left out, and their warnings stay."""
+    """Libraries log warnings only."""
     configure(stream, plain=True)
     logging.getLogger("apscheduler.executors").info("ran")
     logging.getLogger("apscheduler.executors").warning("missed")

@@ -9,7 +9,7 @@ import pytest
 
 from models.registry import ModelRegistry
 from service.runtime.runtime import Runtime
-from service.settings.project import load
+from service.settings.loading import load
 from service.store.errors import StoreInUse
 from service.store.queries import prediction
 from sfs.errors import SliceError

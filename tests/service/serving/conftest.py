@@ -1,4 +1,4 @@
-"""A small trained model, its functions, and a clock that tests move."""
+"""A small trained model, its functions and deployments, and a clock set by tests."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,17 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from factories import make_deployment, make_metrics, make_settings, open_log
 
-from models.bundle import ModelBundle
-from models.config import TrainConfig
+from models.bundle.model_bundle import ModelBundle
+from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureSpec
-from models.learners import LearnerConfig
 from models.training import train
+from service.metrics.process import ProcessMetrics
 from service.serving.breaker import BreakerLimits
+from service.serving.deployment import ActiveModel, Deployment
 from service.serving.isolation import Isolation
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import PredictionFactory
-from service.serving.predictor import ActiveModel
+from service.settings.schema import Settings
+from service.store.engine import Store
+from service.store.writer import Writer
 from sfs.registry import FunctionSet
 from sfs.template import Template, template
 
@@ -135,11 +139,11 @@ def note(x):
     return True
 
 def mood(x):
-    while (found := Path(x.mood).read_text()) == "hangs":
+    while (state := Path(x.mood).read_text()) == "hangs":
         time.sleep(0.01)
-    if found == "dies":
+    if state == "dies":
         os._exit(3)
-    if found == "fails":
+    if state == "fails":
         raise ValueError("no")
     return True
 """
@@ -148,7 +152,7 @@ WORDS = ("good", "free", "song", "click", "voice", "subscribe", "love", "money")
 
 @dataclass
 class Clock:
-    """Monotonic seconds that move when told."""
+    """Monotonic seconds, set by tests."""
 
     seconds: float = 100.0
 
@@ -158,18 +162,18 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Such a clock."""
+    """A clock that stands still."""
     return Clock()
 
 
 @pytest.fixture
-def recorder() -> PredictionFactory:
-    """Stamps one time, and random bytes that count."""
-    return PredictionFactory(lambda: AT, draw=lambda count: bytes(k % 256 for k in range(count)))
+def factory() -> PredictionFactory:
+    """Predictions of one time, with random bytes that count."""
+    return PredictionFactory(lambda: AT, random_bytes=lambda count: bytes(k % 256 for k in range(count)))
 
 
 def comments(rows: int = 240, seed: int = 0) -> pd.DataFrame:
-    """Return comments of a few words; those about money are spam, but not the short ones."""
+    """Return comments of a few words; those about money are spam, except short ones."""
     draw = np.random.default_rng(seed)
     texts = [" ".join(draw.choice(WORDS, draw.integers(1, 8))) for _ in range(rows)]
     spam = [("free" in text or "money" in text) and len(text.split()) > 2 for text in texts]
@@ -192,26 +196,68 @@ def bundle() -> ModelBundle:
 
 
 @pytest.fixture
-def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
-    """Makes live functions of Python code, after templates; they have time, however busy the machine is."""
-    made: list[LiveFunctions] = []
+def active(bundle: ModelBundle) -> ActiveModel:
+    """The model as version 1, with the functions of its training."""
+    return ActiveModel(bundle, 1, LiveFunctions(functions()))
 
-    def make(code: str, *templates: Template, limits: BreakerLimits = PATIENT, **how: Any) -> LiveFunctions:
-        file = tmp_path / f"functions_{len(made)}.py"
+
+@pytest.fixture(scope="session")
+def shared_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Writer]]:
+    """A log without predictions, for tests that write none."""
+    with open_log(tmp_path_factory.mktemp("log") / "store.sqlite3") as log:
+        yield log
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of the comments."""
+    return make_settings(tmp_path, name="comments", label="spam", classes=("false", "true"))
+
+
+@pytest.fixture
+def metrics() -> ProcessMetrics:
+    """Counters of the comments."""
+    return make_metrics("comments")
+
+
+@pytest.fixture
+def deploy(
+    settings: Settings, metrics: ProcessMetrics, shared_log: tuple[Store, Writer]
+) -> Callable[..., Deployment]:
+    """Deploys functions, and a model if there is one."""
+
+    def make(live: LiveFunctions, bundle: ModelBundle | None = None, version: int = 1) -> Deployment:
+        deployment = make_deployment(*shared_log, settings, live=live, metrics=metrics)
+        if bundle is not None:
+            deployment.activate_version(ActiveModel(bundle, version, live), ())
+        return deployment
+
+    return make
+
+
+@pytest.fixture
+def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
+    """Makes live functions of Python code, after templates; their limits suit any busy machine."""
+    created: list[LiveFunctions] = []
+
+    def make(
+        code: str, *templates: Template, limits: BreakerLimits = PATIENT, **options: Any
+    ) -> LiveFunctions:
+        file = tmp_path / f"functions_{len(created)}.py"
         file.write_text(CODE_BEGINS + dedent(code))
-        functions = FunctionSet([*templates, *FunctionSet.from_file(file)])
-        made.append(LiveFunctions(functions, limits, sources=[file], **how))
-        made[-1].start()
-        return made[-1]
+        functions = FunctionSet([*templates, *FunctionSet.from_files([file], votes=True)])
+        created.append(LiveFunctions(functions, limits, sources=[file], **options))
+        created[-1].start()
+        return created[-1]
 
     yield make
-    for each in made:
+    for each in created:
         each.close()
 
 
 @pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of functions that behave and of functions that do not."""
+    """A file of good and bad functions."""
     path = tmp_path_factory.mktemp("functions") / "functions.py"
     path.write_text(CODE_BEGINS + dedent(MIXED))
     return path
@@ -219,13 +265,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def mixed(file: Path) -> FunctionSet:
-    """The functions of that file, the votes of its labelling function among them."""
+    """The functions of that file, with the votes of its labelling function."""
     return FunctionSet.from_files([file], votes=True)
 
 
 @pytest.fixture(scope="session")
 def isolation(file: Path) -> Iterator[Isolation]:
-    """Processes for them, which tests share."""
+    """Processes of that file, shared by tests."""
     shared = Isolation([str(file)], BreakerLimits(), monotonic)
     shared.start()
     yield shared
@@ -234,7 +280,7 @@ def isolation(file: Path) -> Iterator[Isolation]:
 
 @pytest.fixture
 def alive() -> Callable[[int], bool]:
-    """Tells whether a process runs; one that has ended and only waits to be counted does not."""
+    """Returns whether a process runs; a zombie does not."""
 
     def runs(process_id: int) -> bool:
         try:
@@ -247,21 +293,15 @@ def alive() -> Callable[[int], bool]:
 
 
 @pytest.fixture
-def loaded(bundle: ModelBundle) -> ActiveModel:
-    """The model as version 1, with the functions of its training."""
-    return ActiveModel(bundle, 1, LiveFunctions(functions()))
-
-
-@pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], None]:
-    """Repeats an action until it tells that it has come true; a test that it never does fails after 20 s."""
+    """Polls a condition; fails the test after 20 s."""
 
-    def wait(come_true: Callable[[], bool]) -> None:
+    def wait(condition: Callable[[], bool]) -> None:
         pause = Event()
         for _ in range(10_000):
-            if come_true():
+            if condition():
                 return
             pause.wait(0.002)
-        raise AssertionError("it never came true")
+        raise AssertionError("the condition never became true")
 
     return wait

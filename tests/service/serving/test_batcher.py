@@ -1,4 +1,4 @@
-"""Batches that form by themselves, and what befalls the rows in them."""
+"""Batches formed by waiting requests, and the outcome of each row."""
 
 import asyncio
 import threading
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import MisuseError
-from service.serving.batcher import Batcher, BatchTiming, Failed
+from service.serving.batcher import Batcher, Failed
 from service.serving.errors import (
     DeadlinePassed,
     ModelExited,
@@ -22,7 +22,7 @@ LONG_SECONDS = 30
 
 
 class Model:
-    """Doubles numbers, once its gate is open; remembers its batches, and in which threads they were run."""
+    """Doubles numbers, once its gate is open; records its batches and their threads."""
 
     def __init__(self, gate_open: bool = True) -> None:
         self.batches: list[list[int]] = []
@@ -43,7 +43,7 @@ class Model:
 
 
 def drive(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a coroutine that ends by itself, or fails the test."""
+    """Run a coroutine; a timeout fails the test."""
 
     async def limited() -> Any:
         return await asyncio.wait_for(main(), LONG_SECONDS)
@@ -52,7 +52,7 @@ def drive(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
 
 
 async def busy(model: Model, batcher: Batcher[int, int]) -> "asyncio.Task[Any]":
-    """Return a request that the model is working on, its gate shut."""
+    """Return a running request; the gate is closed."""
     task = asyncio.create_task(batcher.submit([0]))
     await asyncio.to_thread(model.began.wait, LONG_SECONDS)
     return task
@@ -61,14 +61,14 @@ async def busy(model: Model, batcher: Batcher[int, int]) -> "asyncio.Task[Any]":
 async def queued(
     batcher: Batcher[int, int], *requests: Sequence[int], **more: Any
 ) -> "list[asyncio.Task[Any]]":
-    """Return requests that are in the queue."""
+    """Return requests in the queue."""
     tasks = [asyncio.create_task(batcher.submit(rows, **more)) for rows in requests]
     await asyncio.sleep(0)
     return tasks
 
 
-def test_what_piled_up_while_the_model_was_busy_is_one_batch() -> None:
-    """In order of arrival, by one thread, each request with the answers to its own rows."""
+def test_requests_that_arrive_while_the_model_is_busy_are_one_batch() -> None:
+    """In order of arrival and in one thread; each request gets the results of its own rows."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -86,7 +86,7 @@ def test_what_piled_up_while_the_model_was_busy_is_one_batch() -> None:
     assert threading.get_ident() not in model.threads
 
 
-def test_requests_that_are_ready_together_go_together_to_an_idle_model() -> None:
+def test_requests_that_are_ready_together_are_one_batch_of_an_idle_model() -> None:
     """Without any timer."""
     model = Model()
 
@@ -100,7 +100,7 @@ def test_requests_that_are_ready_together_go_together_to_an_idle_model() -> None
 
 
 def test_batches_are_cut_between_requests() -> None:
-    """Rows of a request stay together; one longer than a batch goes alone."""
+    """Rows of a request stay together; a request longer than a batch is a batch by itself."""
     model = Model(gate_open=False)
 
     async def main() -> None:
@@ -116,7 +116,7 @@ def test_batches_are_cut_between_requests() -> None:
 
 
 def test_a_bad_row_fails_alone() -> None:
-    """Rows that were in its batch, of its own request and of others, are answered."""
+    """Other rows of its batch, of its own request and of others, have results."""
     model = Model()
 
     async def main() -> Any:
@@ -133,7 +133,7 @@ def test_a_bad_row_fails_alone() -> None:
 
 
 def test_a_bad_row_that_is_alone_is_run_once() -> None:
-    """There is nothing to learn from running it again."""
+    """Another run would tell nothing."""
     model = Model()
 
     async def main() -> Any:
@@ -146,8 +146,8 @@ def test_a_bad_row_that_is_alone_is_run_once() -> None:
     assert model.batches == [[-1]]
 
 
-def submitted(model: Model, rows: Sequence[int], **limits: int) -> Any:
-    """Return the answers to one request."""
+def submit(model: Model, rows: Sequence[int], **limits: int) -> Any:
+    """Return the outcomes of one request."""
 
     async def main() -> Any:
         batcher = Batcher(model, **limits)
@@ -159,10 +159,10 @@ def submitted(model: Model, rows: Sequence[int], **limits: int) -> Any:
 
 
 @pytest.mark.parametrize("bad", [0, 500, 999])
-def test_a_bad_row_of_many_is_found_by_halves(bad: int) -> None:
-    """A thousand rows are not run one by one for it."""
+def test_a_bad_row_of_many_is_found_by_bisection(bad: int) -> None:
+    """Not by a thousand runs of one row."""
     model = Model()
-    answers = submitted(model, [-1 if n == bad else n for n in range(1000)])
+    answers = submit(model, [-1 if n == bad else n for n in range(1000)])
     assert [n for n, each in enumerate(answers) if isinstance(each, Failed)] == [bad]
     assert [each for each in answers if not isinstance(each, Failed)] == [
         2 * n for n in range(1000) if n != bad
@@ -170,29 +170,29 @@ def test_a_bad_row_of_many_is_found_by_halves(bad: int) -> None:
     assert len(model.batches) <= 21
 
 
-def test_a_request_full_of_bad_rows_ends() -> None:
-    """The first rows at fault are found; rows after so many are not tried, and say so."""
+def test_the_runs_of_a_request_full_of_bad_rows_are_limited() -> None:
+    """The first bad rows have their own errors; the rows after them are not attempted."""
     model = Model()
-    errors = [each.error for each in submitted(model, [-1] * 1000)]
+    errors = [each.error for each in submit(model, [-1] * 1000)]
     assert len(model.batches) == 128
-    found = [type(each) for each in errors]
-    assert found == sorted(found, key=[ValueError, NotAttempted].index)
-    assert 20 < found.count(ValueError) < 128
-    assert str(errors[-1]) == "not tried, for too many rows before it failed"
+    types = [type(each) for each in errors]
+    assert types == sorted(types, key=[ValueError, NotAttempted].index)
+    assert 20 < types.count(ValueError) < 128
+    assert str(errors[-1]) == "not attempted: too many earlier rows failed"
 
 
 @pytest.mark.parametrize("limits", [{}, {"max_batch_rows": 300}])
-def test_in_a_batch_no_longer_than_it_may_be_every_row_is_tried(limits: dict[str, int]) -> None:
-    """However many are bad, for they may be of other requests."""
+def test_every_row_of_a_batch_of_several_requests_is_attempted(limits: dict[str, int]) -> None:
+    """However many are bad, since they may belong to other requests."""
     rows = [n if n % 2 else -1 for n in range(limits.get("max_batch_rows", 64))]
-    answers = submitted(Model(), rows, **limits)
+    answers = submit(Model(), rows, **limits)
     assert [type(each.error) if isinstance(each, Failed) else each for each in answers] == [
         2 * n if n % 2 else ValueError for n in range(len(rows))
     ]
 
 
-def test_a_thread_that_cannot_be_started_fails_its_batch_alone() -> None:
-    """The next request finds one."""
+def test_a_thread_that_cannot_be_started_fails_one_batch() -> None:
+    """The next request gets a thread."""
 
     async def main() -> Any:
         batcher = Batcher(Model())
@@ -210,14 +210,14 @@ def test_a_thread_that_cannot_be_started_fails_its_batch_alone() -> None:
     assert answer == [6]
 
 
-def test_a_row_that_asks_to_exit_ends_nothing() -> None:
-    """Its error can be raised anywhere, and has the exit as its cause."""
+def test_a_row_that_exits_fails() -> None:
+    """With an error that can be raised anywhere, and has the exit as its cause."""
 
-    def leave(rows: Sequence[int]) -> list[int]:
+    def exit_process(rows: Sequence[int]) -> list[int]:
         raise SystemExit(3)
 
     async def main() -> Any:
-        batcher = Batcher(leave)
+        batcher = Batcher(exit_process)
         [failed] = await batcher.submit([1])
         await batcher.stop()
         return failed.error
@@ -228,8 +228,8 @@ def test_a_row_that_asks_to_exit_ends_nothing() -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyError("x")])
-def test_whatever_a_row_raises_the_next_one_is_answered(error: BaseException) -> None:
-    """No error ends the batcher."""
+def test_no_error_ends_the_batcher(error: BaseException) -> None:
+    """The next request has a result."""
 
     def run(rows: Sequence[int]) -> list[int]:
         if 13 in rows:
@@ -245,8 +245,8 @@ def test_whatever_a_row_raises_the_next_one_is_answered(error: BaseException) ->
     assert drive(main) == [[Failed(error)], [14]]
 
 
-def test_miscounted_answers_are_given_to_nobody() -> None:
-    """A model that loses or adds a row of a batch fails it; single rows that come out right are answered."""
+def test_a_wrong_number_of_results_fails_the_batch() -> None:
+    """Its rows are run again alone, and those with one result each succeed."""
 
     async def main() -> Any:
         batcher: Batcher[int, int] = Batcher(lambda rows: [7] if 1 in rows else [])
@@ -259,8 +259,8 @@ def test_miscounted_answers_are_given_to_nobody() -> None:
     assert isinstance(second.error, WrongResultCount)
 
 
-def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None:
-    """Rows are counted, not requests; the rows that run are not in the queue."""
+def test_a_full_queue_refuses_requests_until_it_has_room() -> None:
+    """Its capacity is in rows; running rows do not count."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -268,19 +268,19 @@ def test_a_full_queue_refuses_at_once_and_takes_again_when_it_has_room() -> None
         first = await busy(model, batcher)
         others = await queued(batcher, [1, 2])
         room = [batcher.has_room(rows) for rows in (1, 2)]
-        with pytest.raises(Overloaded, match="2 rows wait already and at most 3 may"):
+        with pytest.raises(Overloaded, match="holds 2 of 3 rows, and has no room for 2 more"):
             await batcher.submit([3, 4])
         model.gate.set()
         await asyncio.gather(first, *others)
         answer = await batcher.submit([3, 4])
         await batcher.stop()
-        return room, answer, batcher.queued_rows
+        return room, answer
 
-    assert drive(main) == ([True, False], [6, 8], 0)
+    assert drive(main) == ([True, False], [6, 8])
 
 
 def test_a_request_past_its_deadline_is_not_run(clock: Any) -> None:
-    """It is told so; one whose deadline is now still has its turn."""
+    """It fails; a request whose deadline is now is run."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -294,13 +294,13 @@ def test_a_request_past_its_deadline_is_not_run(clock: Any) -> None:
 
     _, late, just, _ = drive(main)
     assert isinstance(late, DeadlinePassed)
-    assert "waited 3.000 s" in str(late)
+    assert "in the queue for 3.000 s" in str(late)
     assert just == [4]
     assert model.batches == [[0], [2]]
 
 
-def test_a_cancelled_request_is_not_run_and_poisons_no_batch() -> None:
-    """Whether it is cancelled in the queue or while it runs."""
+def test_a_cancelled_request_does_not_affect_others() -> None:
+    """Cancelled in the queue it is not run; cancelled while it runs, the next batch follows."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -319,8 +319,8 @@ def test_a_cancelled_request_is_not_run_and_poisons_no_batch() -> None:
     assert model.batches == [[0], [2]]
 
 
-def test_stopping_answers_what_waits_and_refuses_what_comes() -> None:
-    """Nothing that was taken is lost."""
+def test_stop_answers_queued_requests_and_refuses_new_ones() -> None:
+    """No accepted request is lost."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -338,8 +338,8 @@ def test_stopping_answers_what_waits_and_refuses_what_comes() -> None:
     assert drive(main) == [[0], [2], [4]]
 
 
-def test_stopping_within_a_time_limit_leaves_nobody_waiting() -> None:
-    """Who runs and who waits when the time is up are both told."""
+def test_a_timeout_of_stop_fails_the_remaining_requests() -> None:
+    """Both the running one and the queued one."""
     model = Model(gate_open=False)
 
     async def main() -> Any:
@@ -354,50 +354,26 @@ def test_stopping_within_a_time_limit_leaves_nobody_waiting() -> None:
     assert [type(answer) for answer in drive(main)] == [Stopping, Stopping]
 
 
-def test_stopping_one_that_was_never_used_returns() -> None:
-    """There is no task to wait for."""
+def test_a_batcher_that_was_never_used_stops() -> None:
+    """It has no task to wait for."""
     drive(lambda: Batcher(Model()).stop())
 
 
-def test_each_turn_is_reported(clock: Any) -> None:
-    """Rows, waiting time, and what was dropped; a report that raises does not end the batcher."""
-    model, told = Model(gate_open=False), []
-
-    def report(timing: BatchTiming) -> None:
-        told.append(timing)
-        raise RuntimeError("no counters today")
-
-    async def main() -> None:
-        batcher = Batcher(model, clock=clock, report=report)
-        first = await busy(model, batcher)
-        late, gone, *kept = await queued(batcher, [1], [2], [3, -3], [4], within_seconds=5.0)
-        late_deadline = await queued(batcher, [5], within_seconds=1.0)
-        gone.cancel()
-        clock.seconds += 2
-        model.gate.set()
-        await asyncio.gather(first, late, *kept, *late_deadline, return_exceptions=True)
-        await batcher.stop()
-
-    drive(main)
-    assert [timing.rows for timing in told] == [1, 4]
-    assert told[1] == BatchTiming(4, 3, (2.0, 2.0, 2.0), 0.0, expired=1, cancelled=1, failed=1)
-
-
-def test_no_rows_are_answered_at_once() -> None:
-    """The model is not asked."""
+def test_an_empty_request_is_answered_at_once() -> None:
+    """The model is not called."""
     model = Model()
     assert drive(lambda: Batcher(model).submit([])) == []
     assert model.batches == []
 
 
-def test_limits_without_room_for_a_row_are_refused() -> None:
-    """The message names both."""
+def test_limits_below_1_are_refused() -> None:
+    """The message has both values."""
     with pytest.raises(MisuseError, match="got 0 and 5"):
         Batcher(Model(), max_batch_rows=0, max_queue_rows=5)
 
 
-def test_many_requests_get_each_its_own_answers() -> None:
-    """However they fall into batches."""
+def test_many_requests_get_the_results_of_their_own_rows() -> None:
+    """However they are batched."""
     model = Model()
 
     async def one(batcher: Batcher[int, int], n: int) -> bool:

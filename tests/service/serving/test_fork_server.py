@@ -1,4 +1,4 @@
-"""What a worker answers, without its process."""
+"""Calls as served by a worker, without its process."""
 
 import json
 import socket
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.serving.channel import Channel
-from service.serving.fork_server import TIMES, UNREADABLE, answers, work
+from service.serving.fork_server import TIMES, UNREADABLE, call_functions, serve_calls
 from sfs.function import SlicingFunction
 
 FUNCTIONS = {
@@ -24,13 +24,13 @@ def bits(body: bytes) -> list[list[int]]:
     return np.frombuffer(body, np.uint8, offset=TIMES.size).reshape(2, -1).tolist()
 
 
-def answered(names: list[str], **header: Any) -> list[tuple[Any, bytes]]:
-    return list(answers(FUNCTIONS, {"functions": names, **header}, BODY))
+def call(names: list[str], **header: Any) -> list[tuple[Any, bytes]]:
+    return list(call_functions(FUNCTIONS, {"functions": names, **header}, BODY))
 
 
-def test_each_function_answers_for_itself() -> None:
-    """Memberships and unknowns by row; a header only where something is unknown."""
-    [odd, root, shy] = answered(["odd", "root", "shy"])
+def test_each_function_has_an_answer_of_its_own() -> None:
+    """Memberships and unknowns by row; a header only if some are unknown."""
+    [odd, root, shy] = call(["odd", "root", "shy"])
     assert (odd[0], bits(odd[1])) == (None, [[1, 1, 0], [0, 0, 0]])
     assert bits(root[1]) == [[0, 0, 1], [0, 1, 0]]
     assert root[0] == {
@@ -40,23 +40,24 @@ def test_each_function_answers_for_itself() -> None:
     assert (shy[0], bits(shy[1])) == ({"reasons": {"abstained": 3}, "fault": None}, [[0, 0, 0], [1, 1, 1]])
 
 
-def test_a_fault_is_told_by_its_row_in_the_batch() -> None:
-    """Also where rows of the batch were left out."""
-    [(header, _)] = answered(["root"], positions=[3, 5, 9])
+def test_a_fault_has_the_position_in_the_batch() -> None:
+    """Also if rows of the batch were left out."""
+    [(header, _)] = call(["root"], positions=[3, 5, 9])
     assert header["fault"].startswith("row 5: ")
 
 
-def test_records_that_cannot_be_read_blame_no_function() -> None:
-    """One answer says so."""
+def test_unreadable_records_have_one_answer() -> None:
+    """It blames no function."""
     deep = b"[" * 100_000 + b"]" * 100_000
     for body in (b"[{]", deep):
-        assert list(answers(FUNCTIONS, {"functions": ["odd", "shy"]}, body)) == [(UNREADABLE, b"")]
+        answers = list(call_functions(FUNCTIONS, {"functions": ["odd", "shy"]}, body))
+        assert answers == [(UNREADABLE, b"")]
 
 
-def test_it_works_until_nobody_asks() -> None:
-    """One job after another, and its end is that of the socket."""
+def test_calls_are_served_until_the_socket_is_closed() -> None:
+    """One after another."""
     ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=work, args=(Channel(theirs), FUNCTIONS))
+    thread = threading.Thread(target=serve_calls, args=(Channel(theirs), FUNCTIONS))
     thread.start()
     channel = Channel(ours)
     for _ in range(2):

@@ -1,19 +1,25 @@
-"""Live functions: templates and plain functions side by side."""
+"""Live functions: templates and Python functions together, Python functions isolated and behind breakers."""
 
 import gc
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
 
 from service.errors import ServiceError
-from service.serving.breaker import FAULTS, BreakerLimits
-from service.serving.function_call import STARTING
-from service.serving.live_functions import LiveFunctions
-from service.serving.python_functions import CHANGED
+from service.serving.breaker import FAULTS, SLOW, BreakerLimits
+from service.serving.isolation import DIED, NOT_JSON, OUT_OF_TIME, STARTING, Isolation
+from service.serving.live_functions import (
+    BREAKER_OPEN,
+    CHANGED,
+    FunctionColumn,
+    LiveFunctions,
+    PythonFunctions,
+)
 from sfs.apply import ApplyResult, apply
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
@@ -28,23 +34,33 @@ NOTES = """
 def notes(x):
     return bool(Path(x.note).write_text(f"{os.getpid()} {os.getppid()}"))
 """
+VOTES = """
+@labeling_function()
+def mentions_check(x):
+    return 0 if "check" in x.text else -1
+
+@slicing_function()
+def short(x):
+    return len(x.text) < 5
+"""
+LIMITS = BreakerLimits(least_ms=30, hold_ms=20_000, faults=3, back_off_seconds=10)
 Eventually = Callable[[Callable[[], bool]], None]
 LiveOf = Callable[..., LiveFunctions]
 
 
 def reasons(applied: ApplyResult) -> dict[str, dict[str, int]]:
-    """Return what is unknown and why, by function."""
+    """Return the unknown rows by function and reason."""
     return {run.name: dict(run.unknown) for run in applied.stats if run.unknown}
 
 
 def children() -> set[int]:
-    """Return the numbers of this process's children."""
+    """Return the process ids of this process's children."""
     tasks = Path(f"/proc/{os.getpid()}/task")
     return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
-def test_functions_of_both_kinds_answer_as_they_do_offline(live_of: LiveOf) -> None:
-    """The matrix is that of `apply`, names in the order of the set."""
+def test_the_matrix_is_that_of_offline_functions(live_of: LiveOf) -> None:
+    """With the names in the order of the set."""
     live = live_of(f"{ODD}@slicing_function()\ndef big(x): return x.n > 1\n", FREE)
     applied = live.apply(ROWS)
     assert applied.matrix == apply(live.functions, ROWS)
@@ -53,16 +69,28 @@ def test_functions_of_both_kinds_answer_as_they_do_offline(live_of: LiveOf) -> N
     assert [run.name for run in again.stats] == ["big", "odd", "free"]
 
 
-def test_one_kind_or_none_is_enough(live_of: LiveOf) -> None:
-    """Sets without templates, without plain functions, and without any are applied, also to no rows."""
+def test_a_set_may_lack_templates_or_python_functions(live_of: LiveOf) -> None:
+    """Or both; no rows are as good as any."""
     live = live_of(ODD)
     for functions in (live.functions, FunctionSet([FREE]), FunctionSet([])):
         for rows in (ROWS, []):
             assert live.with_functions(functions).apply(rows).matrix == apply(functions, rows)
 
 
-def test_a_set_without_plain_functions_starts_no_process(live_of: LiveOf, tmp_path: Path) -> None:
-    """Neither when it is started nor when it is applied."""
+def test_labelling_functions_run_beside_slices(live_of: LiveOf) -> None:
+    """A vote is a membership; a row on which the function raises is unknown."""
+    live = live_of(VOTES)
+    applied = live.apply([{"text": "check it"}, {"text": "hi"}, {"text": None}])
+    matrix = applied.matrix
+    assert set(matrix.names) == {"short", "mentions_check"}
+    assert matrix.column("mentions_check").tolist() == [True, False, False]
+    assert matrix.column("short").tolist() == [False, True, False]
+    assert matrix.unknown.tolist() == [[False, False], [False, False], [True, True]]
+    assert {run.name: run.unknown for run in applied.stats}["mentions_check"] == {"TypeError": 1}
+
+
+def test_a_set_without_python_functions_starts_no_process(tmp_path: Path) -> None:
+    """Neither in `start` nor in `apply`."""
     before = children()
     live = LiveFunctions(FunctionSet([FREE]), sources=[tmp_path / "none.py"])
     live.start()
@@ -71,19 +99,19 @@ def test_a_set_without_plain_functions_starts_no_process(live_of: LiveOf, tmp_pa
     live.close()
 
 
-def test_functions_that_cannot_be_loaded_say_so_at_the_start(live_of: LiveOf, tmp_path: Path) -> None:
-    """The file was there when the service loaded it."""
+def test_functions_that_cannot_be_loaded_raise_at_the_start(tmp_path: Path) -> None:
+    """The file existed when the service loaded it."""
     path = tmp_path / "gone.py"
     path.write_text(f"from sfs.function import slicing_function\n{ODD}")
     live = LiveFunctions(FunctionSet.from_file(path), sources=[path])
     path.unlink()
     with pytest.raises(ServiceError, match=r"gone\.py: cannot be read"):
         live.start()
-    assert live.health() == {"odd": (True, STARTING)}
+    assert live.disabled_reasons() == {"odd": STARTING}
 
 
-def test_a_function_whose_file_was_changed_is_unknown(live_of: LiveOf, tmp_path: Path) -> None:
-    """Only that function; the others of the file compute what they did."""
+def test_a_function_whose_file_has_changed_is_unknown(tmp_path: Path) -> None:
+    """Other functions of the file are not affected."""
     path = tmp_path / "edited.py"
     code = f"from sfs.function import slicing_function\n{ODD}{ODD.replace('odd', 'even')}"
     path.write_text(code)
@@ -92,12 +120,12 @@ def test_a_function_whose_file_was_changed_is_unknown(live_of: LiveOf, tmp_path:
     live.start()
     assert live.functions.names == ("odd", "even")
     assert reasons(live.apply(ROWS)) == {"odd": {CHANGED: 4}}
-    assert live.health() == {"odd": (True, CHANGED), "even": (False, None)}
+    assert live.disabled_reasons() == {"odd": CHANGED, "even": None}
     live.close()
 
 
-def test_without_a_start_the_first_batches_start_it(live_of: LiveOf, file: Path, mixed: FunctionSet) -> None:
-    """Meanwhile plain functions are unknown, and templates are not."""
+def test_without_a_start_the_first_batches_start_the_process(file: Path, mixed: FunctionSet) -> None:
+    """Python functions are unknown meanwhile, and templates are not."""
     live = LiveFunctions(FunctionSet([FREE, mixed["odd"]]), sources=[file])
     applied = live.apply(ROWS)
     assert reasons(applied) == {"odd": {STARTING: 4}}
@@ -107,35 +135,42 @@ def test_without_a_start_the_first_batches_start_it(live_of: LiveOf, file: Path,
     live.close()
 
 
-def test_another_set_keeps_processes_and_what_is_known_of_functions(
-    live_of: LiveOf, clock: Any, tmp_path: Path
-) -> None:
-    """Templates come and go while the service runs; a breaker goes with the fingerprint."""
+def test_another_set_shares_processes_and_breakers(live_of: LiveOf, clock: Any, tmp_path: Path) -> None:
+    """A breaker belongs to the fingerprint."""
     limits = BreakerLimits(faults=3, least_ms=20_000, hold_ms=20_000)
     live = live_of(f"{NOTES}@slicing_function()\ndef bad(x): return 1 / 0\n", limits=limits, clock=clock)
     rows = [{**row, "note": str(tmp_path / "note")} for row in ROWS]
     live.apply(rows)
     process = (tmp_path / "note").read_text()
     other = live.with_functions(FunctionSet([FREE, *live.functions]))
-    other.apply(rows)
+    assert reasons(other.apply(rows)) == {"bad": {BREAKER_OPEN: 4}}
     assert (tmp_path / "note").read_text() == process
-    assert other.breakers["bad"].reason == FAULTS
-    assert other.health() == {"notes": (False, None), "bad": (True, FAULTS)}
+    assert other.disabled_reasons() == {"notes": None, "bad": FAULTS}
     changed = live.with_functions(FunctionSet([SlicingFunction("bad", lambda x: x.n > 0)]))
-    assert not changed.breakers["bad"].is_open
+    assert reasons(changed.apply(rows)) == {"bad": {CHANGED: 4}}
 
 
-@pytest.mark.parametrize("ended", ["closed", "forgotten"])
+def test_rows_that_are_not_traffic_open_no_breaker(live_of: LiveOf) -> None:
+    """Unless they are declared as traffic, which is the default."""
+    live = live_of("@slicing_function()\ndef bad(x): return 1 / 0\n")
+    rows = ROWS * 5
+    live.apply(rows, update_breakers=False)
+    assert live.disabled_reasons() == {"bad": None}
+    live.apply(rows)
+    assert live.disabled_reasons() == {"bad": FAULTS}
+
+
+@pytest.mark.parametrize("closed", [True, False])
 def test_processes_end_with_the_functions(
-    ended: str, file: Path, mixed: FunctionSet, tmp_path: Path, alive: Any, eventually: Eventually
+    closed: bool, file: Path, mixed: FunctionSet, tmp_path: Path, alive: Any, eventually: Eventually
 ) -> None:
-    """Whether a set is closed, or nothing refers to it any more."""
+    """If a set is closed, or nothing refers to it."""
     live = LiveFunctions(FunctionSet([mixed["notes"]]), sources=[file])
     live.start()
     live.apply([{"note": str(tmp_path / "note")}])
     processes = [int(each) for each in (tmp_path / "note").read_text().split()]
     assert all(map(alive, processes))
-    if ended == "closed":
+    if closed:
         live.close()
     else:
         del live
@@ -143,16 +178,200 @@ def test_processes_end_with_the_functions(
     eventually(lambda: not any(map(alive, processes)))
 
 
-def test_threads_that_apply_at_once_get_their_own_answers(live_of: LiveOf) -> None:
-    """Rows of one batch are never answered with those of another."""
+def test_concurrent_batches_get_their_own_rows(live_of: LiveOf) -> None:
+    """Threads may apply one set at the same time."""
     live = live_of(ODD, FREE)
-    found: list[SliceMatrix] = []
+    matrices: list[SliceMatrix] = []
     batches = [ROWS[:k] for k in (1, 2, 3, 4)] * 5
-    threads = [threading.Thread(target=lambda b=b: found.append(live.apply(b).matrix)) for b in batches]
+    threads = [threading.Thread(target=lambda b=b: matrices.append(live.apply(b).matrix)) for b in batches]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     expected = {len(batch): apply(live.functions, batch) for batch in batches}
-    assert len(found) == 20
-    assert all(matrix == expected[len(matrix)] for matrix in found)
+    assert len(matrices) == 20
+    assert all(matrix == expected[len(matrix)] for matrix in matrices)
+
+
+class Caller:
+    """Applies functions of the shared file by name."""
+
+    def __init__(self, isolation: Isolation, mixed: FunctionSet, clock: Any) -> None:
+        self.isolation, self.mixed, self.clock = isolation, mixed, clock
+        self.set_limits(LIMITS)
+
+    def set_limits(self, limits: BreakerLimits) -> None:
+        """Start again with closed breakers and other limits."""
+        self.python = PythonFunctions(self.isolation, limits, self.clock)
+
+    def columns(self, *names: str, rows: Any = ROWS) -> dict[str, FunctionColumn]:
+        return self.python.apply([self.mixed[name] for name in names], rows)
+
+    def breaker(self, name: str) -> Any:
+        return self.python.breaker(self.mixed[name])
+
+
+@pytest.fixture
+def caller(isolation: Isolation, mixed: FunctionSet, clock: Any) -> Caller:
+    """All breakers are closed."""
+    return Caller(isolation, mixed, clock)
+
+
+@pytest.fixture
+def mood(tmp_path: Path) -> Path:
+    """A file read by the moody functions; at first they fail."""
+    path = tmp_path / "mood"
+    path.write_text("fails")
+    return path
+
+
+def moody_rows(mood: Path) -> list[dict[str, Any]]:
+    return [{"n": n, "mood": str(mood)} for n in range(4)]
+
+
+def unknown(columns: dict[str, FunctionColumn]) -> dict[str, dict[str, int]]:
+    """Return the unknown rows by function and reason."""
+    return {name: dict(column.run.unknown) for name, column in columns.items() if column.run.unknown}
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [("raises", "ValueError"), ("junk", "junk answer"), ("exits", "SystemExit"), ("dies", DIED)],
+)
+def test_a_fault_makes_memberships_of_its_own_function_unknown(bad: str, reason: str, caller: Caller) -> None:
+    """Raising, returning an invalid value and ending the process do not affect other functions."""
+    columns = caller.columns(bad, "odd")
+    assert unknown(columns) == {bad: {reason: 4}}
+    assert columns[bad].unknown.tolist() == [True] * 4
+    assert columns["odd"].member.tolist() == [False, True, False, True]
+
+
+def test_the_first_fault_is_reported(caller: Caller) -> None:
+    """With its row and its error."""
+    assert caller.columns("raises")["raises"].run.first_fault == "row 0: ValueError: no"
+
+
+@pytest.mark.parametrize("bad", ["raises", "dies"])
+def test_consecutive_faults_open_the_breaker(
+    bad: str, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and following rows are unknown for that reason."""
+    caller.columns(bad)
+    assert caller.breaker(bad).reason == FAULTS
+    assert f"breaker of function {bad!r} opened, faults: " in caplog.text
+    assert unknown(caller.columns(bad, "odd")) == {bad: {BREAKER_OPEN: 4}}
+
+
+def test_faults_are_counted_across_batches(caller: Caller) -> None:
+    """Batches of one row open the breaker too."""
+    states = []
+    for _ in range(3):
+        caller.columns("dies", rows=ROWS[:1])
+        states.append(caller.breaker("dies").is_open)
+    assert states == [False, False, True]
+
+
+def test_abstaining_opens_no_breaker(caller: Caller) -> None:
+    """It is an answer, though the membership is unknown."""
+    for _ in range(3):
+        assert unknown(caller.columns("shy")) == {"shy": {"abstained": 4}}
+    assert not caller.breaker("shy").is_open
+
+
+@pytest.mark.parametrize("stuck", ["sleeps", "endless", "backtracks"])
+def test_a_hanging_function_delays_one_request(stuck: str, caller: Caller) -> None:
+    """By its allowance; the next requests do not wait, and other functions always have results."""
+    began = monotonic()
+    first, second = caller.columns(stuck, "odd"), caller.columns(stuck, "odd")
+    assert monotonic() - began < 20
+    assert unknown(first) == {stuck: {SLOW: 4}}
+    assert unknown(second) == {stuck: {BREAKER_OPEN: 4}}
+    assert first["odd"].member.tolist() == second["odd"].member.tolist() == [False, True, False, True]
+    assert caller.breaker(stuck).reason == SLOW
+
+
+def test_several_hanging_functions_are_disabled_in_one_batch(caller: Caller) -> None:
+    """If there is time for all of them."""
+    columns = caller.columns("sleeps", "endless", "odd")
+    assert unknown(columns) == {"sleeps": {SLOW: 4}, "endless": {SLOW: 4}}
+
+
+def test_consecutive_slow_batches_open_the_breaker(caller: Caller) -> None:
+    """Though no batch is interrupted; a function with a larger budget of its own is not slow."""
+    caller.set_limits(BreakerLimits(budget_ms=0.1, least_ms=20_000, hold_ms=20_000, slow_batches=3))
+    states = []
+    for _ in range(3):
+        assert unknown(caller.columns("dawdles", "may_dawdle")) == {}
+        states.append(caller.breaker("dawdles").is_open)
+    assert states == [False, False, True]
+    assert not caller.breaker("may_dawdle").is_open
+
+
+def test_out_of_time_opens_the_breaker_of_the_heaviest_function(caller: Caller) -> None:
+    """A function interrupted because of another one is not disabled."""
+    caller.set_limits(BreakerLimits(hold_ms=3000, slow_batches=1000))
+    columns = caller.columns("heavy", "light", rows=ROWS[:1] * 6)
+    assert caller.breaker("heavy").is_open
+    assert not caller.breaker("light").is_open
+    assert unknown(columns) == {"light": {OUT_OF_TIME: 6}}
+
+
+def test_a_successful_probe_closes_the_breaker(caller: Caller, mood: Path, eventually: Eventually) -> None:
+    """Not before the back-off is over, and not for the request that starts the probe."""
+    rows = moody_rows(mood)
+    caller.columns("moody", rows=rows)
+    mood.write_text("well")
+    assert unknown(caller.columns("moody", rows=rows)) == {"moody": {BREAKER_OPEN: 4}}
+    caller.clock.seconds += LIMITS.back_off_seconds
+    assert unknown(caller.columns("moody", rows=rows)) == {"moody": {BREAKER_OPEN: 4}}
+    eventually(lambda: not caller.breaker("moody").is_open)
+    assert unknown(caller.columns("moody", rows=rows)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "reason"),
+    [("moody", "fails", FAULTS), ("moody", "dies", FAULTS), ("rash", "hangs", SLOW)],
+)
+def test_a_failed_probe_doubles_the_back_off(
+    name: str, state: str, reason: str, caller: Caller, mood: Path, eventually: Eventually
+) -> None:
+    """Requests do not wait for it, and it ends by itself."""
+    rows = moody_rows(mood)
+    caller.columns(name, rows=rows)
+    mood.write_text(state)
+    caller.clock.seconds += LIMITS.back_off_seconds
+    assert unknown(caller.columns(name, "odd", rows=rows)) == {name: {BREAKER_OPEN: 4}}
+    eventually(lambda: caller.breaker(name).back_off_seconds == 2 * LIMITS.back_off_seconds)
+    assert caller.breaker(name).reason == reason
+    assert unknown(caller.columns(name, "odd", rows=rows)) == {name: {BREAKER_OPEN: 4}}
+
+
+def test_records_that_are_not_json_blame_no_function(caller: Caller) -> None:
+    """The others of their batch have results, and faults have their position in the batch."""
+    caller.set_limits(BreakerLimits(faults=1))
+    rows = [{"n": 1}, {"n": {1, 2}}, {"n": 3}]
+    odd = caller.columns("odd", rows=rows)["odd"]
+    assert odd.member.tolist() == [True, False, True]
+    assert odd.unknown.tolist() == [False, True, False]
+    assert odd.run.unknown == {NOT_JSON: 1}
+    assert not caller.breaker("odd").is_open
+    raises = caller.columns("raises", rows=rows[1:])["raises"]
+    assert raises.run.first_fault == "row 1: ValueError: no"
+    assert raises.run.unknown == {"ValueError": 1, NOT_JSON: 1}
+
+
+def test_empty_batches_are_not_slow(caller: Caller) -> None:
+    """If they have no rows, or none that JSON can hold."""
+    caller.set_limits(BreakerLimits(slow_batches=1))
+    assert unknown(caller.columns("odd", rows=[])) == {}
+    assert unknown(caller.columns("odd", rows=[{"n": {1}}])) == {"odd": {NOT_JSON: 1}}
+    assert not caller.breaker("odd").is_open
+
+
+def test_a_function_that_differs_in_its_process_is_not_called(caller: Caller) -> None:
+    """Its file was changed between the two loads."""
+    other = SlicingFunction("odd", lambda x: True)
+    columns = caller.python.apply([other, caller.mixed["prints"]], ROWS)
+    assert unknown(columns) == {"odd": {CHANGED: 4}}
+    assert columns["prints"].member.tolist() == [True] * 4
+    assert caller.python.disabled_reason(other) == CHANGED

@@ -1,4 +1,4 @@
-"""A store in a folder of its own, its writer, and predictions and labels to put into it."""
+"""A store with its writer, and builders of rows."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -48,8 +48,8 @@ def label_of(id_: str = "p1", label: str = "spam", seconds: float = 60, **change
     return Label(id_, label, **(values | changes))
 
 
-def verdict_of(slice_: str = "links", kind: str = "coverage", seconds: float = 0) -> DriftDetected:
-    """Return a verdict on a slice so long after the start, on numbers that no decimal spells in short."""
+def detection_of(slice_: str = "links", kind: str = "coverage", seconds: float = 0) -> DriftDetected:
+    """Return a detection on a slice so long after the start, on numbers that no decimal spells in short."""
     at = START + timedelta(seconds=seconds)
     zone = ToleranceBand(Rate(21, 1000), 0.1 / 3, 2 / 7, 0.25)
     drift = DriftStatus(
@@ -72,9 +72,9 @@ def decision_of(outcome: str = "promote") -> Decision:
 
 
 @pytest.fixture
-def verdict() -> Callable[..., DriftDetected]:
-    """Makes a verdict."""
-    return verdict_of
+def detection() -> Callable[..., DriftDetected]:
+    """Makes a detection."""
+    return detection_of
 
 
 @pytest.fixture
@@ -107,10 +107,21 @@ def label() -> Callable[..., Label]:
     return label_of
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """File of a store without rows, which saves every test the migrations."""
+    path = tmp_path_factory.mktemp("migrated") / "log.db"
+    Store(path).close()
+    return path.read_bytes()
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path, migrated_file: bytes) -> Iterator[Store]:
     """An open store without rows."""
-    with Store(tmp_path / "log.db") as opened:
+    path = tmp_path / "log.db"
+    path.touch(0o600)
+    path.write_bytes(migrated_file)
+    with Store(path) as opened:
         yield opened
 
 

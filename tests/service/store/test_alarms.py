@@ -1,4 +1,4 @@
-"""Alarms from the verdict to the resolution, and what the audit says of them."""
+"""Alarms in the store, and their audit."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -27,31 +27,31 @@ from sfs.intervals import Rate
 MINUTE = timedelta(minutes=1)
 
 
-def opened(writer: Writer, verdict, model: str = "spam", version: int = 1) -> Alarm | None:
-    return writer.submit(lambda c: open_alarm(c, model, version, verdict)).result()
+def opened(writer: Writer, detection, model: str = "spam", version: int = 1) -> Alarm | None:
+    return writer.submit(lambda c: open_alarm(c, model, version, detection)).result()
 
 
-def standing(store: Store, **how) -> list[Alarm]:
+def stored(store: Store, **how) -> list[Alarm]:
     with store.read() as connection:
         return alarms(connection, "spam", **how)
 
 
-def told(store: Store) -> list[AuditEntry]:
+def audited(store: Store) -> list[AuditEntry]:
     with store.read() as connection:
         return [entry for _, entry in entries(connection)]
 
 
-def test_a_verdict_becomes_an_alarm(store: Store, writer, verdict) -> None:
-    """It is open, and keeps the evidence to the last digit."""
-    raised = opened(writer, verdict(), version=3)
-    assert raised == Alarm(1, "spam", 3, verdict().at, verdict().drift)
-    assert standing(store) == [raised]
+def test_a_detection_becomes_an_alarm(store: Store, writer, detection) -> None:
+    """The alarm is open, with its exact evidence."""
+    raised = opened(writer, detection(), version=3)
+    assert raised == Alarm(1, "spam", 3, detection().at, detection().drift)
+    assert stored(store) == [raised]
 
 
-def test_the_audit_tells_of_an_alarm(store: Store, writer, verdict, start) -> None:
-    """Who, when, of which slice, with the evidence as JSON values."""
-    opened(writer, verdict())
-    (entry,) = told(store)
+def test_the_audit_tells_of_an_alarm(store: Store, writer, detection, start) -> None:
+    """The entry has actor, time, slice and evidence."""
+    opened(writer, detection())
+    (entry,) = audited(store)
     assert (entry.at, entry.actor, entry.action, entry.subject) == (
         start,
         "monitor",
@@ -63,18 +63,18 @@ def test_the_audit_tells_of_an_alarm(store: Store, writer, verdict, start) -> No
     assert entry.detail["drift"]["observed"] == {"count": 8, "n": 90}
 
 
-def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, verdict) -> None:
-    """Another of slice and kind is not kept, nor told of, on any version, open or acknowledged."""
-    opened(writer, verdict())
-    assert opened(writer, verdict(seconds=10), version=2) is None
-    writer.submit(lambda c: acknowledge_alarm(c, 1, verdict().at, "ann")).result()
-    assert opened(writer, verdict(seconds=20)) is None
-    assert (len(standing(store)), len(told(store))) == (1, 2)
+def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, detection) -> None:
+    """A second one is neither stored nor audited, on any version, open or acknowledged."""
+    opened(writer, detection())
+    assert opened(writer, detection(seconds=10), version=2) is None
+    writer.submit(lambda c: acknowledge_alarm(c, 1, detection().at, "ann")).result()
+    assert opened(writer, detection(seconds=20)) is None
+    assert (len(stored(store)), len(audited(store))) == (1, 2)
 
 
-def later(verdict, count: int, of: int = 100, direction: str = "up", **how) -> DriftDetected:
-    """Return a verdict of a minute later, on so many rows; with ten points of uncertainty to each side."""
-    first, share = verdict(seconds=60, **how), count / of
+def later(detection, count: int, of: int = 100, direction: str = "up", **how) -> DriftDetected:
+    """Return a detection a minute later, with an interval of ten points to each side."""
+    first, share = detection(seconds=60, **how), count / of
     drift = replace(
         first.drift, observed=Rate(count, of), lower=share - 0.1, upper=share + 0.1, direction=direction
     )
@@ -83,18 +83,18 @@ def later(verdict, count: int, of: int = 100, direction: str = "up", **how) -> D
 
 @pytest.mark.parametrize(("count", "direction"), [(20, "down"), (50, "up")])
 def test_what_moved_on_is_another_alarm(
-    store: Store, writer, verdict, start, count: int, direction: str
+    store: Store, writer, detection, start, count: int, direction: str
 ) -> None:
-    """A rate that turned, or is shown to be another, is not muted by the alarm that somebody has answered."""
-    opened(writer, later(verdict, 20), version=1)
+    """A rate that turned or changed further is not muted by an acknowledged alarm."""
+    opened(writer, later(detection, 20), version=1)
     writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann")).result()
-    raised = opened(writer, later(verdict, count, direction=direction), version=2)
+    raised = opened(writer, later(detection, count, direction=direction), version=2)
     assert raised is not None
     assert (raised.id, raised.version, raised.state) == (2, 2, "open")
-    first = standing(store)[1]
+    first = stored(store)[1]
     assert (first.state, first.resolved_at, first.acknowledged_by) == ("resolved", raised.at, "ann")
-    assert first.resolution == f"it moved on: coverage went from 0.2 to {count / 100:.3g}"
-    assert standing(store, unresolved=True) == [raised]
+    assert first.resolution == f"superseded: coverage changed from 20.0% to {count}.0%"
+    assert stored(store, unresolved=True) == [raised]
 
 
 @pytest.mark.parametrize(
@@ -111,19 +111,19 @@ def test_what_moved_on_is_another_alarm(
     ],
 )
 def test_what_is_tolerated_of_a_zone_is_tolerated_between_alarms(
-    store: Store, writer, verdict, kind: str, before: int, after: int, raised: bool
+    store: Store, writer, detection, kind: str, before: int, after: int, raised: bool
 ) -> None:
-    """A change has moved on where it is shown to be further than the tolerance from where it stood."""
-    opened(writer, later(verdict, before, kind=kind))
-    assert (opened(writer, later(verdict, after, kind=kind)) is not None) is raised
-    assert len(standing(store, unresolved=True)) == 1
+    """A change is a further one if it exceeds the tolerance."""
+    opened(writer, later(detection, before, kind=kind))
+    assert (opened(writer, later(detection, after, kind=kind)) is not None) is raised
+    assert len(stored(store, unresolved=True)) == 1
 
 
-def test_the_audit_tells_of_both_when_a_change_moves_on(store: Store, writer, verdict) -> None:
-    """The end of the one and the beginning of the other, by the same actor, in this order."""
-    opened(writer, later(verdict, 20))
-    opened(writer, later(verdict, 70))
-    said = [(entry.actor, entry.action, entry.subject) for entry in told(store)]
+def test_the_audit_tells_of_both_when_a_change_moves_on(store: Store, writer, detection) -> None:
+    """Resolution and opening are audited in order, by the same actor."""
+    opened(writer, later(detection, 20))
+    opened(writer, later(detection, 70))
+    said = [(entry.actor, entry.action, entry.subject) for entry in audited(store)]
     assert said == [
         ("monitor", "alarm.opened", "alarm 2"),
         ("monitor", "alarm.resolved", "alarm 1"),
@@ -131,79 +131,81 @@ def test_the_audit_tells_of_both_when_a_change_moves_on(store: Store, writer, ve
     ]
 
 
-def test_a_verdict_without_a_direction_says_nothing_of_a_turn(store: Store, writer, verdict) -> None:
-    """What is not known is no difference."""
-    opened(writer, later(verdict, 20))
-    assert opened(writer, later(verdict, 22, direction=None)) is None
+def test_a_detection_without_a_direction_says_nothing_of_a_turn(store: Store, writer, detection) -> None:
+    """A missing direction is not a turn."""
+    opened(writer, later(detection, 20))
+    assert opened(writer, later(detection, 22, direction=None)) is None
 
 
-def test_other_slices_kinds_and_models_have_their_own(store: Store, writer, verdict) -> None:
-    """What makes an alarm another one."""
+def test_other_slices_kinds_and_models_have_their_own(store: Store, writer, detection) -> None:
+    """Alarms are unique by model, slice and kind."""
     raised = [
-        opened(writer, verdict()),
-        opened(writer, verdict("short")),
-        opened(writer, verdict(kind="accuracy")),
-        opened(writer, verdict(), model="other"),
+        opened(writer, detection()),
+        opened(writer, detection("short")),
+        opened(writer, detection(kind="accuracy")),
+        opened(writer, detection(), model="other"),
     ]
     assert [each and each.id for each in raised] == [1, 2, 3, 4]
 
 
-def test_after_its_resolution_a_slice_can_alarm_again(store: Store, writer, verdict) -> None:
-    """With a new id."""
-    opened(writer, verdict())
-    writer.submit(lambda c: resolve_alarm(c, 1, verdict().at, "back in its zone")).result()
-    again = opened(writer, verdict(seconds=60))
+def test_after_its_resolution_a_slice_can_alarm_again(store: Store, writer, detection) -> None:
+    """The new alarm has a new id."""
+    opened(writer, detection())
+    writer.submit(lambda c: resolve_alarm(c, 1, detection().at, "back in its zone")).result()
+    again = opened(writer, detection(seconds=60))
     assert again is not None
-    assert [each.id for each in standing(store)] == [2, 1]
-    assert standing(store, unresolved=True) == [again]
+    assert [each.id for each in stored(store)] == [2, 1]
+    assert stored(store, unresolved=True) == [again]
 
 
-def test_somebody_knows(store: Store, writer, verdict, start) -> None:
-    """Who said what and when is kept, and told under their name."""
-    opened(writer, verdict())
+def test_somebody_knows(store: Store, writer, detection, start) -> None:
+    """An acknowledgement stores person, time and note, and is audited."""
+    opened(writer, detection())
     known = writer.submit(lambda c: acknowledge_alarm(c, 1, start + MINUTE, "ann", "on it")).result()
     said = (known.state, known.acknowledged_at, known.acknowledged_by, known.note)
     assert said == ("acknowledged", start + MINUTE, "ann", "on it")
-    assert standing(store, unresolved=True) == [known]
-    entry = told(store)[0]
+    assert stored(store, unresolved=True) == [known]
+    entry = audited(store)[0]
     assert (entry.actor, entry.action, entry.detail["note"]) == ("ann", "alarm.acknowledged", "on it")
 
 
-def test_the_audit_can_name_another_than_who_knows(store: Store, writer, verdict, start) -> None:
-    """Where somebody speaks for somebody else."""
-    opened(writer, verdict())
+def test_the_audit_can_name_another_than_who_knows(store: Store, writer, detection, start) -> None:
+    """The actor may differ from the person."""
+    opened(writer, detection())
     writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann", actor="http")).result()
-    assert (told(store)[0].actor, told(store)[0].detail["by"]) == ("http", "ann")
+    assert (audited(store)[0].actor, audited(store)[0].detail["by"]) == ("http", "ann")
 
 
-def test_the_first_to_know_stays(store: Store, writer, verdict, start) -> None:
-    """A second acknowledgement returns the first, and nothing is told of it."""
-    opened(writer, verdict())
+def test_the_first_to_know_stays(store: Store, writer, detection, start) -> None:
+    """A second acknowledgement changes and audits nothing."""
+    opened(writer, detection())
     first = writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann", "on it")).result()
     second = writer.submit(lambda c: acknowledge_alarm(c, 1, start + MINUTE, "bob", "me too")).result()
-    assert (second, len(told(store))) == (first, 2)
+    assert (second, len(audited(store))) == (first, 2)
 
 
-def test_what_has_ended_cannot_be_acknowledged(store: Store, writer, verdict, start) -> None:
-    """The sentence says why it ended; the writer goes on."""
-    opened(writer, verdict())
+def test_what_has_ended_cannot_be_acknowledged(store: Store, writer, detection, start) -> None:
+    """The error has the resolution, and the writer continues."""
+    opened(writer, detection())
     writer.submit(lambda c: resolve_alarm(c, 1, start, "version 2 was promoted")).result()
     late = writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann"))
-    with pytest.raises(AlarmResolved, match=r"alarm 1 is resolved.*: version 2 was promoted; if the slice"):
+    with pytest.raises(
+        AlarmResolved, match=r"alarm 1 is resolved \(version 2 was promoted\) and cannot be acknowledged"
+    ):
         late.result()
-    assert (len(told(store)), writer.refusal) == (2, None)
+    assert (len(audited(store)), writer.refusal) == (2, None)
 
 
-def test_an_alarm_ends_once(store: Store, writer, verdict, start) -> None:
-    """The first resolution stays, with who acknowledged it before."""
-    opened(writer, verdict())
+def test_an_alarm_ends_once(store: Store, writer, detection, start) -> None:
+    """The first resolution stays, with the acknowledgement."""
+    opened(writer, detection())
     writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann")).result()
     first = writer.submit(lambda c: resolve_alarm(c, 1, start + MINUTE, "fixed", actor="ann")).result()
     second = writer.submit(lambda c: resolve_alarm(c, 1, start + 2 * MINUTE, "again")).result()
     said = (first.state, first.resolved_at, first.resolution, first.acknowledged_by)
     assert said == ("resolved", start + MINUTE, "fixed", "ann")
-    assert (second, standing(store)) == (first, [first])
-    assert [entry.action for entry in told(store)] == [
+    assert (second, stored(store)) == (first, [first])
+    assert [entry.action for entry in audited(store)] == [
         "alarm.resolved",
         "alarm.acknowledged",
         "alarm.opened",
@@ -214,53 +216,53 @@ def test_an_alarm_ends_once(store: Store, writer, verdict, start) -> None:
     "change", [partial(acknowledge_alarm, by="ann"), partial(resolve_alarm, resolution="fixed")]
 )
 def test_an_unknown_alarm_is_refused(store: Store, writer, start, change) -> None:
-    """The message names the id; to read it gives nothing."""
-    with pytest.raises(UnknownAlarm, match="there is no alarm 7"):
+    """The error names the id; reading it returns None."""
+    with pytest.raises(UnknownAlarm, match="unknown alarm 7"):
         writer.submit(lambda c: change(c, 7, start)).result()
     with store.read() as connection:
         assert alarm(connection, 7) is None
 
 
-def test_alarms_are_read_page_by_page(store: Store, writer, verdict) -> None:
-    """Newest first, before the last that was read; one by its id."""
+def test_alarms_are_read_page_by_page(store: Store, writer, detection) -> None:
+    """Pages are newest first, from an id downwards."""
     for i in range(5):
-        opened(writer, verdict(f"s{i}"))
-    writer.submit(lambda c: resolve_alarm(c, 4, verdict().at, "")).result()
-    assert [each.id for each in standing(store, limit=2)] == [5, 4]
-    assert [each.id for each in standing(store, before=4, limit=2)] == [3, 2]
-    assert [each.id for each in standing(store, unresolved=True, before=5)] == [3, 2, 1]
+        opened(writer, detection(f"s{i}"))
+    writer.submit(lambda c: resolve_alarm(c, 4, detection().at, "")).result()
+    assert [each.id for each in stored(store, limit=2)] == [5, 4]
+    assert [each.id for each in stored(store, before=4, limit=2)] == [3, 2]
+    assert [each.id for each in stored(store, unresolved=True, before=5)] == [3, 2, 1]
     with store.read() as connection:
-        assert [alarm(connection, 2)] == standing(store, before=3, limit=1)
+        assert [alarm(connection, 2)] == stored(store, before=3, limit=1)
 
 
-def test_all_that_stand_are_read(store: Store, writer, verdict) -> None:
-    """However many they are; it is the history that is read page by page."""
+def test_all_that_stand_are_read(store: Store, writer, detection) -> None:
+    """Unresolved alarms are not limited, the history is."""
 
     def open_many(connection: Connection) -> None:
         for i in range(120):
-            open_alarm(connection, "spam", 1, verdict(f"s{i}"))
+            open_alarm(connection, "spam", 1, detection(f"s{i}"))
 
     writer.submit(open_many).result()
-    assert [each.id for each in standing(store, unresolved=True)] == [*range(120, 0, -1)]
-    assert [each.id for each in standing(store, unresolved=True, limit=2)] == [120, 119]
-    assert len(standing(store)) == 100
+    assert [each.id for each in stored(store, unresolved=True)] == [*range(120, 0, -1)]
+    assert [each.id for each in stored(store, unresolved=True, limit=2)] == [120, 119]
+    assert len(stored(store)) == 100
 
 
-def test_those_that_stand_are_counted(store: Store, writer, verdict, start) -> None:
+def test_those_that_stand_are_counted(store: Store, writer, detection, start) -> None:
     """Alarms of another model, and those that have ended, are not counted."""
-    ended = opened(writer, verdict("links"))
+    ended = opened(writer, detection("links"))
     writer.submit(partial(resolve_alarm, alarm_id=ended.id, at=start, resolution="by hand")).result()
-    opened(writer, verdict("links"))
-    opened(writer, verdict("short"))
-    opened(writer, verdict("short"), model="other")
+    opened(writer, detection("links"))
+    opened(writer, detection("short"))
+    opened(writer, detection("short"), model="other")
     with store.read() as connection:
         counts = [count_unresolved(connection, model) for model in ("spam", "other", "nobody")]
     assert counts == [2, 1, 0]
 
 
-def test_the_database_itself_refuses_a_second_one(store: Store, writer, verdict) -> None:
-    """Whoever writes past this code cannot make two unresolved alarms of a slice and kind; resolved ones may be."""
-    opened(writer, verdict())
+def test_the_database_itself_refuses_a_second_one(store: Store, writer, detection) -> None:
+    """A unique index holds even for writes past this code; resolved alarms may repeat."""
+    opened(writer, detection())
 
     def double(connection: Connection) -> None:
         (row,) = connection.execute(select(*(c for c in table.c if c.name != "id"))).mappings().all()
@@ -270,16 +272,16 @@ def test_the_database_itself_refuses_a_second_one(store: Store, writer, verdict)
         connection.execute(update(table).values(state="resolved"))
 
     writer.submit(double).result()
-    assert [each.state for each in standing(store)] == ["resolved", "resolved"]
+    assert [each.state for each in stored(store)] == ["resolved", "resolved"]
 
 
-def test_an_alarm_whose_transaction_fails_is_not_there(store: Store, writer, verdict) -> None:
+def test_an_alarm_whose_transaction_fails_is_not_there(store: Store, writer, detection) -> None:
     """Neither it nor what the audit would have said."""
 
     def fail(connection: Connection) -> None:
-        open_alarm(connection, "spam", 1, verdict())
+        open_alarm(connection, "spam", 1, detection())
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         writer.submit(fail).result()
-    assert (standing(store), told(store)) == ([], [])
+    assert (stored(store), audited(store)) == ([], [])

@@ -1,10 +1,11 @@
-"""Who may open a store, and what its connections may do."""
+"""Locking of a store, and its connections."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from factories import dirty_count
 from sqlalchemy import text
 
 from service.store import queries
@@ -14,7 +15,7 @@ from service.store.writer import Writer
 
 
 def test_a_second_process_is_refused(store: Store) -> None:
-    """Another process hears that more than one needs PostgreSQL."""
+    """The error of a second process mentions PostgreSQL."""
     code = (
         f"from pathlib import Path; from service.store.engine import Store; Store(Path({str(store.path)!r}))"
     )
@@ -25,22 +26,22 @@ def test_a_second_process_is_refused(store: Store) -> None:
 
 
 def test_a_closed_store_can_be_opened_again(tmp_path: Path) -> None:
-    """Closing lets go of the file."""
+    """Closing releases the lock."""
     path = tmp_path / "log.db"
     with Store(path), pytest.raises(StoreInUse, match="is in use by process"):
         Store(path)
     with Store(path) as again, again.read() as connection:
-        assert queries.dirty_count(connection) == 0
+        assert dirty_count(connection) == 0
 
 
 def test_readers_cannot_write(store: Store) -> None:
-    """A reading connection refuses to change anything."""
+    """A reading connection is read-only."""
     with pytest.raises(StoreError, match=r"could not be read: .*readonly"), store.read() as connection:
         connection.execute(text("DELETE FROM blocks"))
 
 
 def test_a_reader_sees_one_moment(store: Store, writer: Writer, prediction, start) -> None:
-    """What is committed while a reader reads is not there for it, and is for the next."""
+    """A commit is invisible to an open reader, and visible to the next."""
     with store.read() as connection:
         before = queries.prediction(connection, "spam", "p1")
         writer.append([prediction()]).result()
@@ -50,7 +51,7 @@ def test_a_reader_sees_one_moment(store: Store, writer: Writer, prediction, star
 
 
 def test_only_the_writer_moves_the_journal_into_the_file(store: Store) -> None:
-    """The journal is a WAL, and no reader ever checkpoints it."""
+    """The journal is a WAL, and readers never checkpoint it."""
     with store.writing.connect() as connection:
         assert connection.scalar(text("PRAGMA journal_mode")) == "wal"
         assert connection.scalar(text("PRAGMA wal_autocheckpoint")) > 0
@@ -60,13 +61,13 @@ def test_only_the_writer_moves_the_journal_into_the_file(store: Store) -> None:
 
 @pytest.mark.parametrize(("synchronous", "level"), [("NORMAL", 1), ("FULL", 2)])
 def test_waiting_for_the_disk_can_be_chosen(tmp_path: Path, synchronous, level: int) -> None:
-    """Commits wait for the disk where that is asked for."""
+    """``FULL`` waits for the disk at every commit."""
     with Store(tmp_path / "log.db", synchronous=synchronous) as store, store.writing.connect() as connection:
         assert connection.scalar(text("PRAGMA synchronous")) == level
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
-    """Opening a file of another kind says which file, leaves it alone, and lets go of it."""
+    """The error names the file, which stays as it is and is not locked."""
     path = tmp_path / "log.db"
     path.write_text("a letter, long enough to be no empty database\n" * 100)
     for _ in range(2):
@@ -76,13 +77,13 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """Opening a store in a folder that is not there says so."""
-    with pytest.raises(StoreError, match="No such file or directory; the store needs its folder"):
+    """The error names the missing folder."""
+    with pytest.raises(StoreError, match="No such file or directory; create the folder of the store first"):
         Store(tmp_path / "nowhere" / "log.db")
 
 
 def test_the_records_are_nobody_elses(store: Store, writer: Writer, prediction) -> None:
-    """The database, its journal and its lock can be read by their owner alone."""
+    """Only the owner may read database, journal and lock."""
     writer.append([prediction()]).result()
     files = list(store.path.parent.glob(f"{store.path.name}*"))
     assert len(files) >= 3

@@ -1,4 +1,4 @@
-"""First labels: one for every labelled prediction, the first that counted, and never another."""
+"""First labels: one for every labelled prediction, the first valid one, never replaced."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ def all_first(store: Store, model: str = "spam") -> list[FirstLabel]:
 def test_the_first_label_is_kept_with_what_the_prediction_was(
     store: Store, writer, prediction, label
 ) -> None:
-    """Version, set, predicted class and bitmaps come from the log; the time is that of the label's arrival."""
+    """Version, set, class and bitmaps come from the log; the time is the arrival of the label."""
     writer.append([prediction(version=3, label="ham", member=b"\x05", unknown=b"\x02")])
     writer.label("spam", [label(label="spam")]).result()
     at = label().received_at
@@ -40,7 +40,7 @@ def test_the_first_label_is_kept_with_what_the_prediction_was(
 
 
 def test_a_correction_leaves_it(store: Store, writer, prediction, label) -> None:
-    """Another class that counts from now on, in the same batch or later, is no first label."""
+    """A later class, in the same batch or another, is not a first label."""
     writer.append([prediction()])
     writer.label("spam", [label(label="spam"), label(label="ham", seconds=90)])
     writer.label("spam", [label(label="eggs", seconds=120)]).result()
@@ -48,14 +48,14 @@ def test_a_correction_leaves_it(store: Store, writer, prediction, label) -> None
 
 
 def test_the_first_to_arrive_is_kept_not_the_first_observed(store: Store, writer, prediction, label) -> None:
-    """A label of an earlier observation that comes second changes nothing."""
+    """An earlier observation that arrives second changes nothing."""
     writer.append([prediction()])
     writer.label("spam", [label(label="spam", seconds=90), label(label="ham", seconds=10)]).result()
     assert [each.label for each in all_first(store)] == ["spam"]
 
 
 def test_of_labels_that_waited_the_first_to_arrive_is_kept(store: Store, writer, prediction, label) -> None:
-    """When the prediction comes, whichever of them counts; it takes hold when both are there."""
+    """A pending label becomes a first label when its prediction is logged."""
     writer.label("spam", [label(label="ham", seconds=5), label(label="spam", seconds=30)]).result()
     assert all_first(store) == []
     writer.append([prediction(seconds=600)]).result()
@@ -66,7 +66,7 @@ def test_of_labels_that_waited_the_first_to_arrive_is_kept(store: Store, writer,
 
 
 def test_labels_that_waited_stay_in_their_order(store: Store, writer, prediction, label) -> None:
-    """Of predictions that come together, whichever of them is written first."""
+    """Pending labels keep their order, whichever prediction is written first."""
     writer.label("spam", [label("p3"), label("p1"), label("p2")])
     writer.append([prediction(f"p{i}", member=bytes([i])) for i in (1, 2, 3)]).result()
     assert [each.member for each in all_first(store)] == [b"\x03", b"\x01", b"\x02"]
@@ -74,7 +74,7 @@ def test_labels_that_waited_stay_in_their_order(store: Store, writer, prediction
 
 @pytest.mark.parametrize("received", [timedelta(days=31), timedelta(seconds=-1000)])
 def test_labels_that_do_not_count_make_none(store: Store, writer, prediction, label, received) -> None:
-    """One that is too late, or from the future, is no first label; the one after it is."""
+    """Late and future labels are not first labels; the next valid one is."""
     writer.append([prediction()])
     refused = label(label="eggs", received_at=START + received)
     (answer,) = writer.label("spam", [refused]).result()
@@ -84,7 +84,7 @@ def test_labels_that_do_not_count_make_none(store: Store, writer, prediction, la
 
 
 def test_they_are_read_a_part_at_a_time(store: Store, writer, prediction, label) -> None:
-    """In order of arrival, after the last that was read, of one model."""
+    """Pages are in order of arrival, of one model."""
     ids = [f"p{i}" for i in range(30)]
     writer.append([prediction(id_, member=bytes([i])) for i, id_ in enumerate(ids)])
     writer.append([prediction("p0", model="other", member=b"\xff")])
@@ -103,7 +103,7 @@ def test_they_are_read_a_part_at_a_time(store: Store, writer, prediction, label)
 
 
 def test_where_the_evidence_stood_at_a_moment(store: Store, writer, prediction, label) -> None:
-    """The last that had come before it; none before the first."""
+    """The last one before the moment; 0 before the first."""
     writer.append([prediction("a"), prediction("b")])
     writer.label("spam", [label("a", seconds=0)])
     writer.label("spam", [label("b", seconds=100)]).result()
@@ -114,7 +114,7 @@ def test_where_the_evidence_stood_at_a_moment(store: Store, writer, prediction, 
 
 
 def test_a_transaction_that_fails_leaves_none(store: Store, writer, prediction, label) -> None:
-    """First labels stand or fall with the labels that they come from."""
+    """First labels are rolled back with their labels."""
 
     def fail(connection: Connection) -> None:
         take_labels(connection, "spam", [label()], RULES)
@@ -208,7 +208,7 @@ def in_time(label: Label, row: Prediction) -> bool:
 @settings(max_examples=40, deadline=None)
 @given(histories)
 def test_any_history_one_by_one(shared, history: list[Event]) -> None:
-    """Early, late, repeated, corrected: each labelled prediction has the first that counts, in that order."""
+    """Every labelled prediction has its first valid label, in order of arrival."""
     kept, counting = play(shared, history, 1)
     assert [(each.member[0], each.label, each.at) for each in kept] == naive_first(history)
     assert [f"p{each.member[0]}" for each in sorted(kept, key=lambda each: each.member)] == sorted(counting)
@@ -217,6 +217,6 @@ def test_any_history_one_by_one(shared, history: list[Event]) -> None:
 @settings(max_examples=40, deadline=None)
 @given(histories, st.integers(2, 12))
 def test_any_history_in_batches(shared, history: list[Event], group: int) -> None:
-    """Written in batches, the same predictions have the same first labels."""
+    """Batches give the same first labels."""
     kept, _ = play(shared, history, group)
     assert sorted((each.member[0], each.label, each.at) for each in kept) == sorted(naive_first(history))

@@ -1,4 +1,4 @@
-"""Every prediction is in the log once, and its answer stands."""
+"""The log stores every prediction once, and its first answer."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_microseconds_survive(store: Store, writer: Writer, prediction) -> None:
 
 
 def test_the_same_content_again_gets_the_answer_of_the_log(writer: Writer, prediction) -> None:
-    """A repeated request is answered with what was answered first, even where a model would now say otherwise."""
+    """A repeated request gets the first answer, even if the model has changed."""
     writer.append([prediction(label="ham")]).result()
     (again,) = writer.append([prediction(label="spam", version=2, seconds=9)]).result()
     assert again.outcome == "repeated"
@@ -49,7 +49,7 @@ def test_the_same_content_again_gets_the_answer_of_the_log(writer: Writer, predi
 
 
 def test_other_content_under_an_id_is_a_conflict(store: Store, writer: Writer, prediction) -> None:
-    """An id that is taken by other content is not written, and its neighbours are."""
+    """Other content under a known id is not written; its neighbours are."""
     writer.append([prediction()]).result()
     assert outcomes(writer, prediction(content_hash=8, label="spam"), prediction("p2")) == [
         "conflict",
@@ -60,7 +60,7 @@ def test_other_content_under_an_id_is_a_conflict(store: Store, writer: Writer, p
 
 
 def test_an_id_twice_in_one_request(writer: Writer, prediction) -> None:
-    """Within a request, too, the first stands."""
+    """Within a request the first content of an id wins."""
     given = [prediction(), prediction(), prediction(content_hash=8)]
     assert outcomes(writer, *given) == ["stored", "repeated", "conflict"]
 
@@ -71,14 +71,14 @@ def test_ids_are_unique_per_model(writer: Writer, prediction) -> None:
 
 
 def test_many_repeated_among_many_new(writer: Writer, prediction) -> None:
-    """More ids than fit into one question are told apart."""
+    """Repeated and new ids are told apart in batches larger than one query."""
     writer.append([prediction(f"p{i}") for i in range(0, 2500, 2)]).result()
     said = outcomes(writer, *(prediction(f"p{i}") for i in range(2500)))
     assert said == ["repeated", "stored"] * 1250
 
 
 def test_a_function_set_must_be_recorded_first(store: Store, writer: Writer, prediction) -> None:
-    """Bitmaps without names would mean nothing, so they are refused, by the name of their set."""
+    """Predictions of an unrecorded function set are refused by its hash."""
     with pytest.raises(StoreError, match="'set-9' is not in the store: record the set before"):
         writer.append([prediction(), prediction("p2", set_hash="set-9")]).result()
     with store.read() as connection:

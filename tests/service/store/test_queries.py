@@ -1,9 +1,10 @@
-"""What can be asked of a store."""
+"""Queries of the store."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from factories import recount
 
 from service.store import queries
 from service.store.engine import Store
@@ -20,7 +21,7 @@ def filled(store: Store, writer: Writer, prediction, label) -> Store:
 
 
 def test_records_of_a_time(filled: Store, start) -> None:
-    """Predictions of the half-open time, oldest first, each with its label."""
+    """Predictions of the half-open span, oldest first, with their labels."""
     with filled.read() as connection:
         found = queries.records(
             connection, "spam", since=start + timedelta(seconds=10), until=start + timedelta(seconds=40)
@@ -32,18 +33,11 @@ def test_records_of_a_time(filled: Store, start) -> None:
         ]
 
 
-def test_records_of_a_version(filled: Store, start) -> None:
-    """Only the predictions of the version that is asked for."""
-    with filled.read() as connection:
-        found = queries.records(connection, "spam", since=start, until=start + timedelta(1), version=2)
-        assert [each.prediction.id for each in found] == ["p3", "p4", "p5"]
-
-
 @pytest.mark.parametrize(
     ("labelled", "ids"), [(None, ["p4", "p3", "p2"]), (True, ["p4", "p2", "p0"]), (False, ["p3", "p1"])]
 )
 def test_recent_records(filled: Store, start, labelled, ids: list[str]) -> None:
-    """The last ones before a time, newest first, with or without a label."""
+    """The last predictions before a time, newest first, with or without a label."""
     with filled.read() as connection:
         before = start + timedelta(seconds=50)
         found = queries.recent_records(connection, "spam", before=before, limit=3, labelled=labelled)
@@ -51,27 +45,27 @@ def test_recent_records(filled: Store, start, labelled, ids: list[str]) -> None:
 
 
 def test_recent_records_before_a_place(store: Store, writer: Writer, prediction) -> None:
-    """Rows of one time are told apart by their number; those of earlier times follow whatever theirs is."""
+    """A cursor separates rows of one time by their number."""
     writer.append([prediction(name, at) for name, at in (("a", 1), ("b", 1), ("c", 1), ("old", 0))]).result()
     with store.read() as connection:
         c, b, *_ = queries.recent_records(
             connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=9
         )
-        found = queries.recent_records(connection, "spam", before=b.place, limit=9)
+        found = queries.recent_records(connection, "spam", before=b.cursor, limit=9)
         assert (c.prediction.id, b.prediction.id) == ("c", "b")
         assert [each.prediction.id for each in found] == ["a", "old"]
 
 
 def test_the_last_label(filled: Store, start) -> None:
-    """The arrival of the newest label of the model; None for a model without one."""
+    """The arrival of the model's newest label; None without labels."""
     with filled.read() as connection:
         assert queries.last_label_at(connection, "spam") == start + timedelta(seconds=164)
         assert queries.last_label_at(connection, "toxic") is None
 
 
 def test_counts_of_a_time(filled: Store, writer: Writer, start) -> None:
-    """Every block of the version that reaches into the time, also with its last second only."""
-    writer.recount()
+    """Every block that overlaps the span, even by one second."""
+    recount(filled, writer)
     with filled.read() as connection:
         found = queries.counts_between(
             connection, "spam", 1, start + timedelta(seconds=9), start + timedelta(seconds=20)
@@ -82,19 +76,19 @@ def test_counts_of_a_time(filled: Store, writer: Writer, start) -> None:
 
 
 def test_a_time_without_its_zone_is_refused(filled: Store, start) -> None:
-    """A naive time could mean any hour."""
-    with pytest.raises(ValueError, match="a time needs its zone"), filled.read() as connection:
+    """A naive time is an error."""
+    with pytest.raises(ValueError, match="has no time zone"), filled.read() as connection:
         list(queries.records(connection, "spam", since=start.replace(tzinfo=None), until=start))
 
 
 def test_sums_in_steps(store: Store, writer: Writer, prediction, label, functions, start) -> None:
-    """Blocks add up by step and function set, merged ones as well; steps without rows are left out."""
+    """Blocks of any length are summed by step and function set, without empty steps."""
     writer.record_functions(functions("set-2"))
     rows = [prediction(f"p{n}", 40 * n, version=1 + n // 20) for n in range(25)]
     others = [prediction("q1", 5, set_hash="set-2"), prediction("q2", 9000)]
     writer.append([*rows, *others])
     writer.label("spam", [label("p1"), label("p8", "ham")]).result()
-    while writer.recount():
+    while recount(store, writer):
         pass
     writer.roll_up(start + timedelta(seconds=300), 300).result()
     with store.read() as connection:
@@ -108,20 +102,20 @@ def test_sums_in_steps(store: Store, writer: Writer, prediction, label, function
 
 
 def test_longer_blocks_are_named(store: Store, writer: Writer, prediction, start) -> None:
-    """Those that were merged, as far back as is asked; the others are blocks as well."""
+    """Only rolled-up blocks that end after the given moment."""
     writer.append([prediction(f"p{n}", 600 * n) for n in range(3)]).result()
-    writer.recount()
+    recount(store, writer)
     writer.roll_up(start + timedelta(seconds=900), 300).result()
     with store.read() as connection:
         longer = queries.longer_blocks(connection, "spam", 1, start)
         later = queries.longer_blocks(connection, "spam", 1, start + timedelta(seconds=300))
-        seconds = [block.seconds for block in queries.each_block(connection, "spam", 1, start)]
+        seconds = [block.seconds for block in queries.iter_blocks(connection, "spam", 1, start)]
     first, second = (queries.BlockKey("set-1", start + timedelta(seconds=n), 300) for n in (0, 600))
     assert (longer, later, seconds) == ({first, second}, {second}, [300, 300, 10])
 
 
 def test_function_sets_come_oldest_first(store: Store, writer: Writer, functions) -> None:
-    """All that were ever recorded."""
+    """All recorded sets."""
     newer = replace(functions("set-0"), at=functions().at + timedelta(days=1))
     writer.record_functions(newer).result()
     with store.read() as connection:
@@ -129,7 +123,7 @@ def test_function_sets_come_oldest_first(store: Store, writer: Writer, functions
 
 
 def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Writer, prediction, start) -> None:
-    """A stray version and an older one change nothing; an empty log has none."""
+    """Stray and older versions do not matter; an empty log has none."""
     with store.read() as connection:
         assert queries.most_logged_version(connection, "spam") is None
     rows = [prediction(f"a{n}", n, version=7) for n in range(3)]
@@ -142,16 +136,16 @@ def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Write
 def test_a_usual_version_is_known_since_its_first_block(
     store: Store, writer: Writer, prediction, start
 ) -> None:
-    """The block in which it answered first says since when, to ten seconds."""
+    """The start of its first block dates a version to ten seconds."""
     writer.append([prediction("a", 13), prediction("b", 400)]).result()
-    writer.recount()
+    recount(store, writer)
     with store.read() as connection:
         assert queries.most_logged_version(connection, "spam") == (1, start + timedelta(seconds=10))
 
 
 def test_where_blocks_start(filled: Store, writer: Writer, start) -> None:
-    """The first moments of a version's blocks in a half-open time, each once, in order."""
-    writer.recount()
+    """The distinct starts in a half-open span, in order, up to the limit."""
+    recount(filled, writer)
     with filled.read() as connection:
         found = queries.block_starts(connection, "spam", 1, start, start + timedelta(seconds=20), 9)
         first = queries.block_starts(connection, "spam", 2, start, start + timedelta(days=1), 2)

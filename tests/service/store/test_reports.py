@@ -1,4 +1,4 @@
-"""Reports, kept and read."""
+"""Reports in the store."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +22,7 @@ def report_of(start, model: str = "spam", **changes) -> DriftReport:
 
 
 def test_a_report_is_kept_as_it_is(store: Store, writer, start) -> None:
-    """Under an id of its own, with every digit, whether there is one or only why not."""
+    """A report is stored exactly under a new id, also one that only has an error."""
     given = [report_of(start), report_of(start, columns=(), error="too few rows: 3 of 100")]
     kept = [writer.submit(lambda c, each=each: add_report(c, each)).result() for each in given]
     assert kept == [replace(given[0], id=1), replace(given[1], id=2)]
@@ -32,7 +32,7 @@ def test_a_report_is_kept_as_it_is(store: Store, writer, start) -> None:
 
 
 def test_reports_are_read_page_by_page(store: Store, writer, start) -> None:
-    """Newest first, of one model, before the last that was read."""
+    """Pages are newest first, of one model."""
     for model in ("spam", "other", "spam", "spam"):
         writer.submit(lambda c, model=model: add_report(c, report_of(start, model))).result()
     with store.read() as connection:
@@ -41,7 +41,7 @@ def test_reports_are_read_page_by_page(store: Store, writer, start) -> None:
 
 
 def test_a_value_that_is_no_number_is_refused(store: Store, writer, start) -> None:
-    """A comparison without a value says None, never NaN."""
+    """A missing value is None, never NaN."""
     bad = report_of(start, columns=({"column": "a", "value": float("nan")},))
     with pytest.raises(ValueError, match="only finite numbers"):
         writer.submit(lambda c: add_report(c, bad)).result()

@@ -1,4 +1,4 @@
-"""Runs from their cause to their end, and what the audit says of them."""
+"""Runs in the store, and their audit."""
 
 from datetime import timedelta
 from itertools import product
@@ -54,15 +54,15 @@ def moved(writer: Writer, at, run_id: int, expected: RunState, **changes) -> Run
     return writer.submit(lambda c: move_run(c, run_id, expected, at, **changes)).result()
 
 
-def brought_to(writer: Writer, at, state: RunState) -> Run:
+def run_in(writer: Writer, at, state: RunState) -> Run:
     """Return a new run that stands in a state."""
-    standing = opened(writer, at)
+    current = opened(writer, at)
     for each in WAYS[state]:
-        standing = moved(writer, at, standing.id, standing.state, state=each)
-    return standing
+        current = moved(writer, at, current.id, current.state, state=each)
+    return current
 
 
-def told(store: Store) -> list[AuditEntry]:
+def audited(store: Store) -> list[AuditEntry]:
     with store.read() as connection:
         return [entry for _, entry in entries(connection)]
 
@@ -80,9 +80,9 @@ def test_a_run_is_opened(store: Store, writer, start) -> None:
 
 
 def test_the_audit_tells_of_it(store: Store, writer, start) -> None:
-    """Who asked, why, and what it answers."""
+    """The entry has the actor, the reason, and the alarms answered."""
     opened(writer, start, trigger="request", alarms=[1], slices=["links"], actor="ann")
-    (entry,) = told(store)
+    (entry,) = audited(store)
     assert (entry.at, entry.actor, entry.action, entry.subject) == (start, "ann", "run.opened", "run 1")
     assert entry.detail == {
         "model": "spam",
@@ -96,7 +96,7 @@ def test_the_audit_tells_of_it(store: Store, writer, start) -> None:
 
 
 def test_everything_that_is_known_of_a_run_is_kept(store: Store, writer, start, decision) -> None:
-    """Versions, data and the gate's decision, to the last digit, and what was known before stays."""
+    """Versions, data and decision are stored exactly, and earlier values stay."""
     opened(writer, start, state="training")
     moved(writer, start, 1, "training", state="training", attempts=1, champion=4, data={"base_rows": 900})
     later = moved(
@@ -110,11 +110,11 @@ def test_everything_that_is_known_of_a_run_is_kept(store: Store, writer, start, 
 
 
 def test_the_audit_tells_of_every_move(store: Store, writer, start, decision) -> None:
-    """From where to where, and what came to be known by it; not of what is only noted."""
+    """Transitions are audited with their changes; notes are not."""
     opened(writer, start, state="training")
     moved(writer, start, 1, "training", outcome="a third is done")
     moved(writer, start, 1, "training", state="gated", decision=decision(), actor="job")
-    gated, opening = told(store)
+    gated, opening = audited(store)
     assert (gated.actor, gated.action, opening.action) == ("job", "run.gated", "run.opened")
     assert gated.detail["from"] == "training"
     assert gated.detail["decision"]["slices"][1]["pairs"]["n"] == 12
@@ -122,9 +122,9 @@ def test_the_audit_tells_of_every_move(store: Store, writer, start, decision) ->
 
 @pytest.mark.parametrize("state", [s for s in STATES if s in ACTIVE])
 def test_a_model_has_one_active_run(store: Store, writer, start, state: RunState) -> None:
-    """In every state before its end; another model has its own."""
-    brought_to(writer, start, state)
-    with pytest.raises(RunActive, match=f"run 1 of model 'spam' is {state}; wait"):
+    """Every unfinished state blocks another run of the same model."""
+    run_in(writer, start, state)
+    with pytest.raises(RunActive, match=f"run 1 of model 'spam' is {state}: wait"):
         opened(writer, start)
     assert opened(writer, start, model="other").id == 2
     assert writer.refusal is None
@@ -132,53 +132,53 @@ def test_a_model_has_one_active_run(store: Store, writer, start, state: RunState
 
 @pytest.mark.parametrize("state", [s for s in STATES if s not in ACTIVE])
 def test_after_the_end_another_can_be_opened(store: Store, writer, start, state: RunState) -> None:
-    """One that is held waits for a person, and holds up nothing."""
-    assert brought_to(writer, start, state).state == state
+    """Finished and held runs block nothing."""
+    assert run_in(writer, start, state).state == state
     assert opened(writer, start).id == 2
 
 
 @pytest.mark.parametrize("state", sorted(set(STATES) - {"waiting_for_labels", "training"}))
 def test_no_run_begins_elsewhere(writer, start, state: RunState) -> None:
-    """It waits, or it trains."""
+    """A run starts waiting or training."""
     with pytest.raises(ValueError, match=f"not in '{state}'"):
         opened(writer, start, state=state)
 
 
 def test_a_run_goes_only_where_it_may(store: Store, writer, start) -> None:
-    """All ways from every state to every state; where there is none, nothing has changed."""
+    """All transitions between all states: an invalid one changes nothing."""
     for state, target in product(STATES, STATES):
-        standing = brought_to(writer, start, state)
+        current = run_in(writer, start, state)
         if (state, target) in LEGAL:
-            standing = moved(writer, start, standing.id, state, state=target)
-            assert standing.state == target
+            current = moved(writer, start, current.id, state, state=target)
+            assert current.state == target
         else:
             with pytest.raises(ValueError, match=f"a run cannot go from '{state}' to '{target}'"):
-                moved(writer, start, standing.id, state, state=target)
+                moved(writer, start, current.id, state, state=target)
         with store.read() as connection:
-            assert run(connection, standing.id) == standing
-        if standing.state in ACTIVE:
-            moved(writer, start, standing.id, standing.state, state="failed")
+            assert run(connection, current.id) == current
+        if current.state in ACTIVE:
+            moved(writer, start, current.id, current.state, state="failed")
 
 
 def test_a_run_that_is_elsewhere_is_not_moved(store: Store, writer, start) -> None:
-    """Of two who move it from one state, the second is told where it is; nothing is told twice."""
+    """Of two moves from one state the second is refused, and nothing is audited twice."""
     opened(writer, start)
     moved(writer, start, 1, "waiting_for_labels", state="training")
-    with pytest.raises(StaleRun, match="run 1 is training, not waiting_for_labels"):
+    with pytest.raises(StaleRun, match="run 1 is training, no longer waiting_for_labels"):
         moved(writer, start, 1, "waiting_for_labels", state="skipped")
-    assert [entry.action for entry in told(store)] == ["run.training", "run.opened"]
+    assert [entry.action for entry in audited(store)] == ["run.training", "run.opened"]
 
 
 def test_an_unknown_run_is_refused(store: Store, writer, start) -> None:
-    """The message names the id; to read it gives nothing."""
-    with pytest.raises(UnknownRun, match="there is no run 7"):
+    """The error names the id; reading it returns None."""
+    with pytest.raises(UnknownRun, match="unknown run 7"):
         moved(writer, start, 7, "training", state="failed")
     with store.read() as connection:
         assert (run(connection, 7), active_run(connection, "spam")) == (None, None)
 
 
 def test_runs_are_read_page_by_page_and_since(store: Store, writer, start) -> None:
-    """Newest first, of one model; and all that were opened at a moment or later."""
+    """Pages are newest first, of one model; ``runs_since`` includes its moment."""
     for minutes in range(4):
         opened(writer, start + minutes * MINUTE)
         moved(writer, start, minutes + 1, "waiting_for_labels", state="skipped")
@@ -190,7 +190,7 @@ def test_runs_are_read_page_by_page_and_since(store: Store, writer, start) -> No
 
 
 def test_the_database_itself_refuses_a_second_active_run(store: Store, writer, start) -> None:
-    """Whoever writes past this code cannot make two; runs at their end there may be many."""
+    """A unique index holds even for writes past this code."""
     opened(writer, start)
 
     def double(connection: Connection) -> None:
@@ -208,8 +208,8 @@ def test_the_database_itself_refuses_a_second_active_run(store: Store, writer, s
 
 
 def test_a_move_whose_transaction_fails_did_not_happen(store: Store, writer, start) -> None:
-    """Neither it nor what the audit would have said."""
-    standing = opened(writer, start)
+    """Neither the run nor the audit changes."""
+    current = opened(writer, start)
 
     def fail(connection: Connection) -> None:
         move_run(connection, 1, "waiting_for_labels", start, state="training")
@@ -218,5 +218,5 @@ def test_a_move_whose_transaction_fails_did_not_happen(store: Store, writer, sta
     with pytest.raises(ZeroDivisionError):
         writer.submit(fail).result()
     with store.read() as connection:
-        assert run(connection, 1) == standing
-    assert len(told(store)) == 1
+        assert run(connection, 1) == current
+    assert len(audited(store)) == 1

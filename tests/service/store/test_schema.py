@@ -1,4 +1,4 @@
-"""The steps lead to the tables that the code speaks of, all at once or not at all."""
+"""Migrations lead to the tables of the code, all at once or not at all."""
 
 import io
 from dataclasses import replace
@@ -10,6 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from factories import dirty_count, recount
 from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -46,14 +47,14 @@ def test_unique_keys_are_those_of_the_code(store: Store) -> None:
 
 
 def test_upgrading_twice_changes_nothing(store: Store) -> None:
-    """A store at the last step stays as it is."""
+    """A store of the latest version stays as it is."""
     with store.writing.begin() as connection:
         upgrade(connection)
         assert current(connection) == newest()
 
 
 def test_the_steps_can_be_taken_back(store: Store) -> None:
-    """Down to the base no table is left, and up again they are there."""
+    """Downgrading to the base drops all tables, and upgrading creates them again."""
     with store.writing.begin() as connection:
         downgrade(connection, "base")
         assert set(inspect(connection).get_table_names()) <= {"alembic_version"}
@@ -62,14 +63,14 @@ def test_the_steps_can_be_taken_back(store: Store) -> None:
 
 
 def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functions, start) -> None:
-    """Its sets have no votes until they are recorded again; then "no slice fired" is counted without them."""
+    """Old sets have no votes until they are recorded again, which recounts their blocks."""
     first, voting = functions(), replace(functions(), votes=("short", "asks"))
     with Store(tmp_path / "log.db") as store:
         writer = Writer(store)
         writer.record_functions(first)
         writer.append([prediction("p1"), prediction("p2", 400)])
         writer.submit(lambda _: None).result()
-        writer.recount()
+        recount(store, writer)
         writer.stop()
         with store.writing.begin() as connection:
             downgrade(connection, "0001")
@@ -78,10 +79,10 @@ def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functio
         writer = Writer(store)
         with store.read() as connection:
             assert queries.function_set(connection, first.hash) == first
-            assert queries.dirty_count(connection) == 0
+            assert dirty_count(connection) == 0
         for _ in range(2):
             writer.record_functions(voting).result()
-        assert writer.recount() == 2
+        assert recount(store, writer) == 2
         writer.stop()
         with store.read() as connection:
             assert queries.function_set(connection, first.hash) == voting
@@ -90,7 +91,7 @@ def test_a_store_from_before_votes_were_kept(tmp_path: Path, prediction, functio
 
 
 def test_a_store_from_before_first_labels_were_kept(tmp_path: Path, prediction, label) -> None:
-    """Its rows and labels stay; what had a label then never has a first one, what gets its label later has."""
+    """Rows labelled before the migration have no first label; rows labelled later do."""
     with Store(tmp_path / "log.db") as store:
         writer = Writer(store)
         writer.record_functions(FUNCTIONS)
@@ -116,7 +117,7 @@ def test_a_store_from_before_first_labels_were_kept(tmp_path: Path, prediction, 
 
 
 def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
-    """Tables come in one transaction, so an upgrade that is cut short leaves the store as it was."""
+    """An interrupted upgrade leaves the store as it was."""
     with store.writing.begin() as connection:
         downgrade(connection, "base")
     with store.writing.connect() as connection, connection.begin() as transaction:
@@ -128,18 +129,18 @@ def test_a_step_that_fails_leaves_nothing(store: Store) -> None:
 
 
 def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
-    """A step that is not known is named, with what to do."""
+    """The error names the unknown version and the remedy."""
     with store.writing.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with (
-        pytest.raises(UnknownSchema, match=r"stands at step 9999.*its last is 0003.*use the version"),
+        pytest.raises(UnknownSchema, match=r"has schema 9999.*its latest is 0003.*use the release"),
         store.writing.begin() as connection,
     ):
         upgrade(connection)
 
 
 def test_every_table_can_be_spelled_for_postgresql() -> None:
-    """No table needs what only SQLite has; rows are numbered by the database, times have 64 bits."""
+    """All tables compile for PostgreSQL, with generated row numbers and 64-bit times."""
     spelled = {
         t.name: str(CreateTable(t).compile(dialect=postgresql.dialect())) for t in metadata.sorted_tables
     }
@@ -162,7 +163,7 @@ def spelled_steps() -> str:
 
 
 def test_the_steps_make_the_indexes_of_the_code_on_postgresql_too() -> None:
-    """Every index is told as the code has it, with the rows that it is about, which comparing does not see."""
+    """The migrations create the same indexes, with their conditions."""
     told, dialect = spelled_steps(), postgresql.dialect()
     indexes = [index for table in metadata.sorted_tables for index in table.indexes]
     spelled = [str(CreateIndex(index).compile(dialect=dialect)) for index in indexes]
@@ -172,7 +173,7 @@ def test_the_steps_make_the_indexes_of_the_code_on_postgresql_too() -> None:
 
 @pytest.mark.parametrize("name", ["uq_alarms_unresolved", "uq_runs_active"])
 def test_rows_of_some_states_are_unique_on_sqlite_as_in_the_code(store: Store, name: str) -> None:
-    """The condition of a partial index is in the file, word for word."""
+    """The condition of a partial index is the same in the file as in the code."""
     (index,) = (i for table in metadata.sorted_tables for i in table.indexes if i.name == name)
     with store.read() as connection:
         query = text("SELECT sql FROM sqlite_master WHERE name = :name")

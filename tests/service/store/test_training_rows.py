@@ -1,4 +1,4 @@
-"""Rows to learn from and to compare with."""
+"""Rows for training and reports."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from service.store.training_rows import LabelledRow, TrafficRow, labelled_rows, 
 HOUR = timedelta(hours=1)
 
 
-def taught(store: Store, until, limit: int = 100) -> list[LabelledRow]:
+def labelled(store: Store, until, limit: int = 100) -> list[LabelledRow]:
     with store.read() as connection:
         return list(labelled_rows(connection, "spam", limit=limit, until=until))
 
@@ -23,34 +23,34 @@ def traffic(store: Store, since, until, limit: int, version: int = 1) -> list[Tr
 def test_a_labelled_row_has_its_record_and_the_label_that_counts(
     store: Store, writer, prediction, label, start
 ) -> None:
-    """The correction, not what was said first."""
+    """The current label is returned, not the first one."""
     writer.append([prediction(seconds=5, features='{"text": "hi"}')])
     writer.label("spam", [label(label="ham"), label(label="spam", seconds=90)]).result()
-    (row,) = taught(store, start + HOUR)
+    (row,) = labelled(store, start + HOUR)
     assert row == LabelledRow("p1", start + timedelta(seconds=5), '{"text": "hi"}', "spam")
 
 
 def test_rows_without_label_or_record_teach_nothing(store: Store, writer, prediction, label, start) -> None:
-    """Nor do another model's, nor what was answered at the end or after it."""
+    """Rows without label or features, of other models, or answered too late, are left out."""
     writer.append([prediction("kept"), prediction("bare", features=None), prediction("unlabelled")])
     writer.append([prediction("late", 3600), prediction("other", model="other")])
     writer.label("spam", [label(id_) for id_ in ("kept", "bare")] + [label("late", seconds=4000)])
     writer.label("other", [label("other")]).result()
-    assert [row.id for row in taught(store, start + HOUR)] == ["kept"]
-    assert [row.id for row in taught(store, start + 2 * HOUR)] == ["late", "kept"]
+    assert [row.id for row in labelled(store, start + HOUR)] == ["kept"]
+    assert [row.id for row in labelled(store, start + 2 * HOUR)] == ["late", "kept"]
 
 
 def test_the_newest_labelled_rows_come_first(store: Store, writer, prediction, label, start) -> None:
-    """By the time of the answer, then by row; as many as asked for."""
+    """The order is by time, then by row, up to the limit."""
     seconds = {"a": 30, "b": 10, "c": 20, "d": 20}
     writer.append([prediction(id_, at) for id_, at in seconds.items()])
     writer.label("spam", [label(id_) for id_ in seconds]).result()
-    assert [row.id for row in taught(store, start + HOUR)] == ["a", "d", "c", "b"]
-    assert [row.id for row in taught(store, start + HOUR, limit=2)] == ["a", "d"]
+    assert [row.id for row in labelled(store, start + HOUR)] == ["a", "d", "c", "b"]
+    assert [row.id for row in labelled(store, start + HOUR, limit=2)] == ["a", "d"]
 
 
 def test_rows_are_read_as_they_are_asked_for(store: Store, writer, prediction, label, start) -> None:
-    """The first can be had without the rest, of more than are read at a time; and all of them are there."""
+    """Rows are streamed, beyond the number held in memory."""
     ids = [f"p{i}" for i in range(1200)]
     writer.append([prediction(id_, i) for i, id_ in enumerate(ids)])
     writer.label("spam", [label(id_) for id_ in ids]).result()
@@ -61,7 +61,7 @@ def test_rows_are_read_as_they_are_asked_for(store: Store, writer, prediction, l
 
 
 def test_a_small_window_is_taken_whole(store: Store, writer, prediction, start) -> None:
-    """All rows of one version in [since, until), oldest first, with what was answered."""
+    """All rows of one version in [since, until) are returned, oldest first."""
     writer.append([prediction("a", 20, features=None, probabilities=None), prediction("b", 10, label="spam")])
     writer.append([prediction("before", -1), prediction("end", 3600), prediction("other", 15, version=2)])
     writer.append([prediction("foreign", 15, model="other")]).result()
@@ -74,7 +74,7 @@ def test_a_small_window_is_taken_whole(store: Store, writer, prediction, start) 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 50, 99, 100, 101])
 def test_a_large_window_is_spread_evenly(store: Store, writer, prediction, start, limit: int) -> None:
-    """As many as asked for, no gap wider than the next whole step, whatever other versions did between."""
+    """The sample has exactly the limit, evenly spaced whatever other versions did in between."""
     rows = [prediction(f"p{i}", i, version=1) for i in range(100)]
     rows += [prediction(f"q{i}", i + 0.5, version=2) for i in range(0, 100, 3)]
     writer.append(sorted(rows, key=lambda row: row.at)).result()
@@ -84,7 +84,7 @@ def test_a_large_window_is_spread_evenly(store: Store, writer, prediction, start
 
 
 def test_nothing_is_taken_of_nothing(store: Store, writer, prediction, start) -> None:
-    """An empty window, and a sample of no rows."""
+    """An empty window and a limit of 0 give no rows."""
     assert traffic(store, start, start + HOUR, 10) == []
     writer.append([prediction()]).result()
     assert traffic(store, start, start + HOUR, 0) == []

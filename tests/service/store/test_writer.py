@@ -1,4 +1,4 @@
-"""One thread writes: together where it can, apart where it must, and never loses what it answered."""
+"""The writer thread: grouping, isolation of failures, limits and shutdown."""
 
 import threading
 from concurrent.futures import Future
@@ -38,7 +38,7 @@ def small(store: Store, functions):
 
 
 def test_what_was_answered_can_be_read(store: Store, writer: Writer, prediction) -> None:
-    """An answer comes after the commit: any reader sees the row."""
+    """The answer comes after the commit."""
     for n in range(20):
         writer.append([prediction(f"p{n}")]).result()
         with store.read() as connection:
@@ -46,7 +46,7 @@ def test_what_was_answered_can_be_read(store: Store, writer: Writer, prediction)
 
 
 def test_what_piled_up_is_committed_together(store: Store, writer: Writer, prediction, label) -> None:
-    """A hundred requests and their labels that came while the writer was busy take one commit."""
+    """Requests that arrive while the writer is busy share one commit."""
     commits = []
     gate = Gate(writer)
     event.listen(store.writing, "commit", commits.append)
@@ -59,7 +59,7 @@ def test_what_piled_up_is_committed_together(store: Store, writer: Writer, predi
 
 
 def test_every_request_gets_its_own_answers(writer: Writer, prediction) -> None:
-    """Answers of requests that were written together are handed out as they were asked for."""
+    """Requests that are written together get their own answers."""
     gate = Gate(writer)
     sizes = [3, 0, 1, 5]
     requests = [[prediction(f"{n}-{i}") for i in range(size)] for n, size in enumerate(sizes)]
@@ -69,7 +69,7 @@ def test_every_request_gets_its_own_answers(writer: Writer, prediction) -> None:
 
 
 def test_a_request_that_fails_fails_alone(writer: Writer, prediction) -> None:
-    """Neighbours of a request that cannot be written are written."""
+    """Neighbours of a failing request are written."""
     gate = Gate(writer)
     good = writer.append([prediction("p1")])
     bad = writer.append([prediction("p2", set_hash="unheard"), prediction("p3")])
@@ -85,10 +85,10 @@ def test_a_request_that_fails_fails_alone(writer: Writer, prediction) -> None:
 
 
 def test_too_many_rows_are_refused_at_once(small: Writer, prediction) -> None:
-    """Beyond the limit a request is refused with its numbers, and taken when there is room again."""
+    """A full queue refuses a request with its numbers, and accepts it again later."""
     gate = Gate(small)  # one row by itself
     waiting = small.append([prediction(f"p{n}") for n in range(9)])
-    with pytest.raises(StoreFull, match="10 rows wait to be written, and 1 more are more than may wait"):
+    with pytest.raises(StoreFull, match="10 rows are waiting, and 1 more do not fit"):
         small.append([prediction("p9")])
     gate.release()
     waiting.result()
@@ -97,25 +97,25 @@ def test_too_many_rows_are_refused_at_once(small: Writer, prediction) -> None:
 
 
 def test_too_many_bytes_are_refused_at_once(small: Writer, prediction) -> None:
-    """Few rows that are large are refused as well."""
+    """Few large rows can fill the queue as well."""
     with pytest.raises(StoreFull):
         small.append([prediction(features="x" * 10_000)])
     assert small.append([prediction(features="x" * 1_000)]).result()[0].outcome == "stored"
 
 
 def test_stopping_writes_what_waits(store: Store, writer: Writer, prediction) -> None:
-    """Everything that was taken is written before the writer is gone, and nothing is taken after."""
+    """Accepted requests are written before the writer stops; later ones are refused."""
     gate = Gate(writer)
     futures = [writer.append([prediction(f"p{n}")]) for n in range(50)]
     gate.release()
     assert writer.stop(30) == 0
     assert all(each.result()[0].outcome == "stored" for each in futures)
-    with pytest.raises(StoreStopped, match="takes nothing more"):
+    with pytest.raises(StoreStopped, match="is shutting down"):
         writer.append([prediction()])
 
 
 def test_stopping_has_a_deadline(writer: Writer, prediction) -> None:
-    """A writer that cannot finish in time says how many rows it left."""
+    """A writer that cannot finish in time returns the number of unwritten rows."""
     gate = Gate(writer)
     last = writer.append([prediction(f"p{n}") for n in range(3)])
     assert writer.stop(0.01) == 4
@@ -124,7 +124,7 @@ def test_stopping_has_a_deadline(writer: Writer, prediction) -> None:
 
 
 def test_a_cancelled_request_is_not_written(store: Store, writer: Writer, prediction) -> None:
-    """Who no longer waits when the turn comes is left out; the others are not disturbed."""
+    """A request that was cancelled in the queue is skipped."""
     gate = Gate(writer)
     gone, stays = writer.append([prediction("p1")]), writer.append([prediction("p2")])
     assert gone.cancel()
@@ -135,7 +135,7 @@ def test_a_cancelled_request_is_not_written(store: Store, writer: Writer, predic
 
 
 def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: Writer, prediction) -> None:
-    """While the file cannot grow, requests fail with the reason; what was answered stays; then it goes on."""
+    """Requests fail with the reason while the file cannot grow, and succeed afterwards."""
     writer.append([prediction("p0")]).result()
     with store.writing.connect() as connection:
         pages = connection.scalar(text("PRAGMA page_count"))
@@ -143,7 +143,7 @@ def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: 
     rows = [prediction(f"p{n}", features="x" * 5_000) for n in range(1, 9)]
     futures = [writer.append([row]) for row in rows]
     for future in futures:
-        with pytest.raises(StoreError, match="database or disk is full; nothing of the request was kept"):
+        with pytest.raises(StoreError, match="database or disk is full; the request was rolled back"):
             future.result()
     with store.writing.connect() as connection:
         connection.execute(text("PRAGMA max_page_count=1000000"))
@@ -154,7 +154,7 @@ def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: 
 
 
 def test_a_state_is_kept_under_its_name(store: Store, writer: Writer, start) -> None:
-    """The last state stands, with its time."""
+    """The last state of a name is stored, with its time."""
     for state in (b"one", b"\x00two"):
         writer.save_checkpoint("monitor", start, state).result()
     with store.read() as connection:

@@ -1,4 +1,4 @@
-"""Alarms, page by page, and what each says."""
+"""Alarms, drift statuses, and their sentence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from service.decisions import Alarm, DriftDetected, DriftStatus, ToleranceBand
+from service.events import NONE_FIRED
+from service.serving.deployment import Deployment
 from service.store.alarms import open_alarm, resolve_alarm
 from service.store.errors import UnknownAlarm
 from service.views.alarms import (
@@ -18,6 +20,8 @@ from service.views.alarms import (
     alarm_view,
     alarms_view,
     drift_sentence,
+    drift_view,
+    drifts_by_slice,
     share_text,
     unresolved_by_slice,
 )
@@ -25,22 +29,22 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 AT = datetime(2026, 5, 20, 12, 50, tzinfo=UTC)
-MOVED = DriftStatus(
+COVERAGE = DriftStatus(
     "cheap", "f", "coverage", ToleranceBand(Rate(400, 20_000), 0.018, 0.022, 0.1), 9.0, 8.0,
     datetime(2026, 5, 20, 12, 40, tzinfo=UTC), "up", Rate(81, 1000), 0.06, 0.1,
 )  # fmt: skip
-DROPPED = replace(
-    MOVED, kind="accuracy", zone=ToleranceBand(Rate(900, 1000), 0.87, 1.0, 0.01), direction="down",
+ACCURACY = replace(
+    COVERAGE, kind="accuracy", zone=ToleranceBand(Rate(900, 1000), 0.87, 1.0, 0.01), direction="down",
     observed=Rate(190, 312),
 )  # fmt: skip
 
 
 @pytest.fixture
-def raised(log: Any) -> Callable[..., Alarm]:
+def raise_alarm(log: Any) -> Callable[..., Alarm]:
     """Raises an alarm."""
 
-    def raise_(drift: DriftStatus = MOVED, model: str = "orders") -> Alarm:
-        work = partial(open_alarm, model=model, version=1, verdict=DriftDetected(AT, drift))
+    def raise_(drift: DriftStatus = COVERAGE, model: str = "orders") -> Alarm:
+        work = partial(open_alarm, model=model, version=1, detection=DriftDetected(AT, drift))
         alarm: Alarm | None = log.writer.submit(work).result()
         assert alarm is not None
         return alarm
@@ -48,59 +52,78 @@ def raised(log: Any) -> Callable[..., Alarm]:
     return raise_
 
 
-def test_pages_follow_each_other_without_gaps(log: Any, raised: Callable[..., Alarm]) -> None:
-    """A page that holds the last one says that none follows, however full it is."""
-    ids = [raised(replace(MOVED, slice=name)).id for name in ("a", "b", "c", "d")]
+@pytest.fixture
+def cheap(deployment: Deployment) -> DriftStatus:
+    """Status of a live slice, half way to an alarm."""
+    fingerprint = deployment.state.functions.fingerprints["cheap"]
+    return DriftStatus("cheap", fingerprint, "coverage", None, 4.0, 8.0, None, None, Rate(3, 9), 0.0, 1.0)
+
+
+def test_pages_follow_each_other_without_gaps(log: Any, raise_alarm: Callable[..., Alarm]) -> None:
+    """A full page with the last alarm has no next page."""
+    ids = [raise_alarm(replace(COVERAGE, slice=name)).id for name in ("a", "b", "c", "d")]
     first = alarms_view(log.store, "orders", limit=2)
-    assert ([each.id for each in first.alarms], first.next) == (ids[:1:-1], ids[2])
+    assert ([each.id for each in first.items], first.next) == (ids[:1:-1], ids[2])
     second = alarms_view(log.store, "orders", limit=2, before=first.next)
-    assert ([each.id for each in second.alarms], second.next) == (ids[1::-1], None)
+    assert ([each.id for each in second.items], second.next) == (ids[1::-1], None)
 
 
-def test_alarms_of_another_model_are_not_shown(log: Any, raised: Callable[..., Alarm]) -> None:
-    """A store may hold the alarms of a name that the project had before."""
-    other = raised(model="books")
-    assert alarms_view(log.store, "orders").alarms == ()
+def test_alarms_of_other_models_are_hidden(log: Any, raise_alarm: Callable[..., Alarm]) -> None:
+    """A store may contain alarms of an earlier model name."""
+    other = raise_alarm(model="books")
+    assert alarms_view(log.store, "orders").items == ()
     with pytest.raises(UnknownAlarm, match=f"there is no alarm {other.id}; the alarms are listed"):
         alarm_view(log.store, "orders", other.id)
     assert alarm_view(log.store, "books", other.id) == other
 
 
-def test_alarms_that_have_not_ended_are_found_by_their_slice(log: Any, raised: Callable[..., Alarm]) -> None:
-    """Both kinds of a slice, newest first; those that ended are out."""
-    coverage, accuracy, ended = raised(), raised(DROPPED), raised(replace(MOVED, slice="short"))
-    log.writer.submit(partial(resolve_alarm, alarm_id=ended.id, at=AT, resolution="over")).result()
+def test_unresolved_alarms_by_slice(log: Any, raise_alarm: Callable[..., Alarm]) -> None:
+    """A slice has alarms of both kinds, newest first; resolved ones are omitted."""
+    coverage, accuracy = raise_alarm(), raise_alarm(ACCURACY)
+    resolved = raise_alarm(replace(COVERAGE, slice="short"))
+    log.writer.submit(partial(resolve_alarm, alarm_id=resolved.id, at=AT, resolution="over")).result()
     assert unresolved_by_slice(log.store, "orders") == {"cheap": (accuracy, coverage)}
 
 
-def test_an_alarm_of_coverage_in_a_sentence() -> None:
-    """Share, since when, and where it was expected."""
-    alarm = Alarm(1, "orders", 1, AT, MOVED)
-    assert alarm_sentence(alarm) == "cheap holds 8.1 % of rows since 12:40 UTC, expected 1.8 to 2.2 %"
+def test_a_coverage_alarm_in_a_sentence() -> None:
+    """The sentence has the rate, its start, and the expected range."""
+    alarm = Alarm(1, "orders", 1, AT, COVERAGE)
+    assert alarm_sentence(alarm) == "coverage of cheap is 8.1 % since 12:40 UTC, expected 1.8 to 2.2 %"
 
 
-def test_an_alarm_of_accuracy_in_a_sentence() -> None:
-    """With how many labels it was counted from."""
-    assert drift_sentence(DROPPED, AT) == (
+def test_an_accuracy_alarm_in_a_sentence() -> None:
+    """The sentence has the number of labelled rows, and no upper limit."""
+    assert drift_sentence(ACCURACY, AT) == (
         "accuracy on cheap is 60.9 % of 312 labelled rows since 12:40 UTC, expected at least 87.0 %"
     )
 
 
-def test_a_change_of_another_day_says_which() -> None:
-    """The hour alone would mean today's."""
-    drift = replace(MOVED, since=AT - timedelta(days=2))
+def test_a_status_without_data_in_a_sentence() -> None:
+    """Without rows, a change or a reference, the sentence says so."""
+    drift = replace(COVERAGE, zone=None, since=None, direction=None, observed=Rate(0, 0))
+    assert drift_sentence(drift, AT) == "coverage of cheap is unknown so far, no reference to compare with"
+    drift = replace(drift, kind="accuracy")
+    assert drift_sentence(drift, AT).startswith("accuracy on cheap is unknown so far, ")
+
+
+def test_a_change_of_another_day_has_its_date() -> None:
+    """A time alone is on the day of the alarm."""
+    drift = replace(COVERAGE, since=AT - timedelta(days=2))
     assert "since 2026-05-18 12:50 UTC" in drift_sentence(drift, AT)
 
 
-def test_a_slice_that_vanished_holds_nothing() -> None:
-    """No row is a share as well, and more than no rows to count."""
-    drift = replace(MOVED, observed=Rate(0, 500), direction="down")
-    assert drift_sentence(drift, AT).startswith("cheap holds 0 % of rows since 12:40 UTC")
+def test_a_slice_without_members_has_a_coverage() -> None:
+    """A coverage of 0 % is known."""
+    drift = replace(COVERAGE, observed=Rate(0, 500), direction="down")
+    assert drift_sentence(drift, AT).startswith("coverage of cheap is 0 % since 12:40 UTC")
 
 
-def test_the_whole_traffic_has_a_name() -> None:
-    """Its column's name is for machines."""
-    assert drift_sentence(replace(DROPPED, slice=ALL_ROWS), AT).startswith("accuracy on the whole traffic is")
+@pytest.mark.parametrize(
+    ("name", "text"), [(ALL_ROWS, "the whole traffic"), (NONE_FIRED, "rows in no slice")]
+)
+def test_extra_columns_have_names(name: str, text: str) -> None:
+    """Sentences have no internal column names."""
+    assert drift_sentence(replace(ACCURACY, slice=name), AT).startswith(f"accuracy on {text} is")
 
 
 @pytest.mark.parametrize(
@@ -109,3 +132,35 @@ def test_the_whole_traffic_has_a_name() -> None:
 def test_shares_are_never_rounded_to_none_or_all(share: float, text: str) -> None:
     """The digits follow the distance from the nearer end."""
     assert share_text(share) == text
+
+
+def test_no_slice_is_watched_at_first(deployment: Deployment) -> None:
+    """There are no drift statuses before the first run of the detectors."""
+    assert drift_view(deployment) == ()
+
+
+def test_slices_nearest_to_an_alarm_come_first(deployment: Deployment, cheap: DriftStatus) -> None:
+    """Statuses are in order of their share of the threshold; negative evidence counts as none."""
+    near, far = replace(cheap, evidence=7.0, slice="short"), replace(cheap, evidence=-3.0, kind="accuracy")
+    deployment.drift_statuses = (far, cheap, near)
+    assert drift_view(deployment) == (near, cheap, far)
+    assert far.evidence_ratio == 0.0
+
+
+def test_statuses_by_slice_and_kind(deployment: Deployment, cheap: DriftStatus) -> None:
+    """Extra columns, which have no function, have statuses, too."""
+    total, accuracy = replace(cheap, slice=ALL_ROWS, fingerprint=None), replace(cheap, kind="accuracy")
+    deployment.drift_statuses = (cheap, accuracy, total)
+    assert drifts_by_slice(deployment) == {
+        "cheap": {"coverage": cheap, "accuracy": accuracy},
+        ALL_ROWS: {"coverage": total},
+    }
+
+
+@pytest.mark.parametrize("change", [{"fingerprint": "before"}, {"slice": "gone"}])
+def test_statuses_of_other_functions_are_omitted(
+    deployment: Deployment, cheap: DriftStatus, change: Any
+) -> None:
+    """A status belongs to one version of a function; a changed or removed function has none."""
+    deployment.drift_statuses = (replace(cheap, **change),)
+    assert drifts_by_slice(deployment) == {}

@@ -1,39 +1,40 @@
-"""The functions in force, for people and clients."""
+"""The live functions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from service.views.current import Current, FunctionHealth
+from service.serving.deployment import Deployment, FunctionHealth
+from service.serving.live_functions import LiveFunctions
 from service.views.functions import functions_view
 from sfs.declarations import from_declaration
+from sfs.registry import FunctionSet
 
 
-def test_functions_are_listed_with_what_is_known_of_them(current: Current) -> None:
-    """In their order; labelling functions are told from slices, breakers from health."""
-    current.health = lambda: {"short": FunctionHealth("short", "open", "over budget")}
-    cheap, short, loud = functions_view(current)
+def test_functions_are_listed_in_order(deployment: Deployment, open_breaker: Callable[..., None]) -> None:
+    """Every function has its kind, origin, fingerprint, metadata and health."""
+    open_breaker("short", "over budget")
+    cheap, short, loud = functions_view(deployment)
     assert [(each.name, each.kind, each.origin) for each in (cheap, short, loud)] == [
         ("cheap", "slice", "http"),
         ("short", "slice", "file"),
         ("loud", "labeling", "file"),
     ]
-    assert [each.fingerprint for each in (cheap, short, loud)] == list(
-        current.in_force.functions.fingerprints.values()
-    )
+    fingerprints = [each.fingerprint for each in (cheap, short, loud)]
+    assert fingerprints == list(deployment.state.functions.fingerprints.values())
     assert (cheap.health, short.health) == (None, FunctionHealth("short", "open", "over budget"))
     assert short.metadata.description == "A short text."
 
 
-def test_a_template_carries_its_declaration(current: Current) -> None:
-    """It can be sent back as it is, and code has none."""
-    cheap, short, loud = functions_view(current)
+def test_a_template_has_its_declaration(deployment: Deployment) -> None:
+    """The declaration makes the same function again; Python code has none."""
+    cheap, short, loud = functions_view(deployment)
     assert cheap.declaration is not None
     assert from_declaration(cheap.declaration).fingerprint == cheap.fingerprint
     assert (short.declaration, loud.declaration) == (None, None)
 
 
-def test_no_functions(current: Current, put: Callable[..., None]) -> None:
+def test_no_functions(deployment: Deployment, change: Callable[..., None]) -> None:
     """A service without functions lists none."""
-    put(functions=type(current.in_force.functions)([]))
-    assert functions_view(current) == ()
+    change(live=LiveFunctions(FunctionSet([])))
+    assert functions_view(deployment) == ()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from models.bundle_files import write_folder
+from models.bundle.files import write_folder
+from models.bundle.reference import SliceCounts, counts_to_json
 from models.errors import RegistryError
-from models.reference import SliceCounts, counts_to_json
 from models.registry import ModelRegistry
-from service.views.current import Current
+from service.serving.deployment import Deployment
 from service.views.models import model_view, models_view
 from sfs.intervals import Rate
 
@@ -35,10 +35,12 @@ def registry(tmp_path: Path) -> ModelRegistry:
     return ModelRegistry(tmp_path, "orders")
 
 
-def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry, current: Current) -> None:
-    """Oldest first, with aliases and which one answers."""
+def test_versions_are_listed_with_classes_and_references(
+    registry: ModelRegistry, deployment: Deployment
+) -> None:
+    """Versions are listed oldest first, with aliases and the active one."""
     registry.promote(1, expected=None, reason="first", at=NOW)
-    one, two, three = models_view(registry, current)
+    one, two, three = models_view(registry, deployment)
     assert [(each.version, each.aliases, each.in_force) for each in (one, two, three)] == [
         (1, ("champion",), True),
         (2, (), False),
@@ -51,24 +53,22 @@ def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry
     assert one.created.tzinfo is UTC
 
 
-def test_one_version(registry: ModelRegistry, current: Current) -> None:
-    """By number; a version that is not there is refused."""
-    assert model_view(registry, 1, current) == models_view(registry, current)[0]
+def test_one_version(registry: ModelRegistry, deployment: Deployment) -> None:
+    """A version is returned by number; an unknown number is refused."""
+    assert model_view(registry, 1, deployment) == models_view(registry, deployment)[0]
     assert not model_view(registry, 1).in_force
     with pytest.raises(RegistryError, match="has no version 9; its versions: 1, 2, 3"):
         model_view(registry, 9)
 
 
 @pytest.mark.parametrize("content", [b'{"classes": 3}          ', b"[]", b"\xff"])
-def test_damaged_versions_say_so_and_hide_no_other(
-    registry: ModelRegistry, current: Current, content: bytes
-) -> None:
-    """Files of another size, and files of the same size that hold something else."""
+def test_damaged_versions_are_listed(registry: ModelRegistry, deployment: Deployment, content: bytes) -> None:
+    """Missing files, and files with other content, are named; other versions are intact."""
     (registry.path(1) / "reference.json").unlink()
     config = registry.path(2) / "config.json"
     size = config.stat().st_size
     config.write_bytes(content.ljust(size)[:size])
-    one, two, three = models_view(registry, current)
+    one, two, three = models_view(registry, deployment)
     assert one.damaged is not None
     assert "reference.json is missing" in one.damaged
     assert two.damaged is not None
@@ -76,6 +76,6 @@ def test_damaged_versions_say_so_and_hide_no_other(
     assert (one.classes, two.references, three.damaged) == ((), {}, None)
 
 
-def test_no_versions(tmp_path: Path, current: Current) -> None:
+def test_no_versions(tmp_path: Path, deployment: Deployment) -> None:
     """An empty registry lists none."""
-    assert models_view(ModelRegistry(tmp_path, "orders"), current) == ()
+    assert models_view(ModelRegistry(tmp_path, "orders"), deployment) == ()

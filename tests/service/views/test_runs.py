@@ -26,68 +26,68 @@ def failed(log: Any) -> Callable[..., Run]:
     def fail(model: str = "orders") -> Run:
         opening = partial(open_run, model=model, state="training", trigger="request", reason="x", at=AT)
         run = log.writer.submit(opening).result()
-        moving = partial(
+        failing = partial(
             move_run, run_id=run.id, expected="training", at=AT, state="failed", outcome="out of memory"
         )
-        ended: Run = log.writer.submit(moving).result()
-        return ended
+        failed: Run = log.writer.submit(failing).result()
+        return failed
 
     return fail
 
 
 @pytest.fixture
-def reported(log: Any) -> Callable[..., DriftReport]:
-    """Keeps a report."""
+def add(log: Any) -> Callable[..., DriftReport]:
+    """Adds a report."""
 
-    def report(model: str = "orders") -> DriftReport:
-        made = DriftReport(0, model, 1, AT, AT - timedelta(hours=1), AT, 10, 10, ())
-        kept: DriftReport = log.writer.submit(partial(add_report, report=made)).result()
-        return kept
+    def add(model: str = "orders") -> DriftReport:
+        draft = DriftReport(0, model, 1, AT, AT - timedelta(hours=1), AT, 10, 10, ())
+        report: DriftReport = log.writer.submit(partial(add_report, report=draft)).result()
+        return report
 
-    return report
+    return add
 
 
 def test_runs_follow_page_by_page(log: Any, failed: Callable[..., Run]) -> None:
-    """Newest first; the last page says that none follows."""
+    """Runs are listed newest first; the last page has no next page."""
     first, second, third = failed(), failed(), failed()
     page = runs_view(log.store, "orders", limit=2)
-    assert (page.runs, page.next) == ((third, second), second.id)
+    assert (page.items, page.next) == ((third, second), second.id)
     page = runs_view(log.store, "orders", limit=2, before=page.next)
-    assert (page.runs, page.next) == ((first,), None)
+    assert (page.items, page.next) == ((first,), None)
 
 
-def test_a_run_of_another_model_is_not_found(log: Any, failed: Callable[..., Run]) -> None:
-    """Nor listed."""
+def test_runs_of_other_models_are_hidden(log: Any, failed: Callable[..., Run]) -> None:
+    """A run of another model is neither listed nor returned."""
     other = failed("books")
-    assert runs_view(log.store, "orders").runs == ()
+    assert runs_view(log.store, "orders").items == ()
     assert run_view(log.store, "books", other.id) == other
     with pytest.raises(UnknownRun, match="the runs are listed under /v1/runs"):
         run_view(log.store, "orders", other.id)
 
 
-def test_reports_follow_page_by_page(log: Any, reported: Callable[..., DriftReport]) -> None:
-    """Newest first; the last page says that none follows."""
-    first, second = reported(), reported()
+def test_reports_follow_page_by_page(log: Any, add: Callable[..., DriftReport]) -> None:
+    """Reports are listed newest first; the last page has no next page."""
+    first, second = add(), add()
     page = reports_view(log.store, "orders", limit=1)
-    assert (page.reports, page.next) == ((second,), second.id)
+    assert (page.items, page.next) == ((second,), second.id)
     page = reports_view(log.store, "orders", limit=1, before=page.next)
-    assert (page.reports, page.next) == ((first,), None)
+    assert (page.items, page.next) == ((first,), None)
 
 
-def test_a_report_of_another_model_is_not_found(log: Any, reported: Callable[..., DriftReport]) -> None:
-    """Nor listed."""
-    other = reported("books")
-    assert reports_view(log.store, "orders").reports == ()
+def test_reports_of_other_models_are_hidden(log: Any, add: Callable[..., DriftReport]) -> None:
+    """A report of another model is neither listed nor returned."""
+    other = add("books")
+    assert reports_view(log.store, "orders").items == ()
     assert report_view(log.store, "books", other.id) == other
     with pytest.raises(UnknownReport, match="the reports are listed under /v1/reports"):
         report_view(log.store, "orders", other.id)
 
 
-def test_the_audit_follows_page_by_page(log: Any) -> None:
-    """Newest first; the last page says that none follows."""
+def test_the_audit_log_follows_page_by_page(log: Any) -> None:
+    """Entries are listed newest first; the last page has no next page."""
     for action in ("a", "b", "c"):
         log.writer.submit(partial(record, entry=AuditEntry(AT, "ada", action, "x", {}))).result()
     page = audit_view(log.store, limit=2)
-    assert [entry.action for _, entry in page.entries] == ["c", "b"]
+    assert [entry.action for _, entry in page.items] == ["c", "b"]
     last = audit_view(log.store, limit=2, before=page.next)
-    assert ([entry.action for _, entry in last.entries], last.next) == (["a"], None)
+    assert ([entry.action for _, entry in last.items], last.next) == (["a"], None)

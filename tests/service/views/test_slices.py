@@ -1,57 +1,57 @@
-"""What is said of every slice in a window."""
+"""Every slice in one window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from factories import make_page
 
 from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
 from service.jobs.snapshot import SnapshotJob
-from service.monitor.estimates import EstimateConfig
-from service.views.current import Current, FunctionHealth, NotReady
-from service.views.rates import estimate_of
-from service.views.slices import slices_view, state_of
+from service.serving.deployment import Deployment, FunctionHealth
+from service.views.slices import NotReady, estimate_of, slices_view, state_of
 from sfs.validation import NO_METADATA
 
 
-def ticked(log: Any, current: Current, now: Any) -> Snapshot:
-    monitor = SnapshotJob(
-        log.store, log.writer, current, lambda: EstimateConfig(minimum_labels=1), lambda _: None
-    )
-    made = monitor.tick(now)
-    assert made is not None
-    return made
+def take_snapshot(log: Any, deployment: Deployment, now: datetime) -> Snapshot:
+    snapshot = SnapshotJob(deployment, log.store, log.writer, make_page("orders")).run(now)
+    assert snapshot is not None
+    return snapshot
 
 
-def test_before_the_first_tick_there_is_nothing(current: Current) -> None:
-    """Nothing is made up where nothing was counted."""
+def test_no_slices_before_the_first_snapshot(deployment: Deployment) -> None:
+    """Slices have no estimates before the first snapshot."""
     with pytest.raises(NotReady, match="no snapshot yet"):
-        slices_view(current, "1h")
+        slices_view(deployment, "1h")
 
 
-def test_a_window_that_the_snapshot_lacks(log: Any, current: Current, now: Any) -> None:
-    """Without a promotion there is no time since it."""
-    ticked(log, current, now)
+def test_a_window_that_the_snapshot_lacks(log: Any, deployment: Deployment, now: datetime) -> None:
+    """A model that was never promoted has no window since promotion."""
+    take_snapshot(log, deployment, now)
     with pytest.raises(NotReady, match="no window 'since_promotion': no version of 'orders' was promoted"):
-        slices_view(current, "since_promotion")
+        slices_view(deployment, "since_promotion")
 
 
 def test_every_slice_is_shown_with_what_is_known_of_it(
-    log: Any, current: Current, prediction: Callable[..., Any], now: Any
+    log: Any,
+    deployment: Deployment,
+    prediction: Callable[..., Any],
+    open_breaker: Callable[..., None],
+    now: datetime,
 ) -> None:
-    """All rows first, then the rows of no slice, then the slices in their order."""
+    """All rows come first, then the rows in no slice, then the slices in order."""
     age = timedelta(minutes=2)
     log.add(prediction("p1", age, "c"), prediction("p2", age, "c", "s"), prediction("p3", age), p1="lost")
-    made = ticked(log, current, now)
-    current.health = lambda: {"short": FunctionHealth("short", "open", "faults")}
-    view = slices_view(current, "5m")
+    snapshot = take_snapshot(log, deployment, now)
+    open_breaker("short", "faults")
+    view = slices_view(deployment, "5m")
     assert (view.at, view.model, view.version, view.window) == (now, "orders", 1, "5m")
-    assert (view.start, view.end) == (made.windows["5m"].start, made.windows["5m"].end)
-    assert (view.last_label_at, current.judging.minimum_labels) == (now, 1)
+    assert (view.start, view.end) == (snapshot.windows["5m"].start, snapshot.windows["5m"].end)
+    assert (view.last_label_at, deployment.estimate_config.minimum_labels) == (now, 1)
     assert [(each.name, each.kind, each.origin) for each in view.slices] == [
         ("__all__", "all", None),
         ("__none__", "none", None),
@@ -60,7 +60,9 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         ("loud", "labeling", "file"),
     ]
     every, none, cheap, short, loud = view.slices
-    assert [each.estimate for each in (cheap, short, loud, none, every)] == list(made.windows["5m"].slices)
+    assert [each.estimate for each in (cheap, short, loud, none, every)] == list(
+        snapshot.windows["5m"].slices
+    )
     assert (cheap.metadata.owner, short.metadata.description, every.metadata) == (
         "shop",
         "A short text.",
@@ -72,46 +74,48 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         None,
     )
     assert cheap.reference == estimate_of(300, 1000)
-    assert loud.reference == InsufficientData(
-        0, 1, "its function is not the one that the model's held-out rows were counted with"
-    )
+    assert loud.reference == InsufficientData(0, 1, "no reference for this version of the function")
     assert short.estimate.unknown == 1
 
 
-def test_a_function_that_came_since_the_snapshot_has_no_figures(
-    log: Any, current: Current, put: Callable[..., None], prediction: Callable[..., Any], now: Any
+def test_a_function_newer_than_the_snapshot_has_no_estimates(
+    log: Any,
+    deployment: Deployment,
+    change: Callable[..., None],
+    prediction: Callable[..., Any],
+    now: datetime,
 ) -> None:
-    """What is in force is listed at once, and what went is not; nothing shows the figures of another function."""
+    """Live functions are listed at once, and never with estimates of another function."""
     log.add(prediction("p1", timedelta(minutes=2), "c"))
-    made = ticked(log, current, now)
-    window = made.windows["5m"]
+    snapshot = take_snapshot(log, deployment, now)
+    window = snapshot.windows["5m"]
     others = [replace(each, fingerprint="other") if each.slice == "cheap" else each for each in window.slices]
     gone = replace(others[0], slice="gone")
     windows = {"5m": replace(window, slices=(*others, gone))}
-    current.snapshot = replace(made, windows=windows)
-    view = slices_view(current, "5m")
+    deployment.snapshot = replace(snapshot, windows=windows)
+    view = slices_view(deployment, "5m")
     assert [each.name for each in view.slices] == ["__all__", "__none__", "cheap", "short", "loud"]
     assert view.slices[2].estimate.coverage == InsufficientData(
-        0, 1, "the slice came after the last snapshot"
+        0, 1, "the slice is newer than the latest snapshot"
     )
     assert view.slices[2].state == "too_few"
     assert isinstance(view.slices[3].estimate.coverage, Estimate)
 
 
-def test_figures_of_the_version_before_are_not_held_against_the_new_reference(
-    log: Any, current: Current, put: Callable[..., None], now: Any
+def test_estimates_of_the_previous_version_have_no_reference(
+    log: Any, deployment: Deployment, change: Callable[..., None], now: datetime
 ) -> None:
-    """Until the first tick after a promotion, the figures are those of the version before, and say so."""
-    ticked(log, current, now)
-    put(version=2)
-    view = slices_view(current, "1h")
+    """Until the first snapshot after a promotion, the view is of the previous version."""
+    take_snapshot(log, deployment, now)
+    change(version=2)
+    view = slices_view(deployment, "1h")
     assert view.version == 1
     assert {type(each.reference) for each in view.slices} == {InsufficientData}
 
 
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:
     share = estimate_of(*accuracy)
-    performance = Performance(accuracy[1], share, InsufficientData(0, 1, "not asked"))
+    performance = Performance(accuracy[1], share, InsufficientData(0, 1, "not computed"))
     return SliceEstimate("s", "f", estimate_of(*coverage), unknown, 0, performance, performance)
 
 
@@ -136,5 +140,5 @@ def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int 
     ],
 )
 def test_states(seen: SliceEstimate, reference: tuple[int, int], target: float | None, state: str) -> None:
-    """Intervals that do not meet, upper limits below targets, and many unknown rows are said, worst first."""
+    """Disjoint intervals, upper limits below targets, and many unknown rows are found, worst first."""
     assert state_of(seen, estimate_of(*reference), target) == state

@@ -1,4 +1,4 @@
-"""The first tables."""
+"""First tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,14 +10,14 @@ ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make every table."""
+    """Create all tables."""
     _make_log()
     _make_labels()
     _make_counts()
 
 
 def downgrade() -> None:
-    """Drop every table."""
+    """Drop all tables."""
     for table in (
         "checkpoints",
         "dirty_blocks",

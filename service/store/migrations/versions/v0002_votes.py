@@ -1,4 +1,4 @@
-"""Which functions of a set are labelling functions; of the sets until now it is not known, so none."""
+"""Labelling functions of a set; unknown for existing sets, which get none."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,10 +8,10 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the names of the votes to every function set."""
+    """Add the names of the labelling functions to every function set."""
     op.add_column("function_sets", sa.Column("votes", sa.Text, nullable=False, server_default="[]"))
 
 
 def downgrade() -> None:
-    """Take them away."""
+    """Drop them."""
     op.drop_column("function_sets", "votes")

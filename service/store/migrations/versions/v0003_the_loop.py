@@ -1,4 +1,4 @@
-"""First labels, alarms, runs, the audit and reports; of labels until now none is a first one."""
+"""First labels, alarms, runs, audit and reports; existing labels do not become first labels."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the tables of the loop."""
+    """Create these tables."""
     _make_first_labels()
     _make_alarms()
     _make_runs()
@@ -114,6 +114,6 @@ def _make_records() -> None:
 
 
 def _make_unique(name: str, table: str, columns: list[str], states: list[str]) -> None:
-    """Let one row only have these values while it is in one of these states."""
+    """Create an index that makes these columns unique among rows in these states."""
     here = sa.column("state").in_(states)
     op.create_index(name, table, columns, unique=True, sqlite_where=here, postgresql_where=here)

@@ -16,9 +16,8 @@ import pandas as pd
 import pytest
 import torch
 
-from models.config import TrainConfig
+from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureSpec
-from models.learners import LearnerConfig
 from models.training import train
 from service.decisions import DriftReport
 from service.jobs.column_report.columns import PredictedRow

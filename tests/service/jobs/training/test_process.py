@@ -14,11 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from models.bundle import ModelBundle
+from models.bundle.model_bundle import ModelBundle
 from models.comments.generate import generate
-from models.config import TrainConfig
+from models.config import LearnerConfig, TrainConfig
 from models.features import FeatureSpec
-from models.learners import LearnerConfig
 from models.registry import ModelRegistry
 from models.training import train
 from service.decisions import PairedCounts

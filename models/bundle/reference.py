@@ -1,0 +1,172 @@
+"""Counts of labelled rows per slice: the first reference for live traffic.
+
+Coverage is counted on all rows, since functions learn nothing from them; accuracy is counted on held-out rows
+only. Repeated contents are counted as often as they occur, since traffic consists of rows; but they are not
+independent, and the rates are therefore reduced to the number of distinct contents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import BundleError
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+from sfs.matrix import SliceMatrix
+
+_EARLIER_FIELDS = {"n", "member", "unknown", "correct"}
+"""The fields of earlier versions: counts of held-out rows, without contents."""
+
+
+@dataclass(frozen=True, slots=True)
+class SliceCounts:
+    """Counts of one slice among labelled rows.
+
+    Parameters
+    ----------
+    n
+        All rows.
+    member
+        Known members.
+    unknown
+        Rows with unknown membership; the coverage's denominator is ``n - unknown``.
+    contents
+        Distinct contents among the rows with known membership.
+    held_out
+        Known members that are held out.
+    correct
+        Correct predictions among these.
+    held_out_contents
+        Distinct contents among these.
+
+    Raises
+    ------
+    BundleError
+        If a count is negative, no integer, or contradicts another.
+    """
+
+    n: int
+    member: int
+    unknown: int
+    contents: int
+    held_out: int
+    correct: int
+    held_out_contents: int
+
+    def __post_init__(self) -> None:
+        counts = [getattr(self, name) for name in self.__slots__]
+        if not all(type(count) is int and count >= 0 for count in counts) or not (
+            self.held_out <= self.member <= (known := self.n - self.unknown)
+            and max(self.correct, self.held_out_contents) <= self.held_out
+            and self.contents <= known
+            and (self.contents > 0) == (known > 0)
+            and (self.held_out_contents > 0) == (self.held_out > 0)
+        ):
+            raise BundleError(f"reference.json holds impossible counts: {self}")
+
+    @property
+    def coverage(self) -> Rate:
+        """Known members among known rows, with the effective n of the distinct contents."""
+        return effective_rate(Rate(self.member, self.n - self.unknown), self.contents)
+
+    @property
+    def accuracy(self) -> Rate:
+        """Correct predictions among held-out members, with the effective n of the distinct contents."""
+        return effective_rate(Rate(self.correct, self.held_out), self.held_out_contents)
+
+
+def effective_rate(rate: Rate, contents: int) -> Rate:
+    """Return a rate of rows reduced to the given number of distinct contents, with nearly the same value.
+
+    Where most of ``rate.n`` rows are repeats, an interval of the rate itself would be too narrow. The rarer of
+    the two outcomes keeps a count of at least 1, so that a rare slice stays as rare as it was.
+
+    Examples
+    --------
+    >>> effective_rate(Rate(30, 1000), 100), effective_rate(Rate(995, 1000), 100), effective_rate(Rate(3, 8), 8)
+    (Rate(count=3, n=100), Rate(count=199, n=200), Rate(count=3, n=8))
+    """
+    if contents >= rate.n:
+        return rate
+    rare = min(rate.count, rate.n - rate.count)
+    if not rare:
+        return Rate(contents if rate.count else 0, contents)
+    kept = max(1, rare * contents // rate.n)
+    n = round(kept * rate.n / rare)
+    return Rate(kept if rare == rate.count else n - kept, n)
+
+
+def reference_counts(
+    S: SliceMatrix, hashes: NDArray[np.uint64], held_out: NDArray[np.int64], correct: NDArray[np.bool_]
+) -> dict[str, SliceCounts]:
+    """Return the counts of all rows (``__all__``) and of every slice.
+
+    Parameters
+    ----------
+    S
+        Memberships of the N rows.
+    hashes
+        uint64[N], equal for rows of one content.
+    held_out
+        Positions of the H held-out rows.
+    correct
+        bool[H], correct predictions.
+    """
+    _, contents = np.unique(hashes, return_inverse=True)
+    everyone = np.ones(len(S), dtype=bool)
+    columns = {ALL_ROWS: (everyone, ~everyone)}
+    columns |= {name: (S.member[:, k], S.unknown[:, k]) for k, name in enumerate(S.names)}
+    counts = {}
+    for name, (member, unknown) in columns.items():
+        held_member = member[held_out]
+        counts[name] = SliceCounts(
+            n=len(S),
+            member=int(member.sum()),
+            unknown=int(unknown.sum()),
+            contents=n_unique(contents[~unknown]),
+            held_out=int(held_member.sum()),
+            correct=int((held_member & correct).sum()),
+            held_out_contents=n_unique(contents[held_out[held_member]]),
+        )
+    return counts
+
+
+def n_unique(contents: NDArray[Any]) -> int:
+    """Return the number of distinct values."""
+    return len(np.unique(contents))
+
+
+def counts_to_json(counts: Mapping[str, SliceCounts]) -> dict[str, Any]:
+    """Return counts per slice as JSON values."""
+    return {name: asdict(count) for name, count in counts.items()}
+
+
+def counts_from_json(saved: Any, slice_names: Sequence[str]) -> dict[str, SliceCounts]:
+    """Return the counts of all rows and of the named slices; BundleError unless exactly these are present."""
+    expected = [ALL_ROWS, *slice_names]
+    if not isinstance(saved, Mapping) or set(saved) != set(expected):
+        raise BundleError(f"reference.json must hold counts of {', '.join(expected)}")
+    return {name: slice_counts(saved[name]) for name in expected}
+
+
+def slice_counts(saved: Any) -> SliceCounts:
+    """Return the counts of one slice; the contents of counts by earlier versions are taken as distinct.
+
+    Raises
+    ------
+    BundleError
+        If they are malformed.
+    """
+    try:
+        if set(saved) == _EARLIER_FIELDS:
+            member = saved["member"]
+            contents = {"contents": saved["n"] - saved["unknown"], "held_out_contents": member}
+            return SliceCounts(**saved, held_out=member, **contents)
+        return SliceCounts(**saved)
+    except TypeError as error:
+        raise BundleError(f"reference.json holds malformed counts: {error}") from error

@@ -1,0 +1,271 @@
+"""Encoders of one column: scaled numbers, a vocabulary of categories, hashed words of text.
+
+What an encoder learns is a small frozen value whose JSON state is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from itertools import chain
+from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat
+from scipy import sparse
+
+from models.errors import DataError
+from sfs.record import text_of
+
+N_HASHED: Final = 2048
+_LINEAR_UP_TO = 3.0
+_MAX_SCALED = 20.0
+_QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+_DATES = (date, time, timedelta, np.datetime64, np.timedelta64)
+_WORD = re.compile(r"(?u)\b\w\w+\b")
+_MEMO_WORDS = 200_000
+_MEMO_CHARACTERS = 64
+_STATE = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberScale:
+    """Scale of a number column: distance from the median in robust standard deviations.
+
+    Beyond 3 of them a number counts by its logarithm, and never for more than 20, so that an absurd value
+    cannot drown the others. Infinity counts as missing. A missing value is the median, and sets an indicator if
+    training saw missing values (otherwise the indicator's weight would be untrained).
+
+    Parameters
+    ----------
+    center, scale
+        In the column's own unit.
+    missing_seen
+        Some training value was missing.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STATE
+
+    center: StrictFloat
+    scale: Annotated[StrictFloat, Field(gt=0)]
+    missing_seen: StrictBool
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float64]) -> NumberScale:
+        """Learn from float[N], NaN where missing."""
+        known = values[np.isfinite(values)]
+        missing = len(known) < len(values)
+        if not len(known):
+            return cls(0.0, 1.0, missing)
+        low, first, middle, third, high = np.quantile(known, _QUANTILES, method="nearest")
+        with np.errstate(over="ignore"):
+            spreads = ((third - first) / 1.349, (high - low) / 4.653, known.max() - known.min())
+        scale = next((float(spread) for spread in spreads if 0 < spread < np.inf), 1.0)
+        return cls(float(middle), scale, missing)
+
+    def transform(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return float32[N, 2]: the scaled number, and the indicator of a missing value."""
+        missing = ~np.isfinite(values)
+        with np.errstate(over="ignore"):
+            scaled = (np.where(missing, self.center, values) - self.center) / self.scale
+            beyond = np.maximum(np.abs(scaled) - _LINEAR_UP_TO, 0.0)
+        near = np.minimum(np.abs(scaled), _LINEAR_UP_TO)
+        squeezed = np.sign(scaled) * np.minimum(near + np.log1p(beyond), _MAX_SCALED)
+        return np.stack([squeezed, missing & self.missing_seen], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Categories of a column, most frequent first; all others share a column, and so do missing ones.
+
+    As with numbers, a shared column stays 0 where training had no row for it.
+
+    Parameters
+    ----------
+    names
+        The categories with a column of their own, spelled by `sfs.record.text_of`.
+    other_seen, missing_seen
+        Some training value was another category, or missing.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STATE
+
+    names: tuple[str, ...]
+    other_seen: StrictBool
+    missing_seen: StrictBool
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) != len(self.names):
+            raise DataError("the names of a vocabulary must be distinct")
+
+    @classmethod
+    def fit(cls, names: Sequence[str | None], max_names: int, min_rows: int) -> Vocabulary:
+        """Learn from N spelled categories, keeping at most ``max_names`` of those with ``min_rows`` rows."""
+        counts = Counter(name for name in names if name is not None)
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = [name for name, rows in ranked if rows >= min_rows][:max_names]
+        missing = counts.total() < len(names)
+        return cls(tuple(kept), len(kept) < len(counts), missing)
+
+    def transform(self, names: Sequence[str | None]) -> NDArray[np.int64]:
+        """Return int64[N], each row's column among len(names) + 2, or -1 for none."""
+        other = len(self.names) if self.other_seen else -1
+        places: dict[str | None, int] = {name: place for place, name in enumerate(self.names)}
+        places[None] = len(self.names) + 1 if self.missing_seen else -1
+        return np.fromiter((places.get(name, other) for name in names), dtype=np.int64, count=len(names))
+
+
+@dataclass(frozen=True, slots=True)
+class TextState:
+    """State of a text column: the number of hashed columns, and whether training saw a missing text."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STATE
+
+    n_hashed: Literal[2048]
+    missing_seen: StrictBool
+
+
+class SparseRows(NamedTuple):
+    """N rows of ``width`` columns: the number of entries of each row int[N], then all columns and values."""
+
+    width: int
+    counts: NDArray[Any]
+    columns: NDArray[Any]
+    values: NDArray[np.float32]
+
+
+class HashedWords:
+    """Signed counts of lowered words of at least two characters, hashed to columns, each row of length one.
+
+    The same numbers as scikit-learn's ``HashingVectorizer(n_features)``. Without a vocabulary no word can be
+    missing from it. The columns of up to 200,000 words of up to 64 characters are memoised.
+
+    Parameters
+    ----------
+    n_features
+        Number of columns.
+
+    Examples
+    --------
+    >>> HashedWords(100).transform(["Hot hot water"]).values.astype(float).round(3).tolist()
+    [0.447, 0.894]
+    """
+
+    def __init__(self, n_features: int = N_HASHED) -> None:
+        self.n_features = n_features
+        self.memo = _SignedColumns(n_features)
+
+    def transform(self, texts: Sequence[str | None]) -> SparseRows:
+        """Return N rows; a missing text, like one without words, is a row of zeros."""
+        words = [() if text is None else _WORD.findall(text.lower()) for text in texts]
+        counts = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
+        places = np.fromiter(
+            map(self.memo.__getitem__, chain.from_iterable(words)), dtype=np.int64, count=int(counts.sum())
+        )
+        signs = np.where(places < 0, -1.0, 1.0)
+        columns = np.where(places < 0, ~places, places)
+        summed = sparse.csr_matrix((signs, columns, _ends(counts)), shape=(len(texts), self.n_features))
+        summed.sum_duplicates()
+        counts = np.diff(summed.indptr)
+        rows = np.repeat(np.arange(len(counts)), counts)
+        lengths = np.sqrt(np.bincount(rows, weights=summed.data**2, minlength=len(counts)))
+        lengths[lengths == 0] = 1.0  # a row without words, or whose words cancel out
+        values = (summed.data / lengths[rows]).astype(np.float32)
+        return SparseRows(self.n_features, counts, summed.indices, values)
+
+
+class _SignedColumns(dict[str, int]):
+    """Memo of the column of a word: j, or ~j where the word counts negatively."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+
+    def __missing__(self, word: str) -> int:
+        from sklearn.utils import murmurhash3_32  # slow to import, and needed for new words only
+
+        code = int(murmurhash3_32(word.encode("utf-8", "surrogatepass"), seed=0))
+        column = abs(code) % self.n_features
+        place = column if code >= 0 else ~column
+        if len(self) < _MEMO_WORDS and len(word) <= _MEMO_CHARACTERS:
+            self[word] = place
+        return place
+
+
+def _ends(counts: NDArray[Any]) -> NDArray[np.int64]:
+    ends = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=ends[1:])
+    return ends
+
+
+def hstack_rows(parts: Sequence[SparseRows]) -> sparse.csr_matrix:
+    """Return CSR float32[N, sum of widths] of at least one part, without a matrix for each."""
+    offsets = np.cumsum([0, *(part.width for part in parts)])
+    columns = np.concatenate([part.columns + offset for part, offset in zip(parts, offsets, strict=False)])
+    values = np.concatenate([part.values for part in parts])
+    counts = np.sum([part.counts for part in parts], axis=0)
+    if len(parts) > 1:
+        rows = np.concatenate([np.repeat(np.arange(len(counts)), part.counts) for part in parts])
+        order = np.argsort(rows, kind="stable")
+        columns, values = columns[order], values[order]
+    return sparse.csr_matrix((values, columns, _ends(counts)), shape=(len(counts), int(offsets[-1])))
+
+
+def as_number(value: Any, column: str, row: Any) -> float:
+    """Return a value as a float, NaN where missing or infinite.
+
+    Raises
+    ------
+    DataError
+        If the value is not a number, a boolean, or text that spells a number.
+    """
+    if value is None:
+        return np.nan
+    _refuse_dates(value, column, row)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"column {column!r}, row {row}: {_short(value)} is not a number: "
+            "make the column a category or text feature, or correct the value"
+        ) from None
+    except OverflowError:
+        return np.nan
+    return number if np.isfinite(number) else np.nan
+
+
+def as_text(value: Any, column: str, row: Any) -> str | None:
+    """Return the spelling of a category or text, None where missing.
+
+    Raises
+    ------
+    DataError
+        If the value is not text, a boolean or a number.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    _refuse_dates(value, column, row)
+    try:
+        return text_of(value)
+    except (TypeError, OverflowError):
+        raise DataError(
+            f"column {column!r}, row {row}: {_short(value)} is a {type(value).__name__}, "
+            "expected text, a number or a boolean"
+        ) from None
+
+
+def _refuse_dates(value: Any, column: str, row: Any) -> None:
+    if isinstance(value, _DATES):
+        raise DataError(
+            f"column {column!r}, row {row}: {_short(value)} is a date or time, which cannot be a feature: "
+            "derive a number (age in days) or a category (weekday) from it"
+        )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

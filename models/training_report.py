@@ -1,0 +1,235 @@
+"""Report of a training: results on held-out rows beside the plain peers, kept in the bundle and printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, StrictInt, TypeAdapter
+
+from models.batches import FeatureRows
+from models.bundle.files import parse_as
+from models.errors import BundleError
+from models.learners import CandidateResult, FitResult, Network
+from models.slice_report import (
+    HEADER,
+    STRICT,
+    SliceDifference,
+    SliceMetrics,
+    SliceReport,
+    align_table,
+    result_cells,
+    slice_differences,
+    slice_report,
+)
+from models.splits import SplitIndices
+from sfs.apply import ApplyResult
+from sfs.function import ALL_ROWS
+from sfs.matrix import SliceMatrix
+
+PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
+SHIPPED = "shipped"
+FEW_ROWS = 30
+_SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSizes:
+    """Rows of each split."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    train: StrictInt
+    valid: StrictInt
+    held_out: StrictInt
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFaults:
+    """Unknown rows of a function by reason, and its first fault."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    name: str
+    unknown: Mapping[str, StrictInt]
+    first_fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """Report of one training.
+
+    Parameters
+    ----------
+    form
+        The form of the shipped learner.
+    sentences
+        A description of the selection.
+    warnings
+        Limits of the results.
+    rows, classes
+        Rows of each split, and of each class.
+    selection
+        Validation scores of every candidate.
+    shipped, peers
+        Results on held-out rows, of all rows and per slice, of the shipped model and of each peer.
+    comparisons
+        Shipped minus peer, paired, per slice.
+    functions
+        Faults of each function.
+
+    Raises
+    ------
+    BundleError
+        If the parts contradict each other.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    form: str
+    sentences: tuple[str, ...]
+    warnings: tuple[str, ...]
+    rows: SplitSizes
+    classes: Mapping[str, StrictInt]
+    selection: tuple[CandidateResult, ...]
+    shipped: tuple[SliceMetrics, ...]
+    peers: Mapping[str, tuple[SliceMetrics, ...]]
+    comparisons: Mapping[str, tuple[SliceDifference, ...]]
+    functions: tuple[FunctionFaults, ...]
+
+    def __post_init__(self) -> None:
+        slices = [row.slice for row in self.shipped]
+        if set(self.peers) != set(self.comparisons):
+            raise BundleError("report.json: peers and comparisons must have the same keys")
+        for part in (self.peers, self.comparisons):
+            for peer, rows in part.items():
+                if [row.slice for row in rows] != slices:
+                    raise BundleError(f"report.json: {peer} must have the slices of the shipped model")
+        for row in self.shipped:
+            if row.n and None in (row.accuracy_lower, row.accuracy_upper):
+                raise BundleError(f"report.json, shipped: slice {row.slice} has rows, but no interval")
+        for compared in (row for rows in self.comparisons.values() for row in rows):
+            if compared.difference is not None and None in (
+                compared.difference_lower,
+                compared.difference_upper,
+            ):
+                raise BundleError(f"report.json, comparisons: slice {compared.slice} has no interval")
+
+    @classmethod
+    def from_json(cls, content: bytes) -> TrainingReport:
+        """Return the report of a JSON file; BundleError if it is malformed."""
+        return parse_as(_REPORT, "report.json", content)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        values: dict[str, Any] = _REPORT.dump_python(self, mode="json")
+        return values
+
+    def to_text(self) -> str:
+        """Return the table per slice beside the peers, then the sentences and warnings."""
+        rows, peers = self.rows, list(self.peers)
+        about = [
+            f"Accuracy on {rows.held_out:,} held-out rows, after {rows.train:,} training and {rows.valid:,} "
+            "validation rows."
+        ]
+        if peers:
+            names = " and ".join(PEERS.get(peer, peer) for peer in peers)
+            about.append(f"Gains are paired differences to {names} on the same rows.")
+        table = [list(HEADER), *map(result_cells, self.shipped)]
+        for peer in peers:
+            table[0] += [f"gain on {_SHORT.get(peer, peer)}", "95 % interval"]
+            for cells, row in zip(table[1:], self.comparisons[peer], strict=True):
+                if row.difference is None:
+                    cells += ["-", "-"]
+                else:
+                    interval = f"{row.difference_lower:+.3f} to {row.difference_upper:+.3f}"
+                    cells += [f"{row.difference:+.3f}", interval]
+        notes = [f"Note: {warning}" for warning in self.warnings]
+        return "\n".join([*about, "", align_table(table), "", *self.sentences, *notes])
+
+
+_REPORT = TypeAdapter(TrainingReport)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutEvaluation:
+    """Held-out labels and memberships, and per model the predictions and the results per slice."""
+
+    truth: Sequence[str]
+    slices: SliceMatrix
+    predicted: Mapping[str, Sequence[str]]
+    reports: Mapping[str, SliceReport]
+
+
+def held_out_evaluation(
+    truth: Sequence[str],
+    X: FeatureRows,
+    slices: SliceMatrix,
+    classes: Sequence[str],
+    models: Mapping[str, Network],
+) -> HeldOutEvaluation:
+    """Evaluate every model on N held-out rows."""
+    predicted = {
+        name: [classes[k] for k in model.predict_proba(X, slices).argmax(axis=1)]
+        for name, model in models.items()
+    }
+    reports = {name: slice_report(truth, labels, slices, classes) for name, labels in predicted.items()}
+    return HeldOutEvaluation(truth, slices, predicted, reports)
+
+
+def training_report(
+    evaluation: HeldOutEvaluation,
+    fitted: FitResult,
+    splits: SplitIndices,
+    class_rows: Mapping[str, int],
+    applied: ApplyResult,
+) -> TrainingReport:
+    """Return the report of a training; it does not depend on the time taken."""
+    predicted = evaluation.predicted
+    metrics = {
+        name: tuple(row.metrics() for row in report.rows) for name, report in evaluation.reports.items()
+    }
+    shipped = metrics.pop(SHIPPED)
+    return TrainingReport(
+        form=fitted.form,
+        sentences=fitted.sentences,
+        warnings=(*splits.remarks, *_warnings(shipped, splits, applied)),
+        rows=SplitSizes(len(splits.train), len(splits.valid), len(splits.held_out)),
+        classes=dict(class_rows),
+        selection=fitted.selection,
+        shipped=shipped,
+        peers=metrics,
+        comparisons={
+            peer: slice_differences(evaluation.truth, predicted[SHIPPED], predicted[peer], evaluation.slices)
+            for peer in metrics
+        },
+        functions=tuple(
+            FunctionFaults(run.name, dict(run.unknown), _without_addresses(run.first_fault))
+            for run in applied.stats
+        ),
+    )
+
+
+def _without_addresses(fault: str | None) -> str | None:
+    """Mask memory addresses, which differ from run to run."""
+    return None if fault is None else re.sub(r"0x[0-9a-fA-F]+", "0x...", fault)
+
+
+def _warnings(shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: ApplyResult) -> Iterator[str]:
+    members = applied.matrix.member[splits.train].sum(axis=0)
+    empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
+    if empty:
+        yield f"Slices without a training row, from which the model learned nothing: {', '.join(empty)}."
+    few = [f"{row.slice} ({row.n})" for row in shipped if row.n < FEW_ROWS]
+    if few:
+        shown = ", ".join(few).replace(ALL_ROWS, "all rows")
+        yield f"Slices with fewer than {FEW_ROWS} held-out rows, too few to estimate an accuracy: {shown}."
+    for run in applied.stats:
+        unknown = sum(run.unknown.values())
+        if unknown:
+            reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in run.unknown.items())
+            first = f"; first {_without_addresses(run.first_fault)}" if run.first_fault else ""
+            of_rows = f"{unknown:,} of {len(applied.matrix):,} rows"
+            yield f"Slice {run.name!r} is unknown in {of_rows} ({reasons}{first})."

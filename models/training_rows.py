@@ -1,0 +1,189 @@
+"""Rows to train on: a project's table or a public data set, and labelled rows of traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+from pandas.api.types import infer_dtype
+
+from models.classes import read_labels
+from models.column_encoders import as_number, as_text
+from models.errors import DataError
+from models.features import FeatureSpec, check_columns
+from models.splits import content_hashes, held_out
+from sfs.record import text_of
+from sfs.registry import FunctionSet
+from sfs.template import Template
+
+NEW_CLASS_CONTENTS = 20
+"""Least distinct contents outside the held-out tenth for a class of traffic that the table lacks."""
+
+LabelledRecord: TypeAlias = tuple[Mapping[str, Any], str]
+"""A record of traffic, and its label."""
+_NUMBERS = ("integer", "floating", "mixed-integer-float")
+_MAX_NUMBER = 10**300  # beyond it a whole number is no float, and counts as missing, as in a feature
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Rows in a table, or in a public data set (``format`` youtube or sms); ``text`` columns stay text."""
+
+    path: Path
+    format: str = "table"
+    text: tuple[str, ...] = ()
+    label: str | None = None
+
+    def read(self) -> pd.DataFrame:
+        """Return all rows."""
+        if self.format == "table":
+            from sfs.tables import read_table
+
+            return read_table(self.path, text=self.text)
+        from models.comments import public
+
+        return public.load_youtube(self.path) if self.format == "youtube" else public.load_sms(self.path)
+
+    def batches(self) -> Iterator[pd.DataFrame]:
+        """Yield the rows a batch at a time; a table is read with bounded memory."""
+        if self.format != "table":
+            yield self.read()
+            return
+        from sfs.tables import read_batches
+
+        yield from read_batches(self.path, text=self.text)
+
+    def visible(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return rows without the project's label, as slicing functions may see them."""
+        return frame if self.label is None else frame.loc[:, [str(c) != self.label for c in frame.columns]]
+
+    def total(self) -> int | None:
+        """Return the number of rows for a progress bar, or None where counting is not cheap."""
+        if self.format != "table":
+            return None
+        from sfs.tables import count_rows
+
+        return count_rows(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """A table's rows and, after them, those of traffic.
+
+    Parameters
+    ----------
+    frame
+        All rows, with the table's columns, and further columns of traffic that functions read.
+    base, traffic
+        Number of rows of the table and of traffic.
+    left_out
+        Dropped rows of traffic: those without all features, or of a new class that is too rare.
+    """
+
+    frame: pd.DataFrame
+    base: int
+    traffic: int
+    left_out: int
+
+
+def with_traffic(
+    base: pd.DataFrame,
+    traffic: Sequence[LabelledRecord],
+    label: str,
+    features: Sequence[FeatureSpec],
+    functions: FunctionSet,
+) -> TrainingRows:
+    """Return a table's rows and those of traffic in one table.
+
+    Columns that the table lacks are kept where functions may read them: those of templates, and with a plain
+    function, which may read any column, all. Values that a row lacks are missing. Numbers and texts of traffic
+    take the type of the table's column.
+
+    Parameters
+    ----------
+    base
+        The table's N rows.
+    traffic
+        M records and labels. A record is left out if it lacks a feature column or has an unreadable value
+        there, or if the table lacks its class and the class has few contents in traffic.
+    label
+        The label's column.
+
+    Raises
+    ------
+    DataError
+        If the table lacks the label or a feature, or a label of it is blank.
+    """
+    check_columns(base, [spec.column for spec in features])
+    labels = read_labels(base, label)
+    fitting = [row for row in traffic if _has_features(row[0], features)]
+    kept = _without_rare_classes(fitting, set(labels), features)
+    if not kept:
+        return TrainingRows(base, len(base), 0, len(traffic))
+    columns: dict[str, pd.Series[Any]] = {}
+    for place, name in enumerate(map(str, base.columns)):
+        columns[name] = _append(base.iloc[:, place], [record.get(name) for record, _ in kept])
+    columns[label] = pd.Series([*labels, *(label_of_row for _, label_of_row in kept)], dtype=object)
+    read = None
+    if all(isinstance(each, Template) for each in functions):
+        read = {field for each in functions if isinstance(each, Template) for field in each.fields}
+    for name in dict.fromkeys(name for record, _ in kept for name in record):
+        if name not in columns and name != label and (read is None or name in read):
+            values = [None] * len(base) + [record.get(name) for record, _ in kept]
+            columns[name] = pd.Series(values, dtype=object)
+    return TrainingRows(pd.DataFrame(columns), len(base), len(kept), len(traffic) - len(kept))
+
+
+def _has_features(record: Mapping[str, Any], features: Sequence[FeatureSpec]) -> bool:
+    """Return True if every feature is present and readable, or null."""
+    try:
+        for spec in features:
+            (as_number if spec.kind == "number" else as_text)(record[spec.column], spec.column, 0)
+    except (KeyError, DataError):
+        return False
+    return True
+
+
+def _without_rare_classes(
+    rows: list[LabelledRecord], known: set[str], features: Sequence[FeatureSpec]
+) -> list[LabelledRecord]:
+    """Drop rows of new classes with too few contents, which would fail the training."""
+    new = [row for row in rows if row[1] not in known]
+    if not new:
+        return rows
+    hashes = content_hashes([record for record, _ in new], features)
+    contents: dict[str, set[int]] = {}
+    for (_, label), content, out in zip(new, hashes.tolist(), held_out(hashes).tolist(), strict=True):
+        if not out:
+            contents.setdefault(label, set()).add(content)
+    kept = known | {label for label, group in contents.items() if len(group) >= NEW_CLASS_CONTENTS}
+    return [row for row in rows if row[1] in kept]
+
+
+def _append(column: pd.Series[Any], values: Sequence[Any]) -> pd.Series[Any]:
+    """Return a column with more values, in its own type: whole numbers, numbers, texts, or anything."""
+    kind = infer_dtype(column, skipna=True)
+    if kind in _NUMBERS:
+        numbers = [_as_column_number(value) for value in values]
+        if all(value is None or isinstance(value, int | float) for value in numbers):
+            whole = kind == "integer" and all(type(value) is int and abs(value) < 2**63 for value in numbers)
+            first = column if whole else column.astype("float64")
+            more = pd.Series(numbers, dtype="int64" if whole else "float64")
+            joined: pd.Series[Any] = pd.concat([first, more], ignore_index=True)
+            return joined
+    if kind == "string":
+        values = [text_of(value) if isinstance(value, int | float) else value for value in values]
+    return pd.Series([*column.astype(object).tolist(), *values], dtype=object)
+
+
+def _as_column_number(value: Any) -> Any:
+    """Return numeric text and booleans as numbers, and everything else as it is."""
+    if isinstance(value, str | bool):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return None if type(value) is int and abs(value) > _MAX_NUMBER else value

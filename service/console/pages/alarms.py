@@ -1,0 +1,276 @@
+"""Pages of alarms: unresolved and resolved ones, the evidence for each, and their acknowledgement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from markupsafe import Markup
+
+from service.console.csrf import read_form, reject_cross_site
+from service.console.formatting import percent_range, signed_points, slice_title, times_reference
+from service.console.query_params import AlarmFilter, BeforeQuery, IdPath, ListParams, RefreshQuery
+from service.console.render import HEADERS, PageContext, PageExecutor, page_context, render_page
+from service.console.svg import evidence_meter, tolerance_chart, tolerance_plot
+from service.decisions import Alarm, DriftKind, DriftStatus, Run
+from service.errors import MisuseError
+from service.formatting import percent
+from service.store.runs import runs_since
+from service.views.alarms import (
+    alarm_sentence,
+    alarm_view,
+    alarms_view,
+    drift_view,
+    drifts_by_slice,
+    unresolved_by_slice,
+)
+
+if TYPE_CHECKING:
+    from service.runtime.runtime import Runtime
+    from service.settings.schema import DriftSettings
+
+UNRESOLVED_ROWS, RESOLVED_ROWS = 50, 20
+NEAREST, MIN_EVIDENCE = 5, 0.2
+"""Detectors without an alarm that are shown, and the fraction of the alarm threshold that these have reached."""
+NAME_CHARACTERS, NOTE_CHARACTERS = 100, 1000
+
+
+def add_routes(routes: APIRouter, runtime: Runtime, executor: PageExecutor) -> None:
+    """Add the routes of alarms, and the form that acknowledges one."""
+
+    @routes.get("/alarms")
+    async def list_alarms(
+        which: AlarmFilter = "all", before: BeforeQuery = None, refresh: RefreshQuery = 0
+    ) -> Response:
+        params = ListParams("/alarms", which, before, refresh)
+        return await executor.respond(lambda: alarms_page(runtime, params))
+
+    @routes.get("/alarms/{id}")
+    async def show_alarm(id: IdPath) -> Response:
+        return await executor.respond(lambda: alarm_page(runtime, id))
+
+    @routes.post("/alarms/{id}/acknowledge")
+    async def acknowledge(id: IdPath, request: Request) -> Response:
+        reject_cross_site(request.headers)
+        await runtime.model.alarms.acknowledge(id, *acknowledgement(await read_form(request)))
+        return RedirectResponse(f"/alarms/{id}", 303, headers=HEADERS)
+
+
+def alarms_page(runtime: Runtime, params: ListParams) -> str:
+    """Return the page of all alarms."""
+    drifts = drift_view(runtime.model.deployment)
+    alarms = unresolved_by_slice(runtime.store, runtime.model.name)
+    alarmed = {(name, alarm.drift.kind) for name, some in alarms.items() for alarm in some}
+    return render_alarms(
+        page_context(runtime, "alarms", params.refresh),
+        runtime.model.name,
+        params,
+        _alarm_list(runtime, params, "unresolved", UNRESOLVED_ROWS),
+        _alarm_list(runtime, params, "resolved", RESOLVED_ROWS),
+        detector_summary(drifts, alarmed),
+        runtime.settings.drift,
+        runtime.clock(),
+    )
+
+
+def alarm_page(runtime: Runtime, alarm_id: int) -> str:
+    """Return the page of one alarm.
+
+    Raises
+    ------
+    UnknownAlarm
+        If there is no such alarm.
+    """
+    alarm = alarm_view(runtime.store, runtime.model.name, alarm_id)
+    with runtime.store.read() as connection:
+        runs = runs_since(connection, runtime.model.name, alarm.at)
+    drifts = drifts_by_slice(runtime.model.deployment).get(alarm.drift.slice, {})
+    return render_alarm(
+        page_context(runtime, "alarms"),
+        alarm,
+        runs,
+        drifts.get(alarm.drift.kind),
+        runtime.settings.drift,
+        runtime.clock(),
+    )
+
+
+def acknowledgement(form: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name and the note of a form, without line breaks and control characters.
+
+    Raises
+    ------
+    MisuseError
+        If the name is missing, or a field is too long.
+    """
+    values = []
+    for field, label, limit in (("by", "your name", NAME_CHARACTERS), ("note", "the note", NOTE_CHARACTERS)):
+        printable = "".join(char if char.isprintable() else " " for char in form.get(field, ""))
+        values.append(" ".join(printable.split()))
+        if len(values[-1]) > limit:
+            raise MisuseError(f"{label} has {len(values[-1])} characters; the limit is {limit}")
+    if not values[0]:
+        raise MisuseError("your name is missing; enter it to acknowledge the alarm")
+    return values[0], values[1]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorRow:
+    """Status of a drift detector; ``expected`` and ``change`` describe the tolerance band and the change in words."""
+
+    drift: DriftStatus
+    title: str
+    plot: Markup
+    meter: Markup
+    expected: str
+    change: str
+
+
+def detector_row(drift: DriftStatus) -> DetectorRow:
+    """Return the status of a detector as a table row."""
+    zone, value = drift.zone, drift.observed.value
+    if zone is None:
+        expected = "no reference yet"
+    elif drift.kind == "accuracy":
+        expected = f"at least {percent(zone.lower)}"
+    else:
+        expected = percent_range(zone.lower, zone.upper)
+    reference = None if zone is None else zone.reference.value
+    if value is None or reference is None:
+        change = ""
+    elif drift.kind == "coverage":
+        change = times_reference(value, reference)
+    else:
+        change = f"{signed_points(value - reference)} points from the reference"
+    title, plot = slice_title(drift.slice), tolerance_plot(drift)
+    return DetectorRow(drift, title, plot, evidence_meter(drift.evidence_ratio), expected, change)
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRow:
+    """Alarm in a table, with the latest run that responds to it."""
+
+    alarm: Alarm
+    sentence: str
+    detector: DetectorRow
+    run: Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmList:
+    """Page of alarms, and the address of the next one; empty at the end."""
+
+    rows: tuple[AlarmRow, ...] = ()
+    older: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSummary:
+    """Drift detectors of a model.
+
+    Parameters
+    ----------
+    slices
+        Number of monitored slices by kind of drift.
+    unmonitored
+        Slices without a reference.
+    nearest
+        Detectors without an alarm that have gathered the most evidence.
+    """
+
+    slices: Mapping[DriftKind, int]
+    unmonitored: tuple[str, ...]
+    nearest: tuple[DetectorRow, ...]
+
+
+def alarm_row(alarm: Alarm, runs: Iterable[Run] = ()) -> AlarmRow:
+    """Return an alarm as a table row; ``runs`` are the newest first."""
+    response = next((run for run in runs if alarm.id in run.alarms), None)
+    return AlarmRow(alarm, alarm_sentence(alarm), detector_row(alarm.drift), response)
+
+
+def detector_summary(
+    drifts: Sequence[DriftStatus], alarmed: Iterable[tuple[str, DriftKind]] = ()
+) -> DetectorSummary:
+    """Return a summary of detectors, ordered by evidence; ``alarmed`` slices and kinds have an unresolved alarm."""
+    monitored, raised = [drift for drift in drifts if drift.zone is not None], set(alarmed)
+    quiet = [drift for drift in drifts if (drift.slice, drift.kind) not in raised][:NEAREST]
+    kinds: tuple[DriftKind, ...] = ("coverage", "accuracy")
+    return DetectorSummary(
+        slices={kind: sum(drift.kind == kind for drift in monitored) for kind in kinds},
+        unmonitored=tuple(sorted({drift.slice for drift in drifts} - {drift.slice for drift in monitored})),
+        nearest=tuple(
+            detector_row(drift) for drift in quiet if drift.zone and drift.evidence_ratio >= MIN_EVIDENCE
+        ),
+    )
+
+
+def _alarm_list(runtime: Runtime, params: ListParams, which: AlarmFilter, limit: int) -> AlarmList:
+    if params.which not in ("all", which):
+        return AlarmList()
+    store, model = runtime.store, runtime.model.name
+    alarms: list[Alarm] = []
+    before = params.before
+    while len(alarms) <= limit:
+        view = alarms_view(store, model, unresolved=which == "unresolved", before=before, limit=200)
+        alarms += [alarm for alarm in view.items if (alarm.state == "resolved") is (which == "resolved")]
+        before = view.next
+        if before is None:
+            break
+    if not alarms:
+        return AlarmList()
+    older = params.href(which=which, before=alarms[limit - 1].id) if len(alarms) > limit else ""
+    alarms = alarms[:limit]
+    with store.read() as connection:
+        runs = runs_since(connection, model, min(alarm.at for alarm in alarms))
+    return AlarmList(tuple(alarm_row(alarm, runs) for alarm in alarms), older)
+
+
+def render_alarms(
+    context: PageContext,
+    model: str,
+    params: ListParams,
+    unresolved: AlarmList,
+    resolved: AlarmList,
+    detectors: DetectorSummary,
+    policy: DriftSettings,
+    now: datetime,
+) -> str:
+    """Render the page of all alarms."""
+    return render_page(
+        "alarms.html",
+        context,
+        model=model,
+        params=params,
+        unresolved=unresolved,
+        resolved=resolved,
+        detectors=detectors,
+        policy=policy,
+        now=now,
+    )
+
+
+def render_alarm(
+    context: PageContext,
+    alarm: Alarm,
+    runs: Sequence[Run],
+    current: DriftStatus | None,
+    policy: DriftSettings,
+    now: datetime,
+) -> str:
+    """Render the page of one alarm; ``runs`` are the newest first, ``current`` is the detector's status now."""
+    return render_page(
+        "alarm.html",
+        context,
+        row=alarm_row(alarm, runs),
+        alarm=alarm,
+        drift=alarm.drift,
+        chart=tolerance_chart(alarm.drift),
+        current=None if current is None else detector_row(current),
+        policy=policy,
+        now=now,
+    )

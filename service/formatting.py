@@ -1,0 +1,45 @@
+"""Ratios and differences as messages, tables and pages show them."""
+
+from __future__ import annotations
+
+
+def percent(ratio: float | None) -> str:
+    """Return a ratio as a percentage; digits are added near 0 and 1 so that it never rounds to none or all.
+
+    Examples
+    --------
+    >>> percent(0.1234), percent(0.9996), percent(0.00042), percent(1.0), percent(1e-7), percent(None)
+    ('12.3%', '99.960%', '0.042%', '100%', '<0.001%', '-')
+    """
+    if ratio is None:
+        return "-"
+    if ratio in (0.0, 1.0):
+        return f"{ratio:.0%}"
+    from_edge = 100 * min(ratio, 1 - ratio)
+    if 0 < from_edge < 0.001:
+        return "<0.001%" if ratio < 0.5 else ">99.999%"
+    digits = 1 if from_edge >= 0.95 else 2 if from_edge >= 0.095 else 3
+    return f"{100 * ratio:.{digits}f}%"
+
+
+def percent_of(count: int, n: int, unit: str) -> str:
+    """Return a rate with its counts.
+
+    Examples
+    --------
+    >>> percent_of(900, 1200, "labels"), percent_of(0, 0, "rows")
+    ('75.0% (900 of 1,200 labels)', 'unknown (no rows)')
+    """
+    return f"{percent(count / n)} ({count:,} of {n:,} {unit})" if n else f"unknown (no {unit})"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two ratios in percentage points, with its sign.
+
+    Examples
+    --------
+    >>> points(0.0321), points(-0.004), points(-0.0001)
+    ('+3.2', '-0.4', '0.0')
+    """
+    rounded = round(100 * difference, 1)
+    return f"{rounded:+.1f}" if rounded else "0.0"

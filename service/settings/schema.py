@@ -1,0 +1,297 @@
+"""Schema of the settings: every key with its type, its description (the text in the annotation) and its default."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import field, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict
+from pydantic.dataclasses import dataclass
+
+from service.settings.names import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES, nearest
+
+
+def describe(value: Any) -> str:
+    """Return a wrong value as an error message quotes it."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return "nothing" if value == "" else repr(value)
+
+
+def text(value: Any) -> str:
+    """Accept text as it is written: ``no`` and ``2024`` are names here, not a boolean and a number."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expected text, got {describe(value)}")
+    return value
+
+
+def slug(value: Any) -> str:
+    """Accept a name that can also be the name of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", text(value)):
+        raise ValueError(
+            f"expected at most 64 letters, digits, '.', '_' and '-', not starting with '.' or '-', got {value!r}"
+        )
+    return str(value)
+
+
+def boolean(value: Any) -> bool:
+    """Accept ``true`` or ``false``."""
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError(f"expected true or false, got {describe(value)}")
+    return str(value).lower() == "true"
+
+
+def positive(value: Any) -> float:
+    """Accept a finite number above 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ValueError(f"expected a number above 0, got {describe(value)}")
+    return number
+
+
+def fraction(value: Any) -> float:
+    """Accept a number above 0 and below 1."""
+    number = positive(value)
+    if number >= 1:
+        raise ValueError(f"expected a number above 0 and below 1, got {describe(value)}")
+    return number
+
+
+def column_kinds(value: Any) -> Any:
+    """Accept ``column: kind`` lines, at least one."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected `column: kind` lines, got {describe(value)}")
+    if not value:
+        raise ValueError("name at least one column, as in `features: {comment: text}`")
+    return value
+
+
+def choice(options: Collection[str]) -> BeforeValidator:
+    """Return a validator that accepts one of some words."""
+
+    def validate(value: Any) -> str:
+        if text(value) not in options:
+            raise ValueError(f"{value!r} is not one of {', '.join(options)}{nearest(value, options)}")
+        return str(value)
+
+    return BeforeValidator(validate)
+
+
+def integer(minimum: int, maximum: int | None = None) -> BeforeValidator:
+    """Return a validator that accepts an integer from ``minimum`` to ``maximum``."""
+    limits = f"at least {minimum}" + ("" if maximum is None else f" and at most {maximum}")
+
+    def validate(value: Any) -> int:
+        digits = str(value)
+        if not re.fullmatch(r"[0-9]{1,18}", digits) or not minimum <= int(digits) <= (maximum or 10**18):
+            raise ValueError(f"expected an integer, {limits}, got {describe(value)}")
+        return int(digits)
+
+    return BeforeValidator(validate)
+
+
+def list_of(least: int) -> BeforeValidator:
+    """Return a validator that accepts a list of ``least`` values or more; one bare value is a list of one."""
+
+    def validate(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, tuple):  # a default, or validated before
+            return value
+        items = tuple(value) if isinstance(value, list) else (value,)
+        if len(items) < least:
+            raise ValueError(f"expected a list of at least {least}, got {len(items)}")
+        return items
+
+    return BeforeValidator(validate)
+
+
+Text = Annotated[str, BeforeValidator(text)]
+Boolean = Annotated[bool, BeforeValidator(boolean)]
+Count = Annotated[int, integer(1)]
+Positive = Annotated[float, BeforeValidator(positive)]
+Fraction = Annotated[float, BeforeValidator(fraction)]
+FilePath = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else text(value))]
+CONFIG = ConfigDict(extra="forbid")
+REGISTRY, STORE = Path(".slicewatch/registry"), Path(".slicewatch/store.sqlite3")
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class LearnerSettings:
+    """Training of a model; None keeps the learner's own default."""
+
+    kind: Annotated[str, choice(LEARNERS), f"{', '.join(LEARNERS)} (default: the first)"] = LEARNERS[0]
+    epochs: Annotated[Count | None, "passes over the training rows"] = None
+    hidden: Annotated[Annotated[tuple[Count, ...], list_of(1)] | None, "units of each hidden layer"] = None
+    learning_rate: Annotated[Positive | None, "step size of the optimiser"] = None
+    batch_rows: Annotated[Count | None, "rows of one optimiser step"] = None
+    search_rows: Annotated[Count | None, "maximum rows for the search over candidates"] = None
+    seed: Annotated[int, integer(0), "random seed (default: 0)"] = 0
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class ServeSettings:
+    """Address and request limits of the service."""
+
+    host: Annotated[Text, "address to listen on (default: 127.0.0.1, this machine only)"] = "127.0.0.1"
+    port: Annotated[int, integer(0, 65_535), "port to listen on (default: 8000; 0 picks a free one)"] = 8000
+    insecure: Annotated[Boolean, "allow an address that other machines reach, without authentication"] = False
+    hosts: Annotated[tuple[Text, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
+    body_bytes: Annotated[int, integer(1024), "maximum size of a request body (default: 4194304)"] = 4 * 2**20
+    request_rows: Annotated[Count, "maximum records in a request (default: 1000)"] = 1000
+    request_labels: Annotated[Count, "maximum labels in a request (default: 10000)"] = 10_000
+    request_seconds: Annotated[Positive, "request timeout (default: 10)"] = 10.0
+    queue_rows: Annotated[Count, "maximum records in the queue; more are refused (default: 2048)"] = 2048
+    drain_seconds: Annotated[Positive, "graceful-shutdown timeout (default: 20)"] = 20.0
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class LogSettings:
+    """Contents and durability of the prediction log."""
+
+    features: Annotated[tuple[Text, ...], list_of(1), "features kept: all (default), none, or columns"] = (
+        "all",
+    )
+    survives: Annotated[str, choice(SURVIVES), "durability of a logged row: kill (default), or power"] = (
+        "kill"
+    )
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class MonitorSettings:
+    """Snapshots of the log and the rates in them."""
+
+    tick_seconds: Annotated[Positive, "interval between snapshots (default: 10)"] = 10.0
+    minimum_labels: Annotated[Count, "minimum labels for an accuracy to be shown (default: 20)"] = 20
+    positive: Annotated[Text | None, "class of the F1 (default: the second of two, else macro average)"] = (
+        None
+    )
+    label_days: Annotated[Positive, "maximum age of a prediction for a label to count (default: 30)"] = 30.0
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class DriftSettings:
+    """Sensitivity of the drift detectors and their false-alarm budget."""
+
+    tolerance: Annotated[Fraction, "tolerated relative change of a slice's coverage (default: 0.1)"] = 0.1
+    accuracy_tolerance: Annotated[
+        Fraction, "tolerated fall of a slice's accuracy (default: 0.01; twice that above 20 % errors)"
+    ] = 0.01
+    false_alarms_a_month: Annotated[
+        Positive, "false alarms allowed a month, over all slices (default: 1)"
+    ] = 1.0
+    max_slices: Annotated[Count, "number of slices that share the false-alarm budget (default: 200)"] = 200
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class RetrainSettings:
+    """Triggers, data and promotion gate of retraining."""
+
+    automatic: Annotated[Boolean, "retrain on alarms and age (default: true)"] = True
+    new_labels: Annotated[Count, "new labels that a changed slice needs before training (default: 200)"] = 200
+    cool_down_hours: Annotated[Positive, "minimum time between automatic runs (default: 24)"] = 24.0
+    runs_a_month: Annotated[Count, "maximum automatic runs in 30 days (default: 8)"] = 8
+    wait_days: Annotated[Positive, "maximum time to wait for labels (default: 14)"] = 14.0
+    max_age_days: Annotated[Positive | None, "age of the champion that starts a run (default: never)"] = None
+    traffic_rows: Annotated[Count, "maximum labelled rows of traffic to train on (default: 50000)"] = 50_000
+    timeout_minutes: Annotated[Positive, "training timeout (default: 120)"] = 120.0
+    attempts: Annotated[Count, "failed trainings after which a run fails (default: 3)"] = 3
+    margin: Annotated[Fraction, "maximum accuracy loss on a protected slice (default: 0.02)"] = 0.02
+    minimum_rows: Annotated[int, integer(2), "minimum held-out rows to verify a slice (default: 50)"] = 50
+    check_seconds: Annotated[Positive, "interval between checks of alarms and runs (default: 10)"] = 10.0
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class ReportSettings:
+    """Reports that compare live traffic with the reference, column by column."""
+
+    every_hours: Annotated[Positive, "interval between reports (default: 24)"] = 24.0
+    rows: Annotated[int, integer(50), "maximum rows of traffic in a report (default: 5000)"] = 5_000
+    timeout_minutes: Annotated[Positive, "report timeout (default: 10)"] = 10.0
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class FunctionLimitSettings:
+    """Time limits and circuit breaker of Python functions; None keeps the default."""
+
+    budget_ms: Annotated[Positive | None, "time per row of a function (default: 1)"] = None
+    least_ms: Annotated[Positive | None, "time always allowed for a batch (default: 50)"] = None
+    hold_ms: Annotated[Positive | None, "time of all functions in a batch (default: 200)"] = None
+    faults: Annotated[Count | None, "consecutive failures that disable a function (default: 20)"] = None
+    slow_batches: Annotated[Count | None, "consecutive slow batches that disable it (default: 5)"] = None
+    back_off_seconds: Annotated[Positive | None, "first back-off before the next try (default: 1)"] = None
+    longest_back_off_seconds: Annotated[Positive | None, "maximum back-off (default: 300)"] = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class Settings:
+    """All settings of a project; `service.settings.loading.load` resolves paths against the folder of the file."""
+
+    file: Path
+    data: Annotated[FilePath, "training table (CSV, TSV, Parquet, JSON lines), or the data of `format`"]
+    label: Annotated[Text, "column with the class of each row"]
+    features: Annotated[
+        Mapping[str, Annotated[str, choice(FEATURE_KINDS)]],
+        BeforeValidator(column_kinds),
+        "columns that the model reads, as `column: text, number or category`",
+    ]
+    registry: Annotated[FilePath, f"folder of the model registry (default: {REGISTRY})"] = REGISTRY
+    store: Annotated[FilePath, f"database of predictions and labels (default: {STORE})"] = STORE
+    name: Annotated[str, BeforeValidator(slug), "name in the model registry (default: model)"] = "model"
+    format: Annotated[str, choice(FORMATS), "table (default), youtube or sms (UCI files)"] = "table"
+    functions: Annotated[
+        tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"
+    ] = ()
+    classes: Annotated[tuple[Text, ...], list_of(2), "classes of a model that is served elsewhere"] = ()
+    learner: LearnerSettings = field(default_factory=LearnerSettings)
+    serve: ServeSettings = field(default_factory=ServeSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    monitor: MonitorSettings = field(default_factory=MonitorSettings)
+    drift: DriftSettings = field(default_factory=DriftSettings)
+    retrain: RetrainSettings = field(default_factory=RetrainSettings)
+    report: ReportSettings = field(default_factory=ReportSettings)
+    clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
+    function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
+
+
+def _descriptions(schema: type) -> Iterator[tuple[str, str]]:
+    for name, hint in get_type_hints(schema, include_extras=True).items():
+        if is_dataclass(hint) and isinstance(hint, type):
+            yield from ((f"{name}.{key}", description) for key, description in _descriptions(hint))
+        for part in getattr(hint, "__metadata__", ()):
+            if isinstance(part, str):
+                yield name, part
+
+
+SETTINGS: Mapping[str, str] = dict(_descriptions(Settings))
+"""Description of every setting by its key, as in ``learner.epochs``."""
+
+SECTIONS = frozenset(key.partition(".")[0] for key in SETTINGS if "." in key)
+
+
+def address_problem(serve: ServeSettings) -> str | None:
+    """Return the reason why the service must not listen on its address, or None.
+
+    Examples
+    --------
+    >>> address_problem(ServeSettings()), address_problem(ServeSettings(host="10.0.0.5", insecure=True))
+    (None, None)
+    """
+    try:
+        loopback = serve.host == "localhost" or ipaddress.ip_address(serve.host).is_loopback
+    except ValueError:
+        loopback = False
+    if serve.insecure or loopback:
+        return None
+    return (
+        f"serve.host {serve.host!r} is open to other machines, and the service has no authentication: put an "
+        "authenticating proxy in front of 127.0.0.1, or set serve.insecure to true"
+    )

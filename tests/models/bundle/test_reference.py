@@ -1,0 +1,105 @@
+"""Counts of labelled rows per slice."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.bundle.reference import (
+    SliceCounts,
+    counts_from_json,
+    counts_to_json,
+    effective_rate,
+    reference_counts,
+)
+from models.errors import BundleError
+from sfs.intervals import Rate
+from sfs.matrix import SliceMatrix
+
+MEMBER = [[1, 0], [1, 1], [0, 0], [0, 0], [1, 0], [0, 1]]
+UNKNOWN = [[0, 0], [0, 0], [0, 1], [1, 1], [0, 0], [0, 0]]
+CONTENTS = [7, 7, 10, 20, 30, 30]
+HELD_OUT = [2, 3, 4, 5]
+
+
+@pytest.fixture
+def counts() -> dict[str, SliceCounts]:
+    """Six rows of four contents, four of them held out."""
+    S = SliceMatrix(["a", "b"], np.array(MEMBER, dtype=bool), np.array(UNKNOWN, dtype=bool))
+    right = np.array([True, False, True, False])
+    return reference_counts(S, np.array(CONTENTS, dtype=np.uint64), np.array(HELD_OUT), right)
+
+
+def test_coverage_is_counted_on_all_rows_and_accuracy_on_held_out_ones(
+    counts: dict[str, SliceCounts],
+) -> None:
+    """By hand: members, unknowns and contents of all rows; members, correct predictions and contents held out."""
+    assert counts == {
+        "__all__": SliceCounts(6, 6, 0, 4, 4, 2, 3),
+        "a": SliceCounts(6, 3, 1, 3, 1, 1, 1),
+        "b": SliceCounts(6, 2, 2, 2, 1, 0, 1),
+    }
+
+
+def test_rates_have_the_n_of_different_contents(counts: dict[str, SliceCounts]) -> None:
+    """Three of five known rows are members, but there are three contents; right of held-out likewise."""
+    assert counts["a"].coverage == Rate(1, 2)
+    assert counts["__all__"].coverage == Rate(4, 4)
+    assert counts["__all__"].accuracy == Rate(1, 2)
+    assert counts["b"].accuracy == Rate(0, 1)
+
+
+def test_counts_survive_json(counts: dict[str, SliceCounts]) -> None:
+    """Counts are read back, for exactly the named slices."""
+    saved = counts_to_json(counts)
+    assert counts_from_json(saved, ["a", "b"]) == counts
+    with pytest.raises(BundleError, match="must hold counts of __all__, a"):
+        counts_from_json(saved, ["a"])
+
+
+def test_counts_of_earlier_versions_are_of_held_out_rows() -> None:
+    """Without contents they are taken as all different, and coverage is that of the held-out rows."""
+    old = {"n": 50, "member": 10, "unknown": 5, "correct": 4}
+    (only,) = counts_from_json({"__all__": old}, []).values()
+    assert only == SliceCounts(50, 10, 5, 45, 10, 4, 10)
+    assert (only.coverage, only.accuracy) == (Rate(10, 45), Rate(4, 10))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (5, 4, 2, 3, 1, 1, 1),  # more members and unknowns than rows
+        (5, 3, 0, 6, 1, 1, 1),  # more contents than rows
+        (5, 3, 0, 0, 1, 1, 1),  # rows, but no content
+        (5, 3, 0, 5, 4, 1, 1),  # more held-out members than members
+        (5, 3, 0, 5, 1, 2, 1),  # more right than held out
+        (5, 3, 0, 5, 2, 1, 3),  # more held-out contents than held-out rows
+        (5, 3, 0, 5, 2, 1, 0),
+        (5, 3, -1, 5, 2, 1, 1),
+        (5, 3, 0, True, 1, 1, 1),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(values: tuple[int, ...]) -> None:
+    """Every count fits the others."""
+    with pytest.raises(BundleError, match="impossible counts"):
+        SliceCounts(*values)
+
+
+@pytest.mark.parametrize("saved", [3, None, [1], {"n": 5}, "abcd"])
+def test_what_is_no_counts_is_refused(saved: object) -> None:
+    """Values of another kind, and other fields."""
+    with pytest.raises(BundleError, match="holds malformed counts"):
+        counts_from_json({"__all__": saved}, [])
+
+
+@given(st.integers(1, 3000), st.data())
+def test_thinning_keeps_the_share_and_takes_rows_away(n: int, data: st.DataObject) -> None:
+    """The value moves by rounding only, and n exceeds the contents only where it has to, to keep a rare row."""
+    count = data.draw(st.integers(0, n))
+    contents = data.draw(st.integers(1, n))
+    rate, thin = Rate(count, n), effective_rate(Rate(count, n), contents)
+    assert 0 <= thin.count <= thin.n <= n
+    assert (thin.count > 0, thin.count < thin.n) == (count > 0, count < n)
+    assert thin.value == pytest.approx(rate.value, abs=0.5 / thin.n)
+    rare = min(count, n - count)
+    assert thin.n <= contents or 0 < rare * contents < n

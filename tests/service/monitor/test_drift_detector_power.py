@@ -1,0 +1,79 @@
+"""False alarms and detection delay of the drift detector."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.decisions import DriftKind
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.tolerance_band import accuracy_band, coverage_band
+from sfs.intervals import Rate
+
+TEN = datetime(2026, 3, 1, 10, tzinfo=UTC)
+SEEDS, SLICES = 10, 50
+
+
+def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observation:
+    start = TEN + number * timedelta(seconds=10)
+    rates = {key: Rate(count, n) for key, count in zip(keys, counts.tolist(), strict=True)}
+    return Observation(start, start + timedelta(seconds=10), rates)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "reference", "rows", "block"),
+    [
+        ("coverage", 0.002, 0.3, 200_000, 200_000, 1_000),
+        ("coverage", 0.002, 0.3, 200_000, 200_000, 250),
+        ("accuracy", 0.7, 0.99, 2_000, 20_000, 20),
+    ],
+)
+def test_calm_is_calm(
+    kind: DriftKind, low: float, high: float, reference: int, rows: int, block: int
+) -> None:
+    """50 slices with constant rates and sampled references raise no alarm in 10 seeds."""
+    rng = np.random.default_rng(4)
+    p = np.exp(rng.uniform(np.log(low), np.log(high), SEEDS * SLICES))
+    make, tolerance = (coverage_band, 0.1) if kind == "coverage" else (accuracy_band, 0.01)
+    keys = [RateKey(f"{k // SLICES}/{k % SLICES}", "f", kind) for k in range(len(p))]
+    known = [Rate(count, reference) for count in rng.binomial(reference, p).tolist()]
+    zones = [make(rate, tolerance, SLICES) for rate in known]
+    detector = DriftDetector(dict(zip(keys, zones, strict=True)), log_threshold(SLICES, 1.0))
+    alarms = [
+        detection
+        for number in range(rows // block)
+        for detection in detector.advance(block_of(number, keys, rng.binomial(block, p), block))
+    ]
+    assert alarms == []
+
+
+def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> None:
+    """The mean delay over 100 streams is within 1.25 times the committed figure, and no change is missed."""
+    committed = json.loads((root / "tests/benchmarks/drift_delays.json").read_text())
+    n, streams, calm = committed["block_rows"], 100, 20
+    rows = committed["reference_rows"]
+    before = np.repeat([row["coverage"] for row in committed["delays"]], streams)
+    after = np.repeat([row["coverage"] * row["ratio"] for row in committed["delays"]], streams)
+    keys = [RateKey(str(k), "f", "coverage") for k in range(len(before))]
+    zones = {
+        key: coverage_band(Rate(round(rows * p), rows), committed["tolerance"], committed["slices"])
+        for key, p in zip(keys, before.tolist(), strict=True)
+    }
+    threshold = log_threshold(committed["slices"], committed["false_alarms_a_month"])
+    detector, rng = DriftDetector(zones, threshold), np.random.default_rng(1)
+    delays = np.zeros(len(keys))
+    number = 0
+    while (left := np.flatnonzero(delays == 0)).size:
+        p = (before if number < calm else after)[left]
+        some = [keys[k] for k in left]
+        detections = detector.advance(block_of(number, some, rng.binomial(n, p), n))
+        number += 1
+        for detection in detections:
+            delays[int(detection.drift.slice)] = (number - calm) * n
+        assert number < 3_000, "some are missed"
+    assert (delays > 0).all(), "some alarmed before the change"
+    for row, mean in zip(committed["delays"], delays.reshape(-1, streams).mean(axis=1), strict=True):
+        assert 0.75 * row["mean_rows"] <= mean <= 1.25 * row["mean_rows"], row

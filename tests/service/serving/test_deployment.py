@@ -1,0 +1,246 @@
+"""The active version and functions: exchanged as a whole, and known to store and counters first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import START, make_deployment, make_prediction, make_settings, make_state, open_log
+
+from models.bundle.model_bundle import ModelBundle
+from models.registry import AliasChange
+from service.metrics.process import ProcessMetrics
+from service.serving.breaker import BreakerLimits
+from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
+from service.serving.errors import NoModel
+from service.serving.live_functions import LiveFunctions
+from service.serving.references import BASELINE_KEY, baseline_to_json, reference_accuracy, reference_coverage
+from service.settings.schema import Settings
+from service.store.engine import Store
+from service.store.errors import StoreStopped
+from service.store.queries import function_set
+from service.store.runs import move_run, open_run
+from service.store.writer import Writer
+from sfs.intervals import Rate
+from sfs.registry import FunctionSet
+from sfs.template import template
+
+POPULAR = template("popular", compare={"field": "likes", "above": 4})
+PEEKS = "@slicing_function()\ndef peeks(x): return 1 / 0\n@labeling_function()\ndef votes(x): return 1\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[tuple[Store, Writer]]:
+    """An empty log of one test."""
+    with open_log(tmp_path / "store.sqlite3") as log:
+        yield log
+
+
+@pytest.fixture
+def deployment(
+    log: tuple[Store, Writer], settings: Settings, metrics: ProcessMetrics, active: ActiveModel
+) -> Deployment:
+    """Functions without a version."""
+    return make_deployment(*log, settings, live=active.live, metrics=metrics)
+
+
+def change(version: int, minutes: int) -> AliasChange:
+    return AliasChange(minutes, version, "hash", "promote", "a test", START + timedelta(minutes=minutes))
+
+
+def recorded(store: Store, functions: FunctionSet) -> tuple[str, ...]:
+    """Return the names of a function set in the store."""
+    with store.read() as connection:
+        version = function_set(connection, functions.hash)
+    return () if version is None else version.names
+
+
+def test_at_first_there_is_no_version(
+    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
+) -> None:
+    """The functions are known to the store, and the classes are those of the settings."""
+    state = deployment.state
+    assert (state.version, state.active, state.references, state.promoted_at) == (None, None, {}, None)
+    assert state.functions is active.live.functions
+    assert state.fingerprints == active.live.functions.fingerprints
+    assert (state.classes, deployment.label) == (("false", "true"), "spam")
+    assert recorded(log[0], state.functions) == ("short", "clicks")
+
+
+def test_a_version_is_activated_with_its_references_classes_and_history(
+    deployment: Deployment, active: ActiveModel, metrics: ProcessMetrics
+) -> None:
+    """It is promoted at the last change of the alias to it; its series exist before its first prediction."""
+    history = [change(1, 1), change(2, 2), change(1, 3), change(2, 4), change(1, 5)]
+    deployment.activate_version(replace(active, version=2), history)
+    state = deployment.state
+    assert (state.version, state.classes) == (2, active.bundle.classes)
+    assert state.active == replace(active, version=2)
+    assert state.references == reference_coverage(active.bundle, active.live)
+    assert state.accuracies == reference_accuracy(active.bundle, active.live)
+    assert (state.promoted_at, state.promotion) == (history[3].at, history[3])
+    assert state.history == tuple(history)
+    assert 'slicewatch_predictions_total{label="true",model="comments",version="2"} 0.0' in (
+        metrics.text().decode()
+    )
+
+
+def test_functions_changed_while_a_version_was_loading_stay(
+    deployment: Deployment, active: ActiveModel
+) -> None:
+    """The version is activated with the functions of the moment."""
+    deployment.activate_functions(FunctionSet([POPULAR]), {"popular": "http"})
+    deployment.activate_version(active, ())
+    assert deployment.state.functions.names == ("popular",)
+    assert deployment.state.active is not None
+    assert deployment.state.active.live is deployment.state.live
+    assert set(deployment.state.references) == {"popular"}
+
+
+def test_the_baseline_of_the_run_that_made_a_version_replaces_training_counts(
+    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
+) -> None:
+    """Only for functions with the same fingerprint."""
+    fingerprints = active.live.functions.fingerprints
+    baseline = {("short", fingerprints["short"]): Rate(3, 4), ("clicks", "another"): Rate(1, 4)}
+
+    def store_run(connection: Any) -> None:
+        run = open_run(connection, "comments", "training", "manual", "a test", START)
+        data = {BASELINE_KEY: baseline_to_json(baseline)}
+        move_run(connection, run.id, "training", START, state="gated", candidate=2, data=data)
+
+    log[1].submit(store_run).result()
+    trained = reference_coverage(active.bundle, active.live)
+    deployment.activate_version(replace(active, version=2), ())
+    assert deployment.state.references == {"short": Rate(3, 4), "clicks": trained["clicks"]}
+    deployment.activate_version(active, ())
+    assert deployment.state.references == trained
+
+
+def test_functions_are_activated_with_their_references(
+    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
+) -> None:
+    """The store knows the set; the model, its version and the processes stay."""
+    deployment.activate_version(active, [change(1, 1)])
+    functions = FunctionSet([*active.live.functions, POPULAR])
+    origins = {"short": "file", "clicks": "file", "popular": "http"}
+    deployment.activate_functions(functions, origins)
+    state = deployment.state
+    assert (state.version, state.promoted_at) == (1, START + timedelta(minutes=1))
+    assert state.active is not None
+    assert (state.active.bundle, state.active.live) == (active.bundle, state.live)
+    assert state.functions == functions
+    assert set(state.metadata) == {"short", "clicks", "popular"}
+    assert set(state.references) == {"short", "clicks", "popular"}
+    assert set(state.accuracies) == {"__all__", "short", "clicks"}
+    assert recorded(log[0], functions) == ("short", "clicks", "popular")
+    assert [each["name"] for each in state.declarations] == ["popular"]
+
+
+def test_a_change_that_cannot_be_recorded_has_no_effect(
+    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
+) -> None:
+    """A prediction must not be logged with a function set that the store does not know."""
+    deployment.activate_version(active, ())
+    before = deployment.state
+    log[1].stop()
+    with pytest.raises(StoreStopped):
+        deployment.activate_functions(FunctionSet([POPULAR]), {"popular": "http"})
+    assert deployment.state is before
+
+
+def test_an_external_version_is_tracked_while_no_model_is_active(
+    deployment: Deployment, active: ActiveModel, metrics: ProcessMetrics
+) -> None:
+    """Since its first row; it has no promotion, though a local version may have the same number."""
+    deployment.activate_external(7, START)
+    deployment.activate_external(7, START + timedelta(days=1))
+    state = deployment.state
+    assert (state.version, state.promoted_at, state.active, state.promotion) == (7, START, None, None)
+    assert 'slicewatch_predictions_total{label="true",model="comments",version="7"} 0.0' in (
+        metrics.text().decode()
+    )
+    deployment.activate_version(active, ())
+    deployment.activate_external(8, START)
+    assert deployment.state.version == 1
+
+
+def test_the_most_logged_external_version_is_followed(
+    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
+) -> None:
+    """A rollback elsewhere is followed, a stray version is not; an active model stays."""
+    rows = 0
+    for version, count, expected in ((7, 2, 7), (4, 5, 4), (99, 1, 4)):
+        at = START + timedelta(minutes=rows)
+        predictions = [
+            make_prediction(str(rows + n), at, "true", model="comments", version=version, source="logged")
+            for n in range(count)
+        ]
+        rows += count
+        log[1].append(predictions).result()
+        deployment.follow_external_version()
+        assert deployment.state.version == expected
+    deployment.activate_version(active, ())
+    deployment.follow_external_version()
+    assert deployment.state.version == 1
+
+
+def test_without_rows_no_external_version_is_followed(deployment: Deployment) -> None:
+    """The version stays unknown."""
+    deployment.follow_external_version()
+    assert deployment.state.version is None
+
+
+def test_history_is_recorded_for_the_active_version(deployment: Deployment, active: ActiveModel) -> None:
+    """Without a version there is nothing to record."""
+    deployment.record_history([change(1, 1)])
+    assert deployment.state.history == ()
+    deployment.activate_version(active, [change(1, 1)])
+    deployment.record_history([change(1, 1), change(2, 2), change(1, 3)])
+    assert deployment.state.promoted_at == START + timedelta(minutes=3)
+    assert len(deployment.state.history) == 3
+
+
+def test_unknown_classes_are_refused(deployment: Deployment) -> None:
+    """The message says what to do."""
+    assert deployment.require_classes() == ("false", "true")
+    deployment.state = make_state(classes=())
+    with pytest.raises(NoModel, match=r"set `classes` in slicewatch\.yaml, or train a model"):
+        deployment.require_classes()
+
+
+@pytest.mark.parametrize(("classes", "positive"), [(("x", "y"), "y"), (("x", "y", "z"), None), ((), None)])
+def test_the_second_of_two_classes_is_positive(
+    classes: tuple[str, ...], positive: str | None, deployment: Deployment
+) -> None:
+    """With any other number of classes there is no default."""
+    deployment.state = make_state(classes=classes)
+    assert deployment.estimate_config.positive == positive
+
+
+def test_health_is_that_of_the_python_functions(
+    live_of: Callable[..., LiveFunctions], log: tuple[Store, Writer], tmp_path: Path
+) -> None:
+    """Templates are left out; labelling functions are recorded as votes."""
+    limits = BreakerLimits(faults=2, least_ms=20_000, hold_ms=20_000)
+    live = live_of(PEEKS, POPULAR, limits=limits)
+    deployment = make_deployment(*log, make_settings(tmp_path), live=live)
+    assert deployment.state.functions_version.votes == ("votes",)
+    assert deployment.health() == {name: FunctionHealth(name, "ok", None) for name in ("peeks", "votes")}
+    live.apply([{"likes": 1}] * 2)
+    assert deployment.health()["peeks"] == FunctionHealth("peeks", "open", "faults")
+
+
+def test_the_model_of_another_bundle_reads_all_memberships(
+    bundle: ModelBundle, active: ActiveModel, deployment: Deployment
+) -> None:
+    """Without changed functions the slice matrix is passed on unchanged, and with them it is selected by name."""
+    S = active.live.apply([{"text": "click"}]).matrix
+    assert active.usable_memberships(S) is S
+    reordered = LiveFunctions(FunctionSet(reversed(list(active.live.functions))))
+    S = reordered.apply([{"text": "click"}]).matrix
+    selected = ActiveModel(bundle, 1, reordered).usable_memberships(S)
+    assert selected.names == ("short", "clicks")
+    assert selected.member.tolist() == [[True, True]]
