@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service, with the versions that the tests run with; torch without CUDA. deploy/compose.yaml runs it.
+# Image of the service, with the dependency versions of the tests and torch without CUDA. See deploy/compose.yaml.
 
 FROM python:3.11.13-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
@@ -8,7 +8,7 @@ RUN python -m venv /venv
 ENV PATH=/venv/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
-# What torch depends on comes with the rest: its own index has few versions of it.
+# Dependencies of torch are installed below: the index of torch has few versions of them.
 RUN pip install --no-cache-dir --no-deps --constraint constraints.txt \
     --index-url https://download.pytorch.org/whl/cpu torch
 COPY pyproject.toml README.md ./
@@ -31,8 +31,8 @@ COPY --from=build /venv /venv
 RUN groupadd --gid 10001 slicewatch \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin slicewatch \
     && install --directory --owner=10001 --group=10001 /data /project
-# The settings, slices and rows of a project are mounted at /project, and are only read; everything that has
-# to outlive the container is in /data.
+# /project: settings, slices and rows of the project, mounted read-only. /data: everything that must outlive the
+# container.
 WORKDIR /project
 VOLUME ["/data"]
 USER 10001:10001
@@ -40,8 +40,8 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-P", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-# Without -P a project's folder called models or service would be found before ours.
+# -P: a folder models or service in the project must not hide the installed packages.
 ENTRYPOINT ["python", "-P", "-m", "service"]
-# A container is reached through the ports that are published, so it listens on all of its own addresses;
-# that others may ask is said where it is run: SLICEWATCH_SERVE_INSECURE=true.
+# Published ports reach the container on any of its addresses, so listen on all of them. Running it requires
+# SLICEWATCH_SERVE_INSECURE=true.
 CMD ["up", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,4 +1,4 @@
-"""The documentation runs, and names everything there is."""
+"""The documentation runs, and is complete."""
 
 import argparse
 import contextlib
@@ -25,7 +25,7 @@ def blocks(path: Path, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the README's shell block has run, as a new user would run it."""
+    """A folder in which the README's shell block has run, as for a new user."""
     folder = tmp_path_factory.mktemp("readme")
     script = "set -eu\n" + "\n".join(blocks(root / "README.md", "bash"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -42,14 +42,14 @@ def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_readmes_commands_run(readme_folder: Path) -> None:
-    """They leave a project, a bundle in its registry, and the slices of every row."""
+    """They create a project, a bundle in its registry, and the slices of every row."""
     project = readme_folder / "comments"
     assert (project / "slices.parquet").stat().st_size > 0
     assert list((project / ".slicewatch/registry").rglob("manifest.json"))
 
 
 def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
-    """Its blocks run one after the other, in the project that its commands made."""
+    """Its blocks run in order, in the project that its commands create."""
     script = "\n".join(blocks(root / "README.md", "python"))
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -64,7 +64,7 @@ def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
-    """What the README's calls answer, in order, from the service that its command starts; and the last metrics."""
+    """Responses to the README's calls, in order, from the service that its command starts, and the last metrics."""
     project, page = readme_folder / "comments", root / "README.md"
     (project / "labels.csv").write_text("id,label\ncomment-1,spam\n")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -96,7 +96,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
-    """Return what an address answers, once it does and holds a text."""
+    """Return the response of a URL as soon as it contains a text."""
     end = monotonic() + 60
     while monotonic() < end and service.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url) as response:  # noqa: S310 - our own
@@ -107,8 +107,8 @@ def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
     raise AssertionError(f"{url} did not answer")
 
 
-def test_the_readmes_calls_answer(curled: tuple[str, str]) -> None:
-    """A prediction with its slices, its label, the figures, and the gauges."""
+def test_the_readmes_calls_succeed(curled: tuple[str, str]) -> None:
+    """The responses contain a prediction with its slices, a label, figures, and gauges."""
     said = curled[0]
     assert '"slices":["regex_check_out","short_link"' in said
     assert '"outcome":"accepted"' in said
@@ -129,7 +129,7 @@ def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
 
 
 def commands(parser: argparse.ArgumentParser) -> list[str]:
-    """Every command with its actions, as they are typed."""
+    """Return all commands with their subcommands, as typed."""
     out = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -139,7 +139,7 @@ def commands(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def test_every_command_is_in_the_reference(root: Path) -> None:
-    """A command that the reference does not name is not finished."""
+    """The reference names all commands."""
     from service.__main__ import build_parser
 
     text, named = (root / "docs/reference.md").read_text(), commands(build_parser())
@@ -148,7 +148,7 @@ def test_every_command_is_in_the_reference(root: Path) -> None:
 
 
 def test_every_setting_is_in_the_reference(root: Path) -> None:
-    """A setting that the reference does not name cannot be found."""
+    """The reference names all settings."""
     from service.settings.schema import SETTINGS
 
     text = (root / "docs/reference.md").read_text()
@@ -156,7 +156,7 @@ def test_every_setting_is_in_the_reference(root: Path) -> None:
 
 
 def test_every_route_is_in_the_page_of_the_service(root: Path) -> None:
-    """A call that the page does not name cannot be found."""
+    """docs/service.md names all routes."""
     from service.api.app import ROUTES
 
     text = (root / "docs/service.md").read_text()
@@ -164,7 +164,7 @@ def test_every_route_is_in_the_page_of_the_service(root: Path) -> None:
 
 
 def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[str, str]) -> None:
-    """What a running service exports is what the page lists, and nothing that it lists is invented."""
+    """The page lists exactly the exported metrics."""
     exported = set(re.findall(r"^# TYPE (slicewatch_\w+)", curled[1], re.MULTILINE))
     named = set(re.findall(r"`(slicewatch_\w+)`", (root / "docs/service.md").read_text()))
     assert len(exported) > 20
@@ -173,13 +173,13 @@ def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[st
 
 @pytest.mark.parametrize("package", ["sfs", "models"])
 def test_every_public_name_is_in_the_reference(root: Path, package: str) -> None:
-    """What a package offers is listed, and what it lists exists."""
+    """The reference names all public names, and they exist."""
     module = importlib.import_module(package)
     text = (root / "docs/reference.md").read_text()
     assert [name for name in module.__all__ if f"`{name}`" not in text or not getattr(module, name)] == []
 
 
-def test_every_link_between_the_pages_leads_somewhere(root: Path) -> None:
+def test_every_link_between_the_pages_works(root: Path) -> None:
     """Relative links name files that exist."""
     pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
     broken = []

@@ -1,4 +1,4 @@
-"""The row on drift: which alarms stand, how near others are, and what was trained because of them."""
+"""Row on drift: unresolved alarms, evidence, champion, retraining runs, failed jobs."""
 
 from __future__ import annotations
 
@@ -10,66 +10,65 @@ from grafana_foundation_sdk.builders import common as build_common
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as values
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from parts import (
+from panels import (
     BLUE,
     GREEN,
     MODEL,
     PROCESS,
     RED,
     Panel,
-    described,
-    lines,
+    add_queries,
+    describe,
+    field_options,
     query,
-    set_to,
-    targets,
     thresholds,
+    time_series,
 )
 
 WORST = 10
-"""How many of the detectors are shown that are nearest to an alarm."""
+"""Number of detectors shown, by evidence."""
 
 
 def drift_and_alarms() -> list[Panel]:
-    """Return the panels of the row."""
-    return [unresolved(), evidence(), versions(), retrainings(), failures()]
+    """The panels of the row."""
+    return [unresolved_alarms(), drift_evidence(), champion(), retraining_runs(), failed_jobs()]
 
 
-def of_detector(name: str) -> str:
-    """A gauge per slice and kind of rate: all processes show the same, but for a moment after each tick."""
+def detector_gauge(name: str) -> str:
+    """A drift gauge per slice and kind. All processes show the same, except for a moment after a snapshot."""
     return f"max by (slice, kind) (slicewatch_slice_drift_{name}{{{MODEL}}})"
 
 
-def unresolved() -> table.Panel:
-    """A row per alarm that stands, the newest change first."""
-    observed, expected = of_detector("observed_ratio"), of_detector("expected_ratio")
+def unresolved_alarms() -> table.Panel:
+    """Table with a row per unresolved alarm, latest change first."""
+    observed, expected = detector_gauge("observed_ratio"), detector_gauge("expected_ratio")
     columns = {
-        "Observed": (observed, set_to(unit="percentunit", decimals=1)),
-        "Expected": (expected, set_to(unit="percentunit", decimals=1)),
-        "Times expected": (f"{observed} / {expected}", set_to(unit="none", decimals=2)),
-        "Since": (f"1000 * {of_detector('since_timestamp_seconds')}", set_to(unit="dateTimeAsIso")),
+        "Observed": (observed, field_options(unit="percentunit", decimals=1)),
+        "Expected": (expected, field_options(unit="percentunit", decimals=1)),
+        "Times expected": (f"{observed} / {expected}", field_options(unit="none", decimals=2)),
+        "Since": (f"1000 * {detector_gauge('since_timestamp_seconds')}", field_options(unit="dateTimeAsIso")),
     }
     panel = table.Panel()
-    described(
+    describe(
         panel,
         "Unresolved alarms",
-        "Slices that have drifted: the rate since the change as it was when the alarm was raised, the rate "
-        "that was expected, and when the change began. No row: no alarm stands. The console's page of alarms "
-        "shows the evidence, and ends them.",
+        "Drifted slices: rate since the change at the time of the alarm, expected rate, and start of the change. "
+        "No row: no unresolved alarm. The alarms page of the console shows the evidence and resolves alarms.",
         "none",
         width=12,
         height=8,
     )
-    panel.no_value("none stands")
+    panel.no_value("no unresolved alarm")
     queries = [query(expr).instant().format(PromQueryFormat.TABLE) for expr, _ in columns.values()]
-    targets(panel, queries)
-    for name, (_, shown) in columns.items():
-        panel.override_by_name(name, shown)
-    merge(panel, list(columns))
+    add_queries(panel, queries)
+    for name, (_, options) in columns.items():
+        panel.override_by_name(name, options)
+    merge_by_slice(panel, list(columns))
     return panel.sort_by([build_common.TableSortByFieldState().display_name("Since").desc(True)])
 
 
-def merge(panel: table.Panel, names: Sequence[str]) -> None:
-    """Make one row of all that is said of one slice and kind, in the order of the queries."""
+def merge_by_slice(panel: table.Panel, names: Sequence[str]) -> None:
+    """Merge the query results to one row per slice and kind, in the order of the queries."""
     renamed = {f"Value #{letter}": name for letter, name in zip(ascii_uppercase, names, strict=False)}
     order = ["slice", "kind", *renamed]
     panel.with_transformation(values.DataTransformerConfig(id_val="merge", options={}))
@@ -81,14 +80,14 @@ def merge(panel: table.Panel, names: Sequence[str]) -> None:
     panel.with_transformation(values.DataTransformerConfig(id_val="organize", options=options))
 
 
-def evidence() -> timeseries.Panel:
-    """The detectors against the line at which they alarm."""
-    panel = lines(
-        "Evidence of drift",
-        "Evidence that a slice's coverage or accuracy has left its zone, as a share of what alarms, both as "
-        "logarithms; the ten highest. At the line an alarm is raised, and the detector begins anew.",
+def drift_evidence() -> timeseries.Panel:
+    """Evidence of the detectors against the alarm threshold."""
+    panel = time_series(
+        "Drift evidence",
+        "Log evidence that a slice's coverage or accuracy has left its tolerance band, as a fraction of the log alarm "
+        "threshold; the ten highest. At 1 an alarm is raised and the detector is reset.",
         "none",
-        {"{{slice}}: {{kind}}": f"topk({WORST}, {of_detector('evidence')})"},
+        {"{{slice}}: {{kind}}": f"topk({WORST}, {detector_gauge('evidence')})"},
         width=12,
     )
     at_line = build_common.GraphThresholdsStyleConfig().mode(common.GraphThresholdsStyleMode.DASHED)
@@ -96,34 +95,34 @@ def evidence() -> timeseries.Panel:
     return panel.axis_soft_max(1.1).decimals(2)
 
 
-def versions() -> statetimeline.Panel:
-    """Which version answered when."""
+def champion() -> statetimeline.Panel:
+    """Timeline of the active version."""
     panel = statetimeline.Panel()
-    described(
+    describe(
         panel,
         "Champion",
-        "The model version that answers, over time; two at once while replicas change over.",
+        "Active model version over time; two while replicas switch over.",
         "none",
         width=8,
         height=8,
     )
-    answers = values.ValueMappingResult(text="answers", color=GREEN)
+    answers = values.ValueMappingResult(text="active", color=GREEN)
     panel.mappings([values.ValueMap({"1": answers})]).show_value(common.VisibilityMode.NEVER)
     panel.merge_values(True).row_height(0.6).fill_opacity(80)
     panel.legend(build_common.VizLegendOptions().show_legend(False))
     expr = f"max by (version) (slicewatch_model_info{{{MODEL}}})"
-    targets(panel, [query(expr, "version {{version}}").range()])
+    add_queries(panel, [query(expr, "version {{version}}").range()])
     return panel
 
 
-def retrainings() -> bargauge.Panel:
-    """How the retrainings of the time shown ended."""
+def retraining_runs() -> bargauge.Panel:
+    """Outcomes of retraining runs in the selected time range."""
     panel = bargauge.Panel()
-    described(
+    describe(
         panel,
-        "Retrainings by outcome",
-        "Retrainings that ended in the time shown. Held ones wait for a person; rejected ones were worse on "
-        "a slice; skipped ones were not needed.",
+        "Retraining runs by outcome",
+        "Retraining runs that ended in the selected time range. held: waits for approval; rejected: worse on a "
+        "slice; skipped: not needed.",
         "none",
         width=8,
         height=8,
@@ -132,17 +131,17 @@ def retrainings() -> bargauge.Panel:
     panel.thresholds(thresholds((None, BLUE))).min(0).decimals(0)
     panel.reduce_options(build_common.ReduceDataOptions().calcs(["lastNotNull"]))
     ended = f"sum by (outcome) (increase(slicewatch_retrains_total{{{PROCESS}}}[$__range]))"
-    targets(panel, [query(f"round({ended})", "{{outcome}}").instant()])
+    add_queries(panel, [query(f"round({ended})", "{{outcome}}").instant()])
     return panel
 
 
-def failures() -> timeseries.Panel:
-    """Jobs that did not do what they are for; Prometheus has its own label ``job``, so theirs is renamed."""
+def failed_jobs() -> timeseries.Panel:
+    """Failed jobs. Prometheus uses the label ``job`` itself and renames the job's own to ``exported_job``."""
     failed = f'slicewatch_job_runs_total{{{PROCESS}, outcome="failed"}}'
-    return lines(
-        "Failed runs of jobs",
-        "How often each job failed in the hour before. A tick that fails leaves every figure as it was; the "
-        "service's log has the reason.",
+    return time_series(
+        "Failed job runs",
+        "Number of failures per job in the preceding hour. If the tick fails, no figure is updated; the service's "
+        "log shows the reason.",
         "short",
         {"{{exported_job}}": f"sum by (exported_job) (increase({failed}[1h]))"},
     )

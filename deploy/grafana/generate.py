@@ -1,4 +1,4 @@
-"""Writes the dashboard: python deploy/grafana/generate.py [FILE]. A test holds the committed file to what it writes."""
+"""Generate the dashboard: python deploy/grafana/generate.py [FILE]. A test regenerates and compares it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from itertools import count
 from pathlib import Path
 
 from alarms import drift_and_alarms
-from choices import choices, promotions
 from grafana_foundation_sdk.builders import dashboard, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as values
 from overview import UID, overview
-from parts import (
-    CHOSEN,
+from panels import (
     GREEN,
     HOUR,
     MODEL,
@@ -23,71 +21,73 @@ from parts import (
     PROMOTED,
     RED,
     ROWS,
+    SLICE,
     VERSION,
     Panel,
-    band,
     coverage_limit,
-    lines,
-    number,
+    interval_band,
     quantile,
     rate,
-    shown,
+    snapshot_gauge,
+    stat_panel,
+    time_series,
 )
+from variables import promotions, variables
 
 FILE = Path(__file__).parent / "dashboards" / "slices.json"
 
 
-def figures() -> list[Panel]:
-    """The top of the page."""
+def key_figures() -> list[Panel]:
+    """Key figures, and the table of slices."""
     upper, target = (
-        shown("slice_accuracy_upper_ratio", VERSION, PROMOTED),
-        shown("slice_target_ratio", VERSION),
+        snapshot_gauge("slice_accuracy_upper_ratio", VERSION, PROMOTED),
+        snapshot_gauge("slice_target_ratio", VERSION),
     )
-    judged = shown("slice_labelled_predictions", VERSION, PROMOTED)
-    version = number(
+    labelled = snapshot_gauge("slice_labelled_predictions", VERSION, PROMOTED)
+    version = stat_panel(
         "Version",
-        "The model version that answers; two while replicas change over.",
+        "Active model version; two while replicas switch over.",
         f"max by (version) (slicewatch_model_info{{{MODEL}}})",
         "none",
         legend="{{version}}",
     )
     version.text_mode(common.BigValueTextMode.NAME)
     return [
-        number(
+        stat_panel(
             "Rows",
-            "Rows answered per second, all processes together.",
+            "Predicted rows per second, summed over all processes.",
             rate("predictions_total", MODEL),
             ROWS,
         ),
         version,
-        number(
-            "Age of the figures",
-            "Time since the monitor's last snapshot, from which every figure of a slice comes.",
+        stat_panel(
+            "Snapshot age",
+            "Time since the monitor's latest snapshot, the source of all figures of slices.",
             f"time() - max(slicewatch_snapshot_timestamp_seconds{{{PROCESS}}})",
             "s",
             (None, GREEN),
             (120, ORANGE),
             (300, RED),
         ),
-        number(
+        stat_panel(
             "Last label",
-            "Time since the last label arrived; accuracy says nothing about rows after it.",
+            "Time since the last label arrived; accuracy does not cover later rows.",
             f"time() - max(slicewatch_last_label_timestamp_seconds{{{PROCESS}}})",
             "s",
             (None, GREEN),
             (86_400, RED),
         ),
-        number(
+        stat_panel(
             "Slices below target",
-            "Slices whose accuracy since promotion is below their target even at its upper limit.",
-            f"count({upper} < {target}) or 0 * count({judged})",
+            "Slices whose accuracy since promotion is below the target even at its upper limit.",
+            f"count({upper} < {target}) or 0 * count({labelled})",
             "none",
             (None, GREEN),
             (1, RED),
         ),
-        number(
+        stat_panel(
             "Rows lost",
-            "Rows that could not be written to the log in the time shown; no figure counts them.",
+            "Rows in the selected time range that could not be written to the log; no figure counts them.",
             f"sum(increase(slicewatch_log_lost_total{{{PROCESS}}}[$__range]))",
             "none",
             (None, GREEN),
@@ -97,134 +97,134 @@ def figures() -> list[Panel]:
     ]
 
 
-def of_slice() -> list[timeseries.Panel]:
-    """The row that is repeated for each chosen slice."""
+def slice_row() -> list[timeseries.Panel]:
+    """Row that is repeated for every selected slice."""
     coverage = {
-        "coverage": shown("slice_coverage_ratio", CHOSEN, HOUR),
+        "coverage": snapshot_gauge("slice_coverage_ratio", SLICE, HOUR),
         "lower": coverage_limit("-"),
         "upper": coverage_limit("+"),
-        "reference": shown("slice_reference_coverage_ratio", CHOSEN),
+        "reference": snapshot_gauge("slice_reference_coverage_ratio", SLICE),
     }
     accuracy = {
-        "accuracy": shown("slice_accuracy_ratio", CHOSEN, PROMOTED),
-        "lower": shown("slice_accuracy_lower_ratio", CHOSEN, PROMOTED),
-        "upper": shown("slice_accuracy_upper_ratio", CHOSEN, PROMOTED),
-        "target": shown("slice_target_ratio", CHOSEN),
-        "last hour": shown("slice_accuracy_ratio", CHOSEN, HOUR),
+        "accuracy": snapshot_gauge("slice_accuracy_ratio", SLICE, PROMOTED),
+        "lower": snapshot_gauge("slice_accuracy_lower_ratio", SLICE, PROMOTED),
+        "upper": snapshot_gauge("slice_accuracy_upper_ratio", SLICE, PROMOTED),
+        "target": snapshot_gauge("slice_target_ratio", SLICE),
+        "last hour": snapshot_gauge("slice_accuracy_ratio", SLICE, HOUR),
     }
     n = {
-        "rows, last hour": shown("slice_known_predictions", CHOSEN, HOUR),
-        "labelled, since promotion": shown("slice_labelled_predictions", CHOSEN, PROMOTED),
-        "labelled, last hour": shown("slice_labelled_predictions", CHOSEN, HOUR),
+        "rows, last hour": snapshot_gauge("slice_known_predictions", SLICE, HOUR),
+        "labelled, since promotion": snapshot_gauge("slice_labelled_predictions", SLICE, PROMOTED),
+        "labelled, last hour": snapshot_gauge("slice_labelled_predictions", SLICE, HOUR),
     }
     return [
-        band(
-            lines(
+        interval_band(
+            time_series(
                 "Coverage of $slice",
-                "Share of the last hour's rows of known membership that are in the slice, with Wilson's 95 % "
-                "interval; dashed is the share that is expected. No line: no rows, or no reference.",
+                "Share of the slice in the last hour's rows of known membership, with 95 % Wilson interval; dashed: "
+                "reference coverage. No line: no rows, or no reference.",
                 "percentunit",
                 coverage,
                 width=9,
             ),
             "reference",
         ),
-        band(
-            lines(
+        interval_band(
+            time_series(
                 "Accuracy of $slice",
-                "Share of the labelled rows that were predicted right since the version was promoted, with a 95 % "
-                "interval that holds however often it is looked at; dashed is the target. It speaks of all rows "
-                "only if labels were drawn at random. No line: fewer than 20 labels, or no target.",
+                "Share of labelled rows predicted correctly since the promotion of the version, with a 95 % "
+                "interval that is valid under continuous monitoring; dashed: target. It applies to all rows only if "
+                "the labelled rows are a random sample. No line: fewer than 20 labels, or no target.",
                 "percentunit",
                 accuracy,
                 width=9,
             ).max(1),
             "target",
         ),
-        lines("Rows of $slice", "What the two figures beside are counted on.", "short", n, width=6),
+        time_series("Rows of $slice", "Row counts behind coverage and accuracy.", "short", n, width=6),
     ]
 
 
 def traffic() -> list[timeseries.Panel]:
-    """What is asked, how long it takes, and what is turned away."""
+    """Traffic, latency, rejections."""
     latency = {
         f"{{{{route}}}} p{q:.0%}"[:-1]: quantile(q, "request_duration_seconds", "route") for q in (0.5, 0.99)
     }
-    refused = {
-        "refused: {{reason}}": rate("shed_total", PROCESS, "reason"),
+    rejected = {
+        "rejected: {{reason}}": rate("shed_total", PROCESS, "reason"),
         "rows lost": rate("log_lost_total", PROCESS),
     }
     return [
-        lines(
+        time_series(
             "Rows by predicted class",
-            "Rows answered per second, by predicted class. A class that grows or vanishes is a first sign of drift.",
+            "Predicted rows per second, by class. A class that grows or vanishes is an early sign of drift.",
             ROWS,
             {"{{label}}": rate("predictions_total", VERSION, "label")},
             width=12,
         ),
-        lines(
-            "Time to answer",
-            "Median and 99th percentile of the time from request to answer, by route.",
+        time_series(
+            "Request latency",
+            "Median and 99th percentile of the request duration, by route.",
             "s",
             latency,
             width=12,
         ),
-        lines(
-            "Time by step",
-            "99th percentile of each step of a request; the step that grows is where the time goes.",
+        time_series(
+            "Stage latency",
+            "99th percentile of the duration of every stage of a request.",
             "s",
             {"{{stage}}": quantile(0.99, "stage_duration_seconds", "stage")},
         ),
-        lines(
-            "Rows waiting to be logged",
-            "Length of the queue before the log, per process. A queue that stays full is turned into refusals.",
+        time_series(
+            "Log queue",
+            "Rows waiting to be written to the log, per process. While the queue is full, requests are rejected.",
             "short",
             {"{{instance}}": f"max by (instance) (slicewatch_log_queue_rows{{{PROCESS}}})"},
         ),
-        lines(
-            "Refused and lost",
-            "Requests refused because there were too many, by reason, and rows that could not be logged, per second.",
+        time_series(
+            "Rejected and lost",
+            "Requests rejected because of overload, by reason, and rows that could not be logged, per second.",
             "suffix: /s",
-            refused,
+            rejected,
         ),
     ]
 
 
 def labels_and_functions() -> list[timeseries.Panel]:
-    """What accuracy and coverage are made from."""
+    """Labels, rows and functions behind accuracy and coverage."""
     seconds = rate("function_duration_seconds_total", PROCESS, "function")
     rows = rate("predictions_total", MODEL)
     unknown = rate("slice_unknown_total", MODEL, "slice, reason")
     return [
-        lines(
+        time_series(
             "Age of the last label",
-            "Time since the last label arrived; accuracy says nothing about rows after it.",
+            "Time since the last label arrived; accuracy does not cover later rows.",
             "s",
             {"age": f"time() - max(slicewatch_last_label_timestamp_seconds{{{PROCESS}}})"},
         ),
-        lines(
+        time_series(
             "Labels by outcome",
-            "Labels received per second, by what became of them; pending ones came before their prediction.",
+            "Labels received per second, by outcome; pending: arrived before the prediction.",
             "suffix: labels/s",
             {"{{outcome}}": rate("labels_total", MODEL, "outcome")},
         ),
-        lines(
+        time_series(
             "Rows by slice",
-            "Rows per second in each slice, the ten largest; a row may be in several.",
+            "Rows per second by slice, the ten largest; a row can be in several slices.",
             ROWS,
             {"{{slice}}": f"topk(10, {rate('slice_predictions_total', VERSION, 'slice')})"},
         ),
-        lines(
+        time_series(
             "Unknown memberships",
-            "Rows per second for which a function gave no answer, by slice and reason, the ten worst. They are left "
-            "out of the slice's coverage. No line: every function answered.",
+            "Rows per second of unknown membership, by slice and reason, the ten highest. These rows are excluded from "
+            "the slice's coverage. No line: no unknown rows.",
             ROWS,
             {"{{slice}}: {{reason}}": f"topk(10, {unknown})"},
             width=12,
         ),
-        lines(
-            "Time of functions",
-            "Time that each slicing function takes per answered row, the ten slowest.",
+        time_series(
+            "Function time",
+            "Time per predicted row by slicing function, the ten slowest.",
             "s",
             {"{{function}}": f"topk(10, {seconds} / on () group_left () ({rows} > 0))"},
             width=12,
@@ -232,13 +232,13 @@ def labels_and_functions() -> list[timeseries.Panel]:
     ]
 
 
-def built() -> values.Dashboard:
-    """The whole page."""
+def build() -> values.Dashboard:
+    """The complete dashboard."""
     page = (
         dashboard.Dashboard("Slicewatch: slices")
         .uid(UID)
         .description(
-            "Coverage, accuracy and drift of each slice of the traffic, and the service that counts them."
+            "Coverage, accuracy and drift of every slice of the traffic, and the state of the service."
         )
         .tags(["slicewatch"])
         .readonly()
@@ -246,13 +246,13 @@ def built() -> values.Dashboard:
         .tooltip(values.DashboardCursorSync.CROSSHAIR)
         .refresh("30s")
         .time("now-6h", "now")
-        .variables(choices())
+        .variables(variables())
         .annotation(promotions())
     )
     rows = {
-        dashboard.Row("Overview"): figures(),
+        dashboard.Row("Overview"): key_figures(),
         dashboard.Row("Drift and alarms"): drift_and_alarms(),
-        dashboard.Row("Slice: $slice").repeat("slice"): of_slice(),
+        dashboard.Row("Slice: $slice").repeat("slice"): slice_row(),
         dashboard.Row("Traffic"): traffic(),
         dashboard.Row("Labels and functions"): labels_and_functions(),
     }
@@ -260,12 +260,12 @@ def built() -> values.Dashboard:
         page.with_row(row)
         for panel in panels:
             page.with_panel(panel)
-    made = page.build()
-    for k, panel in zip(count(1), made.panels, strict=False):
+    built = page.build()
+    for k, panel in zip(count(1), built.panels, strict=False):
         panel.id_val = k
-    return made
+    return built
 
 
 if __name__ == "__main__":
     target = Path(sys.argv[1]) if len(sys.argv) > 1 else FILE
-    target.write_text(JSONEncoder(sort_keys=True, indent=2).encode(built()) + "\n")
+    target.write_text(JSONEncoder(sort_keys=True, indent=2).encode(build()) + "\n")

@@ -150,7 +150,7 @@ def request_path(functions: FunctionSet, frame: pd.DataFrame, batch: int, reach:
     spent = statistics.median(seconds_of(lambda rows=rows: apply(functions, rows)) for rows in batches)
     microseconds = spent / batch * 1e6
     return {
-        "what": f"{len(functions)} templates, a batch of {batch}",
+        "what": f"{len(functions)} templates, batch of {batch}",
         "microseconds_per_row": round(microseconds, 1),
         "reach": reach,
         "reached": microseconds <= reach,

@@ -1,4 +1,4 @@
-"""Requests a second, rung by rung, from a bare ASGI application to ``slicewatch up``.
+"""Requests per second, layer by layer, from a bare ASGI application to ``slicewatch up``.
 
     python tests/benchmarks/bench_serving.py --out FILE.json
 
@@ -39,12 +39,12 @@ TRAINING_ROWS = 2_000
 CONNECTIONS = 16
 START_SECONDS = 120
 RUNGS = {
-    "asgi": "ASGI that answers the same bytes",
-    "endpoint": "a bare FastAPI endpoint: body read and answer written, no model",
-    "declared": "the same with both declared, as FastAPI's pages show it",
-    "model": "ours, without functions, log and metrics",
+    "asgi": "ASGI application with a constant response",
+    "endpoint": "bare FastAPI endpoint: reads the body, writes the response, no model",
+    "declared": "the same with declared body and response, as in the FastAPI documentation",
+    "model": "Slicewatch without functions, log and metrics",
     "functions": "+ 50 functions",
-    "log": "+ the log, committed before the answer",
+    "log": "+ log, committed before the response",
     "metrics": "+ counters",
     "up": "`slicewatch up`: + request log, monitor, schedule",
 }
@@ -239,7 +239,7 @@ def targets(rungs: dict[str, Rung]) -> list[dict[str, Any]]:
             "reached": whole >= REACH_RATIO,
         },
         {
-            "what": "what functions, log, counters and monitor cost of the throughput",
+            "what": "share of the throughput spent on functions, log, counters and monitor",
             "value": round(cost, 3),
             "reach": f"<= {REACH_COST}",
             "reached": cost <= REACH_COST,

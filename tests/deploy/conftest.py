@@ -1,4 +1,4 @@
-"""The real Prometheus on a target, and the dashboard's queries as it would send them."""
+"""Real Prometheus and Alertmanager on test targets, and the dashboard's queries as Grafana sends them."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,24 +27,24 @@ ALL = ".+"
 
 
 class Prometheus:
-    """A running server; what it is asked is awaited, for it needs a scrape or two before it knows anything."""
+    """A running Prometheus server."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
         self._began = time.time()
 
     def ask(self, path: str, **asked: object) -> object:
-        """Return the data of an answer; a query that it cannot read is an error."""
+        """Return the data of a response; raise on an invalid query."""
         answer = self._client.get(f"/api/v1/{path}", params=asked).json()
         assert answer["status"] == "success", f"{asked}: {answer['error']}"
         return answer["data"]
 
     def query(self, expr: str) -> Series:
-        """Return what an expression is now."""
+        """Return the current value of an expression."""
         return self.ask("query", query=expr)["result"]
 
     def values(self, expr: str, *labels: str) -> dict[tuple[str, ...], float]:
-        """Return the numbers of an expression now, by these labels; no two may have the same."""
+        """Return the current values of an expression by these labels, which must be unique."""
         rows = self.query(expr)
         found = {
             tuple(row["metric"].get(name, "") for name in labels): float(row["value"][1]) for row in rows
@@ -53,14 +53,14 @@ class Prometheus:
         return found
 
     def over_time(self, expr: str) -> Series:
-        """Return what an expression was, each second from the start of the server until now."""
+        """Return the values of an expression for every second since the server started."""
         end = time.time()
         start = end - int(end - self._began)
         return self.ask("query_range", query=expr, start=start, end=end, step=1)["result"]
 
 
 def until(look: Callable[[], T], what: str) -> T:
-    """Look again and again until there is something, and return it."""
+    """Poll until the result is truthy, and return it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline, f"no {what} in {PATIENCE_SECONDS:.0f} s"
@@ -70,33 +70,34 @@ def until(look: Callable[[], T], what: str) -> T:
 
 @pytest.fixture(scope="session")
 def settled() -> Callable[[Callable[[], T], str], T]:
-    """Waits until there is something to see, with a deadline."""
+    """Poll with a deadline."""
     return until
 
 
 @pytest.fixture(scope="session")
 def deploy(root: Path) -> Path:
-    """What an operator installs."""
+    """Folder of the deployment files."""
     return root / "deploy"
 
 
-@pytest.fixture(scope="module")
-def prometheus(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Prometheus]]:
-    """Starts a server with our configuration, rules and alerts on the ports of the processes to be watched."""
-    with ExitStack() as stack:
+@pytest.fixture(scope="session")
+def prometheus(
+    deploy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Prometheus]]:
+    """Run a server with our configuration, rules and alerts on the ports to scrape, until the block ends."""
 
-        def start(*ports: int, told: int | None = None) -> Prometheus:
-            folder = tmp_path_factory.mktemp("prometheus")
-            quick(deploy / "prometheus", folder, ports, told)
-            return stack.enter_context(running(folder))
+    def start(*ports: int, told: int | None = None) -> AbstractContextManager[Prometheus]:
+        folder = tmp_path_factory.mktemp("prometheus")
+        quick(deploy / "prometheus", folder, ports, told)
+        return running(folder)
 
-        yield start
+    return start
 
 
 def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) -> None:
-    """Write our files with other targets, and with seconds for the times of scrapes and rules.
+    """Write our files with test targets, and with intervals of seconds.
 
-    Where an Alertmanager is told, an alert waits seconds too.
+    With an Alertmanager, alerts are pending for seconds, too.
     """
     config = yaml.safe_load((source / "prometheus.yml").read_text())
     config["alerting"]["alertmanagers"][0]["static_configs"] = [
@@ -132,7 +133,7 @@ def running(folder: Path) -> Iterator[Prometheus]:
 
 @contextmanager
 def listening(command: list[str], folder: Path) -> Iterator[httpx.Client]:
-    """Run one of Prometheus' programs on a free port until the block ends; what speaks to it."""
+    """Run a program of the Prometheus project on a free port until the block ends; yield a client."""
     port = any_port()
     log = folder / "log"
     command = [*command, f"--web.listen-address=127.0.0.1:{port}"]
@@ -156,34 +157,33 @@ def listening(command: list[str], folder: Path) -> Iterator[httpx.Client]:
             process.terminate()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alertmanager(
     deploy: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], httpx.Client]]:
-    """Starts an Alertmanager with our configuration that tells an address, within seconds; what speaks to it."""
-    with ExitStack() as stack:
+) -> Callable[[str], AbstractContextManager[httpx.Client]]:
+    """Run an Alertmanager with our configuration that notifies a URL within seconds, until the block ends."""
 
-        def start(url: str) -> httpx.Client:
-            folder = tmp_path_factory.mktemp("alertmanager")
-            config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
-            config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
-            config["receivers"][0]["webhook_configs"][0]["url"] = url
-            (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
-            command = [
-                "prometheus-alertmanager",
-                f"--config.file={folder / 'alertmanager.yml'}",
-                f"--storage.path={folder / 'data'}",
-                "--cluster.listen-address=",
-                "--log.level=warn",
-            ]
-            return stack.enter_context(listening(command, folder))
+    def start(url: str) -> AbstractContextManager[httpx.Client]:
+        folder = tmp_path_factory.mktemp("alertmanager")
+        config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
+        config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
+        config["receivers"][0]["webhook_configs"][0]["url"] = url
+        (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+        command = [
+            "prometheus-alertmanager",
+            f"--config.file={folder / 'alertmanager.yml'}",
+            f"--storage.path={folder / 'data'}",
+            "--cluster.listen-address=",
+            "--log.level=warn",
+        ]
+        return listening(command, folder)
 
-        yield start
+    return start
 
 
 @pytest.fixture(scope="session")
 def serving() -> Callable[..., AbstractContextManager[httpx.Client]]:
-    """Runs ``slicewatch up`` on a project, with some settings, until the block ends; what speaks to it."""
+    """Run ``slicewatch up`` on a project, with some settings, until the block ends; yield a client."""
     return up
 
 
@@ -214,7 +214,7 @@ def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Somebody who is told of alerts."""
+    """A webhook receiver and its notifications."""
 
     url: str
     received: list[dict[str, object]]
@@ -222,7 +222,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Keeps every notification that is sent to its address."""
+    """A webhook receiver that stores all notifications."""
     received: list[dict[str, object]] = []
     with PageServer(("127.0.0.1", 0), hook(received)) as server:
         thread = Thread(target=server.serve_forever)
@@ -248,7 +248,7 @@ def hook(received: list[dict[str, object]]) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Finds a port that nobody listens on."""
+    """Find a free port."""
     return any_port
 
 
@@ -258,24 +258,26 @@ def any_port() -> int:
         return int(bound.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def page_server() -> Iterator[Callable[[Callable[[], bytes]], int]]:
-    """Serves a page of metrics that is made anew at each scrape; returns the port."""
-    with ExitStack() as stack:
+@pytest.fixture(scope="session")
+def page_server() -> Callable[[Callable[[], bytes]], AbstractContextManager[int]]:
+    """Serve a metrics page, rendered at every scrape, until the block ends; yield the port."""
+    return serve_page
 
-        def serve(page: Callable[[], bytes]) -> int:
-            server = stack.enter_context(PageServer(("127.0.0.1", 0), handler(page)))
-            thread = Thread(target=server.serve_forever)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(server.shutdown)
-            return int(server.server_address[1])
 
-        yield serve
+@contextmanager
+def serve_page(page: Callable[[], bytes]) -> Iterator[int]:
+    with PageServer(("127.0.0.1", 0), handler(page)) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield int(server.server_address[1])
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class PageServer(ThreadingHTTPServer):
-    """Says nothing of a scrape that is broken off: that would be found in the output of another test."""
+    """HTTP server that does not print aborted scrapes, which would end up in the output of another test."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -299,7 +301,7 @@ def handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question of the dashboard."""
+    """One query of the dashboard."""
 
     panel: str
     column: str
@@ -307,7 +309,7 @@ class Query:
     instant: bool
 
     def filled(self, **chosen: str) -> str:
-        """Return the expression as Grafana sends it; a variable that is not known is an error."""
+        """Return the expression as Grafana sends it; raise on an unknown variable."""
         times = {"__rate_interval": "5s", "__range": "1m"}
         known: Mapping[str, str] = {
             **dict.fromkeys(("job", "instance", "version", "slice"), ALL),
@@ -319,13 +321,13 @@ class Query:
 
 @pytest.fixture(scope="session")
 def dashboard(deploy: Path) -> dict[str, object]:
-    """The dashboard as it is committed."""
+    """The committed dashboard."""
     return json.loads((deploy / "grafana" / "dashboards" / "slices.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def queries(dashboard: Mapping[str, object]) -> list[Query]:
-    """Every question of the dashboard's panels and of its annotations."""
+    """All queries of the dashboard's panels and annotations."""
     asked = [
         Query(panel["title"], name_of(panel, target), target["expr"], target["instant"])
         for panel in dashboard["panels"]
@@ -336,7 +338,7 @@ def queries(dashboard: Mapping[str, object]) -> list[Query]:
 
 
 def name_of(panel: Mapping[str, object], target: Mapping[str, object]) -> str:
-    """Return what the answer is called in its panel: a column, or a line."""
+    """Return the name of the result in its panel: a column, or a legend."""
     if panel["type"] != "table":
         return target["legendFormat"]
     renamed = panel["transformations"][-1]["options"]["renameByName"]

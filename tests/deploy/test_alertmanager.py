@@ -1,7 +1,7 @@
-"""Who is told of a drift, how often, and of what: real Prometheus and real Alertmanager, on a page of metrics."""
+"""Notifications of drift, with a real Prometheus and a real Alertmanager on a metrics page."""
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,21 +24,21 @@ def drift(name: str, observed: Rate, kind: str = "coverage", since: datetime | N
 
 
 WATCHED = (drift("links", Rate(20, 1000)), drift("short", Rate(20, 1000)))
-"""What is watched on every page."""
+"""Monitored rates of the page."""
 
 
 class Page:
-    """The service's page of metrics, with the alarms that stand now."""
+    """Metrics page of the service, with its unresolved alarms."""
 
     def __init__(self) -> None:
-        self.standing: Sequence[Alarm] = ()
+        self.unresolved: Sequence[Alarm] = ()
 
     def __call__(self) -> bytes:
-        return render_drift(MODEL, WATCHED, self.standing) + render(Families(facts()))
+        return render_drift(MODEL, WATCHED, self.unresolved) + render(Families(facts()))
 
 
 def facts() -> list[Metric]:
-    """Return who owns a slice, and what ties that to the model."""
+    """Return the info series of the slices, and the series that joins it with the model."""
     info = gauge("slice_info", "Who answers for the slice.", ["slice", "owner", "severity", "target"])
     labelled = gauge("slice_labelled_predictions", "The n.", ["model", "version", "slice", "window"])
     for name in ("links", "short"):
@@ -51,31 +51,37 @@ def alarm(number: int, name: str) -> Alarm:
     return Alarm(number, MODEL, 1, SINCE + timedelta(minutes=1), drift(name, Rate(80, 1000)))
 
 
+@pytest.fixture
+def speaks(alertmanager: Callable, receiver: object) -> Iterator[httpx.Client]:
+    """An Alertmanager that notifies the receiver."""
+    with alertmanager(receiver.url) as client:
+        yield client
+
+
 def test_the_configuration_is_valid(deploy: Path) -> None:
-    """Alertmanager would start with it."""
+    """amtool accepts it."""
     command = ["amtool", "check-config", "alertmanager.yml"]
     said = subprocess.run(command, cwd=deploy / "alertmanager", capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
 
 
-def test_a_drift_is_told_once_with_slice_size_and_time(
-    page_server: Callable, prometheus: Callable, alertmanager: Callable, receiver: object, settled: Callable
+def test_a_drift_is_notified_once_with_slice_size_and_time(
+    page_server: Callable, prometheus: Callable, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
-    """In the calm nobody is told; then once of both slices that moved, and once that it is over."""
+    """No notification while calm; then one about both drifted slices, and one about the end."""
     page = Page()
-    speaks = alertmanager(receiver.url)
-    server = prometheus(page_server(page), told=speaks.base_url.port)
+    evaluations = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
+    with page_server(page) as port, prometheus(port, told=speaks.base_url.port) as server:
+        settled(
+            lambda: min(server.values(evaluations, "slice", "kind").values(), default=0) >= 8, "evaluations"
+        )
+        alerts = server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received
+        assert alerts == ([], [], [])
 
-    judged = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
-    settled(
-        lambda: min(server.values(judged, "slice", "kind").values(), default=0) >= 8, "judgement of the calm"
-    )
-    assert (server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received) == ([], [], [])
-
-    page.standing = [alarm(1, "links"), alarm(2, "short")]
-    settled(lambda: receiver.received, "notification")
-    page.standing = ()
-    settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
+        page.unresolved = [alarm(1, "links"), alarm(2, "short")]
+        settled(lambda: receiver.received, "notification")
+        page.unresolved = ()
+        settled(lambda: receiver.received[-1]["status"] == "resolved", "end")
 
     assert [each["status"] for each in receiver.received] == ["firing", "resolved"]
     told = receiver.received[0]
@@ -92,9 +98,9 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
             },
             {
                 "summary": f"Coverage of slice {name} is 8%, expected 2%",
-                "description": f"The share of {MODEL}'s rows that are in slice {name} has been out of its zone "
-                "since about 2026-03-10 10:00:00 +0000 UTC. The console's page of alarms shows the evidence, "
-                "and what becomes of it.",
+                "description": f"The coverage of slice {name} of {MODEL} has been outside its tolerance band "
+                "since about 2026-03-10 10:00:00 +0000 UTC. The alarms page of the console shows the evidence "
+                "and the status.",
                 "runbook_url": "deploy/runbook.md#slicewatchslicecoveragedrift",
             },
         )
@@ -109,11 +115,10 @@ def test_a_drift_is_told_once_with_slice_size_and_time(
         ("SlicewatchSliceCoverageDrift", "SlicewatchSliceAccuracyDrift", True),
     ],
 )
-def test_one_change_of_coverage_is_not_told_twice(
-    first: str, second: str, told: bool, alertmanager: Callable, receiver: object, settled: Callable
+def test_one_change_of_coverage_is_not_notified_twice(
+    first: str, second: str, told: bool, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
-    """The alarm of the service speaks for the rule that says the same of a slice, not for its accuracy."""
-    speaks = alertmanager(receiver.url)
+    """The service's alarm inhibits the coverage rule of the same slice, not its accuracy alert."""
     post(speaks, first, "links")
     settled(lambda: receiver.received, "notification")
     post(speaks, second, "links", "short")

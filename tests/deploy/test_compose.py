@@ -1,4 +1,4 @@
-"""The image and the composed services, as far as they can be judged without Docker: linted, read, and run natively."""
+"""Image and Compose services, as far as testable without Docker: linted, parsed, and run natively."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ BUILT = "slicewatch"
 
 @pytest.fixture(scope="module")
 def compose(deploy: Path) -> dict[str, Any]:
-    """The services, with every variable at its default; one without a default is taken for a folder."""
+    """The parsed Compose file, with variables at their defaults; a variable without a default is a folder."""
     text = (deploy / "compose.yaml").read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     return yaml.safe_load(re.sub(r"\$\{\w+:\?[^}]*\}", ".", text))
@@ -41,7 +41,7 @@ def of(steps: list[tuple[str, str]], word: str) -> list[str]:
 
 
 def mounts(deploy: Path, service: Mapping[str, Any]) -> dict[str, Path | str]:
-    """Return what lies at a path in the container: a path here, or the name of a volume."""
+    """Return the mounts of a service by container path: a local path, or the name of a volume."""
     found = {}
     for each in service["volumes"]:
         source, target = each.split(":")[:2]
@@ -50,7 +50,7 @@ def mounts(deploy: Path, service: Mapping[str, Any]) -> dict[str, Path | str]:
 
 
 def here(path: str, places: Mapping[str, Path | str]) -> Path | None:
-    """Return where a path of the container is on this machine; None where it is in no mounted folder."""
+    """Return the local path of a container path, or None if it is not in a mounted folder."""
     for target in sorted(places, key=len, reverse=True):
         place = places[target]
         if path == target or path.startswith(f"{target}/"):
@@ -61,15 +61,15 @@ def here(path: str, places: Mapping[str, Path | str]) -> Path | None:
 # --- the image ---------------------------------------------------------------------------------------------
 
 
-def test_the_linter_finds_no_fault_in_the_dockerfile(root: Path) -> None:
-    """Hadolint says nothing at all."""
+def test_the_dockerfile_passes_the_linter(root: Path) -> None:
+    """Hadolint reports nothing."""
     hadolint = Path(sys.executable).with_name("hadolint")
     said = subprocess.run([hadolint, "Dockerfile"], cwd=root, capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
 
-def test_the_image_is_made_of_what_is_let_in(root: Path, steps: list[tuple[str, str]]) -> None:
-    """Everything that is copied exists and is let in, everything let in is copied, and nothing else is."""
+def test_the_build_context_is_what_the_image_copies(root: Path, steps: list[tuple[str, str]]) -> None:
+    """All copied paths exist and are in the build context, and the build context has no other paths."""
     copied = {
         source for each in of(steps, "COPY") if not each.startswith("--from") for source in each.split()[:-1]
     }
@@ -80,21 +80,21 @@ def test_the_image_is_made_of_what_is_let_in(root: Path, steps: list[tuple[str, 
 
 
 def test_every_stage_has_the_same_exact_base(steps: list[tuple[str, str]]) -> None:
-    """The environment is copied from one stage to the other, so both have the same Python, to the last digit."""
+    """Both stages have the same Python patch version, because the environment is copied between them."""
     bases = {each.split()[0] for each in of(steps, "FROM")}
     assert len(bases) == 1
     assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases.pop())
 
 
-def test_packages_come_at_the_versions_that_the_tests_run_with(steps: list[tuple[str, str]]) -> None:
-    """Torch from its own index without CUDA, the rest by its side, all held to the constraints."""
+def test_packages_have_the_versions_of_the_tests(steps: list[tuple[str, str]]) -> None:
+    """Torch comes from its own index without CUDA; all packages obey the constraints."""
     installs = [each for each in of(steps, "RUN") if "pip install" in each]
     assert all("--constraint constraints.txt" in each for each in installs)
     assert [("https://download.pytorch.org/whl/cpu torch" in each) for each in installs] == [True, False]
 
 
-def test_the_process_is_nobody_in_particular(steps: list[tuple[str, str]]) -> None:
-    """A user with a number, so that an orchestrator can tell that it is not root, and who owns the data."""
+def test_the_process_is_not_root(steps: list[tuple[str, str]]) -> None:
+    """The user is numeric, so that an orchestrator can verify that it is not root, and owns the data."""
     assert of(steps, "USER") == ["10001:10001"]
     made = next(each for each in of(steps, "RUN") if "useradd" in each)
     assert "install --directory --owner=10001 --group=10001 /data /project" in made
@@ -104,7 +104,7 @@ def test_the_process_is_nobody_in_particular(steps: list[tuple[str, str]]) -> No
 
 
 def test_the_command_gets_the_signals(steps: list[tuple[str, str]]) -> None:
-    """Entry point, command and health check are lists: no shell stands between them and the process."""
+    """Entry point, command and health check are lists, so no shell runs between them and the process."""
     commands = [*of(steps, "ENTRYPOINT"), *of(steps, "CMD"), of(steps, "HEALTHCHECK")[0].partition("CMD ")[2]]
     assert all(isinstance(yaml.safe_load(each), list) for each in commands)
 
@@ -113,12 +113,12 @@ def test_the_command_gets_the_signals(steps: list[tuple[str, str]]) -> None:
 
 
 def test_every_service_is_there_and_no_other(compose: Mapping[str, Any]) -> None:
-    """The service, who watches it, who tells, and who shows."""
+    """The service, Prometheus, Alertmanager and Grafana."""
     assert tuple(compose["services"]) == SERVICES
 
 
 def test_images_are_pinned(compose: Mapping[str, Any], root: Path) -> None:
-    """Each to one release; ours to the version of the project."""
+    """Every image is pinned to a release; ours to the project's version."""
     images = {name: service["image"] for name, service in compose["services"].items()}
     assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image) for image in images.values())
     version = re.search(r'^version = "(.+)"', (root / "pyproject.toml").read_text(), re.MULTILINE)
@@ -128,7 +128,7 @@ def test_images_are_pinned(compose: Mapping[str, Any], root: Path) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_only_this_machine_reaches_a_port(compose: Mapping[str, Any], name: str) -> None:
-    """Every published port is bound to the loopback address, and is the one that is listened on."""
+    """Published ports are bound to the loopback address and are the listen ports."""
     service = compose["services"][name]
     assert [each.rsplit(":", 2)[0] for each in service["ports"]] == ["127.0.0.1"]
     outer, inner = service["ports"][0].split(":")[1:]
@@ -136,7 +136,7 @@ def test_only_this_machine_reaches_a_port(compose: Mapping[str, Any], name: str)
 
 
 def port_of(name: str, service: Mapping[str, Any]) -> int:
-    """Return where a service listens: as its command says, or as Grafana always does."""
+    """Return the listen port of a service: from its command, or Grafana's default."""
     said = re.search(
         r"(?:--port |--web\.listen-address=0\.0\.0\.0:)(\d+)", " ".join(service.get("command", []))
     )
@@ -144,8 +144,8 @@ def port_of(name: str, service: Mapping[str, Any]) -> int:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_a_service_may_do_nothing_that_it_need_not(compose: Mapping[str, Any], name: str) -> None:
-    """No capabilities, no new privileges, a limit of memory; all but Grafana cannot write but to volumes."""
+def test_services_are_confined(compose: Mapping[str, Any], name: str) -> None:
+    """No capabilities, no new privileges, a memory limit; all but Grafana write to volumes only."""
     service = compose["services"][name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -154,8 +154,8 @@ def test_a_service_may_do_nothing_that_it_need_not(compose: Mapping[str, Any], n
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_what_is_mounted_exists(compose: Mapping[str, Any], deploy: Path, name: str) -> None:
-    """Files and folders are there and are only read; volumes are declared."""
+def test_mounts_exist(compose: Mapping[str, Any], deploy: Path, name: str) -> None:
+    """Files and folders exist and are read-only; volumes are declared."""
     service = compose["services"][name]
     for target, place in mounts(deploy, service).items():
         if isinstance(place, Path):
@@ -166,7 +166,7 @@ def test_what_is_mounted_exists(compose: Mapping[str, Any], deploy: Path, name: 
 
 
 def test_every_volume_is_used(compose: Mapping[str, Any], deploy: Path) -> None:
-    """One for each service's own data."""
+    """Every service has one volume for its data."""
     used = [
         place
         for service in compose["services"].values()
@@ -178,7 +178,7 @@ def test_every_volume_is_used(compose: Mapping[str, Any], deploy: Path) -> None:
 
 @pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
 def test_paths_in_a_command_are_mounted(compose: Mapping[str, Any], deploy: Path, name: str) -> None:
-    """The configuration is a file that exists here, the storage a volume."""
+    """The configuration is an existing file, the storage a volume."""
     service = compose["services"][name]
     places = mounts(deploy, service)
     flags = dict(each.partition("=")[::2] for each in service["command"])
@@ -192,7 +192,7 @@ def test_paths_in_a_command_are_mounted(compose: Mapping[str, Any], deploy: Path
 def test_the_service_keeps_its_data_on_its_volume(
     compose: Mapping[str, Any], deploy: Path, steps: list[tuple[str, str]]
 ) -> None:
-    """Store and registry, as the image says where; the image owns that folder, and declares it a volume."""
+    """Store and registry are in the folder that the image sets, owns, and declares as a volume."""
     places = mounts(deploy, compose["services"][BUILT])
     said = dict(re.findall(r"(SLICEWATCH_\w+)=(\S+)", " ".join(of(steps, "ENV"))))
     assert {name: str(Path(path).parent) for name, path in said.items()} == dict.fromkeys(
@@ -203,7 +203,7 @@ def test_the_service_keeps_its_data_on_its_volume(
 
 
 def test_the_services_find_each_other(compose: Mapping[str, Any], deploy: Path) -> None:
-    """Each address in a configuration is the name and the port of a service."""
+    """Every address in a configuration is the name and port of a service."""
     config = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
     source = yaml.safe_load(
         (deploy / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text()
@@ -219,8 +219,8 @@ def test_the_services_find_each_other(compose: Mapping[str, Any], deploy: Path) 
     ]
 
 
-def test_grafana_finds_what_it_is_given(compose: Mapping[str, Any], deploy: Path) -> None:
-    """Its folder of dashboards is where its provisioning looks, and what it looks for is mounted there."""
+def test_grafana_finds_its_dashboards(compose: Mapping[str, Any], deploy: Path) -> None:
+    """The dashboards are mounted at the path of the provisioning file."""
     places = mounts(deploy, compose["services"]["grafana"])
     provider = yaml.safe_load(
         (deploy / "grafana" / "provisioning" / "dashboards" / "slicewatch.yaml").read_text()
@@ -232,7 +232,7 @@ def test_grafana_finds_what_it_is_given(compose: Mapping[str, Any], deploy: Path
 
 
 def test_nobody_can_log_in_to_grafana(compose: Mapping[str, Any]) -> None:
-    """There is no first administrator with a password that everybody knows."""
+    """There is no initial administrator with a default password."""
     environment = compose["services"]["grafana"]["environment"]
     assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
     assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
@@ -240,7 +240,7 @@ def test_nobody_can_log_in_to_grafana(compose: Mapping[str, Any]) -> None:
 
 
 def test_the_receiver_is_reached_from_the_container(compose: Mapping[str, Any], deploy: Path) -> None:
-    """The machine's name in Alertmanager's configuration is one that its container is told."""
+    """The host name in Alertmanager's configuration is defined in its container."""
     config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
     name = httpx.URL(config["receivers"][0]["webhook_configs"][0]["url"]).host
     assert compose["services"]["alertmanager"]["extra_hosts"] == [f"{name}:host-gateway"]
@@ -251,7 +251,7 @@ def test_the_receiver_is_reached_from_the_container(compose: Mapping[str, Any], 
 
 @contextmanager
 def running(command: list[str], folder: Path, **started: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the block ends; it must have lived until then, and end well."""
+    """Run a command until the block ends; it must still be running then, and exit cleanly."""
     log = folder / "log"
     with (
         log.open("wb") as output,
@@ -276,7 +276,7 @@ def answers(process: subprocess.Popen[bytes], url: str, **asked: Any) -> bool:
 @pytest.mark.parametrize(
     ("name", "program"), [("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")]
 )
-def test_the_watchers_start_as_they_are_told_to(
+def test_prometheus_and_alertmanager_start_with_their_commands(
     name: str,
     program: str,
     compose: Mapping[str, Any],
@@ -285,7 +285,7 @@ def test_the_watchers_start_as_they_are_told_to(
     settled: Callable,
     free_port: Callable[[], int],
 ) -> None:
-    """The real program takes every flag, and our configuration; what its health check asks, it answers."""
+    """The real program accepts all flags and our configuration, and passes its health check."""
     service, port = compose["services"][name], free_port()
     volume = {
         target: tmp_path / place if isinstance(place, str) else place
@@ -310,7 +310,7 @@ def test_the_service_runs_as_in_its_container(
     settled: Callable,
     free_port: Callable[[], int],
 ) -> None:
-    """The same command and variables: it is healthy, is asked by Prometheus, writes to its volume only, and ends."""
+    """With the same command and variables it is healthy, scraped, writes to its volume only, and stops."""
     project, data, port = tmp_path / "project", tmp_path / "data", str(free_port())
     data.mkdir()
     assert main(["init", str(project), "--json"], environ={}) == 0

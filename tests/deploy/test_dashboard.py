@@ -1,4 +1,4 @@
-"""The dashboard as a file: generated, complete, and in the manner that Grafana's own linter asks for."""
+"""The dashboard file: generated, complete, and following the rules of Grafana's dashboard linter."""
 
 import re
 import subprocess
@@ -13,10 +13,10 @@ import yaml
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COUNTERS = ("_total", "_bucket", "_count", "_sum")
 FIXED_RANGES = {
-    ("Slices", "Unknown, 1 h"): "[1h]",  # the hour that the other columns speak of
-    ("Rows lost", "__auto"): "[$__range]",  # one number for all that is shown
-    ("Retrainings by outcome", "{{outcome}}"): "[$__range]",  # the same
-    ("Failed runs of jobs", "{{exported_job}}"): "[1h]",  # some jobs run once in ten minutes
+    ("Slices", "Unknown, 1 h"): "[1h]",  # the hour of the other columns
+    ("Rows lost", "__auto"): "[$__range]",  # one number for the selected time range
+    ("Retraining runs by outcome", "{{outcome}}"): "[$__range]",  # the same
+    ("Failed job runs", "{{exported_job}}"): "[1h]",  # some jobs run once in ten minutes
 }
 
 
@@ -34,21 +34,21 @@ def variables(dashboard: Mapping) -> dict[str, Mapping]:
 
 
 def selectors(expr: str) -> list[tuple[str, str]]:
-    """Return the metrics of an expression with what they are narrowed to."""
+    """Return the metrics of an expression with their selectors."""
     found = re.findall(r"\b(slicewatch_\w+)(\{[^}]*\})?", expr)
     assert found, expr
     return found
 
 
 def test_the_committed_file_is_what_the_script_writes(deploy: Path, tmp_path: Path) -> None:
-    """Nobody has edited the one without the other."""
+    """Regenerating the dashboard changes nothing."""
     made = tmp_path / "slices.json"
     subprocess.run([sys.executable, deploy / "grafana" / "generate.py", made], check=True)
     assert made.read_text() == (deploy / "grafana" / "dashboards" / "slices.json").read_text()
 
 
 def test_the_dashboard_cannot_be_edited_in_the_browser(dashboard: Mapping, deploy: Path) -> None:
-    """What is shown is what is in the repository."""
+    """The dashboard shown is the one in the repository."""
     assert dashboard["editable"] is False
     text = (deploy / "grafana" / "provisioning" / "dashboards" / "slicewatch.yaml").read_text()
     (provider,) = yaml.safe_load(text)["providers"]
@@ -60,7 +60,7 @@ def test_the_dashboard_cannot_be_edited_in_the_browser(dashboard: Mapping, deplo
 
 
 def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) -> None:
-    """Title, description and unit are there, titles differ, and a panel without data says so."""
+    """Panels have a title, a description and a unit; titles are unique; a panel without data says so."""
     assert len(panels(dashboard)) <= 25
     for panel in panels(dashboard):
         assert panel["title"]
@@ -71,8 +71,8 @@ def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) ->
     assert len(set(titles)) == len(titles)
 
 
-def test_every_column_of_the_overview_has_its_unit(dashboard: Mapping) -> None:
-    """Shares are shown as shares; every number of the table has a name and a unit of its own."""
+def test_every_column_of_the_table_has_its_unit(dashboard: Mapping) -> None:
+    """Ratios have the unit percent; all numbers of the table have a name and a unit."""
     table = titled(dashboard, "Slices")
     options = table["transformations"][-1]["options"]
     numbers = [name for key, name in options["renameByName"].items() if key.startswith("Value #")]
@@ -89,8 +89,8 @@ def test_every_column_of_the_overview_has_its_unit(dashboard: Mapping) -> None:
     assert {f"Time {k}" for k in range(1, len(table["targets"]) + 1)} <= set(dropped)
 
 
-def test_every_panel_and_query_uses_the_chosen_data_source(dashboard: Mapping) -> None:
-    """Nothing is bound to one Prometheus."""
+def test_every_panel_and_query_uses_the_selected_data_source(dashboard: Mapping) -> None:
+    """No panel is bound to a particular Prometheus."""
     asking = [*panels(dashboard), *(target for panel in panels(dashboard) for target in panel["targets"])]
     asking += [each for name, each in variables(dashboard).items() if name != "datasource"]
     asking += dashboard["annotations"]["list"]
@@ -99,8 +99,8 @@ def test_every_panel_and_query_uses_the_chosen_data_source(dashboard: Mapping) -
     assert (source["type"], source["query"], source["label"]) == ("datasource", "prometheus", "Data source")
 
 
-def test_what_can_be_chosen(dashboard: Mapping) -> None:
-    """The variables, in order; all but the model may be several or all, and are asked anew with the time range."""
+def test_variables(dashboard: Mapping) -> None:
+    """The variables, in order; all but the model are multi-value; they refresh with the time range."""
     found = variables(dashboard)
     assert list(found) == ["datasource", "job", "instance", "model", "version", "slice"]
     for name in ("job", "instance", "model", "version", "slice"):
@@ -113,8 +113,8 @@ def test_what_can_be_chosen(dashboard: Mapping) -> None:
             assert (each["multi"], each["includeAll"], each["allValue"]) == (True, True, ".+")
 
 
-def test_every_query_is_narrowed_to_job_and_instance(queries: list) -> None:
-    """Each metric of each expression is, and one that knows its model also to that."""
+def test_every_query_selects_job_and_instance(queries: list) -> None:
+    """All metrics of all expressions do; metrics with a model label select the model, too."""
     for each in queries:
         for name, braces in selectors(each.expr):
             assert 'job=~"$job"' in braces, name
@@ -123,8 +123,8 @@ def test_every_query_is_narrowed_to_job_and_instance(queries: list) -> None:
                 assert 'model=~"$model"' in braces, name
 
 
-def test_counters_are_asked_for_their_rate_and_gauges_for_their_maximum(queries: list) -> None:
-    """A counter is inside rate or increase; a gauge of the snapshot, the same on each process, inside max."""
+def test_counters_are_queried_by_rate_and_gauges_by_maximum(queries: list) -> None:
+    """A counter is inside rate or increase; a snapshot gauge, equal on all processes, is inside max."""
     for each in queries:
         for name, _ in selectors(each.expr):
             before = re.escape(f"{name}{{")
@@ -139,14 +139,14 @@ def test_counters_are_asked_for_their_rate_and_gauges_for_their_maximum(queries:
 
 
 def test_rates_are_taken_over_an_interval_that_holds_several_scrapes(queries: list) -> None:
-    """Every range is the one that Grafana makes from the scrape interval, but for those that say otherwise."""
+    """All ranges are $__rate_interval, except for the listed ones."""
     for each in queries:
         expected = FIXED_RANGES.get((each.panel, each.column), "[$__rate_interval]")
         assert set(re.findall(r"\[[^\]]*\]", each.expr)) <= {expected}
 
 
 def test_grafana_knows_the_scrape_interval(deploy: Path) -> None:
-    """The data source is told the interval of prometheus.yml, and has a fixed uid."""
+    """The data source has the interval of prometheus.yml and a fixed uid."""
     text = (deploy / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text()
     (source,) = yaml.safe_load(text)["datasources"]
     config = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
@@ -154,8 +154,8 @@ def test_grafana_knows_the_scrape_interval(deploy: Path) -> None:
     assert (source["uid"], source["editable"]) == ("slicewatch-prometheus", False)
 
 
-def test_letters_and_ids_are_told_apart(dashboard: Mapping) -> None:
-    """Each query has a letter of its own in its panel, each panel a number of its own."""
+def test_reference_and_panel_ids_are_unique(dashboard: Mapping) -> None:
+    """Reference ids are unique in their panel, panel ids in the dashboard."""
     for panel in panels(dashboard):
         letters = [target["refId"] for target in panel["targets"]]
         assert letters
@@ -165,7 +165,7 @@ def test_letters_and_ids_are_told_apart(dashboard: Mapping) -> None:
 
 
 def test_panels_fill_the_grid_without_overlap(dashboard: Mapping) -> None:
-    """Side by side they are 24 wide, equally high, and the next ones begin where they end."""
+    """Panels side by side are 24 wide and equally high, and the next ones start below them."""
     places = [panel["gridPos"] for panel in dashboard["panels"]]
     y = 0
     for top, together in groupby(places, key=lambda place: place["y"]):
@@ -178,7 +178,7 @@ def test_panels_fill_the_grid_without_overlap(dashboard: Mapping) -> None:
 
 
 def test_bands_fill_between_their_limits(dashboard: Mapping) -> None:
-    """In each panel with an upper limit it is filled down to the lower one, which is a line of the panel."""
+    """Upper limits are filled down to the lower limit, which is a series of the panel."""
     banded = [panel for panel in panels(dashboard) if "upper" in legends(panel)]
     assert [panel["title"] for panel in banded] == ["Coverage of $slice", "Accuracy of $slice"]
     for panel in banded:
@@ -196,8 +196,8 @@ def legends(panel: Mapping) -> set[str]:
     return {target.get("legendFormat", "") for target in panel["targets"]}
 
 
-def test_a_slice_of_the_overview_leads_to_its_row(dashboard: Mapping) -> None:
-    """The link keeps every other choice, and the row that it leads to is repeated for each chosen slice."""
+def test_a_slice_of_the_table_links_to_its_row(dashboard: Mapping) -> None:
+    """The link keeps all other variables, and the target row is repeated for every selected slice."""
     table = titled(dashboard, "Slices")
     (url,) = (
         link["url"]
@@ -213,7 +213,7 @@ def test_a_slice_of_the_overview_leads_to_its_row(dashboard: Mapping) -> None:
 
 
 def test_an_alarm_is_one_row_of_its_table(dashboard: Mapping) -> None:
-    """What is said of one slice and kind is merged; numbers have names and units; the newest comes first."""
+    """Results are merged by slice and kind; numbers have names and units; the latest change is first."""
     table = titled(dashboard, "Unresolved alarms")
     merged, organized = table["transformations"]
     assert (merged["id"], organized["id"]) == ("merge", "organize")
@@ -235,9 +235,9 @@ def test_an_alarm_is_one_row_of_its_table(dashboard: Mapping) -> None:
     assert table["options"]["sortBy"] == [{"displayName": "Since", "desc": True}]
 
 
-def test_evidence_is_shown_against_the_line_at_which_it_alarms(dashboard: Mapping) -> None:
-    """The line is drawn at 1, and is in sight though no evidence is near it."""
-    shown = titled(dashboard, "Evidence of drift")["fieldConfig"]["defaults"]
+def test_evidence_is_shown_against_the_alarm_threshold(dashboard: Mapping) -> None:
+    """The threshold is at 1 and always in sight."""
+    shown = titled(dashboard, "Drift evidence")["fieldConfig"]["defaults"]
     assert shown["custom"]["thresholdsStyle"] == {"mode": "dashed"}
     assert [step["value"] for step in shown["thresholds"]["steps"]] == [None, 1]
     assert shown["custom"]["axisSoftMax"] > 1
@@ -245,5 +245,5 @@ def test_evidence_is_shown_against_the_line_at_which_it_alarms(dashboard: Mappin
 
 @pytest.mark.parametrize("field", ["refresh", "time", "timezone", "uid", "schemaVersion", "tags"])
 def test_the_page_is_complete(dashboard: Mapping, field: str) -> None:
-    """What Grafana would otherwise choose itself is said."""
+    """Fields with a default of Grafana are set explicitly."""
     assert dashboard[field]

@@ -1,4 +1,4 @@
-"""A planted drift, from the rows that a client sends to the one notification that somebody gets."""
+"""A planted drift, from a client's rows to the single notification."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -56,7 +56,7 @@ slices:
 
 @dataclass(frozen=True)
 class Live:
-    """The running service and its clock, and who watches it and is told."""
+    """The running service with its clock, Prometheus, Alertmanager and webhook receiver."""
 
     client: httpx.Client
     clock: Callable[[], datetime]
@@ -66,7 +66,7 @@ class Live:
     settled: Callable
 
     def batches(self, profile: Profile, n: int) -> Iterator[None]:
-        """Ask for a batch of comments like a profile in each ten seconds of the service's clock."""
+        """Predict a batch of a profile's comments in every ten seconds of the service's clock."""
         rows = generate(BATCH_ROWS * n, seed=1, profile=profile)
         due = self.clock()
         for first in range(0, len(rows), BATCH_ROWS):
@@ -77,17 +77,17 @@ class Live:
             yield
 
     def alarms(self) -> Sequence[Mapping]:
-        """Return every alarm that there ever was."""
+        """Return all alarms, resolved ones included."""
         answer = self.client.get("/v1/alarms", params={"state": "all"})
         return answer.raise_for_status().json()["alarms"]
 
     def judged(self, expr: str) -> None:
-        """Wait until Prometheus has had an answer to a question for eight seconds: who is to be told was told."""
+        """Wait until an expression has had a result for eight seconds, so that notifications were sent."""
         often = f"count_over_time({expr}[1m]) >= 8"
         self.settled(lambda: self.prometheus.query(often), expr)
 
     def told(self) -> Sequence[Mapping]:
-        """Return what the receiver got."""
+        """Return the notifications."""
         return self.receiver.received
 
 
@@ -95,17 +95,18 @@ def records(rows: pd.DataFrame) -> list[dict[str, object]]:
     return rows[FIELDS].astype(object).where(rows[FIELDS].notna(), None).to_dict("records")
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project on generated comments with a champion."""
+    folder = tmp_path_factory.mktemp("project")
     files = {"slicewatch.yaml": SETTINGS, "slices.py": PYTHON, "slices.yaml": TEMPLATES}
     for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    generate(TRAINED_ROWS)[[*FIELDS, "label"]].to_csv(tmp_path / "comments.csv", index=False)
-    words = ["train", "--config", str(tmp_path / "slicewatch.yaml")]
+        (folder / name).write_text(text)
+    generate(TRAINED_ROWS)[[*FIELDS, "label"]].to_csv(folder / "comments.csv", index=False)
+    words = ["train", "--config", str(folder / "slicewatch.yaml")]
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
         assert main(words, now=lambda: datetime.now(UTC), environ={}) == 0, said.getvalue()
-    return tmp_path
+    return folder
 
 
 @pytest.fixture
@@ -117,18 +118,20 @@ def live(
     receiver: object,
     settled: Callable,
 ) -> Iterator[Live]:
-    """All that an operator runs but Grafana, on a clock that leaves the wall's now; it must end without a loss."""
+    """The complete deployment without Grafana, on an accelerated clock; it must stop without lost rows."""
     wall = datetime.now(UTC)
     fast = FastClock(wall, wall.timestamp(), SPEED)
     fast.write(project / "clock.json")
-    with serving(project) as client:
-        tells = alertmanager(receiver.url)
-        server = prometheus(client.base_url.port, told=tells.base_url.port)
+    with (
+        serving(project) as client,
+        alertmanager(receiver.url) as tells,
+        prometheus(client.base_url.port, told=tells.base_url.port) as server,
+    ):
         yield Live(client, fast.over(lambda: datetime.now(UTC)), server, tells, receiver, settled)
 
 
-def test_a_planted_drift_is_told_once_and_the_calm_is_not(live: Live, queries: Sequence) -> None:
-    """Nobody is told of ten calm minutes; then once of the slice that grows: which, how much, and since when."""
+def test_a_planted_drift_is_notified_once_and_calm_traffic_never(live: Live, queries: Sequence) -> None:
+    """No notification in ten calm minutes; then one with the slice, its size, and the start of the change."""
     for _ in live.batches(DEFAULT, CALM_BATCHES):
         pass
     live.judged("slice:slicewatch_slice_drift_alarm:max")
@@ -156,7 +159,7 @@ def test_a_planted_drift_is_told_once_and_the_calm_is_not(live: Live, queries: S
 
 
 def planted(alarm: Mapping, changed_at: datetime) -> tuple[float, float, datetime]:
-    """Return what an alarm says was seen and expected, in percent, and since when; it must be what was planted."""
+    """Return observed and expected coverage in percent and the start; they must match the planted drift."""
     observed, expected = (100 * alarm[name]["value"] for name in ("observed", "expected"))
     since = datetime.fromisoformat(alarm["since"])
     assert (alarm["slice"], alarm["kind"], alarm["direction"]) == (PLANTED, "coverage", "up")

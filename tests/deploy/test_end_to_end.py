@@ -1,4 +1,4 @@
-"""The running service as Prometheus sees it, against a recount from what the client was answered and from the log."""
+"""The running service as seen by Prometheus, against a recount from the client's responses and the log."""
 
 import json
 import sqlite3
@@ -41,7 +41,7 @@ TEMPLATE = """
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One answered record; the slices that it is in or unknown to, and its label."""
+    """A predicted record with its slices, unknown memberships and label."""
 
     predicted: str
     slices: frozenset[str]
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a client sent, and what it was told."""
+    """Requests and responses of a client."""
 
     rows: Sequence[Row]
     outcomes: Mapping[str, int]
@@ -59,7 +59,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One slice, counted from rows: members of the rows whose membership is known, right of the labelled."""
+    """Counts of a slice from rows: members of known rows, correct of labelled rows."""
 
     members: int
     known: int
@@ -69,7 +69,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Live:
-    """The running service, the Prometheus that watches it, and what was sent."""
+    """The running service, its Prometheus, and the traffic sent."""
 
     folder: Path
     client: httpx.Client
@@ -78,14 +78,14 @@ class Live:
 
 
 def command(*words: object, **environ: str) -> None:
-    """Run a command in this process, which has read what takes long already."""
+    """Run a command in this process, where slow imports are done already."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
         assert main([str(word) for word in words], now=lambda: datetime.now(UTC), environ=environ) == 0, said
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on generated comments with a champion, trained no longer than it takes to have one."""
+    """A project on generated comments with a minimally trained champion."""
     folder = tmp_path_factory.mktemp("end_to_end") / "comments"
     command("init", folder)
     rows = pd.read_csv(folder / "comments.csv")
@@ -101,9 +101,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(project: Path, serving: Callable, prometheus: Callable, settled: Callable) -> Iterator[Live]:
-    """The service after some traffic that a Prometheus has watched; it must end without a loss."""
-    with serving(project, SLICEWATCH_MONITOR_TICK_SECONDS="0.5") as client:
-        server = prometheus(client.base_url.port)
+    """The service after some traffic, scraped by a Prometheus; it must stop without lost rows."""
+    with (
+        serving(project, SLICEWATCH_MONITOR_TICK_SECONDS="0.5") as client,
+        prometheus(client.base_url.port) as server,
+    ):
         settled(lambda: server.query("slicewatch_predictions_total == 0"), "first scrape")
         history = send(
             client, project, lambda: settled(lambda: server.query(UNKNOWN), "failure of a function")
@@ -115,7 +117,7 @@ def live(project: Path, serving: Callable, prometheus: Callable, settled: Callab
 
 
 def send(client: httpx.Client, folder: Path, scraped: Callable[[], object]) -> History:
-    """Predict in batches; label early, late, wrongly and then right, twice, for nobody, and with no class.
+    """Predict in batches; send early, late, corrected, repeated, unmatched and invalid labels.
 
     After the first batch a scrape is awaited, so that the others show in rates.
     """
@@ -154,7 +156,7 @@ def send(client: httpx.Client, folder: Path, scraped: Callable[[], object]) -> H
 
 @dataclass(frozen=True, slots=True)
 class Labeller:
-    """Sends labels, and counts what became of them."""
+    """Send labels and count their outcomes."""
 
     client: httpx.Client
     outcomes: Counter[str]
@@ -169,7 +171,7 @@ class Labeller:
 
 
 def recount(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Counted]:
-    """Count every slice row by row; no slice, and all rows, as the house says."""
+    """Count all slices row by row, __none__ and __all__ included."""
     found = {}
     for name in (*names, NONE_FIRED, ALL_ROWS):
         standing = [(row, belongs(row, name)) for row in rows]
@@ -185,7 +187,7 @@ def recount(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Counted]:
 
 
 def belongs(row: Row, name: str) -> bool | None:
-    """Tell whether a row is in a slice; None where nobody knows."""
+    """Return the membership of a row in a slice; None if unknown."""
     if name == ALL_ROWS:
         return True
     if name == NONE_FIRED:
@@ -194,7 +196,7 @@ def belongs(row: Row, name: str) -> bool | None:
 
 
 def logged(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
-    """Return the rows of the log with their labels, read past the service, and the slices' names."""
+    """Return the logged rows with their labels, read directly from the store, and the slice names."""
     with closing(
         sqlite3.connect(f"file:{folder / '.slicewatch' / 'store.sqlite3'}?mode=ro", uri=True)
     ) as store:
@@ -217,20 +219,20 @@ def those(bits: bytes, names: Sequence[str]) -> frozenset[str]:
 
 @pytest.fixture(scope="module")
 def expected(live: Live) -> dict[str, Counted]:
-    """Every slice, counted from what the client was answered."""
+    """All slices, counted from the client's responses."""
     _, names = logged(live.folder)
     return recount(live.history.rows, names)
 
 
-def test_the_log_has_what_the_client_was_answered(live: Live) -> None:
-    """Every row once, in its order, with its slices and with the label that counts."""
+def test_the_log_matches_the_responses(live: Live) -> None:
+    """Every row once, in order, with its slices and its current label."""
     rows, _ = logged(live.folder)
     assert rows == live.history.rows
     assert len(rows) == ASKED
 
 
 def test_the_history_has_something_of_everything(expected: Mapping[str, Counted], live: Live) -> None:
-    """Slices with many and with few labels, unknown memberships, and each kind of label."""
+    """Slices with many and few labels, unknown memberships, and all label outcomes."""
     assert expected["liked"].known < ASKED
     assert any(each.labelled < MINIMUM_LABELS for each in expected.values())
     assert 0 < expected["aimed"].right < expected["aimed"].labelled >= MINIMUM_LABELS
@@ -245,7 +247,7 @@ def test_the_history_has_something_of_everything(expected: Mapping[str, Counted]
 
 @pytest.mark.parametrize("window", ["1h", "since_promotion"])
 def test_coverage_and_n_equal_the_recount(live: Live, expected: Mapping[str, Counted], window: str) -> None:
-    """Through Prometheus' API, for each slice, no slice, and all rows."""
+    """Through Prometheus' API, for all slices, __none__ and __all__."""
     coverage, known, labelled = (
         shown(live, name, window) for name in ("coverage_ratio", "known_predictions", "labelled_predictions")
     )
@@ -270,7 +272,7 @@ def test_accuracy_and_its_interval_equal_the_recount(
 
 
 def shown(live: Live, name: str, window: str) -> dict[str, float]:
-    """Return a figure by slice, as Prometheus has it."""
+    """Return a figure by slice from Prometheus."""
     found = live.server.values(f'slicewatch_slice_{name}{{window="{window}"}}', "model", "version", "slice")
     assert {key[:2] for key in found} == {("comments", "1")}
     return {name: value for (*_, name), value in found.items()}
@@ -294,13 +296,13 @@ def test_counters_equal_the_recount(live: Live, expected: Mapping[str, Counted])
 
 
 def test_every_query_of_the_dashboard_is_answered(live: Live, queries: Sequence) -> None:
-    """No panel, column or mark is empty after some traffic, but for the alarms: there are none."""
+    """No panel, column or annotation is empty after some traffic, except the table of alarms."""
     empty = [each for each in queries if not live.server.over_time(each.filled(model="comments"))]
     assert {each.panel for each in empty} == {"Unresolved alarms"}
 
 
-def test_no_rule_fails_and_no_alert_begins(live: Live, settled: Callable) -> None:
-    """All rules are judged without error, and find nothing wrong with traffic that is like the reference."""
+def test_no_rule_fails_and_no_alert_fires(live: Live, settled: Callable) -> None:
+    """All rules are evaluated without error, and traffic like the reference fires no alert."""
 
     def rules() -> list[Mapping]:
         return [rule for group in live.server.ask("rules")["groups"] for rule in group["rules"]]
@@ -311,7 +313,7 @@ def test_no_rule_fails_and_no_alert_begins(live: Live, settled: Callable) -> Non
 
 
 def test_the_page_is_clean(live: Live) -> None:
-    """Prometheus' own linter says nothing about it, and the type is the one that Prometheus reads."""
+    """promtool reports nothing, and the content type is the one that Prometheus reads."""
     answer = live.client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     said = subprocess.run(

@@ -1,4 +1,4 @@
-"""Rules and alerts, judged by Prometheus' own tool; it is part of what the tests need, not an option."""
+"""Rules and alerts, checked by promtool, which the tests require."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ SUITES = ("accuracy", "coverage", "drift", "functions", "labels", "operations", 
 
 @pytest.fixture
 def folder(root: Path) -> Path:
-    """Where the configuration of Prometheus is."""
+    """Folder of the Prometheus configuration."""
     return root / "deploy" / "prometheus"
 
 
@@ -26,14 +26,14 @@ def promtool(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_configuration_is_valid(folder: Path) -> None:
-    """Prometheus would start with it, and finds both files of rules."""
+    """promtool accepts it and finds both rule files."""
     result = promtool("check", "config", "prometheus.yml", folder=folder)
     assert result.returncode == 0, result.stderr
     assert "2 rule files found" in result.stdout
 
 
-def test_the_linter_finds_no_fault(folder: Path) -> None:
-    """All checks of rules pass, and a warning counts as a fault."""
+def test_the_rules_pass_the_linter(folder: Path) -> None:
+    """All checks pass; warnings are errors."""
     result = promtool(
         "check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml", folder=folder
     )
@@ -42,13 +42,13 @@ def test_the_linter_finds_no_fault(folder: Path) -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_alerts_fire_and_stay_silent_when_they_should(folder: Path, suite: str) -> None:
-    """The tests beside the rules pass."""
+    """The promtool tests pass."""
     result = promtool("test", "rules", f"tests/{suite}.yml", folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_no_suite_is_forgotten(folder: Path) -> None:
-    """Every file of tests is run, and each alert has cases where it fires and where it stays silent."""
+    """All test files are run, and every alert has cases that fire and cases that stay silent."""
     assert sorted(path.stem for path in (folder / "tests").iterdir()) == sorted(SUITES)
     fires, silent = set(), set()
     for suite in SUITES:
@@ -60,8 +60,8 @@ def test_no_suite_is_forgotten(folder: Path) -> None:
     assert fires == silent == {rule["alert"] for rule in alerts(folder)}
 
 
-def test_every_alert_says_what_it_is_and_where_to_read_on(folder: Path, root: Path) -> None:
-    """Each alert waits, has a summary and a description, and a section of the runbook that exists."""
+def test_every_alert_has_annotations_and_a_runbook_section(folder: Path, root: Path) -> None:
+    """Every alert has a pending time, a summary, a description, and an existing section of the runbook."""
     runbook = (root / "deploy" / "runbook.md").read_text()
     sections = {line[3:].lower() for line in runbook.splitlines() if line.startswith("## ")}
     for rule in alerts(folder):

@@ -1,7 +1,7 @@
-"""Every query of the dashboard, and every rule, asked of the real Prometheus over two processes."""
+"""All queries of the dashboard and all rules, on a real Prometheus with two processes."""
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -38,7 +38,7 @@ REFERENCES = {"short": Rate(100, 2000), "link": Rate(66, 2000)}
 
 
 def estimate(name: str) -> SliceEstimate:
-    """Return one slice's figures; too few labels give no accuracy."""
+    """Return the estimates of a slice; too few labels give no accuracy."""
     members, right, labelled = COUNTS[name]
     few = InsufficientData(labelled, 20, "few")
     share = Estimate(Rate(right, labelled), right / labelled - 0.05, right / labelled + 0.04, "anytime")
@@ -48,14 +48,11 @@ def estimate(name: str) -> SliceEstimate:
 
 
 class Process:
-    """One API process: something happens before each scrape, so that counters move."""
+    """An API process with activity before every scrape, so that counters increase."""
 
     def __init__(self, at: datetime) -> None:
-        self.metrics = ProcessMetrics(
-            "spam",
-            log_queue_rows=lambda: 7,
-            jobs=["report"],
-        )
+        self.metrics = ProcessMetrics("spam", log_queue_rows=lambda: 7, jobs=["report"])
+        self.metrics.add_routes(["/v1/predict"])
         self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
         self.metrics.set_functions(self.functions)
         self.metrics.set_version(3, ["ham", "spam"])
@@ -90,27 +87,33 @@ def process() -> Process:
 
 
 @pytest.fixture(scope="module")
-def server(prometheus: Callable, page_server: Callable, process: Process, settled: Callable) -> object:
-    """A Prometheus that has scraped two processes which say the same, and has judged all rules."""
-    started = prometheus(page_server(process.text), page_server(process.text))
-    settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
-    for record in (
-        "coverage_deviation:squared1h",
-        "unknown_per_predictions:ratio_rate15m",
-        "drift_alarm:max",
+def server(
+    prometheus: Callable, page_server: Callable, process: Process, settled: Callable
+) -> Iterator[object]:
+    """A Prometheus that has scraped two processes with the same figures, and has evaluated all rules."""
+    with (
+        page_server(process.text) as one,
+        page_server(process.text) as other,
+        prometheus(one, other) as started,
     ):
-        settled(partial(started.query, f"slice:slicewatch_slice_{record}"), record)
-    return started
+        settled(lambda: len(started.query("rate(slicewatch_log_lost_total[5s])")) == 2, "rates")
+        for record in (
+            "coverage_deviation:squared1h",
+            "unknown_per_predictions:ratio_rate15m",
+            "drift_alarm:max",
+        ):
+            settled(partial(started.query, f"slice:slicewatch_slice_{record}"), record)
+        yield started
 
 
 def test_every_query_of_the_dashboard_is_answered(server: object, queries: list) -> None:
-    """No panel, column or mark is empty, and Prometheus can read every expression."""
+    """No panel, column or annotation is empty, and Prometheus accepts every expression."""
     empty = [each for each in queries if not server.over_time(each.filled(model="spam"))]
     assert empty == []
 
 
-def test_one_slice_can_be_chosen(server: object, queries: list) -> None:
-    """With a slice chosen, queries that ask for it answer with one series, as the bands need."""
+def test_one_slice_can_be_selected(server: object, queries: list) -> None:
+    """With one selected slice its queries return one series, as the bands require."""
     asked = [each for each in queries if "$slice" in each.expr]
     assert len(asked) == 12
     found = {
@@ -120,8 +123,8 @@ def test_one_slice_can_be_chosen(server: object, queries: list) -> None:
     assert set(found.values()) == {1}
 
 
-def test_the_overview_has_the_figures_of_the_snapshot_once(server: object, queries: list) -> None:
-    """Though two processes show them: coverage, reference, accuracy and limits, n, and the facts, by slice."""
+def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries: list) -> None:
+    """Two processes give one row per slice: coverage, reference, accuracy and limits, n, owner and severity."""
     table = {each.column: each.filled(model="spam") for each in queries if each.panel == "Slices"}
     column = {
         name: {key[0]: value for key, value in server.values(expr, "slice").items()}
@@ -149,8 +152,8 @@ def test_the_overview_has_the_figures_of_the_snapshot_once(server: object, queri
     }
 
 
-def test_the_band_of_coverage_is_wilsons(server: object, queries: list) -> None:
-    """The limits that are written out in PromQL are those of scipy."""
+def test_the_band_of_coverage_is_the_wilson_interval(server: object, queries: list) -> None:
+    """The limits in PromQL equal those of scipy."""
     expr = {
         each.column: each.filled(model="spam") for each in queries if each.panel.startswith("Coverage of")
     }
@@ -160,8 +163,10 @@ def test_the_band_of_coverage_is_wilsons(server: object, queries: list) -> None:
         assert (lower[name,], upper[name,]) == pytest.approx((exact.low, exact.high), abs=1e-5)
 
 
-def test_the_table_of_alarms_has_what_they_stand_for(server: object, queries: list, process: Process) -> None:
-    """Once though two processes say it, with the time in milliseconds as Grafana reads it."""
+def test_the_table_of_alarms_has_the_figures_of_the_alarms(
+    server: object, queries: list, process: Process
+) -> None:
+    """Two processes give one row, with the time in milliseconds for Grafana."""
     column = {
         each.column: server.values(each.filled(model="spam"), "slice", "kind")
         for each in queries
@@ -175,28 +180,28 @@ def test_the_table_of_alarms_has_what_they_stand_for(server: object, queries: li
     }
 
 
-def test_the_loop_is_told_by_slice_version_outcome_and_job(
-    server: object, queries: list, settled: Callable
-) -> None:
-    """Evidence as a share, who answers, how many retrainings ended how, and which job fails."""
+def test_evidence_versions_outcomes_and_failed_jobs(server: object, queries: list, settled: Callable) -> None:
+    """Evidence as a fraction, the active version, retraining runs by outcome, and the failed job."""
     expr = {each.panel: each.filled(model="spam") for each in queries}
-    assert server.values(expr["Evidence of drift"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
+    assert server.values(expr["Drift evidence"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
     assert server.values(expr["Champion"], "version") == {("3",): 1}
-    ended = settled(lambda: server.values(f"{expr['Retrainings by outcome']} > 1", "outcome"), "retrainings")
+    ended = settled(
+        lambda: server.values(f"{expr['Retraining runs by outcome']} > 1", "outcome"), "retrainings"
+    )
     assert set(ended) == {("held",)}
     assert float.is_integer(ended["held",])
-    assert set(server.values(f"{expr['Failed runs of jobs']} > 1", "exported_job")) == {("report",)}
+    assert set(server.values(f"{expr['Failed job runs']} > 1", "exported_job")) == {("report",)}
 
 
 def test_slices_below_their_target_are_counted(server: object, queries: list) -> None:
-    """One of the two slices with a target misses it, and where none does, 0 is said."""
+    """One of the two slices with a target misses it; without any, the panel shows 0."""
     (expr,) = (each.filled(model="spam") for each in queries if each.panel == "Slices below target")
     assert server.values(expr) == {(): 1}
     assert server.values(expr.replace("< max", "> 2 * max")) == {(): 0}
 
 
-def test_every_choice_has_values(server: object, dashboard: Mapping) -> None:
-    """Each variable offers what there is."""
+def test_every_variable_has_values(server: object, dashboard: Mapping) -> None:
+    """All variables list the existing values."""
     offered = {}
     for variable in dashboard["templating"]["list"][1:]:
         match, label = variable["query"].removeprefix("label_values(").removesuffix(")").rsplit(", ", 1)
@@ -210,7 +215,7 @@ def test_every_choice_has_values(server: object, dashboard: Mapping) -> None:
 
 
 def test_recording_rules_answer(server: object, deploy: object) -> None:
-    """Every recorded series is there, once per slice."""
+    """All recorded series exist, once per slice."""
     groups = yaml.safe_load((deploy / "prometheus" / "rules.yml").read_text())["groups"]
     records = [rule["record"] for group in groups for rule in group["rules"]]
     assert len(records) >= 8
@@ -221,8 +226,8 @@ def test_recording_rules_answer(server: object, deploy: object) -> None:
     assert found["slice:slicewatch_slice_drift_expected:ratio"] == {("spam", "", "short"): 0.05}
 
 
-def test_rules_are_judged_without_error_and_the_right_alerts_wait(server: object, settled: Callable) -> None:
-    """No rule fails, and of all alerts those begin that have a reason."""
+def test_rules_are_evaluated_and_the_right_alerts_are_pending(server: object, settled: Callable) -> None:
+    """No rule fails, and exactly the alerts with a cause are pending."""
 
     expected = {
         ("SlicewatchSliceCoverageDrift", "short", "critical"),
@@ -245,7 +250,7 @@ def test_rules_are_judged_without_error_and_the_right_alerts_wait(server: object
 
 
 def test_the_page_is_clean(process: Process) -> None:
-    """Prometheus' own linter says nothing about what was scraped."""
+    """promtool reports nothing on the scraped page."""
     said = subprocess.run(
         ["promtool", "check", "metrics"], input=process.text(), capture_output=True, check=False
     )
