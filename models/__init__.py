@@ -35,7 +35,7 @@ _NAMES = {
     "objectives": "cross_entropy_with_probs",
     "registry": "ModelRegistry",
     "scoring": "Scorer SliceScorer get_label_buckets get_label_instances preds_to_probs probs_to_preds",
-    "seeding": "set_seed",
+    "trainer": "set_seed",
     "slice_aware": "SliceAwareClassifier",
     "slice_residual": "SliceResidualClassifier",
     "trainer": "Trainer",

@@ -29,7 +29,7 @@ STANDING = 5e-9
 
 JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
-PROSE = {"reason", "outcome", "description", "detail", "title", "message", "resolution"}
+PROSE = {"reason", "outcome", "description", "detail", "title", "message", "resolution", "sentence"}
 GAUGES = re.compile(r"slicewatch_(slice|last_label|snapshot|model_info)\w*(?<!_total)[{ ]")
 
 RECORDS: list[dict[str, Any]] = [

@@ -229,7 +229,7 @@ def run(id_: int = 3, state: str = "promoted", **changes: Any) -> Run:
         "model": "spam",
         "state": state,
         "trigger": "coverage",
-        "reason": "coverage of links is 8.1 % since 11:39 UTC, expected 1.6 to 2.4 %",
+        "reason": "coverage of links is 8.1% since 11:39 UTC, expected 1.6% to 2.4%",
         "opened_at": NOW - timedelta(minutes=12),
         "updated_at": NOW - timedelta(minutes=4),
         "alarms": (7,),

@@ -32,7 +32,7 @@ STORY = (
     "TRAFFIC, campaign:",
     "coverage of short_link is",
     "Run 1 is opened by a coverage alarm",
-    "Run 1 is training, attempt 1",
+    "Run 1 is training",
     "Run 1 has trained version 2",
     "Run 1 is promoted",
     "Version 2 is now serving",

@@ -27,7 +27,8 @@ def test_a_port_in_use_is_refused(running: Any, project: Path, refused_up: Fails
     code, said = refused_up(project, "--port", str(running.port))
     assert code == 1
     assert re.search(
-        rf"cannot listen on 127\.0\.0\.1 port {running.port}: .*choose another with --port", words(said)
+        rf"cannot listen on 127\.0\.0\.1 port {running.port}: .*choose another address with --host and --port",
+        words(said),
     )
     assert not (project / ".slicewatch" / "store.sqlite3").exists()
 
@@ -36,5 +37,5 @@ def test_other_machines_are_let_in_only_when_asked_for(project: Path, refused_up
     """An address that others reach is refused, with the setting that allows it."""
     code, said = refused_up(project, "--host", "0.0.0.0", "--port", "0")  # noqa: S104
     assert code == 2
-    assert "'0.0.0.0' lets other machines in" in words(said)
+    assert "'0.0.0.0' is open to other machines" in words(said)
     assert "serve.insecure" in said

@@ -85,7 +85,7 @@ def test_a_users_folders_cannot_shadow_ours(write):
     before = list(sys.path)
     write("raise RuntimeError('shadow')", "models/__init__.py")
     write("raise RuntimeError('shadow')", "sfs.py")
-    module = load_file(write(f"import models.rows\n{TWO}"))
+    module = load_file(write(f"import models.batches\n{TWO}"))
 
     assert module.models.__name__ == "models"
     assert "slices" not in sys.modules
