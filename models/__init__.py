@@ -35,10 +35,9 @@ _NAMES = {
     "objectives": "cross_entropy_with_probs",
     "registry": "ModelRegistry",
     "scoring": "Scorer SliceScorer get_label_buckets get_label_instances preds_to_probs probs_to_preds",
-    "trainer": "set_seed",
     "slice_aware": "SliceAwareClassifier",
     "slice_residual": "SliceResidualClassifier",
-    "trainer": "Trainer",
+    "trainer": "Trainer set_seed",
     "training": "evaluate train",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

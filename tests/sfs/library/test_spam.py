@@ -91,7 +91,7 @@ def test_sentiment_finds_gushing_comments():
 
 def test_sentiment_without_its_extra_says_what_to_install():
     """The error names the missing extra."""
-    code = "import sys; sys.modules['textblob'] = None; import sfs.library.spam as s; s.textblob_polarity({})"
+    code = "import sys; sys.modules['textblob'] = None; from sfs.library.spam import *; textblob_polarity({'text': ''})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "InvalidFunction" in done.stderr
     assert "install it with pip install 'slicewatch[sentiment]'" in done.stderr
