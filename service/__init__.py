@@ -1,1 +1,1 @@
-"""Commands, and the service that they start: everything that happens over time."""
+"""Slicewatch service: commands, HTTP API, console, monitoring and retraining."""

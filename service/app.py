@@ -21,7 +21,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app = create_api(runtime)
     app.include_router(router(runtime))
     runtime.metrics.add_routes(PAGES)
-    # A page of another site can resolve its own host name to this machine, and would be answered as if it were ours.
+    # DNS rebinding: a page of another site can resolve its own host name to this machine.
     app.add_middleware(
         TrustedHostMiddleware, allowed_hosts=allowed_hosts(runtime.settings.serve), www_redirect=False
     )

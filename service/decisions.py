@@ -95,7 +95,7 @@ class DriftDetected:
 class Alarm:
     """Drift alarm of a model version; a slice has at most one unresolved alarm of each kind.
 
-    ``at`` and ``drift`` are time and evidence of the detection; ``resolution`` is the reason for its end.
+    ``at`` and ``drift`` are time and evidence of the detection; ``resolution`` is the reason why it was resolved.
     """
 
     id: int
@@ -139,7 +139,7 @@ class SliceDecision:
     Parameters
     ----------
     pairs
-        Counts it is based on.
+        Counts behind the decision.
     protected
         True if the slice must be verified before a promotion.
     difference, lower, upper
@@ -178,7 +178,7 @@ class Run:
     Parameters
     ----------
     trigger, reason
-        Cause of the run, and the same in words.
+        Cause of the run, as a code and in words.
     opened_at, updated_at
         Times of its opening and of its last change.
     alarms, slices
@@ -190,7 +190,7 @@ class Run:
     data
         Training data as JSON values: ``base_rows``, ``traffic_rows``, ``held_out_rows`` and more.
     outcome
-        Reason for its end, or for its wait, in words.
+        Reason why the run ended or waits, in words.
     """
 
     id: int

@@ -117,7 +117,7 @@ class BlockCounts:
     predicted, predicted_unknown : int64[C, K+2]
         Members, and rows unknown to the slice, by predicted class.
     confusion, confusion_unknown : int64[C, C, K+2]
-        The labelled ones among them, by true class, then predicted class.
+        Labelled rows among these, by true class, then predicted class.
     absent : int64[K+2]
         Unknown rows that were answered without the current version of the slice's function.
 
@@ -191,7 +191,7 @@ class BlockCounts:
 
 @dataclass(frozen=True, slots=True)
 class InsufficientData:
-    """Missing figure: the rows there are, the rows it needs, and the reason in words."""
+    """Missing figure: rows available, rows needed, and the reason in words."""
 
     n: int
     needed: int
@@ -267,7 +267,7 @@ class Snapshot:
     at
         Time of the snapshot, UTC.
     model, version, set_hash
-        Monitored version, and the function set in force.
+        Monitored version, and the current function set.
     windows
         Estimates by window name.
     last_label_at

@@ -52,10 +52,10 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> in
     with listen(settings.serve) as listener:
         runtime = Runtime(settings, now)
         # Uvicorn raises the signal again after it has stopped, which would end this process before the runtime stops.
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, lambda *_: None)
-        left = uvloop.run(_serve(runtime, listener))
-    return int(left > 0)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, lambda *_: None)
+        unwritten = uvloop.run(_serve(runtime, listener))
+    return int(unwritten > 0)
 
 
 def listen(serve: ServeSettings) -> socket.socket:

@@ -42,14 +42,14 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     @routes.post("/{id}/acknowledge", **openapi_post(AlarmIn, AlarmOut, 404, 409, 429, 503, 504))
     async def acknowledge(id: Id, request: Request) -> Response:
-        """Acknowledge an alarm; it stays until it is resolved."""
+        """Acknowledge an alarm; it remains unresolved."""
         body = await read_body(request, AlarmIn, runtime.metrics)
         alarm = await model.alarms.acknowledge(id, body.by, body.note, actor=body.by or "http")
         return Response(alarm_out(alarm).model_dump_json(), media_type=JSON)
 
     @routes.post("/{id}/resolve", **openapi_post(AlarmIn, AlarmOut, 404, 429, 503, 504))
     async def resolve(id: Id, request: Request) -> Response:
-        """Resolve an alarm by hand; new evidence about the same slice opens another one."""
+        """Resolve an alarm manually; new evidence on the same slice opens another."""
         body = await read_body(request, AlarmIn, runtime.metrics)
         by = f"by {body.by}" if body.by else "by hand"
         resolution = f"{by}: {body.note}" if body.note else by

@@ -80,7 +80,7 @@ def create_api(runtime: Runtime) -> FastAPI:
     async def refuse(request: Request, error: Exception) -> Response:
         kind = problem_type_of(error)
         if kind is INTERNAL_ERROR:
-            raise error  # the middleware logs it, and discloses nothing
+            raise error  # the middleware logs it, and responds without details
         if kind.shed is not None:
             runtime.metrics.count_shed(kind.shed)
         return error_response(error, request_context(request).id)
@@ -101,7 +101,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
-    """Respond to an unknown path, or to a method that it does not have."""
+    """Respond to an unknown path or an unsupported method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(getattr(error, "headers", None) or {})
     kind = problem_type_of_status(status)

@@ -72,9 +72,9 @@ class InvalidRequest(ServiceError):
 
     def __init__(self, errors: Sequence[FieldError]) -> None:
         self.errors = tuple(errors[:MAX_ERRORS])
-        sentences = [f"{each.field}: {each.message}" if each.field else each.message for each in self.errors]
-        ends = accumulate(len(each) + 2 for each in sentences)
-        fitting = [each for each, end in zip(sentences, ends, strict=True) if end < DETAIL_CHARS - 30]
+        sentences = [f"{e.field}: {e.message}" if e.field else e.message for e in self.errors]
+        ends = accumulate(len(sentence) + 2 for sentence in sentences)
+        fitting = [sentence for sentence, end in zip(sentences, ends, strict=True) if end < DETAIL_CHARS - 30]
         more = len(errors) - len(fitting)
         super().__init__([*fitting, f"and {more} more"] if more else fitting)
 
@@ -88,7 +88,7 @@ class TooSlow(ServiceError):
 
 
 class UnsupportedMedia(ServiceError):
-    """The body is not plain JSON, or its content type says otherwise."""
+    """The body, or its content type, is not plain JSON."""
 
 
 class IdConflict(ServiceError):
@@ -151,7 +151,7 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     DamagedVersion: ProblemType(422, "damaged-version", "The version is damaged"),
     PromotionConflict: ProblemType(409, "promotion-conflict", "The champion was not changed"),
     AlarmResolved: ProblemType(409, "alarm-resolved", "The alarm is resolved"),
-    RunActive: ProblemType(409, "run-active", "A run is active already"),
+    RunActive: ProblemType(409, "run-active", "A run is already active"),
     StaleRun: ProblemType(409, "run-moved", "The run has changed"),
     ReportRunning: ProblemType(409, "report-running", "A report is running already"),
     FunctionConflict: ProblemType(409, "function-conflict", "The function cannot be changed here"),
@@ -187,7 +187,7 @@ def problem_type_of(error: Exception) -> ProblemType:
     (429, 500)
     """
     return next(
-        (PROBLEM_TYPES[each] for each in type(error).__mro__ if each in PROBLEM_TYPES), INTERNAL_ERROR
+        (PROBLEM_TYPES[base] for base in type(error).__mro__ if base in PROBLEM_TYPES), INTERNAL_ERROR
     )
 
 
@@ -214,7 +214,7 @@ def problem(
         "detail": truncated(detail, DETAIL_CHARS),
     }
     if errors:
-        document["errors"] = [{"field": each.field, "message": each.message} for each in errors]
+        document["errors"] = [{"field": error.field, "message": error.message} for error in errors]
     if request_id is not None:
         document["request_id"] = request_id
     return Response(

@@ -34,7 +34,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     async def get_functions() -> FunctionsOut:
         """List the functions that are applied to every record."""
         views = await readers.run(lambda: functions_view(model.deployment))
-        return FunctionsOut(functions=[FunctionOut.model_validate(each) for each in views])
+        return FunctionsOut(functions=[FunctionOut.model_validate(view) for view in views])
 
     @routes.post("", **openapi_post(FunctionIn, FunctionOut, 409, 429, 503, 504, status=201))
     async def add(request: Request) -> Response:
@@ -47,7 +47,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     @routes.delete("/{name}", status_code=204, responses=error_responses(404, 409, 422, 429, 503, 504))
     async def remove(name: str) -> None:
-        """Remove a function that was added here; its memberships in the log stay."""
+        """Remove a function added over HTTP; its logged memberships are kept."""
         await model.functions.remove(name)
 
     @routes.post("/preview", **openapi_post(PreviewIn, PreviewOut, 503, 504))

@@ -33,17 +33,17 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         require_rows(request, body.labels, runtime.settings.serve.request_labels, "labels")
         now = runtime.clock()
         labels = [
-            Label(each.id, each.label, each.observed_at or now, now, each.labeller, each.idempotency_key)
-            for each in body.labels
+            Label(item.id, item.label, item.observed_at or now, now, item.labeller, item.idempotency_key)
+            for item in body.labels
         ]
         results = await model.labels.add(labels)
         answers = [
             {
-                "id": each.id,
+                "id": item.id,
                 "outcome": result.outcome,
                 "reason": result.reason and truncated(result.reason, MESSAGE_CHARS),
             }
-            for each, result in zip(body.labels, results, strict=True)
+            for item, result in zip(body.labels, results, strict=True)
         ]
         return Response(to_json({"labels": answers}), media_type=JSON)
 

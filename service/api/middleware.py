@@ -45,7 +45,7 @@ _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # polled by machines; l
 
 
 class RequestMiddleware:
-    """The one middleware of the API, in plain ASGI, since each layer costs every request.
+    """Middleware of the API, a single layer in plain ASGI, since each layer slows every request.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class RequestMiddleware:
             self._record(scope, context)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> Exception | None:
-        """Return the error of a request that is refused unread."""
+        """Return the error for a request refused before its body is read."""
         early = scope["method"] == "POST" and scope["path"] in _SHED_EARLY
         if early and not self._runtime.model.predictions.has_room(1):
             if reason := self._runtime.problems().get(STOPPING):
@@ -183,4 +183,4 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _too_much_in_flight() -> Overloaded:
-    return Overloaded("the bodies of the requests in progress are at their total limit: try again later")
+    return Overloaded("the requests in progress have reached their total body size: try again later")

@@ -40,14 +40,14 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     async def changed(change: AliasChange, *, changed: bool = True) -> Response:
         history = await readers.run(lambda: registry.history(CHAMPION))
-        earlier = [each.version for each in history if each.sequence < change.sequence]
+        earlier = [entry.version for entry in history if entry.sequence < change.sequence]
         body = promoted_out(change, earlier[-1] if earlier else None, changed=changed)
         return Response(body.model_dump_json(), media_type=JSON)
 
     @routes.get("", responses=error_responses(503, 504))
     async def get_models() -> ModelsOut:
         """List every version, oldest first."""
-        versions = await readers.run(lambda: [out(each) for each in models_view(registry, deployment)])
+        versions = await readers.run(lambda: [out(view) for view in models_view(registry, deployment)])
         return ModelsOut(model=model.name, models=versions)
 
     @routes.get("/{version}", responses=error_responses(404, 422, 503, 504))
@@ -57,7 +57,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     @routes.post("/rollback", **openapi_post(ActionIn, PromotedOut, *_ERRORS))
     async def rollback(request: Request) -> Response:
-        """Make the previous champion the champion again."""
+        """Promote the previous champion again."""
         body = await read_body(request, ActionIn, runtime.metrics)
         reason = body.reason or _DEFAULT_REASON
         change = await asyncio.to_thread(model.promotions.rollback, reason, actor_of(body))
@@ -65,7 +65,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     @routes.post("/{version}/promote", **openapi_post(PromoteIn, PromotedOut, *_ERRORS))
     async def promote(version: VersionNumber, request: Request) -> Response:
-        """Make a version the champion, and approve the run that holds it."""
+        """Promote a version to champion, and approve the run that holds it."""
         body = await read_body(request, PromoteIn, runtime.metrics)
         await readers.run(lambda: registry.path(version))
         last = await readers.run(lambda: registry.change(CHAMPION))

@@ -69,7 +69,7 @@ def openapi_post(
     status
         Status of a successful response.
     id_conflicts
-        Whether a 409 carries the answers to the other rows.
+        Whether a 409 response includes the predictions of the other rows.
     """
     schema = {"$ref": _REF.format(model=body.__name__)}
     refused = error_responses(*_OF_BODIES, *refusals)
@@ -115,7 +115,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=app.openapi_tags,
     )
-    further = [(each, "validation") for each in (*_BODIES, *_PROBLEMS)]
+    further = [(model, "validation") for model in (*_BODIES, *_PROBLEMS)]
     _, schemas = models_json_schema(further, ref_template=_REF)  # type: ignore[arg-type]  # of literals
     document["components"]["schemas"] = {
         **schemas["$defs"],

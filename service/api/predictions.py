@@ -70,7 +70,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     async def predict(request: Request) -> Response:
         """Predict records, and return their slices. Every answer is committed to the log before it is sent.
 
-        Either all records are answered, or none. A known id with the same record gets its earlier answer.
+        Either all records are answered, or none. A repeated id with the same record returns its earlier prediction.
         """
         body = await read_body(request, PredictIn, metrics)
 
@@ -90,7 +90,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         **openapi.openapi_post(PredictionsIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True),
     )
     async def log(request: Request) -> Response:
-        """Log predictions made by another server: same slices, same log, same figures.
+        """Log predictions made by another server, and monitor them like local ones.
 
         Accepted classes are those of the model, or those in the settings.
         """
@@ -110,7 +110,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
 
 class PastAnswers:
-    """Earlier answers, described with the function sets and versions that made them; these are cached.
+    """Descriptions of earlier predictions; their function sets and versions are cached.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ class PastAnswers:
         self._classes: dict[int, tuple[str, ...]] = {}
 
     def describe(self, earlier: Prediction, result: PredictionResult) -> dict[str, Any]:
-        """Return the answer that was given when the id first came. Blocking."""
+        """Return the response to the first request with the id. Blocking."""
         names = self._names_of_set(earlier.set_hash)
         same = earlier.version == result.prediction.version or earlier.source == "logged"
         classes = result.classes if same else self._classes_of(earlier.version)
@@ -183,24 +183,24 @@ async def log_and_respond(
     Raises
     ------
     IdConflict
-        If ids are in the log with other content; the other rows are logged all the same.
+        If ids are in the log with other content; all other rows are logged.
     StoreError
         If nothing can be logged now.
     """
     logged = await model.predictions.log(results)
     began = perf_counter()
     predictions: list[dict[str, Any] | None]
-    if all(each.outcome == "stored" for each in logged):
-        predictions = [_answer(each) for each in results]
+    if all(entry.outcome == "stored" for entry in logged):
+        predictions = [_answer(result) for result in results]
     else:
         predictions = await anyio.to_thread.run_sync(
             lambda: [
                 None
-                if each.outcome == "conflict"
-                else past.describe(each.prediction, result)
-                if each.outcome == "repeated"
+                if entry.outcome == "conflict"
+                else past.describe(entry.prediction, result)
+                if entry.outcome == "repeated"
                 else _answer(result)
-                for result, each in zip(results, logged, strict=True)
+                for result, entry in zip(results, logged, strict=True)
             ]
         )
     if None in predictions:
@@ -228,14 +228,14 @@ def _id_conflict(
     logged: Sequence[LogResult], predictions: Sequence[dict[str, Any] | None], id_path: str
 ) -> IdConflict:
     errors = [
-        FieldError(id_path.format(i), f"{each.prediction.id!r} is in the log with other content")
-        for i, each in enumerate(logged)
-        if each.outcome == "conflict"
+        FieldError(id_path.format(i), f"{entry.prediction.id!r} is in the log with other content")
+        for i, entry in enumerate(logged)
+        if entry.outcome == "conflict"
     ]
-    others = len(logged) - len(errors)
+    n_logged = len(logged) - len(errors)
     rest = "nothing was logged"
-    if others:
-        rest = f"the other {others} rows are logged, and their answers are in 'predictions'"
+    if n_logged:
+        rest = f"the other {n_logged} rows are logged, and their predictions are in 'predictions'"
     message = f"{len(errors)} ids are in the log with other content: choose new ids for these rows; {rest}"
     return IdConflict(message, errors, predictions)
 
@@ -249,14 +249,14 @@ def _cache(cache: dict[Any, Any], key: Any, value: Any) -> None:
 def _prediction_requests(body: PredictIn) -> list[PredictionRequest]:
     require_finite(body.instances, "instances")
     if body.ids is None:
-        return [PredictionRequest(each) for each in body.instances]
+        return [PredictionRequest(record) for record in body.instances]
     if len(body.ids) != len(body.instances):
         message = (
             f"got {len(body.ids)} ids for {len(body.instances)} instances: give one id per instance, or none"
         )
         raise InvalidRequest([FieldError("ids", message)])
     require_distinct(body.ids, "ids")
-    return [PredictionRequest(each, id_) for each, id_ in zip(body.instances, body.ids, strict=True)]
+    return [PredictionRequest(record, id_) for record, id_ in zip(body.instances, body.ids, strict=True)]
 
 
 def _all_answered(outcomes: Sequence[PredictionResult | Failed]) -> list[PredictionResult]:
@@ -265,14 +265,14 @@ def _all_answered(outcomes: Sequence[PredictionResult | Failed]) -> list[Predict
     Raises
     ------
     InvalidRequest
-        If the model could not read some rows; rows not attempted for that reason are named, too.
+        If the model could not read some rows; the errors also name rows not attempted for that reason.
     Exception
         The error of a row otherwise.
     """
-    results = [each for each in outcomes if not isinstance(each, Failed)]
+    results = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
     if len(results) == len(outcomes):
         return results
-    failures = {i: each.error for i, each in enumerate(outcomes) if isinstance(each, Failed)}
+    failures = {i: outcome.error for i, outcome in enumerate(outcomes) if isinstance(outcome, Failed)}
     for error in failures.values():
         if not isinstance(error, (DataError, NotAttempted)):
             raise error
@@ -283,27 +283,27 @@ def _external_predictions(
     given: Sequence[LoggedIn], classes: tuple[str, ...], version: int, now: datetime
 ) -> list[ExternalPrediction]:
     """Return the external predictions of a request. Raises InvalidRequest, with the errors of all rows."""
-    require_distinct([each.id for each in given], "predictions", ".id")
-    require_finite([{"features": each.features} for each in given], "predictions")
+    require_distinct([row.id for row in given], "predictions", ".id")
+    require_finite([{"features": row.features} for row in given], "predictions")
     errors = [
         FieldError(f"predictions[{i}].{field}", message)
-        for i, each in enumerate(given)
-        for field, message in _row_errors(each, classes, now)
+        for i, row in enumerate(given)
+        for field, message in _row_errors(row, classes, now)
     ]
     if errors:
         raise InvalidRequest(errors)
     return [
         ExternalPrediction(
-            record=each.features,
-            label=each.label,
-            version=each.version or version,
+            record=row.features,
+            label=row.label,
+            version=row.version or version,
             probabilities=None
-            if each.probabilities is None
-            else tuple(each.probabilities[name] for name in classes),
-            id=each.id,
-            at=each.predicted_at,
+            if row.probabilities is None
+            else tuple(row.probabilities[name] for name in classes),
+            id=row.id,
+            at=row.predicted_at,
         )
-        for each in given
+        for row in given
     ]
 
 

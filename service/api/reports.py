@@ -26,7 +26,7 @@ from service.views.runs import report_view, reports_view
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime
 
-# The page brings its own scripts and shows what clients have sent: it runs without an origin, and loads nothing.
+# The page has inline scripts and shows client data: it runs without an origin, and loads nothing.
 _SANDBOX = (
     "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; worker-src blob:"
@@ -51,7 +51,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
     @routes.post("", **openapi_post(ReportIn, ReportRequestedOut, 409, 429, 503, 504, status=202))
     async def request_report(request: Request) -> Response:
-        """Start a report on live traffic; when finished, it is the newest in the list."""
+        """Start a report on live traffic; once finished, it is first in the list."""
         await read_body(request, ReportIn, runtime.metrics)
         at = runtime.clock()
         model.reports.request(at)

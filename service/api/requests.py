@@ -101,7 +101,7 @@ async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics
 
 
 async def run_off_loop(request: Request, work: Callable[[], T]) -> T:
-    """Return the result of work on a request's body, done in a thread if the body is long."""
+    """Return the result of work on a request's body; a long body is handled in a thread."""
     if request_context(request).body_bytes <= LONG_BYTES:
         return work()
     return await anyio.to_thread.run_sync(work)
@@ -119,7 +119,7 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
         return kind.model_validate_json(body)
     except ValidationError as error:
         count = error.error_count()
-        if count > MAX_ERRORS:  # the list of all of them may be larger than the body
+        if count > MAX_ERRORS:  # the full list may be larger than the body
             message = f"{count} fields are wrong: compare the request with /openapi.json"
             raise InvalidRequest([FieldError("", message)]) from None
         errors = error.errors(include_url=False, include_context=False, include_input=False)
@@ -153,7 +153,7 @@ def require_rows(request: Request, rows: Sequence[object], limit: int, field: st
 
 
 def require_finite(value: Any, path: str) -> None:
-    """Refuse numbers that JSON does not have: NaN, and those beyond 64-bit floats.
+    """Refuse numbers that JSON cannot represent: NaN, and numbers beyond 64-bit floats.
 
     Parameters
     ----------
@@ -175,13 +175,13 @@ def require_finite(value: Any, path: str) -> None:
 
 def require_distinct(ids: Sequence[str | None], field: str, suffix: str = "") -> None:
     """Refuse ids that occur twice in a request. Raises InvalidRequest."""
-    given = [each for each in ids if each is not None]
-    if len(set(given)) == len(given):
+    present = [id_ for id_ in ids if id_ is not None]
+    if len(set(present)) == len(present):
         return
     first: dict[str, int] = {}
-    for i, each in enumerate(ids):
-        if each is not None and first.setdefault(each, i) != i:
-            message = f"{each!r} occurs twice in the request: an id names one record"
+    for i, id_ in enumerate(ids):
+        if id_ is not None and first.setdefault(id_, i) != i:
+            message = f"{id_!r} occurs twice in the request: an id names one record"
             raise InvalidRequest([FieldError(f"{field}[{i}]{suffix}", message)])
 
 
@@ -196,11 +196,11 @@ def _is_finite(value: Any) -> bool:
 
 def _non_finite_paths(value: Any, path: str) -> Iterator[str]:
     if isinstance(value, dict):
-        for key, each in value.items():
-            yield from _non_finite_paths(each, f"{path}.{key}")
+        for key, item in value.items():
+            yield from _non_finite_paths(item, f"{path}.{key}")
     elif isinstance(value, list):
-        for i, each in enumerate(value):
-            yield from _non_finite_paths(each, f"{path}[{i}]")
+        for i, item in enumerate(value):
+            yield from _non_finite_paths(item, f"{path}[{i}]")
     elif not _is_finite(value):
         yield path.removeprefix(".")
 

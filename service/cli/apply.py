@@ -193,7 +193,7 @@ class ApplySummary:
                 ]
             )
         columns = (
-            "slice", "members", "coverage", "95 % interval", "overlap", "unknown", "us/row", "why unknown",
+            "slice", "members", "coverage", "95% interval", "overlap", "unknown", "us/row", "why unknown",
         )  # fmt: skip
         faults = [
             f"{count.name}: first fault at {count.first_fault}"

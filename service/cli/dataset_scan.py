@@ -52,12 +52,12 @@ def scan(settings: Settings, problems: list[str]) -> DatasetScan | None:
         for batch in project_source(settings).batches():
             first = batch if first is None else first
             if label in map(str, batch.columns):  # a missing column is another problem
-                here = blank_rows(batch[label])
+                positions = blank_rows(batch[label])
                 try:
-                    classes |= dict.fromkeys(read_labels(batch.drop(index=batch.index[here]), label))
+                    classes |= dict.fromkeys(read_labels(batch.drop(index=batch.index[positions]), label))
                 except ModelError as error:
                     label_error = label_error or str(error)
-                blank += [rows + row for row in here]
+                blank += [rows + row for row in positions]
             rows += len(batch)
             keys, sample = _smallest_keys(keys, sample, random.random(len(batch)), batch)
     except (SliceError, ModelError, OSError) as error:
@@ -214,7 +214,7 @@ def _guess_text(present: pd.Series[str]) -> tuple[str | None, str]:
     is_short = float(sample.str.len().mean()) <= MAX_CATEGORY_CHARACTERS
     if is_short and distinct <= MAX_CATEGORIES and distinct <= len(present) / 5:
         return "category", "few values, often repeated"
-    # Text without spaces, such as Chinese, is told from ids and links, which are ASCII.
+    # Ids and links are ASCII; other text without spaces, such as Chinese, is text.
     characters = "".join(sample)
     unspaced = sum(character > "\u2e80" for character in characters) > len(characters) / 3
     if words >= 2.5 or (unspaced and len(characters) >= 5 * len(sample)):

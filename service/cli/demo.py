@@ -1,4 +1,4 @@
-"""``slicewatch demo``: the whole loop on generated comments, or on real ones."""
+"""``slicewatch demo``: the full monitoring loop on generated or real comments."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = """slicewatch demo
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
-    summary = "show the whole loop: drift, alarm, late labels, retraining, gate, promotion"
+    summary = "show the full loop: drift, alarm, late labels, retraining, gate, promotion"
     parser = add_command(commands, "demo", summary, EXAMPLES, run)
     parser.add_argument(
         "--data",
@@ -30,7 +30,7 @@ def declare(commands: Commands) -> None:
     )
     parser.add_argument(
         "--port", type=integer_between(0, 65_535), metavar="N",
-        help=f"port to listen on (default: {PORT}, or a free one if it is taken; 0 picks a free one)",
+        help=f"port to listen on (default: {PORT}, or a free one if it is in use; 0 picks a free one)",
     )  # fmt: skip
     parser.add_argument(
         "--seed",
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.port is None and is_free(PORT):
         port = PORT
     elif port and not is_free(port):
-        raise MisuseError(f"port {port} is taken: pass another --port, or 0 for a free one")
+        raise MisuseError(f"port {port} is in use: pass another --port, or 0 for a free one")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the service is stopped too
     scenario = real_comments(args.data, args.seed) if args.data else generated_comments(args.seed)
     return run_demo(

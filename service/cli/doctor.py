@@ -115,15 +115,15 @@ def _torch_threads() -> str:
 def _store(settings: Settings) -> str:
     from service.store.engine import latest_revision, schema_version
 
-    found = schema_version(settings.store)
-    if found is None:
+    version = schema_version(settings.store)
+    if version is None:
         return f"no {settings.store} yet: `slicewatch up` creates it"
     advice = (
         ""
-        if found == latest_revision()
+        if version == latest_revision()
         else f"; migrate it to step {latest_revision()} with `slicewatch migrate`"
     )
-    return f"{settings.store} is at step {found}{advice}"
+    return f"{settings.store} is at step {version}{advice}"
 
 
 def _champion(settings: Settings) -> str:

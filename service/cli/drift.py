@@ -38,7 +38,7 @@ def declare(commands: Commands) -> None:
         action.add_argument("alarm", type=integer_between(1), metavar="ALARM", help="number of the alarm")
     for action in (acknowledging, resolving):
         action.add_argument("--by", default="", metavar="NAME", help="your name")
-        action.add_argument("--note", default="", metavar="TEXT", help="note, kept with the alarm")
+        action.add_argument("--note", default="", metavar="TEXT", help="note stored with the alarm")
     for action in (alarms, showing, acknowledging, resolving):
         add_options(action, url=True)
 

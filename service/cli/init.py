@@ -216,13 +216,13 @@ def to_identifier(name: str) -> str:
 
 def slices_texts(frame: pd.DataFrame, columns: Sequence[ColumnGuess]) -> tuple[str, str]:
     """Return slices.py and slices.yaml, with slices that have members among some rows."""
-    taken: set[str] = set()
+    used: set[str] = set()
 
     def unique(wanted: str) -> str:
         name, number = wanted, 2
-        while name in taken:
+        while name in used:
             name, number = f"{wanted}_{number}", number + 1
-        taken.add(name)
+        used.add(name)
         return name
 
     names, sources = [], []
@@ -298,7 +298,7 @@ def _templates(guess: ColumnGuess, series: pd.Series[Any]) -> Iterator[tuple[str
 
 
 def _infrequent_value(series: pd.Series[Any]) -> str:
-    """Return the least frequent value with at least 5 % of the rows, else the second most frequent."""
+    """Return the least frequent value with at least 5% of the rows, else the second most frequent."""
     from sfs.record import text_of
 
     shares = series.dropna().map(text_of).value_counts(normalize=True)

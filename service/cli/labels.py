@@ -91,7 +91,7 @@ class LabelSummary:
     rejected: list[LabelFileRow] = field(default_factory=list)
 
     def add(self, rows: Sequence[LabelFileRow], outcomes: Mapping[int, Outcome]) -> None:
-        """Add rows, with the outcomes of those that were sent by their numbers."""
+        """Add rows; ``outcomes`` maps the numbers of the sent rows to their outcomes."""
         for row in rows:
             outcome, reason = outcomes.get(row.number, ("rejected", row.reason))
             self.counts[outcome] += 1
@@ -317,7 +317,7 @@ def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelS
     """Send the labels of a file in batches, and return their outcomes.
 
     A label without a time and a key gets a key from the content of the file and its row: sending the same file
-    again is no later label.
+    again adds no labels.
 
     Raises
     ------

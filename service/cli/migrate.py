@@ -23,21 +23,21 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Migrate, or with ``--check`` report whether a migration is needed."""
     from service.store.engine import Store, latest_revision, schema_version
 
-    path, wanted = load_settings(args, context).store, latest_revision()
-    found = schema_version(path)
-    outdated = found != wanted
+    path, latest = load_settings(args, context).store, latest_revision()
+    current = schema_version(path)
+    outdated = current != latest
     if outdated and not args.check:
         path.parent.mkdir(parents=True, exist_ok=True)
         with Store(path):
             pass
     if args.json:
         changed = outdated and not args.check
-        print_json({"store": str(path), "found": found, "newest": wanted, "changed": changed})
+        print_json({"store": str(path), "found": current, "newest": latest, "changed": changed})
     elif not outdated:
-        print(f"{path}: at step {wanted}, the latest: nothing to do")
+        print(f"{path}: at step {latest}, the latest: nothing to do")
     else:
-        before = "no store yet" if found is None else f"at step {found}"
-        verb = "create" if found is None else "migrate"
+        before = "no store yet" if current is None else f"at step {current}"
+        verb = "create" if current is None else "migrate"
         after = f"`slicewatch migrate` will {verb} it to" if args.check else f"{verb}d, now at"
-        print(f"{path}: {before}; {after} step {wanted}")
+        print(f"{path}: {before}; {after} step {latest}")
     return int(args.check and outdated)

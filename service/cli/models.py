@@ -33,17 +33,17 @@ def declare(commands: Commands) -> None:
     showing.add_argument(
         "version", nargs="?", default=CHAMPION, metavar="VERSION", help="number or alias (default: champion)"
     )
-    promoting = add_command(actions, "promote", "make a version the champion", example, run_promote)
+    promoting = add_command(actions, "promote", "promote a version to champion", example, run_promote)
     promoting.add_argument("version", metavar="VERSION", help="number of the version")
     promoting.add_argument("--expected", metavar="VERSION", help="fail unless this version is champion now")
-    summary = "make the previous champion the champion again"
+    summary = "promote the previous champion again"
     back = add_command(actions, "rollback", summary, "slicewatch models rollback", run_rollback)
     for action in (promoting, back):
         action.add_argument(
             "--reason",
             default="by hand",
             metavar="TEXT",
-            help="reason, kept in the history (default: by hand)",
+            help="reason stored in the history (default: by hand)",
         )
     for action in (listing, showing, promoting, back):
         add_options(action)
@@ -91,7 +91,7 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
     number = find_version(registry, args.version)
     bundle = registry.get(number)
     features = {spec.column: spec.kind for spec in bundle.featurizer.specs}
-    shown: dict[str, Any] = {
+    details: dict[str, Any] = {
         "version": number,
         "name": bundle.name,
         "hash": bundle.hash,
@@ -102,18 +102,18 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
         "slices": list(bundle.slice_names),
     }
     if args.json:
-        print_json({**shown, "lineage": dict(bundle.lineage), "report": bundle.report.to_json()})
+        print_json({**details, "lineage": dict(bundle.lineage), "report": bundle.report.to_json()})
         return 0
-    shown["features"] = [f"{column}: {kind}" for column, kind in features.items()]
+    details["features"] = [f"{column}: {kind}" for column, kind in features.items()]
     rows = [
-        [name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in shown.items()
+        [name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in details.items()
     ]
     print(f"{format_table(('field', 'value'), rows)}\n\n{bundle.report.to_text()}")
     return 0
 
 
 def run_promote(args: argparse.Namespace, context: Context) -> int:
-    """Make a version the champion, unless another change came first."""
+    """Promote a version to champion, unless another change came first."""
     settings, at = load_settings(args, context), context.now()
     registry = open_registry(settings)
     number = find_version(registry, args.version)
@@ -121,7 +121,7 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
     expected = find_version(registry, args.expected) if args.expected else before
     if number == before == expected:
         registry.get(number)
-        print_message(f"version {number} is the champion already: nothing to do")
+        print_message(f"version {number} is already the champion: nothing to do")
         return 0
     with service_of(settings, registry) as service:
         if service is not None:
@@ -133,7 +133,7 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
 
 
 def run_rollback(args: argparse.Namespace, context: Context) -> int:
-    """Make the previous champion the champion again."""
+    """Promote the previous champion again."""
     settings = load_settings(args, context)
     registry = open_registry(settings)
     before = registry.alias(CHAMPION)

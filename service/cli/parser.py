@@ -44,7 +44,7 @@ def add_command(
 def add_subcommands(parser: argparse.ArgumentParser) -> Commands:
     """Declare actions of a command that also runs by itself.
 
-    Options that stand before an action stay in force for it; an option of the action alone needs a default
+    Options before an action apply to it too; an option of the action alone needs a default
     of its own.
     """
 

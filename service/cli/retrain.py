@@ -22,7 +22,7 @@ def declare(commands: Commands) -> None:
     """Declare the commands."""
     summary = "train a candidate now, and let the promotion gate decide"
     parser = add_command(commands, "retrain", summary, EXAMPLES, run_start)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="reason, kept with the run")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="reason stored with the run")
     parser.add_argument("--by", default="", metavar="NAME", help="your name")
     add_options(parser, url=True)
     actions = add_subcommands(parser)

@@ -57,7 +57,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         print_json(listed)
         return 0
     columns = ("name", "kind", "owner", "severity", "target", "protected", "fingerprint")
-    shown = [
+    rows = [
         {
             **entry,
             "owner": entry["owner"] or None,
@@ -67,7 +67,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         }
         for entry in listed
     ]
-    print(format_table(columns, [[entry[column] for column in columns] for entry in shown]))
+    print(format_table(columns, [[entry[column] for column in columns] for entry in rows]))
     return 0
 
 

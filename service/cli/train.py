@@ -35,8 +35,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from models.training import train
 
     settings = load_settings(args, context)
-    given = {name: value for name in ("kind", "epochs", "seed") if (value := getattr(args, name)) is not None}
-    settings = replace(settings, learner=replace(settings.learner, **given))
+    options = {
+        name: getattr(args, name) for name in ("kind", "epochs", "seed") if getattr(args, name) is not None
+    }
+    settings = replace(settings, learner=replace(settings.learner, **options))
     require_writable(settings.registry)  # now, rather than after a long training
     config = train_config(settings)
     with stage_progress("train") as progress:

@@ -29,8 +29,8 @@ def declare(commands: Commands) -> None:
 def run(args: argparse.Namespace, context: Context) -> int:
     """Serve until SIGTERM or Ctrl+C, then shut down gracefully; 0 if nothing was lost."""
     settings = load_settings(args, context)
-    given = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
-    settings = replace(settings, serve=replace(settings.serve, **given))
+    overrides = {name: value for name in ("host", "port") if (value := getattr(args, name)) is not None}
+    settings = replace(settings, serve=replace(settings.serve, **overrides))
     from service.server import serve
 
     return serve(settings, context.now, sys.stderr)

@@ -141,7 +141,7 @@ class Client:
     def predict(
         self, instances: Sequence[Mapping[str, Any]], ids: Sequence[str] | None = None
     ) -> Predictions:
-        """Return predictions for records; ids that are known already get their earlier prediction.
+        """Return predictions for records; a repeated id returns its earlier prediction.
 
         Raises
         ------

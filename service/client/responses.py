@@ -82,7 +82,7 @@ class PredictionResponse:
     version
         Version of the model that predicted.
     repeated
-        Whether the id was known with the same record, so that this is the earlier prediction.
+        Whether the id was logged before with the same record: this is the earlier prediction.
     """
 
     id: str
@@ -142,7 +142,7 @@ class HttpResponse:
             raise self.foreign() from error
 
     def foreign(self) -> ClientError:
-        """Return the error that something else than this service listens at the address."""
+        """Return the error for an address where another program listens."""
         title = f"{self.url} is not a Slicewatch service of this version"
         return ClientError(self.status, title, self._excerpt())
 

@@ -24,7 +24,7 @@ class CrossSiteRequest(ServiceError):
 
 
 def reject_cross_site(headers: Headers) -> None:
-    """Refuse a form that no page of this service sent.
+    """Refuse a form from outside this service.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from service.views.slices import SliceState
 from sfs.function import ALL_ROWS, NO_SLICE
 
 DisplayState: TypeAlias = SliceState | Literal["few_labels", "not_judged"]
-"""State of a slice on the pages, which tell missing labels from missing rows, and unjudged slices from healthy ones."""
+"""State of a slice on the pages; missing labels, missing rows and missing targets have states of their own."""
 
 WINDOWS: dict[WindowName, str] = {
     "5m": "5 min",
@@ -261,7 +261,7 @@ def timestamp(at: datetime, now: datetime) -> str:
 
 
 def time_range(start: datetime, end: datetime) -> str:
-    """Return a time range; the day stands once if it is one.
+    """Return a time range; a range within one day names the day once.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def time_range(start: datetime, end: datetime) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FeaturesText:
-    """Features of a record in one line, and in full if the line leaves something out; ``stored`` if there are any."""
+    """Features of a record in one line, and in full if the line is cut; ``stored`` is false without features."""
 
     summary: str
     full: str

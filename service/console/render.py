@@ -1,4 +1,4 @@
-"""Rendering of pages: templates, their surroundings, and the threads that they are made on."""
+"""Rendering of pages: templates, page context, and threads."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ SECTIONS: dict[Section, NavLink] = {
 
 @dataclass(frozen=True, slots=True)
 class PageContext:
-    """Surroundings of a page.
+    """Navigation and refresh of a page.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class PageExecutor:
     Parameters
     ----------
     threads
-        As many as pages are rendered at once.
+        Maximum number of pages rendered at once.
     wait_seconds
         Maximum time that a page waits for a thread.
     """
@@ -133,7 +133,7 @@ class PageExecutor:
 
 
 def render_page(template: str, context: PageContext, **values: Any) -> str:
-    """Render a template of the folder ``templates``; a value that the template names must be given."""
+    """Render a template of the folder ``templates``; a missing value is an error."""
     return _environment().get_template(template).render(stylesheet=stylesheet_href(), page=context, **values)
 
 

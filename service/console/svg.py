@@ -315,17 +315,17 @@ def interval_plot(rate: Band, mark: Band, scale: Callable[[float, float], float]
 
 def sparkline(values: Sequence[float | None], name: str, mark: float | None = None) -> Markup:
     """Return a small line of rates in order of time, from 0 up, with gaps; empty without any rate."""
-    known = [value for value in values if value is not None]
-    if not known:
+    present = [value for value in values if value is not None]
+    if not present:
         return Markup("")
-    top = max(*known, mark or 0.0) or 1.0
+    top = max(*present, mark or 0.0) or 1.0
     step = 100 / max(len(values) - 1, 1)
     places = [(i * step, None if v is None else 22 - 19 * v / top) for i, v in enumerate(values)]
     return Markup(
         '<svg class="spark" viewBox="-3 0 106 24" role="img" aria-label="{name}"><title>{name}</title>'
         '<path class="mark" d="{mark}"/><path class="line" d="{line}"/><path class="lone" d="{lone}"/></svg>'
     ).format(
-        name=f"{name}: last {percent(known[-1])}, lowest {percent(min(known))}, highest {percent(max(known))}",
+        name=f"{name}: last {percent(present[-1])}, lowest {percent(min(present))}, highest {percent(max(present))}",
         mark="" if mark is None else f"M0 {coordinate(22 - 19 * mark / top)}H100",
         line=line_path(places),
         lone=dot_path(places),
@@ -376,8 +376,8 @@ def _drift_description(drift: DriftStatus, zone: ToleranceBand) -> str:
 def _plot_limits(drift: DriftStatus, zone: ToleranceBand) -> tuple[float, float]:
     """Return limits that show the band, the rate, and as much of the interval as leaves these visible."""
     value = drift.observed.value
-    shown = [zone.lower, zone.upper, *([value] if value is not None else [])]
-    low, high = min(shown), max(shown)
+    limits = [zone.lower, zone.upper, *([value] if value is not None else [])]
+    low, high = min(limits), max(limits)
     room = (high - low) or 0.05
     if value is not None:
         low, high = min(low, max(drift.lower, low - room)), max(high, min(drift.upper, high + room))

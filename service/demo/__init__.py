@@ -1,1 +1,1 @@
-"""The whole loop in minutes: a project, its traffic, its labels, and the service's reaction to them."""
+"""The full monitoring loop in minutes: a project, its traffic, its labels, and the service's reaction to them."""

@@ -23,7 +23,7 @@ from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 
 SETTLED = ("accepted", "corrected", "pending", "duplicate")
-"""Outcomes of labels that count, or did when they were first sent."""
+"""Outcomes of labels that count, or counted when first sent."""
 
 PATH = ("waiting_for_labels", "training", "gated", "promoted")
 SLACK = 4.0
@@ -67,24 +67,24 @@ class Ledger:
             self.labels[id_] = label
 
     def accuracy(self, slice_: str, version: int, ids: Iterable[str]) -> tuple[int, int]:
-        """Return the correct and the labelled predictions of a version on a slice, among some ids."""
+        """Return the numbers of correct and labelled predictions of a version on a slice, among some ids."""
         labelled = [id_ for id_ in ids if id_ in self.predictions and id_ in self.labels]
         predictions = {id_: self.predictions[id_] for id_ in labelled}
         members = {
-            id_: each.label
-            for id_, each in predictions.items()
-            if each.version == version and slice_ in each.slices
+            id_: prediction.label
+            for id_, prediction in predictions.items()
+            if prediction.version == version and slice_ in prediction.slices
         }
         return sum(self.labels[id_] == label for id_, label in members.items()), len(members)
 
     def differences(self, log: Sequence[LogRow]) -> list[str]:
         """Return the differences between a log and this ledger, as sentences."""
-        acknowledged = {id_: (each.label, each.version) for id_, each in self.predictions.items()}
+        acknowledged = {id_: (row.label, row.version) for id_, row in self.predictions.items()}
         logged = {row.id: (row.label, row.version) for row in log}
         counted = {row.id: row.true for row in log if row.true is not None}
 
-        def changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> int:
-            return sum(expected[key] != found[key] for key in expected.keys() & found.keys())
+        def changed(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> int:
+            return sum(expected[key] != actual[key] for key in expected.keys() & actual.keys())
 
         counts = {
             "predictions are in the log more than once": len(log) - len(logged),
@@ -92,7 +92,7 @@ class Ledger:
             "predictions differ between the log and the response": changed(acknowledged, logged),
             "predictions in the log were never acknowledged": len(logged.keys() - acknowledged.keys()),
             "acknowledged labels do not count": len(self.labels.keys() - counted.keys()),
-            "predictions have another label than the last one sent": changed(self.labels, counted),
+            "predictions have a label other than the last one sent": changed(self.labels, counted),
             "labels were rejected": self.outcomes["rejected"],
         }
         return [f"{n:,} {text}" for text, n in counts.items() if n]
@@ -156,8 +156,8 @@ def slice_truths(
         rows = {phase: n for (server, phase), n in served.items() if server == version}
         for name, band in by_slice.items():
             lower, upper = band["lower"], band["upper"]
-            seen = {phase: phases[phase][name].value for phase in rows}
-            values = {phase: value for phase, value in seen.items() if value is not None}
+            coverages = {phase: phases[phase][name].value for phase in rows}
+            values = {phase: value for phase, value in coverages.items() if value is not None}
             progress = {phase: rows[phase] / rows_to_detect(value, band) for phase, value in values.items()}
             detected = max(
                 sum(progress[phase] for phase, value in values.items() if value > upper),

@@ -30,7 +30,7 @@ def format_entry(at: datetime, text: str) -> str:
 
 
 def indented(text: str) -> str:
-    """Return lines indented to stand under an entry."""
+    """Return lines indented under an entry."""
     return textwrap.indent(text, INDENT)
 
 

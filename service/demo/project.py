@@ -159,13 +159,13 @@ class Project:
         """
         log = self.folder / TRAINING_LOG
         with log.open("wb") as stderr:
-            done = subprocess.run(  # noqa: S603 - our own command
+            process = subprocess.run(  # noqa: S603 - our own command
                 [*COMMAND, "train", "--config", str(self.config), "--json"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment(), check=False,
             )  # fmt: skip
-        if done.returncode:
+        if process.returncode:
             raise ServiceError(["the first training failed; end of its log:", *last_lines(log)])
-        document: dict[str, Any] = json.loads(done.stdout)
+        document: dict[str, Any] = json.loads(process.stdout)
         return document
 
 

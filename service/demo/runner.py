@@ -178,7 +178,7 @@ class ScenarioRunner:
             ends.append(self._scenario.length)
         n = min(most, *(end - position for end in ends)) if ends else most
         predictions = self._traffic.send(n)
-        self.served.update((each.version, phase.name) for each in predictions.predictions)
+        self.served.update((prediction.version, phase.name) for prediction in predictions.predictions)
         now = self._seconds()
         self._due = max(self._due, now - 1.0) + n / rows_a_second
         if self._due > now:
@@ -232,7 +232,7 @@ def run_demo(
     now, out
         Wall time in UTC, and a function that prints a line.
     once
-        Exit at the end of the story, rather than keep console and API open until Ctrl+C.
+        Exit at the end of the story; otherwise keep console and API open until Ctrl+C.
 
     Raises
     ------

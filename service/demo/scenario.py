@@ -128,7 +128,7 @@ PHASES = (
     Phase("calm", "comments like those in the training data", 0),
     Phase(
         "campaign",
-        f"advertisers post short links: {CAMPAIGN} rises from 2 % to 8 % of comments, in new words",
+        f"advertisers post short links: {CAMPAIGN} rises from 2% to 8% of comments, in new words",
         CALM_ROWS,
     ),
     Phase(
@@ -150,7 +150,7 @@ def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Scenari
     >>> scenario.rows(5_000, 2_000).equals(scenario.rows(5_000, 2_000)), [phase.name for phase in scenario.phases]
     (True, ['calm', 'campaign', 'campaign, no markup'])
     """
-    # Words mean their opposite in no other slice than the campaign: one surprise is enough.
+    # Only the campaign reverses the meaning of words: one surprise is enough.
     calm = DEFAULT
     for name in ("keyword_please", "timestamp_mention"):
         calm = calm.with_change(name, at=0, contradiction=0.02)
@@ -201,16 +201,16 @@ def real_comments(folder: Path, seed: int = 0) -> Scenario:
     comments = load_youtube(folder)
     videos = list(dict.fromkeys(comments["video"]))
     by_video = {video: comments.loc[comments["video"] == video, REAL_COLUMNS] for video in videos}
-    learned, other = videos[:LEARNED_VIDEOS], videos[LEARNED_VIDEOS:]
+    learned, remaining = videos[:LEARNED_VIDEOS], videos[LEARNED_VIDEOS:]
     base = pd.concat([by_video[video] for video in learned], ignore_index=True)
     calm = base[held_out(content_hashes(base, [FeatureSpec("text", "text")]))].reset_index(drop=True)
     drawn = calm.iloc[np.random.default_rng(seed).integers(len(calm), size=REAL_CALM_ROWS)]
-    stream = pd.concat([drawn, *(by_video[video] for video in other)], ignore_index=True)
+    stream = pd.concat([drawn, *(by_video[video] for video in remaining)], ignore_index=True)
     description = (
         f"{REAL_CALM_ROWS:,} random draws from the {len(calm)} held-out comments on {' and '.join(learned)}"
     )
     phases, start = [Phase("calm", description, 0)], REAL_CALM_ROWS
-    for video in other:
+    for video in remaining:
         description = f"all {len(by_video[video])} comments on the video of {video}, once"
         phases.append(Phase(video, description, start))
         start += len(by_video[video])

@@ -58,7 +58,7 @@ class ServiceProcess:
         Raises
         ------
         ServiceError
-            If it exits before, or takes too long.
+            If it exits or takes too long.
         """
         self.starts += 1
         with self._log.open("ab") as log:
@@ -94,7 +94,7 @@ class ServiceProcess:
         Raises
         ------
         ServiceError
-            As `start`; and if it dies again and again.
+            As `start`, and if it keeps dying.
         """
         code = None if self._process is None else self._process.poll()
         if code is None:
@@ -137,8 +137,8 @@ def is_free(port: int) -> bool:
 
 def environment() -> dict[str, str]:
     """Return this process's variables without settings, which the demo has in its file."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWATCH_")}
-    return {"OMP_NUM_THREADS": "1", **kept}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWATCH_")}
+    return {"OMP_NUM_THREADS": "1", **variables}
 
 
 def last_lines(log: Path) -> list[str]:

@@ -37,16 +37,16 @@ class BlockCache:
 
     def take(self, connection: Connection, recounts: Sequence[Recount]) -> None:
         """Replace recounted blocks; those of other versions, or before ``since``, are ignored."""
-        for set_hash in self.sets.keys() & {each.series.set_hash for each in recounts}:
-            self._load_set(connection, set_hash)  # the store may know its votes by now
-        for each in recounts:
-            model, version, set_hash = each.series.model, each.series.version, each.series.set_hash
-            start, seconds = from_us(each.span[0]), each.span[1]
+        for set_hash in self.sets.keys() & {recount.series.set_hash for recount in recounts}:
+            self._load_set(connection, set_hash)  # the store may have recorded its votes since
+        for block in recounts:
+            model, version, set_hash = block.series.model, block.series.version, block.series.set_hash
+            start, seconds = from_us(block.span[0]), block.span[1]
             own = (model, version) == (self.model, self.version)
             if own and start + timedelta(seconds=seconds) > self.since:
                 functions = self.sets.get(set_hash) or self._load_set(connection, set_hash)
                 slices = len(functions.names)
-                self._put(connection, each.counts or empty(model, version, set_hash, slices, start, seconds))
+                self._put(connection, block.counts or empty(model, version, set_hash, slices, start, seconds))
 
     def take_merged(self, connection: Connection) -> None:
         """Replace blocks that the store has merged since the last call."""

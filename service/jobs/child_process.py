@@ -22,14 +22,14 @@ from typing import IO
 
 NICENESS = 10
 GRACE_SECONDS = 60.0
-"""Time after its timeout at which a child ends without its parent's help."""
+"""Grace period after its timeout, before a child ends itself."""
 
 _OUTPUT_BYTES = 4000
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class ChildProcess:
-    """A started process; killed, with everything it started, at the latest when this object is deleted.
+    """Child process; it and its descendants are killed at the latest when this object is deleted.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         python: str = sys.executable,
     ) -> None:
-        path = os.pathsep.join(filter(None, sys.path))  # modules are found where they are found here
+        path = os.pathsep.join(filter(None, sys.path))  # same module path as this process
         with ExitStack() as undo:
             output = undo.enter_context(TemporaryFile(dir=folder))
             self._process = subprocess.Popen(  # noqa: S603  # our own module
@@ -90,7 +90,7 @@ class ChildProcess:
             os.close(descriptor)
 
     def kill(self) -> None:
-        """Kill the process, if it has not ended, and everything it started, which may outlive it."""
+        """Kill the process, unless it has ended, and its descendants, which may outlive it."""
         self.output = self._end() or self.output
 
     def describe_exit(self) -> str:

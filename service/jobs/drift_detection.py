@@ -1,4 +1,4 @@
-"""Job that detects drift: feeds the detectors, opens alarms, and resolves those that are over."""
+"""Job that detects drift: feeds the detectors, opens and resolves alarms."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
 
 _LABELS = 20_000  # read per run
 _BLOCK_STARTS = BLOCK_SECONDS[-1] // BLOCK_SECONDS[0]  # read at once: an hour of the shortest blocks
-_LOOK_BACK = timedelta(days=1)  # start of the first watch of a version that has been active for longer
-_RECENT = timedelta(hours=1)  # must lie within its band for an alarm to resolve by itself
+_LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored detectors
+_RECENT = timedelta(hours=1)  # a rate back in its band for this long resolves its alarm
 
 _log = logging.getLogger(__name__)
 
 
 class DriftDetection:
-    """Feeds the detectors of the active version, opens alarms, and resolves those that are over.
+    """Feeds the detectors of the active version, opens and resolves alarms.
 
     The state of the detectors is committed together with the alarms that follow from it: after a restart
     no row is fed twice, and none is left out. For one thread at a time.
@@ -155,7 +155,7 @@ class DriftDetection:
 
 @dataclass(slots=True)
 class DetectorCheckpoint:
-    """The detectors of one version since its promotion, and the position up to which they have read.
+    """Detectors of one version since its promotion, and their read position.
 
     ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
     ``bands`` were computed from ``band_inputs``.
@@ -192,7 +192,7 @@ def _feed(
 ) -> tuple[list[DriftDetected], bool]:
     """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
     until, bands = watermark(now), checkpoint.bands
-    if not bands:  # without a reference nothing is watched, and nothing is caught up on later
+    if not bands:  # without a reference nothing is monitored, and these rows are not fed later
         checkpoint.until = max(checkpoint.until, until)
         checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
         return [], False
@@ -222,7 +222,7 @@ def next_blocks(
 ) -> list[BlockCounts]:
     """Return the next blocks of a model version, in order of time; repeated calls return all of them.
 
-    Blocks that start before ``since``, the end of those read before, are skipped. Blocks that reach beyond
+    Blocks that start before ``since``, the end of the blocks already read, are skipped. Blocks that reach beyond
     ``until``, the time before which rows are final, wait. If a block does not count all of its rows yet, it and
     every later one wait until it does.
     """
@@ -254,7 +254,7 @@ def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, Funct
 def coverages(
     blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
 ) -> Iterator[Observation]:
-    """Yield members and known rows of every watched slice, block by block, in order of time.
+    """Yield members and known rows of every monitored slice, block by block, in order of time.
 
     Blocks of the same time under several function sets are added; a slice is the same if its function is.
     """
@@ -271,7 +271,7 @@ def coverages(
 def accuracies(
     labels: Iterable[FirstLabel], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
 ) -> Iterator[Observation]:
-    """Yield correct and labelled members of every watched slice, per 10 seconds of label arrival."""
+    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival."""
     columns = {set_hash: _columns(functions, "accuracy", watched) for set_hash, functions in sets.items()}
     for start, arrived in groupby(labels, key=lambda label: floor_to(label.at, BLOCK_SECONDS[0])):
         counts: dict[RateKey, Rate] = {}
@@ -290,7 +290,7 @@ def accuracies(
 def _columns(
     functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]
 ) -> list[tuple[int, RateKey]]:
-    """Return the watched columns of a function set."""
+    """Return the monitored columns of a function set."""
     pairs = zip(functions.names, functions.fingerprints, strict=True)
     keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)
     return [(k, key) for k, key in enumerate(keys) if key in watched]
@@ -308,14 +308,14 @@ def resolved_alarms(
     snapshot: Snapshot | None,
     now: datetime,
 ) -> list[tuple[Alarm, str]]:
-    """Return the alarms that are over, each with the reason.
+    """Return the alarms to resolve, with the reasons.
 
-    An alarm is over once another version is active, its function has changed, or its rate has been back
+    An alarm is resolved once another version is active, its function has changed, or its rate has been back
     within its tolerance band for an hour. A snapshot of another version is ignored.
     """
     recent: dict[tuple[str, str | None], SliceEstimate] = {}
     if snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
-        recent = {(each.slice, each.fingerprint): each for each in snapshot.windows["1h"].slices}
+        recent = {(row.slice, row.fingerprint): row for row in snapshot.windows["1h"].slices}
     fingerprints = state.fingerprints
 
     def resolution(alarm: Alarm) -> str:

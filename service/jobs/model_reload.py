@@ -25,11 +25,11 @@ class ModelReload:
 
     def __init__(self, registry: ModelRegistry, deployment: Deployment, metrics: ProcessMetrics) -> None:
         self._registry, self._deployment, self._metrics = registry, deployment, metrics
-        self._failed: int | None = None  # the version that could not be loaded last
+        self._failed: int | None = None  # last version that failed to load
         self._not_before, self._wait_seconds = 0.0, FIRST_WAIT_SECONDS
 
     def run(self, seconds: float | None = None) -> bool:
-        """Activate the champion if it is not active, at a monotonic time, and return whether that was done."""
+        """Activate the champion if it is not active; return True if so. ``seconds`` is monotonic time."""
         seconds = monotonic() if seconds is None else seconds
         champion, state = None, self._deployment.state
         version = None if state.active is None else state.active.version
@@ -44,7 +44,7 @@ class ModelReload:
                 return False
             loaded = load(self._registry, state.live, champion)
             self._deployment.activate_version(loaded, self._registry.history(CHAMPION))
-        except Exception as error:  # the active version stays, whatever is wrong with the champion
+        except Exception as error:  # the active version stays, whatever the error
             _log.error("the champion could not be loaded: %s", error)
             again = champion == self._failed
             self._wait_seconds = (

@@ -37,9 +37,9 @@ class PromotionService:
         self._registry, self._writer, self._model, self._clock = registry, writer, model, clock
 
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
-        """Make a version the champion, and approve the run that holds it.
+        """Promote a version to champion, and approve the run that holds it.
 
-        If it is the champion already, only missing records are written: an interrupted request can be repeated.
+        If it is already the champion, only missing records are written: an interrupted request can be repeated.
 
         ``expected`` is the champion that it replaces; None for any.
 
@@ -60,7 +60,7 @@ class PromotionService:
         return change
 
     def rollback(self, reason: str, actor: str) -> AliasChange:
-        """Make the previous champion the champion again. Raises PromotionConflict if there is none."""
+        """Promote the previous champion again. Raises PromotionConflict if there is none."""
         with self._translated_errors():
             change = self._registry.rollback(reason=reason, at=self._clock())
         self._record(change, "model.rolled_back", actor)
@@ -83,7 +83,7 @@ class PromotionService:
 
         def work(connection: Connection) -> None:
             earlier = entries_about(connection, entry.subject)
-            if not any(each.detail.get("sequence") == change.sequence for each in earlier):
+            if not any(entry.detail.get("sequence") == change.sequence for entry in earlier):
                 record(connection, entry)
             run = run_that_made(connection, self._model, change.version)
             if run is not None and run.state == "held" and change.change == "promote":
@@ -97,6 +97,6 @@ class PromotionService:
 
 def without_folder(registry: ModelRegistry, message: str) -> str:
     """Return a message without paths of version folders, which are not disclosed over HTTP."""
-    for root in {each.path.parents[1] for each in registry.list()}:
+    for root in {version.path.parents[1] for version in registry.list()}:
         message = message.replace(f"{root}/", "")
     return message

@@ -93,7 +93,7 @@ class Retraining:
             unresolved = alarms(connection, state.model, unresolved=True)
         if run is None:
             self._kill_training()
-            # A version promoted a moment ago becomes active in a moment, with references of its own.
+            # A newly promoted version is about to become active, with its own references.
             if self._settings.automatic and state.version == self._registry.alias(CHAMPION) is not None:
                 self._open_run(state, unresolved, now)
         elif run.state == "waiting_for_labels":
@@ -112,7 +112,7 @@ class Retraining:
         return self._writer.submit(work).result()
 
     def stop(self, now: datetime) -> None:
-        """Kill a training that is going on; the attempt does not count, and is repeated after the next start."""
+        """Kill a running training; the attempt does not count, and is repeated after the next start."""
         with self._store.read() as connection:
             run = active_run(connection, self._deployment.state.model)
         training = self._training
@@ -279,9 +279,9 @@ class Retraining:
         reason = f"run {run.id}: {run.reason}"
         # A run of another store may have had the same number and reason: its change is older than this run.
         done = [
-            each
-            for each in history
-            if each.reason == reason and each.version == candidate and each.at >= run.opened_at
+            change
+            for change in history
+            if change.reason == reason and change.version == candidate and change.at >= run.opened_at
         ]
         try:
             if not done and history and history[-1].version == run.champion:

@@ -8,11 +8,11 @@ from service.monitor.windows import BLOCK_SECONDS, rolled_before
 from service.store.writer import Writer
 
 _MARGIN = timedelta(hours=1)
-"""Blocks are merged this much later than they may be: ticks and clocks may be late."""
+"""Delay of merging beyond the minimum age of blocks, since ticks and clocks may be late."""
 
 
 class RollUp:
-    """Merges the blocks of the store that are old enough into longer ones."""
+    """Merges old blocks of the store into longer ones."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

@@ -95,11 +95,11 @@ class SnapshotJob:
                 recounts = read_dirty(connection, _DIRTY_BLOCKS)
                 if not recounts:
                     return
-                done = self._writer.submit(partial(replace_blocks, recounts=recounts)).result()
+                written = self._writer.submit(partial(replace_blocks, recounts=recounts)).result()
                 if self._cache is not None:
-                    self._cache.take(connection, done)
+                    self._cache.take(connection, written)
             # A block that changed during the recount stays dirty; if all did, they are left to the next run.
-            more = bool(done) and sum(len(each.marks) for each in recounts) >= _DIRTY_BLOCKS
+            more = bool(written) and sum(len(recount.marks) for recount in recounts) >= _DIRTY_BLOCKS
 
     def _publish(self, snapshot: Snapshot) -> None:
         state = self._deployment.state

@@ -41,16 +41,16 @@ def render_snapshot(
     references
         Expected coverage by slice, for slices whose function is the one that the reference was counted with.
     """
-    shown = {name: snapshot.windows[name].slices for name in WINDOWS if name in snapshot.windows}
+    windows = {name: snapshot.windows[name].slices for name in WINDOWS if name in snapshot.windows}
     # References and metadata of slices that the snapshot lacks are left out.
-    names = list(dict.fromkeys(estimate.slice for slices in shown.values() for estimate in slices))
+    names = list(dict.fromkeys(estimate.slice for slices in windows.values() for estimate in slices))
     model, version = snapshot.model, str(snapshot.version)
     by_slice = ["model", "version", "slice"]
 
     estimates = {
         name: gauge(name, help_text, [*by_slice, "window"]) for name, help_text in _ESTIMATES.items()
     }
-    for window, slices in shown.items():
+    for window, slices in windows.items():
         for estimate in slices:
             for name, value in _estimates(estimate):
                 estimates[name].add_metric([model, version, estimate.slice, window], value)
@@ -119,9 +119,9 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
     alarm = gauge("slice_drift_alarm", "1 if the slice has an unresolved alarm, else 0.", labels)
     since = gauge("slice_drift_since_timestamp_seconds", "Start of the change behind the alarm.", labels)
     observed = gauge(
-        "slice_drift_observed_ratio", "Coverage or accuracy since the change, when it alarmed.", labels
+        "slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels
     )
-    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, when it alarmed.", labels)
+    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, as of the alarm.", labels)
 
     ratios = {(drift.slice, drift.kind): drift.evidence_ratio for drift in drifts if drift.zone is not None}
     alarmed = {(raised.drift.slice, raised.drift.kind) for raised in unresolved}

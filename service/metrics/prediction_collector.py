@@ -21,9 +21,9 @@ from sfs.apply import FunctionStats
 T = TypeVar("T")
 
 _MAX_VERSIONS = 4
-"""Versions and function sets known at a time, so that late rows of the previous ones still count."""
+"""Number of latest versions and function sets to keep, so that late rows of earlier ones still count."""
 _MAX_REASONS = 16
-"""Reasons told apart; user functions can name any."""
+"""Maximum number of distinct reasons, since user functions can return any."""
 
 
 @dataclass(slots=True)

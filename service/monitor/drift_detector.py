@@ -29,7 +29,7 @@ ALTERNATIVES = len(COVERAGE_UP) + len(COVERAGE_DOWN)
 BLOCKS_A_MONTH = 30 * 86_400 // 10
 
 _FORMAT = 1
-"""Version of the saved state; raise it when arrays or alternatives change, which makes old evidence void."""
+"""Version of the saved state; raise it when arrays or alternatives change, which invalidates old evidence."""
 _COMPRESSION = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -306,9 +306,9 @@ class DriftDetector:
             for previous, (key, band) in enumerate(zip(keys, bands, strict=True))
             if (k := self._index.get(RateKey(*key))) is not None and self._bands[k] == band
         ]
-        own, theirs = np.array(pairs, np.intp).reshape(-1, 2).T
+        columns, previous_columns = np.array(pairs, np.intp).reshape(-1, 2).T
         for array, other in zip(self._state.arrays(), state.arrays(), strict=True):
-            array[..., own] = other[..., theirs]
+            array[..., columns] = other[..., previous_columns]
 
     def _statuses(self, rates: Indices) -> list[DriftStatus]:
         state = self._state

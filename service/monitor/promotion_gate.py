@@ -51,7 +51,7 @@ def decide(
     minimum_rows
         Distinct held-out members that a decision on a slice needs.
     confidence
-        Of each test, in (0.5, 1).
+        Confidence of each test, in (0.5, 1).
 
     Raises
     ------
@@ -116,7 +116,7 @@ def decide(
 
 
 def limits(pairs: PairedCounts, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the limits of candidate minus champion in accuracy, entry for a one-sided test at ``confidence``.
+    """Return the limits of candidate minus champion in accuracy, each for a one-sided test at ``confidence``.
 
     Bonett and Price's interval with one more row against the hypothesis that is tested. Without that row the
     test errs in up to 10% of cases where nearly all disagreement goes one way; with it in at most 5.5% (the
@@ -206,7 +206,7 @@ def _slice_decision(
     elif protected:
         outcome = "not_verified"
         needed = rows_needed(pairs, margin, confidence)
-        reason = f"not verified: {observed}, is inconclusive at a margin of {_points_of(margin)}; " + (
+        reason = f"not verified: {observed}, inconclusive at a margin of {_points_of(margin)}; " + (
             "the difference exceeds the margin" if needed is None else f"about {needed:,} rows needed"
         )
     else:

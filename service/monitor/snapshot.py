@@ -29,7 +29,7 @@ from service.monitor.windows import windows
 
 @dataclass(frozen=True, slots=True)
 class SnapshotScope:
-    """Model version of a snapshot, and the function set in force, whose slices are shown.
+    """Model version of a snapshot, and the current function set, whose slices are shown.
 
     ``promoted_at`` is None if the version is not the champion.
     """
@@ -48,7 +48,7 @@ def take_snapshot(
     sets: Mapping[str, FunctionSetVersion],
     config: EstimateConfig,
 ) -> Snapshot:
-    """Return the estimates of all windows at ``at``, for the slices of the function set in force.
+    """Return the estimates of all windows at ``at``, for the slices of the current function set.
 
     Parameters
     ----------

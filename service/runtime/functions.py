@@ -146,7 +146,7 @@ class FunctionAdmin:
                 )
             self._activate(added)
             views = functions_view(self._deployment)
-        return next(each for each in views if each.name == declaration["name"])
+        return next(view for view in views if view.name == declaration["name"])
 
     def _remove(self, name: str) -> None:
         with self._lock:
@@ -208,17 +208,17 @@ def read_added(state: bytes | None) -> tuple[Template, ...]:
 
 def write_added(added: Iterable[Template]) -> bytes:
     """Return functions as the checkpoint holds them."""
-    return json.dumps([to_declaration(each) for each in added]).encode()
+    return json.dumps([to_declaration(function) for function in added]).encode()
 
 
 def merge_functions(file_functions: FunctionSet, added: Iterable[Template]) -> FunctionSet:
     """Return the functions of files, then the added ones; a file wins over an added function of the same name."""
     accepted = []
-    for each in added:
-        if each.name in file_functions:
-            _log.warning("added function %r is ignored: a file defines a function of this name", each.name)
+    for function in added:
+        if function.name in file_functions:
+            _log.warning("added function %r is ignored: a file defines this name", function.name)
         else:
-            accepted.append(each)
+            accepted.append(function)
     return FunctionSet([*file_functions, *accepted])
 
 
@@ -241,9 +241,9 @@ def with_added(
         raise FunctionConflict(
             f"{new.name!r} is defined in the project's files: change it there, or choose another name"
         )
-    for each in added:
-        if each.name == new.name:
-            if to_declaration(each) != to_declaration(new):
+    for function in added:
+        if function.name == new.name:
+            if to_declaration(function) != to_declaration(new):
                 raise FunctionConflict(
                     f"{new.name!r} was added with other content: delete it first, or choose another name"
                 )
@@ -265,6 +265,6 @@ def without(file_functions: FunctionSet, added: tuple[Template, ...], name: str)
     """
     if name in file_functions:
         raise FunctionConflict(f"{name!r} is defined in the project's files: remove it there, and restart")
-    if name not in {each.name for each in added}:
+    if name not in {function.name for function in added}:
         raise UnknownFunction(f"no added function is named {name!r}")
-    return tuple(each for each in added if each.name != name)
+    return tuple(function for function in added if function.name != name)

@@ -60,7 +60,7 @@ class ModelRuntime:
     deployment
         The active version and functions.
     predictions, labels, functions, alarms
-        Requests, labels, function administration, and what people do about alarms.
+        Requests, labels, function administration, and handling of alarms.
     snapshots, detection, retraining, reports, reload
         The jobs.
     promotions
@@ -87,10 +87,10 @@ class ModelRuntime:
         with store.read() as connection:
             stored = checkpoint(connection, CHECKPOINT)
         added = read_added(None if stored is None else stored.state)
-        given = {name: value for name, value in asdict(settings.function_limits).items() if value is not None}
+        limits = {key: value for key, value in asdict(settings.function_limits).items() if value is not None}
         with ExitStack() as undo:
             live = LiveFunctions(
-                merge_functions(file_functions, added), BreakerLimits(**given), sources=settings.functions
+                merge_functions(file_functions, added), BreakerLimits(**limits), sources=settings.functions
             )
             undo.callback(live.close)
             live.start()

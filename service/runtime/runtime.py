@@ -44,9 +44,9 @@ class Runtime:
     Attributes
     ----------
     settings, clock, speed
-        The settings; the clock of the project, which may run faster than the wall's, and by which factor.
+        The settings; the clock of the project, which may run faster than the wall clock, and its speed.
     store, writer, metrics, page
-        The log, and what Prometheus reads.
+        The log and the metrics.
     models
         The served models, by name.
 
@@ -123,7 +123,7 @@ class Runtime:
     async def stop(self, within_seconds: float) -> int:
         """Shut down gracefully, and return the number of rows left unwritten.
 
-        Safe to call however far the start came.
+        Safe to call after a partial start.
         """
         self._stopping = True
         end = monotonic() + within_seconds
@@ -138,12 +138,12 @@ class Runtime:
                 await asyncio.gather(*(model.predictions.stop() for model in models))
         except TimeoutError:
             _log.error("some requests were not answered within %g s", within_seconds)
-        left = await asyncio.to_thread(self.writer.stop, max(1.0, end - monotonic()))
-        if left:
-            _log.error("rows were not written before the shutdown", extra={"rows": left})
+        unwritten = await asyncio.to_thread(self.writer.stop, max(1.0, end - monotonic()))
+        if unwritten:
+            _log.error("rows were not written before the shutdown", extra={"rows": unwritten})
         for model in models:
             await asyncio.to_thread(model.close)
         for executor in self._executors:
             executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.store.close)
-        return left
+        return unwritten

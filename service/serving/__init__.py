@@ -1,1 +1,1 @@
-"""The request path: batches of records become predictions with slices, and no function can hold them up."""
+"""The request path: batches of records become predictions with slices, and no function can delay them."""

@@ -25,7 +25,7 @@ RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")
 
 MIN_RUNS = 128
-"""Runs of one batch that may always be spent on isolating bad rows."""
+"""Minimum number of runs allowed for isolating the bad rows of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,5 +222,5 @@ class Batcher(Generic[RowT, ResultT]):
                     )
                     exited.__cause__ = error
                     outcomes.append(Failed(exited))
-        left = len(rows) - len(outcomes)
-        return outcomes + [Failed(NotAttempted("not attempted: too many earlier rows failed"))] * left
+        missing = len(rows) - len(outcomes)
+        return outcomes + [Failed(NotAttempted("not attempted: too many earlier rows failed"))] * missing

@@ -43,11 +43,11 @@ class Channel:
 
     Examples
     --------
-    >>> one, other = map(Channel, socket.socketpair())
-    >>> one.send({"rows": 2}, b"01")
-    >>> other.receive()
+    >>> left, right = map(Channel, socket.socketpair())
+    >>> left.send({"rows": 2}, b"01")
+    >>> right.receive()
     ({'rows': 2}, b'01')
-    >>> one.close(), other.close()
+    >>> left.close(), right.close()
     (None, None)
     """
 
@@ -117,7 +117,7 @@ class Channel:
             if not data:
                 raise ConnectionClosed("the process has ended")
             self._buffer += data
-            self._drained = len(data) < _CHUNK_BYTES  # an eventfd is set once for all that was sent
+            self._drained = len(data) < _CHUNK_BYTES  # one eventfd signal covers all messages sent
         return message
 
     def wait(self, deadline: float | None = None) -> bool:

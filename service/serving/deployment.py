@@ -1,4 +1,4 @@
-"""The active model version and functions of one model, exchanged as a whole."""
+"""The active model version and functions of one model, replaced atomically."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FunctionHealth:
 
 @dataclass(frozen=True, slots=True)
 class ActiveModel:
-    """A verified bundle, its version, and the live functions; one batch is answered by one of these."""
+    """Verified bundle, its version, and the live functions; a batch uses exactly one."""
 
     bundle: ModelBundle
     version: int
@@ -118,22 +118,22 @@ class DeploymentState:
     def declarations(self) -> list[dict[str, Any]]:
         """The functions added over HTTP, as declared in a YAML file."""
         return [
-            to_declaration(each)
-            for each in self.functions
-            if isinstance(each, Template) and self.origins.get(each.name) == "http"
+            to_declaration(function)
+            for function in self.functions
+            if isinstance(function, Template) and self.origins.get(function.name) == "http"
         ]
 
     @property
     def promotion(self) -> AliasChange | None:
         """Promotion of the active version; None for an external version, whose number alone may match."""
-        return next((each for each in reversed(self.history) if each.version == self.version), None)
+        return next((change for change in reversed(self.history) if change.version == self.version), None)
 
 
 class Deployment:
     """The active version, its functions, and the latest figures about them.
 
-    Changes are made here, one at a time and whole: the store records a function set before the first
-    prediction with it, and a reader of ``state`` never sees half of a change.
+    Changes are serialised and atomic: the store records a function set before the first
+    prediction with it, and a reader of ``state`` never sees a partial change.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ class Deployment:
     snapshot
         The latest committed snapshot; None before the first.
     drift_statuses
-        Status of every watched slice of the active version.
+        Status of every monitored slice of the active version.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Deployment:
             version=None,
             live=live,
             functions_version=self._record(live.functions),
-            metadata={each.name: each.metadata for each in live.functions},
+            metadata={function.name: function.metadata for function in live.functions},
             origins=origins,
             classes=settings.classes,
         )
@@ -238,7 +238,7 @@ class Deployment:
             )
 
     def record_history(self, history: Iterable[AliasChange]) -> None:
-        """Take over the history of the champion alias while the active version stays the same."""
+        """Update the history of the champion alias while the active version stays the same."""
         changes = tuple(history)
         with self._lock:
             if self.state.version is not None:
@@ -258,7 +258,7 @@ class Deployment:
                 self.state,
                 live=live,
                 functions_version=functions_version,
-                metadata={each.name: each.metadata for each in functions},
+                metadata={function.name: function.metadata for function in functions},
                 origins=origins,
                 active=active,
                 references=references,
@@ -298,7 +298,7 @@ class Deployment:
             functions.names,
             tuple(functions.fingerprints.values()),
             self._clock(),
-            tuple(each.name for each in functions if isinstance(each, LabelingFunctionSlice)),
+            tuple(function.name for function in functions if isinstance(function, LabelingFunctionSlice)),
         )
         self._writer.record_functions(version).result()
         self._metrics.set_functions(version)
@@ -306,4 +306,4 @@ class Deployment:
 
 
 def _promoted_at(history: tuple[AliasChange, ...], version: int) -> datetime | None:
-    return next((each.at for each in reversed(history) if each.version == version), None)
+    return next((change.at for change in reversed(history) if change.version == version), None)

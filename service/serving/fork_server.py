@@ -45,8 +45,8 @@ def main(descriptor: int) -> NoReturn:
     signal.setitimer(signal.ITIMER_REAL, settings["load_seconds"])
     try:
         loaded = FunctionSet.from_files(settings["sources"], votes=True)
-        functions = {each.name: each for each in loaded if not isinstance(each, Template)}
-        fingerprints = {name: each.fingerprint for name, each in functions.items()}
+        functions = {function.name: function for function in loaded if not isinstance(function, Template)}
+        fingerprints = {name: function.fingerprint for name, function in functions.items()}
     except Exception as error:
         channel.send({"error": str(error) or type(error).__name__})
         sys.exit(1)
@@ -69,7 +69,7 @@ def _fork_on_request(
             process = -1
             try:
                 process = os.fork()
-            except OSError:  # the closed socket says that there is no worker
+            except OSError:  # the closed socket signals the failure
                 traceback.print_exc()
             if process == 0:
                 control.close()
@@ -87,7 +87,7 @@ def _run_worker(
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a function may have children of its own
         with suppress(OSError):  # out of memory, the kernel should kill this process, not the service
             Path("/proc/self/oom_score_adj").write_text("1000")
-        if memory_mb is not None:  # beyond the address space of the moment
+        if memory_mb is not None:  # on top of the current address space
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
             resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -38,7 +38,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 _PROCESS_LOST = "process lost"
 _WORKER_START_SECONDS = 10.0
-"""A fork server that has not started a worker by then hangs."""
+"""Timeout for starting a worker, after which the fork server counts as hung."""
 
 _log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class FunctionResult:
 
 @dataclass(frozen=True, slots=True)
 class NoResult:
-    """The reason for which a function has no result, and the seconds spent waiting for it."""
+    """Reason why a function has no result, and the seconds spent waiting for it."""
 
     reason: str
     seconds: float = 0.0
@@ -203,7 +203,7 @@ class ForkServer:
     def __init__(self, sources: Sequence[str], limits: BreakerLimits) -> None:
         ours, theirs = socket.socketpair()
         command = [sys.executable, *_OPTIONS, "service.serving.fork_server", str(theirs.fileno())]
-        path = os.pathsep.join(filter(None, sys.path))  # modules are found there as they are here
+        path = os.pathsep.join(filter(None, sys.path))  # same module path as this process
         with theirs:
             process = subprocess.Popen(  # noqa: S603  # our own module
                 command,
@@ -254,7 +254,7 @@ def _kill_fork_server(process: subprocess.Popen[bytes], channel: Channel) -> Non
 
 
 class Isolation:
-    """Keeps a worker and a fork server at hand; a lost one is replaced, after a back-off by the clock.
+    """Keeps a worker and a fork server ready; a lost one is replaced, after a back-off by the clock.
 
     All methods except `start` and `close` are for one thread.
     """
@@ -367,7 +367,7 @@ def start_thread(target: Callable[[], object]) -> threading.Thread | None:
 
 @dataclass(slots=True)
 class FunctionCall:
-    """A call of K functions on N records; its outcomes, in the order of the functions, are there once it has run.
+    """A call of K functions on N records; after the run it has their outcomes, in order.
 
     If the call runs out of time, ``heaviest`` is the position of the function that used the largest part of its
     allowance.

@@ -21,7 +21,7 @@ class LabelIntake:
         self._deployment, self._writer, self._metrics = deployment, writer, metrics
 
     async def add(self, labels: Sequence[Label]) -> list[LabelResult]:
-        """Return the outcome of each label, in order; a label that is no class of the model is rejected.
+        """Return the outcome of each label, in order; a label that is not a class of the model is rejected.
 
         Raises
         ------
@@ -29,20 +29,20 @@ class LabelIntake:
             If the others cannot be written now.
         """
         classes = self._deployment.state.classes
-        known = [each for each in labels if each.label in classes]
-        self._metrics.count_labels("rejected", len(labels) - len(known))
-        written: Iterator[LabelResult] = iter(())
-        if known:
-            future = self._writer.label(self._deployment.state.model, known)
+        valid = [label for label in labels if label.label in classes]
+        self._metrics.count_labels("rejected", len(labels) - len(valid))
+        outcomes: Iterator[LabelResult] = iter(())
+        if valid:
+            future = self._writer.label(self._deployment.state.model, valid)
             future.add_done_callback(self._count)  # also after a disconnect
             results = await asyncio.wrap_future(future)
-            written = iter(results)
+            outcomes = iter(results)
         rejected = LabelResult(
             "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
         )
-        return [next(written) if each.label in classes else rejected for each in labels]
+        return [next(outcomes) if label.label in classes else rejected for label in labels]
 
-    def _count(self, done: Future[list[LabelResult]]) -> None:
-        if not done.cancelled() and done.exception() is None:
-            for outcome, count in Counter(each.outcome for each in done.result()).items():
+    def _count(self, future: Future[list[LabelResult]]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            for outcome, count in Counter(result.outcome for result in future.result()).items():
                 self._metrics.count_labels(outcome, count)

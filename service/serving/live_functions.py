@@ -70,18 +70,18 @@ class LiveFunctions:
         clock: Callable[[], float] = monotonic,
     ) -> None:
         limits = limits or BreakerLimits()
-        isolation = Isolation([str(each) for each in sources], limits, clock)
+        isolation = Isolation([str(source) for source in sources], limits, clock)
         self._isolated = PythonFunctions(isolation, limits, clock)
         self._set_functions(functions)
 
     def _set_functions(self, functions: FunctionSet) -> None:
         self.functions = functions
-        self.templates = FunctionSet(each for each in functions if isinstance(each, Template))
-        self.python = tuple(each for each in functions if not isinstance(each, Template))
+        self.templates = FunctionSet(function for function in functions if isinstance(function, Template))
+        self.python = tuple(function for function in functions if not isinstance(function, Template))
 
     def disabled_reasons(self) -> dict[str, str | None]:
-        """Return, by Python function, the reason for which it is kept off the request path; None if it is not."""
-        return {each.name: self._isolated.disabled_reason(each) for each in self.python}
+        """Return the reason why each Python function is disabled, by name; None for an enabled one."""
+        return {function.name: self._isolated.disabled_reason(function) for function in self.python}
 
     def start(self) -> None:
         """Load the Python functions in their process, and wait for it; without any, no process is started.
@@ -114,15 +114,15 @@ class LiveFunctions:
         if len(self.templates):
             applied = apply_with_stats(self.templates, rows)
             matrix = applied.matrix
-            for k, each in enumerate(applied.stats):
-                columns[each.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], each)
+            for k, stats in enumerate(applied.stats):
+                columns[stats.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], stats)
         ordered = [columns[name] for name in self.functions.names]
         member = np.empty((len(ordered[0].member), len(ordered)), dtype=bool)  # [N, K]
         unknown = np.empty_like(member)
         for k, column in enumerate(ordered):
             member[:, k], unknown[:, k] = column.member, column.unknown
         return ApplyResult(
-            SliceMatrix(self.functions.names, member, unknown), tuple(each.run for each in ordered)
+            SliceMatrix(self.functions.names, member, unknown), tuple(column.run for column in ordered)
         )
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class PythonFunctions:
         return self._breakers.get(function.fingerprint, _CLOSED)
 
     def disabled_reason(self, function: SlicingFunction) -> str | None:
-        """Return the reason for which a function is kept off the request path, or None."""
+        """Return the reason why a function is disabled; None if it is enabled."""
         loaded = self._isolation.fingerprints
         if loaded is None:
             return STARTING
@@ -178,20 +178,20 @@ class PythonFunctions:
             records = encode_records(rows)
             columns: dict[str, FunctionColumn] = {}
             enabled: list[SlicingFunction] = []
-            for each in functions:
-                if self.breaker(each).is_open:
-                    columns[each.name] = _unknown_column(each.name, len(rows), BREAKER_OPEN)
-                    self._probe_if_due(each, rows)
-                elif self.disabled_reason(each) == CHANGED:
-                    columns[each.name] = _unknown_column(each.name, len(rows), CHANGED)
+            for function in functions:
+                if self.breaker(function).is_open:
+                    columns[function.name] = _unknown_column(function.name, len(rows), BREAKER_OPEN)
+                    self._probe_if_due(function, rows)
+                elif self.disabled_reason(function) == CHANGED:
+                    columns[function.name] = _unknown_column(function.name, len(rows), CHANGED)
                 elif not records.encoded_rows:
-                    columns[each.name] = _unknown_column(each.name, len(rows), NOT_JSON)
+                    columns[function.name] = _unknown_column(function.name, len(rows), NOT_JSON)
                 else:
-                    enabled.append(each)
+                    enabled.append(function)
             if not enabled:
                 return columns
-            names = [each.name for each in enabled]
-            allowances = [self._limits.allowance(each.budget_ms, records.rows) for each in enabled]
+            names = [function.name for function in enabled]
+            allowances = [self._limits.allowance(function.budget_ms, records.rows) for function in enabled]
             deadline = monotonic() + self._limits.hold_ms / 1000
             call = FunctionCall(names, allowances, records, deadline)
             call.run(self._isolation)
@@ -211,7 +211,7 @@ class PythonFunctions:
             after = before.trip(SLOW, limits, now)
         elif isinstance(outcome, FunctionResult):
             if not outcome.faults or outcome.faults < int(outcome.unknown.sum()):
-                faulty = [False]  # if some rows abstained, which rows failed is not known: none counts
+                faulty = [False]  # if some rows abstained, the failed rows cannot be identified: none counts
             else:
                 faulty = outcome.unknown.tolist()
             after = before.add_rows(faulty, limits, now)

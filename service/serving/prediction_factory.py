@@ -219,7 +219,7 @@ def names_of(bits: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, .
     rows: list[list[str]] = [[] for _ in range(len(bits))]
     for row, k in zip(*(at.tolist() for at in np.nonzero(bits)), strict=True):
         rows[row].append(names[k])
-    return [tuple(each) for each in rows]
+    return [tuple(names) for names in rows]
 
 
 def _json_of(record: RecordFields) -> str:

@@ -67,7 +67,7 @@ class RequestQueues:
             If they cannot be written now.
         """
         began = perf_counter()
-        future = self._writer.append([each.prediction for each in results])
+        future = self._writer.append([result.prediction for result in results])
         future.add_done_callback(lambda done: self._count(done, len(results)))  # also after a disconnect
         logged = await asyncio.wrap_future(future)
         self._metrics.observe_stage("log", perf_counter() - began)
@@ -77,10 +77,10 @@ class RequestQueues:
         """Answer the waiting requests, and refuse new ones."""
         await asyncio.gather(self._live.stop(), self._external.stop())
 
-    def _count(self, done: Future[list[LogResult]], rows: int) -> None:
-        if done.cancelled() or done.exception() is not None:
+    def _count(self, future: Future[list[LogResult]], rows: int) -> None:
+        if future.cancelled() or future.exception() is not None:
             self._metrics.count_lost_rows(rows)
         else:
             self._metrics.count_predictions(
-                each.prediction for each in done.result() if each.outcome == "stored"
+                result.prediction for result in future.result() if result.outcome == "stored"
             )

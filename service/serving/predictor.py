@@ -52,7 +52,7 @@ class Predictor:
         active = self._deployment.require_active()
         bundle, functions = active.bundle, active.live.functions
         timer = StageTimer()
-        records = cast("list[RecordFields]", without_label([each.record for each in requests], bundle.label))
+        records = cast("list[RecordFields]", without_label([row.record for row in requests], bundle.label))
         X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
         timer.end("features")
         applied = active.live.apply(records)
@@ -80,9 +80,9 @@ class Predictor:
             If a record is not made of JSON values.
         """
         state, timer = self._deployment.state, StageTimer()
-        applied = state.live.apply(without_label([each.record for each in rows], self._deployment.label))
+        applied = state.live.apply(without_label([row.record for row in rows], self._deployment.label))
         timer.end("functions")
-        outputs = [ModelOutput(each.version, each.label, each.probabilities) for each in rows]
+        outputs = [ModelOutput(row.version, row.label, row.probabilities) for row in rows]
         results = self._factory.results(
             rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash
         )

@@ -32,17 +32,17 @@ def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Ra
     instance because they lack its columns.
     """
     fingerprints = live.functions.fingerprints
-    counted = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
-    if len(counted) < len(fingerprints):
-        counted = {**_coverage_of_sample(bundle, live), **counted}
-    return {name: rate for name, rate in counted.items() if rate.n}
+    coverages = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
+    if len(coverages) < len(fingerprints):
+        coverages = {**_coverage_of_sample(bundle, live), **coverages}
+    return {name: rate for name, rate in coverages.items() if rate.n}
 
 
 def reference_accuracy(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
     """Return the held-out accuracy of all rows (``__all__``) and of every slice with an unchanged function."""
     names = [ALL_ROWS, *_unchanged(bundle, live.functions.fingerprints)]
     counts = {name: bundle.reference[name] for name in names}
-    return {name: each.accuracy for name, each in counts.items() if each.held_out}
+    return {name: entry.accuracy for name, entry in counts.items() if entry.held_out}
 
 
 def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str]:
@@ -68,8 +68,8 @@ def run_baseline(
 ) -> Baseline:
     """Return the expected coverage once the version of a run is active.
 
-    For a slice that has moved this is the coverage since its change; for any other slice the earlier
-    reference stands, since no alarm contradicts it.
+    For a slice with a coverage alarm this is the coverage since its change; for any other the earlier
+    reference is kept, since no alarm contradicts it.
     """
     expected = {**references, **{name: rate for name, rate in moved.items() if rate.n}}
     return {(name, fingerprints[name]): rate for name, rate in expected.items() if name in fingerprints}
@@ -86,4 +86,4 @@ def baseline_to_json(baseline: Baseline) -> list[dict[str, Any]]:
 def baseline_of_run(run: Run | None) -> Baseline:
     """Return the baseline stored with a run; empty if there is no run or no baseline."""
     stored = (run.data or {}).get(BASELINE_KEY, ()) if run is not None else ()
-    return {(each["slice"], each["fingerprint"]): Rate(each["count"], each["n"]) for each in stored}
+    return {(entry["slice"], entry["fingerprint"]): Rate(entry["count"], entry["n"]) for entry in stored}

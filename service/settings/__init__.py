@@ -1,6 +1,6 @@
 """Settings of a project: one YAML file, overridden by variables, validated into one frozen value.
 
-This module has the names and choices, and imports nothing that takes time.
+This module has the names and choices, without slow imports.
 """
 
 from __future__ import annotations

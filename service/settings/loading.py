@@ -56,7 +56,7 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
     try:
         settings = TypeAdapter(Settings).validate_python({**values, "file": file})
     except ValidationError as error:
-        problems += [_problem(file, each, origins) for each in error.errors(include_url=False)]
+        problems += [_problem(file, detail, origins) for detail in error.errors(include_url=False)]
     if problems:
         raise SettingsError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
     folder = file.parent

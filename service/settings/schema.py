@@ -183,7 +183,7 @@ class DriftSettings:
 
     tolerance: Annotated[Fraction, "tolerated relative change of a slice's coverage (default: 0.1)"] = 0.1
     accuracy_tolerance: Annotated[
-        Fraction, "tolerated fall of a slice's accuracy (default: 0.01; twice that above 20 % errors)"
+        Fraction, "tolerated fall of a slice's accuracy (default: 0.01; doubled above 20% errors)"
     ] = 0.01
     false_alarms_a_month: Annotated[
         Positive, "false alarms allowed a month, over all slices (default: 1)"
@@ -223,8 +223,8 @@ class FunctionLimitSettings:
     """Time limits and circuit breaker of Python functions; None keeps the default."""
 
     budget_ms: Annotated[Positive | None, "time per row of a function (default: 1)"] = None
-    least_ms: Annotated[Positive | None, "time always allowed for a batch (default: 50)"] = None
-    hold_ms: Annotated[Positive | None, "time of all functions in a batch (default: 200)"] = None
+    least_ms: Annotated[Positive | None, "minimum time allowed for a batch (default: 50)"] = None
+    hold_ms: Annotated[Positive | None, "maximum time of all functions in a batch (default: 200)"] = None
     faults: Annotated[Count | None, "consecutive failures that disable a function (default: 20)"] = None
     slow_batches: Annotated[Count | None, "consecutive slow batches that disable it (default: 5)"] = None
     back_off_seconds: Annotated[Positive | None, "first back-off before the next try (default: 1)"] = None

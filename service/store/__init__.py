@@ -1,1 +1,1 @@
-"""The log, and everything derived from it or decided on it: the only SQL of the service."""
+"""The store: log, derived counts, alarms and runs; the only SQL of the service."""

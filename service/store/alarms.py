@@ -25,7 +25,7 @@ def open_alarm(
 ) -> Alarm | None:
     """Open an alarm for a detection; return None if an unresolved alarm covers it already.
 
-    A slice has one unresolved alarm of a kind, whichever version raised it. If the rate has turned since, or
+    A slice has one unresolved alarm of a kind, whichever version raised it. If the rate has changed direction, or
     has changed by more than the tolerance, that alarm is resolved and a new one opened: its acknowledgement
     does not cover this change.
     """
@@ -46,7 +46,7 @@ def open_alarm(
 
 
 def _changed_further(before: DriftStatus, after: DriftStatus) -> bool:
-    """Return True if the rate turned, or the intervals are further apart than the tolerance."""
+    """Return True if the direction changed, or the intervals are further apart than the tolerance."""
     if before.direction and after.direction and before.direction != after.direction:
         return True
     tolerance = after.zone.tolerance if after.zone is not None else 0.0
@@ -57,7 +57,7 @@ def _changed_further(before: DriftStatus, after: DriftStatus) -> bool:
 def acknowledge_alarm(
     connection: Connection, alarm_id: int, at: datetime, by: str, note: str = "", *, actor: str | None = None
 ) -> Alarm:
-    """Acknowledge an alarm, and return it; the first acknowledgement stays.
+    """Acknowledge an alarm, and return it; the first acknowledgement is kept.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def acknowledge_alarm(
 def resolve_alarm(
     connection: Connection, alarm_id: int, at: datetime, resolution: str, *, actor: str = MONITOR
 ) -> Alarm:
-    """Resolve an alarm, and return it; the first resolution stays.
+    """Resolve an alarm, and return it; the first resolution is kept.
 
     Raises
     ------

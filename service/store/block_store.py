@@ -54,7 +54,7 @@ class Recount:
     Parameters
     ----------
     series, span
-        Which block.
+        Identity of the block.
     stored
         Span of the block in the store that holds these rows; None if there was none.
     marks

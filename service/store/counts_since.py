@@ -89,5 +89,5 @@ def _positions(
         for row, key in enumerate(wanted)
         if (key.slice, key.fingerprint) in columns
     ]
-    rows, taken = np.array(pairs, np.intp).reshape(-1, 2).T
-    return rows, taken
+    rows, column_indices = np.array(pairs, np.intp).reshape(-1, 2).T
+    return rows, column_indices

@@ -38,7 +38,7 @@ class FirstLabel:
     version, set_hash, predicted, member, unknown
         Fields of the ``Prediction``.
     label
-        Class of the first label, whatever later labels say.
+        Class of the first label, regardless of later labels.
     """
 
     seq: int
@@ -243,21 +243,21 @@ def settle_pending(connection: Connection, keys: Iterable[tuple[str, str]], rule
     c = label_events.c
     for model, ids in by_model.items():
         for part in chunks(ids):
-            here = and_(pending_labels.c.model == model, pending_labels.c.prediction_id.in_(part))
-            pending = list(connection.scalars(select(pending_labels.c.prediction_id).where(here)))
+            is_pending = and_(pending_labels.c.model == model, pending_labels.c.prediction_id.in_(part))
+            pending = list(connection.scalars(select(pending_labels.c.prediction_id).where(is_pending)))
             if not pending:
                 continue
             targets = _targets(connection, model, pending)
-            taken: dict[str, _Target] = {}
+            labelled: dict[str, _Target] = {}
             events = select(c.prediction_id, c.label, c.observed_us, c.received_us)
             events = events.where(c.model == model, c.prediction_id.in_(pending)).order_by(c.row)
             for row in connection.execute(events):
                 target = targets[row.prediction_id]
                 if not rules.is_late(row.received_us, target.at_us, target.source):
-                    taken.setdefault(row.prediction_id, target)
+                    labelled.setdefault(row.prediction_id, target)
                     target.take(row.label, row.observed_us, row.received_us)
-            _write_current(connection, taken.values())
-            connection.execute(delete(pending_labels).where(here))
+            _write_current(connection, labelled.values())
+            connection.execute(delete(pending_labels).where(is_pending))
 
 
 def _write_current(connection: Connection, targets: Iterable[_Target]) -> None:

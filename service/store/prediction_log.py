@@ -36,7 +36,7 @@ class LogResult:
     prediction
         Prediction in the log under this id, from this request or an earlier one.
     outcome
-        ``stored``; ``repeated``: logged before with the same content, and the first answer stands;
+        ``stored``; ``repeated``: logged before with the same content, and the first prediction is returned;
         ``conflict``: the id belongs to other content, and nothing was written.
     """
 
@@ -45,7 +45,7 @@ class LogResult:
 
 
 def record_set(connection: Connection, functions: FunctionSetVersion) -> None:
-    """Record a function set; a recorded one stays as it is, except for its votes.
+    """Record a function set; a recorded one is not changed, except for its votes.
 
     A set from before votes were recorded gets them here, and its blocks are marked for a recount, because
     they change the meaning of "no slice fired".

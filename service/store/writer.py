@@ -196,7 +196,7 @@ class Writer:
 
 
 def _store_error(error: Exception) -> Exception:
-    """Return an error of the database as a StoreError, and any other error as it is."""
+    """Return an error of the database as a StoreError, and any other error unchanged."""
     if not isinstance(error, SQLAlchemyError):
         return error
     first: SQLAlchemyError = error

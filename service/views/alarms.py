@@ -47,9 +47,9 @@ def unresolved_by_slice(store: Store, model: str) -> dict[str, tuple[Alarm, ...]
 
 
 def drift_view(deployment: Deployment) -> tuple[DriftStatus, ...]:
-    """Return the status of every watched slice, those nearest to an alarm first."""
+    """Return the status of every monitored slice, by descending evidence."""
     return tuple(
-        sorted(deployment.drift_statuses, key=lambda each: (-each.evidence_ratio, each.slice, each.kind))
+        sorted(deployment.drift_statuses, key=lambda row: (-row.evidence_ratio, row.slice, row.kind))
     )
 
 
@@ -57,9 +57,9 @@ def drifts_by_slice(deployment: Deployment) -> Mapping[str, Mapping[DriftKind, D
     """Return the drift statuses by slice and kind, without those of earlier versions of a function."""
     fingerprints = deployment.state.functions.fingerprints
     by_slice: dict[str, dict[DriftKind, DriftStatus]] = {}
-    for each in deployment.drift_statuses:
-        if each.fingerprint == fingerprints.get(each.slice):
-            by_slice.setdefault(each.slice, {})[each.kind] = each
+    for status in deployment.drift_statuses:
+        if status.fingerprint == fingerprints.get(status.slice):
+            by_slice.setdefault(status.slice, {})[status.kind] = status
     return by_slice
 
 
@@ -106,4 +106,4 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
 
 def slice_text(name: str) -> str:
     """Return the name of a slice for a sentence, also that of an extra column."""
-    return {ALL_ROWS: "the whole traffic", NONE_FIRED: "rows in no slice"}.get(name, name)
+    return {ALL_ROWS: "all traffic", NONE_FIRED: "rows in no slice"}.get(name, name)

@@ -51,13 +51,13 @@ class ModelView:
 def models_view(registry: ModelRegistry, deployment: Deployment) -> tuple[ModelView, ...]:
     """Return all versions, oldest first, damaged ones included."""
     active = deployment.state.version
-    return tuple(_view(each, each.number == active) for each in registry.list())
+    return tuple(_view(entry, entry.number == active) for entry in registry.list())
 
 
 def model_view(registry: ModelRegistry, version: int, deployment: Deployment | None = None) -> ModelView:
-    """Return one version, not in force without a deployment. Raises RegistryError if it does not exist."""
+    """Return one version, not active without a deployment. Raises RegistryError if it does not exist."""
     registry.path(version)
-    stored = next(each for each in registry.list() if each.number == version)
+    stored = next(entry for entry in registry.list() if entry.number == version)
     return _view(stored, deployment is not None and version == deployment.state.version)
 
 
@@ -78,7 +78,7 @@ def _view(stored: Version, in_force: bool) -> ModelView:
         try:
             classes = tuple(json.loads((folder / "config.json").read_bytes())["classes"])
             counts = json.loads((folder / "reference.json").read_bytes())
-            references = {name: slice_counts(each).coverage for name, each in counts.items()}
+            references = {name: slice_counts(entry).coverage for name, entry in counts.items()}
         except (OSError, KeyError, TypeError, ValueError) as error:
             damaged = f"{folder} cannot be read: {error}; copy the bundle again"
             classes = ()

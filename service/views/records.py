@@ -49,7 +49,7 @@ class RecordView:
     probabilities
         By class; None if the model gave none, or if it is not of the active version.
     features
-        The record, as far as it is stored.
+        Stored features of the record.
     slices, unknown_slices
         Slices of which it is a member, and of which its membership is unknown, by the functions of its time.
     """
@@ -155,7 +155,7 @@ def records(
     buckets: Counter[tuple[str, str]] = Counter()
     scanned, complete, more, reached = 0, True, False, None
     with store.read() as connection:
-        sets = {each.hash: each for each in queries.all_function_sets(connection)}
+        sets = {functions.hash: functions for functions in queries.all_function_sets(connection)}
         mask_of = cache(lambda set_hash: _mask(name, live, sets[set_hash]))
         for record in queries.recent_records(connection, state.model, before=start, limit=SCANNED_ROWS + 1):
             if scanned == SCANNED_ROWS or (len(views) >= limit and scanned >= BUCKET_ROWS):
@@ -187,7 +187,7 @@ def _mask(name: str, live: FunctionSetVersion, functions: FunctionSetVersion) ->
     if name == NO_SLICE:
         if functions.slices != live.slices:
             return None
-        return sum(1 << k for k, each in enumerate(functions.names) if each not in functions.votes)
+        return sum(1 << k for k, name in enumerate(functions.names) if name not in functions.votes)
     columns = list(zip(functions.names, functions.fingerprints, strict=True))
     column = (name, live.fingerprints[live.names.index(name)])
     return 1 << columns.index(column) if column in columns else None

@@ -141,17 +141,17 @@ def series(
         at += length
     events = [
         *(
-            SeriesEvent(each.at, "promotion", f"version {each.version}: {each.reason}")
-            for each in state.history
+            SeriesEvent(change.at, "promotion", f"version {change.version}: {change.reason}")
+            for change in state.history
         ),
         *_function_changes(sets, name),
         *(
-            SeriesEvent(each.at, "alarm", f"alarm {each.id}: {alarm_sentence(each)}")
-            for each in recent_alarms
-            if each.drift.slice == name
+            SeriesEvent(alarm.at, "alarm", f"alarm {alarm.id}: {alarm_sentence(alarm)}")
+            for alarm in recent_alarms
+            if alarm.drift.slice == name
         ),
     ]
-    events = sorted((each for each in events if start <= each.at < until), key=lambda each: each.at)
+    events = sorted((event for event in events if start <= event.at < until), key=lambda event: event.at)
     return SliceSeries(name, state.model, state.version, step, tuple(series_points), tuple(events))
 
 
@@ -163,7 +163,7 @@ def sparklines(
     Parameters
     ----------
     hours
-        Approximate length of the whole: steps are multiples of the stored blocks.
+        Approximate total length: steps are multiples of the stored blocks.
     points
         Number of steps; a step without rows of known membership is None.
     """
@@ -201,7 +201,7 @@ def _counts_by_start(
     totals: Iterable[BlockCounts], functions: FunctionSetVersion, sets: Iterable[FunctionSetVersion]
 ) -> dict[datetime, BlockCounts]:
     """Return the counts of all function sets, merged into the columns of one set, by start."""
-    by_hash = {each.hash: each for each in sets}
+    by_hash = {functions.hash: functions for functions in sets}
     groups: dict[datetime, list[BlockCounts]] = {}
     for total in totals:
         groups.setdefault(total.start, []).append(remap_columns(total, by_hash[total.set_hash], functions))
@@ -211,11 +211,11 @@ def _counts_by_start(
 def _function_changes(sets: Iterable[FunctionSetVersion], name: str) -> Iterator[SeriesEvent]:
     """Yield the times at which the slice's function was added, changed or removed, by the sets in the log."""
     before: object = None
-    for k, each in enumerate(sets):
-        fingerprints = dict(zip(each.names, each.fingerprints, strict=True))
-        now: object = each.slices if name == NO_SLICE else fingerprints.get(name)
+    for k, functions in enumerate(sets):
+        fingerprints = dict(zip(functions.names, functions.fingerprints, strict=True))
+        now: object = functions.slices if name == NO_SLICE else fingerprints.get(name)
         if k and now != before:
             change = "added" if before is None else "removed" if now is None else "changed"
             detail = "functions changed" if name == NO_SLICE else f"function {change}"
-            yield SeriesEvent(each.at, "function_version", detail)
+            yield SeriesEvent(functions.at, "function_version", detail)
         before = now

@@ -37,15 +37,15 @@ def functions_view(deployment: Deployment) -> tuple[FunctionView, ...]:
     state, health = deployment.state, deployment.health()
     return tuple(
         FunctionView(
-            each.name,
-            kind_of(each),
-            state.origins.get(each.name, "file"),
-            each.fingerprint,
-            state.metadata.get(each.name, each.metadata),
-            to_declaration(each) if isinstance(each, Template) else None,
-            health.get(each.name),
+            function.name,
+            kind_of(function),
+            state.origins.get(function.name, "file"),
+            function.fingerprint,
+            state.metadata.get(function.name, function.metadata),
+            to_declaration(function) if isinstance(function, Template) else None,
+            health.get(function.name),
         )
-        for each in state.functions
+        for function in state.functions
     )
 
 
@@ -88,7 +88,7 @@ class SliceView:
     state
         Comparison of these values for sorting and colouring; not an alarm.
     drifts
-        Drift statuses by kind; empty if the slice is not watched.
+        Drift statuses by kind; empty if the slice is not monitored.
     """
 
     name: str
@@ -133,7 +133,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     if window not in snapshot.windows:
         raise no_promotion(window, snapshot.model)
     window_estimates = snapshot.windows[window]
-    estimates = {(each.slice, each.fingerprint): each for each in window_estimates.slices}
+    estimates = {(estimate.slice, estimate.fingerprint): estimate for estimate in window_estimates.slices}
     # Expected coverage belongs to one version: it is omitted while the snapshot is of another one.
     references = state.references if snapshot.version == state.version else {}
     drifts = drifts_by_slice(deployment)
@@ -168,16 +168,16 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         view(ALL_ROWS, "all", None, estimate_of(0, 0, "not defined for all rows")),
         view(NONE_FIRED, "none", None, estimate_of(0, 0, "not defined for rows in no slice")),
     ]
-    for each in state.functions:
-        rate = references.get(each.name, Rate(0, 0))
+    for function in state.functions:
+        rate = references.get(function.name, Rate(0, 0))
         slices.append(
             view(
-                each.name,
-                kind_of(each),
-                each.fingerprint,
+                function.name,
+                kind_of(function),
+                function.fingerprint,
                 estimate_of(rate.count, rate.n, "no reference for this version of the function"),
-                state.metadata.get(each.name, each.metadata),
-                state.origins.get(each.name, "file"),
+                state.metadata.get(function.name, function.metadata),
+                state.origins.get(function.name, "file"),
             )
         )
     return SlicesView(

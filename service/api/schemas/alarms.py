@@ -25,12 +25,12 @@ class RateOut(Out):
 class ObservedOut(RateOut):
     """Rate since the change, or since monitoring began."""
 
-    lower: float = Field(description="Lower limit of a 95 % confidence sequence, valid at any time.")
+    lower: float = Field(description="Lower limit of a 95% confidence sequence, valid at any time.")
     upper: float
 
 
 class ToleranceBandOut(RateOut):
-    """Range of rates that are no drift; the rate is that of the reference."""
+    """Range of rates without drift, with the reference rate."""
 
     lower: float
     upper: float
@@ -95,7 +95,7 @@ def alarm_out(alarm: Alarm) -> AlarmOut:
 
 def alarms_out(page: Page[Alarm]) -> AlarmsOut:
     """Return a page of alarms."""
-    return AlarmsOut(alarms=[alarm_out(each) for each in page.items], next=page.next)
+    return AlarmsOut(alarms=[alarm_out(alarm) for alarm in page.items], next=page.next)
 
 
 def _drift_fields(drift: DriftStatus) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class PredictionOut(BaseModel):
     slices: list[str] = Field(description="Slices that contain the record.")
     unknown_slices: list[str] = Field(description="Slices of unknown membership: the function failed.")
     version: int = Field(description="Version of the model that made the prediction.")
-    repeated: bool = Field(description="The id and content are known: this is the earlier prediction.")
+    repeated: bool = Field(description="Id and content were logged before: this is the earlier prediction.")
 
 
 class PredictionsOut(BaseModel):
@@ -88,7 +88,7 @@ class LabelOut(BaseModel):
 
     id: str
     outcome: LabelOutcome
-    reason: str | None = Field(description="Reason why it does not count, or not yet.")
+    reason: str | None = Field(description="Reason why the label does not count, or does not count yet.")
 
 
 class LabelsOut(BaseModel):

@@ -38,7 +38,7 @@ class SliceDecisionOut(Out):
     champion: RateOut = Field(validation_alias=AliasPath("pairs", "champion"))
     candidate: RateOut = Field(validation_alias=AliasPath("pairs", "candidate"))
     only_champion: int = Field(
-        description="Rows that only the champion predicted right.",
+        description="Rows that only the champion predicted correctly.",
         validation_alias=AliasPath("pairs", "only_champion"),
     )
     only_candidate: int = Field(validation_alias=AliasPath("pairs", "only_candidate"))
@@ -108,7 +108,7 @@ class PromotedOut(Out):
 
     champion: int
     before: int | None = Field(description="Previous champion; null for the first one.")
-    changed: bool = Field(description="False if the version was the champion already.")
+    changed: bool = Field(description="False if the version was already the champion.")
     change: Literal["promote", "rollback"]
     reason: str
     at: datetime
@@ -121,7 +121,7 @@ def actor_of(body: ActionIn) -> str:
 
 def runs_out(page: Page[Run]) -> RunsOut:
     """Return a page of runs."""
-    return RunsOut(runs=[RunOut.model_validate(each) for each in page.items], next=page.next)
+    return RunsOut(runs=[RunOut.model_validate(run) for run in page.items], next=page.next)
 
 
 def promoted_out(change: AliasChange, before: int | None, *, changed: bool = True) -> PromotedOut:
@@ -184,14 +184,14 @@ class AuditOut(Out):
 
 def report_out(report: DriftReport) -> ReportOut:
     """Return a report."""
-    return out_of(ReportOut, report, drifted=sum(bool(each.get("drifted")) for each in report.columns))
+    return out_of(ReportOut, report, drifted=sum(bool(column.get("drifted")) for column in report.columns))
 
 
 def reports_out(page: Page[DriftReport]) -> ReportsOut:
     """Return a page of reports."""
-    return ReportsOut(reports=[report_out(each) for each in page.items], next=page.next)
+    return ReportsOut(reports=[report_out(report) for report in page.items], next=page.next)
 
 
 def audit_out(page: Page[tuple[int, AuditEntry]]) -> AuditOut:
     """Return a page of the audit log."""
-    return AuditOut(entries=[out_of(AuditEntryOut, each, id=id_) for id_, each in page.items], next=page.next)
+    return AuditOut(entries=[out_of(AuditEntryOut, entry, id=i) for i, entry in page.items], next=page.next)

@@ -87,7 +87,7 @@ class SliceOut(FigureOut):
     fingerprint: str | None
     reference: ShareOut = Field(description="Expected coverage.")
     health: HealthOut | None
-    drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not watched.")
+    drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not monitored.")
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")
 
 
@@ -139,7 +139,7 @@ class RecordOut(Out):
     predicted: str
     label: str | None = Field(description="The true class; null if unknown.")
     probabilities: dict[str, float] | None
-    features: dict[str, Any] | None = Field(description="The record, as far as it is stored.")
+    features: dict[str, Any] | None = Field(description="Stored features of the record.")
     slices: list[str]
     unknown_slices: list[str]
 
@@ -167,19 +167,19 @@ def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> Slice
     slices = [
         out_of(
             SliceOut,
-            each,
-            each.estimate,
-            drift={kind: drift_out(drift) for kind, drift in each.drifts.items()} or None,
-            alarms=[alarm.id for alarm in alarms.get(each.name, ())],
+            row,
+            row.estimate,
+            drift={kind: drift_out(drift) for kind, drift in row.drifts.items()} or None,
+            alarms=[alarm.id for alarm in alarms.get(row.name, ())],
         )
-        for each in view.slices
+        for row in view.slices
     ]
     return out_of(SlicesOut, view, slices=slices)
 
 
 def series_out(view: SliceSeries) -> SeriesOut:
     """Return a slice over time."""
-    return out_of(SeriesOut, view, points=[out_of(PointOut, each, each.estimate) for each in view.points])
+    return out_of(SeriesOut, view, points=[out_of(PointOut, point, point.estimate) for point in view.points])
 
 
 def records_out(view: RecordsView) -> RecordsOut:

@@ -1,4 +1,4 @@
-"""Pages of alarms: unresolved and resolved ones, the evidence for each, and their acknowledgement."""
+"""Pages of alarms: lists, evidence and acknowledgement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 UNRESOLVED_ROWS, RESOLVED_ROWS = 50, 20
 NEAREST, MIN_EVIDENCE = 5, 0.2
-"""Detectors without an alarm that are shown, and the fraction of the alarm threshold that these have reached."""
+"""Maximum number of detectors shown without an alarm, and their minimum fraction of the alarm threshold."""
 NAME_CHARACTERS, NOTE_CHARACTERS = 100, 1000
 
 
@@ -188,7 +188,7 @@ class DetectorSummary:
 
 
 def alarm_row(alarm: Alarm, runs: Iterable[Run] = ()) -> AlarmRow:
-    """Return an alarm as a table row; ``runs`` are the newest first."""
+    """Return an alarm as a table row; ``runs`` are newest first."""
     response = next((run for run in runs if alarm.id in run.alarms), None)
     return AlarmRow(alarm, alarm_sentence(alarm), detector_row(alarm.drift), response)
 
@@ -262,7 +262,7 @@ def render_alarm(
     policy: DriftSettings,
     now: datetime,
 ) -> str:
-    """Render the page of one alarm; ``runs`` are the newest first, ``current`` is the detector's status now."""
+    """Render the page of one alarm; ``runs`` are newest first, ``current`` is the detector's status now."""
     return render_page(
         "alarm.html",
         context,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERSION_ROWS, CHANGE_ROWS = 30, 50
 SEARCHED_RUNS = 200
-"""Latest runs that are searched for those that trained a version."""
+"""Number of latest runs searched for the run that trained a version."""
 
 
 def add_routes(routes: APIRouter, runtime: Runtime, executor: PageExecutor) -> None:
@@ -84,7 +84,7 @@ class VersionRow:
     model
         The stored version.
     since
-        When it became the champion; None if it is not.
+        Time of its promotion; None if it is not the champion.
     accuracy
         Accuracy on its held-out rows; None if it is damaged.
     run
@@ -103,7 +103,7 @@ def version_rows(
     history: Sequence[AliasChange],
     runs: Sequence[Run],
 ) -> list[VersionRow]:
-    """Return versions as table rows, newest first; ``versions`` and ``history`` are the oldest first."""
+    """Return versions as table rows, newest first; ``versions`` and ``history`` are oldest first."""
     trained_by = {run.candidate: run for run in reversed(runs) if run.candidate is not None}
     champion = history[-1] if history else None
     return [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 REPORT_ROWS = 30
 SHOWN_VALUES = 3
-"""Values of a categorical column whose frequencies are shown."""
+"""Maximum number of categories shown with their frequencies."""
 
 
 def add_routes(routes: APIRouter, runtime: Runtime, executor: PageExecutor) -> None:

@@ -1,4 +1,4 @@
-"""Pages of retraining runs: why each was opened, its training data, and the decision of the promotion gate."""
+"""Pages of retraining runs: trigger, training data, and decision of the promotion gate."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def run_page(runtime: Runtime, run_id: int, params: ListParams) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunStep:
-    """Transition of a run to a state; ``at`` is None for the state that comes next."""
+    """Transition of a run to a state; ``at`` is None for the next state."""
 
     at: datetime | None
     state: RunState
@@ -108,7 +108,7 @@ def render_runs(
 def render_run(
     context: PageContext, run: Run, entries: Sequence[AuditEntry], params: ListParams, now: datetime
 ) -> str:
-    """Render the page of one run; ``entries`` are those of the audit log, oldest first."""
+    """Render the page of one run; ``entries`` are its audit entries, oldest first."""
     return render_page(
         "run.html",
         context,
@@ -124,7 +124,7 @@ def render_run(
 
 
 def run_steps(run: Run, entries: Sequence[AuditEntry]) -> list[RunStep]:
-    """Return the states of a run in order, and the one that comes next."""
+    """Return the states of a run in order, then the next one."""
     steps: list[RunStep] = []
     for entry in entries:
         name = entry.action.removeprefix("run.")

@@ -61,9 +61,9 @@ STALE_SECONDS = 60
 """Age from which the page warns of old figures; a snapshot is due every 10 s."""
 PAGE_RECORDS = 25
 SEARCHED_ALARMS = 1000
-"""Latest alarms of all slices that are searched for those of one."""
+"""Number of latest alarms searched for those of a slice."""
 MAX_CLASSES, MAX_PAIRS = 12, 30
-"""Classes of a confusion matrix, and pairs that are listed if there are more."""
+"""Maximum number of classes in a confusion matrix, and of pairs listed instead."""
 EXAMPLE_CHARACTERS = 60
 
 _SEVERITIES = {"critical": 0, "warning": 1, "info": 2}
@@ -139,7 +139,7 @@ def add_routes(routes: APIRouter, runtime: Runtime, executor: PageExecutor) -> N
 
 
 def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> str:
-    """Return the overview; commands to copy address the service as the reader does, at ``base_url``."""
+    """Return the overview; ``base_url`` is the service's address in the commands to copy."""
     deployment, snapshot = runtime.model.deployment, runtime.model.deployment.snapshot
     classes = deployment.state.classes
     if snapshot is None:

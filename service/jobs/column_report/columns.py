@@ -1,4 +1,4 @@
-"""Columns of a report: built from the rows of both sides, with the distances that chance alone gives."""
+"""Columns of a report: built from the rows of both sides, with the distances expected by chance."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def build_columns(
 ) -> list[ColumnPair]:
     """Return the columns to compare: features in order, then predictions.
 
-    Rare categories of many are merged. A number that is constant in the reference is compared as a category:
+    Rare categories are merged if there are many. A number that is constant in the reference is compared as a category:
     that number, or another one.
 
     Examples
     --------
     >>> rows = [PredictedRow({"likes": i % 3}, "spam", (0.2, 0.8)) for i in range(40)]
-    >>> [(each.column, each.error) for each in build_columns([FeatureSpec("likes", "number")], rows, rows)][:2]
+    >>> [(column.column, column.error) for column in build_columns([FeatureSpec("likes", "number")], rows, rows)][:2]
     [('likes', ''), ('predicted label', "every row of both sides has 'spam'")]
     """
     sides, pairs = (reference, live), []
@@ -152,7 +152,7 @@ def _constant_as_category(column: ColumnPair) -> ColumnPair:
         return column
     constant = distinct.pop()
     sides = [
-        tuple(None if each is None else f"{constant:g}" if each == constant else OTHER for each in side)
+        tuple(None if value is None else f"{constant:g}" if value == constant else OTHER for value in side)
         for side in (column.reference, column.live)
     ]
     return replace(column, numeric=False, reference=sides[0], live=sides[1])
@@ -196,7 +196,7 @@ def scale_small_deviation(reference: FloatArray, live: FloatArray) -> tuple[Floa
 
 
 def wasserstein_by_chance(reference: FloatArray, live: FloatArray) -> float:
-    """Return the 99.9 % quantile of the Wasserstein distance, in deviations of the reference, of permuted rows.
+    """Return the 99.9% quantile of the Wasserstein distance, in deviations of the reference, of permuted rows.
 
     The permutations are seeded: the result is the same for the same rows.
     """
@@ -213,7 +213,7 @@ def wasserstein_by_chance(reference: FloatArray, live: FloatArray) -> float:
 
 
 def jensenshannon_by_chance(reference: IntArray, live: IntArray) -> float:
-    """Return the 99.9 % quantile of the Jensen-Shannon distance of permuted rows, for counts int[K]."""
+    """Return the 99.9% quantile of the Jensen-Shannon distance of permuted rows, for counts int[K]."""
     both = reference + live
     random = np.random.default_rng(0)
     first = random.multivariate_hypergeometric(both, int(reference.sum()), size=PERMUTATIONS)  # int[P, K]

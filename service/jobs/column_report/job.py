@@ -90,7 +90,7 @@ class ColumnReports:
             return
         with self._store.read() as connection:
             latest = reports(connection, state.model, limit=_RETRIES + 1)
-        due = next((each.at for each in latest if not each.error), promotion.at) + self._interval
+        due = next((report.at for report in latest if not report.error), promotion.at) + self._interval
         if latest and latest[0].error:
             due = max(due, latest[0].at + self._interval / _RETRIES)
         if now >= due and self._report_lock.acquire(blocking=False):

@@ -95,7 +95,7 @@ def compare_columns(
     """
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)  # private: it holds texts for a while
+        folder.mkdir(mode=0o700)  # private: it holds texts until the comparison ends
     except OSError as error:
         raise ReportFailed(str(error)) from error
     try:

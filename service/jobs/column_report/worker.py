@@ -34,7 +34,7 @@ from sfs.registry import FunctionSet
 NUMBERS, SHARES = "wasserstein", "jensenshannon"
 """Evidently's names of the two methods. They are fixed: its own choice changes at 1,000 rows."""
 THRESHOLDS = {NUMBERS: 0.1, SHARES: 0.05}
-"""A tenth of a standard deviation; 50 % that become 57 %. Chance raises them if there are few rows."""
+"""A tenth of a standard deviation; a share that grows from 50% to 57%. Chance raises them if rows are few."""
 
 _METRIC = "evidently:metric_v2:ValueDrift"
 _MAX_SHARES = 20
@@ -78,7 +78,7 @@ def write_values(folder: Path) -> None:
     try:
         of_files = FunctionSet.from_files(spec["functions"])
         added = map(from_declaration, spec["added"])
-        functions = FunctionSet([*of_files, *(each for each in added if each.name not in of_files)])
+        functions = FunctionSet([*of_files, *(f for f in added if f.name not in of_files)])
     except Exception:  # files may raise anything; all slices are unknown then
         traceback.print_exc()
         functions = FunctionSet([])
@@ -95,9 +95,9 @@ def write_values(folder: Path) -> None:
     with gzip.open(folder / COLUMNS, "wt") as file:
         json.dump(
             [
-                [each.name, each.numeric, each.threshold, each.reference, each.live]
-                for each in columns
-                if each
+                [column.name, column.numeric, column.threshold, column.reference, column.live]
+                for column in columns
+                if column
             ],
             file,
         )
@@ -107,7 +107,7 @@ def write_values(folder: Path) -> None:
 def write_page(folder: Path) -> None:
     """Render the page of the compared columns."""
     with gzip.open(folder / COLUMNS, "rt") as file:
-        columns = [ReportColumn(*each) for each in json.load(file)]
+        columns = [ReportColumn(*fields) for fields in json.load(file)]
     if not columns:
         raise ValueError("no column could be compared")
     part = folder / f"{PAGE}.part"
@@ -136,7 +136,7 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
         value = drift_values(run_evidently([given]))[given.name]
         if not all(map(math.isfinite, (value, given.threshold, *details.get("mean", ())))):
             raise ValueError("its numbers are too large")
-    except Exception as error:  # the other columns are compared all the same
+    except Exception as error:  # the other columns are still compared
         traceback.print_exc()
         return record | {"error": f"Evidently could not compare it: {error}"}, None
     result = {"threshold": given.threshold, "value": value, "drifted": value >= given.threshold}
@@ -178,32 +178,30 @@ def run_evidently(columns: Sequence[ReportColumn]) -> Any:
     from evidently.metrics import ValueDrift  # type: ignore[import-untyped]
 
     named: dict[str, ReportColumn] = {}
-    for each in columns:
-        named[unique_name(each.name, named)] = each
+    for column in columns:
+        named[unique_name(column.name, named)] = column
     definition = DataDefinition(
-        numerical_columns=[name for name, each in named.items() if each.numeric],
-        categorical_columns=[name for name, each in named.items() if not each.numeric],
+        numerical_columns=[name for name, column in named.items() if column.numeric],
+        categorical_columns=[name for name, column in named.items() if not column.numeric],
     )
 
     def dataset(side: Callable[[ReportColumn], Sequence[Value]]) -> Any:
         series = {  # of different lengths; the frame pads them with missing values
-            name: pd.Series(list(side(each)), dtype=float if each.numeric else object)
-            for name, each in named.items()
+            name: pd.Series(list(side(column)), dtype=float if column.numeric else object)
+            for name, column in named.items()
         }
         return Dataset.from_pandas(pd.DataFrame(series), data_definition=definition)
 
-    metrics = [
-        ValueDrift(column=name, method=each.method, threshold=each.threshold) for name, each in named.items()
-    ]
+    metrics = [ValueDrift(column=name, method=c.method, threshold=c.threshold) for name, c in named.items()]
     return Report(metrics, include_tests=False).run(
-        dataset(lambda each: each.live), dataset(lambda each: each.reference)
+        dataset(lambda column: column.live), dataset(lambda column: column.reference)
     )
 
 
 def drift_values(snapshot: Any) -> dict[str, float]:
     """Return the distances by column; the order of metrics and their names by method are not reliable."""
     metrics = json.loads(snapshot.json())["metrics"]  # the objects hold numpy numbers
-    configs = [(each["config"], each["value"]) for each in metrics]
+    configs = [(metric["config"], metric["value"]) for metric in metrics]
     return {config["column"]: float(value) for config, value in configs if config["type"] == _METRIC}
 
 

@@ -126,8 +126,8 @@ class TrainingLauncher:
             If its files cannot be written, or no process can be started.
         """
         settings, folder = self._settings, self._folder(run)
-        for each in (*reversed(folder.parents[:2]), folder):
-            each.mkdir(mode=0o700, exist_ok=True)  # private: they hold what customers wrote
+        for directory in (*reversed(folder.parents[:2]), folder):
+            directory.mkdir(mode=0o700, exist_ok=True)  # private: they hold customer data
         traffic = folder / TRAFFIC
         with self._store.read() as connection:
             rows = labelled_rows(
@@ -162,9 +162,9 @@ class TrainingLauncher:
             run = active_run(connection, self._settings.name)
         active = None if run is None else self._folder(run).parent
         with suppress(FileNotFoundError):
-            for each in self._root.iterdir():
-                if each.name.isdecimal() and each != active:
-                    shutil.rmtree(each, ignore_errors=True)
+            for path in self._root.iterdir():
+                if path.name.isdecimal() and path != active:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def _folder(self, run: Run) -> Path:
         return self._root / f"{run.id:06d}" / f"attempt-{run.attempts}"
@@ -183,7 +183,7 @@ def start_training(
     Parameters
     ----------
     folder
-        Folder of the attempt; created if need be, cleared of earlier results, and closed to other users.
+        Folder of the attempt; created if missing, cleared of earlier results, and closed to other users.
     spec
         Its paths are absolute, or relative to the working directory.
     clock

@@ -1,4 +1,4 @@
-"""Files through which the service and a training process speak, in a folder of the attempt."""
+"""Files exchanged by the service and a training process, in the folder of the attempt."""
 
 from __future__ import annotations
 
@@ -107,9 +107,9 @@ def read_result(folder: Path) -> TrainingResult | None:
     """Return the result in the folder of an attempt; None if there is none, or another release wrote it."""
     with suppress(OSError, ValueError):
         result = _RESULT.validate_json((folder / RESULT).read_bytes(), strict=True)
-        for each in result.pairs:
-            right = each.both, each.only_champion, each.only_candidate
-            if min(right) < 0 or sum(right) > each.n:
+        for pair in result.pairs:
+            right = pair.both, pair.only_champion, pair.only_candidate
+            if min(right) < 0 or sum(right) > pair.n:
                 return None
         return replace(result, candidate=folder / CANDIDATE)
     return None

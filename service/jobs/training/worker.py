@@ -1,6 +1,6 @@
-"""The training process: reads files and writes files; it knows no store, and promotes nothing.
+"""Training process: reads and writes files, has no access to the store, and promotes nothing.
 
-Slow imports lie in functions: they come after the first heartbeat.
+Slow imports are inside functions, after the first heartbeat.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from models.features import FeatureKind
 
 Progress: TypeAlias = Callable[[str, float], None]
-"""Takes the current stage, and the share of the whole that is done."""
+"""Takes the current stage, and the fraction of the training that is done."""
 
 BEAT_SECONDS = 1.0
 
@@ -120,16 +120,16 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     progress("reading", 0.0)
     champion = None if spec.champion is None else ModelBundle.load(spec.champion)
     features = tuple(FeatureSpec(column, cast("FeatureKind", kind)) for column, kind in spec.features.items())
-    text = tuple(each.column for each in features if each.kind == "text")
+    text = tuple(feature.column for feature in features if feature.kind == "text")
     base = DataSource(Path(spec.data), spec.format, text, spec.label).read()
     traffic = [] if spec.traffic is None else read_traffic(Path(spec.traffic))
     of_files = FunctionSet.from_files(spec.functions, votes=True)
-    added = [from_declaration(each) for each in spec.added if each["name"] not in of_files]
+    added = [from_declaration(entry) for entry in spec.added if entry["name"] not in of_files]
     columns = {*map(str, base.columns), *(name for record, _ in traffic for name in record)}
     # An added function that reads a column of no row would fail every training, and nothing can be learned from it.
-    aside = [each.name for each in added if not set(each.fields) <= columns]
-    slices = [each for each in of_files if not isinstance(each, LabelingFunctionSlice)]
-    functions = FunctionSet([*slices, *(each for each in added if each.name not in aside)])
+    aside = [function.name for function in added if not set(function.fields) <= columns]
+    slices = [function for function in of_files if not isinstance(function, LabelingFunctionSlice)]
+    functions = FunctionSet([*slices, *(function for function in added if function.name not in aside)])
     rows = with_traffic(base, traffic, spec.label, features, functions)
     counts = {"base_rows": rows.base, "traffic_rows": rows.traffic, "traffic_left_out": rows.left_out}
 
@@ -158,12 +158,12 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
         "held_out_rows": int(held_out.sum()),
         "held_out_traffic_rows": int(held_out[rows.base :].sum()),
         "held_out_contents": len(np.unique(contents[held_out])),
-        "held_out_rows_of_slices": {each.slice: each.rows for each in cells if each.rows > each.n},
+        "held_out_rows_of_slices": {cell.slice: cell.rows for cell in cells if cell.rows > cell.n},
         "functions_set_aside": aside,
         "seconds": round(monotonic() - started, 1),
     }
     pairs = tuple(
-        PairedCounts(each.slice, each.n, each.both, each.only_champion, each.only_candidate) for each in cells
+        PairedCounts(cell.slice, cell.n, cell.both, cell.only_champion, cell.only_candidate) for cell in cells
     )
     return TrainingResult(folder / CANDIDATE, pairs, data)
 

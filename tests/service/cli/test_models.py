@@ -107,7 +107,7 @@ def test_promoting_the_champion_changes_nothing(cli: Callable, trained: Path) ->
     """Promoting the champion is a note, and the history does not change."""
     answer = cli("models", "promote", "1", "--config", trained)
     assert (answer.code, answer.out) == (0, "")
-    assert "champion already" in answer.err
+    assert "already the champion" in answer.err
     assert len(json.loads(cli("models", "list", "--config", trained, "--json").out)["history"]) == 1
 
 

@@ -114,7 +114,7 @@ def test_a_log_that_agrees_has_no_differences(ledger: Ledger) -> None:
         ([LOG[0], LogRow("b", "spam", 1, None), LOG[2]], "1 acknowledged labels do not count"),
         (
             [LogRow("a", "spam", 1, "ham"), *LOG[1:]],
-            "1 predictions have another label than the last one sent",
+            "1 predictions have a label other than the last one sent",
         ),
     ],
 )

@@ -14,7 +14,7 @@ def test_a_taken_port_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[s
         port = str(taken.getsockname()[1])
         code = main(["demo", "--port", port, "--dir", str(tmp_path / "demo")], now=utc_now, environ={})
     assert code == 2
-    assert f"port {port} is taken" in capsys.readouterr().err
+    assert f"port {port} is in use" in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
 
 

@@ -94,7 +94,7 @@ def test_rows_enough_to_look_at_may_be_too_few_to_tell() -> None:
     decision = judge(PairedCounts("a", 400, 300, 8, 5))
     assert (decision.outcome, outcomes(decision)["a"]) == ("hold", "not_verified")
     assert decision.reasons == (
-        "a is not verified: difference -0.8 points (-2.6 to +1.1), n = 400, is inconclusive at a margin of "
+        "a is not verified: difference -0.8 points (-2.6 to +1.1), n = 400, inconclusive at a margin of "
         "2 points; about 1,600 rows needed",
     )
 

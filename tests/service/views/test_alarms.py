@@ -118,7 +118,7 @@ def test_a_slice_without_members_has_a_coverage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [(ALL_ROWS, "the whole traffic"), (NONE_FIRED, "rows in no slice")]
+    ("name", "text"), [(ALL_ROWS, "all traffic"), (NONE_FIRED, "rows in no slice")]
 )
 def test_extra_columns_have_names(name: str, text: str) -> None:
     """Sentences have no internal column names."""

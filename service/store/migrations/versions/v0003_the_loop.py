@@ -115,5 +115,5 @@ def _make_records() -> None:
 
 def _make_unique(name: str, table: str, columns: list[str], states: list[str]) -> None:
     """Create an index that makes these columns unique among rows in these states."""
-    here = sa.column("state").in_(states)
-    op.create_index(name, table, columns, unique=True, sqlite_where=here, postgresql_where=here)
+    condition = sa.column("state").in_(states)
+    op.create_index(name, table, columns, unique=True, sqlite_where=condition, postgresql_where=condition)
