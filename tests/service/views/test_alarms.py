@@ -117,9 +117,7 @@ def test_a_slice_without_members_has_a_coverage() -> None:
     assert drift_sentence(drift, AT).startswith("coverage of cheap is 0% since 12:40 UTC")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [(ALL_ROWS, "all traffic"), (NONE_FIRED, "rows in no slice")]
-)
+@pytest.mark.parametrize(("name", "text"), [(ALL_ROWS, "all traffic"), (NONE_FIRED, "rows in no slice")])
 def test_extra_columns_have_names(name: str, text: str) -> None:
     """Sentences have no internal column names."""
     assert drift_sentence(replace(ACCURACY, slice=name), AT).startswith(f"accuracy on {text} is")
