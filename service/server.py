@@ -78,18 +78,18 @@ def listen(serve: ServeSettings) -> socket.socket:
 
 async def _serve(runtime: Runtime, listener: socket.socket) -> int:
     drain_seconds = runtime.settings.serve.drain_seconds
-    config = uvicorn.Config(
-        create_app(runtime),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=max(1, round(drain_seconds)),
-        backlog=BACKLOG,
-        limit_concurrency=MAX_CONNECTIONS,
-    )
-    server = uvicorn.Server(config)
     try:
+        config = uvicorn.Config(
+            create_app(runtime),
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=max(1, round(drain_seconds)),
+            backlog=BACKLOG,
+            limit_concurrency=MAX_CONNECTIONS,
+        )
+        server = uvicorn.Server(config)
         await asyncio.to_thread(runtime.start)
         # Loaded objects stay: unless frozen, every full collection would traverse all of them, for 200 ms.
         gc.collect()

@@ -11,9 +11,9 @@ from sqlalchemy import Connection
 
 from service.decisions import Alarm
 from service.store.alarms import acknowledge_alarm, resolve_alarm
-from service.store.engine import Store
+from service.store.alarms import alarm as stored_alarm
+from service.store.errors import UnknownAlarm
 from service.store.writer import Writer
-from service.views.alarms import alarm_view
 
 
 class AlarmService:
@@ -23,14 +23,14 @@ class AlarmService:
     ----------
     model
         Name of the model; alarms of other models are unknown here.
-    store, writer
-        The alarms.
+    writer
+        Changes the alarms.
     clock
         Current time, UTC.
     """
 
-    def __init__(self, model: str, store: Store, writer: Writer, clock: Callable[[], datetime]) -> None:
-        self._model, self._store, self._writer, self._clock = model, store, writer, clock
+    def __init__(self, model: str, writer: Writer, clock: Callable[[], datetime]) -> None:
+        self._model, self._writer, self._clock = model, writer, clock
 
     async def acknowledge(self, alarm_id: int, by: str, note: str, *, actor: str | None = None) -> Alarm:
         """Acknowledge an alarm, which stays until it is resolved.
@@ -59,5 +59,10 @@ class AlarmService:
         return await self._change(alarm_id, change)
 
     async def _change(self, alarm_id: int, change: Callable[[Connection], Alarm]) -> Alarm:
-        await asyncio.to_thread(alarm_view, self._store, self._model, alarm_id)
-        return await asyncio.wrap_future(self._writer.submit(change))
+        def work(connection: Connection) -> Alarm:  # in one transaction, without a reading connection
+            found = stored_alarm(connection, alarm_id)
+            if found is None or found.model != self._model:
+                raise UnknownAlarm(f"there is no alarm {alarm_id}; the alarms are listed under /v1/alarms")
+            return change(connection)
+
+        return await asyncio.wrap_future(self._writer.submit(work))

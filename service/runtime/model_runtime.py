@@ -111,7 +111,7 @@ class ModelRuntime:
             )
             self.labels = LabelIntake(deployment, writer, metrics)
             self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock)
-            self.alarms = AlarmService(self.name, store, writer, clock)
+            self.alarms = AlarmService(self.name, writer, clock)
             self.snapshots = SnapshotJob(deployment, store, writer, page)
             self.detection = DriftDetection(deployment, store, writer, page, settings.drift)
             launcher = TrainingLauncher(settings, deployment, store, registry)

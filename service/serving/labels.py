@@ -30,13 +30,13 @@ class LabelIntake:
         """
         classes = self._deployment.state.classes
         valid = [label for label in labels if label.label in classes]
-        self._metrics.count_labels("rejected", len(labels) - len(valid))
         outcomes: Iterator[LabelResult] = iter(())
         if valid:
             future = self._writer.label(self._deployment.state.model, valid)
             future.add_done_callback(self._count)  # also after a disconnect
             results = await asyncio.wrap_future(future)
             outcomes = iter(results)
+        self._metrics.count_labels("rejected", len(labels) - len(valid))  # a refused request may come again
         rejected = LabelResult(
             "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
         )

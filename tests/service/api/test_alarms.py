@@ -1,9 +1,11 @@
 """``/v1/alarms``."""
 
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
 
+from service.store.engine import READERS
 from sfs.intervals import Rate
 
 SENTENCE = "coverage of short is 8.1% since 11:40 UTC, expected 1.8% to 2.2%"
@@ -168,3 +170,13 @@ def test_a_slice_over_time_tells_when_it_alarmed(service):
     events = service.get("/v1/slices/short?window=1h").json()["events"]
     alarms = [each["detail"] for each in events if each["kind"] == "alarm"]
     assert alarms == [f"alarm 1: {SENTENCE}"]
+
+
+def test_an_alarm_is_acknowledged_while_all_readers_are_busy(service):
+    """The change needs no reading connection: it neither waits for one nor takes one from a page."""
+    raised = service.raised()
+    with ExitStack() as busy:
+        for _ in range(READERS):
+            busy.enter_context(service.store.read())
+        answer = service.post(f"/v1/alarms/{raised.id}/acknowledge", {"by": "ada"})
+        assert (answer.status_code, answer.json()["state"]) == (200, "acknowledged")

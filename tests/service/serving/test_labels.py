@@ -58,3 +58,17 @@ def test_labels_without_a_class_write_nothing(log: Any, tmp_path: Path) -> None:
     assert result.outcome == "rejected"
     with pytest.raises(StoreStopped):
         asyncio.run(intake.add([make_label("one", START, "x")]))
+
+
+def test_a_refused_request_counts_no_label(log: Any, tmp_path: Path) -> None:
+    """The client sends it again, and its rejected labels would be counted twice."""
+    metrics = make_metrics()
+    deployment = make_deployment(*log, make_settings(tmp_path), state=make_state(), metrics=metrics)
+    log[1].stop()
+    with pytest.raises(StoreStopped):
+        asyncio.run(
+            LabelIntake(deployment, log[1], metrics).add(
+                [make_label("one", START, "z"), make_label("one", START, "x")]
+            )
+        )
+    assert 'slicewatch_labels_total{model="m",outcome="rejected"} 0.0' in metrics.text().decode()

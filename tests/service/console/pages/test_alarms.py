@@ -98,6 +98,14 @@ def test_states_show_the_acknowledgement_and_the_resolution(listing):
     assert "resolved version 5 was promoted 12:00:07 UTC" in second
 
 
+@pytest.mark.parametrize("state", ["acknowledged", "resolved"])
+def test_the_note_of_an_acknowledgement_without_a_name_is_listed(listing, state):
+    """The API asks for no name; what was noted is shown all the same."""
+    known = alarm(1, state=state, acknowledged_at=NOW, note="a campaign")
+    shown = listing([known]) if state == "acknowledged" else listing(resolved=[known])
+    assert "a campaign" in shown.all("tbody")[0].words()
+
+
 def test_the_header_counts_unresolved_alarms(listing):
     """Every page links to all sections, and shows the number of unresolved alarms."""
     nav = listing([alarm(1), alarm(2)]).all("nav")[0]
