@@ -215,11 +215,12 @@ def slice_page(runtime: Runtime, params: SliceParams) -> str:
 
 
 def _example_record(runtime: Runtime) -> Mapping[str, Any] | None:
-    """Return the features of a held-out record of the active version."""
+    """Return the features of a held-out record of the active version; null in a bundle without a sample."""
     active = runtime.model.deployment.state.active
-    if active is None or not active.bundle.sample:
+    if active is None:
         return None
-    return {column: active.bundle.sample[0].get(column) for column in active.bundle.feature_columns}
+    record = active.bundle.sample[0] if active.bundle.sample else {}
+    return {column: record.get(column) for column in active.bundle.feature_columns}
 
 
 def _no_snapshot_page(runtime: Runtime, href: str, commands: ExampleCommands) -> str:

@@ -126,7 +126,11 @@ class ColumnReports:
             finally:
                 self._report_lock.release()
 
-        threading.Thread(target=create, name="report", daemon=True).start()
+        try:
+            threading.Thread(target=create, name="report", daemon=True).start()
+        except RuntimeError:  # no more threads: otherwise every later report would be refused
+            self._report_lock.release()
+            raise
 
     def page(self, report_id: int) -> Path:
         """Return the page of a report, rendered at the first call.

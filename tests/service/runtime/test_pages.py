@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import shlex
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -25,6 +26,24 @@ def test_the_first_command_is_taken_by_the_model(trained: Path, serving) -> None
             body = json.loads(command[command.index("-d") + 1])
             assert set(body["instances"][0]) == {"Price [eur]", "country", "Customer's comment: (raw)"}
             assert len((await running.post("/v1/predict", body))["predictions"]) == 1
+
+    asyncio.run(story())
+
+
+def test_a_version_without_a_sample_names_its_columns(trained: Path, serving) -> None:
+    """The command has the columns of the model even if its bundle keeps no record."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            running.tick()
+            deployment = running.runtime.model.deployment
+            active = deployment.state.active
+            bare = replace(active, bundle=replace(active.bundle, sample=()))
+            deployment.state = replace(deployment.state, active=bare)
+            page = unescape((await running.http.get("/")).text)
+            command = shlex.split(re.search(r"curl \S+/v1/predict .*?\n.*", page)[0].split("</pre>")[0])
+            [instance] = json.loads(command[command.index("-d") + 1])["instances"]
+            assert set(instance) == {"Price [eur]", "country", "Customer's comment: (raw)"}
 
     asyncio.run(story())
 

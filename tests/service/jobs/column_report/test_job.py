@@ -279,3 +279,17 @@ def test_a_report_without_data_has_no_page(here: Log) -> None:
     """The message names the number of reports that have one."""
     with pytest.raises(ReportPageMissing, match="no page any more: the latest 20 reports have one"):
         here.job.page(here.add(1).id)
+
+
+def test_a_report_without_a_thread_blocks_no_other(here: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no thread can be started, the request fails, and the next one does not find a report running."""
+
+    def refuse(*args: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("threading.Thread.start", refuse)
+        with pytest.raises(RuntimeError, match="thread"):
+            here.job.request(here.after(2))
+    here.job.request(here.after(2))
+    join_report_thread()
