@@ -38,7 +38,7 @@ def test_who_expected_another_champion_is_refused(service, two):
     for version in (1, 2):
         answer = service.post(f"/v1/models/{version}/promote", {"expected": 2})
         assert kind(answer) == (409, "promotion-conflict")
-        assert "another writer was first" in answer.json()["detail"]
+        assert "another process changed it" in answer.json()["detail"]
     assert len(two.history()) == 1
 
 
