@@ -1,4 +1,4 @@
-"""The backbone of every learner, and the plain baseline on it, which reads no memberships."""
+"""Backbone shared by all learners, and the plain baseline, which reads no memberships."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class MLP(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> MLP:
-        """Return a network of that shape, with fresh weights."""
+        """Return an untrained network built from the output of ``config()``."""
         return cls(config["in_features"], config["widths"])
 
 
@@ -107,5 +107,5 @@ class PlainClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> PlainClassifier:
-        """Return a network of that shape, with fresh weights."""
+        """Return an untrained network built from the output of ``config()``."""
         return cls(MLP.from_config(config["backbone"]), config["num_classes"])

@@ -1,4 +1,4 @@
-"""Rows on their way into and out of a network: features, labels, weights, memberships, probabilities."""
+"""Input rows and output probabilities of a network: features, labels, weights, memberships, batches."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sfs.matrix import SliceMatrix
 Positions: TypeAlias = NDArray[np.int64]
 
 MAX_STEPS_PER_EPOCH = 500
-"""Batches grow with the data so that an epoch has no more steps than this."""
+"""Maximum number of steps per epoch; batches grow with the data to respect it."""
 CHUNK_NUMBERS = 4_000_000
-"""Numbers of a layer, or dense features, held at a time (16 MB)."""
+"""Maximum number of layer outputs or dense features held in memory at a time (16 MB)."""
 
 
 class FeatureRows:
@@ -63,7 +63,7 @@ class FeatureRows:
 
 
 def as_rows(X: FeatureRows | Tensor | NDArray[np.float32]) -> FeatureRows:
-    """Return feature rows, a tensor or an array float[N, D] as feature rows."""
+    """Convert a tensor or an array float[N, D] to feature rows; feature rows are returned unchanged."""
     if isinstance(X, FeatureRows):
         return X
     array = X.detach().cpu().numpy() if isinstance(X, Tensor) else np.asarray(X)
@@ -82,7 +82,7 @@ class Memberships(NamedTuple):
 
 
 def memberships(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> Memberships:
-    """Return the memberships in the named slices, in order; a slice that S lacks is unknown in every row.
+    """Return the memberships in the named slices, in order; slices absent from S are unknown.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def memberships(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> Mem
 
 
 def check_same_rows(S: SliceMatrix | None, n_rows: int) -> None:
-    """Raise DataError if there is a slice matrix of another number of rows."""
+    """Raise DataError if a slice matrix is given and its number of rows differs."""
     if S is not None and len(S) != n_rows:
         raise DataError(
             f"the slice matrix has {len(S)} rows, the features {n_rows}: apply the functions to these rows"
@@ -140,8 +140,8 @@ class Split:
     S
         Memberships of the N rows.
     groups
-        int64[N], equal for rows of equal content, which a cross-fit keeps on one side; by default every row
-        is a content of its own.
+        int64[N], equal for rows of equal content, kept in one half of a cross-fit; by default every row
+        is its own group.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The label column as classes: always text, whatever its type in the table."""
+"""Class labels as text, independent of the column type."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_labels(rows: Table, column: str) -> list[str]:
 
 
 def without_label(rows: Rows, column: str) -> Rows:
-    """Return rows without the label column, as slicing functions may see them."""
+    """Return the rows without the label column, the input of slicing functions."""
     if isinstance(rows, pd.DataFrame):
         kept = [str(name) != column for name in rows.columns]
         return rows if all(kept) else rows.loc[:, kept]

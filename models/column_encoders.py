@@ -1,6 +1,6 @@
 """Encoders of one column: scaled numbers, a vocabulary of categories, hashed words of text.
 
-What an encoder learns is a small frozen value whose JSON state is exact.
+The fitted state of an encoder is a small frozen value with an exact JSON form.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _STATE = ConfigDict(extra="forbid", allow_inf_nan=False)
 class NumberScale:
     """Scale of a number column: distance from the median in robust standard deviations.
 
-    Beyond 3 of them a number counts by its logarithm, and never for more than 20, so that an absurd value
-    cannot drown the others. Infinity counts as missing. A missing value is the median, and sets an indicator if
+    Values beyond 3 deviations are compressed logarithmically and clipped at 20, so that an extreme value
+    cannot dominate. Infinity counts as missing. A missing value is the median, and sets an indicator if
     training saw missing values (otherwise the indicator's weight would be untrained).
 
     Parameters
@@ -80,7 +80,7 @@ class NumberScale:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Categories of a column, most frequent first; all others share a column, and so do missing ones.
+    """Categories of a column, most frequent first, with one shared column for others and one for missing.
 
     As with numbers, a shared column stays 0 where training had no row for it.
 
@@ -261,7 +261,7 @@ def as_text(value: Any, column: str, row: Any) -> str | None:
 def _refuse_dates(value: Any, column: str, row: Any) -> None:
     if isinstance(value, _DATES):
         raise DataError(
-            f"column {column!r}, row {row}: {_short(value)} is a date or time, which cannot be a feature: "
+            f"column {column!r}, row {row}: {_short(value)} is a date or time and cannot be used as a feature: "
             "derive a number (age in days) or a category (weekday) from it"
         )
 

@@ -1,4 +1,4 @@
-"""Configuration of a training: the label, the features, the slicing functions and the learner."""
+"""Training configuration: label, features, slicing functions and learner."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LearnerConfig:
     widths
         Hidden units of each layer.
     n_epochs, lr, batch_size, l2, evaluate_every
-        Settings of every training, as of `models.trainer.TrainerConfig`; batches grow where an epoch would
+        Training settings, see `models.trainer.TrainerConfig`; batches grow where an epoch would
         have more than 500 steps.
     seed
         Same seed, same weights.
@@ -74,7 +74,7 @@ class LearnerConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """All arguments of `models.train` besides rows.
+    """Arguments of `models.train` other than the rows.
 
     Parameters
     ----------
@@ -122,10 +122,10 @@ class TrainConfig:
 
 
 def check_label_not_read(functions: FunctionSet, label: str) -> None:
-    """Raise ConfigError if a template reads the label, which would leak it to the model."""
+    """Raise ConfigError if a template reads the label, because this leaks it to the model."""
     for function in functions:
         if isinstance(function, Template) and label in function.fields:
             raise ConfigError(
-                f"template {function.name!r} reads the label column {label!r}, which leaks it to the model: "
+                f"template {function.name!r} reads the label column {label!r}, and leaks it to the model: "
                 "describe the slice by other columns, or remove the template"
             )

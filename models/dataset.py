@@ -80,7 +80,7 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
 
 
 class SelectedRows(Sequence[tuple[XDict, YDict]]):
-    """Some rows of a dataset, read one by one only on demand."""
+    """Subset of a dataset, read lazily row by row."""
 
     def __init__(self, dataset: DictDataset, positions: Sequence[int]) -> None:
         self.dataset, self.positions = dataset, positions
@@ -153,7 +153,7 @@ def pad_batch(
 
 
 class DictDataLoader(DataLoader[tuple[XDict, YDict]]):
-    """A torch loader over a DictDataset; keyword arguments are torch's.
+    """Torch data loader for a DictDataset; keyword arguments are passed to ``DataLoader``.
 
     Raises
     ------
@@ -188,7 +188,7 @@ def indicator_label(task_name: str, slice_name: str) -> str:
 
 
 def expert_label(task_name: str, slice_name: str) -> str:
-    """Return the name of a slice's task label, which only known members have."""
+    """Return the name of a slice's task label, set for known members only."""
     return f"{task_name}_slice:{slice_name}_pred"
 
 
@@ -225,7 +225,7 @@ def add_slice_labels(
 def with_slice_labels(
     dataset: DictDataset, task_name: str, S: Slices, slice_names: Sequence[str]
 ) -> DictDataset:
-    """Return the same rows with the labels of exactly these slices; the given dataset stays as it is."""
+    """Return a copy of the dataset with the labels of exactly these slices."""
     matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
     labels = _slice_labels(dataset, task_name, matrix, slice_names)
     own = {k: v for k, v in dataset.Y_dict.items() if not k.startswith(f"{task_name}_slice:")}
@@ -234,7 +234,7 @@ def with_slice_labels(
 
 def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: Sequence[str]) -> YDict:
     if task_name not in dataset.Y_dict:
-        raise DataError(f"the dataset has no labels {task_name!r} to make slice labels of: {dataset}")
+        raise DataError(f"the dataset has no labels {task_name!r} to derive slice labels from: {dataset}")
     if len(S) != len(dataset):
         raise DataError(f"the slice matrix has {len(S)} rows, the dataset {len(dataset)}")
     if set(S.names) != set(names):
@@ -245,7 +245,7 @@ def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: S
     y, aligned = dataset.Y_dict[task_name], S.align(names)
     codes = torch.from_numpy(np.where(aligned.unknown, -1, aligned.member.astype(np.int64)))  # [N, K]
     columns = dict(zip(aligned.names, codes.unbind(dim=1), strict=True))
-    # A user's slice of the name "base" keeps its own memberships.
+    # A user-defined slice named "base" keeps its own memberships.
     columns.setdefault(BASE_SLICE, torch.ones(len(S), dtype=torch.int64))
     labels: YDict = {}
     for name, column in columns.items():

@@ -1,12 +1,12 @@
-"""Errors of models; every message gives the cause, the value, and a remedy."""
+"""Exceptions of the models package; messages give the cause, the value and a remedy."""
 
 
 class ModelError(ValueError):
-    """Error of a model, its data, or its storage."""
+    """Base class of errors of a model, its data or its storage."""
 
 
 class DataError(ModelError):
-    """Rows or labels unfit for training or prediction."""
+    """Invalid rows or labels for training or prediction."""
 
 
 class ConfigError(ModelError):
@@ -14,7 +14,7 @@ class ConfigError(ModelError):
 
 
 class BundleError(ModelError):
-    """Incomplete or altered bundle, or one that does not reproduce its golden batch."""
+    """Incomplete or altered bundle, or a failed golden-batch check."""
 
 
 class RegistryError(ModelError):

@@ -18,8 +18,8 @@ Attention: TypeAlias = Literal["symmetric", "snorkel"]
 class LowRankExperts(nn.Module):
     """Experts r_s = z + U_s (V_s z) + b_s, with U_s [H, rank] and V_s [rank, H].
 
-    An expert starts close to the plain network and learns a correction of it, which is what a slice with
-    few rows can support: 2 H rank + H parameters a slice instead of H^2 + H. No r_s is ever formed: the
+    An expert starts close to the plain network and learns a low-rank correction, which needs few rows
+    per slice: 2 H rank + H parameters a slice instead of H^2 + H. No r_s is ever formed: the
     shared head is folded into U_s, and a mixture of experts is one matrix product over all codes V_s z.
 
     Parameters
@@ -43,7 +43,7 @@ class LowRankExperts(nn.Module):
         nn.init.uniform_(self.up, -0.1 * bound, 0.1 * bound)  # not zero: the codes would have no gradient
 
     def codes(self, z: Tensor) -> Tensor:
-        """Return float[B, S * rank], all that the experts read of z float[B, H]."""
+        """Return float[B, S * rank], the low-rank codes of z float[B, H]."""
         codes: Tensor = nn.functional.linear(z, self.down)
         return codes
 
@@ -62,7 +62,7 @@ class LowRankExperts(nn.Module):
         return mixed
 
     def represent(self, z: Tensor) -> Tensor:
-        """Return float[B, S, H], every expert's representation; for inspection, training never forms it."""
+        """Return float[B, S, H], every expert's representation; for inspection only, not used in training."""
         codes = self.codes(z).view(-1, self.slices, self.rank)
         up = self.up.view(self.slices, self.rank, -1)
         return z.unsqueeze(1) + torch.einsum("bsr,srh->bsh", codes, up) + self.bias

@@ -1,4 +1,4 @@
-"""From rows of a table to features, the same for a data frame and for the records of a request."""
+"""Feature extraction from a data frame or from request records."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class FeatureSpec:
 
 
 class Featurizer:
-    """Turns columns into features: hashed words, scaled numbers, and one column per category.
+    """Transform columns into features: hashed words, scaled numbers, and one column per category.
 
     Words and categories come first (sparse), then numbers and the indicators of missing values (dense).
     Infinite numbers count as missing; dates are refused; a category absent from training, or seen once, falls
@@ -119,7 +119,7 @@ class Featurizer:
         DataError
             If a column is missing, or holds values that its kind cannot read.
         """
-        from models.batches import FeatureRows  # brings torch, which checking columns does without
+        from models.batches import FeatureRows  # imports torch, not needed to check columns
 
         check_columns(rows, [spec.column for spec in self.specs])
         numbers = _row_numbers(rows)
@@ -233,7 +233,7 @@ def check_columns(rows: Table, names: Sequence[str]) -> None:
 def _check_names(present: Sequence[str], names: Sequence[str], subject: str) -> None:
     for name in names:
         if name not in present:
-            names = [each[:_NAME_CHARS] for each in present]  # those of a request have any length
+            names = [each[:_NAME_CHARS] for each in present]  # names from a request may have any length
             raise DataError(f"{subject} has no column {name!r}{did_you_mean(name, names)}")
         if present.count(name) > 1:
             raise DataError(f"{subject} has column {name!r} more than once: rename one of them")

@@ -1,4 +1,4 @@
-"""Fitting of a learner on labelled rows with slices: search, refit, and the choice of the shipped model."""
+"""Learner fitting on labelled rows with slices: search, refit and model selection."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Progress: TypeAlias = Callable[[str, float], None]
 
 
 class Network(Protocol):
-    """A fitted network of any kind."""
+    """Interface of a fitted network."""
 
     def predict_proba(self, X: FeatureRows, S: SliceMatrix | None = None) -> NDArray[np.float64]:
         """Return float[N, C]."""
@@ -60,7 +60,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CandidateResult:
-    """Validation result of a candidate: the score that decides, accuracy, shrunken worst slice."""
+    """Validation result of a candidate: selection score, accuracy, shrunken worst-slice accuracy."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -72,14 +72,14 @@ class CandidateResult:
 
 @dataclass(frozen=True, slots=True)
 class FitResult:
-    """A fitted model, its plain peers, and its selection.
+    """Fitted model, its plain peers and the selection results.
 
     Parameters
     ----------
     model
         The shipped network.
     form
-        The form of the shipped network, in a few words.
+        Short description of the shipped network.
     peers
         ``erm`` and ``weighted_erm``, fitted on the same rows.
     selection
@@ -102,7 +102,7 @@ def fit_learner(
     num_classes: int,
     progress: Progress | None = None,
 ) -> FitResult:
-    """Fit a model and its plain peers; choices are made on the validation rows.
+    """Fit a model and its plain peers, with model selection on the validation rows.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def fit_learner(
     num_classes
         C, at least 2.
     progress
-        Called with the current stage and the share done.
+        Called with the current stage and the completed fraction, 0 to 1.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def fit_learner(
 
 
 class _LearnerFit:
-    """One fit: a search on a sample, then the training of the winner and its peers on all rows."""
+    """Search on a sample, followed by training of the winner and its peers on all rows."""
 
     def __init__(
         self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress
@@ -238,7 +238,7 @@ class _LearnerFit:
 
 
 def network_from_config(config: Mapping[str, Any]) -> nn.Module:
-    """Return a network of the shape described by its ``config()``, of any kind, with fresh weights.
+    """Return an untrained network of any kind from its ``config()``.
 
     Raises
     ------
@@ -256,7 +256,7 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
-    """Return n random rows in their order, or all where there are no more."""
+    """Return n random rows in their original order, or all rows if there are at most n."""
     if len(rows) <= n:
         return rows
     return rows.subset(np.sort(generator.choice(len(rows), size=n, replace=False)))

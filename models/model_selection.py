@@ -31,11 +31,11 @@ Form: TypeAlias = Mode | Literal["erm", "slice_aware"]
 MEMBERSHIP_DROPOUT = 0.1
 SHRINKAGE_ROWS = 25
 COMPANION_MARGIN = 0.01
-"""A plain model is shipped instead if its score is higher by more than this, on few validation rows."""
+"""Score margin beyond which a plain model is shipped instead, for few validation rows."""
 MARGIN_ROWS = 3000
-"""Beyond this many validation rows the margin shrinks like the standard error of the score."""
+"""Number of validation rows above which the margin shrinks like the standard error of the score."""
 MIN_GAIN = 0.001
-"""Smallest difference of scores that is reported as a gain."""
+"""Smallest score difference reported as a gain."""
 FEW_MEMBERS = 25
 EXPLANATION = (
     "The score is the mean of the overall accuracy and that of the worst slice; small slices are shrunk towards "
@@ -112,7 +112,7 @@ class CandidateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A trained network and its score at its best checkpoint."""
+    """Trained network with the score of its best checkpoint."""
 
     spec: CandidateSpec
     model: SelectableNetwork
@@ -176,12 +176,12 @@ Train: TypeAlias = Callable[[CandidateSpec], Candidate]
 
 
 def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the highest score, the first of equals."""
+    """Return the candidate with the highest score; ties go to the first."""
     return max(candidates, key=lambda candidate: candidate.score.value)
 
 
 def train_plain_candidates(task: TrainingTask, train: Train) -> list[Candidate]:
-    """Train ERM, then weighted ERM in each weighting that makes a difference."""
+    """Train ERM, then weighted ERM with every weighting that changes the row weights."""
     equal = CandidateSpec("erm", task.train.S.names)
     return [train(equal), *_train_weighted(task, equal, train)]
 
@@ -205,7 +205,7 @@ def train_slice_candidates(task: TrainingTask, train: Train) -> list[Candidate]:
 
 
 def max_trainings(n_slices: int) -> int:
-    """Return the largest number of trainings in a search."""
+    """Return the maximum number of trainings in a search."""
     if not n_slices:
         return 1
     modes = len(MODES) * (2 if n_slices > MAX_UNGATED else 1)
@@ -234,7 +234,7 @@ class ModelComparison:
 
     @property
     def companion(self) -> Candidate:
-        """The better plain model; ERM where they are equal."""
+        """The better plain model; ties go to ERM."""
         return max((self.erm, self.weighted), key=lambda peer: peer.score.value)
 
     @property
@@ -244,7 +244,7 @@ class ModelComparison:
 
     @property
     def companion_ships(self) -> bool:
-        """A plain model is shipped in place of slices."""
+        """True if a plain model is shipped instead of slices."""
         return self.companion.score.value > self.score + companion_margin(self.rows)
 
     @property
@@ -254,7 +254,7 @@ class ModelComparison:
 
     @property
     def form(self) -> str:
-        """The shipped form in a few words."""
+        """Short description of the shipped model."""
         if self.companion_ships:
             return f"companion: {self.companion.spec.name}"
         return slice_form(self.winner, self.refit_score is not None)
@@ -263,8 +263,8 @@ class ModelComparison:
 def companion_margin(rows: int) -> float:
     """Return the margin by which a plain model's score must be higher, given the number of validation rows.
 
-    Checkpoints are chosen by the score that they are then compared by, a refitted layer is not; the margin
-    stands for that optimism, which falls with the square root of the rows.
+    Checkpoints are selected and compared by the same score, which favours them over a refitted layer. The
+    margin accounts for this optimism, which falls with the square root of the number of rows.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def companion_margin(rows: int) -> float:
 
 
 def slice_form(winner: Candidate, refitted: bool) -> str:
-    """Return a form with slices in a few words, with the number of slices before and after gating."""
+    """Return a short description of a model with slices, including the number of slices before and after gating."""
     words = winner.spec.name
     if winner.spec.gated:
         gated = f"gated to {len(winner.spec.slices)}"
@@ -288,7 +288,7 @@ def _n_slices(winner: Candidate) -> int:
 
 
 def describe_comparison(comparison: ModelComparison, valid: Split) -> Iterator[str]:
-    """Yield the outcome of a comparison in sentences for the training report."""
+    """Yield sentences on the outcome of a comparison for the training report."""
     plain, spec = comparison.companion, comparison.winner.spec
     refitted = comparison.refit_score is not None
     form, score = slice_form(comparison.winner, refitted), f"{comparison.score:.3f}"

@@ -1,7 +1,7 @@
 """Losses, row weights, and the weight of slices in them.
 
-Every loss is a mean, so that none grows with the number of rows, slices or classes. Unknown labels and
-memberships are left out of numerator and denominator alike; a mean over nothing is zero and has no gradient.
+Every loss is a mean, independent of the number of rows, slices and classes. Unknown labels and
+memberships are left out of numerator and denominator alike; an empty mean is zero and has no gradient.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def weighted_cross_entropy(
 
 
 def expert_loss(logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return the loss of the experts on their members: a mean over members, then over slices with any.
+    """Return the expert loss: the mean over the members of a slice, then over non-empty slices.
 
     A small slice thus weighs as much as a large one, a slice without a member in the batch nothing, and all
     slices together as much as one task.

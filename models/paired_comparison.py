@@ -1,7 +1,7 @@
 """Paired comparison of two versions of a model on the same held-out rows.
 
-Rows that repeat a content are predicted nearly alike, and are no more evidence than one of them. Each content
-is therefore one vote, however often it occurs: the counts are of contents, not of traffic.
+Predictions on duplicate rows are nearly identical and add no evidence. Every distinct content therefore counts
+once, regardless of its frequency in traffic.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The last layer fitted again on validation rows: weighted L2 logistic regression, cross-fitted.
+"""Last-layer refit on validation rows: cross-fitted, weighted L2 logistic regression.
 
 After deep feature reweighting (Kirichenko, Izmailov and Wilson, 2023), with residuals and logits among the
 features.
@@ -43,7 +43,7 @@ class LastLayer:
 
 @dataclass(frozen=True, slots=True)
 class Refit:
-    """A refitted last layer, its cross-fitted score, and the score with every membership unknown."""
+    """Refitted last layer with its cross-fitted scores, with and without known memberships."""
 
     layer: LastLayer
     strength: float
@@ -137,7 +137,7 @@ def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float
     scale[scale < 1e-9] = 1.0
     regression = LogisticRegression(C=strength, max_iter=500)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # close enough: the score decides
+        warnings.simplefilter("ignore", ConvergenceWarning)  # sufficient: selection depends on the score
         regression.fit((features - mean) / scale, y, sample_weight=weight)
     coefficients: Floats = regression.coef_ / scale
     intercepts: Floats = regression.intercept_ - coefficients @ mean

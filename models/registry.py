@@ -56,7 +56,7 @@ class Version:
 
 
 class ModelRegistry:
-    """A folder of versions that never change, and aliases whose history is a sequence of files.
+    """Registry folder with immutable versions, and aliases with an append-only history.
 
     ``path/name/versions/000001`` is a bundle; ``path/name/aliases/champion/000012.json`` is the twelfth
     change of the alias ``champion``, and the highest is in force. Each is created exclusively, so that of two
@@ -130,9 +130,9 @@ class ModelRegistry:
         RegistryError
             If the version or alias does not exist.
         BundleError
-            If the bundle was altered, or is not the one that the alias was put on.
+            If the bundle was altered, or differs from the bundle recorded with the alias.
         """
-        from models.bundle.model_bundle import ModelBundle  # brings torch, not needed to list and promote
+        from models.bundle.model_bundle import ModelBundle  # imports torch, not needed to list and promote
 
         if isinstance(version, int) or version.isdecimal():
             return ModelBundle.load(self.path(int(version)))
@@ -143,7 +143,7 @@ class ModelRegistry:
         bundle = ModelBundle.load(self.path(change.version))
         if bundle.hash != change.hash:
             raise BundleError(
-                f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} was put on "
+                f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} points to "
                 f"{change.hash[:12]}...: restore version {change.version} or promote another"
             )
         return bundle
@@ -162,7 +162,7 @@ class ModelRegistry:
         return tuple(versions)
 
     def alias(self, name: str = CHAMPION) -> int | None:
-        """Return the version that an alias is on, or None if it was never set."""
+        """Return the version of an alias, or None if the alias was never set."""
         change = self.change(name)
         return None if change is None else change.version
 
@@ -180,7 +180,7 @@ class ModelRegistry:
         at: datetime,
         alias: str = CHAMPION,
     ) -> AliasChange:
-        """Put an alias on a version by compare-and-set.
+        """Set an alias to a version by compare-and-set.
 
         Parameters
         ----------
@@ -202,12 +202,12 @@ class ModelRegistry:
         return self._set_alias(alias, version, expected, "promote", reason, at)
 
     def rollback(self, *, reason: str, at: datetime, alias: str = CHAMPION) -> AliasChange:
-        """Put an alias back on the version before the current one; repeated calls go further back.
+        """Roll an alias back to the previous version; repeated calls go further back.
 
         Raises
         ------
         RegistryError
-            If there is no earlier version, or another writer was first.
+            If there is no earlier version, or another process changed the alias concurrently.
         """
         history = self.history(alias)
         stack: list[int] = []  # versions to go back through, the current one last
@@ -302,7 +302,7 @@ def _conflict(alias: str, now: AliasChange | None, expected: int | AliasChange |
     else:
         wanted = "on none" if expected is None else f"on {expected}"
     return (
-        f"alias {alias!r} is {actual}, not {wanted} as expected: another writer was first; check it and retry"
+        f"alias {alias!r} is {actual}, not {wanted} as expected: another process changed it; check and retry"
     )
 
 

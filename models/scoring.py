@@ -1,6 +1,6 @@
 """Metrics, scorers and label buckets, after Snorkel: ``Scorer``, ``SliceScorer``, ``get_label_buckets``.
 
-A metric that cannot be computed (over no rows, an area under a curve with one class) is None.
+An undefined metric (no rows, or the area under a curve with one class) is None.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Scorer:
-    """Several metrics at once.
+    """Collection of metrics, computed together.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Scorer:
 
 
 class SliceScorer:
-    """A scorer of chosen slices.
+    """Scorer for selected slices.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def metric_score(
     filter_dict: Mapping[str, Sequence[Any]] | None = None,
     **kwargs: Any,
 ) -> float | None:
-    """Return one metric, or None where no row is left to measure.
+    """Return a metric, or None if no rows remain after filtering.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ class Heads(NamedTuple):
 
 
 class SliceAwareClassifier(nn.Module):
-    """A classifier with a representation for every slice, and attention over the slices of a row.
+    """Classifier with one representation per slice, and attention over the slices of a row.
 
     Parameters
     ----------
@@ -192,7 +192,7 @@ class SliceAwareClassifier(nn.Module):
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
         known = torch.cat([targets.known, everyone], dim=1)
-        # A constant target teaches nothing: unlike Snorkel's, the base slice's indicator has no loss.
+        # A constant target gives no training signal: unlike Snorkel's, the base slice's indicator has no loss.
         taught = member.shape[1] - (self.attention_kind != "snorkel")
         indicators = indicator_loss(heads.membership[:, :taught], member[:, :taught], known[:, :taught])
         counts = member & targets.labelled.unsqueeze(1)
@@ -370,7 +370,7 @@ class SliceAwareClassifier(nn.Module):
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Switch to eval mode without gradients inside, and restore the previous mode."""
+    """Run a block in eval mode without gradients, and restore the previous mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -447,7 +447,7 @@ class AttentiveClassifier(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> AttentiveClassifier:
-        """Return a network of that shape, with fresh weights."""
+        """Return an untrained network built from the output of ``config()``."""
         options = config["options"]
         return cls(
             MLP.from_config(config["backbone"]), options["slice_names"], options["num_classes"], options

@@ -40,7 +40,7 @@ class SliceMetrics:
 
 @dataclass(frozen=True, slots=True)
 class SliceResult:
-    """Result of one slice, or of all rows (``__all__``).
+    """Evaluation result of a slice, or of all rows (``__all__``).
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class SliceReport:
         return pd.DataFrame(self.to_json()).set_index("slice")
 
     def to_text(self) -> str:
-        """Return an aligned table with n and the 95 % interval of every accuracy."""
+        """Return an aligned table with n and the 95% interval of every accuracy."""
         return align_table([HEADER, *(result_cells(row.metrics()) for row in self.rows)])
 
 

@@ -33,9 +33,9 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 UnknownRows: TypeAlias = Literal["impute", "companion"]
 
 MAX_UNGATED = 20
-"""With this many slices or fewer none is dropped: gating costs more than it saves there."""
+"""Largest number of slices without gating; with so few slices, gating costs more than it saves."""
 USELESS_KEPT = 3
-"""Expected number of useless slices that pass the gate."""
+"""Expected number of uninformative slices that pass the gate."""
 
 
 class LogitTerms(NamedTuple):
@@ -166,7 +166,7 @@ class SliceResidualClassifier(nn.Module):
         return residuals
 
     def _gates(self, indicators: Tensor, slices: Memberships) -> Tensor:
-        expected = torch.sigmoid(indicators.detach())  # the task must not bend the indicators
+        expected = torch.sigmoid(indicators.detach())  # no gradient from the task into the indicators
         if self.mode == "soft":
             return expected
         trust = torch.sigmoid(self.mix)
@@ -283,7 +283,7 @@ def _frozen_linear(in_features: int, out_features: int) -> nn.Linear:
 
 
 def gate_threshold(n_slices: int) -> float:
-    """Return the standard errors that a gain must exceed, so that about three useless slices pass.
+    """Return the standard errors that a gain must exceed, so that about three uninformative slices pass.
 
     Examples
     --------
@@ -295,7 +295,7 @@ def gate_threshold(n_slices: int) -> float:
 
 
 def kept_slices(model: SliceResidualClassifier, valid: Split) -> tuple[str, ...]:
-    """Return the slices without whose residual the validation loss rises by more than chance.
+    """Return the slices whose removal raises the validation loss by more than chance.
 
     The loss without the residual less the loss with it is summed over rows; a slice stays if the sum exceeds
     ``gate_threshold(K)`` times the root of the sum of squares.

@@ -1,4 +1,4 @@
-"""Training, validation and held-out rows; copies of a content always go to the same split.
+"""Training, validation and held-out split; duplicates are always assigned to the same split.
 
 A row's content is its text features, normalised in case and spaces; where a row has no text, all its features.
 A row is held out if and only if its hash is divisible by 10, in every table and in traffic.

@@ -61,7 +61,7 @@ def single_threaded() -> Iterator[None]:
 
 T = TypeVar("T")
 Loss: TypeAlias = Tensor | Mapping[str, Tensor]
-"""One number to minimise, or several by name, which are summed."""
+"""Loss to minimise, or named losses to sum."""
 
 _OPTIMIZERS = ("adam", "adamw", "adamax", "sgd")
 _SCHEDULES = ("constant", "linear", "exponential", "step")
@@ -70,7 +70,7 @@ _MINIMUM = {"n_epochs": 1, "batch_size": 1, "evaluate_every": 1, "warmup_steps":
 
 @dataclass(frozen=True, slots=True)
 class TrainerConfig:
-    """Settings of a training.
+    """Training settings.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def fit(
 
 
 class _Run:
-    """The state of one training."""
+    """State of a training run."""
 
     def __init__(self, model: nn.Module, config: TrainerConfig, score: Callable[[], float] | None) -> None:
         self.model, self.config, self.score = model, config, score

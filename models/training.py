@@ -1,4 +1,4 @@
-"""From a table to a bundle, and from a bundle and a table to a report per slice."""
+"""Training of a bundle from a table, and evaluation of a bundle per slice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     data
         N labelled rows.
     progress
-        Called with the current stage and the share done.
+        Called with the current stage and the completed fraction, 0 to 1.
 
     Raises
     ------

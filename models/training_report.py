@@ -1,4 +1,4 @@
-"""Report of a training: results on held-out rows beside the plain peers, kept in the bundle and printed."""
+"""Training report: held-out results of the model and its plain peers, stored in the bundle."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def training_report(
 
 
 def _without_addresses(fault: str | None) -> str | None:
-    """Mask memory addresses, which differ from run to run."""
+    """Mask memory addresses, because they differ between runs."""
     return None if fault is None else re.sub(r"0x[0-9a-fA-F]+", "0x...", fault)
 
 

@@ -1,4 +1,4 @@
-"""Rows to train on: a project's table or a public data set, and labelled rows of traffic."""
+"""Training rows: a project's table or a public data set, and labelled rows of traffic."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sfs.registry import FunctionSet
 from sfs.template import Template
 
 NEW_CLASS_CONTENTS = 20
-"""Least distinct contents outside the held-out tenth for a class of traffic that the table lacks."""
+"""Minimum number of distinct contents, held-out rows excluded, for a class seen only in traffic."""
 
 LabelledRecord: TypeAlias = tuple[Mapping[str, Any], str]
 """A record of traffic, and its label."""
@@ -164,7 +164,7 @@ def _without_rare_classes(
 
 
 def _append(column: pd.Series[Any], values: Sequence[Any]) -> pd.Series[Any]:
-    """Return a column with more values, in its own type: whole numbers, numbers, texts, or anything."""
+    """Append values to a column and keep its type: integers, floats, text or objects."""
     kind = infer_dtype(column, skipna=True)
     if kind in _NUMBERS:
         numbers = [_as_column_number(value) for value in values]

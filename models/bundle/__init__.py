@@ -1,1 +1,1 @@
-"""A trained model as one folder of weights, configuration, reference, golden batch and report."""
+"""Model bundles: folders of weights, configuration, reference, golden batch and report."""

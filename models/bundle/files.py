@@ -1,4 +1,4 @@
-"""A folder of files with a manifest of their digests: written whole, and read only if unaltered."""
+"""Folder of files with a manifest of digests, written atomically and verified on reading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-"""The version of the bundle's layout; a reader refuses every other."""
+"""Version of the bundle layout; other versions are rejected."""
 MANIFEST_BYTES = 1_000_000
 DECODE_ERRORS: tuple[type[Exception], ...] = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError),
@@ -146,7 +146,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power failure."""
+    """Sync a directory to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""A trained model as one folder: weights, configuration, reference and golden batch, and no code."""
+"""Model bundle: a folder of weights, configuration, reference and golden batch, without code."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ _CONFIG = TypeAdapter(BundleConfig)
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """A model with all that is needed to serve, verify and monitor it.
+    """Trained model with the data required to serve, verify and monitor it.
 
-    Made by `models.train`, or loaded. Two trainings on the same rows with the same seed have one hash.
+    Returned by `models.train` and `load`. Training on the same rows with the same seed gives the same hash.
 
     Parameters
     ----------

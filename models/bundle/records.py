@@ -136,7 +136,7 @@ def sample_records(rows: Table, columns: Sequence[str]) -> tuple[dict[str, Any],
 
 
 class _NotPlain(Exception):
-    """A value without a JSON form."""
+    """Value without a JSON representation."""
 
 
 def plain_records(rows: Table, names: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Comments for training and monitoring: an endless generated stream, and the public collections."""
+"""Comment data for training and monitoring: an unbounded generated stream, and public data sets."""
 
 from models.comments.generate import generate, truth
 from models.comments.profile import DEFAULT, PATTERNS, Profile, ShareChange, ShareSchedule, SliceProfile

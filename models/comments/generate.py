@@ -1,4 +1,4 @@
-"""Generated comments: an endless stream, of which any rows are the same however they are cut into chunks.
+"""Unbounded stream of generated comments; rows do not depend on the chunk size.
 
 The draws of a row are a function of the seed and of its position. Rows are drawn in blocks of 1,024, each from
 Philox (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11) keyed by (seed, block).
@@ -199,7 +199,7 @@ def _content(
     likelihood = np.where(label, likelihoods[1], likelihoods[0])  # [S, N]
     columns = [
         _FIRST_SLICE + SLICES.index(name) for name in names
-    ]  # a slice has the same draws in every profile
+    ]  # the draws of a slice do not depend on the profile
     member = np.asarray((draws[columns] < likelihood).T)  # [N, S]
     roomy = np.ones(len(position), dtype=bool)
     if "short_comment" in names:

@@ -116,7 +116,7 @@ class SliceProfile:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The whole traffic: planted slices, the overall spam share, and the defects of real data.
+    """Traffic profile: planted slices, overall spam share, and defects of real data.
 
     Given its label, a comment belongs to each slice independently of the others, so that slices overlap as in
     real comments; only ``short_comment`` excludes most others.

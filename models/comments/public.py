@@ -1,4 +1,4 @@
-"""Readers of the two public collections of real texts, without the columns and marks that leak the label."""
+"""Loaders for two public text data sets, without the columns and characters that leak the label."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def youtube_tutorial_split(folder: Path | str, *, clean: bool = False) -> Tutori
     DataError
         As for ``load_youtube``.
     """
-    from sklearn.model_selection import train_test_split  # slow to import, needed nowhere else here
+    from sklearn.model_selection import train_test_split  # slow to import, and used only here
 
     shuffled = []
     for video, frame in enumerate(_youtube_frames(Path(folder)), start=1):

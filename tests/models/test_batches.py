@@ -116,7 +116,7 @@ def test_a_subset_equals_taking_from_the_whole() -> None:
 
 
 def test_arrays_and_tensors_become_rows() -> None:
-    """Whatever holds float[N, D] is read alike."""
+    """All containers of float[N, D] give the same feature rows."""
     assert torch.equal(as_rows(DENSE).take(slice(None)), as_rows(torch.from_numpy(DENSE)).take(slice(None)))
     rows = FeatureRows(DENSE)
     assert as_rows(rows) is rows

@@ -53,7 +53,7 @@ def test_a_column_of_numbers_is_no_label() -> None:
 
 
 def test_functions_see_rows_without_the_label() -> None:
-    """Tables and records lose the column, whatever type its name has; other rows stay as they are."""
+    """The label column is dropped from tables and records for any type of name; other rows are unchanged."""
     frame = pd.DataFrame({"a": [1], 7: [2]})
     assert list(without_label(frame, "7").columns) == ["a"]
     assert without_label(frame, "b") is frame

@@ -132,7 +132,7 @@ def test_labels_that_contradict_each_other_are_put_to_the_vote(
     labels: list[str],
     cells: tuple[int, int, int],
 ) -> None:
-    """Who is right on more than half of a content's rows is right about it, in whatever order they come."""
+    """A version is correct on a content if it is correct on more than half of its rows, in any order."""
     one, other = (np.array(bundle.predict(rows)) for bundle in (champion, candidate))
     apart = np.flatnonzero((one == "no") & (other == "yes"))[0]
     same = rows.iloc[[apart] * len(labels)].assign(label=labels)
@@ -153,7 +153,7 @@ def test_votes_are_no_slices(champion: ModelBundle, candidate: ModelBundle, rows
 def test_a_class_that_the_champion_does_not_know_it_misses(
     champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame
 ) -> None:
-    """Contents of a new class count, as errors of whoever cannot say it."""
+    """Contents of a new class count as errors of a version without that class."""
     other = rows.assign(label="never seen")
     found = compare_paired(champion, candidate, other, FUNCTIONS)
     assert found[0] == PairedCells("__all__", len(rows) - 10, 0, 0, 0, len(rows))

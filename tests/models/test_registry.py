@@ -180,7 +180,7 @@ def test_a_promotion_that_expects_another_version_is_refused(
 ) -> None:
     """Whoever saw the alias elsewhere was overtaken and must look again."""
     registry.promote(1, expected=None, reason="first", at=T0)
-    with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* another writer was first"):
+    with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* another process changed it"):
         registry.promote(3, expected=expected, reason="late", at=T0)
     with pytest.raises(RegistryError, match="is on no version, not on 7"):
         registry.promote(3, expected=7, reason="odd", at=T0, alias="challenger")
@@ -257,7 +257,7 @@ def test_a_swapped_version_is_refused_by_its_alias(registry: ModelRegistry) -> N
     shutil.rmtree(registry.path(1))
     shutil.copytree(registry.path(2), registry.path(2).with_name("000001"))
     assert registry.get(1).hash == registry.get(2).hash
-    with pytest.raises(BundleError, match="but 'champion' was put on"):
+    with pytest.raises(BundleError, match="but 'champion' points to"):
         registry.get("champion")
 
 

@@ -113,7 +113,7 @@ def test_a_score_of_nan_never_wins() -> None:
 
 
 def test_on_epoch_hears_of_every_epoch() -> None:
-    """The caller is told of each epoch as it ends."""
+    """The callback receives every epoch at its end."""
     heard: list[EpochRecord] = []
     history = train(network(), TrainerConfig(n_epochs=3), on_epoch=heard.append)
     assert tuple(heard) == history.epochs

@@ -339,7 +339,7 @@ BAD = {
     "one class": (lambda t: t.assign(**{"kind of it": "ham"}), "holds only 'ham'"),
     "dates": (
         lambda t: t.assign(land=pd.Timestamp("2020-01-01")),
-        "is a date or time, which cannot be a feature",
+        "is a date or time and cannot be used as a feature",
     ),
     "words": (lambda t: t.assign(**{"number of likes": "many"}), "row [0-9]+: 'many' is not a number"),
     "records": (lambda t: t.to_dict("records"), "must be a data frame, got list"),

@@ -64,7 +64,7 @@ def vars_of(split: TutorialSplit) -> dict[str, pd.DataFrame]:
 
 @pytest.mark.parametrize("door", ["Scorer", "SliceScorer"])
 def test_the_logistic_regressions_f1_per_slice(fitted: Fitted, door: str) -> None:
-    """Every F1 of the notebook's table comes out to its six decimals, by either scorer."""
+    """Both scorers reproduce every F1 of the notebook's table to six decimals."""
     scorer = Scorer(metrics=["f1"])
     inputs = (fitted.S, fitted.golds, fitted.preds, preds_to_probs(fitted.preds, 2))
     score = scorer.score_slices if door == "Scorer" else SliceScorer(scorer, list(TABLE)[1:]).score_slices

@@ -22,7 +22,7 @@ WORDS = ("good", "bad", "slow", "late", "fast", "fine", "broken", "again", "than
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

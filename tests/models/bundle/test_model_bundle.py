@@ -185,7 +185,7 @@ def test_changed_and_absent_functions_are_unknown_to_the_model(bundle: ModelBund
 
 
 def test_memberships_apply_no_other_function(bundle: ModelBundle) -> None:
-    """A live function that the model does not know is not run for it, whatever it would do."""
+    """Live functions unknown to the model are not run for it."""
     live = FunctionSet([*FUNCTIONS, template("new", missing={"field": "no such column"})])
     assert bundle.memberships(live, FRAME) == bundle.memberships(FUNCTIONS, FRAME)
 

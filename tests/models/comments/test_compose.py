@@ -1,4 +1,4 @@
-"""One comment belongs to exactly the slices it was written for, whatever the words."""
+"""A composed comment belongs to exactly its requested slices, independent of the words."""
 
 import random
 

@@ -267,7 +267,7 @@ def test_a_change_of_one_slice_leaves_the_others_as_they_were() -> None:
 
 
 def test_slices_of_fewer_profiles_keep_their_draws() -> None:
-    """A profile with a part of the slices has the same members there, in whatever order it names them."""
+    """A profile with a subset of the slices has the same members in any order of slices."""
     names = [piece.name for piece in DEFAULT.slices]
     picked = ("html_markup", "non_english")
     plan = plan_block(0, 0, DEFAULT)

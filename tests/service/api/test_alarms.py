@@ -27,7 +27,7 @@ def test_an_alarm_is_told_with_its_evidence(service):
 
 
 def test_what_has_no_reference_has_no_expectation(service):
-    """Null is told where there is nothing to compare with, and where nothing was counted."""
+    """Values without a reference or without counts are null."""
     service.raised(zone=None, since=None, direction=None, observed=Rate(0, 0))
     (one,) = service.get("/v1/alarms").json()["alarms"]
     assert (one["expected"], one["since"], one["observed"]["value"]) == (None, None, None)
@@ -57,7 +57,7 @@ def test_alarms_come_in_pages(service):
 
 
 def test_an_alarm_is_acknowledged_once(service):
-    """The first who knows of it stays, whoever says so again."""
+    """A repeated acknowledgement leaves the first one unchanged."""
     raised = service.raised()
     path = f"/v1/alarms/{raised.id}/acknowledge"
     service.now += timedelta(minutes=5)
@@ -111,7 +111,7 @@ def test_an_unknown_alarm_is_not_found(service, action):
     ],
 )
 def test_what_is_said_of_an_alarm_is_bounded(service, body, field):
-    """422 that names the field; the alarm stays as it is."""
+    """An invalid field returns 422 with its name and leaves the alarm unchanged."""
     raised = service.raised()
     answer = service.post(f"/v1/alarms/{raised.id}/acknowledge", body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)

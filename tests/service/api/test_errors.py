@@ -56,7 +56,7 @@ from sfs.errors import InvalidFunction
     ],
 )
 def test_each_error_has_its_status(error, status):
-    """The status is that of the error's nearest class; what nobody foresaw is a defect."""
+    """The status is that of the error's nearest class; unexpected errors are internal errors."""
     assert problem_type_of(error).status == status
 
 

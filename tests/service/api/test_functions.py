@@ -24,7 +24,7 @@ def test_an_added_function_is_applied_from_now_on(service):
 
 
 def test_a_removed_function_is_applied_no_more(service):
-    """What was added can be removed."""
+    """Added functions can be removed."""
     service.post("/v1/functions", MONEY)
     answer = service.delete("/v1/functions/money")
     assert (answer.status_code, answer.content) == (204, b"")
@@ -65,7 +65,7 @@ def test_an_unknown_function_cannot_be_removed(service):
 )
 @pytest.mark.parametrize("path", ["/v1/functions", "/v1/functions/preview"])
 def test_a_wrong_declaration_is_refused(service, path, body):
-    """What is no declaration is a 422 that says what is wrong."""
+    """An invalid declaration returns 422 with the reason."""
     answer = service.post(path, body if path == "/v1/functions" else {"function": body})
     assert answer.status_code == 422
     assert answer.json()["detail"]

@@ -73,7 +73,7 @@ def test_labels_are_counted_by_outcome(service):
 
 
 def test_an_idempotency_key_is_taken_once(service):
-    """A key that comes again is a duplicate, whatever the time of the observation says."""
+    """A repeated idempotency key is a duplicate, regardless of the observation time."""
     service.predicted(GOOD, ids=["a"])
     first = {"id": "a", "label": "true", "idempotency_key": "k", "labeller": "me"}
     again = first | {"observed_at": (service.now - timedelta(hours=1)).isoformat()}
@@ -99,13 +99,13 @@ def test_an_idempotency_key_is_taken_once(service):
     ],
 )
 def test_a_body_of_another_shape_is_refused_as_a_whole(service, body, field):
-    """What cannot be read is a 422 that names the field."""
+    """An invalid value returns 422 with the name of the field."""
     answer = service.post("/v1/labels", body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, field)
 
 
 def test_more_labels_than_may_be_are_refused(service):
-    """A request of too many labels is told how many may be."""
+    """A request with too many labels gets the limit in the error."""
     answer = service.post("/v1/labels", {"labels": [{"id": "a", "label": "true"}] * 10_001})
     assert answer.status_code == 413
 

@@ -1,4 +1,4 @@
-"""What every request passes."""
+"""Request middleware."""
 
 import asyncio
 import logging
@@ -143,7 +143,7 @@ def test_a_body_as_long_as_may_be_is_always_taken(service):
 
 @pytest.mark.parametrize("length", [b"-1", b"1e3", b"", b"9" * 5000, "²".encode()])
 def test_a_length_that_is_none_is_refused(service, length):
-    """What is no number of bytes is a client's error."""
+    """An invalid Content-Length is a client error."""
     assert service.runner.run(ask(service, [b"{}"], [(b"content-length", length)]))[0] == 422
 
 
@@ -186,7 +186,7 @@ def test_without_room_other_requests_are_answered(service):
 
 
 def test_a_service_that_stops_says_so(service):
-    """While it stops, requests are not told to come again here soon."""
+    """Requests during shutdown return 503 with the problem type ``stopping``."""
     service.runner.run(service.runtime.stop(1))
     answer = service.predicted(GOOD)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:slicewatch:problem:stopping")
@@ -194,7 +194,7 @@ def test_a_service_that_stops_says_so(service):
 
 
 def test_a_request_ends_in_time(service):
-    """What takes longer than a request may is a 504, is counted, and is not logged."""
+    """A request timeout returns 504 and is counted as shed."""
     service.limit(request_seconds=0.05)
     service.override(predict=lambda requests, seconds: never())
     answer = service.predicted(GOOD)
@@ -233,7 +233,7 @@ def test_a_thread_that_reads_too_long_is_left_to_itself(service, held_page):
 
 
 def test_a_defect_is_told_to_the_log_alone(service, caplog):
-    """An error that nobody foresaw is a 500 without its text; the log has text and trace under the id."""
+    """An unexpected error returns 500 without its text; the log has text and traceback under the request id."""
 
     async def fail(requests, seconds):
         raise ZeroDivisionError("secret")
@@ -307,7 +307,7 @@ def test_requests_are_told_apart_by_their_route(service, caplog):
 
 
 def test_what_machines_ask_is_for_debugging(service, caplog):
-    """Probes and scrapes write no line, unless they fail or somebody debugs."""
+    """Probes and scrapes write no access-log line, except on failure or at debug level."""
     with caplog.at_level(logging.INFO):
         service.get("/healthz")
         service.get("/metrics")

@@ -23,7 +23,7 @@ def test_an_unknown_version_is_not_found(service, version):
 
 @pytest.mark.parametrize("version", ["0", "-1", "champion", "1e3", "99999999999999999999"])
 def test_a_version_is_a_number(service, version):
-    """What is no version number is a 422 that names the part of the path."""
+    """An invalid version number returns 422 with the name of the path parameter."""
     answer = service.get(f"/v1/models/{version}")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "path.version")
 

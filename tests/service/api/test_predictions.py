@@ -50,7 +50,7 @@ def test_a_record_is_answered_with_its_slices(service):
 
 
 def test_an_answer_is_in_the_log_before_it_is_sent(service):
-    """What the client was told stands in the log under the id it was told."""
+    """The response equals the logged prediction of the same id."""
     told = service.predicted(GOOD).json()["predictions"][0]
     kept = logged(service, told["id"])
     assert (kept.label, json.loads(kept.features)) == (told["label"], GOOD)
@@ -239,7 +239,7 @@ def test_a_number_that_json_does_not_have_is_named(service, number, place):
 
 
 def test_more_rows_than_may_be_are_refused(service):
-    """A request of too many rows is told how many may be."""
+    """A request with too many rows gets the limit in the error."""
     answer = service.predicted(*[SHORT] * 1001)
     assert answer.status_code == 413
     assert "instances has 1001 items; the maximum is 1000" in answer.json()["detail"]
@@ -316,7 +316,7 @@ def test_a_prediction_that_cannot_be_logged_is_counted(service):
 
 
 def test_a_row_that_is_committed_after_its_request_gave_up_is_counted(service, held):
-    """The counters equal the log, also where the client was not told."""
+    """The counters equal the log, also for requests without a response."""
     service.limit(request_seconds=0.2)
     let_go = held()
     taken = service.writer.submit(lambda connection: None)  # the next group starts with it

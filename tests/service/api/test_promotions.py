@@ -34,11 +34,11 @@ def test_promoting_the_champion_changes_nothing(service, two):
 
 
 def test_who_expected_another_champion_is_refused(service, two):
-    """409: somebody was first; nothing was changed."""
+    """A concurrent change returns 409 and leaves the alias unchanged."""
     for version in (1, 2):
         answer = service.post(f"/v1/models/{version}/promote", {"expected": 2})
         assert kind(answer) == (409, "promotion-conflict")
-        assert "another writer was first" in answer.json()["detail"]
+        assert "another process changed it" in answer.json()["detail"]
     assert len(two.history()) == 1
 
 

@@ -54,7 +54,7 @@ def test_a_lost_race_fails(cli: Callable, two: Path) -> None:
     """Another champion than --expected ends with code 1, and nothing changes."""
     answer = cli("models", "promote", "2", "--expected", "2", "--config", two)
     assert answer.code == 1
-    assert "another writer was first" in answer.err
+    assert "another process changed it" in answer.err
     assert "1  champion" in cli("models", "list", "--config", two).out
 
 

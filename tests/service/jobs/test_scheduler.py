@@ -1,4 +1,4 @@
-"""Schedule: jobs run at once and at intervals, whatever they raise, and finish before the end."""
+"""Schedule: jobs run at once and at intervals, continue after exceptions, and finish before shutdown."""
 
 from __future__ import annotations
 

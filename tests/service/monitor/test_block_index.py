@@ -43,7 +43,7 @@ def test_any_span_equals_a_recount(traffic: Any, data: st.DataObject) -> None:
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_late_blocks_reach_sums_that_were_made_before(traffic: Any, data: st.DataObject) -> None:
-    """Windows equal a recount after blocks were added, replaced and rolled up, whatever was cached before."""
+    """Windows equal a recount after adding, replacing and rolling up blocks, with any earlier cache."""
     rows = data.draw(traffic.histories(edges=traffic.edges))
     spans = windows(traffic.at, traffic.at - timedelta(days=9)).values()
     line = timeline()

@@ -140,7 +140,7 @@ def test_a_sure_loss_within_the_margin_is_let_pass() -> None:
 
 
 def test_the_whole_traffic_is_protected() -> None:
-    """A candidate that is not verified on all rows is held, whatever it gains on a slice."""
+    """A candidate not verified on all rows is held, regardless of gains on slices."""
     rows = [PairedCounts("__all__", 400, 300, 8, 5), PairedCounts("a", 300, 200, 0, 90)]
     decision = decide(rows, [], margin=0.02, minimum_rows=50)
     assert decision.outcome == "hold"

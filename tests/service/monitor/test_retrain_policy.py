@@ -54,7 +54,7 @@ def next_of(
 
 
 def test_nothing_is_asked_for_without_a_cause() -> None:
-    """Without alarms and age there is no run, whatever ran before."""
+    """Without an alarm or excessive age no run starts, regardless of earlier runs."""
     assert next_of([]) is None
     assert next_of([], [run(1, ago=HOUR)]) is None
 

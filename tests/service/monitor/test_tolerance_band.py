@@ -89,7 +89,7 @@ def test_a_loss_by_the_tolerance_is_let_pass() -> None:
 
 
 def test_the_tolerance_of_accuracy_doubles_where_much_is_wrong() -> None:
-    """From a fifth of errors on, twice the loss is let pass."""
+    """The tolerated loss doubles from an error rate of one fifth."""
     assert accuracy_band(Rate(801, 1_000), 0.01, 1).tolerance == 0.01
     assert accuracy_band(Rate(800, 1_000), 0.01, 1).tolerance == 0.02
 

@@ -58,7 +58,7 @@ def test_only_what_was_added_can_be_taken_away() -> None:
 
 
 def test_they_survive_the_store() -> None:
-    """What is kept is read back equal."""
+    """Stored functions are read back unchanged."""
     added = with_added(FILES, (), {**CHEAP, "owner": "me", "target": 0.9})
     (again,) = read_added(write_added(added))
     assert (again.fingerprint, again.metadata) == (added[0].fingerprint, added[0].metadata)

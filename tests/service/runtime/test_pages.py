@@ -1,4 +1,4 @@
-"""What pages of the running service say and take."""
+"""Console pages and forms of the running service."""
 
 import asyncio
 import json

@@ -214,7 +214,7 @@ def test_a_stopping_service_says_so(trained: Path, serving) -> None:
 
 
 def test_another_name_for_this_machine_is_refused(trained: Path, serving) -> None:
-    """A request for a name that is not ours has been led here by somebody else's page."""
+    """Requests with a Host header outside the configured hosts return 400."""
 
     async def story() -> None:
         async with serving(trained, SLICEWATCH_SERVE_HOSTS="[shop.example]") as running:

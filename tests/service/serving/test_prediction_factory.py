@@ -165,7 +165,7 @@ def test_ids_keep_74_random_bits() -> None:
 
 
 def test_ids_are_ordered_by_time() -> None:
-    """An id of a later millisecond is greater, whatever its random bits."""
+    """An id of a later millisecond is greater for any random bits."""
     assert uuid7(AT, b"\xff" * 10) < uuid7(AT + timedelta(milliseconds=1), bytes(10))
 
 

@@ -67,7 +67,7 @@ def test_waiting_for_the_disk_can_be_chosen(tmp_path: Path, synchronous, level: 
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
-    """The error names the file, which stays as it is and is not locked."""
+    """The error names the file and leaves it unchanged and unlocked."""
     path = tmp_path / "log.db"
     path.write_text("a letter, long enough to be no empty database\n" * 100)
     for _ in range(2):

@@ -56,7 +56,7 @@ while True:
 
 
 def acknowledged_until_killed(path: Path, round_: int, answers: int) -> list[tuple[str, str]]:
-    """Return what a client that writes as fast as it can was told before it was killed."""
+    """Return the responses to a client that writes continuously until it is killed."""
     command = [sys.executable, "-c", CLIENT, str(path), str(round_)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
         assert client.stdout is not None

@@ -53,7 +53,7 @@ def test_unique_keys_are_those_of_the_code(store: Store) -> None:
 
 
 def test_upgrading_twice_changes_nothing(store: Store) -> None:
-    """A store of the latest version stays as it is."""
+    """A store of the latest version is unchanged."""
     with store.writing.begin() as connection:
         upgrade_schema(connection)
         assert current_revision(connection) == latest_revision()
@@ -158,7 +158,7 @@ def test_every_table_can_be_spelled_for_postgresql() -> None:
 
 
 def spelled_steps() -> str:
-    """Return the steps as PostgreSQL would be told them."""
+    """Return the migration steps as PostgreSQL statements."""
     told = io.StringIO()
     options = {"as_sql": True, "output_buffer": told}
     context = MigrationContext.configure(dialect_name="postgresql", opts=options)

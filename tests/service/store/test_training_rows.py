@@ -74,7 +74,7 @@ def test_a_small_window_is_taken_whole(store: Store, writer, prediction, start) 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 50, 99, 100, 101])
 def test_a_large_window_is_spread_evenly(store: Store, writer, prediction, start, limit: int) -> None:
-    """The sample has exactly the limit, evenly spaced whatever other versions did in between."""
+    """The sample has exactly the limit and is evenly spaced, independent of other versions' rows."""
     rows = [prediction(f"p{i}", i, version=1) for i in range(100)]
     rows += [prediction(f"q{i}", i + 0.5, version=2) for i in range(0, 100, 3)]
     writer.append(sorted(rows, key=lambda row: row.at)).result()

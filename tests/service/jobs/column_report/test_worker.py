@@ -79,7 +79,7 @@ def test_group_by_is_still_wrong(evidently: dict[str, Any]) -> None:
 
 
 def test_distances_are_those_whose_chance_is_computed(evidently: dict[str, Any]) -> None:
-    """Evidently's distances equal those of scipy, whatever the names, even for one name twice."""
+    """Evidently's distances equal those of scipy for any column names, repeated ones included."""
     assert list(evidently["values"]) == ["prediction", "target", "target'"]
     assert list(evidently["values"].values()) == pytest.approx(evidently["ours"])
 
