@@ -143,7 +143,7 @@ class ModelRegistry:
         bundle = ModelBundle.load(self.path(change.version))
         if bundle.hash != change.hash:
             raise BundleError(
-                f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} points to "
+                f"{self.path(change.version)} holds {bundle.hash[:12]}..., but {version!r} was recorded with "
                 f"{change.hash[:12]}...: restore version {change.version} or promote another"
             )
         return bundle

@@ -257,7 +257,7 @@ def test_a_swapped_version_is_refused_by_its_alias(registry: ModelRegistry) -> N
     shutil.rmtree(registry.path(1))
     shutil.copytree(registry.path(2), registry.path(2).with_name("000001"))
     assert registry.get(1).hash == registry.get(2).hash
-    with pytest.raises(BundleError, match="but 'champion' points to"):
+    with pytest.raises(BundleError, match="but 'champion' was recorded with"):
         registry.get("champion")
 
 
