@@ -17,7 +17,7 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference, Rate
 from sfs.matrix import SliceMatrix
 
-HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
+HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95% interval")
 """The columns of ``result_cells``."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -97,7 +97,7 @@ class SliceReport:
         return pd.DataFrame(self.to_json()).set_index("slice")
 
     def to_text(self) -> str:
-        """Return an aligned table with n and the 95 % interval of every accuracy."""
+        """Return an aligned table with n and the 95% interval of every accuracy."""
         return align_table([HEADER, *(result_cells(row.metrics()) for row in self.rows)])
 
 
