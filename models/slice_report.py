@@ -17,7 +17,7 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference, Rate
 from sfs.matrix import SliceMatrix
 
-HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95 % interval")
+HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95% interval")
 """The columns of ``result_cells``."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 

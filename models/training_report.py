@@ -139,7 +139,7 @@ class TrainingReport:
             about.append(f"Gains are paired differences to {names} on the same rows.")
         table = [list(HEADER), *map(result_cells, self.shipped)]
         for peer in peers:
-            table[0] += [f"gain on {_SHORT.get(peer, peer)}", "95 % interval"]
+            table[0] += [f"gain on {_SHORT.get(peer, peer)}", "95% interval"]
             for cells, row in zip(table[1:], self.comparisons[peer], strict=True):
                 if row.difference is None:
                     cells += ["-", "-"]

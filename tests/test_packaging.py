@@ -1,7 +1,9 @@
 """The wheel holds three packages, and nobody else owns their names."""
 
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -46,3 +48,23 @@ def test_no_other_distribution_owns_our_names() -> None:
     """Of the installed distributions only ours may provide service, sfs or models."""
     owners = metadata.packages_distributions()
     assert {owner for package in PACKAGES for owner in owners.get(package, [])} <= {"slicewatch"}
+
+
+def test_the_source_distribution_has_every_script_of_the_makefile(root: Path, tmp_path: Path) -> None:
+    """``make`` works in an unpacked source distribution."""
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--sdist",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(root),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    scripts = set(re.findall(r"\bsh ([\w./-]+)", (root / "Makefile").read_text()))
+    assert scripts == {".ci/check-python", "tests/system-packages"}
+    assert scripts | {"CONTRIBUTING.md", "Makefile", "constraints.txt"} <= names

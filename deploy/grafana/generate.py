@@ -121,7 +121,7 @@ def slice_row() -> list[timeseries.Panel]:
         interval_band(
             time_series(
                 "Coverage of $slice",
-                "Share of the slice in the last hour's rows of known membership, with 95 % Wilson interval; dashed: "
+                "Share of the slice in the last hour's rows of known membership, with 95% Wilson interval; dashed: "
                 "reference coverage. No line: no rows, or no reference.",
                 "percentunit",
                 coverage,
@@ -132,7 +132,7 @@ def slice_row() -> list[timeseries.Panel]:
         interval_band(
             time_series(
                 "Accuracy of $slice",
-                "Share of labelled rows predicted correctly since the promotion of the version, with a 95 % "
+                "Share of labelled rows predicted correctly since the promotion of the version, with a 95% "
                 "interval that is valid under continuous monitoring; dashed: target. It applies to all rows only if "
                 "the labelled rows are a random sample. No line: fewer than 20 labels, or no target.",
                 "percentunit",

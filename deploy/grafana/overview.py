@@ -61,7 +61,7 @@ def overview() -> table.Panel:
         panel,
         "Slices",
         "Coverage of every slice in the last hour against its reference, and accuracy since the promotion of the "
-        "version, with a 95 % interval that is valid under continuous monitoring. Empty cells: too few labels, no "
+        "version, with a 95% interval that is valid under continuous monitoring. Empty cells: too few labels, no "
         "reference, or no target. Click a slice to show it below.",
         "none",
         width=24,

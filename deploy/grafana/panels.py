@@ -44,7 +44,7 @@ def rate(name: str, scope: str, by: str = "") -> str:
 
 
 def coverage_limit(sign: str) -> str:
-    """One limit of the 95 % Wilson interval of a slice's coverage in the last hour."""
+    """One limit of the 95% Wilson interval of a slice's coverage in the last hour."""
     p, n = (snapshot_gauge(f"slice_{name}", SLICE, HOUR) for name in ("coverage_ratio", "known_predictions"))
     half = f"1.96 * sqrt({p} * (1 - {p}) / {n} + 0.9604 / {n} ^ 2)"
     return f"({p} + 1.9208 / {n} {sign} {half}) / (1 + 3.8416 / {n})"

@@ -16,7 +16,6 @@ from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import CHAMPION, load_settings, open_registry, require_model, service_url
 from service.cli.terminal import format_table, print_json, row_progress
 from service.errors import MisuseError, ServiceError
-from service.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,12 +135,13 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
     MisuseError
         If it lacks the ids or the labels.
     """
+    from sfs.errors import did_you_mean
     from sfs.tables import read_batches
 
     names = [str(name) for name in next(read_batches(file, 1)).columns]
     columns = {"id": id_column, "label": label_column}
     problems = [
-        f"{file}: no column {column!r}{nearest(column, names)}; name the column with --{field}-column"
+        f"{file}: no column {column!r}{did_you_mean(column, names)}; name the column with --{field}-column"
         for field, column in columns.items()
         if column not in names
     ]
@@ -264,7 +264,7 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
     from service.events import Label
     from service.store.engine import Store
     from service.store.errors import StoreInUse
-    from service.store.labels import LabelRules
+    from service.store.labels import LabelRules, all_results
     from service.store.writer import Writer
 
     url = service_url(settings)
@@ -289,21 +289,12 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
 
     def send(labels: Sequence[LabelIn]) -> list[Outcome]:
         now = context.now()
-        accepted = [
+        given = [
             Label(label.id, label.label, label.observed_at or now, now, label.labeller, label.idempotency_key)
             for label in labels
-            if label.label in classes
         ]
-        results = iter(writer.label(settings.name, accepted).result())
-        listed = ", ".join(map(repr, classes[:20]))
-        outcomes: list[Outcome] = []
-        for label in labels:
-            if label.label in classes:
-                result = next(results)
-                outcomes.append((result.outcome, result.reason))
-            else:
-                outcomes.append(("rejected", f"unknown class {label.label!r}; the classes are {listed}"))
-        return outcomes
+        written = writer.label(settings.name, [label for label in given if label.label in classes]).result()
+        return [(result.outcome, result.reason) for result in all_results(given, classes, written)]
 
     with store:
         writer = Writer(store, rules=LabelRules(settings.monitor.label_days * DAY_SECONDS))

@@ -17,7 +17,7 @@ def declare(commands: Commands) -> None:
     """Declare the command."""
     summary = "serve the champion and monitor its slices, in one process"
     parser = add_command(commands, "up", summary, EXAMPLES, run)
-    parser.add_argument("--host", help="address to listen on (default: serve.host, 127.0.0.1)")
+    parser.add_argument("--host", type=_host, help="address to listen on (default: serve.host, 127.0.0.1)")
     parser.add_argument(
         "--port",
         type=integer_between(0, 65_535),
@@ -34,3 +34,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from service.server import serve
 
     return serve(settings, context.now, sys.stderr)
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected an address, got {text!r}")
+    return text

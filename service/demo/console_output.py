@@ -67,13 +67,13 @@ def alarm_text(alarm: Document) -> str:
 
     Examples
     --------
-    >>> alarm = {"id": 1, "kind": "coverage", "evidence": 19.24, "threshold": 18.5, "slice": "links"}
+    >>> alarm = {"id": 1, "evidence": 19.24, "threshold": 18.5, "slice": "links"}
     >>> alarm_text(alarm | {"sentence": "coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5%"})
-    'ALARM 1, coverage: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5% (log evidence 19.2 of 18.5).'
+    'ALARM 1: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5% (log evidence 19.2 of 18.5).'
     """
     evidence = "-" if alarm["evidence"] is None else f"{alarm['evidence']:.1f}"
     against = f"log evidence {evidence} of {alarm['threshold']:.1f}"
-    return f"ALARM {alarm['id']}, {alarm['kind']}: {alarm['sentence']} ({against})."
+    return f"ALARM {alarm['id']}: {alarm['sentence']} ({against})."
 
 
 def _run_text(run: Document) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from service.events import Label
 from service.metrics.process import ProcessMetrics
 from service.serving.deployment import Deployment
-from service.store.labels import LabelResult
+from service.store.labels import LabelResult, all_results
 from service.store.writer import Writer
 
 
@@ -30,17 +30,13 @@ class LabelIntake:
         """
         classes = self._deployment.state.classes
         valid = [label for label in labels if label.label in classes]
-        outcomes: Iterator[LabelResult] = iter(())
+        results: list[LabelResult] = []
         if valid:
             future = self._writer.label(self._deployment.state.model, valid)
             future.add_done_callback(self._count)  # also after a disconnect
             results = await asyncio.wrap_future(future)
-            outcomes = iter(results)
         self._metrics.count_labels("rejected", len(labels) - len(valid))  # a refused request may come again
-        rejected = LabelResult(
-            "rejected", f"not a class; the classes are {', '.join(map(repr, classes[:20]))}"
-        )
-        return [next(outcomes) if label.label in classes else rejected for label in labels]
+        return all_results(labels, classes, results)
 
     def _count(self, future: Future[list[LabelResult]]) -> None:
         if not future.cancelled() and future.exception() is None:

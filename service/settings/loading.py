@@ -45,6 +45,7 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
     values = _read_yaml(content, str(file), origins)
     if not isinstance(values, dict):
         raise SettingsError(f"{file} line 1: expected `key: value` lines, got {describe(values)}")
+    values, origins = _nest_sections(values, origins)
     problems = _remove_unknown(values, origins)
     for name, key in overrides(environ).items():
         *section, last = path = tuple(key.split("."))
@@ -114,6 +115,17 @@ def _read_node(node: Node, where: str, path: tuple[str | int, ...], origins: Ori
         origins[*path, key] = line, place
         mapping[key] = _read_node(value, where, (*path, key), origins)
     return mapping
+
+
+def _nest_sections(values: dict[str, Any], origins: Origins) -> tuple[dict[str, Any], Origins]:
+    """Move a setting that is written as ``learner.epochs`` at the top into its section."""
+    moved = {key: tuple(key.split(".")) for key in values if "." in key and key in SETTINGS}
+    for key, (section, name) in moved.items():
+        inner = values.setdefault(section, {})
+        if isinstance(inner, dict):
+            inner[name] = values[key]
+    nested = {key: value for key, value in values.items() if key not in moved}
+    return nested, {(*moved.get(str(first), (first,)), *rest): at for (first, *rest), at in origins.items()}
 
 
 def _origin(node: Node, where: str) -> tuple[float, str]:

@@ -113,6 +113,19 @@ class LabelResult:
     reason: str | None = None
 
 
+def all_results(
+    labels: Iterable[Label], classes: Sequence[str], results: Iterable[LabelResult]
+) -> list[LabelResult]:
+    """Return the outcome of each label, in order: rejected if it is not a class, else the next of ``results``."""
+    written, listed = iter(results), ", ".join(map(repr, classes[:20]))
+    return [
+        next(written)
+        if label.label in classes
+        else LabelResult("rejected", f"{label.label!r:.60} is not a class; the classes are {listed}")
+        for label in labels
+    ]
+
+
 @dataclass(slots=True)
 class _Target:
     """Labelled prediction with its current label."""

@@ -43,11 +43,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SeriesEvent:
-    """Event of the slice's model or function."""
+    """Event of the slice's model or function; ``alarm`` is the id of the alarm, if it is one."""
 
     at: datetime
     kind: Literal["promotion", "function_version", "alarm"]
     detail: str
+    alarm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def series(
         ),
         *_function_changes(sets, name),
         *(
-            SeriesEvent(alarm.at, "alarm", f"alarm {alarm.id}: {alarm_sentence(alarm)}")
+            SeriesEvent(alarm.at, "alarm", f"alarm {alarm.id}: {alarm_sentence(alarm)}", alarm.id)
             for alarm in recent_alarms
             if alarm.drift.slice == name
         ),

@@ -169,13 +169,17 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         view(NONE_FIRED, "none", None, estimate_of(0, 0, "not defined for rows in no slice")),
     ]
     for function in state.functions:
-        rate = references.get(function.name, Rate(0, 0))
+        rate = references.get(function.name)
+        if rate is None:
+            reference = estimate_of(0, 0, "no reference for this version of the function")
+        else:
+            reference = estimate_of(rate.count, rate.n)
         slices.append(
             view(
                 function.name,
                 kind_of(function),
                 function.fingerprint,
-                estimate_of(rate.count, rate.n, "no reference for this version of the function"),
+                reference,
                 state.metadata.get(function.name, function.metadata),
                 state.origins.get(function.name, "file"),
             )

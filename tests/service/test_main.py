@@ -55,6 +55,14 @@ def test_every_help_has_an_example(cli: Callable, command: list[str]) -> None:
     assert f"slicewatch {' '.join(command)}" in answer.out.split("example:")[1]
 
 
+@pytest.mark.parametrize("host", ["", " "])
+def test_a_blank_host_is_misuse(cli: Callable, project: Path, host: str) -> None:
+    """A blank address, as from an unset variable, is refused by its option."""
+    answer = cli("up", "--host", host, "--config", project)
+    assert answer.code == 2
+    assert f"argument --host: expected an address, got {host!r}" in answer.err
+
+
 def test_the_module_is_the_command() -> None:
     """``python -m service`` does what ``slicewatch`` does."""
     answer = python("-m", "service", "--version")

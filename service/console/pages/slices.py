@@ -34,7 +34,7 @@ from service.console.svg import (
 from service.decisions import Alarm, DriftStatus
 from service.events import Estimate, InsufficientData, SliceEstimate, Snapshot, WindowName
 from service.store.queries import recent_records
-from service.views.alarms import alarm_sentence, alarms_view, drifts_by_slice, unresolved_by_slice
+from service.views.alarms import alarms_view, drifts_by_slice, unresolved_by_slice
 from service.views.records import CURSOR, RecordKind, RecordsView, records
 from service.views.series import SliceSeries, series, sparklines
 from service.views.slices import SliceKind, SlicesView, SliceView, UnknownSlice, slices_view
@@ -409,15 +409,6 @@ class SliceActivity:
 
 
 @dataclass(frozen=True, slots=True)
-class TimelineEvent:
-    """Event of a slice's history; ``alarm`` is the id of the alarm it is about."""
-
-    at: datetime
-    detail: str
-    alarm: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class WindowRow:
     """Slice in one window."""
 
@@ -448,8 +439,6 @@ def render_slice(
     activity: SliceActivity,
 ) -> str:
     """Render a slice's page."""
-    pages = {f"alarm {alarm.id}: {alarm_sentence(alarm)}": alarm.id for alarm in activity.alarms}
-    events = [TimelineEvent(event.at, event.detail, pages.get(event.detail)) for event in history.events]
     markers = [EventMarker(event.at, n, event.kind == "alarm") for n, event in enumerate(history.events, 1)]
 
     def chart(
@@ -504,7 +493,7 @@ def render_slice(
             lambda x: x.members.accuracy,
             exact_band("target", slice_.metadata.target),
         ),
-        events=events,
+        events=history.events,
         records=records,
         confusion=confusion_matrix(records.buckets),
         older=params.href(cursor=records.next) if records.next else "",

@@ -161,7 +161,7 @@ def test_rejected_rows_are_named_with_their_reasons(send: Callable, stored: Path
     assert (told["rows"], told["outcomes"]["accepted"], told["outcomes"]["rejected"]) == (8, 1, 7)
     reasons = {one["row"]: one["reason"] for one in told["rejected"]}
     assert sorted(reasons) == [1, 2, 3, 4, 5, 6, 7]
-    assert reasons[1] == "unknown class 'keep'; the classes are 'kept', 'lost', 'returned'"
+    assert reasons[1] == "'keep' is not a class; the classes are 'kept', 'lost', 'returned'"
     assert (reasons[2], reasons[3]) == ("the row has no id", "the row has no label")
     assert reasons[4] == "invalid observed_at 'yesterday': write it as 2026-05-01T12:00:00Z"
     assert reasons[5].startswith("invalid observed_at '1712010100000'")
@@ -175,7 +175,7 @@ def test_only_the_first_rejected_rows_are_printed(send: Callable) -> None:
     answer = send("id,label\n" + "a,nothing\n" * 12)
     assert answer.code == 1
     assert answer.out.count("rejected row ") == 10
-    assert "rejected row 0 ('a'): unknown class" in answer.out
+    assert "rejected row 0 ('a'): 'nothing' is not a class" in answer.out
     assert "and 2 more; --json lists all" in answer.out
 
 
@@ -202,7 +202,7 @@ def test_classes_are_spelled_as_in_training(
     told = json.loads(cli("labels", file, "--config", stored, "--json", SLICEWATCH_SERVE_PORT=free_port).out)
     reasons = [one["reason"] for one in told["rejected"]]
     classes = "the classes are 'kept', 'lost', 'returned'"
-    assert reasons[:2] == [f"unknown class {label!r}; {classes}" for label in ("1", "true")]
+    assert reasons[:2] == [f"{label!r} is not a class; {classes}" for label in ("1", "true")]
     assert reasons[2] == "expected text, a boolean or a number, got list"
 
 
@@ -223,7 +223,10 @@ def test_a_parquet_file_has_times(cli: Callable, stored: Path, free_port: str, t
     ("text", "message"),
     [
         ("ID,label\na,kept\n", r"no column 'id'; did you mean 'ID'\?; name the column with --id-column"),
-        ("id,verdict\na,kept\n", r"no column 'label'.*name the column with --label-column"),
+        (
+            "id,verdict\na,kept\n",
+            r"no column 'label'; available: 'id', 'verdict'; name the column with --label-column",
+        ),
         ("id,label\na,kept,x\n", "has 3 values where the header has 2"),
         ("id,label\n", "has a header but no rows"),
     ],
@@ -331,7 +334,7 @@ def test_a_model_served_elsewhere_has_its_classes_in_the_settings(send: Callable
     stored.write_text(stored.read_text() + "classes: [kept, lost]\n")
     answer = send("id,label\nb,anything\nc,lost\n")
     assert answer.code == 1
-    assert "rejected row 0 ('b'): unknown class 'anything'; the classes are 'kept', 'lost'" in answer.out
+    assert "rejected row 0 ('b'): 'anything' is not a class; the classes are 'kept', 'lost'" in answer.out
     assert kept(stored) == {"c": "lost"}
 
 

@@ -26,9 +26,7 @@ def test_an_entry_fits_and_names_the_time(at: datetime) -> None:
 def test_an_alarm_has_slice_time_and_evidence(alarm: Callable[..., Document]) -> None:
     """An alarm has slice, time, expected rate and evidence."""
     (line,) = describe_event(StoryEvent("alarm", alarm()))
-    assert line.startswith(
-        "ALARM 1, coverage: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5%"
-    )
+    assert line.startswith("ALARM 1: coverage of links is 8.1% since 12:40 UTC, expected 1.7% to 2.5%")
     assert "19.2 of 18.5" in line
     (unknown,) = describe_event(StoryEvent("alarm", alarm(evidence=None)))
     assert "(log evidence - of 18.5)" in unknown

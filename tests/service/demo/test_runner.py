@@ -212,7 +212,7 @@ def test_a_whole_story_happens(
     steps = [
         "TRAFFIC, calm",
         "TRAFFIC, campaign",
-        "ALARM 1, coverage",
+        "ALARM 1: coverage of",
         "Run 1 is opened by a coverage alarm; it waits for labels",
         "Run 1 is training, attempt 1",
         "Run 1 has trained version 2",

@@ -43,7 +43,7 @@ def test_labels_have_their_outcomes_in_order_and_are_counted(log: Any, tmp_path:
     ]
     results = asyncio.run(LabelIntake(deployment, log[1], metrics).add(labels))
     assert [each.outcome for each in results] == ["rejected", "accepted", "pending", "rejected"]
-    assert results[0].reason == "not a class; the classes are 'x', 'y'"
+    assert results[0].reason == "'z' is not a class; the classes are 'x', 'y'"
     page = metrics.text().decode()
     for outcome, count in {"accepted": 1, "pending": 1, "rejected": 2, "duplicate": 0}.items():
         assert f'slicewatch_labels_total{{model="m",outcome="{outcome}"}} {count}.0' in page

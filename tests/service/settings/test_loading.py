@@ -160,6 +160,17 @@ def test_a_variable_replaces_a_wrong_value(tmp_path: Path) -> None:
     assert settings.learner.epochs == 5
 
 
+def test_a_setting_may_be_written_with_its_section(tmp_path: Path) -> None:
+    """The key ``learner.epochs`` at the top sets ``epochs`` under ``learner``, and is validated like it."""
+    assert load(write(tmp_path, GOOD + "learner.epochs: 3\n"), {}).learner.epochs == 3
+    both = load(write(tmp_path, GOOD + "learner.epochs: 3\nlearner: {seed: 7}\n"), {}).learner
+    assert (both.epochs, both.seed) == (3, 7)
+    (problem,) = problems(tmp_path, GOOD + "learner.epochs: x\n")
+    assert problem.endswith("line 4: 'learner.epochs': expected an integer, at least 1, got 'x'")
+    (problem,) = problems(tmp_path, GOOD + "learner.epoch: 3\n")
+    assert problem.endswith("line 4: unknown setting 'learner.epoch'; did you mean 'learner.epochs'?")
+
+
 def test_values_given_in_code_are_validated() -> None:
     """A section made or changed in code has the same limits as the file."""
     with pytest.raises(ValueError, match="expected an integer, at least 1, got 0"):

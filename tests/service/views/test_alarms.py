@@ -24,6 +24,7 @@ from service.views.alarms import (
     drifts_by_slice,
     unresolved_by_slice,
 )
+from service.views.series import series
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
@@ -153,3 +154,13 @@ def test_statuses_of_other_functions_are_omitted(
     """A status belongs to one version of a function; a changed or removed function has none."""
     deployment.drift_statuses = (replace(cheap, **change),)
     assert drifts_by_slice(deployment) == {}
+
+
+def test_the_alarm_of_a_series_has_its_id(log: Any, deployment: Deployment, raise_alarm: Callable) -> None:
+    """An alarm among the events of a slice carries its id; the other events have none."""
+    raised = raise_alarm()
+    view = series(
+        log.store, deployment, "cheap", until=AT + timedelta(minutes=1), now=AT + timedelta(hours=1)
+    )
+    assert [event.alarm for event in view.events if event.kind == "alarm"] == [raised.id]
+    assert all(event.alarm is None for event in view.events if event.kind != "alarm")

@@ -14,6 +14,7 @@ from service.events import Estimate, InsufficientData, Performance, SliceEstimat
 from service.jobs.snapshot import SnapshotJob
 from service.serving.deployment import Deployment, FunctionHealth
 from service.views.slices import NotReady, estimate_of, slices_view, state_of
+from sfs.intervals import Rate
 from sfs.validation import NO_METADATA
 
 
@@ -111,6 +112,16 @@ def test_estimates_of_the_previous_version_have_no_reference(
     view = slices_view(deployment, "1h")
     assert view.version == 1
     assert {type(each.reference) for each in view.slices} == {InsufficientData}
+
+
+def test_a_reference_without_known_rows_says_so(
+    log: Any, deployment: Deployment, change: Callable[..., None], now: datetime
+) -> None:
+    """A slice whose function failed on every held-out row has a reference, but no expected coverage."""
+    take_snapshot(log, deployment, now)
+    change(references={"cheap": Rate(0, 0)})
+    cheap = next(each for each in slices_view(deployment, "1h").slices if each.name == "cheap")
+    assert cheap.reference == InsufficientData(0, 1, "no rows of known membership")
 
 
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:

@@ -361,7 +361,7 @@ def test_events_are_listed_and_marked(short):
 def test_alarms_are_marked_and_link_to_their_evidence(short):
     """An alarm has a marker of its own colour; an unresolved one replaces the state "ok"."""
     raised = alarm(7, drift("short"), at=NOW - timedelta(minutes=2))
-    event = SeriesEvent(raised.at, "alarm", f"alarm 7: {alarm_sentence(raised)}")
+    event = SeriesEvent(raised.at, "alarm", f"alarm 7: {alarm_sentence(raised)}", 7)
     series = slice_series("short", [short.estimate] * 5, [event])
     page = slice_page(short, series=series, activity=SliceActivity(1, alarms=(raised,)))
     (item,) = section(page, "Events").all("li")
