@@ -33,6 +33,7 @@ class BlockIndex:
         self._slices = slices
         self._blocks: dict[int, dict[int, bytes]] = {size: {} for size in BLOCK_SECONDS}
         self._sums: dict[int, dict[int, bytes | None]] = {size: {} for size in _SIZES[1:]}
+        self._days: set[int] = set()  # with blocks; an empty day is not searched
 
     def put(self, block: BlockCounts) -> None:
         """Add a block, replacing the block at its time or the smaller ones that it sums up.
@@ -55,6 +56,7 @@ class BlockIndex:
             for part in range(start, start + seconds, size):
                 self._blocks[size].pop(part, None)
         self._blocks[seconds][start] = compress(block)
+        self._days.add(start - start % _SIZES[-1])
         for size, sums in self._sums.items():
             for part in range(start - start % size, start + seconds, size):
                 sums.pop(part, None)
@@ -89,6 +91,8 @@ class BlockIndex:
 
     def _node(self, start: int, size: int) -> BlockCounts | None:
         """Return the counts of a node; None without blocks."""
+        if start - start % _SIZES[-1] not in self._days:
+            return None
         data = self._blocks.get(size, {}).get(start)
         if data is None and size > _SIZES[0]:
             if start not in self._sums[size]:

@@ -66,6 +66,22 @@ def test_a_span_without_blocks_counts_no_rows(traffic: Any) -> None:
     assert (total.n, total.start, total.end) == (0, span.start, span.end)
 
 
+def test_empty_days_are_not_searched(traffic: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span over 5,000 empty days and one row finds the row, and looks at each empty day once."""
+    node, looked_at = BlockIndex._node, []
+
+    def counted(line: BlockIndex, start: int, size: int) -> BlockCounts | None:
+        looked_at.append(start)
+        return node(line, start, size)
+
+    monkeypatch.setattr(BlockIndex, "_node", counted)
+    start = floor_to(traffic.at, 86_400) - timedelta(days=5000)
+    line = timeline(traffic.block_of([traffic.row("1")]))
+    total = line.total(Span(start, start + timedelta(days=5002)))
+    assert (total.n, total.start, total.seconds) == (1, start, 5002 * 86_400)
+    assert len(looked_at) < 5002 + 2 * 8929  # two days in parts of an hour, 5 min and 10 s
+
+
 def test_a_recount_takes_the_place_of_the_block(traffic: Any) -> None:
     """A recounted block replaces the previous one."""
     span = windows(traffic.at, None)["5m"]
