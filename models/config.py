@@ -9,6 +9,7 @@ from models.errors import ConfigError
 from models.features import FeatureSpec, Featurizer
 from models.trainer import TrainerConfig
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 from sfs.template import Template
 
 LearnerKind: TypeAlias = Literal["slice_residual", "slice_aware", "erm", "weighted_erm"]
@@ -88,6 +89,9 @@ class TrainConfig:
         The kind of model and its training, with the seed.
     name
         The model's name.
+    schema
+        Types of the columns, such as those of an earlier model; the types of other columns are settled from the
+        rows.
 
     Raises
     ------
@@ -101,6 +105,7 @@ class TrainConfig:
     functions: FunctionSet = field(default_factory=lambda: FunctionSet(()))
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     name: str = "model"
+    schema: Schema = field(default_factory=Schema)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))

@@ -25,7 +25,7 @@ from models.bundle.reference import reference_counts
 from models.classes import class_codes, class_names, read_labels, without_label
 from models.config import TrainConfig, check_label_not_read
 from models.errors import DataError
-from models.features import Featurizer
+from models.features import Featurizer, check_columns
 from models.learners import Network, fit_learner
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, SplitIndices, content_hashes, split
@@ -40,6 +40,7 @@ from models.training_report import (
 from sfs.apply import ApplyResult, apply_with_stats
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 
 Progress: TypeAlias = Callable[[str, float], None]
 
@@ -48,7 +49,7 @@ _FUNCTIONS_FROM, _FEATURES_FROM, _LEARNING_FROM, _LEARNING_TO = 0.05, 0.15, 0.2,
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Labelled rows, their split and memberships.
+    """Labelled rows in the types of their schema, their split and memberships.
 
     ``described`` and ``fingerprints`` are the configuration and its functions before any of them was applied;
     a function's file or its resources may change later.
@@ -56,6 +57,7 @@ class _Rows:
 
     described: Mapping[str, Any]
     fingerprints: Mapping[str, str]
+    schema: Schema
     frame: pd.DataFrame
     labels: list[str]
     classes: tuple[str, ...]
@@ -81,7 +83,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         Settings; ``config.functions`` are applied once, to all rows, without the label column: a plain
         function that reads it is unknown, and the report has a warning.
     data
-        N labelled rows.
+        N labelled rows, read by ``config.schema``; it is completed from the rows, and kept in the bundle.
     progress
         Called with the current stage and the completed fraction, 0 to 1.
 
@@ -144,6 +146,7 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
     """
     if not len(data):
         raise DataError("there are no rows to evaluate on")
+    data = bundle.schema.parse_frame(data)
     truth = read_labels(data, bundle.label)
     live = functions if functions is not None else FunctionSet(())
     check_label_not_read(live, bundle.label)
@@ -159,6 +162,10 @@ def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) ->
         raise DataError("there are no rows to train on")
     fingerprints, described = dict(config.functions.fingerprints), config.to_json()
     report_progress("reading labels", 0.0)
+    check_columns(data, [config.label, *(spec.column for spec in config.features)])
+    text = [spec.column for spec in config.features if spec.kind == "text"]
+    schema = config.schema.completed(data, text)
+    data = schema.parse_frame(data)
     labels = read_labels(data, config.label)
     classes = class_names(labels, config.label)
     y = class_codes(labels, classes)
@@ -174,7 +181,7 @@ def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) ->
 
     count(0)
     applied = apply_with_stats(config.functions, without_label(data, config.label), progress=count)
-    return _Rows(described, fingerprints, data, labels, classes, y, hashes, splits, applied)
+    return _Rows(described, fingerprints, schema, data, labels, classes, y, hashes, splits, applied)
 
 
 def _bundle(
@@ -202,6 +209,7 @@ def _bundle(
         name=config.name,
         label=config.label,
         classes=rows.classes,
+        schema=rows.schema,
         featurizer=featurizer,
         model=model,
         function_fingerprints=rows.fingerprints,

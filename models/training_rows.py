@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from models.features import FeatureSpec, check_columns
 from models.splits import content_hashes, held_out
 from sfs.record import text_of
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 from sfs.template import Template
 
 NEW_CLASS_CONTENTS = 20
@@ -30,19 +31,23 @@ _MAX_NUMBER = 10**300  # beyond it a whole number is no float, and counts as mis
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Rows in a table, or in a public data set (``format`` youtube or sms); ``text`` columns stay text."""
+    """Rows in a table, or in a public data set (``format`` youtube or sms).
+
+    Columns of ``schema`` are read by it; of the others, ``text`` columns stay text.
+    """
 
     path: Path
     format: str = "table"
     text: tuple[str, ...] = ()
     label: str | None = None
+    schema: Schema = field(default_factory=Schema)
 
     def read(self) -> pd.DataFrame:
         """Return all rows."""
         if self.format == "table":
             from sfs.tables import read_table
 
-            return read_table(self.path, text=self.text)
+            return read_table(self.path, text=self.text, schema=self.schema)
         from models.comments import public
 
         return public.load_youtube(self.path) if self.format == "youtube" else public.load_sms(self.path)
@@ -54,7 +59,7 @@ class DataSource:
             return
         from sfs.tables import read_batches
 
-        yield from read_batches(self.path, text=self.text)
+        yield from read_batches(self.path, text=self.text, schema=self.schema)
 
     def visible(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return rows without the project's label, as slicing functions may see them."""

@@ -40,6 +40,7 @@ from sfs.apply import apply
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 
 CONFIG, WEIGHTS, REFERENCE = "config.json", "weights.safetensors", "reference.json"
 SAMPLE, GOLDEN, REPORT = "sample.jsonl", "golden.json", "report.json"
@@ -73,6 +74,7 @@ class BundleConfig:
     architecture: dict[str, Any]
     functions: list[FunctionRecord]
     lineage: dict[str, Any]
+    schema: list[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -99,6 +101,9 @@ class ModelBundle:
         The model's name, and the column that it predicts.
     classes
         The C classes as text; columns of ``predict_proba``.
+    schema
+        Types of the columns, by which every source of rows is read. Of a bundle without one, it is settled from
+        the sample.
     featurizer
         From rows to features.
     model
@@ -122,6 +127,7 @@ class ModelBundle:
     name: str
     label: str
     classes: tuple[str, ...]
+    schema: Schema = field(repr=False)
     featurizer: Featurizer = field(repr=False)
     model: Network = field(repr=False)
     function_fingerprints: Mapping[str, str]
@@ -208,6 +214,7 @@ class ModelBundle:
             architecture=self.model.config(),
             functions=[FunctionRecord(*item) for item in self.function_fingerprints.items()],
             lineage=dict(self.lineage),
+            schema=self.schema.to_json(),
         )
         weights = {
             name: value.detach().cpu().contiguous().clone() for name, value in self.model.state_dict().items()
@@ -268,6 +275,13 @@ class ModelBundle:
         sample = _parse_sample(files[SAMPLE])
         with bundle_part(SAMPLE):
             check_columns(sample, [spec.column for spec in featurizer.specs])
+        with bundle_part(CONFIG):
+            text = [spec.column for spec in featurizer.specs if spec.kind == "text"]
+            schema = (
+                Schema().completed(pd.DataFrame(list(sample), dtype=object), text)
+                if config.schema is None
+                else Schema.from_json(config.schema)
+            )
         with bundle_part(REFERENCE):
             reference = counts_from_json(parse_json(REFERENCE, files[REFERENCE]), list(fingerprints))
         with bundle_part(GOLDEN):
@@ -276,6 +290,7 @@ class ModelBundle:
             name=config.name,
             label=config.label,
             classes=tuple(config.classes),
+            schema=schema,
             featurizer=featurizer,
             model=model,
             function_fingerprints=fingerprints,

@@ -3,7 +3,7 @@
 The type of a column does not depend on the batches: a text file is read twice, first to determine the type of
 every column. A column of a text file is numeric only if every value in it is written as a number (``007`` is
 text), and a field is missing if it is empty; ``NA``, ``NaN``, ``null`` and the like are missing in numeric
-columns and ordinary text in all others.
+columns and ordinary text in all others. With a schema, values are read by it, whatever stands beside them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pyarrow import parquet
 
 from sfs.errors import UnreadableFile
 from sfs.record import none_if_missing
+from sfs.schema import Schema
 from sfs.tables.formats import (
     SUFFIXES,
     csv_batches,
@@ -35,17 +36,24 @@ from sfs.tables.writer import write_batches
 
 __all__ = ["SUFFIXES", "count_rows", "file_format", "read_batches", "read_table", "write_batches"]
 
-_Reader: TypeAlias = Callable[[Path, int, Sequence[str] | None, Collection[str]], Iterator[pd.DataFrame]]
+_Reader: TypeAlias = Callable[
+    [Path, int, Sequence[str] | None, Collection[str], Schema], Iterator[pd.DataFrame]
+]
+_NO_SCHEMA = Schema()
 
 _COUNT_BLOCK_BYTES = 8 << 20
 _INT64 = range(-(2**63), 2**63)
 
 
 def read_table(
-    path: str | Path, *, columns: Sequence[str] | None = None, text: Collection[str] = ()
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    text: Collection[str] = (),
+    schema: Schema = _NO_SCHEMA,
 ) -> pd.DataFrame:
     """Read a whole file; see `read_batches` for the parameters and errors."""
-    return pd.concat(read_batches(path, columns=columns, text=text), ignore_index=True)
+    return pd.concat(read_batches(path, columns=columns, text=text, schema=schema), ignore_index=True)
 
 
 def read_batches(
@@ -54,6 +62,7 @@ def read_batches(
     columns: Sequence[str] | None = None,
     *,
     text: Collection[str] = (),
+    schema: Schema = _NO_SCHEMA,
 ) -> Iterator[pd.DataFrame]:
     """Yield a file's rows in order, at most ``batch_rows`` at a time.
 
@@ -67,6 +76,8 @@ def read_batches(
         Columns to read, in this order; all by default.
     text
         Columns to read as text, whatever their values; names that the file does not have are ignored.
+    schema
+        Types of columns; the types of other columns are those of their values in this file.
 
     Raises
     ------
@@ -77,7 +88,8 @@ def read_batches(
     file = _require_file(path)
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
-    yield from _READERS[file_format(file)](file, batch_rows, columns, text)
+    for frame in _READERS[file_format(file)](file, batch_rows, columns, text, schema):
+        yield schema.parse_frame(frame)
 
 
 def count_rows(path: str | Path) -> int | None:
@@ -122,7 +134,7 @@ def _open_parquet(file: Path) -> Any:
 
 
 def _parquet_batches(
-    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str], schema: Schema
 ) -> Iterator[pd.DataFrame]:
     with _open_parquet(file) as opened:
         names = select_columns(file, opened.schema_arrow.names, columns)
@@ -134,14 +146,15 @@ def _parquet_batches(
 
 
 def _json_batches(
-    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+    file: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str], schema: Schema
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a file with one JSON object per line; an absent key is a missing value."""
     types: dict[str, set[type]] = {}
     for record in _json_records(file):
         for name, value in record.items():
             is_large = type(value) is int and value not in _INT64
-            types.setdefault(name, set()).add(object if is_large else type(none_if_missing(value)))
+            kind = object if is_large or name in schema else type(none_if_missing(value))
+            types.setdefault(name, set()).add(kind)
     if not types:
         raise UnreadableFile(f"{file} has no rows: expected a JSON object on every line")
     names = select_columns(file, list(types), columns)

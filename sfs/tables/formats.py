@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, cast
@@ -17,11 +17,12 @@ from pyarrow import csv as arrow_csv
 
 from sfs.errors import UnreadableFile, did_you_mean
 from sfs.record import none_if_missing, text_of
+from sfs.schema import MISSING_WORDS, Schema
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 """Supported formats; all but Parquet also with ``.gz`` appended."""
 
-_MISSING_WORDS = pa.array(["NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>"])
+_MISSING_WORDS = pa.array(sorted(MISSING_WORDS))
 _CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
 """Leading zeros, or more digits than an int64 holds: a code that conversion to a number would destroy."""
 
@@ -154,12 +155,12 @@ _LIMIT_LOCK = Lock()
 
 
 def csv_batches(
-    path: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str]
+    path: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str], schema: Schema
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
     names = select_columns(path, _header(path), columns)
-    types = {name: pa.string() if name in text else pa.null() for name in names}
-    for block in _blocks(path, names):
+    types = {name: pa.string() if name in text or name in schema else pa.null() for name in names}
+    for block in _blocks(path, names) if pa.null() in types.values() else ():
         for name, column in zip(names, block.columns, strict=True):
             if types[name] != pa.string():
                 types[name] = common_type(types[name], narrowest_type(column))
@@ -169,10 +170,24 @@ def csv_batches(
         pending.append(pa.RecordBatch.from_arrays(arrays, names=names))
         while sum(map(len, pending)) >= batch_rows:
             table = pa.Table.from_batches(pending)
-            yield to_dataframe(table.slice(0, batch_rows), text)
+            yield to_dataframe(_by_schema(table.slice(0, batch_rows), schema), text)
             pending = table.slice(batch_rows).to_batches()
     if pending:
-        yield to_dataframe(pa.Table.from_batches(pending), text)
+        yield to_dataframe(_by_schema(pa.Table.from_batches(pending), schema), text)
+
+
+_ARROW_TYPES = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
+
+
+def _by_schema(table: pa.Table, schema: Schema) -> pa.Table:
+    """Return a table with columns cast at once where Arrow reads all values; others stay text, for the schema."""
+    for place, name in enumerate(table.column_names):
+        kind = _ARROW_TYPES.get(schema.columns[name].type) if name in schema else None
+        if kind is not None:
+            with suppress(pa.ArrowInvalid):
+                cast_column = pc.cast(null_if_missing(table.column(place).combine_chunks()), kind)
+                table = table.set_column(place, name, cast_column)
+    return table
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
