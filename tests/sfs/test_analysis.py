@@ -88,9 +88,9 @@ def test_rows_without_a_true_label_are_not_judged() -> None:
     [
         (np.zeros((0, 2), int), "at least one row"),
         (np.zeros(3, int), "a matrix"),
-        (np.array([[0.5]]), "must hold integers"),
-        (np.array([[np.nan]]), "must hold integers"),
-        (np.array([["a"]]), "must hold integers"),
+        (np.array([[0.5]]), "must contain integers"),
+        (np.array([[np.nan]]), "must contain integers"),
+        (np.array([["a"]]), "must contain integers"),
         (np.array([[-2]]), "got -2"),
     ],
 )
@@ -102,9 +102,9 @@ def test_an_invalid_matrix_is_rejected(matrix, message) -> None:
 
 def test_sizes_must_agree() -> None:
     """Functions and true labels must have the sizes of the matrix."""
-    with pytest.raises(SliceError, match="3 columns, but got 2 functions"):
+    with pytest.raises(SliceError, match="3 columns, but lfs has 2 functions"):
         LFAnalysis(L, FUNCTIONS[:2])
-    with pytest.raises(SliceError, match="Y has 5 labels for the 6 rows"):
+    with pytest.raises(SliceError, match="Y has 5 labels, but L has 6 rows"):
         LFAnalysis(L).lf_empirical_accuracies(Y[:5])
 
 

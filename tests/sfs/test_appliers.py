@@ -192,7 +192,7 @@ def test_no_faults_are_an_empty_dict(points) -> None:
 
 def test_duplicate_names_are_rejected_at_construction() -> None:
     """The message is Snorkel's, the error a ValueError."""
-    with pytest.raises(DuplicateName, match="names are not unique: 2 are called 'big'"):
+    with pytest.raises(DuplicateName, match="names must be unique, got 2 named 'big'"):
         SFApplier([big, far, SlicingFunction("big", len)])
 
 

@@ -137,7 +137,7 @@ def test_duplicate_columns_are_rejected() -> None:
 
 def test_duplicate_names_are_rejected(comments) -> None:
     """Duplicate names are an error."""
-    with pytest.raises(DuplicateName, match="2 are called 'short'"):
+    with pytest.raises(DuplicateName, match="got 2 named 'short'"):
         apply([short, liked, SlicingFunction("short", len)], comments)
 
 
@@ -216,7 +216,7 @@ def test_an_exception_without_a_readable_message_is_reported(comments) -> None:
         raise MuteError
 
     fault = apply_with_stats([SlicingFunction("f", f)], comments).stats[0].first_fault
-    assert fault == "row 0: MuteError: (it has no readable message)"
+    assert fault == "row 0: MuteError: (no readable message)"
 
 
 def test_keyboard_interrupt_propagates(comments) -> None:

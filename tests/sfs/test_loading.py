@@ -97,7 +97,8 @@ def test_a_file_beside_cannot_be_imported(write):
     write("X = 1", "own_words.py")
 
     with pytest.raises(
-        InvalidFunction, match=r"line 1: ModuleNotFoundError: .*own_words.*; a functions file is loaded alone"
+        InvalidFunction,
+        match=r"line 1: ModuleNotFoundError: .*own_words.*; a functions file cannot import from its own",
     ):
         functions_of(write("import own_words\n"))
 
@@ -114,7 +115,7 @@ def test_a_file_beside_cannot_be_imported(write):
             "from sfs import slicing_function\n@slicing_function\ndef f(x): return True\n",
             "line 2: .*missing parentheses",
         ),
-        ("x = 1\n", "no slicing functions: put @slicing_function"),
+        ("x = 1\n", "no slicing functions: decorate a function with @slicing_function"),
         ("SLICES = 3\n", "SLICES must be a tuple of slicing functions, got 3"),
         ("SLICES = (print,)\n", "SLICES must be a tuple of slicing functions"),
     ],
@@ -258,6 +259,6 @@ def test_a_file_that_changed_or_is_gone_cannot_be_loaded_elsewhere(write, answer
     changed = answers_elsewhere(functions, {"likes": 3})
     path.unlink()
 
-    assert f"InvalidFunction: {path} has changed since its functions were sent: load the file" in changed
+    assert f"InvalidFunction: {path} has changed since its functions were pickled: load the file" in changed
     assert f"UnreadableFile: {path}: cannot be read: No such file" in answers_elsewhere(functions, {})
     assert pickle.loads(pickle.dumps(functions)) == functions  # noqa: S301  # here they are loaded already

@@ -65,7 +65,7 @@ def test_take_keeps_the_rows_asked_for() -> None:
     ("names", "member", "unknown", "error", "words"),
     [
         (["a", "a"], [[True, False]], None, DuplicateName, "must be distinct"),
-        (["a"], [[True, False]], None, SliceError, r"member must be \[N, 1\]"),
+        (["a"], [[True, False]], None, SliceError, r"member must have shape \[N, 1\]"),
         (["a"], [[1]], None, SliceError, "boolean, got int64"),
         (["a"], [[True]], [[True]], SliceError, "both member and unknown"),
         (["a"], [[True]], [[True], [False]], SliceError, "member has shape"),

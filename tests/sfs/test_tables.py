@@ -285,6 +285,6 @@ def test_a_long_text_is_read_in_any_row(tmp_path: Path, line: str) -> None:
 
 def test_semicolons_as_separators_are_rejected(tmp_path: Path) -> None:
     """The message has the remedy; semicolons within a text are text."""
-    with pytest.raises(UnreadableFile, match="looks separated by ';': save it with commas"):
+    with pytest.raises(UnreadableFile, match="appears to be separated by ';': save it with commas"):
         read_table(written(tmp_path, "t.csv", "a;b\n1;2\n"))
     assert list(read_table(written(tmp_path, "one.csv", "text\nfine; really\n")).columns) == ["text"]
