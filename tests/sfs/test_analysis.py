@@ -1,4 +1,4 @@
-"""LFAnalysis against hand-counted figures and a slow literal twin."""
+"""LFAnalysis against manual counts and a naive reference implementation."""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ def test_polarities_are_the_labels_given() -> None:
 
 @pytest.mark.parametrize("truth", [Y, Y[:, None], Y.astype(float), Y.tolist()])
 def test_accuracy_is_over_the_labels_given(truth) -> None:
-    """Abstentions count neither as right nor as wrong."""
+    """Abstentions count neither as correct nor as incorrect."""
     assert LFAnalysis(L).lf_empirical_accuracies(truth) == pytest.approx([2 / 3, 3 / 5, 1])
 
 
@@ -117,7 +117,7 @@ def test_only_labelled_rows_are_kept() -> None:
 
 
 def counted_slowly(matrix):
-    """Overlaps and conflicts of each function, row by row and pair by pair."""
+    """Count overlaps and conflicts of every function, row by row and pair by pair."""
     n, m = matrix.shape
     overlaps, conflicts = [0] * m, [0] * m
     for row in matrix.tolist():

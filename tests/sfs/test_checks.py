@@ -72,7 +72,7 @@ def test_a_function_that_returns_an_invalid_value_is_not_total():
 
 
 def test_a_function_that_changes_its_row_fails():
-    """The detail names the changed row."""
+    """The detail names the modified row."""
 
     def pop(x):
         x.tags.pop()

@@ -1,4 +1,4 @@
-"""Grammar of templates: canonical forms and errors."""
+"""Template grammar: canonical forms and errors."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Python files of functions: loaded alone, under their own names, with errors by file and line."""
+"""Python files of functions: loaded in isolation, under unique names, with errors by file and line."""
 
 import inspect
 import os
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_every_function_of_a_file_counts_in_the_order_of_definition(write):
-    """A second name for a function does not count it twice."""
+    """A function with two names is included once."""
     assert [each.name for each in functions_of(write(TWO))] == ["second", "first"]
 
 
@@ -81,7 +81,7 @@ def test_files_of_one_name_in_two_folders_are_distinct(write):
 
 
 def test_a_users_folders_cannot_shadow_ours(write):
-    """Folders named like our packages change no import, and the search path is unchanged."""
+    """Folders named like the project's packages affect no import, and the search path is unchanged."""
     before = list(sys.path)
     write("raise RuntimeError('shadow')", "models/__init__.py")
     write("raise RuntimeError('shadow')", "sfs.py")
@@ -170,7 +170,7 @@ def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
 
 
 def test_an_edit_after_loading_has_no_effect(write):
-    """Source, traceback, fingerprint and results are those of the content that was read."""
+    """Source, traceback, fingerprint and results are those of the loaded content."""
     path = write(TWO)
     expected = [each.fingerprint for each in functions_of(write(TWO, "other/slices.py"))]
     second, first = functions_of(path)
@@ -228,7 +228,7 @@ SLICES = (
 
 @pytest.fixture
 def answers_elsewhere(tmp_path, root):
-    """The results of pickled functions in a new process, or its last error line."""
+    """Return the results of pickled functions in a new process, or its last error line."""
 
     def ask(functions, row):
         (tmp_path / "sent").write_bytes(ForkingPickler.dumps(functions))
