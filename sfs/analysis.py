@@ -25,12 +25,12 @@ class LFAnalysis:
     L
         int[N, M], the labels of M functions for N rows; -1 for an abstention.
     lfs
-        The M functions, whose names the summary shows.
+        The M functions; their names are the index of the summary.
 
     Raises
     ------
     SliceError
-        If L has no rows, is not an integer matrix, or has another number of functions.
+        If L has no rows, is not an integer matrix, or does not have one column per function in ``lfs``.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class LFAnalysis:
             raise SliceError(f"labels in L must be -1 (abstain), 0, 1, ..., got {self.L.min()}")
         if lfs is not None and len(lfs) != self.L.shape[1]:
             raise SliceError(
-                f"L has {self.L.shape[1]} columns, but got {len(lfs)} functions: pass those that L was computed with"
+                f"L has {self.L.shape[1]} columns, but lfs has {len(lfs)} functions: pass the functions of L"
             )
         self._names = None if lfs is None else [function.name for function in lfs]
         self._labelled = self.L != -1  # [N, M]
@@ -81,17 +81,17 @@ class LFAnalysis:
         return np.asarray(self._labelled.mean(axis=0))
 
     def lf_overlaps(self, normalize_by_coverage: bool = False) -> Floats:
-        """Return float[M], the fraction of rows that a function and at least one other label.
+        """Return float[M], the fraction of rows labelled by a function and at least one other function.
 
-        If normalized, the fraction of the rows that the function labels.
+        With ``normalize_by_coverage``, the fraction of the rows that the function labels.
         """
         overlaps = self._fraction_with(self._overlapped)
         return _ratio(overlaps, self.lf_coverages()) if normalize_by_coverage else overlaps
 
     def lf_conflicts(self, normalize_by_overlaps: bool = False) -> Floats:
-        """Return float[M], the fraction of rows with a function's label and two different labels.
+        """Return float[M], the fraction of rows that a function labels and on which two labels differ.
 
-        If normalized, the fraction of the rows on which the function overlaps another.
+        With ``normalize_by_overlaps``, the fraction of the rows on which the function overlaps another.
         """
         conflicts = self._fraction_with(self._conflicted)
         return _ratio(conflicts, self.lf_overlaps()) if normalize_by_overlaps else conflicts
@@ -111,9 +111,9 @@ class LFAnalysis:
         return _ratio(correct.sum(axis=0), self._labelled.sum(axis=0))
 
     def lf_empirical_probs(self, Y: ArrayLike, k: int) -> Floats:
-        """Return float[M, k + 1, k], the distribution of a function's labels (abstain first) per true label.
+        """Return float[M, k + 1, k], the distribution of labels (abstain first) per function and true label.
 
-        A class without rows has no distribution: NaN.
+        The distribution is NaN for a class without rows.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class LFAnalysis:
             return np.asarray(np.einsum("nml,ny->mly", given, true) / true.sum(axis=0))
 
     def lf_summary(self, Y: ArrayLike | None = None, est_weights: ArrayLike | None = None) -> pd.DataFrame:
-        """Return a table of statistics with a row per function.
+        """Return a data frame of statistics, one row per function.
 
         Parameters
         ----------
@@ -159,14 +159,16 @@ class LFAnalysis:
     def _validate_truth(self, Y: ArrayLike) -> NDArray[np.int64]:
         truth = _integers(np.asarray(Y), "Y").reshape(-1)
         if len(truth) != len(self.L):
-            raise SliceError(f"Y has {len(truth)} labels for the {len(self.L)} rows of L")
+            raise SliceError(
+                f"Y has {len(truth)} labels, but L has {len(self.L)} rows: pass one label per row"
+            )
         return truth
 
 
 def filter_unlabeled_dataframe(
     X: pd.DataFrame, y: NDArray[Any], L: NDArray[Any]
 ) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """Return the rows of a data frame and of an array that at least one function labels.
+    """Drop the rows without a label from a data frame and an array.
 
     Parameters
     ----------
@@ -184,10 +186,10 @@ def filter_unlabeled_dataframe(
 def _integers(array: NDArray[Any], name: str) -> NDArray[np.int64]:
     numeric = array.dtype.kind in "biuf"
     if not numeric or (array.dtype.kind == "f" and not (np.isfinite(array) & (array % 1 == 0)).all()):
-        raise SliceError(f"{name} must hold integers, got {array.dtype} with other values")
+        raise SliceError(f"{name} must contain integers, got non-integer values of type {array.dtype}")
     return array.astype(np.int64)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
-    """Return part / whole, 0 for a whole of 0."""
+    """Return part / whole, or 0 where whole is 0."""
     return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0))

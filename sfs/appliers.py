@@ -1,8 +1,8 @@
 """Snorkel-compatible appliers: same names, arguments and results.
 
-Rows are passed as in Snorkel, with pandas' own missing values (NaN, NA), unlike ``sfs.apply``, which passes
-None. A row of a data frame is a record with the interface of a Series, such as ``x.get("likes")``. -1 stands for
-unknown: the function raised (if faults are tolerated), returned an invalid value, or abstained.
+Missing values are those of pandas (NaN, NA), as in Snorkel; ``sfs.apply`` passes None instead. A row of a data
+frame is a record with the interface of a Series, such as ``x.get("likes")``. The result is -1 if the function
+abstained, or if it raised or returned an invalid value and faults are tolerated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class _Applier:
 
     def __init__(self, lfs: Iterable[LabelingFunction]) -> None:
         self._functions = validate_functions(lfs, self._kind)
-        # a set keeps its templates compiled
+        # a FunctionSet keeps its templates compiled
         self._given = lfs if isinstance(lfs, FunctionSet) else self._functions
 
     def _apply(self, rows: Rows, progress_bar: bool, fault_tolerant: bool, return_meta: bool) -> Any:
@@ -73,7 +73,7 @@ class _Applier:
 
 
 class LFApplier(_Applier):
-    """Applies labelling functions to a list of objects or to the rows of an array.
+    """Labelling-function applier for a list of objects or the rows of an array.
 
     Parameters
     ----------
@@ -106,29 +106,30 @@ class LFApplier(_Applier):
         Parameters
         ----------
         data_points
-            A list of any objects, or an array.
+            List of objects, or an array.
         progress_bar
             Whether to show a progress bar if standard error is a terminal.
         fault_tolerant
-            Whether a fault gives -1 in that row, rather than an error.
+            Whether to return -1 for a fault instead of raising its exception.
         return_meta
             Whether to return ``ApplierMetadata`` as well.
 
         Returns
         -------
-        int64[N, K], or a recarray of N rows with a field per slicing function; with ``return_meta`` a pair.
+        int64[N, K], or a recarray of N rows with one field per slicing function; with ``return_meta``, a tuple of
+        the result and ``ApplierMetadata``.
 
         Raises
         ------
         Exception
-            If faults are not tolerated, the exception of the first faulty row's first faulty function,
-            unchanged; ``InvalidReturnValue`` for an invalid return value.
+            Without ``fault_tolerant``: the original exception of the first faulty function in the first faulty
+            row; ``InvalidReturnValue`` for an invalid return value.
         """
         return self._apply(validate_rows(data_points), progress_bar, fault_tolerant, return_meta)
 
 
 class SFApplier(LFApplier):
-    """Applies slicing functions to a list of objects or to the rows of an array; see ``LFApplier``.
+    """Slicing-function applier for a list of objects or the rows of an array; see ``LFApplier``.
 
     Examples
     --------
@@ -143,7 +144,7 @@ class SFApplier(LFApplier):
 
 
 class PandasLFApplier(_Applier):
-    """Applies labelling functions to the rows of a data frame; see ``LFApplier``."""
+    """Labelling-function applier for a data frame; see ``LFApplier``."""
 
     def apply(
         self,
@@ -159,13 +160,13 @@ class PandasLFApplier(_Applier):
 
 
 class PandasSFApplier(PandasLFApplier):
-    """Applies slicing functions to the rows of a data frame; see ``LFApplier``."""
+    """Slicing-function applier for a data frame; see ``LFApplier``."""
 
     _kind = SlicingFunction
 
 
 def slice_dataframe(df: pd.DataFrame, slicing_function: SlicingFunction) -> pd.DataFrame:
-    """Return the rows of a data frame that are members of a slice, without those of unknown membership.
+    """Return the member rows of a slice; rows of unknown membership are excluded.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def slice_dataframe(df: pd.DataFrame, slicing_function: SlicingFunction) -> pd.D
 
 
 def snorkel_rows(block: Any) -> list[Any]:
-    """Return a block's rows in the form that Snorkel passes to functions."""
+    """Return the rows of a block as Snorkel passes them to functions."""
     if not is_dataframe(block):
         return [MappingRow(dict(row)) if isinstance(row, Mapping) else row for row in block]
     names = list(block.columns)

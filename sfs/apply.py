@@ -1,4 +1,4 @@
-"""Application of slicing functions to rows: memberships, unknowns, and time and faults per function.
+"""Apply slicing functions to rows: memberships, and time and faults per function.
 
 Templates are evaluated together, column by column; other functions row by row, in blocks.
 """
@@ -38,9 +38,9 @@ MAX_MESSAGE_CHARACTERS = 500
 """Maximum length of an exception's message in a report."""
 
 Steps: TypeAlias = tuple[Step, ...]
-Failure: TypeAlias = Exception | SystemExit  # a function that ends the process is a fault like any other
+Failure: TypeAlias = Exception | SystemExit  # SystemExit in a function counts as a fault
 Fault: TypeAlias = tuple[int, Failure]
-"""A row's position and the exception raised there."""
+"""Position of a row, and the exception raised at that row."""
 
 
 class FunctionStats(NamedTuple):
@@ -51,12 +51,12 @@ class FunctionStats(NamedTuple):
     name
         Name of the function.
     seconds
-        Time over all rows; the time of a preprocessor is divided by the functions that share it.
+        Time over all rows; the time of a preprocessor is divided equally among its functions.
     unknown
         Number of rows of unknown membership, by reason: the name of an exception, ``junk answer`` for an
         invalid return value, ``abstained``, or a template's reason.
     first_fault
-        First row at which the function failed, and the reason; None if it never did.
+        First fault, with its row and reason; None without faults.
     """
 
     name: str
@@ -85,7 +85,7 @@ def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
     """
     chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
     if chosen and all(isinstance(function, Template) for function in chosen):
-        # without statistics, which would take a quarter of the time of a single row
+        # skip the statistics: they take a quarter of the time of a single row
         member, unknown = _plan_for(functions, chosen, given).memberships(Columns(given))
         return SliceMatrix([each.name for each in chosen], member, unknown)
     return apply_with_stats(functions if isinstance(functions, FunctionSet) else chosen, given).matrix
@@ -94,11 +94,11 @@ def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
 def apply_with_stats(
     functions: Iterable[SlicingFunction], rows: Rows, *, progress: Callable[[int], object] | None = None
 ) -> ApplyResult:
-    """Apply K functions to N rows, and report time and faults of each function.
+    """Apply K functions to N rows, and report the time and faults of each function.
 
-    A function that raises or returns an invalid value makes its own memberships of those rows unknown, and no
-    others. Lists, dicts and other plain containers in a row of a frame or mapping are copied for each plain
-    function, so that none changes the input of another; rows that are objects are passed as they are.
+    If a function raises or returns an invalid value, its own membership of the row is unknown; other functions
+    are not affected. Lists, dicts and other plain containers in a row of a frame or mapping are copied for each
+    function, so that no function changes the input of another. Other objects are passed without a copy.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def apply_with_stats(
     rows
         A data frame, or a list of mappings or of any objects.
     progress
-        Called at intervals with the number of rows completed since the last call, such as ``tqdm.update``.
+        Callback with the number of rows completed since the last call, such as ``tqdm.update``.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def apply_with_stats(
     UnknownName
         If a template reads a column that the data frame does not have.
     SliceError
-        If the rows cannot be read twice, such as those of a generator.
+        If the rows are not a sequence (a generator, for example), or two columns share a name.
     """
     chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
     plain = [function for function in chosen if not isinstance(function, Template)]
@@ -148,7 +148,7 @@ def apply_with_stats(
 
 
 def validate_rows(rows: Rows) -> Rows:
-    """Return rows that have a length and can be sliced: a frame with distinct columns, an array, or a list."""
+    """Return a data frame with distinct columns or an array unchanged, and any other sequence as a list."""
     if is_dataframe(rows):
         duplicates = [name for name, count in Counter(map(str, rows.columns)).items() if count > 1]
         if duplicates:
@@ -159,8 +159,8 @@ def validate_rows(rows: Rows) -> Rows:
     is_sequence = hasattr(rows, "__len__") and hasattr(rows, "__getitem__") and not hasattr(rows, "to_pandas")
     if not is_sequence or isinstance(rows, (str, bytes, Mapping, np.ndarray)):
         raise SliceError(
-            f"rows must be a data frame or a list of mappings or objects, got {type(rows).__name__}: turn an "
-            "iterator into a list and a table into a pandas frame, or apply to one batch after another"
+            f"rows must be a data frame or a list of mappings or objects, got {type(rows).__name__}: convert "
+            "an iterator to a list and a table to a pandas data frame, or apply in batches"
         )
     return list(rows)
 
@@ -176,7 +176,7 @@ def evaluate_templates(
 
 
 def _plan_for(functions: Iterable[Any], templates: Sequence[Template], rows: Rows) -> TemplatePlan:
-    """Return the plan of the templates, after checking that a data frame has the columns that they read."""
+    """Return the plan of the templates; raise UnknownName if a data frame lacks a column that they read."""
     if isinstance(functions, FunctionSet):
         plan = functions.plan
     else:
@@ -186,7 +186,7 @@ def _plan_for(functions: Iterable[Any], templates: Sequence[Template], rows: Row
         for absent in sorted(plan.fields - set(columns)):
             reader = next(template.name for template in templates if absent in template.fields)
             raise UnknownName(
-                f"template {reader!r} reads column {absent!r}, which the rows do not have"
+                f"template {reader!r} reads column {absent!r}, which is not in the data frame"
                 f"{did_you_mean(absent, columns)}"
             )
     return plan
@@ -200,7 +200,7 @@ def evaluate_rows(
     strict: bool = False,
     records: Callable[[Any], list[Any]] = lambda block: Columns(block).records,
 ) -> RowEvaluator:
-    """Evaluate plain functions on rows, in blocks so that the records of only one block are in memory."""
+    """Evaluate plain functions in blocks of rows; the records of only one block are in memory at a time."""
     evaluator = RowEvaluator(functions, len(rows), strict=strict)
     for start in range(0, len(rows), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(rows))
@@ -214,7 +214,7 @@ def evaluate_rows(
 
 @dataclass(slots=True)
 class RowResults:
-    """Results of one function, filled while it is evaluated.
+    """Results of one function, filled in during its evaluation.
 
     Attributes
     ----------
@@ -225,9 +225,9 @@ class RowResults:
     reasons
         Number of unknown rows by reason.
     first_fault
-        First row at which the function raised or returned an invalid value, and the exception, or None.
+        First row with an exception or an invalid return value, and the exception; None without faults.
     seconds
-        Time spent; the time of a preprocessor is divided by the functions that share it.
+        Time over all rows; the time of a preprocessor is divided equally among its functions.
     """
 
     values: NDArray[np.int64]
@@ -238,11 +238,11 @@ class RowResults:
 
     @property
     def faults(self) -> int:
-        """Number of unknown rows on which the function did not abstain."""
+        """Number of unknown rows, abstentions excluded."""
         return sum(count for reason, count in self.reasons.items() if reason != ABSTAINED)
 
     def mark_unknown(self, row: int, reason: str, error: Failure | None = None) -> None:
-        """Mark a row as unknown."""
+        """Mark a row as unknown, count the reason, and keep the earliest error."""
         self.unknown[row] = True
         self.reasons[reason] = self.reasons.get(reason, 0) + 1
         if error is not None:
@@ -251,18 +251,18 @@ class RowResults:
 
 @dataclass(slots=True)
 class _PreparedBlock:
-    """A block's rows after preprocessing, without the rows at which a preprocessor raised."""
+    """Preprocessed rows of one block, without rows on which a preprocessor raised."""
 
     positions: Sequence[int]
     rows: list[Any]
     failed: dict[int, str] = field(default_factory=dict)
     first_fault: Fault | None = None
     has_containers: bool = False
-    seconds: float = 0.0  # of all steps, each step's time divided by the functions that use it
+    seconds: float = 0.0  # over all steps; the time of a step is divided among its functions
 
 
 class RowEvaluator:
-    """Evaluates several functions on the same rows, so that shared preprocessors run once per row.
+    """Evaluator of several functions on the same rows; a shared preprocessor runs once per row.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ class RowEvaluator:
     rows
         N, the total number of rows.
     strict
-        Whether the first fault is raised rather than recorded.
+        Whether to raise the first fault instead of recording it.
     """
 
     def __init__(self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False) -> None:
@@ -283,18 +283,18 @@ class RowEvaluator:
         self._calls: list[tuple[Callable[[Any], Any], Steps]] = [
             (function.bound_function, function.steps)
             if type(function).__call__ in (LabelingFunction.__call__, SlicingFunction.__call__)
-            else (function, ())  # a subclass with its own __call__ preprocesses its rows itself
+            else (function, ())  # a subclass that overrides __call__ runs its own preprocessors
             for function in functions
         ]
         self._users = Counter(steps[:n] for _, steps in self._calls for n in range(1, len(steps) + 1))
 
     def evaluate(self, start: int, rows: list[Any]) -> None:
-        """Evaluate every function on a block of rows, the first of which is row ``start``.
+        """Evaluate every function on a block of rows that starts at row ``start``.
 
         Raises
         ------
         Exception
-            If strict, the exception of the first faulty row's first faulty function, unchanged.
+            If strict: the original exception of the first faulty function in the first faulty row.
         """
         positions = range(start, start + len(rows))
         blocks: dict[Steps, _PreparedBlock] = {
@@ -321,13 +321,13 @@ class RowEvaluator:
 
 
 def format_fault(row: int, error: Failure) -> str:
-    """Return the text of a fault, even of an exception whose own text cannot be built."""
+    """Return the text of a fault, even if ``str`` of the exception raises."""
     is_invalid = isinstance(error, InvalidReturnValue)
     kind = "invalid return value" if is_invalid else type(error).__name__
     try:
         message = " ".join([str(error)[:MAX_MESSAGE_CHARACTERS], *getattr(error, "__notes__", ())])
     except Exception:
-        message = "(it has no readable message)"
+        message = "(no readable message)"
     return f"row {row}: {kind}: {message}"
 
 
@@ -371,7 +371,7 @@ def _run_step(step: Step, before: _PreparedBlock, users: int) -> _PreparedBlock:
             prepared = step(x)
         except (Exception, SystemExit) as error:
             name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", None)
-            with suppress(TypeError):  # an exception may have made its notes unusable
+            with suppress(TypeError):  # the exception may have overwritten __notes__
                 error.add_note(f"(in preprocessor {name or short_repr(step)!r})")
             out.failed[row] = _reason(error)
             out.first_fault = _earlier(out.first_fault, (row, error))

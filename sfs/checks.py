@@ -1,4 +1,4 @@
-"""Contract checks of slicing functions: the properties that make a slice trustworthy."""
+"""Contract checks of slicing functions: deterministic, total, free of mutation, picklable, within budget."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sfs.function import SlicingFunction
 from sfs.record import Columns, Record
 
 DEFAULT_BUDGET_MS = 5.0
-"""Average time per row in milliseconds for a function that declares no budget."""
+"""Default time budget per row in milliseconds, for a function without ``budget_ms``."""
 
 _HUGE_CHARACTERS = 20_000
 _PROBES: Mapping[str, Any] = {
@@ -36,11 +36,11 @@ class Check:
     Parameters
     ----------
     name
-        The property: deterministic, total, does not mutate, picklable, or within budget.
+        Name of the check: deterministic, total, does not mutate, picklable, or within budget.
     passed
-        Whether the function has it.
+        Whether the function passed the check.
     detail
-        The first counterexample, or the measurement.
+        First counterexample, or the measurement.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Check:
 
 
 def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Check]:
-    """Check one function on sample rows, and on the first of them with unusual values in its fields.
+    """Check one function on sample rows, and on variants of the first row with unusual field values.
 
     Parameters
     ----------
     function
-        The function.
+        Function to check.
     records
-        Sample rows as mappings, records or objects; a few of each kind that occurs.
+        Sample rows as mappings, records or objects; include a few rows of every kind.
 
     Returns
     -------
@@ -78,7 +78,10 @@ def _deterministic(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool
     runs = [[_evaluate(function, row) for row in rows] for _ in range(3)]
     for i, (one, two, three) in enumerate(zip(*runs, strict=True)):
         if not one == two == three:
-            return False, f"row {i} gave {one}, {two} and {three}: use no randomness and keep no state"
+            return (
+                False,
+                f"three runs on row {i} returned {one}, {two} and {three}: remove randomness and state",
+            )
     return True, f"same results in three runs over {len(rows)} rows"
 
 
@@ -88,12 +91,15 @@ def _total(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
         probed += 1
         result = _evaluate(function, row)
         if isinstance(result, str):
-            return False, f"{kind} in {field!r}: {result}; such rows will be unknown: return False for them"
+            return (
+                False,
+                f"{kind} in {field!r}: {result}; membership of such rows is unknown: return False for them",
+            )
     return True, f"returns a membership for {probed} rows with unusual values"
 
 
 def _probes(rows: Sequence[Any]) -> Iterator[tuple[str, str, Record]]:
-    """Yield the first record with one value replaced; a missing value replaces any, a text only a text."""
+    """Yield variants of the first record with one field replaced: any field by None, a text by another text."""
     first = next((row for row in rows if isinstance(row, Record)), None)
     if first is None:
         return
@@ -109,7 +115,7 @@ def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bo
         before = repr(getattr(row, "__dict__", row))
         _evaluate(function, row)
         if repr(getattr(row, "__dict__", row)) != before:
-            return False, f"row {i} was changed: derive new values in a preprocessor, on a copy"
+            return False, f"the function modified row {i}: derive new values in a preprocessor"
     return True, f"{len(rows)} rows are unchanged"
 
 
@@ -121,8 +127,11 @@ def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, st
         return False, f"cannot be sent to another process: {type(error).__name__}: {error}: {advice}"
     for i, row in enumerate(rows):
         if _evaluate(function, row) != _evaluate(twin, row):
-            return False, f"a copy in another process gives another result for row {i}"
-    return True, "a copy gives the same results"
+            return (
+                False,
+                f"the unpickled copy returns another result for row {i}: keep its state in resources",
+            )
+    return True, "the unpickled copy returns the same results"
 
 
 def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:

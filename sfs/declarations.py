@@ -1,4 +1,4 @@
-"""Template declarations as YAML and JSON; every error names the file and the line."""
+"""Template declarations in YAML and JSON; YAML errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _DEFAULT_METADATA = asdict(NO_METADATA)
 def read_templates(path: str | FilePath) -> list[Template]:
     """Return the templates of a YAML file, in order.
 
-    The file is a mapping with the one key ``slices``, a list; an item has a ``name``, one kind with its body
-    as in ``sfs.template.template``, and any of the metadata.
+    The file maps the single key ``slices`` to a list. An item of the list has a ``name``, one kind with its body
+    as in ``sfs.template.template``, and optional metadata.
 
     Raises
     ------
     UnreadableFile
         If the file is absent or not YAML.
     InvalidFunction
-        If a declaration is wrong; the message names the file, the line and the correction.
+        If a declaration is invalid; the message names the file, the line and the correction.
     """
     reader = _YamlReader(path)
     try:
@@ -48,12 +48,12 @@ def read_templates(path: str | FilePath) -> list[Template]:
 
 
 def from_declaration(declaration: Mapping[str, Any]) -> Template:
-    """Return the template of one declaration: an item of a YAML file, as a mapping of JSON values.
+    """Create a template from one declaration: an item of a YAML file, as a mapping of JSON values.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong; the message names the part.
+        If the declaration is invalid; the message names the part.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def from_declaration(declaration: Mapping[str, Any]) -> Template:
 
 
 def to_declaration(template: Template) -> dict[str, Any]:
-    """Return the declaration of a template, of JSON values; the inverse of ``from_declaration``.
+    """Return the declaration of a template as JSON values; the inverse of ``from_declaration``.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def to_declaration(template: Template) -> dict[str, Any]:
 
 def _items(document: Any) -> list[Any]:
     if not isinstance(document, Mapping):
-        raise GrammarError((), "expected a mapping with the key slices and a list of templates under it")
+        raise GrammarError((), "expected a mapping from the key slices to a list of templates")
     check_known(document, (), ("slices",))
     items = document.get("slices")
     if not isinstance(items, list) or not items:
@@ -94,18 +94,18 @@ def _items(document: Any) -> list[Any]:
 def _template(item: Any, path: Path) -> Template:
     if not isinstance(item, Mapping):
         raise GrammarError(
-            path, "a template must be a mapping of a name and one kind, such as missing: {field: price}"
+            path, "a template must be a mapping with a name and one kind, such as missing: {field: price}"
         )
     check_known(item, path, ("name", *METADATA_KEYS, *KINDS))
     given = {key: item[key] for key in METADATA_KEYS if key in item}
-    for key, value in given.items():  # one by one, so that the error has the line of its key
+    for key, value in given.items():  # validate one by one: the error needs the line of its key
         try:
             Metadata(**{key: value})
         except InvalidFunction as error:
             raise GrammarError((*path, key), str(error)) from None
     try:
         kinds = {key: item[key] for key in item if key in KINDS}
-        return Template(item.get("name"), kinds, Metadata(**given))  # type: ignore[arg-type]  # it checks the name
+        return Template(item.get("name"), kinds, Metadata(**given))  # type: ignore[arg-type]  # Template validates the name
     except GrammarError as error:
         named = f"template {item['name']!r}: " if isinstance(item.get("name"), str) else ""
         raise GrammarError((*path, *error.path), f"{named}{error}") from None
@@ -114,15 +114,15 @@ def _template(item: Any, path: Path) -> Template:
 
 
 class _YamlReader:
-    """A YAML document as mappings, lists and scalars, and the line of every key and list item.
+    """YAML document as mappings, lists and scalars, with the line of every key and list item.
 
     Raises
     ------
     UnreadableFile
-        If the file is absent, not UTF-8, or not YAML; the message names file and line.
+        If the file is absent, not UTF-8, or not YAML; the message names the file and the line.
     InvalidFunction
-        If a key is duplicate, a value is a date or the like, or a list holds a bare scalar that YAML reads as
-        something other than its text, such as ``no`` or ``010``.
+        If a key is duplicated, a scalar is not text, a boolean, a number or null (a date, for example), or YAML
+        converts an unquoted list item to a value other than its text, such as ``no`` or ``010``.
     """
 
     def __init__(self, path: str | FilePath) -> None:
@@ -166,7 +166,7 @@ class _YamlReader:
         out: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                raise self._error(key_node, "a key must be a word, not a list or a mapping")
+                raise self._error(key_node, "a key must be a scalar, not a list or a mapping")
             key = key_node.value
             if key in out:
                 raise self._error(key_node, f"duplicate key {key!r}: keep one")
@@ -179,7 +179,9 @@ class _YamlReader:
         value = self._value(node, path)
         if isinstance(value, (bool, int)) and text_of(value) != node.value.lower():
             bare = node.value
-            raise self._error(node, f'YAML reads a bare {bare} as {text_of(value)}: write "{bare}" in quotes')
+            raise self._error(
+                node, f'YAML reads unquoted {bare} as {text_of(value)}: write "{bare}" in quotes'
+            )
         return value
 
     def _scalar(self, node: yaml.Node) -> Any:

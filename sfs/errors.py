@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-_MAX_COMPARED, _MAX_LISTED = 300, 20  # names may come from a request: the cost is bounded
+_MAX_COMPARED, _MAX_LISTED = 300, 20  # bound the cost: names may come from a request
 
 
 class SliceError(ValueError):
@@ -31,7 +31,7 @@ class UnreadableFile(SliceError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown name: the closest known name, or the first ones.
+    """Return the hint of an unknown-name error: the closest known name, or the first known names.
 
     Examples
     --------

@@ -1,12 +1,13 @@
-"""Fingerprints: one SHA-256 of a function's computation, the same in every process.
+"""Fingerprints: SHA-256 of a function's computation, identical in every process.
 
 A fingerprint covers the name, the code (without docstring, comments, annotations and layout), defaults,
 resources, preprocessors, closure cells, and the module-level constants, functions and classes of the same
-module that the code refers to, directly or indirectly. An instance of a class of the same module counts by its
-class and its state, or by its ``fingerprint`` attribute. Metadata is not covered. Imported modules, and
-functions and classes of other modules, count by name; an object of an unknown kind counts by the module and
-name of its class: give such an object a ``fingerprint`` attribute (text) if its state matters. Values are read
-at the first access of the fingerprint.
+module that the code references, directly or indirectly. Metadata is not covered.
+
+An instance of a class of the same module is represented by its class and state, or by its ``fingerprint``
+attribute. Imported modules, and functions and classes of other modules, are represented by their names. An
+object of any other type is represented by the module and name of its class: give it a ``fingerprint`` attribute
+(text) if its state matters. Values are read at the first access of the fingerprint.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ _FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def fingerprint_of(owner: Any) -> str:
-    """Return the sha256 in hex of ``owner.fingerprint_parts()``."""
+    """Return the SHA-256 of ``owner.fingerprint_parts()`` in hexadecimal."""
     return _Hasher().digest(owner)
 
 
 class _Hasher:
-    """One walk over the objects that a function refers to; a repeated object counts by its first position."""
+    """Traversal of the objects that a function references; a repeated object is hashed by its first position."""
 
     def __init__(self) -> None:
-        self.homes: set[str | None] = set()  # modules whose functions and classes count by their code
+        self.homes: set[str | None] = set()  # modules whose functions and classes are hashed by code
         self.count = 0
-        self.visited: dict[int, tuple[int, Any]] = {}  # keeps objects alive: an id is unique only that long
+        self.visited: dict[int, tuple[int, Any]] = {}  # keeps objects alive: ids are reused afterwards
 
     def digest(self, value: Any) -> str:
         if type(value).__module__ in self.homes and not isinstance(value, type):
@@ -80,14 +81,14 @@ class _Hasher:
         return None
 
     def _isolated(self, value: Any) -> str:
-        """Digest of one of several unordered values, independent of the others."""
+        """Digest of one item of an unordered collection, independent of the other items."""
         before = set(self.homes), self.count, dict(self.visited)
         out = self.digest(value)
         self.homes, self.count, self.visited = before
         return out
 
     def _once(self, value: Any, describe: Callable[[Any], str]) -> str:
-        """Digest of a value with parts; functions and classes are walked once, data unless it is a cycle."""
+        """Digest of a composite value; functions and classes are traversed once, data at every use but a cycle."""
         if id(value) in self.visited:
             return _hash("met", str(self.visited[id(value)][0]))
         self.visited[id(value)] = (self.count, value)
@@ -175,7 +176,7 @@ class _Hasher:
         return _hash("class", kind.__name__, bases, self._mapping(written | values))
 
     def _place(self, value: Any) -> str:
-        """Module and qualified name; a home module counts as empty, wherever it was loaded from."""
+        """Module and qualified name; the module is empty for a home module, whose name depends on its location."""
         module = getattr(value, "__module__", None) or ""
         name = getattr(value, "__qualname__", type(value).__name__)
         return f"{'' if module in self.homes else module}:{name}"
@@ -202,7 +203,7 @@ def _home_modules(part: Any) -> set[str | None]:
 def _cell_value(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # declared, but not assigned yet
+    except ValueError:  # not assigned yet
         return ...
 
 
@@ -212,7 +213,7 @@ def _global_names(code: CodeType) -> set[str]:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """Return an instance's attributes, in slots and in its dict; of a dataclass only the fields."""
+    """Return the attributes of an instance from its slots and dict; only the fields of a dataclass."""
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
         return {name: getattr(value, name) for name in names if hasattr(value, name)}
@@ -228,7 +229,7 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _unwrap_method(body: Any) -> Any:
-    """Return the function inside a method of any kind."""
+    """Return the function of a property, class method, static method or similar descriptor."""
     if isinstance(body, property):
         return (body.fget, body.fset)
     for name in ("__func__", "dispatcher", "func"):
@@ -238,7 +239,7 @@ def _unwrap_method(body: Any) -> Any:
 
 
 def _is_authored(kind: type, name: str, body: Any) -> bool:
-    """Return whether the class's author wrote an attribute, rather than Python, dataclasses or enum."""
+    """Return whether an attribute is written in the class, not generated by Python, dataclasses or enum."""
     generated = name.startswith("__") or (
         issubclass(kind, Enum) and name.startswith("_") and name.endswith("_")
     )
@@ -255,7 +256,7 @@ def _is_authored(kind: type, name: str, body: Any) -> bool:
 def _code_text(code: CodeType) -> str:
     """Return the normalised source of a code object, or its bytecode if there is no source.
 
-    Source is the same for every Python that can parse it; bytecode only for one minor version.
+    Normalised source is the same in every Python version that parses it; bytecode only in one minor version.
     """
     node = _function_node(code)
     if node is None:
@@ -265,7 +266,7 @@ def _code_text(code: CodeType) -> str:
 
 
 def _tree_text(node: Any) -> str:
-    """Return a syntax tree as text; additions of a newer Python to the grammar show only if they are used."""
+    """Return a syntax tree as text; empty fields are omitted, so that new grammar fields have no effect."""
     if isinstance(node, list):
         return "[" + ",".join(_tree_text(item) for item in node) + "]"
     if not isinstance(node, ast.AST):

@@ -32,27 +32,27 @@ NO_SLICE = "__none__"
 
 
 class LabelingFunction:
-    """A named function of one row that returns an integer label, or -1 to abstain.
+    """Named function of one row that returns an integer label, or -1 to abstain.
 
     Parameters
     ----------
     name
         Unique name: any text without control characters.
     f
-        Function of the row and the resources.
+        Function called with the row, and with the resources as keyword arguments.
     resources
-        Keyword arguments of every call of ``f``.
+        Keyword arguments passed to every call of ``f``.
     pre
-        Preprocessors that the row goes through first, in order.
+        Preprocessors applied to the row before ``f``, in order.
     metadata
-        Description, owner and so on; not part of the fingerprint.
+        Description, owner and other metadata; not part of the fingerprint.
     budget_ms
-        Time budget of one call in milliseconds, or None for the default.
+        Time budget per call in milliseconds, or None for the default.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong.
+        If an argument is invalid.
     """
 
     _kind = "labelling"
@@ -77,17 +77,17 @@ class LabelingFunction:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Preprocessing steps of a row before ``f``, nested preprocessors flattened."""
+        """Preprocessing steps that run before ``f``, with nested preprocessors flattened."""
         return tuple(step for preprocessor in self.pre for step in preprocessor.steps)
 
     @property
     def bound_function(self) -> Callable[[Any], Any]:
-        """Function of one preprocessed row, resources bound."""
+        """``f`` with the resources bound: a function of one preprocessed row."""
         return partial(self.f, **self.resources) if self.resources else self.f
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 in hex of the function's computation; see ``sfs.fingerprint``."""
+        """SHA-256 of the function's computation in hexadecimal; see ``sfs.fingerprint``."""
         return fingerprint_of(self)
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
@@ -128,7 +128,7 @@ class LabelingFunction:
 
 
 class SlicingFunction(LabelingFunction):
-    """A named function of one row that returns whether the row is in the slice.
+    """Named function that returns whether a row is in the slice.
 
     Valid return values are True, False, 1 and 0, and -1 to abstain, which makes the membership unknown.
     Parameters are those of ``LabelingFunction``.
@@ -149,7 +149,7 @@ class SlicingFunction(LabelingFunction):
         Raises
         ------
         InvalidReturnValue
-            If the value is none of True, False, 1, 0 and -1.
+            If the value is not True, False, 1, 0 or -1.
         """
         code = _as_int(value)
         if code not in (-1, 0, 1):
@@ -162,7 +162,7 @@ class SlicingFunction(LabelingFunction):
         Raises
         ------
         InvalidReturnValue
-            If ``f`` abstained or returned a value that is neither true nor false.
+            If ``f`` abstained or returned an invalid value.
         """
         code = self.parse_return_value(self._evaluate_row(x))
         if code is None:
@@ -171,11 +171,11 @@ class SlicingFunction(LabelingFunction):
 
 
 class LabelingFunctionSlice(SlicingFunction):
-    """The slice of rows that a labelling function labels.
+    """Slice of the rows that a labelling function labels.
 
     A row is a member if the function returns any label, and a non-member if it abstains; if it raises or
     returns an invalid value, the membership is unknown. Name, preprocessors, metadata and budget are those of
-    the function, and the slice's fingerprint changes with the function.
+    the function, and the fingerprint of the slice changes with that of the function.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class LabelingFunctionSlice(SlicingFunction):
 
     def __init__(self, function: LabelingFunction) -> None:
         self.function = function
-        # A subclass with its own __call__ preprocesses its rows itself.
+        # A subclass that overrides __call__ runs its own preprocessors.
         self._has_default_call = type(function).__call__ is LabelingFunction.__call__
         super().__init__(
             function.name,
@@ -224,7 +224,7 @@ class LabelingFunctionSlice(SlicingFunction):
 
 
 class MetadataKwargs(TypedDict, total=False):
-    """Keyword arguments of a decorator beside name, resources and preprocessors."""
+    """Keyword arguments of a decorator, besides name, resources and preprocessors."""
 
     description: str | None
     owner: str
@@ -245,12 +245,12 @@ def slicing_function(
     pre: Sequence[Preprocessor] | None = None,
     **metadata: Unpack[MetadataKwargs],
 ) -> Decorator[SlicingFunction]:
-    """Decorator that turns a function of one row into a slicing function.
+    """Decorator to define a slicing function from a function of one row.
 
     Parameters
     ----------
     name
-        Name of the slice; the function's own by default.
+        Name of the slice; the name of the function by default.
     resources, pre
         As in ``SlicingFunction``.
     **metadata
@@ -260,7 +260,7 @@ def slicing_function(
     Raises
     ------
     InvalidFunction
-        If the decorator is used without parentheses, or an argument is wrong.
+        If the decorator is used without parentheses, or an argument is invalid.
 
     Examples
     --------
@@ -280,7 +280,7 @@ def labeling_function(
     pre: Sequence[Preprocessor] | None = None,
     **metadata: Unpack[MetadataKwargs],
 ) -> Decorator[LabelingFunction]:
-    """Decorator that turns a function of one row into a labelling function; see ``slicing_function``.
+    """Decorator to define a labelling function from a function of one row; see ``slicing_function``.
 
     Examples
     --------
@@ -304,11 +304,13 @@ def _decorator(
         given = {key: value for key, value in kwargs.items() if key != "budget_ms"}
         known = [field.name for field in fields(Metadata)]
         if unknown := sorted(set(given) - set(known)):
-            raise InvalidFunction(f"a decorator takes {', '.join(known)} and budget_ms, not {unknown[0]!r}")
+            raise InvalidFunction(
+                f"unknown decorator argument {unknown[0]!r}: use {', '.join(known)} or budget_ms"
+            )
         if given.get("description") is None:
             paragraph = (inspect.getdoc(f) or "").split("\n\n", maxsplit=1)[0]
             given["description"] = " ".join(paragraph.split())
-        metadata = Metadata(**given)  # type: ignore[arg-type]  # Metadata checks the types itself
+        metadata = Metadata(**given)  # type: ignore[arg-type]  # Metadata validates the types
         own: Any = getattr(f, "__name__", None) if name is None else name
         return kind(own, f, resources, pre, metadata=metadata, budget_ms=kwargs.get("budget_ms"))
 

@@ -1,7 +1,8 @@
-"""Grammar of templates: validation, and one canonical form.
+"""Template grammar: validation and canonical form.
 
-Python, YAML and JSON give the same mappings. The canonical form states every default, has words in lower case,
-sorted and distinct, and values as text of :func:`sfs.record.text_of`, so that equal templates are equal JSON.
+Declarations in Python, YAML and JSON give the same mappings. The canonical form includes every default; words are
+lower-case, values are text (see :func:`sfs.record.text_of`), and both are sorted and distinct. Equal templates
+therefore have equal JSON.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ MAX_WORDS_BYTES = 1_000_000
 
 
 class GrammarError(InvalidFunction):
-    """Invalid template declaration; ``path`` is the position of the error, for callers that know lines."""
+    """Invalid template declaration; ``path`` is its position, which a YAML reader maps to a line."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
@@ -44,7 +45,7 @@ def canonical(declaration: Mapping[str, Any], path: Path = (), depth: int = 0) -
     Parameters
     ----------
     declaration
-        A mapping of exactly one kind to its body, such as ``{"missing": {"field": "price"}}``.
+        Mapping of exactly one kind to its body, such as ``{"missing": {"field": "price"}}``.
     path
         Position of the mapping in the whole declaration.
     depth
@@ -53,7 +54,7 @@ def canonical(declaration: Mapping[str, Any], path: Path = (), depth: int = 0) -
     Raises
     ------
     GrammarError
-        If it is not a template; the message names the part and the correction.
+        If the declaration is invalid; the message names the part and the correction.
 
     Examples
     --------
@@ -61,7 +62,9 @@ def canonical(declaration: Mapping[str, Any], path: Path = (), depth: int = 0) -
     {'keyword': {'field': 'text', 'whole_word': False, 'words': ['please', 'plz']}}
     """
     if depth > MAX_DEPTH:
-        raise GrammarError(path, f"all, any and not nest deeper than {MAX_DEPTH} levels: split the template")
+        raise GrammarError(
+            path, f"all, any and not exceed the limit of {MAX_DEPTH} nested levels: split the template"
+        )
     kinds = ", ".join(KINDS)
     if not isinstance(declaration, Mapping):
         raise GrammarError(path, f"expected one kind of {kinds}, got {_repr(declaration)}")
@@ -76,7 +79,7 @@ def canonical(declaration: Mapping[str, Any], path: Path = (), depth: int = 0) -
 
 
 def check_known(mapping: Mapping[Any, Any], path: Path, known: Collection[str]) -> None:
-    """Raise GrammarError for the first key of a mapping that is not known."""
+    """Raise GrammarError for the first unknown key of a mapping."""
     for key in mapping:
         if key not in known:
             raise GrammarError((*path, key), f"unknown key {key!r}{did_you_mean(str(key), known)}")
@@ -113,7 +116,7 @@ def _keyword(body: Any, path: Path, _depth: int) -> Spec:
     here = (*path, "words")
     words = _list(body["words"], here, "[please, plz]")
     if len(words) > MAX_WORDS:
-        raise GrammarError(here, f"{len(words)} words are more than {MAX_WORDS}: split the template")
+        raise GrammarError(here, f"{len(words)} words exceed the limit of {MAX_WORDS}: split the template")
     for i, word in enumerate(words):
         if not isinstance(word, str) or not word:
             raise GrammarError(
@@ -121,12 +124,15 @@ def _keyword(body: Any, path: Path, _depth: int) -> Spec:
             )
         if len(word) > MAX_WORD_CHARACTERS:
             raise GrammarError(
-                (*here, i), f"a word of {len(word)} characters is longer than {MAX_WORD_CHARACTERS}"
+                (*here, i),
+                f"a word of {len(word)} characters exceeds the limit of {MAX_WORD_CHARACTERS}: shorten it",
             )
         _check_encodable(word, (*here, i))
     lowered = {word.lower() for word in words}
     if sum(len(word.encode()) for word in lowered) > MAX_WORDS_BYTES:
-        raise GrammarError(here, f"more than {MAX_WORDS_BYTES:,} bytes of words: split the template")
+        raise GrammarError(
+            here, f"the words exceed the limit of {MAX_WORDS_BYTES:,} bytes: split the template"
+        )
     return {"field": field, "whole_word": _flag(body, path, "whole_word"), "words": sorted(lowered)}
 
 
@@ -175,7 +181,7 @@ def _missing(body: Any, path: Path, _depth: int) -> Spec:
 
 
 def _combination(body: Any, path: Path, depth: int) -> list[Spec]:
-    """Return the parts of ``all`` or ``any``; their number is bounded, because every record pays for each."""
+    """Return the parts of ``all`` or ``any``, limited in number because every record evaluates all of them."""
     parts = _list(body, path, "[{keyword: {...}}, {missing: {...}}]")
     specs: list[Spec] = []
     terms = len(parts)
@@ -184,7 +190,8 @@ def _combination(body: Any, path: Path, depth: int) -> list[Spec]:
         terms = sum(1 for spec in specs for _ in leaves(spec))
     if terms > MAX_TERMS:
         raise GrammarError(
-            path, f"{terms:,} terms are more than {MAX_TERMS}: split the template, or list words or values"
+            path,
+            f"{terms:,} terms exceed the limit of {MAX_TERMS}: split the template, or list words or values",
         )
     return specs
 
@@ -257,7 +264,7 @@ def _bounds(body: Mapping[str, Any], path: Path) -> Spec:
             raise GrammarError((*path, second), f"give {first} or {second}, not both")
     low, high = limits(bounds)
     if low > high:
-        raise GrammarError(path, f"no number lies within {bounds}: exchange the bounds")
+        raise GrammarError(path, f"no number is within the bounds {bounds}: swap the bounds")
     return dict(bounds)
 
 
@@ -266,12 +273,12 @@ def _check_encodable(text: str, path: Path) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise GrammarError(
-            path, f"{text!r} contains a lone surrogate at {error.start}: remove the character"
+            path, f"{text!r} contains a lone surrogate at position {error.start}: remove the character"
         ) from None
 
 
 def _repr(value: Any) -> str:
-    """Return a value as JSON and YAML would spell it, cut to 60 characters."""
+    """Return a value as written in JSON and YAML, truncated to 60 characters."""
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     text = repr(value)

@@ -15,12 +15,12 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _BISECTIONS = 60
-"""Bisections of an interval inside [0, 1] until its ends are adjacent floats."""
+"""Number of bisections that reduce an interval in [0, 1] to adjacent floats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A rate ``count / n``.
+    """Rate ``count / n``.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Rate:
 
     @property
     def value(self) -> float | None:
-        """The rate in [0, 1], or None if n is 0."""
+        """Rate in [0, 1], or None if n is 0."""
         return self.count / self.n if self.n else None
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -53,14 +53,14 @@ class Rate:
 
 
 def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact binomial interval of a rate, with coverage of at least ``confidence`` at any fixed n.
+    """Return the Clopper-Pearson (exact binomial) interval of a rate: coverage >= ``confidence`` at any fixed n.
 
     Parameters
     ----------
     count, n
-        ``count`` of ``n`` independent trials succeeded; n may be 0, which gives (0, 1).
+        Number of successes, and of independent trials; the interval is (0, 1) if n is 0.
     confidence
-        In (0, 1).
+        Confidence level in (0, 1).
 
     Raises
     ------
@@ -84,7 +84,7 @@ def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float
 def clopper_pearson_arrays(
     count: ArrayLike, n: ArrayLike, confidence: float = 0.95
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the Clopper-Pearson lower and upper limits of many rates; shapes broadcast."""
+    """Return the lower and upper Clopper-Pearson limits for arrays of counts; shapes broadcast."""
     successes, failures = _validate(count, n, confidence)
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
@@ -94,11 +94,11 @@ def clopper_pearson_arrays(
 
 
 def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the anytime-valid interval of a rate: valid if inspected after every trial.
+    """Return the anytime-valid interval of a rate: valid even if inspected after every trial.
 
-    The probability that any interval of a growing sample misses the rate is at most 1 - ``confidence``. The
-    interval holds the rates p whose likelihood is at least ``1 - confidence`` times the mixture of Bernoulli
-    likelihoods under Beta(1/2, 1/2).
+    As the sample grows, the probability that any of its intervals misses the rate is at most 1 - ``confidence``.
+    The interval contains the rates p with a likelihood of at least ``1 - confidence`` times the mixture of
+    Bernoulli likelihoods under Beta(1/2, 1/2).
 
     Parameters and errors are those of ``clopper_pearson``, for the first ``n`` trials.
 
@@ -117,7 +117,7 @@ def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]
 
 
 def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-    """Return the lower and upper limits of ``anytime`` for many rates; shapes broadcast."""
+    """Return the lower and upper limits of ``anytime`` for arrays of counts; shapes broadcast."""
     k, rest = _validate(count, n, confidence)
     evidence = special.betaln(k + 0.5, rest + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)
 
@@ -129,7 +129,7 @@ def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> 
 
 
 def _limit(inside: Callable[[FloatArray], BoolArray], start: FloatArray, end: FloatArray) -> FloatArray:
-    """Return the limit of an interval between a point inside it and the end of the scale, rounded outwards."""
+    """Return the limit of an interval between an inner point and 0 or 1, by bisection, rounded outwards."""
     near, far = start, end
     for _ in range(_BISECTIONS):
         middle = (near + far) / 2
@@ -153,19 +153,19 @@ def _validate(count: ArrayLike, n: ArrayLike, confidence: float) -> tuple[FloatA
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Difference of two accuracies on the same rows, first minus second, with its interval.
+    """Paired difference of two accuracies on the same rows, first minus second, with its confidence interval.
 
-    The interval is Bonett and Price's: Wald's with one row added to each of the two discordant cells. It
-    keeps its level at small n, and has a positive width without discordant rows.
+    The interval is the adjusted Wald interval of Bonett and Price, with one row added to both discordant cells.
+    It keeps its level at small n, and has a positive width without discordant rows.
 
     Parameters
     ----------
     only_first, only_second
-        Number of rows that only the first, and only the second, predicted correctly.
+        Number of rows predicted correctly only by the first model, and only by the second.
     n
-        Number of all rows.
+        Total number of rows.
     confidence
-        Confidence of the interval, in (0, 1).
+        Confidence level of the interval, in (0, 1).
 
     Raises
     ------
@@ -195,22 +195,22 @@ class PairedDifference:
 
     @property
     def value(self) -> float | None:
-        """The difference in [-1, 1], or None if n is 0."""
+        """Difference in [-1, 1], or None if n is 0."""
         return (self.only_first - self.only_second) / self.n if self.n else None
 
     @property
     def lower(self) -> float:
-        """Lower limit."""
+        """Lower limit of the interval, at least -1."""
         return self.limits[0]
 
     @property
     def upper(self) -> float:
-        """Upper limit."""
+        """Upper limit of the interval, at most 1."""
         return self.limits[1]
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Lower and upper limit."""
+        """Lower and upper limit of the interval; (-1, 1) if n is 0."""
         if self.n == 0:
             return -1.0, 1.0
         first, second = (self.only_first + 1) / (self.n + 2), (self.only_second + 1) / (self.n + 2)

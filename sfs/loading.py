@@ -1,4 +1,4 @@
-"""Python modules of functions: loading files under names of their own, and pickling functions by location."""
+"""Modules of user functions: loading files under unique module names, and pickling functions by location."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PREFIX = "slicewatch_user_"
 
 
 class _Origin(NamedTuple):
-    """Source of a loaded module: the file, and the sha256 in hex of its content.
+    """Source of a loaded module: the file, and the SHA-256 of its content in hexadecimal.
 
-    Unpickling an origin loads the file, so that objects behind it in the pickle find the module.
+    Unpickling an origin loads the file, so that later objects in the pickle find the module.
     """
 
     path: str
@@ -36,13 +36,13 @@ class _Origin(NamedTuple):
         return f"{_PREFIX}{stem}_{digest[:16]}"
 
     def module(self) -> ModuleType:
-        """Return the module, loaded from the file if this process does not have it."""
+        """Return the module; load the file if the module is not in ``sys.modules``."""
         if self.module_name in sys.modules:
             return sys.modules[self.module_name]
         content = _read(Path(self.path), self.path)
         if hashlib.sha256(content).hexdigest() != self.digest:
             raise InvalidFunction(
-                f"{self.path} has changed since its functions were sent: load the file and send them again"
+                f"{self.path} has changed since its functions were pickled: load the file and pickle them again"
             )
         return _execute(self, content)
 
@@ -59,9 +59,9 @@ def _unpickle_origin(path: str, digest: str) -> _Origin:
 def load_file(path: str | Path) -> ModuleType:
     """Import a Python file under a name derived from path and content; an unchanged file is imported once.
 
-    The file is loaded alone: it can import no file beside it, and no file beside it can shadow an installed
-    package. Tracebacks and ``inspect`` show the code that was read, even if the file changes; nothing is
-    written beside the file.
+    The file is loaded in isolation: it cannot import modules from its own folder, and modules in that folder
+    cannot shadow installed packages. Tracebacks and ``inspect`` show the code as loaded, even if the file
+    changes. No files are written to the folder.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def load_module(where: str | Path) -> ModuleType:
     UnreadableFile
         If the file does not exist.
     InvalidFunction
-        If it cannot be imported; the message has file, line and error.
+        If the module cannot be imported; the message names the file, the line and the error.
     """
     if isinstance(where, Path) or where.endswith(".py") or "/" in where or "\\" in where:
         return load_file(where)
@@ -104,11 +104,11 @@ def reduce_wrapper(wrapper: object, f: object, default_reduce: Callable[[], Any]
     Parameters
     ----------
     wrapper
-        The wrapper, which as a decorator's result replaced ``f`` in its module.
+        Wrapper that replaced ``f`` in its module, as the result of a decorator.
     f
-        The wrapped function, or the wrapper's class.
+        Wrapped function, or class of the wrapper.
     default_reduce
-        Returns the reduction by parts, for a wrapper that no import finds.
+        Function that returns the reduction by parts, for a wrapper that cannot be imported.
     """
     while isinstance(f, partial):
         f = f.func
@@ -134,12 +134,12 @@ def _load_attribute(origin: _Origin, name: str) -> Any:
 
 
 def _rebuild(_origin: _Origin, make: Callable[..., Any], *arguments: Any) -> Any:
-    """Rebuild an object from parts of the origin's module, which unpickling the origin has loaded."""
+    """Rebuild an object from parts of the origin's module, already loaded by unpickling the origin."""
     return make(*arguments)
 
 
 def _name_in(module: str, wrapper: object, name: object) -> str | None:
-    """Return the name of the wrapper in a module: the function's own, or any at the top level."""
+    """Return the name of the wrapper in a module: the name of the function, or any top-level name."""
     loaded = sys.modules.get(module)
     try:
         if isinstance(name, str) and reduce(getattr, name.split("."), loaded) is wrapper:
@@ -150,7 +150,7 @@ def _name_in(module: str, wrapper: object, name: object) -> str | None:
 
 
 def _origin_of(module_name: str) -> _Origin | None:
-    """Return the origin of a module that ``load_file`` loaded, or None for any other."""
+    """Return the origin of a module loaded by ``load_file``, or None for any other module."""
     state = getattr(getattr(sys.modules.get(module_name), "__spec__", None), "loader_state", None)
     return state if isinstance(state, _Origin) else None
 
@@ -169,15 +169,20 @@ def _execute(origin: _Origin, content: bytes) -> ModuleType:
     spec.loader_state = origin
     module = module_from_spec(spec)
     others = [_origin_of(name) for name in list(sys.modules) if name.startswith(_PREFIX)]
-    # A second version of a file gets a path of its own, so that each keeps its own source lines.
+    # A second version of a file gets a distinct display path, so that both versions keep their source lines.
     again = any(other is not None and other.path == origin.path for other in others)
     shown = f"{origin.path} ({origin.digest[:8]})" if again else origin.path
     sys.modules[origin.module_name] = module
     try:
         code = compile(content, shown, "exec", dont_inherit=True)
         lines = decode_source(content).splitlines(keepends=True)
-        linecache.cache[shown] = (len(content), None, lines, shown)  # without a time it is never read again
-        exec(code, vars(module))  # noqa: S102  # importing a module is running it
+        linecache.cache[shown] = (
+            len(content),
+            None,
+            lines,
+            shown,
+        )  # without an mtime, linecache never rereads it
+        exec(code, vars(module))  # noqa: S102  # importing a module runs its code
     except (Exception, SystemExit) as error:
         del sys.modules[origin.module_name]
         linecache.cache.pop(shown, None)
@@ -186,7 +191,7 @@ def _execute(origin: _Origin, content: bytes) -> ModuleType:
 
 
 def _import_error(file: Path, shown: str, error: BaseException) -> str:
-    """Return the message with the file's own line, and advice for an import of a file beside it."""
+    """Return the error message with the line in the file, and advice on imports from the file's folder."""
     line: int | None = None
     if isinstance(error, SyntaxError) and error.filename == shown:
         line = error.lineno
@@ -198,6 +203,7 @@ def _import_error(file: Path, shown: str, error: BaseException) -> str:
     top = file.parent / missing.split(".")[0]
     if missing and (top.is_dir() or top.with_suffix(".py").exists()):
         return (
-            f"{message}; a functions file is loaded alone: move the code into it, or install it as a package"
+            f"{message}; a functions file cannot import from its own folder: move the code into the file, or "
+            "install it as a package"
         )
     return message

@@ -45,10 +45,12 @@ class SliceMatrix:
         for name, array in (("member", self.member), ("unknown", self.unknown)):
             if array.ndim != 2 or array.shape[1] != len(self.names):
                 raise SliceError(
-                    f"{name} must be [N, {len(self.names)}] for these names, got {list(array.shape)}"
+                    f"{name} must have shape [N, {len(self.names)}] to match the names, got {list(array.shape)}"
                 )
         if self.member.shape != self.unknown.shape:
-            raise SliceError(f"member has shape {self.member.shape} but unknown has {self.unknown.shape}")
+            raise SliceError(
+                f"member has shape {self.member.shape}, but unknown has shape {self.unknown.shape}"
+            )
         if bool((self.member & self.unknown).any()):
             raise SliceError("an entry is both member and unknown: set member to False for unknown entries")
 
@@ -79,18 +81,18 @@ class SliceMatrix:
         return self.member[:, self.position(name)]
 
     def coverage(self) -> dict[str, Rate]:
-        """Return each slice's rate of members among the rows of known membership."""
+        """Return the coverage of every slice: members as a rate of the rows of known membership."""
         members = self.member.sum(axis=0)
         known = (~self.unknown).sum(axis=0)
         return {name: Rate(int(m), int(n)) for name, m, n in zip(self.names, members, known, strict=True)}
 
     def take(self, rows: ArrayLike | slice) -> SliceMatrix:
-        """Return the matrix of some rows, by positions or bool[N]."""
+        """Return the matrix of selected rows, by positions or a bool[N] mask."""
         chosen = rows if isinstance(rows, slice) else np.asarray(rows)
         return SliceMatrix(self.names, self.member[chosen], self.unknown[chosen])
 
     def align(self, names: Sequence[str]) -> SliceMatrix:
-        """Return the matrix of other names, in their order; an absent slice is unknown in every row."""
+        """Return the matrix with the given slice names, in order; an absent slice is unknown in every row."""
         member = np.zeros((len(self), len(names)), dtype=bool)
         unknown = np.ones_like(member)
         for k, name in enumerate(names):
@@ -100,7 +102,7 @@ class SliceMatrix:
         return SliceMatrix(names, member, unknown)
 
     def to_recarray(self) -> np.recarray:
-        """Return Snorkel's form: one int64 field per slice; 1 member, 0 not, -1 unknown."""
+        """Return Snorkel's recarray: one int64 field per slice, 1 for member, 0 for not member, -1 for unknown."""
         codes = np.where(self.unknown, -1, self.member.astype(np.int64))  # [N, K]
         out = np.recarray((len(self),), dtype=[(name, np.int64) for name in self.names])
         for k, name in enumerate(self.names):
@@ -109,7 +111,7 @@ class SliceMatrix:
 
     @classmethod
     def from_recarray(cls, S: np.recarray) -> SliceMatrix:
-        """Return the matrix of Snorkel's form: 1 member, 0 not, -1 unknown.
+        """Create a slice matrix from Snorkel's recarray: 1 for member, 0 for not member, -1 for unknown.
 
         Raises
         ------
@@ -125,7 +127,7 @@ class SliceMatrix:
 
     @classmethod
     def empty(cls, rows: int) -> SliceMatrix:
-        """Return the matrix of N rows and no slices."""
+        """Create a matrix of N rows and no slices."""
         return cls((), np.zeros((rows, 0), dtype=bool))
 
 
@@ -133,7 +135,7 @@ def _frozen(array: ArrayLike) -> BoolMatrix:
     given = np.asarray(array)
     if given.dtype != np.bool_:
         raise SliceError(
-            f"a slice matrix must be boolean, got {given.dtype}: convert Snorkel's -1/0/1 by from_recarray"
+            f"a slice matrix must be boolean, got {given.dtype}: convert Snorkel's -1/0/1 with from_recarray"
         )
     out: BoolMatrix = given.copy()
     out.flags.writeable = False

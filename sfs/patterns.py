@@ -1,9 +1,8 @@
-"""Regular expressions by RE2, in time linear in the length of the text.
+"""RE2 regular expressions: matching time is linear in the length of the text.
 
-Many patterns over one field are matched together. A large batch and a few patterns go through Arrow's kernel
-(one pass over the column per pattern); everything else through RE2's filter, which finds the literals that the
-patterns require in one pass and runs only the patterns whose literals occur. Both are RE2 and give the same
-results.
+All patterns over one field are matched together. Large batches with few patterns use Arrow's kernel (one pass
+over the column per pattern). All other cases use RE2's filter, which finds the required literals in one pass and
+runs only the patterns whose literals occur. Both engines are RE2 and give the same results.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from numpy.typing import NDArray
 
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_PATTERN_BYTES = 2 << 20
-"""Memory limit of one compiled pattern, its cache of states included."""
+"""Memory limit of one compiled pattern, including its state cache."""
 ARROW_ROWS = 128
-"""Least number of rows for which a pass over an Arrow column costs less than a loop over texts."""
+"""Minimum number of rows at which a pass over an Arrow column is faster than a loop over texts."""
 
-_LONG_CHARACTERS = 10_000  # a longer list of words is matched on its own
-_LONG_BYTES = 64 << 20  # memory limit of such a list
+_LONG_CHARACTERS = 10_000  # a longer pattern, such as a list of words, is matched separately
+_LONG_BYTES = 64 << 20  # memory limit of such a pattern
 _ARROW_PATTERNS = 12
 _FEW_HITS = 20
 
@@ -38,7 +37,7 @@ def pattern_error(pattern: str, ignore_case: bool = False) -> str | None:
     (None, 'invalid perl operator: (?=')
     """
     if len(pattern) > MAX_PATTERN_CHARACTERS:
-        return f"{len(pattern)} characters are more than {MAX_PATTERN_CHARACTERS}"
+        return f"{len(pattern)} characters exceed the limit of {MAX_PATTERN_CHARACTERS}"
     try:
         re2.compile(pattern, _options())
         re2.compile(with_case_flag(pattern, ignore_case), _options())
@@ -65,7 +64,7 @@ def with_case_flag(pattern: str, ignore_case: bool) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """Return the text with every lone surrogate, which JSON can carry, replaced by U+FFFD."""
+    """Replace every lone surrogate, which JSON text can contain, by U+FFFD."""
     if text.isascii():
         return text
     try:
@@ -76,12 +75,12 @@ def replace_surrogates(text: str) -> str:
 
 
 class TextColumn:
-    """N texts in the forms that the engines read, cached.
+    """Column of N texts, converted for the engines and cached.
 
     Parameters
     ----------
     values
-        The original texts.
+        Original texts.
     """
 
     def __init__(self, values: Sequence[str]) -> None:
@@ -100,12 +99,12 @@ class TextColumn:
 
     @cached_property
     def original(self) -> pa.LargeStringArray:
-        """The original texts as an Arrow column."""
+        """Original texts as an Arrow column."""
         return _arrow(self.values)
 
     @cached_property
     def lowered(self) -> pa.LargeStringArray:
-        """The lower-case texts as an Arrow column: ASCII by Arrow, others by Python, whose rules differ."""
+        """Lower-case texts as an Arrow column: ASCII lowered by Arrow, other texts by Python, whose rules differ."""
         wide = pc.invert(pc.string_is_ascii(self.original))
         rows = np.flatnonzero(wide.to_numpy(zero_copy_only=False)).tolist()
         lowered = _arrow([self.values[row].lower() for row in rows])
@@ -127,7 +126,7 @@ class PatternSet:
     patterns
         P patterns that RE2 accepts.
     lowered
-        Whether they match the lower-case text.
+        Whether to match the lower-case texts.
     """
 
     def __init__(self, patterns: Sequence[str], lowered: bool = False) -> None:
@@ -140,7 +139,7 @@ class PatternSet:
         self._rest = _Filter({p: numbered[p] for p in numbered if p not in set(self._columnar)})
 
     def match(self, texts: TextColumn, out: NDArray[np.bool_]) -> None:
-        """Set ``out``, bool[N, P] and all false, to true for every text in which a pattern occurs."""
+        """Set the matches in ``out``, bool[N, P], initially all false: text N contains pattern P."""
         if self._columnar and len(texts) >= ARROW_ROWS:
             column = texts.lowered if self._lowered else texts.original
             for p in self._columnar:
@@ -152,7 +151,7 @@ class PatternSet:
 
 
 class _Filter:
-    """RE2's filter over some of the numbered patterns; very long ones are matched on their own."""
+    """RE2 filter over numbered patterns; very long patterns are matched separately."""
 
     def __init__(self, patterns: Mapping[int, str]) -> None:
         short = {p: pattern for p, pattern in patterns.items() if len(pattern) <= _LONG_CHARACTERS}
@@ -180,7 +179,7 @@ class _Filter:
 
 
 def _filters(patterns: Mapping[int, str]) -> list[tuple[list[int], re2.Filter]]:
-    """Return one filter over all patterns, or several if one cannot hold their literals."""
+    """Return one filter over all patterns, or several if their literals exceed one filter."""
     if not patterns:
         return []
     out, numbers = re2.Filter(), list(patterns)
@@ -205,9 +204,9 @@ def _options(max_bytes: int = MAX_PATTERN_BYTES) -> re2.Options:
 
 
 def _same_in_arrow(pattern: str) -> bool:
-    """Return whether Arrow's RE2, which is older, reads the pattern as ours does.
+    """Return whether Arrow's RE2, an older version, gives the same matches for the pattern.
 
-    Script tables differ between Unicode versions, and so do some spellings of groups.
+    Unicode script tables and some forms of group syntax differ between the versions.
     """
     plain = pattern.isascii() and "\\p" not in pattern.lower() and "(?<" not in pattern
     return plain and len(pattern) <= _LONG_CHARACTERS

@@ -1,4 +1,4 @@
-"""Preprocessors: derive new fields of a row before slicing functions read it."""
+"""Preprocessors: derived fields of a row for slicing functions."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from sfs.record import FrameRow, Record, deep_copy, freeze, mutable_copy
 from sfs.validation import short_repr, validate_callable, validate_name
 
 Step: TypeAlias = Callable[[Any], Any]
-"""One transformation of a row; equal steps do the same and are shared between functions."""
+"""One transformation of a row; functions share equal steps."""
 
 
 class Preprocessor:
-    """Derives fields by ``run``, which a subclass implements: fields of the row in, a dict of new fields out.
+    """Base class of preprocessors, which derive new fields of a row.
+
+    Subclasses implement ``run``: it takes fields of the row as arguments and returns a dict of new fields.
 
     Parameters
     ----------
     name
-        Name in error messages.
+        Name in fingerprints and error messages.
     field_names
-        From ``run``'s argument names to the row's field names; the same names by default.
+        Mapping from argument names of ``run`` to field names of the row; identical names by default.
     mapped_field_names
-        From the keys of ``run``'s result to the new fields' names; all keys unchanged by default.
+        Mapping from keys of the result of ``run`` to names of new fields; identical names by default.
     pre
         Preprocessors to run first, in order.
     memoize
-        Whether results are cached and reused for an equal row.
+        Whether to cache results and reuse them for equal rows.
     memoize_key
-        Function from a row to its cache key; the row's whole content by default.
+        Function that returns the cache key of a row; by default, the key is the entire row.
     memoize_size
         Maximum number of cached results.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong.
+        If an argument is invalid.
 
     Examples
     --------
@@ -72,7 +74,7 @@ class Preprocessor:
         if field_names is None:
             parameters = inspect.signature(self.run).parameters.values()
             if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-                raise InvalidFunction(f"run of {self.name!r} takes *args or **kwargs: give field_names")
+                raise InvalidFunction(f"run of {self.name!r} takes *args or **kwargs: pass field_names")
             field_names = {p.name: p.name for p in parameters}
         self.field_names = dict(field_names)
         self.mapped_field_names = None if mapped_field_names is None else dict(mapped_field_names)
@@ -81,16 +83,18 @@ class Preprocessor:
         self._memo = _ResultCache(memoize_size)
 
     def run(self, *args: Any, **fields: Any) -> Mapping[str, Any] | None:
-        """Return new fields of a row; implemented by a subclass, with the fields it reads as arguments."""
-        raise NotImplementedError(f"preprocessor {self.name!r} has no run: implement it in a subclass")
+        """Return the new fields of a row; subclasses declare the fields that they read as parameters."""
+        raise NotImplementedError(
+            f"preprocessor {self.name!r} does not implement run: define it in a subclass"
+        )
 
     def __call__(self, x: Any) -> Any:
-        """Return the row with the new fields; the given row is not changed.
+        """Return a copy of the row with the new fields.
 
         Raises
         ------
         InvalidReturnValue
-            If the preprocessor returned None.
+            If the preprocessor returns None or an invalid value.
         """
         if not self.memoize:
             return self._run_with_pre(x)
@@ -103,13 +107,13 @@ class Preprocessor:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Parts that functions can share: ``pre`` and the own step, or the whole if it is memoized."""
+        """Steps that functions can share: those of ``pre`` and ``derive``, or the preprocessor itself if memoized."""
         if self.memoize:
             return (self,)
         return (*(step for p in self.pre for step in p.steps), self.derive)
 
     def derive(self, x: Any) -> Any:
-        """Run the own step alone, on a copy of the row and without ``pre``."""
+        """Run this preprocessor without ``pre``, on a copy of the row."""
         result = self._run_on_copy(mutable_copy(x))
         if result is None:
             raise InvalidReturnValue(f"preprocessor {self.name!r} should not return None: return the row")
@@ -150,7 +154,7 @@ class Preprocessor:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 in hex of the preprocessor's computation; see ``sfs.fingerprint``."""
+        """SHA-256 of the preprocessor's computation in hexadecimal; see ``sfs.fingerprint``."""
         return fingerprint_of(self)
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
@@ -167,7 +171,7 @@ class Preprocessor:
 
 
 class LambdaPreprocessor(Preprocessor):
-    """Derives fields by a function that gets a copy of the row, sets fields on it, and returns it.
+    """Preprocessor that calls a function on a copy of the row; the function sets fields and returns the copy.
 
     Parameters
     ----------
@@ -204,12 +208,12 @@ def preprocessor(
     memoize_key: Callable[[Any], Any] | None = None,
     memoize_size: int = 10_000,
 ) -> Callable[[Callable[[Any], Any]], LambdaPreprocessor]:
-    """Decorator that turns a function of one row into a preprocessor; arguments as in ``Preprocessor``.
+    """Decorator to define a preprocessor from a function of one row; parameters as in ``Preprocessor``.
 
     Raises
     ------
     InvalidFunction
-        If the decorator is used without parentheses, or an argument is wrong.
+        If the decorator is used without parentheses, or an argument is invalid.
 
     Examples
     --------
@@ -232,7 +236,7 @@ def preprocessor(
 
 
 def validate_pre(name: str, pre: object) -> tuple[Preprocessor, ...]:
-    """Return the preprocessors of a declaration."""
+    """Return ``pre`` as a tuple of preprocessors."""
     if pre is None:
         return ()
     if not isinstance(pre, Sequence):
@@ -240,13 +244,13 @@ def validate_pre(name: str, pre: object) -> tuple[Preprocessor, ...]:
     for each in pre:
         if not isinstance(each, Preprocessor):
             raise InvalidFunction(
-                f"pre of {name!r} contains {short_repr(each)}: create it with @preprocessor()"
+                f"pre of {name!r} contains {short_repr(each)}, not a preprocessor: use @preprocessor()"
             )
     return tuple(pre)
 
 
 class _ResultCache:
-    """Thread-safe LRU cache of rows; every caller gets a copy, so that none can change another's result."""
+    """Thread-safe LRU cache of rows; stores and returns copies, so that callers cannot change cached rows."""
 
     def __init__(self, size: int) -> None:
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
@@ -276,16 +280,16 @@ class _ResultCache:
             self._results.clear()
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
-        return _ResultCache, (self.size,)  # neither the lock nor the results belong in another process
+        return _ResultCache, (self.size,)  # exclude the lock and the results from the pickle
 
 
 def _cache_key(value: Any) -> Hashable:
-    """Return a key that equal values share and unequal ones do not: 1, True, 1.0 and "1" are four keys.
+    """Return a cache key that distinguishes type and content: 1, True, 1.0 and "1" have different keys.
 
     Raises
     ------
     SliceError
-        If the value has neither comparable contents nor a hash.
+        If the value is not hashable and its contents cannot be compared.
     """
     kind = type(value)
     if kind is str:
@@ -303,7 +307,7 @@ def _cache_key(value: Any) -> Hashable:
         return kind, frozenset(_cache_key(item) for item in value)
     fields = _fields(value)
     if fields is not None:
-        # The index label of a data frame's row is part of the row: a preprocessor may read it.
+        # A preprocessor may read the index label of a data frame's row: include it in the key.
         label = (
             value._label if isinstance(value, FrameRow) else value.name if kind.__name__ == "Series" else None
         )
@@ -312,12 +316,12 @@ def _cache_key(value: Any) -> Hashable:
     try:
         hash(value)
     except TypeError:
-        raise SliceError(f"cannot memoize a row that holds a {kind.__name__}: give memoize_key") from None
+        raise SliceError(f"cannot memoize a row that contains a {kind.__name__}: pass memoize_key") from None
     return kind, value
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:
-    """Return name and value of the parts of an object that is compared by its parts, or None."""
+    """Return the fields of an object that is compared by its fields, or None."""
     if isinstance(value, Record):
         return value.__dict__
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Rows: the records that slicing functions read, the columns that templates read, and copies of rows."""
+"""Rows: records for slicing functions, columns for templates, and copies of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows: TypeAlias = "pd.DataFrame | Sequence[Any] | NDArray[Any]"
 
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
 _CONTAINERS = (list, dict, set, tuple, bytearray, np.ndarray)
-_PANDAS_MISSING = ("NAType", "NaTType")  # by name, so that pandas is not imported without a data frame
+_PANDAS_MISSING = ("NAType", "NaTType")  # compared by name, to avoid an import of pandas
 
 
 class _Absent:
@@ -38,7 +38,7 @@ ABSENT: Final = _Absent()
 
 
 def none_if_missing(value: Any) -> Any:
-    """Return the value, or None for a missing one (None, NaN, pandas NA and NaT)."""
+    """Return None for a missing value (None, NaN, pandas NA and NaT), and other values unchanged."""
     if isinstance(value, (float, np.floating)):
         return None if value != value else value
     return None if type(value).__name__ in _PANDAS_MISSING else value
@@ -81,7 +81,7 @@ def is_dataframe(rows: Rows) -> TypeGuard[pd.DataFrame]:
 
 
 class Record:
-    """One frozen row: a field is an attribute (``x.text``) or an item (``x["my column"]``); missing is None.
+    """Immutable row: a field is an attribute (``x.text``) or an item (``x["my column"]``), None if missing.
 
     Examples
     --------
@@ -102,7 +102,7 @@ class Record:
         return self.__dict__[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a field, or the default for a record without it."""
+        """Return a field, or the default if the record does not have it."""
         return self.__dict__.get(name, default)
 
     def __contains__(self, name: object) -> bool:
@@ -112,10 +112,10 @@ class Record:
         return iter(self.__dict__)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a record cannot be changed: derive field {name!r} in a preprocessor instead")
+        raise AttributeError(f"a record is immutable: derive field {name!r} in a preprocessor instead")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"a record cannot be changed: field {name!r} stays")
+        raise AttributeError(f"a record is immutable: cannot delete field {name!r}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Record) and self.__dict__ == other.__dict__
@@ -130,7 +130,7 @@ class Record:
 
 
 class MutableRecord(Record):
-    """A mutable copy of a record for a preprocessor: ``x.field = value`` or ``x["my field"] = value``."""
+    """Mutable copy of a record for a preprocessor: ``x.field = value`` or ``x["my field"] = value``."""
 
     __slots__ = ("_original",)
 
@@ -152,7 +152,7 @@ class MutableRecord(Record):
     def __delitem__(self, name: str) -> None:
         del self.__dict__[name]
 
-    def __getattr__(self, name: str) -> Any:  # a row of another kind may offer more than its fields
+    def __getattr__(self, name: str) -> Any:  # a subclass of Record may have attributes besides its fields
         if _is_dunder(name):
             return super().__getattr__(name)
         return getattr(with_fields(self._original, self.__dict__), name)
@@ -162,7 +162,7 @@ class MutableRecord(Record):
 
 
 class FrameRow(Record):
-    """A data frame's row in the Snorkel-compatible appliers: a record with the interface of a Series."""
+    """Row of a data frame in the Snorkel-compatible appliers: a record with the interface of a Series."""
 
     __slots__ = ("_label",)
 
@@ -196,7 +196,7 @@ class FrameRow(Record):
 
 
 class MappingRow(Record):
-    """A dict in the Snorkel-compatible appliers: a record with the methods of a dict."""
+    """Row of a mapping in the Snorkel-compatible appliers: a record with the methods of a dict."""
 
     __slots__ = ()
 
@@ -210,16 +210,16 @@ class MappingRow(Record):
 
 
 def with_fields(row: Record, fields: dict[Any, Any]) -> Record:
-    """Return a row of the same kind and label with other fields."""
+    """Return a row of the same type and label with the given fields."""
     kind, arguments = row.__reduce__()
     renewed: Record = kind(fields, *arguments[1:])
     return renewed
 
 
 def mutable_copy(x: Any) -> Any:
-    """Return a copy of a row that may be changed without changing the row.
+    """Return a mutable copy of a row.
 
-    Plain containers among its fields are copied too; other objects, such as a parsed document, are shared.
+    Fields that are plain containers are copied; other objects, such as a parsed document, are shared.
     """
     if isinstance(x, Record):
         return MutableRecord({name: _copy_container(value) for name, value in x.__dict__.items()}, x)
@@ -231,7 +231,7 @@ def mutable_copy(x: Any) -> Any:
 
 
 def freeze(result: Any, original: Any) -> Any:
-    """Return a preprocessor's result; a mutable record becomes a frozen row of the original's kind."""
+    """Return the result of a preprocessor; a mutable record becomes an immutable row of the original type."""
     if not isinstance(result, MutableRecord):
         return result
     row = with_fields(result._original, result.__dict__)
@@ -239,20 +239,20 @@ def freeze(result: Any, original: Any) -> Any:
 
 
 def has_containers(rows: Iterable[Any]) -> bool:
-    """Return whether a field of any record holds a container, which a function could change."""
+    """Return whether any record has a field that is a container, which a function could modify."""
     values = chain.from_iterable(row.__dict__.values() for row in rows if isinstance(row, Record))
     return any(issubclass(kind, _CONTAINERS) for kind in set(map(type, values)) - _ATOMS)
 
 
 def copy_for_call(x: Any) -> Any:
-    """Return a row to pass to one of several functions: a record with its own containers, else the row."""
+    """Return the row for one function call: copy the containers of a record; return other rows unchanged."""
     if not isinstance(x, Record) or not has_containers((x,)):
         return x
     return with_fields(x, {name: _copy_container(value, strict=False) for name, value in x.__dict__.items()})
 
 
 def deep_copy(x: Any) -> Any:
-    """Return a copy that shares nothing mutable with the row."""
+    """Return a copy that shares no mutable objects with the row."""
     if not isinstance(x, Record):
         return copy.deepcopy(x)
     fields = x.__dict__.items()
@@ -263,13 +263,13 @@ def _copy_container(value: Any, *, strict: bool = True) -> Any:
     if type(value) in _ATOMS or not isinstance(value, _CONTAINERS):
         return value
     if type(value) is list and _ATOMS.issuperset(map(type, value)):
-        return value.copy()  # equals a deep copy of a flat list, at a fraction of the cost
+        return value.copy()  # faster than a deep copy, with the same result for a flat list
     try:
         return copy.deepcopy(value)
     except Exception:
         if strict:
             raise
-        return value  # holds something that cannot be copied, such as a lock
+        return value  # contains an object that cannot be copied, such as a lock
 
 
 def _is_dunder(name: str) -> bool:
@@ -282,12 +282,12 @@ def _is_series(x: Any) -> bool:
 
 
 class Columns:
-    """N rows, readable by row (``records``) and by field (``column``); both are cached.
+    """N rows, accessed by row (``records``) or by field (``column``); both are cached.
 
     Parameters
     ----------
     rows
-        A data frame, a sequence of mappings, or a sequence of any objects, which functions get as they are.
+        A data frame, a sequence of mappings, or a sequence of objects, passed to functions unchanged.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -299,7 +299,7 @@ class Columns:
 
     @cached_property
     def records(self) -> list[Any]:
-        """N rows as functions see them."""
+        """N rows as passed to functions."""
         if is_dataframe(self._rows):
             names = [str(name) for name in self._rows.columns]
             if not names:
@@ -319,7 +319,7 @@ class Columns:
         Raises
         ------
         UnknownName
-            If the rows are a data frame without such a column.
+            If the rows are a data frame without the column.
         """
         return [None if value is ABSENT else value for value in self.field(name)]
 
@@ -346,8 +346,8 @@ def _series_values(frame: pd.DataFrame, name: str) -> list[Any]:
 
 
 def _field(row: Any, name: str) -> Any:
-    if type(row) is dict or isinstance(row, Mapping):  # the type check first saves time on every row
+    if type(row) is dict or isinstance(row, Mapping):  # the exact type check is faster, and covers most rows
         return row.get(name, ABSENT)
-    if isinstance(row, Record):  # whose methods are no fields
+    if isinstance(row, Record):  # methods of a record are not fields
         return row.__dict__.get(name, ABSENT)
     return getattr(row, name, ABSENT)

@@ -1,4 +1,4 @@
-"""Sets of slicing functions: explicit, ordered, hashed; nothing registers itself."""
+"""Ordered sets of slicing functions, with explicit registration and a hash."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FunctionSet:
     Parameters
     ----------
     functions
-        The functions.
+        Slicing functions with distinct names.
 
     Raises
     ------
@@ -49,17 +49,17 @@ class FunctionSet:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The K names, in order."""
+        """Names of the K functions, in order."""
         return tuple(each.name for each in self._functions)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
-        """Name to fingerprint, sha256 in hex."""
+        """Fingerprints by function name, SHA-256 in hexadecimal."""
         return {each.name: each.fingerprint for each in self._functions}
 
     @cached_property
     def hash(self) -> str:
-        """Sha256 in hex of names and fingerprints in order."""
+        """SHA-256 of names and fingerprints, in order, in hexadecimal."""
         return hashlib.sha256(json.dumps(list(self.fingerprints.items())).encode()).hexdigest()
 
     @cached_property
@@ -82,7 +82,7 @@ class FunctionSet:
         return self._named[name]
 
     def __add__(self, other: FunctionSet) -> FunctionSet:
-        """Return the functions of both sets, these first."""
+        """Return the functions of this set, followed by those of the other."""
         return FunctionSet([*self, *other])
 
     def __eq__(self, other: object) -> bool:
@@ -101,15 +101,16 @@ class FunctionSet:
     def from_module(cls, where: str | Path) -> FunctionSet:
         """Return the slicing functions of a Python file, or of an installed module by its dotted name.
 
-        A tuple ``SLICES`` of the module selects and orders them; the default is every slicing function at the
-        top level, in order of definition. A module that holds labelling functions only gives an empty set.
+        A module-level tuple ``SLICES`` selects and orders them; the default is all top-level slicing functions,
+        in order of definition. A module with labelling functions only gives an empty set.
 
         Raises
         ------
         UnreadableFile
             If the file does not exist.
         InvalidFunction
-            If it cannot be imported, with file, line and error, or holds no functions.
+            If the module cannot be imported (the message names the file, the line and the error), or has no
+            functions.
 
         Examples
         --------
@@ -127,7 +128,7 @@ class FunctionSet:
             )
         if not slices and all(isinstance(each, SlicingFunction) for each in functions):
             raise InvalidFunction(
-                f"{where}: no slicing functions: put @slicing_function() above a function, or declare a template"
+                f"{where}: no slicing functions: decorate a function with @slicing_function(), or declare a template"
             )
         return cls(slices)
 
@@ -157,10 +158,10 @@ class FunctionSet:
         Parameters
         ----------
         paths
-            Files and modules, as ``from_file`` takes them.
+            Files and modules, in the forms that ``from_file`` accepts.
         votes
-            Whether a ``LabelingFunctionSlice`` of every labelling function follows the slices, as for
-            monitoring. A model is trained on the slices only.
+            Whether to append a ``LabelingFunctionSlice`` for every labelling function. Use True for monitoring
+            and False for training.
 
         Raises
         ------
@@ -181,9 +182,9 @@ class FunctionSet:
 
 
 def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -> tuple[Any, ...]:
-    """Return functions as a tuple: all of one kind, with distinct names."""
+    """Return functions as a tuple; raise an error unless all are of one type and have distinct names."""
     if isinstance(functions, LabelingFunction):
-        raise InvalidFunction(f"expected a list of functions: [{functions.name}]")
+        raise InvalidFunction(f"expected a list of functions, got a single function: pass [{functions.name}]")
     chosen = tuple(functions)
     if isinstance(functions, FunctionSet):  # validated at construction
         return chosen
@@ -196,12 +197,12 @@ def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -
     names = [function.name for function in chosen]
     if len(set(names)) != len(names):
         name, count = Counter(names).most_common(1)[0]
-        raise DuplicateName(f"function names are not unique: {count} are called {name!r}: rename all but one")
+        raise DuplicateName(f"function names must be unique, got {count} named {name!r}: rename all but one")
     return chosen
 
 
 def labeling_functions_in(path: str | Path) -> list[LabelingFunction]:
-    """Return the labelling functions of a file or module, as ``FunctionSet.from_file`` takes it; YAML has none."""
+    """Return the labelling functions of a file or module, as in ``FunctionSet.from_file``; none for YAML."""
     suffix = Path(path).suffix
     if suffix in (".yaml", ".yml"):
         return []

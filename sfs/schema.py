@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -59,7 +59,7 @@ class Column:
 
     name: str
     type: ColumnType
-    width: int | None = Field(default=None, ge=1, le=40)
+    width: Annotated[int, Field(ge=1, le=40)] | None = None
     truth: tuple[str, str] | None = None
 
     def parse(self, value: Any) -> Any:

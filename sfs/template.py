@@ -1,4 +1,4 @@
-"""Declarative slicing functions: safe by construction, and evaluated column by column."""
+"""Declarative slicing functions, evaluated column by column and without user code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sfs.validation import NO_METADATA, Metadata
 
 
 class Template(SlicingFunction):
-    """A declarative slicing function.
+    """Declarative slicing function.
 
     Parameters
     ----------
@@ -26,12 +26,12 @@ class Template(SlicingFunction):
     declaration
         One kind and its body, as in ``template``.
     metadata
-        Description, owner and so on; not part of the fingerprint.
+        Description, owner and other metadata; not part of the fingerprint.
 
     Raises
     ------
     GrammarError
-        If the declaration is wrong.
+        If the declaration is invalid.
     """
 
     def __init__(self, name: str, declaration: Mapping[str, Any], metadata: Metadata = NO_METADATA) -> None:
@@ -45,11 +45,11 @@ class Template(SlicingFunction):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Sha256 in hex of the name and the canonical declaration."""
+        """SHA-256 of the name and the canonical declaration in hexadecimal."""
         return hashlib.sha256(json.dumps([self.name, self.spec], sort_keys=True).encode()).hexdigest()
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
-        """Return the parts that the fingerprint of a function that refers to this template covers."""
+        """Return the parts covered by the fingerprint of a function that references this template."""
         return self._kind, self.name, self.spec
 
     @cached_property
@@ -80,7 +80,7 @@ def template(
     family: str = "",
     **kind: Any,
 ) -> Template:
-    """Declare a slicing function.
+    """Create a declarative slicing function.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ def template(
     **kind
         Exactly one of ``keyword``, ``regex``, ``length``, ``compare``, ``one_of``, ``missing``, ``all``,
         ``any`` and ``not_`` (``not`` in YAML and inside other kinds) with its body. A missing value is a
-        member of ``missing`` only. A value of the wrong type, or a record without the field, makes the row's
-        membership unknown, except that an absent field is missing to ``missing``.
+        member of ``missing`` only. Membership is unknown if a value has the wrong type or the record lacks the
+        field; ``missing`` treats an absent field as a missing value.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong; the message names the function, the part and the value.
+        If the declaration is invalid; the message names the function, the part and the value.
 
     Examples
     --------

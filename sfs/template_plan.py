@@ -1,8 +1,8 @@
-"""Evaluation of many templates over columns: every field is read once, every distinct predicate evaluated once.
+"""Columnar evaluation of templates: every field is read once, every distinct predicate evaluated once.
 
 Predicates that read one field in the same way form a group. A group sets the members in bool[N, P] and returns
-the unreadable rows: those with a value of the wrong type, or without the field. A missing value is no member
-and not unknown.
+the unreadable rows: rows with a value of the wrong type, or without the field. A row with a missing value is
+neither a member nor unknown.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ WRONG_TYPE = "wrong type"
 ABSENT_FIELD = "absent field"
 
 _JOIN = {"all": and_, "any": or_}
-_MAX_SPLIT_WORDS = 64  # with no bound beyond it, splitting stops early, and large batches are searched
+_MAX_SPLIT_WORDS = 64  # up to this bound, splitting stops early, and large batches use a search
 _MAX_SEARCHES = 3
 _SPACE = "".join(rf"\x{{{code:x}}}" for code in range(0x3001) if chr(code).isspace())
 _MORE_WORDS = rf"(?:[^{_SPACE}]+[{_SPACE}]+){{%d}}[^{_SPACE}]"
-"""RE2 pattern of a text of more than %d words; the spaces are those of ``str.split``, none beyond U+3000."""
+"""RE2 pattern for a text of more than %d words, separated as in ``str.split``; no space is above U+3000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class TemplateResults:
     unknown
         bool[N, T]; never true with ``member``.
     seconds
-        float[T], time per template; a group's time is shared by the templates that use it.
+        float[T], time per template; the time of a group is divided among its templates.
     faults
         T mappings of the reason to the number of unknown rows.
     first_faults
@@ -79,7 +79,7 @@ class _LeafResults:
 
 
 class TemplatePlan:
-    """T templates, compiled to be evaluated together.
+    """Compiled plan of T templates, evaluated together.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class TemplatePlan:
         self._uses = [tuple(self._position[_key(leaf)] for leaf in leaves(spec)) for spec in specs]
         self._first_uses = np.array([used[0] for used in self._uses], dtype=np.intp)
         self._composite = [t for t, tree in enumerate(self._trees) if not isinstance(tree, int)]
-        # float[G, T]: a group's time is divided by its leaves, and a leaf's by its users
+        # float[G, T]: the time of a group is divided among its leaves, and that of a leaf among its templates
         users = np.zeros((len(keys), len(specs)))  # [L, T]
         for t, used in enumerate(self._uses):
             users[list(used), t] = 1.0
@@ -125,7 +125,7 @@ class TemplatePlan:
         Raises
         ------
         UnknownName
-            If the rows are a data frame without a column that a template reads; before any work.
+            If the rows are a data frame without a column that a template reads; raised before any evaluation.
         """
         results = self._evaluate_leaves(columns)
         member, unknown = self._combine(results)
@@ -133,7 +133,7 @@ class TemplatePlan:
         return TemplateResults(member, unknown, results.seconds @ self._time_shares, faults, first_faults)
 
     def memberships(self, columns: Columns) -> tuple[BoolMatrix, BoolMatrix]:
-        """Return member and unknown of ``evaluate`` only, which is faster for a single row."""
+        """Return only the member and unknown matrices; faster than ``evaluate`` for a single row."""
         return self._combine(self._evaluate_leaves(columns))
 
     def _evaluate_leaves(self, columns: Columns) -> _LeafResults:
@@ -160,7 +160,7 @@ class TemplatePlan:
         return member, self._combine_trees(possible, certain) & ~member
 
     def _combine_trees(self, certain: BoolMatrix, possible: BoolMatrix) -> BoolMatrix:
-        """Return bool[N, T], the rows of which the templates are certain."""
+        """Return bool[N, T], the certain members of the templates."""
         out = certain[:, self._first_uses]  # [N, T]
         columns: list[LeafColumns] = [
             matrix[0].tolist() if len(matrix) == 1 else matrix.T  # plain booleans are faster for one row
@@ -178,7 +178,7 @@ class TemplatePlan:
             return ({},) * len(self._trees), (None,) * len(self._trees)
         faults: list[Mapping[str, int]] = [{} for _ in self._trees]
         first_faults: list[str | None] = [None for _ in self._trees]
-        absent: dict[str, NDArray[np.bool_]] = {}  # bool[N] of every field that some row lacks
+        absent: dict[str, NDArray[np.bool_]] = {}  # bool[N] per field that is absent in some rows
         for field in {group.field for group in self._groups} - {""}:
             rows = np.array([value is ABSENT for value in columns.field(field)])
             if rows.any():
@@ -195,7 +195,7 @@ class TemplatePlan:
         unknown: NDArray[np.bool_],
         absent: Mapping[str, NDArray[np.bool_]],
     ) -> dict[str, int]:
-        """Count a template's unknown rows; the first leaf that is unknown in a row gives the reason."""
+        """Count the unknown rows of a template; the first unknown leaf of a row determines the reason."""
         count, lacking = int(unknown.sum()), 0
         if absent:
             rest = unknown.copy()
@@ -229,10 +229,10 @@ class TemplatePlan:
 
 
 def _certain_rows(tree: Any, certain: LeafColumns, possible: LeafColumns) -> Any:
-    """Return bool[N], the rows of which a tree is certain, by Kleene's strong three-valued logic.
+    """Return bool[N], the certain members of a tree, by Kleene's strong three-valued logic.
 
-    ``certain`` and ``possible`` are the leaves' members, and their members and unknown rows; exchanged, they
-    give the tree's members and unknown rows.
+    ``certain`` holds the members of the leaves, ``possible`` their members and unknown rows. With the two
+    swapped, the result holds the members and unknown rows of the tree.
     """
     if isinstance(tree, int):
         return certain[tree]
@@ -250,13 +250,13 @@ def _key(leaf: Spec) -> str:
 class _Readable(Generic[ValuesT]):
     """Readable values of one field."""
 
-    values: ValuesT  # without missing values and those of the wrong type
-    rows: NDArray[np.intp] | slice  # their positions
+    values: ValuesT  # excludes missing values and values of the wrong type
+    rows: NDArray[np.intp] | slice  # positions of the values
     unreadable: Sequence[int]  # positions of rows with a value of the wrong type, or without the field
 
 
 class _FieldReader:
-    """Fields of N rows, read once as text and once as numbers."""
+    """Reader of the fields of N rows as text or as numbers, cached."""
 
     def __init__(self, columns: Columns) -> None:
         self.values = columns.field
@@ -309,13 +309,13 @@ def _number(value: Any) -> float | None:
 
 
 class _Group(Protocol):
-    """Leaves that are evaluated together; all but ``missing`` read one field."""
+    """Leaves evaluated together; a group reads one field, except for ``missing``."""
 
     field: str
     expected: str
 
     def evaluate(self, reader: _FieldReader, members: BoolMatrix) -> Sequence[int]:
-        """Set the members in bool[N, P], false before, and return the unreadable rows."""
+        """Set the members in bool[N, P], initially all false, and return the unreadable rows."""
         ...
 
 
@@ -372,7 +372,7 @@ class _TextGroup:
 
 
 class _RangeGroup:
-    """Bounds on one field's number, or on its text's length in ``words`` or ``characters``."""
+    """Bounds on the number in one field, or on the length of its text in ``words`` or ``characters``."""
 
     def __init__(self, field: str, unit: str, bounds: Sequence[dict[str, float]]) -> None:
         self.field = field
@@ -451,12 +451,12 @@ def characters(texts: TextColumn) -> FloatArray:
 
 
 class WordCounter:
-    """Counts words as ``str.split`` does, only as far as needed to compare the count with some bounds.
+    """Counter of words as in ``str.split``, exact only as far as the bounds require.
 
     Parameters
     ----------
     lows, highs
-        Least and greatest counts that matter; infinite ones do not.
+        Lower and upper bounds on the count, inclusive; infinite bounds are ignored.
     """
 
     def __init__(self, lows: Iterable[float], highs: Iterable[float]) -> None:
@@ -468,7 +468,7 @@ class WordCounter:
         self._can_search = self._max_splits >= 0 and len(self._steps) <= _MAX_SEARCHES
 
     def __call__(self, texts: TextColumn) -> FloatArray:
-        """Return float64[N], numbers on the same side of every bound as the numbers of words."""
+        """Return float64[N], values on the same side of every bound as the true word counts."""
         if not self._can_search or len(texts) < ARROW_ROWS:
             return np.array(
                 [len(text.split(None, self._max_splits)) for text in texts.values], dtype=np.float64

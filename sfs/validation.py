@@ -27,7 +27,7 @@ class Metadata:
     Parameters
     ----------
     description
-        One sentence on the rows of the slice.
+        One sentence that describes the rows of the slice.
     owner
         Responsible person or team.
     severity
@@ -35,7 +35,7 @@ class Metadata:
     target
         Accuracy in (0, 1] that the slice must keep, or None.
     protected
-        Whether a candidate model may be rejected because of this slice.
+        Whether the slice can reject a candidate model.
     family
         Name shared by related slices.
 
@@ -70,7 +70,7 @@ NO_METADATA = Metadata()
 
 
 def short_repr(value: object) -> str:
-    """Return a repr of about 80 characters; the type's name if the value's own repr raises."""
+    """Return a repr of about 80 characters, or the name of the type if ``repr`` raises."""
     try:
         return _SHORT_REPR.repr(value)
     except Exception:
@@ -78,7 +78,7 @@ def short_repr(value: object) -> str:
 
 
 def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
-    """Return the name of a function."""
+    """Return a function name; raise InvalidFunction if it is empty, unprintable or reserved."""
     if not isinstance(name, str) or not name.strip():
         raise InvalidFunction(f"a function name must be non-empty text, got {short_repr(name)}")
     if any(not character.isprintable() for character in name):
@@ -89,11 +89,13 @@ def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
 
 
 def validate_callable(name: str, f: object) -> Callable[..., Any]:
-    """Return ``f`` if it is a plain function: no coroutine, no generator."""
+    """Return ``f``; raise InvalidFunction if it is not callable, or is a coroutine or generator function."""
     if not callable(f):
         raise InvalidFunction(f"{name!r} must wrap a function of one row, got {short_repr(f)}")
     if inspect.iscoroutinefunction(f) or inspect.isgeneratorfunction(f) or inspect.isasyncgenfunction(f):
-        raise InvalidFunction(f"{name!r} is a coroutine or a generator: write a plain function that returns")
+        raise InvalidFunction(
+            f"{name!r} is a coroutine or generator function: use a plain function with a return value"
+        )
     return f
 
 

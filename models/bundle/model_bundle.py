@@ -101,9 +101,6 @@ class ModelBundle:
         The model's name, and the column that it predicts.
     classes
         The C classes as text; columns of ``predict_proba``.
-    schema
-        Types of the columns, by which every source of rows is read. Of a bundle without one, it is settled from
-        the sample.
     featurizer
         From rows to features.
     model
@@ -122,12 +119,14 @@ class ModelBundle:
         Predictions that verify a loaded model.
     report
         The results of the training.
+    schema
+        Types of the columns, by which every source of rows is read. Of a bundle without one, it is settled from
+        the sample.
     """
 
     name: str
     label: str
     classes: tuple[str, ...]
-    schema: Schema = field(repr=False)
     featurizer: Featurizer = field(repr=False)
     model: Network = field(repr=False)
     function_fingerprints: Mapping[str, str]
@@ -136,6 +135,7 @@ class ModelBundle:
     sample: tuple[Mapping[str, Any], ...] = field(repr=False)
     golden: GoldenBatch = field(repr=False)
     report: TrainingReport = field(repr=False)
+    schema: Schema = field(default_factory=Schema, repr=False)
 
     @property
     def slice_names(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Slices of spam in comments and messages, for rows with a ``text``.
 
-``SLICES`` are plain functions, ``TEMPLATES`` the same as templates, which are much faster. In both, a row
-without text is in none of the slices. One difference: ``\\w`` is ASCII in RE2, which templates use, and any
-script in Python's ``re``, so ``short_link`` differs if a non-ASCII letter precedes ``.ly``.
+``SLICES`` are plain functions; ``TEMPLATES`` are the equivalent templates, which are much faster. A row without
+text is in none of the slices. The two differ in ``short_link`` if a non-ASCII letter precedes ``.ly``: ``\\w`` is
+ASCII only in RE2, which templates use, but matches any script in Python's ``re``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sfs.function import SlicingFunction, slicing_function
 from sfs.template import Template, template
 
 _CHECK_OUT = re.compile(r"check.*out", re.IGNORECASE)
-_SHORT_LINK = re.compile(r"\w\.ly")  # finds what \w+\.ly finds, in linear time
+_SHORT_LINK = re.compile(r"\w\.ly")  # matches the same texts as \w+\.ly, in linear time
 _URL = re.compile(r"https?://|www\.|\.com")
 _MARKUP = re.compile(r"<br|&(?:#[0-9]+|#x[0-9a-fA-F]+|[a-zA-Z][a-zA-Z0-9]*);")
 

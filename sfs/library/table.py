@@ -1,4 +1,4 @@
-"""Templates for tables of numbers, categories and missing values, by the columns' names."""
+"""Templates for numeric, categorical and missing values, by column name."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def outside(field: str, low: float, high: float) -> Template:
 
 
 def zero(field: str) -> Template:
-    """Return the slice of rows with a zero."""
+    """Return the slice of rows with the number zero."""
     return template(
         f"{field}_zero",
         compare={"field": field, "at_least": 0, "at_most": 0},
@@ -75,7 +75,7 @@ def zero(field: str) -> Template:
 
 
 def among(field: str, values: Sequence[str | float | bool], name: str | None = None) -> Template:
-    """Return the slice of rows with one of the values; the default name contains the first three."""
+    """Return the slice of rows with one of the values; the default name contains the first three values."""
     shown = "_".join(map(str, values[:3]))
     return template(
         name or f"{field}_{shown}",

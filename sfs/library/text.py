@@ -1,6 +1,6 @@
-"""Templates for any column of text, by the column's name.
+"""Templates for a text column, by column name.
 
-``templates("review")`` returns all of them, named after the column; ``SLICES`` are those of the column ``text``.
+``templates("review")`` returns all templates, named after the column; ``SLICES`` are those for ``text``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def all_caps(field: str) -> Template:
 
 
 def question(field: str) -> Template:
-    """Return the slice of texts with a question mark of any script."""
+    """Return the slice of texts with a Latin, full-width, Arabic or Greek question mark."""
     return template(
         f"{field}_question",
         regex={"field": field, "pattern": r"[?\x{FF1F}\x{61F}\x{37E}]"},  # Latin, full-width, Arabic, Greek
@@ -98,7 +98,7 @@ def no_letters(field: str) -> Template:
 
 
 def templates(field: str) -> tuple[Template, ...]:
-    """Return all templates for one column, with their default sizes.
+    """Return all templates for one column, with their default limits.
 
     Examples
     --------

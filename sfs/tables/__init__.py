@@ -1,9 +1,9 @@
-"""Rows in files: CSV, TSV, Parquet and JSON lines, whole or batch by batch with bounded memory.
+"""Read and write rows in CSV, TSV, Parquet and JSON Lines files, whole or in batches of bounded memory.
 
-The type of a column does not depend on the batches: a text file is read twice, first to determine the type of
-every column. A column of a text file is numeric only if every value in it is written as a number (``007`` is
-text), and a field is missing if it is empty; ``NA``, ``NaN``, ``null`` and the like are missing in numeric
-columns and ordinary text in all others. With a schema, values are read by it, whatever stands beside them.
+Column types do not depend on the batches: CSV, TSV and JSON Lines files are read twice, first to determine the
+type of every column. A CSV or TSV column is numeric only if all its values are written as numbers (``007`` is
+text). An empty field is missing; ``NA``, ``NaN``, ``null`` and the like are missing in numeric columns and
+ordinary text in all others. Columns of a schema have the type in the schema, independent of the file's other values.
 """
 
 from __future__ import annotations
@@ -69,21 +69,21 @@ def read_batches(
     Parameters
     ----------
     path
-        A file with one of `SUFFIXES`; text files also with ``.gz`` appended.
+        File with one of `SUFFIXES`, or a text file with ``.gz`` appended.
     batch_rows
-        Number of rows of every data frame but the last.
+        Number of rows per data frame; the last may have fewer.
     columns
         Columns to read, in this order; all by default.
     text
-        Columns to read as text, whatever their values; names that the file does not have are ignored.
+        Columns to read as text, whatever their values; absent columns are ignored.
     schema
-        Types of columns; the types of other columns are those of their values in this file.
+        Types of columns; types of other columns are determined from the file.
 
     Raises
     ------
     UnreadableFile
-        If the file is absent, empty, has a header only, is not UTF-8 (the line is named), has rows of unequal
-        length, repeats a column name, lacks one of ``columns``, or its format is not supported.
+        If the file is absent, empty, has a header only, is not UTF-8 (the message names the line), has rows of
+        unequal length, repeats a column name, lacks one of ``columns``, or has an unsupported format.
     """
     file = _require_file(path)
     if batch_rows < 1:
@@ -104,7 +104,7 @@ def count_rows(path: str | Path) -> int | None:
     with file.open("rb") as stream:
         while block := stream.read(_COUNT_BLOCK_BYTES):
             data = np.frombuffer(block.replace(b"\r", b""), dtype=np.uint8)
-            before = np.concatenate([[last], data])  # the byte before each, and the last
+            before = np.concatenate([[last], data])  # the byte before every position, and the last byte
             ends = (data == ord("\n")) & (before[:-1] != ord("\n"))
             if quoted:
                 opened = quotes + np.cumsum(data == ord('"'))
@@ -118,7 +118,7 @@ def _require_file(path: str | Path) -> Path:
     """Return the path of a non-empty file; raise UnreadableFile otherwise."""
     file = Path(path)
     if file.is_dir():
-        raise UnreadableFile(f"{file} is a folder: name a file ({', '.join(SUFFIXES)})")
+        raise UnreadableFile(f"{file} is a folder: pass a file ({', '.join(SUFFIXES)})")
     if not file.exists():
         raise UnreadableFile(f"no file {file}: check the path, which is relative to {Path.cwd()}")
     if file.stat().st_size == 0:

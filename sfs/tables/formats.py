@@ -1,4 +1,4 @@
-"""File formats, and the types of their columns as pandas series: numbers, text, and missing values."""
+"""File formats, and conversion of their columns to pandas series: numbers, text and missing values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 
 _MISSING_WORDS = pa.array(sorted(MISSING_WORDS))
 _CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
-"""Leading zeros, or more digits than an int64 holds: a code that conversion to a number would destroy."""
+"""Pattern of a code, not a number: leading zeros, or more digits than fit in an int64."""
 
 
 def file_format(path: Path) -> str:
@@ -33,7 +33,7 @@ def file_format(path: Path) -> str:
     Raises
     ------
     UnreadableFile
-        If it has another suffix, or is compressed Parquet.
+        If the suffix is not supported, or the file is compressed Parquet.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def is_gzip(path: Path) -> bool:
 
 
 def open_text(path: Path, mode: str = "rt", encoding: str = "utf-8") -> IO[str]:
-    """Open a text file, compressed or not, without conversion of line ends."""
+    """Open a text file, compressed or not, without newline translation."""
     if is_gzip(path):
         return cast("IO[str]", gzip.open(path, mode, encoding=encoding, newline=""))
     return cast("IO[str]", path.open(mode.replace("t", ""), encoding=encoding, newline=""))
@@ -67,7 +67,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def select_columns(path: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
-    """Return the columns to read, after checking that the file has each of them once."""
+    """Return the columns to read; raise UnreadableFile if a name is absent or repeated."""
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise UnreadableFile(f"{path}: column {duplicates[0]!r} appears more than once: rename one of them")
@@ -78,7 +78,7 @@ def select_columns(path: Path, names: Sequence[str], columns: Sequence[str] | No
 
 
 def to_dataframe(batch: pa.RecordBatch | pa.Table, text: Collection[str] = ()) -> pd.DataFrame:
-    """Return a data frame of Arrow columns; the columns named in ``text`` as text, whatever their type."""
+    """Return a data frame of Arrow columns; convert the columns in ``text`` to text, whatever their type."""
     names = batch.schema.names
     return frame_of(names, [_series(column) for column in batch.columns], batch.num_rows, text)
 
@@ -86,7 +86,7 @@ def to_dataframe(batch: pa.RecordBatch | pa.Table, text: Collection[str] = ()) -
 def frame_of(
     names: Collection[str], series: Sequence[pd.Series[Any]], rows: int, text: Collection[str]
 ) -> pd.DataFrame:
-    """Return a data frame of series; the columns named in ``text`` as text, with missing values kept."""
+    """Return a data frame of series; convert the columns in ``text`` to text, but keep missing values."""
     columns = dict(enumerate(series))
     for position, name in enumerate(names):
         if name in text:
@@ -111,7 +111,7 @@ def _series(column: Any) -> pd.Series[Any]:
 
 
 def narrowest_type(column: pa.Array) -> pa.DataType:
-    """Return the narrowest type of all values of a text column: null, bool, int64, double or string."""
+    """Return the narrowest type for all values of a text column: null, bool, int64, double or string."""
     values = null_if_missing(column)
     if values.null_count == len(values):
         return pa.null()
@@ -129,14 +129,14 @@ def narrowest_type(column: pa.Array) -> pa.DataType:
 
 
 def null_if_missing(column: pa.Array) -> pa.Array:
-    """Return a text column, stripped, with null for the words that stand for a missing number."""
+    """Strip the values of a text column, and replace markers of a missing number by null."""
     stripped = pc.utf8_trim_whitespace(column)
     missing = pc.or_(pc.is_in(stripped, _MISSING_WORDS), pc.equal(stripped, ""))
     return pc.if_else(missing, pa.scalar(None, pa.string()), stripped)
 
 
 def common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the narrowest of the supported types that holds the values of both.
+    """Return the narrowest supported type that represents the values of both.
 
     Examples
     --------
@@ -214,13 +214,15 @@ def _header(path: Path) -> list[str]:
     if first is None:
         raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
     if len(names) == len(first) == 1 and 0 < names[0].count(";") == first[0].count(";"):
-        raise UnreadableFile(f"{path} looks separated by ';': save it with commas, or with tabs as .tsv")
+        raise UnreadableFile(
+            f"{path} appears to be separated by ';': save it with commas, or with tabs as .tsv"
+        )
     return names
 
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """Let the csv module read fields as long as Arrow does; its limit is global to the process."""
+    """Raise the field size limit of the csv module, global to the process, to that of Arrow."""
     with _LIMIT_LOCK:
         before = csv.field_size_limit(_BLOCK_BYTES)
         try:
@@ -248,7 +250,7 @@ def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _unreadable(path: Path, error: Exception) -> UnreadableFile:
-    """Return the error to raise, with the line at fault where a second pass finds it."""
+    """Return the error to raise, with the faulty line if a second pass finds it."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
         return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")

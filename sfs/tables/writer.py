@@ -1,4 +1,4 @@
-"""Writing rows to a file, batch by batch, in the formats that `sfs.tables` reads."""
+"""Write rows to a file in batches, in the formats of `sfs.tables`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from sfs.tables.formats import file_format, open_text
 
 
 def write_batches(path: str | Path, frames: Iterable[pd.DataFrame]) -> int:
-    """Write data frames with the same columns one after another, and return the number of rows.
+    """Write data frames with the same columns to one file, and return the number of rows.
 
     The write is atomic: rows go to a temporary file, which is renamed at the end. Booleans are written as
-    ``true`` and ``false``, missing values as nothing (CSV, TSV) or null, and a lone surrogate, which UTF-8
-    cannot encode, as U+FFFD. JSON lines keep 15 decimals of a float.
+    ``true`` and ``false``, missing values as empty fields (CSV, TSV) or null, and lone surrogates, which UTF-8
+    cannot encode, as U+FFFD. JSON Lines keep 15 decimals of a float.
 
     Parameters
     ----------
     path
-        Its suffix determines the format, as in `sfs.tables.read_batches`.
+        Output file; the suffix determines the format, as in `sfs.tables.read_batches`.
     frames
-        Any number of data frames; only one is in memory at a time.
+        At least one data frame; only one is in memory at a time.
 
     Raises
     ------
     UnreadableFile
         If the format is not supported.
     SliceError
-        If a column cannot have one type in Parquet, or the frames' columns differ.
+        If a column cannot have one type in Parquet, the columns of the frames differ, or there are no frames.
     """
     file = Path(path)
     write = _WRITERS[file_format(file)]
-    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # the same suffix, which determines the format
+    temporary = file.with_name(f".{os.getpid()}.{file.name}")  # keep the suffix, which determines the format
     try:
         rows = write(file, temporary, _encodable_frames(frames))
         temporary.replace(file)
@@ -79,7 +79,7 @@ def _encodable_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _encodable(value: Any) -> Any:
-    """Return the same value if it has no lone surrogates, else a copy without them."""
+    """Return the value itself if it has no lone surrogates, else a copy without them."""
     if isinstance(value, str):
         return replace_surrogates(value)
     if isinstance(value, (list, tuple)):
@@ -136,7 +136,7 @@ def _write_parquet(file: Path, temporary: Path, frames: Iterator[pd.DataFrame]) 
                     f"{file}: {error.args[-1]}: a Parquet column has one type; write CSV or JSON lines"
                 ) from error
             if writer is None:
-                # A column without values in the first batch is taken for text.
+                # Treat a column without values in the first batch as text.
                 fields = [f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in table.schema]
                 table = table.cast(pa.schema(fields))
                 writer = parquet.ParquetWriter(temporary, table.schema)

@@ -1,4 +1,4 @@
-"""The real thing: ``slicewatch up`` as a process of its own, on a project that was trained once."""
+"""Fixtures of the acceptance tests: ``slicewatch up`` as a separate process, on a project trained once."""
 
 import json
 import os
@@ -40,7 +40,7 @@ monitor: {tick_seconds: 0.5, minimum_labels: 5}
 
 
 def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
-    """Return what a question is answered with once the answer is truthy; fail when it is not in time."""
+    """Poll until the result is truthy, and return it; fail at the deadline."""
     end = time.monotonic() + seconds
     while not (answer := what()):
         assert time.monotonic() < end, f"still {answer!r} after {seconds:g} s"
@@ -50,7 +50,7 @@ def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 @dataclass(frozen=True)
 class Reply:
-    """A response, read wholly."""
+    """HTTP response with its complete body."""
 
     status: int
     headers: Mapping[str, str]
@@ -62,7 +62,7 @@ class Reply:
 
 
 class Caller:
-    """One connection, kept alive; for one thread."""
+    """HTTP client on one keep-alive connection; not thread-safe."""
 
     def __init__(self, port: int, timeout: float = 60.0) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
@@ -80,7 +80,7 @@ class Caller:
 
 @dataclass
 class Running:
-    """A service at work: its process, where it listens, and what it logs."""
+    """Running service: process, port and log."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -102,15 +102,15 @@ class Running:
         return False
 
     def said(self) -> str:
-        """Return what it has written to standard error so far."""
+        """Return the standard error output so far."""
         return self.log.read_bytes()[self.said_before :].decode(errors="replace")
 
     def lines(self) -> list[Record]:
-        """Return its log, which is JSON where there is no terminal."""
+        """Return the log entries; the log is JSON because standard error is not a terminal."""
         return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
 
     def ask(self, method: str, path: str, sent: Any = None) -> Reply:
-        """Send one request over a connection of its own."""
+        """Send one request on a new connection."""
         caller = Caller(self.port)
         try:
             return caller(method, path, sent)
@@ -118,29 +118,29 @@ class Running:
             caller.close()
 
     def slices(self, window: str = "since_promotion") -> dict[str, Any]:
-        """Return the figures of every slice, by name; none before there is a snapshot."""
+        """Return the figures of every slice by name; empty before the first snapshot."""
         reply = self.ask("GET", f"/v1/slices?window={window}")
         return {each["name"]: each for each in reply.json["slices"]} if reply.status == 200 else {}
 
     def metrics(self) -> dict[str, float]:
-        """Return every series of ``/metrics``, as it is written there."""
+        """Return the value of every series of ``/metrics``."""
         text = self.ask("GET", "/metrics").body.decode()
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {series: float(value) for series, value in pairs}
 
     def descendants(self) -> set[int]:
-        """Return the ids of the processes that it has started, and that these have."""
+        """Return the process ids of all descendants."""
         return set(_descendants(self.process.pid))
 
     def kill(self) -> None:
-        """Kill it as ``kill -9`` does, and see that nothing that it started outlives it."""
+        """Send SIGKILL, and wait until all descendants have exited."""
         others = self.descendants()
         self.process.kill()
         self.process.wait()
         until(lambda: not any(map(_lives, others)), 10)
 
     def stop(self, seconds: float = 60.0) -> int:
-        """Ask it to end, and return its exit code."""
+        """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
@@ -164,7 +164,7 @@ Fails = Callable[..., tuple[int, str]]
 
 
 def variables(**settings: object) -> dict[str, str]:
-    """Return this process's environment without settings, and with the given ones."""
+    """Return the environment of this process with the given settings only."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWATCH_")}
     return mine | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in settings.items()}
 
@@ -189,14 +189,14 @@ def start(folder: Path, *options: str, **settings: object) -> Running:
 
 
 def ended(running: Running) -> None:
-    """Make sure that a service has ended."""
+    """Kill a service if it is still running."""
     if running.process.poll() is None:
         running.kill()
 
 
 @pytest.fixture
 def up() -> Iterator[Up]:
-    """Starts services, which are ended after the test if they still run."""
+    """Function that starts a service; services are killed after the test."""
     started: list[Running] = []
 
     def up(folder: Path, *options: str, **settings: object) -> Running:
@@ -210,7 +210,7 @@ def up() -> Iterator[Up]:
 
 @pytest.fixture
 def refused_up() -> Fails:
-    """Runs ``slicewatch up`` that is to end by itself; returns its exit code and what it said."""
+    """Function that runs ``slicewatch up`` until it exits, and returns exit code and standard error."""
 
     def run(folder: Path, *options: str) -> tuple[int, str]:
         command = [COMMAND, "up", "--config", folder / "slicewatch.yaml", *options]
@@ -222,19 +222,19 @@ def refused_up() -> Fails:
 
 @pytest.fixture(scope="session", name="until")
 def until_() -> Callable[..., Any]:
-    """Waits for an answer, with a deadline."""
+    """Function that polls with a deadline."""
     return until
 
 
 @pytest.fixture(scope="session")
 def caller() -> type[Caller]:
-    """Makes connections."""
+    """Class of HTTP clients."""
     return Caller
 
 
 @pytest.fixture
 def command() -> Callable[..., int]:
-    """Runs another command of a project, and returns its exit code."""
+    """Function that runs another command on a project, and returns its exit code."""
     return run_command
 
 
@@ -247,7 +247,7 @@ def run_command(folder: Path, *argv: object, **settings: object) -> int:
 
 @pytest.fixture(scope="session")
 def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project as ``slicewatch init`` writes it, made smaller; not to be changed."""
+    """Read-only project of ``slicewatch init``, with fewer rows."""
     folder = tmp_path_factory.mktemp("comments")
     with redirect_stdout(StringIO()):
         assert main(["init", str(folder)], now=utc_now, environ={}) == 0
@@ -259,7 +259,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project, trained once; not to be changed."""
+    """Read-only project, trained once."""
     folder = shutil.copytree(untrained, tmp_path_factory.mktemp("trained") / "comments")
     assert run_command(folder, "train") == 0
     return folder
@@ -267,13 +267,13 @@ def trained(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(trained: Path, tmp_path: Path) -> Path:
-    """A copy of the trained project."""
+    """Copy of the trained project."""
     return shutil.copytree(trained, tmp_path / "comments")
 
 
 @pytest.fixture(scope="session")
 def records(untrained: Path) -> list[Record]:
-    """Comments as a client sends them."""
+    """Comments in the form of a client's records."""
     table = pd.read_csv(untrained / "comments.csv", usecols=["text", "video", "likes"])
     found: list[Record] = json.loads(table.to_json(orient="records"))
     return found
@@ -281,7 +281,7 @@ def records(untrained: Path) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
-    """Starts a service on a copy of a project for the tests of a file, after the copy was prepared for them."""
+    """Function that starts a module-wide service on a prepared copy of a project."""
     started: list[Running] = []
 
     def shared(project: Path, prepare: Callable[[Path], object]) -> Running:
@@ -297,7 +297,7 @@ def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="session")
 def running(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One service for all tests that leave it as good as they found it."""
+    """Service shared by all tests that leave its state unchanged."""
     service = start(shutil.copytree(trained, tmp_path_factory.mktemp("running") / "comments"))
     yield service
     ended(service)

@@ -1,4 +1,4 @@
-"""The demo on real comments, and its end on a signal; test_demo_kills plays it on generated ones."""
+"""The demo on real comments, and its stop on a signal; test_demo_kills runs it on generated comments."""
 
 import re
 import signal
@@ -16,7 +16,7 @@ MINUTES = 12  # on a machine that does other things too
 @pytest.mark.data
 @pytest.mark.timeout(900)
 def test_the_story_happens_on_real_comments(tmp_path: Path, data_dir: Path) -> None:
-    """Held because too few rows were held out, or promoted; the alarms are those that the data ask for."""
+    """The candidate is held for lack of held-out rows, or promoted; the alarms match the data."""
     options = ["--once", "--port", "0", "--dir", tmp_path / "demo", "--minutes", str(MINUTES)]
     command = [COMMAND, "demo", *options, "--data", data_dir / "youtube-spam"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -27,7 +27,7 @@ def test_the_story_happens_on_real_comments(tmp_path: Path, data_dir: Path) -> N
 
 @pytest.mark.timeout(300)
 def test_a_demo_that_is_ended_leaves_no_service(tmp_path: Path, until: Callable[..., object]) -> None:
-    """SIGTERM in the middle of the story stops the service too."""
+    """SIGTERM during the demo stops the service, too."""
     words = [COMMAND, "demo", "--port", "0", "--dir", tmp_path / "demo"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The demo goes on to its end however often the service is killed."""
+"""The demo completes however often the service is killed."""
 
 import json
 import os
@@ -42,7 +42,7 @@ STORY = (
 
 
 class Theatre:
-    """A demo that is played, and the service that can be killed under it."""
+    """Running demo whose service can be killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lines = folder, list[str]()
@@ -51,7 +51,7 @@ class Theatre:
         self.port = int(self.wait_for(ADDRESS).group(1))
 
     def wait_for(self, pattern: re.Pattern[str]) -> re.Match[str]:
-        """Return the first line from here on that holds a pattern."""
+        """Return the next output line that matches a pattern."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
@@ -60,11 +60,11 @@ class Theatre:
         raise AssertionError("".join(self.lines))
 
     def kill(self) -> None:
-        """Kill the service, as ``kill -9`` does."""
+        """Send SIGKILL to the service."""
         os.kill(int((self.folder / ".slicewatch" / "store.sqlite3.lock").read_text()), signal.SIGKILL)
 
     def ask(self, path: str) -> Document:
-        """Return what the service says; nothing while it does not answer."""
+        """Return the response of the service; empty while it does not respond."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request("GET", path)
@@ -76,12 +76,12 @@ class Theatre:
             connection.close()
 
     def is_at(self, point: str) -> bool:
-        """Tell whether the story has come to a point."""
+        """Return whether the demo has reached a point."""
         alarms, runs = self.ask("/v1/alarms?state=all"), self.ask("/v1/runs")
         return bool(alarms and runs) and POINTS[point](alarms["alarms"], runs["runs"])
 
     def end(self) -> int:
-        """Wait for the end, and return the exit code."""
+        """Wait for the demo to exit, and return the exit code."""
         out, _ = self.process.communicate()
         self.lines.append(out)
         return self.process.returncode
@@ -89,9 +89,9 @@ class Theatre:
 
 @pytest.mark.timeout(1_200)
 def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Callable[..., Any]) -> None:
-    """Killed before the alarm, waiting, training, gated, and after the promotion: the story happens all the same.
+    """The demo completes after kills before the alarm, while waiting, training or gated, and after promotion.
 
-    The demo itself compares the log with every answer that it got, and fails where they differ.
+    The demo itself compares the log with every response, and fails on a difference.
     """
     theatre = Theatre(tmp_path / "demo")
     try:

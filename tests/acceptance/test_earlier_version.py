@@ -1,4 +1,4 @@
-"""A project of release 0.1.0 opens, gives the same answers, and goes on."""
+"""Compatibility with a project of release 0.1.0: same responses, and continued operation."""
 
 import json
 import lzma
@@ -11,7 +11,7 @@ from earlier_version import EXPECTED, OPENED, RECORDS, Ask, answers_of, differen
 
 
 def test_answers_are_those_of_the_earlier_version(up: Callable[..., Any], tmp_path: Path) -> None:
-    """Figures, records, functions, models, alarms, runs, audit, gauges, predictions and labels are the same."""
+    """Figures, records, functions, models, alarms, runs, audit, gauges, predictions and labels are unchanged."""
     running = up(unpack(tmp_path))
     found = answers_of(asking(running))
     assert list(differences(json.loads(lzma.decompress(EXPECTED.read_bytes())), found)) == []
@@ -19,7 +19,7 @@ def test_answers_are_those_of_the_earlier_version(up: Callable[..., Any], tmp_pa
 
 
 def test_the_project_goes_on(up: Callable[..., Any], until: Callable[..., Any], tmp_path: Path) -> None:
-    """It predicts, labels, counts, promotes, rolls back, and keeps all of it over a restart."""
+    """Predictions, labels, counts, promotion and rollback work, and survive a restart."""
     folder = unpack(tmp_path, OPENED, 1.0)
     soon = {"SLICEWATCH_MONITOR_TICK_SECONDS": 0.5, "SLICEWATCH_RETRAIN_CHECK_SECONDS": 0.5}
     running = up(folder, **soon)
@@ -51,7 +51,7 @@ def test_the_project_goes_on(up: Callable[..., Any], until: Callable[..., Any], 
 
 
 def lasting(running: Any) -> list[Any]:
-    """Return the state that a restart keeps: functions without their health, runs, and the audit."""
+    """Return the persistent state: functions without health, runs, and the audit log."""
     functions = running.ask("GET", "/v1/functions").json["functions"]
     for each in functions:
         del each["health"]
@@ -59,19 +59,19 @@ def lasting(running: Any) -> list[Any]:
 
 
 def figures(running: Any) -> tuple[int, int, int]:
-    """Return rows, labelled rows, and labelled rows that were right since the promotion."""
+    """Return the numbers of rows, labelled rows and correct labelled rows since the promotion."""
     each = running.slices()["__all__"]
     return each["coverage"]["n"], each["members"]["labelled"], each["members"]["accuracy"]["count"]
 
 
 def answering(running: Any) -> int:
-    """Return the version that answers."""
+    """Return the version of a prediction."""
     version: int = running.ask("POST", "/v1/predict", {"instances": RECORDS[:1]}).json["model"]["version"]
     return version
 
 
 def asking(running: Any) -> Ask:
-    """Return a function that asks a running service."""
+    """Return a function that sends requests to a running service."""
 
     def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
         reply = running.ask(method, path, body)

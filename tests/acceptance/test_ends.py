@@ -1,4 +1,4 @@
-"""What a service has acknowledged is there after it was killed, and nothing is cut off when it is asked to stop."""
+"""Durability after SIGKILL, and graceful shutdown on SIGTERM."""
 
 import os
 import random
@@ -31,7 +31,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Told:
-    """What the clients have sent, and what they were told, by prediction id."""
+    """Requests and responses of the clients, by prediction id."""
 
     sent: set[str] = field(default_factory=set)
     answers: dict[str, Record] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Told:
 
 
 class Load:
-    """Clients that send predictions and labels, one request after another, until the service is gone."""
+    """Clients that send predictions and labels one by one until the service exits."""
 
     def __init__(self, call: Callable[[], Any], records: Sequence[Record], told: Told, round_: int) -> None:
         self._call, self._records, self._told, self._round = call, records, told, round_
@@ -89,7 +89,7 @@ class Load:
 
 
 def ask(call: Any, told: Told, path: str, sent: Record) -> None:
-    """Send a request, and note what was answered; or that it was cut off, so that it can be sent again."""
+    """Send a request and record the response, or record the request as interrupted for a retry."""
     try:
         reply = call("POST", path, sent)
     except ConnectionRefusedError:
@@ -107,7 +107,7 @@ def ask(call: Any, told: Told, path: str, sent: Record) -> None:
 
 
 def ask_again(call: Any, told: Told) -> int:
-    """Send what was cut off once more, as clients do, and return how many requests that were."""
+    """Retry the interrupted requests, and return their number."""
     again, told.cut = told.cut, []
     for path, sent in again:
         ask(call, told, path, sent)
@@ -117,7 +117,7 @@ def ask_again(call: Any, told: Told) -> int:
 
 @dataclass(frozen=True)
 class Logged:
-    """What the store holds."""
+    """Contents of the store."""
 
     answers: Mapping[str, Record]
     labels: Mapping[str, str]
@@ -127,7 +127,7 @@ class Logged:
 
 
 def logged(folder: Path) -> Logged:
-    """Read all of a store."""
+    """Return the contents of a store."""
     with Store(folder / ".slicewatch" / "store.sqlite3") as store, store.read() as connection:
         names = {each.hash: each.names for each in queries.all_function_sets(connection)}
         ids = Counter(connection.scalars(select(predictions.c.id)))
@@ -153,12 +153,12 @@ def logged(folder: Path) -> Logged:
 
 
 def slices_of(bitmap: bytes, names: tuple[str, ...]) -> list[str]:
-    """Return the names that a bitmap stands for."""
+    """Return the names encoded in a bitmap."""
     return list(names_of(unpack_bitmaps([bitmap], len(names)), names)[0])
 
 
 def answered(told: Told) -> dict[str, Record]:
-    """Return the answers, as far as the log keeps them."""
+    """Return the responses, reduced to the logged fields."""
     parts = ("label", "slices", "unknown_slices", "version")
     return {id_: {part: each[part] for part in parts} for id_, each in told.answers.items()}
 
@@ -171,7 +171,7 @@ def test_what_was_acknowledged_is_there_once_after_kills(
     project: Path,
     records: list[Record],
 ) -> None:
-    """Killed at random moments under load, the log has every acknowledged answer and label, once, as it was told."""
+    """After kills under load, the log has every acknowledged prediction and label exactly once."""
     told, draw, again = Told(), random.Random(3), 0
     for round_ in range(KILLS):
         running = up(project)
@@ -206,7 +206,7 @@ def test_nothing_is_cut_off_when_it_is_asked_to_stop(
     project: Path,
     records: list[Record],
 ) -> None:
-    """Stopped under load, it answers what it has accepted, logs all that it answered, and exits with 0."""
+    """On SIGTERM under load, accepted requests are answered and logged, and the exit code is 0."""
     told, running = Told(), up(project)
     with Load(partial(caller, running.port), records, told, 0):
         until(lambda: len(told.answers) >= 100)

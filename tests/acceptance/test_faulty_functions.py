@@ -1,4 +1,4 @@
-"""Functions that fail in every way that functions fail in, beside good ones and under traffic."""
+"""Functions with every kind of fault, next to correct functions and under traffic."""
 
 import re
 import time
@@ -66,7 +66,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Tried:
-    """What came of traffic: the service, statuses, answers with their records, and seconds, before and after."""
+    """Results of the traffic: service, statuses, responses with records, and latencies before and after."""
 
     running: Any
     statuses: set[int]
@@ -76,7 +76,7 @@ class Tried:
 
 
 def timed(call: Any, record: Record) -> tuple[Any, float]:
-    """Return the reply to one record, and how long it took."""
+    """Return the response to one record, and its latency in seconds."""
     began = time.perf_counter()
     reply = call("POST", "/v1/predict", {"instances": [record]})
     return reply, time.perf_counter() - began
@@ -90,7 +90,7 @@ def tried(
     until: Callable[..., Any],
     records: list[Record],
 ) -> Tried:
-    """A service whose first functions are the faulty ones, after traffic until all are kept out, and some more."""
+    """Service with the faulty functions first, after traffic that opens all breakers, and more traffic."""
     running = start_shared(trained, prepare)
     call = caller(running.port)
     tried = Tried(running, set(), [], [], [])
@@ -115,7 +115,7 @@ def tried(
 
 
 def prepare(folder: Path) -> None:
-    """Put the faulty functions before those of the project."""
+    """Insert the faulty functions before those of the project."""
     (folder / "faulty.py").write_text(CODE)
     settings = folder / "slicewatch.yaml"
     text = settings.read_text().replace("functions: [", "functions: [faulty.py, ")
@@ -123,18 +123,18 @@ def prepare(folder: Path) -> None:
 
 
 def kept_out(running: Any) -> set[str]:
-    """Return the functions whose breaker is open."""
+    """Return the functions with an open breaker."""
     functions = running.ask("GET", "/v1/functions").json["functions"]
     return {each["name"] for each in functions if (each["health"] or {}).get("state") == "open"}
 
 
 def test_every_prediction_is_answered(tried: Tried) -> None:
-    """Whatever the functions do, every request is answered with 200."""
+    """Every request gets status 200, whatever the functions do."""
     assert tried.statuses == {200}
 
 
 def test_good_functions_are_right_and_faulty_ones_unknown(tried: Tried, trained: Path) -> None:
-    """Every answer has the slices that the good functions give it, and says which are not known."""
+    """Every response has the slices of the correct functions, and lists the unknown slices."""
     rows = [record for record, _ in tried.answers]
     S = apply(FunctionSet.from_files([str(trained / "slices.py"), str(trained / "slices.yaml")]), rows)
     right = [[name for name, is_in in zip(S.names, row, strict=True) if is_in] for row in S.member]
@@ -144,7 +144,7 @@ def test_good_functions_are_right_and_faulty_ones_unknown(tried: Tried, trained:
 
 
 def test_reasons_are_counted(tried: Tried) -> None:
-    """Every row that a faulty function is unknown for is counted, under the reason."""
+    """Unknown rows of a faulty function are counted by reason."""
     counted: dict[str, dict[str, float]] = {}
     for name, value in tried.running.metrics().items():
         if name.startswith("slicewatch_slice_unknown_total"):
@@ -162,7 +162,7 @@ def test_reasons_are_counted(tried: Tried) -> None:
 
 
 def test_health_is_shown(tried: Tried, until: Callable[..., Any]) -> None:
-    """The slices say which functions are kept out, and why."""
+    """The slices show the functions with an open breaker, and the reason."""
     shown = until(tried.running.slices)
     states = {name: each["health"]["state"] for name, each in shown.items() if each["health"]}
     reasons = {name: shown[name]["health"]["reason"] for name in FAULTY}
@@ -177,14 +177,14 @@ def test_health_is_shown(tried: Tried, until: Callable[..., Any]) -> None:
 
 
 def test_no_request_waits_longer_than_functions_may_hold_it(tried: Tried) -> None:
-    """Until they are kept out, faulty functions delay a request by no more than the setting allows."""
+    """Before their breakers open, faulty functions delay a request by at most the configured time."""
     assert max(tried.seconds_before) < HOLD_MS / 1000 + SLACK_SECONDS
 
 
 def test_kept_out_functions_cost_no_time(
     tried: Tried, running: Any, caller: Callable[[int], Any], records: list[Record]
 ) -> None:
-    """Once they are kept out, requests take about as long as without them."""
+    """After their breakers open, latency is about the same as without faulty functions."""
     call = caller(running.port)
     without = [timed(call, record)[1] for record in islice(records, 150)]
     call.close()

@@ -1,4 +1,4 @@
-"""Two thousand requests that are no requests: each is refused in words, soon, and harms nothing."""
+"""Two thousand malformed requests: prompt, explained rejections without side effects."""
 
 import json
 import random
@@ -108,7 +108,7 @@ NUMBERS = (
 
 @dataclass(frozen=True)
 class Malformed:
-    """A request as bytes, and whether anything behind the server's parser will see it."""
+    """Request as bytes, and whether it passes the server's HTTP parser."""
 
     kind: str
     path: str
@@ -118,7 +118,7 @@ class Malformed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it; no status where the connection was closed without an answer."""
+    """Outcome of a request; the status is None if the connection was closed without a response."""
 
     request: Malformed
     status: int | None
@@ -129,7 +129,7 @@ class Outcome:
 def request(
     path: str, body: bytes, headers: str = "content-type: application/json", length: str | None = None
 ) -> bytes:
-    """Return a request over HTTP as bytes."""
+    """Return an HTTP request as bytes."""
     size = str(len(body)) if length is None else length
     lines = [
         f"POST {path} HTTP/1.1",
@@ -142,7 +142,7 @@ def request(
 
 
 def chunked(path: str, body: bytes) -> bytes:
-    """Return a request whose body comes in chunks, as they are given."""
+    """Return a request with a chunked body; the chunks are used verbatim."""
     head = (
         f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
     )
@@ -150,7 +150,7 @@ def chunked(path: str, body: bytes) -> bytes:
 
 
 def places(value: Json, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the way to every value in a document."""
+    """Yield the path of every value in a document."""
     yield place
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in pairs:
@@ -158,7 +158,7 @@ def places(value: Json, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]
 
 
 def replaced(value: Json, place: tuple[Any, ...], new: Json) -> Json:
-    """Return a document with another value at one place."""
+    """Return a document with the value at one path replaced."""
     if not place:
         return new
     copy = dict(value) if isinstance(value, dict) else list(value)
@@ -196,7 +196,7 @@ def strange_number(draw: random.Random, good: Json) -> bytes:
 
 
 def marked(draw: random.Random, good: Json, raw: bytes) -> bytes:
-    """Return a document with text of any kind in place of one value."""
+    """Return a document with one value replaced by arbitrary text."""
     place = draw.choice(list(places(good)))
     return dumped(replaced(good, place, "@here@")).replace(b'"@here@"', raw)
 
@@ -276,12 +276,12 @@ TYPES = (
 
 
 def wrongly_labelled(draw: random.Random, path: str) -> Malformed:
-    """Return a good body of which the headers say something else."""
+    """Return a valid body with contradictory headers."""
     return Malformed("headers", path, request(path, dumped(GOOD[path]), draw.choice(TYPES)))
 
 
 def wrongly_framed(draw: random.Random, path: str) -> Malformed:
-    """Return a body that is longer or shorter than it says, or whose length cannot be told."""
+    """Return a body with a wrong or invalid length."""
     body = dumped(GOOD[path])
     framed = draw.choice(
         [
@@ -313,7 +313,7 @@ def wrongly_framed(draw: random.Random, path: str) -> Malformed:
 
 
 def too_long(draw: random.Random, path: str) -> Malformed:
-    """Return a body beyond the limit that does not tell its length."""
+    """Return a body over the size limit, without a Content-Length."""
     size = 2**16
     chunk = f"{size:x}\r\n".encode() + b" " * size + b"\r\n"
     return Malformed(
@@ -322,7 +322,7 @@ def too_long(draw: random.Random, path: str) -> Malformed:
 
 
 def malformed() -> Iterator[Malformed]:
-    """Yield all requests, the same at every run."""
+    """Yield all requests, deterministically."""
     draw = random.Random(SEED)
     for i in range(REQUESTS):
         path = draw.choice(list(GOOD))
@@ -338,7 +338,7 @@ def malformed() -> Iterator[Malformed]:
 
 
 def outcome(port: int, sent: Malformed) -> Outcome:
-    """Send a request, say that nothing more will come where it says otherwise, and return what came back."""
+    """Send a request, close the sending side after a badly framed request, and return the outcome."""
     began = time.monotonic()
     status = content_type = None
     with socket.create_connection(("127.0.0.1", port), timeout=2 * SECONDS) as connection:
@@ -355,13 +355,13 @@ def outcome(port: int, sent: Malformed) -> Outcome:
 
 @pytest.fixture(scope="module")
 def outcomes(running: Any) -> list[Outcome]:
-    """What came of all of them."""
+    """Outcomes of all requests."""
     with ThreadPoolExecutor(SENDERS) as senders:
         return list(senders.map(lambda sent: outcome(running.port, sent), malformed()))
 
 
 def test_none_is_answered_by_a_server_error(outcomes: list[Outcome]) -> None:
-    """Of two thousand malformed requests, none is answered with 5xx."""
+    """No malformed request gets a 5xx status."""
     assert len(outcomes) == REQUESTS
     failed = [each for each in outcomes if each.status is not None and each.status >= 500]
     print(sorted(Counter((each.request.kind, each.status) for each in outcomes).items(), key=str))
@@ -369,13 +369,13 @@ def test_none_is_answered_by_a_server_error(outcomes: list[Outcome]) -> None:
 
 
 def test_whole_requests_are_answered(outcomes: list[Outcome]) -> None:
-    """Only a request that did not come wholly may be left without an answer."""
+    """Only an incomplete request may get no response."""
     unanswered = [each for each in outcomes if each.status is None and each.request.framed]
     assert [each.request.sent[:2000] for each in unanswered] == []
 
 
 def test_refusals_are_problems(outcomes: list[Outcome]) -> None:
-    """Refusals of whole requests are documents of problems."""
+    """Complete requests are rejected with problem documents."""
     refused = [each for each in outcomes if each.request.framed and (each.status or 0) >= 400]
     kinds = Counter(each.content_type for each in refused)
     assert len(refused) > REQUESTS / 2
@@ -383,14 +383,14 @@ def test_refusals_are_problems(outcomes: list[Outcome]) -> None:
 
 
 def test_none_hangs(outcomes: list[Outcome]) -> None:
-    """Each is over within five seconds."""
+    """Every request completes within five seconds."""
     slowest = max(outcomes, key=lambda each: each.seconds)
     print(f"slowest {slowest.seconds:.2f} s: {slowest.request.kind}")
     assert slowest.seconds < SECONDS, slowest.request.sent[:2000]
 
 
 def test_it_goes_on_as_before(outcomes: list[Outcome], running: Any, records: list[dict[str, Any]]) -> None:
-    """Afterwards a good request is answered, and nothing of what came is in the log as a defect."""
+    """A valid request is answered afterwards, and the log has no internal errors."""
     assert len(outcomes) == REQUESTS
     reply = running.ask("POST", "/v1/predict", {"instances": records[:3]})
     assert (reply.status, len(reply.json["predictions"])) == (200, 3)
@@ -398,7 +398,7 @@ def test_it_goes_on_as_before(outcomes: list[Outcome], running: Any, records: li
 
 
 def test_a_body_that_does_not_come_is_no_fault_of_the_server(up: Callable[..., Any], project: Any) -> None:
-    """A client that stops sending in the middle is answered, with no 5xx, once its time is up."""
+    """A client that stops sending in the middle of a body gets a response other than 5xx at the timeout."""
     running = up(project, SLICEWATCH_SERVE_REQUEST_SECONDS=1)
     sent = request("/v1/predict", b'{"instances": [', length="1000")
     found = outcome(running.port, Malformed("slow", "/v1/predict", sent))

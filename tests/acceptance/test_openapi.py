@@ -1,4 +1,4 @@
-"""The service against its own description, by schemathesis."""
+"""Conformance of the service with its OpenAPI description, by schemathesis."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ EXAMPLES = 25
 
 
 def test_it_is_as_it_says(running: Any, tmp_path: Path) -> None:
-    """No 5xx, and every status, content type and document is as ``/openapi.json`` says, whatever is sent."""
+    """For any request, no 5xx, and status, content type and document conform to ``/openapi.json``."""
     command = [
         Path(sys.executable).with_name("st"), "run", f"http://127.0.0.1:{running.port}/openapi.json",
         "--checks", CHECKS, "--max-examples", str(EXAMPLES), "--seed", "1", "--phases", "examples,coverage,fuzzing",

@@ -1,4 +1,4 @@
-"""A steady stream of requests through a promotion and a rollback: none is lost, each says who answered."""
+"""Constant load during a promotion and a rollback: no lost requests, and a version in every response."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Stream:
-    """Clients that keep a schedule of their own, however long an answer takes."""
+    """Open-loop clients: the schedule does not depend on the latency."""
 
     call: Callable[[], Any]
     record: Record
@@ -59,7 +59,7 @@ class Stream:
         call.close()
 
     def last(self) -> set[int]:
-        """Return the versions of the last answers."""
+        """Return the versions of the latest responses."""
         return {self.versions[each] for each in list(self.versions)[-2 * CLIENTS :]}
 
 
@@ -71,7 +71,7 @@ def test_nothing_is_lost_through_a_promotion_and_a_rollback(
     project: Path,
     records: list[Record],
 ) -> None:
-    """Every request of 50 a second is answered once, by the version that stands in the log."""
+    """At 50 requests per second, every request is answered once, by the logged version."""
     assert command(project, "train", SLICEWATCH_LEARNER_SEED=1) == 0
     running = up(project)
     with Stream(lambda: caller(running.port), records[0]) as stream:

@@ -1,4 +1,4 @@
-"""What a restart keeps."""
+"""State that survives a restart."""
 
 import re
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Counts = dict[str, tuple[int, int, int, int, int]]
 
 
 class Client:
-    """Sends comments and labels, and keeps what it was answered."""
+    """Client that sends comments and labels, and stores the responses."""
 
     def __init__(self, records: list[Record]) -> None:
         self._rows = enumerate(records)
@@ -24,7 +24,7 @@ class Client:
         self.known: dict[str, list[str]] = {}
 
     def predict(self, running: Any, rows: int) -> None:
-        """Send rows, and note which functions were in force."""
+        """Send rows, and record the active functions."""
         numbers, records = zip(*(next(self._rows) for _ in range(rows)), strict=True)
         names = [each["name"] for each in running.ask("GET", "/v1/functions").json["functions"]]
         ids = [f"row-{number}" for number in numbers]
@@ -34,7 +34,7 @@ class Client:
         self.known.update((id_, names) for id_ in ids)
 
     def label(self, running: Any, *, every: int) -> None:
-        """Send labels for some of the rows, in turn of the one class and the other."""
+        """Send labels for some of the rows, alternating between the two classes."""
         chosen = [id_ for id_ in self.answers if id_ not in self.labels][::every]
         labels = {id_: ("ham", "spam")[n % 3 == 0] for id_, n in zip(chosen, count(), strict=False)}
         sent = [{"id": id_, "label": label} for id_, label in labels.items()]
@@ -43,7 +43,7 @@ class Client:
         self.labels |= labels
 
     def counts(self) -> Counts:
-        """Return what the answers come to: members, n, unknown, labelled members, and those that were right."""
+        """Return the counts of the responses: members, n, unknown, labelled members, and correct members."""
         found: Counts = {}
         for name in {"__all__", *(name for names in self.known.values() for name in names)}:
             of_it = [a for id_, a in self.answers.items() if name == "__all__" or name in self.known[id_]]
@@ -56,7 +56,7 @@ class Client:
 
 
 def shown(running: Any, expected: Counts) -> Counts:
-    """Return what the service shows of the same; how many were right only where it says so."""
+    """Return the same counts as shown by the service; correct rows only where the accuracy is shown."""
     slices = running.slices()
     found: Counts = {}
     for name in expected.keys() & slices.keys():
@@ -69,14 +69,14 @@ def shown(running: Any, expected: Counts) -> Counts:
 
 
 def gauges(running: Any) -> dict[str, float]:
-    """Return the figures of slices that ``/metrics`` shows."""
+    """Return the slice gauges of ``/metrics``."""
     return {name: value for name, value in running.metrics().items() if GAUGES.match(name)}
 
 
 def test_a_restart_keeps_functions_figures_and_counts(
     up: Callable[..., Any], until: Callable[..., Any], project: Path, records: list[Record]
 ) -> None:
-    """Killed or stopped, it shows the last figures at once, has the added function, and counts on from there."""
+    """After SIGKILL or SIGTERM: last figures at startup, the added function, and continued counts."""
     client, running = Client(records), up(project)
     client.predict(running, 150)
     client.label(running, every=3)

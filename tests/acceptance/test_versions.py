@@ -1,4 +1,4 @@
-"""Versions that come and go while the service runs, and models that are served elsewhere."""
+"""Promotion and rollback at run time, and models served elsewhere."""
 
 import shutil
 import threading
@@ -13,7 +13,7 @@ Record = dict[str, Any]
 
 @dataclass
 class Traffic:
-    """A client that predicts without a pause: the statuses and versions that it was answered."""
+    """Client that predicts without a pause, with the statuses and versions of its responses."""
 
     call: Any
     record: Record
@@ -53,7 +53,7 @@ def test_promotion_and_rollback_are_picked_up_under_traffic(
     project: Path,
     records: list[Record],
 ) -> None:
-    """Another champion answers within seconds, in whole requests, and no request fails meanwhile."""
+    """The new champion serves within seconds, one version per request, and no request fails."""
     assert command(project, "train", SLICEWATCH_LEARNER_SEED=1) == 0
     running = up(project)
     with Traffic(caller(running.port), records[0]) as traffic:
@@ -77,7 +77,7 @@ def test_a_model_served_elsewhere_is_watched_until_one_is_trained(
     tmp_path: Path,
     records: list[Record],
 ) -> None:
-    """Without a champion it logs and watches what others predicted; once one is trained, it answers."""
+    """Without a champion, external predictions are logged and monitored; a trained model then serves."""
     folder = shutil.copytree(untrained, tmp_path / "elsewhere")
     with (folder / "slicewatch.yaml").open("a") as settings:
         settings.write("classes: [ham, spam]\n")

@@ -27,7 +27,7 @@ ALL = ".+"
 
 
 class Prometheus:
-    """A running Prometheus server."""
+    """Running Prometheus server."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -84,7 +84,7 @@ def deploy(root: Path) -> Path:
 def prometheus(
     deploy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., AbstractContextManager[Prometheus]]:
-    """Run a server with our configuration, rules and alerts on the ports to scrape, until the block ends."""
+    """Run a server with the shipped configuration, rules and alerts on the given scrape ports until the block ends."""
 
     def start(*ports: int, told: int | None = None) -> AbstractContextManager[Prometheus]:
         folder = tmp_path_factory.mktemp("prometheus")
@@ -95,7 +95,7 @@ def prometheus(
 
 
 def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) -> None:
-    """Write our files with test targets, and with intervals of seconds.
+    """Write the shipped files with test targets, and with intervals of seconds.
 
     With an Alertmanager, alerts are pending for seconds, too.
     """
@@ -161,7 +161,7 @@ def listening(command: list[str], folder: Path) -> Iterator[httpx.Client]:
 def alertmanager(
     deploy: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], AbstractContextManager[httpx.Client]]:
-    """Run an Alertmanager with our configuration that notifies a URL within seconds, until the block ends."""
+    """Run an Alertmanager with the shipped configuration that notifies a URL within seconds, until the block ends."""
 
     def start(url: str) -> AbstractContextManager[httpx.Client]:
         folder = tmp_path_factory.mktemp("alertmanager")
@@ -214,7 +214,7 @@ def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A webhook receiver and its notifications."""
+    """Webhook receiver and its notifications."""
 
     url: str
     received: list[dict[str, object]]
@@ -222,7 +222,7 @@ class Receiver:
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """A webhook receiver that stores all notifications."""
+    """Webhook receiver that stores all notifications."""
     received: list[dict[str, object]] = []
     with PageServer(("127.0.0.1", 0), hook(received)) as server:
         thread = Thread(target=server.serve_forever)
@@ -277,7 +277,7 @@ def serve_page(page: Callable[[], bytes]) -> Iterator[int]:
 
 
 class PageServer(ThreadingHTTPServer):
-    """HTTP server that does not print aborted scrapes, which would end up in the output of another test."""
+    """HTTP server that does not print aborted scrapes into the output of other tests."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -301,7 +301,7 @@ def handler(page: Callable[[], bytes]) -> type[BaseHTTPRequestHandler]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query of the dashboard."""
+    """Query of the dashboard."""
 
     panel: str
     column: str
@@ -321,7 +321,7 @@ class Query:
 
 @pytest.fixture(scope="session")
 def dashboard(deploy: Path) -> dict[str, object]:
-    """The committed dashboard."""
+    """Committed dashboard."""
     return json.loads((deploy / "grafana" / "dashboards" / "slices.json").read_text())
 
 

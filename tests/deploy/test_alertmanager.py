@@ -53,13 +53,13 @@ def alarm(number: int, name: str) -> Alarm:
 
 @pytest.fixture
 def speaks(alertmanager: Callable, receiver: object) -> Iterator[httpx.Client]:
-    """An Alertmanager that notifies the receiver."""
+    """Alertmanager that notifies the receiver."""
     with alertmanager(receiver.url) as client:
         yield client
 
 
 def test_the_configuration_is_valid(deploy: Path) -> None:
-    """amtool accepts it."""
+    """amtool accepts the configuration."""
     command = ["amtool", "check-config", "alertmanager.yml"]
     said = subprocess.run(command, cwd=deploy / "alertmanager", capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr

@@ -22,7 +22,7 @@ BUILT = "slicewatch"
 
 @pytest.fixture(scope="module")
 def compose(deploy: Path) -> dict[str, Any]:
-    """The parsed Compose file, with variables at their defaults; a variable without a default is a folder."""
+    """Parsed Compose file, with variables at their defaults; a variable without a default is a folder."""
     text = (deploy / "compose.yaml").read_text()
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
     return yaml.safe_load(re.sub(r"\$\{\w+:\?[^}]*\}", ".", text))
@@ -30,7 +30,7 @@ def compose(deploy: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def steps(root: Path) -> list[tuple[str, str]]:
-    """The instructions of the Dockerfile with their arguments, continued lines joined, comments left out."""
+    """Instructions of the Dockerfile with their arguments, without line continuations and comments."""
     lines = re.sub(r"^#.*\n", "", (root / "Dockerfile").read_text(), flags=re.MULTILINE)
     joined = re.sub(r"\s*\\\n\s*", " ", lines)
     return [(word, rest) for line in joined.splitlines() if line for word, _, rest in [line.partition(" ")]]
@@ -118,7 +118,7 @@ def test_every_service_is_there_and_no_other(compose: Mapping[str, Any]) -> None
 
 
 def test_images_are_pinned(compose: Mapping[str, Any], root: Path) -> None:
-    """Every image is pinned to a release; ours to the project's version."""
+    """Every image is pinned to a release; the service image to the version of the project."""
     images = {name: service["image"] for name, service in compose["services"].items()}
     assert all(re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", image) for image in images.values())
     version = re.search(r'^version = "(.+)"', (root / "pyproject.toml").read_text(), re.MULTILINE)
@@ -285,7 +285,7 @@ def test_prometheus_and_alertmanager_start_with_their_commands(
     settled: Callable,
     free_port: Callable[[], int],
 ) -> None:
-    """The real program accepts all flags and our configuration, and passes its health check."""
+    """The real program accepts all flags and the shipped configuration, and passes its health check."""
     service, port = compose["services"][name], free_port()
     volume = {
         target: tmp_path / place if isinstance(place, str) else place

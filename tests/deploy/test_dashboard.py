@@ -114,7 +114,7 @@ def test_variables(dashboard: Mapping) -> None:
 
 
 def test_every_query_selects_job_and_instance(queries: list) -> None:
-    """All metrics of all expressions do; metrics with a model label select the model, too."""
+    """All metrics of all expressions select them; metrics with a model label also select the model."""
     for each in queries:
         for name, braces in selectors(each.expr):
             assert 'job=~"$job"' in braces, name

@@ -1,4 +1,4 @@
-"""A planted drift, from a client's rows to the single notification."""
+"""Injected drift, from a client's rows to a single notification."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -56,7 +56,7 @@ slices:
 
 @dataclass(frozen=True)
 class Live:
-    """The running service with its clock, Prometheus, Alertmanager and webhook receiver."""
+    """Running service with its clock, Prometheus, Alertmanager and webhook receiver."""
 
     client: httpx.Client
     clock: Callable[[], datetime]
@@ -66,7 +66,7 @@ class Live:
     settled: Callable
 
     def batches(self, profile: Profile, n: int) -> Iterator[None]:
-        """Predict a batch of a profile's comments in every ten seconds of the service's clock."""
+        """Predict a batch of a profile's comments every ten seconds of the service clock."""
         rows = generate(BATCH_ROWS * n, seed=1, profile=profile)
         due = self.clock()
         for first in range(0, len(rows), BATCH_ROWS):
@@ -97,7 +97,7 @@ def records(rows: pd.DataFrame) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on generated comments with a champion."""
+    """Project on generated comments with a champion."""
     folder = tmp_path_factory.mktemp("project")
     files = {"slicewatch.yaml": SETTINGS, "slices.py": PYTHON, "slices.yaml": TEMPLATES}
     for name, text in files.items():
@@ -118,7 +118,7 @@ def live(
     receiver: object,
     settled: Callable,
 ) -> Iterator[Live]:
-    """The complete deployment without Grafana, on an accelerated clock; it must stop without lost rows."""
+    """Complete deployment without Grafana, on an accelerated clock; stops without lost rows."""
     wall = datetime.now(UTC)
     fast = FastClock(wall, wall.timestamp(), SPEED)
     fast.write(project / "clock.json")
@@ -159,7 +159,7 @@ def test_a_planted_drift_is_notified_once_and_calm_traffic_never(live: Live, que
 
 
 def planted(alarm: Mapping, changed_at: datetime) -> tuple[float, float, datetime]:
-    """Return observed and expected coverage in percent and the start; they must match the planted drift."""
+    """Return observed and expected coverage in percent and the start; they must match the injected drift."""
     observed, expected = (100 * alarm[name]["value"] for name in ("observed", "expected"))
     since = datetime.fromisoformat(alarm["since"])
     assert (alarm["slice"], alarm["kind"], alarm["direction"]) == (PLANTED, "coverage", "up")

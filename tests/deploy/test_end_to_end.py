@@ -41,7 +41,7 @@ TEMPLATE = """
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A predicted record with its slices, unknown memberships and label."""
+    """Predicted record with its slices, unknown memberships and label."""
 
     predicted: str
     slices: frozenset[str]
@@ -69,7 +69,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Live:
-    """The running service, its Prometheus, and the traffic sent."""
+    """Running service, its Prometheus, and the traffic sent."""
 
     folder: Path
     client: httpx.Client
@@ -78,14 +78,14 @@ class Live:
 
 
 def command(*words: object, **environ: str) -> None:
-    """Run a command in this process, where slow imports are done already."""
+    """Run a command in this process, to avoid repeated slow imports."""
     with redirect_stdout(StringIO()), redirect_stderr(StringIO()) as said:
         assert main([str(word) for word in words], now=lambda: datetime.now(UTC), environ=environ) == 0, said
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project on generated comments with a minimally trained champion."""
+    """Project on generated comments with a minimally trained champion."""
     folder = tmp_path_factory.mktemp("end_to_end") / "comments"
     command("init", folder)
     rows = pd.read_csv(folder / "comments.csv")
@@ -101,7 +101,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def live(project: Path, serving: Callable, prometheus: Callable, settled: Callable) -> Iterator[Live]:
-    """The service after some traffic, scraped by a Prometheus; it must stop without lost rows."""
+    """Service after some traffic, scraped by a Prometheus; stops without lost rows."""
     with (
         serving(project, SLICEWATCH_MONITOR_TICK_SECONDS="0.5") as client,
         prometheus(client.base_url.port) as server,
@@ -119,7 +119,7 @@ def live(project: Path, serving: Callable, prometheus: Callable, settled: Callab
 def send(client: httpx.Client, folder: Path, scraped: Callable[[], object]) -> History:
     """Predict in batches; send early, late, corrected, repeated, unmatched and invalid labels.
 
-    After the first batch a scrape is awaited, so that the others show in rates.
+    The function waits for a scrape after the first batch, so that rates include the later batches.
     """
     table = pd.read_csv(folder / "traffic.csv")
     records = table[["text", "video", "likes"]].astype(object).where(table.notna(), None).to_dict("records")
@@ -213,26 +213,26 @@ def logged(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
 
 
 def those(bits: bytes, names: Sequence[str]) -> frozenset[str]:
-    """Return the names whose bit is set."""
+    """Return the names encoded in a bitmap."""
     return frozenset(name for k, name in enumerate(names) if bits[k // 8] >> (k % 8) & 1)
 
 
 @pytest.fixture(scope="module")
 def expected(live: Live) -> dict[str, Counted]:
-    """All slices, counted from the client's responses."""
+    """Counts of all slices, from the client's responses."""
     _, names = logged(live.folder)
     return recount(live.history.rows, names)
 
 
 def test_the_log_matches_the_responses(live: Live) -> None:
-    """Every row once, in order, with its slices and its current label."""
+    """The log has every row once, in order, with its slices and current label."""
     rows, _ = logged(live.folder)
     assert rows == live.history.rows
     assert len(rows) == ASKED
 
 
 def test_the_history_has_something_of_everything(expected: Mapping[str, Counted], live: Live) -> None:
-    """Slices with many and few labels, unknown memberships, and all label outcomes."""
+    """The traffic has slices with many and few labels, unknown memberships, and all label outcomes."""
     assert expected["liked"].known < ASKED
     assert any(each.labelled < MINIMUM_LABELS for each in expected.values())
     assert 0 < expected["aimed"].right < expected["aimed"].labelled >= MINIMUM_LABELS
@@ -247,7 +247,7 @@ def test_the_history_has_something_of_everything(expected: Mapping[str, Counted]
 
 @pytest.mark.parametrize("window", ["1h", "since_promotion"])
 def test_coverage_and_n_equal_the_recount(live: Live, expected: Mapping[str, Counted], window: str) -> None:
-    """Through Prometheus' API, for all slices, __none__ and __all__."""
+    """Coverage and n from the Prometheus API equal the recount for all slices, __none__ and __all__."""
     coverage, known, labelled = (
         shown(live, name, window) for name in ("coverage_ratio", "known_predictions", "labelled_predictions")
     )
@@ -260,7 +260,7 @@ def test_coverage_and_n_equal_the_recount(live: Live, expected: Mapping[str, Cou
 def test_accuracy_and_its_interval_equal_the_recount(
     live: Live, expected: Mapping[str, Counted], window: str, interval: Callable
 ) -> None:
-    """Through Prometheus' API, and only for slices with enough labels."""
+    """Accuracy from the Prometheus API equals the recount, and exists only for slices with enough labels."""
     enough = {name: each for name, each in expected.items() if each.labelled >= MINIMUM_LABELS}
     value, lower, upper = (
         shown(live, name, window)
@@ -279,7 +279,7 @@ def shown(live: Live, name: str, window: str) -> dict[str, float]:
 
 
 def test_counters_equal_the_recount(live: Live, expected: Mapping[str, Counted]) -> None:
-    """Rows by class, members by slice, unknown memberships, and labels by outcome."""
+    """Counters of rows, members, unknown memberships and labels equal the recount."""
     rows, values = live.history.rows, live.server.values
     by_class = Counter(row.predicted for row in rows)
     slices = {name: each for name, each in expected.items() if name not in (NONE_FIRED, ALL_ROWS)}

@@ -48,7 +48,7 @@ def estimate(name: str) -> SliceEstimate:
 
 
 class Process:
-    """An API process with activity before every scrape, so that counters increase."""
+    """API process with activity before every scrape, so that counters increase."""
 
     def __init__(self, at: datetime) -> None:
         self.metrics = ProcessMetrics("spam", log_queue_rows=lambda: 7, jobs=["report"])
@@ -90,7 +90,7 @@ def process() -> Process:
 def server(
     prometheus: Callable, page_server: Callable, process: Process, settled: Callable
 ) -> Iterator[object]:
-    """A Prometheus that has scraped two processes with the same figures, and has evaluated all rules."""
+    """Prometheus server after scrapes of two processes with the same figures, and evaluation of all rules."""
     with (
         page_server(process.text) as one,
         page_server(process.text) as other,

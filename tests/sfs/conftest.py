@@ -1,4 +1,4 @@
-"""Fixtures of the tests of slicing functions."""
+"""Fixtures for tests of slicing functions."""
 
 import importlib.util
 import itertools
@@ -26,7 +26,7 @@ def comments() -> pd.DataFrame:
 
 @pytest.fixture
 def module_of(tmp_path: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """A function that writes source to a file of its own and imports it."""
+    """Function that writes source to a separate file and imports it."""
     numbers = itertools.count()
     made = []
 

@@ -1,4 +1,4 @@
-"""LFAnalysis against hand-counted figures and a slow literal twin."""
+"""LFAnalysis against manual counts and a naive reference implementation."""
 
 import numpy as np
 import pandas as pd
@@ -41,7 +41,7 @@ def test_polarities_are_the_labels_given() -> None:
 
 @pytest.mark.parametrize("truth", [Y, Y[:, None], Y.astype(float), Y.tolist()])
 def test_accuracy_is_over_the_labels_given(truth) -> None:
-    """Abstentions count neither as right nor as wrong."""
+    """Abstentions count neither as correct nor as incorrect."""
     assert LFAnalysis(L).lf_empirical_accuracies(truth) == pytest.approx([2 / 3, 3 / 5, 1])
 
 
@@ -88,9 +88,9 @@ def test_rows_without_a_true_label_are_not_judged() -> None:
     [
         (np.zeros((0, 2), int), "at least one row"),
         (np.zeros(3, int), "a matrix"),
-        (np.array([[0.5]]), "must hold integers"),
-        (np.array([[np.nan]]), "must hold integers"),
-        (np.array([["a"]]), "must hold integers"),
+        (np.array([[0.5]]), "must contain integers"),
+        (np.array([[np.nan]]), "must contain integers"),
+        (np.array([["a"]]), "must contain integers"),
         (np.array([[-2]]), "got -2"),
     ],
 )
@@ -102,9 +102,9 @@ def test_an_invalid_matrix_is_rejected(matrix, message) -> None:
 
 def test_sizes_must_agree() -> None:
     """Functions and true labels must have the sizes of the matrix."""
-    with pytest.raises(SliceError, match="3 columns, but got 2 functions"):
+    with pytest.raises(SliceError, match="3 columns, but lfs has 2 functions"):
         LFAnalysis(L, FUNCTIONS[:2])
-    with pytest.raises(SliceError, match="Y has 5 labels for the 6 rows"):
+    with pytest.raises(SliceError, match="Y has 5 labels, but L has 6 rows"):
         LFAnalysis(L).lf_empirical_accuracies(Y[:5])
 
 
@@ -117,7 +117,7 @@ def test_only_labelled_rows_are_kept() -> None:
 
 
 def counted_slowly(matrix):
-    """Overlaps and conflicts of each function, row by row and pair by pair."""
+    """Count overlaps and conflicts of every function, row by row and pair by pair."""
     n, m = matrix.shape
     overlaps, conflicts = [0] * m, [0] * m
     for row in matrix.tolist():

@@ -1,4 +1,4 @@
-"""Snorkel-compatible appliers: the results of Snorkel without its defects."""
+"""Snorkel-compatible appliers: results as in Snorkel, without its bugs."""
 
 from types import SimpleNamespace
 
@@ -142,7 +142,7 @@ def test_integer_column_names_are_kept() -> None:
 
 
 def test_a_frame_without_columns_has_rows() -> None:
-    """Rows without fields are rows."""
+    """A frame without columns keeps its number of rows."""
     f = SlicingFunction("f", lambda x: len(x) == 0)
     assert PandasSFApplier([f]).apply(pd.DataFrame(index=[3, 3]), **QUIET)["f"].tolist() == [1, 1]
 
@@ -185,14 +185,14 @@ def test_tolerated_faults_are_counted(frame, points) -> None:
 
 
 def test_no_faults_are_an_empty_dict(points) -> None:
-    """Functions without faults are absent from the metadata, and abstaining is no fault."""
+    """Functions without faults are absent from the metadata, and an abstention is not a fault."""
     abstains = SlicingFunction("abstains", lambda x: -1)
     assert SFApplier([big, abstains]).apply(points, return_meta=True, **QUIET)[1] == ({},)
 
 
 def test_duplicate_names_are_rejected_at_construction() -> None:
     """The message is Snorkel's, the error a ValueError."""
-    with pytest.raises(DuplicateName, match="names are not unique: 2 are called 'big'"):
+    with pytest.raises(DuplicateName, match="names must be unique, got 2 named 'big'"):
         SFApplier([big, far, SlicingFunction("big", len)])
 
 
@@ -236,7 +236,7 @@ def test_a_labelling_function_is_no_slicing_function() -> None:
 
 
 def test_a_progress_bar_is_for_terminals(points, capsys) -> None:
-    """Nothing is printed if standard error is no terminal."""
+    """Nothing is printed if standard error is not a terminal."""
     SFApplier([big]).apply(points)
     assert capsys.readouterr().err == ""
 
@@ -255,7 +255,7 @@ def test_a_label_too_large_for_the_matrix_is_a_fault(points) -> None:
 
 
 def test_a_failed_function_is_not_membership(frame, points) -> None:
-    """-1 is truthy in Python, but a row with a fault or an abstention is no member."""
+    """-1 is truthy in Python, but a row with a fault or an abstention is not a member."""
     S = SFApplier([broken]).apply(points, fault_tolerant=True, **QUIET)
     matrix = SliceMatrix.from_recarray(S)
     assert not matrix.member.any()

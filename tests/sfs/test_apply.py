@@ -1,4 +1,4 @@
-"""Applying functions to rows."""
+"""Application of functions to rows."""
 
 from collections import UserList
 from decimal import Decimal
@@ -69,7 +69,7 @@ def test_column_types_do_not_matter(comments, dtypes) -> None:
 
 
 def test_times_with_a_zone_reach_the_function() -> None:
-    """A function gets a timestamp with its time zone, and None for a missing one."""
+    """A function receives a timestamp with its time zone, and None for a missing one."""
     at = pd.to_datetime(pd.Series(["2024-03-01T12:00", None])).dt.tz_localize("Europe/Oslo")
     noon = SlicingFunction(
         "noon", lambda x: x.at is not None and (x.at.hour, str(x.at.tz)) == (12, "Europe/Oslo")
@@ -84,7 +84,7 @@ def test_rows_of_an_array_are_passed_as_they_are() -> None:
 
 
 def test_rows_of_any_object_are_passed_as_they_are() -> None:
-    """A row may be any object."""
+    """Rows may be arbitrary objects."""
     S = apply([SlicingFunction("big", lambda x: x > 1)], [Decimal(1), 2.5, True, "a"])
     assert S.member[:, 0].tolist() == [False, True, False, False]
     assert S.unknown[:, 0].tolist() == [False, False, False, True]
@@ -124,7 +124,7 @@ def test_rows_without_fields_are_rows() -> None:
     ],
 )
 def test_invalid_rows_are_rejected_with_advice(rows) -> None:
-    """Iterators, text, dicts, scalars and Arrow tables are no rows."""
+    """Iterators, text, dicts, scalars and Arrow tables are not valid rows."""
     with pytest.raises(SliceError, match="a data frame or a list"):
         apply([short], rows)
 
@@ -137,7 +137,7 @@ def test_duplicate_columns_are_rejected() -> None:
 
 def test_duplicate_names_are_rejected(comments) -> None:
     """Duplicate names are an error."""
-    with pytest.raises(DuplicateName, match="2 are called 'short'"):
+    with pytest.raises(DuplicateName, match="got 2 named 'short'"):
         apply([short, liked, SlicingFunction("short", len)], comments)
 
 
@@ -194,7 +194,7 @@ def test_one_bad_function_never_hurts_another(comments) -> None:
 
 
 def test_the_first_fault_has_its_row(comments) -> None:
-    """The statistics have the first faulty row and the reason; abstaining is no fault."""
+    """The statistics have the first faulty row and the reason; an abstention is not a fault."""
     some = SlicingFunction("some", lambda x: x.text.index("e") >= 0)
     abstains = SlicingFunction("abstains", lambda x: -1)
     runs = {each.name: each for each in apply_with_stats([some, short, liked, abstains], comments).stats}
@@ -206,7 +206,7 @@ def test_the_first_fault_has_its_row(comments) -> None:
 
 
 def test_an_exception_without_a_readable_message_is_reported(comments) -> None:
-    """An exception whose text cannot be built is reported by its type."""
+    """An exception whose ``str`` raises is reported by its type."""
 
     class MuteError(Exception):
         def __str__(self):
@@ -216,11 +216,11 @@ def test_an_exception_without_a_readable_message_is_reported(comments) -> None:
         raise MuteError
 
     fault = apply_with_stats([SlicingFunction("f", f)], comments).stats[0].first_fault
-    assert fault == "row 0: MuteError: (it has no readable message)"
+    assert fault == "row 0: MuteError: (no readable message)"
 
 
 def test_keyboard_interrupt_propagates(comments) -> None:
-    """KeyboardInterrupt is no fault of a function."""
+    """KeyboardInterrupt does not count as a fault of a function."""
 
     def stop(x):
         raise KeyboardInterrupt
@@ -256,7 +256,7 @@ def test_a_shared_preprocessor_runs_once_per_row(comments) -> None:
 
 
 def test_a_preprocessor_that_raises_hurts_its_dependents_only(comments) -> None:
-    """Rows at which a preprocessor raises are unknown only to the functions behind it."""
+    """Rows on which a preprocessor raises are unknown only to the functions that use it."""
 
     @preprocessor()
     def lowered(x):
@@ -351,7 +351,7 @@ def test_functions_may_come_from_a_generator(comments, functions) -> None:
 
 
 def test_a_container_that_cannot_be_copied_is_shared() -> None:
-    """A list that holds a generator is passed as it is."""
+    """A list that contains a generator is passed without a copy."""
     held = [(n for n in range(3))]
     assert apply(
         [SlicingFunction("f", lambda x: next(x.held[0]) == 0)], [{"held": held}]
@@ -360,7 +360,7 @@ def test_a_container_that_cannot_be_copied_is_shared() -> None:
 
 @pytest.mark.parametrize("framed", [False, True])
 def test_no_function_changes_what_another_reads(framed) -> None:
-    """Every function has its own containers, also after preprocessing, and the caller's are unchanged."""
+    """Every function receives its own containers, also after preprocessing; the caller's are unchanged."""
 
     @preprocessor()
     def paired(x):

@@ -72,7 +72,7 @@ def test_a_function_that_returns_an_invalid_value_is_not_total():
 
 
 def test_a_function_that_changes_its_row_fails():
-    """The detail names the changed row."""
+    """The detail names the modified row."""
 
     def pop(x):
         x.tags.pop()
@@ -82,7 +82,7 @@ def test_a_function_that_changes_its_row_fails():
         "does not mutate"
     ]
 
-    assert (check.passed, check.detail[:17]) == (False, "row 0 was changed")
+    assert (check.passed, check.detail[:28]) == (False, "the function modified row 0:")
 
 
 def test_a_local_function_is_not_picklable():

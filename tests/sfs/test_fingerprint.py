@@ -95,7 +95,7 @@ def test_every_process_sees_the_same(tmp_path, root) -> None:
     ],
 )
 def test_equivalent_code_has_the_same_fingerprint(asks, old, new) -> None:
-    """Comments, docstrings, layout, annotations, metadata and the order of sets do not count."""
+    """Comments, docstrings, layout, annotations, metadata and the order of sets are not covered."""
     assert asks(changed(old, new)) == asks()
 
 
@@ -116,7 +116,7 @@ def test_equivalent_code_has_the_same_fingerprint(asks, old, new) -> None:
     ],
 )
 def test_different_code_has_another_fingerprint(asks, module_of, old, new) -> None:
-    """Code, name, resources, preprocessors, and referenced constants and functions count."""
+    """Code, name, resources, preprocessors, and referenced constants and functions are covered."""
     module = module_of(changed(old, new))
     assert getattr(module, "asks", getattr(module, "asked", None)).fingerprint != asks()
 
@@ -128,7 +128,7 @@ def test_metadata_and_budget_do_not_count() -> None:
 
 
 def test_a_labelling_function_is_another_function() -> None:
-    """The same code as a slicing and as a labelling function has two fingerprints."""
+    """The same code has different fingerprints as a slicing and as a labelling function."""
     assert SlicingFunction("f", len).fingerprint != LabelingFunction("f", len).fingerprint
 
 
@@ -216,7 +216,7 @@ def test_a_function_without_source_counts_by_its_bytecode() -> None:
 
 
 def test_two_lambdas_on_one_line_differ() -> None:
-    """If the source is ambiguous, the bytecode counts."""
+    """If the source is ambiguous, the fingerprint covers the bytecode."""
     one, two = SlicingFunction("f", lambda x: x.n > 1), SlicingFunction("f", lambda x: x.n > 2)  # fmt: skip
     assert one.fingerprint != two.fingerprint
 
@@ -285,7 +285,7 @@ def test_a_preprocessor_subclass_counts_by_its_methods_and_settings(module_of) -
 
 
 def test_an_object_can_declare_its_own_fingerprint() -> None:
-    """A resource of a class of another module counts by its fingerprint attribute, or else by its class."""
+    """A resource of another module's class is represented by its fingerprint attribute, else by its class."""
 
     class Model:
         def __init__(self, fingerprint=None):
@@ -314,7 +314,7 @@ def test_preprocessors_count_in_order() -> None:
 
 
 def test_a_function_that_refers_to_another_slice_counts_it(module_of) -> None:
-    """A function covers the slices that it refers to, even in a cycle."""
+    """The fingerprint covers referenced slices, even in a cycle."""
     source = """
     from sfs.function import slicing_function
     @slicing_function()
@@ -330,7 +330,7 @@ def test_a_function_that_refers_to_another_slice_counts_it(module_of) -> None:
 
 
 def test_a_function_that_refers_to_a_template_counts_its_declaration(module_of) -> None:
-    """A function covers the declarations of the templates that it refers to."""
+    """The fingerprint covers the declarations of referenced templates."""
     source = """
     from sfs.function import slicing_function
     from sfs.template import template
@@ -369,7 +369,7 @@ def test_a_name_without_a_value_counts(module_of) -> None:
 
 
 def test_it_is_computed_once() -> None:
-    """The fingerprint is that of the first access."""
+    """The fingerprint does not change after the first access."""
     words = ["a"]
 
     @slicing_function(resources={"words": words})

@@ -1,4 +1,4 @@
-"""Grammar of templates: canonical forms and errors."""
+"""Template grammar: canonical forms and errors."""
 
 import copy
 import json
@@ -92,7 +92,7 @@ REFUSED = [
     ({"keyword": {**FIELD, "words": []}}, ("keyword", "words"), "words must be a non-empty list"),
     ({"keyword": {**FIELD, "words": [""]}}, ("keyword", "words", 0), "a word must be non-empty text, got ''"),
     ({"keyword": {**FIELD, "words": ["a", True]}}, ("keyword", "words", 1), "got true: write it in quotes"),
-    ({"keyword": {**FIELD, "words": ["a" * 1001]}}, ("keyword", "words", 0), "longer than 1000"),
+    ({"keyword": {**FIELD, "words": ["a" * 1001]}}, ("keyword", "words", 0), "exceeds the limit of 1000"),
     ({"keyword": {**FIELD, "words": ["a"] * 10_001}}, ("keyword", "words"), "10001 words"),
     (
         {"keyword": {**FIELD, "words": [f"{i:0500d}é" for i in range(2_000)]}},
@@ -112,7 +112,11 @@ REFUSED = [
         ("regex", "pattern"),
         "'a(?=b)' is rejected by RE2: invalid perl",
     ),
-    ({"regex": {**FIELD, "pattern": "a" * 1001}}, ("regex", "pattern"), "1001 characters are more than 1000"),
+    (
+        {"regex": {**FIELD, "pattern": "a" * 1001}},
+        ("regex", "pattern"),
+        "1001 characters exceed the limit of 1000",
+    ),
     ({"regex": {**FIELD, "pattern": "\ud800"}}, ("regex", "pattern"), "lone surrogate"),
     (
         {"length": {**FIELD, "unit": "lines", "below": 3}},
@@ -129,7 +133,7 @@ REFUSED = [
         ("compare", "at_least"),
         "above or at_least, not both",
     ),
-    ({"compare": {**FIELD, "above": 5, "below": 5}}, ("compare",), "no number lies within"),
+    ({"compare": {**FIELD, "above": 5, "below": 5}}, ("compare",), "no number is within the bounds"),
     ({"one_of": {**FIELD, "values": [None]}}, ("one_of", "values", 0), "use missing for a missing value"),
     ({"one_of": {**FIELD, "values": "no"}}, ("one_of", "values"), "values must be a non-empty list"),
     ({"all": []}, ("all",), "all must be a non-empty list"),
@@ -154,7 +158,7 @@ def test_nesting_has_a_limit():
     for _ in range(MAX_DEPTH + 1):
         written = {"not": written}
 
-    with pytest.raises(GrammarError, match="nest deeper than 16 levels"):
+    with pytest.raises(GrammarError, match="exceed the limit of 16 nested levels"):
         canonical(written)
 
 
@@ -168,7 +172,7 @@ def test_nesting_has_a_limit():
 )
 def test_terms_have_a_limit(written, path):
     """A template from a request cannot slow every prediction, however its terms are nested."""
-    with pytest.raises(GrammarError, match="201 terms are more than 200") as fault:
+    with pytest.raises(GrammarError, match="201 terms exceed the limit of 200") as fault:
         canonical(written)
     assert fault.value.path == path
 

@@ -62,7 +62,7 @@ def test_the_anytime_sequence_misses_ever_in_at_most_5_percent_of_long_runs(shar
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("share", SHARES)
 def test_the_anytime_interval_covers_at_any_fixed_n(n, share):
-    """Coverage by enumeration of the counts."""
+    """Coverage at fixed n, by enumeration of the counts, is at least the confidence."""
     counts = np.arange(n + 1)
     lower, upper = anytime_arrays(counts, n)
 
@@ -87,7 +87,7 @@ def test_the_anytime_limits_solve_their_equation(count, n):
 
 @given(COUNTS)
 def test_intervals_contain_the_rate_and_anytime_is_wider(counted):
-    """Validity at every time costs width."""
+    """Both intervals contain the rate, and the anytime interval is at least as wide."""
     count, n = counted
     lower, upper = clopper_pearson(count, n)
     wide_lower, wide_upper = anytime(count, n)
@@ -99,7 +99,7 @@ def test_intervals_contain_the_rate_and_anytime_is_wider(counted):
 
 @given(COUNTS, COUNTS)
 def test_rates_add_like_their_counts(one, other):
-    """Windows are sums of blocks."""
+    """The sum of two rates adds counts and trials."""
     assert Rate(*one) + Rate(*other) == Rate(one[0] + other[0], one[1] + other[1])
 
 
@@ -148,7 +148,7 @@ def test_exchanging_the_two_mirrors_the_interval(pair):
 
 
 def test_no_discordant_rows_leave_a_symmetric_interval():
-    """Its width depends on n only."""
+    """Without discordant rows, the interval is symmetric; its width depends on n only."""
     equal = PairedDifference(0, 0, 50)
 
     assert equal.value == 0.0

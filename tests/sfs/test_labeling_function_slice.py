@@ -42,14 +42,14 @@ def python_file(tmp_path):
 
 @pytest.mark.parametrize("answer", [0, 1, 7, False, True])
 def test_a_row_with_a_label_is_a_member(answer):
-    """Any label makes a member, 0 and False included."""
+    """A row with any label, including 0 and False, is a member."""
     S = apply([LabelingFunctionSlice(LabelingFunction("f", lambda x: answer))], [{"a": 1}])
 
     assert (S.member.tolist(), S.unknown.tolist()) == ([[True]], [[False]])
 
 
 def test_an_abstention_makes_a_non_member():
-    """Abstaining is a known non-membership."""
+    """An abstention makes a known non-member."""
     S = apply([LabelingFunctionSlice(LabelingFunction("f", lambda x: -1))], [{"a": 1}])
 
     assert (S.member.tolist(), S.unknown.tolist()) == ([[False]], [[False]])
@@ -83,7 +83,7 @@ def test_rows_go_through_the_functions_preprocessors(python_file):
 
 
 def test_a_subclass_prepares_its_rows_itself():
-    """A subclass with its own ``__call__`` gets rows without preprocessing."""
+    """A subclass that overrides ``__call__`` receives rows without preprocessing."""
 
     class Doubled(LabelingFunction):
         def __call__(self, x):
@@ -144,7 +144,7 @@ def test_the_slice_has_a_fingerprint_of_its_own():
 
 
 def test_the_slice_reaches_another_process(python_file):
-    """It is pickled by its labelling function."""
+    """The slice is pickled by its labelling function."""
     votes = FunctionSet.from_files([python_file], votes=True)["says_check"]
     twin = ForkingPickler.loads(ForkingPickler.dumps(votes))
 
@@ -173,7 +173,7 @@ def test_slices_precede_labelling_functions(python_file, tmp_path):
 
 
 def test_a_file_of_labelling_functions_only_has_no_slices(tmp_path):
-    """Such a file adds to the monitored functions, and nothing to the model."""
+    """The file adds monitored functions, but no slices of the model."""
     path = tmp_path / "labelers.py"
     path.write_text(PYTHON.replace("@slicing_function()\n", ""))
 

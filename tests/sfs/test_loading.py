@@ -1,4 +1,4 @@
-"""Python files of functions: loaded alone, under their own names, with errors by file and line."""
+"""Python files of functions: loaded in isolation, under unique names, with errors by file and line."""
 
 import inspect
 import os
@@ -45,7 +45,7 @@ def write(tmp_path):
 
 
 def test_every_function_of_a_file_counts_in_the_order_of_definition(write):
-    """A second name for a function does not count it twice."""
+    """A function with two names is included once."""
     assert [each.name for each in functions_of(write(TWO))] == ["second", "first"]
 
 
@@ -81,7 +81,7 @@ def test_files_of_one_name_in_two_folders_are_distinct(write):
 
 
 def test_a_users_folders_cannot_shadow_ours(write):
-    """Folders named like our packages change no import, and the search path is unchanged."""
+    """Folders named like the project's packages affect no import, and the search path is unchanged."""
     before = list(sys.path)
     write("raise RuntimeError('shadow')", "models/__init__.py")
     write("raise RuntimeError('shadow')", "sfs.py")
@@ -97,7 +97,8 @@ def test_a_file_beside_cannot_be_imported(write):
     write("X = 1", "own_words.py")
 
     with pytest.raises(
-        InvalidFunction, match=r"line 1: ModuleNotFoundError: .*own_words.*; a functions file is loaded alone"
+        InvalidFunction,
+        match=r"line 1: ModuleNotFoundError: .*own_words.*; a functions file cannot import from its own",
     ):
         functions_of(write("import own_words\n"))
 
@@ -114,7 +115,7 @@ def test_a_file_beside_cannot_be_imported(write):
             "from sfs import slicing_function\n@slicing_function\ndef f(x): return True\n",
             "line 2: .*missing parentheses",
         ),
-        ("x = 1\n", "no slicing functions: put @slicing_function"),
+        ("x = 1\n", "no slicing functions: decorate a function with @slicing_function"),
         ("SLICES = 3\n", "SLICES must be a tuple of slicing functions, got 3"),
         ("SLICES = (print,)\n", "SLICES must be a tuple of slicing functions"),
     ],
@@ -169,7 +170,7 @@ def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
 
 
 def test_an_edit_after_loading_has_no_effect(write):
-    """Source, traceback, fingerprint and results are those of the content that was read."""
+    """Source, traceback, fingerprint and results are those of the loaded content."""
     path = write(TWO)
     expected = [each.fingerprint for each in functions_of(write(TWO, "other/slices.py"))]
     second, first = functions_of(path)
@@ -227,7 +228,7 @@ SLICES = (
 
 @pytest.fixture
 def answers_elsewhere(tmp_path, root):
-    """The results of pickled functions in a new process, or its last error line."""
+    """Return the results of pickled functions in a new process, or its last error line."""
 
     def ask(functions, row):
         (tmp_path / "sent").write_bytes(ForkingPickler.dumps(functions))
@@ -258,6 +259,6 @@ def test_a_file_that_changed_or_is_gone_cannot_be_loaded_elsewhere(write, answer
     changed = answers_elsewhere(functions, {"likes": 3})
     path.unlink()
 
-    assert f"InvalidFunction: {path} has changed since its functions were sent: load the file" in changed
+    assert f"InvalidFunction: {path} has changed since its functions were pickled: load the file" in changed
     assert f"UnreadableFile: {path}: cannot be read: No such file" in answers_elsewhere(functions, {})
     assert pickle.loads(pickle.dumps(functions)) == functions  # noqa: S301  # here they are loaded already

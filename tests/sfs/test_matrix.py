@@ -36,13 +36,13 @@ def test_coverage_equals_a_naive_count(code: np.ndarray) -> None:
 
 
 def test_unknown_is_neither_member_nor_outside() -> None:
-    """One member, one outsider and one unknown give a coverage of one half."""
+    """One member, one non-member and one unknown give a coverage of one half."""
     matrix = SliceMatrix(["a"], [[True], [False], [False]], [[False], [False], [True]])
     assert matrix.coverage()["a"].value == 0.5
 
 
 def test_an_empty_slice_matrix_has_a_coverage_of_none() -> None:
-    """Without rows the rate is None rather than nan."""
+    """Without rows, the rate is None instead of NaN."""
     assert SliceMatrix(["a"], np.zeros((0, 1), dtype=bool)).coverage()["a"].value is None
 
 
@@ -65,7 +65,7 @@ def test_take_keeps_the_rows_asked_for() -> None:
     ("names", "member", "unknown", "error", "words"),
     [
         (["a", "a"], [[True, False]], None, DuplicateName, "must be distinct"),
-        (["a"], [[True, False]], None, SliceError, r"member must be \[N, 1\]"),
+        (["a"], [[True, False]], None, SliceError, r"member must have shape \[N, 1\]"),
         (["a"], [[1]], None, SliceError, "boolean, got int64"),
         (["a"], [[True]], [[True]], SliceError, "both member and unknown"),
         (["a"], [[True]], [[True], [False]], SliceError, "member has shape"),
@@ -84,14 +84,14 @@ def test_a_slice_that_does_not_exist_is_named_with_those_that_do() -> None:
 
 
 def test_a_record_array_with_other_codes_is_rejected() -> None:
-    """Snorkel's form has the values 1, 0 and -1 only."""
+    """Snorkel's recarray has the values 1, 0 and -1 only."""
     S = np.rec.array([(5,)], dtype=[("a", np.int64)])
     with pytest.raises(SliceError, match=r"got 5|got np.int64\(5\)"):
         SliceMatrix.from_recarray(S)
 
 
 def test_the_arrays_cannot_be_changed_from_outside() -> None:
-    """A matrix copies what it is given and freezes it."""
+    """A matrix holds read-only copies of its arguments."""
     given_member = np.array([[True]])
     matrix = SliceMatrix(["a"], given_member)
     given_member[0, 0] = False
@@ -101,7 +101,7 @@ def test_the_arrays_cannot_be_changed_from_outside() -> None:
 
 
 def test_no_slices_is_a_matrix_too() -> None:
-    """Rows without slices keep their number in Snorkel's form."""
+    """Rows without slices keep their number in Snorkel's recarray."""
     assert (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names) == (3, ())
     assert "3 rows" in repr(SliceMatrix.empty(3))
     assert SliceMatrix.empty(3) != SliceMatrix.empty(2)

@@ -1,4 +1,4 @@
-"""Patterns matched together, against each pattern alone."""
+"""Pattern sets against single patterns."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def matched(patterns, texts, lowered=False):
 @settings(max_examples=60)
 @given(st.lists(TEXTS, min_size=1, max_size=5), st.lists(st.sampled_from(PATTERNS), min_size=1, unique=True))
 def test_a_set_of_patterns_matches_like_single_patterns(texts, patterns):
-    """The filter over literals loses and adds no match."""
+    """The literal filter neither loses nor adds a match."""
     alone = [[re2.search(pattern, text) is not None for pattern in patterns] for text in texts]
 
     assert matched(patterns, texts).tolist() == alone
@@ -58,7 +58,7 @@ def test_a_large_batch_matches_like_a_small_one(texts):
 
 @pytest.mark.parametrize("repeats", [1, 30])
 def test_lowering_is_pythons_in_batches_of_any_size(repeats):
-    """Lower case is Python's, also where Unicode versions differ."""
+    """Lower-casing equals that of Python, even if Unicode versions differ."""
     texts = ["ABC", "İx", "ΣΑΣ", "ẞ", "\u212a", "ſ", "É\ud800", ""]
     patterns = ["abc", "i\u0307x", "σας", "ß", "k", "s", "é\ufffd"]
     found = matched(patterns, texts * repeats, lowered=True)
@@ -80,14 +80,14 @@ def test_many_patterns_in_a_large_batch_agree_too():
 
 @pytest.mark.parametrize("repeats", [1, 200])
 def test_a_lone_surrogate_is_read_as_a_replacement_character(repeats):
-    """It matches any character, and affects no other row."""
+    """A lone surrogate matches any character, and affects no other row."""
     found = matched(["a.b", "ok"], ["a\ud800b", "ok"] * repeats)
 
     assert found.tolist() == [[True, False], [False, True]] * repeats
 
 
 def test_no_patterns_match_nothing():
-    """An empty set is a set."""
+    """An empty pattern set matches nothing."""
     assert matched([], ["a"]).shape == (1, 0)
 
 
@@ -143,7 +143,7 @@ def test_replace_surrogates_keeps_all_other_characters():
 
 
 def test_a_long_list_of_words_is_one_pattern():
-    """A list beyond the pattern limit matches, beside other patterns."""
+    """A list beyond the pattern limit matches, together with other patterns."""
     words = [f"word{i:05d}" for i in range(5_000)]
     patterns = [words_pattern(words, whole_word=False), "x"]
 

@@ -28,7 +28,7 @@ def counted(x):
 
 
 class Reversed(Preprocessor):
-    """Derives a field named by its settings."""
+    """Preprocessor that derives a field named by its settings."""
 
     def run(self, text):
         return {"turned": text[::-1], "length": len(text)}
@@ -43,12 +43,12 @@ ROWS = {
 
 @pytest.fixture(params=ROWS)
 def row(request):
-    """A row of every kind that has attributes."""
+    """Row of every kind with attributes."""
     return ROWS[request.param]()
 
 
 def test_a_new_field_can_be_read(row) -> None:
-    """A derived field is an attribute beside the original ones."""
+    """A derived field is an attribute, in addition to the original fields."""
     made = lowered(row)
     assert (made.low, made.text) == ("ab c", "AB c")
     assert type(made) is type(row)
@@ -127,7 +127,7 @@ def test_fields_that_are_not_names_can_be_set_and_deleted() -> None:
 
 def test_the_result_cannot_be_changed() -> None:
     """The result is a frozen record, which functions can share."""
-    with pytest.raises(AttributeError, match="cannot be changed"):
+    with pytest.raises(AttributeError, match="a record is immutable"):
         lowered(Record({"text": "a"})).low = "b"
 
 
@@ -170,8 +170,8 @@ def test_run_returns_a_mapping_with_the_named_keys() -> None:
 
 
 def test_a_subclass_implements_run() -> None:
-    """Preprocessor itself derives nothing."""
-    with pytest.raises(NotImplementedError, match="implement it in a subclass"):
+    """Preprocessor is abstract: a call of run without an implementation raises."""
+    with pytest.raises(NotImplementedError, match="does not implement run: define it in a subclass"):
         Preprocessor("none", {"text": "text"})(Record({"text": "a"}))
 
 
@@ -182,7 +182,7 @@ def test_run_with_any_arguments_needs_field_names() -> None:
         def run(self, **fields):
             return {"n": len(fields)}
 
-    with pytest.raises(InvalidFunction, match="give field_names"):
+    with pytest.raises(InvalidFunction, match="pass field_names"):
         Any("any")
     assert Any("any", {"a": "text"})(Record({"text": "x"})).n == 1
 
@@ -201,7 +201,7 @@ def test_a_preprocessor_with_a_memo_can_be_pickled() -> None:
 
 
 def counting(**settings):
-    """A memoizing preprocessor and the list of rows that it processed."""
+    """Return a memoizing preprocessor and the list of its processed rows."""
     worked = []
 
     def note(x):
@@ -252,7 +252,7 @@ def test_nan_equals_nan() -> None:
 
 
 def test_every_caller_gets_a_copy() -> None:
-    """A caller that changes a memoized result changes only its own."""
+    """A change of a memoized result by one caller is not visible to others."""
     made, _ = counting()
     for _ in range(3):
         result = made(SimpleNamespace(value=1))
@@ -314,7 +314,7 @@ def test_threads_share_a_cache() -> None:
 
 
 def test_a_value_without_hash_or_parts_requires_a_key() -> None:
-    """The error has the advice to give memoize_key."""
+    """The error advises to pass memoize_key."""
 
     class Opaque:
         __slots__ = ()

@@ -63,7 +63,7 @@ def test_a_number_too_large_to_convert_is_an_error(value) -> None:
 
 
 def test_a_record_reads_by_attribute_and_by_item() -> None:
-    """Names that are no identifiers are read as items."""
+    """Names that are not identifiers are read as items."""
     x = Record({"text": "hi", "price [eur]": 2})
     assert (x.text, x["price [eur]"], "text" in x, list(x)) == ("hi", 2, True, ["text", "price [eur]"])
 
@@ -78,9 +78,9 @@ def test_get_has_a_default() -> None:
 def test_a_record_cannot_be_changed() -> None:
     """A record rejects assignment and deletion."""
     x = Record({"text": "hi"})
-    with pytest.raises(AttributeError, match="cannot be changed"):
+    with pytest.raises(AttributeError, match="a record is immutable"):
         x.text = "other"
-    with pytest.raises(AttributeError, match="cannot be changed"):
+    with pytest.raises(AttributeError, match="a record is immutable"):
         del x.text
     assert x == Record({"text": "hi"})
 
@@ -122,7 +122,7 @@ def test_rows_may_be_mappings_or_any_objects() -> None:
 
 
 def test_an_absent_field_differs_from_a_missing_value():
-    """This holds for mappings, records and objects; methods of a record are no fields."""
+    """This holds for mappings, records and objects; methods of a record are not fields."""
     rows = [
         {"get": None},
         {},

@@ -40,7 +40,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
     "name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"]
 )
 def test_every_format_round_trips(tmp_path: Path, name: str) -> None:
-    """Text, numbers, booleans, codes and missing values survive every format."""
+    """Text, numbers, booleans, codes and missing values round-trip through every format."""
     assert write_batches(tmp_path / name, [AWKWARD.iloc[:2], AWKWARD.iloc[2:]]) == 5
     frame = read_table(tmp_path / name)
     assert list(frame.columns) == list(AWKWARD.columns)
@@ -149,7 +149,7 @@ def test_absent_files_and_folders_are_rejected(tmp_path: Path) -> None:
 
 
 def test_parquet_without_rows_is_rejected(tmp_path: Path) -> None:
-    """A Parquet file with columns only is like a header without rows."""
+    """A Parquet file without rows is rejected like a header without rows."""
     pd.DataFrame({"a": pd.Series([], dtype="int64")}).to_parquet(tmp_path / "t.parquet")
     with pytest.raises(UnreadableFile, match="no rows: columns are 'a'"):
         read_table(tmp_path / "t.parquet")
@@ -285,6 +285,6 @@ def test_a_long_text_is_read_in_any_row(tmp_path: Path, line: str) -> None:
 
 def test_semicolons_as_separators_are_rejected(tmp_path: Path) -> None:
     """The message has the remedy; semicolons within a text are text."""
-    with pytest.raises(UnreadableFile, match="looks separated by ';': save it with commas"):
+    with pytest.raises(UnreadableFile, match="appears to be separated by ';': save it with commas"):
         read_table(written(tmp_path, "t.csv", "a;b\n1;2\n"))
     assert list(read_table(written(tmp_path, "one.csv", "text\nfine; really\n")).columns) == ["text"]

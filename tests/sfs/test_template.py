@@ -28,7 +28,7 @@ def test_a_missing_value_is_no_member():
 
 @pytest.mark.parametrize("row", [{}, Record({}), SimpleNamespace()])
 def test_a_row_without_the_field_is_an_error(row):
-    """An absent field is no missing value, except to ``missing``."""
+    """An absent field is an error, except in ``missing``."""
     with pytest.raises(InvalidReturnValue, match="absent field: the record has no 'text'"):
         asks()(row)
     assert template("gap", missing={"field": "text"})(row) is True
@@ -74,7 +74,7 @@ def answer(function, row):
 
 
 def test_a_template_reaches_another_process():
-    """It is pickled as its declaration."""
+    """A template is pickled as its declaration."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         got = pool.apply(answer, (asks(owner="trust"), {"text": "please"}))
 

@@ -1,4 +1,4 @@
-"""Templates evaluated together, against a slow literal twin."""
+"""Joint evaluation of templates, against a naive reference implementation."""
 
 import unicodedata
 from decimal import Decimal
@@ -224,7 +224,7 @@ def test_a_number_too_large_to_convert_is_unknown_to_one_of_only():
 
 
 def test_reasons_are_counted_by_the_first_part_that_is_unknown():
-    """Each unknown row has one reason, and a decisive part leaves no row unknown."""
+    """Every unknown row has one reason, and a decisive part leaves no row unknown."""
     either = template("either", any=[{"compare": {"field": "u", "above": 3}}, {"missing": {"field": "v"}}])
     rows = [{"v": 1}, {"u": "x", "v": 1}, {"u": "x", "v": 1}, {"u": 9, "v": 1}, {"u": "x"}]
     result = plan_of([either]).evaluate(Columns(rows))
@@ -288,7 +288,7 @@ def test_fields_are_those_of_all_templates():
 
 
 def test_time_is_divided_among_the_templates():
-    """Every template has a time."""
+    """Every template has an evaluation time."""
     result = plan_of(kinds()).evaluate(Columns(MAPPINGS * 100))
 
     assert (result.seconds > 0).all()

@@ -24,7 +24,7 @@ PAIRS = list(zip(spam.SLICES, spam.TEMPLATES, strict=True))
 
 @pytest.mark.parametrize("function", [*spam.SLICES, *spam.TEMPLATES], ids=lambda each: type(each).__name__)
 def test_each_function_finds_its_slice(function):
-    """Members and non-members follow the description; a missing text is no member."""
+    """Members and non-members follow the description; a missing text is not a member."""
     inside, outside = CASES[function.name]
 
     assert [function({"text": text}) for text in inside] == [True] * len(inside)
