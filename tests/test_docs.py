@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from factories import PATIENT
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -32,7 +33,7 @@ def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, **PATIENT, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
