@@ -116,9 +116,9 @@ def job_runs(metrics: str) -> dict[str, float]:
 
 def wait_for_jobs(ask: Ask) -> None:
     """Wait until every job has run once; with a standing clock, none runs again."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while min(job_runs(ask("GET", "/metrics")[1]).get(job, 0) for job in JOBS) < 1:
-        assert time.monotonic() < end, "the jobs did not all run within 60 s"
+        assert time.monotonic() < end, "the jobs did not all run within 300 s"
         time.sleep(0.05)
 
 

@@ -98,7 +98,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
 
 def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
     """Return the response of a URL as soon as it contains a text."""
-    end = monotonic() + 60
+    end = monotonic() + 300
     while monotonic() < end and service.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url) as response:  # noqa: S310 - our own
             body = str(response.read().decode())
