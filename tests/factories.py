@@ -187,6 +187,10 @@ def make_page(model: str = "m") -> MetricsPage:
     return MetricsPage(make_metrics(model))
 
 
+PATIENT = {"SLICEWATCH_SERVE_REQUEST_SECONDS": "120"}
+"""Settings of a service under test: no request times out because the machine is busy."""
+
+
 @contextmanager
 def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
     """Run ``slicewatch up`` on a project, its clock at a given time, and yield the address."""
@@ -195,7 +199,7 @@ def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
     with (settings.parent / "up.log").open("w+") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "service", "up", "--port", "0", "--config", str(settings)],
-            env={**os.environ, "SLICEWATCH_CLOCK": str(clock)},
+            env={**os.environ, **PATIENT, "SLICEWATCH_CLOCK": str(clock)},
             stderr=log,
         )
         try:

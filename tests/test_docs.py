@@ -15,6 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from factories import PATIENT
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -32,7 +33,7 @@ def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env={**os.environ, **PATIENT, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -97,7 +98,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
 
 def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
     """Return the response of a URL as soon as it contains a text."""
-    end = monotonic() + 60
+    end = monotonic() + 300
     while monotonic() < end and service.poll() is None:
         with contextlib.suppress(OSError), urllib.request.urlopen(url) as response:  # noqa: S310 - our own
             body = str(response.read().decode())

@@ -18,11 +18,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from factories import PATIENT
 
 from service.__main__ import main, utc_now
 
 ROWS = 600
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 COMMAND = Path(sys.executable).with_name("slicewatch")
 ADDRESS = re.compile(r"console and API at http://127\.0\.0\.1:(\d+)")
 
@@ -39,7 +40,7 @@ monitor: {tick_seconds: 0.5, minimum_labels: 5}
 """
 
 
-def until(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(what: Callable[[], Any], seconds: float = 300.0) -> Any:
     """Poll until the result is truthy, and return it; fail at the deadline."""
     end = time.monotonic() + seconds
     while not (answer := what()):
@@ -64,7 +65,7 @@ class Reply:
 class Caller:
     """HTTP client on one keep-alive connection; not thread-safe."""
 
-    def __init__(self, port: int, timeout: float = 60.0) -> None:
+    def __init__(self, port: int, timeout: float = 150.0) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
 
     def __call__(self, method: str, path: str, sent: Any = None) -> Reply:
@@ -139,7 +140,7 @@ class Running:
         self.process.wait()
         until(lambda: not any(map(_lives, others)), 10)
 
-    def stop(self, seconds: float = 60.0) -> int:
+    def stop(self, seconds: float = 300.0) -> int:
         """Send SIGTERM, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
@@ -166,7 +167,7 @@ Fails = Callable[..., tuple[int, str]]
 def variables(**settings: object) -> dict[str, str]:
     """Return the environment of this process with the given settings only."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith("SLICEWATCH_")}
-    return mine | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in settings.items()}
+    return mine | PATIENT | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in settings.items()}
 
 
 def start(folder: Path, *options: str, **settings: object) -> Running:

@@ -65,7 +65,7 @@ class Theatre:
 
     def ask(self, path: str) -> Document:
         """Return the response of the service; empty while it does not respond."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=150)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()

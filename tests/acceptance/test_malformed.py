@@ -1,16 +1,17 @@
 """Two thousand malformed requests: prompt, explained rejections without side effects."""
 
 import json
+import os
 import random
 import re
 import socket
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ import pytest
 SEED = 5
 REQUESTS = 2000
 SENDERS = 6
-SECONDS = 5.0
+PATIENCE_SECONDS = 150.0
+MEAN_CPU_SECONDS = 0.02
 BODY_BYTES = 4 * 2**20
 
 Json = Any
@@ -123,7 +125,6 @@ class Outcome:
     request: Malformed
     status: int | None
     content_type: str | None
-    seconds: float
 
 
 def request(
@@ -339,9 +340,8 @@ def malformed() -> Iterator[Malformed]:
 
 def outcome(port: int, sent: Malformed) -> Outcome:
     """Send a request, close the sending side after a badly framed request, and return the outcome."""
-    began = time.monotonic()
     status = content_type = None
-    with socket.create_connection(("127.0.0.1", port), timeout=2 * SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
         with suppress(OSError):  # it may be refused before it was sent wholly
             connection.sendall(sent.sent)
             if not sent.framed:
@@ -350,14 +350,28 @@ def outcome(port: int, sent: Malformed) -> Outcome:
             response.begin()
             status, content_type = response.status, response.getheader("content-type")
             response.read()
-    return Outcome(sent, status, content_type, time.monotonic() - began)
+    return Outcome(sent, status, content_type)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time of a process so far."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")
-def outcomes(running: Any) -> list[Outcome]:
-    """Outcomes of all requests."""
+def measured(running: Any) -> tuple[list[Outcome], float]:
+    """Outcomes of all requests, and the service's processor time in seconds; a request without an end fails it."""
+    before = cpu_seconds(running.process.pid)
     with ThreadPoolExecutor(SENDERS) as senders:
-        return list(senders.map(lambda sent: outcome(running.port, sent), malformed()))
+        outcomes = list(senders.map(lambda sent: outcome(running.port, sent), malformed()))
+    return outcomes, cpu_seconds(running.process.pid) - before
+
+
+@pytest.fixture(scope="module")
+def outcomes(measured: tuple[list[Outcome], float]) -> list[Outcome]:
+    """Outcomes of all requests."""
+    return measured[0]
 
 
 def test_none_is_answered_by_a_server_error(outcomes: list[Outcome]) -> None:
@@ -382,11 +396,11 @@ def test_refusals_are_problems(outcomes: list[Outcome]) -> None:
     assert kinds.keys() == {"application/problem+json"}
 
 
-def test_none_hangs(outcomes: list[Outcome]) -> None:
-    """Every request completes within five seconds."""
-    slowest = max(outcomes, key=lambda each: each.seconds)
-    print(f"slowest {slowest.seconds:.2f} s: {slowest.request.kind}")
-    assert slowest.seconds < SECONDS, slowest.request.sent[:2000]
+def test_none_is_expensive(measured: tuple[list[Outcome], float]) -> None:
+    """A malformed request costs less than 20 ms of processor time on average."""
+    spent = measured[1]
+    print(f"{1000 * spent / REQUESTS:.1f} ms of processor time per request")
+    assert 0 < spent < MEAN_CPU_SECONDS * REQUESTS
 
 
 def test_it_goes_on_as_before(outcomes: list[Outcome], running: Any, records: list[dict[str, Any]]) -> None:
@@ -402,5 +416,4 @@ def test_a_body_that_does_not_come_is_no_fault_of_the_server(up: Callable[..., A
     running = up(project, SLICEWATCH_SERVE_REQUEST_SECONDS=1)
     sent = request("/v1/predict", b'{"instances": [', length="1000")
     found = outcome(running.port, Malformed("slow", "/v1/predict", sent))
-    assert found.seconds < SECONDS
     assert found.status == 408

@@ -19,10 +19,11 @@ from typing import TypeVar
 import httpx
 import pytest
 import yaml
+from factories import PATIENT
 
 T = TypeVar("T")
 Series = list[dict[str, object]]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
 ALL = ".+"
 
 
@@ -192,7 +193,7 @@ def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
     log = folder / "log"
     command = [sys.executable, "-m", "service", "up", "--port", "0"]
     command += ["--config", str(folder / "slicewatch.yaml")]
-    environ = {**os.environ, **settings}
+    environ = {**os.environ, **PATIENT, **settings}
     with (
         log.open("wb") as output,
         subprocess.Popen(command, stdout=output, stderr=output, env=environ) as process,
@@ -204,7 +205,7 @@ def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
             return said[0] if said else ""
 
         try:
-            with httpx.Client(base_url=until(address, "address"), timeout=30) as client:
+            with httpx.Client(base_url=until(address, "address"), timeout=150) as client:
                 until(lambda: client.get("/readyz").status_code == 200, "readiness")
                 yield client
         finally:

@@ -17,7 +17,7 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from factories import ManualClock
+from factories import PATIENT, ManualClock
 from sqlalchemy import Connection
 
 from models.registry import ModelRegistry
@@ -72,7 +72,7 @@ class Service:
     def __init__(self, project: Path) -> None:
         self.clock = ManualClock(AT)
         self.runner = asyncio.Runner()
-        self.runtime = Runtime(load(project / "slicewatch.yaml", {}), self.clock)
+        self.runtime = Runtime(load(project / "slicewatch.yaml", PATIENT), self.clock)
         self.model = self.runtime.model
         self.predictions = self.model.predictions
         self.store, self.writer = self.runtime.store, self.runtime.writer

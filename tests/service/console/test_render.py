@@ -8,7 +8,7 @@ import pytest
 
 from service.console.render import PageExecutor, TooManyPages
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 class Work:

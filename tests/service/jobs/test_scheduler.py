@@ -13,7 +13,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from service.jobs.scheduler import Job, MonotonicJobStore, Outcome, Schedule
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 class Outcomes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from factories import ManualClock
+from factories import PATIENT, ManualClock
 
 from service.app import create_app
 from service.runtime.runtime import Runtime
@@ -56,7 +56,7 @@ def serving() -> Run:
     @asynccontextmanager
     async def run(file: Path, **environ: str) -> AsyncIterator[Running]:
         clock = ManualClock(START)
-        runtime = Runtime(load(file, environ), clock)
+        runtime = Runtime(load(file, PATIENT | environ), clock)
         transport = httpx.ASGITransport(create_app(runtime))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
             try:
