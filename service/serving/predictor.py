@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import cycle, islice
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
@@ -52,6 +53,7 @@ class Predictor:
         active = self._deployment.require_active()
         bundle, functions = active.bundle, active.live.functions
         timer = StageTimer()
+        requests = [replace(row, record=bundle.schema.parse_record(row.record)) for row in requests]
         records = cast("list[RecordFields]", without_label([row.record for row in requests], bundle.label))
         X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
         timer.end("features")
@@ -80,6 +82,9 @@ class Predictor:
             If a record is not made of JSON values.
         """
         state, timer = self._deployment.state, StageTimer()
+        if state.active is not None:
+            schema = state.active.bundle.schema
+            rows = [replace(row, record=schema.parse_record(row.record)) for row in rows]
         applied = state.live.apply(without_label([row.record for row in rows], self._deployment.label))
         timer.end("functions")
         outputs = [ModelOutput(row.version, row.label, row.probabilities) for row in rows]
