@@ -1,5 +1,7 @@
 """Errors of the service; a message names the problem, the value and the remedy."""
 
+import sqlite3
+import traceback
 from collections.abc import Sequence
 
 
@@ -27,3 +29,18 @@ class MisuseError(ServiceError):
 
 class SettingsError(MisuseError):
     """Unknown, missing or invalid setting."""
+
+
+def traceback_without_values(error: BaseException | None) -> str:
+    """Return the traceback of an error and its causes, with kinds only: a message may quote a record.
+
+    Messages of the service itself, the operating system and the database stay; they quote no record.
+    """
+    parts: list[str] = []
+    while error is not None:
+        kind = type(error).__name__
+        text = f"{kind}: {error}" if isinstance(error, ServiceError | OSError | sqlite3.Error) else kind
+        frames = traceback.format_tb(error.__traceback__)
+        parts.insert(0, "".join(["Traceback (most recent call last):\n", *frames, text]))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nwhich led to\n\n".join(parts)

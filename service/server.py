@@ -16,7 +16,7 @@ import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from service.app import create_app
-from service.errors import MisuseError, ServiceError
+from service.errors import MisuseError, ServiceError, traceback_without_values
 from service.runtime.runtime import Runtime
 from service.settings.schema import ServeSettings, Settings, address_problem
 
@@ -27,7 +27,7 @@ MAX_CONNECTIONS = 1000
 _log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> int:
+def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO, *, debug: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, shut down gracefully, and return 0, or 1 if rows were lost.
 
     Parameters
@@ -38,6 +38,8 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> in
         Current time, UTC.
     stream
         Receives the log: plain lines on a terminal, JSON elsewhere.
+    debug
+        Whether to log at level DEBUG, with the messages of exceptions, which may quote records.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO) -> in
     ServiceError
         If the address is taken, or a part cannot start.
     """
-    configure(stream, plain=stream.isatty())
+    configure(stream, plain=stream.isatty(), level=logging.DEBUG if debug else logging.INFO)
     if problem := address_problem(settings.serve):
         raise MisuseError(problem)
     with listen(settings.serve) as listener:
@@ -119,7 +121,6 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-_PLAIN = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 _QUIET = ("apscheduler", "alembic", "uvicorn")
 """Loggers of libraries that log every step; only their warnings are kept."""
 _STANDARD_FIELDS = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "color_message"}
@@ -136,15 +137,19 @@ def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None
         Whether to write plain lines; otherwise JSON with ``time``, ``level``, ``logger``, ``message``, and
         the extra fields of the record, such as ``request_id``.
     level
-        Minimum level.
+        Minimum level. Above DEBUG, tracebacks have the kinds of exceptions without their messages.
     """
     handler = logging.StreamHandler(stream)
+    formatter: logging.Formatter
     if plain:
-        handler.setFormatter(_PlainFormatter())
+        formatter = _PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     else:
         names = {"levelname": "level", "name": "logger"}
         template = "%(levelname)s %(name)s %(message)s"
-        handler.setFormatter(JsonFormatter(template, rename_fields=names, timestamp="time"))
+        formatter = JsonFormatter(template, rename_fields=names, timestamp="time")
+    if level > logging.DEBUG:
+        formatter.formatException = lambda info: traceback_without_values(info[1])
+    handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -158,4 +163,4 @@ class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one record as a line, with its extra fields as ``name=value``."""
         extra = [f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD_FIELDS]
-        return " ".join([_PLAIN.format(record), *extra])
+        return " ".join([super().format(record), *extra])

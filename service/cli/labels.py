@@ -39,7 +39,9 @@ DESCRIPTION = """\
 The file has a column with the ids of predictions and one with their labels. Optional columns:
 observed_at (ISO 8601; UTC without a zone; now if empty), labeller, and idempotency_key.
 Labels are sent to the service, or written to its store while it is not running.
-Sending a file again changes nothing: labels without a time are identified by the content of the file."""
+Of several rows of one id without a time, or with the same time, the last counts.
+Sending a file again changes nothing: labels without a time are identified by the path, the content and the row.
+A file at another path that repeats an earlier label is a correction. Labels that do not count are reported."""
 
 Outcome: TypeAlias = tuple[str, str | None]
 """Outcome of a label, and the reason if the label does not count."""
@@ -307,8 +309,9 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
 def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelSummary:
     """Send the labels of a file in batches, and return their outcomes.
 
-    A label without a time and a key gets a key from the content of the file and its row: sending the same file
-    again adds no labels.
+    A label without a time and a key gets a key from path and content of the file and its row: sending the same
+    file again adds no labels, and another file that repeats an earlier label corrects those in between. So does
+    a label that returns to an earlier one at the same time: of equal times the last row counts.
 
     Raises
     ------
@@ -318,7 +321,9 @@ def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelS
     from sfs.tables import count_rows
 
     summary = LabelSummary()
-    start = hashlib.blake2b(repr(sorted(columns.items())).encode(), digest_size=16)
+    identity = repr((str(file.resolve()), sorted(columns.items())))
+    start = hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=16)
+    stated: dict[tuple[str, datetime, str], str] = {}  # the last label of an id with a time
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: start).hexdigest()
     with row_progress("labels", count_rows(file)) as progress:
@@ -326,7 +331,12 @@ def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelS
             for rows in read_rows(file, columns, sink.batch_rows):
                 sent = {row.number: row.label for row in rows if row.label is not None}
                 for number, label in sent.items():
-                    if label.observed_at is None and label.idempotency_key is None:
+                    is_unique = label.idempotency_key is not None
+                    if label.observed_at is not None:
+                        statement = (label.id, label.observed_at, label.labeller)
+                        is_unique |= stated.setdefault(statement, label.label) == label.label
+                        stated[statement] = label.label
+                    if not is_unique:
                         sent[number] = label.model_copy(update={"idempotency_key": f"{digest}-{number}"})
                 outcomes = sink.send(list(sent.values())) if sent else []
                 summary.add(rows, dict(zip(sent, outcomes, strict=True)))

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     settings = replace(settings, serve=replace(settings.serve, **overrides))
     from service.server import serve
 
-    return serve(settings, context.now, sys.stderr)
+    debug = bool(context.environ.get("SLICEWATCH_DEBUG"))
+    return serve(settings, context.now, sys.stderr, debug=debug)
 
 
 def _host(text: str) -> str:

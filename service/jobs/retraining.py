@@ -316,7 +316,11 @@ class Retraining:
 
         moved = self._writer.submit(work).result()
         if moved.state != run.state or moved.attempts != run.attempts:
-            _log.info("run %d is %s: %s", moved.id, moved.state, moved.outcome or moved.reason)
+            level, text = logging.INFO, moved.outcome or moved.reason
+            if moved.state == "failed":  # the reason may quote a row
+                _log.info("run %d is failed: its outcome in the console has the reason", moved.id)
+                level = logging.DEBUG
+            _log.log(level, "run %d is %s: %s", moved.id, moved.state, text)
             if moved.state not in ACTIVE:
                 self._metrics.count_retrain(moved.state)
                 self._launcher.delete(moved)

@@ -21,6 +21,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NoReturn
 
+from service.errors import traceback_without_values
 from service.serving.channel import Channel, ConnectionClosed
 from sfs.apply import RowEvaluator, format_fault
 from sfs.function import SlicingFunction
@@ -95,8 +96,8 @@ def _run_worker(
         socket.send_fds(sock, [b"\0"], [os.pidfd_open(os.getpid())])
         channel.notify()
         serve_calls(channel, functions)
-    except BaseException:  # a function may raise more than Exception
-        traceback.print_exc()
+    except BaseException as error:  # a function may raise more than Exception
+        sys.stderr.write(f"{traceback_without_values(error)}\n")
     finally:
         os._exit(0)
 

@@ -223,7 +223,9 @@ class PythonFunctions:
             self._breakers[function.fingerprint] = after
         if after.is_open and not before.is_open:
             fault = outcome.first_fault if isinstance(outcome, FunctionResult) else outcome.reason
-            _log.warning("breaker of function %r opened, %s: %s", function.name, after.reason, fault)
+            row_and_kind = ": ".join(str(fault).split(": ", 2)[:2])  # the message may quote the record
+            _log.warning("breaker of function %r opened, %s: %s", function.name, after.reason, row_and_kind)
+            _log.debug("first fault of function %r: %s", function.name, fault)
 
     def _is_slow(self, function: SlicingFunction, result: FunctionResult, rows: int) -> bool:
         return 1000 * result.seconds > rows * (function.budget_ms or self._limits.budget_ms)

@@ -136,7 +136,9 @@ def schema_version(path: Path) -> str | None:
         return None
     try:
         with closing(_connect_read_only(path)) as raw:
-            engine = create_engine("sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool)
+            engine = create_engine(
+                "sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool, hide_parameters=True
+            )
             with engine.connect() as connection:
                 return current_revision(connection)
     except (sqlite3.DatabaseError, DatabaseError) as error:
@@ -179,7 +181,12 @@ def _lock(path: Path) -> TextIO:
 
 def _engine(connect: Callable[[], sqlite3.Connection], begin: str, *, connections: int) -> Engine:
     engine = create_engine(
-        "sqlite+pysqlite://", creator=connect, pool_size=connections, max_overflow=0, poolclass=QueuePool
+        "sqlite+pysqlite://",
+        creator=connect,
+        pool_size=connections,
+        max_overflow=0,
+        poolclass=QueuePool,
+        hide_parameters=True,  # an error text would quote the rows
     )
 
     @event.listens_for(engine, "begin")

@@ -170,7 +170,6 @@ class LabelBatch:
         """Take one label."""
         id_, key, target = label.prediction_id, label.idempotency_key, self.targets.get(label.prediction_id)
         observed_us, received_us = to_us(label.observed_at), to_us(label.received_at)
-        statement = (id_, observed_us, label.labeller, label.label)
         if observed_us > received_us + self.rules.future_seconds * SECOND_US:
             at = label.observed_at.isoformat()
             return LabelResult(
@@ -183,16 +182,24 @@ class LabelBatch:
                 f"idempotency_key {key!r} was used for label {earlier[0][3]!r} of prediction {earlier[0][0]!r}: "
                 "use a new key for another label",
             )
+        statement = (id_, observed_us, label.labeller, label.label)
         repeated_us = earlier[1] if earlier else self.statements.get(statement)
-        first_us = received_us if repeated_us is None else repeated_us
-        is_late = target is not None and self.rules.is_late(first_us, target.at_us, target.source)
-        if is_late:
+        stands = target is not None and target.label == label.label
+        is_stored = is_repeat = repeated_us is not None
+        if is_repeat and not earlier and (key or (observed_us == received_us and not stands)):
+            # A new key, or a label of this moment that another replaced: a statement of its own.
+            while statement in self.statements:
+                observed_us += 1
+                statement = (id_, observed_us, label.labeller, label.label)
+            is_stored, is_repeat = False, stands
+        first_us = repeated_us if is_repeat and repeated_us is not None else received_us
+        if target is not None and self.rules.is_late(first_us, target.at_us, target.source):
             days = self.rules.late_after_seconds / 86_400
             result = LabelResult(
                 "too_late", f"stored but not counted: received more than {days:g} days after the prediction"
             )
-        elif repeated_us is not None:
-            result = LabelResult("duplicate")
+        elif is_repeat:
+            result = LabelResult("duplicate", _reason(target, label.label))
         elif target is None:
             self.pending.setdefault(id_, received_us)
             result = LabelResult(
@@ -200,8 +207,9 @@ class LabelBatch:
             )
         else:
             self.taken.setdefault(id_, target)
-            result = LabelResult(target.take(label.label, observed_us, received_us))
-        if repeated_us is None:
+            outcome = target.take(label.label, observed_us, received_us)
+            result = LabelResult(outcome, _reason(target, label.label))
+        if not is_stored:
             self.statements[statement] = received_us
             if key:
                 self.keys[key] = (statement, received_us)
@@ -220,6 +228,16 @@ class LabelBatch:
         return result
 
 
+def _reason(target: _Target | None, label: str) -> str | None:
+    """Return why a label that is stored does not count; None if it does."""
+    if target is None or target.label in (None, label):
+        return None
+    return (
+        f"label {target.label!r:.60} of the same prediction counts: to replace it, send a later observed_at, "
+        "or a new idempotency_key without a time"
+    )
+
+
 def take_labels(
     connection: Connection, model: str, labels: Sequence[Label], rules: LabelRules
 ) -> list[LabelResult]:
@@ -227,7 +245,10 @@ def take_labels(
 
     ``accepted``: stored, and counted unless a later observation is known. ``corrected``: replaces another
     class. ``duplicate``: the same statement or idempotency key was received before. ``pending``: no prediction
-    has the id yet. ``too_late`` and ``rejected`` come with a reason.
+    has the id yet. A label that does not count comes with a reason.
+
+    A key identifies its statement: a new key with the text of an earlier statement is another one, which counts
+    if another label was given since. Statements are unique, so it is stored a microsecond later.
     """
     ids = {label.prediction_id for label in labels}
     keys = {label.idempotency_key for label in labels if label.idempotency_key}

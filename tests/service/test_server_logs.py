@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from service.errors import ServiceError
 from service.server import configure
 
 
@@ -31,15 +32,45 @@ def test_a_record_is_one_json_object(stream: io.StringIO) -> None:
     assert record["time"].endswith("+00:00")
 
 
-def test_an_error_has_its_traceback(stream: io.StringIO) -> None:
-    """The traceback is a field of the same line."""
-    configure(stream, plain=False)
+def log_error(error: Exception) -> None:
     try:
-        raise ValueError("odd")
-    except ValueError:
+        try:
+            {}["4711-SECRET"]
+        except KeyError as first:
+            raise error from first
+    except Exception:
         logging.getLogger("service.x").exception("it failed")
+
+
+def test_an_error_has_its_traceback(stream: io.StringIO) -> None:
+    """The traceback is a field of the same line, with the kinds of the error and its causes."""
+    configure(stream, plain=False)
+    log_error(ValueError("not a number: 4711-SECRET"))
     (line,) = stream.getvalue().splitlines()
-    assert "ValueError: odd" in json.loads(line)["exc_info"]
+    trace = json.loads(line)["exc_info"]
+    assert [each for each in trace.splitlines() if each.endswith("Error")] == ["KeyError", "ValueError"]
+    assert "in log_error" in trace
+    assert "4711-SECRET')" not in line
+    assert "number" not in line
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("error", [ServiceError("no room on the disk"), OSError(28, "no room on the disk")])
+def test_messages_of_the_service_and_the_system_stay(
+    stream: io.StringIO, error: Exception, plain: bool
+) -> None:
+    """They quote no record."""
+    configure(stream, plain=plain)
+    log_error(error)
+    assert "no room on the disk" in stream.getvalue()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_messages_of_exceptions_are_logged_at_level_debug(stream: io.StringIO, plain: bool) -> None:
+    """The operator asks for them with SLICEWATCH_DEBUG."""
+    configure(stream, plain=plain, level=logging.DEBUG)
+    log_error(ValueError("not a number: odd"))
+    assert "ValueError: not a number: odd" in stream.getvalue()
 
 
 def test_a_plain_line_has_its_fields(stream: io.StringIO) -> None:

@@ -170,7 +170,8 @@ def _run_worker(
     finally:
         process.kill()
     if process.exit_code != 0:
-        _log.warning("the report process %s: %s", process.describe_exit(), process.output)
+        _log.warning("the report process %s", process.describe_exit())
+        _log.debug("output of the report process: %s", process.output)  # may quote records
         with suppress(FileNotFoundError):
             raise ReportFailed((folder / REASON).read_text())
         raise ReportFailed(f"the report process {process.describe_exit()}")

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from models.errors import ModelError
+from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent
 from service.jobs.column_report.columns import (
     ColumnPair,
@@ -63,8 +65,14 @@ def main(mode: str, folder: Path, timeout_seconds: float) -> None:
         {"values": write_values, "page": write_page}[mode](folder)
     except Exception as error:
         traceback.print_exc()
-        (folder / REASON).write_text(str(error) or type(error).__name__)
+        (folder / REASON).write_text(_reason(error))
         sys.exit(1)
+
+
+def _reason(error: Exception) -> str:
+    """Return the text of an own error, and the kind of any other: its text may quote a record."""
+    is_own = isinstance(error, ServiceError | ModelError | OSError)
+    return str(error) if is_own and str(error) else type(error).__name__
 
 
 def write_values(folder: Path) -> None:
@@ -74,7 +82,7 @@ def write_values(folder: Path) -> None:
     spec = json.loads((folder / SPEC).read_bytes())
     bundle = ModelBundle.load(spec["bundle"])
     if not bundle.sample:
-        raise ValueError("the bundle has no held-out rows to compare with")
+        raise ServiceError("the bundle has no held-out rows to compare with")
     try:
         of_files = FunctionSet.from_files(spec["functions"])
         added = map(from_declaration, spec["added"])
@@ -109,7 +117,7 @@ def write_page(folder: Path) -> None:
     with gzip.open(folder / COLUMNS, "rt") as file:
         columns = [ReportColumn(*fields) for fields in json.load(file)]
     if not columns:
-        raise ValueError("no column could be compared")
+        raise ServiceError("no column could be compared")
     part = folder / f"{PAGE}.part"
     run_evidently(columns).save_html(str(part))  # a Path would be ignored silently
     part.replace(folder / PAGE)
@@ -135,10 +143,10 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
     try:
         value = drift_values(run_evidently([given]))[given.name]
         if not all(map(math.isfinite, (value, given.threshold, *details.get("mean", ())))):
-            raise ValueError("its numbers are too large")
+            raise ServiceError("its numbers are too large")
     except Exception as error:  # the other columns are still compared
         traceback.print_exc()
-        return record | {"error": f"Evidently could not compare it: {error}"}, None
+        return record | {"error": f"Evidently could not compare it: {_reason(error)}"}, None
     result = {"threshold": given.threshold, "value": value, "drifted": value >= given.threshold}
     return record | details | result, given
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,6 +40,8 @@ RUNS = "runs"
 TIMEOUT_SECONDS = 7200.0
 SILENCE_SECONDS = 120.0
 
+_log = logging.getLogger(__name__)
+
 _QUOTED_LINES, _QUOTED_CHARACTERS = 3, 600
 
 
@@ -72,6 +75,8 @@ class RunningTraining:
         if self._result is None:
             if self._process.wait():
                 self._process.kill()
+                if self._process.output:
+                    _log.debug("output of the training process: %s", self._process.output)  # may quote rows
                 self._result = read_result(self.folder) or TrainingFailed(self._failure())
             elif overdue := self._overdue():
                 self._process.kill()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -89,6 +90,9 @@ def main(folder: Path, timeout_seconds: float) -> None:
         reason = str(error) or type(error).__name__
     except MemoryError:
         reason = "not enough memory"
+    except Exception as error:  # its message may quote a row
+        traceback.print_exc()
+        reason = f"unexpected {type(error).__name__}; SLICEWATCH_DEBUG=1 logs the traceback: please report it"
     heartbeat.stop()
     if reason:
         write_atomically(folder / REASON, reason)

@@ -45,6 +45,15 @@ def test_a_label_is_one_class_however_it_was_typed(service):
     ]
 
 
+def test_the_last_label_of_a_request_counts(service):
+    """Labels of one id without a time are taken in order, and a return to the first is a correction."""
+    service.predicted(GOOD, ids=["a"])
+    told = [{"id": "a", "label": each} for each in ("true", "false", "true")]
+    assert outcomes(service, *told) == ["accepted", "corrected", "corrected"]
+    assert outcomes(service, told[1]) == ["corrected"]
+    assert outcomes(service, told[0]) == ["corrected"]
+
+
 def test_a_label_from_the_future_is_rejected_alone(service):
     """An observation that has not been made yet is rejected with a reason, and no other label with it."""
     service.predicted(GOOD, ids=["a"])

@@ -18,7 +18,7 @@ from service.cli.labels import LabelSink, send_file
 from service.cli.project import service_url
 from service.client import Client
 from service.errors import ServiceError
-from service.events import FunctionSetVersion, Prediction
+from service.events import FunctionSetVersion, Label, Prediction
 from service.settings.loading import load
 from service.store.engine import Store
 from service.store.queries import labels
@@ -112,6 +112,67 @@ def test_a_file_without_times_that_is_sent_again_overrides_no_correction(
     assert sent(2, text) == {"duplicate": 2}
     assert kept(stored) == {"a": "kept", "b": "lost"}
     assert sent(3, text + "c,kept\n") == {"accepted": 2, "corrected": 1}
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 100])
+@pytest.mark.parametrize(
+    ("rows", "counts"),
+    [
+        (("spam", "ham", "spam"), "spam"),
+        (("spam", "spam"), "spam"),
+        (("spam", "ham"), "ham"),
+        (("spam@1", "ham@1", "spam@1"), "spam"),
+        (("spam@1", "ham@1", "spam@1", "ham@1"), "ham"),
+        (("spam@2", "ham@1"), "spam"),
+        (("spam", "spam@1", "ham"), "ham"),
+    ],
+)
+def test_of_a_file_the_last_row_counts_and_sending_it_again_changes_nothing(
+    tmp_path: Path, rows: tuple[str, ...], counts: str, batch_rows: int
+) -> None:
+    """In batches of any size, all rows sent again are duplicates, a day later as well."""
+    file, now = tmp_path / "labels.csv", START
+    times = [day and f"2026-04-0{day}T00:00:00Z" for _, _, day in (row.partition("@") for row in rows)]
+    said = [f"a,{row.partition('@')[0]},{at}\n" for row, at in zip(rows, times, strict=True)]
+    file.write_text("id,label,observed_at\n" + "".join(said))
+    with Store(tmp_path / "log.db") as store:
+        writer = Writer(store)
+        writer.record_functions(FunctionSetVersion("set", ("short",), ("print",), START))
+        writer.append(
+            [Prediction("a", "m", 1, "set", START, "ham", None, b"", b"", None, 7, "live")]
+        ).result()
+
+        def take(given: Any) -> Any:
+            stated = [
+                Label(each.id, each.label, each.observed_at or now, now, idempotency_key=each.idempotency_key)
+                for each in given
+            ]
+            return [(each.outcome, each.reason) for each in writer.label("m", stated).result()]
+
+        columns = {"id": "id", "label": "label", "observed_at": "observed_at"}
+        for day in range(3):
+            now = START + timedelta(days=day)
+            summary = send_file(file, columns, LabelSink("there", batch_rows, take))
+            assert (summary.counts["duplicate"] == len(rows)) == bool(day)
+            with store.read() as connection:
+                assert labels(connection, "m", ["a"]) == {"a": counts}
+        writer.stop()
+
+
+def test_a_later_file_of_the_same_content_corrects_back(send: Callable, stored: Path) -> None:
+    """Files at other paths count in the order in which they are sent; each sent again changes nothing."""
+    days = {"monday.csv": "kept", "tuesday.csv": "lost", "wednesday.csv": "kept"}
+    for name, label in days.items():
+        send(f"id,label\na,{label}\n", name=name)
+        assert kept(stored) == {"a": label}
+    for name, label in days.items():
+        told = json.loads(send(f"id,label\na,{label}\n", "--json", name=name).out)
+        assert told["outcomes"]["duplicate"] == 1
+        assert kept(stored) == {"a": "kept"}
+    assert (
+        "duplicate: label 'kept' of the same prediction counts"
+        in send("id,label\na,lost\n", name="tuesday.csv").out
+    )
 
 
 def test_two_columns_of_a_file_are_two_statements(send: Callable, stored: Path) -> None:

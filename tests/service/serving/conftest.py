@@ -36,12 +36,34 @@ CODE_BEGINS = """
 import os, re, time
 from pathlib import Path
 from sfs.function import labeling_function, slicing_function
+from sfs.preprocess import preprocessor
 
 """
 MIXED = """
 @slicing_function(budget_ms=10_000)
 def odd(x):
     return x.n % 2 == 1
+
+@slicing_function(budget_ms=10_000)
+def quotes(x):
+    return int(x.email) > 4
+
+@slicing_function(budget_ms=10_000)
+def lacks(x):
+    return {}[x.email]
+
+@preprocessor()
+def parsed(x):
+    x.amount = float(x.email)
+    return x
+
+@slicing_function(pre=[parsed], budget_ms=10_000)
+def prepared(x):
+    return x.amount > 1
+
+@slicing_function(budget_ms=10_000)
+def returns(x):
+    return x.email
 
 @slicing_function(budget_ms=10_000)
 def raises(x):

@@ -1,6 +1,7 @@
 """Live functions: templates and Python functions together, Python functions isolated and behind breakers."""
 
 import gc
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -260,6 +261,26 @@ def test_consecutive_faults_open_the_breaker(
     assert caller.breaker(bad).reason == FAULTS
     assert f"breaker of function {bad!r} opened, faults: " in caplog.text
     assert unknown(caller.columns(bad, "odd")) == {bad: {BREAKER_OPEN: 4}}
+
+
+@pytest.mark.parametrize(("level", "quoted"), [(logging.INFO, False), (logging.DEBUG, True)])
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ("quotes", "ValueError"),
+        ("lacks", "KeyError"),
+        ("prepared", "ValueError"),
+        ("returns", "invalid return value"),
+    ],
+)
+def test_the_log_has_row_and_kind_of_a_fault(
+    bad: str, kind: str, level: int, quoted: bool, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message, which may quote the record, is logged at level DEBUG only."""
+    with caplog.at_level(level):
+        caller.columns(bad, rows=[{"n": n, "email": "4711-SECRET"} for n in range(4)])
+    assert f"breaker of function {bad!r} opened, faults: row 0: {kind}\n" in caplog.text
+    assert ("4711-SECRET" in caplog.text) == quoted
 
 
 def test_faults_are_counted_across_batches(caller: Caller) -> None:

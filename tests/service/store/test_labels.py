@@ -168,6 +168,57 @@ def test_an_idempotency_key_makes_a_retry_a_duplicate(
     assert counts(store) == "ham"
 
 
+def test_a_new_key_corrects_back_to_an_earlier_label(store: Store, writer: Writer, prediction, label) -> None:
+    """A repeated statement under a new key counts in place of a label given since; under its key it is a duplicate."""
+    writer.append([prediction()]).result()
+    given = [
+        label(idempotency_key="k1"),
+        label(label="ham", idempotency_key="k2"),
+        label(idempotency_key="k3"),
+    ]
+    assert outcomes(writer, *given) == ["accepted", "corrected", "corrected"]
+    assert [outcomes(writer, each) for each in given] == [["duplicate"]] * 3
+    assert counts(store) == "spam"
+
+
+def test_a_key_of_a_repeated_statement_is_kept(store: Store, writer: Writer, prediction, label) -> None:
+    """The key of a duplicate is known afterwards, with a later time as well."""
+    writer.append([prediction()]).result()
+    again = label(idempotency_key="k2")
+    assert outcomes(writer, label(idempotency_key="k1"), again) == ["accepted", "duplicate"]
+    assert outcomes(writer, label(seconds=90, idempotency_key="k2")) == ["duplicate"]
+    assert outcomes(writer, label(label="ham", idempotency_key="k2")) == ["rejected"]
+
+
+def test_of_labels_of_one_moment_the_last_counts(store: Store, writer: Writer, prediction, label) -> None:
+    """Labels observed on arrival are counted in their order, before and after their prediction."""
+    at = label().observed_at
+    given = [label(label=name, received_at=at) for name in ("spam", "ham", "spam", "ham", "spam")]
+    assert set(outcomes(writer, *given)) == {"pending"}
+    writer.append([prediction()]).result()
+    assert counts(store) == "spam"
+    writer.append([prediction("p2")]).result()
+    given = [label("p2", name, received_at=at) for name in ("spam", "ham", "spam", "spam")]
+    assert outcomes(writer, *given) == ["accepted", "corrected", "corrected", "duplicate"]
+    assert counts(store, "p2") == "spam"
+
+
+def test_a_label_that_does_not_count_names_the_one_that_does(writer: Writer, prediction, label) -> None:
+    """An earlier observation and a duplicate have the standing label in their reasons."""
+    writer.append([prediction()]).result()
+    given = [
+        label(label="ham"),
+        label(label="spam", seconds=90),
+        label(label="ham"),
+        label(label="ham", seconds=30),
+    ]
+    results = writer.label("spam", given).result()
+    assert [each.outcome for each in results] == ["accepted", "corrected", "duplicate", "accepted"]
+    assert [each.reason for each in results[:2]] == [None, None]
+    for each in results[2:]:
+        assert str(each.reason).startswith("label 'spam' of the same prediction counts: to replace it, send")
+
+
 @pytest.mark.parametrize("other", [{"label": "ham"}, {"id_": "p2"}])
 def test_an_idempotency_key_is_not_for_two_labels(writer: Writer, prediction, label, other) -> None:
     """The same key with another label or prediction is rejected, within a batch and after it."""

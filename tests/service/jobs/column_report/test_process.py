@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import logging
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -197,6 +199,16 @@ def test_a_page_that_cannot_be_rendered_is_an_error(tmp_path: Path) -> None:
     """The message is the reason."""
     with pytest.raises(ReportFailed, match="exited with code 3"):
         render_page(tmp_path, LONG_SECONDS, python=interpreter(tmp_path, "exit 3"))
+
+
+def test_the_reason_of_a_failure_quotes_no_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The reason has the kind of the error; output and traceback are logged at level DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    with gzip.open(tmp_path / "columns.json.gz", "wt") as file:
+        json.dump([["heat", True, 0.1, [1.0, 2.0], ["4711-SECRET"]]], file)
+    with pytest.raises(ReportFailed, match=r"^\w+$"):
+        render_page(tmp_path, LONG_SECONDS)
+    assert {each.levelname for each in caplog.records if "4711-SECRET" in each.getMessage()} == {"DEBUG"}
 
 
 def test_the_latest_reports_are_kept(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Training in a child process: its results, its failures and its end."""
 
 import json
+import logging
 import os
 import select
 import shutil
@@ -272,6 +273,18 @@ def test_an_unexpected_exit_quotes_the_output(scripted: Callable[[str], RunningT
     assert failed == TrainingFailed(
         "the training process exited with code 7; its last output: b / c / almost there"
     )
+
+
+def test_an_unexpected_error_is_a_failure_without_its_message(
+    project: Path, start: Callable[..., RunningTraining], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message, which may quote a row, is in the traceback that is logged at level DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    failed = outcome(start(spec_of(project, learner={"kind": "erm", "4711-SECRET": 1}, traffic=None)))
+    assert failed == TrainingFailed(
+        "unexpected TypeError; SLICEWATCH_DEBUG=1 logs the traceback: please report it"
+    )
+    assert {each.levelname for each in caplog.records if "4711-SECRET" in each.getMessage()} == {"DEBUG"}
 
 
 class Clock:
