@@ -18,8 +18,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from models.bundle.files import fsync_folder, manifest_hash, publish_folder, read_folder, write_files
+from models.bundle.files import (
+    bundle_part,
+    fsync_folder,
+    manifest_hash,
+    parse_json,
+    publish_folder,
+    read_folder,
+    write_files,
+)
 from models.errors import BundleError, RegistryError
+from sfs.schema import Schema
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
@@ -160,6 +169,22 @@ class ModelRegistry:
             except BundleError as error:
                 versions.append(Version(number, "", folder, on_it, str(error)))
         return tuple(versions)
+
+    def schema(self, version: int) -> Schema:
+        """Return the types of the columns of a version, without loading its model.
+
+        Raises
+        ------
+        BundleError
+            If the bundle's configuration or sample cannot be read.
+        """
+        from models.bundle.records import stored_schema
+
+        folder = self._folder(version)
+        with bundle_part(str(folder)):
+            config = parse_json("config.json", (folder / "config.json").read_bytes())
+            lines = (folder / "sample.jsonl").read_bytes().splitlines()
+            return stored_schema(config, [parse_json("sample.jsonl", line) for line in lines])
 
     def alias(self, name: str = CHAMPION) -> int | None:
         """Return the version of an alias, or None if the alias was never set."""

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from sfs.errors import SliceError
 from sfs.record import none_if_missing, text_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ColumnType: TypeAlias = Literal["boolean", "integer", "number", "float32", "category", "text"]
 
@@ -135,6 +137,53 @@ def normalize(text: str) -> str:
     return stripped if stripped.isascii() else unicodedata.normalize("NFC", stripped)
 
 
+def canonical(text: str) -> str:
+    """Return the text that all spellings of one label share: blanks, Unicode forms, truth values, and numbers.
+
+    Examples
+    --------
+    >>> canonical("True"), canonical(" 1.0 "), canonical("1"), canonical("Spam")
+    ('true', '1', '1', 'Spam')
+    """
+    text = normalize(text)
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    if not _NUMBER.fullmatch(text) or _has_leading_zero(text):
+        return text
+    return text_of(int(text) if _WHOLE.fullmatch(text) else float(text))
+
+
+def _has_leading_zero(text: str) -> bool:
+    digits = text.lstrip("+-")
+    return len(digits) > 1 and digits[0] == "0" and digits[1].isdigit()
+
+
+class ClassReader:
+    """Reads labels as one of the classes, in every spelling of the class.
+
+    Parameters
+    ----------
+    classes
+        C class names.
+
+    Examples
+    --------
+    >>> ClassReader(["true", "false"]).read("True"), ClassReader(["0.0", "1.0"]).read("1")
+    ('true', '1.0')
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = frozenset(classes)
+        self._by_text: dict[str, str | None] = {}
+        for name in classes:
+            text = canonical(name)
+            self._by_text[text] = None if text in self._by_text else name  # two spellings: exact ones only
+
+    def read(self, label: str) -> str | None:
+        """Return the class that a label spells, or None."""
+        return label if label in self._classes else self._by_text.get(canonical(label))
+
+
 class Schema:
     """Columns of a table, by name; a column outside the schema is read as it is.
 
@@ -215,6 +264,8 @@ class Schema:
 
     def parse_frame(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return a table with every value in the type of its column; the same table if nothing changes."""
+        import pandas as pd
+
         changed: dict[int, pd.Series[Any]] = {}
         for place, name in enumerate(map(str, frame.columns)):
             if (column := self.columns.get(name)) is not None:
@@ -257,16 +308,18 @@ class _NoType:
 
 
 def _column_of(name: str, series: pd.Series[Any], is_text: bool) -> Column | None:
+    from pandas.api import types
+
     dtype = series.dtype
     if is_text:
         return Column(name, "text")
-    if pd.api.types.is_bool_dtype(dtype):
+    if types.is_bool_dtype(dtype):
         return Column(name, "boolean")
-    if pd.api.types.is_integer_dtype(dtype):
+    if types.is_integer_dtype(dtype):
         return Column(name, "integer")
-    if pd.api.types.is_float_dtype(dtype):
+    if types.is_float_dtype(dtype):
         return Column(name, "float32" if dtype == np.float32 else "number")
-    if not pd.api.types.is_object_dtype(dtype) and not pd.api.types.is_string_dtype(dtype):
+    if not types.is_object_dtype(dtype) and not types.is_string_dtype(dtype):
         return None
     values = [value for value in series.tolist() if none_if_missing(value) is not None]
     kinds = set(map(type, values))
@@ -304,19 +357,24 @@ def _like(spelled: str | None, word: str) -> str:
     return word.upper() if spelled.isupper() else word.capitalize()
 
 
-_HAS_TYPE: dict[str, Callable[[Any], bool]] = {
-    "boolean": pd.api.types.is_bool_dtype,
-    "integer": pd.api.types.is_integer_dtype,
-    "number": lambda dtype: bool(dtype == np.float64),
-    "float32": lambda dtype: bool(dtype == np.float32),
-}
-"""Checks of a series' type; an object series with such values has none of them."""
+def _has_type(kind: ColumnType, dtype: Any) -> bool:
+    """Return whether a series' type is that of a column; values of an object series may be of any type."""
+    from pandas.api import types
+
+    if kind == "boolean":
+        return types.is_bool_dtype(dtype)
+    if kind == "integer":
+        return types.is_integer_dtype(dtype)
+    return bool(dtype == {"number": np.float64, "float32": np.float32}.get(kind))
 
 
 def _parse_series(column: Column, series: pd.Series[Any]) -> pd.Series[Any]:
     """Return a series in the column's type, of a numeric type if all its values are; the same one if it has it."""
+    import pandas as pd
+    from pandas.api import types
+
     dtype = series.dtype
-    if column.type in _HAS_TYPE and _HAS_TYPE[column.type](dtype):
+    if _has_type(column.type, dtype):
         return series
     given = series.tolist()
     values = [column.parse(value) for value in given]
@@ -336,7 +394,7 @@ def _parse_series(column: Column, series: pd.Series[Any]) -> pd.Series[Any]:
         target = "object"
     if (
         target == "object"
-        and pd.api.types.is_object_dtype(dtype)
+        and types.is_object_dtype(dtype)
         and all(a is b for a, b in zip(given, values, strict=True))
     ):
         return series

@@ -28,7 +28,7 @@ from models.bundle.files import (
     read_folder,
     write_folder,
 )
-from models.bundle.records import SAMPLE_ROWS, GoldenBatch
+from models.bundle.records import SAMPLE_ROWS, GoldenBatch, stored_schema
 from models.bundle.reference import SliceCounts, counts_from_json, counts_to_json
 from models.classes import without_label
 from models.errors import BundleError, DataError
@@ -276,12 +276,7 @@ class ModelBundle:
         with bundle_part(SAMPLE):
             check_columns(sample, [spec.column for spec in featurizer.specs])
         with bundle_part(CONFIG):
-            text = [spec.column for spec in featurizer.specs if spec.kind == "text"]
-            schema = (
-                Schema().completed(pd.DataFrame(list(sample), dtype=object), text)
-                if config.schema is None
-                else Schema.from_json(config.schema)
-            )
+            schema = stored_schema({"schema": config.schema, "features": config.features}, sample)
         with bundle_part(REFERENCE):
             reference = counts_from_json(parse_json(REFERENCE, files[REFERENCE]), list(fingerprints))
         with bundle_part(GOLDEN):

@@ -19,6 +19,7 @@ from models.features import FeatureSpec, Table
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.record import Columns
+from sfs.schema import Schema
 from sfs.template import Template
 
 SAMPLE_ROWS = 1000
@@ -133,6 +134,20 @@ def sample_records(rows: Table, columns: Sequence[str]) -> tuple[dict[str, Any],
             break
         kept.append(record)
     return tuple(kept)
+
+
+def stored_schema(config: Mapping[str, Any], sample: Sequence[Mapping[str, Any]]) -> Schema:
+    """Return the schema in the content of a bundle's ``config.json``; of a bundle without one, that of its sample.
+
+    Raises
+    ------
+    SliceError
+        If the schema is malformed.
+    """
+    if config.get("schema") is not None:
+        return Schema.from_json(config["schema"])
+    text = [feature["column"] for feature in config["features"] if feature["kind"] == "text"]
+    return Schema().completed(pd.DataFrame(list(sample), dtype=object), text)
 
 
 class _NotPlain(Exception):

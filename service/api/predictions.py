@@ -38,6 +38,7 @@ from service.serving.prediction_factory import (
 from service.store.prediction_log import LogResult
 from service.store.queries import function_set
 from service.views.models import model_view
+from sfs.schema import ClassReader
 
 if TYPE_CHECKING:
     from service.events import Prediction
@@ -285,6 +286,8 @@ def _external_predictions(
     """Return the external predictions of a request. Raises InvalidRequest, with the errors of all rows."""
     require_distinct([row.id for row in given], "predictions", ".id")
     require_finite([{"features": row.features} for row in given], "predictions")
+    reader = ClassReader(classes)
+    given = [row.model_copy(update={"label": reader.read(row.label) or row.label}) for row in given]
     errors = [
         FieldError(f"predictions[{i}].{field}", message)
         for i, row in enumerate(given)

@@ -86,7 +86,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     predictor = None
     if args.with_predictions and settings is not None:
         predictor = _file_predictor(settings, args.model or CHAMPION, functions)
-    summary = apply_file(other_source(args.file, settings), functions, args.out, predictor)
+    schema = predictor.bundle.schema if predictor else None
+    summary = apply_file(other_source(args.file, settings, schema), functions, args.out, predictor)
     if args.json:
         out = str(args.out) if args.out else None
         print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})

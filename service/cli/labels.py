@@ -266,7 +266,7 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
     from service.events import Label
     from service.store.engine import Store
     from service.store.errors import StoreInUse
-    from service.store.labels import LabelRules, all_results
+    from service.store.labels import LabelRules, all_results, as_classes
     from service.store.writer import Writer
 
     url = service_url(settings)
@@ -291,10 +291,11 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
 
     def send(labels: Sequence[LabelIn]) -> list[Outcome]:
         now = context.now()
-        given = [
+        found = [
             Label(label.id, label.label, label.observed_at or now, now, label.labeller, label.idempotency_key)
             for label in labels
         ]
+        given = as_classes(found, classes)
         written = writer.label(settings.name, [label for label in given if label.label in classes]).result()
         return [(result.outcome, result.reason) for result in all_results(given, classes, written)]
 

@@ -6,7 +6,7 @@ import argparse
 import difflib
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from service.settings.schema import Settings
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
+    from sfs.schema import Schema
 
 CHAMPION = "champion"
 SMS_FILE = "SMSSpamCollection"
@@ -50,8 +51,11 @@ def project_source(settings: Settings) -> DataSource:
     return DataSource(settings.data, settings.format, _text_columns(settings), settings.label)
 
 
-def other_source(path: Path, settings: Settings | None = None) -> DataSource:
-    """Return another source of rows; columns that the project declares as text stay text in it."""
+def other_source(path: Path, settings: Settings | None = None, schema: Schema | None = None) -> DataSource:
+    """Return another source of rows, read by a schema, by default the champion's.
+
+    Of columns outside the schema, those that the project declares as text stay text.
+    """
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: pass a file of rows, or the folder of the UCI YouTube files")
     data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
@@ -59,7 +63,22 @@ def other_source(path: Path, settings: Settings | None = None) -> DataSource:
 
     if settings is None:
         return DataSource(path, data_format)
-    return DataSource(path, data_format, _text_columns(settings), settings.label)
+    schema = schema or champion_schema(settings)
+    return DataSource(path, data_format, _text_columns(settings), settings.label, schema)
+
+
+def champion_schema(settings: Settings) -> Schema:
+    """Return the types of the columns that the champion was trained with; none before the first training."""
+    from models.errors import ModelError
+    from models.registry import ModelRegistry
+    from sfs.schema import Schema
+
+    if settings.registry.is_dir():
+        registry = ModelRegistry(settings.registry, name=settings.name)
+        with suppress(ModelError):  # a damaged champion is the subject of other commands
+            if (version := registry.alias(CHAMPION)) is not None:
+                return registry.schema(version)
+    return Schema()
 
 
 def _text_columns(settings: Settings) -> tuple[str, ...]:

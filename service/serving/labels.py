@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from service.events import Label
 from service.metrics.process import ProcessMetrics
 from service.serving.deployment import Deployment
-from service.store.labels import LabelResult, all_results
+from service.store.labels import LabelResult, all_results, as_classes
 from service.store.writer import Writer
 
 
@@ -29,6 +29,7 @@ class LabelIntake:
             If the others cannot be written now.
         """
         classes = self._deployment.state.classes
+        labels = as_classes(labels, classes)
         valid = [label for label in labels if label.label in classes]
         results: list[LabelResult] = []
         if valid:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from service.store.tables import (
     to_us,
 )
 from service.store.tables import first_labels as table
+from sfs.schema import ClassReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,12 @@ class LabelResult:
 
     outcome: LabelOutcome
     reason: str | None = None
+
+
+def as_classes(labels: Iterable[Label], classes: Sequence[str]) -> list[Label]:
+    """Return labels in the spelling of their classes; a label that is not a class is unchanged."""
+    reader = ClassReader(classes)
+    return [replace(label, label=reader.read(label.label) or label.label) for label in labels]
 
 
 def all_results(

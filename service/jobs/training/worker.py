@@ -119,13 +119,16 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     from sfs.declarations import from_declaration
     from sfs.function import LabelingFunctionSlice
     from sfs.registry import FunctionSet
+    from sfs.schema import Schema
 
     started = monotonic()
     progress("reading", 0.0)
     champion = None if spec.champion is None else ModelBundle.load(spec.champion)
     features = tuple(FeatureSpec(column, cast("FeatureKind", kind)) for column, kind in spec.features.items())
     text = tuple(feature.column for feature in features if feature.kind == "text")
-    base = DataSource(Path(spec.data), spec.format, text, spec.label).read()
+    same = champion is not None and champion.featurizer.specs == features
+    schema = champion.schema if champion is not None and same else Schema()
+    base = DataSource(Path(spec.data), spec.format, text, spec.label, schema).read()
     traffic = [] if spec.traffic is None else read_traffic(Path(spec.traffic))
     of_files = FunctionSet.from_files(spec.functions, votes=True)
     added = [from_declaration(entry) for entry in spec.added if entry["name"] not in of_files]
@@ -140,7 +143,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     learner = dict(spec.learner)
     if "widths" in learner:
         learner["widths"] = tuple(learner["widths"])
-    config = TrainConfig(spec.label, features, functions, LearnerConfig(**learner), spec.name)
+    config = TrainConfig(spec.label, features, functions, LearnerConfig(**learner), spec.name, schema)
     trained = train(
         config,
         rows.frame,
