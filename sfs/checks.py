@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any
@@ -15,6 +16,7 @@ from sfs.record import Columns, Record
 DEFAULT_BUDGET_MS = 5.0
 """Default time budget per row in milliseconds, for a function without ``budget_ms``."""
 
+_TIMED_RUNS = 5
 _HUGE_CHARACTERS = 20_000
 _PROBES: Mapping[str, Any] = {
     "no value": None,
@@ -138,10 +140,16 @@ def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool
     budget_ms = DEFAULT_BUDGET_MS if function.budget_ms is None else function.budget_ms
     if not rows:
         return True, "no rows to time"
-    start = perf_counter()
-    for row in rows:
-        _evaluate(function, row)
-    mean_ms = (perf_counter() - start) * 1000 / len(rows)
+    # The shortest of several times per row, because other processes may interrupt any of them.
+    times = [inf] * len(rows)
+    for _ in range(_TIMED_RUNS):
+        for i, row in enumerate(rows):
+            start = perf_counter()
+            _evaluate(function, row)
+            times[i] = min(times[i], perf_counter() - start)
+        mean_ms = sum(times) * 1000 / len(rows)
+        if mean_ms <= budget_ms:
+            break
     return mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms"
 
 

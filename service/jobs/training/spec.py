@@ -90,17 +90,17 @@ _SPEC, _RESULT = TypeAdapter(TrainingSpec), TypeAdapter(TrainingResult)
 def write_spec(folder: Path, spec: TrainingSpec) -> None:
     """Write a specification into the folder of an attempt."""
     with open_private(folder / SPEC) as file:
-        file.write(_SPEC.dump_json(spec))
+        file.write(json.dumps(asdict(spec)).encode())  # unlike pydantic, of paths that are not UTF-8 too
 
 
 def read_spec(folder: Path) -> TrainingSpec:
     """Return the specification in the folder of an attempt."""
-    return _SPEC.validate_json((folder / SPEC).read_bytes())
+    return _SPEC.validate_python(json.loads((folder / SPEC).read_bytes()))
 
 
 def result_to_json(result: TrainingResult) -> str:
-    """Return a result as JSON text."""
-    return _RESULT.dump_json(result).decode()
+    """Return a result as JSON text, with the candidate's folder relative to that of the attempt."""
+    return _RESULT.dump_json(replace(result, candidate=Path(CANDIDATE))).decode()
 
 
 def read_result(folder: Path) -> TrainingResult | None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -351,6 +352,7 @@ def test_a_training_can_be_killed(project: Path, start: Callable[..., RunningTra
 
 PARENT = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from service.jobs.training.process import start_training
 from service.jobs.training.spec import TrainingSpec
@@ -396,8 +398,12 @@ def test_results_of_an_earlier_attempt_are_deleted(
 
 def test_specs_and_results_survive_the_round_trip(project: Path, tmp_path: Path) -> None:
     """Every field is equal after reading."""
-    write_spec(tmp_path, spec_of(project))
-    assert read_spec(tmp_path) == spec_of(project)
+    for spec in (
+        spec_of(project),
+        replace(spec_of(project), data="caf\udce9.csv"),
+    ):  # a path that is not UTF-8
+        write_spec(tmp_path, spec)
+        assert read_spec(tmp_path) == spec
     result = TrainingResult(tmp_path / "candidate", (PairedCounts("a", 4, 1, 1, 1),), {"seconds": 1.5})
     (tmp_path / "result.json").write_text(result_to_json(result))
     assert read_result(tmp_path) == result
