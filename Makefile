@@ -1,8 +1,9 @@
-# Everything installs into .venv, at the versions that constraints.txt pins.
+# Everything installs into .venv, at the versions that constraints.txt pins; logs are in build, and pip keeps its cache.
 #   make demo     install the service, run the whole loop on generated comments, leave console and API open;
 #                 ARGS=--once ends by itself, ARGS="--once --data DIR" runs on the UCI YouTube comments
 #   make test     install the service and the test tools, lint, type-check, run every test;
-#                 as root it installs missing Debian packages that the tests need, else it names them
+#                 as root it installs missing Debian packages that the tests need, else it names them;
+#                 Prometheus and Alertmanager are needed as commands, and their system services are masked
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel, run the demo on ten seeds, and write docs/results.md
 # A machine without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -40,7 +41,7 @@ test-tools: .venv/.test-tools
 
 .venv/.installed: pyproject.toml constraints.txt
 	@sh .ci/check-python $(PYTHON)
-	@echo "1/3 creating .venv with $$($(PYTHON) --version)"
+	@echo "1/3 creating .venv with $$($(PYTHON) --version); outside it, only build (logs) and the cache of pip are written"
 	@$(PYTHON) -m venv .venv
 	@mkdir -p build
 	@echo "2/3 installing PyTorch: 200 MB without CUDA, 3 GB with it; takes minutes"

@@ -44,7 +44,11 @@ def declare(commands: Commands) -> None:
         help=f"folder of the project; an earlier demo in it is replaced (default: {FOLDER})",
     )  # fmt: skip
     parser.add_argument(
-        "--minutes", type=_minutes, default=5.0, metavar="N", help="timeout of the story (default: 5)"
+        "--minutes",
+        type=_minutes,
+        default=5.0,
+        metavar="N",
+        help="minutes without any progress after which the story is given up (default: 5)",
     )
 
 
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     scenario = real_comments(args.data, args.seed) if args.data else generated_comments(args.seed)
     return run_demo(
         scenario, args.seed, args.folder, port or free_port(), context.now, lambda line: print(line, flush=True),
-        once=args.once, timeout_seconds=args.minutes * 60,
+        once=args.once, patience_seconds=args.minutes * 60,
     )  # fmt: skip
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from service.client import Client, ClientError, NoResponse, NotRunning
-from service.demo.service_process import ServiceProcess
+from service.demo.service_process import PATIENCE_SECONDS, ServiceProcess
 from service.errors import ServiceError
 
 RETRIED_STATUSES = (408, 429, 500, 503, 504)
 NOTHING_YET = (404, *RETRIED_STATUSES)
-TIMEOUT_SECONDS = 120.0
 PAUSE_SECONDS = 0.2
 FINAL_STATES = ("promoted", "held", "rejected", "skipped", "failed")
 
@@ -24,11 +24,17 @@ T = TypeVar("T")
 class RetryingClient:
     """Client of a service process that retries over restarts.
 
-    Requests must be safe to repeat: predictions have ids, labels have keys.
+    Requests must be safe to repeat: predictions have ids, labels have keys. ``patience_seconds`` is the time
+    without a response after which a request is given up.
     """
 
-    def __init__(self, service: ServiceProcess, sleep: Callable[[float], object] = time.sleep) -> None:
-        self._service, self._sleep = service, sleep
+    def __init__(
+        self,
+        service: ServiceProcess,
+        sleep: Callable[[float], object] = time.sleep,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._service, self._sleep, self._patience = service, sleep, patience_seconds
         self._client = Client(service.url, retries=0)
 
     def call(self, request: Callable[[Client], T]) -> T:
@@ -39,7 +45,7 @@ class RetryingClient:
         ClientError
             If the service returns an error that no retry can change.
         ServiceError
-            If it does not respond for two minutes, or does not restart.
+            If it does not respond for the time of patience, or does not restart.
         """
         return self._retry(request, RETRIED_STATUSES)
 
@@ -57,7 +63,7 @@ class RetryingClient:
         self._client.close()
 
     def _retry(self, request: Callable[[Client], T], statuses: Collection[int]) -> T:
-        end = time.monotonic() + TIMEOUT_SECONDS
+        end = time.monotonic() + self._patience
         while True:
             try:
                 return request(self._client)
@@ -66,9 +72,9 @@ class RetryingClient:
                     raise
             except (NotRunning, NoResponse) as error:
                 if self._service.revive():
-                    end = time.monotonic() + TIMEOUT_SECONDS
+                    end = time.monotonic() + self._patience
                 elif time.monotonic() > end:
-                    raise ServiceError(f"no response for {TIMEOUT_SECONDS:g} s: {error}") from error
+                    raise ServiceError(f"no response for {self._patience:g} s: {error}") from error
             self._sleep(PAUSE_SECONDS)
 
 
@@ -78,6 +84,8 @@ class ServiceState:
 
     Parameters
     ----------
+    at
+        Time of the last snapshot, by the service's clock; None before the first.
     alarms, runs
         All alarms and runs so far, by id.
     bands
@@ -88,6 +96,7 @@ class ServiceState:
     """
 
     version: int | None = None
+    at: datetime | None = None
     alarms: Mapping[int, Document] = field(default_factory=dict)
     runs: Mapping[int, Document] = field(default_factory=dict)
     bands: Mapping[str, Document] = field(default_factory=dict)
@@ -107,13 +116,15 @@ def poll(client: RetryingClient, before: ServiceState) -> ServiceState:
     slices = client.call_if_available(lambda client: client.slices("since_promotion"))
     alarms = client.call_if_available(lambda client: client.alarms(state="all")) or {"alarms": []}
     runs = client.call_if_available(lambda client: client.runs()) or {"runs": []}
-    version, bands, accuracy = before.version, before.bands, before.accuracy
+    version, at, bands, accuracy = before.version, before.at, before.bands, before.accuracy
     if slices is not None:
-        version, (bands, accuracy) = slices["version"], read_slices(slices)
+        version, at = slices["version"], datetime.fromisoformat(slices["at"])
+        bands, accuracy = read_slices(slices)
         if version == before.version and not bands:
             bands = before.bands
     return ServiceState(
         version=version,
+        at=at,
         alarms={**before.alarms, **{alarm["id"]: alarm for alarm in alarms["alarms"]}},
         runs={**before.runs, **{run["id"]: _with_decision(client, run, before) for run in runs["runs"]}},
         bands=bands,

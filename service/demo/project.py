@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ MODEL = "comments"
 TABLE, CLOCK, LOG, TRAINING_LOG = "comments.csv", "clock.json", "service.log", "training.log"
 FILES = (FILE_NAME, "slices.yaml", "slices.py", TABLE, CLOCK, LOG, TRAINING_LOG)
 FOLDER = ".slicewatch"
+REPORT_SECONDS = 10.0
 MARK = "# A project of `slicewatch demo`"
 """First words of the settings, by which an earlier demo is recognised."""
 
@@ -30,7 +33,7 @@ features: {features}
 functions: [slices.yaml, slices.py]
 
 # Trains in seconds.
-learner: {{kind: {kind}, epochs: {epochs}, seed: {seed}}}
+learner: {{kind: {kind}, epochs: {epochs}, batch_rows: {batch_rows}, seed: {seed}}}
 
 # A fast clock: two minutes pass every second. All times below are in this clock.
 clock: {clock}
@@ -40,7 +43,7 @@ retrain:
   check_seconds: 120
   margin: 0.03
   minimum_rows: 30
-  wait_days: 1
+  wait_days: 7
   timeout_minutes: 600
 report: {{every_hours: 12}}
 """
@@ -149,8 +152,10 @@ class Project:
         self.clock, self.store = folder / CLOCK, folder / FOLDER / "store.sqlite3"
         self.functions = folder / "slices.yaml", folder / "slices.py"
 
-    def train(self) -> dict[str, Any]:
+    def train(self, report: Callable[[str], object]) -> dict[str, Any]:
         """Run ``slicewatch train`` as a child process, and return the document that it prints.
+
+        ``report`` takes a message at regular intervals, until the process ends.
 
         Raises
         ------
@@ -158,14 +163,26 @@ class Project:
             If it fails, with the end of its log.
         """
         log = self.folder / TRAINING_LOG
-        with log.open("wb") as stderr:
-            process = subprocess.run(  # noqa: S603 - our own command
-                [*COMMAND, "train", "--config", str(self.config), "--json"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment(), check=False,
-            )  # fmt: skip
+        command = [*COMMAND, "train", "--config", str(self.config), "--json"]
+        started, printed = time.monotonic(), ""
+        with (
+            log.open("wb") as stderr,
+            subprocess.Popen(  # noqa: S603 - our own command
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, env=environment(), text=True
+            ) as process,
+        ):  # fmt: skip
+            try:
+                while process.returncode is None:
+                    try:
+                        printed, _ = process.communicate(timeout=REPORT_SECONDS)
+                    except subprocess.TimeoutExpired:
+                        report(f"  still training, after {time.monotonic() - started:.0f} s")
+            except BaseException:
+                process.kill()
+                raise
         if process.returncode:
             raise ServiceError(["the first training failed; end of its log:", *last_lines(log)])
-        document: dict[str, Any] = json.loads(process.stdout)
+        document: dict[str, Any] = json.loads(printed)
         return document
 
 
@@ -207,6 +224,7 @@ def write_project(folder: Path, scenario: Scenario) -> Project:
         features=f"{{{features}}}",
         kind=learning.kind,
         epochs=learning.epochs,
+        batch_rows=learning.batch_rows,
         seed=learning.seed,
         new_labels=learning.new_labels,
     )

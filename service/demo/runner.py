@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import ceil
 from pathlib import Path
 
@@ -41,6 +41,8 @@ BATCH_ROWS = 50
 POLL_SECONDS = 1.0
 STATUS_SECONDS = 10.0
 IDLE_ROWS_A_SECOND = 5.0
+SETTLED = timedelta(minutes=1)
+"""Age, by the service's clock, at which rows and labels are in every snapshot."""
 
 
 class ScenarioRunner:
@@ -74,23 +76,33 @@ class ScenarioRunner:
         self._phase: Phase | None = None
         self._requested = False
         self._next_poll = self._next_status = self._due = seconds()
+        self._step: tuple[object, ...] = ()
+        self._step_start = 0
+        self._sent_at, self._settled = now(), 0
         self.state, self.bands = ServiceState(), dict[int, Mapping[str, Document]]()
         self.served: Counter[tuple[int, str]] = Counter()
         self.changed_at: datetime | None = None
 
-    def run_story(self, end: float) -> bool:
-        """Run until the story is over, at most until ``end``, and return whether it is."""
+    def run_story(self, patience_seconds: float) -> str:
+        """Run until the story is over, and return an empty text, or the reason for which it was given up.
+
+        Only a lack of progress is a reason: a busy machine makes the story slow, but not wrong.
+        """
+        progress, since = self._progress(), self._seconds()
         while not self._is_over():
-            if self._seconds() > end:
-                return False
-            self._step(self._scenario.rows_a_second)
-        return True
+            self._advance(self._scenario.rows_a_second)
+            now, before, progress = self._seconds(), progress, self._progress()
+            if progress != before:
+                since = now
+            elif now - since > patience_seconds:
+                return f"the story made no progress for {patience_seconds / 60:g} minutes: {self._status()}"
+        return ""
 
     def run_until_interrupted(self) -> None:
         """Continue at a low rate until Ctrl+C, then repeat the interrupted request."""
         try:
             while True:
-                self._step(IDLE_ROWS_A_SECOND)
+                self._advance(IDLE_ROWS_A_SECOND)
         except KeyboardInterrupt:
             self._traffic.finish()
 
@@ -130,21 +142,37 @@ class ScenarioRunner:
         if run is None or run["state"] not in FINAL_STATES or run["state"] == "skipped":
             return False
         if goal is None:
-            return self._is_sent() and not self._traffic.waiting
+            return self._settled >= 2  # the alarms of a snapshot follow it, and precede the next
         labelled = self.state.accuracy.get(goal.slice, (0, 0))[1]
         is_measured = self.state.version == run["candidate"] and labelled >= goal.labelled
         return run["state"] != "promoted" or is_measured
 
+    def _progress(self) -> tuple[object, ...]:
+        """Return what changes while the story makes progress.
+
+        These are its steps; the rows in which the next step must begin; once all rows are sent, the labels to come and
+        the snapshots that settle them; and every snapshot during a training, which the service limits itself.
+        """
+        state, traffic = self.state, self._traffic
+        runs = [(run["id"], run["state"], run["attempts"]) for _, run in sorted(state.runs.items())]
+        step = (state.version, len(state.alarms), *runs)
+        if step != self._step:
+            self._step, self._step_start = step, traffic.position
+        rows = min(traffic.position - self._step_start, self._scenario.step_rows)
+        trains = any(run["state"] in ("training", "gated") for run in state.runs.values())
+        return step, rows, self._is_sent() and traffic.waiting, min(self._settled, 2), trains and state.at
+
     def _is_sent(self) -> bool:
         return self._scenario.length is not None and self._traffic.position >= self._scenario.length
 
-    def _step(self, rows_a_second: float) -> None:
+    def _advance(self, rows_a_second: float) -> None:
         if self._is_sent():
             self._sleep(POLL_SECONDS)
             self._request_training()
         else:
             self._send(rows_a_second)
-        self._traffic.send_labels()
+        if self._traffic.send_labels() or not self._is_sent():
+            self._sent_at = self._now()
         now = self._seconds()
         if now >= self._next_poll:
             self._next_poll = now + POLL_SECONDS
@@ -186,6 +214,9 @@ class ScenarioRunner:
 
     def _poll(self) -> None:
         before, self.state = self.state, poll(self._client, self.state)
+        at = self.state.at
+        if self._is_sent() and not self._traffic.waiting and at is not None and at != before.at:
+            self._settled += at > self._sent_at + SETTLED
         if before.version is not None and before.version == self.state.version and before.bands:
             self.bands[before.version] = before.bands  # not those shown while another version takes over
         for event in events_between(before, self.state):
@@ -221,7 +252,7 @@ def run_demo(
     out: Callable[[str], object],
     *,
     once: bool,
-    timeout_seconds: float,
+    patience_seconds: float,
 ) -> int:
     """Run a scenario in a new project, and return 0 if every step of the story happened, else 1.
 
@@ -233,6 +264,8 @@ def run_demo(
         Wall time in UTC, and a function that prints a line.
     once
         Exit at the end of the story; otherwise keep console and API open until Ctrl+C.
+    patience_seconds
+        Time without any progress after which the story is given up.
 
     Raises
     ------
@@ -242,8 +275,10 @@ def run_demo(
     started = time.monotonic()
     out(f"Slicewatch demo on {scenario.title}, seed {seed}, in {folder}.")
     project = write_project(folder, scenario)
-    out("Training the first model with `slicewatch train` ...")
-    document = project.train()
+    out(
+        "Training the first model with `slicewatch train`: the best of several networks, with and without slices ..."
+    )
+    document = project.train(out)
     out(indented(training_table(document)))
     seconds = time.monotonic() - started
     out(
@@ -253,8 +288,9 @@ def run_demo(
     clock = FastClock(now(), now().timestamp(), SPEED)
     clock.write(project.clock)
     service_now = clock.over(now)
-    service = ServiceProcess([*COMMAND, "up", "--config", str(project.config)], project.log, port, out)
-    client = RetryingClient(service)
+    command = [*COMMAND, "up", "--config", str(project.config)]
+    service = ServiceProcess(command, project.log, port, out, patience_seconds=patience_seconds)
+    client = RetryingClient(service, patience_seconds=patience_seconds)
     traffic = Traffic(scenario, seed, client, service_now)
     runner = ScenarioRunner(scenario, traffic, client, service_now, out)
 
@@ -268,10 +304,12 @@ def run_demo(
 
     try:
         service.start()
-        out(f"Console and API at {service.url}. The service's clock runs {SPEED:g} times as fast as yours.\n")
-        log: list[str] = []
-        if not runner.run_story(started + timeout_seconds):
-            log.append(f"the story was not over after {timeout_seconds:g} s")
+        out(f"Console and API at {service.url}.")
+        out(
+            f"The times on the left are simulated (UTC): the service's clock runs {SPEED:g} times as fast as yours.\n"
+        )
+        given_up = runner.run_story(patience_seconds)
+        log = [given_up] if given_up else []
         run = runner.latest_run()
         states = run_states(client, run["id"]) if run is not None else []
         if once:

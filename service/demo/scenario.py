@@ -51,7 +51,7 @@ class Labelling:
 
     share: float = 0.45
     first_minutes: float = 2.0
-    last_minutes: float = 60.0
+    last_minutes: float = 30.0
     early: float = 0.01
     twice: float = 0.04
     corrected: float = 0.01
@@ -64,6 +64,7 @@ class Learning:
     features: Mapping[str, str]
     kind: str
     epochs: int
+    batch_rows: int
     seed: int
     new_labels: int
 
@@ -76,8 +77,8 @@ class Scenario:
     ----------
     title, phases
         Name in the output, and parts of the traffic in order.
-    rows_a_second
-        Rows per second of wall time.
+    rows_a_second, step_rows
+        Rows per second of wall time, and number of rows in which every step of the story must have begun.
     goal, length
         Required effect of retraining (None if it is open), and number of rows (None for an endless stream).
     learning, labelling
@@ -100,6 +101,7 @@ class Scenario:
     base: Callable[[], pd.DataFrame]
     rows: Callable[[int, int], pd.DataFrame]
     sample: Callable[[Phase], pd.DataFrame]
+    step_rows: int = 50_000
 
 
 def phase_at(phases: Sequence[Phase], position: int) -> Phase:
@@ -120,7 +122,7 @@ BASE_ROWS = 20_000
 NOVELTY = 0.85
 """Fraction of the campaign that uses new words, so large that the first model is wrong on about half of it."""
 
-CALM_ROWS, CAMPAIGN_ROWS, SAMPLE_ROWS = 14_000, 5_000, 50_000
+CALM_ROWS, CAMPAIGN_ROWS, SAMPLE_ROWS = 8_000, 4_000, 50_000
 SAMPLE_START = 2**40
 """Position of samples, far from the rows that are served: a phase is not measured on the served rows."""
 
@@ -171,10 +173,10 @@ def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Scenari
     return Scenario(
         title="generated comments",
         phases=PHASES,
-        rows_a_second=400.0,
-        goal=Goal(CAMPAIGN, at_most_before=0.6, at_least_after=0.85, labelled=300),
+        rows_a_second=600.0,
+        goal=Goal(CAMPAIGN, at_most_before=0.6, at_least_after=0.85, labelled=200),
         length=None,
-        learning=Learning({"text": "text", "likes": "number"}, "slice_aware", 6, seed, new_labels=300),
+        learning=Learning({"text": "text", "likes": "number"}, "slice_aware", 4, 128, seed, new_labels=200),
         labelling=Labelling(),
         base=lambda: rows(BASE_ROWS, calm, 0),
         rows=lambda start, n: rows(n, served, BASE_ROWS + start),
@@ -221,7 +223,7 @@ def real_comments(folder: Path, seed: int = 0) -> Scenario:
         rows_a_second=60.0,
         goal=None,
         length=len(stream),
-        learning=Learning({"text": "text"}, "slice_residual", 12, seed, new_labels=50),
+        learning=Learning({"text": "text"}, "slice_residual", 12, 64, seed, new_labels=50),
         labelling=Labelling(share=0.8),
         base=lambda: base,
         rows=lambda start, n: stream.iloc[start : start + n],

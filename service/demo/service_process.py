@@ -16,7 +16,9 @@ from service.client import Client, ClientError, NoResponse, NotRunning
 from service.errors import ServiceError
 
 HOST = "127.0.0.1"
-START_SECONDS, STOP_SECONDS = 120.0, 60.0
+PATIENCE_SECONDS = 300.0
+"""Time without any progress after which something is given up; a busy machine only makes it slow."""
+
 MAX_STARTS = 20
 
 COMMAND = (sys.executable, "-P", "-m", "service")
@@ -26,7 +28,12 @@ COMMAND = (sys.executable, "-P", "-m", "service")
 class ServiceProcess:
     """Service that is kept running on one port, with its standard error in a log.
 
-    ``report`` takes a message when the service dies and restarts.
+    Parameters
+    ----------
+    report
+        Takes a message when the service dies and restarts.
+    patience_seconds
+        Time without progress after which a start or a graceful stop is given up.
     """
 
     def __init__(
@@ -36,7 +43,9 @@ class ServiceProcess:
         port: int,
         report: Callable[[str], object],
         sleep: Callable[[float], object] = time.sleep,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience = patience_seconds
         self._command, self._log, self.port = [*command, "--port", str(port)], log, port
         self._report, self._sleep = report, sleep
         self._process: subprocess.Popen[bytes] | None = None
@@ -58,7 +67,7 @@ class ServiceProcess:
         Raises
         ------
         ServiceError
-            If it exits or takes too long.
+            If it exits, or is not ready and writes nothing to its log for the time of patience.
         """
         self.starts += 1
         with self._log.open("ab") as log:
@@ -67,7 +76,7 @@ class ServiceProcess:
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, process_group=0,
                 env=environment(),
             )  # fmt: skip
-        end = time.monotonic() + START_SECONDS
+        written, end = -1, 0.0
         with Client(self.url, timeout_seconds=10.0, retries=0) as client:
             while True:
                 with suppress(NotRunning, NoResponse, ClientError):
@@ -81,10 +90,13 @@ class ServiceProcess:
                             *last_lines(self._log),
                         ]
                     )
-                if time.monotonic() >= end:
+                now, size = time.monotonic(), self._log.stat().st_size
+                if size != written:
+                    written, end = size, now + self._patience
+                elif now >= end:
                     self.stop()
                     raise ServiceError(
-                        f"the service was not ready within {START_SECONDS:g} s: see {self._log}"
+                        f"the service is not ready, and its log has not grown for {self._patience:g} s: see {self._log}"
                     )
                 self._sleep(0.1)
 
@@ -113,7 +125,7 @@ class ServiceProcess:
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(STOP_SECONDS)
+            return self._process.wait(self._patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             return self._process.wait()

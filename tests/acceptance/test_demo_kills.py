@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 COMMAND = Path(sys.executable).with_name("slicewatch")
-MINUTES = 12
 ADDRESS = re.compile(r"Console and API at http://127\.0\.0\.1:(\d+)\.")
 
 Document = dict[str, Any]
@@ -46,7 +45,7 @@ class Theatre:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.lines = folder, list[str]()
-        words = [COMMAND, "demo", "--once", "--port", "0", "--dir", folder, "--minutes", str(MINUTES)]
+        words = [COMMAND, "demo", "--once", "--port", "0", "--dir", folder]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.port = int(self.wait_for(ADDRESS).group(1))
 

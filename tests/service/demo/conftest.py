@@ -57,11 +57,11 @@ def service_process(tmp_path: Path, printed: Printed) -> Iterator[Callable[..., 
     """Makes a service process: one that is ready, or one with the given code."""
     made: list[ServiceProcess] = []
 
-    def make(code: str = FAKE) -> ServiceProcess:
+    def make(code: str = FAKE, **options: Any) -> ServiceProcess:
         program = tmp_path / "fake.py"
         program.write_text(textwrap.dedent(code))
         command = [sys.executable, str(program), str(tmp_path / "starts")]
-        made.append(ServiceProcess(command, tmp_path / "log", free_port(), printed))
+        made.append(ServiceProcess(command, tmp_path / "log", free_port(), printed, **options))
         return made[-1]
 
     yield make
@@ -151,8 +151,9 @@ def decision() -> Document:
 class StubClient:
     """Answers like the service, and records the calls in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], datetime]) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.now = now
         self.version = 1
         self.documents: Document = {"alarms": [], "runs": [], "slices": []}
 
@@ -170,7 +171,8 @@ class StubClient:
         ]
 
     def slices(self, window: str) -> Document:
-        return {"version": self.version, "slices": self.documents["slices"]}
+        at = self.now().isoformat()
+        return {"version": self.version, "at": at, "slices": self.documents["slices"]}
 
     def alarms(self, state: str) -> Document:
         return {"alarms": self.documents["alarms"]}
@@ -212,9 +214,9 @@ class Clock:
 
 
 @pytest.fixture
-def client() -> StubClient:
-    """Client without a server."""
-    return StubClient()
+def client(clock: Clock) -> StubClient:
+    """Client without a server, whose snapshots are always new."""
+    return StubClient(clock.now)
 
 
 @pytest.fixture
@@ -241,11 +243,12 @@ def scenario() -> Scenario:
         rows_a_second=50.0,
         goal=None,
         length=120,
-        learning=Learning({"text": "text"}, "erm", 1, 0, 5),
+        learning=Learning({"text": "text"}, "erm", 1, 64, 0, 5),
         labelling=Labelling(
             share=1.0, first_minutes=0.5, last_minutes=2, early=0.2, twice=0.2, corrected=0.2
         ),
         base=lambda: rows,
-        rows=lambda start, n: rows.iloc[start : start + n],
+        rows=lambda start, n: rows.iloc[[k % len(rows) for k in range(start, start + n)]],
         sample=lambda phase: rows,
+        step_rows=200,
     )

@@ -1,13 +1,15 @@
 """The project folder of the demo."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import service.demo.project as project_module
 from service.demo.project import Project, write_project
 from service.demo.scenario import Learning, Scenario, generated_comments
-from service.errors import MisuseError
+from service.errors import MisuseError, ServiceError
 from service.settings.loading import load
 from sfs.registry import FunctionSet
 
@@ -41,7 +43,7 @@ def test_the_slices_have_owners_and_three_are_protected(tmp_path: Path, scenario
 
 def test_a_slice_needs_its_column(tmp_path: Path, scenario: Scenario) -> None:
     """Without likes there is no slice that reads them."""
-    text_only = replace(scenario, learning=Learning({"text": "text"}, "erm", 3, 0, 50))
+    text_only = replace(scenario, learning=Learning({"text": "text"}, "erm", 3, 64, 0, 50))
     project = write_project(tmp_path / "demo", text_only)
     assert "many_likes" not in _functions(project).names
     assert dict(load(project.config, {}).features) == {"text": "text"}
@@ -67,6 +69,35 @@ def test_another_folder_is_left_alone(tmp_path: Path, scenario: Scenario) -> Non
     assert other.read_text() == "name: shop\n"
     with pytest.raises(MisuseError, match="is a file"):
         write_project(other, scenario)
+
+
+def test_a_long_training_is_reported(
+    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first training runs, a message says for how long."""
+    done, program = tmp_path / "done", tmp_path / "train.py"
+    program.write_text(f"import pathlib\nwhile not pathlib.Path({str(done)!r}).exists(): pass\nprint('{{}}')")
+    monkeypatch.setattr(project_module, "COMMAND", (sys.executable, str(program)))
+    monkeypatch.setattr(project_module, "REPORT_SECONDS", 0.01)
+    messages = []
+
+    def report(message: str) -> None:
+        messages.append(message)
+        done.touch()
+
+    assert write_project(tmp_path / "demo", scenario).train(report) == {}
+    assert messages[0] == "  still training, after 0 s"
+
+
+def test_a_failed_training_has_the_end_of_its_log(
+    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of its log is in the error."""
+    program = tmp_path / "train.py"
+    program.write_text("import sys; sys.exit('no rows')")
+    monkeypatch.setattr(project_module, "COMMAND", (sys.executable, str(program)))
+    with pytest.raises(ServiceError, match=r"the first training failed.*no rows"):
+        write_project(tmp_path / "demo", scenario).train(print)
 
 
 def _functions(project: Project) -> FunctionSet:

@@ -34,6 +34,14 @@ def test_a_failed_start_has_the_end_of_the_log(service_process: Make) -> None:
         service.start()
 
 
+def test_a_start_without_progress_is_given_up(service_process: Make) -> None:
+    """A process that is not ready and writes nothing is stopped; one that exits is not waited for."""
+    service = service_process("import threading; threading.Event().wait()", patience_seconds=0.0)
+    with pytest.raises(ServiceError, match="its log has not grown for 0 s"):
+        service.start()
+    assert service.pid is None
+
+
 def test_stopping_waits_for_the_end(service_process: Make) -> None:
     """stop() returns once it has exited; one that never ran has nothing to stop."""
     service = service_process()
