@@ -30,7 +30,7 @@ def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path)
         templates.read_text() + "  - {name: again, regex: {field: country, pattern: 'a(?=b)'}}\n"
     )
     with project.with_name("slices.py").open("a") as file:
-        file.write("\n\n@slicing_function()\ndef careless(x):\n    return len(x['country']) > 100\n")
+        file.write("\n\n@slicing_function()\ndef careless(x):\n    return x['Price [eur]'] > 100\n")
     answer = cli("check", "--config", project, "--json")
     told = json.loads(answer.out)
     assert (answer.code, told["ok"]) == (2, False)
@@ -198,7 +198,7 @@ def test_labelling_functions_are_checked_and_named(cli: Callable, project: Path)
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
     assert "monitored live but not slices of the model: country" in answer.out
-    python.write_text(python.read_text().replace("x.country == 'no'", "len(x.country) > 1"))
+    python.write_text(python.read_text().replace("x.country == 'no'", "x['Price [eur]'] > 1"))
     assert "country is not total" in cli("check", "--config", project).err
 
 
