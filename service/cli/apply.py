@@ -265,7 +265,7 @@ def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor 
     both = sorted(set(map(str, frame.columns)) & set(added))
     if both:
         raise MisuseError(f"the file already has columns {both}: rename the slices or the columns")
-    return frame.assign(**added)
+    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
 
 
 def _file_predictor(settings: Settings, version: str, functions: FunctionSet) -> FilePredictor:

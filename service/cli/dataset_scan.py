@@ -25,6 +25,7 @@ MAX_CLASSES = 50
 MAX_CATEGORIES = 100
 MAX_CATEGORY_CHARACTERS = 60
 MAX_NAME_CHARACTERS = 200
+MAX_NUMBER = 10**300
 MIN_ROWS = 20
 _ID_NAME = re.compile(
     r"(^|[\W_])(id|uuid|guid|key|index|idx|nr|no|row|rownum|unnamed: ?\d+|level_\d+)$", re.IGNORECASE
@@ -371,6 +372,8 @@ def _unusable(present: pd.Series[Any]) -> str | None:
             return reason
     if present.dtype == object:
         for value in present.tolist():
+            if type(value) is int and abs(value) > MAX_NUMBER:
+                return "it holds a number too large for a feature"
             try:
                 text_of(value)
             except TypeError as error:
