@@ -235,9 +235,9 @@ def to_yaml(text: str) -> str:
     """
     import yaml
 
-    if not text.isprintable():
-        return json.dumps(text)
-    return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10**9)).strip()[1:-1]
+    printable = text.isprintable()
+    style = {"allow_unicode": printable, "default_style": None if printable else '"'}
+    return str(yaml.safe_dump([text], default_flow_style=True, width=10**9, **style)).strip()[1:-1]
 
 
 def to_identifier(name: str) -> str:
