@@ -200,7 +200,7 @@ def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
 def shared_members(member: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return int64[K, K], the common members of every two of K slices; their own members on the diagonal."""
     values = member.astype(np.float32)
-    return np.rint(values.T @ values).astype(np.int64)
+    return np.asarray(np.rint(values.T @ values), dtype=np.int64)
 
 
 def redundant_slices(

@@ -324,7 +324,9 @@ def _without_infinity(present: pd.Series[Any]) -> pd.Series[Any]:
 
     if present.dtype.kind != "f":
         return present
-    return present[np.isfinite(present.to_numpy(dtype=np.float64, na_value=np.nan))]
+    is_finite = np.isfinite(present.to_numpy(dtype=np.float64, na_value=np.nan))
+    finite: pd.Series[Any] = present.loc[is_finite]
+    return finite
 
 
 def _guess_kind(

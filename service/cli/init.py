@@ -7,6 +7,7 @@ import json
 import os
 import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,15 +125,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise MisuseError(
             f"{folder} already has {', '.join(existing)}: nothing was written; use another folder"
         )
+    total: int | None = DEMO_ROWS
     if generated:
         from models.comments.generate import generate
 
-        frame, data_format, rows = generate(DEMO_ROWS), "table", DEMO_ROWS
+        frame, data_format = generate(DEMO_ROWS), "table"
     else:
         source = other_source(data)
-        frame, data_format, rows = next(source.batches()), source.format, source.total()
+        frame, data_format, total = next(source.batches()), source.format, source.total()
     label = guess_label(frame, args.label)
-    columns = guess_columns(frame, label, rows)
+    columns = guess_columns(frame, label, total)
     libraries = [COMMENT_SLICES] if generated or data_format != "table" else []
     beside = data.resolve().is_relative_to(folder.resolve().parent)
     path = os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())
@@ -235,9 +237,11 @@ def to_yaml(text: str) -> str:
     """
     import yaml
 
-    printable = text.isprintable()
-    style = {"allow_unicode": printable, "default_style": None if printable else '"'}
-    return str(yaml.safe_dump([text], default_flow_style=True, width=10**9, **style)).strip()[1:-1]
+    plain, style = text.isprintable(), None if text.isprintable() else '"'
+    dumped = yaml.safe_dump(
+        [text], default_flow_style=True, width=10**9, allow_unicode=plain, default_style=style
+    )
+    return str(dumped).strip()[1:-1]
 
 
 def to_identifier(name: str) -> str:
@@ -332,15 +336,15 @@ class _ChosenSlices:
 
 
 def _is_slice(member: NDArray[np.bool_]) -> bool:
-    return max(MIN_MEMBERS, MIN_SHARE * len(member)) <= member.sum() <= MAX_SHARE * len(member)
+    return max(MIN_MEMBERS, MIN_SHARE * len(member)) <= int(member.sum()) <= MAX_SHARE * len(member)
 
 
 def _members(frame: pd.DataFrame, kind: str, spec: Mapping[str, Any]) -> NDArray[np.bool_] | None:
     """Return bool[N], or None if the template cannot read a row."""
     from sfs.apply import apply
-    from sfs.template import template
+    from sfs.template import Template
 
-    S = apply([template("guessed", **{kind: spec})], frame[[spec["field"]]])
+    S = apply([Template("guessed", {kind: spec})], frame[[spec["field"]]])
     return None if S.unknown.any() else S.member[:, 0]
 
 
@@ -370,10 +374,11 @@ def _python_slices(
         column = by_kind["text"][0]
         name, is_text = to_identifier(column), "isinstance(value, str) and "
         texts = [value for value in frame[column].tolist() if isinstance(value, str)]
-        if (most := _tail([-len(text.split()) for text in texts], len(frame))) is not None:
-            test = f"{is_text}len(value.split()) <= {-most:g}"
-            short = members(column, lambda value: isinstance(value, str) and len(value.split()) <= -most)
-            yield f"short_{name}", f"At most {-most:g} words", column, test, short
+        if (tail := _tail([-len(text.split()) for text in texts], len(frame))) is not None:
+            most = -int(tail)
+            test = f"{is_text}len(value.split()) <= {most}"
+            short = members(column, lambda value: isinstance(value, str) and len(value.split()) <= most)
+            yield f"short_{name}", f"At most {most} words", column, test, short
         exclaiming = members(column, lambda value: isinstance(value, str) and "!" in value)
         yield f"exclaiming_{name}", "Has an exclamation mark", column, f'{is_text}"!" in value', exclaiming
         shouting = members(column, lambda value: isinstance(value, str) and value.isupper())
@@ -381,9 +386,9 @@ def _python_slices(
         return
     for column in by_kind["number"][:2]:
         values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        if (most := _tail((-values[np.isfinite(values)]).tolist(), len(frame))) is not None:
-            test = f"isinstance(value, (int, float)) and value <= {_number(-most)}"
-            yield f"low_{to_identifier(column)}", "Among the lowest values", column, test, values <= -most
+        if (tail := _tail((-values[np.isfinite(values)]).tolist(), len(frame))) is not None:
+            test = f"isinstance(value, (int, float)) and value <= {_number(-tail)}"
+            yield f"low_{to_identifier(column)}", "Among the lowest values", column, test, values <= -tail
     for column in by_kind["category"][:1]:
         if (value := _infrequent_value(frame[column], str)) is not None:
             test = f"value is not None and str(value) == {_literal(value)}"
@@ -433,9 +438,10 @@ def _tail(values: Sequence[float], rows: int) -> float | None:
 
 def _infrequent_value(series: pd.Series[Any], spell: Callable[[Any], str]) -> str | None:
     """Return the least frequent value with at least 5% of the rows; None if only the most frequent has."""
-    counts = series.dropna().map(spell).value_counts()
-    enough = counts[counts >= max(MIN_COUNT, 0.05 * len(series))]
-    return str(enough.index[-1]) if len(enough) > 1 else None
+    least = max(MIN_COUNT, 0.05 * len(series))
+    counts = Counter(map(spell, series.dropna().tolist()))
+    enough = [value for value, count in counts.most_common() if count >= least]
+    return enough[-1] if len(enough) > 1 else None
 
 
 def _yaml_value(value: Any) -> str:
