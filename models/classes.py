@@ -1,8 +1,9 @@
-"""Class labels as text, independent of the column type."""
+"""Class labels as text, independent of the column type; and columns that give them away."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from models.features import Table, check_columns
 from sfs.record import Columns, Rows
 
 MAX_CLASSES = 1000
+_LEAK_ERROR, _LEAK_SHARE, _LEAK_ROWS = 0.02, 0.05, 40
 
 
 def read_labels(rows: Table, column: str) -> list[str]:
@@ -90,3 +92,67 @@ def class_codes(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.int
     """Return int64[N], each label's position among the classes."""
     positions = {name: k for k, name in enumerate(classes)}
     return np.fromiter((positions[label] for label in labels), dtype=np.int64, count=len(labels))
+
+
+def label_leaks(features: pd.DataFrame, labels: Sequence[str]) -> list[str]:
+    """Return a sentence for every column that alone predicts the label almost perfectly.
+
+    A row is predicted by the other rows with its value, or, where nearly every row has its own number, by the
+    row with the next lower number. At most 2% of the rows, and a twentieth of the errors of the most frequent
+    class, may be wrong.
+
+    Parameters
+    ----------
+    features
+        N rows.
+    labels
+        N labels.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"age": [30, 40, 50] * 20, "refunded": [1.0, None, 2.0] * 20})
+    >>> label_leaks(rows, ["returned", "kept", "returned"] * 20)
+    ["column 'age' alone predicts the label for 100.0% of 60 rows: is it known only after the outcome?", \
+"column 'refunded' alone predicts the label for 100.0% of 60 rows: is it known only after the outcome?"]
+    """
+    classes = {label: k for k, label in enumerate(dict.fromkeys(labels))}
+    y = np.array([classes[label] for label in labels], dtype=np.int64)
+    if len(y) < _LEAK_ROWS or len(classes) < 2:
+        return []
+    allowed = min(_LEAK_ERROR * len(y), _LEAK_SHARE * (len(y) - np.bincount(y).max()))
+    sentences = []
+    for place, name in enumerate(map(str, features.columns)):
+        wrong = _errors_alone(features.iloc[:, place], y)
+        if wrong <= allowed:
+            sentences.append(
+                f"column {name!r} alone predicts the label for {1 - wrong / len(y):.1%} of {len(y):,} rows: "
+                "is it known only after the outcome?"
+            )
+    return sentences
+
+
+def _errors_alone(column: pd.Series[Any], y: NDArray[np.int64]) -> int:
+    """Return the rows whose class other rows with the same or the next value do not have."""
+    values = [
+        None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)
+    ]
+    try:
+        groups = {value: k for k, value in enumerate(dict.fromkeys(values))}
+    except TypeError:  # lists and objects are no features
+        return len(y)
+    codes = np.array([groups[value] for value in values])
+    if len(groups) <= len(y) / 10:
+        counts = np.zeros((len(groups), int(y.max()) + 1), dtype=np.int64)
+        np.add.at(counts, (codes, y), 1)
+        others = counts[codes]
+        others[np.arange(len(y)), y] -= 1
+        own = others[np.arange(len(y)), y].copy()
+        others[np.arange(len(y)), y] = 0
+        return int((own <= others.max(axis=1)).sum())
+    if not pd.api.types.is_numeric_dtype(column):
+        return len(y)
+    # Equal values in random order, lest the order of the table's rows decides.
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    numbers = column.to_numpy(dtype=np.float64, na_value=np.nan)[shuffled]
+    ordered = y[shuffled][np.argsort(numbers, kind="stable")]
+    return int((ordered[1:] != ordered[:-1]).sum())

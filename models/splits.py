@@ -25,6 +25,7 @@ HELD_OUT_MODULUS = 10
 VALIDATION_MODULUS = 5
 MIN_ROWS = 20
 _FEW_CONTENTS = 0.75
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,21 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
             f"{len(hashes)} rows are too few to train and evaluate a model: use at least {MIN_ROWS}"
         )
     out = held_out(hashes)
+    rare = []
     for k, name in enumerate(classes):
         of_class = ~out & (y == k)
         contents = len(np.unique(hashes[of_class]))
         if contents < 2:
-            raise DataError(
-                f"class {name!r} has {int(of_class.sum())} rows with {contents} distinct contents outside the "
-                "held-out tenth, and 2 are required: add rows, merge it with another class, or drop it"
-            )
+            rare.append((name, int(of_class.sum()), contents))
+    if rare:
+        name, rows, contents = rare[0]
+        others = [repr(name) for name, *_ in rare[1:]]
+        also = f" (as have too few: {', '.join(others[:_MAX_LISTED])}{', ...' * (len(others) > _MAX_LISTED)})"
+        raise DataError(
+            f"class {name!r} has {rows} row{'s' * (rows != 1)} with {contents} distinct "
+            f"content{'s' * (contents != 1)} outside the held-out tenth, and 2 are required{also if others else ''}: "
+            "add rows, merge it with another class, or drop it"
+        )
     rest = hashes // HELD_OUT_MODULUS
     for modulus in (VALIDATION_MODULUS, 3, 2):
         for remainder in range(modulus):

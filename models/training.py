@@ -22,7 +22,7 @@ from models.bundle.records import (
     sample_records,
 )
 from models.bundle.reference import reference_counts
-from models.classes import class_codes, class_names, read_labels, without_label
+from models.classes import class_codes, class_names, label_leaks, read_labels, without_label
 from models.config import TrainConfig, check_label_not_read
 from models.errors import DataError
 from models.features import Featurizer, check_columns
@@ -117,7 +117,13 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
             truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models
         )
         sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
-        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied)
+        read = {spec.column for spec in config.features}
+        columns = [str(name) in read for name in rows.frame.columns]
+        leaks = label_leaks(
+            rows.frame.loc[:, columns].iloc[rows.splits.train],
+            [rows.labels[row] for row in rows.splits.train],
+        )
+        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks)
         bundle = _bundle(config, rows, featurizer, fitted.model, evaluation, report)
         report_progress("done", 1.0)
         return bundle

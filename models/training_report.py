@@ -32,6 +32,7 @@ from sfs.matrix import SliceMatrix
 PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
 SHIPPED = "shipped"
 FEW_ROWS = 30
+SUSPICIOUS_ROWS = 10
 _SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
 
 
@@ -185,8 +186,12 @@ def training_report(
     splits: SplitIndices,
     class_rows: Mapping[str, int],
     applied: ApplyResult,
+    leaks: Sequence[str] = (),
 ) -> TrainingReport:
-    """Return the report of a training; it does not depend on the time taken."""
+    """Return the report of a training; it does not depend on the time taken.
+
+    ``leaks`` are warnings of columns that give the label away.
+    """
     predicted = evaluation.predicted
     metrics = {
         name: tuple(row.metrics() for row in report.rows) for name, report in evaluation.reports.items()
@@ -195,7 +200,7 @@ def training_report(
     return TrainingReport(
         form=fitted.form,
         sentences=fitted.sentences,
-        warnings=(*splits.remarks, *_warnings(shipped, splits, applied)),
+        warnings=(*splits.remarks, *leaks, *_warnings(shipped, splits, applied)),
         rows=SplitSizes(len(splits.train), len(splits.valid), len(splits.held_out)),
         classes=dict(class_rows),
         selection=fitted.selection,
@@ -222,6 +227,12 @@ def _warnings(shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: Ap
     empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
     if empty:
         yield f"Slices without a training row, from which the model learned nothing: {', '.join(empty)}."
+    overall = next(row for row in shipped if row.slice == ALL_ROWS)
+    if overall.accuracy == 1 and overall.n >= SUSPICIOUS_ROWS:
+        yield (
+            f"A held-out accuracy of 1.0 ({overall.n:,} rows) is suspicious: look for a column that is known only "
+            "after the outcome, and for rows of one subject in both training and held-out rows."
+        )
     few = [f"{row.slice} ({row.n})" for row in shipped if row.n < FEW_ROWS]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")

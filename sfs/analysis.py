@@ -1,4 +1,4 @@
-"""Coverage, overlaps and conflicts of labelling functions: Snorkel's ``LFAnalysis``."""
+"""Coverage, overlaps and conflicts of labelling functions: Snorkel's ``LFAnalysis``; and redundant slices."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+
+NEARLY_EQUAL = 0.95
+"""Shared members of two slices by the members of either, from which they are near duplicates."""
+_BY_CHANCE = 1e-6
 
 
 class LFAnalysis:
@@ -193,3 +197,60 @@ def _integers(array: NDArray[Any], name: str) -> NDArray[np.int64]:
 def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Floats:
     """Return part / whole, or 0 where whole is 0."""
     return np.asarray(np.divide(part, whole, out=np.zeros(len(part)), where=whole != 0))
+
+
+def shared_members(member: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return int64[K, K], the common members of every two of K slices; their own members on the diagonal."""
+    values = member.astype(np.float32)
+    return np.asarray(np.rint(values.T @ values), dtype=np.int64)
+
+
+def redundant_slices(
+    names: Sequence[str], known: NDArray[np.int64], shared: NDArray[np.int64]
+) -> dict[str, str]:
+    """Return the slices that say nothing of their own, each with a sentence that says why.
+
+    A slice is redundant if it is empty, holds every row, has nearly the members of an earlier slice, or lies
+    within another slice by more than chance.
+
+    Parameters
+    ----------
+    names, known
+        K slices, and their rows of known membership.
+    shared
+        int64[K, K] of `shared_members`, which may be summed over batches.
+
+    Examples
+    --------
+    >>> member = np.array([[True, True], [True, True], [False, False]])
+    >>> redundant_slices(["a", "b"], np.array([3, 3]), shared_members(member))
+    {'b': "slices 'a' and 'b' share 2 of 2 members: keep one of them"}
+    """
+    sizes = np.diagonal(shared)
+    reasons: dict[str, str] = {}
+    for k, name in enumerate(names):
+        if not known[k]:
+            continue
+        if sizes[k] in (0, known[k]):
+            holds = "has no member" if not sizes[k] else "holds every row"
+            reasons[name] = f"slice {name!r} {holds} ({known[k]:,} rows)"
+            continue
+        unions = sizes + sizes[k] - shared[k]
+        twins = np.flatnonzero(shared[k, :k] >= NEARLY_EQUAL * unions[:k])
+        if len(twins):
+            first = twins[0]
+            reasons[name] = (
+                f"slices {names[first]!r} and {name!r} share {shared[k, first]:,} of {unions[first]:,} members: "
+                "keep one of them"
+            )
+            continue
+        with np.errstate(divide="ignore"):
+            chance = sizes[k] * np.log(np.minimum(sizes / np.maximum(known, 1), 1.0))
+        around = (shared[k] == sizes[k]) & (sizes > sizes[k]) & (chance < np.log(_BY_CHANCE))
+        if around.any():
+            outer = int(np.flatnonzero(around)[0])
+            reasons[name] = (
+                f"slice {name!r} lies within {names[outer]!r}: all its {sizes[k]:,} members are among the "
+                f"{sizes[outer]:,} of {names[outer]!r}"
+            )
+    return reasons

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from multiprocessing.reduction import ForkingPickler
@@ -12,14 +12,19 @@ from typing import Any
 from sfs.errors import InvalidReturnValue
 from sfs.function import SlicingFunction
 from sfs.record import Columns, Record
+from sfs.template import Template
 
 DEFAULT_BUDGET_MS = 5.0
 """Default time budget per row in milliseconds, for a function without ``budget_ms``."""
 
+TOTAL, NO_VALUE = "total", "no value"
+_ATOMS = frozenset({str, int, float, bool, bytes, type(None)})
+_MAX_PROBED = 200
 _TIMED_RUNS = 5
+_TEMPLATE_ROWS = 5  # a declaration has no state, and does on every row what it does on a few
 _HUGE_CHARACTERS = 20_000
 _PROBES: Mapping[str, Any] = {
-    "no value": None,
+    NO_VALUE: None,
     "empty text": "",
     "spaces": " \t\n\u2003",
     "other scripts": "نص 漢字 żółć 👍🏽 e\u0301\u202e",
@@ -43,14 +48,19 @@ class Check:
         Whether the function passed the check.
     detail
         First counterexample, or the measurement.
+    is_warning
+        The check passed, and the detail is a limit to know of.
     """
 
     name: str
     passed: bool
     detail: str
+    is_warning: bool = False
 
 
-def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Check]:
+def check_function(
+    function: SlicingFunction, records: Sequence[Any], never_missing: Collection[str] = ()
+) -> list[Check]:
     """Check one function on sample rows, and on variants of the first row with unusual field values.
 
     Parameters
@@ -59,6 +69,8 @@ def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Ch
         Function to check.
     records
         Sample rows as mappings, records or objects; include a few rows of every kind.
+    never_missing
+        Fields that have a value in every known row: a fault at a missing value there is a warning.
 
     Returns
     -------
@@ -73,73 +85,157 @@ def check_function(function: SlicingFunction, records: Sequence[Any]) -> list[Ch
     [True, True, True, True, True]
     """
     rows = Columns(list(records)).records
-    return [Check(name, *check(function, rows)) for name, check in _CHECKS.items()]
+    if isinstance(function, Template):
+        rows = rows[:_TEMPLATE_ROWS]
+    unchanged = _does_not_mutate(function, rows)  # first, as a second call may change nothing more
+    return [
+        _deterministic(function, rows),
+        _total(function, rows, never_missing),
+        unchanged,
+        _picklable(function, rows),
+        _within_budget(function, rows),
+    ]
 
 
-def _deterministic(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
+def _deterministic(function: SlicingFunction, rows: Sequence[Any]) -> Check:
     runs = [[_evaluate(function, row) for row in rows] for _ in range(3)]
     for i, (one, two, three) in enumerate(zip(*runs, strict=True)):
         if not one == two == three:
-            return (
+            return Check(
+                "deterministic",
                 False,
                 f"three runs on row {i} returned {one}, {two} and {three}: remove randomness and state",
             )
-    return True, f"same results in three runs over {len(rows)} rows"
+    return Check("deterministic", True, f"same results in three runs over {len(rows)} rows")
 
 
-def _total(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
-    probed = 0
-    for field, kind, row in _probes(rows):
+def _total(function: SlicingFunction, rows: Sequence[Any], never_missing: Collection[str]) -> Check:
+    advice = "membership of such rows is unknown: return False for them"
+    first = next((row for row in rows if isinstance(row, Record)), None)
+    if first is None:
+        return Check(TOTAL, True, "no record to replace values of")
+    result = _evaluate(function, first)
+    if isinstance(result, str):
+        return Check(TOTAL, False, f"row {rows.index(first)}: {result}; {advice}")
+    probed, warning = 0, None
+    for field, kind, row in _probes(function, first):
         probed += 1
         result = _evaluate(function, row)
         if isinstance(result, str):
-            return (
-                False,
-                f"{kind} in {field!r}: {result}; membership of such rows is unknown: return False for them",
-            )
-    return True, f"returns a membership for {probed} rows with unusual values"
+            fault = f"{kind} in {field!r}: {result}"
+            if kind != NO_VALUE or field not in never_missing:
+                return Check(TOTAL, False, f"{fault}; {advice}")
+            warning = warning or f"{fault}; no row has a missing value there, but later ones would be unknown"
+    if warning:
+        return Check(TOTAL, True, warning, is_warning=True)
+    return Check(TOTAL, True, f"returns a membership for {probed} rows with unusual values")
 
 
-def _probes(rows: Sequence[Any]) -> Iterator[tuple[str, str, Record]]:
-    """Yield variants of the first record with one field replaced: any field by None, a text by another text."""
-    first = next((row for row in rows if isinstance(row, Record)), None)
-    if first is None:
-        return
-    fields = {name: first[name] for name in first}
-    for name, value in fields.items():
+def _probes(function: SlicingFunction, record: Record) -> Iterator[tuple[str, str, Record]]:
+    """Yield a record with one value replaced; a missing value replaces any, a text only a text.
+
+    Only fields that the function reads are replaced, so that the time does not grow with the table's width.
+    """
+    fields = dict(vars(record))
+    for name in _fields_read(function, fields):
         for kind, probe in _PROBES.items():
-            if probe is None or isinstance(value, str):
+            if probe is None or isinstance(fields[name], str):
                 yield name, kind, Record({**fields, name: probe})
 
 
-def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
+def _fields_read(function: SlicingFunction, fields: Mapping[str, Any]) -> list[str]:
+    """Return the fields that a function reads of a record; at most 200 where it reads the record as a whole."""
+    if isinstance(function, Template):
+        return sorted(function.fields & fields.keys())
+    read: set[str] = set()
+    _evaluate(function, _TracedRecord(dict(fields), read))
+    if _WHOLE in read:
+        return list(fields)[:_MAX_PROBED]
+    return [name for name in fields if name in read]
+
+
+_WHOLE = "\0"
+
+
+class _TracedRecord(Record):
+    """A record that notes which of its fields are read."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, fields: dict[Any, Any], read: set[str]) -> None:
+        super().__init__(fields)
+        object.__setattr__(self, "_read", read)
+
+    def __getattribute__(self, name: str) -> Any:
+        get = object.__getattribute__
+        if name == "__dict__":
+            get(self, "_read").add(_WHOLE)
+        elif name in get(self, "__dict__"):
+            get(self, "_read").add(name)
+        return get(self, name)
+
+    def __getitem__(self, name: Any) -> Any:
+        value = object.__getattribute__(self, "__dict__")[name]
+        self._read.add(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a field, or the default for a record without it."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+    def __contains__(self, name: object) -> bool:
+        return name in object.__getattribute__(self, "__dict__")
+
+
+def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> Check:
+    if isinstance(function, Template):
+        return Check("does not mutate", True, f"{len(rows)} rows are unchanged")
     for i, row in enumerate(rows):
-        before = repr(getattr(row, "__dict__", row))
+        before = _state(row)
         _evaluate(function, row)
-        if repr(getattr(row, "__dict__", row)) != before:
-            return False, f"the function modified row {i}: derive new values in a preprocessor"
-    return True, f"{len(rows)} rows are unchanged"
+        if _state(row) != before:
+            return Check(
+                "does not mutate",
+                False,
+                f"the function modified row {i}: derive new values in a preprocessor",
+            )
+    return Check("does not mutate", True, f"{len(rows)} rows are unchanged")
 
 
-def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
+def _state(row: Any) -> Any:
+    """Return the content of a row, which a later change does not reach."""
+    if not isinstance(row, Record):
+        return repr(getattr(row, "__dict__", row))
+    return {name: value if type(value) in _ATOMS else repr(value) for name, value in row.__dict__.items()}
+
+
+def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> Check:
     try:
         twin = ForkingPickler.loads(ForkingPickler.dumps(function))
     except (Exception, SystemExit) as error:
         advice = "define it at the top level of a file, and keep open files and models out of resources"
-        return False, f"cannot be sent to another process: {type(error).__name__}: {error}: {advice}"
+        return Check(
+            "picklable",
+            False,
+            f"cannot be sent to another process: {type(error).__name__}: {error}: {advice}",
+        )
     for i, row in enumerate(rows):
         if _evaluate(function, row) != _evaluate(twin, row):
-            return (
+            return Check(
+                "picklable",
                 False,
                 f"the unpickled copy returns another result for row {i}: keep its state in resources",
             )
-    return True, "the unpickled copy returns the same results"
+    return Check("picklable", True, "the unpickled copy returns the same results")
 
 
-def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool, str]:
+def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> Check:
     budget_ms = DEFAULT_BUDGET_MS if function.budget_ms is None else function.budget_ms
     if not rows:
-        return True, "no rows to time"
+        return Check("within budget", True, "no rows to time")
     # The shortest of several times per row, because other processes may interrupt any of them.
     times = [inf] * len(rows)
     for _ in range(_TIMED_RUNS):
@@ -150,16 +246,9 @@ def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> tuple[bool
         mean_ms = sum(times) * 1000 / len(rows)
         if mean_ms <= budget_ms:
             break
-    return mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms"
-
-
-_CHECKS: Mapping[str, Callable[[SlicingFunction, Sequence[Any]], tuple[bool, str]]] = {
-    "deterministic": _deterministic,
-    "total": _total,
-    "does not mutate": _does_not_mutate,
-    "picklable": _picklable,
-    "within budget": _within_budget,
-}
+    return Check(
+        "within budget", mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms"
+    )
 
 
 def _evaluate(function: SlicingFunction, row: Any) -> bool | str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 import numpy as np
 
@@ -313,6 +313,12 @@ class Columns:
             for row in self._rows
         ]
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Position of each column of a data frame by its name; the first of two."""
+        names = [str(name) for name in cast("pd.DataFrame", self._rows).columns]
+        return {name: place for place, name in reversed(list(enumerate(names)))}
+
     def column(self, name: str) -> list[Any]:
         """Return N values of one field, None for a missing value and for a record without the field.
 
@@ -327,18 +333,17 @@ class Columns:
         """Return N values as in ``column``, but ``ABSENT`` for a record without the field."""
         if name not in self._fields:
             self._fields[name] = (
-                _series_values(self._rows, name)
+                _series_values(self._rows, name, self._places)
                 if is_dataframe(self._rows)
                 else [none_if_missing(_field(row, name)) for row in self._rows]
             )
         return self._fields[name]
 
 
-def _series_values(frame: pd.DataFrame, name: str) -> list[Any]:
-    names = [str(column) for column in frame.columns]
-    if name not in names:
-        raise UnknownName(f"no column {name!r}; the columns are {names}")
-    series = frame.iloc[:, names.index(name)]
+def _series_values(frame: pd.DataFrame, name: str, places: Mapping[str, int]) -> list[Any]:
+    if name not in places:
+        raise UnknownName(f"no column {name!r}; the columns are {list(places)}")
+    series = frame.iloc[:, places[name]]
     values: list[Any] = series.tolist()
     for row in np.flatnonzero(series.isna().to_numpy()):
         values[row] = None

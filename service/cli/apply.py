@@ -145,10 +145,11 @@ class SliceCount:
 
 
 class ApplySummary:
-    """Counts of every function, summed over batches."""
+    """Counts of every function, summed over batches; with ``compare``, also of every two."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, compare: bool = False) -> None:
         self.rows = 0
+        self._in_both: Any = 0 if compare else None
         self.slices = {name: SliceCount(name) for name in names}
 
     def add(self, applied: ApplyResult) -> None:
@@ -171,6 +172,21 @@ class ApplySummary:
             count.seconds += run.seconds
             count.reasons.update(run.unknown)
         self.rows += len(matrix)
+        if self._in_both is not None:
+            from sfs.analysis import shared_members
+
+            self._in_both = self._in_both + shared_members(matrix.member)
+
+    def redundant(self) -> dict[str, str]:
+        """Return a sentence for every slice that is constant, a near duplicate, or within another one."""
+        import numpy as np
+
+        from sfs.analysis import redundant_slices
+
+        if not self.slices or self._in_both is None:
+            return {}
+        known = np.array([count.rows - count.unknown for count in self.slices.values()])
+        return redundant_slices([*self.slices], known, self._in_both)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return an object per slice."""
@@ -210,11 +226,16 @@ def apply_file(
     out: Path | None = None,
     predictor: FilePredictor | None = None,
     command: str = "apply",
+    *,
+    compare: bool = False,
 ) -> ApplySummary:
-    """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given."""
+    """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given.
+
+    With ``compare``, the members that every two slices share are counted too.
+    """
     from sfs.apply import apply_with_stats
 
-    summary = ApplySummary(functions.names)
+    summary = ApplySummary(functions.names, compare=compare)
     with row_progress(command, source.total()) as progress:
 
         def sliced() -> Iterator[pd.DataFrame]:
@@ -245,7 +266,7 @@ def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor 
     both = sorted(set(map(str, frame.columns)) & set(added))
     if both:
         raise MisuseError(f"the file already has columns {both}: rename the slices or the columns")
-    return frame.assign(**added)
+    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
 
 
 def _file_predictor(settings: Settings, version: str, functions: FunctionSet) -> FilePredictor:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from service.cli.apply import ApplySummary
-from service.cli.dataset_scan import scan
+from service.cli.dataset_scan import excerpt, scan
 from service.cli.parser import Commands, Context, add_command, add_options
-from service.cli.project import function_kind, load_settings, project_source
+from service.cli.project import function_kind, load_settings, project_source, require_writable
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
-from service.cli.terminal import print_json
+from service.cli.terminal import print_json, stage_progress
 from service.errors import MisuseError, SettingsError
 from service.settings import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from service.cli.dataset_scan import DatasetScan
+    from service.cli.terminal import Progress
     from service.settings.schema import Settings
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
@@ -32,44 +34,70 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Check everything; raise MisuseError with every problem."""
-    problems: list[str] = []
     try:
         settings = load_settings(args, context)
     except SettingsError as error:
         if args.json:
-            print_json({"ok": False, "problems": error.problems, "rows": 0, "sampled": 0, "slices": []})
+            print_json(
+                {
+                    "ok": False,
+                    "problems": error.problems,
+                    "warnings": [],
+                    "rows": 0,
+                    "sampled": 0,
+                    "slices": [],
+                }
+            )
         raise
-    dataset = scan(settings, problems)
-    functions = _load_functions(settings, problems)
-    summary = None
-    if dataset is not None:
-        columns = [str(name) for name in dataset.first.columns]
-        problems += _column_problems(settings, dataset.first)
-        problems += _service_problems(settings, columns, dataset.classes)
-        if functions is not None:
-            problems += [
-                f"functions: slice {function.name!r} has the name of a column: rename it, or `apply --out` cannot "
-                "write it"
-                for function in functions
-                if function.name in columns and function_kind(function) != "labeling"
-            ]
-            sample = project_source(settings).visible(dataset.sample)
-            summary = _apply_to_sample(functions, sample, problems)
-    rows = dataset.rows if dataset else 0
+    with stage_progress("check") as progress:
+        problems, warnings, summary, functions, rows = _check(settings, progress)
     if args.json:
         sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
         print_json(
-            {"ok": not problems, "problems": problems, "rows": rows, "sampled": sampled, "slices": slices}
+            {
+                "ok": not problems,
+                "problems": problems,
+                "warnings": warnings,
+                "rows": rows,
+                "sampled": sampled,
+                "slices": slices,
+            }
         )
     else:
-        _print_report(summary, problems, rows, functions)
+        _print_report(summary, problems, warnings, rows, functions)
     if problems:
         raise MisuseError(problems)
     return 0
 
 
+def _check(
+    settings: Settings, progress: Progress
+) -> tuple[list[str], list[str], ApplySummary | None, FunctionSet | None, int]:
+    """Return problems, warnings, the slices of a sample, the functions, and the number of rows."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    dataset = scan(settings, problems, progress)
+    functions = _load_functions(settings, problems)
+    problems += _registry_problems(settings)
+    summary = None
+    if dataset is not None:
+        columns = [str(name) for name in dataset.first.columns]
+        problems += _column_problems(settings, columns)
+        problems += _service_problems(settings, columns, dataset.classes)
+        warnings += dataset.remarks
+        warnings += _leaks(settings, dataset.sample)
+        if functions is not None:
+            problems += _name_problems(functions, columns)
+            summary = _apply_to_sample(settings, functions, dataset, problems, warnings, progress)
+    return problems, warnings, summary, functions, dataset.rows if dataset else 0
+
+
 def _print_report(
-    summary: ApplySummary | None, problems: list[str], rows: int, functions: FunctionSet | None
+    summary: ApplySummary | None,
+    problems: list[str],
+    warnings: list[str],
+    rows: int,
+    functions: FunctionSet | None,
 ) -> None:
     if summary and summary.slices:
         sample = "all" if summary.rows == rows else f"a random sample of {summary.rows:,} of"
@@ -79,27 +107,61 @@ def _print_report(
     labeling = [function.name for function in functions or () if function_kind(function) == "labeling"]
     if summary and labeling:
         print(f"\nlabeling functions, monitored live but not slices of the model: {', '.join(labeling)}")
+    if warnings:
+        print("\n" + "\n".join(f"warning: {_printable(warning)}" for warning in warnings))
     if not problems:
         print("\nno problems: `slicewatch train` can start")
 
 
-def _column_problems(settings: Settings, frame: pd.DataFrame) -> Iterator[str]:
-    from models.errors import ModelError
-    from models.features import FeatureSpec, Featurizer
+def _printable(text: str) -> str:
+    """Return a text without control characters, which values of the data may hold."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
-    names = [str(name) for name in frame.columns]
+
+def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:
     absent = [column for column in (*settings.features, settings.label) if column not in names]
     yield from (f"no column {column!r} in {settings.data}{nearest(column, names)}" for column in absent)
     if absent:
         yield f"the columns of {settings.data} are {names}"
     if settings.label in settings.features:
         yield f"features: {settings.label!r} is the label: remove it from the features"
-    for column, kind in settings.features.items():
-        if column not in absent:
-            try:
-                Featurizer((FeatureSpec(column, kind),)).fit(frame)  # type: ignore[arg-type]
-            except ModelError as error:
-                yield f"features: {error}"
+
+
+def _name_problems(functions: FunctionSet, columns: Collection[str]) -> Iterator[str]:
+    """Yield problems of names that `apply` cannot write or the service does not accept."""
+    from service.api.schemas.fields import NAME_CHARS
+
+    for function in functions:
+        if function.name in columns and function_kind(function) != "labeling":
+            yield (
+                f"functions: slice {function.name!r} has the name of a column: rename it, or `apply --out` cannot "
+                "write it"
+            )
+        if len(function.name) > NAME_CHARS:
+            yield (
+                f"functions: the name {excerpt(function.name)!r} has {len(function.name)} characters, and the service "
+                f"accepts {NAME_CHARS}: shorten it"
+            )
+
+
+def _registry_problems(settings: Settings) -> Iterator[str]:
+    try:
+        require_writable(settings.registry)
+    except OSError as error:
+        yield f"registry: {settings.registry} cannot be written: {error.strerror or error}"
+
+
+def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
+    """Return a warning for every feature that alone predicts the label almost perfectly."""
+    from models.classes import label_leaks, read_labels
+    from models.errors import ModelError
+
+    columns = set(map(str, sample.columns))
+    features = [column for column in settings.features if column in columns and column != settings.label]
+    try:
+        return label_leaks(sample[features], read_labels(sample, settings.label))
+    except ModelError:
+        return []  # the labels are a problem already
 
 
 def _service_problems(
@@ -110,6 +172,7 @@ def _service_problems(
 
     if problem := address_problem(settings.serve):
         yield problem
+    yield from _class_problems(settings.classes or classes)
     positive, known = settings.monitor.positive, settings.classes or classes
     if positive is not None and positive not in known:
         yield f"monitor.positive {positive!r} is not one of the classes {sorted(known)}{nearest(positive, known)}"
@@ -125,6 +188,21 @@ def _service_problems(
             refuse_unknown(schema_version(settings.store))
         except StoreError as error:
             yield f"store: {error}"
+
+
+def _class_problems(classes: Collection[str]) -> Iterator[str]:
+    """Yield the classes that labels sent to the service could not name."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from service.api.schemas.fields import ClassName
+
+    name = TypeAdapter(ClassName)
+    for each in classes:
+        try:
+            name.validate_python(each)
+        except ValidationError as error:
+            reason = str(error.errors(include_url=False)[0]["msg"]).removeprefix("Value error, ")
+            yield f"label: the class {excerpt(each)!r} cannot be sent as a label: {reason}; rename it"
 
 
 def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
@@ -148,22 +226,31 @@ def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | No
 
 
 def _apply_to_sample(
-    functions: FunctionSet, sample: pd.DataFrame, problems: list[str]
+    settings: Settings,
+    functions: FunctionSet,
+    dataset: DatasetScan,
+    problems: list[str],
+    warnings: list[str],
+    progress: Progress,
 ) -> ApplySummary | None:
     from sfs.apply import apply_with_stats
     from sfs.errors import SliceError
     from sfs.record import Columns
 
+    sample = project_source(settings).visible(dataset.sample)
+    progress("applying functions", 0.0)
     try:
         applied = apply_with_stats(functions, sample)
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None
-    summary = ApplySummary(functions.names)
+    summary = ApplySummary(functions.names, compare=True)
     summary.add(applied)
-    problems += [
-        f"functions: {check['function']} is not {check['check']}: {check['detail']}"
-        for check in contract_checks(functions, Columns(sample.head(CHECKED_RECORDS)).records)
-        if not check["passed"]
-    ]
+    records = Columns(sample.head(CHECKED_RECORDS)).records
+    for check in contract_checks(functions, records, progress, dataset.never_missing):
+        if not check["passed"]:
+            problems.append(f"functions: {check['function']} is not {check['check']}: {check['detail']}")
+        elif check["is_warning"]:
+            warnings.append(f"function {check['function']}: {check['detail']}")
+    warnings += summary.redundant().values()
     return summary

@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import re
+import unicodedata
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +19,26 @@ from service.errors import MisuseError
 from service.settings import FILE_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from service.cli.dataset_scan import ColumnGuess
+    from sfs.matrix import SliceMatrix
 
 DEMO_FILE = "comments.csv"
 DEMO_ROWS = 5000
 PYTHON_FILE, YAML_FILE = "slices.py", "slices.yaml"
 COMMENT_SLICES = "sfs.library.spam"
+IGNORE_FILE, IGNORED = ".gitignore", ".slicewatch/"
+MAX_SLICES = 40
+MAX_IDENTIFIER = 50
+MIN_MEMBERS, MIN_SHARE, MAX_SHARE = 2, 0.01, 0.5
+MIN_COUNT = 5
+"""Minimum rows of a value that is written into a slice: a rarer one may name a person."""
+TAIL, MAX_TAIL = 0.1, 0.3
 
 SETTINGS_TEXT = """\
 # Settings of this project; paths are relative to this file.
@@ -40,7 +52,7 @@ features:
 {features}
 {left_out}
 # Slicing functions: Python files, YAML files, or modules such as sfs.library.spam.
-functions: [{functions}]
+{without}functions: [{functions}]
 
 learner:
   kind: slice_residual       # or slice_aware, erm, weighted_erm
@@ -113,46 +125,72 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise MisuseError(
             f"{folder} already has {', '.join(existing)}: nothing was written; use another folder"
         )
+    total: int | None = DEMO_ROWS
     if generated:
         from models.comments.generate import generate
 
         frame, data_format = generate(DEMO_ROWS), "table"
     else:
         source = other_source(data)
-        frame, data_format = next(source.batches()), source.format
+        frame, data_format, total = next(source.batches()), source.format, source.total()
     label = guess_label(frame, args.label)
-    columns = guess_columns(frame, label)
-    functions = [PYTHON_FILE, YAML_FILE]
-    if generated or data_format != "table":
-        functions.insert(0, COMMENT_SLICES)
+    columns = guess_columns(frame, label, total)
+    libraries = [COMMENT_SLICES] if generated or data_format != "table" else []
     beside = data.resolve().is_relative_to(folder.resolve().parent)
     path = os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())
-    name = to_identifier(folder.resolve().name)
-    python, templates = slices_texts(frame, columns)
-    texts = {
-        FILE_NAME: settings_text(name, path, data_format, label, columns, functions),
-        PYTHON_FILE: python,
-        YAML_FILE: templates + (_comment_templates() if generated else ""),
-    }
+    name = to_identifier(
+        unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
+    )
+    visible = frame.loc[:, [str(column) != label for column in frame.columns]]
+    slices, guessed = slices_texts(visible, columns, libraries, _comment_templates() if generated else "")
+    functions = [*libraries, *guessed]
+    texts = {FILE_NAME: settings_text(name, path, data_format, label, columns, functions), **slices}
     if generated:
         texts[DEMO_FILE] = frame.to_csv(index=False)
+    notes = _notes(folder, data, columns)
+    if not (folder / IGNORE_FILE).exists():
+        texts[IGNORE_FILE] = f"# Registry, store and other files that the commands write.\n{IGNORED}\n"
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         with (folder / name).open("x", encoding="utf-8", newline="") as file:
             file.write(text)
     if args.json:
         kinds = {column.name: {"kind": column.kind, "why": column.reason} for column in columns}
-        print_json({"folder": str(folder), "files": list(texts), "label": label, "columns": kinds})
+        print_json(
+            {"folder": str(folder), "files": list(texts), "label": label, "columns": kinds, "notes": notes}
+        )
     else:
         rows = [[column.name, column.kind or "left out", column.reason] for column in columns]
         print(format_table(("column", "kind", "reason"), [[label, "label", "the class to predict"], *rows]))
         print(f"\nwrote {', '.join(texts)} to {folder}: check the guesses, then run")
         print(f"  cd {folder} && slicewatch check && slicewatch train && slicewatch up")
+        print("".join(f"\nnote: {note}" for note in notes), end="\n" if notes else "")
     if blank := blank_rows(frame[label]):
         print_message(
             f"note: {len(blank):,} rows have no {label!r}; `train` refuses them: fill them in or remove them first"
         )
     return 0
+
+
+def _notes(folder: Path, data: Path, columns: Sequence[ColumnGuess]) -> list[str]:
+    """Return what a user should know of the written project."""
+    notes = []
+    if not data.resolve().is_relative_to(folder.resolve()):
+        notes.append(
+            f"{data} is outside {folder}: deploy/compose.yaml mounts the folder only; copy the data into it and edit "
+            "`data` before you use Compose"
+        )
+    ignore = folder / IGNORE_FILE
+    if ignore.exists() and IGNORED not in ignore.read_text(encoding="utf-8", errors="replace").splitlines():
+        notes.append(
+            f"{ignore} was left as it is: add {IGNORED} to it, which holds the registry and the store"
+        )
+    numeric = [column.name for column in columns if re.fullmatch(r"[+-]?\d+(\.\d+)?", column.name.strip())]
+    if len(numeric) > 1 and numeric != [str(k) for k in range(len(numeric))]:
+        notes.append(
+            f"columns are named {', '.join(map(repr, numeric[:3]))}: if the first line holds values, add a header"
+        )
+    return notes
 
 
 def settings_text(
@@ -165,11 +203,10 @@ def settings_text(
 ) -> str:
     """Return slicewatch.yaml, with the reason for each guess as a comment."""
     kept, left_out = [], []
+    without = [file for file in (PYTHON_FILE, YAML_FILE) if file not in functions]
     for column in columns:
-        values = "no value"
-        if column.example:
-            missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
-            values = f"{column.distinct:,} distinct{missing}, such as {excerpt(column.example)}"
+        missing = f", {column.missing / column.rows:.1%} missing" if column.missing else ""
+        values = f"{column.distinct:,} distinct{missing}"
         if column.kind:
             line = f"  {to_yaml(column.name)}: {column.kind}"
             kept.append(f"{line:28} # {column.reason}; {values}")
@@ -184,6 +221,9 @@ def settings_text(
         features="\n".join(kept),
         left_out="".join(left_out),
         functions=", ".join(map(to_yaml, functions)),
+        without=f"# Without slices yet: {' and '.join(without)}; list a file here once it has one.\n"
+        if without
+        else "",
     )
 
 
@@ -197,9 +237,11 @@ def to_yaml(text: str) -> str:
     """
     import yaml
 
-    if not text.isprintable():
-        return json.dumps(text)
-    return str(yaml.safe_dump([text], default_flow_style=True, allow_unicode=True, width=10**9)).strip()[1:-1]
+    plain, style = text.isprintable(), None if text.isprintable() else '"'
+    dumped = yaml.safe_dump(
+        [text], default_flow_style=True, width=10**9, allow_unicode=plain, default_style=style
+    )
+    return str(dumped).strip()[1:-1]
 
 
 def to_identifier(name: str) -> str:
@@ -210,36 +252,100 @@ def to_identifier(name: str) -> str:
     >>> to_identifier("Price [EUR]"), to_identifier("2nd")
     ('price_eur', 'c_2nd')
     """
-    bare = re.sub(r"\W+", "_", name).strip("_").lower() or "column"
+    letters = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).lower())
+    kept = "".join(letter if f"a{letter}".isidentifier() else "_" for letter in letters)
+    bare = re.sub("_+", "_", kept).strip("_")[:MAX_IDENTIFIER] or "column"
     return bare if bare.isidentifier() else f"c_{bare}"
 
 
-def slices_texts(frame: pd.DataFrame, columns: Sequence[ColumnGuess]) -> tuple[str, str]:
-    """Return slices.py and slices.yaml, with slices that have members among some rows."""
-    used: set[str] = set()
+def slices_texts(
+    frame: pd.DataFrame, columns: Sequence[ColumnGuess], libraries: Sequence[str] = (), more: str = ""
+) -> tuple[dict[str, str], list[str]]:
+    """Return slices.py and slices.yaml, and which of the two have slices.
 
-    def unique(wanted: str) -> str:
+    There are at most 40 slices, neither nearly constant nor redundant.
+
+    Parameters
+    ----------
+    frame
+        Rows that show the members of a slice.
+    columns
+        The guessed columns.
+    libraries
+        Files or modules of further functions, whose names and members are not repeated.
+    more
+        Lines of further templates.
+    """
+    from sfs.apply import apply
+    from sfs.registry import FunctionSet
+
+    known = FunctionSet.from_files(libraries)
+    chosen = _ChosenSlices([*map(str, frame.columns)], apply(known, frame))
+    sources, names, lines = [], [], []
+    for wanted, summary, column, test, member in _python_slices(frame, columns):
+        if name := chosen.add(wanted, member):
+            names.append(name)
+            sources.append(
+                FUNCTION_TEXT.format(name=name, summary=summary, column=_literal(column), test=test)
+            )
+    for wanted, kind, spec, summary in _templates(frame, columns):
+        if len(chosen) >= MAX_SLICES:
+            break
+        if name := chosen.add(wanted, _members(frame, kind, spec)):
+            options = ", ".join(f"{key}: {_yaml_value(value)}" for key, value in spec.items())
+            lines.append(f"  - {{name: {name}, {kind}: {{{options}}}, description: {summary}, owner: you}}\n")
+    listed = ", ".join(names) + ("," if len(names) == 1 else "")
+    listing = "".join([*lines, more]) or "  []\n"
+    texts = {
+        PYTHON_FILE: PYTHON_TEXT.format(functions="\n".join(sources), names=listed),
+        YAML_FILE: YAML_TEXT + listing,
+    }
+    return texts, [file for file, own in ((PYTHON_FILE, names), (YAML_FILE, lines or more)) if own]
+
+
+class _ChosenSlices:
+    """Names and members of the slices chosen before, to choose others."""
+
+    def __init__(self, taken: Sequence[str], known: SliceMatrix) -> None:
+        self._taken = {*taken, *known.names}
+        self._members = [column for column in known.member.T if _is_slice(column)]
+        self._own = 0
+
+    def __len__(self) -> int:
+        return self._own
+
+    def add(self, wanted: str, member: NDArray[np.bool_] | None) -> str | None:
+        """Return a free name for a slice, or None if its members are too few, too many, or say nothing new."""
+        import numpy as np
+
+        from sfs.analysis import redundant_slices, shared_members
+
+        if member is None or not _is_slice(member):
+            return None
+        members = np.stack([*self._members, member], axis=1)  # [N, K]
+        rows = np.full(members.shape[1], len(member))
+        if redundant_slices([*map(str, range(members.shape[1]))], rows, shared_members(members)):
+            return None
+        self._members.append(member)
+        self._own += 1
         name, number = wanted, 2
-        while name in used:
+        while name in self._taken:
             name, number = f"{wanted}_{number}", number + 1
-        used.add(name)
+        self._taken.add(name)
         return name
 
-    names, sources = [], []
-    for wanted, summary, column, test in _python_slices(frame, columns):
-        names.append(unique(wanted))
-        sources.append(
-            FUNCTION_TEXT.format(name=names[-1], summary=summary, column=_literal(column), test=test)
-        )
-    listed = ", ".join(names) + ("," if len(names) == 1 else "")
-    lines = []
-    for guess in columns:
-        for wanted, kind, options, summary in _templates(guess, frame[guess.name]):
-            spec = f"{{{', '.join([f'field: {to_yaml(guess.name)}', *options])}}}"
-            lines.append(
-                f"  - {{name: {unique(wanted)}, {kind}: {spec}, description: {summary}, owner: you}}\n"
-            )
-    return PYTHON_TEXT.format(functions="\n".join(sources), names=listed), YAML_TEXT + "".join(lines)
+
+def _is_slice(member: NDArray[np.bool_]) -> bool:
+    return max(MIN_MEMBERS, MIN_SHARE * len(member)) <= int(member.sum()) <= MAX_SHARE * len(member)
+
+
+def _members(frame: pd.DataFrame, kind: str, spec: Mapping[str, Any]) -> NDArray[np.bool_] | None:
+    """Return bool[N], or None if the template cannot read a row."""
+    from sfs.apply import apply
+    from sfs.template import Template
+
+    S = apply([Template("guessed", {kind: spec})], frame[[spec["field"]]])
+    return None if S.unknown.any() else S.member[:, 0]
 
 
 def _comment_templates() -> str:
@@ -255,59 +361,101 @@ def _comment_templates() -> str:
 
 def _python_slices(
     frame: pd.DataFrame, columns: Sequence[ColumnGuess]
-) -> Iterator[tuple[str, str, str, str]]:
-    """Yield name, summary, column and test of example functions."""
+) -> Iterator[tuple[str, str, str, str, NDArray[np.bool_]]]:
+    """Yield name, summary, column, test and members of example functions."""
+    import numpy as np
+
+    def members(column: str, test: Callable[[Any], bool]) -> NDArray[np.bool_]:
+        values, missing = frame[column].tolist(), frame[column].isna().tolist()
+        return np.array([not none and test(value) for value, none in zip(values, missing, strict=True)])
+
     by_kind = {kind: [c.name for c in columns if c.kind == kind] for kind in ("text", "number", "category")}
     if by_kind["text"]:
         column = by_kind["text"][0]
-        name, texts = to_identifier(column), frame[column].dropna().astype(str)
-        most = max(int(texts.str.split().str.len().quantile(0.2)), 1)
-        is_text = "isinstance(value, str) and "
-        yield f"short_{name}", f"At most {most} words", column, f"{is_text}len(value.split()) <= {most}"
-        if texts.str.contains("!", regex=False).any():
-            yield f"exclaiming_{name}", "Has an exclamation mark", column, f'{is_text}"!" in value'
-        if texts.str.isupper().any():
-            yield f"shouting_{name}", "Written in capitals", column, f"{is_text}value.isupper()"
+        name, is_text = to_identifier(column), "isinstance(value, str) and "
+        texts = [value for value in frame[column].tolist() if isinstance(value, str)]
+        if (tail := _tail([-len(text.split()) for text in texts], len(frame))) is not None:
+            most = -int(tail)
+            test = f"{is_text}len(value.split()) <= {most}"
+            short = members(column, lambda value: isinstance(value, str) and len(value.split()) <= most)
+            yield f"short_{name}", f"At most {most} words", column, test, short
+        exclaiming = members(column, lambda value: isinstance(value, str) and "!" in value)
+        yield f"exclaiming_{name}", "Has an exclamation mark", column, f'{is_text}"!" in value', exclaiming
+        shouting = members(column, lambda value: isinstance(value, str) and value.isupper())
+        yield f"shouting_{name}", "Written in capitals", column, f"{is_text}value.isupper()", shouting
         return
     for column in by_kind["number"][:2]:
-        test = f"isinstance(value, (int, float)) and value <= {_number(float(frame[column].quantile(0.1)))}"
-        yield f"low_{to_identifier(column)}", "Among the lowest tenth", column, test
+        values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        if (tail := _tail((-values[np.isfinite(values)]).tolist(), len(frame))) is not None:
+            test = f"isinstance(value, (int, float)) and value <= {_number(-tail)}"
+            yield f"low_{to_identifier(column)}", "Among the lowest values", column, test, values <= -tail
     for column in by_kind["category"][:1]:
-        value = _infrequent_value(frame[column])
-        test = "value is True" if value in ("true", "false") else f"str(value) == {_literal(value)}"
-        yield f"some_{to_identifier(column)}", "Has one of the values", column, test
+        if (value := _infrequent_value(frame[column], str)) is not None:
+            test = f"value is not None and str(value) == {_literal(value)}"
+            some = members(column, lambda each: str(each) == value)
+            yield f"some_{to_identifier(column)}", "Has one of the values", column, test, some
 
 
-def _templates(guess: ColumnGuess, series: pd.Series[Any]) -> Iterator[tuple[str, str, list[str], str]]:
-    """Yield name, kind, options and description of example templates for a column."""
-    name = to_identifier(guess.name)
-    if guess.kind == "text":
-        most = int(series.dropna().astype(str).str.len().quantile(0.9))
-        yield f"long_{name}", "length", ["unit: characters", f"at_least: {most}"], "among the longest tenth"
-    if guess.kind == "number":
-        # Rounded to five digits, unless that would leave no row.
-        least = float(series.quantile(0.9))
-        rounded = float(f"{least:.5g}")
-        least = rounded if rounded <= float(series.max()) else least
-        yield f"high_{name}", "compare", [f"at_least: {_number(least)}"], "among the highest tenth"
-    if guess.kind == "category":
-        values = f"values: [{to_yaml(_infrequent_value(series))}]"
-        yield f"few_{name}", "one_of", [values], "a less frequent value"
-    if guess.kind and guess.missing:
-        yield f"no_{name}", "missing", [], "has no value"
+def _templates(
+    frame: pd.DataFrame, columns: Sequence[ColumnGuess]
+) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+    """Yield name, kind, specification and description of example templates."""
+    import numpy as np
 
-
-def _infrequent_value(series: pd.Series[Any]) -> str:
-    """Return the least frequent value with at least 5% of the rows, else the second most frequent."""
     from sfs.record import text_of
 
-    shares = series.dropna().map(text_of).value_counts(normalize=True)
-    enough = shares[shares >= 0.05]
-    return str(enough.index[-1] if len(enough) > 1 else shares.index[min(1, len(shares) - 1)])
+    for guess in columns:
+        name, series, field = to_identifier(guess.name), frame[guess.name], {"field": guess.name}
+        if guess.kind == "text":
+            lengths = [len(value) for value in series.tolist() if isinstance(value, str)]
+            if (least := _tail(lengths, len(frame))) is not None:
+                spec = {**field, "unit": "characters", "at_least": int(least)}
+                yield f"long_{name}", "length", spec, "among the longest"
+        if guess.kind == "number":
+            values = series.to_numpy(dtype=np.float64, na_value=np.nan)
+            if (least := _tail(values[np.isfinite(values)].tolist(), len(frame))) is not None:
+                yield f"high_{name}", "compare", {**field, "at_least": least}, "among the highest values"
+        if guess.kind == "category" and (value := _infrequent_value(series, text_of)) is not None:
+            yield f"few_{name}", "one_of", {**field, "values": [value]}, "a less frequent value"
+        if guess.kind and guess.missing:
+            yield f"no_{name}", "missing", field, "has no value"
+
+
+def _tail(values: Sequence[float], rows: int) -> float | None:
+    """Return the threshold whose values at or above it are nearest to a tenth of the rows, at most three tenths."""
+    import numpy as np
+
+    distinct, counts = np.unique(np.array(values, dtype=np.float64), return_counts=True)
+    shares = np.cumsum(counts[::-1])[::-1] / rows
+    enough = np.flatnonzero(shares <= MAX_TAIL)
+    if not len(enough):
+        return None
+    k = enough[np.abs(shares[enough] - TAIL).argmin()]
+    least, rounded = float(distinct[k]), float(f"{distinct[k]:.5g}")
+    is_same = rounded <= least and (k == 0 or distinct[k - 1] < rounded)
+    return rounded if is_same else least
+
+
+def _infrequent_value(series: pd.Series[Any], spell: Callable[[Any], str]) -> str | None:
+    """Return the least frequent value with at least 5% of the rows; None if only the most frequent has."""
+    least = max(MIN_COUNT, 0.05 * len(series))
+    counts = Counter(map(spell, series.dropna().tolist()))
+    enough = [value for value, count in counts.most_common() if count >= least]
+    return enough[-1] if len(enough) > 1 else None
+
+
+def _yaml_value(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_yaml_value, value))}]"
+    return to_yaml(value) if isinstance(value, str) else _number(value)
 
 
 def _number(number: float) -> str:
-    return str(int(number)) if number.is_integer() else repr(number)
+    """Return a number that Python and YAML both read as one: YAML needs a point before an exponent."""
+    if float(number).is_integer() and abs(number) < 1e15:
+        return str(int(number))
+    digits, exponent, power = repr(float(number)).partition("e")
+    return f"{digits}{'' if '.' in digits else '.0'}{exponent}{power}"
 
 
 def _literal(text: str) -> str:

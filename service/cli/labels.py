@@ -156,9 +156,9 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
 
 def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterator[list[LabelFileRow]]:
     """Yield the rows of a file in batches; ``columns`` is the result of `label_columns`."""
-    from sfs.tables import file_format, read_batches
+    from sfs.tables import input_format, read_batches
 
-    is_text = file_format(file) in (".csv", ".tsv")
+    is_text = input_format(file) in (".csv", ".tsv")
     text = [columns[name] for name in TEXT_FIELDS if name in columns] if is_text else ()
     start = 0
     for frame in read_batches(file, batch_rows, list(dict.fromkeys(columns.values())), text=text):

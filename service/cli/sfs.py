@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from service.cli.apply import apply_file
 from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import function_kind, load_functions, load_settings, other_source, project_source
-from service.cli.terminal import format_table, print_json
+from service.cli.terminal import format_table, print_json, stage_progress
 from service.formatting import percent
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from service.cli.terminal import Progress
     from sfs.registry import FunctionSet
 
 CHECKED_RECORDS = 50
@@ -78,7 +81,8 @@ def run_check(args: argparse.Namespace, context: Context) -> int:
     settings = load_settings(args, context)
     functions, source = load_functions(settings.functions, votes=True), project_source(settings)
     records = Columns(source.visible(next(source.batches()).head(CHECKED_RECORDS))).records
-    checks = contract_checks(functions, records)
+    with stage_progress("sfs check") as progress:
+        checks = contract_checks(functions, records, progress)
     failed = [check for check in checks if not check["passed"]]
     if args.json:
         print_json(checks)
@@ -99,20 +103,38 @@ def run_stats(args: argparse.Namespace, context: Context) -> int:
     settings = load_settings(args, context)
     functions = load_functions(settings.functions, votes=True)
     source = other_source(args.file, settings) if args.file else project_source(settings)
-    summary = apply_file(source, functions, command="stats")
+    summary = apply_file(source, functions, command="stats", compare=True)
     if args.json:
-        print_json({"rows": summary.rows, "slices": summary.to_json()})
+        print_json(
+            {"rows": summary.rows, "slices": summary.to_json(), "warnings": [*summary.redundant().values()]}
+        )
     else:
         print(summary.to_text())
+        for reason in summary.redundant().values():
+            print(f"warning: {reason}")
     return 0
 
 
-def contract_checks(functions: FunctionSet, records: list[Any]) -> list[dict[str, Any]]:
-    """Run every contract check on every function, and return the results."""
+def contract_checks(
+    functions: FunctionSet,
+    records: list[Any],
+    progress: Progress,
+    never_missing: Collection[str] = (),
+) -> list[dict[str, Any]]:
+    """Run every contract check on every function, and return the results; see `sfs.checks.check_function`."""
     from sfs.checks import check_function
 
-    return [
-        {"function": function.name, "check": check.name, "passed": check.passed, "detail": check.detail}
-        for function in functions
-        for check in check_function(function, records)
-    ]
+    results = []
+    for k, function in enumerate(functions):
+        progress("checking functions", k / len(functions))
+        results += [
+            {
+                "function": function.name,
+                "check": check.name,
+                "passed": check.passed,
+                "is_warning": check.is_warning,
+                "detail": check.detail,
+            }
+            for check in check_function(function, records, never_missing)
+        ]
+    return results

@@ -27,6 +27,7 @@ from sfs.tables.formats import (
     csv_batches,
     file_format,
     frame_of,
+    input_format,
     is_gzip,
     open_bytes,
     select_columns,
@@ -34,7 +35,15 @@ from sfs.tables.formats import (
 )
 from sfs.tables.writer import write_batches
 
-__all__ = ["SUFFIXES", "count_rows", "file_format", "read_batches", "read_table", "write_batches"]
+__all__ = [
+    "SUFFIXES",
+    "count_rows",
+    "file_format",
+    "input_format",
+    "read_batches",
+    "read_table",
+    "write_batches",
+]
 
 _Reader: TypeAlias = Callable[
     [Path, int, Sequence[str] | None, Collection[str], Schema], Iterator[pd.DataFrame]
@@ -69,7 +78,8 @@ def read_batches(
     Parameters
     ----------
     path
-        File with one of `SUFFIXES`, or a text file with ``.gz`` appended.
+        File with one of `SUFFIXES`, or a text file with ``.gz`` appended. The format of a file without a suffix,
+        or with ``.data``, ``.dat``, ``.tab``, ``.test`` or ``.txt``, is determined from its first bytes.
     batch_rows
         Number of rows per data frame; the last may have fewer.
     columns
@@ -88,18 +98,18 @@ def read_batches(
     file = _require_file(path)
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
-    for frame in _READERS[file_format(file)](file, batch_rows, columns, text, schema):
+    for frame in _READERS[input_format(file)](file, batch_rows, columns, text, schema):
         yield schema.parse_frame(frame)
 
 
 def count_rows(path: str | Path) -> int | None:
     """Return the number of rows of a file, for a progress bar; None for .gz, which is slow to count."""
     file = _require_file(path)
-    if file_format(file) == ".parquet":
+    if input_format(file) == ".parquet":
         return int(_open_parquet(file).metadata.num_rows)
     if is_gzip(file):
         return None
-    quoted = file_format(file) in (".csv", ".tsv")
+    quoted = input_format(file) in (".csv", ".tsv")
     lines, quotes, last = 0, 0, ord("\n")
     with file.open("rb") as stream:
         while block := stream.read(_COUNT_BLOCK_BYTES):
@@ -181,6 +191,11 @@ def _json_records(file: Path) -> Iterator[dict[str, Any]]:
                 ) from error
             except json.JSONDecodeError as error:
                 raise UnreadableFile(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
+            except (
+                ValueError,
+                RecursionError,
+            ) as error:  # a number of thousands of digits, deeply nested lists
+                raise UnreadableFile(f"{place} cannot be read: {error}") from error
             if not isinstance(record, dict):
                 raise UnreadableFile(
                     f"{place} is not a JSON object: expected {{...}} with a value per column"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +24,8 @@ from sfs.schema import MISSING_WORDS, Schema
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 """Supported formats; all but Parquet also with ``.gz`` appended."""
 
+_SNIFFED = ("", ".data", ".dat", ".tab", ".test", ".txt")
+_SNIFFED_BYTES = 1 << 16
 _MISSING_WORDS = pa.array(sorted(MISSING_WORDS))
 _CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
 """Pattern of a code, not a number: leading zeros, or more digits than fit in an int64."""
@@ -49,6 +53,32 @@ def file_format(path: Path) -> str:
     return suffix
 
 
+def input_format(path: Path) -> str:
+    """Return the format of an existing file; without a telling suffix, such as ``.data``, by its first bytes.
+
+    Raises
+    ------
+    UnreadableFile
+        As `file_format`.
+    """
+    if (path.with_suffix("") if is_gzip(path) else path).suffix.lower() not in _SNIFFED:
+        return file_format(path)
+    try:
+        with open_bytes(path) as stream:
+            start = stream.read(_SNIFFED_BYTES)
+    except OSError as error:
+        raise UnreadableFile(f"{path} cannot be read: {error}") from error
+    if start.startswith(b"PAR1") and not is_gzip(path):
+        return ".parquet"
+    if b"\0" in start:
+        return file_format(path)
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"\{\s*[\"}]", text):
+        return ".jsonl"
+    header = text.partition(b"\n")[0]
+    return ".tsv" if header.count(b"\t") > header.count(b",") else ".csv"
+
+
 def is_gzip(path: Path) -> bool:
     """Return whether a file's name ends in ``.gz``."""
     return path.suffix.lower() == ".gz"
@@ -68,7 +98,12 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 def select_columns(path: Path, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
     """Return the columns to read; raise UnreadableFile if a name is absent or repeated."""
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
+    if duplicates and not duplicates[0].strip():
+        places = ", ".join(str(k) for k, name in enumerate(names, start=1) if not name.strip())
+        raise UnreadableFile(
+            f"{path}: columns {places} have no name: name them in the first line, and remove a title above the header"
+        )
     if duplicates:
         raise UnreadableFile(f"{path}: column {duplicates[0]!r} appears more than once: rename one of them")
     for name in columns or ():
@@ -160,10 +195,15 @@ def csv_batches(
     """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
     names = select_columns(path, _header(path), columns)
     types = {name: pa.string() if name in text or name in schema else pa.null() for name in names}
-    for block in _blocks(path, names) if pa.null() in types.values() else ():
+    has_line_ends = False
+    for block in _blocks(path, names):
         for name, column in zip(names, block.columns, strict=True):
             if types[name] != pa.string():
                 types[name] = common_type(types[name], narrowest_type(column))
+            if types[name] == pa.string() and not has_line_ends:
+                has_line_ends = bool(pc.any(pc.match_substring(column, "\n")).as_py())
+    if has_line_ends:
+        _check_quotes(path)
     pending: list[pa.RecordBatch] = []
     for block in _blocks(path, names):
         arrays = [_cast(column, kind) for column, kind in zip(block.columns, types.values(), strict=True)]
@@ -198,7 +238,7 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def _delimiter(path: Path) -> str:
-    return "\t" if file_format(path) == ".tsv" else ","
+    return "\t" if input_format(path) == ".tsv" else ","
 
 
 def _header(path: Path) -> list[str]:
@@ -255,9 +295,11 @@ def _unreadable(path: Path, error: Exception) -> UnreadableFile:
     if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
         return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")
     if "columns, got" in text:
-        return UnreadableFile(f"{path}{_ragged_line(path)}: quote values that contain {_delimiter(path)!r}")
+        return UnreadableFile(f"{path}{_ragged_record(path)}")
     if "straddl" in text or "field limit" in text:
-        return UnreadableFile(f"{path}: a row exceeds {_BLOCK_BYTES >> 20} MiB: check for an unclosed quote")
+        return UnreadableFile(
+            f"{path}{_long_record(path)}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed there?"
+        )
     return UnreadableFile(f"{path} cannot be read: {text}")
 
 
@@ -271,11 +313,53 @@ def _line_not_utf8(path: Path) -> str:
     return ""
 
 
-def _ragged_line(path: Path) -> str:
+def _ragged_record(path: Path) -> str:
+    delimiter = _delimiter(path)
     with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream, delimiter=_delimiter(path))
-        width = len(next(reader))
+        reader = csv.reader(stream, delimiter=delimiter)
+        header = next(row for row in reader if row)
+        width, second, begin = len(header), reader.line_num + 1, reader.line_num + 1
         for row in reader:
             if row and len(row) != width:
-                return f", line {reader.line_num} has {len(row)} values where the header has {width}"
-    return " has rows of unequal length"
+                values = f"{len(row)} value{'s' * (len(row) != 1)} where the header has {width}"
+                if reader.line_num > begin:
+                    return (
+                        f", the record that begins in line {begin} and ends in line {reader.line_num} has {values}: "
+                        f"is a quote not closed in line {begin}?"
+                    )
+                title = f"; is line {second - 1} a title above the header?" if begin == second else ""
+                return f", line {begin} has {values}: quote values that contain {delimiter!r}{title}"
+            begin = reader.line_num + 1
+    return f" has rows of unequal length: quote values that contain {delimiter!r}"
+
+
+def _long_record(path: Path) -> str:
+    begin = 1
+    with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream, delimiter=_delimiter(path))
+        try:
+            for row in reader:
+                if sum(map(len, row)) >= _BLOCK_BYTES:
+                    break
+                begin = reader.line_num + 1
+        except csv.Error:
+            pass
+    return f", line {begin}"
+
+
+def _check_quotes(path: Path) -> None:
+    """Raise UnreadableFile if a value over several lines begins with a quote that is not closed before text."""
+    begin = 1
+    with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream, delimiter=_delimiter(path), strict=True)
+        while True:
+            try:
+                if next(reader, None) is None:
+                    return
+            except csv.Error:
+                if reader.line_num > begin:
+                    raise UnreadableFile(
+                        f"{path}, the record that begins in line {begin} and ends in line {reader.line_num} has text "
+                        f"after a quoted value, or no closing quote: is a quote not closed in line {begin}?"
+                    ) from None
+            begin = reader.line_num + 1

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.classes import class_codes, class_names, read_labels, without_label
+from models.classes import class_codes, class_names, label_leaks, read_labels, without_label
 from models.errors import DataError
 
 
@@ -58,3 +58,47 @@ def test_functions_see_rows_without_the_label() -> None:
     assert list(without_label(frame, "7").columns) == ["a"]
     assert without_label(frame, "b") is frame
     assert without_label([{"a": 1, "y": 2}, {"a": 3}], "y") == [{"a": 1}, {"a": 3}]
+
+
+def leaky(n: int = 400) -> tuple[pd.DataFrame, list[str]]:
+    """Return features of which some give the label away, and labels of which a quarter is ``rare``."""
+    random = np.random.default_rng(0)
+    labels = np.where(np.arange(n) % 4 == 0, "rare", "common")
+    rare = labels == "rare"
+    features = {
+        "copy": np.where(rare, "x", "y"),
+        "code": np.where(rare, random.integers(0, 5, n), random.integers(5, 10, n)),
+        "threshold": np.where(rare, 5.0, -5.0) + random.random(n),
+        "gap": np.where(rare, random.random(n), np.nan),
+        "noise": random.random(n),
+        "constant": np.zeros(n),
+        "id": [f"u{k}" for k in range(n)],
+        "hint": np.where(random.random(n) < 0.9, rare, ~rare),
+        "list": [[k] for k in range(n)],
+    }
+    return pd.DataFrame(features), labels.tolist()
+
+
+def test_columns_that_give_the_label_away_are_named() -> None:
+    """Copies, disjoint codes, thresholds and missing values are leaks; noise, ids and good features are not."""
+    told = label_leaks(*leaky())
+    assert [sentence.split("'")[1] for sentence in told] == ["copy", "code", "threshold", "gap"]
+    assert all("alone predicts the label for " in sentence for sentence in told)
+
+
+def test_the_order_of_the_rows_is_no_leak() -> None:
+    """In a table sorted by its label, equal values of a number do not give it away."""
+    labels = ["a"] * 200 + ["b"] * 200
+    assert label_leaks(pd.DataFrame({"n": np.arange(400) % 50 * 1.0}), labels) == []
+
+
+def test_a_rare_class_needs_its_own_rows_to_be_predicted() -> None:
+    """The most frequent class alone is no leak, however frequent."""
+    labels = ["a"] * 396 + ["b"] * 4
+    assert label_leaks(pd.DataFrame({"n": [0.0] * 400, "m": np.arange(400) % 7}), labels) == []
+
+
+def test_few_rows_show_no_leak() -> None:
+    """Below 40 rows nothing is said."""
+    features, labels = leaky(36)
+    assert label_leaks(features, labels) == []

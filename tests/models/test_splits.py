@@ -102,7 +102,7 @@ def test_a_class_with_one_content_is_refused_by_name() -> None:
     """Copies of one row cannot be in both training and validation."""
     hashes = hashes_of([*(f"text {k}" for k in range(40)), *["hello there"] * 5])
     y = np.array([0] * 40 + [1] * 5)
-    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 distinct contents"):
+    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 distinct content "):
         split(hashes, y, ["common", "rare"])
 
 
@@ -113,3 +113,13 @@ def test_nothing_held_out_is_said() -> None:
     parts = split(hashes_of(kept), np.arange(60) % 2, ["a", "b"])
     assert len(parts.held_out) == 0
     assert "No row is held out" in parts.remarks[-1]
+
+
+def test_every_class_with_too_few_rows_is_named() -> None:
+    """The message names the first, lists others, and is cut after ten."""
+    hashes = hashes_of([f"text {k}" for k in range(60)])
+    y = np.array([0] * 45 + list(range(1, 16)))
+    with pytest.raises(
+        DataError, match=r"class 'c01' .* \(as have too few: 'c02', .*'c11', \.\.\.\): add rows"
+    ):
+        split(hashes, y, [f"c{k:02d}" for k in range(16)])

@@ -372,3 +372,20 @@ def test_the_number_of_threads_changes_nothing() -> None:
         finally:
             torch.set_num_threads(1)
     assert len(hashes) == 1
+
+
+def test_a_perfect_held_out_accuracy_is_called_suspicious() -> None:
+    """A column that gives the label away is named, and so is the accuracy of 1.0 that it leads to."""
+    frame = pd.DataFrame(
+        {
+            "size": [(k * 7919) % 997 / 2 for k in range(300)],
+            "refund": [float(k % 3 == 0) for k in range(300)],
+        }
+    )
+    frame["label"] = ["returned" if k % 3 == 0 else "kept" for k in range(300)]
+    features = (FeatureSpec("size", "number"), FeatureSpec("refund", "number"))
+    learner = LearnerConfig(kind="erm", n_epochs=40)
+    warnings = train(TrainConfig("label", features, learner=learner), frame).report.warnings
+    assert any("column 'refund' alone predicts the label for 100.0%" in warning for warning in warnings)
+    assert any("A held-out accuracy of 1.0" in warning for warning in warnings)
+    assert not any("'size' alone" in warning for warning in warnings)

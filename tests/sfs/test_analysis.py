@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sfs.analysis import LFAnalysis, filter_unlabeled_dataframe
+from sfs.analysis import LFAnalysis, filter_unlabeled_dataframe, redundant_slices, shared_members
 from sfs.errors import SliceError
 from sfs.function import LabelingFunction
 
@@ -135,3 +135,36 @@ def test_it_equals_its_slow_twin(matrix) -> None:
     overlaps, conflicts = counted_slowly(matrix)
     assert analysis.lf_overlaps() == pytest.approx(overlaps)
     assert analysis.lf_conflicts() == pytest.approx(conflicts)
+
+
+def test_redundant_slices_are_told_with_the_reason() -> None:
+    """Empty, full, near-duplicate and nested slices have a sentence each; others have none."""
+    n = np.arange(1000)
+    slices = {
+        "none": n < 0,
+        "all": n >= 0,
+        "third": n % 3 == 0,
+        "third_but_few": (n % 3 == 0) & (n > 20),
+        "sixth": n % 6 == 0,
+        "half": n < 500,
+        "two_rows": n < 2,
+    }
+    member = np.stack(list(slices.values()), axis=1)
+    told = redundant_slices(list(slices), np.full(len(slices), 1000), shared_members(member))
+    assert told == {
+        "none": "slice 'none' has no member (1,000 rows)",
+        "all": "slice 'all' holds every row (1,000 rows)",
+        "third_but_few": "slices 'third' and 'third_but_few' share 327 of 334 members: keep one of them",
+        "sixth": "slice 'sixth' lies within 'third': all its 167 members are among the 334 of 'third'",
+    }
+
+
+def test_shared_members_may_be_summed_over_batches() -> None:
+    """The counts of batches add up to those of all rows."""
+    member = np.random.default_rng(0).random((500, 4)) < 0.4
+    assert (shared_members(member[:123]) + shared_members(member[123:]) == shared_members(member)).all()
+
+
+def test_a_slice_that_is_unknown_everywhere_is_not_called_empty() -> None:
+    """Without a known row nothing is said."""
+    assert redundant_slices(["a"], np.array([0]), np.array([[0]])) == {}

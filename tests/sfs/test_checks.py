@@ -8,6 +8,8 @@ import pytest
 from sfs.checks import check_function
 from sfs.function import SlicingFunction, slicing_function
 from sfs.library import spam, table, text
+from sfs.preprocess import preprocessor
+from sfs.template import template
 
 RECORDS = [{"text": "Check it out please", "likes": 3}, {"text": "", "likes": None}]
 SHIPPED = [
@@ -61,6 +63,89 @@ def test_a_function_that_raises_on_a_missing_value_is_not_total():
 
     assert not check.passed
     assert check.detail.startswith("no value in 'text': TypeError: ")
+
+
+def test_a_fault_at_a_missing_value_that_never_occurs_is_a_warning():
+    """The check passes with a warning if every row has a value there, and fails if one lacks it."""
+    long = SlicingFunction("long", lambda x: len(x.text) > 3)
+    (warned,) = [check for check in check_function(long, RECORDS, {"text"}) if check.name == "total"]
+
+    assert (warned.passed, warned.is_warning) == (True, True)
+    assert warned.detail.startswith("no value in 'text': TypeError: ")
+    assert not outcome(long)["total"].passed
+
+
+def test_a_fault_at_unusual_text_is_no_warning():
+    """A column without missing values may still hold any text."""
+    first = SlicingFunction("first", lambda x: x.text[0] == "C")
+
+    assert "total" in [c.name for c in check_function(first, RECORDS[:1], {"text", "likes"}) if not c.passed]
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.f7 > 3,
+        lambda x: x["f7"] > 3,
+        lambda x: x.get("f7") > 3,
+        lambda x: "f7" in x and x.f7 > 3,
+        lambda x: vars(x)["f7"] > 3,
+        lambda x: max(x[name] for name in x) > 3,
+    ],
+)
+def test_every_way_to_read_a_field_is_probed(read):
+    """The field that a function reads is found among many, however it is read."""
+    row = {f"f{k}": k for k in range(50)}
+
+    assert "total" in failed(SlicingFunction("read", read), [row])
+
+
+def test_a_preprocessed_function_is_probed():
+    """Fields that a preprocessor reads are probed too."""
+
+    @preprocessor()
+    def lower(x):
+        x.lowered = x.text.lower()
+        return x
+
+    function = SlicingFunction("lowered", lambda x: "a" in x.lowered, pre=[lower])
+
+    assert outcome(function)["total"].detail.startswith("no value in 'text'")
+
+
+@pytest.mark.parametrize("kind", ["python", "template"])
+def test_the_number_of_calls_does_not_grow_with_the_columns(kind):
+    """A function of one field is called as often on rows of 1,000 fields as on rows of two."""
+    calls = []
+
+    def one(x):
+        calls.append(1)
+        return x.f0 is None
+
+    counts = []
+    for width in (2, 1000):
+        calls.clear()
+        rows = [{f"f{k}": "word" for k in range(width)}] * 3
+        function = (
+            SlicingFunction("one", one) if kind == "python" else template("one", missing={"field": "f0"})
+        )
+        counts.append((outcome(function, rows)["total"].detail, len(calls)))
+    assert counts[0] == counts[1]
+
+
+def test_a_record_that_is_changed_through_its_dictionary_fails():
+    """A function that writes into a field's list, or adds a field, changes its row."""
+
+    def append(x):
+        x.tags.append(1)
+        return True
+
+    def add(x):
+        vars(x)["new"] = 1
+        return True
+
+    for function in (append, add):
+        assert "does not mutate" in failed(SlicingFunction("changing", function), [{"tags": [1]}])
 
 
 def test_a_function_that_returns_an_invalid_value_is_not_total():

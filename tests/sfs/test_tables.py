@@ -116,7 +116,22 @@ BAD = {
     "header.csv": (b"a,b\n", "a header but no rows: columns are 'a', 'b'"),
     "twice.csv": (b"a,b,a\n1,2,3\n", "column 'a' appears more than once"),
     "long.csv": (b"a,b\n1,2\n3,4,5\n", "line 3 has 3 values where the header has 2"),
-    "short.csv": (b'a,b\n"1\n",2\n3\n', "line 4 has 1 values where the header has 2"),
+    "short.csv": (b'a,b\n"1\n",2\n3\n', "line 4 has 1 value where the header has 2"),
+    "unclosed.csv": (
+        b'a,b,c\n1,x,2\n"y, it,4\n5,z,6\n',
+        r"the record that begins in line 3 and ends in line 4 has 1 value .* is a quote not closed in line 3\?",
+    ),
+    "unclosed_last.csv": (b'a,b\n1,x\n2,"y\n3,z\n', "begins in line 3 .* is a quote not closed in line 3"),
+    "closed_by_another.csv": (
+        b'a,b,c\n1,x,2\n3,"y,4\n5,z,6\n7,"no",8\n',
+        "begins in line 3 and ends in line 5 .* is a quote not closed in line 3",
+    ),
+    "one_line.csv": (b"a,b\n1,x\n2,y,3\n", r"line 3 has 3 values where the header has 2: quote values"),
+    "two_unnamed.csv": (b",a,\n1,2,3\n", "columns 1, 3 have no name: name them in the first line"),
+    "title.csv": (b"Sales of May,,\na,b,c\n1,2,3\n", "columns 2, 3 have no name"),
+    "short_title.csv": (b"Sales of May\na,b,c\n1,2,3\n", r"is line 1 a title above the header\?"),
+    "digits.jsonl": (b'{"a": ' + b"1" * 5000 + b"}\n", "line 1 cannot be read"),
+    "binary.data": (b"PK\x00\x01", "unknown file format '.data'"),
     "latin.csv": ("a,b\n1,x\n2,é\n".encode("latin-1"), r"line 3 \(byte 0xe9\) is not UTF-8"),
     "latin_head.csv": ("é,b\n1,x\n".encode("latin-1"), r"line 1 \(byte 0xe9\) is not UTF-8"),
     "latin.jsonl": ('{"a": 1}\n{"a": "é"}\n'.encode("latin-1"), r"line 2 \(byte 0xe9\) is not UTF-8"),
@@ -278,7 +293,7 @@ def test_a_long_text_is_read_in_any_row(tmp_path: Path, line: str) -> None:
     assert [len(name) for name in frame.columns] in ([1, 1], [200_000, 1])
     assert frame.shape[1] == 2
     ragged = written(tmp_path, "r.csv", f"a,b\n{'x' * 200_000},2\n1\n")
-    with pytest.raises(UnreadableFile, match="line 3 has 1 values where the header has 2"):
+    with pytest.raises(UnreadableFile, match="line 3 has 1 value where the header has 2"):
         read_table(ragged)
     assert csv.field_size_limit() == before
 
@@ -288,3 +303,22 @@ def test_semicolons_as_separators_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="appears to be separated by ';': save it with commas"):
         read_table(written(tmp_path, "t.csv", "a;b\n1;2\n"))
     assert list(read_table(written(tmp_path, "one.csv", "text\nfine; really\n")).columns) == ["text"]
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.data", "rows.txt", "rows.DAT", "rows.test", "rows.data.gz"])
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_a_file_without_a_telling_suffix_is_read_by_its_content(tmp_path: Path, name: str, kind: str) -> None:
+    """Commas, tabs, JSON lines and Parquet are told apart by the first bytes."""
+    if name.endswith(".gz") and kind == ".parquet":
+        return
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x, y", "z"]})
+    path = tmp_path / f"t{kind}{'.gz' if name.endswith('.gz') else ''}"
+    write_batches(path, [frame])
+    pd.testing.assert_frame_equal(read_table(path.rename(tmp_path / name)), frame)
+    assert count_rows(tmp_path / name) in (2, None)
+
+
+def test_quoted_line_ends_are_no_unclosed_quote(tmp_path: Path) -> None:
+    """Values over several lines are read, with doubled quotes and at the end of the file."""
+    path = written(tmp_path, "t.csv", 'a,b\n"x\ny",1\n"say ""hi""\nz","2\n"')
+    assert read_table(path)["a"].tolist() == ["x\ny", 'say "hi"\nz']

@@ -30,7 +30,7 @@ def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path)
         templates.read_text() + "  - {name: again, regex: {field: country, pattern: 'a(?=b)'}}\n"
     )
     with project.with_name("slices.py").open("a") as file:
-        file.write("\n\n@slicing_function()\ndef careless(x):\n    return len(x['country']) > 100\n")
+        file.write("\n\n@slicing_function()\ndef careless(x):\n    return x['Price [eur]'] > 100\n")
     answer = cli("check", "--config", project, "--json")
     told = json.loads(answer.out)
     assert (answer.code, told["ok"]) == (2, False)
@@ -198,7 +198,7 @@ def test_labelling_functions_are_checked_and_named(cli: Callable, project: Path)
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
     assert "monitored live but not slices of the model: country" in answer.out
-    python.write_text(python.read_text().replace("x.country == 'no'", "len(x.country) > 1"))
+    python.write_text(python.read_text().replace("x.country == 'no'", "x['Price [eur]'] > 1"))
     assert "country is not total" in cli("check", "--config", project).err
 
 
@@ -231,3 +231,178 @@ def test_a_store_of_a_later_version_is_found_before_the_service_starts(cli: Call
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     answer = cli("check", "--config", project)
     assert (answer.code, "schema 9999" in answer.err) == (2, True)
+
+
+def comments(rows: int = 200) -> pd.DataFrame:
+    """Return distinct comments with a number and two classes."""
+    spam = [k % 3 == 0 for k in range(rows)]
+    texts = [f"{'buy cheap pills' if each else 'such a nice song'} number {k}" for k, each in enumerate(spam)]
+    views = [(k * 7919) % 4999 / 2 for k in range(rows)]
+    return pd.DataFrame(
+        {"text": texts, "views": views, "label": ["spam" if each else "ham" for each in spam]}
+    )
+
+
+def written(folder: Path, frame: pd.DataFrame, functions: str = "", features: str = "text: text") -> Path:
+    """Write a project of a table, and return its settings."""
+    frame.to_csv(folder / "rows.csv", index=False)
+    (folder / "own.py").write_text(functions)
+    listed = "own.py" if functions else ""
+    file = folder / "slicewatch.yaml"
+    file.write_text(f"data: rows.csv\nlabel: label\nfeatures: {{{features}}}\nfunctions: [{listed}]\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda label: label.where(label.index > 0, "odd"), "class 'odd' has "),
+        (lambda label: [*label[30:], *(f"c{k}" for k in range(30))], "class 'c0' has "),
+        (lambda label: label.where(label.index > 18)[19:], None),
+        (lambda label: label.where(label.index % 90 > 0, "n" * 201), "cannot be sent as a label"),
+        (lambda label: label.where(label.index % 9 > 0, "a\tb"), "no control characters"),
+    ],
+)
+def test_labels_that_train_or_the_label_door_refuses_are_problems(
+    cli: Callable, tmp_path: Path, labels: Callable, message: str | None
+) -> None:
+    """Classes of one row, long classes and classes with control characters are found by check."""
+    frame = comments()
+    new = labels(frame["label"])
+    file = written(tmp_path, frame.tail(len(new)).assign(label=list(new)))
+    answer = cli("check", "--config", file)
+    assert (answer.code, message or "") == (0 if message is None else 2, message or "")
+    assert (message or "") in answer.err
+
+
+def test_nineteen_rows_are_too_few(cli: Callable, tmp_path: Path) -> None:
+    """A table that train refuses for its size is a problem."""
+    answer = cli("check", "--config", written(tmp_path, comments(19)))
+    assert (answer.code, "19 rows are too few" in answer.err) == (2, True)
+
+
+def test_rows_that_cannot_be_split_are_a_problem(cli: Callable, tmp_path: Path) -> None:
+    """A class with two contents in one part of every split is found, as train finds it."""
+    frame = comments(40).assign(text=[f"text {k % 4}" for k in range(40)], label=["a", "b", "a", "b"] * 10)
+    file = written(tmp_path, frame)
+    checked, trained = cli("check", "--config", file), cli("train", "--config", file)
+    assert checked.code == trained.code
+    assert (trained.err.removeprefix("slicewatch: error: ") in checked.err) or not trained.code
+
+
+def test_a_value_beyond_the_first_rows_that_no_feature_reads_is_a_problem(
+    cli: Callable, tmp_path: Path
+) -> None:
+    """Every row is read, and the message names the row of the table."""
+    rows = [json.dumps({"text": f"some words {k}", "views": k, "label": "ab"[k % 2]}) for k in range(50_010)]
+    rows[50_005] = json.dumps({"text": ["a list"], "views": 1, "label": "a"})
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    file = tmp_path / "slicewatch.yaml"
+    file.write_text("data: rows.jsonl\nlabel: label\nfeatures: {text: category, views: number}\n")
+    answer = cli("check", "--config", file)
+    assert (answer.code, "column 'text', row 50005" in answer.err) == (2, True)
+
+
+def test_a_long_slice_name_is_a_problem(cli: Callable, tmp_path: Path) -> None:
+    """A name that the service does not accept is found by check."""
+    functions = (
+        "from sfs import slicing_function\n\n\n"
+        f"@slicing_function(name='{'n' * 201}')\ndef f(x):\n    return x.views > 9\n"
+    )
+    answer = cli("check", "--config", written(tmp_path, comments(), functions))
+    assert (answer.code, "has 201 characters" in answer.err) == (2, True)
+
+
+def test_a_missing_value_that_never_occurs_is_a_warning(cli: Callable, tmp_path: Path) -> None:
+    """A comparison that raises on a missing value warns if the column has none, and fails if it has one."""
+    functions = (
+        "from sfs import slicing_function\n\n\n"
+        "@slicing_function()\ndef popular(x):\n    return x.views > 2000\n"
+    )
+    frame = comments()
+    answer = cli("check", "--config", written(tmp_path, frame, functions))
+    assert answer.code == 0
+    assert "warning: function popular: no value in 'views': TypeError" in answer.out
+    frame.loc[150, "views"] = None
+    answer = cli("check", "--config", written(tmp_path, frame, functions))
+    assert (answer.code, "popular is not total: no value in 'views'" in answer.err) == (2, True)
+
+
+def test_redundant_slices_are_warned_of(cli: Callable, tmp_path: Path) -> None:
+    """Check and sfs stats warn of constant, near-duplicate and nested slices, in text and JSON."""
+    lines = [
+        "- {name: never, compare: {field: views, below: -1}}",
+        "- {name: always, compare: {field: views, at_least: -1}}",
+        "- {name: low, compare: {field: views, below: 1000}}",
+        "- {name: lower, compare: {field: views, below: 990}}",
+        "- {name: lowest, compare: {field: views, below: 500}}",
+    ]
+    (tmp_path / "own.yaml").write_text("slices:\n" + "\n".join(lines))
+    file = written(tmp_path, comments())
+    file.write_text(file.read_text().replace("functions: []", "functions: own.yaml"))
+    for command in (("check",), ("sfs", "stats")):
+        answer = cli(*command, "--config", file)
+        assert answer.code == 0
+        told = json.loads(cli(*command, "--config", file, "--json").out)["warnings"]
+        assert [warning.split("'")[1] for warning in told] == ["never", "always", "low", "lowest"]
+        assert all(f"warning: {warning}" in answer.out for warning in told)
+
+
+@pytest.mark.parametrize(
+    ("leak", "kind"),
+    [
+        (lambda label: (label == "spam").astype(int), "number"),
+        (lambda label: label.map({"spam": "refused", "ham": "kept"}), "category"),
+        (lambda label: label.rank(method="first"), "number"),
+        (lambda label: pd.Series(range(len(label))).where(label == "spam"), "number"),
+        (lambda label: label.where(label == "spam"), "category"),
+    ],
+)
+def test_a_column_that_gives_the_label_away_is_named(
+    cli: Callable, tmp_path: Path, leak: Callable, kind: str
+) -> None:
+    """Copies, renamed copies, an index of the sorted table and missing values are named by check and train."""
+    frame = comments()
+    frame["after"] = leak(frame["label"])
+    file = written(tmp_path, frame.sample(frac=1, random_state=1), features=f"views: number, after: {kind}")
+    said = "column 'after' alone predicts the label"
+    checked = cli("check", "--config", file)
+    assert (checked.code, said in checked.out, "column 'views'" in checked.out) == (0, True, False)
+    trained = cli("train", "--config", file, "--epochs", "2", "--learner", "erm")
+    assert (trained.code, said in trained.out) == (0, True)
+
+
+def test_a_column_with_some_errors_is_no_leak(cli: Callable, tmp_path: Path) -> None:
+    """A column that predicts nine rows of ten is a good feature."""
+    frame = comments()
+    frame["hint"] = (frame["label"] == "spam") ^ (frame.index % 10 == 0)
+    assert (
+        "alone predicts"
+        not in cli("check", "--config", written(tmp_path, frame, features="hint: category")).out
+    )
+
+
+def test_check_of_a_wide_table_calls_functions_as_often_as_of_a_narrow_one(
+    cli: Callable, tmp_path: Path
+) -> None:
+    """The calls of a function do not grow with the columns, and init proposes at most 40 slices."""
+    counts = []
+    for width in (5, 300):
+        folder = tmp_path / str(width)
+        folder.mkdir()
+        frame = comments(60).drop(columns="text")
+        more = {f"f{k}": frame["views"] * (k + 1) % 97 for k in range(width)}
+        functions = (
+            "from pathlib import Path\n\nfrom sfs import slicing_function\n\n\n"
+            "@slicing_function()\ndef popular(x):\n"
+            f"    with open({str(folder / 'calls')!r}, 'a') as file:\n        file.write('x')\n"
+            "    return x.views is not None and x.views > 2000\n"
+        )
+        wide = pd.concat([frame, pd.DataFrame(more)], axis=1)
+        file = written(folder, wide, functions, "views: number")
+        assert cli("check", "--config", file).code == 0
+        counts.append((folder / "calls").stat().st_size)
+    assert counts[0] == counts[1]
+    folder = tmp_path / "300"
+    assert cli("init", folder / "project", "--data", folder / "rows.csv").code == 0
+    assert 0 < (folder / "project/slices.yaml").read_text().count("- {name: ") <= 40
