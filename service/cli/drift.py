@@ -141,7 +141,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
     observed, band = alarm["observed"], alarm["expected"]
     fields = {
         "state": alarm["state"],
-        "raised (UTC)": format_time(alarm["at"]),
+        "raised (UTC)": f"{format_time(alarm['at'])}, the end of its last rows; evaluated once they are final",
         "model version": alarm["version"],
         "change began (UTC)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",
