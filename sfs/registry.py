@@ -169,6 +169,8 @@ class FunctionSet:
         InvalidFunction
             If a name cannot be part of a URL; the message names the file.
         """
+        if isinstance(paths, (str, Path)):
+            raise InvalidFunction(f"expected a list of files or modules: [{str(paths)!r}]")
         files = list(paths)
         defined = [(each, path) for path in files for each in cls.from_file(path)]
         if votes:
@@ -190,6 +192,8 @@ def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -
     """Return functions as a tuple: all of one kind, with distinct names."""
     if isinstance(functions, LabelingFunction):
         raise InvalidFunction(f"expected a list of functions: [{functions.name}]")
+    if not isinstance(functions, Iterable):
+        raise InvalidFunction(f"expected a list of functions, got {short_repr(functions)}")
     chosen = tuple(functions)
     if isinstance(functions, FunctionSet):  # validated at construction
         return chosen
