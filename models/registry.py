@@ -147,7 +147,7 @@ class ModelRegistry:
         from models.bundle.model_bundle import ModelBundle  # imports torch, not needed to list and promote
 
         require_type(version, (Integral, str), "a version", "its number or an alias such as 'champion'")
-        if isinstance(version, Integral) or version.isdecimal():
+        if not isinstance(version, str) or version.isdecimal():
             return ModelBundle.load(self.path(int(version)))
         change = self.change(version)
         if change is None:
