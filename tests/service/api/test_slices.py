@@ -6,9 +6,6 @@ from itertools import pairwise
 
 import pytest
 
-from service.api.schemas.slices import PerformanceOut
-from service.events import InsufficientData, Performance
-
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 SHORT = {"text": "love", "likes": 0}
 
@@ -189,13 +186,3 @@ def test_a_page_of_records_before_a_row_leaves_it_out(watched):
     assert body["records"][0]["id"] == "new"
     body = watched.get("/v1/slices/short/records", params={"before": body["records"][0]["at"]}).json()
     assert "new" not in {each["id"] for each in body["records"]}
-
-
-def test_f1_is_a_number_or_null_with_its_reason():
-    """Few labels have a reason in a field of its own."""
-    few = InsufficientData(3, 20, "3 of 20 labels")
-    told = [
-        PerformanceOut.model_validate(Performance(3, few, f1)).model_dump(include={"f1", "f1_reason"})
-        for f1 in (0.5, few)
-    ]
-    assert told == [{"f1": 0.5, "f1_reason": None}, {"f1": None, "f1_reason": "3 of 20 labels"}]
