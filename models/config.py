@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from models.errors import ConfigError
+from models.errors import ConfigError, require_type
 from models.features import FeatureSpec, Featurizer
 from models.trainer import TrainerConfig
 from sfs.registry import FunctionSet
@@ -112,6 +112,8 @@ class TrainConfig:
         Featurizer(self.features)
         if self.label in [spec.column for spec in self.features]:
             raise ConfigError(f"column {self.label!r} is both the label and a feature: remove the feature")
+        require_type(self.learner, LearnerConfig, "learner", "a LearnerConfig, such as LearnerConfig('erm')")
+        require_type(self.functions, FunctionSet, "functions", "a FunctionSet: FunctionSet([...])")
         check_label_not_read(self.functions, self.label)
         if not self.name.strip():
             raise ConfigError("the model's name is empty: set one, such as 'comments'")

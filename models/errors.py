@@ -19,3 +19,15 @@ class BundleError(ModelError):
 
 class RegistryError(ModelError):
     """Missing version or alias, or a concurrent change of an alias."""
+
+
+def require_type(value: object, kind: type | tuple[type, ...], what: str, accepted: str) -> None:
+    """Refuse an argument of another type; ``accepted`` says what to pass.
+
+    Raises
+    ------
+    DataError
+        If the value is not an instance of ``kind``.
+    """
+    if not isinstance(value, kind):
+        raise DataError(f"{what} must be {accepted}, got {type(value).__name__}")

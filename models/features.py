@@ -23,7 +23,7 @@ from models.column_encoders import (
     as_text,
     hstack_rows,
 )
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, require_type
 from sfs.errors import did_you_mean
 from sfs.record import Columns
 
@@ -80,6 +80,10 @@ class Featurizer:
 
     def __init__(self, specs: Sequence[FeatureSpec]) -> None:
         self.specs = tuple(specs)
+        for spec in self.specs:
+            require_type(
+                spec, FeatureSpec, "a feature", "a FeatureSpec, such as FeatureSpec('comment', 'text')"
+            )
         names = [spec.column for spec in self.specs]
         if not names:
             raise ConfigError("no features: name at least one column and its kind, text, number or category")

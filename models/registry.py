@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -27,13 +28,14 @@ from models.bundle.files import (
     read_folder,
     write_files,
 )
-from models.errors import BundleError, RegistryError
+from models.errors import BundleError, RegistryError, require_type
 from sfs.schema import Schema
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
 
 CHAMPION = "champion"
+BUNDLE = "a ModelBundle, as models.train and ModelRegistry.get return it"
 ChangeKind: TypeAlias = Literal["promote", "rollback"]
 
 
@@ -85,6 +87,7 @@ class ModelRegistry:
     """
 
     def __init__(self, path: str | Path, name: str = "model") -> None:
+        require_type(path, (str, Path), "the registry's folder", "a path")
         self._root = Path(path) / _plain_name("model", name)
         self.name = name
 
@@ -92,7 +95,15 @@ class ModelRegistry:
         """Store a bundle and return its version; the same content is stored once and keeps its version.
 
         If the version of the same content is damaged, the bundle is stored under a new version.
+
+        Raises
+        ------
+        DataError
+            If ``bundle`` is another object, such as an estimator.
         """
+        from models.bundle.model_bundle import ModelBundle  # imports torch, as the bundle has
+
+        require_type(bundle, ModelBundle, "the model to store", BUNDLE)
         versions = self._root / "versions"
         versions.mkdir(parents=True, exist_ok=True)
         with self._write_lock():
@@ -122,6 +133,7 @@ class ModelRegistry:
         RegistryError
             If the version does not exist.
         """
+        require_type(version, Integral, "a version", "its number")
         folder = self._folder(version)
         if version < 1 or not folder.is_dir():
             known = ", ".join(map(str, self._numbers())) or "none"
@@ -143,7 +155,8 @@ class ModelRegistry:
         """
         from models.bundle.model_bundle import ModelBundle  # imports torch, not needed to list and promote
 
-        if isinstance(version, int) or version.isdecimal():
+        require_type(version, (Integral, str), "a version", "its number or an alias such as 'champion'")
+        if not isinstance(version, str) or version.isdecimal():
             return ModelBundle.load(self.path(int(version)))
         change = self.change(version)
         if change is None:
@@ -259,6 +272,7 @@ class ModelRegistry:
         at: datetime,
     ) -> AliasChange:
         """Write the change after the expected one; its number is taken if another writer was first."""
+        require_type(at, datetime, "the time of the change", "a datetime with a time zone")
         if at.tzinfo is None:
             raise RegistryError(
                 f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
@@ -313,6 +327,7 @@ def _read_change(path: Path) -> AliasChange:
 
 
 def _plain_name(kind: str, name: str) -> str:
+    require_type(name, str, f"the {kind} name", "text")
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", name) or (kind == "alias" and name.isdecimal()):
         alone = ", not digits alone" if kind == "alias" else ""
         raise RegistryError(f"invalid {kind} name {name!r}: use letters, digits, '.', '_' and '-'{alone}")

@@ -54,6 +54,8 @@ class Scorer:
         abstain_label: int | None = -1,
     ) -> None:
         self.abstain_label = abstain_label
+        if isinstance(metrics, str):
+            raise DataError(f"metrics must be a list of names: [{metrics!r}]")
         self.metrics: dict[str, Metric] = {name: self._metric(name) for name in metrics or ()}
         self.metrics.update(custom_metric_funcs or {})
 

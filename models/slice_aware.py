@@ -38,7 +38,7 @@ from models.dataset import (
     slice_targets,
     with_slice_labels,
 )
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, require_type
 from models.experts import Attention, FullExperts, LowRankExperts, attend, default_temperature
 from models.objectives import expert_loss, indicator_loss, weighted_cross_entropy
 from models.scoring import Scorer
@@ -110,6 +110,7 @@ class SliceAwareClassifier(nn.Module):
         class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
+        require_type(base_architecture, nn.Module, "base_architecture", "a torch module")
         if isinstance(slice_names, str) or len(set(slice_names)) != len(slice_names):
             raise ConfigError(f"slice_names must be distinct names, got {slice_names!r}")
         if num_classes < 2:

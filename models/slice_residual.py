@@ -24,7 +24,7 @@ from models.batches import (
     memberships,
     predict_in_chunks,
 )
-from models.errors import ConfigError
+from models.errors import ConfigError, require_type
 from models.objectives import indicator_loss, weighted_cross_entropy
 from sfs.matrix import SliceMatrix
 
@@ -94,6 +94,7 @@ class SliceResidualClassifier(nn.Module):
         coverage: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        require_type(backbone, nn.Module, "backbone", "a torch module with out_features")
         self.slice_names, self.num_classes, self.mode = tuple(slice_names), num_classes, mode
         self.kept = self.slice_names if kept is None else tuple(kept)
         self.backbone = backbone

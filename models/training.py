@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias
@@ -24,9 +24,10 @@ from models.bundle.records import (
 from models.bundle.reference import reference_counts
 from models.classes import class_codes, class_names, label_leaks, read_labels, without_label
 from models.config import TrainConfig, check_label_not_read
-from models.errors import DataError
+from models.errors import DataError, require_type
 from models.features import Featurizer, check_columns
 from models.learners import Network, fit_learner
+from models.registry import BUNDLE
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, SplitIndices, content_hashes, split
 from models.trainer import single_threaded
@@ -38,6 +39,7 @@ from models.training_report import (
     training_report,
 )
 from sfs.apply import ApplyResult, apply_with_stats
+from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
@@ -94,6 +96,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     SliceError
         If a template reads a column that the data does not have.
     """
+    require_type(config, TrainConfig, "the configuration", "a TrainConfig")
     report_progress = progress or (lambda stage, share: None)
     with single_threaded():
         rows = _read(config, data, report_progress)
@@ -129,7 +132,9 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         return bundle
 
 
-def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | None = None) -> SliceReport:
+def evaluate(
+    bundle: ModelBundle, data: pd.DataFrame, functions: Iterable[SlicingFunction] | None = None
+) -> SliceReport:
     """Evaluate a model on labelled rows, overall and per slice.
 
     Parameters
@@ -144,17 +149,20 @@ def evaluate(bundle: ModelBundle, data: pd.DataFrame, functions: FunctionSet | N
     Raises
     ------
     DataError
-        If there are no rows, a column is missing or cannot be read, or a label is blank or no class.
+        If ``bundle`` or ``data`` is another object, there are no rows, a column is missing or cannot be read, or a
+        label is blank or no class.
     ConfigError
         If a template reads the label.
     SliceError
         If a template reads a column that the data does not have.
     """
+    require_type(bundle, ModelBundle, "the model to evaluate", BUNDLE)
+    require_type(data, pd.DataFrame, "the rows to evaluate on", "a data frame with the label column")
     if not len(data):
         raise DataError("there are no rows to evaluate on")
     data = bundle.schema.parse_frame(data)
     truth = read_labels(data, bundle.label)
-    live = functions if functions is not None else FunctionSet(())
+    live = functions if isinstance(functions, FunctionSet) else FunctionSet(functions or ())
     check_label_not_read(live, bundle.label)
     S = apply_with_stats(live, without_label(data, bundle.label)).matrix
     predicted = bundle.predict(data, bundle.usable_memberships(S, live.fingerprints))

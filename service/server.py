@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 import uvicorn
 import uvloop
@@ -146,9 +146,7 @@ def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None
     else:
         names = {"levelname": "level", "name": "logger"}
         template = "%(levelname)s %(name)s %(message)s"
-        formatter = JsonFormatter(template, rename_fields=names, timestamp="time")
-    if level > logging.DEBUG:
-        formatter.formatException = lambda info: traceback_without_values(info[1])
+        formatter = _JsonFormatter(template, rename_fields=names, timestamp="time")
     handler.setFormatter(formatter)
     root = logging.getLogger()
     for old in list(root.handlers):
@@ -159,7 +157,18 @@ def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
-class _PlainFormatter(logging.Formatter):
+class _TracebackFormatter(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in `logging`
+        """Return a traceback, with the messages of exceptions at level DEBUG only."""
+        is_debug = logging.getLogger().isEnabledFor(logging.DEBUG)
+        return super().formatException(ei) if is_debug else traceback_without_values(ei[1])
+
+
+class _JsonFormatter(_TracebackFormatter, JsonFormatter):
+    pass
+
+
+class _PlainFormatter(_TracebackFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return one record as a line, with its extra fields as ``name=value``."""
         extra = [f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD_FIELDS]

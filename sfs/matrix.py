@@ -118,6 +118,10 @@ class SliceMatrix:
         SliceError
             If a field holds any other value.
         """
+        if not isinstance(S, np.ndarray):
+            raise SliceError(
+                f"memberships must be a record array, as an applier returns, got {type(S).__name__}"
+            )
         names = S.dtype.names or ()
         codes = np.stack([np.asarray(S[name]) for name in names], axis=1) if names else np.zeros((len(S), 0))
         if not np.isin(codes, (-1, 0, 1)).all():

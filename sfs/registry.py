@@ -17,7 +17,7 @@ from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunctio
 from sfs.loading import load_module
 from sfs.template import Template
 from sfs.template_plan import TemplatePlan
-from sfs.validation import short_repr
+from sfs.validation import short_repr, validate_monitored_name
 
 
 class FunctionSet:
@@ -153,7 +153,7 @@ class FunctionSet:
 
     @classmethod
     def from_files(cls, paths: Iterable[str | Path], *, votes: bool = False) -> FunctionSet:
-        """Return the functions of several files or modules in order.
+        """Return the functions of several files or modules in order, with names that the service can monitor.
 
         Parameters
         ----------
@@ -167,7 +167,11 @@ class FunctionSet:
         ------
         DuplicateName
             If a name is defined twice; the message names both files.
+        InvalidFunction
+            If a name cannot be part of a URL; the message names the file.
         """
+        if isinstance(paths, (str, Path)):
+            raise InvalidFunction(f"expected a list of files or modules: [{str(paths)!r}]")
         files = list(paths)
         defined = [(each, path) for path in files for each in cls.from_file(path)]
         if votes:
@@ -177,6 +181,10 @@ class FunctionSet:
             if each.name in origins:
                 where = f"{origins[each.name]} and {path}" if origins[each.name] != path else f"{path} twice"
                 raise DuplicateName(f"{each.name!r} is defined in {where}: rename one")
+            try:
+                validate_monitored_name(each.name)
+            except InvalidFunction as error:
+                raise InvalidFunction(f"{path}: {error}") from None
             origins[each.name] = path
         return cls(each for each, _ in defined)
 
@@ -185,6 +193,8 @@ def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -
     """Return functions as a tuple; raise an error unless all are of one type and have distinct names."""
     if isinstance(functions, LabelingFunction):
         raise InvalidFunction(f"expected a list of functions, got a single function: pass [{functions.name}]")
+    if not isinstance(functions, Iterable):
+        raise InvalidFunction(f"expected a list of functions, got {short_repr(functions)}")
     chosen = tuple(functions)
     if isinstance(functions, FunctionSet):  # validated at construction
         return chosen

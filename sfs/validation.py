@@ -14,6 +14,8 @@ import numpy as np
 
 from sfs.errors import InvalidFunction
 
+MAX_NAME_CHARACTERS = 200
+"""Maximum length of the name of a monitored function."""
 SEVERITIES = ("info", "warning", "critical")
 
 _SHORT_REPR = reprlib.Repr()
@@ -86,6 +88,18 @@ def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
     if name in reserved:
         raise InvalidFunction(f"{name!r} is a reserved name: give the slice another name")
     return name
+
+
+def validate_monitored_name(name: str) -> None:
+    """Refuse the name of a monitored function that cannot be one part of a URL."""
+    if "/" in name or name in (".", ".."):  # a browser and a server resolve them, encoded as well
+        raise InvalidFunction(
+            f"name {name!r} cannot be part of a URL: leave out '/', and use neither '.' nor '..'"
+        )
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidFunction(
+            f"name {short_repr(name)} has {len(name):,} characters: use at most {MAX_NAME_CHARACTERS}"
+        )
 
 
 def validate_callable(name: str, f: object) -> Callable[..., Any]:

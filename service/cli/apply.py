@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.parser import Commands, Context, add_command, add_options, config_file
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.bundle.model_bundle import ModelBundle
+    from models.features import FeatureKind
     from models.training_rows import DataSource
     from service.settings.schema import Settings
     from sfs.apply import ApplyResult
@@ -56,6 +57,11 @@ def declare(commands: Commands) -> None:
         "--with-predictions", action="store_true", help="add the model's label and probabilities to --out"
     )
     parser.add_argument(
+        "--with-split",
+        action="store_true",
+        help="add a column `split` to --out: train, valid or held_out, as `train` splits these rows",
+    )
+    parser.add_argument(
         "--model",
         metavar="VERSION",
         help="version that predicts, with --with-predictions (default: champion)",
@@ -67,6 +73,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     """Apply, print coverage per slice, and write the rows to ``--out``."""
     if args.with_predictions and args.out is None:
         raise MisuseError("--with-predictions needs --out FILE to write the predictions to")
+    if args.with_split and args.out is None:
+        raise MisuseError("--with-split needs --out FILE to write the split to")
     if args.model and not args.with_predictions:
         raise MisuseError("--model selects the version that predicts: add --with-predictions")
     if args.out is not None and args.out.resolve() == args.file.resolve():
@@ -74,7 +82,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.out is not None and not args.out.resolve().parent.is_dir():
         raise MisuseError(f"--out: no folder {args.out.resolve().parent}: create it first")
     # A file of functions can be applied without settings.
-    optional = args.functions and not args.with_predictions
+    optional = args.functions and not (args.with_predictions or args.with_split)
     settings = None
     if not optional or config_file(args, context).exists():
         settings = load_settings(args, context)
@@ -87,7 +95,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.with_predictions and settings is not None:
         predictor = _file_predictor(settings, args.model or CHAMPION, functions)
     schema = predictor.bundle.schema if predictor else None
-    summary = apply_file(other_source(args.file, settings, schema), functions, args.out, predictor)
+    source = other_source(args.file, settings, schema)
+    splits = _splits(settings, source) if args.with_split and settings is not None else None
+    summary = apply_file(source, functions, args.out, predictor, splits=splits)
     if args.json:
         out = str(args.out) if args.out else None
         print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})
@@ -228,10 +238,12 @@ def apply_file(
     command: str = "apply",
     *,
     compare: bool = False,
+    splits: Sequence[str] | None = None,
 ) -> ApplySummary:
     """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given.
 
-    With ``compare``, the members that every two slices share are counted too.
+    With ``compare``, the members that every two slices share are counted too. ``splits`` has the split of every
+    row.
     """
     from sfs.apply import apply_with_stats
 
@@ -242,7 +254,8 @@ def apply_file(
             for frame in source.batches():
                 applied = apply_with_stats(functions, source.visible(frame))
                 summary.add(applied)
-                yield _with_columns(frame, applied.matrix, predictor)
+                of_frame = None if splits is None else splits[summary.rows - len(frame) : summary.rows]
+                yield _with_columns(frame, applied.matrix, predictor, of_frame)
                 progress(len(frame))
 
         if out is None:
@@ -255,7 +268,29 @@ def apply_file(
     return summary
 
 
-def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor | None) -> pd.DataFrame:
+def _splits(settings: Settings, source: DataSource) -> list[str]:
+    """Return the split of every row of a table with labels."""
+    from models.classes import class_codes, class_names, read_labels
+    from models.features import FeatureSpec
+    from models.splits import content_hashes, split
+
+    rows = source.read()
+    if settings.label not in rows.columns:
+        raise MisuseError(f"--with-split: no column {settings.label!r}: the split depends on the labels")
+    specs = [FeatureSpec(name, cast("FeatureKind", kind)) for name, kind in settings.features.items()]
+    labels = read_labels(rows, settings.label)
+    classes = class_names(labels, settings.label)
+    parts = split(content_hashes(rows, specs), class_codes(labels, classes), classes)
+    names = [""] * len(rows)
+    for name in ("train", "valid", "held_out"):
+        for row in getattr(parts, name).tolist():
+            names[row] = name
+    return names
+
+
+def _with_columns(
+    frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor | None, splits: Sequence[str] | None
+) -> pd.DataFrame:
     import pandas as pd
 
     added: dict[str, Any] = {
@@ -263,6 +298,7 @@ def _with_columns(frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor 
         for k, name in enumerate(S.names)
     }
     added |= predictor.columns(frame, S) if predictor else {}
+    added |= {} if splits is None else {"split": list(splits)}
     both = sorted(set(map(str, frame.columns)) & set(added))
     if both:
         raise MisuseError(f"the file already has columns {both}: rename the slices or the columns")

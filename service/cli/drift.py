@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from service.cli.parser import Commands, Context, add_command, add_options, add_subcommands, integer_between
+from service.cli.parser import (
+    Commands,
+    Context,
+    add_author,
+    add_command,
+    add_options,
+    add_subcommands,
+    integer_between,
+)
 from service.cli.project import running_service
 from service.cli.terminal import format_table, format_time, print_json
 from service.formatting import percent
@@ -37,8 +45,7 @@ def declare(commands: Commands) -> None:
     for action in (showing, acknowledging, resolving):
         action.add_argument("alarm", type=integer_between(1), metavar="ALARM", help="number of the alarm")
     for action in (acknowledging, resolving):
-        action.add_argument("--by", default="", metavar="NAME", help="your name")
-        action.add_argument("--note", default="", metavar="TEXT", help="note stored with the alarm")
+        add_author(action, "note", "note stored with the alarm")
     for action in (alarms, showing, acknowledging, resolving):
         add_options(action, url=True)
 
@@ -141,7 +148,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
     observed, band = alarm["observed"], alarm["expected"]
     fields = {
         "state": alarm["state"],
-        "raised (UTC)": format_time(alarm["at"]),
+        "raised (UTC)": f"{format_time(alarm['at'])}, the end of its last rows; evaluated once they are final",
         "model version": alarm["version"],
         "change began (UTC)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.parser import Commands, Context, add_author, add_command, add_options
 from service.cli.project import CHAMPION, load_settings, open_registry, service_of
 from service.cli.terminal import format_table, print_json, print_message
 from service.errors import MisuseError, ServiceError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 ACTOR = "the command line"
 """Name of these commands in the audit log."""
+
+
+BY_HAND = "by hand"
 
 
 def declare(commands: Commands) -> None:
@@ -39,12 +42,7 @@ def declare(commands: Commands) -> None:
     summary = "promote the previous champion again"
     back = add_command(actions, "rollback", summary, "slicewatch models rollback", run_rollback)
     for action in (promoting, back):
-        action.add_argument(
-            "--reason",
-            default="by hand",
-            metavar="TEXT",
-            help="reason stored in the history (default: by hand)",
-        )
+        add_author(action, "reason", "reason stored in the history (default: by hand)")
     for action in (listing, showing, promoting, back):
         add_options(action)
 
@@ -125,10 +123,12 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
         return 0
     with service_of(settings, registry) as service:
         if service is not None:
-            change = service.promote(number, expected=expected, reason=args.reason, by=ACTOR)
+            change = service.promote(
+                number, expected=expected, reason=args.reason or BY_HAND, by=args.by or ACTOR
+            )
             return _print_change(args, change["champion"], change["before"])
     registry.get(number)  # a version that does not load must not become champion
-    registry.promote(number, expected=expected, reason=args.reason, at=at)
+    registry.promote(number, expected=expected, reason=_reason(args), at=at)
     return _print_change(args, number, before)
 
 
@@ -141,9 +141,14 @@ def run_rollback(args: argparse.Namespace, context: Context) -> int:
         raise MisuseError("there is no champion yet: promote one with `slicewatch models promote VERSION`")
     with service_of(settings, registry) as service:
         if service is not None:
-            change = service.rollback(args.reason, by=ACTOR)
+            change = service.rollback(args.reason or BY_HAND, by=args.by or ACTOR)
             return _print_change(args, change["champion"], change["before"])
-    return _print_change(args, registry.rollback(reason=args.reason, at=context.now()).version, before)
+    return _print_change(args, registry.rollback(reason=_reason(args), at=context.now()).version, before)
+
+
+def _reason(args: argparse.Namespace) -> str:
+    """Return the reason for the history, which has no author of its own."""
+    return (args.reason or BY_HAND) + (f" ({args.by})" if args.by else "")
 
 
 def find_version(registry: ModelRegistry, name: str) -> int:

@@ -71,6 +71,13 @@ def add_options(
         parser.add_argument("--json", action="store_true", help=about)
 
 
+def add_author(parser: argparse.ArgumentParser, note: str, stored: str) -> None:
+    """Declare ``--by`` and ``--note`` of a change; the other name of the note, ``--reason``, is accepted too."""
+    parser.add_argument("--by", default="", metavar="NAME", help="your name")
+    names = ("--note", "--reason") if note == "note" else ("--reason", "--note")
+    parser.add_argument(*names, dest=note, default="", metavar="TEXT", help=stored)
+
+
 def integer_between(minimum: int, maximum: int | None = None) -> Callable[[str], int]:
     """Return an argument type that accepts an integer from ``minimum`` to ``maximum``."""
     limits = f", at least {minimum}" if maximum is None else f" from {minimum} to {maximum}"

@@ -6,7 +6,15 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from service.cli.parser import Commands, Context, add_command, add_options, add_subcommands, integer_between
+from service.cli.parser import (
+    Commands,
+    Context,
+    add_author,
+    add_command,
+    add_options,
+    add_subcommands,
+    integer_between,
+)
 from service.cli.project import running_service
 from service.cli.terminal import format_table, format_time, print_json
 
@@ -22,8 +30,7 @@ def declare(commands: Commands) -> None:
     """Declare the commands."""
     summary = "train a candidate now, and let the promotion gate decide"
     parser = add_command(commands, "retrain", summary, EXAMPLES, run_start)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="reason stored with the run")
-    parser.add_argument("--by", default="", metavar="NAME", help="your name")
+    add_author(parser, "reason", "reason stored with the run")
     add_options(parser, url=True)
     actions = add_subcommands(parser)
     summary = "list the retraining runs, newest first"

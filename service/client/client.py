@@ -289,16 +289,40 @@ class Client:
 
 
 def _to_json(document: Any) -> bytes:
-    def encode(value: Any) -> str:
-        if not isinstance(value, datetime):
-            raise TypeError(f"a {type(value).__name__}; use text, numbers, lists and dicts")
+    try:
+        return json.dumps(document, default=_encode, allow_nan=False).encode()
+    except (ValueError, TypeError) as error:
+        try:
+            place, fault = _first_fault(document) or ("", error)
+        except RecursionError:  # a value that contains itself
+            place, fault = "", error
+        advice = "; use None for a missing value" if isinstance(fault, ValueError) else ""
+        at = f"{place}: " if place else ""
+        raise MisuseError(f"{at}not valid in JSON: {fault}{advice}") from error
+
+
+def _encode(value: Any) -> Any:
+    """Return a scalar of NumPy as its Python value, and a time as text."""
+    if isinstance(value, datetime):
         if value.tzinfo is None:
             raise TypeError(f"the time {value.isoformat()} without a time zone; use UTC")
         return value.isoformat()
+    if getattr(value, "ndim", None) == 0 and getattr(value.dtype, "kind", "") in "biuf":
+        return value.item()
+    raise TypeError(f"a {type(value).__name__}; use text, numbers, lists and dicts")
 
+
+def _first_fault(value: Any, place: str = "") -> tuple[str, Exception] | None:
+    """Return place and error of the first value that JSON lacks, such as ``instances[3].views``."""
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{place}.{name}" if place else str(name), part) for name, part in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{n}]", part) for n, part in enumerate(value))
+    if fault := next(filter(None, (_first_fault(part, at) for at, part in parts)), None):
+        return fault
     try:
-        return json.dumps(document, default=encode, allow_nan=False).encode()
-    except ValueError as error:
-        raise MisuseError(f"not valid in JSON: {error}; use None for a missing value") from error
-    except TypeError as error:
-        raise MisuseError(f"not valid in JSON: {error}") from error
+        json.dumps(value, default=_encode, allow_nan=False)
+    except (ValueError, TypeError) as error:
+        return place, error
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain, groupby, takewhile
 
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Base64Bytes, TypeAdapter
 from sqlalchemy import Connection
 
-from service.decisions import Alarm, DriftDetected, DriftKind, ToleranceBand
+from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
 from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot
 from service.metrics.gauges import MetricsPage
 from service.monitor.block_counts import unpack_bitmaps
@@ -22,14 +22,14 @@ from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import DriftSettings
 from service.store import queries
-from service.store.alarms import alarms, open_alarm, resolve_alarm
+from service.store.alarms import alarms, changed_further, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.labels import FirstLabel, first_labels, last_first_label
 from service.store.writer import Writer, save_checkpoint
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
+from sfs.intervals import Rate, anytime_arrays
 
 CHECKPOINT = "drift"
 """Name of the checkpoint with the state of the detectors."""
@@ -94,8 +94,9 @@ class DriftDetection:
                 checkpoint.bands, checkpoint.band_inputs = self._bands(state), inputs
                 checkpoint.watch.rezone(checkpoint.bands)
             self._checkpoint = checkpoint
-            detections, fed = _feed(connection, checkpoint, state.model, now)
             unresolved = alarms(connection, state.model, unresolved=True)
+            checkpoint.set_alarms(unresolved)
+            detections, fed = _feed(connection, checkpoint, state.model, now)
         over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot, now)
         if fed or detections or over:
 
@@ -108,7 +109,8 @@ class DriftDetection:
                 return alarms(connection, state.model, unresolved=True)
 
             unresolved = self._writer.submit(commit).result()
-        self._deployment.drift_statuses = checkpoint.watch.drifts()
+        checkpoint.set_alarms(unresolved)
+        self._deployment.drift_statuses = checkpoint.statuses()
         self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved)
 
     def _restore(
@@ -122,8 +124,9 @@ class DriftDetection:
                 stored = _STORED.validate_json(checkpoint.state)
                 if (stored.version, stored.promoted_at) == (version, state.promoted_at):
                     watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
+                    standing = dict(stored.standing)
                     return DetectorCheckpoint(
-                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs
+                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
                     )
             except ValueError as error:
                 _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
@@ -158,7 +161,8 @@ class DetectorCheckpoint:
     """Detectors of one version since its promotion, and their read position.
 
     ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
-    ``bands`` were computed from ``band_inputs``.
+    ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
+    since the start of its change; their detectors have restarted.
     """
 
     version: int
@@ -168,10 +172,55 @@ class DetectorCheckpoint:
     bands: Mapping[RateKey, ToleranceBand]
     watch: DriftDetector
     band_inputs: tuple[object, object, str]
+    standing: dict[RateKey, Rate] = field(default_factory=dict)
+    alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
+
+    def advance(self, observation: Observation) -> list[DriftDetected]:
+        """Feed the detectors, and return the detections."""
+        for key in self.standing.keys() & observation.counts.keys():
+            rate = observation.counts[key]
+            _add(self.standing, key, rate.count, rate.n)
+        detections = self.watch.advance(observation)
+        for drift in (detection.drift for detection in detections):
+            key = _key(drift)
+            if key not in self.alarmed or changed_further(self.alarmed[key], drift):  # a new alarm
+                self.standing[key], self.alarmed[key] = drift.observed, drift
+        return detections
+
+    def set_alarms(self, unresolved: Iterable[Alarm]) -> None:
+        """Set the unresolved alarms, and forget the counts of all others."""
+        of_version = (alarm.drift for alarm in unresolved if alarm.version == self.version)
+        self.alarmed = {_key(drift): drift for drift in of_version}
+        for key in self.standing.keys() - self.alarmed.keys():
+            del self.standing[key]
+
+    def statuses(self) -> tuple[DriftStatus, ...]:
+        """Return the state of every rate; one with an unresolved alarm has its rate since the change of the alarm."""
+
+        def status(drift: DriftStatus) -> DriftStatus:
+            key = _key(drift)
+            if key not in self.standing:
+                return drift
+            alarm, observed = self.alarmed[key], self.standing[key]
+            lower, upper = anytime_arrays(np.array([observed.count]), np.array([observed.n]))
+            return replace(
+                drift,
+                evidence=max(alarm.evidence, drift.evidence),
+                since=alarm.since,
+                direction=alarm.direction,
+                observed=observed,
+                lower=float(lower[0]),
+                upper=float(upper[0]),
+            )
+
+        return tuple(map(status, self.watch.drifts()))
 
     def to_bytes(self) -> bytes:
         """Return the state for the store."""
-        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes())
+        standing = list(self.standing.items())
+        stored = _Stored(
+            self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing
+        )
         return _STORED.dump_json(stored)
 
 
@@ -182,6 +231,11 @@ class _Stored:
     until: datetime
     seq: int
     state: Base64Bytes
+    standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
+
+
+def _key(drift: DriftStatus) -> RateKey:
+    return RateKey(drift.slice, drift.fingerprint, drift.kind)
 
 
 _STORED = TypeAdapter(_Stored)
@@ -204,7 +258,7 @@ def _feed(
     sets = known_sets(connection, hashes)
     detections: list[DriftDetected] = []
     for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
-        detections += checkpoint.watch.advance(observation)
+        detections += checkpoint.advance(observation)
     if blocks:
         checkpoint.until = max(block.end for block in blocks)
     if labels:

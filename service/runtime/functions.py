@@ -21,6 +21,7 @@ from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import Template
+from sfs.validation import validate_monitored_name
 
 CHECKPOINT = "functions"
 """Name of the checkpoint with the added functions."""
@@ -174,6 +175,7 @@ def preview(
         If the declaration is wrong.
     """
     function = from_declaration(declaration)
+    validate_monitored_name(function.name)
     applied = apply_with_stats([function], records)
     member, unknown = applied.matrix.member[:, 0], applied.matrix.unknown[:, 0]
     members = [record for record, is_member in zip(records, member, strict=True) if is_member]
@@ -235,8 +237,7 @@ def with_added(
         If another function has the name.
     """
     new = from_declaration(declaration)
-    if "/" in new.name or new.name in (".", ".."):
-        raise InvalidFunction(f"name {new.name!r} cannot be part of a URL: leave out '/', '.' and '..'")
+    validate_monitored_name(new.name)
     if new.name in file_functions:
         raise FunctionConflict(
             f"{new.name!r} is defined in the project's files: change it there, or choose another name"

@@ -34,7 +34,7 @@ def open_alarm(
     row = connection.execute(same.with_for_update()).first()
     if row is not None:
         current = _to_alarm(row)
-        if not _changed_further(current.drift, drift):
+        if not changed_further(current.drift, drift):
             return None
         before, after = (percent(d.observed.value or 0.0) for d in (current.drift, drift))
         reason = f"superseded: {drift.kind} changed from {before} to {after}"
@@ -45,7 +45,7 @@ def open_alarm(
     return opened
 
 
-def _changed_further(before: DriftStatus, after: DriftStatus) -> bool:
+def changed_further(before: DriftStatus, after: DriftStatus) -> bool:
     """Return True if the direction changed, or the intervals are further apart than the tolerance."""
     if before.direction and after.direction and before.direction != after.direction:
         return True

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.dummy import DummyClassifier
+from sklearn.pipeline import make_pipeline
 
+import models
+import sfs
 from models.bundle.model_bundle import ModelBundle
 from models.classes import without_label
 from models.config import LearnerConfig, TrainConfig
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError, DataError, ModelError
 from models.features import FeatureSpec
 from models.splits import content_hashes, held_out
 from models.training import evaluate, train
 from sfs.apply import apply
-from sfs.errors import UnknownName
+from sfs.errors import SliceError, UnknownName
 from sfs.function import SlicingFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -389,3 +394,75 @@ def test_a_perfect_held_out_accuracy_is_called_suspicious() -> None:
     assert any("column 'refund' alone predicts the label for 100.0%" in warning for warning in warnings)
     assert any("A held-out accuracy of 1.0" in warning for warning in warnings)
     assert not any("'size' alone" in warning for warning in warnings)
+
+
+def of_another_kind(folder: Path) -> dict[str, tuple[Callable[[], object], str]]:
+    """Return calls of public names with an object that they do not take, and what each says."""
+    pipeline, frame = make_pipeline(DummyClassifier()), pd.DataFrame({"a": ["x"], "label": ["y"]})
+    features, functions = (FeatureSpec("a", "category"),), FunctionSet(())
+    registry = models.ModelRegistry(folder)
+    bundle = "must be a ModelBundle, as models.train and ModelRegistry.get return it, got"
+    return {
+        "put": (lambda: registry.put(pipeline), f"the model to store {bundle} Pipeline"),
+        "put nothing": (lambda: registry.put(None), f"the model to store {bundle} NoneType"),
+        "get": (
+            lambda: registry.get(1.5),
+            "a version must be its number or an alias such as 'champion', got float",
+        ),
+        "path": (lambda: registry.path("1"), "a version must be its number, got str"),
+        "promote": (
+            lambda: registry.promote(1, expected=None, reason="", at=None),
+            "the time of the change must be a datetime with a time zone, got NoneType",
+        ),
+        "registry": (
+            lambda: models.ModelRegistry(None),
+            "the registry's folder must be a path, got NoneType",
+        ),
+        "name": (lambda: models.ModelRegistry(folder, 3), "the model name must be text, got int"),
+        "evaluate": (lambda: models.evaluate(pipeline, frame), f"the model to evaluate {bundle} Pipeline"),
+        "train": (
+            lambda: models.train(pipeline, frame),
+            "the configuration must be a TrainConfig, got Pipeline",
+        ),
+        "features": (
+            lambda: TrainConfig("label", {"a": "category"}),
+            "a feature must be a FeatureSpec, such as FeatureSpec('comment', 'text'), got str",
+        ),
+        "functions": (
+            lambda: TrainConfig("label", features, [1]),
+            "functions must be a FunctionSet: FunctionSet([...]), got list",
+        ),
+        "learner": (
+            lambda: TrainConfig("label", features, functions, "erm"),
+            "learner must be a LearnerConfig, such as LearnerConfig('erm'), got str",
+        ),
+        "featurizer": (
+            lambda: models.Featurizer(["a"]),
+            "a feature must be a FeatureSpec, such as FeatureSpec('comment', 'text'), got str",
+        ),
+        "attention": (
+            lambda: models.SliceAwareClassifier(pipeline, 2, ["a"]),
+            "base_architecture must be a torch module, got Pipeline",
+        ),
+        "residual": (
+            lambda: models.SliceResidualClassifier(pipeline, 2, ["a"]),
+            "backbone must be a torch module with out_features, got Pipeline",
+        ),
+        "scorer": (lambda: models.Scorer(metrics="f1"), "metrics must be a list of names: ['f1']"),
+        "function set": (lambda: FunctionSet(None), "expected a list of functions, got None"),
+        "applier": (lambda: sfs.SFApplier(None), "expected a list of functions, got None"),
+        "files": (lambda: FunctionSet.from_files("a.py"), "expected a list of files or modules: ['a.py']"),
+        "memberships": (
+            lambda: sfs.SliceMatrix.from_recarray(frame),
+            "memberships must be a record array, as an applier returns, got DataFrame",
+        ),
+    }
+
+
+@pytest.mark.parametrize("call", list(of_another_kind(Path())))
+def test_an_object_of_another_kind_is_refused(tmp_path: Path, call: str) -> None:
+    """The message says what is accepted, and the type that was given."""
+    run, message = of_another_kind(tmp_path)[call]
+    with pytest.raises((ModelError, SliceError)) as refused:
+        run()
+    assert str(refused.value) == message

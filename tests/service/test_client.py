@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from service.client import Client, ClientError, LabelResponse, NoResponse, NotRunning, PredictionResponse
@@ -383,6 +385,33 @@ def test_values_that_json_lacks_are_refused(
     """Values that JSON lacks are refused before any request."""
     with pytest.raises(MisuseError, match=message):
         client.predict([{"likes": value}])
+    assert server.asked == []
+
+
+def test_scalars_of_numpy_are_sent_as_their_values(server: Scripted, client: Client) -> None:
+    """Integers, floats and booleans of any width are numbers and booleans."""
+    server.will(Response(document=ANSWER))
+    row = {
+        "a": np.int64(3),
+        "b": np.float32(0.5),
+        "c": np.bool_(True),
+        "d": np.float64(1.5),
+        "e": np.str_("x"),
+    }
+    client.predict([row])
+    assert server.asked[0].document["instances"] == [{"a": 3, "b": 0.5, "c": True, "d": 1.5, "e": "x"}]
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32("nan"), np.datetime64("2026-05-01"), np.zeros(2), pd.NaT, pd.NA, b"x"]
+)
+def test_a_refused_value_is_named_by_row_and_column(server: Scripted, client: Client, value: Any) -> None:
+    """The message begins with the place of the first value that JSON lacks."""
+    with pytest.raises(MisuseError, match=r"^instances\[1\]\.likes: not valid in JSON: "):
+        client.predict([{"likes": 1}, {"text": "a", "likes": value}])
+    features = [{"id": "a", "label": "x", "features": {"likes": [1, value]}}]
+    with pytest.raises(MisuseError, match=r"^predictions\[0\]\.features\.likes\[1\]: not valid in JSON: "):
+        client.log_predictions(features)
     assert server.asked == []
 
 

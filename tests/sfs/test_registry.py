@@ -111,3 +111,26 @@ def test_a_dotted_name_among_files_is_a_module(tmp_path):
     file.write_text("slices: [{name: last, missing: {field: a}}]\n")
     names = FunctionSet.from_files(["sfs.library.spam", file]).names
     assert (names[0], names[-1]) == ("short_comment", "last")
+
+
+@pytest.mark.parametrize("votes", [False, True])
+@pytest.mark.parametrize("name", ["links/short", "/", "<b>x</b>", ".", "..", "x" * 201])
+def test_a_name_that_cannot_be_part_of_a_url_is_refused_in_files(tmp_path, name, votes):
+    """Templates, slicing functions and, for monitoring, labelling functions are refused with file and name."""
+    (tmp_path / "slices.yaml").write_text(f"slices: [{{name: '{name}', missing: {{field: a}}}}]\n")
+    (tmp_path / "slices.py").write_text(
+        "from sfs.function import labeling_function, slicing_function\n"
+        f"@{'labeling' if votes else 'slicing'}_function(name={name!r})\ndef f(x): return 1\n"
+    )
+    for file in ("slices.yaml", "slices.py"):
+        with pytest.raises(
+            InvalidFunction, match=rf"{file}: name '[^']*(' cannot be part of a URL|201 char|' has 201)"
+        ):
+            FunctionSet.from_files([tmp_path / file], votes=votes)
+
+
+@pytest.mark.parametrize("name", ["50% off", "...", "a.b", "x" * 200, "?q#", "back\\slash", "größe 😀"])
+def test_other_characters_stay_allowed(tmp_path, name):
+    """An address can hold them, encoded."""
+    (tmp_path / "slices.yaml").write_text(f"slices: [{{name: '{name}', missing: {{field: a}}}}]\n")
+    assert FunctionSet.from_files([tmp_path / "slices.yaml"]).names == (name,)

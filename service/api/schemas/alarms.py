@@ -42,7 +42,9 @@ class DriftOut(Out):
 
     expected: ToleranceBandOut | None = Field(description="Null without a reference.")
     observed: ObservedOut
-    since: datetime | None = Field(description="Most likely start of the change; null if there is none.")
+    since: datetime | None = Field(
+        description="Most likely start of the change, of the alarm while one is unresolved; null if there is none."
+    )
     direction: Direction | None
     evidence: float | None = Field(description="Natural logarithm; null if there is no evidence.")
     threshold: float = Field(description="Evidence at which an alarm is raised, natural logarithm.")
@@ -59,7 +61,10 @@ class AlarmOut(DriftOut):
     fingerprint: str | None
     kind: DriftKind
     state: AlarmState
-    at: datetime
+    at: datetime = Field(
+        description="End of the block of rows that raised the alarm. It is evaluated when it is final, 30 s later "
+        "or more; a run that follows opens then."
+    )
     sentence: str = Field(description="The alarm as a sentence.")
     acknowledged_at: datetime | None
     acknowledged_by: str

@@ -1,5 +1,7 @@
 """``/v1/functions``."""
 
+from urllib.parse import quote
+
 import pytest
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
@@ -55,6 +57,9 @@ def test_an_unknown_function_cannot_be_removed(service):
         {"name": "x", "regex": {"field": "text", "pattern": "("}},
         {"name": "x", "keyword": {"field": "text"}},
         {"name": 3, "missing": {"field": "text"}},
+        {"name": "links/short", "missing": {"field": "text"}},
+        {"name": "..", "missing": {"field": "text"}},
+        {"name": "x" * 201, "missing": {"field": "text"}},
         {"missing": {"field": "text"}},
         {"name": "x", "missing": {"field": "text"}, "owner": 3},
         {"name": "x", "missing": {"field": "text"}, "severity": "grave"},
@@ -69,6 +74,20 @@ def test_a_wrong_declaration_is_refused(service, path, body):
     answer = service.post(path, body if path == "/v1/functions" else {"function": body})
     assert answer.status_code == 422
     assert answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "name", ["50% off", "%2F", "a?b#c", "...", "back\\slash", "größe 😀", " spaced ", "x" * 200]
+)
+def test_a_function_is_found_by_its_encoded_name(service, name):
+    """Its series, its records and its removal have the name in the address."""
+    created = service.post("/v1/functions", {**MONEY, "name": name})
+    assert created.status_code == 201
+    encoded = quote(name, safe="")
+    assert created.headers["location"] == f"/v1/functions/{encoded}"
+    assert service.get(f"/v1/slices/{encoded}").json()["name"] == name
+    assert service.get(f"/v1/slices/{encoded}/records").status_code == 200
+    assert service.delete(f"/v1/functions/{encoded}").status_code == 204
 
 
 def test_a_number_that_json_does_not_have_is_refused_in_a_declaration(service):

@@ -115,4 +115,6 @@ def test_the_document_is_made_once(service):
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
 def test_there_is_no_page_that_fetches_scripts(service, path):
     """The framework's pages, which load from the network, are off."""
-    assert service.get(path).status_code == 404
+    answer = service.get(path)
+    assert answer.status_code == 404
+    assert answer.json()["detail"].endswith("see /openapi.json")

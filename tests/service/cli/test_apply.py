@@ -150,3 +150,17 @@ def test_functions_do_not_see_the_label(cli: Callable, project: Path, table_file
     answer = cli("apply", table_file, "--functions", functions, "--config", project, "--json")
     (one,) = json.loads(answer.out)["slices"]
     assert one["unknown"] == len(pd.read_csv(table_file))
+
+
+def test_the_split_of_training_is_a_column(
+    cli: Callable, project: Path, table_file: Path, tmp_path: Path
+) -> None:
+    """Every row is train, valid or held_out, in the numbers that `train` prints."""
+    out = tmp_path / "split.csv"
+    assert cli("apply", table_file, "--config", project, "--out", out, "--with-split").code == 0
+    sizes = pd.read_csv(out)["split"].value_counts().to_dict()
+    cli("train", "--config", project)
+    trained = json.loads(cli("models", "show", "--config", project, "--json").out)
+    assert sizes == trained["lineage"]["rows"]
+    missing = cli("apply", table_file, "--config", project, "--with-split")
+    assert (missing.code, "--with-split needs --out FILE" in missing.err) == (2, True)

@@ -22,14 +22,14 @@ def test_promotion_and_rollback_change_the_champion(cli: Callable, two: Path) ->
     """Changes are printed, and kept in the history with their reasons."""
     assert (
         "version 2 is the champion, in place of version 1"
-        in cli("models", "promote", "2", "--reason", "better", "--config", two).out
+        in cli("models", "promote", "2", "--reason", "better", "--by", "ada", "--config", two).out
     )
     back = cli("models", "rollback", "--config", two, "--json")
     assert json.loads(back.out) == {"champion": 1, "before": 2}
     history = json.loads(cli("models", "list", "--config", two, "--json").out)["history"]
     assert [(one["version"], one["change"], one["reason"]) for one in history] == [
         (1, "promote", "first version"),
-        (2, "promote", "better"),
+        (2, "promote", "better (ada)"),
         (1, "rollback", "by hand"),
     ]
 
@@ -135,13 +135,14 @@ def test_the_running_service_changes_the_champion(cli: Callable, two: Path, serv
     service.documents["/v1/models/2/promote"] = {"champion": 2, "before": 1}
     service.documents["/v1/models/rollback"] = {"champion": 1, "before": 2}
     promoted = cli("models", "promote", "2", "--reason", "better", "--config", two, **environ)
-    back = cli("models", "rollback", "--config", two, "--json", **environ)
+    author = ("--by", "ada", "--note", "worse on links")
+    back = cli("models", "rollback", *author, "--config", two, "--json", **environ)
     assert promoted.out == "version 2 is the champion, in place of version 1\n"
     assert json.loads(back.out) == {"champion": 1, "before": 2}
     by = {"by": "the command line"}
     assert service.received == [
         ("/v1/models/2/promote", {"reason": "better", "expected": 1} | by),
-        ("/v1/models/rollback", {"reason": "by hand"} | by),
+        ("/v1/models/rollback", {"reason": "worse on links", "by": "ada"}),
     ]
     assert len(json.loads(cli("models", "list", "--config", two, "--json").out)["history"]) == 1
 

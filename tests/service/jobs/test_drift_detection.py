@@ -26,7 +26,7 @@ from service.monitor.drift_detector import DriftDetector, Observation, RateKey, 
 from service.monitor.tolerance_band import coverage_band
 from service.serving.deployment import DeploymentState
 from service.settings.schema import DriftSettings, Settings
-from service.store.alarms import alarms
+from service.store.alarms import alarms, resolve_alarm
 from service.store.audit import entries
 from service.store.block_store import SeriesKey, write_counts
 from service.store.engine import Store
@@ -161,6 +161,54 @@ def test_an_unresolved_alarm_is_not_raised_again(watch: Make) -> None:
     assert [each.drift.slice for each in here.alarms()] == ["a"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_standing_alarm_shows_the_rate_since_its_change(watch: Make, restarts: bool) -> None:
+    """All rows since the change are counted, whenever the detector restarts; evidence and start are the alarm's."""
+    here = watch(accuracies={})
+    for _ in range(20):
+        here.predict(rows(60, 10))
+        here.run()
+        if restarts:
+            here.restart()
+    (alarm,) = here.alarms(unresolved=True)
+    drift = here.drift("a")
+    assert (drift.observed, drift.since, drift.direction) == (Rate(1_200, 2_000), here.begin, "up")
+    assert drift.lower < 0.6 < drift.upper
+    assert drift.evidence >= alarm.drift.evidence >= THRESHOLD
+    assert here.drift("b").observed == Rate(200, 2_000)
+
+
+def test_a_superseding_alarm_has_a_rate_of_its_own(watch: Make) -> None:
+    """After a further change the rate is that since the further change."""
+    here = watch(accuracies={})
+    for members in (60, 95):
+        changed_at = here.now
+        for _ in range(20):
+            here.predict(rows(members, 5))
+            here.run()
+    (alarm,) = (each for each in here.alarms(unresolved=True) if each.drift.slice == "a")
+    drift = here.drift("a")
+    assert alarm.drift.since == drift.since
+    assert drift.since is not None
+    assert drift.since >= changed_at - timedelta(seconds=20)
+    blocks = (here.now - drift.since) // timedelta(seconds=10)
+    assert drift.observed.n == 100 * blocks
+    assert drift.observed.value == pytest.approx(0.95, abs=0.05)
+
+
+def test_a_resolved_alarm_leaves_no_rate_behind(watch: Make) -> None:
+    """The detector's own counts are shown again."""
+    here = watch(accuracies={})
+    for _ in range(5):
+        here.predict(rows(60, 10))
+        here.run()
+    (alarm,) = here.alarms(unresolved=True)
+    here.writer.submit(lambda connection: resolve_alarm(connection, alarm.id, here.now, "by hand")).result()
+    here.run()
+    assert here.drift("a").observed.n < 500
+    assert here.drift("a").evidence < THRESHOLD
+
+
 @pytest.mark.parametrize("every", [1, 7])
 def test_restarts_change_nothing(watch: Make, every: int) -> None:
     """Detection restarted after every few blocks alarms at the same block on the same evidence."""
@@ -181,7 +229,8 @@ def test_restarts_change_nothing(watch: Make, every: int) -> None:
     (alarm,) = here.alarms()
     assert alarm.drift == detections[0].drift
     assert alarm.at == detections[0].at
-    assert here.deployment.drift_statuses == twin.drifts()
+    assert here.drift("b") == twin.drifts()[1]
+    assert here.drift("a").observed.n == (here.now - detections[0].drift.since) // timedelta(seconds=10) * 100
 
 
 def test_evidence_that_was_not_stored_is_read_again(watch: Make) -> None:

@@ -10,6 +10,7 @@ from service.runtime.functions import (
     FunctionConflict,
     UnknownFunction,
     merge_functions,
+    preview,
     read_added,
     with_added,
     without,
@@ -80,8 +81,9 @@ def test_a_file_wins(caplog: pytest.LogCaptureFixture) -> None:
     assert "'no_price'" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["a/b", ".", ".."])
+@pytest.mark.parametrize("name", ["a/b", ".", "..", "x" * 201])
 def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
     """It could be added, and never be asked for or removed again."""
-    with pytest.raises(InvalidFunction, match="URL"):
-        with_added(FILES, (), {**CHEAP, "name": name})
+    for refuse in (lambda named: with_added(FILES, (), named), lambda named: preview(named, [], "given")):
+        with pytest.raises(InvalidFunction, match=r"URL|has 201 characters"):
+            refuse({**CHEAP, "name": name})
