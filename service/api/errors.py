@@ -12,11 +12,18 @@ from pydantic_core import to_json
 from starlette.responses import Response
 
 from models.errors import DataError, RegistryError
-from service.errors import MisuseError, ServiceError
+from service.errors import (
+    DeadlinePassed,
+    MisuseError,
+    NoModel,
+    NotAttempted,
+    Overloaded,
+    ServiceError,
+    Stopping,
+)
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
 from service.runtime.functions import FunctionConflict, UnknownFunction
-from service.serving.errors import DeadlinePassed, NoModel, NotAttempted, Overloaded, Stopping
 from service.store.errors import (
     AlarmResolved,
     RunActive,

@@ -24,9 +24,9 @@ from service.api.errors import (
     problem,
 )
 from service.api.requests import RequestContext
+from service.errors import DeadlinePassed, Overloaded, Stopping
 from service.metrics.exposition import OTHER
 from service.runtime.runtime import STOPPING
-from service.serving.errors import DeadlinePassed, Overloaded, Stopping
 
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime

@@ -26,9 +26,9 @@ from service.api.requests import (
     run_off_loop,
 )
 from service.api.schemas.predictions import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
+from service.errors import NotAttempted
 from service.monitor.block_counts import unpack_bitmaps
 from service.serving.batcher import Failed
-from service.serving.errors import NotAttempted
 from service.serving.prediction_factory import (
     ExternalPrediction,
     PredictionRequest,

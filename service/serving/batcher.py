@@ -11,9 +11,9 @@ from itertools import islice
 from time import monotonic
 from typing import Generic, TypeVar
 
-from service.errors import MisuseError
-from service.serving.errors import (
+from service.errors import (
     DeadlinePassed,
+    MisuseError,
     ModelExited,
     NotAttempted,
     Overloaded,

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from service.decisions import DriftStatus
+from service.errors import NoModel
 from service.events import FunctionSetVersion, Snapshot
 from service.metrics.process import ProcessMetrics
 from service.monitor.estimates import EstimateConfig
-from service.serving.errors import NoModel
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import baseline_of_run, reference_accuracy, reference_coverage
 from service.settings.schema import Settings

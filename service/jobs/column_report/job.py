@@ -12,7 +12,7 @@ from pathlib import Path
 from models.errors import ModelError
 from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
-from service.errors import ServiceError
+from service.errors import NoModel, ServiceError
 from service.jobs.column_report.columns import MINIMUM_ROWS
 from service.jobs.column_report.process import (
     COLUMNS,
@@ -26,7 +26,6 @@ from service.jobs.column_report.process import (
     report_folder,
 )
 from service.serving.deployment import Deployment
-from service.serving.errors import NoModel
 from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport

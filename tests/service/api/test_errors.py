@@ -4,10 +4,17 @@ import pytest
 
 from models.errors import DataError, RegistryError
 from service.api.errors import FieldError, InvalidRequest, error_response, problem_type_of
-from service.errors import MisuseError, ServiceError
+from service.errors import (
+    DeadlinePassed,
+    MisuseError,
+    NoModel,
+    Overloaded,
+    ServiceError,
+    Stopping,
+    WrongResultCount,
+)
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
-from service.serving.errors import DeadlinePassed, NoModel, Overloaded, Stopping, WrongResultCount
 from service.store.errors import (
     AlarmResolved,
     RunActive,

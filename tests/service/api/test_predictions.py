@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from models.errors import DataError
+from service.errors import DeadlinePassed, NoModel, Overloaded, Stopping
 from service.serving.batcher import Batcher, Failed
-from service.serving.errors import DeadlinePassed, NoModel, Overloaded, Stopping
 from service.serving.prediction_factory import PredictionFactory
 from service.serving.predictor import Predictor
 from service.store import queries

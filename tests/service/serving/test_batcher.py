@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from service.errors import MisuseError
-from service.serving.batcher import Batcher, Failed
-from service.serving.errors import (
+from service.errors import (
     DeadlinePassed,
+    MisuseError,
     ModelExited,
     NotAttempted,
     Overloaded,
     Stopping,
     WrongResultCount,
 )
+from service.serving.batcher import Batcher, Failed
 
 LONG_SECONDS = 30
 

@@ -11,10 +11,10 @@ from factories import START, make_deployment, make_prediction, make_settings, ma
 
 from models.bundle.model_bundle import ModelBundle
 from models.registry import AliasChange
+from service.errors import NoModel
 from service.metrics.process import ProcessMetrics
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
-from service.serving.errors import NoModel
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import BASELINE_KEY, baseline_to_json, reference_accuracy, reference_coverage
 from service.settings.schema import Settings

@@ -9,10 +9,10 @@ import pytest
 from factories import make_deployment, open_log
 
 from models.errors import DataError
+from service.errors import NoModel, Overloaded, Stopping
 from service.metrics.process import ProcessMetrics
 from service.serving.batcher import Failed
 from service.serving.deployment import ActiveModel, Deployment
-from service.serving.errors import NoModel, Overloaded, Stopping
 from service.serving.prediction_factory import ExternalPrediction, PredictionFactory, PredictionRequest
 from service.serving.predictions import RequestQueues
 from service.serving.predictor import Predictor

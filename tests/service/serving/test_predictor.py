@@ -14,12 +14,11 @@ import pytest
 from models.bundle.model_bundle import ModelBundle
 from models.errors import BundleError, DataError, RegistryError
 from models.registry import ModelRegistry
-from service.errors import ServiceError
+from service.errors import NoModel, ServiceError
 from service.metrics.process import ProcessMetrics
 from service.serving.batcher import Batcher, Failed
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel, Deployment
-from service.serving.errors import NoModel
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import ExternalPrediction, PredictionFactory, PredictionRequest
 from service.serving.predictor import Predictor, load, warm_up

@@ -16,6 +16,7 @@ from factories import START, make_local_state, make_prediction, make_state
 
 from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
+from service.errors import NoModel
 from service.jobs.column_report.job import (
     REPORTS,
     ColumnReports,
@@ -25,7 +26,6 @@ from service.jobs.column_report.job import (
 )
 from service.jobs.column_report.process import COLUMNS, KEEP, PAGE, report_folder
 from service.serving.deployment import Deployment
-from service.serving.errors import NoModel
 from service.settings.schema import ReportSettings, Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
