@@ -99,7 +99,7 @@ def test_a_model_served_elsewhere_is_watched_until_one_is_trained(
     assert {name: each["coverage"]["count"] for name, each in watched.items()} == {
         name: members[name] for name in watched
     }
-    assert len(watched) == 10
+    assert len(watched) == 9
     series = 'slicewatch_slice_known_predictions{model="comments",slice="__all__",version="0",window="1h"}'
     until(lambda: running.metrics().get(series) == 50)
 
