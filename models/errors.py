@@ -22,7 +22,7 @@ class RegistryError(ModelError):
 
 
 def require_type(value: object, kind: type | tuple[type, ...], what: str, accepted: str) -> None:
-    """Refuse an argument of another type; ``accepted`` says what to pass.
+    """Refuse an argument of another type, naming the accepted one.
 
     Raises
     ------

@@ -173,7 +173,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 def _notes(folder: Path, data: Path, columns: Sequence[ColumnGuess]) -> list[str]:
-    """Return what a user should know of the written project."""
+    """Return notes on the written project for its user."""
     notes = []
     if not data.resolve().is_relative_to(folder.resolve()):
         notes.append(

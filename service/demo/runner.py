@@ -148,7 +148,7 @@ class ScenarioRunner:
         return run["state"] != "promoted" or is_measured
 
     def _progress(self) -> tuple[object, ...]:
-        """Return what changes while the story makes progress.
+        """Return values that change while the story makes progress.
 
         These are its steps; the rows in which the next step must begin; once all rows are sent, the labels to come and
         the snapshots that settle them; and every snapshot during a training, which the service limits itself.
