@@ -26,6 +26,7 @@ from sfs.apply import apply_with_stats
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
+from sfs.schema import Column, Schema
 from sfs.template import template
 
 SPECS = (FeatureSpec("a text", "text"), FeatureSpec("n", "number"), FeatureSpec("c", "category"))
@@ -110,6 +111,14 @@ def test_a_loaded_bundle_is_the_saved_one(kind: str, tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(bundle, name)
     assert loaded.slice_names == ("big", "asks", "late")
     assert loaded.feature_columns == ("a text", "n", "c")
+
+
+def test_a_bundle_without_a_schema_gets_that_of_its_sample(saved: Path) -> None:
+    """Bundles of the first release have no schema."""
+    folder = rewritten(saved, "config.json", lambda config: config | {"schema": None})
+    schema = ModelBundle.load(folder).schema
+    assert {spec.column for spec in SPECS} == schema.columns.keys()
+    assert schema == Schema([Column("a text", "text"), Column("n", "integer"), Column("c", "category")])
 
 
 def test_a_bundle_holds_no_code_and_only_known_files(saved: Path) -> None:

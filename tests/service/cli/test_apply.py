@@ -48,6 +48,24 @@ def test_predictions_join_the_rows(cli: Callable, trained: Path, tmp_path: Path)
     assert ("p_" + made["predicted"]).tolist() == probabilities.idxmax(axis=1).tolist()
 
 
+def test_a_row_has_one_answer_beside_any_other_row(cli: Callable, trained: Path, tmp_path: Path) -> None:
+    """An odd value in another row does not change how a row is read."""
+    data = pd.read_csv(trained.parent / "orders.csv", dtype=str)
+    answers = []
+    for name, odd in (
+        ("alone", None),
+        ("beside", data.iloc[1]),
+        ("odd", data.iloc[1].replace(data.iloc[1, 2], "?")),
+    ):
+        rows = data.iloc[[0]] if odd is None else pd.DataFrame([data.iloc[0], odd])
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+        out = tmp_path / f"{name}.jsonl"
+        words = ["apply", tmp_path / f"{name}.csv", "--out", out, "--with-predictions", "--config", trained]
+        assert cli(*words).code == 0
+        answers.append(json.loads(out.read_text().splitlines()[0]))
+    assert answers[0] == answers[1] == answers[2]
+
+
 def test_changed_functions_are_unknown_to_the_model(cli: Callable, trained: Path, tmp_path: Path) -> None:
     """A function edited after training is applied, is unknown to the model, and is named in a note."""
     python = trained.parent / "slices.py"

@@ -20,6 +20,7 @@ from factories import (
 from service.serving.labels import LabelIntake
 from service.store.engine import Store
 from service.store.errors import StoreStopped
+from service.store.queries import labels as stored
 from service.store.writer import Writer
 
 
@@ -47,6 +48,17 @@ def test_labels_have_their_outcomes_in_order_and_are_counted(log: Any, tmp_path:
     page = metrics.text().decode()
     for outcome, count in {"accepted": 1, "pending": 1, "rejected": 2, "duplicate": 0}.items():
         assert f'slicewatch_labels_total{{model="m",outcome="{outcome}"}} {count}.0' in page
+
+
+def test_a_label_counts_in_every_spelling_of_its_class(log: Any, tmp_path: Path) -> None:
+    """It is stored in the spelling of the class."""
+    state = make_state(classes=("false", "true"))
+    deployment = make_deployment(*log, make_settings(tmp_path), state=state)
+    labels = [make_label("one", START, " True "), make_label("two", START, "yes")]
+    results = asyncio.run(LabelIntake(deployment, log[1], make_metrics()).add(labels))
+    assert [each.outcome for each in results] == ["accepted", "rejected"]
+    with log[0].read() as connection:
+        assert stored(connection, "m", ["one", "two"]) == {"one": "true"}
 
 
 def test_labels_without_a_class_write_nothing(log: Any, tmp_path: Path) -> None:

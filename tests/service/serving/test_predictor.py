@@ -98,6 +98,21 @@ def test_a_row_alone_is_predicted_as_in_a_batch(predictor: Predictor) -> None:
     np.testing.assert_allclose(alone, probabilities(predictor), atol=1e-6)
 
 
+def test_a_record_is_predicted_alike_in_every_spelling(predictor: Predictor) -> None:
+    """Numbers as text, blanks around them and empty text for a missing value give one prediction and log entry."""
+    spelled = [
+        {"text": "free money love song", "likes": " 3.0 "},
+        {"text": "click", "likes": ""},
+        {"text": "", "likes": "2"},
+    ]
+    typed = predictor.predict(REQUESTS)
+    as_text = predictor.predict([PredictionRequest(record) for record in spelled])
+    for one, other in zip(typed, as_text, strict=True):
+        assert one.prediction.probabilities == other.prediction.probabilities
+        assert (one.slices, one.unknown_slices) == (other.slices, other.unknown_slices)
+        assert one.prediction.content_hash == other.prediction.content_hash
+
+
 @pytest.mark.parametrize("other", ["none", "changed", "more", "failing"])
 def test_the_model_reads_memberships_of_unchanged_functions_only(
     other: str, active: ActiveModel, bundle: ModelBundle, predictor_of: PredictorOf, live_of: Any
