@@ -53,7 +53,7 @@ class Predictor:
         active = self._deployment.require_active()
         bundle, functions = active.bundle, active.live.functions
         timer = StageTimer()
-        requests = [replace(row, record=bundle.schema.parse_record(row.record)) for row in requests]
+        requests = [PredictionRequest(bundle.schema.parse_record(row.record), row.id) for row in requests]
         records = cast("list[RecordFields]", without_label([row.record for row in requests], bundle.label))
         X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
         timer.end("features")
