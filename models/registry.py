@@ -195,8 +195,11 @@ class ModelRegistry:
 
         folder = self._folder(version)
         with bundle_part(str(folder)):
-            config = parse_json("config.json", (folder / "config.json").read_bytes())
-            lines = (folder / "sample.jsonl").read_bytes().splitlines()
+            try:
+                config = parse_json("config.json", (folder / "config.json").read_bytes())
+                lines = (folder / "sample.jsonl").read_bytes().splitlines()
+            except OSError as error:
+                raise BundleError(f"{folder} cannot be read: {error.strerror}") from error
             return stored_schema(config, [parse_json("sample.jsonl", line) for line in lines])
 
     def alias(self, name: str = CHAMPION) -> int | None:

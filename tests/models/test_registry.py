@@ -278,6 +278,14 @@ def test_a_damaged_history_is_named(registry: ModelRegistry, tmp_path: Path) -> 
         registry.alias()
 
 
+def test_the_schema_of_a_version_is_that_of_its_bundle(registry: ModelRegistry) -> None:
+    """A version that cannot be read is named."""
+    assert registry.schema(2) == registry.get(2).schema
+    (registry.path(2) / "config.json").unlink()
+    with pytest.raises(BundleError, match=r"000002 cannot be read: No such file"):
+        registry.schema(2)
+
+
 def test_bad_arguments_are_refused(registry: ModelRegistry, tmp_path: Path) -> None:
     """Names that are paths or numbers, times without a zone, and versions that do not exist."""
     with pytest.raises(RegistryError, match=r"invalid model name '../x'"):
