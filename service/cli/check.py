@@ -11,7 +11,7 @@ from service.cli.dataset_scan import excerpt, scan
 from service.cli.parser import Commands, Context, add_command, add_options
 from service.cli.project import function_kind, load_settings, project_source, require_writable
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
-from service.cli.terminal import print_json, stage_progress
+from service.cli.terminal import print_json, printable, stage_progress
 from service.errors import MisuseError, SettingsError
 from service.settings import nearest
 
@@ -108,14 +108,9 @@ def _print_report(
     if summary and labeling:
         print(f"\nlabeling functions, monitored live but not slices of the model: {', '.join(labeling)}")
     if warnings:
-        print("\n" + "\n".join(f"warning: {_printable(warning)}" for warning in warnings))
+        print("\n" + "\n".join(f"warning: {printable(warning)}" for warning in warnings))
     if not problems:
         print("\nno problems: `slicewatch train` can start")
-
-
-def _printable(text: str) -> str:
-    """Return a text without control characters, which values of the data may hold."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:

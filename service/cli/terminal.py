@@ -24,6 +24,11 @@ def print_json(document: object) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def printable(text: str) -> str:
+    """Return a text without control characters: values of the data must not send escape codes to the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return an aligned table: numbers to the right, a dash for None.
 
@@ -102,9 +107,7 @@ def row_progress(command: str, total: int | None) -> Iterator[Callable[[int], No
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
-    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    # Data must not send escape codes to the terminal.
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value))
 
 
 def _width(text: str) -> int:

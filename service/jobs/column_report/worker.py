@@ -182,8 +182,8 @@ def _escape(text: str) -> str:
 
 def run_evidently(columns: Sequence[ReportColumn]) -> Any:
     """Return Evidently's comparison of columns."""
-    from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped]
-    from evidently.metrics import ValueDrift  # type: ignore[import-untyped]
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
 
     named: dict[str, ReportColumn] = {}
     for column in columns:
