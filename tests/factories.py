@@ -22,6 +22,7 @@ from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
 from service.runtime.clock import FastClock
+from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel, Deployment, DeploymentState
 from service.serving.live_functions import LiveFunctions
 from service.settings.schema import Settings
@@ -187,8 +188,14 @@ def make_page(model: str = "m") -> MetricsPage:
     return MetricsPage(make_metrics(model))
 
 
-PATIENT = {"SLICEWATCH_SERVE_REQUEST_SECONDS": "120"}
-"""Settings of a service under test: no request times out because the machine is busy."""
+PATIENT = {
+    "SLICEWATCH_SERVE_REQUEST_SECONDS": "120",
+    "SLICEWATCH_FUNCTION_LIMITS_BUDGET_MS": "20000",
+    "SLICEWATCH_FUNCTION_LIMITS_LEAST_MS": "20000",
+    "SLICEWATCH_FUNCTION_LIMITS_HOLD_MS": "20000",
+}
+"""Settings of a service under test: no request times out, and no function is slow, because the machine is busy."""
+PATIENT_LIMITS = BreakerLimits(budget_ms=20_000, least_ms=20_000, hold_ms=20_000)
 
 
 @contextmanager

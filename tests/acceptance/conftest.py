@@ -282,13 +282,13 @@ def records(untrained: Path) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
-    """Function that starts a module-wide service on a prepared copy of a project."""
+    """Function that starts a module-wide service on a prepared copy of a project, with some settings."""
     started: list[Running] = []
 
-    def shared(project: Path, prepare: Callable[[Path], object]) -> Running:
+    def shared(project: Path, prepare: Callable[[Path], object], **settings: object) -> Running:
         folder = shutil.copytree(project, tmp_path_factory.mktemp("shared") / "comments")
         prepare(folder)
-        started.append(start(folder))
+        started.append(start(folder, **settings))
         return started[-1]
 
     yield shared

@@ -14,7 +14,9 @@ import pytest
 from sfs.apply import apply
 from sfs.registry import FunctionSet
 
-LEAST_MS, HOLD_MS = 300, 1500
+LIMITS = {"SLICEWATCH_FUNCTION_LIMITS_LEAST_MS": 300}
+"""The faulty functions have 300 ms; correct ones have the time of a service under test."""
+HOLD_SECONDS = 20.0
 SLACK_SECONDS = 60.0
 FAULTY = ("raises", "answers_junk", "sleeps", "loops", "backtracks")
 CODE = """
@@ -39,21 +41,21 @@ def answers_junk(x):
     return is_live(x) and "perhaps"
 
 
-@slicing_function()
+@slicing_function(budget_ms=300)
 def sleeps(x):
     if is_live(x):
         time.sleep(3600)
     return False
 
 
-@slicing_function()
+@slicing_function(budget_ms=300)
 def loops(x):
     while is_live(x):
         pass
     return False
 
 
-@slicing_function()
+@slicing_function(budget_ms=300)
 def backtracks(x):
     return is_live(x) and re.fullmatch("(a+)+", 64 * "a" + "!") is not None
 
@@ -91,7 +93,7 @@ def tried(
     records: list[Record],
 ) -> Tried:
     """Service with the faulty functions first, after traffic that opens all breakers, and more traffic."""
-    running = start_shared(trained, prepare)
+    running = start_shared(trained, prepare, **LIMITS)
     call = caller(running.port)
     tried = Tried(running, set(), [], [], [])
     turn = ({**each, "text": f"live: {each['text']}"} for each in cycle(records))
@@ -118,8 +120,7 @@ def prepare(folder: Path) -> None:
     """Insert the faulty functions before those of the project."""
     (folder / "faulty.py").write_text(CODE)
     settings = folder / "slicewatch.yaml"
-    text = settings.read_text().replace("functions: [", "functions: [faulty.py, ")
-    settings.write_text(f"{text}function_limits: {{least_ms: {LEAST_MS}, hold_ms: {HOLD_MS}}}\n")
+    settings.write_text(settings.read_text().replace("functions: [", "functions: [faulty.py, "))
 
 
 def kept_out(running: Any) -> set[str]:
@@ -178,7 +179,7 @@ def test_health_is_shown(tried: Tried, until: Callable[..., Any]) -> None:
 
 def test_no_request_waits_longer_than_functions_may_hold_it(tried: Tried) -> None:
     """Before their breakers open, faulty functions delay a request by at most the configured time."""
-    assert max(tried.seconds_before) < HOLD_MS / 1000 + SLACK_SECONDS
+    assert max(tried.seconds_before) < HOLD_SECONDS + SLACK_SECONDS
 
 
 def test_kept_out_functions_cost_no_time(

@@ -33,7 +33,6 @@ functions: [slices.py, slices.yaml]
 learner: {kind: erm, epochs: 1, hidden: [8]}
 clock: clock.json
 retrain: {automatic: false}
-function_limits: {least_ms: 5000, hold_ms: 5000}
 """
 PYTHON = """\
 from sfs import slicing_function

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from factories import make_deployment, make_metrics, make_settings, open_log
+from factories import PATIENT_LIMITS, make_deployment, make_metrics, make_settings, open_log
 
 from models.bundle.model_bundle import ModelBundle
 from models.config import LearnerConfig, TrainConfig
@@ -31,7 +31,6 @@ from sfs.registry import FunctionSet
 from sfs.template import Template, template
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
-PATIENT = BreakerLimits(least_ms=20_000, hold_ms=20_000)
 CODE_BEGINS = """
 import os, re, time
 from pathlib import Path
@@ -263,7 +262,7 @@ def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
     created: list[LiveFunctions] = []
 
     def make(
-        code: str, *templates: Template, limits: BreakerLimits = PATIENT, **options: Any
+        code: str, *templates: Template, limits: BreakerLimits = PATIENT_LIMITS, **options: Any
     ) -> LiveFunctions:
         file = tmp_path / f"functions_{len(created)}.py"
         file.write_text(CODE_BEGINS + dedent(code))

@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import START, make_deployment, make_prediction, make_settings, make_state, open_log
+from factories import (
+    PATIENT_LIMITS,
+    START,
+    make_deployment,
+    make_prediction,
+    make_settings,
+    make_state,
+    open_log,
+)
 
 from models.bundle.model_bundle import ModelBundle
 from models.registry import AliasChange
 from service.errors import NoModel
 from service.metrics.process import ProcessMetrics
-from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import BASELINE_KEY, baseline_to_json, reference_accuracy, reference_coverage
@@ -224,7 +231,7 @@ def test_health_is_that_of_the_python_functions(
     live_of: Callable[..., LiveFunctions], log: tuple[Store, Writer], tmp_path: Path
 ) -> None:
     """Templates are left out; labelling functions are recorded as votes."""
-    limits = BreakerLimits(faults=2, least_ms=20_000, hold_ms=20_000)
+    limits = replace(PATIENT_LIMITS, faults=2)
     live = live_of(PEEKS, POPULAR, limits=limits)
     deployment = make_deployment(*log, make_settings(tmp_path), live=live)
     assert deployment.state.functions_version.votes == ("votes",)

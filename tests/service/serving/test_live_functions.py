@@ -5,11 +5,13 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
+from factories import PATIENT_LIMITS
 
 from service.errors import ServiceError
 from service.serving.breaker import FAULTS, SLOW, BreakerLimits
@@ -138,7 +140,7 @@ def test_without_a_start_the_first_batches_start_the_process(file: Path, mixed: 
 
 def test_another_set_shares_processes_and_breakers(live_of: LiveOf, clock: Any, tmp_path: Path) -> None:
     """A breaker belongs to the fingerprint."""
-    limits = BreakerLimits(faults=3, least_ms=20_000, hold_ms=20_000)
+    limits = replace(PATIENT_LIMITS, faults=3)
     live = live_of(f"{NOTES}@slicing_function()\ndef bad(x): return 1 / 0\n", limits=limits, clock=clock)
     rows = [{**row, "note": str(tmp_path / "note")} for row in ROWS]
     live.apply(rows)
@@ -369,7 +371,7 @@ def test_a_failed_probe_doubles_the_back_off(
 
 def test_records_that_are_not_json_blame_no_function(caller: Caller) -> None:
     """The others of their batch have results, and faults have their position in the batch."""
-    caller.set_limits(BreakerLimits(faults=1))
+    caller.set_limits(replace(PATIENT_LIMITS, faults=1))
     rows = [{"n": 1}, {"n": {1, 2}}, {"n": 3}]
     odd = caller.columns("odd", rows=rows)["odd"]
     assert odd.member.tolist() == [True, False, True]
@@ -383,7 +385,7 @@ def test_records_that_are_not_json_blame_no_function(caller: Caller) -> None:
 
 def test_empty_batches_are_not_slow(caller: Caller) -> None:
     """If they have no rows, or none that JSON can hold."""
-    caller.set_limits(BreakerLimits(slow_batches=1))
+    caller.set_limits(replace(PATIENT_LIMITS, slow_batches=1))
     assert unknown(caller.columns("odd", rows=[])) == {}
     assert unknown(caller.columns("odd", rows=[{"n": {1}}])) == {"odd": {NOT_JSON: 1}}
     assert not caller.breaker("odd").is_open

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from factories import PATIENT_LIMITS
 
 from models.bundle.model_bundle import ModelBundle
 from models.errors import BundleError, DataError, RegistryError
@@ -167,7 +168,9 @@ def test_an_unreadable_record_is_refused_before_any_function_runs(
     predictor_of: PredictorOf, live_of: Any
 ) -> None:
     """The batch will be bisected, and must not count faults twice."""
-    live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=BreakerLimits(faults=2))
+    live = live_of(
+        "@slicing_function()\ndef fails(x): return 1 / 0", limits=replace(PATIENT_LIMITS, faults=2)
+    )
     predictor = predictor_of(live)
     with pytest.raises(DataError, match="likes"):
         predictor.predict([REQUESTS[0], PredictionRequest({"text": "song"})])

@@ -1,11 +1,12 @@
 """Expected coverage and accuracy of a slice, and the baselines of runs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from factories import PATIENT_LIMITS
 
 from models.bundle.model_bundle import ModelBundle
-from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import reference_accuracy, reference_coverage, run_baseline
@@ -54,7 +55,7 @@ def test_a_changed_function_is_a_new_one(bundle: ModelBundle, active: ActiveMode
 
 def test_a_function_that_fails_on_the_sample_has_no_reference(bundle: ModelBundle, live_of: Any) -> None:
     """The sample may lack its column, which says nothing about its coverage or about traffic."""
-    limits = BreakerLimits(faults=3, least_ms=20_000, hold_ms=20_000)
+    limits = replace(PATIENT_LIMITS, faults=3)
     live = live_of("@slicing_function()\ndef odd(x): return x['no such column'] > 1", limits=limits)
     assert "odd" not in reference_coverage(bundle, live)
     assert live.disabled_reasons() == {"odd": None}
