@@ -96,7 +96,7 @@ def run_alarms(args: argparse.Namespace, context: Context) -> int:
         rows = [
             [alarm["id"], format_time(alarm["at"]), alarm["state"], alarm["sentence"]] for alarm in alarms
         ]
-        print(format_table(("alarm", "at (UTC)", "state", "summary"), rows))
+        print(format_table(("alarm", "raised (UTC, data time)", "state", "summary"), rows))
     else:
         print("no alarms" if args.all else "no unresolved alarms")
     return 0
@@ -148,9 +148,9 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
     observed, band = alarm["observed"], alarm["expected"]
     fields = {
         "state": alarm["state"],
-        "raised (UTC)": f"{format_time(alarm['at'])}, the end of its last rows; evaluated once they are final",
+        "raised (UTC, data time)": format_time(alarm["at"]),
         "model version": alarm["version"],
-        "change began (UTC)": format_time(alarm["since"]),
+        "change began (UTC, data time)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",
         "expected": _expected(alarm),
         "reference": None if band is None else f"{band['count']:,} of {band['n']:,}",

@@ -79,7 +79,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
             ]
             for run in runs
         ]
-        print(format_table(("run", "opened (UTC)", "state", *names), rows))
+        print(format_table(("run", "opened (UTC, clock time)", "state", *names), rows))
     else:
         print("no retraining runs yet: alarms start them, and so does `slicewatch retrain`")
     return 0
@@ -97,9 +97,9 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
         "state": _spaced(run["state"]),
         "reason": run["reason"],
         "outcome": run["outcome"],
-        "opened (UTC)": format_time(run["opened_at"]),
-        "updated (UTC)": format_time(run["updated_at"]),
-        "change began (UTC)": format_time(run["since"]),
+        "opened (UTC, clock time)": format_time(run["opened_at"]),
+        "updated (UTC, clock time)": format_time(run["updated_at"]),
+        "change began (UTC, data time)": format_time(run["since"]),
         "slices": ", ".join(run["slices"]),
         "alarms": ", ".join(map(str, run["alarms"])),
         "attempts": run["attempts"],

@@ -62,8 +62,8 @@ class AlarmOut(DriftOut):
     kind: DriftKind
     state: AlarmState
     at: datetime = Field(
-        description="End of the block of rows that raised the alarm. It is evaluated when it is final, 30 s later "
-        "or more; a run that follows opens then."
+        description="Data time: end of the block of rows that raised the alarm. The block is evaluated when it is "
+        "final, 30 s later or more; the `opened_at` of a run that follows is the clock time of its opening."
     )
     sentence: str = Field(description="The alarm as a sentence.")
     acknowledged_at: datetime | None

@@ -72,8 +72,10 @@ class RunFieldsOut(Out):
     state: RunState
     trigger: Trigger
     reason: str
-    opened_at: datetime
-    updated_at: datetime
+    opened_at: datetime = Field(
+        description="Clock time of the opening. The `at` of an alarm is data time, and therefore earlier."
+    )
+    updated_at: datetime = Field(description="Clock time of the last change.")
     alarms: list[int] = Field(description="Ids of the alarms that caused the run.")
     slices: list[str] = Field(description="Slices of these alarms.")
     since: datetime | None = Field(description="Start of the change.")

@@ -114,7 +114,7 @@ class PointOut(FigureOut):
 class SeriesEventOut(Out):
     """Event of the slice's model or function."""
 
-    at: datetime
+    at: datetime = Field(description="Data time of an alarm, else clock time.")
     kind: Literal["promotion", "function_version", "alarm"]
     detail: str
 

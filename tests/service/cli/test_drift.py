@@ -1,6 +1,7 @@
 """``slicewatch drift``."""
 
 import json
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -94,6 +95,7 @@ def test_alarms_are_listed_to_the_last_page(cli: Callable, service: Any) -> None
     lines = cli("drift", "alarms", "--all", "--url", service.url).out.splitlines()
     assert [(line.split()[0], line.split()[3]) for line in lines[2:]] == [("3", "open"), ("2", "resolved")]
     assert lines[2].endswith(WHAT)
+    assert "raised (UTC, data time)" in lines[0]
 
 
 @pytest.mark.parametrize(("more", "said"), [([], "no unresolved alarms\n"), (["--all"], "no alarms\n")])
@@ -113,6 +115,7 @@ def test_an_alarm_is_shown_with_its_evidence(cli: Callable, service: Any) -> Non
         line.split("  ")[-1].strip() for line in answer.out.splitlines()
     }
     assert "note" not in answer.out
+    assert re.search(r"^raised \(UTC, data time\) +2026-05-01 12:00:00$", answer.out, re.MULTILINE)
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])

@@ -59,7 +59,8 @@ def test_a_retraining_is_started(cli: Callable, two_runs: Any) -> None:
 
 def test_runs_are_listed(cli: Callable, two_runs: Any) -> None:
     """Runs are listed newest first, with their outcomes."""
-    _, _, waiting, rejected = cli("retrain", "list", "--url", two_runs.url).out.splitlines()
+    head, _, waiting, rejected = cli("retrain", "list", "--url", two_runs.url).out.splitlines()
+    assert "opened (UTC, clock time)" in head
     assert (
         " ".join(waiting.split()) == "5 2026-05-01 12:00:00 waiting for labels alarm 3 1 - 20 of 200 labels"
     )
@@ -78,6 +79,7 @@ def test_a_run_is_shown_with_the_gates_table(cli: Callable, two_runs: Any) -> No
     """A run is shown with its data and a line per slice."""
     out = cli("retrain", "show", "4", "--url", two_runs.url).out
     assert re.search(r"^traffic rows +200$", out, re.MULTILINE)
+    assert re.search(r"^opened \(UTC, clock time\) +2026-05-01 12:00:00$", out, re.MULTILINE)
     assert "decision of the gate: reject" in out
     line = next(line for line in out.splitlines() if line.startswith("links *"))
     assert ("92.0%" in line, "82.0%" in line, "10.0 points fewer are right" in line) == (True, True, True)

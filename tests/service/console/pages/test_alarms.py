@@ -51,7 +51,7 @@ def test_a_row_shows_the_whole_alarm(listing):
     for part in (
         "links coverage drift",
         "coverage of links is 8.1% since 11:39 UTC, expected 1.6% to 2.4%",
-        "raised 11:48:07 UTC, 12 min ago; version 4",
+        "raised 11:48:07 UTC (data time), 12 min ago; version 4",
         "5.5–11.2% · 81 of 1,000",
         "since 11:39:07 UTC",
         "1.6–2.4%",
@@ -168,6 +168,14 @@ def test_the_page_of_an_alarm_shows_its_evidence(single):
         assert part in page.words()
 
 
+def test_the_times_of_an_alarm_and_its_run_are_named(single):
+    """An alarm is raised at data time; the run that responds to it opens at clock time."""
+    opened = replace(run(9, "held"), opened_at=NOW - timedelta(minutes=11))
+    said = single(alarm(), [opened]).words()
+    assert "Raised 11:48:07 UTC 12 min ago; data time: the end of its block of rows" in said
+    assert "opened 11:49:07 UTC, clock time" in said
+
+
 def test_an_open_alarm_can_be_acknowledged(single):
     """The form is sent to this service; alarms in other states have none."""
     (form,) = single(alarm()).all("form")
@@ -224,5 +232,5 @@ def test_an_old_change_has_its_date(listing):
     """Times of another day have a date."""
     before = NOW - timedelta(days=2)
     said = listing([alarm(at=before, found=drift(since=before - timedelta(hours=1)))]).words()
-    assert "raised 2026-04-29 12:00:07 UTC, 2 days ago" in said
+    assert "raised 2026-04-29 12:00:07 UTC (data time), 2 days ago" in said
     assert "since 2026-04-29 11:00:07 UTC" in said

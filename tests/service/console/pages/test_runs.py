@@ -112,6 +112,14 @@ def test_an_active_run_shows_what_comes_next(single):
     assert "No decision yet." in page.words()
 
 
+def test_the_opening_is_clock_time(single):
+    """The opening of a run is at clock time, after the data time of the alarms that caused it."""
+    said = section(single(run()), "Trigger").words()
+    assert "Opened 11:48:07 UTC 12 min ago; clock time, after the data time of its alarms" in said
+    assert section(single(run(alarms=())), "Trigger").words().count("clock time") == 1
+    assert "data time" not in section(single(run(alarms=())), "Trigger").words()
+
+
 def test_without_audit_entries_one_step_is_shown(single):
     """A run without entries in the audit log has one step."""
     (item,) = section(single(run()), "Progress").all("li")
