@@ -20,6 +20,7 @@ from sfs.registry import FunctionSet
 from sfs.schema import Schema
 from sfs.template import Template
 
+PUBLIC_FORMATS = ("youtube", "sms")
 NEW_CLASS_CONTENTS = 20
 """Minimum number of distinct contents, held-out rows excluded, for a class seen only in traffic."""
 
@@ -31,7 +32,7 @@ _MAX_NUMBER = 10**300  # beyond it a whole number is no float, and counts as mis
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """Rows in a table, or in a public data set (``format`` youtube or sms).
+    """Rows in a table, with a ``format`` of `sfs.tables.read_table`, or in a public data set (youtube or sms).
 
     Columns of ``schema`` are read by it; of the others, ``text`` columns stay text.
     """
@@ -44,22 +45,20 @@ class DataSource:
 
     def read(self) -> pd.DataFrame:
         """Return all rows."""
-        if self.format == "table":
-            from sfs.tables import read_table
-
-            return read_table(self.path, text=self.text, schema=self.schema)
+        if self.format not in PUBLIC_FORMATS:
+            return pd.concat(self.batches(), ignore_index=True)
         from models.comments import public
 
         return public.load_youtube(self.path) if self.format == "youtube" else public.load_sms(self.path)
 
     def batches(self) -> Iterator[pd.DataFrame]:
         """Yield the rows a batch at a time; a table is read with bounded memory."""
-        if self.format != "table":
+        if self.format in PUBLIC_FORMATS:
             yield self.read()
             return
         from sfs.tables import read_batches
 
-        yield from read_batches(self.path, text=self.text, schema=self.schema)
+        yield from read_batches(self.path, text=self.text, schema=self.schema, format=self.format)
 
     def visible(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return rows without the project's label, as slicing functions may see them."""
@@ -67,11 +66,11 @@ class DataSource:
 
     def total(self) -> int | None:
         """Return the number of rows for a progress bar, or None where counting is not cheap."""
-        if self.format != "table":
+        if self.format in PUBLIC_FORMATS:
             return None
         from sfs.tables import count_rows
 
-        return count_rows(self.path)
+        return count_rows(self.path, self.format)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from service.cli.parser import Commands, Context, add_command, add_options, config_file
+from service.cli.parser import Commands, Context, add_command, add_format, add_options, config_file
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
 from service.cli.terminal import (
     format_counts,
@@ -66,6 +66,7 @@ def declare(commands: Commands) -> None:
         metavar="VERSION",
         help="version that predicts, with --with-predictions (default: champion)",
     )
+    add_format(parser)
     add_options(parser)
 
 
@@ -95,7 +96,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.with_predictions and settings is not None:
         predictor = _file_predictor(settings, args.model or CHAMPION, functions)
     schema = predictor.bundle.schema if predictor else None
-    source = other_source(args.file, settings, schema)
+    source = other_source(args.file, settings, schema, args.format)
     splits = _splits(settings, source) if args.with_split and settings is not None else None
     summary = apply_file(source, functions, args.out, predictor, splits=splits)
     if args.json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.dataset_scan import excerpt, guess_columns, guess_label
-from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.parser import Commands, Context, add_command, add_format, add_options
 from service.cli.project import blank_rows, other_source
 from service.cli.terminal import format_table, print_json, print_message
 from service.errors import MisuseError
@@ -111,6 +111,7 @@ def declare(commands: Commands) -> None:
         "--data", type=Path, metavar="FILE", help="table to start from (default: generated comments)"
     )
     parser.add_argument("--label", metavar="COLUMN", help="column with the class (default: guessed)")
+    add_format(parser)
     add_options(parser, config=False)
 
 
@@ -120,6 +121,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     data = folder / DEMO_FILE if generated else args.data
     if folder.exists() and not folder.is_dir():
         raise MisuseError(f"{folder} is a file: pass a folder for the project")
+    if generated and args.format:
+        raise MisuseError("--format is the format of a file: name it with --data FILE")
     names = [FILE_NAME, PYTHON_FILE, YAML_FILE, *([DEMO_FILE] if generated else [])]
     if existing := [name for name in names if (folder / name).exists()]:
         raise MisuseError(
@@ -131,11 +134,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
         frame, data_format = generate(DEMO_ROWS), "table"
     else:
-        source = other_source(data)
+        source = other_source(data, given=args.format)
         frame, data_format, total = next(source.batches()), source.format, source.total()
     label = guess_label(frame, args.label)
     columns = guess_columns(frame, label, total)
-    libraries = [COMMENT_SLICES] if generated or data_format != "table" else []
+    libraries = [COMMENT_SLICES] if generated or data_format in ("youtube", "sms") else []
     beside = data.resolve().is_relative_to(folder.resolve().parent)
     path = os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())
     name = to_identifier(

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from service.settings import FILE_NAME
+from service.settings import FILE_NAME, TABLE_FORMATS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -69,6 +69,12 @@ def add_options(
     if json:
         about = "print one JSON document instead of a table"
         parser.add_argument("--json", action="store_true", help=about)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--format`` of a file of rows."""
+    about = "format of FILE (default: by its suffix, else by its content)"
+    parser.add_argument("--format", choices=TABLE_FORMATS, default=None, help=about)
 
 
 def add_author(parser: argparse.ArgumentParser, note: str, stored: str) -> None:

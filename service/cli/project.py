@@ -51,14 +51,19 @@ def project_source(settings: Settings) -> DataSource:
     return DataSource(settings.data, settings.format, _text_columns(settings), settings.label)
 
 
-def other_source(path: Path, settings: Settings | None = None, schema: Schema | None = None) -> DataSource:
+def other_source(
+    path: Path, settings: Settings | None = None, schema: Schema | None = None, given: str | None = None
+) -> DataSource:
     """Return another source of rows, read by a schema, by default the champion's.
 
-    Of columns outside the schema, those that the project declares as text stay text.
+    Of columns outside the schema, those that the project declares as text stay text. The format is the ``given``
+    one, that of the settings for the project's own data, or that of the file.
     """
     if path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: pass a file of rows, or the folder of the UCI YouTube files")
-    data_format = "youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table"
+    if given is None and settings is not None and path.resolve() == settings.data.resolve():
+        given = settings.format
+    data_format = given or ("youtube" if path.is_dir() else "sms" if path.name == SMS_FILE else "table")
     from models.training_rows import DataSource
 
     if settings is None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.apply import apply_file
-from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.parser import Commands, Context, add_command, add_format, add_options
 from service.cli.project import function_kind, load_functions, load_settings, other_source, project_source
 from service.cli.terminal import format_table, print_json, stage_progress
+from service.errors import MisuseError
 from service.formatting import percent
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def declare(commands: Commands) -> None:
     counting.add_argument(
         "file", type=Path, nargs="?", metavar="FILE", help="rows (default: the project's data)"
     )
+    add_format(counting)
     for action in (listing, checking, counting):
         add_options(action)
 
@@ -102,7 +104,10 @@ def run_stats(args: argparse.Namespace, context: Context) -> int:
     """Apply the functions to a file, and print their coverage, overlap and time."""
     settings = load_settings(args, context)
     functions = load_functions(settings.functions, votes=True)
-    source = other_source(args.file, settings) if args.file else project_source(settings)
+    if args.format and not args.file:
+        raise MisuseError("--format is the format of FILE: name it, or set `format` in the settings")
+    file = args.file
+    source = other_source(file, settings, given=args.format) if file else project_source(settings)
     summary = apply_file(source, functions, command="stats", compare=True)
     if args.json:
         print_json(

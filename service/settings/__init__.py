@@ -14,7 +14,9 @@ OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG")
 """Variables with the prefix that are not settings."""
 
 FEATURE_KINDS = ("text", "number", "category")
-FORMATS = ("table", "youtube", "sms")
+TABLE_FORMATS = ("csv", "tsv", "parquet", "jsonl")
+"""Formats of a table whose suffix names none; ``table`` is a format by suffix or content."""
+FORMATS = ("table", *TABLE_FORMATS, "youtube", "sms")
 LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")
 SURVIVES = ("kill", "power")
 

@@ -246,7 +246,7 @@ class Settings:
     registry: Annotated[FilePath, f"folder of the model registry (default: {REGISTRY})"] = REGISTRY
     store: Annotated[FilePath, f"database of predictions and labels (default: {STORE})"] = STORE
     name: Annotated[str, BeforeValidator(slug), "name in the model registry (default: model)"] = "model"
-    format: Annotated[str, choice(FORMATS), "table (default), youtube or sms (UCI files)"] = "table"
+    format: Annotated[str, choice(FORMATS), f"{', '.join(FORMATS)} (default: the first)"] = "table"
     functions: Annotated[
         tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"
     ] = ()

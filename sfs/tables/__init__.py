@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from sfs.errors import UnreadableFile
 from sfs.record import none_if_missing
 from sfs.schema import Schema
 from sfs.tables.formats import (
+    FORMATS,
     SUFFIXES,
     csv_batches,
     file_format,
@@ -36,6 +38,7 @@ from sfs.tables.formats import (
 from sfs.tables.writer import write_batches
 
 __all__ = [
+    "FORMATS",
     "SUFFIXES",
     "count_rows",
     "file_format",
@@ -60,9 +63,11 @@ def read_table(
     columns: Sequence[str] | None = None,
     text: Collection[str] = (),
     schema: Schema = _NO_SCHEMA,
+    format: str = "table",
 ) -> pd.DataFrame:
     """Read a whole file; see `read_batches` for the parameters and errors."""
-    return pd.concat(read_batches(path, columns=columns, text=text, schema=schema), ignore_index=True)
+    batches = read_batches(path, columns=columns, text=text, schema=schema, format=format)
+    return pd.concat(batches, ignore_index=True)
 
 
 def read_batches(
@@ -72,6 +77,7 @@ def read_batches(
     *,
     text: Collection[str] = (),
     schema: Schema = _NO_SCHEMA,
+    format: str = "table",
 ) -> Iterator[pd.DataFrame]:
     """Yield a file's rows in order, at most ``batch_rows`` at a time.
 
@@ -88,6 +94,8 @@ def read_batches(
         Columns to read as text, whatever their values; absent columns are ignored.
     schema
         Types of columns; types of other columns are determined from the file.
+    format
+        One of `FORMATS`, whatever the suffix, or ``table``; a file whose name ends in ``.gz`` is compressed.
 
     Raises
     ------
@@ -98,18 +106,19 @@ def read_batches(
     file = _require_file(path)
     if batch_rows < 1:
         raise ValueError(f"batch_rows must be at least 1, got {batch_rows}")
-    for frame in _READERS[input_format(file)](file, batch_rows, columns, text, schema):
+    for frame in _READERS[input_format(file, format)](file, batch_rows, columns, text, schema):
         yield schema.parse_frame(frame)
 
 
-def count_rows(path: str | Path) -> int | None:
+def count_rows(path: str | Path, format: str = "table") -> int | None:
     """Return the number of rows of a file, for a progress bar; None for .gz, which is slow to count."""
     file = _require_file(path)
-    if input_format(file) == ".parquet":
+    suffix = input_format(file, format)
+    if suffix == ".parquet":
         return int(_open_parquet(file).metadata.num_rows)
     if is_gzip(file):
         return None
-    quoted = input_format(file) in (".csv", ".tsv")
+    quoted = suffix in (".csv", ".tsv")
     lines, quotes, last = 0, 0, ord("\n")
     with file.open("rb") as stream:
         while block := stream.read(_COUNT_BLOCK_BYTES):
@@ -216,7 +225,7 @@ def _json_series(values: list[Any], types: set[type]) -> pd.Series[Any]:
 
 _READERS: dict[str, _Reader] = {
     ".csv": csv_batches,
-    ".tsv": csv_batches,
+    ".tsv": partial(csv_batches, delimiter="\t"),
     ".parquet": _parquet_batches,
     ".jsonl": _json_batches,
     ".ndjson": _json_batches,

@@ -23,6 +23,8 @@ from sfs.schema import MISSING_WORDS, Schema
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 """Supported formats; all but Parquet also with ``.gz`` appended."""
+FORMATS = tuple(suffix[1:] for suffix in SUFFIXES if suffix != ".ndjson")
+"""Names of the formats, for a file whose suffix names none; ``table`` is that of its suffix or content."""
 
 _SNIFFED = ("", ".data", ".dat", ".tab", ".test", ".txt")
 _SNIFFED_BYTES = 1 << 16
@@ -31,7 +33,7 @@ _CODE = r"^[+-]?(0[0-9xX]|[0-9]{19})"
 """Pattern of a code, not a number: leading zeros, or more digits than fit in an int64."""
 
 
-def file_format(path: Path) -> str:
+def file_format(path: Path, advice: str = "") -> str:
     """Return the format of a file, one of `SUFFIXES`, compressed or not.
 
     Raises
@@ -48,21 +50,26 @@ def file_format(path: Path) -> str:
     if suffix not in SUFFIXES or (is_gzip(path) and suffix == ".parquet"):
         known = ", ".join(SUFFIXES)
         raise UnreadableFile(
-            f"{path}: unknown file format {path.suffix!r}; supported are {known} (text also with .gz)"
+            f"{path}: unknown file format {path.suffix!r}; supported are {known} (text also with .gz){advice}"
         )
     return suffix
 
 
-def input_format(path: Path) -> str:
-    """Return the format of an existing file; without a telling suffix, such as ``.data``, by its first bytes.
+def input_format(path: Path, given: str = "table") -> str:
+    """Return the format of an existing file: the given one, else by its suffix, else by its first bytes.
 
     Raises
     ------
     UnreadableFile
-        As `file_format`.
+        As `file_format`, or if ``given`` is none of `FORMATS`.
     """
+    if given in FORMATS:
+        return f".{given}"
+    if given != "table":
+        raise UnreadableFile(f"{path}: unknown file format {given!r}; supported are {', '.join(FORMATS)}")
+    advice = f"; if its suffix is misleading, name its format: {', '.join(FORMATS)}"
     if (path.with_suffix("") if is_gzip(path) else path).suffix.lower() not in _SNIFFED:
-        return file_format(path)
+        return file_format(path, advice)
     try:
         with open_bytes(path) as stream:
             start = stream.read(_SNIFFED_BYTES)
@@ -71,7 +78,7 @@ def input_format(path: Path) -> str:
     if start.startswith(b"PAR1") and not is_gzip(path):
         return ".parquet"
     if b"\0" in start:
-        return file_format(path)
+        return file_format(path, advice)
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if re.match(rb"\{\s*[\"}]", text):
         return ".jsonl"
@@ -190,22 +197,27 @@ _LIMIT_LOCK = Lock()
 
 
 def csv_batches(
-    path: Path, batch_rows: int, columns: Sequence[str] | None, text: Collection[str], schema: Schema
+    path: Path,
+    batch_rows: int,
+    columns: Sequence[str] | None,
+    text: Collection[str],
+    schema: Schema,
+    delimiter: str = ",",
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
-    names = select_columns(path, _header(path), columns)
+    names = select_columns(path, _header(path, delimiter), columns)
     types = {name: pa.string() if name in text or name in schema else pa.null() for name in names}
     has_line_ends = False
-    for block in _blocks(path, names):
+    for block in _blocks(path, delimiter, names):
         for name, column in zip(names, block.columns, strict=True):
             if types[name] != pa.string():
                 types[name] = common_type(types[name], narrowest_type(column))
             if types[name] == pa.string() and not has_line_ends:
                 has_line_ends = bool(pc.any(pc.match_substring(column, "\n")).as_py())
     if has_line_ends:
-        _check_quotes(path)
+        _check_quotes(path, delimiter)
     pending: list[pa.RecordBatch] = []
-    for block in _blocks(path, names):
+    for block in _blocks(path, delimiter, names):
         arrays = [_cast(column, kind) for column, kind in zip(block.columns, types.values(), strict=True)]
         pending.append(pa.RecordBatch.from_arrays(arrays, names=names))
         while sum(map(len, pending)) >= batch_rows:
@@ -237,18 +249,14 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return values if kind == pa.null() else pc.cast(values, kind)
 
 
-def _delimiter(path: Path) -> str:
-    return "\t" if input_format(path) == ".tsv" else ","
-
-
-def _header(path: Path) -> list[str]:
+def _header(path: Path, delimiter: str) -> list[str]:
     try:
         with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
-            rows = (row for row in csv.reader(stream, delimiter=_delimiter(path)) if row)
+            rows = (row for row in csv.reader(stream, delimiter=delimiter) if row)
             names = next(rows, None)
             first = next(rows, None)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, delimiter, error) from error
     if names is None:
         raise UnreadableFile(f"{path} has only blank lines: expected a header and rows")
     if first is None:
@@ -271,14 +279,14 @@ def _long_fields() -> Iterator[None]:
             csv.field_size_limit(before)
 
 
-def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _blocks(path: Path, delimiter: str, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     convert = arrow_csv.ConvertOptions(
         column_types={name: pa.string() for name in names},
         include_columns=list(names),
         strings_can_be_null=True,
         null_values=[""],
     )
-    parse = arrow_csv.ParseOptions(delimiter=_delimiter(path), newlines_in_values=True)
+    parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
     try:
         with arrow_csv.open_csv(
@@ -286,19 +294,20 @@ def _blocks(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         ) as blocks:
             yield from (block for block in blocks if len(block))
     except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, delimiter, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> UnreadableFile:
+def _unreadable(path: Path, delimiter: str, error: Exception) -> UnreadableFile:
     """Return the error to raise, with the faulty line if a second pass finds it."""
     text = str(error)
     if isinstance(error, UnicodeDecodeError) or "UTF8" in text or "UTF-8" in text:
         return UnreadableFile(f"{path}{_line_not_utf8(path)} is not UTF-8 text: save the file as UTF-8")
     if "columns, got" in text:
-        return UnreadableFile(f"{path}{_ragged_record(path)}")
+        return UnreadableFile(f"{path}{_ragged_record(path, delimiter)}")
     if "straddl" in text or "field limit" in text:
+        at = _long_record(path, delimiter)
         return UnreadableFile(
-            f"{path}{_long_record(path)}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed there?"
+            f"{path}{at}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed there?"
         )
     return UnreadableFile(f"{path} cannot be read: {text}")
 
@@ -313,8 +322,7 @@ def _line_not_utf8(path: Path) -> str:
     return ""
 
 
-def _ragged_record(path: Path) -> str:
-    delimiter = _delimiter(path)
+def _ragged_record(path: Path, delimiter: str) -> str:
     with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
         reader = csv.reader(stream, delimiter=delimiter)
         header = next(row for row in reader if row)
@@ -333,10 +341,10 @@ def _ragged_record(path: Path) -> str:
     return f" has rows of unequal length: quote values that contain {delimiter!r}"
 
 
-def _long_record(path: Path) -> str:
+def _long_record(path: Path, delimiter: str) -> str:
     begin = 1
     with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream, delimiter=_delimiter(path))
+        reader = csv.reader(stream, delimiter=delimiter)
         try:
             for row in reader:
                 if sum(map(len, row)) >= _BLOCK_BYTES:
@@ -347,11 +355,11 @@ def _long_record(path: Path) -> str:
     return f", line {begin}"
 
 
-def _check_quotes(path: Path) -> None:
+def _check_quotes(path: Path, delimiter: str) -> None:
     """Raise UnreadableFile if a value over several lines begins with a quote that is not closed before text."""
     begin = 1
     with _long_fields(), open_text(path, encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream, delimiter=_delimiter(path), strict=True)
+        reader = csv.reader(stream, delimiter=delimiter, strict=True)
         while True:
             try:
                 if next(reader, None) is None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfs.errors import SliceError, UnreadableFile
-from sfs.tables import count_rows, read_batches, read_table, write_batches
+from sfs.tables import FORMATS, count_rows, read_batches, read_table, write_batches
 
 AWKWARD = pd.DataFrame(
     {
@@ -316,6 +316,35 @@ def test_a_file_without_a_telling_suffix_is_read_by_its_content(tmp_path: Path, 
     write_batches(path, [frame])
     pd.testing.assert_frame_equal(read_table(path.rename(tmp_path / name)), frame)
     assert count_rows(tmp_path / name) in (2, None)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_given_format_overrides_suffix_and_content(tmp_path: Path, kind: str) -> None:
+    """A file of any name is read in the format that is passed."""
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x, y", "z"]})
+    write_batches(tmp_path / f"t.{kind}", [frame])
+    path = (tmp_path / f"t.{kind}").rename(tmp_path / ("t.csv" if kind == "parquet" else "t.export"))
+    pd.testing.assert_frame_equal(read_table(path, format=kind), frame)
+    assert count_rows(path, kind) == 2
+
+
+def test_one_column_with_a_tab_is_read_as_commas_if_stated(tmp_path: Path) -> None:
+    """A tab in the header makes a file tab-separated by content, not against a given format."""
+    path = written(tmp_path, "t.txt", "a\tb\n1\n")
+    assert list(read_table(path, format="csv").columns) == ["a\tb"]
+
+
+def test_an_unknown_given_format_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    """The message lists the formats, also that of a file with an unknown suffix."""
+    path = written(tmp_path, "t.csv", "a\n1\n")
+    with pytest.raises(
+        UnreadableFile, match="unknown file format 'xml'; supported are csv, tsv, parquet, jsonl"
+    ):
+        read_table(path, format="xml")
+    with pytest.raises(
+        UnreadableFile, match=r"unknown file format '.log'.* its format: csv, tsv, parquet, jsonl"
+    ):
+        read_table(path.rename(tmp_path / "t.log"))
 
 
 def test_quoted_line_ends_are_no_unclosed_quote(tmp_path: Path) -> None:

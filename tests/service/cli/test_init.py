@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 
 from service.__main__ import main
 from service.cli.init import to_identifier, to_yaml
+from service.settings import TABLE_FORMATS
 from service.settings.loading import load
 from sfs.analysis import redundant_slices, shared_members
 from sfs.apply import apply
 from sfs.registry import FunctionSet
+from sfs.tables import FORMATS, write_batches
 
 
 def initialised(cli: Callable, folder: Path, frame: pd.DataFrame, *options: str) -> Path:
@@ -306,6 +308,41 @@ def test_files_without_a_telling_suffix_are_projects(
     table().to_csv(tmp_path / name, index=False, sep=delimiter)
     assert cli("init", tmp_path / "project", "--data", tmp_path / name).code == 0
     assert cli("check", "--config", tmp_path / "project/slicewatch.yaml").code == 0
+
+
+@pytest.mark.parametrize("kind", TABLE_FORMATS)
+def test_a_given_format_is_kept_for_later_steps(cli: Callable, tmp_path: Path, kind: str) -> None:
+    """A file whose suffix names no format is read by init, check, sfs stats and apply in the given one."""
+    write_batches(tmp_path / f"rows.{kind}", [table()])
+    data = (tmp_path / f"rows.{kind}").rename(tmp_path / "rows.2026-11")
+    answer = cli("init", tmp_path / "project", "--data", data, "--format", kind)
+    assert (answer.code, answer.err) == (0, "")
+    file = tmp_path / "project/slicewatch.yaml"
+    assert load(file, {}).format == kind
+    assert cli("check", "--config", file).code == 0
+    assert json.loads(cli("sfs", "stats", "--config", file, "--json").out)["rows"] == 200
+    assert json.loads(cli("apply", data, "--config", file, "--json").out)["rows"] == 200
+    other = data.rename(tmp_path / "other.2026-11")
+    assert "unknown file format '.2026-11'" in cli("apply", other, "--config", file).err
+    for command in ("apply", "sfs stats"):
+        stated = cli(*command.split(), other, "--format", kind, "--config", file, "--json")
+        assert json.loads(stated.out)["rows"] == 200
+
+
+def test_an_unknown_format_is_refused_with_the_known_ones(cli: Callable, tmp_path: Path) -> None:
+    """The option, the setting and a file without --format name the formats that exist."""
+    data = tmp_path / "rows.csv"
+    table().to_csv(data, index=False)
+    for text in ("invalid choice: 'xml'", *TABLE_FORMATS):
+        assert text in cli("init", tmp_path / "project", "--data", data, "--format", "xml").err
+    refused = cli("init", tmp_path / "project", "--data", data.rename(tmp_path / "rows.log"))
+    assert "name its format: csv, tsv, parquet, jsonl" in refused.err
+    assert "--data FILE" in cli("init", tmp_path / "project", "--format", "csv").err
+
+
+def test_table_formats_are_those_of_tables() -> None:
+    """The options of the commands are the formats that tables are read in."""
+    assert TABLE_FORMATS == FORMATS
 
 
 def test_values_in_place_of_a_header_are_noted(cli: Callable, tmp_path: Path) -> None:

@@ -79,7 +79,10 @@ def test_words_that_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
         ("learner: {kind: slice_residul}", "did you mean 'slice_residual'?"),
         ("learner: {hidden: []}", "line 4: 'learner.hidden': expected a list of at least 1, got 0"),
         ("learner: 3", "line 4: 'learner': expected `key: value` lines, got '3'"),
-        ("format: excel", "line 4: 'format': 'excel' is not one of table, youtube, sms"),
+        (
+            "format: excel",
+            "line 4: 'format': 'excel' is not one of table, csv, tsv, parquet, jsonl, youtube, sms",
+        ),
         ("name: [a]", "line 4: 'name': expected text, got a list"),
         ("registry:", "line 4: 'registry': expected text, got nothing"),
         ("name: a\nname: b", "line 5: duplicate key 'name'"),
