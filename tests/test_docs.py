@@ -64,10 +64,11 @@ def test_the_readmes_python_runs(root: Path, readme_folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
-    """Responses to the README's calls, in order, from the service that its command starts, and the last metrics."""
+def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Output of the README's calls, of the service that its command starts: responses, metrics, the client's lines."""
     project, page = readme_folder / "comments", root / "README.md"
     (project / "labels.csv").write_text("id,label\ncomment-1,spam\n")
+    (client,) = blocks(root / "docs/how-to.md", "py")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -87,10 +88,11 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str]]:
             ["bash", "-c", script], cwd=project, env=environ, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        yield (
-            done.stdout,
-            wait_for(f"http://127.0.0.1:{port}/metrics", service, "slicewatch_last_label_timestamp"),
-        )
+        metrics = wait_for(f"http://127.0.0.1:{port}/metrics", service, "slicewatch_last_label_timestamp")
+        script = client.replace(":8000", f":{port}")
+        called = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert called.returncode == 0, called.stderr
+        yield done.stdout, metrics, called.stdout
     finally:
         service.send_signal(signal.SIGTERM)
         assert service.wait(30) == 0
@@ -108,13 +110,31 @@ def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:
     raise AssertionError(f"{url} did not answer")
 
 
-def test_the_readmes_calls_succeed(curled: tuple[str, str]) -> None:
+def test_the_readmes_calls_succeed(curled: tuple[str, str, str]) -> None:
     """The responses contain a prediction with its slices, a label, figures, and gauges."""
     said = curled[0]
     assert '"slices":["regex_check_out","short_link"' in said
     assert '"outcome":"accepted"' in said
     assert '"window":"1h"' in said
     assert "slicewatch_predictions_total" in said
+
+
+def test_the_example_of_the_client_runs(curled: tuple[str, str, str]) -> None:
+    """The how-to predicts, labels, reads the slices with their F1, and shows an error of the service."""
+    lines = curled[2].splitlines()
+    assert re.fullmatch(r"spam \(.*'short_link'.*\) 1", lines[0])
+    assert lines[1] == "accepted"
+    assert any(re.fullmatch(r"__all__ \d+ (None .+|\S+ None)", line) for line in lines)
+    assert lines[-1].startswith("404 there is no alarm 1000000")
+
+
+def test_the_client_is_linked(root: Path) -> None:
+    """README, reference and the package lead to the example of the client."""
+    anchor = "how-to.md#call-the-service-from-python"
+    assert "## Call the service from Python" in (root / "docs/how-to.md").read_text()
+    for page in ("README.md", "docs/reference.md", "docs/service.md"):
+        assert anchor in (root / page).read_text()
+    assert "docs/how-to.md" in str(importlib.import_module("service.client").__doc__)
 
 
 def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
@@ -164,7 +184,7 @@ def test_every_route_is_in_the_page_of_the_service(root: Path) -> None:
     assert [route for route in ROUTES if f" {route}" not in text] == []
 
 
-def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[str, str]) -> None:
+def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[str, str, str]) -> None:
     """The page lists exactly the exported metrics."""
     exported = set(re.findall(r"^# TYPE (slicewatch_\w+)", curled[1], re.MULTILINE))
     named = set(re.findall(r"`(slicewatch_\w+)`", (root / "docs/service.md").read_text()))

@@ -1,4 +1,4 @@
-"""Client of the service's HTTP API; depends on the standard library and ``service.errors`` alone."""
+"""Client of the HTTP API, on the standard library and ``service.errors`` alone; docs/how-to.md has an example."""
 
 from service.client.client import DEFAULT_URL, LABEL_ROWS, Client
 from service.client.responses import (

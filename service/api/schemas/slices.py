@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AliasPath, Field
+from pydantic import AliasPath, BeforeValidator, Field
 
 from service.api.schemas.alarms import DriftOut, drift_out
 from service.api.schemas.fields import Out, out_of
 from service.decisions import Alarm, DriftKind
-from service.events import IntervalMethod, WindowName
+from service.events import InsufficientData, IntervalMethod, WindowName
 from service.serving.deployment import Origin
 from service.views.records import RecordsView
 from service.views.series import SliceSeries
@@ -45,7 +45,12 @@ class PerformanceOut(Out):
 
     labelled: int
     accuracy: ShareOut
-    f1: float | InsufficientDataOut
+    f1: Annotated[
+        float | None, BeforeValidator(lambda f1: None if isinstance(f1, InsufficientData) else f1)
+    ] = Field(description="Null if there is none, for the reason in `f1_reason`.")
+    f1_reason: Annotated[
+        str | None, BeforeValidator(lambda f1: f1.reason if isinstance(f1, InsufficientData) else None)
+    ] = Field(validation_alias="f1", description="Reason why there is no F1; null if there is one.")
 
 
 class FigureOut(Out):

@@ -6,6 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from service.api.schemas.slices import PerformanceOut
+from service.events import InsufficientData, Performance
+
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 SHORT = {"text": "love", "likes": 0}
 
@@ -186,3 +189,24 @@ def test_a_page_of_records_before_a_row_leaves_it_out(watched):
     assert body["records"][0]["id"] == "new"
     body = watched.get("/v1/slices/short/records", params={"before": body["records"][0]["at"]}).json()
     assert "new" not in {each["id"] for each in body["records"]}
+
+
+def test_f1_is_a_number_or_null_with_its_reason():
+    """A client reads one type; the reason why there is no F1 has a field of its own."""
+    few = InsufficientData(3, 20, "3 of 20 labels")
+    told = [
+        PerformanceOut.model_validate(Performance(3, few, f1)).model_dump(include={"f1", "f1_reason"})
+        for f1 in (0.5, few)
+    ]
+    assert told == [{"f1": 0.5, "f1_reason": None}, {"f1": None, "f1_reason": "3 of 20 labels"}]
+
+
+def test_f1_over_http_has_its_reason(watched):
+    """Every slice and point has a number or null as `f1`, and a reason exactly where it is null."""
+    rows = watched.get("/v1/slices").json()["slices"]
+    rows += watched.get("/v1/slices/short").json()["points"]
+    assert rows
+    for row in rows:
+        for group in (row["members"], row["complement"]):
+            assert group["f1"] is None or isinstance(group["f1"], float)
+            assert (group["f1"] is None) == bool(group["f1_reason"])
