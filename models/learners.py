@@ -81,7 +81,8 @@ class FitResult:
     form
         Short description of the shipped network.
     peers
-        ``erm`` and ``weighted_erm``, fitted on the same rows.
+        ``erm`` and ``weighted_erm``, fitted on the same rows, and ``slice_residual``, the best network with
+        slices, if a plain model is shipped in its place.
     selection
         All candidates with their validation scores.
     sentences
@@ -206,10 +207,11 @@ class _LearnerFit:
         companion = cast(PlainClassifier, comparison.companion.model)
         if model.reads_memberships:
             model.attach_companion(companion, comparison.unknown_rows)
+        ships_plain = comparison.companion_ships
         return FitResult(
-            model=companion if comparison.companion_ships else model,
+            model=companion if ships_plain else model,
             form=comparison.form,
-            peers=_peers(erm, weighted),
+            peers=_peers(erm, weighted) | ({"slice_residual": model} if ships_plain else {}),
             selection=() if refit is None else (_result(slice_form(winner, True), refit.score),),
             sentences=tuple(describe_comparison(comparison, valid)),
         )

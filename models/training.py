@@ -115,7 +115,10 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         report_progress("evaluating on held-out rows", _LEARNING_TO)
         held = rows.splits.held_out
         truth = [rows.labels[row] for row in held]
-        models = {SHIPPED: fitted.model, **fitted.peers}
+        models = {SHIPPED: fitted.model}
+        for name, peer in fitted.peers.items():  # without the shipped model itself, and each model once
+            if all(peer is not model for model in models.values()):
+                models[name] = peer
         evaluation = held_out_evaluation(
             truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models
         )
@@ -126,7 +129,8 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
             rows.frame.loc[:, columns].iloc[rows.splits.train],
             [rows.labels[row] for row in rows.splits.train],
         )
-        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks)
+        metadata = {function.name: function.metadata for function in config.functions}
+        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata)
         bundle = _bundle(config, rows, featurizer, fitted.model, evaluation, report)
         report_progress("done", 1.0)
         return bundle

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, StrictInt, TypeAdapter
+from pydantic import ConfigDict, StrictFloat, StrictInt, TypeAdapter
 
 from models.batches import FeatureRows
 from models.bundle.files import parse_as
@@ -28,12 +28,13 @@ from models.splits import SplitIndices
 from sfs.apply import ApplyResult
 from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
+from sfs.validation import Metadata
 
-PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM"}
+PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM", "slice_residual": "the slice-aware network"}
 SHIPPED = "shipped"
 FEW_ROWS = 30
 SUSPICIOUS_ROWS = 10
-_SHORT = {"erm": "ERM", "weighted_erm": "weighted"}
+_SHORT = {"erm": "ERM", "weighted_erm": "weighted", "slice_residual": "slice-aware"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,13 @@ class TrainingReport:
     selection
         Validation scores of every candidate.
     shipped, peers
-        Results on held-out rows, of all rows and per slice, of the shipped model and of each peer.
+        Results on held-out rows, of all rows and per slice, of the shipped model and of each other model.
     comparisons
         Shipped minus peer, paired, per slice.
     functions
         Faults of each function.
+    targets, protected
+        Target accuracies of slices, and protected slices, as their functions declare them.
 
     Raises
     ------
@@ -99,6 +102,8 @@ class TrainingReport:
     peers: Mapping[str, tuple[SliceMetrics, ...]]
     comparisons: Mapping[str, tuple[SliceDifference, ...]]
     functions: tuple[FunctionFaults, ...]
+    targets: Mapping[str, StrictFloat] = field(default_factory=dict)
+    protected: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         slices = [row.slice for row in self.shipped]
@@ -124,8 +129,8 @@ class TrainingReport:
         return parse_as(_REPORT, "report.json", content)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values."""
-        values: dict[str, Any] = _REPORT.dump_python(self, mode="json")
+        """Return the report as JSON values, without empty targets and protection, as in earlier versions."""
+        values: dict[str, Any] = _REPORT.dump_python(self, mode="json", exclude_defaults=True)
         return values
 
     def to_text(self) -> str:
@@ -138,15 +143,17 @@ class TrainingReport:
         if peers:
             names = " and ".join(PEERS.get(peer, peer) for peer in peers)
             about.append(f"Gains are paired differences to {names} on the same rows.")
-        table = [list(HEADER), *map(result_cells, self.shipped)]
+        targets = {name: f"{target:.3f}" for name, target in self.targets.items()}
+        table = [[*HEADER, "target"]]
+        table += [[*result_cells(row), targets.get(row.slice, "-")] for row in self.shipped]
         for peer in peers:
-            table[0] += [f"gain on {_SHORT.get(peer, peer)}", "95% interval"]
-            for cells, row in zip(table[1:], self.comparisons[peer], strict=True):
-                if row.difference is None:
-                    cells += ["-", "-"]
+            table[0] += [_SHORT.get(peer, peer), "gain", "95% interval"]
+            for cells, row, gain in zip(table[1:], self.peers[peer], self.comparisons[peer], strict=True):
+                if gain.difference is None:
+                    cells += ["-", "-", "-"]
                 else:
-                    interval = f"{row.difference_lower:+.3f} to {row.difference_upper:+.3f}"
-                    cells += [f"{row.difference:+.3f}", interval]
+                    interval = f"{gain.difference_lower:+.3f} to {gain.difference_upper:+.3f}"
+                    cells += [f"{row.accuracy:.3f}", f"{gain.difference:+.3f}", interval]
         notes = [f"Note: {warning}" for warning in self.warnings]
         return "\n".join([*about, "", align_table(table), "", *self.sentences, *notes])
 
@@ -186,12 +193,14 @@ def training_report(
     splits: SplitIndices,
     class_rows: Mapping[str, int],
     applied: ApplyResult,
-    leaks: Sequence[str] = (),
+    leaks: Sequence[str],
+    metadata: Mapping[str, Metadata],
 ) -> TrainingReport:
     """Return the report of a training; it does not depend on the time taken.
 
-    ``leaks`` are warnings of columns that give the label away.
+    ``leaks`` are warnings of columns that give the label away, ``metadata`` that of the functions by name.
     """
+    targets = {name: float(entry.target) for name, entry in metadata.items() if entry.target is not None}
     predicted = evaluation.predicted
     metrics = {
         name: tuple(row.metrics() for row in report.rows) for name, report in evaluation.reports.items()
@@ -200,7 +209,7 @@ def training_report(
     return TrainingReport(
         form=fitted.form,
         sentences=fitted.sentences,
-        warnings=(*splits.remarks, *leaks, *_warnings(shipped, splits, applied)),
+        warnings=(*splits.remarks, *leaks, *_warnings(shipped, splits, applied, targets)),
         rows=SplitSizes(len(splits.train), len(splits.valid), len(splits.held_out)),
         classes=dict(class_rows),
         selection=fitted.selection,
@@ -214,6 +223,8 @@ def training_report(
             FunctionFaults(run.name, dict(run.unknown), _without_addresses(run.first_fault))
             for run in applied.stats
         ),
+        targets=targets,
+        protected=tuple(name for name, entry in metadata.items() if entry.protected),
     )
 
 
@@ -222,7 +233,9 @@ def _without_addresses(fault: str | None) -> str | None:
     return None if fault is None else re.sub(r"0x[0-9a-fA-F]+", "0x...", fault)
 
 
-def _warnings(shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: ApplyResult) -> Iterator[str]:
+def _warnings(
+    shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: ApplyResult, targets: Mapping[str, float]
+) -> Iterator[str]:
     members = applied.matrix.member[splits.train].sum(axis=0)
     empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
     if empty:
@@ -233,6 +246,13 @@ def _warnings(shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: Ap
             f"A held-out accuracy of 1.0 ({overall.n:,} rows) is suspicious: look for a column that is known only "
             "after the outcome, and for rows of one subject in both training and held-out rows."
         )
+    below = [
+        f"{row.slice} ({row.accuracy:.3f} of {targets[row.slice]:.3f}, n = {row.n:,})"
+        for row in shipped
+        if row.accuracy is not None and row.accuracy < targets.get(row.slice, 0)
+    ]
+    if below:
+        yield f"Slices with a held-out accuracy below their target: {', '.join(below)}."
     few = [f"{row.slice} ({row.n})" for row in shipped if row.n < FEW_ROWS]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from service.cli.parser import Commands, Context, add_author, add_command, add_options
 from service.cli.project import CHAMPION, load_settings, open_registry, service_of
 from service.cli.terminal import format_table, print_json, print_message
+from service.cli.train import outlook, outlook_text
 from service.errors import MisuseError, ServiceError
 
 if TYPE_CHECKING:
@@ -85,7 +86,8 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
 
 def run_show(args: argparse.Namespace, context: Context) -> int:
     """Print one version and its report on held-out rows."""
-    registry = open_registry(load_settings(args, context))
+    settings = load_settings(args, context)
+    registry = open_registry(settings)
     number = find_version(registry, args.version)
     bundle = registry.get(number)
     features = {spec.column: spec.kind for spec in bundle.featurizer.specs}
@@ -100,13 +102,15 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
         "slices": list(bundle.slice_names),
     }
     if args.json:
-        print_json({**details, "lineage": dict(bundle.lineage), "report": bundle.report.to_json()})
+        report = {"report": bundle.report.to_json(), "outlook": outlook(bundle, settings)}
+        print_json({**details, "lineage": dict(bundle.lineage), **report})
         return 0
     details["features"] = [f"{column}: {kind}" for column, kind in features.items()]
     rows = [
         [name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in details.items()
     ]
     print(f"{format_table(('field', 'value'), rows)}\n\n{bundle.report.to_text()}")
+    print(f"\n{outlook_text(outlook(bundle, settings))}")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from service.cli.parser import (
     Commands,
@@ -17,9 +17,7 @@ from service.cli.parser import (
 )
 from service.cli.project import running_service
 from service.cli.terminal import format_table, format_time, print_json
-
-if TYPE_CHECKING:
-    from service.decisions import Decision
+from service.formatting import percent, points
 
 EXAMPLES = """slicewatch retrain --reason 'new labels of links'
   slicewatch retrain list
@@ -110,26 +108,28 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
     rows = [[name, value] for name, value in fields.items() if value not in (None, "")]
     print(format_table(("field", "value"), rows))
     if run["decision"] is not None:
-        from service.monitor import promotion_gate
-
-        print(f"\ndecision of the gate: {promotion_gate.table(read_decision(run['decision']))}")
+        print(f"\ndecision of the gate: {decision_text(run['decision'])}")
     return 0
 
 
-def read_decision(document: Mapping[str, Any]) -> Decision:
-    """Return the decision of the gate as a value, from the service's document."""
-    from service.decisions import Decision, PairedCounts, SliceDecision
-
-    slices = []
-    for entry in document["slices"]:
-        both = entry["champion"]["count"] - entry["only_champion"]
-        pairs = PairedCounts(
-            entry["slice"], entry["n"], both, entry["only_champion"], entry["only_candidate"]
-        )
-        names = ("protected", "difference", "lower", "upper", "outcome", "reason")
-        slices.append(SliceDecision(pairs, *(entry[name] for name in names)))
-    reasons = tuple(document["reasons"])
-    return Decision(document["outcome"], reasons, tuple(slices), document["margin"], document["confidence"])
+def decision_text(decision: Mapping[str, Any]) -> str:
+    """Return the outcome of the gate, its reasons, and a line per slice; protected slices are marked with a star."""
+    columns = ("slice", "rows", "champion", "candidate", "difference", "interval", "outcome", "reason")
+    rows = [
+        [
+            entry["slice"] + " *" * entry["protected"],
+            entry["n"],
+            percent(entry["champion"]["value"]),
+            percent(entry["candidate"]["value"]),
+            points(entry["difference"]),
+            f"{points(entry['lower'])} to {points(entry['upper'])}",
+            entry["outcome"],
+            entry["reason"],
+        ]
+        for entry in decision["slices"]
+    ]
+    reasons = [f"- {reason}" for reason in decision["reasons"]]
+    return "\n".join([decision["outcome"], *reasons, format_table(columns, rows)])
 
 
 def _spaced(state: str) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
 from service.cli.project import CHAMPION, load_functions, load_settings, project_source, require_writable
-from service.cli.terminal import print_json, stage_progress
+from service.cli.terminal import format_table, print_json, stage_progress
+from service.formatting import percent
 from service.settings import LEARNERS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from models.bundle.model_bundle import ModelBundle
     from models.config import LearnerConfig, TrainConfig
     from models.features import FeatureKind
     from service.settings.schema import LearnerSettings, Settings
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         progress("reading", 0.0)
         bundle = train(config, project_source(settings).read(), progress=progress)
     if not args.json:
-        print(bundle.report.to_text())
+        print(f"{bundle.report.to_text()}\n\n{outlook_text(outlook(bundle, settings))}")
     registry = ModelRegistry(settings.registry, name=settings.name)
     earlier = [version.number for version in registry.list()]
     version, champion = registry.put(bundle), registry.alias(CHAMPION)
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     name, known = registry.name, version in earlier
     if args.json:
         registered = {"name": name, "version": version, "known": known, "champion": champion}
-        print_json({**registered, "hash": bundle.hash, "report": bundle.report.to_json()})
+        document = {"hash": bundle.hash, "report": bundle.report.to_json()}
+        print_json({**registered, **document, "outlook": outlook(bundle, settings)})
     elif known:
         print(f"\nidentical to version {version} of {name!r}, bit for bit: nothing was registered")
     elif version == champion:
@@ -66,6 +69,46 @@ def run(args: argparse.Namespace, context: Context) -> int:
             f"one with `slicewatch models promote {version}`"
         )
     return 0
+
+
+def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
+    """Return the needs of the promotion gate and of an accuracy alarm per slice, given the held-out rows."""
+    from service.monitor.drift_detector import labels_to_alarm, log_threshold
+    from service.monitor.promotion_gate import least_rows
+    from service.monitor.tolerance_band import accuracy_band
+    from sfs.function import ALL_ROWS
+
+    drift, protected = settings.drift, {ALL_ROWS, *bundle.report.protected}
+    threshold = log_threshold(drift.max_slices, drift.false_alarms_a_month)
+    slices = max(drift.max_slices, len(bundle.slice_names))
+    gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
+    entries = []
+    for name, counts in bundle.reference.items():
+        band = accuracy_band(counts.accuracy, drift.accuracy_tolerance, slices)
+        entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
+        alarm = {"alarm_below": band.lower or None, "labels_to_alarm": labels_to_alarm(band, 0.1, threshold)}
+        entries.append({**entry, "gate_rows": gate_rows, **alarm})
+    return entries
+
+
+def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the result of `outlook` as a table, and a note on each protected slice that has too few rows."""
+    columns = ("slice", "distinct held-out rows", "accuracy alarm below", "labels to the alarm, about")
+    rows, notes = [], []
+    for entry in entries:
+        name, held_out, gate_rows = (entry[key] for key in ("slice", "held_out", "gate_rows"))
+        alarm = percent(entry["alarm_below"]), entry["labels_to_alarm"]
+        rows.append([name + " *" * entry["protected"], held_out, *alarm])
+        if entry["protected"] and held_out < gate_rows:
+            notes.append(
+                f"\nNote: {name} has {held_out:,} distinct held-out rows; the promotion gate needs {gate_rows:,}, and "
+                f"holds every candidate for approval until labelled traffic has about {10 * (gate_rows - held_out):,} "
+                "more members, of which one in ten is held out."
+            )
+    return (
+        f"Monitoring (* protected: the gate needs {entries[0]['gate_rows']:,} distinct held-out rows or more; labels "
+        f"to the alarm: at an accuracy 10 points below its limit)\n\n{format_table(columns, rows)}{''.join(notes)}"
+    )
 
 
 def train_config(settings: Settings) -> TrainConfig:

@@ -116,6 +116,24 @@ class Alternatives:
         return cls(np.log(factors) + miss, miss, np.where(exists, -np.log(per_rate), -np.inf))
 
 
+def labels_to_alarm(band: ToleranceBand, fall: float, threshold: float) -> int | None:
+    """Return about how many labels, one per block, an alarm takes at an accuracy this far below the band.
+
+    The quickest alternative decides. None if the band begins at 0, below which no accuracy lies.
+
+    Examples
+    --------
+    >>> labels_to_alarm(ToleranceBand(Rate(950, 1_000), 0.92, 1.0, 0.01), 0.1, log_threshold(200, 1.0))
+    346
+    """
+    accuracy, alternatives = max(0.0, band.lower - fall), Alternatives.of([("accuracy", band)])
+    per_label = (accuracy * alternatives.hit + (1 - accuracy) * alternatives.miss)[:, 0]  # [C]
+    gain, weight = per_label[per_label > 0], alternatives.weight[per_label > 0, 0]
+    # n for which exp(g) + ... + exp(g n) is exp(threshold - weight)
+    labels = np.log1p(np.exp(threshold - weight) * -np.expm1(-gain)) / gain
+    return math.ceil(labels.min()) if labels.size else None
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class DetectorState:
     """State of the detectors of K rates; ``advance`` and ``reset`` change the arrays in place.

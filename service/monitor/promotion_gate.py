@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
 from scipy import special
 
 from service.decisions import Decision, Outcome, PairedCounts, SliceDecision, SliceOutcome
-from service.formatting import percent, points
+from service.formatting import points
 from sfs.function import ALL_ROWS
 from sfs.intervals import PairedDifference
 
@@ -161,6 +162,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def least_rows(margin: float, confidence: float = 0.95) -> int:
+    """Return the number of rows below which no candidate is verified, even if it never disagrees.
+
+    Examples
+    --------
+    >>> least_rows(0.02)
+    190
+    """
+    return bisect_right(
+        range(10**9), -margin, lo=1, key=lambda n: limits(PairedCounts("", n, n, 0, 0), confidence)[0]
+    )
+
+
 def rows_needed(pairs: PairedCounts, margin: float, confidence: float = 0.95) -> int | None:
     """Return the approximate number of rows that would verify the candidate with 80% power.
 
@@ -224,38 +238,3 @@ def _title(decision: SliceDecision) -> str:
 
 def _points_of(margin: float) -> str:
     return f"{margin * 100:g} points"
-
-
-def table(decision: Decision) -> str:
-    """Return the outcome, its reasons, and one line per slice; protected slices are marked with a star.
-
-    Examples
-    --------
-    >>> rows = [PairedCounts("__all__", 2000, 1800, 40, 44)]
-    >>> print(table(decide(rows, set(), margin=0.02, minimum_rows=50)).splitlines()[2].split()[:8])
-    ['slice', 'rows', 'champion', 'candidate', 'difference', 'interval', 'outcome', 'reason']
-    """
-    rows = [("slice", "rows", "champion", "candidate", "difference", "interval", "outcome", "reason")]
-    for entry in decision.slices:
-        pairs = entry.pairs
-        rows.append(
-            (
-                f"{pairs.slice} *" if entry.protected else pairs.slice,
-                f"{pairs.n:,}",
-                percent(pairs.champion.value),
-                percent(pairs.candidate.value),
-                points(entry.difference),
-                f"{points(entry.lower)} to {points(entry.upper)}",
-                entry.outcome,
-                entry.reason,
-            )
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [decision.outcome, *(f"- {reason}" for reason in decision.reasons)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if 0 < k < 6 else cell.ljust(width)  # numbers to the right
-            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -181,6 +181,21 @@ def test_without_slices_the_plain_model_is_fitted() -> None:
     assert "Without slices, only a plain model can be fitted." in fitted.sentences
 
 
+def test_a_slice_network_that_does_not_ship_is_a_peer(text_fit: tuple[FitResult, Split, np.ndarray]) -> None:
+    """Where a plain model ships the best network with slices is compared with it; else it is the model itself."""
+
+    def turned(n: int, seed: int, in_slice: bool) -> Split:
+        rows = simple(n, seed=seed)
+        return replace(rows, y=np.where(rows.S.member[:, 0] & in_slice, 1 - rows.y, rows.y))
+
+    config = replace(QUICK, n_epochs=6, seed=26)
+    fitted = fit_learner(config, turned(400, 26, True), turned(150, 126, False), 2)
+    assert fitted.form == "companion: ERM"
+    assert fitted.model is fitted.peers["erm"]
+    assert isinstance(fitted.peers["slice_residual"], SliceResidualClassifier)
+    assert set(text_fit[0].peers) == {"erm", "weighted_erm"}
+
+
 @pytest.mark.parametrize("kind", ["erm", "weighted_erm", "slice_aware"])
 def test_other_kinds_are_what_they_are_called(kind: str) -> None:
     """The configured kind is shipped beside both peers, with a sentence."""

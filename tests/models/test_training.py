@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -160,10 +161,53 @@ def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.
     assert "learned nothing: nobody" in text
     assert "too few to estimate an accuracy" in text
     assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
-    assert "gain on ERM" in text
+    assert re.search(r" ERM +gain +95% interval +weighted +gain +95% interval$", text, re.MULTILINE)
     assert "paired differences to ERM and slice-weighted ERM" in text
     assert json.loads(json.dumps(bundle.report.to_json())) == bundle.report.to_json()
     assert len(bundle.report.shipped) == 4
+
+
+def test_a_plain_model_is_compared_with_the_slice_network_and_not_with_itself() -> None:
+    """The report has the figures of the network with slices that did not ship, and no gain on the shipped model."""
+    rows, random = table(300, 3), np.random.default_rng(3)
+    noisy = random.random(300) < 0.3
+    rows.loc[noisy, "kind of it"] = random.choice(["spam", "ham", "other"], noisy.sum())
+    report = train(config(learner=replace(QUICK, n_epochs=6, seed=3)), rows).report
+    assert report.form.startswith("companion: weighted ERM")
+    assert set(report.peers) == set(report.comparisons) == {"erm", "slice_residual"}
+    text = report.to_text()
+    assert "paired differences to ERM and the slice-aware network" in text
+    own = f"{report.peers['slice_residual'][0].accuracy:.3f}"
+    header, overall = (line.split() for line in text.splitlines() if line.startswith(("slice ", "__all__")))
+    assert header[-4:] == ["slice-aware", "gain", "95%", "interval"]
+    assert overall[-5] == own
+
+
+@pytest.mark.parametrize(("kind", "peers"), [("erm", {"weighted_erm"}), ("weighted_erm", {"erm"})])
+def test_a_plain_learner_is_no_peer_of_itself(kind: str, peers: set[str]) -> None:
+    """A model has no gain on itself."""
+    made = train(config(learner=LearnerConfig(kind=kind, n_epochs=1, widths=(4,))), table(150))
+    assert set(made.report.peers) == peers
+
+
+def test_targets_and_protection_are_in_the_report() -> None:
+    """The target of a slice stands beside its accuracy; a slice below it is named with both and its n."""
+    functions = FunctionSet(
+        [
+            template(
+                "asks", keyword={"field": "the text [raw]", "words": ["please"]}, target=1, protected=True
+            ),
+            template("dear", compare={"field": "number of likes", "above": 10}, target=0.01),
+        ]
+    )
+    rows = table(400)
+    rows["kind of it"] = np.random.default_rng(0).permutation(rows["kind of it"])
+    report = train(config(learner=LearnerConfig(kind="erm", n_epochs=1), functions=functions), rows).report
+    assert (report.targets, report.protected) == ({"asks": 1.0, "dear": 0.01}, ("asks",))
+    asks = next(row for row in report.shipped if row.slice == "asks")
+    assert f"below their target: asks ({asks.accuracy:.3f} of 1.000, n = {asks.n})." in report.to_text()
+    lines = {line.split()[0]: line.split() for line in report.to_text().splitlines() if " to " in line}
+    assert ("1.000" in lines["asks"], "0.010" in lines["dear"], lines["__all__"][9]) == (True, True, "-")
 
 
 def test_peers_are_compared_on_the_same_rows(bundle: ModelBundle) -> None:

@@ -46,6 +46,16 @@ def test_a_report_comes_back() -> None:
     assert TrainingReport.from_json(json.dumps(REPORT).encode()).to_json() == REPORT
 
 
+def test_targets_and_protection_come_back() -> None:
+    """A report with targets is stored with them; one of an earlier version has none, and stays as it is."""
+    stored = {**REPORT, "targets": {"__all__": 0.9}, "protected": ["__all__"]}
+    report = TrainingReport.from_json(json.dumps(stored).encode())
+    assert report.to_json() == stored
+    assert (report.targets, report.protected) == ({"__all__": 0.9}, ("__all__",))
+    earlier = TrainingReport.from_json(json.dumps(REPORT).encode())
+    assert (earlier.targets, earlier.protected) == ({}, ())
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -61,6 +71,7 @@ def test_a_report_comes_back() -> None:
         ({"peers": {"other": [ROW]}}, "peers and comparisons must have the same keys"),
         ({"comparisons": {"erm": [{**COMPARED, "difference_upper": None}]}}, "has no interval"),
         ({"functions": [{"name": "f", "unknown": [], "first_fault": None}]}, "functions, 0, unknown: "),
+        ({"targets": {"a": "high"}}, "report.json, targets, a: .* got 'high'"),
         ({"more": 1}, "report.json, more: Unexpected"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from service.api.schemas.runs import RunDetailOut, RunOut
-from service.cli.retrain import read_decision
 from service.decisions import Decision, PairedCounts, Run, SliceDecision
+from service.monitor.promotion_gate import decide
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 WORSE = SliceDecision(
@@ -42,12 +42,6 @@ def two_runs(service: Any) -> Any:
     service.documents["/v1/runs?limit=20"] = {"runs": runs, "next": None}
     service.documents["/v1/retrain"] = service.documents["/v1/runs/5"]
     return service
-
-
-def test_a_decision_survives_http() -> None:
-    """A decision survives its way over HTTP."""
-    document = json.loads(RunDetailOut.model_validate(RUN).model_dump_json())
-    assert read_decision(document["decision"]) == REJECTED
 
 
 def test_a_retraining_is_started(cli: Callable, two_runs: Any) -> None:
@@ -83,6 +77,26 @@ def test_a_run_is_shown_with_the_gates_table(cli: Callable, two_runs: Any) -> No
     assert "decision of the gate: reject" in out
     line = next(line for line in out.splitlines() if line.startswith("links *"))
     assert ("92.0%" in line, "82.0%" in line, "10.0 points fewer are right" in line) == (True, True, True)
+
+
+def test_the_gates_table_has_a_line_for_every_slice(cli: Callable, two_runs: Any) -> None:
+    """Protected slices have a star, numbers are right-aligned, and a slice without rows has no accuracy."""
+    rows = [PairedCounts("__all__", 2000, 1800, 40, 44), PairedCounts("links", 40, 30, 1, 1)]
+    held = decide(rows, {"gone"}, margin=0.02, minimum_rows=50)
+    document = RunDetailOut.model_validate(replace(RUN, decision=held)).model_dump(mode="json")
+    two_runs.documents["/v1/runs/4"] = document
+    lines = cli("retrain", "show", "4", "--url", two_runs.url).out.splitlines()
+    start = lines.index("decision of the gate: hold")
+    assert lines[start + 1 :][: len(held.reasons)] == [f"- {reason}" for reason in held.reasons]
+    cut = len("slice       rows  champion  candidate  difference          interval  outcome     ")
+    table = lines[start + 1 + len(held.reasons) :]
+    assert [line[:cut].rstrip() for line in (table[0], *table[2:])] == [
+        "slice       rows  champion  candidate  difference          interval  outcome",
+        "__all__ *  2,000     92.0%      92.2%        +0.2      -0.6 to +1.0  as_good",
+        "links         40     77.5%      77.5%         0.0    -10.9 to +10.9  not_verified",
+        "gone *         0         -          -         0.0  -100.0 to +100.0  not_verified",
+    ]
+    assert [line[cut:].strip() for line in table[2:]] == [each.reason for each in held.slices]
 
 
 def test_a_run_before_the_gate_is_shown_without_one(cli: Callable, two_runs: Any) -> None:

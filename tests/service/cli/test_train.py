@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.cli.train import learner_config
+from service.monitor.promotion_gate import least_rows
 from service.settings.schema import LearnerSettings
 
 
@@ -42,6 +43,50 @@ def test_the_report_stands_beside_plain_models(cli: Callable, trained: Path) -> 
     assert "slice-weighted ERM" in out
     for name in ("__all__", "short_comment", "cheap", "no_price"):
         assert any(line.startswith(name) and " to " in line for line in out.splitlines())
+
+
+def test_the_needs_of_monitoring_are_known_at_training(cli: Callable, trained: Path) -> None:
+    """Held-out rows, the gate's minimum, and limit and labels of an accuracy alarm are those of the service."""
+    document = json.loads(cli("models", "show", "--config", trained, "--json").out)
+    outlook = {entry["slice"]: entry for entry in document["outlook"]}
+    assert set(outlook) == {"__all__", "short_comment", "cheap", "no_price"}
+    assert [name for name, entry in outlook.items() if entry["protected"]] == ["__all__", "short_comment"]
+    assert {entry["gate_rows"] for entry in outlook.values()} == {least_rows(0.02)}
+    for row in document["report"]["shipped"]:
+        entry = outlook[row["slice"]]
+        assert entry["held_out"] <= row["n"]
+        if entry["alarm_below"] is not None:
+            assert entry["alarm_below"] < row["accuracy"]
+            assert entry["labels_to_alarm"] > 20
+    assert outlook["__all__"]["alarm_below"] is not None
+
+
+def test_a_protected_slice_that_the_gate_cannot_verify_is_noted(cli: Callable, trained: Path) -> None:
+    """The note has its distinct held-out rows, the gate's minimum and the missing members; a wide margin needs none."""
+    outlook = json.loads(cli("models", "show", "--config", trained, "--json").out)["outlook"]
+    held_out = next(entry["held_out"] for entry in outlook if entry["slice"] == "short_comment")
+    out = cli("models", "show", "--config", trained).out
+    assert f"Note: short_comment has {held_out} distinct held-out rows; the promotion gate needs 190" in out
+    assert f"about {10 * (190 - held_out):,} more members" in out
+    assert "Note: cheap has" not in out
+    assert any(line.startswith("short_comment * ") for line in out.splitlines())
+    wide = cli(
+        "models",
+        "show",
+        "--config",
+        trained,
+        SLICEWATCH_RETRAIN_MARGIN="0.9",
+        SLICEWATCH_RETRAIN_MINIMUM_ROWS="2",
+    )
+    assert "the promotion gate needs" not in wide.out
+
+
+def test_train_prints_what_models_show_prints(cli: Callable, project: Path) -> None:
+    """The report and the needs of monitoring are printed after a training, and again on request."""
+    trained = cli("train", "--config", project).out.split("\n\nversion 1")[0]
+    assert "the promotion gate needs 190" in trained
+    assert "target" in trained
+    assert cli("models", "show", "--config", project).out.rstrip().endswith(trained)
 
 
 def test_a_faulty_function_is_reported_and_not_fatal(cli: Callable, project: Path) -> None:

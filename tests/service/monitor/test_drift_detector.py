@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from service.decisions import DriftDetected, ToleranceBand
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import (
+    DriftDetector,
+    Observation,
+    RateKey,
+    labels_to_alarm,
+    log_threshold,
+)
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
@@ -268,3 +274,25 @@ def test_a_zone_can_be_wide_open() -> None:
     assert (
         detections_of(detector, blocks({SPAM: 0.5}, 1_000, 5) + blocks({SPAM: 1.0}, 1_000, 5, first=5)) == []
     )
+
+
+@pytest.mark.parametrize("reference", [Rate(950, 1_000), Rate(90, 100), Rate(25, 30), Rate(700, 1_000)])
+def test_labels_to_an_alarm_are_those_of_a_simulation(reference: Rate) -> None:
+    """The mean number of single labels to an alarm, over forty detectors, is within a quarter of the estimate."""
+    band = accuracy_band(reference, 0.01, 200)
+    keys = [RateKey(str(k), None, "accuracy") for k in range(40)]
+    detector, rng = DriftDetector(dict.fromkeys(keys, band), THRESHOLD), np.random.default_rng(0)
+    expected = labels_to_alarm(band, 0.1, THRESHOLD)
+    assert expected is not None
+    alarmed: dict[str, int] = {}
+    for n in range(3 * expected):
+        counts = {key: Rate(int(rng.random() < band.lower - 0.1), 1) for key in keys}
+        for detection in detector.advance(Observation(at(n), at(n + 1), counts)):
+            alarmed.setdefault(detection.drift.slice, n + 1)
+    assert len(alarmed) == 40
+    assert np.mean(list(alarmed.values())) == pytest.approx(expected, rel=0.25)
+
+
+def test_no_alarm_is_possible_below_a_band_that_begins_at_zero() -> None:
+    """Without held-out rows no number of labels raises an alarm on the accuracy."""
+    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200), 0.1, THRESHOLD) is None

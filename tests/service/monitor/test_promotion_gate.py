@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from service.decisions import Decision, PairedCounts, SliceDecision
-from service.monitor.promotion_gate import decide, holm, limits, mcnemar_p_value, rows_needed, table
+from service.monitor.promotion_gate import (
+    decide,
+    holm,
+    least_rows,
+    limits,
+    mcnemar_p_value,
+    rows_needed,
+)
 
 ALL = PairedCounts("__all__", 20_000, 18_000, 500, 500)
 """All rows, on which a candidate is as good."""
@@ -383,24 +390,10 @@ def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
     assert all(each.outcome != "promote" for each in decisions)
 
 
-ROWS = [PairedCounts("__all__", 2000, 1800, 40, 44), PairedCounts("links", 40, 30, 1, 1)]
-DECISION = decide(ROWS, {"gone"}, margin=0.02, minimum_rows=50)
-
-
-def test_the_table_begins_with_what_was_decided_and_why() -> None:
-    """The outcome comes first, then the reasons."""
-    said = table(DECISION).splitlines()
-    assert said[:3] == ["hold", *(f"- {reason}" for reason in DECISION.reasons)]
-
-
-def test_the_table_has_a_line_for_every_slice() -> None:
-    """Protected slices have a star, numbers are right-aligned, and a slice without rows has no accuracy."""
-    cut = len("slice       rows  champion  candidate  difference          interval  outcome")
-    lines = table(DECISION).splitlines()[3:]
-    assert [line[: cut + 5].rstrip() for line in lines] == [
-        "slice       rows  champion  candidate  difference          interval  outcome",
-        "__all__ *  2,000     92.0%      92.2%        +0.2      -0.6 to +1.0  as_good",
-        "links         40     77.5%      77.5%         0.0    -10.9 to +10.9  not_verified",
-        "gone *         0         -          -         0.0  -100.0 to +100.0  not_verified",
-    ]
-    assert [line[cut + 7 :] for line in lines[1:]] == [each.reason for each in DECISION.slices]
+@pytest.mark.parametrize("margin", [0.005, 0.02, 0.1])
+def test_the_least_number_of_rows_is_the_first_that_is_verified(margin: float) -> None:
+    """A candidate that never disagrees is promoted from this number of rows on, and held below it."""
+    least = least_rows(margin)
+    for n, outcome in ((least - 1, "hold"), (least, "promote"), (2 * least, "promote")):
+        pairs = [PairedCounts("__all__", n, n // 2, 0, 0)]
+        assert decide(pairs, (), margin=margin, minimum_rows=2).outcome == outcome

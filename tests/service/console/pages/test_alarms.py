@@ -1,5 +1,6 @@
 """Pages of alarms: the change, its evidence, and its acknowledgement."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
