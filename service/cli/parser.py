@@ -74,7 +74,7 @@ def add_options(
 def add_format(parser: argparse.ArgumentParser) -> None:
     """Declare ``--format`` of a file of rows."""
     about = "format of FILE (default: by its suffix, else by its content)"
-    parser.add_argument("--format", choices=TABLE_FORMATS, default=None, help=about)
+    parser.add_argument("--format", choices=TABLE_FORMATS, help=about)
 
 
 def add_author(parser: argparse.ArgumentParser, note: str, stored: str) -> None:
