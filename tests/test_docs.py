@@ -122,7 +122,7 @@ def test_the_readmes_calls_succeed(curled: tuple[str, str, str]) -> None:
 def test_the_example_of_the_client_runs(curled: tuple[str, str, str]) -> None:
     """The how-to predicts, labels, reads the slices with their F1, and shows an error of the service."""
     lines = curled[2].splitlines()
-    assert re.fullmatch(r"spam \(.*'short_link'.*\) 1", lines[0])
+    assert re.fullmatch(r"\w+ \(.*'short_link'.*\) 1", lines[0])
     assert lines[1] == "accepted"
     assert any(re.fullmatch(r"__all__ \d+ (None .+|\S+ None)", line) for line in lines)
     assert lines[-1].startswith("404 there is no alarm 1000000")
