@@ -14,11 +14,10 @@ from pydantic import ConfigDict, StrictFloat, StrictInt
 from models.errors import DataError
 from models.scoring import f_measure
 from sfs.function import ALL_ROWS
-from sfs.intervals import PairedDifference, Rate
+from sfs.intervals import PairedDifference, Rate, effective_n
 from sfs.matrix import SliceMatrix
 
 HEADER = ("slice", "n", "coverage", "unknown", "F1", "accuracy", "95% interval")
-"""The columns of ``result_cells``."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -36,6 +35,12 @@ class SliceMetrics:
     f1: StrictFloat | None
     coverage: StrictFloat | None
     unknown: StrictInt
+    effective_n: StrictInt | None = None  # not in reports of earlier versions
+
+    @property
+    def independent_n(self) -> int:
+        """The effective n; in reports of earlier versions, n."""
+        return self.n if self.effective_n is None else self.effective_n
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class SliceResult:
     n
         Number of known members.
     accuracy
-        Share of correct predictions among them.
+        Share of correct predictions among them, with the effective n of their contents.
     f1
         For two classes F1 of the second, for more the mean F1 over the classes that occur; None where no row
         has, or is given, a class to count.
@@ -67,8 +72,8 @@ class SliceResult:
     def metrics(self) -> SliceMetrics:
         """Return the result with the ends of the interval."""
         lower, upper = self.accuracy.interval()
-        accuracy, coverage = self.accuracy.value, self.coverage.value
-        return SliceMetrics(self.name, self.n, accuracy, lower, upper, self.f1, coverage, self.unknown)
+        accuracy, coverage, n = self.accuracy.value, self.coverage.value, self.accuracy.effective_n
+        return SliceMetrics(self.name, self.n, accuracy, lower, upper, self.f1, coverage, self.unknown, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +103,15 @@ class SliceReport:
 
     def to_text(self) -> str:
         """Return an aligned table with n and the 95% interval of every accuracy."""
-        return align_table([HEADER, *(result_cells(row.metrics()) for row in self.rows)])
+        return align_table(result_table([row.metrics() for row in self.rows]))
 
 
 def slice_report(
-    truth: Sequence[str], predicted: Sequence[str], S: SliceMatrix, classes: Sequence[str]
+    truth: Sequence[str],
+    predicted: Sequence[str],
+    S: SliceMatrix,
+    classes: Sequence[str],
+    contents: NDArray[Any] | None = None,
 ) -> SliceReport:
     """Return the results of N predictions overall and on the known members of every slice.
 
@@ -114,6 +123,8 @@ def slice_report(
         Memberships of the N rows.
     classes
         The C classes; the second is the positive one where there are two.
+    contents
+        N hashes, equal for rows of one content; None if no content repeats.
 
     Raises
     ------
@@ -132,7 +143,8 @@ def slice_report(
         scores = [f_measure(*triple) for triple in counts if triple[1] + triple[2]]
         f1 = float(np.mean(scores)) if scores else None
         coverage = Rate(n, int(known.sum()))
-        results.append(SliceResult(name, n, Rate(int((g == p).sum()), n), f1, coverage, int((~known).sum())))
+        accuracy = Rate(int((g == p).sum()), n, None if contents is None else effective_n(contents[member]))
+        results.append(SliceResult(name, n, accuracy, f1, coverage, int((~known).sum())))
     return SliceReport(tuple(results))
 
 
@@ -159,9 +171,11 @@ def slice_differences(
     first: Sequence[str],
     second: Sequence[str],
     S: SliceMatrix,
-    confidence: float = 0.95,
+    contents: NDArray[Any] | None = None,
 ) -> tuple[SliceDifference, ...]:
     """Compare two models on the same rows, overall (first) and per slice; without rows there is no difference.
+
+    ``contents`` is that of ``slice_report``.
 
     Raises
     ------
@@ -174,9 +188,10 @@ def slice_differences(
     out = []
     for name, member, _ in _with_all_rows(S):
         a, b, n = int(only_first[member].sum()), int(only_second[member].sum()), int(member.sum())
-        paired = PairedDifference(a, b, n, confidence)
-        ends = (paired.lower, paired.upper) if n else (None, None)
-        out.append(SliceDifference(name, n, a, b, paired.value, *ends))
+        effective = n if contents is None else effective_n(contents[member])
+        share = effective / max(n, 1)
+        ends = PairedDifference(a * share, b * share, effective).limits if n else (None, None)
+        out.append(SliceDifference(name, n, a, b, PairedDifference(a, b, n).value, *ends))
     return tuple(out)
 
 
@@ -202,13 +217,19 @@ def _check_same_length(n: int, **arrays: NDArray[Any]) -> None:
         raise DataError(f"the slice matrix has {n} rows, but the labels have {lengths}")
 
 
-def result_cells(row: SliceMetrics) -> list[str]:
-    """Return a result as text in the order of ``HEADER``."""
-    interval = f"{row.accuracy_lower:.3f} to {row.accuracy_upper:.3f}" if row.n else "-"
-    coverage, f1, accuracy = (
-        "-" if value is None else f"{value:.3f}" for value in (row.coverage, row.f1, row.accuracy)
-    )
-    return [row.slice, f"{row.n:,}", coverage, f"{row.unknown:,}", f1, accuracy, interval]
+def result_table(rows: Sequence[SliceMetrics]) -> list[list[str]]:
+    """Return results as a table with ``HEADER``, and with the effective n where a content repeats."""
+    table = [list(HEADER)]
+    for row in rows:
+        interval = f"{row.accuracy_lower:.3f} to {row.accuracy_upper:.3f}" if row.n else "-"
+        coverage, f1, accuracy = (
+            "-" if value is None else f"{value:.3f}" for value in (row.coverage, row.f1, row.accuracy)
+        )
+        table.append([row.slice, f"{row.n:,}", coverage, f"{row.unknown:,}", f1, accuracy, interval])
+    if any(row.independent_n < row.n for row in rows):
+        for cells, n in zip(table, ["effective n", *(f"{row.independent_n:,}" for row in rows)], strict=True):
+            cells.insert(2, n)
+    return table
 
 
 def align_table(rows: Sequence[Sequence[str]]) -> str:

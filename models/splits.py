@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from models.column_encoders import as_text
 from models.errors import DataError
 from models.features import FeatureSpec, Table, check_columns
+from sfs.intervals import effective_n
 from sfs.record import Columns
 
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -127,7 +128,7 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
             valid = ~out & (rest % modulus == remainder)
             train = ~out & ~valid
             if all(len(np.unique(y[side])) == len(classes) for side in (train, valid)):
-                remarks = tuple(_remarks(hashes[out], modulus))
+                remarks = tuple(_remarks(hashes, hashes[out], modulus))
                 return SplitIndices(
                     np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks
                 )
@@ -137,17 +138,22 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
     )
 
 
-def _remarks(held_out: Hashes, modulus: int) -> Iterator[str]:
+def _remarks(hashes: Hashes, held_out: Hashes, modulus: int) -> Iterator[str]:
     if modulus != VALIDATION_MODULUS:
         yield (
             f"The table is small: one in {modulus} of the rows not held out is used for validation, "
             "so that it has every class."
         )
-    if not len(held_out):
-        yield "No row is held out: the accuracy cannot be estimated."
-    contents = len(np.unique(held_out))
-    if contents < _FEW_CONTENTS * len(held_out):
+    effective, contents = effective_n(held_out), len(np.unique(held_out))
+    if effective < 2:
+        found = f"One content is held out ({len(held_out):,} rows)" if effective else "No row is held out"
+        yield (
+            f"{found}: a hash selects a tenth of the contents, and the table has {len(np.unique(hashes)):,}. No "
+            "accuracy is expected, no accuracy alarm can be raised, and the promotion gate cannot verify a later "
+            "version: add rows with other contents, or features that distinguish the rows."
+        )
+    elif contents < _FEW_CONTENTS * len(held_out):
         yield (
             f"The {len(held_out):,} held-out rows have only {contents:,} distinct contents, the others are "
-            "repeats: accuracies are less certain than their intervals."
+            f"repeats: their effective n is {effective:,}."
         )

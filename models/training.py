@@ -120,7 +120,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
             if all(peer is not model for model in models.values()):
                 models[name] = peer
         evaluation = held_out_evaluation(
-            truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models
+            truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models, rows.hashes[held]
         )
         sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
         read = {spec.column for spec in config.features}
@@ -170,7 +170,7 @@ def evaluate(
     check_label_not_read(live, bundle.label)
     S = apply_with_stats(live, without_label(data, bundle.label)).matrix
     predicted = bundle.predict(data, bundle.usable_memberships(S, live.fingerprints))
-    return slice_report(truth, predicted, S, bundle.classes)
+    return slice_report(truth, predicted, S, bundle.classes, content_hashes(data, bundle.featurizer.specs))
 
 
 def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) -> _Rows:

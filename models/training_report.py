@@ -14,17 +14,16 @@ from models.bundle.files import parse_as
 from models.errors import BundleError
 from models.learners import CandidateResult, FitResult, Network
 from models.slice_report import (
-    HEADER,
     STRICT,
     SliceDifference,
     SliceMetrics,
     SliceReport,
     align_table,
-    result_cells,
+    result_table,
     slice_differences,
     slice_report,
 )
-from models.splits import SplitIndices
+from models.splits import Hashes, SplitIndices
 from sfs.apply import ApplyResult
 from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
@@ -144,8 +143,11 @@ class TrainingReport:
             names = " and ".join(PEERS.get(peer, peer) for peer in peers)
             about.append(f"Gains are paired differences to {names} on the same rows.")
         targets = {name: f"{target:.3f}" for name, target in self.targets.items()}
-        table = [[*HEADER, "target"]]
-        table += [[*result_cells(row), targets.get(row.slice, "-")] for row in self.shipped]
+        table = result_table(self.shipped)
+        for cells, target in zip(
+            table, ["target", *(targets.get(row.slice, "-") for row in self.shipped)], strict=True
+        ):
+            cells.append(target)
         for peer in peers:
             table[0] += [_SHORT.get(peer, peer), "gain", "95% interval"]
             for cells, row, gain in zip(table[1:], self.peers[peer], self.comparisons[peer], strict=True):
@@ -163,12 +165,13 @@ _REPORT = TypeAdapter(TrainingReport)
 
 @dataclass(frozen=True, slots=True)
 class HeldOutEvaluation:
-    """Held-out labels and memberships, and per model the predictions and the results per slice."""
+    """Held-out labels, memberships and contents, and per model the predictions and the results per slice."""
 
     truth: Sequence[str]
     slices: SliceMatrix
     predicted: Mapping[str, Sequence[str]]
     reports: Mapping[str, SliceReport]
+    contents: Hashes
 
 
 def held_out_evaluation(
@@ -177,14 +180,15 @@ def held_out_evaluation(
     slices: SliceMatrix,
     classes: Sequence[str],
     models: Mapping[str, Network],
+    contents: Hashes,
 ) -> HeldOutEvaluation:
-    """Evaluate every model on N held-out rows."""
+    """Evaluate every model on N held-out rows; ``contents`` are the hashes of their contents."""
     predicted = {
         name: [classes[k] for k in model.predict_proba(X, slices).argmax(axis=1)]
         for name, model in models.items()
     }
-    reports = {name: slice_report(truth, labels, slices, classes) for name, labels in predicted.items()}
-    return HeldOutEvaluation(truth, slices, predicted, reports)
+    reports = {name: slice_report(truth, own, slices, classes, contents) for name, own in predicted.items()}
+    return HeldOutEvaluation(truth, slices, predicted, reports, contents)
 
 
 def training_report(
@@ -216,7 +220,9 @@ def training_report(
         shipped=shipped,
         peers=metrics,
         comparisons={
-            peer: slice_differences(evaluation.truth, predicted[SHIPPED], predicted[peer], evaluation.slices)
+            peer: slice_differences(
+                evaluation.truth, predicted[SHIPPED], predicted[peer], evaluation.slices, evaluation.contents
+            )
             for peer in metrics
         },
         functions=tuple(
@@ -241,7 +247,7 @@ def _warnings(
     if empty:
         yield f"Slices without a training row, from which the model learned nothing: {', '.join(empty)}."
     overall = next(row for row in shipped if row.slice == ALL_ROWS)
-    if overall.accuracy == 1 and overall.n >= SUSPICIOUS_ROWS:
+    if overall.accuracy == 1 and overall.independent_n >= SUSPICIOUS_ROWS:
         yield (
             f"A held-out accuracy of 1.0 ({overall.n:,} rows) is suspicious: look for a column that is known only "
             "after the outcome, and for rows of one subject in both training and held-out rows."
@@ -253,10 +259,17 @@ def _warnings(
     ]
     if below:
         yield f"Slices with a held-out accuracy below their target: {', '.join(below)}."
-    few = [f"{row.slice} ({row.n})" for row in shipped if row.n < FEW_ROWS]
+    few = [
+        f"{row.slice} ({row.n:,}{f', effective n {row.independent_n}' if row.independent_n < row.n else ''})"
+        for row in shipped
+        if row.independent_n < FEW_ROWS
+    ]
     if few:
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")
-        yield f"Slices with fewer than {FEW_ROWS} held-out rows, too few to estimate an accuracy: {shown}."
+        yield (
+            f"Slices with fewer than {FEW_ROWS} independent held-out rows, too few to estimate an accuracy (with fewer "
+            f"than 2, nothing is expected of it and no alarm watches it): {shown}."
+        )
     for run in applied.stats:
         unknown = sum(run.unknown.values())
         if unknown:

@@ -113,7 +113,7 @@ class Alarm:
 
 @dataclass(frozen=True, slots=True)
 class PairedCounts:
-    """Correct predictions of two versions on the same n held-out members of a slice: by both, or by one alone."""
+    """Correct predictions of two versions on the same n contents held out of a slice: by both, or by one alone."""
 
     slice: str
     n: int

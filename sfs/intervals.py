@@ -28,37 +28,65 @@ class Rate:
         Number of successes.
     n
         Number of trials.
+    independent
+        Number of independent trials, where trials repeat each other; None if all are independent.
 
     Examples
     --------
-    >>> Rate(9, 10).value, Rate(0, 0).value
-    (0.9, None)
+    >>> Rate(9, 10).value, Rate(0, 0).value, Rate(90, 100, 10).interval() == Rate(9, 10).interval()
+    (0.9, None, True)
     """
 
     count: int
     n: int
+    independent: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.independent is not None and self.independent >= self.n:
+            object.__setattr__(self, "independent", None)
 
     @property
     def value(self) -> float | None:
         """Rate in [0, 1], or None if n is 0."""
         return self.count / self.n if self.n else None
 
+    @property
+    def effective_n(self) -> int:
+        """Number of independent trials, at most n."""
+        return self.n if self.independent is None else self.independent
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Return the Clopper-Pearson interval; (0, 1) if n is 0."""
-        return clopper_pearson(self.count, self.n, confidence)
+        """Return the Clopper-Pearson interval at the effective n (Korn and Graubard, 1998); (0, 1) if n is 0."""
+        n = self.effective_n
+        return clopper_pearson(self.count * n / max(self.n, 1), n, confidence)
 
     def __add__(self, other: Rate) -> Rate:
         """Return the rate over both (disjoint) sets of rows."""
-        return Rate(self.count + other.count, self.n + other.n)
+        return Rate(self.count + other.count, self.n + other.n, self.effective_n + other.effective_n)
 
 
-def clopper_pearson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def effective_n(contents: ArrayLike) -> int:
+    """Return the effective n of rows that are drawn by content, all rows of one content together.
+
+    With c rows of each content it is sum(c)^2 / sum(c^2), rounded, at most the number of contents (Kish, 1965).
+
+    Examples
+    --------
+    >>> effective_n([7, 7, 8, 8]), effective_n([7] * 9 + [8]), effective_n([7] * 229), effective_n([])
+    (2, 1, 1, 0)
+    """
+    rows = np.unique(np.asarray(contents), return_counts=True)[1].astype(np.int64)
+    return round(int(rows.sum()) ** 2 / max(1, int((rows**2).sum())))
+
+
+def clopper_pearson(count: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the Clopper-Pearson (exact binomial) interval of a rate: coverage >= ``confidence`` at any fixed n.
 
     Parameters
     ----------
     count, n
-        Number of successes, and of independent trials; the interval is (0, 1) if n is 0.
+        Number of successes, and of independent trials; the interval is (0, 1) if n is 0. A count reduced to an
+        effective n may be a fraction.
     confidence
         Confidence level in (0, 1).
 
@@ -161,7 +189,8 @@ class PairedDifference:
     Parameters
     ----------
     only_first, only_second
-        Number of rows predicted correctly only by the first model, and only by the second.
+        Number of rows predicted correctly only by the first model, and only by the second; fractions where
+        they are reduced to an effective n.
     n
         Total number of rows.
     confidence
@@ -184,8 +213,8 @@ class PairedDifference:
     (0.04, -0.001, 0.08)
     """
 
-    only_first: int
-    only_second: int
+    only_first: float
+    only_second: float
     n: int
     confidence: float = 0.95
 

@@ -2,7 +2,7 @@
 
 Coverage is counted on all rows, since functions learn nothing from them; accuracy is counted on held-out rows
 only. Repeated contents are counted as often as they occur, since traffic consists of rows; but they are not
-independent, and the rates are therefore reduced to the number of distinct contents.
+independent, and every rate has an effective n of at most the number of distinct contents.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from models.errors import BundleError
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
+from sfs.intervals import Rate, effective_n
 from sfs.matrix import SliceMatrix
 
 _EARLIER_FIELDS = {"n", "member", "unknown", "correct"}
@@ -42,7 +42,9 @@ class SliceCounts:
     correct
         Correct predictions among these.
     held_out_contents
-        Distinct contents among these.
+        Distinct contents among the held-out members.
+    held_out_effective_n
+        Effective n of these contents (`sfs.intervals.effective_n`).
 
     Raises
     ------
@@ -57,6 +59,7 @@ class SliceCounts:
     held_out: int
     correct: int
     held_out_contents: int
+    held_out_effective_n: int
 
     def __post_init__(self) -> None:
         counts = [getattr(self, name) for name in self.__slots__]
@@ -65,40 +68,20 @@ class SliceCounts:
             and max(self.correct, self.held_out_contents) <= self.held_out
             and self.contents <= known
             and (self.contents > 0) == (known > 0)
-            and (self.held_out_contents > 0) == (self.held_out > 0)
+            and self.held_out_effective_n <= self.held_out_contents
+            and (self.held_out_effective_n > 0) == (self.held_out_contents > 0) == (self.held_out > 0)
         ):
             raise BundleError(f"reference.json holds impossible counts: {self}")
 
     @property
     def coverage(self) -> Rate:
-        """Known members among known rows, with the effective n of the distinct contents."""
-        return effective_rate(Rate(self.member, self.n - self.unknown), self.contents)
+        """Known members among known rows; the effective n is the number of distinct contents."""
+        return Rate(self.member, self.n - self.unknown, self.contents)
 
     @property
     def accuracy(self) -> Rate:
-        """Correct predictions among held-out members, with the effective n of the distinct contents."""
-        return effective_rate(Rate(self.correct, self.held_out), self.held_out_contents)
-
-
-def effective_rate(rate: Rate, contents: int) -> Rate:
-    """Return a rate of rows reduced to the given number of distinct contents, with nearly the same value.
-
-    Where most of ``rate.n`` rows are repeats, an interval of the rate itself would be too narrow. The rarer of
-    the two outcomes keeps a count of at least 1, so that a rare slice stays as rare as it was.
-
-    Examples
-    --------
-    >>> effective_rate(Rate(30, 1000), 100), effective_rate(Rate(995, 1000), 100), effective_rate(Rate(3, 8), 8)
-    (Rate(count=3, n=100), Rate(count=199, n=200), Rate(count=3, n=8))
-    """
-    if contents >= rate.n:
-        return rate
-    rare = min(rate.count, rate.n - rate.count)
-    if not rare:
-        return Rate(contents if rate.count else 0, contents)
-    kept = max(1, rare * contents // rate.n)
-    n = round(kept * rate.n / rare)
-    return Rate(kept if rare == rate.count else n - kept, n)
+        """Correct predictions among held-out members, with the effective n of their contents."""
+        return Rate(self.correct, self.held_out, self.held_out_effective_n)
 
 
 def reference_counts(
@@ -128,17 +111,13 @@ def reference_counts(
             n=len(S),
             member=int(member.sum()),
             unknown=int(unknown.sum()),
-            contents=n_unique(contents[~unknown]),
+            contents=len(np.unique(contents[~unknown])),
             held_out=int(held_member.sum()),
             correct=int((held_member & correct).sum()),
-            held_out_contents=n_unique(contents[held_out[held_member]]),
+            held_out_contents=len(np.unique(contents[held_out[held_member]])),
+            held_out_effective_n=effective_n(contents[held_out[held_member]]),
         )
     return counts
-
-
-def n_unique(contents: NDArray[Any]) -> int:
-    """Return the number of distinct values."""
-    return len(np.unique(contents))
 
 
 def counts_to_json(counts: Mapping[str, SliceCounts]) -> dict[str, Any]:
@@ -155,7 +134,7 @@ def counts_from_json(saved: Any, slice_names: Sequence[str]) -> dict[str, SliceC
 
 
 def slice_counts(saved: Any) -> SliceCounts:
-    """Return the counts of one slice; the contents of counts by earlier versions are taken as distinct.
+    """Return the counts of one slice; contents that earlier versions did not count are taken as distinct.
 
     Raises
     ------
@@ -166,7 +145,7 @@ def slice_counts(saved: Any) -> SliceCounts:
         if set(saved) == _EARLIER_FIELDS:
             member = saved["member"]
             contents = {"contents": saved["n"] - saved["unknown"], "held_out_contents": member}
-            return SliceCounts(**saved, held_out=member, **contents)
-        return SliceCounts(**saved)
-    except TypeError as error:
+            saved = {**saved, "held_out": member, **contents}
+        return SliceCounts(**{"held_out_effective_n": saved.get("held_out_contents"), **saved})
+    except (TypeError, AttributeError) as error:
         raise BundleError(f"reference.json holds malformed counts: {error}") from error

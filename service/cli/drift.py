@@ -132,7 +132,6 @@ def all_alarms(client: Client, state: str) -> Iterator[dict[str, Any]]:
 
 
 def _expected(drift: Mapping[str, Any]) -> str | None:
-
     band = drift["expected"]
     if band is None:
         return None
@@ -146,6 +145,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
         print_json(alarm)
         return 0
     observed, band = alarm["observed"], alarm["expected"]
+    effective = f", effective n {band['effective_n']:,}" if band and band["effective_n"] < band["n"] else ""
     fields = {
         "state": alarm["state"],
         "raised (UTC, data time)": format_time(alarm["at"]),
@@ -153,7 +153,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
         "change began (UTC, data time)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",
         "expected": _expected(alarm),
-        "reference": None if band is None else f"{band['count']:,} of {band['n']:,}",
+        "reference": None if band is None else f"{band['count']:,} of {band['n']:,}{effective}",
         "evidence": f"{alarm['share']:.0%} of the alarm threshold",
         "acknowledged (UTC)": format_time(alarm["acknowledged_at"]),
         "acknowledged by": alarm["acknowledged_by"] or None,

@@ -114,7 +114,7 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
 
 def decision_text(decision: Mapping[str, Any]) -> str:
     """Return the outcome of the gate, its reasons, and a line per slice; protected slices are marked with a star."""
-    columns = ("slice", "rows", "champion", "candidate", "difference", "interval", "outcome", "reason")
+    columns = ("slice", "effective n", "champion", "candidate", "difference", "interval", "outcome", "reason")
     rows = [
         [
             entry["slice"] + " *" * entry["protected"],

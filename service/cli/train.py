@@ -77,6 +77,7 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     from service.monitor.promotion_gate import least_rows
     from service.monitor.tolerance_band import accuracy_band
     from sfs.function import ALL_ROWS
+    from sfs.intervals import Rate
 
     drift, protected = settings.drift, {ALL_ROWS, *bundle.report.protected}
     threshold = log_threshold(drift.max_slices, drift.false_alarms_a_month)
@@ -84,7 +85,10 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
     entries = []
     for name, counts in bundle.reference.items():
-        band = accuracy_band(counts.accuracy, drift.accuracy_tolerance, slices)
+        expected = (
+            counts.accuracy if counts.accuracy.effective_n > 1 else Rate(0, 0)
+        )  # of one content nothing is
+        band = accuracy_band(expected, drift.accuracy_tolerance, slices)
         entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
         alarm = {"alarm_below": band.lower or None, "labels_to_alarm": labels_to_alarm(band, 0.1, threshold)}
         entries.append({**entry, "gate_rows": gate_rows, **alarm})

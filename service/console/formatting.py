@@ -13,6 +13,7 @@ from service.events import Estimate, InsufficientData, SliceEstimate, WindowName
 from service.formatting import percent, points
 from service.views.slices import SliceState
 from sfs.function import ALL_ROWS, NO_SLICE
+from sfs.intervals import Rate
 
 DisplayState: TypeAlias = SliceState | Literal["few_labels", "not_judged"]
 """State of a slice on the pages; missing labels, missing rows and missing targets have states of their own."""
@@ -127,16 +128,16 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
-def counts(estimate: Estimate) -> str:
-    """Return the counts behind an estimate.
+def counts(rate: Rate, unit: str = "") -> str:
+    """Return the counts of a rate, and its effective n if that is smaller.
 
     Examples
     --------
-    >>> from sfs.intervals import Rate
-    >>> counts(Estimate(Rate(1204, 2000), 0.5, 0.6, "clopper-pearson"))
-    '1,204 of 2,000'
+    >>> counts(Rate(1204, 2000)), counts(Rate(1204, 2000, 12), "rows")
+    ('1,204 of 2,000', '1,204 of 2,000 rows, effective n 12')
     """
-    return f"{estimate.rate.count:,} of {estimate.rate.n:,}"
+    effective = f", effective n {rate.effective_n:,}" if rate.effective_n < rate.n else ""
+    return f"{rate.count:,} of {rate.n:,}{unit and ' '}{unit}{effective}"
 
 
 def needed(missing: InsufficientData, unit: str) -> str:

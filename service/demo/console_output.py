@@ -98,7 +98,8 @@ def training_table(document: Document) -> str:
 
 def gate_table(decision: Document) -> str:
     """Return the decision of the gate, a line per slice."""
-    rows = [["slice", "protected", "n", "champion", "candidate", "difference", "interval", "outcome"]]
+    names = "slice,protected,effective n,champion,candidate,difference,interval,outcome"
+    rows = [names.split(",")]
     for entry in decision["slices"]:
         rows.append(
             [

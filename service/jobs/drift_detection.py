@@ -351,8 +351,7 @@ def _columns(
 
 
 def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:
-    rate = counts.get(key, Rate(0, 0))
-    counts[key] = Rate(rate.count + count, rate.n + n)
+    counts[key] = counts.get(key, Rate(0, 0)) + Rate(count, n)
 
 
 def resolved_alarms(

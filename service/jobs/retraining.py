@@ -35,7 +35,7 @@ from service.serving.references import BASELINE_KEY, Baseline, baseline_to_json,
 from service.settings.schema import RetrainSettings
 from service.store.alarms import alarms
 from service.store.audit import record
-from service.store.counts_since import ChangeKey, counts_since
+from service.store.counts_since import ChangeKey, counts_since, coverage_since
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.runs import active_run, move_run, open_run, runs
@@ -252,8 +252,7 @@ class Retraining:
                     if alarm.drift.kind == "coverage"
                     and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
                 ]
-                counts = counts_since(connection, state.model, state.version, keys)
-            moved = {key.slice: since.coverage for key, since in counts.items()}
+                moved = coverage_since(connection, state.model, state.version, keys)
             baseline = run_baseline(state.references, moved, fingerprints)
         self._transition(
             run,

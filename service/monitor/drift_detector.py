@@ -250,8 +250,8 @@ class DriftDetector:
     >>> detector = DriftDetector({key: band}, log_threshold(200, 1.0))
     >>> ten = datetime(2026, 1, 1, 10, tzinfo=UTC)
     >>> (detection,) = detector.advance(Observation(ten, ten + timedelta(seconds=10), {key: Rate(60, 500)}))
-    >>> detection.drift.direction, detection.drift.observed, detection.drift.since == ten
-    ('up', Rate(count=60, n=500), True)
+    >>> detection.drift.direction, detection.drift.observed == Rate(60, 500), detection.drift.since == ten
+    ('up', True, True)
     """
 
     def __init__(self, zones: Mapping[RateKey, ToleranceBand], threshold: float) -> None:
@@ -288,7 +288,8 @@ class DriftDetector:
 
     def to_bytes(self) -> bytes:
         """Return the state, from which ``from_bytes`` continues exactly."""
-        bands = [(b.reference.count, b.reference.n, b.lower, b.upper, b.tolerance) for b in self._bands]
+        rates = ((b.reference, b) for b in self._bands)
+        bands = [(r.count, r.n, b.lower, b.upper, b.tolerance, r.independent) for r, b in rates]
         header = json.dumps({"format": _FORMAT, "keys": self._keys, "zones": bands})
         arrays = self._state.arrays()
         body = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays)
@@ -316,13 +317,13 @@ class DriftDetector:
         self._state = DetectorState.zeros(len(self._keys))
 
     def _resume(
-        self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand], state: DetectorState
+        self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand | None], state: DetectorState
     ) -> None:
-        """Copy the state of the rates whose band is the same."""
+        """Copy the state of the rates whose band is the same, or unknown."""
         pairs = [
             (k, previous)
             for previous, (key, band) in enumerate(zip(keys, bands, strict=True))
-            if (k := self._index.get(RateKey(*key))) is not None and self._bands[k] == band
+            if (k := self._index.get(RateKey(*key))) is not None and band in (None, self._bands[k])
         ]
         columns, previous_columns = np.array(pairs, np.intp).reshape(-1, 2).T
         for array, other in zip(self._state.arrays(), state.arrays(), strict=True):
@@ -361,13 +362,16 @@ class DriftDetector:
         return statuses
 
 
-def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBand], DetectorState]:
-    """Return keys, bands and state, as packed by ``DriftDetector.to_bytes``."""
+def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBand | None], DetectorState]:
+    """Return keys, bands (of earlier versions None) and state, as packed by ``DriftDetector.to_bytes``."""
     try:
         head, _, body = zlib.decompress(data).partition(b"\n")
         header = json.loads(head)
         if header["format"] == _FORMAT:
-            bands = tuple(ToleranceBand(Rate(count, n), *limits) for count, n, *limits in header["zones"])
+            bands = [
+                ToleranceBand(Rate(count, n, *independent), lower, upper, tolerance) if independent else None
+                for count, n, lower, upper, tolerance, *independent in header["zones"]
+            ]
             state, offset = DetectorState.zeros(len(bands)), 0
             for array in state.arrays():
                 values = np.frombuffer(body, array.dtype.newbyteorder("<"), array.size, offset)

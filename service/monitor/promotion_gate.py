@@ -36,7 +36,7 @@ def decide(
     families, each held to an error of 1 - ``confidence`` by Holm's correction: a harmless candidate is seldom
     rejected however many slices there are, and many others do not blunt the test of a protected one.
 
-    Each row counts once: rows with the same content must be merged before.
+    Each row counts once: rows with the same content must be merged before, and n is the effective n.
 
     Below ``minimum_rows`` a slice is not verified. A protected slice that is not verified holds the candidate
     for approval, also if it has no rows or is missing from ``pairs``.
@@ -110,7 +110,7 @@ def decide(
         if better := ", ".join(_title(entry) for entry in slices if entry.outcome == "better"):
             reasons.append(f"better: {better}")
     if others := ", ".join(
-        f"{_title(entry)} (n = {entry.pairs.n:,})" for entry in unverified if not entry.protected
+        f"{_title(entry)} (effective n {entry.pairs.n:,})" for entry in unverified if not entry.protected
     ):
         reasons.append(f"not verified, not protected: {others}")
     return Decision(outcome, tuple(reasons), slices, margin, confidence)
@@ -202,7 +202,7 @@ def _slice_decision(
     """Return the decision on one slice; ``p`` is None below the minimum of rows."""
     lower, upper = limits(pairs, confidence)
     difference = _difference(pairs)
-    observed = f"difference {points(difference)} points ({points(lower)} to {points(upper)}), n = {pairs.n:,}"
+    observed = f"difference {points(difference)} points ({points(lower)} to {points(upper)}), effective n {pairs.n:,}"
     outcome: SliceOutcome
     if p is None:
         outcome = "not_verified"
@@ -221,7 +221,9 @@ def _slice_decision(
         outcome = "not_verified"
         needed = rows_needed(pairs, margin, confidence)
         reason = f"not verified: {observed}, inconclusive at a margin of {_points_of(margin)}; " + (
-            "the difference exceeds the margin" if needed is None else f"about {needed:,} rows needed"
+            "the difference exceeds the margin"
+            if needed is None
+            else f"about {needed:,} distinct rows needed"
         )
     else:
         outcome, reason = "no_harm", f"not significantly worse: {observed}"

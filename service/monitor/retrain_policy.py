@@ -13,7 +13,7 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
 MINIMUM_REFERENCE_ROWS = 30
-"""Reference rows that a comparison of accuracy needs."""
+"""Effective n of the reference that a comparison of accuracy needs."""
 
 _MONTH = timedelta(days=30)
 
@@ -272,7 +272,7 @@ def after_labels(
 
 
 def _is_unharmed(evidence: SliceEvidence) -> bool:
-    if evidence.zone is None or evidence.zone.reference.n < MINIMUM_REFERENCE_ROWS:
+    if evidence.zone is None or evidence.zone.reference.effective_n < MINIMUM_REFERENCE_ROWS:
         return False
     reference = evidence.zone.reference
     _, highest = Rate(evidence.right, evidence.labelled).interval(0.9)  # its upper limit is one-sided 95%

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from service.decisions import ToleranceBand
-from sfs.intervals import Rate, clopper_pearson
+from sfs.intervals import Rate
 
 UNCHANGED_MISS = 0.01
 """Probability, over all slices, that an unchanged rate lies above (or below) its band."""
@@ -66,7 +66,7 @@ def accuracy_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBa
     >>> round(accuracy_band(Rate(950, 1_000), 0.01, slices=100).lower, 4)
     0.9194
     """
-    wrong = Rate(reference.n - reference.count, reference.n)
+    wrong = Rate(reference.n - reference.count, reference.n, reference.independent)
     if wrong.n and wrong.count >= MANY_ERRORS * wrong.n:
         tolerance *= 2
     _, highest = _limits(wrong, UNCHANGED_MISS / slices)
@@ -82,4 +82,4 @@ def is_back_inside(band: ToleranceBand, rate: Rate) -> bool:
 
 def _limits(rate: Rate, miss: float) -> tuple[float, float]:
     """Return the confidence limits, each of which is missed with at most this probability."""
-    return clopper_pearson(rate.count, rate.n, 1 - 2 * miss)
+    return rate.interval(1 - 2 * miss)

@@ -19,6 +19,7 @@ from service.views.slices import FunctionView, estimate_of, functions_view
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction
+from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 from sfs.template import Template
 from sfs.validation import validate_monitored_name
@@ -186,7 +187,7 @@ def preview(
         rows=len(records),
         members=len(members),
         unknown=int(unknown.sum()),
-        coverage=estimate_of(len(members), len(records) - int(unknown.sum())),
+        coverage=estimate_of(Rate(len(members), len(records) - int(unknown.sum()))),
         reasons=applied.stats[0].unknown,
         examples=tuple(members[:EXAMPLES]),
     )

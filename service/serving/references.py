@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from service.decisions import Run
 from service.serving.live_functions import LiveFunctions
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
+from sfs.intervals import Rate, effective_n
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
@@ -28,21 +29,21 @@ def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Ra
     """Return the expected coverage by slice, with its n.
 
     A function unchanged since training has the count of all training rows. A new or changed function is
-    applied to the held-out records in the bundle; it has no reference if it is unknown on all of them, for
-    instance because they lack its columns.
+    applied to the held-out records in the bundle; it has no reference if it is known on fewer than two contents
+    of them, for instance because they lack its columns.
     """
     fingerprints = live.functions.fingerprints
     coverages = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
     if len(coverages) < len(fingerprints):
         coverages = {**_coverage_of_sample(bundle, live), **coverages}
-    return {name: rate for name, rate in coverages.items() if rate.n}
+    return {name: rate for name, rate in coverages.items() if rate.effective_n > 1}
 
 
 def reference_accuracy(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
-    """Return the held-out accuracy of all rows (``__all__``) and of every slice with an unchanged function."""
+    """Return the held-out accuracy, unless of one content, of all rows (``__all__``) and of unchanged functions."""
     names = [ALL_ROWS, *_unchanged(bundle, live.functions.fingerprints)]
-    counts = {name: bundle.reference[name] for name in names}
-    return {name: entry.accuracy for name, entry in counts.items() if entry.held_out}
+    rates = {name: bundle.reference[name].accuracy for name in names}
+    return {name: rate for name, rate in rates.items() if rate.effective_n > 1}
 
 
 def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str]:
@@ -53,13 +54,19 @@ def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str
 
 
 def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
-    member = known = np.zeros(len(live.functions), np.int64)
-    for start in range(0, len(bundle.sample), _BATCH_ROWS):
-        S = live.apply(bundle.sample[start : start + _BATCH_ROWS], update_breakers=False).matrix
-        member, known = member + S.member.sum(axis=0), known + (~S.unknown).sum(axis=0)
+    from models.splits import content_hashes  # imports pandas
+
+    contents = content_hashes(bundle.sample, bundle.featurizer.specs)
+    parts = [
+        live.apply(bundle.sample[start : start + _BATCH_ROWS], update_breakers=False).matrix
+        for start in range(0, len(bundle.sample), _BATCH_ROWS)
+    ]
+    if not parts:
+        return {}
+    member, known = np.vstack([S.member for S in parts]), ~np.vstack([S.unknown for S in parts])
     return {
-        name: Rate(int(count), int(n))
-        for name, count, n in zip(live.functions.names, member, known, strict=True)
+        name: Rate(int(member[:, k].sum()), int(known[:, k].sum()), effective_n(contents[known[:, k]]))
+        for k, name in enumerate(live.functions.names)
     }
 
 
@@ -78,7 +85,7 @@ def run_baseline(
 def baseline_to_json(baseline: Baseline) -> list[dict[str, Any]]:
     """Return a baseline as JSON values."""
     return [
-        {"slice": name, "fingerprint": fingerprint, "count": rate.count, "n": rate.n}
+        {"slice": name, "fingerprint": fingerprint, **asdict(rate)}
         for (name, fingerprint), rate in baseline.items()
     ]
 
@@ -86,4 +93,4 @@ def baseline_to_json(baseline: Baseline) -> list[dict[str, Any]]:
 def baseline_of_run(run: Run | None) -> Baseline:
     """Return the baseline stored with a run; empty if there is no run or no baseline."""
     stored = (run.data or {}).get(BASELINE_KEY, ()) if run is not None else ()
-    return {(entry["slice"], entry["fingerprint"]): Rate(entry["count"], entry["n"]) for entry in stored}
+    return {(e["slice"], e["fingerprint"]): Rate(e["count"], e["n"], e.get("independent")) for e in stored}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import Connection, and_, func, select
 
 from service.decisions import Alarm
 from service.monitor.windows import BLOCK_SECONDS, floor_to
 from service.store.queries import function_set, iter_blocks
+from service.store.tables import predictions, to_us
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
+
+_LAST_ROWS = 100_000  # more would hardly narrow an interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,20 @@ def counts_since(
         key: ChangeCounts(Rate(member, known), Rate(correct, labelled))
         for key, (member, known, correct, labelled) in zip(wanted, totals.T.tolist(), strict=True)
     }
+
+
+def coverage_since(
+    connection: Connection, model: str, version: int, keys: Iterable[ChangeKey]
+) -> dict[str, Rate]:
+    """Return the coverage of each slice since its change; its effective n is the number of distinct records."""
+    p = predictions.c
+    rates: dict[str, Rate] = {}
+    for key, counts in counts_since(connection, model, version, keys).items():
+        since = and_(p.model == model, p.version == version, p.at_us >= to_us(key.since))
+        last = select(p.content_hash).where(since).order_by(p.at_us.desc()).limit(_LAST_ROWS).subquery()
+        contents = connection.scalar(select(func.count(last.c.content_hash.distinct())))
+        rates[key.slice] = replace(counts.coverage, independent=contents)
+    return rates
 
 
 def _positions(

@@ -33,7 +33,7 @@ class ModelView:
     classes
         The C classes; empty if the version is damaged.
     references
-        Held-out coverage by slice, ``__all__`` included.
+        Expected coverage by slice, ``__all__`` included.
     damaged
         The problem with its files; None if they are intact.
     """
@@ -67,7 +67,7 @@ def held_out_accuracy(folder: Path) -> Estimate | InsufficientData:
         counts = slice_counts(json.loads((folder / "reference.json").read_bytes())[ALL_ROWS])
     except (OSError, LookupError, TypeError, ValueError, ModelError) as error:
         return InsufficientData(0, 1, f"reference.json cannot be read: {error!r:.100}")
-    return estimate_of(counts.accuracy.count, counts.accuracy.n, "no held-out rows")
+    return estimate_of(counts.accuracy, "no held-out rows")
 
 
 def _view(stored: Version, in_force: bool) -> ModelView:

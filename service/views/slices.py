@@ -165,15 +165,15 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         )
 
     slices = [
-        view(ALL_ROWS, "all", None, estimate_of(0, 0, "not defined for all rows")),
-        view(NONE_FIRED, "none", None, estimate_of(0, 0, "not defined for rows in no slice")),
+        view(ALL_ROWS, "all", None, estimate_of(Rate(0, 0), "not defined for all rows")),
+        view(NONE_FIRED, "none", None, estimate_of(Rate(0, 0), "not defined for rows in no slice")),
     ]
     for function in state.functions:
         rate = references.get(function.name)
         if rate is None:
-            reference = estimate_of(0, 0, "no reference for this version of the function")
+            reference = estimate_of(Rate(0, 0), "no reference for this version of the function")
         else:
-            reference = estimate_of(rate.count, rate.n)
+            reference = estimate_of(rate)
         slices.append(
             view(
                 function.name,
@@ -196,20 +196,17 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     )
 
 
-def estimate_of(
-    count: int, n: int, reason: str = "no rows of known membership"
-) -> Estimate | InsufficientData:
+def estimate_of(rate: Rate, reason: str = "no rows of known membership") -> Estimate | InsufficientData:
     """Return a rate with its Clopper-Pearson interval, or the reason if n is 0.
 
     Examples
     --------
-    >>> estimate = estimate_of(9, 10)
+    >>> estimate = estimate_of(Rate(9, 10))
     >>> estimate.value, round(estimate.lower, 3)
     (0.9, 0.555)
     """
-    if not n:
+    if not rate.n:
         return InsufficientData(0, 1, reason)
-    rate = Rate(count, n)
     return Estimate(rate, *rate.interval(), "clopper-pearson")
 
 

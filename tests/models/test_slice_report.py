@@ -99,3 +99,34 @@ def test_two_equal_models_are_no_evidence() -> None:
     for row in slice_differences(TRUTH, SAID, SAID, S):
         assert (row.only_first, row.only_second) == (0, 0)
         assert row.n == 0 or row.difference_lower < row.difference == 0 < row.difference_upper
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans(), st.booleans()), min_size=1))
+def test_repeats_widen_intervals_and_leave_values(rows: list[tuple[int, bool, bool, bool]]) -> None:
+    """The effective n is at most the number of contents; accuracies and differences are those of the rows."""
+    contents, one, other, inside = (np.array(column) for column in zip(*rows, strict=True))
+    truth = ["spam"] * len(rows)
+    first, second = (["spam" if right else "ham" for right in each] for each in (one, other))
+    S = SliceMatrix(["s"], inside[:, None], np.zeros((len(rows), 1), dtype=bool))
+    plain, counted = slice_report(truth, first, S, CLASSES), slice_report(truth, first, S, CLASSES, contents)
+    for before, row, chosen in zip(plain.rows, counted.rows, (inside | True, inside), strict=True):
+        metrics, wide = before.metrics(), row.metrics()
+        assert (wide.n, wide.accuracy) == (metrics.n, metrics.accuracy)
+        assert wide.independent_n <= len(set(contents[chosen].tolist())) <= max(wide.n, 0)
+        assert wide.accuracy_lower <= metrics.accuracy_lower + 1e-9
+        assert wide.accuracy_upper >= metrics.accuracy_upper - 1e-9
+    narrow = slice_differences(truth, first, second, S)
+    for before, row in zip(narrow, slice_differences(truth, first, second, S, contents), strict=True):
+        assert (row.n, row.only_first, row.difference) == (before.n, before.only_first, before.difference)
+
+
+def test_one_content_has_an_interval_of_one_row() -> None:
+    """A hundred rows of one content say as little as one row, in the accuracy and in the difference."""
+    contents, truth, first, second = np.zeros(100), ["spam"] * 100, ["spam"] * 100, ["ham"] * 100
+    everywhere = SliceMatrix.empty(100)
+    report = slice_report(truth, first, everywhere, CLASSES, contents)
+    assert report.overall.accuracy.interval() == Rate(1, 1).interval()
+    assert "effective n" in report.to_text()
+    (row,) = slice_differences(truth, first, second, everywhere, contents)
+    (single,) = slice_differences(truth[:1], first[:1], second[:1], SliceMatrix.empty(1))
+    assert (row.difference_lower, row.difference_upper) == (single.difference_lower, single.difference_upper)

@@ -151,7 +151,72 @@ def test_repeats_among_held_out_rows_are_warned_of(data: pd.DataFrame) -> None:
     made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), thrice)
     rows = made.reference["__all__"].held_out
     assert f"The {rows} held-out rows have only {rows // 3} distinct contents" in made.report.to_text()
-    assert made.reference["__all__"].accuracy.n == rows // 3
+    accuracy = made.reference["__all__"].accuracy
+    assert (accuracy.n, accuracy.effective_n) == (rows, rows // 3)
+    assert made.report.shipped[0].effective_n == rows // 3
+
+
+CELLS = [{"c1": a, "c2": b, "c3": c} for a in "abc" for b in "xy" for c in "pq"]
+CATEGORIES = tuple(FeatureSpec(name, "category") for name in ("c1", "c2", "c3"))
+
+
+def repeated(cells: list[dict[str, str]], times: int) -> pd.DataFrame:
+    """Return every cell many times; one in four rows is spam, in the held-out cells one in thirty."""
+    out = held_out(content_hashes(cells, CATEGORIES))
+    return pd.DataFrame(
+        [
+            {**cell, "label": "spam" if k % (30 if is_out else 4) == 0 else "ham"}
+            for cell, is_out in zip(cells, out, strict=True)
+            for k in range(times)
+        ]
+    )
+
+
+def trained_on(rows: pd.DataFrame, features: tuple[FeatureSpec, ...] = CATEGORIES) -> ModelBundle:
+    """Return a plain model with a slice of one value of the first feature."""
+    first = template("first", one_of={"field": features[0].column, "values": ["a", "0"]})
+    learner = LearnerConfig(kind="erm", n_epochs=1)
+    return train(TrainConfig("label", features, FunctionSet([first]), learner), rows)
+
+
+def test_of_one_held_out_content_nothing_is_expected() -> None:
+    """Twelve contents, one of them held out and purer than the others: 250 rows of it are no evidence."""
+    made = trained_on(repeated(CELLS, 250))
+    counts, overall = made.reference["__all__"], made.report.shipped[0]
+    assert (counts.held_out, counts.held_out_contents, counts.accuracy.effective_n) == (250, 1, 1)
+    assert (overall.n, overall.effective_n) == (250, 1)
+    assert overall.accuracy == pytest.approx(1 - 9 / 250)
+    assert overall.accuracy_lower is not None
+    assert overall.accuracy_lower < 0.1
+    text = made.report.to_text()
+    assert "One content is held out (250 rows)" in text
+    assert "the table has 12. No accuracy is expected, no accuracy alarm can be raised" in text
+    assert "effective n" in text.split("\n\n")[1].splitlines()[0]
+    assert "all rows (250, effective n 1)" in text
+
+
+def test_a_table_of_four_contents_has_nothing_held_out_and_says_why() -> None:
+    """No content of these is in the held-out tenth, however many rows there are."""
+    cells = [cell for cell in CELLS if not held_out(content_hashes([cell], CATEGORIES))[0]][:4]
+    made = trained_on(repeated(cells, 100))
+    assert made.reference["__all__"].accuracy.effective_n == made.report.shipped[0].n == 0
+    text = made.report.to_text()
+    assert "No row is held out: a hash selects a tenth of the contents, and the table has 4." in text
+    assert "the promotion gate cannot verify a later version: add rows with other contents" in text
+
+
+def test_a_table_of_categories_has_the_effective_n_of_its_contents() -> None:
+    """Coverage has at most the contents of the table, accuracy those that are held out, in every slice."""
+    features = tuple(FeatureSpec(name, "category") for name in ("u", "v"))
+    cells = [{"u": str(u), "v": str(v)} for u in range(12) for v in range(12)]
+    rows = pd.DataFrame([{**cell, "label": "yn"[k % 2]} for cell in cells for k in range(5)])
+    made = trained_on(rows, features)
+    out = held_out(content_hashes(cells, features))
+    first = np.array([cell["u"] == "0" for cell in cells])
+    for name, contents in (("__all__", int(out.sum())), ("first", int((out & first).sum()))):
+        assert made.reference[name].accuracy.effective_n == contents
+        assert made.reference[name].accuracy.n == 5 * contents
+        assert made.reference[name].coverage.effective_n == len(cells)
 
 
 def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.DataFrame) -> None:
@@ -361,7 +426,7 @@ def test_a_table_of_which_nothing_is_held_out_still_makes_a_bundle(tmp_path: Pat
     made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), kept)
     assert made.sample == ()
     assert (made.reference["__all__"].held_out, made.reference["__all__"].n) == (0, len(kept))
-    assert "No row is held out" in made.report.to_text()
+    assert "No row is held out: a hash selects a tenth" in made.report.to_text()
     made.save(tmp_path / "b")
     assert len(ModelBundle.load(tmp_path / "b").golden.records) == 16
 

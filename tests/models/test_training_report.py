@@ -17,6 +17,7 @@ ROW = {
     "f1": None,
     "coverage": 1.0,
     "unknown": 0,
+    "effective_n": 2,
 }
 COMPARED = {
     "slice": "__all__",
@@ -44,6 +45,16 @@ REPORT = {
 def test_a_report_comes_back() -> None:
     """The JSON of a report that was read is the JSON that was written."""
     assert TrainingReport.from_json(json.dumps(REPORT).encode()).to_json() == REPORT
+
+
+def test_reports_of_earlier_versions_have_no_effective_n() -> None:
+    """They are read, and their table has no column for it."""
+    row = {key: value for key, value in ROW.items() if key != "effective_n"}
+    report = TrainingReport.from_json(
+        json.dumps({**REPORT, "shipped": [row], "peers": {"erm": [row]}}).encode()
+    )
+    assert report.shipped[0].independent_n == 2
+    assert "effective n" not in report.to_text()
 
 
 def test_targets_and_protection_come_back() -> None:

@@ -14,6 +14,7 @@ from sfs.intervals import (
     anytime_arrays,
     clopper_pearson,
     clopper_pearson_arrays,
+    effective_n,
 )
 
 SIZES = [20, 50, 100, 300]
@@ -101,6 +102,28 @@ def test_intervals_contain_the_rate_and_anytime_is_wider(counted):
 def test_rates_add_like_their_counts(one, other):
     """The sum of two rates adds counts and trials."""
     assert Rate(*one) + Rate(*other) == Rate(one[0] + other[0], one[1] + other[1])
+
+
+@given(COUNTS, st.integers(1, 1_000), st.sampled_from([0.5, 0.95, 0.9999]))
+def test_an_effective_n_widens_the_interval_around_the_rate(counts, independent, confidence):
+    """The value is unchanged and inside, the effective n at most n, and fewer independent trials say less."""
+    rate = Rate(*counts, independent)
+    assert rate.value == Rate(*counts).value
+    assert rate.effective_n == min(rate.n, independent)
+    lower, upper = rate.interval(confidence)
+    inner_lower, inner_upper = Rate(*counts).interval(confidence)
+    assert lower <= inner_lower + 1e-9
+    assert upper >= inner_upper - 1e-9
+    if rate.n:
+        assert lower - 1e-12 <= rate.value <= upper + 1e-12
+
+
+@given(st.lists(st.integers(0, 6)))
+def test_the_effective_n_is_at_most_the_number_of_contents(contents):
+    """It is the number of contents where each has as many rows, and 0 without rows only."""
+    assert (len(contents) > 0) <= effective_n(contents) <= len(set(contents)) <= len(contents)
+    assert effective_n(contents * 3) == effective_n(contents)
+    assert effective_n(sorted(set(contents)) * 4) == len(set(contents))
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -22,6 +22,9 @@ class RateOut(Out):
     n: int = Field(description="Denominator.")
 
 
+EFFECTIVE_N = "Number of independent rows, at most the number of distinct contents."
+
+
 class ObservedOut(RateOut):
     """Rate since the change, or since monitoring began."""
 
@@ -32,6 +35,7 @@ class ObservedOut(RateOut):
 class ToleranceBandOut(RateOut):
     """Range of rates without drift, with the reference rate."""
 
+    effective_n: int = Field(description=EFFECTIVE_N)
     lower: float
     upper: float
     tolerance: float = Field(description="Relative for coverage, absolute for accuracy.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.schemas.alarms import RateOut
+from service.api.schemas.alarms import EFFECTIVE_N, RateOut
 from service.api.schemas.fields import Body, Name, Out, RecordFields
 from service.api.schemas.slices import HealthOut, MetadataOut, ShareOut
 from service.serving.deployment import Origin
@@ -73,7 +73,9 @@ class PreviewOut(Out):
 
 
 class ReferenceOut(RateOut):
-    """Held-out coverage: members among the n rows of known membership."""
+    """Coverage of the labelled rows: members among the n rows of known membership."""
+
+    effective_n: int = Field(description=EFFECTIVE_N)
 
 
 class ModelVersionOut(Out):
@@ -85,7 +87,7 @@ class ModelVersionOut(Out):
     aliases: list[str]
     in_force: bool = Field(description="Whether it is the active version.")
     classes: list[str]
-    references: dict[str, ReferenceOut] = Field(description="Held-out coverage by slice.")
+    references: dict[str, ReferenceOut] = Field(description="Expected coverage by slice.")
     damaged: str | None = Field(description="Problem with its files; null if they are intact.")
 
 

@@ -34,11 +34,11 @@ class SliceDecisionOut(Out):
 
     slice: str = Field(validation_alias=AliasPath("pairs", "slice"))
     protected: bool
-    n: int = Field(description="Labelled held-out members.", validation_alias=AliasPath("pairs", "n"))
+    n: int = Field(description="Distinct held-out contents.", validation_alias=AliasPath("pairs", "n"))
     champion: RateOut = Field(validation_alias=AliasPath("pairs", "champion"))
     candidate: RateOut = Field(validation_alias=AliasPath("pairs", "candidate"))
     only_champion: int = Field(
-        description="Rows that only the champion predicted correctly.",
+        description="Contents that only the champion predicted correctly.",
         validation_alias=AliasPath("pairs", "only_champion"),
     )
     only_candidate: int = Field(validation_alias=AliasPath("pairs", "only_candidate"))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AliasPath, BeforeValidator, Field
 
-from service.api.schemas.alarms import DriftOut, drift_out
+from service.api.schemas.alarms import EFFECTIVE_N, DriftOut, drift_out
 from service.api.schemas.fields import Out, out_of
 from service.decisions import Alarm, DriftKind
 from service.events import InsufficientData, IntervalMethod, WindowName
@@ -27,6 +27,12 @@ class EstimateOut(Out):
     lower: float
     upper: float
     method: IntervalMethod
+
+
+class ReferenceEstimateOut(EstimateOut):
+    """Expected rate; the interval is that of the effective n."""
+
+    effective_n: int = Field(description=EFFECTIVE_N, validation_alias=AliasPath("rate", "effective_n"))
 
 
 class InsufficientDataOut(Out):
@@ -90,7 +96,7 @@ class SliceOut(FigureOut):
     metadata: MetadataOut
     origin: Origin | None
     fingerprint: str | None
-    reference: ShareOut = Field(description="Expected coverage.")
+    reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected coverage.")
     health: HealthOut | None
     drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not monitored.")
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")

@@ -178,8 +178,8 @@ def gate_rows(decision: Decision) -> list[GateRow]:
     return [
         GateRow(
             slice_,
-            estimate_of(slice_.pairs.champion.count, slice_.pairs.n),
-            estimate_of(slice_.pairs.candidate.count, slice_.pairs.n),
+            estimate_of(slice_.pairs.champion),
+            estimate_of(slice_.pairs.candidate),
             difference_plot(slice_, decision.margin),
         )
         for slice_ in decision.slices

@@ -451,7 +451,7 @@ def render_slice(
         for point in history.points:
             value = rate(point.estimate)
             counts = (
-                f"{formatting.counts(value)} {unit}"
+                formatting.counts(value.rate, unit)
                 if isinstance(value, Estimate)
                 else formatting.needed(value, unit)
             )

@@ -14,9 +14,13 @@ from scipy.spatial.distance import jensenshannon
 from models.column_encoders import as_number, as_text
 from models.errors import DataError
 from models.features import FeatureSpec
+from models.splits import content_hashes
+from sfs.intervals import effective_n
 
 ColumnKind: TypeAlias = Literal["number", "category", "words", "missing", "label", "confidence"]
 Value: TypeAlias = float | str | None
+Side: TypeAlias = Sequence[tuple[int, Value]]
+Sizes: TypeAlias = tuple[int, int] | None
 FloatArray: TypeAlias = NDArray[np.float64]
 IntArray: TypeAlias = NDArray[np.int64]
 
@@ -59,6 +63,8 @@ class ColumnPair:
         Values of the rows that have the column; None for a missing value.
     error
         Reason why it cannot be compared; empty if it can.
+    independent
+        Effective n of the values of both sides, where contents repeat; None if they do not.
     """
 
     column: str
@@ -67,6 +73,7 @@ class ColumnPair:
     reference: tuple[Value, ...]
     live: tuple[Value, ...]
     error: str = ""
+    independent: Sizes = None
 
 
 def build_columns(
@@ -83,22 +90,29 @@ def build_columns(
     >>> [(column.column, column.error) for column in build_columns([FeatureSpec("likes", "number")], rows, rows)][:2]
     [('likes', ''), ('predicted label', "every row of both sides has 'spam'")]
     """
-    sides, pairs = (reference, live), []
+    sides = [list(zip(_contents(features, rows), rows, strict=True)) for rows in (reference, live)]
+    pairs: list[ColumnPair] = []
+
+    def add(name: str, kind: ColumnKind, is_numeric: bool, values: Sequence[Side]) -> None:
+        contents = [[content for content, value in side if value is not None] for side in values]
+        before, now = (tuple(value for _, value in side) for side in values)
+        # The reference was drawn by content, and live rows one by one.
+        independent = effective_n(contents[0]), len(set(contents[1]))
+        pairs.append(ColumnPair(name, kind, is_numeric, before, now, independent=independent))
+
     for spec in features:
         name, (kind, read) = spec.column, _READERS[spec.kind]
         values = [
-            tuple(read(row.features[name]) for row in rows if row.features and name in row.features)
+            [(c, read(row.features[name])) for c, row in rows if row.features and name in row.features]
             for rows in sides
         ]
-        title = f"length of {name}" if kind == "words" else name
-        pairs.append(ColumnPair(title, kind, kind != "category", values[0], values[1]))
-        if any(None in side for side in values):
-            missing = [tuple("yes" if value is None else "no" for value in side) for side in values]
-            pairs.append(ColumnPair(f"{name} is missing", "missing", False, missing[0], missing[1]))
-    labels = [tuple(row.label for row in rows) for rows in sides]
-    pairs.append(ColumnPair("predicted label", "label", False, labels[0], labels[1]))
-    confidence = [tuple(max(row.probabilities or (), default=None) for row in rows) for rows in sides]
-    pairs.append(ColumnPair("confidence", "confidence", True, confidence[0], confidence[1]))
+        add(f"length of {name}" if kind == "words" else name, kind, kind != "category", values)
+        if any(value is None for side in values for _, value in side):
+            missing = [[(c, "yes" if value is None else "no") for c, value in side] for side in values]
+            add(f"{name} is missing", "missing", False, missing)
+    add("predicted label", "label", False, [[(c, row.label) for c, row in rows] for rows in sides])
+    confidence = [[(c, max(row.probabilities or (), default=None)) for c, row in rows] for rows in sides]
+    add("confidence", "confidence", True, confidence)
 
     columns: dict[str, ColumnPair] = {}
     for pair in pairs:
@@ -106,6 +120,19 @@ def build_columns(
         name = unique_name(pair.column, columns)
         columns[name] = replace(column, column=name, error=column.error or skip_reason(column))
     return list(columns.values())
+
+
+def _contents(features: Sequence[FeatureSpec], rows: Sequence[PredictedRow]) -> list[int]:
+    """Return a number per row, equal for rows of one content; rows that lack a feature count as distinct."""
+    names = [spec.column for spec in features]
+    contents: list[int] = []
+    for k, row in enumerate(rows):
+        if names and row.features and all(name in row.features for name in names):
+            record = {name: _read_category(row.features[name]) for name in names}
+            contents.append(int(content_hashes([record], features).view(np.int64)[0]))
+        else:
+            contents.append(-1 - k)
+    return contents
 
 
 def _read_number(value: Any) -> float | None:
@@ -175,7 +202,8 @@ def _merge_rare_categories(column: ColumnPair) -> ColumnPair:
 
 def skip_reason(column: ColumnPair) -> str:
     """Return the reason why a column cannot be compared; empty if it can."""
-    for side, values in (("the reference", column.reference), ("live traffic", column.live)):
+    for k, side in enumerate(("the reference", "live traffic")):
+        values = (column.reference, column.live)[k]
         rows = len(values) - values.count(None)
         if not values:
             return f"no row of {side} has this column"
@@ -183,6 +211,8 @@ def skip_reason(column: ColumnPair) -> str:
             return f"no row of {side} has a value"
         if rows < MINIMUM_ROWS:
             return f"{rows} rows of {side} have a value; {MINIMUM_ROWS} are needed"
+        if column.independent and column.independent[k] == 1:
+            return f"the {rows:,} rows of {side} with a value repeat one content"
     distinct = {value for value in (*column.reference, *column.live) if value is not None}
     return "" if len(distinct) > 1 else f"every row of both sides has {distinct.pop()!r}"
 
@@ -195,29 +225,35 @@ def scale_small_deviation(reference: FloatArray, live: FloatArray) -> tuple[Floa
     return reference / deviation, live / deviation
 
 
-def wasserstein_by_chance(reference: FloatArray, live: FloatArray) -> float:
+def wasserstein_by_chance(reference: FloatArray, live: FloatArray, sizes: Sizes = None) -> float:
     """Return the 99.9% quantile of the Wasserstein distance, in deviations of the reference, of permuted rows.
 
-    The permutations are seeded: the result is the same for the same rows.
+    The permutations are seeded: the result is the same for the same rows. ``sizes`` are the effective n of both
+    sides; as many rows are drawn.
     """
     pool = np.sort(np.concatenate([reference, live]))
-    gaps, below = np.diff(pool), np.arange(1, len(pool))
-    side = np.arange(len(pool)) < len(reference)
+    gaps, rows = np.diff(pool), np.arange(len(pool))
+    first, second = sizes or (len(reference), len(live))
     random = np.random.default_rng(0)
     distances = []
     for _ in range(PERMUTATIONS):
-        first = np.cumsum(random.permutation(side))[:-1]
-        apart = np.abs(first / len(reference) - (below - first) / len(live))
-        distances.append(float(apart @ gaps))
+        drawn = random.permutation(rows)
+        below = np.cumsum(drawn < first) / first - np.cumsum(drawn >= len(pool) - second) / second
+        distances.append(float(np.abs(below[:-1]) @ gaps))
     return float(np.quantile(distances, QUANTILE)) / max(float(np.std(reference)), MINIMUM_DEVIATION)
 
 
-def jensenshannon_by_chance(reference: IntArray, live: IntArray) -> float:
-    """Return the 99.9% quantile of the Jensen-Shannon distance of permuted rows, for counts int[K]."""
+def jensenshannon_by_chance(reference: IntArray, live: IntArray, sizes: Sizes = None) -> float:
+    """Return the 99.9% quantile of the Jensen-Shannon distance of permuted rows, for counts int[K].
+
+    ``sizes`` are the effective n of both sides; as many rows are drawn.
+    """
     both = reference + live
+    one, other = sizes or (int(reference.sum()), int(live.sum()))
     random = np.random.default_rng(0)
-    first = random.multivariate_hypergeometric(both, int(reference.sum()), size=PERMUTATIONS)  # int[P, K]
-    return float(np.quantile(jensenshannon(first, both - first, axis=1), QUANTILE))
+    first = random.multivariate_hypergeometric(both, one, size=PERMUTATIONS)  # int[P, K]
+    second = np.array([random.multivariate_hypergeometric(rest, other) for rest in both - first])
+    return float(np.quantile(jensenshannon(first, second, axis=1), QUANTILE))
 
 
 def count_names(reference: Sequence[str], live: Sequence[str]) -> tuple[list[str], IntArray, IntArray]:

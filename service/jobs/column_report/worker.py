@@ -21,6 +21,7 @@ from service.jobs.child_process import attach_to_parent
 from service.jobs.column_report.columns import (
     ColumnPair,
     PredictedRow,
+    Sizes,
     Value,
     build_columns,
     count_names,
@@ -139,7 +140,8 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
     }
     if column.error:
         return record, None
-    given, details = (_number_column if column.numeric else _category_column)(column.column, *sides)
+    compare = _number_column if column.numeric else _category_column
+    given, details = compare(column.column, sides[0], sides[1], column.independent)
     try:
         value = drift_values(run_evidently([given]))[given.name]
         if not all(map(math.isfinite, (value, given.threshold, *details.get("mean", ())))):
@@ -152,23 +154,23 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
 
 
 def _number_column(
-    name: str, reference: Sequence[Value], live: Sequence[Value]
+    name: str, reference: Sequence[Value], live: Sequence[Value], sizes: Sizes
 ) -> tuple[ReportColumn, dict[str, Any]]:
     before = np.array(reference, np.float64), np.array(live, np.float64)
     sides = scale_small_deviation(*before)
-    threshold = max(THRESHOLDS[NUMBERS], wasserstein_by_chance(*sides))
+    threshold = max(THRESHOLDS[NUMBERS], wasserstein_by_chance(*sides, sizes))
     title = name if sides[0] is before[0] else f"{name} (in standard deviations)"
     details = {"mean": [float(side.mean()) for side in before]}
     return ReportColumn(_escape(title), True, threshold, *(side.tolist() for side in sides)), details
 
 
 def _category_column(
-    name: str, reference: Sequence[Value], live: Sequence[Value]
+    name: str, reference: Sequence[Value], live: Sequence[Value], sizes: Sizes
 ) -> tuple[ReportColumn, dict[str, Any]]:
     sides = [[str(value) for value in side] for side in (reference, live)]
-    names, *counts = count_names(*sides)
-    threshold = max(THRESHOLDS[SHARES], jensenshannon_by_chance(*counts))
-    first, second = (part / part.sum() for part in counts)
+    names, before, after = count_names(*sides)
+    threshold = max(THRESHOLDS[SHARES], jensenshannon_by_chance(before, after, sizes))
+    first, second = (part / part.sum() for part in (before, after))
     moved = np.argsort(-np.abs(first - second), kind="stable")[:_MAX_SHARES]
     shares = {names[k]: [float(first[k]), float(second[k])] for k in moved}
     escaped = [[_escape(value) for value in side] for side in sides]

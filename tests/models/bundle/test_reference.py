@@ -9,7 +9,6 @@ from models.bundle.reference import (
     SliceCounts,
     counts_from_json,
     counts_to_json,
-    effective_rate,
     reference_counts,
 )
 from models.errors import BundleError
@@ -35,17 +34,17 @@ def test_coverage_is_counted_on_all_rows_and_accuracy_on_held_out_ones(
 ) -> None:
     """By hand: members, unknowns and contents of all rows; members, correct predictions and contents held out."""
     assert counts == {
-        "__all__": SliceCounts(6, 6, 0, 4, 4, 2, 3),
-        "a": SliceCounts(6, 3, 1, 3, 1, 1, 1),
-        "b": SliceCounts(6, 2, 2, 2, 1, 0, 1),
+        "__all__": SliceCounts(6, 6, 0, 4, 4, 2, 3, 3),
+        "a": SliceCounts(6, 3, 1, 3, 1, 1, 1, 1),
+        "b": SliceCounts(6, 2, 2, 2, 1, 0, 1, 1),
     }
 
 
-def test_rates_have_the_n_of_different_contents(counts: dict[str, SliceCounts]) -> None:
-    """Three of five known rows are members, but there are three contents; right of held-out likewise."""
-    assert counts["a"].coverage == Rate(1, 2)
-    assert counts["__all__"].coverage == Rate(4, 4)
-    assert counts["__all__"].accuracy == Rate(1, 2)
+def test_rates_have_the_counts_of_rows_and_an_effective_n(counts: dict[str, SliceCounts]) -> None:
+    """Three of five known rows are members, of three contents; two of four held-out rows are correct."""
+    assert counts["a"].coverage == Rate(3, 5, 3)
+    assert counts["__all__"].coverage == Rate(6, 6, 4)
+    assert counts["__all__"].accuracy == Rate(2, 4, 3)
     assert counts["b"].accuracy == Rate(0, 1)
 
 
@@ -61,22 +60,31 @@ def test_counts_of_earlier_versions_are_of_held_out_rows() -> None:
     """Without contents they are taken as all different, and coverage is that of the held-out rows."""
     old = {"n": 50, "member": 10, "unknown": 5, "correct": 4}
     (only,) = counts_from_json({"__all__": old}, []).values()
-    assert only == SliceCounts(50, 10, 5, 45, 10, 4, 10)
+    assert only == SliceCounts(50, 10, 5, 45, 10, 4, 10, 10)
     assert (only.coverage, only.accuracy) == (Rate(10, 45), Rate(4, 10))
+
+
+def test_without_a_stored_effective_n_it_is_the_number_of_held_out_contents() -> None:
+    """Earlier versions counted the contents, but not the rows of each."""
+    saved = counts_to_json({"__all__": SliceCounts(50, 10, 5, 40, 9, 4, 3, 2)})
+    del saved["__all__"]["held_out_effective_n"]
+    assert counts_from_json(saved, [])["__all__"].accuracy == Rate(4, 9, 3)
 
 
 @pytest.mark.parametrize(
     "values",
     [
-        (5, 4, 2, 3, 1, 1, 1),  # more members and unknowns than rows
-        (5, 3, 0, 6, 1, 1, 1),  # more contents than rows
-        (5, 3, 0, 0, 1, 1, 1),  # rows, but no content
-        (5, 3, 0, 5, 4, 1, 1),  # more held-out members than members
-        (5, 3, 0, 5, 1, 2, 1),  # more right than held out
-        (5, 3, 0, 5, 2, 1, 3),  # more held-out contents than held-out rows
-        (5, 3, 0, 5, 2, 1, 0),
-        (5, 3, -1, 5, 2, 1, 1),
-        (5, 3, 0, True, 1, 1, 1),
+        (5, 4, 2, 3, 1, 1, 1, 1),  # more members and unknowns than rows
+        (5, 3, 0, 6, 1, 1, 1, 1),  # more contents than rows
+        (5, 3, 0, 0, 1, 1, 1, 1),  # rows, but no content
+        (5, 3, 0, 5, 4, 1, 1, 1),  # more held-out members than members
+        (5, 3, 0, 5, 1, 2, 1, 1),  # more correct than held out
+        (5, 3, 0, 5, 2, 1, 3, 1),  # more held-out contents than held-out rows
+        (5, 3, 0, 5, 2, 1, 0, 0),
+        (5, 3, 0, 5, 3, 1, 2, 3),  # an effective n above the contents
+        (5, 3, 0, 5, 3, 1, 2, 0),
+        (5, 3, -1, 5, 2, 1, 1, 1),
+        (5, 3, 0, True, 1, 1, 1, 1),
     ],
 )
 def test_counts_that_cannot_be_are_refused(values: tuple[int, ...]) -> None:
@@ -92,14 +100,15 @@ def test_what_is_no_counts_is_refused(saved: object) -> None:
         counts_from_json({"__all__": saved}, [])
 
 
-@given(st.integers(1, 3000), st.data())
-def test_thinning_keeps_the_share_and_takes_rows_away(n: int, data: st.DataObject) -> None:
-    """The value moves by rounding only, and n exceeds the contents only where it has to, to keep a rare row."""
-    count = data.draw(st.integers(0, n))
-    contents = data.draw(st.integers(1, n))
-    rate, thin = Rate(count, n), effective_rate(Rate(count, n), contents)
-    assert 0 <= thin.count <= thin.n <= n
-    assert (thin.count > 0, thin.count < thin.n) == (count > 0, count < n)
-    assert thin.value == pytest.approx(rate.value, abs=0.5 / thin.n)
-    rare = min(count, n - count)
-    assert thin.n <= contents or 0 < rare * contents < n
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.booleans(), st.booleans()), min_size=1))
+def test_the_effective_n_is_at_most_the_number_of_contents(rows: list[tuple[int, bool, bool, bool]]) -> None:
+    """The value of a rate is that of its rows, its effective n at most their contents, and 0 without rows only."""
+    contents, held, right, member = (np.array(column) for column in zip(*rows, strict=True))
+    S = SliceMatrix(["s"], member[:, None], np.zeros((len(rows), 1), dtype=bool))
+    out = np.flatnonzero(held)
+    counts = reference_counts(S, contents.astype(np.uint64), out, right[out])
+    for name, chosen in (("__all__", held), ("s", held & member)):
+        rate = counts[name].accuracy
+        assert (rate.count, rate.n) == (int((right & chosen).sum()), int(chosen.sum()))
+        assert (rate.n > 0) <= rate.effective_n <= min(rate.n, len(set(contents[chosen].tolist())))
+    assert counts["s"].coverage.effective_n == len(set(contents.tolist()))

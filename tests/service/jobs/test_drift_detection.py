@@ -263,6 +263,16 @@ def test_first_labels_raise_accuracy_alarms(watch: Make) -> None:
     assert found == {("a", "accuracy", "down"), (ALL_ROWS, "accuracy", "down")}
 
 
+def test_without_an_expected_accuracy_nothing_is_watched(watch: Make) -> None:
+    """A model without expected accuracies raises no accuracy alarm, whatever the labels."""
+    here = watch(accuracies={})
+    for _ in range(10):
+        here.predict(rows(20, 10), "y" * 20 + "x" * 80)
+        here.run()
+    assert here.alarms() == []
+    assert {each.kind for each in here.deployment.drift_statuses} == {"coverage"}
+
+
 def test_a_corrected_label_is_no_new_evidence(watch: Make) -> None:
     """Only the first label of a prediction counts."""
     here = watch()

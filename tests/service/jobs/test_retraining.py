@@ -197,6 +197,7 @@ def test_the_expected_coverage_is_stored_with_the_decision(loop: Loop) -> None:
     assert run.data is not None
     kept = {each["slice"]: (each["count"], each["n"]) for each in run.data["baseline"]}
     assert kept == {"a": (12, 12), "b": (500, 10_000)}
+    assert [each["independent"] for each in run.data["baseline"]] == [1, None]  # rows of one record
     assert run.data["base_rows"] == 240
 
 

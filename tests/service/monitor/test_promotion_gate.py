@@ -51,7 +51,7 @@ def test_a_better_slice_is_called_better() -> None:
     """The slice and the decision both name it as better."""
     decision = judge(PairedCounts("a", 2000, 1500, 50, 200))
     assert outcomes(decision)["a"] == "better"
-    assert of(decision, "a").reason == "better: difference +7.5 points (+6.2 to +8.8), n = 2,000"
+    assert of(decision, "a").reason == "better: difference +7.5 points (+6.2 to +8.8), effective n 2,000"
     assert decision.reasons[1] == "better: a"
 
 
@@ -60,7 +60,8 @@ def test_a_worse_protected_slice_rejects() -> None:
     decision = judge(PairedCounts("a", 400, 300, 60, 5))
     assert (decision.outcome, outcomes(decision)["a"]) == ("reject", "worse")
     assert decision.reasons == (
-        "a is worse: difference -13.8 points (-17.1 to -10.2), n = 400; 60 rows lost, 5 gained, adjusted p < 0.0001",
+        "a is worse: difference -13.8 points (-17.1 to -10.2), effective n 400; 60 rows lost, 5 gained, "
+        "adjusted p < 0.0001",
     )
 
 
@@ -97,12 +98,12 @@ def test_a_protected_slice_without_any_row_holds() -> None:
 
 
 def test_rows_enough_to_look_at_may_be_too_few_to_tell() -> None:
-    """The reason has the difference, its limits, and the approximate number of rows needed."""
+    """The reason has the difference, its limits, and the approximate number of distinct rows needed."""
     decision = judge(PairedCounts("a", 400, 300, 8, 5))
     assert (decision.outcome, outcomes(decision)["a"]) == ("hold", "not_verified")
     assert decision.reasons == (
-        "a is not verified: difference -0.8 points (-2.6 to +1.1), n = 400, inconclusive at a margin of "
-        "2 points; about 1,600 rows needed",
+        "a is not verified: difference -0.8 points (-2.6 to +1.1), effective n 400, inconclusive at a margin of "
+        "2 points; about 1,600 distinct rows needed",
     )
 
 
@@ -131,9 +132,10 @@ def test_other_slices_hold_nothing_up() -> None:
         "no_harm",
     )
     assert (
-        of(decision, "c").reason == "not significantly worse: difference -0.8 points (-2.6 to +1.1), n = 400"
+        of(decision, "c").reason
+        == "not significantly worse: difference -0.8 points (-2.6 to +1.1), effective n 400"
     )
-    assert decision.reasons[-1] == "not verified, not protected: b (n = 40)"
+    assert decision.reasons[-1] == "not verified, not protected: b (effective n 40)"
 
 
 def test_a_sure_loss_within_the_margin_is_let_pass() -> None:
@@ -142,7 +144,7 @@ def test_a_sure_loss_within_the_margin_is_let_pass() -> None:
     assert mcnemar_p_value(of(decision, "a").pairs) < 1e-9
     assert (decision.outcome, of(decision, "a").reason) == (
         "promote",
-        "as good: difference -0.5 points (-0.6 to -0.4), n = 50,000, within the margin of 2 points",
+        "as good: difference -0.5 points (-0.6 to -0.4), effective n 50,000, within the margin of 2 points",
     )
 
 
@@ -388,6 +390,13 @@ def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
     ]
     assert len(held) >= 95
     assert all(each.outcome != "promote" for each in decisions)
+
+
+def test_few_contents_verify_nothing_however_often_they_repeat() -> None:
+    """Rows of one content are one vote, and the candidate is held."""
+    decision = decide([PairedCounts("__all__", 3, 3, 0, 0)], set(), margin=0.02, minimum_rows=50)
+    assert decision.outcome == "hold"
+    assert decision.reasons == ("all traffic is not verified: 3 distinct held-out rows, at least 50 needed",)
 
 
 @pytest.mark.parametrize("margin", [0.005, 0.02, 0.1])

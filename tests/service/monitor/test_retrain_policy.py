@@ -300,6 +300,14 @@ def test_below_thirty_rows_there_is_nothing_to_compare_with() -> None:
     few = ToleranceBand(Rate(10, 29), 0.2, 1.0, 0.02)
     assert isinstance(next_step(evidence(zone=few)), Train)
     assert isinstance(next_step(evidence(zone=replace(few, reference=Rate(10, 30)))), Skip)
+    assert isinstance(next_step(evidence(zone=replace(few, reference=Rate(1_000, 3_000, 29)))), Train)
+
+
+def test_a_reason_has_the_counts_of_the_reference_as_they_were_counted() -> None:
+    """The effective n decides, and is not shown as a count."""
+    repeated = ToleranceBand(Rate(2_600, 3_076, 3_070), 0.8, 1.0, 0.01)
+    outcome = next_step(evidence(right=100, zone=repeated))
+    assert outcome.reason.endswith("reference 84.5% (2,600 of 3,076 held-out rows)")
 
 
 def test_one_slice_that_suffered_is_enough_to_train() -> None:

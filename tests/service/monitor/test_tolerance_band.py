@@ -27,6 +27,18 @@ def test_a_zone_contains_its_reference(
     assert zone.reference == rate
 
 
+@given(rate=rates, independent=st.integers(1, 10**6))
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_zone_is_that_of_the_effective_n(
+    make: Callable[[Rate, float, int], ToleranceBand], rate: Rate, independent: int
+) -> None:
+    """Repeated rows leave a zone as wide as fewer rows, around the same rate."""
+    repeated, apart = make(Rate(rate.count, rate.n, independent), 0.1, 100), make(rate, 0.1, 100)
+    assert repeated.lower <= apart.lower + 1e-9
+    assert repeated.upper >= apart.upper - 1e-9
+    assert repeated.reference.value == rate.value
+
+
 @given(rate=rates, times=st.integers(2, 20))
 @pytest.mark.parametrize("make", MAKERS)
 def test_a_zone_shrinks_with_the_reference(

@@ -141,7 +141,7 @@ def test_functions_are_activated_with_their_references(
     assert state.functions == functions
     assert set(state.metadata) == {"short", "clicks", "popular"}
     assert set(state.references) == {"short", "clicks", "popular"}
-    assert set(state.accuracies) == {"__all__", "short", "clicks"}
+    assert set(state.accuracies) == {"__all__", "clicks"}
     assert recorded(log[0], functions) == ("short", "clicks", "popular")
     assert [each["name"] for each in state.declarations] == ["popular"]
 

@@ -4,28 +4,38 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from factories import PATIENT_LIMITS
+from factories import PATIENT_LIMITS, START
 
 from models.bundle.model_bundle import ModelBundle
+from models.bundle.reference import SliceCounts
+from models.splits import content_hashes
+from service.decisions import Run
 from service.serving.deployment import ActiveModel
 from service.serving.live_functions import LiveFunctions
-from service.serving.references import reference_accuracy, reference_coverage, run_baseline
-from sfs.intervals import Rate
+from service.serving.references import (
+    BASELINE_KEY,
+    baseline_of_run,
+    baseline_to_json,
+    reference_accuracy,
+    reference_coverage,
+    run_baseline,
+)
+from sfs.intervals import Rate, effective_n
 from sfs.registry import FunctionSet
 from sfs.template import template
 
 
 def test_unchanged_functions_have_the_counts_of_training(bundle: ModelBundle, active: ActiveModel) -> None:
-    """Coverage is that of all rows, with fewer independent rows; accuracy is that of the held-out members."""
+    """Coverage is that of all rows, with a smaller effective n; accuracy is that of the held-out members."""
     expected = reference_coverage(bundle, active.live)
     assert list(expected) == ["short", "clicks"]
     for name, rate in expected.items():
         counts = bundle.reference[name]
-        assert counts.n == 240 > rate.n > 200
-        assert rate.value == pytest.approx(counts.member / counts.n, abs=0.005)
+        assert counts.n == 240 == rate.n > rate.effective_n > 200
+        assert rate.count == counts.member
     accuracies = reference_accuracy(bundle, active.live)
-    assert set(accuracies) == {"__all__", "short", "clicks"}
-    assert accuracies["short"] == bundle.reference["short"].accuracy
+    assert set(accuracies) == {"__all__", "clicks"}  # of short, one content is held out
+    assert accuracies["clicks"] == bundle.reference["clicks"].accuracy
 
 
 def test_a_new_function_is_applied_to_the_sample(
@@ -37,10 +47,13 @@ def test_a_new_function_is_applied_to_the_sample(
     live = live_of(code, *active.live.functions, popular)
     expected = reference_coverage(bundle, live)
     rows = bundle.sample
-    assert expected["about_money"] == Rate(sum("money" in row["text"] for row in rows), len(rows))
-    assert expected["popular"] == Rate(sum(row["likes"] > 4 for row in rows), len(rows))
+    effective = effective_n(content_hashes(rows, bundle.featurizer.specs))
+    assert 1 < effective < len(rows)
+    members = sum("money" in row["text"] for row in rows)
+    assert expected["about_money"] == Rate(members, len(rows), effective)
+    assert expected["popular"] == Rate(sum(row["likes"] > 4 for row in rows), len(rows), effective)
     assert expected["short"] == reference_coverage(bundle, active.live)["short"]
-    assert set(reference_accuracy(bundle, live)) == {"__all__", "short", "clicks"}
+    assert set(reference_accuracy(bundle, live)) == {"__all__", "clicks"}
 
 
 def test_a_changed_function_is_a_new_one(bundle: ModelBundle, active: ActiveModel) -> None:
@@ -49,8 +62,44 @@ def test_a_changed_function_is_a_new_one(bundle: ModelBundle, active: ActiveMode
     live = LiveFunctions(FunctionSet([changed, active.live.functions["clicks"]]))
     rows = bundle.sample
     members = sum(len(row["text"].split()) < 5 for row in rows)
-    assert reference_coverage(bundle, live)["short"] == Rate(members, len(rows))
+    rate = reference_coverage(bundle, live)["short"]
+    assert (rate.count, rate.n) == (members, len(rows))
     assert set(reference_accuracy(bundle, live)) == {"__all__", "clicks"}
+
+
+@pytest.mark.parametrize(
+    ("contents", "effective", "is_expected"), [(1, 1, False), (2, 2, True), (2, 1, False)]
+)
+def test_of_one_content_no_accuracy_is_expected(
+    bundle: ModelBundle, active: ActiveModel, contents: int, effective: int, is_expected: bool
+) -> None:
+    """Sixty held-out rows are one content, two half each, or one and a few rows of another."""
+    counts = SliceCounts(240, 240, 0, 12, 60, 58, contents, effective)
+    few = replace(bundle, reference={**bundle.reference, "__all__": counts})
+    assert ("__all__" in reference_accuracy(few, active.live)) is is_expected
+
+
+def test_a_sample_of_one_content_expects_no_coverage(bundle: ModelBundle, active: ActiveModel) -> None:
+    """All of its rows are in a new slice, or none is, and traffic has other contents."""
+    popular = template("popular", compare={"field": "likes", "above": 4})
+    live = LiveFunctions(FunctionSet([*active.live.functions, popular]))
+    repeated = replace(bundle, sample=bundle.sample[:1] * 60)
+    assert "popular" not in reference_coverage(repeated, live)
+    assert "popular" in reference_coverage(bundle, live)
+
+
+def made_with(data: dict[str, Any]) -> Run:
+    """Return a run with these data."""
+    return Run(1, "comments", "promoted", "request", "monthly", START, START, data=data)
+
+
+def test_a_baseline_keeps_its_effective_n() -> None:
+    """It is stored with the run; runs of earlier versions have none."""
+    baseline = {("a", "f"): Rate(40, 90, 12), ("b", "g"): Rate(1, 4)}
+    run = made_with({BASELINE_KEY: baseline_to_json(baseline)})
+    assert baseline_of_run(run) == baseline
+    earlier = made_with({BASELINE_KEY: [{"slice": "a", "fingerprint": "f", "count": 40, "n": 90}]})
+    assert baseline_of_run(earlier) == {("a", "f"): Rate(40, 90)}
 
 
 def test_a_function_that_fails_on_the_sample_has_no_reference(bundle: ModelBundle, live_of: Any) -> None:

@@ -18,8 +18,8 @@ from sfs.intervals import Rate
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 COUNTS = {
-    "__all__": SliceCounts(50, 50, 0, 50, 5, 4, 5),
-    "short": SliceCounts(50, 10, 5, 9, 2, 1, 2),
+    "__all__": SliceCounts(50, 50, 0, 50, 5, 4, 5, 5),
+    "short": SliceCounts(50, 10, 5, 9, 2, 1, 2, 2),
 }
 
 
@@ -47,7 +47,7 @@ def test_versions_are_listed_with_classes_and_references(
         (3, (), False),
     ]
     assert one.classes == ("kept", "lost")
-    assert one.references == {"__all__": Rate(50, 50), "short": Rate(2, 9)}
+    assert one.references == {"__all__": Rate(50, 50), "short": Rate(10, 45, 9)}
     assert len({each.hash for each in (one, two, three)}) == 3
     assert {each.damaged for each in (one, two, three)} == {None}
     assert one.created.tzinfo is UTC

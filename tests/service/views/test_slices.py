@@ -74,7 +74,7 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         None,
         None,
     )
-    assert cheap.reference == estimate_of(300, 1000)
+    assert cheap.reference == estimate_of(Rate(300, 1000))
     assert loud.reference == InsufficientData(0, 1, "no reference for this version of the function")
     assert short.estimate.unknown == 1
 
@@ -125,9 +125,9 @@ def test_a_reference_without_known_rows_says_so(
 
 
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:
-    share = estimate_of(*accuracy)
+    share = estimate_of(Rate(*accuracy))
     performance = Performance(accuracy[1], share, InsufficientData(0, 1, "not computed"))
-    return SliceEstimate("s", "f", estimate_of(*coverage), unknown, 0, performance, performance)
+    return SliceEstimate("s", "f", estimate_of(Rate(*coverage)), unknown, 0, performance, performance)
 
 
 @pytest.mark.parametrize(
@@ -152,4 +152,4 @@ def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int 
 )
 def test_states(seen: SliceEstimate, reference: tuple[int, int], target: float | None, state: str) -> None:
     """Disjoint intervals, upper limits below targets, and many unknown rows are found, worst first."""
-    assert state_of(seen, estimate_of(*reference), target) == state
+    assert state_of(seen, estimate_of(Rate(*reference)), target) == state

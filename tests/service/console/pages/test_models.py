@@ -12,6 +12,7 @@ from service.console.render import PageContext
 from service.events import InsufficientData
 from service.views.models import ModelView
 from service.views.slices import estimate_of
+from sfs.intervals import Rate
 
 
 def view(version, **changes):
@@ -39,7 +40,7 @@ def listing():
     """Renders the page."""
 
     def make(views=(), history=(), runs=(), accuracies=None, **params):
-        known = {each.version: estimate_of(54, 60) for each in views} | (accuracies or {})
+        known = {each.version: estimate_of(Rate(54, 60)) for each in views} | (accuracies or {})
         html = render_models(
             PageContext("models", 0),
             "spam",

@@ -30,8 +30,9 @@ ROWS = 40
 def predicted(
     values: Sequence[Any], column: str = "x", probabilities: Sequence[float] | None = None
 ) -> list[PredictedRow]:
-    """Return a row per value."""
-    return [PredictedRow({column: value}, "no", probabilities) for value in values]
+    """Return a row per value, each of another content."""
+    rows = enumerate(values)
+    return [PredictedRow({column: value, "other": f"row{k}"}, "no", probabilities) for k, value in rows]
 
 
 def columns(
@@ -39,7 +40,8 @@ def columns(
 ) -> Mapping[str, ColumnPair]:
     """Return the columns of two sides of one feature, by name."""
     sides = [predicted(values, column) for values in (reference, live)]
-    return {each.column: each for each in build_columns([FeatureSpec(column, kind)], *sides)}
+    features = [FeatureSpec(column, kind), FeatureSpec("other", "text")]
+    return {each.column: each for each in build_columns(features, *sides)}
 
 
 def test_numbers_and_categories_are_compared_as_they_are() -> None:
@@ -154,6 +156,7 @@ def test_column_names_are_unique() -> None:
     found = columns("number", [1, 2] * 20, [1, 2] * 20, column="confidence")
     assert [(name, each.kind) for name, each in found.items()] == [
         ("confidence", "number"),
+        ("length of other", "words"),
         ("predicted label", "label"),
         ("confidence'", "confidence"),
     ]
@@ -238,3 +241,37 @@ def test_names_of_both_sides_are_counted() -> None:
     """A name that one side lacks has the count 0 there."""
     names, reference, live = count_names(["b", "b"], ["a", "b"])
     assert (names, reference.tolist(), live.tolist()) == (["a", "b"], [0, 2], [1, 1])
+
+
+def test_repeated_rows_are_no_evidence_in_a_column() -> None:
+    """One content on a side is not compared; distances by chance are those of the effective n."""
+    features = [FeatureSpec("x", "category")]
+    one, many = [PredictedRow({"x": "a"}, "no", None)] * 229, predicted([f"v{k % 40}" for k in range(400)])
+    found = {each.column: each for each in build_columns(features, one, many)}
+    assert found["x"].error == "the 229 rows of the reference with a value repeat one content"
+    assert found["predicted label"].error == found["x"].error
+    backwards = {each.column: each for each in build_columns(features, many, one)}
+    assert backwards["x"].error == "the 229 rows of live traffic with a value repeat one content"
+    column = next(each for each in build_columns(features, many, many) if each.column == "x")
+    assert (column.error, column.independent) == ("", (40, 40))
+
+
+def test_the_effective_n_of_a_column_is_at_most_the_contents_with_a_value() -> None:
+    """Rows that lack a feature are distinct, since their content is not known."""
+    features = [FeatureSpec("x", "number"), FeatureSpec("y", "category")]
+    rows = [PredictedRow({"x": k % 5, "y": None}, "no", (0.5, 0.5)) for k in range(100)]
+    partial = [PredictedRow({"x": k % 5}, "no", (0.5, 0.5)) for k in range(100)]
+    found = {each.column: each.independent for each in build_columns(features, rows, partial)}
+    assert found["x"] == found["predicted label"] == (5, 100)
+    assert found["y"] == (0, 0)
+
+
+def test_distances_by_chance_grow_as_the_effective_n_falls() -> None:
+    """Few contents on both sides differ by chance more than as many rows; all rows are the usual case."""
+    random = np.random.default_rng(5)
+    reference, live = random.normal(size=300), random.normal(size=300)
+    assert wasserstein_by_chance(reference, live, (300, 300)) == wasserstein_by_chance(reference, live)
+    assert wasserstein_by_chance(reference, live, (12, 12)) > 3 * wasserstein_by_chance(reference, live)
+    counts = np.array([60, 240]), np.array([50, 250])
+    assert jensenshannon_by_chance(*counts, (300, 300)) == jensenshannon_by_chance(*counts)
+    assert jensenshannon_by_chance(*counts, (12, 12)) > 2 * jensenshannon_by_chance(*counts)
