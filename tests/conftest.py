@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tqdm import tqdm
 
 ROOT = Path(__file__).parent.parent
 LEAK_SECONDS = 30.0
 """Time for threads and processes of a test to end, on a machine that does other things, too."""
+
+settings.register_profile("patient", deadline=None)  # an example may take any time on a busy machine
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

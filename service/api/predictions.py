@@ -287,7 +287,16 @@ def _external_predictions(
     require_distinct([row.id for row in given], "predictions", ".id")
     require_finite([{"features": row.features} for row in given], "predictions")
     reader = ClassReader(classes)
-    given = [row.model_copy(update={"label": reader.read(row.label) or row.label}) for row in given]
+    given = [
+        row.model_copy(
+            update={
+                "label": reader.read(row.label) or row.label,
+                "probabilities": row.probabilities
+                and {reader.read(name) or name: p for name, p in row.probabilities.items()},
+            }
+        )
+        for row in given
+    ]
     errors = [
         FieldError(f"predictions[{i}].{field}", message)
         for i, row in enumerate(given)

@@ -123,19 +123,12 @@ def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:
 
 
 def _name_problems(functions: FunctionSet, columns: Collection[str]) -> Iterator[str]:
-    """Yield problems of names that `apply` cannot write or the service does not accept."""
-    from service.api.schemas.fields import NAME_CHARS
-
+    """Yield problems of names that `apply` cannot write."""
     for function in functions:
         if function.name in columns and function_kind(function) != "labeling":
             yield (
                 f"functions: slice {function.name!r} has the name of a column: rename it, or `apply --out` cannot "
                 "write it"
-            )
-        if len(function.name) > NAME_CHARS:
-            yield (
-                f"functions: the name {excerpt(function.name)!r} has {len(function.name)} characters, and the service "
-                f"accepts {NAME_CHARS}: shorten it"
             )
 
 
@@ -202,19 +195,16 @@ def _class_problems(classes: Collection[str]) -> Iterator[str]:
 
 def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
-    from sfs.function import LabelingFunctionSlice
-    from sfs.registry import FunctionSet, labeling_functions_in
+    from sfs.registry import FunctionSet
 
     functions: list[SlicingFunction] = []
-    votes: list[SlicingFunction] = []
     for name in settings.functions:
         try:
-            functions += FunctionSet.from_file(name)
-            votes += map(LabelingFunctionSlice, labeling_functions_in(name))
+            functions += FunctionSet.from_files([name], votes=True)
         except SliceError as error:
             problems.append(f"functions: {error}")
     try:
-        return FunctionSet([*functions, *votes])
+        return FunctionSet(functions)
     except SliceError as error:
         problems.append(f"functions: {error}")
         return None

@@ -389,7 +389,8 @@ def _guess_number(name: str, present: pd.Series[Any], rows: int) -> tuple[str | 
         is_index = int(present.max()) - int(present.min()) < max(rows, len(present))
         if is_index or _ID_NAME.search(name):
             return None, "it looks like an id or an index: every row has its own number"
-    return "number", f"numbers from {present.min():g} to {present.max():g}"
+    low, high = (f"{v:.16g}" if v % 1 == 0 else f"{v:g}" for v in (present.min(), present.max()))
+    return "number", f"numbers from {low} to {high}"
 
 
 def _guess_text(present: pd.Series[str]) -> tuple[str | None, str]:

@@ -75,11 +75,9 @@ def _check_all(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
     yield Finding(
         "data", "ok" if exists else "broken", f"{settings.data}{'' if exists else ' does not exist'}"
     )
-    yield _check("functions", lambda: f"{len(load_functions(settings.functions))} functions")
+    yield _check("functions", lambda: f"{len(load_functions(settings.functions))} loaded")
     yield _check("disk", lambda: f"{require_writable(settings.registry)} is writable")
-    yield _check(
-        "sqlite", lambda: f"{import_module('sqlite3').sqlite_version}; safe: one process writes the store"
-    )
+    yield _check("sqlite", lambda: f"{import_module('sqlite3').sqlite_version}, one writing process")
     yield _check("store", lambda: _store(settings))
     if settings.registry.is_dir():
         yield _check("registry", lambda: _champion(settings))
@@ -109,7 +107,7 @@ def _variables(context: Context) -> Iterator[Finding]:
 def _torch_threads() -> str:
     import torch
 
-    return f"torch uses {torch.get_num_threads()} threads on {os.cpu_count()} CPUs"
+    return f"torch: {torch.get_num_threads()}, CPUs: {os.cpu_count()}"
 
 
 def _store(settings: Settings) -> str:

@@ -163,7 +163,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             {"folder": str(folder), "files": list(texts), "label": label, "columns": kinds, "notes": notes}
         )
     else:
-        rows = [[column.name, column.kind or "left out", column.reason] for column in columns]
+        rows = [[c.name if c.name.strip() else "(no name)", c.kind or "left out", c.reason] for c in columns]
         print(format_table(("column", "kind", "reason"), [[label, "label", "the class to predict"], *rows]))
         print(f"\nwrote {', '.join(texts)} to {folder}: check the guesses, then run")
         print(f"  cd {folder} && slicewatch check && slicewatch train && slicewatch up")
@@ -214,7 +214,8 @@ def settings_text(
             line = f"  {to_yaml(column.name)}: {column.kind}"
             kept.append(f"{line:28} # {column.reason}; {values}")
         else:
-            left_out.append(f"# {excerpt(column.name)}: left out, {column.reason} ({values})\n")
+            name_shown = excerpt(column.name) or "(no name)"
+            left_out.append(f"# {name_shown}: left out, {column.reason} ({values})\n")
     return SETTINGS_TEXT.format(
         name=name,
         data=to_yaml(data),

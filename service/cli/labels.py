@@ -67,8 +67,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         print_json({**summary.to_json(), "columns": list(columns.values()), "sent_to": sink.name})
     else:
-        read = ", ".join(columns.values())
-        print(f"{summary.to_text()}\n\n{summary.rows:,} rows of {args.file} ({read}), sent to {sink.name}")
+        read = f"{summary.rows:,} row{'s' * (summary.rows != 1)} of {args.file} (columns {', '.join(columns.values())})"
+        print(f"{summary.to_text()}\n\n{read}, sent to {sink.name}")
     return int(bool(summary.rejected))
 
 
@@ -159,7 +159,7 @@ def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterat
     from sfs.tables import input_format, read_batches
 
     is_text = input_format(file) in (".csv", ".tsv")
-    text = [columns[name] for name in TEXT_FIELDS if name in columns] if is_text else ()
+    text = [columns[name] for name in (*TEXT_FIELDS, "label") if name in columns] if is_text else ()
     start = 0
     for frame in read_batches(file, batch_rows, list(dict.fromkeys(columns.values())), text=text):
         yield [_read_row(start + n, fields) for n, fields in enumerate(_present_fields(frame, columns))]

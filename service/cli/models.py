@@ -80,7 +80,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
             [f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason]
             for change in changes
         ]
-        print(f"\n{format_table(('at (UTC)', 'champion', 'by', 'reason'), rows)}")
+        print(f"\n{format_table(('at (UTC)', 'champion', 'change', 'reason'), rows)}")
     return 0
 
 

@@ -123,14 +123,14 @@ def decision_text(decision: Mapping[str, Any]) -> str:
             percent(entry["candidate"]["value"]),
             points(entry["difference"]),
             f"{points(entry['lower'])} to {points(entry['upper'])}",
-            entry["outcome"],
+            _spaced(entry["outcome"]),
             entry["reason"],
         ]
         for entry in decision["slices"]
     ]
     reasons = [f"- {reason}" for reason in decision["reasons"]]
-    return "\n".join([decision["outcome"], *reasons, format_table(columns, rows)])
+    return "\n".join([decision["outcome"], *reasons, format_table(columns, rows), "* protected"])
 
 
 def _spaced(state: str) -> str:
-    return state.replace("_", " ")
+    return state.replace("held_out", "held-out").replace("_", " ")

@@ -317,7 +317,7 @@ class Retraining:
         if moved.state != run.state or moved.attempts != run.attempts:
             level, text = logging.INFO, moved.outcome or moved.reason
             if moved.state == "failed":  # the reason may quote a row
-                _log.info("run %d is failed: its outcome in the console has the reason", moved.id)
+                _log.info("run %d failed: `slicewatch retrain show %d` has the reason", moved.id, moved.id)
                 level = logging.DEBUG
             _log.log(level, "run %d is %s: %s", moved.id, moved.state, text)
             if moved.state not in ACTIVE:

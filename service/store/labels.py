@@ -240,8 +240,8 @@ def _reason(target: _Target | None, label: str) -> str | None:
     if target is None or target.label in (None, label):
         return None
     return (
-        f"label {target.label!r:.60} of the same prediction counts: to replace it, send a later observed_at, "
-        "or a new idempotency_key without a time"
+        f"label {target.label!r:.60} counts for this prediction: to replace it, send a later observed_at, or a new "
+        "idempotency_key without a time"
     )
 
 

@@ -129,7 +129,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     """
     snapshot, state, health = deployment.snapshot, deployment.state, deployment.health()
     if snapshot is None:
-        raise NotReady("no snapshot yet: the first one follows within seconds of the first prediction")
+        raise NotReady("no snapshot yet; the first follows within seconds of the first prediction")
     if window not in snapshot.windows:
         raise no_promotion(window, snapshot.model)
     window_estimates = snapshot.windows[window]

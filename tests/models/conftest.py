@@ -5,13 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor
 
 from sfs.matrix import SliceMatrix
-
-settings.register_profile("no deadline", deadline=None)  # the speed of the machine is no fact about a model
-settings.load_profile("no deadline")
 
 
 class Sliced(NamedTuple):

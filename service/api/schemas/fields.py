@@ -56,7 +56,7 @@ def _class_name(value: Any) -> str:
     if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not isfinite(value)):
         raise ValueError("a class must be a string, a number or a boolean")
     text = text_of(value)
-    if not 0 < len(text) <= NAME_CHARS or _CONTROL.search(text):
+    if not 0 < len(text) <= NAME_CHARS or _CONTROL.search(text.strip()):
         raise ValueError(f"a class must have 1 to {NAME_CHARS} characters and no control characters")
     return text
 

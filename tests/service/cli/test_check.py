@@ -303,14 +303,21 @@ def test_a_value_beyond_the_first_rows_that_no_feature_reads_is_a_problem(
     assert (answer.code, "column 'text', row 50005" in answer.err) == (2, True)
 
 
-def test_a_long_slice_name_is_a_problem(cli: Callable, tmp_path: Path) -> None:
-    """A name that the service does not accept is found by check."""
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("n" * 201, "has 201 characters"), ("links/short", "part of a URL"), ("..", "part of a URL")],
+)
+def test_a_slice_name_that_the_service_refuses_is_a_problem(
+    cli: Callable, tmp_path: Path, name: str, problem: str
+) -> None:
+    """A name that the service and train do not accept is found by check, with its file."""
     functions = (
         "from sfs import slicing_function\n\n\n"
-        f"@slicing_function(name='{'n' * 201}')\ndef f(x):\n    return x.views > 9\n"
+        f"@slicing_function(name='{name}')\ndef f(x):\n    return x.views > 9\n"
     )
     answer = cli("check", "--config", written(tmp_path, comments(), functions))
-    assert (answer.code, "has 201 characters" in answer.err) == (2, True)
+    assert answer.code == 2
+    assert re.search(rf"functions: .*\.py: .*{problem}", answer.err)
 
 
 def test_a_missing_value_that_never_occurs_is_a_warning(cli: Callable, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_trained_project_is_proved(cli: Callable, trained: Path) -> None:
     """The champion is loaded, which checks its hash and golden batch."""
     answer = cli("doctor", "--config", trained, "--json")
     found = findings(answer)
-    assert (answer.code, found["registry"][0], found["functions"]) == (0, "ok", ("ok", "3 functions"))
+    assert (answer.code, found["registry"][0], found["functions"]) == (0, "ok", ("ok", "3 loaded"))
     assert "golden batch reproduced" in found["registry"][1]
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from service.__main__ import main
 from service.cli.init import to_identifier, to_yaml
-from service.settings import TABLE_FORMATS
+from service.settings import LEARNERS, TABLE_FORMATS
 from service.settings.loading import load
 from sfs.analysis import redundant_slices, shared_members
 from sfs.apply import apply
@@ -460,10 +460,10 @@ def test_what_init_writes_passes_check(
     assert outcome_of(columns, name, random) == ""
 
 
-@given(ODD_TABLES, FILES, st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@given(ODD_TABLES, FILES, st.randoms(use_true_random=False), st.sampled_from(LEARNERS))
+@settings(max_examples=60, deadline=None)
 def test_train_runs_where_check_passes(
-    columns: dict[str, Callable[[int], object]], name: str, random: Random
+    columns: dict[str, Callable[[int], object]], name: str, random: Random, learner: str
 ) -> None:
-    """Over odd tables, train accepts what check accepts."""
-    assert outcome_of(columns, name, random, "--epochs", "1") == ""
+    """Over odd tables, train accepts what check accepts, with every learner."""
+    assert outcome_of(columns, name, random, "--epochs", "1", "--learner", learner) == ""

@@ -14,7 +14,7 @@ import pytest
 from factories import label_history
 
 from service.__main__ import main
-from service.cli.labels import LabelSink, send_file
+from service.cli.labels import LabelSink, label_columns, read_rows, send_file
 from service.cli.project import service_url
 from service.client import Client
 from service.errors import ServiceError
@@ -81,8 +81,19 @@ def test_labels_go_into_the_store_while_no_service_runs(send: Callable, stored: 
         ["outcome", "labels"], ["--------", "------"], ["accepted", "3"], ["pending", "1"],
     ]  # fmt: skip
     assert lines[4].startswith("pending: no prediction has this id yet")
-    assert re.fullmatch(r"4 rows of .*labels\.csv \(id, label\), sent to .*store\.sqlite3", lines[-1])
+    assert re.fullmatch(r"4 rows of .*labels\.csv \(columns id, label\), sent to .*store\.sqlite3", lines[-1])
     assert kept(stored) == {"a": "kept", "b": "lost", "007": "returned"}
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "1.0", "007", "True"])
+@pytest.mark.parametrize("more", ["", "b,word\n", "b,2\n"])
+def test_a_label_is_the_same_beside_any_other(tmp_path: Path, label: str, more: str) -> None:
+    """The other labels of a file do not change a label: it is read as text."""
+    file = tmp_path / "labels.csv"
+    file.write_text(f"id,label\na,{label}\n{more}")
+    rows = next(read_rows(file, label_columns(file, "id", "label"), 10))
+    assert rows[0].label is not None
+    assert rows[0].label.label == label
 
 
 def test_a_second_sending_changes_nothing(send: Callable, stored: Path) -> None:
@@ -170,7 +181,7 @@ def test_a_later_file_of_the_same_content_corrects_back(send: Callable, stored: 
         assert told["outcomes"]["duplicate"] == 1
         assert kept(stored) == {"a": "kept"}
     assert (
-        "duplicate: label 'kept' of the same prediction counts"
+        "duplicate: label 'kept' counts for this prediction"
         in send("id,label\na,lost\n", name="tuesday.csv").out
     )
 

@@ -88,13 +88,14 @@ def test_the_gates_table_has_a_line_for_every_slice(cli: Callable, two_runs: Any
     lines = cli("retrain", "show", "4", "--url", two_runs.url).out.splitlines()
     start = lines.index("decision of the gate: hold")
     assert lines[start + 1 :][: len(held.reasons)] == [f"- {reason}" for reason in held.reasons]
-    cut = len("slice      effective n  champion  candidate  difference          interval  outcome     ")
-    table = lines[start + 1 + len(held.reasons) :]
+    cut = len("slice      effective n  champion  candidate  difference          interval  outcome       ")
+    *table, legend = lines[start + 1 + len(held.reasons) :]
+    assert legend == "* protected"
     assert [line[:cut].rstrip() for line in (table[0], *table[2:])] == [
         "slice      effective n  champion  candidate  difference          interval  outcome",
-        "__all__ *        2,000     92.0%      92.2%        +0.2      -0.6 to +1.0  as_good",
-        "links               40     77.5%      77.5%         0.0    -10.9 to +10.9  not_verified",
-        "gone *               0         -          -         0.0  -100.0 to +100.0  not_verified",
+        "__all__ *        2,000     92.0%      92.2%        +0.2      -0.6 to +1.0  as good",
+        "links               40     77.5%      77.5%         0.0    -10.9 to +10.9  not verified",
+        "gone *               0         -          -         0.0  -100.0 to +100.0  not verified",
     ]
     assert [line[cut:].strip() for line in table[2:]] == [each.reason for each in held.slices]
 

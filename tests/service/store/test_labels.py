@@ -216,7 +216,7 @@ def test_a_label_that_does_not_count_names_the_one_that_does(writer: Writer, pre
     assert [each.outcome for each in results] == ["accepted", "corrected", "duplicate", "accepted"]
     assert [each.reason for each in results[:2]] == [None, None]
     for each in results[2:]:
-        assert str(each.reason).startswith("label 'spam' of the same prediction counts: to replace it, send")
+        assert str(each.reason).startswith("label 'spam' counts for this prediction: to replace it, send")
 
 
 @pytest.mark.parametrize("other", [{"label": "ham"}, {"id_": "p2"}])
