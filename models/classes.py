@@ -13,13 +13,14 @@ from models.column_encoders import as_text
 from models.errors import DataError
 from models.features import Table, check_columns
 from sfs.record import Columns, Rows
+from sfs.schema import ClassReader
 
 MAX_CLASSES = 1000
 _LEAK_ERROR, _LEAK_SHARE, _LEAK_ROWS = 0.02, 0.05, 40
 
 
-def read_labels(rows: Table, column: str) -> list[str]:
-    """Return N labels as text.
+def read_labels(rows: Table, column: str, classes: Sequence[str] = ()) -> list[str]:
+    """Return N labels as text, spelled as the class that they mean.
 
     Raises
     ------
@@ -39,7 +40,8 @@ def read_labels(rows: Table, column: str) -> list[str]:
             f"label column {column!r} is blank in {len(blank):,} of {len(labels):,} rows, first in row "
             f"{blank[0]}: fill in these labels or drop the rows"
         )
-    return [label for label in labels if label is not None]
+    reader = ClassReader(classes)
+    return [reader.read(label) or label for label in labels if label is not None]
 
 
 def without_label(rows: Rows, column: str) -> Rows:

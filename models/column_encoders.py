@@ -20,6 +20,7 @@ from scipy import sparse
 
 from models.errors import DataError
 from sfs.record import text_of
+from sfs.schema import Column
 
 N_HASHED: Final = 2048
 _LINEAR_UP_TO = 3.0
@@ -29,6 +30,7 @@ _DATES = (date, time, timedelta, np.datetime64, np.timedelta64)
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 _MEMO_WORDS = 200_000
 _MEMO_CHARACTERS = 64
+_NUMBER = Column("", "number")
 _STATE = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
@@ -221,13 +223,14 @@ def as_number(value: Any, column: str, row: Any) -> float:
     Raises
     ------
     DataError
-        If the value is not a number, a boolean, or text that spells a number.
+        If the value is not a number, a boolean, or text that spells a number as in a file.
     """
-    if value is None:
+    read = _NUMBER.parse(value) if isinstance(value, str) else value
+    if read is None:
         return np.nan
     _refuse_dates(value, column, row)
     try:
-        number = float(value)
+        number = float(read if not isinstance(read, str) else "text")
     except (TypeError, ValueError):
         raise DataError(
             f"column {column!r}, row {row}: {_short(value)} is not a number: "

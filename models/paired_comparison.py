@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.bundle.model_bundle import ModelBundle
 from models.classes import read_labels, without_label
 from models.errors import DataError
-from models.splits import content_hashes, held_out
+from models.splits import Hashes, content_hashes, held_out
 from sfs.apply import apply_with_stats
 from sfs.function import ALL_ROWS, LabelingFunctionSlice
 from sfs.registry import FunctionSet
@@ -54,8 +54,8 @@ def compare_paired(
 ) -> tuple[PairedCells, ...]:
     """Compare two versions on the same rows: all rows first, then every slice in the functions' order.
 
-    Each version reads the memberships in its own slices, from functions unchanged since its training. A label
-    outside a version's classes counts as an error of that version.
+    Each version reads the rows by its own schema, and the memberships in its own slices from functions unchanged
+    since its training. A label outside a version's classes counts as an error of that version.
 
     Parameters
     ----------
@@ -84,14 +84,15 @@ def compare_paired(
                 f"{len(seen):,} of {len(rows):,} rows, first row {seen[0]}, are not held out for the {role}, which "
                 "may have learned them: compare on held-out rows only"
             )
-    truth = np.array(read_labels(rows, champion.label), dtype=object)
     live = FunctionSet(each for each in functions if not isinstance(each, LabelingFunctionSlice))
     S = apply_with_stats(live, without_label(rows, champion.label)).matrix
-    correct = [
-        np.array(bundle.predict(rows, bundle.usable_memberships(S, live.fingerprints)), dtype=object) == truth
-        for bundle in (champion, candidate)
-    ]
-    contents = np.unique(content_hashes(rows, candidate.featurizer.specs), return_inverse=True)[1]
+    correct = []
+    for bundle in (champion, candidate):
+        read = bundle.schema.parse_frame(rows)
+        predicted = bundle.predict(read, bundle.usable_memberships(S, live.fingerprints))
+        truth = read_labels(read, bundle.label, bundle.classes)
+        correct.append(np.array(predicted, dtype=object) == np.array(truth, dtype=object))
+    contents = np.unique(_contents(candidate, rows), return_inverse=True)[1]
     cells = []
     for name, member in [(ALL_ROWS, np.ones(len(rows), dtype=bool)), *((n, S.column(n)) for n in S.names)]:
         content = contents[member]
@@ -116,5 +117,9 @@ def held_out_for(bundles: Sequence[ModelBundle], rows: pd.DataFrame) -> NDArray[
     """Return bool[N], the rows that are held out for all versions."""
     out = np.ones(len(rows), dtype=bool)
     for bundle in bundles:
-        out &= held_out(content_hashes(rows, bundle.featurizer.specs))
+        out &= held_out(_contents(bundle, rows))
     return out
+
+
+def _contents(bundle: ModelBundle, rows: pd.DataFrame) -> Hashes:
+    return content_hashes(bundle.schema.parse_frame(rows), bundle.featurizer.specs)

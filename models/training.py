@@ -165,7 +165,7 @@ def evaluate(
     if not len(data):
         raise DataError("there are no rows to evaluate on")
     data = bundle.schema.parse_frame(data)
-    truth = read_labels(data, bundle.label)
+    truth = read_labels(data, bundle.label, bundle.classes)
     live = functions if isinstance(functions, FunctionSet) else FunctionSet(functions or ())
     check_label_not_read(live, bundle.label)
     S = apply_with_stats(live, without_label(data, bundle.label)).matrix
@@ -181,8 +181,7 @@ def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) ->
     fingerprints, described = dict(config.functions.fingerprints), config.to_json()
     report_progress("reading labels", 0.0)
     check_columns(data, [config.label, *(spec.column for spec in config.features)])
-    text = [spec.column for spec in config.features if spec.kind == "text"]
-    schema = config.schema.completed(data, text)
+    schema = config.schema.completed(data, {spec.column: spec.kind for spec in config.features})
     data = schema.parse_frame(data)
     labels = read_labels(data, config.label)
     classes = class_names(labels, config.label)

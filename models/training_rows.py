@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
-from pandas.api.types import infer_dtype
 
 from models.classes import read_labels
 from models.column_encoders import as_number, as_text
 from models.errors import DataError
 from models.features import FeatureSpec, check_columns
 from models.splits import content_hashes, held_out
-from sfs.record import text_of
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
 from sfs.template import Template
@@ -24,10 +22,10 @@ PUBLIC_FORMATS = ("youtube", "sms")
 NEW_CLASS_CONTENTS = 20
 """Minimum number of distinct contents, held-out rows excluded, for a class seen only in traffic."""
 
+_NO_SCHEMA = Schema()
+
 LabelledRecord: TypeAlias = tuple[Mapping[str, Any], str]
 """A record of traffic, and its label."""
-_NUMBERS = ("integer", "floating", "mixed-integer-float")
-_MAX_NUMBER = 10**300  # beyond it a whole number is no float, and counts as missing, as in a feature
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,8 @@ class DataSource:
             return pd.concat(self.batches(), ignore_index=True)
         from models.comments import public
 
-        return public.load_youtube(self.path) if self.format == "youtube" else public.load_sms(self.path)
+        load = public.load_youtube if self.format == "youtube" else public.load_sms
+        return self.schema.parse_frame(load(self.path))
 
     def batches(self) -> Iterator[pd.DataFrame]:
         """Yield the rows a batch at a time; a table is read with bounded memory."""
@@ -85,12 +84,15 @@ class TrainingRows:
         Number of rows of the table and of traffic.
     left_out
         Dropped rows of traffic: those without all features, or of a new class that is too rare.
+    schema
+        Types of the table's columns, by which all rows are read.
     """
 
     frame: pd.DataFrame
     base: int
     traffic: int
     left_out: int
+    schema: Schema
 
 
 def with_traffic(
@@ -99,12 +101,12 @@ def with_traffic(
     label: str,
     features: Sequence[FeatureSpec],
     functions: FunctionSet,
+    schema: Schema = _NO_SCHEMA,
 ) -> TrainingRows:
-    """Return a table's rows and those of traffic in one table.
+    """Return a table's rows and those of traffic in one table, read by one schema.
 
     Columns that the table lacks are kept where functions may read them: those of templates, and with a plain
-    function, which may read any column, all. Values that a row lacks are missing. Numbers and texts of traffic
-    take the type of the table's column.
+    function, which may read any column, all. Values that a row lacks are missing.
 
     Parameters
     ----------
@@ -115,6 +117,8 @@ def with_traffic(
         there, or if the table lacks its class and the class has few contents in traffic.
     label
         The label's column.
+    schema
+        Types of columns; those of the table's other columns are settled from the table.
 
     Raises
     ------
@@ -122,23 +126,28 @@ def with_traffic(
         If the table lacks the label or a feature, or a label of it is blank.
     """
     check_columns(base, [spec.column for spec in features])
+    schema = schema.completed(base, {spec.column: spec.kind for spec in features})
+    base = schema.parse_frame(base)
     labels = read_labels(base, label)
-    fitting = [row for row in traffic if _has_features(row[0], features)]
+    read = [(schema.parse_record(record), label_of_row) for record, label_of_row in traffic]
+    fitting: list[LabelledRecord] = [row for row in read if _has_features(row[0], features)]
     kept = _without_rare_classes(fitting, set(labels), features)
     if not kept:
-        return TrainingRows(base, len(base), 0, len(traffic))
+        return TrainingRows(base, len(base), 0, len(traffic), schema)
     columns: dict[str, pd.Series[Any]] = {}
     for place, name in enumerate(map(str, base.columns)):
-        columns[name] = _append(base.iloc[:, place], [record.get(name) for record, _ in kept])
-    columns[label] = pd.Series([*labels, *(label_of_row for _, label_of_row in kept)], dtype=object)
-    read = None
+        values = [*base.iloc[:, place].tolist(), *(record.get(name) for record, _ in kept)]
+        columns[name] = pd.Series(values, dtype=object)
+    needed = None
     if all(isinstance(each, Template) for each in functions):
-        read = {field for each in functions if isinstance(each, Template) for field in each.fields}
+        needed = {field for each in functions if isinstance(each, Template) for field in each.fields}
     for name in dict.fromkeys(name for record, _ in kept for name in record):
-        if name not in columns and name != label and (read is None or name in read):
+        if name not in columns and name != label and (needed is None or name in needed):
             values = [None] * len(base) + [record.get(name) for record, _ in kept]
             columns[name] = pd.Series(values, dtype=object)
-    return TrainingRows(pd.DataFrame(columns), len(base), len(kept), len(traffic) - len(kept))
+    frame = schema.parse_frame(pd.DataFrame(columns))
+    frame[label] = pd.Series([*labels, *(label_of_row for _, label_of_row in kept)], dtype=object)
+    return TrainingRows(frame, len(base), len(kept), len(traffic) - len(kept), schema)
 
 
 def _has_features(record: Mapping[str, Any], features: Sequence[FeatureSpec]) -> bool:
@@ -165,29 +174,3 @@ def _without_rare_classes(
             contents.setdefault(label, set()).add(content)
     kept = known | {label for label, group in contents.items() if len(group) >= NEW_CLASS_CONTENTS}
     return [row for row in rows if row[1] in kept]
-
-
-def _append(column: pd.Series[Any], values: Sequence[Any]) -> pd.Series[Any]:
-    """Append values to a column and keep its type: integers, floats, text or objects."""
-    kind = infer_dtype(column, skipna=True)
-    if kind in _NUMBERS:
-        numbers = [_as_column_number(value) for value in values]
-        if all(value is None or isinstance(value, int | float) for value in numbers):
-            whole = kind == "integer" and all(type(value) is int and abs(value) < 2**63 for value in numbers)
-            first = column if whole else column.astype("float64")
-            more = pd.Series(numbers, dtype="int64" if whole else "float64")
-            joined: pd.Series[Any] = pd.concat([first, more], ignore_index=True)
-            return joined
-    if kind == "string":
-        values = [text_of(value) if isinstance(value, int | float) else value for value in values]
-    return pd.Series([*column.astype(object).tolist(), *values], dtype=object)
-
-
-def _as_column_number(value: Any) -> Any:
-    """Return numeric text and booleans as numbers, and everything else as it is."""
-    if isinstance(value, str | bool):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return None if type(value) is int and abs(value) > _MAX_NUMBER else value

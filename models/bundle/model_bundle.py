@@ -291,7 +291,7 @@ class ModelBundle:
             function_fingerprints=fingerprints,
             lineage=config.lineage,
             reference=reference,
-            sample=sample,
+            sample=tuple(map(schema.parse_record, sample)),
             golden=golden,
             report=TrainingReport.from_json(files[REPORT]),
         )

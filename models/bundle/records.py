@@ -146,8 +146,8 @@ def stored_schema(config: Mapping[str, Any], sample: Sequence[Mapping[str, Any]]
     """
     if config.get("schema") is not None:
         return Schema.from_json(config["schema"])
-    text = [feature["column"] for feature in config["features"] if feature["kind"] == "text"]
-    return Schema().completed(pd.DataFrame(list(sample), dtype=object), text)
+    kinds = {feature["column"]: feature["kind"] for feature in config["features"]}
+    return Schema().completed(pd.DataFrame(list(sample), dtype=object), kinds)
 
 
 class _NotPlain(Exception):

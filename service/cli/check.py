@@ -38,31 +38,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
         settings = load_settings(args, context)
     except SettingsError as error:
         if args.json:
-            print_json(
-                {
-                    "ok": False,
-                    "problems": error.problems,
-                    "warnings": [],
-                    "rows": 0,
-                    "sampled": 0,
-                    "slices": [],
-                }
-            )
+            _print_json(error.problems, [], 0, None)
         raise
     with stage_progress("check") as progress:
         problems, warnings, summary, functions, rows = _check(settings, progress)
     if args.json:
-        sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
-        print_json(
-            {
-                "ok": not problems,
-                "problems": problems,
-                "warnings": warnings,
-                "rows": rows,
-                "sampled": sampled,
-                "slices": slices,
-            }
-        )
+        _print_json(problems, warnings, rows, summary)
     else:
         _print_report(summary, problems, warnings, rows, functions)
     if problems:
@@ -92,6 +73,14 @@ def _check(
     return problems, warnings, summary, functions, dataset.rows if dataset else 0
 
 
+def _print_json(
+    problems: Sequence[str], warnings: list[str], rows: int, summary: ApplySummary | None
+) -> None:
+    found = {"ok": not problems, "problems": problems, "warnings": warnings, "rows": rows}
+    sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
+    print_json(found | {"sampled": sampled, "slices": slices})
+
+
 def _print_report(
     summary: ApplySummary | None,
     problems: list[str],
@@ -114,7 +103,7 @@ def _print_report(
 
 
 def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:
-    absent = [column for column in (*settings.features, settings.label) if column not in names]
+    absent = [c for c in (*settings.features, settings.label, *settings.schema) if c not in names]
     yield from (f"no column {column!r} in {settings.data}{nearest(column, names)}" for column in absent)
     if absent:
         yield f"the columns of {settings.data} are {names}"
@@ -222,7 +211,8 @@ def _apply_to_sample(
     from sfs.errors import SliceError
     from sfs.record import Columns
 
-    sample = project_source(settings).visible(dataset.sample)
+    rows = settings.table_schema.completed(dataset.sample, settings.features).parse_frame(dataset.sample)
+    sample = project_source(settings).visible(rows)
     progress("applying functions", 0.0)
     try:
         applied = apply_with_stats(functions, sample)

@@ -82,6 +82,7 @@ def scan(
     rows, first, keys, sample = 0, None, np.empty(0), None
     labels, features = _LabelScan(settings.label), _FeatureScan(settings)
     missing: set[str] = set()
+    schema, faults = settings.table_schema, dict[str, str]()
     try:
         source = project_source(settings)
         total = source.total() if settings.data.is_file() else None
@@ -90,6 +91,7 @@ def scan(
             first = batch if first is None else first
             labels.add(batch)
             features.add(batch)
+            faults = schema.faults(batch) | faults
             missing |= {str(name) for name, absent in batch.isna().any().items() if absent}
             rows += len(batch)
             keys, sample = _smallest_keys(keys, sample, random.random(len(batch)), batch)
@@ -98,6 +100,7 @@ def scan(
         problems.append(f"data: {error}")
         sample = None
     if first is not None:
+        problems += [f"data: {fault}" for fault in faults.values()]
         problems += labels.problems(rows)
         problems += features.problems
     if first is None or sample is None:

@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.cli.dataset_scan import excerpt, guess_columns, guess_label
+from service.cli.dataset_scan import MAX_NAME_CHARACTERS, excerpt, guess_columns, guess_label
 from service.cli.parser import Commands, Context, add_command, add_format, add_options
 from service.cli.project import blank_rows, other_source
 from service.cli.terminal import format_table, print_json, print_message
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from service.cli.dataset_scan import ColumnGuess
     from sfs.matrix import SliceMatrix
+    from sfs.schema import Schema
 
 DEMO_FILE = "comments.csv"
 DEMO_ROWS = 5000
@@ -51,6 +52,10 @@ data: {data}
 features:
 {features}
 {left_out}
+# Types of columns, settled from the table: every file and request is read by them. Options in docs/data.md.
+schema:
+{schema}
+
 # Slicing functions: Python files, YAML files, or modules such as sfs.library.spam.
 {without}functions: [{functions}]
 
@@ -117,6 +122,8 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Guess the columns, then write every file, or none."""
+    from sfs.schema import Schema
+
     folder, generated = args.folder, args.data is None
     data = folder / DEMO_FILE if generated else args.data
     if folder.exists() and not folder.is_dir():
@@ -132,10 +139,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if generated:
         from models.comments.generate import generate
 
-        frame, data_format = generate(DEMO_ROWS), "table"
+        frame = table = generate(DEMO_ROWS)
+        data_format = "table"
     else:
         source = other_source(data, given=args.format)
         frame, data_format, total = next(source.batches()), source.format, source.total()
+        table = frame if total == len(frame) else source.read()
     label = guess_label(frame, args.label)
     columns = guess_columns(frame, label, total)
     libraries = [COMMENT_SLICES] if generated or data_format in ("youtube", "sms") else []
@@ -144,10 +153,11 @@ def run(args: argparse.Namespace, context: Context) -> int:
     name = to_identifier(
         unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
     )
-    visible = frame.loc[:, [str(column) != label for column in frame.columns]]
+    schema = Schema().completed(table, {column.name: column.kind for column in columns if column.kind})
+    visible = schema.parse_frame(frame.loc[:, [str(column) != label for column in frame.columns]])
     slices, guessed = slices_texts(visible, columns, libraries, _comment_templates() if generated else "")
     functions = [*libraries, *guessed]
-    texts = {FILE_NAME: settings_text(name, path, data_format, label, columns, functions), **slices}
+    texts = {FILE_NAME: settings_text(name, path, data_format, label, columns, functions, schema), **slices}
     if generated:
         texts[DEMO_FILE] = frame.to_csv(index=False)
     notes = _notes(folder, data, columns)
@@ -203,6 +213,7 @@ def settings_text(
     label: str,
     columns: Sequence[ColumnGuess],
     functions: Sequence[str],
+    schema: Schema,
 ) -> str:
     """Return slicewatch.yaml, with the reason for each guess as a comment."""
     kept, left_out = [], []
@@ -223,12 +234,21 @@ def settings_text(
         label=to_yaml(label),
         rows=columns[0].rows,
         features="\n".join(kept),
+        schema="\n".join(_schema_lines(schema)),
         left_out="".join(left_out),
         functions=", ".join(map(to_yaml, functions)),
         without=f"# Without slices yet: {' and '.join(without)}; list a file here once it has one.\n"
         if without
         else "",
     )
+
+
+def _schema_lines(schema: Schema) -> Iterator[str]:
+    for column in schema.to_json():
+        name, kind = column.pop("name"), column["type"]
+        options = ", ".join(f"{key}: {_yaml_value(value)}" for key, value in column.items())
+        if name.strip() and len(name) <= MAX_NAME_CHARACTERS:
+            yield f"  {to_yaml(name)}: {f'{{{options}}}' if len(column) > 1 else kind}"
 
 
 def to_yaml(text: str) -> str:

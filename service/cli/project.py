@@ -44,11 +44,16 @@ def load_settings(args: argparse.Namespace, context: Context) -> Settings:
     return load(config_file(args, context), context.environ)
 
 
-def project_source(settings: Settings) -> DataSource:
-    """Return the source of the project's own rows."""
+def project_source(settings: Settings, *, trained: bool = False) -> DataSource:
+    """Return the source of the project's own rows, read by the types in the settings.
+
+    With ``trained``, other columns are read as the champion reads them.
+    """
     from models.training_rows import DataSource
 
-    return DataSource(settings.data, settings.format, _text_columns(settings), settings.label)
+    schema = settings.table_schema
+    schema = schema.joined(champion_schema(settings)) if trained else schema
+    return DataSource(settings.data, settings.format, _text_columns(settings), settings.label, schema)
 
 
 def other_source(
@@ -73,17 +78,16 @@ def other_source(
 
 
 def champion_schema(settings: Settings) -> Schema:
-    """Return the types of the columns that the champion was trained with; none before the first training."""
+    """Return the types that the champion was trained with; before the first training those in the settings."""
     from models.errors import ModelError
     from models.registry import ModelRegistry
-    from sfs.schema import Schema
 
     if settings.registry.is_dir():
         registry = ModelRegistry(settings.registry, name=settings.name)
         with suppress(ModelError):  # a damaged champion is the subject of other commands
             if (version := registry.alias(CHAMPION)) is not None:
                 return registry.schema(version)
-    return Schema()
+    return settings.table_schema
 
 
 def _text_columns(settings: Settings) -> tuple[str, ...]:

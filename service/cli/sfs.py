@@ -81,7 +81,8 @@ def run_check(args: argparse.Namespace, context: Context) -> int:
     from sfs.record import Columns
 
     settings = load_settings(args, context)
-    functions, source = load_functions(settings.functions, votes=True), project_source(settings)
+    functions = load_functions(settings.functions, votes=True)
+    source = project_source(settings, trained=True)
     records = Columns(source.visible(next(source.batches()).head(CHECKED_RECORDS))).records
     with stage_progress("sfs check") as progress:
         checks = contract_checks(functions, records, progress)
@@ -106,8 +107,8 @@ def run_stats(args: argparse.Namespace, context: Context) -> int:
     functions = load_functions(settings.functions, votes=True)
     if args.format and not args.file:
         raise MisuseError("--format is the format of FILE: name it, or set `format` in the settings")
-    file = args.file
-    source = other_source(file, settings, given=args.format) if file else project_source(settings)
+    own = project_source(settings, trained=True)
+    source = other_source(args.file, settings, given=args.format) if args.file else own
     summary = apply_file(source, functions, command="stats", compare=True)
     if args.json:
         print_json(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
 from service.cli.project import CHAMPION, load_functions, load_settings, project_source, require_writable
 from service.cli.terminal import format_table, print_json, stage_progress
+from service.errors import MisuseError
 from service.formatting import percent
 from service.settings import LEARNERS
 
@@ -45,7 +46,10 @@ def run(args: argparse.Namespace, context: Context) -> int:
     config = train_config(settings)
     with stage_progress("train") as progress:
         progress("reading", 0.0)
-        bundle = train(config, project_source(settings).read(), progress=progress)
+        rows = project_source(settings).read()
+        if faults := config.schema.faults(rows):
+            raise MisuseError([f"data: {fault}" for fault in faults.values()])
+        bundle = train(config, rows, progress=progress)
     if not args.json:
         print(f"{bundle.report.to_text()}\n\n{outlook_text(outlook(bundle, settings))}")
     registry = ModelRegistry(settings.registry, name=settings.name)
@@ -123,7 +127,8 @@ def train_config(settings: Settings) -> TrainConfig:
     kinds = cast("Mapping[str, FeatureKind]", settings.features)
     features = tuple(FeatureSpec(column, kind) for column, kind in kinds.items())
     functions = load_functions(settings.functions)
-    return TrainConfig(settings.label, features, functions, learner_config(settings.learner), settings.name)
+    learner = learner_config(settings.learner)
+    return TrainConfig(settings.label, features, functions, learner, settings.name, settings.table_schema)
 
 
 def learner_config(learner: LearnerSettings) -> LearnerConfig:

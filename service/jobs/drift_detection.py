@@ -308,18 +308,21 @@ def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, Funct
 def coverages(
     blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
 ) -> Iterator[Observation]:
-    """Yield members and known rows of every monitored slice, block by block, in order of time.
+    """Yield members, known and unknown rows of every monitored slice, block by block, in order of time.
 
     Blocks of the same time under several function sets are added; a slice is the same if its function is.
     """
     columns = {set_hash: _columns(functions, "coverage", watched) for set_hash, functions in sets.items()}
     for (start, end), group in groupby(blocks, key=lambda block: (block.start, block.end)):
         counts: dict[RateKey, Rate] = {}
+        unknown: dict[RateKey, int] = {}
         for block in group:
-            known, member = (block.n - block.unknown).tolist(), block.member.tolist()
+            not_known, member = block.unknown.tolist(), block.member.tolist()
             for k, key in columns[block.set_hash]:
-                _add(counts, key, member[k], known[k])
-        yield Observation(start, end, counts)
+                _add(counts, key, member[k], block.n - not_known[k])
+                if not_known[k]:
+                    unknown[key] = unknown.get(key, 0) + not_known[k]
+        yield Observation(start, end, counts, unknown)
 
 
 def accuracies(

@@ -6,7 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -48,11 +48,12 @@ class RateKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Counts of one block: members of known rows, or correct predictions of labelled rows."""
+    """Counts of one block: members of known rows, or correct predictions of labelled rows; and unknown rows."""
 
     start: datetime
     end: datetime
     counts: Mapping[RateKey, Rate]
+    unknown: Mapping[RateKey, int] = field(default_factory=dict)
 
 
 def log_threshold(max_slices: int, false_alarms_a_month: float) -> float:
@@ -182,19 +183,27 @@ class DetectorState:
         count, n = np.zeros((2, rates), np.int64)
         return cls(log_e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n)
 
-    def advance(self, alternatives: Alternatives, count: Counts, n: Counts, start: int) -> None:
+    def advance(
+        self, alternatives: Alternatives, count: Counts, n: Counts, unknown: Counts, start: int
+    ) -> None:
         """Add one block.
+
+        An unknown row counts as a member or as no member, whichever is evidence against the alternative. The
+        ratio is then at most that of the full counts, so that the bound on false alarms holds whichever rows
+        are unknown.
 
         Parameters
         ----------
         alternatives
             Alternatives of the same K rates.
-        count, n : int64[K]
-            Members and known rows, or correct and labelled rows. Rates with n = 0 do not change.
+        count, n, unknown : int64[K]
+            Members, known rows, and rows whose membership is unknown; or correct and labelled rows. Rates without
+            rows do not change.
         start
             Start of the block.
         """
-        log_e = count * alternatives.hit + (n - count) * alternatives.miss  # [C, K]
+        hit, miss = alternatives.hit, alternatives.miss
+        log_e = count * hit + (n - count) * miss + unknown * np.minimum(hit, miss)  # [C, K]
         log_m = self.log_e_process + log_e
         starts = self.cusum == 0
         np.copyto(self.since, start, where=starts)
@@ -205,8 +214,8 @@ class DetectorState:
         np.add(self.n, n, out=self.n)
         # log(1 + exp(log_m)); numpy's logaddexp takes six times as long
         log_e_process = np.maximum(log_m, 0.0) + np.log1p(np.exp(-np.abs(log_m)))
-        np.copyto(self.log_e_process, log_e_process, where=n > 0)
-        np.copyto(self.evidence, _log_sum(log_m + alternatives.weight), where=n > 0)
+        np.copyto(self.log_e_process, log_e_process, where=n + unknown > 0)
+        np.copyto(self.evidence, _log_sum(log_m + alternatives.weight), where=n + unknown > 0)
 
     def reset(self, rates: Indices) -> None:
         """Restart these detectors."""
@@ -264,11 +273,12 @@ class DriftDetector:
         """Add a block, and return its detections in the order of the bands."""
         index, state = self._index, self._state
         columns = np.array([index.get(key, -1) for key in block.counts], np.intp)
-        counts = np.zeros((2, len(index) + 1), np.int64)  # the last column collects rates without a band
+        counts = np.zeros((3, len(index) + 1), np.int64)  # the last column collects rates without a band
         counts[0, columns] = [rate.count for rate in block.counts.values()]
         counts[1, columns] = [rate.n for rate in block.counts.values()]
-        count, n = counts[:, :-1]
-        state.advance(self._alternatives, count, n, (block.start - _EPOCH) // _MICROSECOND)
+        counts[2, columns] = [block.unknown.get(key, 0) for key in block.counts]
+        count, n, unknown = counts[:, :-1]
+        state.advance(self._alternatives, count, n, unknown, (block.start - _EPOCH) // _MICROSECOND)
         (alarmed,) = np.nonzero(state.evidence >= self.threshold)
         if not alarmed.size:
             return []

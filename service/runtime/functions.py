@@ -132,9 +132,10 @@ class FunctionAdmin:
         InvalidFunction
             If the declaration is wrong.
         """
-        if records is not None:
-            return await asyncio.to_thread(preview, declaration, records, "given")
         active = self._deployment.state.active
+        if records is not None:
+            read = records if active is None else [*map(active.bundle.schema.parse_record, records)]
+            return await asyncio.to_thread(preview, declaration, read, "given")
         sample = () if active is None else active.bundle.sample
         return await asyncio.to_thread(preview, declaration, sample, "sample")
 

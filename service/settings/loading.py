@@ -149,7 +149,7 @@ def _remove_unknown(values: dict[str, Any], origins: Origins) -> list[tuple[floa
 
 def _problem(file: Path, error: Mapping[str, Any], origins: Origins) -> tuple[float, str]:
     path = tuple(error["loc"])
-    key = ".".join(map(str, path[:2])) if path[0] in SECTIONS else str(path[0])
+    key = ".".join(map(str, path[: 2 if path[0] in (*SECTIONS, "schema") else 1]))
     if error["type"] == "missing":
         return math.inf, f"{file}: {key!r} is missing: {SETTINGS[key]}"
     line, where = next(origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins)

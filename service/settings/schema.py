@@ -8,12 +8,15 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import field, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES, nearest
+
+if TYPE_CHECKING:
+    from sfs.schema import Schema
 
 
 def describe(value: Any) -> str:
@@ -74,6 +77,21 @@ def column_kinds(value: Any) -> Any:
     if not value:
         raise ValueError("name at least one column, as in `features: {comment: text}`")
     return value
+
+
+def column_type(value: Any) -> dict[str, Any]:
+    """Accept the type of a column, or a mapping with its type and how its values are spelled."""
+    from sfs.errors import SliceError
+    from sfs.schema import Schema
+
+    options = {**value} if isinstance(value, Mapping) else {"type": value}
+    if isinstance(options.get("missing"), str):
+        options["missing"] = [options["missing"]]
+    try:
+        Schema.from_json([{**options, "name": ""}])
+    except SliceError as error:
+        raise ValueError(str(error).removeprefix("malformed schema, column 0").lstrip(".: ")) from None
+    return options
 
 
 def choice(options: Collection[str]) -> BeforeValidator:
@@ -251,6 +269,11 @@ class Settings:
         tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"
     ] = ()
     classes: Annotated[tuple[Text, ...], list_of(2), "classes of a model that is served elsewhere"] = ()
+    schema: Annotated[
+        Mapping[str, Annotated[Any, AfterValidator(column_type)]],
+        BeforeValidator(lambda value: {} if value == "" else value),
+        "types of columns, as `column: type` (default: settled from the table)",
+    ] = field(default_factory=dict)
     learner: LearnerSettings = field(default_factory=LearnerSettings)
     serve: ServeSettings = field(default_factory=ServeSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -260,6 +283,13 @@ class Settings:
     report: ReportSettings = field(default_factory=ReportSettings)
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
+
+    @property
+    def table_schema(self) -> Schema:
+        """The types in ``schema``."""
+        from sfs.schema import Schema
+
+        return Schema.from_json([{**options, "name": name} for name, options in self.schema.items()])
 
 
 def _descriptions(schema: type) -> Iterator[tuple[str, str]]:

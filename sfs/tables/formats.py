@@ -19,7 +19,7 @@ from pyarrow import csv as arrow_csv
 
 from sfs.errors import UnreadableFile, did_you_mean
 from sfs.record import none_if_missing, text_of
-from sfs.schema import MISSING_WORDS, Schema
+from sfs.schema import MISSING_WORDS, Column, Schema
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 """Supported formats; all but Parquet also with ``.gz`` appended."""
@@ -229,16 +229,20 @@ def csv_batches(
 
 
 _ARROW_TYPES = {"boolean": pa.bool_(), "integer": pa.int64(), "number": pa.float64()}
+_PLAIN = r"^([+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|(?i:true|false))$"
+"""Pattern of the values that Arrow reads as the schema does; it also reads ``0x1F`` and ``NAN``."""
 
 
 def _by_schema(table: pa.Table, schema: Schema) -> pa.Table:
     """Return a table with columns cast at once where Arrow reads all values; others stay text, for the schema."""
     for place, name in enumerate(table.column_names):
-        kind = _ARROW_TYPES.get(schema.columns[name].type) if name in schema else None
-        if kind is not None:
-            with suppress(pa.ArrowInvalid):
-                cast_column = pc.cast(null_if_missing(table.column(place).combine_chunks()), kind)
-                table = table.set_column(place, name, cast_column)
+        column = schema.columns.get(name, Column(name, "text"))
+        kind = _ARROW_TYPES.get(column.type)
+        if kind is not None and column == Column(name, column.type):
+            values = null_if_missing(table.column(place).combine_chunks())
+            if pc.all(pc.match_substring_regex(values, _PLAIN)).as_py():
+                with suppress(pa.ArrowInvalid):
+                    table = table.set_column(place, name, pc.cast(values, kind))
     return table
 
 

@@ -85,9 +85,9 @@ def test_what_counts_as_a_number(value: object, number: float | None) -> None:
     assert np.isnan(read) if number is None else read == number
 
 
-@pytest.mark.parametrize("value", [float("inf"), "-inf", "nan", None])
+@pytest.mark.parametrize("value", [float("inf"), "-inf", "nan", "NA", " ", "", None])
 def test_infinity_counts_as_missing(value: object) -> None:
-    """Infinite numbers are missing values."""
+    """Infinite numbers, and the marks of a missing one in a file, are missing values."""
     assert np.isnan(as_number(value, "n", 0))
 
 
@@ -102,7 +102,7 @@ def test_dates_are_refused_with_advice(read: object, value: object) -> None:
         read(value, "when", 7)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("value", ["abc", "", [1], {"a": 1}])
+@pytest.mark.parametrize("value", ["abc", "1_000", "\u0663", "0x1F", "1,5", [1], {"a": 1}])
 def test_what_is_no_number_is_refused(value: object) -> None:
     """The message names column, row and value."""
     with pytest.raises(DataError, match=r"column 'n', row 3: .* is not a number: make the column a category"):

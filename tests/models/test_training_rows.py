@@ -90,11 +90,19 @@ def test_a_field_of_the_label_s_name_is_not_the_label() -> None:
     assert joined({**RECORD, "label": "0"}).frame["label"].tolist() == ["0", "1", "0", "1"]
 
 
-def test_numbers_too_large_for_a_column_are_kept_as_far_as_they_go() -> None:
-    """Beyond 64 bits a whole number is a number, and beyond every number it is missing."""
-    rows = joined({**RECORD, "id": 2**70}, {**RECORD, "id": 10**400})
-    assert rows.frame["id"].tolist()[3] == 2.0**70
-    assert rows.frame["id"].isna().tolist()[4]
+def test_large_whole_numbers_are_exact() -> None:
+    """Beyond 53 and beyond 64 bits, and beside a missing value."""
+    assert joined({**RECORD, "id": 2**53 + 1}, {**RECORD, "id": None}).frame["id"].tolist()[3] == 2**53 + 1
+    rows = joined({**RECORD, "id": str(2**70 + 1)}, {**RECORD, "id": 10**400})
+    assert rows.frame["id"].tolist()[3:] == [2**70 + 1, 10**400]
+
+
+def test_traffic_logged_otherwise_is_read_by_the_schema() -> None:
+    """Rows logged by an earlier version, in other spellings, are read as the table is."""
+    rows = joined({**RECORD, "id": "1e1", "likes": "NA", "land": " no ", "sure": "FALSE"})
+    assert rows.frame.iloc[3][["id", "land", "sure"]].tolist() == [10, "no", False]
+    assert rows.frame["likes"].isna().tolist() == [False, True, False, True]
+    assert rows.schema.columns["sure"].type == "boolean"
 
 
 def test_copies_have_the_content_of_the_table_s_row() -> None:

@@ -1,7 +1,7 @@
 """Schema: one value per column in every spelling that the rule allows, and types settled once."""
 
 import json
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,14 @@ FRAME = pd.DataFrame(
         "when": [datetime(2026, 5, 1)] * 3,
     }
 )
-SCHEMA = Schema().completed(FRAME, ["body"])
+SCHEMA = Schema().completed(FRAME, {"body": "text"})
+
+
+ADVICE = "correct the value, or change the type of the column in the schema"
 
 
 def test_types_are_settled_from_a_table() -> None:
-    """Dates have no type in the schema; codes keep their width, and mixed truth values their spelling."""
+    """Codes keep their width, and mixed truth values their spelling."""
     assert list(SCHEMA.columns.values()) == [
         Column("flag", "boolean"),
         Column("count", "integer"),
@@ -42,6 +45,7 @@ def test_types_are_settled_from_a_table() -> None:
         Column("tier", "category"),
         Column("odd", "category", truth=("True", "False")),
         Column("body", "text"),
+        Column("when", "timestamp"),
     ]
 
 
@@ -69,7 +73,7 @@ def test_types_are_settled_from_a_table() -> None:
         ("price", "1,5", "1,5"),
         ("single", 0.1, float(np.float32(0.1))),
         ("zip", 501, "00501"),
-        ("zip", "501", "501"),
+        ("zip", "501", "00501"),
         ("zip", "NA", "NA"),
         ("tier", " gold ", "gold"),
         ("tier", "cafe\u0301", "caf\u00e9"),
@@ -78,7 +82,17 @@ def test_types_are_settled_from_a_table() -> None:
         ("odd", True, "True"),
         ("body", " two  blanks ", " two  blanks "),
         ("body", "", None),
-        ("when", "2026-05-01", "2026-05-01"),
+        ("when", "2026-05-01", "2026-05-01T00:00:00"),
+        ("when", "2026-05-01 09:30", "2026-05-01T09:30:00"),
+        ("when", datetime(2026, 5, 1, 9, 30), "2026-05-01T09:30:00"),
+        ("when", "2026-05-01T09:30:00Z", "2026-05-01T09:30:00Z"),
+        ("when", "1 May 2026", "1 May 2026"),
+        ("when", "", None),
+        ("count", "9007199254740993.0", 2**53 + 1),
+        ("price", "NAN", None),
+        ("price", "0x1F", "0x1F"),
+        ("price", "\u0661\u0662", "\u0661\u0662"),
+        ("single", 1e39, float("inf")),
         ("unknown", " x ", " x "),
     ],
 )
@@ -88,9 +102,98 @@ def test_a_value_is_read_as_its_column(column: str, given: Any, value: Any) -> N
     assert (parsed, type(parsed)) == (value, type(value))
 
 
+@pytest.mark.parametrize(
+    ("column", "given", "value"),
+    [
+        (Column("x", "boolean", truth=("Y", "N")), "N", False),
+        (Column("x", "boolean", truth=("Y", "N")), "no", "no"),
+        (Column("x", "category", missing=("NA", "-")), " NA ", None),
+        (Column("x", "number", missing=("-999",)), -999.0, None),
+        (Column("x", "text", missing=("none",)), "none", None),
+        (Column("x", "number", decimal=",", thousands="."), "1.234,5", 1234.5),
+        (Column("x", "number", decimal=","), "1.5", "1.5"),
+        (Column("x", "integer", thousands=","), "1,234,567", 1234567),
+        (Column("x", "integer", thousands=","), "1,5", "1,5"),
+        (Column("x", "category", numbers="1.0"), 1, "1.0"),
+        (Column("x", "category", numbers="1.0"), "2", "2.0"),
+        (Column("x", "category", numbers="1"), "1.0", "1"),
+        (Column("x", "category", numbers="1"), "01", "01"),
+        (Column("x", "timestamp", zone="Europe/Berlin"), "2026-01-01T00:30:00", "2026-01-01T00:30:00+01:00"),
+        (Column("x", "timestamp", zone="UTC"), "2026-01-01T00:30:00+02:00", "2025-12-31T22:30:00+00:00"),
+        (Column("x", "timestamp", zone="UTC"), 1767225600, 1767225600),
+        (Column("x", "date"), "2026-05-01", "2026-05-01"),
+        (Column("x", "date"), datetime(2026, 5, 1), "2026-05-01"),
+        (Column("x", "date"), "2026-05-01T10:00:00", "2026-05-01T10:00:00"),
+        (Column("x", "float16"), "0.1", float(np.float16(0.1))),
+    ],
+)
+def test_a_column_is_read_as_it_is_declared(column: Column, given: Any, value: Any) -> None:
+    """Spelling of truth values and numbers, missing marks, time zones and small floats."""
+    assert (column.parse(given), type(column.parse(given))) == (value, type(value))
+    assert column.parse(column.parse(given)) == value
+
+
+def test_a_fault_names_the_row_and_the_type_that_is_meant() -> None:
+    """One value per column is named; what can be read, and columns outside the schema, have no fault."""
+    frame = pd.DataFrame(
+        {
+            "flag": [True, "maybe"],
+            "count": ["1", 2.5],
+            "when": ["2026-05-01", "x"],
+            "tier": [1, "a"],
+            "z": [[], {}],
+        },
+        index=[10, 11],
+    )
+    assert SCHEMA.faults(frame) == {
+        "flag": f"column 'flag', row 11: expected true or false, got 'maybe': {ADVICE}",
+        "count": f"column 'count', row 11: expected a whole number, got 2.5: {ADVICE}",
+        "when": f"column 'when', row 11: expected a date and time without a time zone, got 'x': {ADVICE}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [
+        (
+            pd.Series(pd.to_datetime(["2026-05-01"])).dt.tz_localize("Europe/Berlin"),
+            ("timestamp", "Europe/Berlin"),
+        ),
+        (pd.Series(pd.to_datetime(["2026-05-01T00:00+05:00"])), ("timestamp", "UTC")),
+        (pd.Series([date(2026, 5, 1), None], dtype=object), ("date", None)),
+        (
+            pd.Series([datetime(2026, 5, 1), datetime(2026, 5, 1, tzinfo=UTC)], dtype=object),
+            ("timestamp", "UTC"),
+        ),
+        (pd.Series(np.array([0.5], dtype=np.float16)), ("float16", None)),
+        (pd.Series([2**70, None], dtype=object), ("integer", None)),
+    ],
+)
+def test_times_and_small_floats_are_settled(values: "pd.Series[Any]", column: tuple[str, str | None]) -> None:
+    """A zone without a name is UTC; a large whole number stays one."""
+    (settled,) = Schema().completed(pd.DataFrame({"x": values})).columns.values()
+    assert (settled.type, settled.zone) == column
+
+
+@pytest.mark.parametrize(
+    ("values", "style"),
+    [
+        (["1", "2", "other"], "1"),
+        (["1.0", "2.0", "other"], "1.0"),
+        (["1.10", "1.9"], None),
+        (["a", "b"], None),
+    ],
+)
+def test_numbers_in_a_category_keep_their_spelling(values: list[str], style: str | None) -> None:
+    """Numbers of one spelling are read in every other; versions such as 1.10 stay text."""
+    assert Schema().completed(pd.DataFrame({"x": values})).columns["x"].numbers == style
+
+
 def test_a_table_without_changes_is_the_same_table() -> None:
-    """Reading the training table by its own schema changes nothing."""
-    assert SCHEMA.parse_frame(FRAME) is FRAME
+    """Reading the training table by its own schema changes nothing but times, which become text."""
+    frame = FRAME.drop(columns="when")
+    assert SCHEMA.parse_frame(frame) is frame
+    assert SCHEMA.parse_frame(FRAME)["when"].tolist() == ["2026-05-01T00:00:00"] * 3
 
 
 def test_a_row_is_read_alike_beside_any_other_row(tmp_path: Path) -> None:
@@ -137,12 +240,12 @@ def test_every_spelling_of_a_row_is_the_same_row(
 
 def test_files_of_all_formats_give_the_same_table(tmp_path: Path) -> None:
     """CSV, TSV, JSON Lines and Parquet with the same rows are read alike."""
-    frame = FRAME.drop(columns="when")
+    frame = FRAME
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_csv(tmp_path / "a.tsv", index=False, sep="\t")
     frame.to_parquet(tmp_path / "a.parquet")
     records = [{k: None if pd.isna(v) else v for k, v in row.items()} for row in frame.to_dict("records")]
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row, default=float) + "\n" for row in records))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row, default=str) + "\n" for row in records))
     expected = SCHEMA.parse_frame(frame)
     for name in ("a.csv", "a.tsv", "a.parquet", "a.jsonl"):
         pd.testing.assert_frame_equal(read_table(tmp_path / name, schema=SCHEMA), expected)
@@ -151,8 +254,12 @@ def test_files_of_all_formats_give_the_same_table(tmp_path: Path) -> None:
 def test_a_schema_survives_json() -> None:
     """Its JSON form is exact, and a malformed one is refused with the column."""
     assert Schema.from_json(json.loads(json.dumps(SCHEMA.to_json()))) == SCHEMA
-    with pytest.raises(SliceError, match=r"malformed schema, column 0.type: .* got 'date'"):
-        Schema.from_json([{"name": "when", "type": "date"}])
+    with pytest.raises(SliceError, match=r"malformed schema, column 0.type: .* got 'day'"):
+        Schema.from_json([{"name": "when", "type": "day"}])
+    with pytest.raises(SliceError, match=r"column 0: unknown time zone 'Mars'"):
+        Schema.from_json([{"name": "when", "type": "timestamp", "zone": "Mars"}])
+    with pytest.raises(SliceError, match=r"column 0: decimal and thousands must differ"):
+        Schema.from_json([{"name": "x", "type": "number", "decimal": ",", "thousands": ","}])
     with pytest.raises(SliceError, match="must be distinct"):
         Schema([Column("a", "text"), Column("a", "number")])
 
@@ -168,6 +275,17 @@ def test_a_schema_survives_json() -> None:
         (["007", "7"], "7", "7"),
         (["1", "1.0"], "1.0", "1.0"),
         (["1", "1.0"], "1.00", None),
+        (["true", "false"], "1", "true"),
+        (["true", "false"], "0.0", "false"),
+        (["True", "False"], "1", "True"),
+        (["0", "1"], "True", "1"),
+        (["1.0", "0.0"], "false", "0.0"),
+        (["0", "1", "2"], "true", None),
+        (["true", "false", "unsure"], "1", None),
+        (["true", "maybe"], "1", None),
+        (["true", "1"], "1.0", "1"),
+        (["00501", "90210"], "501", "00501"),
+        (["7", "12"], "07", None),
     ],
 )
 def test_labels_are_read_in_every_spelling_of_their_class(classes: list[str], label: str, name: Any) -> None:

@@ -8,7 +8,7 @@ import math
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def write_values(folder: Path) -> None:
     ]
     with (folder / ROWS).open() as file:
         live = [PredictedRow(**json.loads(line)) for line in file]
+    live = [replace(row, features=row.features and bundle.schema.parse_record(row.features)) for row in live]
     records, columns = zip(
         *map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True
     )

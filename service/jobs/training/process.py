@@ -150,6 +150,7 @@ class TrainingLauncher:
             learner=learner_values(settings.learner),
             traffic=str(traffic) if written else None,
             champion=str(self._registry.path(champion)),
+            schema=settings.table_schema.to_json(),
         )
         return start_training(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
 

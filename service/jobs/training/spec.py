@@ -39,6 +39,8 @@ class TrainingSpec:
         File of labelled traffic, see `write_traffic`; None for none.
     champion
         Folder of the version to compare with; None for none.
+    schema
+        Types of columns in the project's settings, as JSON values.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TrainingSpec:
     learner: Mapping[str, Any] = field(default_factory=dict)
     traffic: str | None = None
     champion: str | None = None
+    schema: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

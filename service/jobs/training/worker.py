@@ -126,8 +126,9 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     champion = None if spec.champion is None else ModelBundle.load(spec.champion)
     features = tuple(FeatureSpec(column, cast("FeatureKind", kind)) for column, kind in spec.features.items())
     text = tuple(feature.column for feature in features if feature.kind == "text")
-    same = champion is not None and champion.featurizer.specs == features
-    schema = champion.schema if champion is not None and same else Schema()
+    schema = Schema.from_json(spec.schema)
+    if champion is not None and champion.featurizer.specs == features:
+        schema = schema.joined(champion.schema)
     base = DataSource(Path(spec.data), spec.format, text, spec.label, schema).read()
     traffic = [] if spec.traffic is None else read_traffic(Path(spec.traffic))
     of_files = FunctionSet.from_files(spec.functions, votes=True)
@@ -137,13 +138,13 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     aside = [function.name for function in added if not set(function.fields) <= columns]
     slices = [function for function in of_files if not isinstance(function, LabelingFunctionSlice)]
     functions = FunctionSet([*slices, *(function for function in added if function.name not in aside)])
-    rows = with_traffic(base, traffic, spec.label, features, functions)
+    rows = with_traffic(base, traffic, spec.label, features, functions, schema)
     counts = {"base_rows": rows.base, "traffic_rows": rows.traffic, "traffic_left_out": rows.left_out}
 
     learner = dict(spec.learner)
     if "widths" in learner:
         learner["widths"] = tuple(learner["widths"])
-    config = TrainConfig(spec.label, features, functions, LearnerConfig(**learner), spec.name, schema)
+    config = TrainConfig(spec.label, features, functions, LearnerConfig(**learner), spec.name, rows.schema)
     trained = train(
         config,
         rows.frame,
@@ -155,7 +156,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
 
     progress("comparing with the champion", _TRAINING_TO)
     held_out = held_out_for((candidate,) if champion is None else (champion, candidate), rows.frame)
-    contents = content_hashes(rows.frame, candidate.featurizer.specs)
+    contents = content_hashes(rows.frame, features)
     cells = () if champion is None else compare_paired(champion, candidate, rows.frame[held_out], functions)
     candidate.save(folder / CANDIDATE)
     progress("done", 1.0)

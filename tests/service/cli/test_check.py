@@ -413,3 +413,47 @@ def test_check_of_a_wide_table_calls_functions_as_often_as_of_a_narrow_one(
     folder = tmp_path / "300"
     assert cli("init", folder / "project", "--data", folder / "rows.csv").code == 0
     assert 0 < (folder / "project/slices.yaml").read_text().count("- {name: ") <= 40
+
+
+SCHEMA = "schema:\n  country: {type: category, missing: [NA]}\n  'Price [eur]': number\n  class: category\n"
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(
+    ("type_", "values", "message"),
+    [
+        (
+            "boolean",
+            {7: "maybe"},
+            "column 'flag', row 7: expected true or false, got 'maybe': correct the value",
+        ),
+        ("integer", {9: "2.5"}, "column 'flag', row 9: expected a whole number, got '2.5'"),
+        ("number", {0: "1,5"}, "column 'flag', row 0: expected a number, got '1,5'"),
+        ("{type: timestamp}", {3: "x"}, "column 'flag', row 3: expected a date and time without a time zone"),
+        ("date", {239: "1 May"}, "column 'flag', row 239: expected a date such as 2026-05-01, got '1 May'"),
+    ],
+)
+def test_a_column_that_no_longer_reads_as_settled_is_a_problem(
+    cli: Callable,
+    project: Path,
+    table_file: Path,
+    command: str,
+    type_: str,
+    values: dict[int, str],
+    message: str,
+) -> None:
+    """The message has the row, the column, the value and the type that is meant; `train` refuses the same."""
+    good = {"boolean": "True", "integer": "4", "number": "1.5"}.get(type_, "2026-05-01")
+    frame = pd.read_csv(table_file)
+    frame.assign(flag=[values.get(n, good) for n in range(len(frame))]).to_csv(table_file, index=False)
+    project.write_text(f"{project.read_text()}{SCHEMA}  flag: {type_}\n")
+    answer = cli(command, "--config", project)
+    assert answer.code == 2
+    assert answer.err.startswith(f"slicewatch: error: data: {message}")
+    assert answer.err.count("\n") == 1
+
+
+def test_a_column_of_the_schema_has_to_be_in_the_table(cli: Callable, project: Path) -> None:
+    """A misspelt one is a problem."""
+    project.write_text(project.read_text() + SCHEMA.replace("country", "county"))
+    assert "no column 'county'" in cli("check", "--config", project).err

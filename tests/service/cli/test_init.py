@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
-from datetime import time
+from datetime import date, time
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -25,6 +25,7 @@ from service.settings.loading import load
 from sfs.analysis import redundant_slices, shared_members
 from sfs.apply import apply
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 from sfs.tables import FORMATS, write_batches
 
 
@@ -351,6 +352,36 @@ def test_values_in_place_of_a_header_are_noted(cli: Callable, tmp_path: Path) ->
     (tmp_path / "rows.data").write_text("\n".join(["39,40,b", *lines]))
     answer = cli("init", tmp_path / "project", "--data", tmp_path / "rows.data", "--label", "b")
     assert (answer.code, "if the first line holds values" in answer.out) == (0, True)
+
+
+def test_init_writes_the_types_that_train_would_settle(cli: Callable, tmp_path: Path) -> None:
+    """Defaults are omitted; a mapping has the width of codes, the spelling of numbers and the time zone."""
+    rows = 60
+    pd.DataFrame(
+        {
+            "no": [True, False, None] * 20,
+            "zip": ["00501", "90210", "10001"] * 20,
+            "grade": ["1.0", "2.0", "other"] * 20,
+            "a: b": [0.5, 2.0, None] * 20,
+            "single": np.arange(rows, dtype=np.float32) / 3,
+            "large": [2**60 + n for n in range(rows)],
+            "at": pd.date_range("2026-01-01", periods=rows, freq="h", tz="Europe/Berlin"),
+            "on": [date(2026, 1, 1)] * rows,
+            "label": ["ham", "spam"] * 30,
+        }
+    ).to_parquet(tmp_path / "rows.parquet")
+    answer = cli("init", tmp_path / "project", "--data", tmp_path / "rows.parquet", "--label", "label")
+    assert (answer.code, answer.err) == (0, "")
+    text = (tmp_path / "project/slicewatch.yaml").read_text()
+    for line in (
+        "'no': boolean", "zip: {type: category, width: 5}", "grade: {type: category, numbers: '1.0'}",
+        "'a: b': number", "single: float32", "large: integer", "at: {type: timestamp, zone: Europe/Berlin}",
+        "'on': date", "label: category",
+    ):  # fmt: skip
+        assert f"\n  {line}\n" in text
+    loaded = load(tmp_path / "project/slicewatch.yaml", {})
+    assert loaded.table_schema == Schema().completed(pd.read_parquet(tmp_path / "rows.parquet"))
+    assert cli("check", "--config", tmp_path / "project/slicewatch.yaml").code == 0
 
 
 @pytest.mark.parametrize("name", ["Größe", "数据", "a" * 100, "2024"])

@@ -4,9 +4,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
+
+from models.registry import ModelRegistry
 from service.cli.train import learner_config
 from service.monitor.promotion_gate import least_rows
+from service.settings.loading import load
 from service.settings.schema import LearnerSettings
+from sfs.schema import Column
 
 
 def train(cli: Callable, project: Path, *options: str) -> dict:
@@ -106,3 +111,22 @@ def test_settings_reach_the_learner() -> None:
     assert (config.kind, config.n_epochs, config.widths) == ("erm", 3, (8, 4))
     assert (config.lr, config.batch_size, config.max_search_rows, config.seed) == (0.1, 16, 9, 7)
     assert learner_config(LearnerSettings()).n_epochs > 1
+
+
+def test_the_types_in_the_settings_are_those_of_the_bundle(
+    cli: Callable, project: Path, table_file: Path
+) -> None:
+    """A code that the table spells as a number is text where the settings say so, and a mark is missing."""
+    frame = pd.read_csv(table_file)
+    zips = ["501" if n % 3 else "-" for n in range(len(frame))]
+    frame.assign(zip=zips).to_csv(table_file, index=False)
+    types = "schema:\n  zip: {type: category, width: 5, missing: '-'}\n"
+    project.write_text(f"{project.read_text()}{types}")
+    train(cli, project, "--epochs", "1", "--learner", "erm")
+    schema = ModelRegistry(project.with_name(".slicewatch") / "registry", name=load(project, {}).name).schema(
+        1
+    )
+    assert schema.columns["zip"] == Column("zip", "category", width=5, missing=("-",))
+    assert schema.parse_record({"zip": 501}) == schema.parse_record({"zip": "00501 "}) == {"zip": "00501"}
+    assert schema.parse_record({"zip": "-"}) == {"zip": None}
+    assert schema.columns["country"].type == "category"

@@ -2,10 +2,13 @@
 
 import json
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from service.decisions import DriftDetected, ToleranceBand
 from service.monitor.drift_detector import (
@@ -321,3 +324,49 @@ def test_labels_to_an_alarm_are_those_of_a_simulation(reference: Rate) -> None:
 def test_no_alarm_is_possible_below_a_band_that_begins_at_zero() -> None:
     """Without held-out rows no number of labels raises an alarm on the accuracy."""
     assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200), 0.1, THRESHOLD) is None
+
+
+UP = RateKey("rare", "f", "coverage")
+
+
+def test_a_few_known_rows_raise_no_alarm() -> None:
+    """Of 1,140 rows in blocks of one, 69 are known, all of them members; the same rows alone do alarm."""
+    band = {UP: coverage_band(Rate(4_000, 50_000), 0.1, 200)}
+    known = set(np.random.default_rng(0).choice(1_140, 69, replace=False).tolist())
+    rows = [Rate(1, 1) if n in known else Rate(0, 0) for n in range(1_140)]
+    story = [
+        Observation(at(n), at(n + 1), {UP: rate}, {} if rate.n else {UP: 1}) for n, rate in enumerate(rows)
+    ]
+    assert detections_of(DriftDetector(band, THRESHOLD), story) == []
+    assert detections_of(DriftDetector(band, THRESHOLD), [replace(block, unknown={}) for block in story])
+
+
+@settings(deadline=None)
+@given(
+    blocks=st.lists(
+        st.tuples(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.integers(0, 30)), max_size=12
+    )
+)
+def test_unknown_rows_are_no_evidence_whatever_they_are(blocks: list[tuple[int, int, int, int]]) -> None:
+    """The evidence is at most that of the full counts, for which the bound on false alarms holds."""
+    seen, full = DriftDetector(ZONES, 1e9), DriftDetector(ZONES, 1e9)
+    for b, (members, others, unknown_members, unknown_others) in enumerate(blocks):
+        unknown = unknown_members + unknown_others
+        rows = members + others + unknown
+        given = Observation(at(b), at(b + 1), {SHORT: Rate(members, members + others)}, {SHORT: unknown})
+        seen.advance(given)
+        full.advance(Observation(at(b), at(b + 1), {SHORT: Rate(members + unknown_members, rows)}))
+    evidence = seen.drifts()[1].evidence, full.drifts()[1].evidence
+    assert evidence[0] <= evidence[1] + 1e-9
+
+
+@pytest.mark.parametrize(("share", "alarms"), [(0.05, True), (0.3, True), (0.9, False)])
+def test_a_change_is_seen_through_some_unknown_rows(share: float, alarms: bool) -> None:
+    """A slice that grows threefold alarms while a part of the rows is unknown, not while most are."""
+    n, unknown = 300, int(300 * share)
+    known = n - unknown
+    story = [
+        Observation(at(b), at(b + 1), {SPAM: Rate(round(0.06 * known), known)}, {SPAM: unknown})
+        for b in range(60)
+    ]
+    assert bool(detections_of(DriftDetector(ZONES, THRESHOLD), story)) == alarms

@@ -1,5 +1,6 @@
 """Loading of settings: values, overrides, and the line in every error."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from service.errors import SettingsError
 from service.settings import variable
 from service.settings.loading import load, overrides
 from service.settings.schema import SETTINGS, LearnerSettings
+from sfs.schema import Column, Schema
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"
 
@@ -225,3 +227,48 @@ def test_insecure_is_true_or_false(tmp_path: Path) -> None:
     """A value other than true and false is refused."""
     (problem,) = problems(tmp_path, GOOD + "serve: {insecure: perhaps}\n")
     assert "expected true or false, got 'perhaps'" in problem
+
+
+def test_types_of_columns_are_read(tmp_path: Path) -> None:
+    """A type, or a mapping with its options; names that YAML takes for something else are names."""
+    settings = load(
+        write(
+            tmp_path,
+            GOOD
+            + "schema:\n  no: boolean\n  2024: integer\n  a.b: text\n  zip: {type: category, width: 5, missing: NA}\n"
+            "  ok: {type: boolean, truth: [Y, N]}\n  at: {type: timestamp, zone: Europe/Berlin}\n",
+        ),
+        {},
+    )
+    assert settings.table_schema == Schema(
+        [
+            Column("no", "boolean"),
+            Column("2024", "integer"),
+            Column("a.b", "text"),
+            Column("zip", "category", width=5, missing=("NA",)),
+            Column("ok", "boolean", truth=("Y", "N")),
+            Column("at", "timestamp", zone="Europe/Berlin"),
+        ]
+    )
+    assert load(write(tmp_path, GOOD), {}).table_schema == Schema()
+    assert load(write(tmp_path, GOOD + "schema:\n"), {}).table_schema == Schema()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("zip: code", r"line 5: 'schema.zip': type: Input should be 'boolean', .* got 'code'"),
+        (
+            "zip: {type: category, width: 0}",
+            r"line 5: 'schema.zip': width: .*greater than or equal to 1, got '0'",
+        ),
+        ("zip: {kind: category}", r"line 5: 'schema.zip': "),
+        ("zip: {type: timestamp, zone: Mars}", r"line 5: 'schema.zip': .*unknown time zone 'Mars'"),
+        ("zip: [category]", r"line 5: 'schema.zip': type: .* got \['category'\]"),
+        ("zip: {type: number, decimal: ',', thousands: ','}", r"line 5: 'schema.zip': .*must differ"),
+    ],
+)
+def test_a_wrong_type_of_a_column_is_named_with_its_line(tmp_path: Path, entry: str, message: str) -> None:
+    """The line of the column, the option and the value."""
+    (problem,) = problems(tmp_path, f"{GOOD}schema:\n  {entry}\n")
+    assert re.search(message, problem)
