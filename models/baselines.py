@@ -35,9 +35,7 @@ class MLP(nn.Module):
     def __init__(self, in_features: int, widths: Sequence[int]) -> None:
         super().__init__()
         if not widths or min(widths) < 1 or in_features < 0:
-            raise ConfigError(
-                f"an MLP needs at least one layer of at least one unit, got {in_features} to {widths}"
-            )
+            raise ConfigError(f"an MLP needs at least one layer of at least one unit, got {in_features} to {widths}")
         self.in_features, self.widths = in_features, tuple(widths)
         self.out_features = self.widths[-1]
         self.first = nn.Linear(in_features, self.widths[0])
@@ -97,9 +95,7 @@ class PlainClassifier(nn.Module):
         self, X: FeatureRows | Tensor | NDArray[np.float32], S: SliceMatrix | None = None
     ) -> NDArray[np.float64]:
         """Return float[N, C]; memberships are ignored. Raises as `models.batches.predict_in_chunks`."""
-        return predict_in_chunks(
-            as_rows(X), self.backbone.in_features, self.num_classes, lambda x, _: self(x)
-        )
+        return predict_in_chunks(as_rows(X), self.backbone.in_features, self.num_classes, lambda x, _: self(x))
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of ``from_config`` as JSON values."""

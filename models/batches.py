@@ -94,17 +94,13 @@ def memberships(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> Mem
         return Memberships(torch.zeros(shape), torch.zeros(shape, dtype=torch.bool))
     check_same_rows(S, n_rows)
     aligned = S if S.names == tuple(names) else S.align(names)
-    return Memberships(
-        torch.from_numpy(aligned.member.astype(np.float32)), torch.from_numpy(~aligned.unknown)
-    )
+    return Memberships(torch.from_numpy(aligned.member.astype(np.float32)), torch.from_numpy(~aligned.unknown))
 
 
 def check_same_rows(S: SliceMatrix | None, n_rows: int) -> None:
     """Raise DataError if a slice matrix is given and its number of rows differs."""
     if S is not None and len(S) != n_rows:
-        raise DataError(
-            f"the slice matrix has {len(S)} rows, the features {n_rows}: apply the functions to these rows"
-        )
+        raise DataError(f"the slice matrix has {len(S)} rows, the features {n_rows}: apply the functions to these rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +236,6 @@ def finite_softmax(logits: Tensor, start: int) -> NDArray[np.float64]:
     finite = torch.isfinite(logits).all(dim=1)
     if not bool(finite.all()):
         row = start + int((~finite).nonzero()[0])
-        raise ModelError(
-            f"the output of the network for row {row} is not finite: check it for NaN or infinity"
-        )
+        raise ModelError(f"the output of the network for row {row} is not finite: check it for NaN or infinity")
     out: NDArray[np.float64] = logits.double().softmax(dim=1).numpy(force=True)
     return out

@@ -135,9 +135,7 @@ def label_leaks(features: pd.DataFrame, labels: Sequence[str]) -> list[str]:
 
 def _errors_alone(column: pd.Series[Any], y: NDArray[np.int64]) -> int:
     """Return the rows whose class other rows with the same or the next value do not have."""
-    values = [
-        None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)
-    ]
+    values = [None if missing else value for value, missing in zip(column.tolist(), column.isna(), strict=True)]
     try:
         groups = {value: k for k, value in enumerate(dict.fromkeys(values))}
     except TypeError:  # lists and objects are no features

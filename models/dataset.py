@@ -222,9 +222,7 @@ def add_slice_labels(
             del labels[label]
 
 
-def with_slice_labels(
-    dataset: DictDataset, task_name: str, S: Slices, slice_names: Sequence[str]
-) -> DictDataset:
+def with_slice_labels(dataset: DictDataset, task_name: str, S: Slices, slice_names: Sequence[str]) -> DictDataset:
     """Return a copy of the dataset with the labels of exactly these slices."""
     matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
     labels = _slice_labels(dataset, task_name, matrix, slice_names)
@@ -239,9 +237,7 @@ def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: S
         raise DataError(f"the slice matrix has {len(S)} rows, the dataset {len(dataset)}")
     if set(S.names) != set(names):
         missing, extra = [n for n in names if n not in S.names], [n for n in S.names if n not in names]
-        raise DataError(
-            f"the slice matrix lacks the slices {missing} and has slices unknown to the model {extra}"
-        )
+        raise DataError(f"the slice matrix lacks the slices {missing} and has slices unknown to the model {extra}")
     y, aligned = dataset.Y_dict[task_name], S.align(names)
     codes = torch.from_numpy(np.where(aligned.unknown, -1, aligned.member.astype(np.int64)))  # [N, K]
     columns = dict(zip(aligned.names, codes.unbind(dim=1), strict=True))

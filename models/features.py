@@ -81,9 +81,7 @@ class Featurizer:
     def __init__(self, specs: Sequence[FeatureSpec]) -> None:
         self.specs = tuple(specs)
         for spec in self.specs:
-            require_type(
-                spec, FeatureSpec, "a feature", "a FeatureSpec, such as FeatureSpec('comment', 'text')"
-            )
+            require_type(spec, FeatureSpec, "a feature", "a FeatureSpec, such as FeatureSpec('comment', 'text')")
         names = [spec.column for spec in self.specs]
         if not names:
             raise ConfigError("no features: name at least one column and its kind, text, number or category")
@@ -152,9 +150,7 @@ class Featurizer:
                 places = state.transform(values)
                 known = places >= 0
                 ones = np.ones(int(known.sum()), dtype=np.float32)
-                scattered.append(
-                    SparseRows(len(state.names) + 2, known.astype(np.int64), places[known], ones)
-                )
+                scattered.append(SparseRows(len(state.names) + 2, known.astype(np.int64), places[known], ones))
             else:
                 scattered.append(self._words[spec.column].transform(values))
                 missing = [value is None and state.missing_seen for value in values]

@@ -120,9 +120,7 @@ def fit_learner(
         If the splits do not match, a label is out of range, or the training rows have one class only.
     """
     if num_classes < 2:
-        raise DataError(
-            f"a classifier requires at least two classes, got {num_classes}: check the label column"
-        )
+        raise DataError(f"a classifier requires at least two classes, got {num_classes}: check the label column")
     if train.X.shape[1] != valid.X.shape[1]:
         raise DataError(f"training rows have {train.X.shape[1]} features, validation rows {valid.X.shape[1]}")
     for part, y in (("training", train.y), ("validation", valid.y)):
@@ -142,9 +140,7 @@ def fit_learner(
 class _LearnerFit:
     """Search on a sample, followed by training of the winner and its peers on all rows."""
 
-    def __init__(
-        self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress
-    ) -> None:
+    def __init__(self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress) -> None:
         self.config, self.search, self.whole, self.progress = config, search, whole, progress
         self.names = whole.train.S.names
         self.sampled = len(search.train) < len(whole.train)
@@ -223,16 +219,12 @@ class _LearnerFit:
             sentences.append("It gives no gain: a plain model is at least as good on validation.")
         sentences += validation_warnings(self.whole.valid)
         result = _result(attentive.spec.name, score)
-        return FitResult(
-            attentive.model, attentive.spec.name, _peers(erm, weighted), (result,), tuple(sentences)
-        )
+        return FitResult(attentive.model, attentive.spec.name, _peers(erm, weighted), (result,), tuple(sentences))
 
     def ship_plain(self, erm: Candidate, weighted: Candidate) -> FitResult:
         """Ship the configured plain model, or ERM where there are no slices."""
         shipped = weighted if self.config.kind == "weighted_erm" else erm
-        sentences = [
-            f"The plain model ({shipped.spec.name}) is shipped: score {peer_scores_text(erm, weighted)}."
-        ]
+        sentences = [f"The plain model ({shipped.spec.name}) is shipped: score {peer_scores_text(erm, weighted)}."]
         if not self.names:
             sentences.append("Without slices, only a plain model can be fitted.")
         sentences += validation_warnings(self.whole.valid)

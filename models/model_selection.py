@@ -322,9 +322,7 @@ def describe_comparison(comparison: ModelComparison, valid: Split) -> Iterator[s
         elif comparison.unknown_rows == "impute":
             yield "The network replaces an unknown membership by its own estimate."
         else:
-            yield (
-                f"Rows with an unknown membership go to the companion ({plain.spec.name}), which reads no slices."
-            )
+            yield (f"Rows with an unknown membership go to the companion ({plain.spec.name}), which reads no slices.")
     yield from validation_warnings(valid)
 
 

@@ -97,9 +97,7 @@ def compare_paired(
     for name, member in [(ALL_ROWS, np.ones(len(rows), dtype=bool)), *((n, S.column(n)) for n in S.names)]:
         content = contents[member]
         counts = np.bincount(content)
-        one, other = (
-            2 * np.bincount(content[version[member]], minlength=len(counts)) > counts for version in correct
-        )
+        one, other = (2 * np.bincount(content[version[member]], minlength=len(counts)) > counts for version in correct)
         cells.append(
             PairedCells(
                 slice=name,

@@ -277,9 +277,7 @@ class ModelRegistry:
         """Write the change after the expected one; its number is taken if another writer was first."""
         require_type(at, datetime, "the time of the change", "a datetime with a time zone")
         if at.tzinfo is None:
-            raise RegistryError(
-                f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC"
-            )
+            raise RegistryError(f"the time {at.isoformat()} has no time zone: pass an aware datetime, such as UTC")
         now = self.change(alias)
         actual = now if isinstance(expected, AliasChange) or now is None else now.version
         if actual != expected:
@@ -295,9 +293,7 @@ class ModelRegistry:
         return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
 
     def _aliases(self) -> Sequence[str]:
-        return sorted(
-            folder.name for folder in (self._root / "aliases").glob("*") if any(folder.glob("*.json"))
-        )
+        return sorted(folder.name for folder in (self._root / "aliases").glob("*") if any(folder.glob("*.json")))
 
     def _alias_folder(self, alias: str) -> Path:
         return self._root / "aliases" / _plain_name("alias", alias)
@@ -344,9 +340,7 @@ def _conflict(alias: str, now: AliasChange | None, expected: int | AliasChange |
         wanted = f"on {expected.version} by change {expected.sequence}"
     else:
         wanted = "on none" if expected is None else f"on {expected}"
-    return (
-        f"alias {alias!r} is {actual}, not {wanted} as expected: another process changed it; check and retry"
-    )
+    return f"alias {alias!r} is {actual}, not {wanted} as expected: another process changed it; check and retry"
 
 
 def _holds(folder: Path, bundle: ModelBundle) -> bool:

@@ -65,9 +65,7 @@ class Scorer:
         left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
         return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
 
-    def score(
-        self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None
-    ) -> Scores:
+    def score(self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None) -> Scores:
         """Return each metric by name, of labels [N] or [N, 1] and probabilities float[N, C].
 
         Raises
@@ -79,9 +77,7 @@ class Scorer:
             raise DataError("golds is empty: there are no labels to score")
         return self.score_known(golds, preds, probs)
 
-    def score_known(
-        self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None
-    ) -> Scores:
+    def score_known(self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None) -> Scores:
         """Return each metric by name, all None where there are no labels."""
         if len(np.asarray(golds)) == 0:
             return dict.fromkeys(self.metrics)
@@ -129,9 +125,7 @@ class SliceScorer:
         The slices, in this order; all by default.
     """
 
-    def __init__(
-        self, scorer: Scorer | Iterable[str] | None = None, slice_names: Iterable[str] | None = None
-    ) -> None:
+    def __init__(self, scorer: Scorer | Iterable[str] | None = None, slice_names: Iterable[str] | None = None) -> None:
         names = slice_names if scorer is None or isinstance(scorer, Scorer) else scorer
         self.scorer = scorer if isinstance(scorer, Scorer) else Scorer(metrics=["accuracy", "f1"])
         self.slice_names = None if names is None else tuple(names)
@@ -221,11 +215,7 @@ def filter_labels(
     if unknown:
         raise DataError(f"filter_dict can filter {', '.join(label_dict)}; it names {sorted(unknown)}")
     given = {name: values for name, values in label_dict.items() if values is not None}
-    masks = [
-        ~np.isin(given[name], list(values))
-        for name, values in filter_dict.items()
-        if name in given and values
-    ]
+    masks = [~np.isin(given[name], list(values)) for name, values in filter_dict.items() if name in given and values]
     if not masks:
         return given
     keep = np.logical_and.reduce([mask.reshape(len(mask), -1).all(axis=1) for mask in masks])

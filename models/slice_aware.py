@@ -185,9 +185,7 @@ class SliceAwareClassifier(nn.Module):
         counts = (targets.labelled, targets.known, targets.member)
         return losses, {name: int(mask.sum()) for name, mask in zip(losses, counts, strict=True)}
 
-    def losses(
-        self, X: Any, y: Tensor, targets: SliceTargets, weights: Tensor | None = None
-    ) -> dict[str, Tensor]:
+    def losses(self, X: Any, y: Tensor, targets: SliceTargets, weights: Tensor | None = None) -> dict[str, Tensor]:
         """Return the three losses by name; ``targets`` are of the K slices in order, weights as in ``loss``."""
         heads = self.heads(X)
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
@@ -314,9 +312,7 @@ class SliceAwareClassifier(nn.Module):
                 indicator = heads[remap.get(label) or label][0] == "indicator"
                 scorer = Scorer(metrics=["f1"]) if indicator else self.scorer
                 metrics = scorer.score_known(gold, outputs["preds"][label], outputs["probs"][label])
-                rows += [
-                    (label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()
-                ]
+                rows += [(label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()]
         if as_dataframe:
             return pd.DataFrame(rows, columns=["label", "dataset", "split", "metric", "score"])
         return {"/".join(row[:4]): row[4] for row in rows}
@@ -450,6 +446,4 @@ class AttentiveClassifier(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> AttentiveClassifier:
         """Return an untrained network built from the output of ``config()``."""
         options = config["options"]
-        return cls(
-            MLP.from_config(config["backbone"]), options["slice_names"], options["num_classes"], options
-        )
+        return cls(MLP.from_config(config["backbone"]), options["slice_names"], options["num_classes"], options)

@@ -137,9 +137,7 @@ def slice_report(
     results = []
     for name, member, known in _with_all_rows(S):
         g, p, n = gold[member], pred[member], int(member.sum())
-        counts = [
-            (int(((g == c) & (p == c)).sum()), int((p == c).sum()), int((g == c).sum())) for c in positives
-        ]
+        counts = [(int(((g == c) & (p == c)).sum()), int((p == c).sum()), int((g == c).sum())) for c in positives]
         scores = [f_measure(*triple) for triple in counts if triple[1] + triple[2]]
         f1 = float(np.mean(scores)) if scores else None
         coverage = Rate(n, int(known.sum()))

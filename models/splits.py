@@ -103,9 +103,7 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
         If there are too few rows, or a class has fewer than two contents outside the held-out rows.
     """
     if len(hashes) < MIN_ROWS:
-        raise DataError(
-            f"{len(hashes)} rows are too few to train and evaluate a model: use at least {MIN_ROWS}"
-        )
+        raise DataError(f"{len(hashes)} rows are too few to train and evaluate a model: use at least {MIN_ROWS}")
     out = held_out(hashes)
     rare = []
     for k, name in enumerate(classes):
@@ -129,9 +127,7 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
             train = ~out & ~valid
             if all(len(np.unique(y[side])) == len(classes) for side in (train, valid)):
                 remarks = tuple(_remarks(hashes, hashes[out], modulus))
-                return SplitIndices(
-                    np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks
-                )
+                return SplitIndices(np.flatnonzero(train), np.flatnonzero(valid), np.flatnonzero(out), remarks)
     raise DataError(
         f"{len(hashes)} rows cannot be split so that training and validation both have all {len(classes)} "
         "classes: add rows of the rarest classes"

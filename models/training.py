@@ -108,9 +108,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
             rows.split(X, rows.splits.train),
             rows.split(X, rows.splits.valid),
             len(rows.classes),
-            lambda stage, share: report_progress(
-                stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share
-            ),
+            lambda stage, share: report_progress(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
         )
         report_progress("evaluating on held-out rows", _LEARNING_TO)
         held = rows.splits.held_out

@@ -184,8 +184,7 @@ def held_out_evaluation(
 ) -> HeldOutEvaluation:
     """Evaluate every model on N held-out rows; ``contents`` are the hashes of their contents."""
     predicted = {
-        name: [classes[k] for k in model.predict_proba(X, slices).argmax(axis=1)]
-        for name, model in models.items()
+        name: [classes[k] for k in model.predict_proba(X, slices).argmax(axis=1)] for name, model in models.items()
     }
     reports = {name: slice_report(truth, own, slices, classes, contents) for name, own in predicted.items()}
     return HeldOutEvaluation(truth, slices, predicted, reports, contents)
@@ -206,9 +205,7 @@ def training_report(
     """
     targets = {name: float(entry.target) for name, entry in metadata.items() if entry.target is not None}
     predicted = evaluation.predicted
-    metrics = {
-        name: tuple(row.metrics() for row in report.rows) for name, report in evaluation.reports.items()
-    }
+    metrics = {name: tuple(row.metrics() for row in report.rows) for name, report in evaluation.reports.items()}
     shipped = metrics.pop(SHIPPED)
     return TrainingReport(
         form=fitted.form,
@@ -226,8 +223,7 @@ def training_report(
             for peer in metrics
         },
         functions=tuple(
-            FunctionFaults(run.name, dict(run.unknown), _without_addresses(run.first_fault))
-            for run in applied.stats
+            FunctionFaults(run.name, dict(run.unknown), _without_addresses(run.first_fault)) for run in applied.stats
         ),
         targets=targets,
         protected=tuple(name for name, entry in metadata.items() if entry.protected),

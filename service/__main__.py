@@ -105,9 +105,7 @@ def describe_error(error: Exception) -> tuple[int, Sequence[str]]:
     if isinstance(error, MemoryError):
         return 1, ["out of memory: use fewer rows, or a machine with more memory"]
     if isinstance(error, OSError):
-        advice = (
-            ": check the permissions of the file and its folder" if isinstance(error, PermissionError) else ""
-        )
+        advice = ": check the permissions of the file and its folder" if isinstance(error, PermissionError) else ""
         return 1, [f"{error.filename or 'standard output'}: {error.strerror or error}{advice}"]
     kind = type(error).__name__
     return 1, [f"unexpected {kind}: {error}; SLICEWATCH_DEBUG=1 prints the traceback: please report it"]

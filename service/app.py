@@ -22,9 +22,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.include_router(router(runtime))
     runtime.metrics.add_routes(PAGES)
     # DNS rebinding: a page of another site can resolve its own host name to this machine.
-    app.add_middleware(
-        TrustedHostMiddleware, allowed_hosts=allowed_hosts(runtime.settings.serve), www_redirect=False
-    )
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=allowed_hosts(runtime.settings.serve), www_redirect=False)
     return app
 
 

@@ -46,9 +46,7 @@ class LFAnalysis:
     def __init__(self, L: ArrayLike, lfs: Sequence[LabelingFunction] | None = None) -> None:
         matrix = np.asarray(L)
         if matrix.ndim != 2 or not len(matrix):
-            raise SliceError(
-                f"L must be a matrix [rows, functions] with at least one row, got shape {matrix.shape}"
-            )
+            raise SliceError(f"L must be a matrix [rows, functions] with at least one row, got shape {matrix.shape}")
         self.L = _integers(matrix, "L")
         if self.L.size and self.L.min() < -1:
             raise SliceError(f"labels in L must be -1 (abstain), 0, 1, ..., got {self.L.min()}")
@@ -163,15 +161,11 @@ class LFAnalysis:
     def _validate_truth(self, Y: ArrayLike) -> NDArray[np.int64]:
         truth = _integers(np.asarray(Y), "Y").reshape(-1)
         if len(truth) != len(self.L):
-            raise SliceError(
-                f"Y has {len(truth)} labels, but L has {len(self.L)} rows: pass one label per row"
-            )
+            raise SliceError(f"Y has {len(truth)} labels, but L has {len(self.L)} rows: pass one label per row")
         return truth
 
 
-def filter_unlabeled_dataframe(
-    X: pd.DataFrame, y: NDArray[Any], L: NDArray[Any]
-) -> tuple[pd.DataFrame, NDArray[Any]]:
+def filter_unlabeled_dataframe(X: pd.DataFrame, y: NDArray[Any], L: NDArray[Any]) -> tuple[pd.DataFrame, NDArray[Any]]:
     """Drop the rows without a label from a data frame and an array.
 
     Parameters
@@ -205,9 +199,7 @@ def shared_members(member: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.asarray(np.rint(values.T @ values), dtype=np.int64)
 
 
-def redundant_slices(
-    names: Sequence[str], known: NDArray[np.int64], shared: NDArray[np.int64]
-) -> dict[str, str]:
+def redundant_slices(names: Sequence[str], known: NDArray[np.int64], shared: NDArray[np.int64]) -> dict[str, str]:
     """Return the slices that say nothing of their own, each with a sentence that says why.
 
     A slice is redundant if it is empty, holds every row, has nearly the members of an earlier slice, or lies

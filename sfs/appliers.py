@@ -53,9 +53,7 @@ class _Applier:
                 codes[:, at] = np.where(results.unknown, -1, results.member)
                 for template, reasons in zip(templates, results.faults, strict=True):
                     faults[template.name] = sum(reasons.values())
-            evaluator = evaluate_rows(
-                plain, rows, bar.update, strict=not fault_tolerant, records=snorkel_rows
-            )
+            evaluator = evaluate_rows(plain, rows, bar.update, strict=not fault_tolerant, records=snorkel_rows)
             for function, result in zip(plain, evaluator.results, strict=True):
                 codes[:, position[function.name]] = np.where(result.unknown, -1, result.values)
                 faults[function.name] = result.faults

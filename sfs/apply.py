@@ -297,9 +297,7 @@ class RowEvaluator:
             If strict: the original exception of the first faulty function in the first faulty row.
         """
         positions = range(start, start + len(rows))
-        blocks: dict[Steps, _PreparedBlock] = {
-            (): _PreparedBlock(positions, rows, has_containers=has_containers(rows))
-        }
+        blocks: dict[Steps, _PreparedBlock] = {(): _PreparedBlock(positions, rows, has_containers=has_containers(rows))}
         for (call, steps), function, result in zip(self._calls, self.functions, self.results, strict=True):
             block = self._prepare(steps, blocks)
             result.seconds += block.seconds

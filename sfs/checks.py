@@ -246,9 +246,7 @@ def _within_budget(function: SlicingFunction, rows: Sequence[Any]) -> Check:
         mean_ms = sum(times) * 1000 / len(rows)
         if mean_ms <= budget_ms:
             break
-    return Check(
-        "within budget", mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms"
-    )
+    return Check("within budget", mean_ms <= budget_ms, f"{mean_ms:.3f} ms per row; the budget is {budget_ms:g} ms")
 
 
 def _evaluate(function: SlicingFunction, row: Any) -> bool | str:

@@ -38,9 +38,7 @@ def read_templates(path: str | FilePath) -> list[Template]:
         seen: set[str] = set()
         for i, each in enumerate(templates):
             if each.name in seen:
-                raise GrammarError(
-                    ("slices", i, "name"), f"duplicate template name {each.name!r}: rename one"
-                )
+                raise GrammarError(("slices", i, "name"), f"duplicate template name {each.name!r}: rename one")
             seen.add(each.name)
     except GrammarError as error:
         raise InvalidFunction(f"{path}, line {reader.line_of(error.path)}: {error}") from None
@@ -179,9 +177,7 @@ class _YamlReader:
         value = self._value(node, path)
         if isinstance(value, (bool, int)) and text_of(value) != node.value.lower():
             bare = node.value
-            raise self._error(
-                node, f'YAML reads unquoted {bare} as {text_of(value)}: write "{bare}" in quotes'
-            )
+            raise self._error(node, f'YAML reads unquoted {bare} as {text_of(value)}: write "{bare}" in quotes')
         return value
 
     def _scalar(self, node: yaml.Node) -> Any:

@@ -44,6 +44,4 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     if close := folded or difflib.get_close_matches(name, compared, n=1):
         return f"; did you mean {close[0]!r}?"
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return (
-        f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"
-    )
+    return f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"

@@ -304,9 +304,7 @@ def _decorator(
         given = {key: value for key, value in kwargs.items() if key != "budget_ms"}
         known = [field.name for field in fields(Metadata)]
         if unknown := sorted(set(given) - set(known)):
-            raise InvalidFunction(
-                f"unknown decorator argument {unknown[0]!r}: use {', '.join(known)} or budget_ms"
-            )
+            raise InvalidFunction(f"unknown decorator argument {unknown[0]!r}: use {', '.join(known)} or budget_ms")
         if given.get("description") is None:
             paragraph = (inspect.getdoc(f) or "").split("\n\n", maxsplit=1)[0]
             given["description"] = " ".join(paragraph.split())

@@ -62,9 +62,7 @@ def canonical(declaration: Mapping[str, Any], path: Path = (), depth: int = 0) -
     {'keyword': {'field': 'text', 'whole_word': False, 'words': ['please', 'plz']}}
     """
     if depth > MAX_DEPTH:
-        raise GrammarError(
-            path, f"all, any and not exceed the limit of {MAX_DEPTH} nested levels: split the template"
-        )
+        raise GrammarError(path, f"all, any and not exceed the limit of {MAX_DEPTH} nested levels: split the template")
     kinds = ", ".join(KINDS)
     if not isinstance(declaration, Mapping):
         raise GrammarError(path, f"expected one kind of {kinds}, got {_repr(declaration)}")
@@ -119,9 +117,7 @@ def _keyword(body: Any, path: Path, _depth: int) -> Spec:
         raise GrammarError(here, f"{len(words)} words exceed the limit of {MAX_WORDS}: split the template")
     for i, word in enumerate(words):
         if not isinstance(word, str) or not word:
-            raise GrammarError(
-                (*here, i), f"a word must be non-empty text, got {_repr(word)}: write it in quotes"
-            )
+            raise GrammarError((*here, i), f"a word must be non-empty text, got {_repr(word)}: write it in quotes")
         if len(word) > MAX_WORD_CHARACTERS:
             raise GrammarError(
                 (*here, i),
@@ -130,9 +126,7 @@ def _keyword(body: Any, path: Path, _depth: int) -> Spec:
         _check_encodable(word, (*here, i))
     lowered = {word.lower() for word in words}
     if sum(len(word.encode()) for word in lowered) > MAX_WORDS_BYTES:
-        raise GrammarError(
-            here, f"the words exceed the limit of {MAX_WORDS_BYTES:,} bytes: split the template"
-        )
+        raise GrammarError(here, f"the words exceed the limit of {MAX_WORDS_BYTES:,} bytes: split the template")
     return {"field": field, "whole_word": _flag(body, path, "whole_word"), "words": sorted(lowered)}
 
 
@@ -140,9 +134,7 @@ def _regex(body: Any, path: Path, _depth: int) -> Spec:
     field = _field(body, path, required=("pattern",), optional=("ignore_case",))
     pattern, here = body["pattern"], (*path, "pattern")
     if not isinstance(pattern, str) or not pattern:
-        raise GrammarError(
-            here, f"a pattern must be non-empty text, got {_repr(pattern)}: write it in quotes"
-        )
+        raise GrammarError(here, f"a pattern must be non-empty text, got {_repr(pattern)}: write it in quotes")
     _check_encodable(pattern, here)
     ignore_case = _flag(body, path, "ignore_case")
     if error := pattern_error(pattern, ignore_case):
@@ -224,9 +216,7 @@ def _field(body: Any, path: Path, required: Sequence[str] = (), optional: Sequen
             raise GrammarError(path, f"{path[-1]} requires {key!r}; it takes {', '.join(known)}")
     name = body["field"]
     if not isinstance(name, str) or not name:
-        raise GrammarError(
-            (*path, "field"), f"field must be a column name, got {_repr(name)}: write it in quotes"
-        )
+        raise GrammarError((*path, "field"), f"field must be a column name, got {_repr(name)}: write it in quotes")
     return name
 
 

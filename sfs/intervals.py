@@ -109,9 +109,7 @@ def clopper_pearson(count: float, n: int, confidence: float = 0.95) -> tuple[flo
     return float(lower[0]), float(upper[0])
 
 
-def clopper_pearson_arrays(
-    count: ArrayLike, n: ArrayLike, confidence: float = 0.95
-) -> tuple[FloatArray, FloatArray]:
+def clopper_pearson_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
     """Return the lower and upper Clopper-Pearson limits for arrays of counts; shapes broadcast."""
     successes, failures = _validate(count, n, confidence)
     tail = (1 - confidence) / 2
@@ -173,9 +171,7 @@ def _validate(count: ArrayLike, n: ArrayLike, confidence: float) -> tuple[FloatA
     successes, trials = np.broadcast_arrays(np.asarray(count, np.float64), np.asarray(n, np.float64))
     if bool(((successes < 0) | (successes > trials)).any()):
         bad = int(np.argmax((successes < 0) | (successes > trials)))
-        raise SliceError(
-            f"count must be between 0 and n, got {successes.flat[bad]:g} of {trials.flat[bad]:g}"
-        )
+        raise SliceError(f"count must be between 0 and n, got {successes.flat[bad]:g} of {trials.flat[bad]:g}")
     return successes, trials - successes
 
 

@@ -48,9 +48,7 @@ class SliceMatrix:
                     f"{name} must have shape [N, {len(self.names)}] to match the names, got {list(array.shape)}"
                 )
         if self.member.shape != self.unknown.shape:
-            raise SliceError(
-                f"member has shape {self.member.shape}, but unknown has shape {self.unknown.shape}"
-            )
+            raise SliceError(f"member has shape {self.member.shape}, but unknown has shape {self.unknown.shape}")
         if bool((self.member & self.unknown).any()):
             raise SliceError("an entry is both member and unknown: set member to False for unknown entries")
 
@@ -119,9 +117,7 @@ class SliceMatrix:
             If a field holds any other value.
         """
         if not isinstance(S, np.ndarray):
-            raise SliceError(
-                f"memberships must be a record array, as an applier returns, got {type(S).__name__}"
-            )
+            raise SliceError(f"memberships must be a record array, as an applier returns, got {type(S).__name__}")
         names = S.dtype.names or ()
         codes = np.stack([np.asarray(S[name]) for name in names], axis=1) if names else np.zeros((len(S), 0))
         if not np.isin(codes, (-1, 0, 1)).all():

@@ -84,9 +84,7 @@ class Preprocessor:
 
     def run(self, *args: Any, **fields: Any) -> Mapping[str, Any] | None:
         """Return the new fields of a row; subclasses declare the fields that they read as parameters."""
-        raise NotImplementedError(
-            f"preprocessor {self.name!r} does not implement run: define it in a subclass"
-        )
+        raise NotImplementedError(f"preprocessor {self.name!r} does not implement run: define it in a subclass")
 
     def __call__(self, x: Any) -> Any:
         """Return a copy of the row with the new fields.
@@ -132,10 +130,7 @@ class Preprocessor:
         """Return a mutable row with the derived fields set, or None."""
         fields = self.field_names.items()
         new = self.run(
-            **{
-                name: row[field] if isinstance(row, Mapping) else getattr(row, field)
-                for name, field in fields
-            }
+            **{name: row[field] if isinstance(row, Mapping) else getattr(row, field) for name, field in fields}
         )
         if new is None:
             return None
@@ -308,9 +303,7 @@ def _cache_key(value: Any) -> Hashable:
     fields = _fields(value)
     if fields is not None:
         # A preprocessor may read the index label of a data frame's row: include it in the key.
-        label = (
-            value._label if isinstance(value, FrameRow) else value.name if kind.__name__ == "Series" else None
-        )
+        label = value._label if isinstance(value, FrameRow) else value.name if kind.__name__ == "Series" else None
         parts = frozenset((_cache_key(name), _cache_key(item)) for name, item in fields.items())
         return kind, parts, _cache_key(label)
     try:

@@ -224,9 +224,7 @@ def mutable_copy(x: Any) -> Any:
     if isinstance(x, Record):
         return MutableRecord({name: _copy_container(value) for name, value in x.__dict__.items()}, x)
     if _is_series(x):
-        return MutableRecord(
-            {name: _copy_container(value) for name, value in x.items()}, FrameRow({}, x.name)
-        )
+        return MutableRecord({name: _copy_container(value) for name, value in x.items()}, FrameRow({}, x.name))
     return copy.deepcopy(x)
 
 

@@ -123,9 +123,7 @@ class FunctionSet:
         if slices is None:
             slices = [each for each in functions if isinstance(each, SlicingFunction)]
         if not isinstance(slices, (list, tuple)) or not all(isinstance(s, SlicingFunction) for s in slices):
-            raise InvalidFunction(
-                f"{where}: SLICES must be a tuple of slicing functions, got {slices!r:.120}"
-            )
+            raise InvalidFunction(f"{where}: SLICES must be a tuple of slicing functions, got {slices!r:.120}")
         if not slices and all(isinstance(each, SlicingFunction) for each in functions):
             raise InvalidFunction(
                 f"{where}: no slicing functions: decorate a function with @slicing_function(), or declare a template"
@@ -147,9 +145,7 @@ class FunctionSet:
             return cls.from_yaml(path)
         if all(part.isidentifier() for part in str(path).split(".")):
             return cls.from_module(str(path))
-        raise InvalidFunction(
-            f"{path}: functions come from .py, .yaml or .yml files, or modules such as a.b.c"
-        )
+        raise InvalidFunction(f"{path}: functions come from .py, .yaml or .yml files, or modules such as a.b.c")
 
     @classmethod
     def from_files(cls, paths: Iterable[str | Path], *, votes: bool = False) -> FunctionSet:

@@ -341,9 +341,7 @@ class Schema:
 
     def joined(self, other: Schema) -> Schema:
         """Return the schema with the columns of another one that it lacks."""
-        return Schema(
-            [*self.columns.values(), *(c for n, c in other.columns.items() if n not in self.columns)]
-        )
+        return Schema([*self.columns.values(), *(c for n, c in other.columns.items() if n not in self.columns)])
 
     def parse_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a record with every value in the type of its column."""

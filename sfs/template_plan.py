@@ -212,9 +212,7 @@ class TemplatePlan:
         group = self._groups[self._group_of_leaf[leaf]]
         value = columns.field(group.field)[row]
         if value is ABSENT:
-            return (
-                f"row {row}: {ABSENT_FIELD}: the record has no {group.field!r}: use null for a missing value"
-            )
+            return f"row {row}: {ABSENT_FIELD}: the record has no {group.field!r}: use null for a missing value"
         kind = type(value).__name__
         return f"row {row}: {WRONG_TYPE}: {group.field!r} must be {group.expected}, got {kind}"
 
@@ -470,9 +468,7 @@ class WordCounter:
     def __call__(self, texts: TextColumn) -> FloatArray:
         """Return float64[N], values on the same side of every bound as the true word counts."""
         if not self._can_search or len(texts) < ARROW_ROWS:
-            return np.array(
-                [len(text.split(None, self._max_splits)) for text in texts.values], dtype=np.float64
-            )
+            return np.array([len(text.split(None, self._max_splits)) for text in texts.values], dtype=np.float64)
         counts = np.zeros(len(texts))
         for step in self._steps:
             matched = pc.match_substring_regex(texts.original, _MORE_WORDS % (step - 1))

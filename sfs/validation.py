@@ -93,9 +93,7 @@ def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
 def validate_monitored_name(name: str) -> None:
     """Refuse the name of a monitored function that cannot be one part of a URL."""
     if "/" in name or name in (".", ".."):  # a browser and a server resolve them, encoded as well
-        raise InvalidFunction(
-            f"name {name!r} cannot be part of a URL: leave out '/', and use neither '.' nor '..'"
-        )
+        raise InvalidFunction(f"name {name!r} cannot be part of a URL: leave out '/', and use neither '.' nor '..'")
     if len(name) > MAX_NAME_CHARACTERS:
         raise InvalidFunction(
             f"name {short_repr(name)} has {len(name):,} characters: use at most {MAX_NAME_CHARACTERS}"
@@ -118,9 +116,7 @@ def validate_resources(name: str, resources: object) -> dict[str, Any]:
     if resources is None:
         return {}
     if not isinstance(resources, Mapping) or not all(isinstance(key, str) for key in resources):
-        raise InvalidFunction(
-            f"resources of {name!r} must map argument names to values, got {short_repr(resources)}"
-        )
+        raise InvalidFunction(f"resources of {name!r} must map argument names to values, got {short_repr(resources)}")
     return dict(resources)
 
 

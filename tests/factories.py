@@ -279,9 +279,7 @@ def label_history(connection: Connection, model: str, id_: str) -> list[LabelEve
     query = select(label_events).where(c.model == model, c.prediction_id == id_).order_by(c.row)
     return [
         LabelEvent(
-            Label(
-                id_, e.label, from_us(e.observed_us), from_us(e.received_us), e.labeller, e.idempotency_key
-            ),
+            Label(id_, e.label, from_us(e.observed_us), from_us(e.received_us), e.labeller, e.idempotency_key),
             e.outcome,
         )
         for e in connection.execute(query)

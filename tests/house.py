@@ -121,9 +121,7 @@ class ValueClass:
         return not self.methods and (self.live > 0 or self.callables > CALLABLES_OF_A_VALUE)
 
     def __str__(self) -> str:
-        return (
-            f"{self.place}: {self.fields} fields, {self.callables} callables, {self.live} of store or writer"
-        )
+        return f"{self.place}: {self.fields} fields, {self.callables} callables, {self.live} of store or writer"
 
 
 def value_classes(module: Module) -> Iterator[ValueClass]:
@@ -231,9 +229,7 @@ def measure(root: Path) -> list[Row]:
     callables = [str(value) for value in values if value.callables >= 2]
     on_walks = walks(root)
     return [
-        Row(
-            "lines", "product lines", sum(module.lines for module in product), 38_000, found=by_room(product)
-        ),
+        Row("lines", "product lines", sum(module.lines for module in product), 38_000, found=by_room(product)),
         Row("files", "product files", len(product), 220, found=sizes),
         Row("short-files", f"files under {SHORT_FILE_LINES} lines", len(short), of=len(product), found=short),
         Row("once-called", "private helpers used once", len(once), of=len(helpers), found=[*map(str, once)]),
@@ -275,9 +271,7 @@ def table(rows: Sequence[Row]) -> str:
         figure = "-" if row.figure is None else f"{row.figure:,}"
         of = "" if row.of is None else f"of {row.of:,}"
         aim = "" if row.aim is None else f"<= {row.aim:,}"
-        out.append(
-            f"{row.key:17}{row.text:42}{figure:>8} {of:9}{aim:>10} {'' if row.met else 'above'}".rstrip()
-        )
+        out.append(f"{row.key:17}{row.text:42}{figure:>8} {of:9}{aim:>10} {'' if row.met else 'above'}".rstrip())
     return "\n".join(out)
 
 
@@ -288,9 +282,7 @@ def as_json(rows: Sequence[Row]) -> Mapping[str, Mapping[str, object]]:
 
 def main(argv: Sequence[str]) -> int:
     """Print the table, one row's findings, or JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--path", type=Path, default=Path(__file__).parent.parent, help="checkout to measure")
     parser.add_argument("--list", metavar="ROW", help="print the findings of this row, one a line")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -99,9 +99,7 @@ def extras(n: int, labelled: int, correct: int) -> list[SliceView]:
     return [every, slice_view(estimate(NO_SLICE, n // 3, n, correct // 3, labelled // 3), kind="none")]
 
 
-def slices_view(
-    slices: Sequence[SliceView], n: int = 2000, labelled: int = 400, **changes: Any
-) -> SlicesView:
+def slices_view(slices: Sequence[SliceView], n: int = 2000, labelled: int = 400, **changes: Any) -> SlicesView:
     """Return a window with some slices."""
     values: dict[str, Any] = {
         "at": NOW - timedelta(seconds=7),
@@ -132,9 +130,7 @@ def record(id_: str = "r1", **changes: Any) -> RecordView:
     return RecordView(**(values | changes))
 
 
-def slice_series(
-    name: str, found: Sequence[SliceEstimate], events: Sequence[SeriesEvent] = ()
-) -> SliceSeries:
+def slice_series(name: str, found: Sequence[SliceEstimate], events: Sequence[SeriesEvent] = ()) -> SliceSeries:
     """Return a series with one estimate a minute, up to now."""
     start = NOW.replace(second=0) - timedelta(minutes=len(found))
     minutes = [start + timedelta(minutes=i) for i in range(len(found) + 1)]
@@ -185,9 +181,7 @@ def alarm(id_: int = 7, found: DriftStatus | None = None, **changes: Any) -> Ala
     return Alarm(**(values | changes))
 
 
-def slice_decision(
-    name: str, outcome: str, pairs: tuple[int, int, int, int], **changes: Any
-) -> SliceDecision:
+def slice_decision(name: str, outcome: str, pairs: tuple[int, int, int, int], **changes: Any) -> SliceDecision:
     """Return a decision about a slice, with an arbitrary interval."""
     found = PairedCounts(name, *pairs)
     difference = (found.only_candidate - found.only_champion) / found.n if found.n else 0.0
@@ -265,9 +259,7 @@ def report(id_: int = 2, **changes: Any) -> DriftReport:
         "current_rows": 4980,
         "columns": tuple(
             dict(zip(names, each, strict=True), **further)
-            for each, further in zip(
-                told, ({"mean": [3.2, 5.4]}, {"error": "no rows have it"}, shares), strict=True
-            )
+            for each, further in zip(told, ({"mean": [3.2, 5.4]}, {"error": "no rows have it"}, shares), strict=True)
         ),
     }
     return DriftReport(**(values | changes))
@@ -359,9 +351,7 @@ def overview(
     """Return the overview of a window."""
     commands = example_commands("http://here:8000/", "p-1", ("ham", "spam"))
     unresolved = {each.drift.slice: (each,) for each in alarms}
-    html = render_overview(
-        view, OverviewParams(**params), NOW, coverage_by_hour or {}, commands, unresolved, speed
-    )
+    html = render_overview(view, OverviewParams(**params), NOW, coverage_by_hour or {}, commands, unresolved, speed)
     return read(html)
 
 

@@ -114,9 +114,7 @@ def functions_of(count: int) -> FunctionSet:
     """Four meaningful functions with owners and targets, and more up to the count."""
     return FunctionSet(
         [
-            template(
-                "short", length={"field": "text", "below": 10}, owner="growth", target=0.99, protected=True
-            ),
+            template("short", length={"field": "text", "below": 10}, owner="growth", target=0.99, protected=True),
             template("links", keyword={"field": "text", "words": ["http"]}, severity="critical"),
             template(EVIL, regex={"field": "text", "pattern": "script"}, description=EVIL, owner=EVIL),
             template("asks/what?", regex={"field": "text", "pattern": r"\?$"}, target=0.5),
@@ -154,9 +152,7 @@ def predictions_of(functions: FunctionSet, rows: int) -> list[Prediction]:
     ]
 
 
-def make_world(
-    folder: Path, rows: int = 420, labels: int = 200, count: int = 4, version: int | None = 4
-) -> World:
+def make_world(folder: Path, rows: int = 420, labels: int = 200, count: int = 4, version: int | None = 4) -> World:
     """Return a world with given numbers of predictions, labels and functions."""
     clock = ManualClock(NOW - timedelta(days=1))
     serve = ServeSettings(hosts=("here",))
@@ -168,9 +164,7 @@ def make_world(
     clock.now = NOW
     predictions, at = predictions_of(functions, rows), NOW - timedelta(minutes=1)
     made.runtime.writer.append(predictions).result()
-    made.runtime.writer.label(
-        "spam", [Label(each.id, "spam", at, at) for each in predictions[:labels]]
-    ).result()
+    made.runtime.writer.label("spam", [Label(each.id, "spam", at, at) for each in predictions[:labels]]).result()
     return made
 
 
@@ -258,9 +252,7 @@ def alarm_everywhere(made: World) -> None:
                 open_alarm(connection, "spam", 4, DriftDetected(NOW - timedelta(minutes=1), found))
 
     made.write(work)
-    made.runtime.model.deployment.drift_statuses = tuple(
-        drift(name, evidence=k / 10) for k, name in enumerate(names)
-    )
+    made.runtime.model.deployment.drift_statuses = tuple(drift(name, evidence=k / 10) for k, name in enumerate(names))
 
 
 def world_maker(folder: Path) -> Iterator[Callable[..., World]]:

@@ -288,9 +288,7 @@ def as_text(collected: Surface) -> str:
 
 def main() -> int:
     """Compare, or write the file."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write fixtures/surface.json")
     asked = parser.parse_args()
     text = as_text(surface())

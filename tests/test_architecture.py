@@ -34,9 +34,7 @@ def test_no_file_holds_several_ideas(root: Path) -> None:
 
 def test_the_architecture_names_files_that_exist(root: Path) -> None:
     """Every file that the page names exists."""
-    named = re.findall(
-        r"(?:sfs|models|service|tests)/[\w/]+\.py", (root / "docs/architecture.md").read_text()
-    )
+    named = re.findall(r"(?:sfs|models|service|tests)/[\w/]+\.py", (root / "docs/architecture.md").read_text())
     assert len(named) > 30
     assert [name for name in named if not (root / name).is_file()] == []
 
@@ -46,9 +44,7 @@ def test_the_architecture_names_every_room(root: Path) -> None:
     drawing = (root / "docs/architecture.md").read_text().split("```")[1]
     rooms = {path for path in (root / "service").iterdir() if (path / "__init__.py").is_file()}
     rooms |= {path for path in (root / "service").glob("*.py") if path.name != "__init__.py"}
-    assert (
-        sorted(str(path.relative_to(root)) for path in rooms if f"service/{path.name}" not in drawing) == []
-    )
+    assert sorted(str(path.relative_to(root)) for path in rooms if f"service/{path.name}" not in drawing) == []
 
 
 @pytest.mark.parametrize(("walk", "most"), [("request", 12), ("label", 14), ("drift", 20)])

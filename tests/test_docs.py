@@ -76,14 +76,10 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str, str]]:
         **os.environ, "PATH": path, "SLICEWATCH_SERVE_PORT": str(port), "SLICEWATCH_MONITOR_TICK_SECONDS": "0.5"
     }  # fmt: skip
     (up,), (calls,) = blocks(page, "sh"), blocks(page, "shell")
-    service = subprocess.Popen(
-        ["bash", "-c", f"exec {up}"], cwd=project, env=environ, stderr=subprocess.DEVNULL
-    )
+    service = subprocess.Popen(["bash", "-c", f"exec {up}"], cwd=project, env=environ, stderr=subprocess.DEVNULL)
     try:
         wait_for(f"http://127.0.0.1:{port}/v1/slices", service)
-        script = "set -eu\n" + calls.replace(":8000", f":{port}").replace(
-            "curl ", "curl -sS --fail-with-body "
-        )
+        script = "set -eu\n" + calls.replace(":8000", f":{port}").replace("curl ", "curl -sS --fail-with-body ")
         done = subprocess.run(
             ["bash", "-c", script], cwd=project, env=environ, capture_output=True, text=True, check=False
         )

@@ -81,9 +81,7 @@ def test_a_row_that_is_above_its_aim_is_marked(
     assert capsys.readouterr().out == "Twice: service/two.py:1, sfs/one.py:15\n"
 
 
-@pytest.mark.parametrize(
-    "key", ["bags", "names", "docstrings", "request-walk", "drift-walk", "private-in-tests"]
-)
+@pytest.mark.parametrize("key", ["bags", "names", "docstrings", "request-walk", "drift-walk", "private-in-tests"])
 def test_this_house_keeps_its_aims(key: str) -> None:
     """The checkout itself meets the aims that do not grow with the product."""
     (row,) = [row for row in measure(Path(__file__).parents[1]) if row.key == key]

@@ -31,9 +31,7 @@ def test_the_wheel_holds_exactly_three_packages(wheel: zipfile.ZipFile) -> None:
 def test_every_source_file_is_in_the_wheel(wheel: zipfile.ZipFile, root: Path) -> None:
     """No ignore rule drops a module, and each package says that it is typed."""
     names = set(wheel.namelist())
-    expected = {
-        str(path.relative_to(root)) for package in PACKAGES for path in (root / package).rglob("*.py")
-    }
+    expected = {str(path.relative_to(root)) for package in PACKAGES for path in (root / package).rglob("*.py")}
     assert expected - names == set()
     assert {f"{package}/py.typed" for package in PACKAGES} - names == set()
 

@@ -9,9 +9,7 @@ def test_the_surface_equals_the_file() -> None:
     """Routes, metrics, commands, settings and Python names are those of the file."""
     found = json.loads(as_text(surface()))
     lines = "\n".join(differences(json.loads(FILE.read_text()), found))
-    assert not lines, (
-        f"the surface has changed; if this is intended, run python tests/surface.py --write:\n{lines}"
-    )
+    assert not lines, f"the surface has changed; if this is intended, run python tests/surface.py --write:\n{lines}"
 
 
 def test_a_difference_names_its_place() -> None:

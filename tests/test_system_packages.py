@@ -57,18 +57,15 @@ def test_services_are_masked_before_the_installation(run: Run, calls: Calls) -> 
         f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)} RUNLEVEL=1",
     ]
     assert "outside .venv: prometheus prometheus-alertmanager chromium wrk" in done.stdout
-    assert (
-        "masked these system services, which the tests do not need: prometheus prometheus-alertmanager"
-        in (done.stdout)
+    assert "masked these system services, which the tests do not need: prometheus prometheus-alertmanager" in (
+        done.stdout
     )
 
 
 def test_installed_services_stay_as_they_are(run: Run, calls: Calls) -> None:
     """The service of a package that is installed already is not masked."""
     assert run("promtool", "chromium").returncode == 0
-    assert [call for call in calls() if "mask" in call] == [
-        "systemctl mask prometheus-alertmanager RUNLEVEL=1"
-    ]
+    assert [call for call in calls() if "mask" in call] == ["systemctl mask prometheus-alertmanager RUNLEVEL=1"]
 
 
 def test_without_systemd_no_init_script_starts(run: Run, calls: Calls) -> None:

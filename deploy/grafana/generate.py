@@ -147,9 +147,7 @@ def slice_row() -> list[timeseries.Panel]:
 
 def traffic() -> list[timeseries.Panel]:
     """Traffic, latency, rejections."""
-    latency = {
-        f"{{{{route}}}} p{q:.0%}"[:-1]: quantile(q, "request_duration_seconds", "route") for q in (0.5, 0.99)
-    }
+    latency = {f"{{{{route}}}} p{q:.0%}"[:-1]: quantile(q, "request_duration_seconds", "route") for q in (0.5, 0.99)}
     rejected = {
         "rejected: {{reason}}": rate("shed_total", PROCESS, "reason"),
         "rows lost": rate("log_lost_total", PROCESS),
@@ -237,9 +235,7 @@ def build() -> values.Dashboard:
     page = (
         dashboard.Dashboard("Slicewatch: slices")
         .uid(UID)
-        .description(
-            "Coverage, accuracy and drift of every slice of the traffic, and the state of the service."
-        )
+        .description("Coverage, accuracy and drift of every slice of the traffic, and the state of the service.")
         .tags(["slicewatch"])
         .readonly()
         .timezone("browser")

@@ -104,9 +104,7 @@ def colour_and_link(panel: table.Panel) -> None:
     panel.override_by_name("Times reference", field_options(**coloured, thresholds=off, decimals=2))
     below = thresholds((None, RED), (0, GREEN)).build()
     panel.override_by_name("Upper - target", field_options(**coloured, thresholds=below))
-    parameters = "&".join(
-        f"${{{name}:queryparam}}" for name in ("datasource", "job", "instance", "model", "version")
-    )
+    parameters = "&".join(f"${{{name}:queryparam}}" for name in ("datasource", "job", "instance", "model", "version"))
     url = f"/d/{UID}?${{__url_time_range}}&{parameters}&var-slice=${{__data.fields.Slice:percentencode}}"
     panel.override_by_name("Slice", field_options(links=[{"title": "Show this slice", "url": url}]))
     panel.sort_by([build_common.TableSortByFieldState().display_name("Upper - target").desc(False)])

@@ -62,9 +62,7 @@ def thresholds(*steps: tuple[float | None, str]) -> dashboard.ThresholdsConfig:
 
 def field_options(**properties: object) -> list[values.DynamicConfigValue]:
     """Field options by name; the prefix ``custom_`` marks options of the panel type."""
-    return [
-        values.DynamicConfigValue(key.replace("custom_", "custom."), each) for key, each in properties.items()
-    ]
+    return [values.DynamicConfigValue(key.replace("custom_", "custom."), each) for key, each in properties.items()]
 
 
 def query(expr: str, legend: str = "__auto") -> prometheus.Dataquery:
@@ -115,9 +113,7 @@ def time_series(
         .show_legend(True)
     )
     panel.tooltip(
-        build_common.VizTooltipOptions()
-        .mode(common.TooltipDisplayMode.MULTI)
-        .sort(common.SortOrder.DESCENDING)
+        build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING)
     )
     add_queries(panel, [query(expr, legend).range() for legend, expr in queries.items()])
     return panel

@@ -10,13 +10,7 @@ from panels import DATASOURCE, MODEL, ORANGE, PROCESS, VERSION
 def variable(name: str, metric: str, scope: str, *, several: bool = True) -> dashboard.QueryVariable:
     """A variable with the values of a label."""
     query = f"label_values(slicewatch_{metric}{f'{{{scope}}}' if scope else ''}, {name})"
-    built = (
-        dashboard.QueryVariable(name)
-        .label(name.capitalize())
-        .datasource(DATASOURCE)
-        .query(query)
-        .definition(query)
-    )
+    built = dashboard.QueryVariable(name).label(name.capitalize()).datasource(DATASOURCE).query(query).definition(query)
     built.refresh(values.VariableRefresh.ON_TIME_RANGE_CHANGED).sort(values.VariableSort.NATURAL_ASC)
     if several:
         built.multi(True).include_all(True).all_value(".+")
@@ -41,7 +35,5 @@ def promotions() -> dashboard.AnnotationQuery:
     """An annotation at the activation of a version."""
     now = f"slicewatch_model_info{{{MODEL}}}"
     expr = f"max by (version) ({now}) unless max by (version) ({now} offset 1m)"
-    built = (
-        dashboard.AnnotationQuery().name("Versions").datasource(DATASOURCE).enable(True).icon_color(ORANGE)
-    )
+    built = dashboard.AnnotationQuery().name("Versions").datasource(DATASOURCE).enable(True).icon_color(ORANGE)
     return built.expr(expr).step("60s").title_format("version {{version}} active").tag_keys("version")

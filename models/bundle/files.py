@@ -227,14 +227,10 @@ def _manifest(folder: Path) -> Manifest:
     values = parse_json(str(path), content)
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
-        raise BundleError(
-            f"{path} has format {version!r}, this version reads {FORMAT}: train the model again"
-        )
+        raise BundleError(f"{path} has format {version!r}, this version reads {FORMAT}: train the model again")
     manifest = parse_as(_MANIFEST, str(path), content)
     if manifest.hash != _hash_of_digests({name: entry.sha256 for name, entry in manifest.files.items()}):
-        raise BundleError(
-            f"{path} was altered: its hash is not that of the files it lists: copy the bundle again"
-        )
+        raise BundleError(f"{path} was altered: its hash is not that of the files it lists: copy the bundle again")
     return manifest
 
 

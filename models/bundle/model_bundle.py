@@ -216,9 +216,7 @@ class ModelBundle:
             lineage=dict(self.lineage),
             schema=self.schema.to_json(),
         )
-        weights = {
-            name: value.detach().cpu().contiguous().clone() for name, value in self.model.state_dict().items()
-        }
+        weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.model.state_dict().items()}
         lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.sample]
         return {
             CONFIG: dump_json(asdict(config)),
@@ -329,9 +327,7 @@ def _load_network(config: BundleConfig, n_features: int, weights: bytes) -> Netw
             ("slices", list(getattr(outline, "slice_names", slices)), slices),
         ):
             if has != needs:
-                raise BundleError(
-                    f"{CONFIG}: the architecture has {fact} {has}, the rest of the bundle {needs}"
-                )
+                raise BundleError(f"{CONFIG}: the architecture has {fact} {has}, the rest of the bundle {needs}")
         expected, actual = (
             {name: (tuple(value.shape), value.dtype) for name, value in weights.items()}
             for weights in (outline.state_dict(), state)

@@ -51,9 +51,7 @@ class GoldenBatch:
     without_slices: NDArray[np.float64]
 
     @classmethod
-    def record(
-        cls, predict: Predict, records: Sequence[Mapping[str, Any]], slices: SliceMatrix
-    ) -> GoldenBatch:
+    def record(cls, predict: Predict, records: Sequence[Mapping[str, Any]], slices: SliceMatrix) -> GoldenBatch:
         """Return records with a model's predictions."""
         return cls(tuple(records), slices, predict(records, slices), predict(records, None))
 
@@ -65,9 +63,7 @@ class GoldenBatch:
         ):
             actual = predict(self.records, slices)
             if actual.shape != expected.shape:
-                raise BundleError(
-                    f"golden batch {case}: expected probabilities {expected.shape}, got {actual.shape}"
-                )
+                raise BundleError(f"golden batch {case}: expected probabilities {expected.shape}, got {actual.shape}")
             off = np.abs(actual - expected)
             if not bool((off <= TOLERANCE).all()):
                 row = int(np.nan_to_num(off.max(axis=1), nan=np.inf).argmax())
@@ -93,13 +89,9 @@ class GoldenBatch:
         """Return the batch of ``to_json``; BundleError if it is malformed."""
         try:
             shape = (len(saved["records"]), len(saved["slices"]))
-            member, unknown = (
-                np.array(saved[name], dtype=bool).reshape(shape) for name in ("member", "unknown")
-            )
+            member, unknown = (np.array(saved[name], dtype=bool).reshape(shape) for name in ("member", "unknown"))
             slices = SliceMatrix(saved["slices"], member, unknown)
-            probabilities = (
-                np.array(saved[name], dtype=np.float64) for name in ("probabilities", "without_slices")
-            )
+            probabilities = (np.array(saved[name], dtype=np.float64) for name in ("probabilities", "without_slices"))
             batch = cls(tuple(saved["records"]), slices, *probabilities)
         except DECODE_ERRORS as error:
             raise BundleError(f"golden.json is malformed: {error!r:.200}") from error

@@ -97,9 +97,7 @@ def pool(templates: Iterable[str], vocabulary: Mapping[str, Words]) -> Pool:
     'hello moon'
     """
     return tuple(
-        Phrase(
-            _SLOT.sub("%s", line.replace("%", "%%")), tuple(vocabulary[name] for name in _SLOT.findall(line))
-        )
+        Phrase(_SLOT.sub("%s", line.replace("%", "%%")), tuple(vocabulary[name] for name in _SLOT.findall(line)))
         for line in templates
     )
 

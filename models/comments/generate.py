@@ -91,9 +91,7 @@ def truth(n: int, seed: int = 0, profile: Profile = DEFAULT, start: int = 0) -> 
 def _plans(n: int, seed: int, profile: Profile, start: int) -> Iterator[tuple[BlockPlan, slice]]:
     """Yield the plan of each block that the rows touch, and which of its rows they are."""
     if n < 0 or start < 0 or not 0 <= seed < 2**64:
-        raise ConfigError(
-            f"n={n}, start={start}, seed={seed}: n and start must be 0 or more, seed in 0..2**64-1"
-        )
+        raise ConfigError(f"n={n}, start={start}, seed={seed}: n and start must be 0 or more, seed in 0..2**64-1")
     for block in range(start // BLOCK_ROWS, -(-(start + n) // BLOCK_ROWS)):
         origin = block * BLOCK_ROWS
         first, end = max(start - origin, 0), min(start + n - origin, BLOCK_ROWS)
@@ -121,9 +119,7 @@ def _author(choices: list[int], label: int) -> str:
 
 def _facts(plan: BlockPlan, rows: slice, profile: Profile) -> pd.DataFrame:
     repeated = plan.source[rows] != plan.position[rows]
-    sources = [
-        ident if again else None for ident, again in zip(_ids(plan.source[rows]), repeated, strict=True)
-    ]
+    sources = [ident if again else None for ident, again in zip(_ids(plan.source[rows]), repeated, strict=True)]
     facts = pd.DataFrame(
         {
             "id": pd.Series(_ids(plan.position[rows]), dtype=object),
@@ -197,9 +193,7 @@ def _content(
     names = [planted.name for planted in profile.slices]
     likelihoods = membership_probabilities(profile, position)
     likelihood = np.where(label, likelihoods[1], likelihoods[0])  # [S, N]
-    columns = [
-        _FIRST_SLICE + SLICES.index(name) for name in names
-    ]  # the draws of a slice do not depend on the profile
+    columns = [_FIRST_SLICE + SLICES.index(name) for name in names]  # the draws of a slice do not depend on the profile
     member = np.asarray((draws[columns] < likelihood).T)  # [N, S]
     roomy = np.ones(len(position), dtype=bool)
     if "short_comment" in names:

@@ -59,9 +59,7 @@ class ShareSchedule:
         ends = [0, *(change.at + change.over_rows for change in self.changes)]
         for change, earliest in zip(self.changes, ends, strict=False):
             if change.at < earliest:
-                raise ConfigError(
-                    f"{change} starts before position {earliest}, the end of the previous change"
-                )
+                raise ConfigError(f"{change} starts before position {earliest}, the end of the previous change")
 
     def at(self, positions: NDArray[np.int64] | list[int]) -> NDArray[np.float64]:
         """Return float64[N]: the share in force at each position."""
@@ -144,9 +142,7 @@ class Profile:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a share between 0 and 1")
         if "short_comment" in names and any(self["short_comment"].novelty.levels()):
-            raise ConfigError(
-                "short_comment has a novelty, but four words have no room for the campaign: use 0"
-            )
+            raise ConfigError("short_comment has a novelty, but four words have no room for the campaign: use 0")
         schedules = [getattr(planted, name) for planted in self.slices for name in QUANTITIES]
         knots = {knot for schedule in (self.spam_share, *schedules) for knot in schedule.knots()}
         membership_probabilities(self, np.array(sorted(knots), dtype=np.int64))
@@ -155,9 +151,7 @@ class Profile:
         for planted in self.slices:
             if planted.name == name:
                 return planted
-        raise ConfigError(
-            f"the profile has no planted slice {name!r}; it has {', '.join(p.name for p in self.slices)}"
-        )
+        raise ConfigError(f"the profile has no planted slice {name!r}; it has {', '.join(p.name for p in self.slices)}")
 
     def at(self, position: int) -> dict[str, dict[str, float]]:
         """Return the coverage, spam share, contradiction and novelty of each slice at a position."""
@@ -186,9 +180,7 @@ class Profile:
         if wrong:
             raise ConfigError(f"a slice has no {wrong[0]!r}: change one of {', '.join(QUANTITIES)}")
         old = self[name]
-        new = replace(
-            old, **{key: getattr(old, key).then(at, value, over_rows) for key, value in shares.items()}
-        )
+        new = replace(old, **{key: getattr(old, key).then(at, value, over_rows) for key, value in shares.items()})
         return replace(self, slices=tuple(new if planted is old else planted for planted in self.slices))
 
 
@@ -242,9 +234,7 @@ def membership_probabilities(profile: Profile, positions: NDArray[np.int64]) -> 
 
 
 def _steady(name: str, coverage: float, spam_share: float, contradiction: float = 0.0) -> SliceProfile:
-    return SliceProfile(
-        name, ShareSchedule(coverage), ShareSchedule(spam_share), ShareSchedule(contradiction)
-    )
+    return SliceProfile(name, ShareSchedule(coverage), ShareSchedule(spam_share), ShareSchedule(contradiction))
 
 
 # Calm traffic. Two slices reverse the cues: keyword_please and timestamp_mention.

@@ -57,9 +57,7 @@ def load_youtube(folder: Path | str) -> pd.DataFrame:
     """
     frames = _youtube_frames(Path(folder))
     artists = [Path(name).stem.split("-")[1] for name in YOUTUBE_FILES]
-    whole = pd.concat(
-        [f.assign(video=artist) for f, artist in zip(frames, artists, strict=True)], ignore_index=True
-    )
+    whole = pd.concat([f.assign(video=artist) for f, artist in zip(frames, artists, strict=True)], ignore_index=True)
     return pd.DataFrame(
         {
             "author": whole["author"].map(_clean),

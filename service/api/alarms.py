@@ -30,9 +30,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """List alarms with their evidence, newest first."""
         unresolved = state == "unresolved"
         return await readers.run(
-            lambda: alarms_out(
-                alarms_view(store, model.name, unresolved=unresolved, before=before, limit=limit)
-            )
+            lambda: alarms_out(alarms_view(store, model.name, unresolved=unresolved, before=before, limit=limit))
         )
 
     @routes.get("/{id}", responses=error_responses(404, 422, 503, 504))

@@ -193,9 +193,7 @@ def problem_type_of(error: Exception) -> ProblemType:
     >>> problem_type_of(StoreFull("later")).status, problem_type_of(ZeroDivisionError()).status
     (429, 500)
     """
-    return next(
-        (PROBLEM_TYPES[base] for base in type(error).__mro__ if base in PROBLEM_TYPES), INTERNAL_ERROR
-    )
+    return next((PROBLEM_TYPES[base] for base in type(error).__mro__ if base in PROBLEM_TYPES), INTERNAL_ERROR)
 
 
 def problem_type_of_status(status: int) -> ProblemType:

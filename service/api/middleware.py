@@ -57,9 +57,7 @@ class RequestMiddleware:
         Maximum total size of the bodies of all requests in progress; one body of the maximum size always fits.
     """
 
-    def __init__(
-        self, app: ASGIApp, runtime: Runtime, max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES
-    ) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime, max_in_flight_bytes: int = MAX_IN_FLIGHT_BYTES) -> None:
         self._app, self._runtime, self._limits = app, runtime, runtime.settings.serve
         self._max_in_flight_bytes = max(max_in_flight_bytes, self._limits.body_bytes)
         self._in_flight_bytes = 0

@@ -70,9 +70,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         await readers.run(lambda: registry.path(version))
         last = await readers.run(lambda: registry.change(CHAMPION))
         reason = body.reason or _DEFAULT_REASON
-        change = await asyncio.to_thread(
-            model.promotions.promote, version, body.expected, reason, actor_of(body)
-        )
+        change = await asyncio.to_thread(model.promotions.promote, version, body.expected, reason, actor_of(body))
         return await changed(change, changed=change != last)
 
     return routes

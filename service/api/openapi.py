@@ -79,9 +79,7 @@ def openapi_post(
         "response_model": answer,
         "status_code": status,
         "responses": refused,
-        "openapi_extra": {
-            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}
-        },
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}},
     }
 
 

@@ -65,9 +65,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     model, metrics, limits = runtime.model, runtime.metrics, runtime.settings.serve
     past = PastAnswers(runtime)
 
-    @routes.post(
-        "/predict", **openapi.openapi_post(PredictIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True)
-    )
+    @routes.post("/predict", **openapi.openapi_post(PredictIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True))
     async def predict(request: Request) -> Response:
         """Predict records, and return their slices. Every answer is committed to the log before it is sent.
 
@@ -100,9 +98,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         require_rows(request, body.predictions, limits.request_rows, "predictions")
         state, now = model.deployment.state, runtime.clock()
         version = state.version or UNNUMBERED
-        rows = await run_off_loop(
-            request, lambda: _external_predictions(body.predictions, classes, version, now)
-        )
+        rows = await run_off_loop(request, lambda: _external_predictions(body.predictions, classes, version, now))
         results = await model.predictions.slice_external(rows)
         answered_by = {"name": state.model, "version": state.version}
         return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
@@ -225,9 +221,7 @@ def _answer(result: PredictionResult) -> dict[str, Any]:
     }
 
 
-def _id_conflict(
-    logged: Sequence[LogResult], predictions: Sequence[dict[str, Any] | None], id_path: str
-) -> IdConflict:
+def _id_conflict(logged: Sequence[LogResult], predictions: Sequence[dict[str, Any] | None], id_path: str) -> IdConflict:
     errors = [
         FieldError(id_path.format(i), f"{entry.prediction.id!r} is in the log with other content")
         for i, entry in enumerate(logged)
@@ -252,9 +246,7 @@ def _prediction_requests(body: PredictIn) -> list[PredictionRequest]:
     if body.ids is None:
         return [PredictionRequest(record) for record in body.instances]
     if len(body.ids) != len(body.instances):
-        message = (
-            f"got {len(body.ids)} ids for {len(body.instances)} instances: give one id per instance, or none"
-        )
+        message = f"got {len(body.ids)} ids for {len(body.instances)} instances: give one id per instance, or none"
         raise InvalidRequest([FieldError("ids", message)])
     require_distinct(body.ids, "ids")
     return [PredictionRequest(record, id_) for record, id_ in zip(body.instances, body.ids, strict=True)]
@@ -309,9 +301,7 @@ def _external_predictions(
             record=row.features,
             label=row.label,
             version=row.version or version,
-            probabilities=None
-            if row.probabilities is None
-            else tuple(row.probabilities[name] for name in classes),
+            probabilities=None if row.probabilities is None else tuple(row.probabilities[name] for name in classes),
             id=row.id,
             at=row.predicted_at,
         )

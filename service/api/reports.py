@@ -45,9 +45,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     @routes.get("", responses=error_responses(422, 503, 504))
     async def get_reports(before: Before = None, limit: Limit = 50) -> ReportsOut:
         """List reports, newest first."""
-        return await readers.run(
-            lambda: reports_out(reports_view(store, model.name, before=before, limit=limit))
-        )
+        return await readers.run(lambda: reports_out(reports_view(store, model.name, before=before, limit=limit)))
 
     @routes.post("", **openapi_post(ReportIn, ReportRequestedOut, 409, 429, 503, 504, status=202))
     async def request_report(request: Request) -> Response:
@@ -62,9 +60,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """Return one report."""
         return await readers.run(lambda: report_out(report_view(store, model.name, id)))
 
-    @routes.get(
-        "/{id}/html", response_class=Response, responses={**_PAGE, **error_responses(404, 409, 422, 503, 504)}
-    )
+    @routes.get("/{id}/html", response_class=Response, responses={**_PAGE, **error_responses(404, 409, 422, 503, 504)})
     async def get_page(id: Id) -> Response:
         """Return one report as a self-contained page, rendered at the first request."""
         report = await readers.run(lambda: report_view(store, model.name, id))

@@ -136,9 +136,7 @@ def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
     """
     return [
         FieldError(
-            "".join(
-                f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]
-            ).removeprefix("."),
+            "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix("."),
             error["msg"].removeprefix("Value error, "),
         )
         for error in errors

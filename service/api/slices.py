@@ -49,9 +49,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     async def get_series(
         name: str,
         window: Window = "1d",
-        since: Annotated[
-            Time | None, Query(alias="from", description="Start; default: start of the window.")
-        ] = None,
+        since: Annotated[Time | None, Query(alias="from", description="Start; default: start of the window.")] = None,
         until: Annotated[Time | None, Query(alias="to", description="End; default: now.")] = None,
         points: Annotated[int, Query(ge=1, le=500)] = 60,
     ) -> SeriesOut:
@@ -62,9 +60,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         now = runtime.clock()
         return await readers.run(
             lambda: series_out(
-                series(
-                    store, deployment, name, window=window, since=since, until=until, points=points, now=now
-                )
+                series(store, deployment, name, window=window, since=since, until=until, points=points, now=now)
             )
         )
 

@@ -89,9 +89,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         settings = load_settings(args, context)
     functions = load_functions(args.functions or (settings.functions if settings else ()))
     if not len(functions):
-        raise MisuseError(
-            "no functions: list some under `functions` in the settings, or pass --functions FILE"
-        )
+        raise MisuseError("no functions: list some under `functions` in the settings, or pass --functions FILE")
     predictor = None
     if args.with_predictions and settings is not None:
         predictor = _file_predictor(settings, args.model or CHAMPION, functions)
@@ -173,9 +171,7 @@ class ApplySummary:
                 # Rows are counted from the start of the file, not of the batch.
                 head, colon, rest = run.first_fault.partition(":")
                 row = head.removeprefix("row ")
-                count.first_fault = (
-                    f"row {int(row) + self.rows}{colon}{rest}" if row.isdigit() else run.first_fault
-                )
+                count.first_fault = f"row {int(row) + self.rows}{colon}{rest}" if row.isdigit() else run.first_fault
             count.rows += len(matrix)
             count.members += int(matrix.member[:, k].sum())
             count.unknown += int(matrix.unknown[:, k].sum())
@@ -224,9 +220,7 @@ class ApplySummary:
             "slice", "members", "coverage", "95% interval", "overlap", "unknown", "us/row", "why unknown",
         )  # fmt: skip
         faults = [
-            f"{count.name}: first fault at {count.first_fault}"
-            for count in self.slices.values()
-            if count.first_fault
+            f"{count.name}: first fault at {count.first_fault}" for count in self.slices.values() if count.first_fault
         ]
         return "\n".join([format_table(columns, rows), *faults])
 
@@ -295,8 +289,7 @@ def _with_columns(
     import pandas as pd
 
     added: dict[str, Any] = {
-        name: pd.arrays.BooleanArray(S.member[:, k].copy(), S.unknown[:, k].copy())
-        for k, name in enumerate(S.names)
+        name: pd.arrays.BooleanArray(S.member[:, k].copy(), S.unknown[:, k].copy()) for k, name in enumerate(S.names)
     }
     added |= predictor.columns(frame, S) if predictor else {}
     added |= {} if splits is None else {"split": list(splits)}

@@ -73,9 +73,7 @@ def _check(
     return problems, warnings, summary, functions, dataset.rows if dataset else 0
 
 
-def _print_json(
-    problems: Sequence[str], warnings: list[str], rows: int, summary: ApplySummary | None
-) -> None:
+def _print_json(problems: Sequence[str], warnings: list[str], rows: int, summary: ApplySummary | None) -> None:
     found = {"ok": not problems, "problems": problems, "warnings": warnings, "rows": rows}
     sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
     print_json(found | {"sampled": sampled, "slices": slices})
@@ -141,9 +139,7 @@ def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
         return []  # the labels are a problem already
 
 
-def _service_problems(
-    settings: Settings, columns: Collection[str], classes: Collection[str]
-) -> Iterator[str]:
+def _service_problems(settings: Settings, columns: Collection[str], classes: Collection[str]) -> Iterator[str]:
     """Yield problems with the settings of the service, given columns and classes of the project's table."""
     from service.settings.schema import address_problem
 

@@ -27,9 +27,7 @@ MAX_CATEGORY_CHARACTERS = 60
 MAX_NAME_CHARACTERS = 200
 MAX_NUMBER = 10**300
 MIN_ROWS = 20
-_ID_NAME = re.compile(
-    r"(^|[\W_])(id|uuid|guid|key|index|idx|nr|no|row|rownum|unnamed: ?\d+|level_\d+)$", re.IGNORECASE
-)
+_ID_NAME = re.compile(r"(^|[\W_])(id|uuid|guid|key|index|idx|nr|no|row|rownum|unnamed: ?\d+|level_\d+)$", re.IGNORECASE)
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([T ]\d{1,2}:\d{2}.*)?")
 _NUMBER = re.compile(r"[+-]?([1-9]\d*|0)(\.\d+)?")
 _DIGITS = r"(?:[1-9]\d{0,2}(?:[,.'’_ \u00a0\u202f]\d{2,3})*[,.'’_ \u00a0\u202f]\d{3}|0|[1-9]\d*)(?:[.,]\d+)?"
@@ -116,9 +114,7 @@ def scan(
         except ModelError as error:
             problems.append(f"label: {error}")
     never_missing = frozenset(map(str, first.columns)) - missing
-    return DatasetScan(
-        rows, first, sample.reset_index(drop=True), tuple(labels.classes), never_missing, remarks
-    )
+    return DatasetScan(rows, first, sample.reset_index(drop=True), tuple(labels.classes), never_missing, remarks)
 
 
 class _LabelScan:
@@ -332,9 +328,7 @@ def _without_infinity(present: pd.Series[Any]) -> pd.Series[Any]:
     return finite
 
 
-def _guess_kind(
-    name: str, series: pd.Series[Any], present: pd.Series[Any], rows: int
-) -> tuple[str | None, str]:
+def _guess_kind(name: str, series: pd.Series[Any], present: pd.Series[Any], rows: int) -> tuple[str | None, str]:
     from pandas.api import types
 
     from sfs.record import text_of

@@ -25,9 +25,7 @@ def declare(commands: Commands) -> None:
         metavar="DIR",
         help="folder of the UCI YouTube files (default: generated comments)",
     )
-    parser.add_argument(
-        "--once", action="store_true", help="exit at the end of the story; exit code 1 if it fails"
-    )
+    parser.add_argument("--once", action="store_true", help="exit at the end of the story; exit code 1 if it fails")
     parser.add_argument(
         "--port", type=integer_between(0, 65_535), metavar="N",
         help=f"port to listen on (default: {PORT}, or a free one if it is in use; 0 picks a free one)",

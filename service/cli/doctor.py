@@ -72,9 +72,7 @@ def _check_all(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
         return
     yield Finding("settings", "ok", str(file.resolve()))
     exists = settings.data.exists()
-    yield Finding(
-        "data", "ok" if exists else "broken", f"{settings.data}{'' if exists else ' does not exist'}"
-    )
+    yield Finding("data", "ok" if exists else "broken", f"{settings.data}{'' if exists else ' does not exist'}")
     yield _check("functions", lambda: f"{len(load_functions(settings.functions))} loaded")
     yield _check("disk", lambda: f"{require_writable(settings.registry)} is writable")
     yield _check("sqlite", lambda: f"{import_module('sqlite3').sqlite_version}, one writing process")
@@ -117,9 +115,7 @@ def _store(settings: Settings) -> str:
     if version is None:
         return f"no {settings.store} yet: `slicewatch up` creates it"
     advice = (
-        ""
-        if version == latest_revision()
-        else f"; migrate it to step {latest_revision()} with `slicewatch migrate`"
+        "" if version == latest_revision() else f"; migrate it to step {latest_revision()} with `slicewatch migrate`"
     )
     return f"{settings.store} is at step {version}{advice}"
 

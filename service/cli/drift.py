@@ -93,9 +93,7 @@ def run_alarms(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         print_json({"alarms": alarms})
     elif alarms:
-        rows = [
-            [alarm["id"], format_time(alarm["at"]), alarm["state"], alarm["sentence"]] for alarm in alarms
-        ]
+        rows = [[alarm["id"], format_time(alarm["at"]), alarm["state"], alarm["sentence"]] for alarm in alarms]
         print(format_table(("alarm", "raised (UTC, data time)", "state", "summary"), rows))
     else:
         print("no alarms" if args.all else "no unresolved alarms")

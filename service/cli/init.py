@@ -112,9 +112,7 @@ def declare(commands: Commands) -> None:
     summary = "write a commented slicewatch.yaml and example slices"
     parser = add_command(commands, "init", summary, examples, run)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the project; created if absent")
-    parser.add_argument(
-        "--data", type=Path, metavar="FILE", help="table to start from (default: generated comments)"
-    )
+    parser.add_argument("--data", type=Path, metavar="FILE", help="table to start from (default: generated comments)")
     parser.add_argument("--label", metavar="COLUMN", help="column with the class (default: guessed)")
     add_format(parser)
     add_options(parser, config=False)
@@ -132,9 +130,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         raise MisuseError("--format is the format of a file: name it with --data FILE")
     names = [FILE_NAME, PYTHON_FILE, YAML_FILE, *([DEMO_FILE] if generated else [])]
     if existing := [name for name in names if (folder / name).exists()]:
-        raise MisuseError(
-            f"{folder} already has {', '.join(existing)}: nothing was written; use another folder"
-        )
+        raise MisuseError(f"{folder} already has {', '.join(existing)}: nothing was written; use another folder")
     total: int | None = DEMO_ROWS
     if generated:
         from models.comments.generate import generate
@@ -150,9 +146,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     libraries = [COMMENT_SLICES] if generated or data_format in ("youtube", "sms") else []
     beside = data.resolve().is_relative_to(folder.resolve().parent)
     path = os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())
-    name = to_identifier(
-        unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
-    )
+    name = to_identifier(unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode())
     schema = Schema().completed(table, {column.name: column.kind for column in columns if column.kind})
     visible = schema.parse_frame(frame.loc[:, [str(column) != label for column in frame.columns]])
     slices, guessed = slices_texts(visible, columns, libraries, _comment_templates() if generated else "")
@@ -169,9 +163,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
             file.write(text)
     if args.json:
         kinds = {column.name: {"kind": column.kind, "why": column.reason} for column in columns}
-        print_json(
-            {"folder": str(folder), "files": list(texts), "label": label, "columns": kinds, "notes": notes}
-        )
+        print_json({"folder": str(folder), "files": list(texts), "label": label, "columns": kinds, "notes": notes})
     else:
         rows = [[c.name if c.name.strip() else "(no name)", c.kind or "left out", c.reason] for c in columns]
         print(format_table(("column", "kind", "reason"), [[label, "label", "the class to predict"], *rows]))
@@ -195,9 +187,7 @@ def _notes(folder: Path, data: Path, columns: Sequence[ColumnGuess]) -> list[str
         )
     ignore = folder / IGNORE_FILE
     if ignore.exists() and IGNORED not in ignore.read_text(encoding="utf-8", errors="replace").splitlines():
-        notes.append(
-            f"{ignore} was left as it is: add {IGNORED} to it, which holds the registry and the store"
-        )
+        notes.append(f"{ignore} was left as it is: add {IGNORED} to it, which holds the registry and the store")
     numeric = [column.name for column in columns if re.fullmatch(r"[+-]?\d+(\.\d+)?", column.name.strip())]
     if len(numeric) > 1 and numeric != [str(k) for k in range(len(numeric))]:
         notes.append(
@@ -262,9 +252,7 @@ def to_yaml(text: str) -> str:
     import yaml
 
     plain, style = text.isprintable(), None if text.isprintable() else '"'
-    dumped = yaml.safe_dump(
-        [text], default_flow_style=True, width=10**9, allow_unicode=plain, default_style=style
-    )
+    dumped = yaml.safe_dump([text], default_flow_style=True, width=10**9, allow_unicode=plain, default_style=style)
     return str(dumped).strip()[1:-1]
 
 
@@ -309,9 +297,7 @@ def slices_texts(
     for wanted, summary, column, test, member in _python_slices(frame, columns):
         if name := chosen.add(wanted, member):
             names.append(name)
-            sources.append(
-                FUNCTION_TEXT.format(name=name, summary=summary, column=_literal(column), test=test)
-            )
+            sources.append(FUNCTION_TEXT.format(name=name, summary=summary, column=_literal(column), test=test))
     for wanted, kind, spec, summary in _templates(frame, columns):
         if len(chosen) >= MAX_SLICES:
             break
@@ -420,9 +406,7 @@ def _python_slices(
             yield f"some_{to_identifier(column)}", "Has one of the values", column, test, some
 
 
-def _templates(
-    frame: pd.DataFrame, columns: Sequence[ColumnGuess]
-) -> Iterator[tuple[str, str, dict[str, Any], str]]:
+def _templates(frame: pd.DataFrame, columns: Sequence[ColumnGuess]) -> Iterator[tuple[str, str, dict[str, Any], str]]:
     """Yield name, kind, specification and description of example templates."""
     import numpy as np
 

@@ -149,9 +149,7 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
     ]
     if problems:
         raise MisuseError(problems)
-    return columns | {
-        name: name for name in OPTIONAL_FIELDS if name in names and name not in columns.values()
-    }
+    return columns | {name: name for name in OPTIONAL_FIELDS if name in names and name not in columns.values()}
 
 
 def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterator[list[LabelFileRow]]:

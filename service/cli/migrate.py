@@ -13,9 +13,7 @@ def declare(commands: Commands) -> None:
     """Declare the command."""
     summary = "migrate the store to the schema of this version"
     parser = add_command(commands, "migrate", summary, "slicewatch migrate", run)
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit code 1 if a migration is needed"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a migration is needed")
     add_options(parser)
 
 

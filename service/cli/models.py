@@ -68,18 +68,13 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         history = [{**asdict(change), "at": change.at.isoformat()} for change in changes]
         print_json({"name": registry.name, "versions": listed, "history": history})
         return 0
-    rows = [
-        [version.number, ", ".join(version.aliases), version.hash[:12], version.path] for version in versions
-    ]
+    rows = [[version.number, ", ".join(version.aliases), version.hash[:12], version.path] for version in versions]
     print(format_table(("version", "alias", "hash", "folder"), rows))
     for version in versions:
         if version.damaged:
             print_message(f"slicewatch: warning: version {version.number} is damaged: {version.damaged}")
     if changes:
-        rows = [
-            [f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason]
-            for change in changes
-        ]
+        rows = [[f"{change.at:%Y-%m-%d %H:%M:%S}", change.version, change.change, change.reason] for change in changes]
         print(f"\n{format_table(('at (UTC)', 'champion', 'change', 'reason'), rows)}")
     return 0
 
@@ -106,9 +101,7 @@ def run_show(args: argparse.Namespace, context: Context) -> int:
         print_json({**details, "lineage": dict(bundle.lineage), **report})
         return 0
     details["features"] = [f"{column}: {kind}" for column, kind in features.items()]
-    rows = [
-        [name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in details.items()
-    ]
+    rows = [[name, ", ".join(value) if isinstance(value, list) else str(value)] for name, value in details.items()]
     print(f"{format_table(('field', 'value'), rows)}\n\n{bundle.report.to_text()}")
     print(f"\n{outlook_text(outlook(bundle, settings))}")
     return 0
@@ -127,9 +120,7 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
         return 0
     with service_of(settings, registry) as service:
         if service is not None:
-            change = service.promote(
-                number, expected=expected, reason=args.reason or BY_HAND, by=args.by or ACTOR
-            )
+            change = service.promote(number, expected=expected, reason=args.reason or BY_HAND, by=args.by or ACTOR)
             return _print_change(args, change["champion"], change["before"])
     registry.get(number)  # a version that does not load must not become champion
     registry.promote(number, expected=expected, reason=_reason(args), at=at)
@@ -172,9 +163,7 @@ def find_version(registry: ModelRegistry, name: str) -> int:
     numbers = {alias: version.number for version in versions for alias in version.aliases}
     numbers |= {str(version.number): version.number for version in versions}
     if name not in numbers:
-        raise MisuseError(
-            f"model {registry.name!r} has no version {name!r}; it has {', '.join(numbers) or 'none'}"
-        )
+        raise MisuseError(f"model {registry.name!r} has no version {name!r}; it has {', '.join(numbers) or 'none'}")
     return numbers[name]
 
 

@@ -55,14 +55,10 @@ def add_subcommands(parser: argparse.ArgumentParser) -> Commands:
     return parser.add_subparsers(title="actions", metavar="ACTION", parser_class=Action)
 
 
-def add_options(
-    parser: argparse.ArgumentParser, *, config: bool = True, json: bool = True, url: bool = False
-) -> None:
+def add_options(parser: argparse.ArgumentParser, *, config: bool = True, json: bool = True, url: bool = False) -> None:
     """Declare ``--url``, ``--config`` and ``--json``, as selected."""
     if url:
-        parser.add_argument(
-            "--url", help="address of the service (default: serve.host and serve.port in the settings)"
-        )
+        parser.add_argument("--url", help="address of the service (default: serve.host and serve.port in the settings)")
     if config:
         about = f"settings file (default: {FILE_NAME})"
         parser.add_argument("--config", type=Path, metavar="FILE", help=about)

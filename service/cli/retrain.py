@@ -54,9 +54,7 @@ def run_start(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         print_json(run)
     else:
-        print(
-            f"run {run['id']} is {_spaced(run['state'])}: follow it with `slicewatch retrain show {run['id']}`"
-        )
+        print(f"run {run['id']} is {_spaced(run['state'])}: follow it with `slicewatch retrain show {run['id']}`")
     return 0
 
 

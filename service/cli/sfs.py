@@ -33,9 +33,7 @@ def declare(commands: Commands) -> None:
     checking = add_command(actions, "check", summary, "slicewatch sfs check", run_check)
     summary = "measure coverage, overlap and time"
     counting = add_command(actions, "stats", summary, "slicewatch sfs stats new.csv", run_stats)
-    counting.add_argument(
-        "file", type=Path, nargs="?", metavar="FILE", help="rows (default: the project's data)"
-    )
+    counting.add_argument("file", type=Path, nargs="?", metavar="FILE", help="rows (default: the project's data)")
     add_format(counting)
     for action in (listing, checking, counting):
         add_options(action)
@@ -111,9 +109,7 @@ def run_stats(args: argparse.Namespace, context: Context) -> int:
     source = other_source(args.file, settings, given=args.format) if args.file else own
     summary = apply_file(source, functions, command="stats", compare=True)
     if args.json:
-        print_json(
-            {"rows": summary.rows, "slices": summary.to_json(), "warnings": [*summary.redundant().values()]}
-        )
+        print_json({"rows": summary.rows, "slices": summary.to_json(), "warnings": [*summary.redundant().values()]})
     else:
         print(summary.to_text())
         for reason in summary.redundant().values():

@@ -50,8 +50,7 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     for line in [columns, ["-" * width for width in widths], *cells]:
         spaces = [" " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)]
         padded = [
-            space + cell if right else cell + space
-            for cell, space, right in zip(line, spaces, is_numeric, strict=True)
+            space + cell if right else cell + space for cell, space, right in zip(line, spaces, is_numeric, strict=True)
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)

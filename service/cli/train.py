@@ -38,9 +38,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     from models.training import train
 
     settings = load_settings(args, context)
-    options = {
-        name: getattr(args, name) for name in ("kind", "epochs", "seed") if getattr(args, name) is not None
-    }
+    options = {name: getattr(args, name) for name in ("kind", "epochs", "seed") if getattr(args, name) is not None}
     settings = replace(settings, learner=replace(settings.learner, **options))
     require_writable(settings.registry)  # now, rather than after a long training
     config = train_config(settings)
@@ -89,9 +87,7 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
     entries = []
     for name, counts in bundle.reference.items():
-        expected = (
-            counts.accuracy if counts.accuracy.effective_n > 1 else Rate(0, 0)
-        )  # of one content nothing is
+        expected = counts.accuracy if counts.accuracy.effective_n > 1 else Rate(0, 0)  # of one content nothing is
         band = accuracy_band(expected, drift.accuracy_tolerance, slices)
         entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
         alarm = {"alarm_below": band.lower or None, "labels_to_alarm": labels_to_alarm(band, 0.1, threshold)}

@@ -138,9 +138,7 @@ class Client:
         """Address of the service."""
         return self._connection.url
 
-    def predict(
-        self, instances: Sequence[Mapping[str, Any]], ids: Sequence[str] | None = None
-    ) -> Predictions:
+    def predict(self, instances: Sequence[Mapping[str, Any]], ids: Sequence[str] | None = None) -> Predictions:
         """Return predictions for records; a repeated id returns its earlier prediction.
 
         Raises
@@ -190,9 +188,7 @@ class Client:
         """Return the versions of the model, as ``GET /v1/models`` does."""
         return self._call(dict, "GET", "/v1/models")
 
-    def alarms(
-        self, state: str = "unresolved", *, before: int | None = None, limit: int = 100
-    ) -> dict[str, Any]:
+    def alarms(self, state: str = "unresolved", *, before: int | None = None, limit: int = 100) -> dict[str, Any]:
         """Return a page of ``unresolved`` or ``all`` alarms; ``before`` is ``next`` of the previous page."""
         return self._page("/v1/alarms", before, limit, state=state)
 
@@ -220,9 +216,7 @@ class Client:
         """Return one retraining run, with the decision of the gate by slice."""
         return self._call(dict, "GET", f"/v1/runs/{run_id}")
 
-    def promote(
-        self, version: int, *, expected: int | None = None, reason: str = "", by: str = ""
-    ) -> dict[str, Any]:
+    def promote(self, version: int, *, expected: int | None = None, reason: str = "", by: str = "") -> dict[str, Any]:
         """Promote a version to champion, unless another version than ``expected`` is champion now."""
         document = {"reason": reason, "by": by, "expected": expected}
         return self._call(dict, "POST", f"/v1/models/{version}/promote", document, retry=False)

@@ -38,9 +38,7 @@ class ClientError(ServiceError):
     ('409 Some ids are taken', "ids[0]: 'a' is taken")
     """
 
-    def __init__(
-        self, status: int, title: str, detail: str = "", errors: Sequence[tuple[str, str]] = ()
-    ) -> None:
+    def __init__(self, status: int, title: str, detail: str = "", errors: Sequence[tuple[str, str]] = ()) -> None:
         self.status, self.title, self.detail, self.errors = status, title, detail, tuple(errors)
         fields = [f"{field}: {message}" if field else message for field, message in self.errors]
         summary = f"{status} {title}: {detail}" if detail else f"{status} {title}"

@@ -69,8 +69,6 @@ async def read_form(request: Request) -> Mapping[str, str]:
         if len(body) > MAX_FORM_BYTES:
             raise MisuseError(f"the form is longer than {MAX_FORM_BYTES} bytes; shorten the note")
     try:
-        return dict(
-            parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10)
-        )
+        return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10))
     except ValueError:
         raise MisuseError("the form cannot be decoded; send it from the page of the alarm") from None

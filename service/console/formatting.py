@@ -300,9 +300,7 @@ def features_text(features: Mapping[str, Any] | None) -> FeaturesText:
     if len(line) <= _SUMMARY_CHARACTERS and "\n" not in line:
         return FeaturesText(line, "", True)
     full = json.dumps(features, indent=1, ensure_ascii=False)
-    return FeaturesText(
-        truncated(" ".join(line.split()), _SUMMARY_CHARACTERS), truncated(full, _FULL_CHARACTERS), True
-    )
+    return FeaturesText(truncated(" ".join(line.split()), _SUMMARY_CHARACTERS), truncated(full, _FULL_CHARACTERS), True)
 
 
 def truncated(text: str, limit: int) -> str:

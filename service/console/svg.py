@@ -167,9 +167,9 @@ def line_chart(
         "".join(f"M{coordinate(1000 * times.position(m.at))} 0V100" for m in markers if m.is_alarm is alarm)
         for alarm in (False, True)
     ]
-    plot = Markup(
-        '<path class="rule" d="{}"/>{}{}<path class="flag" d="{}"/><path class="flag alarm" d="{}"/>'
-    ).format(rules, reference, _line_with_band(chart_points, times, y), *flags)
+    plot = Markup('<path class="rule" d="{}"/>{}{}<path class="flag" d="{}"/><path class="flag alarm" d="{}"/>').format(
+        rules, reference, _line_with_band(chart_points, times, y), *flags
+    )
     description = (
         f"{name} over time: last {percent(bands[-1].value)}, "
         f"lowest {percent(min(band.value for band in bands))}, "
@@ -182,9 +182,7 @@ def line_chart(
     ).format(description, plot, _chart_text(rates, times, markers), _tooltips(name, chart_points, times))
 
 
-def _line_with_band(
-    chart_points: Sequence[ChartPoint], times: TimeAxis, y: Callable[[float], float]
-) -> Markup:
+def _line_with_band(chart_points: Sequence[ChartPoint], times: TimeAxis, y: Callable[[float], float]) -> Markup:
     middles = [1000 * times.position(p.start + (p.end - p.start) / 2) for p in chart_points]
     upper, value, lower = (
         [
@@ -231,8 +229,7 @@ def _tooltips(name: str, chart_points: Sequence[ChartPoint], times: TimeAxis) ->
         Markup('<rect class="hover" x="{}%" width="{}%" y="0" height="160"><title>{}</title></rect>').format(
             coordinate(100 * times.position(point.start)),
             coordinate(100 * (times.position(point.end) - times.position(point.start))),
-            f"{utc(point.start)} to {utc(point.end)}\n"
-            f"{point.band.description if point.band else name}\n{point.counts}",
+            f"{utc(point.start)} to {utc(point.end)}\n{point.band.description if point.band else name}\n{point.counts}",
         )
         for point in chart_points
     )
@@ -388,9 +385,9 @@ def _rate_in_band(drift: DriftStatus, zone: ToleranceBand, axis: RateAxis, heigh
     left, right = (100 * axis.position(limit) for limit in (zone.lower, zone.upper))
     reference, value = zone.reference.value, drift.observed.value
     tick = "" if reference is None else f"M{coordinate(100 * axis.position(reference))} 1V{height - 1}"
-    plot = Markup(
-        '<rect class="zone" x="{}" width="{}" y="3" height="{}"/><path class="mark" d="{}"/>'
-    ).format(coordinate(left), coordinate(max(right - left, 0.5)), height - 6, tick)
+    plot = Markup('<rect class="zone" x="{}" width="{}" y="3" height="{}"/><path class="mark" d="{}"/>').format(
+        coordinate(left), coordinate(max(right - left, 0.5)), height - 6, tick
+    )
     if value is None:
         return plot
     low, middle, high = (100 * axis.position(rate) for rate in (drift.lower, value, drift.upper))
@@ -426,8 +423,7 @@ def difference_plot(decision: SliceDecision, margin: float) -> Markup:
     width = difference_range(margin)
     axis = RateAxis(-width, width)
     low, value, high, line = (
-        coordinate(100 * axis.position(x))
-        for x in (decision.lower, decision.difference, decision.upper, -margin)
+        coordinate(100 * axis.position(x)) for x in (decision.lower, decision.difference, decision.upper, -margin)
     )
     return _small_plot(
         f"difference {signed_points(decision.difference)} points, interval {signed_points(decision.lower)} to "

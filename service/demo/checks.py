@@ -232,18 +232,12 @@ def find_failures(result: StoryResult, goal: Goal | None) -> list[str]:
         (right, n), (right_after, n_after) = result.before, result.after
         if not n or right > goal.at_most_before * n:
             accuracy = percent_of(right, n, "labels")
-            failures.append(
-                f"accuracy on {goal.slice} before was {accuracy}, expected at most {goal.at_most_before}"
-            )
+            failures.append(f"accuracy on {goal.slice} before was {accuracy}, expected at most {goal.at_most_before}")
         if n_after < goal.labelled:
-            failures.append(
-                f"only {n_after} of {goal.labelled} labels on {goal.slice} arrived after the promotion"
-            )
+            failures.append(f"only {n_after} of {goal.labelled} labels on {goal.slice} arrived after the promotion")
         elif right_after < goal.at_least_after * n_after:
             accuracy = percent_of(right_after, n_after, "labels")
-            failures.append(
-                f"accuracy on {goal.slice} after is {accuracy}, expected at least {goal.at_least_after}"
-            )
+            failures.append(f"accuracy on {goal.slice} after is {accuracy}, expected at least {goal.at_least_after}")
     return failures
 
 

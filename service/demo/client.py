@@ -158,9 +158,7 @@ def read_slices(document: Document) -> tuple[dict[str, Document], dict[str, tupl
 
 def events_between(before: ServiceState, now: ServiceState) -> list[StoryEvent]:
     """Return the changes between two polls, in the order of the story."""
-    events = [
-        StoryEvent("alarm", alarm) for id_, alarm in sorted(now.alarms.items()) if id_ not in before.alarms
-    ]
+    events = [StoryEvent("alarm", alarm) for id_, alarm in sorted(now.alarms.items()) if id_ not in before.alarms]
     for id_, run in sorted(now.runs.items()):
         known = before.runs.get(id_, {})
         if not known:

@@ -202,9 +202,7 @@ def write_project(folder: Path, scenario: Scenario) -> Project:
         config = project.config
         is_demo = config.is_file() and config.read_text(encoding="utf-8", errors="replace").startswith(MARK)
         if not is_demo:
-            raise MisuseError(
-                f"{folder} contains {existing[0]!r} and is not a demo: pass an empty folder with --dir"
-            )
+            raise MisuseError(f"{folder} contains {existing[0]!r} and is not a demo: pass an empty folder with --dir")
         for name in FILES:
             (folder / name).unlink(missing_ok=True)
         for name in (FOLDER, "__pycache__"):

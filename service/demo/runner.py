@@ -235,9 +235,7 @@ class ScenarioRunner:
         if goal is not None:
             right, n = self.state.accuracy.get(goal.slice, (0, 0))
             if right:  # 0 until the service has enough labels to show an accuracy
-                parts.append(
-                    f"version {self.state.version} is right on {right:,} of {n:,} labelled {goal.slice} rows"
-                )
+                parts.append(f"version {self.state.version} is right on {right:,} of {n:,} labelled {goal.slice} rows")
         if run is not None and run["state"] == "waiting_for_labels" and run["outcome"]:
             parts.append(f"run {run['id']}: {run['outcome']}")
         return "; ".join(parts)
@@ -275,9 +273,7 @@ def run_demo(
     started = time.monotonic()
     out(f"Slicewatch demo on {scenario.title}, seed {seed}, in {folder}.")
     project = write_project(folder, scenario)
-    out(
-        "Training the first model with `slicewatch train`: the best of several networks, with and without slices ..."
-    )
+    out("Training the first model with `slicewatch train`: the best of several networks, with and without slices ...")
     document = project.train(out)
     out(indented(training_table(document)))
     seconds = time.monotonic() - started
@@ -305,9 +301,7 @@ def run_demo(
     try:
         service.start()
         out(f"Console and API at {service.url}.")
-        out(
-            f"The times on the left are simulated (UTC): the service's clock runs {SPEED:g} times as fast as yours.\n"
-        )
+        out(f"The times on the left are simulated (UTC): the service's clock runs {SPEED:g} times as fast as yours.\n")
         given_up = runner.run_story(patience_seconds)
         log = [given_up] if given_up else []
         run = runner.latest_run()

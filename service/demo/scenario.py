@@ -161,9 +161,7 @@ def generated_comments(seed: int = 0, sample_rows: int = SAMPLE_ROWS) -> Scenari
         profile = calm
         if campaign_at is not None:
             profile = profile.with_change(CAMPAIGN, at=campaign_at, coverage=0.08, novelty=NOVELTY)
-        return (
-            profile if vanished_at is None else profile.with_change(VANISHING, at=vanished_at, coverage=0.0)
-        )
+        return profile if vanished_at is None else profile.with_change(VANISHING, at=vanished_at, coverage=0.0)
 
     def rows(n: int, profile: Profile, start: int) -> pd.DataFrame:
         return generate(n, seed, profile, start)[GENERATED_COLUMNS]
@@ -208,9 +206,7 @@ def real_comments(folder: Path, seed: int = 0) -> Scenario:
     calm = base[held_out(content_hashes(base, [FeatureSpec("text", "text")]))].reset_index(drop=True)
     drawn = calm.iloc[np.random.default_rng(seed).integers(len(calm), size=REAL_CALM_ROWS)]
     stream = pd.concat([drawn, *(by_video[video] for video in remaining)], ignore_index=True)
-    description = (
-        f"{REAL_CALM_ROWS:,} random draws from the {len(calm)} held-out comments on {' and '.join(learned)}"
-    )
+    description = f"{REAL_CALM_ROWS:,} random draws from the {len(calm)} held-out comments on {' and '.join(learned)}"
     phases, start = [Phase("calm", description, 0)], REAL_CALM_ROWS
     for video in remaining:
         description = f"all {len(by_video[video])} comments on the video of {video}, once"

@@ -93,9 +93,7 @@ class LabelQueue:
 class Traffic:
     """Stream of a scenario to the service; ``position`` is the next row, and the seed determines the labels."""
 
-    def __init__(
-        self, scenario: Scenario, seed: int, client: RetryingClient, now: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, scenario: Scenario, seed: int, client: RetryingClient, now: Callable[[], datetime]) -> None:
         self._scenario, self._seed, self._client, self._now = scenario, seed, client, now
         self._queue = LabelQueue()
         self._pending_rows, self._pending_labels = 0, list[LabelItem]()

@@ -218,9 +218,7 @@ class DetectorCheckpoint:
     def to_bytes(self) -> bytes:
         """Return the state for the store."""
         standing = list(self.standing.items())
-        stored = _Stored(
-            self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing
-        )
+        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing)
         return _STORED.dump_json(stored)
 
 
@@ -344,9 +342,7 @@ def accuracies(
         yield Observation(start, start + timedelta(seconds=BLOCK_SECONDS[0]), counts)
 
 
-def _columns(
-    functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]
-) -> list[tuple[int, RateKey]]:
+def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:
     """Return the monitored columns of a function set."""
     pairs = zip(functions.names, functions.fingerprints, strict=True)
     keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)

@@ -47,9 +47,7 @@ class ModelReload:
         except Exception as error:  # the active version stays, whatever the error
             _log.error("the champion could not be loaded: %s", error)
             again = champion == self._failed
-            self._wait_seconds = (
-                min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS) if again else FIRST_WAIT_SECONDS
-            )
+            self._wait_seconds = min(2 * self._wait_seconds, LONGEST_WAIT_SECONDS) if again else FIRST_WAIT_SECONDS
             self._failed, self._not_before = champion, seconds + self._wait_seconds
             self._metrics.count_reload_failure()
             return False

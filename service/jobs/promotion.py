@@ -31,9 +31,7 @@ class DamagedVersion(ServiceError):
 class PromotionService:
     """Changes the champion of one model, with an entry in the audit."""
 
-    def __init__(
-        self, registry: ModelRegistry, writer: Writer, model: str, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, registry: ModelRegistry, writer: Writer, model: str, clock: Callable[[], datetime]) -> None:
         self._registry, self._writer, self._model, self._clock = registry, writer, model, clock
 
     def promote(self, version: int, expected: int | None, reason: str, actor: str) -> AliasChange:
@@ -88,9 +86,7 @@ class PromotionService:
             run = run_that_made(connection, self._model, change.version)
             if run is not None and run.state == "held" and change.change == "promote":
                 outcome = f"approved by {actor}: {change.reason}"
-                move_run(
-                    connection, run.id, "held", change.at, state="promoted", outcome=outcome, actor=actor
-                )
+                move_run(connection, run.id, "held", change.at, state="promoted", outcome=outcome, actor=actor)
 
         self._writer.submit(work).result()
 

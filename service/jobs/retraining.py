@@ -106,9 +106,7 @@ class Retraining:
     def request(self, reason: str, actor: str, now: datetime) -> Run:
         """Open a run on request. Raises RunActive if one is active."""
         model = self._deployment.state.model
-        work = partial(
-            open_run, model=model, state="training", trigger="request", reason=reason, at=now, actor=actor
-        )
+        work = partial(open_run, model=model, state="training", trigger="request", reason=reason, at=now, actor=actor)
         return self._writer.submit(work).result()
 
     def stop(self, now: datetime) -> None:
@@ -131,9 +129,7 @@ class Retraining:
             run = self._writer.submit(work).result()
             _log.info("run %d: %s", run.id, run.reason, extra={"state": run.state})
 
-    def _await_labels(
-        self, run: Run, state: DeploymentState, unresolved: Sequence[Alarm], now: datetime
-    ) -> None:
+    def _await_labels(self, run: Run, state: DeploymentState, unresolved: Sequence[Alarm], now: datetime) -> None:
         """Count the labels of every slice with a coverage alarm since its change; train, skip or wait."""
         of_run = [alarm for alarm in unresolved if alarm.id in run.alarms]
         if not of_run:
@@ -143,9 +139,7 @@ class Retraining:
         if self._counted and self._counted[0] == run.id and now < self._counted[1] + LABELS_EVERY:
             return
         self._counted = run.id, now
-        moved = {
-            ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"
-        }
+        moved = {ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"}
         with self._store.read() as connection:
             counts = counts_since(connection, state.model, of_run[0].version, moved)
         evidence = [
@@ -192,9 +186,7 @@ class Retraining:
         if champion is None:
             self._transition(run, now, state="failed", outcome="no champion to compare a candidate with")
             return
-        run = self._transition(
-            run, now, state="training", attempts=run.attempts + 1, champion=champion, outcome=""
-        )
+        run = self._transition(run, now, state="training", attempts=run.attempts + 1, champion=champion, outcome="")
         try:
             self._training = run.id, self._launcher.begin(run, champion)
         except (ServiceError, ModelError, OSError) as error:
@@ -249,8 +241,7 @@ class Retraining:
                 keys = [
                     ChangeKey.of(alarm)
                     for alarm in alarms(connection, state.model, unresolved=True)
-                    if alarm.drift.kind == "coverage"
-                    and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
+                    if alarm.drift.kind == "coverage" and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
                 ]
                 moved = coverage_since(connection, state.model, state.version, keys)
             baseline = run_baseline(state.references, moved, fingerprints)

@@ -68,9 +68,7 @@ class Schedule:
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._jobs, self._done = jobs, done
-        logging.getLogger("apscheduler").setLevel(
-            logging.ERROR
-        )  # below, it logs the start and end of every run
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # below, it logs the start and end of every run
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MonotonicJobStore(seconds)},
             executors={"default": ThreadPoolExecutor(max(len(jobs), 1))},

@@ -25,9 +25,7 @@ _ESTIMATES = {
 }
 
 
-def render_snapshot(
-    snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]
-) -> bytes:
+def render_snapshot(snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]) -> bytes:
     """Return the gauges of a snapshot in the text format.
 
     A figure that the snapshot lacks has no series: neither 0 nor NaN.
@@ -47,9 +45,7 @@ def render_snapshot(
     model, version = snapshot.model, str(snapshot.version)
     by_slice = ["model", "version", "slice"]
 
-    estimates = {
-        name: gauge(name, help_text, [*by_slice, "window"]) for name, help_text in _ESTIMATES.items()
-    }
+    estimates = {name: gauge(name, help_text, [*by_slice, "window"]) for name, help_text in _ESTIMATES.items()}
     for window, slices in windows.items():
         for estimate in slices:
             for name, value in _estimates(estimate):
@@ -118,9 +114,7 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
     )
     alarm = gauge("slice_drift_alarm", "1 if the slice has an unresolved alarm, else 0.", labels)
     since = gauge("slice_drift_since_timestamp_seconds", "Start of the change behind the alarm.", labels)
-    observed = gauge(
-        "slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels
-    )
+    observed = gauge("slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels)
     expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, as of the alarm.", labels)
 
     ratios = {(drift.slice, drift.kind): drift.evidence_ratio for drift in drifts if drift.zone is not None}
@@ -147,9 +141,7 @@ class MetricsPage:
         self._process = process
         self._snapshot = self._drift = b""
 
-    def show(
-        self, snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]
-    ) -> None:
+    def show(self, snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]) -> None:
         """Serve the gauges of a snapshot until the next call; arguments as for ``render_snapshot``."""
         self._snapshot = render_snapshot(snapshot, metadata, references)
 

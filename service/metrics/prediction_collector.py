@@ -75,9 +75,7 @@ class PredictionCollector(Collector):
     def count_predictions(self, predictions: Iterable[Prediction]) -> None:
         """Count answered rows."""
         with self._lock:
-            for (number, set_hash), group in groupby(
-                predictions, key=lambda row: (row.version, row.set_hash)
-            ):
+            for (number, set_hash), group in groupby(predictions, key=lambda row: (row.version, row.set_hash)):
                 rows = list(group)
                 version = str(number) if str(number) in self._versions else OTHER
                 if version not in self._versions:
@@ -87,9 +85,7 @@ class PredictionCollector(Collector):
                     counts.labels[label if label in counts.labels else OTHER] += n
                 names = self._sets.get(set_hash)
                 if names is not None:
-                    members = unpack_bitmaps([row.member for row in rows], len(names)).sum(
-                        axis=0, dtype=np.int64
-                    )
+                    members = unpack_bitmaps([row.member for row in rows], len(names)).sum(axis=0, dtype=np.int64)
                     counts.slices += members if names == self._names else reindex(members, names, self._names)
 
     def count_function_runs(self, runs: Iterable[FunctionStats]) -> None:
@@ -117,8 +113,7 @@ class PredictionCollector(Collector):
         with self._lock:
             names, serving = self._names, self._serving
             versions = [
-                (version, dict(counts.labels), counts.slices.tolist())
-                for version, counts in self._versions.items()
+                (version, dict(counts.labels), counts.slices.tolist()) for version, counts in self._versions.items()
             ]
             unknown = {reason: rows.tolist() for reason, rows in self._unknown.items()}
             seconds = (self._nanoseconds / 1e9).tolist()

@@ -71,9 +71,7 @@ class ProcessMetrics:
         labels = self._counter("labels_total", "Labels received, by outcome.", "model", "outcome")
         self._labels = {outcome: labels.labels(model, outcome) for outcome in get_args(LabelOutcome)}
         self._lost = self._counter("log_lost_total", "Predictions that could not be logged.")
-        self._reload_failures = self._counter(
-            "model_reload_failures_total", "Model versions that could not be loaded."
-        )
+        self._reload_failures = self._counter("model_reload_failures_total", "Model versions that could not be loaded.")
         self._job_runs = self._counter("job_runs_total", "Runs of scheduled jobs.", "job", "outcome")
         for job in jobs:
             for outcome in ("ok", "failed"):
@@ -82,9 +80,7 @@ class ProcessMetrics:
             "job_last_success_timestamp_seconds", "Last successful run of a scheduled job.", "job"
         )
         retrains = self._counter("retrains_total", "Finished retraining runs, by outcome.", "outcome")
-        self._retrains = {
-            state: retrains.labels(state) for state in get_args(RunState) if state not in ACTIVE
-        }
+        self._retrains = {state: retrains.labels(state) for state in get_args(RunState) if state not in ACTIVE}
         self._gauge("log_queue_rows", "Rows waiting to be logged.").set_function(log_queue_rows)
 
     def add_routes(self, routes: Iterable[str]) -> None:

@@ -202,9 +202,7 @@ def compress(block: BlockCounts) -> bytes:
     return zlib.compress(json.dumps(header).encode() + b"\n" + flat.astype(dtype).tobytes(), _COMPRESSION)
 
 
-def decompress(
-    data: bytes, model: str, version: int, set_hash: str, start: datetime, seconds: int
-) -> BlockCounts:
+def decompress(data: bytes, model: str, version: int, set_hash: str, start: datetime, seconds: int) -> BlockCounts:
     """Return the block packed by ``compress``.
 
     Raises

@@ -183,9 +183,7 @@ class DetectorState:
         count, n = np.zeros((2, rates), np.int64)
         return cls(log_e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n)
 
-    def advance(
-        self, alternatives: Alternatives, count: Counts, n: Counts, unknown: Counts, start: int
-    ) -> None:
+    def advance(self, alternatives: Alternatives, count: Counts, n: Counts, unknown: Counts, start: int) -> None:
         """Add one block.
 
         An unknown row counts as a member or as no member, whichever is evidence against the alternative. The
@@ -306,9 +304,7 @@ class DriftDetector:
         return zlib.compress(header.encode() + b"\n" + body, _COMPRESSION)
 
     @classmethod
-    def from_bytes(
-        cls, state: bytes, zones: Mapping[RateKey, ToleranceBand], threshold: float
-    ) -> DriftDetector:
+    def from_bytes(cls, state: bytes, zones: Mapping[RateKey, ToleranceBand], threshold: float) -> DriftDetector:
         """Return the detector that continues from ``state``; rates with another band restart.
 
         Raises

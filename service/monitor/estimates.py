@@ -39,9 +39,7 @@ def estimates(
     which may be checked after every label. Raises ValueError if the counts are of another function set.
     """
     if total.set_hash != functions.hash:
-        raise ValueError(
-            f"the counts are of set {total.set_hash!r}, not {functions.hash!r}: remap them first"
-        )
+        raise ValueError(f"the counts are of set {total.set_hash!r}, not {functions.hash!r}: remap them first")
     fingerprints = (*functions.fingerprints, *(None for _ in EXTRA_COLUMNS))
     known = total.n - total.unknown
     outside = total.confusion[..., -1:] - total.confusion - total.confusion_unknown
@@ -96,9 +94,7 @@ def _performances(
     needed = max(config.minimum_labels, 1)
     accuracies = _rates(correct, labelled, needed, method, config.confidence, "labelled rows")
     performances = []
-    for n, accuracy, score in zip(
-        labelled.tolist(), accuracies, f1(confusion, classes, config.positive), strict=True
-    ):
+    for n, accuracy, score in zip(labelled.tolist(), accuracies, f1(confusion, classes, config.positive), strict=True):
         figure: float | InsufficientData
         if isinstance(accuracy, InsufficientData):
             figure = accuracy
@@ -119,7 +115,5 @@ def _rates(
         Estimate(Rate(count, of), low, high, method)
         if of >= needed
         else InsufficientData(of, needed, f"{of:,} {unit} in this window; at least {needed:,} needed")
-        for count, of, low, high in zip(
-            counts.tolist(), n.tolist(), lower.tolist(), upper.tolist(), strict=True
-        )
+        for count, of, low, high in zip(counts.tolist(), n.tolist(), lower.tolist(), upper.tolist(), strict=True)
     ]

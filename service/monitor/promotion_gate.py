@@ -91,8 +91,7 @@ def decide(
         adjusted = holm([mcnemar_p_value(pair) for pair in tested])
         p_values.update(zip((pair.slice for pair in tested), adjusted, strict=True))
     slices = tuple(
-        _slice_decision(p, p.slice in required, p_values.get(p.slice), margin, minimum_rows, confidence)
-        for p in rows
+        _slice_decision(p, p.slice in required, p_values.get(p.slice), margin, minimum_rows, confidence) for p in rows
     )
 
     outcome: Outcome
@@ -170,9 +169,7 @@ def least_rows(margin: float, confidence: float = 0.95) -> int:
     >>> least_rows(0.02)
     190
     """
-    return bisect_right(
-        range(10**9), -margin, lo=1, key=lambda n: limits(PairedCounts("", n, n, 0, 0), confidence)[0]
-    )
+    return bisect_right(range(10**9), -margin, lo=1, key=lambda n: limits(PairedCounts("", n, n, 0, 0), confidence)[0])
 
 
 def rows_needed(pairs: PairedCounts, margin: float, confidence: float = 0.95) -> int | None:
@@ -221,9 +218,7 @@ def _slice_decision(
         outcome = "not_verified"
         needed = rows_needed(pairs, margin, confidence)
         reason = f"not verified: {observed}, inconclusive at a margin of {_points_of(margin)}; " + (
-            "the difference exceeds the margin"
-            if needed is None
-            else f"about {needed:,} distinct rows needed"
+            "the difference exceeds the margin" if needed is None else f"about {needed:,} distinct rows needed"
         )
     else:
         outcome, reason = "no_harm", f"not significantly worse: {observed}"

@@ -190,9 +190,7 @@ def _wanted_run(
     return OpenRun("training", "age", f"the champion is {age} old (maximum {maximum})")
 
 
-def _answer(
-    state: Literal["waiting_for_labels", "training"], trigger: Trigger, alarms: Sequence[Alarm]
-) -> OpenRun:
+def _answer(state: Literal["waiting_for_labels", "training"], trigger: Trigger, alarms: Sequence[Alarm]) -> OpenRun:
     return OpenRun(
         state,
         trigger,
@@ -228,9 +226,7 @@ def blocking_alarm(run: Run, alarms: Iterable[Alarm]) -> Alarm | None:
     return None
 
 
-def after_labels(
-    slices: Sequence[SliceEvidence], rules: RetrainRules, *, waited: timedelta
-) -> Wait | Train | Skip:
+def after_labels(slices: Sequence[SliceEvidence], rules: RetrainRules, *, waited: timedelta) -> Wait | Train | Skip:
     """Return the next step of a run that waits for labels.
 
     A slice with fallen coverage needs no labels: it has fewer rows, on which the model is as good as before.
@@ -261,9 +257,7 @@ def after_labels(
         if evidence not in labelled
     )
     if missing and waited <= rules.wait:
-        return Wait(
-            f"waiting for labels: {missing}", tuple((evidence.slice, evidence.labelled) for evidence in risen)
-        )
+        return Wait(f"waiting for labels: {missing}", tuple((evidence.slice, evidence.labelled) for evidence in risen))
     if harmed := [evidence for evidence in labelled if not _is_unharmed(evidence)]:
         return Train("; ".join(map(_accuracy_summary, harmed)))
     if missing:

@@ -76,8 +76,7 @@ def windows(at: datetime, promoted_at: datetime | None) -> dict[WindowName, Span
     """
     end = floor_to(at, BLOCK_SECONDS[0]) + timedelta(seconds=BLOCK_SECONDS[0])
     spans = {
-        name: Span(floor_to(at - timedelta(seconds=length), kept_seconds(length - 1)), end)
-        for name, length in _SLIDING
+        name: Span(floor_to(at - timedelta(seconds=length), kept_seconds(length - 1)), end) for name, length in _SLIDING
     }
     if promoted_at is not None:
         spans["since_promotion"] = Span(floor_to(promoted_at, BLOCK_SECONDS[-1]), end)

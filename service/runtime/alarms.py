@@ -40,9 +40,7 @@ class AlarmService:
         UnknownAlarm, AlarmResolved
             If there is no such alarm, or it is resolved.
         """
-        change = partial(
-            acknowledge_alarm, alarm_id=alarm_id, at=self._clock(), by=by, note=note, actor=actor
-        )
+        change = partial(acknowledge_alarm, alarm_id=alarm_id, at=self._clock(), by=by, note=note, actor=actor)
         return await self._change(alarm_id, change)
 
     async def resolve(self, alarm_id: int, resolution: str, *, actor: str) -> Alarm:
@@ -53,9 +51,7 @@ class AlarmService:
         UnknownAlarm
             If there is no such alarm.
         """
-        change = partial(
-            resolve_alarm, alarm_id=alarm_id, at=self._clock(), resolution=resolution, actor=actor
-        )
+        change = partial(resolve_alarm, alarm_id=alarm_id, at=self._clock(), resolution=resolution, actor=actor)
         return await self._change(alarm_id, change)
 
     async def _change(self, alarm_id: int, change: Callable[[Connection], Alarm]) -> Alarm:

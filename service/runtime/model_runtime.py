@@ -106,9 +106,7 @@ class ModelRuntime:
             )
             factory = PredictionFactory(clock, settings.log.features)
             predictor = Predictor(deployment, factory, metrics)
-            self.predictions = RequestQueues(
-                deployment, predictor, writer, metrics, settings.serve.queue_rows
-            )
+            self.predictions = RequestQueues(deployment, predictor, writer, metrics, settings.serve.queue_rows)
             self.labels = LabelIntake(deployment, writer, metrics)
             self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock)
             self.alarms = AlarmService(self.name, writer, clock)

@@ -76,9 +76,7 @@ class Runtime:
             rules = LabelRules(settings.monitor.label_days * _DAY_SECONDS)
             self.writer = Writer(self.store, rules=rules)
             undo.callback(self.writer.stop)
-            self.metrics = ProcessMetrics(
-                settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS
-            )
+            self.metrics = ProcessMetrics(settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS)
             self.page = MetricsPage(self.metrics)
             model = ModelRuntime(settings, self.store, self.writer, self.metrics, self.page, self.clock)
             undo.callback(model.close)

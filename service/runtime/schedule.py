@@ -55,9 +55,7 @@ def build_schedule(runtime: Runtime) -> Schedule:
         "reload": (reload, RELOAD_SECONDS),
         "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
     }
-    jobs = [
-        Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()
-    ]
+    jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
 
     def record(job: str, outcome: Outcome) -> None:
         runtime.metrics.count_job_run(job, outcome, clock())

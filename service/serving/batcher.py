@@ -98,9 +98,7 @@ class Batcher(Generic[RowT, ResultT]):
         """Return whether the queue has room for that many rows; lets callers refuse a request before parsing it."""
         return not self._stopping and self._queued_rows + rows <= self._max_queue_rows
 
-    async def submit(
-        self, rows: Sequence[RowT], within_seconds: float | None = None
-    ) -> list[ResultT | Failed]:
+    async def submit(self, rows: Sequence[RowT], within_seconds: float | None = None) -> list[ResultT | Failed]:
         """Return the results of one request's rows, in order; `Failed` for a row that failed.
 
         Parameters
@@ -217,9 +215,7 @@ class Batcher(Generic[RowT, ResultT]):
                 elif isinstance(error, Exception):
                     outcomes.append(Failed(error))
                 else:  # raised again, it would end the process
-                    exited = ModelExited(
-                        f"the model exited with {error.code!r} on this row: please report this"
-                    )
+                    exited = ModelExited(f"the model exited with {error.code!r} on this row: please report this")
                     exited.__cause__ = error
                     outcomes.append(Failed(exited))
         missing = len(rows) - len(outcomes)

@@ -148,9 +148,7 @@ class Worker:
             raise ConnectionClosed("the worker ended before it was ready")
         self._pidfd += descriptors
 
-    def call(
-        self, names: Sequence[str], records: bytes, positions: Sequence[int] | None, deadline: float
-    ) -> None:
+    def call(self, names: Sequence[str], records: bytes, positions: Sequence[int] | None, deadline: float) -> None:
         """Send a JSON array of records to functions, which run one after another. Raises as `Channel.send`."""
         header: dict[str, Any] = {"functions": list(names)}
         if positions is not None:
@@ -225,9 +223,7 @@ class ForkServer:
             reply = {"error": "the process ended; see its output on standard error"}
         if "error" in reply:
             self.kill()
-            raise ServiceError(
-                f"cannot load the slicing functions in a process of their own: {reply['error']}"
-            )
+            raise ServiceError(f"cannot load the slicing functions in a process of their own: {reply['error']}")
         self.fingerprints = cast("Mapping[str, str]", reply["fingerprints"])
 
     def fork(self) -> Worker | None:

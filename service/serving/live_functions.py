@@ -121,9 +121,7 @@ class LiveFunctions:
         unknown = np.empty_like(member)
         for k, column in enumerate(ordered):
             member[:, k], unknown[:, k] = column.member, column.unknown
-        return ApplyResult(
-            SliceMatrix(self.functions.names, member, unknown), tuple(column.run for column in ordered)
-        )
+        return ApplyResult(SliceMatrix(self.functions.names, member, unknown), tuple(column.run for column in ordered))
 
     def close(self) -> None:
         """Kill all processes, also those of sets derived from this one."""

@@ -141,9 +141,7 @@ class PredictionFactory:
             names_of(S.member, S.names), names_of(S.unknown, S.names),
         )  # fmt: skip
         results = []
-        for n, (row, output, member, unknown, slices, unknown_slices) in enumerate(
-            zip(*columns, strict=True)
-        ):
+        for n, (row, output, member, unknown, slices, unknown_slices) in enumerate(zip(*columns, strict=True)):
             external = isinstance(row, ExternalPrediction)
             features: str | None
             features = content = _json_of(row.record)

@@ -28,9 +28,7 @@ class RequestQueues:
         queue_rows: int,
     ) -> None:
         self._deployment, self._writer, self._metrics = deployment, writer, metrics
-        self._live: Batcher[PredictionRequest, PredictionResult] = Batcher(
-            predictor.predict, max_queue_rows=queue_rows
-        )
+        self._live: Batcher[PredictionRequest, PredictionResult] = Batcher(predictor.predict, max_queue_rows=queue_rows)
         self._external: Batcher[ExternalPrediction, PredictionResult] = Batcher(
             predictor.slice_external, max_queue_rows=queue_rows
         )

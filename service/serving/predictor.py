@@ -65,9 +65,7 @@ class Predictor:
             ModelOutput(active.version, bundle.classes[best], tuple(row))
             for best, row in zip(P.argmax(axis=1).tolist(), P.tolist(), strict=True)
         ]
-        results = self._factory.results(
-            requests, outputs, applied.matrix, bundle.name, bundle.classes, functions.hash
-        )
+        results = self._factory.results(requests, outputs, applied.matrix, bundle.name, bundle.classes, functions.hash)
         timer.end("record")
         self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
@@ -88,9 +86,7 @@ class Predictor:
         applied = state.live.apply(without_label([row.record for row in rows], self._deployment.label))
         timer.end("functions")
         outputs = [ModelOutput(row.version, row.label, row.probabilities) for row in rows]
-        results = self._factory.results(
-            rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash
-        )
+        results = self._factory.results(rows, outputs, applied.matrix, state.model, state.classes, state.functions.hash)
         timer.end("record")
         self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)

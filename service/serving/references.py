@@ -48,9 +48,7 @@ def reference_accuracy(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Ra
 
 def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str]:
     trained = bundle.function_fingerprints
-    return [
-        name for name in fingerprints if name in bundle.reference and trained.get(name) == fingerprints[name]
-    ]
+    return [name for name in fingerprints if name in bundle.reference and trained.get(name) == fingerprints[name]]
 
 
 def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
@@ -85,8 +83,7 @@ def run_baseline(
 def baseline_to_json(baseline: Baseline) -> list[dict[str, Any]]:
     """Return a baseline as JSON values."""
     return [
-        {"slice": name, "fingerprint": fingerprint, **asdict(rate)}
-        for (name, fingerprint), rate in baseline.items()
+        {"slice": name, "fingerprint": fingerprint, **asdict(rate)} for (name, fingerprint), rate in baseline.items()
     ]
 
 

@@ -153,7 +153,5 @@ def _problem(file: Path, error: Mapping[str, Any], origins: Origins) -> tuple[fl
     if error["type"] == "missing":
         return math.inf, f"{file}: {key!r} is missing: {SETTINGS[key]}"
     line, where = next(origins[path[:n]] for n in range(len(path), 0, -1) if path[:n] in origins)
-    cause = (
-        error.get("ctx", {}).get("error") or f"expected `key: value` lines, got {describe(error['input'])}"
-    )
+    cause = error.get("ctx", {}).get("error") or f"expected `key: value` lines, got {describe(error['input'])}"
     return line, f"{where}: {key!r}: {cause}"

@@ -175,12 +175,8 @@ class ServeSettings:
 class LogSettings:
     """Contents and durability of the prediction log."""
 
-    features: Annotated[tuple[Text, ...], list_of(1), "features kept: all (default), none, or columns"] = (
-        "all",
-    )
-    survives: Annotated[str, choice(SURVIVES), "durability of a logged row: kill (default), or power"] = (
-        "kill"
-    )
+    features: Annotated[tuple[Text, ...], list_of(1), "features kept: all (default), none, or columns"] = ("all",)
+    survives: Annotated[str, choice(SURVIVES), "durability of a logged row: kill (default), or power"] = "kill"
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -189,9 +185,7 @@ class MonitorSettings:
 
     tick_seconds: Annotated[Positive, "interval between snapshots (default: 10)"] = 10.0
     minimum_labels: Annotated[Count, "minimum labels for an accuracy to be shown (default: 20)"] = 20
-    positive: Annotated[Text | None, "class of the F1 (default: the second of two, else macro average)"] = (
-        None
-    )
+    positive: Annotated[Text | None, "class of the F1 (default: the second of two, else macro average)"] = None
     label_days: Annotated[Positive, "maximum age of a prediction for a label to count (default: 30)"] = 30.0
 
 
@@ -203,9 +197,7 @@ class DriftSettings:
     accuracy_tolerance: Annotated[
         Fraction, "tolerated fall of a slice's accuracy (default: 0.01; doubled above 20% errors)"
     ] = 0.01
-    false_alarms_a_month: Annotated[
-        Positive, "false alarms allowed a month, over all slices (default: 1)"
-    ] = 1.0
+    false_alarms_a_month: Annotated[Positive, "false alarms allowed a month, over all slices (default: 1)"] = 1.0
     max_slices: Annotated[Count, "number of slices that share the false-alarm budget (default: 200)"] = 200
 
 
@@ -265,9 +257,7 @@ class Settings:
     store: Annotated[FilePath, f"database of predictions and labels (default: {STORE})"] = STORE
     name: Annotated[str, BeforeValidator(slug), "name in the model registry (default: model)"] = "model"
     format: Annotated[str, choice(FORMATS), f"{', '.join(FORMATS)} (default: the first)"] = "table"
-    functions: Annotated[
-        tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"
-    ] = ()
+    functions: Annotated[tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"] = ()
     classes: Annotated[tuple[Text, ...], list_of(2), "classes of a model that is served elsewhere"] = ()
     schema: Annotated[
         Mapping[str, Annotated[Any, AfterValidator(column_type)]],

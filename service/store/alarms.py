@@ -83,9 +83,7 @@ def acknowledge_alarm(
         )
     acknowledged = replace(current, state="acknowledged", acknowledged_at=at, acknowledged_by=by, note=note)
     connection.execute(update(table).where(table.c.id == alarm_id).values(_to_row(acknowledged)))
-    _record(
-        connection, at, by if actor is None else actor, "acknowledged", acknowledged, {"by": by, "note": note}
-    )
+    _record(connection, at, by if actor is None else actor, "acknowledged", acknowledged, {"by": by, "note": note})
     return acknowledged
 
 

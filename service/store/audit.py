@@ -26,9 +26,7 @@ def record(connection: Connection, entry: AuditEntry) -> None:
     connection.execute(insert(audit), row)
 
 
-def entries(
-    connection: Connection, *, before: int | None = None, limit: int = 100
-) -> list[tuple[int, AuditEntry]]:
+def entries(connection: Connection, *, before: int | None = None, limit: int = 100) -> list[tuple[int, AuditEntry]]:
     """Return the last entries with their ids, newest first, optionally only those with ids below ``before``."""
     query = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if before is not None:

@@ -128,8 +128,7 @@ def roll_up(connection: Connection, before: datetime, seconds: int, limit: int) 
         .limit(limit)
     )
     spans = dict.fromkeys(
-        (SeriesKey(*series), start_us - start_us % length_us)
-        for *series, start_us in connection.execute(short)
+        (SeriesKey(*series), start_us - start_us % length_us) for *series, start_us in connection.execute(short)
     )
     merged = 0
     for series, start_us in spans:
@@ -208,8 +207,7 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
             spans.setdefault(span, {})[start_us] = mark
         counts = _count_rows(connection, series, sorted(spans))
         recounts += [
-            Recount(series, span, stored.get(next(iter(some))), some, counts.get(span))
-            for span, some in spans.items()
+            Recount(series, span, stored.get(next(iter(some))), some, counts.get(span)) for span, some in spans.items()
         ]
     return recounts
 
@@ -261,9 +259,7 @@ def _stored_spans(connection: Connection, series: SeriesKey, starts: Iterable[in
     return {start_us: span for start_us, some in spans.items() for span in some if span in stored}
 
 
-def _count_rows(
-    connection: Connection, series: SeriesKey, spans: Sequence[BlockSpan]
-) -> dict[BlockSpan, BlockCounts]:
+def _count_rows(connection: Connection, series: SeriesKey, spans: Sequence[BlockSpan]) -> dict[BlockSpan, BlockCounts]:
     """Return the counts of the rows of a series in sorted spans, without empty spans."""
     counts: dict[BlockSpan, BlockCounts] = {}
     functions = None
@@ -274,9 +270,7 @@ def _count_rows(
             continue
         functions = functions or function_set(connection, series.set_hash)
         if functions is None:
-            raise StoreError(
-                f"function set {series.set_hash!r} is not in the store: record it before its predictions"
-            )
+            raise StoreError(f"function set {series.set_hash!r} is not in the store: record it before its predictions")
         at_us, predicted, true, members, unknowns = zip(*rows, strict=True)
         slices, votes = len(functions.names), [functions.names.index(name) for name in functions.votes]
         member, unknown = unpack_bitmaps(members, slices), unpack_bitmaps(unknowns, slices)
@@ -284,12 +278,8 @@ def _count_rows(
         last = np.searchsorted(at_us, [_end_us(span) for span in run]).tolist()
         for span, a, b in zip(run, first, last, strict=True):
             if a < b:
-                block = empty(
-                    series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1]
-                )
-                counts[span] = count_columns(
-                    block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes
-                )
+                block = empty(series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1])
+                counts[span] = count_columns(block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes)
     return counts
 
 
@@ -337,9 +327,7 @@ _SELECT_ROWS = (
     .order_by(_p.at_us)
 )
 _SELECT_SPANS = select(_b.start_us, _b.seconds).where(_of_series(blocks), _b.start_us.in_(_STARTS))
-_SELECT_MARKS = (
-    select(_d.start_us, _d.mark).where(_of_series(dirty_blocks), _d.start_us.in_(_STARTS)).with_for_update()
-)
+_SELECT_MARKS = select(_d.start_us, _d.mark).where(_of_series(dirty_blocks), _d.start_us.in_(_STARTS)).with_for_update()
 _DELETE_MARK = delete(dirty_blocks).where(_of_series(dirty_blocks), _d.start_us == bindparam("start_us"))
 _DELETE_BLOCK = delete(blocks).where(
     _of_series(blocks), _b.start_us == bindparam("start_us"), _b.seconds == bindparam("seconds")

@@ -76,9 +76,7 @@ def counts_since(
     }
 
 
-def coverage_since(
-    connection: Connection, model: str, version: int, keys: Iterable[ChangeKey]
-) -> dict[str, Rate]:
+def coverage_since(connection: Connection, model: str, version: int, keys: Iterable[ChangeKey]) -> dict[str, Rate]:
     """Return the coverage of each slice since its change; its effective n is the number of distinct records."""
     p = predictions.c
     rates: dict[str, Rate] = {}
@@ -97,9 +95,7 @@ def _positions(
     columns: dict[tuple[str, str | None], int] = {}
     functions = function_set(connection, set_hash)
     if functions is not None:
-        columns.update(
-            (key, k) for k, key in enumerate(zip(functions.names, functions.fingerprints, strict=True))
-        )
+        columns.update((key, k) for k, key in enumerate(zip(functions.names, functions.fingerprints, strict=True)))
         columns[ALL_ROWS, None] = len(functions.names) + 1
     pairs = [
         (row, columns[key.slice, key.fingerprint])

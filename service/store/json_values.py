@@ -75,9 +75,7 @@ def from_json(kind: type[T], text: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, (kind.__name__, *first["loc"][1:])))
-        raise ValueError(
-            f"damaged JSON in the store: {path}: {first['msg']}, got {first['input']!r:.80}"
-        ) from error
+        raise ValueError(f"damaged JSON in the store: {path}: {first['msg']}, got {first['input']!r:.80}") from error
     to_values(value)  # refuses times without a time zone
     return value
 

@@ -120,9 +120,7 @@ def as_classes(labels: Iterable[Label], classes: Sequence[str]) -> list[Label]:
     return [replace(label, label=reader.read(label.label) or label.label) for label in labels]
 
 
-def all_results(
-    labels: Iterable[Label], classes: Sequence[str], results: Iterable[LabelResult]
-) -> list[LabelResult]:
+def all_results(labels: Iterable[Label], classes: Sequence[str], results: Iterable[LabelResult]) -> list[LabelResult]:
     """Return the outcome of each label, in order: rejected if it is not a class, else the next of ``results``."""
     written, listed = iter(results), ", ".join(map(repr, classes[:20]))
     return [
@@ -179,9 +177,7 @@ class LabelBatch:
         observed_us, received_us = to_us(label.observed_at), to_us(label.received_at)
         if observed_us > received_us + self.rules.future_seconds * SECOND_US:
             at = label.observed_at.isoformat()
-            return LabelResult(
-                "rejected", f"observed_at {at} is in the future: give the time of the observation"
-            )
+            return LabelResult("rejected", f"observed_at {at} is in the future: give the time of the observation")
         earlier = self.keys.get(key or "")
         if earlier and (earlier[0][0], earlier[0][3]) != (id_, label.label):
             return LabelResult(
@@ -209,9 +205,7 @@ class LabelBatch:
             result = LabelResult("duplicate", _reason(target, label.label))
         elif target is None:
             self.pending.setdefault(id_, received_us)
-            result = LabelResult(
-                "pending", "no prediction has this id yet; the label is kept until it arrives"
-            )
+            result = LabelResult("pending", "no prediction has this id yet; the label is kept until it arrives")
         else:
             self.taken.setdefault(id_, target)
             outcome = target.take(label.label, observed_us, received_us)
@@ -245,9 +239,7 @@ def _reason(target: _Target | None, label: str) -> str | None:
     )
 
 
-def take_labels(
-    connection: Connection, model: str, labels: Sequence[Label], rules: LabelRules
-) -> list[LabelResult]:
+def take_labels(connection: Connection, model: str, labels: Sequence[Label], rules: LabelRules) -> list[LabelResult]:
     """Take labels of a model's predictions, in order of arrival, and return their outcomes.
 
     ``accepted``: stored, and counted unless a later observation is known. ``corrected``: replaces another
@@ -308,10 +300,7 @@ def _write_current(connection: Connection, targets: Iterable[_Target]) -> None:
         return
     upsert = insert_into(connection, label_current)
     columns = ("label", "observed_us", "received_us")
-    values = [
-        {"prediction_row": target.row} | {name: getattr(target, name) for name in columns}
-        for target in touched
-    ]
+    values = [{"prediction_row": target.row} | {name: getattr(target, name) for name in columns} for target in touched]
     connection.execute(
         upsert.on_conflict_do_update(
             index_elements=[label_current.c.prediction_row],

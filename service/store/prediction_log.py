@@ -63,9 +63,7 @@ def record_set(connection: Connection, functions: FunctionSetVersion) -> None:
         connection.execute(insert_into(connection, function_sets).on_conflict_do_nothing(), row)
     elif known.votes != functions.votes:
         b = blocks.c
-        connection.execute(
-            update(function_sets).where(function_sets.c.hash == functions.hash).values(votes=votes)
-        )
+        connection.execute(update(function_sets).where(function_sets.c.hash == functions.hash).values(votes=votes))
         counted = select(b.model, b.version, b.set_hash, b.start_us).where(b.set_hash == functions.hash)
         mark_dirty(connection, [(SeriesKey(*row[:3]), row.start_us) for row in connection.execute(counted)])
 

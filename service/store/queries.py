@@ -77,9 +77,7 @@ def prediction(connection: Connection, model: str, id_: str) -> Prediction | Non
     return None if row is None else to_prediction(row)
 
 
-def records(
-    connection: Connection, model: str, *, since: datetime, until: datetime
-) -> Iterator[PredictionRecord]:
+def records(connection: Connection, model: str, *, since: datetime, until: datetime) -> Iterator[PredictionRecord]:
     """Yield the predictions of [since, until) with their current labels, oldest first."""
     query = _records(model).where(predictions.c.at_us >= to_us(since), predictions.c.at_us < to_us(until))
     for row in connection.execute(query.order_by(predictions.c.at_us, predictions.c.row)):
@@ -122,9 +120,7 @@ def labels(connection: Connection, model: str, ids: Iterable[str]) -> dict[str, 
     return {
         id_: label
         for part in chunks(ids)
-        for id_, label in connection.execute(
-            query.where(predictions.c.model == model, predictions.c.id.in_(part))
-        )
+        for id_, label in connection.execute(query.where(predictions.c.model == model, predictions.c.id.in_(part)))
     }
 
 

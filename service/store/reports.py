@@ -30,9 +30,7 @@ def add_report(connection: Connection, report: DriftReport) -> DriftReport:
     return replace(report, id=add_row(connection, table, row))
 
 
-def reports(
-    connection: Connection, model: str, *, before: int | None = None, limit: int = 50
-) -> list[DriftReport]:
+def reports(connection: Connection, model: str, *, before: int | None = None, limit: int = 50) -> list[DriftReport]:
     """Return a model's last reports, newest first, optionally only those with ids below ``before``."""
     query = select(table).where(table.c.model == model).order_by(table.c.id.desc()).limit(limit)
     if before is not None:

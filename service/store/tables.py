@@ -104,9 +104,7 @@ label_events = Table(
     *_required(BigInteger, "received_us"),
     Column("idempotency_key", Text),
     *_required(Text, "outcome"),
-    UniqueConstraint(
-        "model", "prediction_id", "observed_us", "labeller", "label", name="uq_label_events_statement"
-    ),
+    UniqueConstraint("model", "prediction_id", "observed_us", "labeller", "label", name="uq_label_events_statement"),
     UniqueConstraint("model", "idempotency_key"),
 )
 
@@ -237,9 +235,7 @@ SECOND_US = 1_000_000
 CHUNK_ROWS = 1000  # values in one IN (...), which every database accepts
 
 PREDICTION_COLUMNS = tuple(column for column in predictions.c if column.name != "row")
-BLOCK_COLUMNS = tuple(
-    blocks.c[name] for name in ("counts", "model", "version", "set_hash", "start_us", "seconds")
-)
+BLOCK_COLUMNS = tuple(blocks.c[name] for name in ("counts", "model", "version", "set_hash", "start_us", "seconds"))
 
 T = TypeVar("T")
 

@@ -42,9 +42,7 @@ class TrafficRow:
     features: str | None
 
 
-def labelled_rows(
-    connection: Connection, model: str, *, limit: int, until: datetime
-) -> Iterator[LabelledRow]:
+def labelled_rows(connection: Connection, model: str, *, limit: int, until: datetime) -> Iterator[LabelledRow]:
     """Yield the last labelled records answered before a moment, newest first, without rows that lack features."""
     p = predictions.c
     query = (

@@ -63,9 +63,7 @@ class Writer:
         Limits of the queue, and of the times of labels; None for the defaults.
     """
 
-    def __init__(
-        self, store: Store, *, limits: WriterLimits | None = None, rules: LabelRules | None = None
-    ) -> None:
+    def __init__(self, store: Store, *, limits: WriterLimits | None = None, rules: LabelRules | None = None) -> None:
         self._store, self._limits, self._rules = store, limits or WriterLimits(), rules or LabelRules()
         self._queue: deque[_Request] = deque()
         self._changed = threading.Condition()

@@ -21,9 +21,7 @@ def alarms_view(
 ) -> Page[Alarm]:
     """Return a page of alarms, or of unresolved ones; ``before`` is ``next`` of the previous page."""
     with store.read() as connection:
-        alarms = stored_alarms.alarms(
-            connection, model, unresolved=unresolved, before=before, limit=limit + 1
-        )
+        alarms = stored_alarms.alarms(connection, model, unresolved=unresolved, before=before, limit=limit + 1)
     return first_page(alarms, limit, lambda alarm: alarm.id)
 
 
@@ -48,9 +46,7 @@ def unresolved_by_slice(store: Store, model: str) -> dict[str, tuple[Alarm, ...]
 
 def drift_view(deployment: Deployment) -> tuple[DriftStatus, ...]:
     """Return the status of every monitored slice, by descending evidence."""
-    return tuple(
-        sorted(deployment.drift_statuses, key=lambda row: (-row.evidence_ratio, row.slice, row.kind))
-    )
+    return tuple(sorted(deployment.drift_statuses, key=lambda row: (-row.evidence_ratio, row.slice, row.kind)))
 
 
 def drifts_by_slice(deployment: Deployment) -> Mapping[str, Mapping[DriftKind, DriftStatus]]:
@@ -92,9 +88,7 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
         since = "so far"
     else:
         start, end = drift.since.astimezone(UTC), at.astimezone(UTC)
-        since = (
-            f"since {start:%H:%M} UTC" if start.date() == end.date() else f"since {start:%Y-%m-%d %H:%M} UTC"
-        )
+        since = f"since {start:%H:%M} UTC" if start.date() == end.date() else f"since {start:%Y-%m-%d %H:%M} UTC"
     if band is None:
         expected = "no reference to compare with"
     elif drift.kind == "accuracy":

@@ -83,6 +83,4 @@ def _view(stored: Version, in_force: bool) -> ModelView:
             damaged = f"{folder} cannot be read: {error}; copy the bundle again"
             classes = ()
     created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-    return ModelView(
-        stored.number, stored.hash, created, stored.aliases, in_force, classes, references, damaged
-    )
+    return ModelView(stored.number, stored.hash, created, stored.aliases, in_force, classes, references, damaged)

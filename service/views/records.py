@@ -202,9 +202,7 @@ def _membership(name: str, row: Prediction, mask: int | None) -> Membership | No
     return "in" if member else "unknown" if unknown else "out"
 
 
-def _view(
-    record: queries.PredictionRecord, functions: FunctionSetVersion, state: DeploymentState
-) -> RecordView:
+def _view(record: queries.PredictionRecord, functions: FunctionSetVersion, state: DeploymentState) -> RecordView:
     row = record.prediction
     slices, unknown_slices = (
         tuple(name for k, name in enumerate(functions.names) if bitmap[k >> 3] >> (k & 7) & 1)

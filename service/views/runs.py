@@ -27,9 +27,7 @@ def run_view(store: Store, model: str, id_: int) -> Run:
     return run
 
 
-def reports_view(
-    store: Store, model: str, *, before: int | None = None, limit: int = 50
-) -> Page[DriftReport]:
+def reports_view(store: Store, model: str, *, before: int | None = None, limit: int = 50) -> Page[DriftReport]:
     """Return a page of reports; ``before`` is ``next`` of the previous page."""
     with store.read() as connection:
         reports = stored_reports.reports(connection, model, before=before, limit=limit + 1)

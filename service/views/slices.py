@@ -210,9 +210,7 @@ def estimate_of(rate: Rate, reason: str = "no rows of known membership") -> Esti
     return Estimate(rate, *rate.interval(), "clopper-pearson")
 
 
-def state_of(
-    estimate: SliceEstimate, reference: Estimate | InsufficientData, target: float | None
-) -> SliceState:
+def state_of(estimate: SliceEstimate, reference: Estimate | InsufficientData, target: float | None) -> SliceState:
     """Compare a slice with its target and its expected coverage; of several problems, return the worst.
 
     Accuracy is low if its upper limit is below the target. Coverage is off if its interval and that of the

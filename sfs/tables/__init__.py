@@ -48,9 +48,7 @@ __all__ = [
     "write_batches",
 ]
 
-_Reader: TypeAlias = Callable[
-    [Path, int, Sequence[str] | None, Collection[str], Schema], Iterator[pd.DataFrame]
-]
+_Reader: TypeAlias = Callable[[Path, int, Sequence[str] | None, Collection[str], Schema], Iterator[pd.DataFrame]]
 _NO_SCHEMA = Schema()
 
 _COUNT_BLOCK_BYTES = 8 << 20
@@ -179,9 +177,7 @@ def _json_batches(
     names = select_columns(file, list(types), columns)
     records = _json_records(file)
     while batch := list(islice(records, batch_rows)):
-        series = [
-            _json_series([none_if_missing(row.get(name)) for row in batch], types[name]) for name in names
-        ]
+        series = [_json_series([none_if_missing(row.get(name)) for row in batch], types[name]) for name in names]
         yield frame_of(names, series, len(batch), text)
 
 
@@ -195,9 +191,7 @@ def _json_records(file: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
                 byte = f"{line[error.start]:#04x}"
-                raise UnreadableFile(
-                    f"{place} (byte {byte}) is not UTF-8 text: save the file as UTF-8"
-                ) from error
+                raise UnreadableFile(f"{place} (byte {byte}) is not UTF-8 text: save the file as UTF-8") from error
             except json.JSONDecodeError as error:
                 raise UnreadableFile(f"{place} is not JSON: {error.msg} at column {error.colno}") from error
             except (
@@ -206,9 +200,7 @@ def _json_records(file: Path) -> Iterator[dict[str, Any]]:
             ) as error:  # a number of thousands of digits, deeply nested lists
                 raise UnreadableFile(f"{place} cannot be read: {error}") from error
             if not isinstance(record, dict):
-                raise UnreadableFile(
-                    f"{place} is not a JSON object: expected {{...}} with a value per column"
-                )
+                raise UnreadableFile(f"{place} is not a JSON object: expected {{...}} with a value per column")
             yield record
 
 

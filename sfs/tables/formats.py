@@ -266,9 +266,7 @@ def _header(path: Path, delimiter: str) -> list[str]:
     if first is None:
         raise UnreadableFile(f"{path} has a header but no rows: columns are {', '.join(map(repr, names))}")
     if len(names) == len(first) == 1 and 0 < names[0].count(";") == first[0].count(";"):
-        raise UnreadableFile(
-            f"{path} appears to be separated by ';': save it with commas, or with tabs as .tsv"
-        )
+        raise UnreadableFile(f"{path} appears to be separated by ';': save it with commas, or with tabs as .tsv")
     return names
 
 
@@ -293,9 +291,7 @@ def _blocks(path: Path, delimiter: str, names: Sequence[str]) -> Iterator[pa.Rec
     parse = arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     read = arrow_csv.ReadOptions(block_size=_BLOCK_BYTES)
     try:
-        with arrow_csv.open_csv(
-            path, read_options=read, parse_options=parse, convert_options=convert
-        ) as blocks:
+        with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as blocks:
             yield from (block for block in blocks if len(block))
     except (pa.ArrowInvalid, OSError) as error:
         raise _unreadable(path, delimiter, error) from error
@@ -310,9 +306,7 @@ def _unreadable(path: Path, delimiter: str, error: Exception) -> UnreadableFile:
         return UnreadableFile(f"{path}{_ragged_record(path, delimiter)}")
     if "straddl" in text or "field limit" in text:
         at = _long_record(path, delimiter)
-        return UnreadableFile(
-            f"{path}{at}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed there?"
-        )
+        return UnreadableFile(f"{path}{at}: a row exceeds {_BLOCK_BYTES >> 20} MiB: is a quote not closed there?")
     return UnreadableFile(f"{path} cannot be read: {text}")
 
 

@@ -179,9 +179,7 @@ def test_what_was_acknowledged_is_there_once_after_kills(
         wanted = len(told.answers) + draw.randint(5, 150)
         with Load(partial(caller, running.port), records, told, round_):
             until(lambda wanted=wanted: len(told.answers) >= wanted)
-            threading.Event().wait(
-                draw.uniform(0, 0.05)
-            )  # so that the end is at no certain step of a request
+            threading.Event().wait(draw.uniform(0, 0.05))  # so that the end is at no certain step of a request
             running.kill()
     found = logged(project)
     print(

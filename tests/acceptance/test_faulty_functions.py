@@ -153,9 +153,7 @@ def test_reasons_are_counted(tried: Tried) -> None:
             if value:
                 counted.setdefault(labels["slice"], {})[labels["reason"]] = value
     assert counted.keys() == set(FAULTY)
-    assert {name: sum(each.values()) for name, each in counted.items()} == dict.fromkeys(
-        FAULTY, len(tried.answers)
-    )
+    assert {name: sum(each.values()) for name, each in counted.items()} == dict.fromkeys(FAULTY, len(tried.answers))
     assert "ZeroDivisionError" in " ".join(counted["raises"])
     for name in ("sleeps", "loops", "backtracks"):
         assert counted[name]["over budget"] >= 1

@@ -144,9 +144,7 @@ def request(
 
 def chunked(path: str, body: bytes) -> bytes:
     """Return a request with a chunked body; the chunks are used verbatim."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
     return (head + "transfer-encoding: chunked\r\n\r\n").encode() + body
 
 
@@ -242,9 +240,7 @@ def of_no_shape(draw: random.Random, good: Json) -> bytes:
 def too_many(draw: random.Random, good: Json) -> bytes:
     part = draw.choice(list(good))
     value = good[part]
-    return dumped(
-        {**good, part: (value if isinstance(value, list) else [value]) * draw.choice([501, 10_001])}
-    )
+    return dumped({**good, part: (value if isinstance(value, list) else [value]) * draw.choice([501, 10_001])})
 
 
 BODIES = (
@@ -317,9 +313,7 @@ def too_long(draw: random.Random, path: str) -> Malformed:
     """Return a body over the size limit, without a Content-Length."""
     size = 2**16
     chunk = f"{size:x}\r\n".encode() + b" " * size + b"\r\n"
-    return Malformed(
-        "length", path, chunked(path, chunk * (BODY_BYTES // size + 2) + b"0\r\n\r\n"), framed=False
-    )
+    return Malformed("length", path, chunked(path, chunk * (BODY_BYTES // size + 2) + b"0\r\n\r\n"), framed=False)
 
 
 def malformed() -> Iterator[Malformed]:

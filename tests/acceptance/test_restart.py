@@ -86,9 +86,7 @@ def test_a_restart_keeps_functions_figures_and_counts(
     expected = client.counts()
     until(lambda: shown(running, expected) == expected)
     before = gauges(running)
-    assert (
-        'slicewatch_slice_accuracy_ratio{model="comments",slice="__all__",version="1",window="1h"}' in before
-    )
+    assert 'slicewatch_slice_accuracy_ratio{model="comments",slice="__all__",version="1",window="1h"}' in before
     running.kill()
 
     again = up(project, **SLOW_TICK)

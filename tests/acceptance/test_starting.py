@@ -17,9 +17,7 @@ def test_two_on_one_store_are_refused(running: Any, refused_up: Fails) -> None:
     """The error for a second process on one store names the first process, and requires PostgreSQL."""
     code, said = refused_up(running.log.parent, "--port", "0")
     assert code == 1
-    assert f"is in use by process {running.process.pid}: more than one process needs PostgreSQL" in words(
-        said
-    )
+    assert f"is in use by process {running.process.pid}: more than one process needs PostgreSQL" in words(said)
 
 
 def test_a_port_in_use_is_refused(running: Any, project: Path, refused_up: Fails) -> None:

@@ -87,10 +87,7 @@ def test_a_model_served_elsewhere_is_watched_until_one_is_trained(
     assert (refused.status, refused.headers["content-type"]) == (503, "application/problem+json")
     assert "slicewatch train" in refused.json["detail"]
 
-    sent = [
-        {"features": each, "label": "ham", "probabilities": {"ham": 0.9, "spam": 0.1}}
-        for each in records[:50]
-    ]
+    sent = [{"features": each, "label": "ham", "probabilities": {"ham": 0.9, "spam": 0.1}} for each in records[:50]]
     reply = running.ask("POST", "/v1/predictions", {"predictions": sent})
     assert reply.status == 200
     members = Counter(name for each in reply.json["predictions"] for name in each["slices"])

@@ -119,9 +119,7 @@ def block_ms(rng: np.random.Generator, blocks: int = 300) -> float:
 
 def main() -> int:
     """Measure, print and write; 1 when a figure is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where the results go, as JSON")
     parser.add_argument("--streams", type=int, default=400, help="of each change")
     options = parser.parse_args()

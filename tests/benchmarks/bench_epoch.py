@@ -67,9 +67,7 @@ def check_same_function(model: SliceAwareClassifier, path: Path, answers: Path) 
     """Check that with Snorkel's weights our network gives Snorkel's probabilities."""
     again = SliceAwareClassifier.from_config(model.config(), nn.Sequential(nn.Linear(D, H), nn.ReLU()))
     with np.load(answers) as data, np.load(path) as given:
-        state = {
-            name.replace("backbone", "base_architecture.0"): torch.from_numpy(data[name]) for name in data
-        }
+        state = {name.replace("backbone", "base_architecture.0"): torch.from_numpy(data[name]) for name in data}
         expected = state.pop("probabilities").numpy()
         again.load_state_dict(state)
         np.testing.assert_allclose(again.predict_proba(given["X"][:200]), expected, rtol=1e-4, atol=1e-6)
@@ -106,9 +104,7 @@ def compare(K: int, peer: Peer, folder: Path, rounds: int) -> list[dict[str, Any
 
 def main() -> int:
     """Measure, print and write; 1 when a figure is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="an interpreter that has Snorkel 0.10.0")
     parser.add_argument("--out", type=Path, required=True, help="where the results go, as JSON")
     parser.add_argument("--slices", type=int, nargs="+", default=[5, 20, 50, 100])

@@ -47,9 +47,7 @@ def comments(n: int, folder: Path) -> Path:
 def declarations(frame: pd.DataFrame, n: int) -> list[dict[str, Any]]:
     """Return n declarations, keywords and patterns in turn, of words that occur in the comments."""
     counts = Counter(word for text in frame["text"].head(20_000) for word in text.lower().split())
-    words = [
-        word for word, _ in counts.most_common(4_000) if word.isascii() and word.isalpha() and len(word) > 2
-    ]
+    words = [word for word, _ in counts.most_common(4_000) if word.isascii() and word.isalpha() and len(word) > 2]
     rng = np.random.default_rng(SEED)
     out: list[dict[str, Any]] = []
     for i in range(n):
@@ -72,20 +70,11 @@ def request_templates(found: list[dict[str, Any]]) -> list[Template]:
     """Return 50 templates of every kind, over four fields."""
     return [
         *(declared(each) for each in found[:24]),
-        *(
-            template(f"words{n}", length={"field": "text", "unit": "words", "below": n})
-            for n in (3, 5, 8, 13, 21)
-        ),
+        *(template(f"words{n}", length={"field": "text", "unit": "words", "below": n}) for n in (3, 5, 8, 13, 21)),
         *(template(f"likes{n}", compare={"field": "likes", "at_least": n}) for n in range(1, 9)),
         *(template(f"video{n}", one_of={"field": "video", "values": [f"{n}", "other"]}) for n in range(4)),
-        *(
-            template(f"no_{field}", missing={"field": field})
-            for field in ("text", "likes", "video", "author")
-        ),
-        *(
-            template(f"both{n}", all=[declared(found[n]).spec, {"not": declared(found[n + 1]).spec}])
-            for n in range(5)
-        ),
+        *(template(f"no_{field}", missing={"field": field}) for field in ("text", "likes", "video", "author")),
+        *(template(f"both{n}", all=[declared(found[n]).spec, {"not": declared(found[n + 1]).spec}]) for n in range(5)),
     ]
 
 
@@ -191,24 +180,18 @@ def shown(row: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure, print and write; 1 when a figure is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="an interpreter that has Snorkel 0.10.0")
     parser.add_argument("--out", type=Path, required=True, help="where the results go, as JSON")
     parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument(
-        "--peer-rows", type=int, default=2_000, help="rows that Snorkel gets of the 300 functions"
-    )
+    parser.add_argument("--peer-rows", type=int, default=2_000, help="rows that Snorkel gets of the 300 functions")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each, after one to warm up")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         results = measure(options, Path(folder))
     print("\n".join(map(shown, results)))
     settings = {"seed": SEED, "rounds": options.rounds, "machine": f"{platform.machine()}, one thread each"}
-    options.out.write_text(
-        json.dumps({"settings": settings, "results": results}, indent=2) + "\n", encoding="utf-8"
-    )
+    options.out.write_text(json.dumps({"settings": settings, "results": results}, indent=2) + "\n", encoding="utf-8")
     return int(not all(row["reached"] for row in results))
 
 

@@ -42,9 +42,7 @@ def set_ups(data: Path | None) -> dict[str, Callable[[int], SetUp]]:
         "geometry K=100": partial(geometry, n_slices=100),
         "keyword text K=100": partial(keyword_text, n_slices=100),
     }
-    return generated | (
-        {"SMS": partial(sms, data=data), "YouTube": partial(youtube, data=data)} if data else {}
-    )
+    return generated | ({"SMS": partial(sms, data=data), "YouTube": partial(youtube, data=data)} if data else {})
 
 
 def flipped(split: Split, share: float, rng: np.random.Generator) -> Split:
@@ -64,9 +62,7 @@ def true_share(model: torch.nn.Module, setup: SetUp) -> float | None:
         return None
     slices = memberships(setup.test.S, model.kept, len(setup.test))
     with torch.inference_mode():
-        sizes = (
-            model.slice_residuals(setup.test.X.take(slice(None)), slices).abs().sum(dim=2).numpy()
-        )  # [N, K]
+        sizes = model.slice_residuals(setup.test.X.take(slice(None)), slices).abs().sum(dim=2).numpy()  # [N, K]
     shares = sizes / np.maximum(sizes.sum(axis=1, keepdims=True), 1e-12)
     columns = {name: k for k, name in enumerate(model.kept)}
     found = [
@@ -76,9 +72,7 @@ def true_share(model: torch.nn.Module, setup: SetUp) -> float | None:
     return float(np.mean(found))
 
 
-def one_seed(
-    name: str, make: Callable[[int], SetUp], seed: int, flips: float, unknown: float
-) -> dict[str, object]:
+def one_seed(name: str, make: Callable[[int], SetUp], seed: int, flips: float, unknown: float) -> dict[str, object]:
     setup = make(seed)
     rng = np.random.default_rng(10_000 + seed)
     if flips:
@@ -93,9 +87,7 @@ def one_seed(
     rows = rng.random(len(setup.test)) < unknown
     S = setup.test.S
     S = SliceMatrix(S.names, S.member & ~rows[:, None], np.repeat(rows[:, None], len(S.names), axis=1))
-    cells = {
-        method: measured(model.predict_proba, setup, S) for method, model in zip(METHODS, models, strict=True)
-    }
+    cells = {method: measured(model.predict_proba, setup, S) for method, model in zip(METHODS, models, strict=True)}
     share = true_share(fitted.model, setup) if name.startswith("keyword") else None
     return {"seed": seed, "seconds": seconds, "form": fitted.form, "share": share, "cells": cells}
 
@@ -121,9 +113,7 @@ def table(results: dict[str, list[dict]]) -> str:
         for method in METHODS:
             cells = [seed["cells"][method] for seed in seeds]
             ours = [seed["cells"]["slice residual"] for seed in seeds]
-            columns = [
-                in_percent([cell[what] for cell in cells]) for what in ("overall", "worst", "mean slice")
-            ]
+            columns = [in_percent([cell[what] for cell in cells]) for what in ("overall", "worst", "mean slice")]
             for what in ("overall", "worst"):
                 gains = [a[what] - b[what] for a, b in zip(ours, cells, strict=True)]
                 columns.append("" if method == "slice residual" else in_percent(gains))
@@ -132,9 +122,7 @@ def table(results: dict[str, list[dict]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--set-ups", default="", help="comma separated; all by default")

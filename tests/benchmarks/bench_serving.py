@@ -268,9 +268,7 @@ def ladder(options: argparse.Namespace, folder: Path) -> dict[str, Rung]:
 
 def main() -> int:
     """Measure, print and write; 1 when a figure is missed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="where the results go, as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each rung")
     parser.add_argument("--seconds", type=int, default=3, help="of each turn")

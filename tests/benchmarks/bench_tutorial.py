@@ -115,9 +115,7 @@ def target(slice_name: str, reports: Mapping[str, Sequence[SliceReport]]) -> str
 
 def main() -> int:
     """Fit, judge and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder of the five YouTube files")
     parser.add_argument("--out", type=Path, required=True, help="where the Markdown goes")
     parser.add_argument("--seeds", type=int, default=10)

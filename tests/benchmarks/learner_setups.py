@@ -78,9 +78,7 @@ def keyword_text(
     for n in sizes:
         common = rng.multinomial(words, np.full(N_WORDS - n_rare, 1 / (N_WORDS - n_rare)), size=n)
         present = rng.random((n, n_slices)) < share
-        X = np.concatenate([present[:, :N_KEYWORDS], present[:, N_KEYWORDS:], common], axis=1).astype(
-            np.float32
-        )
+        X = np.concatenate([present[:, :N_KEYWORDS], present[:, N_KEYWORDS:], common], axis=1).astype(np.float32)
         judged = present[:, :N_KEYWORDS]
         logit = X[:, N_KEYWORDS:] @ effect
         flipped = judged.any(axis=1) & (rng.random(n) < FLIP)
@@ -147,9 +145,7 @@ def youtube(seed: int, data: Path) -> SetUp:
     """The tutorial's split: videos 1 to 4 to train on, the fifth in 120 rows to choose on and 250 to test."""
     frames = []
     for path in sorted((data / "youtube-spam").glob("Youtube*.csv")):
-        frame = (
-            pd.read_csv(path, keep_default_na=False).sample(frac=1, random_state=123).reset_index(drop=True)
-        )
+        frame = pd.read_csv(path, keep_default_na=False).sample(frac=1, random_state=123).reset_index(drop=True)
         frame["text"] = [text.rstrip("\ufeff") for text in frame.CONTENT]
         frames.append(frame)
     train = pd.concat(frames[:-1], ignore_index=True)

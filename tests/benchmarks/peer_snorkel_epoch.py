@@ -26,9 +26,7 @@ def build(rows: str, width: int):
     torch.manual_seed(0)
     backbone = nn.Sequential(nn.Linear(X.shape[1], width), nn.ReLU())
     model = SliceAwareClassifier(backbone, width, names, device=-1, dataparallel=False)
-    loader = model.make_slice_dataloader(
-        DictDataset.from_tensors(X, y, "train"), S, shuffle=True, batch_size=64
-    )
+    loader = model.make_slice_dataloader(DictDataset.from_tensors(X, y, "train"), S, shuffle=True, batch_size=64)
     return model, loader, X
 
 

@@ -147,9 +147,7 @@ def serving(_options: argparse.Namespace, folder: Path) -> str:
         for row in measured["results"]
     ]
     head = ("layer", "requests/s", "p50", "p99", "CPU time", "added")
-    figures = [
-        (row["what"], f"{row['value']}", row["reach"], verdict(row["reached"])) for row in measured["targets"]
-    ]
+    figures = [(row["what"], f"{row['value']}", row["reach"], verdict(row["reached"])) for row in measured["targets"]]
     return (
         "`POST /v1/predict` with one comment of four fields, over 16 connections; a connection sends the next request\n"
         "after the response to the last (wrk, one thread). The server has one core, wrk another. The model is\n"
@@ -222,18 +220,12 @@ def kept(page: Path) -> dict[str, str]:
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="an interpreter that has Snorkel 0.10.0")
     parser.add_argument("--out", type=Path, required=True, help="the page to write")
-    parser.add_argument(
-        "--data", type=Path, default=os.environ.get("SLICEWATCH_TEST_DATA"), help="public data"
-    )
+    parser.add_argument("--data", type=Path, default=os.environ.get("SLICEWATCH_TEST_DATA"), help="public data")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument(
-        "--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="leave the others as they were"
-    )
+    parser.add_argument("--only", choices=SECTIONS, nargs="+", default=SECTIONS, help="leave the others as they were")
     options = parser.parse_args()
     options.data = Path(options.data) if options.data else None
     sections: dict[str, Any] = kept(options.out)

@@ -54,6 +54,5 @@ def regex(pattern):
 def written(declarations):
     """Return (name, function) of declarations that hold ``words`` or a ``pattern`` each."""
     return [
-        (each["name"], keyword(each["words"]) if "words" in each else regex(each["pattern"]))
-        for each in declarations
+        (each["name"], keyword(each["words"]) if "words" in each else regex(each["pattern"])) for each in declarations
     ]

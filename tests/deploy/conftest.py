@@ -47,9 +47,7 @@ class Prometheus:
     def values(self, expr: str, *labels: str) -> dict[tuple[str, ...], float]:
         """Return the current values of an expression by these labels, which must be unique."""
         rows = self.query(expr)
-        found = {
-            tuple(row["metric"].get(name, "") for name in labels): float(row["value"][1]) for row in rows
-        }
+        found = {tuple(row["metric"].get(name, "") for name in labels): float(row["value"][1]) for row in rows}
         assert len(found) == len(rows), f"{expr}: several series for one {labels}"
         return found
 
@@ -112,9 +110,7 @@ def quick(source: Path, folder: Path, ports: tuple[int, ...], told: int | None) 
         for rule in (rule for group in rules["groups"] for rule in group["rules"]):
             if told is not None and "for" in rule:
                 rule["for"] = "3s"
-        groups = [
-            {key: value for key, value in group.items() if key != "interval"} for group in rules["groups"]
-        ]
+        groups = [{key: value for key, value in group.items() if key != "interval"} for group in rules["groups"]]
         (folder / name).write_text(yaml.safe_dump({"groups": groups}))
 
 

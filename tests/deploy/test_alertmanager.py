@@ -72,9 +72,7 @@ def test_a_drift_is_notified_once_with_slice_size_and_time(
     page = Page()
     evaluations = "count_over_time(slice:slicewatch_slice_drift_alarm:max[1m])"
     with page_server(page) as port, prometheus(port, told=speaks.base_url.port) as server:
-        settled(
-            lambda: min(server.values(evaluations, "slice", "kind").values(), default=0) >= 8, "evaluations"
-        )
+        settled(lambda: min(server.values(evaluations, "slice", "kind").values(), default=0) >= 8, "evaluations")
         alerts = server.query("ALERTS"), speaks.get("/api/v2/alerts").json(), receiver.received
         assert alerts == ([], [], [])
 
@@ -124,9 +122,7 @@ def test_one_change_of_coverage_is_not_notified_twice(
     post(speaks, second, "links", "short")
     settled(lambda: second in {name_of(each) for each in receiver.received}, "second notification")
     of_second = [each for each in receiver.received if name_of(each) == second][-1]
-    assert {each["labels"]["slice"] for each in of_second["alerts"]} == (
-        {"links", "short"} if told else {"short"}
-    )
+    assert {each["labels"]["slice"] for each in of_second["alerts"]} == ({"links", "short"} if told else {"short"})
     found = speaks.get("/api/v2/alerts", params={"inhibited": "true", "active": "false"}).json()
     assert [each["labels"]["alertname"] for each in found] == ([] if told else [second])
 

@@ -70,9 +70,7 @@ def test_the_dockerfile_passes_the_linter(root: Path) -> None:
 
 def test_the_build_context_is_what_the_image_copies(root: Path, steps: list[tuple[str, str]]) -> None:
     """All copied paths exist and are in the build context, and the build context has no other paths."""
-    copied = {
-        source for each in of(steps, "COPY") if not each.startswith("--from") for source in each.split()[:-1]
-    }
+    copied = {source for each in of(steps, "COPY") if not each.startswith("--from") for source in each.split()[:-1]}
     rules = [line for line in (root / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == copied
@@ -98,9 +96,7 @@ def test_the_process_is_not_root(steps: list[tuple[str, str]]) -> None:
     assert of(steps, "USER") == ["10001:10001"]
     made = next(each for each in of(steps, "RUN") if "useradd" in each)
     assert "install --directory --owner=10001 --group=10001 /data /project" in made
-    assert [word for word, _ in steps].index("USER") > max(
-        k for k, (word, _) in enumerate(steps) if word == "RUN"
-    )
+    assert [word for word, _ in steps].index("USER") > max(k for k, (word, _) in enumerate(steps) if word == "RUN")
 
 
 def test_the_command_gets_the_signals(steps: list[tuple[str, str]]) -> None:
@@ -137,9 +133,7 @@ def test_only_this_machine_reaches_a_port(compose: Mapping[str, Any], name: str)
 
 def port_of(name: str, service: Mapping[str, Any]) -> int:
     """Return the listen port of a service: from its command, or Grafana's default."""
-    said = re.search(
-        r"(?:--port |--web\.listen-address=0\.0\.0\.0:)(\d+)", " ".join(service.get("command", []))
-    )
+    said = re.search(r"(?:--port |--web\.listen-address=0\.0\.0\.0:)(\d+)", " ".join(service.get("command", [])))
     return int(said[1]) if said else {"grafana": 3000}[name]
 
 
@@ -205,26 +199,20 @@ def test_the_service_keeps_its_data_on_its_volume(
 def test_the_services_find_each_other(compose: Mapping[str, Any], deploy: Path) -> None:
     """Every address in a configuration is the name and port of a service."""
     config = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text())
-    source = yaml.safe_load(
-        (deploy / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text()
-    )
+    source = yaml.safe_load((deploy / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text())
     asked = [
         *config["scrape_configs"][0]["static_configs"][0]["targets"],
         *config["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"],
         source["datasources"][0]["url"].removeprefix("http://"),
     ]
     services = compose["services"]
-    assert asked == [
-        f"{name}:{port_of(name, services[name])}" for name in (BUILT, "alertmanager", "prometheus")
-    ]
+    assert asked == [f"{name}:{port_of(name, services[name])}" for name in (BUILT, "alertmanager", "prometheus")]
 
 
 def test_grafana_finds_its_dashboards(compose: Mapping[str, Any], deploy: Path) -> None:
     """The dashboards are mounted at the path of the provisioning file."""
     places = mounts(deploy, compose["services"]["grafana"])
-    provider = yaml.safe_load(
-        (deploy / "grafana" / "provisioning" / "dashboards" / "slicewatch.yaml").read_text()
-    )
+    provider = yaml.safe_load((deploy / "grafana" / "provisioning" / "dashboards" / "slicewatch.yaml").read_text())
     folder = here(provider["providers"][0]["options"]["path"], places)
     assert folder is not None
     assert [path.name for path in folder.glob("*.json")] == ["slices.json"]
@@ -294,9 +282,7 @@ def test_prometheus_and_alertmanager_start_with_their_commands(
     flags = []
     for each in service["command"]:
         flag, _, value = each.partition("=")
-        value = str(here(value, volume) or value).replace(
-            f"0.0.0.0:{port_of(name, service)}", f"127.0.0.1:{port}"
-        )
+        value = str(here(value, volume) or value).replace(f"0.0.0.0:{port_of(name, service)}", f"127.0.0.1:{port}")
         flags.append(f"{flag}={value}")
     asked = service["healthcheck"]["test"][-1].replace(str(port_of(name, service)), str(port))
     with running([program, *flags], tmp_path, cwd=tmp_path) as process:

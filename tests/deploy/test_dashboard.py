@@ -129,9 +129,7 @@ def test_counters_are_queried_by_rate_and_gauges_by_maximum(queries: list) -> No
         for name, _ in selectors(each.expr):
             before = re.escape(f"{name}{{")
             if name.endswith(COUNTERS):
-                assert len(re.findall(rf"(?:rate|increase)\({before}", each.expr)) == each.expr.count(
-                    f"{name}{{"
-                )
+                assert len(re.findall(rf"(?:rate|increase)\({before}", each.expr)) == each.expr.count(f"{name}{{")
             else:
                 inside = re.findall(rf"\bmax(?: by \([^)]*\))? ?\({before}", each.expr)
                 joined = re.findall(rf"and on \(job, instance, slice\) {before}", each.expr)

@@ -107,9 +107,7 @@ def live(project: Path, serving: Callable, prometheus: Callable, settled: Callab
         prometheus(client.base_url.port) as server,
     ):
         settled(lambda: server.query("slicewatch_predictions_total == 0"), "first scrape")
-        history = send(
-            client, project, lambda: settled(lambda: server.query(UNKNOWN), "failure of a function")
-        )
+        history = send(client, project, lambda: settled(lambda: server.query(UNKNOWN), "failure of a function"))
         counted = f'slicewatch_slice_known_predictions{{slice="{ALL_ROWS}"}} == {ASKED}'
         labelled = f'slicewatch_slice_labelled_predictions{{slice="{ALL_ROWS}"}} == {LABELLED}'
         settled(lambda: len(server.query(counted)) == len(server.query(labelled)) == 2, "count of all rows")
@@ -197,18 +195,14 @@ def belongs(row: Row, name: str) -> bool | None:
 
 def logged(folder: Path) -> tuple[list[Row], tuple[str, ...]]:
     """Return the logged rows with their labels, read directly from the store, and the slice names."""
-    with closing(
-        sqlite3.connect(f"file:{folder / '.slicewatch' / 'store.sqlite3'}?mode=ro", uri=True)
-    ) as store:
+    with closing(sqlite3.connect(f"file:{folder / '.slicewatch' / 'store.sqlite3'}?mode=ro", uri=True)) as store:
         ((names,),) = store.execute("select names from function_sets").fetchall()
         rows = store.execute(
             "select p.label, p.member, p.unknown, l.label from predictions p"
             " left join label_current l on l.prediction_row = p.row order by p.row"
         ).fetchall()
     names = tuple(json.loads(names))
-    kept = [
-        Row(label, those(member, names), those(unknown, names), true) for label, member, unknown, true in rows
-    ]
+    kept = [Row(label, those(member, names), those(unknown, names), true) for label, member, unknown, true in rows]
     return kept, names
 
 
@@ -263,8 +257,7 @@ def test_accuracy_and_its_interval_equal_the_recount(
     """Accuracy from the Prometheus API equals the recount, and exists only for slices with enough labels."""
     enough = {name: each for name, each in expected.items() if each.labelled >= MINIMUM_LABELS}
     value, lower, upper = (
-        shown(live, name, window)
-        for name in ("accuracy_ratio", "accuracy_lower_ratio", "accuracy_upper_ratio")
+        shown(live, name, window) for name in ("accuracy_ratio", "accuracy_lower_ratio", "accuracy_upper_ratio")
     )
     assert value == {name: each.right / each.labelled for name, each in enough.items()}
     limits = {name: interval(each.right, each.labelled) for name, each in enough.items()}
@@ -290,9 +283,7 @@ def test_counters_equal_the_recount(live: Live, expected: Mapping[str, Counted])
     assert values("sum by (slice) (slicewatch_slice_unknown_total)", "slice") == {
         (name,): ASKED - each.known for name, each in slices.items() if each.known < ASKED
     }
-    assert values("slicewatch_labels_total > 0", "outcome") == {
-        (name,): n for name, n in live.history.outcomes.items()
-    }
+    assert values("slicewatch_labels_total > 0", "outcome") == {(name,): n for name, n in live.history.outcomes.items()}
 
 
 def test_every_query_of_the_dashboard_is_answered(live: Live, queries: Sequence) -> None:
@@ -316,7 +307,5 @@ def test_the_page_is_clean(live: Live) -> None:
     """promtool reports nothing, and the content type is the one that Prometheus reads."""
     answer = live.client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    said = subprocess.run(
-        ["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False
-    )
+    said = subprocess.run(["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")

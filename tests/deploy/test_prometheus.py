@@ -34,9 +34,7 @@ def test_the_configuration_is_valid(folder: Path) -> None:
 
 def test_the_rules_pass_the_linter(folder: Path) -> None:
     """All checks pass; warnings are errors."""
-    result = promtool(
-        "check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml", folder=folder
-    )
+    result = promtool("check", "rules", "--lint=all", "--lint-fatal", "rules.yml", "alerts.yml", folder=folder)
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -87,9 +87,7 @@ def process() -> Process:
 
 
 @pytest.fixture(scope="module")
-def server(
-    prometheus: Callable, page_server: Callable, process: Process, settled: Callable
-) -> Iterator[object]:
+def server(prometheus: Callable, page_server: Callable, process: Process, settled: Callable) -> Iterator[object]:
     """Prometheus server after scrapes of two processes with the same figures, and evaluation of all rules."""
     with (
         page_server(process.text) as one,
@@ -116,10 +114,7 @@ def test_one_slice_can_be_selected(server: object, queries: list) -> None:
     """With one selected slice its queries return one series, as the bands require."""
     asked = [each for each in queries if "$slice" in each.expr]
     assert len(asked) == 12
-    found = {
-        (each.panel, each.column): len(server.query(each.filled(model="spam", slice="short")))
-        for each in asked
-    }
+    found = {(each.panel, each.column): len(server.query(each.filled(model="spam", slice="short"))) for each in asked}
     assert set(found.values()) == {1}
 
 
@@ -127,8 +122,7 @@ def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries:
     """Two processes give one row per slice: coverage, reference, accuracy and limits, n, owner and severity."""
     table = {each.column: each.filled(model="spam") for each in queries if each.panel == "Slices"}
     column = {
-        name: {key[0]: value for key, value in server.values(expr, "slice").items()}
-        for name, expr in table.items()
+        name: {key[0]: value for key, value in server.values(expr, "slice").items()} for name, expr in table.items()
     }
     judged = {name: right / n for name, (_, right, n) in COUNTS.items() if n >= 20}
     assert column["Coverage, 1 h"] == {name: members / ROWS for name, (members, *_) in COUNTS.items()}
@@ -154,18 +148,14 @@ def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries:
 
 def test_the_band_of_coverage_is_the_wilson_interval(server: object, queries: list) -> None:
     """The limits in PromQL equal those of scipy."""
-    expr = {
-        each.column: each.filled(model="spam") for each in queries if each.panel.startswith("Coverage of")
-    }
+    expr = {each.column: each.filled(model="spam") for each in queries if each.panel.startswith("Coverage of")}
     lower, upper = (server.values(expr[name], "slice") for name in ("lower", "upper"))
     for name, (members, *_) in COUNTS.items():
         exact = binomtest(members, ROWS).proportion_ci(method="wilson")
         assert (lower[name,], upper[name,]) == pytest.approx((exact.low, exact.high), abs=1e-5)
 
 
-def test_the_table_of_alarms_has_the_figures_of_the_alarms(
-    server: object, queries: list, process: Process
-) -> None:
+def test_the_table_of_alarms_has_the_figures_of_the_alarms(server: object, queries: list, process: Process) -> None:
     """Two processes give one row, with the time in milliseconds for Grafana."""
     column = {
         each.column: server.values(each.filled(model="spam"), "slice", "kind")
@@ -185,9 +175,7 @@ def test_evidence_versions_outcomes_and_failed_jobs(server: object, queries: lis
     expr = {each.panel: each.filled(model="spam") for each in queries}
     assert server.values(expr["Drift evidence"], "slice", "kind") == {("short", "coverage"): 20.0 / 19.0}
     assert server.values(expr["Champion"], "version") == {("3",): 1}
-    ended = settled(
-        lambda: server.values(f"{expr['Retraining runs by outcome']} > 1", "outcome"), "retrainings"
-    )
+    ended = settled(lambda: server.values(f"{expr['Retraining runs by outcome']} > 1", "outcome"), "retrainings")
     assert set(ended) == {("held",)}
     assert float.is_integer(ended["held",])
     assert set(server.values(f"{expr['Failed job runs']} > 1", "exported_job")) == {("report",)}
@@ -251,7 +239,5 @@ def test_rules_are_evaluated_and_the_right_alerts_are_pending(server: object, se
 
 def test_the_page_is_clean(process: Process) -> None:
     """promtool reports nothing on the scraped page."""
-    said = subprocess.run(
-        ["promtool", "check", "metrics"], input=process.text(), capture_output=True, check=False
-    )
+    said = subprocess.run(["promtool", "check", "metrics"], input=process.text(), capture_output=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")

@@ -35,9 +35,7 @@ def test_loss_is_the_weighted_mean() -> None:
     batch = Batch(X, y, nothing, weight, torch.zeros(6, dtype=torch.bool))
     logits = model(X).detach()
     each = [-float(torch.log_softmax(logits[n], dim=0)[y[n]]) for n in range(6)]
-    assert model.loss(batch).item() == pytest.approx(
-        sum(w * e for w, e in zip(weight.tolist(), each, strict=True)) / 6
-    )
+    assert model.loss(batch).item() == pytest.approx(sum(w * e for w, e in zip(weight.tolist(), each, strict=True)) / 6)
 
 
 def test_rebuilt_from_configuration_and_state() -> None:
@@ -58,9 +56,7 @@ def test_sparse_and_dense_rows_are_answered_alike() -> None:
 
 def test_many_rows_are_answered_a_chunk_at_a_time() -> None:
     """No more than 4 million feature values are dense at once, and chunks come in order, without gaps."""
-    wide = FeatureRows(
-        np.zeros((25, 0), dtype=np.float32), sparse.csr_matrix((25, 1_000_000), dtype=np.float32)
-    )
+    wide = FeatureRows(np.zeros((25, 0), dtype=np.float32), sparse.csr_matrix((25, 1_000_000), dtype=np.float32))
     parts = []
 
     def logits(X: torch.Tensor, part: slice) -> torch.Tensor:

@@ -47,9 +47,7 @@ def test_generator_alone_decides_order_and_dropout() -> None:
     """The same seed gives the same batches and hidden rows, another seed others."""
     rows = split(200)
     first, same, other = (epoch(rows, seed) for seed in (1, 1, 2))
-    assert all(
-        torch.equal(a.X, b.X) and torch.equal(a.masked, b.masked) for a, b in zip(first, same, strict=True)
-    )
+    assert all(torch.equal(a.X, b.X) and torch.equal(a.masked, b.masked) for a, b in zip(first, same, strict=True))
     assert not all(torch.equal(a.X, b.X) for a, b in zip(first, other, strict=True))
 
 

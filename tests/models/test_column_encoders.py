@@ -27,9 +27,7 @@ def test_a_number_is_its_distance_from_the_median() -> None:
     scale = NumberScale.fit(values)
     assert scale.center == pytest.approx(50, abs=0.1)
     assert scale.scale == pytest.approx(4, rel=0.03)
-    np.testing.assert_allclose(
-        scale.transform(np.array([scale.center + 2 * scale.scale]))[0, 0], 2, rtol=1e-5
-    )
+    np.testing.assert_allclose(scale.transform(np.array([scale.center + 2 * scale.scale]))[0, 0], 2, rtol=1e-5)
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=20))

@@ -85,11 +85,7 @@ def test_batches_in_one_piece_equal_batches_row_by_row() -> None:
 def test_a_collate_function_of_ones_own_sees_rows() -> None:
     """It gets a sequence of (fields, labels), as from any torch data set."""
     seen = []
-    list(
-        DictDataLoader(
-            dataset(4), collate_fn=lambda rows: seen.append([r[0]["text"] for r in rows]), batch_size=2
-        )
-    )
+    list(DictDataLoader(dataset(4), collate_fn=lambda rows: seen.append([r[0]["text"] for r in rows]), batch_size=2))
     assert seen == [["row 0", "row 1"], ["row 2", "row 3"]]
 
 

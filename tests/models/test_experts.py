@@ -82,18 +82,14 @@ def test_symmetric_attention_ignores_the_numbering_of_classes(C: int) -> None:
     generator = torch.Generator().manual_seed(1)
     membership, experts = torch.randn(6, 5, generator=generator), torch.randn(6, 5, C, generator=generator)
     renamed = experts[..., torch.randperm(C, generator=generator)]
-    assert torch.allclose(
-        attend("symmetric", membership, experts, 1.0), attend("symmetric", membership, renamed, 1.0)
-    )
+    assert torch.allclose(attend("symmetric", membership, experts, 1.0), attend("symmetric", membership, renamed, 1.0))
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "snorkel"])
 def test_shares_sum_to_one(kind) -> None:
     """Every row's attention is a distribution."""
     generator = torch.Generator().manual_seed(2)
-    shares = attend(
-        kind, torch.randn(3, 9, generator=generator), torch.randn(3, 9, 2, generator=generator), 1.0
-    )
+    shares = attend(kind, torch.randn(3, 9, generator=generator), torch.randn(3, 9, 2, generator=generator), 1.0)
     assert torch.allclose(shares.sum(dim=1), torch.ones(3))
     assert (shares > 0).all()
 

@@ -58,9 +58,7 @@ def test_the_state_survives_json_exactly() -> None:
 
 def test_one_and_1_and_1_0_are_one_category() -> None:
     """Categories are compared as spelled by the house, however a file typed them."""
-    featurizer = Featurizer([FeatureSpec("c", "category")]).fit(
-        [{"c": "1"}, {"c": 1.0}, {"c": True}, {"c": "true"}]
-    )
+    featurizer = Featurizer([FeatureSpec("c", "category")]).fit([{"c": "1"}, {"c": 1.0}, {"c": True}, {"c": "true"}])
     X = dense(featurizer, [{"c": 1}, {"c": "1"}, {"c": 1.0}, {"c": "true"}, {"c": True}])
     np.testing.assert_array_equal(X[0], X[1])
     np.testing.assert_array_equal(X[0], X[2])

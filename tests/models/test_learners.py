@@ -34,16 +34,11 @@ def geometry(n: int, rng: np.random.Generator) -> tuple[Split, np.ndarray]:
     return Split(FeatureRows(X.astype(np.float32)), y, SliceMatrix(["right", "left"], seen)), true
 
 
-def keyword_text(
-    n: int, rng: np.random.Generator, effect: np.ndarray, n_slices: int = 30
-) -> tuple[Split, np.ndarray]:
+def keyword_text(n: int, rng: np.random.Generator, effect: np.ndarray, n_slices: int = 30) -> tuple[Split, np.ndarray]:
     """Hashed words whose sum decides, turned round by one of three keywords among thirty."""
     words = rng.integers(0, len(effect), (n, 12))
     present = rng.random((n, n_slices)) < 0.03
-    texts = [
-        " ".join([f"w{w}" for w in words[i]] + [f"key{k}" for k in np.flatnonzero(present[i])])
-        for i in range(n)
-    ]
+    texts = [" ".join([f"w{w}" for w in words[i]] + [f"key{k}" for k in np.flatnonzero(present[i])]) for i in range(n)]
     turned = present[:, :3]
     y = ((effect[words].sum(axis=1) > 0) ^ (turned.any(axis=1) & (rng.random(n) < 0.9))).astype(np.int64)
     hashed = HashingVectorizer(n_features=512, norm="l2").transform(texts).astype(np.float32)
@@ -55,9 +50,7 @@ def simple(n: int = 120, num_classes: int = 2, n_slices: int = 2, share: float =
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, 3)).astype(np.float32)
     y = np.clip(np.floor(X[:, 0] + num_classes / 2), 0, num_classes - 1).astype(np.int64)
-    return Split(
-        FeatureRows(X), y, SliceMatrix([f"s{k}" for k in range(n_slices)], rng.random((n, n_slices)) < share)
-    )
+    return Split(FeatureRows(X), y, SliceMatrix([f"s{k}" for k in range(n_slices)], rng.random((n, n_slices)) < share))
 
 
 def accuracy(model, rows: Split, judged: np.ndarray | None = None) -> float:
@@ -152,9 +145,7 @@ def test_fitted_model_survives_json_and_state(text_fit) -> None:
     fitted, test, _ = text_fit
     again = network_from_config(json.loads(json.dumps(fitted.model.config())))
     again.load_state_dict(fitted.model.state_dict())
-    np.testing.assert_array_equal(
-        again.predict_proba(test.X, test.S), fitted.model.predict_proba(test.X, test.S)
-    )
+    np.testing.assert_array_equal(again.predict_proba(test.X, test.S), fitted.model.predict_proba(test.X, test.S))
 
 
 @pytest.mark.parametrize("kind", ["slice_residual", "slice_aware"])
@@ -168,9 +159,7 @@ def test_same_seed_same_weights(kind: str) -> None:
     assert torch.equal(torch.rand(3), drawn)
     other = fit_learner(replace(config, seed=1), simple(), simple(seed=1), 2).model.state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not all(
-        torch.equal(first[n], other[n]) for n in first if n in other and first[n].shape == other[n].shape
-    )
+    assert not all(torch.equal(first[n], other[n]) for n in first if n in other and first[n].shape == other[n].shape)
 
 
 def test_without_slices_the_plain_model_is_fitted() -> None:

@@ -38,9 +38,7 @@ def contest(
     rows: int = 100,
 ) -> ModelComparison:
     plan = CandidateSpec(form, NAMES[:kept], weighting="x3", gated=True)
-    winner = Candidate(
-        plan, SliceResidualClassifier(MLP(2, (3,)), 3, NAMES, mode=form, kept=plan.slices), score(0.99)
-    )
+    winner = Candidate(plan, SliceResidualClassifier(MLP(2, (3,)), 3, NAMES, mode=form, kept=plan.slices), score(0.99))
     plain = PlainClassifier(MLP(2, (3,)))
     peers = (
         Candidate(CandidateSpec("erm", NAMES), plain, score(erm)),

@@ -85,10 +85,7 @@ def test_nothing_known_is_zero_loss() -> None:
     nothing = torch.zeros(3, 2, dtype=torch.bool)
     assert indicator_loss(torch.randn(3, 2), nothing, nothing).item() == 0
     assert expert_loss(torch.randn(3, 2, 2), torch.zeros(3, dtype=torch.long), nothing).item() == 0
-    assert (
-        weighted_cross_entropy(torch.randn(3, 2), torch.zeros(3, dtype=torch.long), torch.zeros(3)).item()
-        == 0
-    )
+    assert weighted_cross_entropy(torch.randn(3, 2), torch.zeros(3, dtype=torch.long), torch.zeros(3)).item() == 0
 
 
 def test_weights_multiply_rows() -> None:
@@ -106,9 +103,7 @@ def test_probabilities_are_labels_too() -> None:
     """One-hot probabilities give the loss of classes, in every loss."""
     logits, y, mask = draw(4, 6, 2, 3)
     soft = F.one_hot(y, 3).float()
-    assert expert_loss(logits, soft, mask).item() == pytest.approx(
-        expert_loss(logits, y, mask).item(), rel=1e-5
-    )
+    assert expert_loss(logits, soft, mask).item() == pytest.approx(expert_loss(logits, y, mask).item(), rel=1e-5)
     hard = F.cross_entropy(logits[:, 0], y).item()
     assert cross_entropy_with_probs(logits[:, 0], soft).item() == pytest.approx(hard, rel=1e-5)
 
@@ -123,15 +118,9 @@ def test_cross_entropy_with_probs_is_linear_in_the_target() -> None:
         sum(target[i, c].item() * weight[c].item() * minus_log_softmax(logits[i], c) for c in range(3))
         for i in range(4)
     ]
-    assert cross_entropy_with_probs(logits, target, weight, "none").tolist() == pytest.approx(
-        expected, rel=1e-5
-    )
-    assert cross_entropy_with_probs(logits, target, weight).item() == pytest.approx(
-        sum(expected) / 4, rel=1e-5
-    )
-    assert cross_entropy_with_probs(logits, target, weight, "sum").item() == pytest.approx(
-        sum(expected), rel=1e-5
-    )
+    assert cross_entropy_with_probs(logits, target, weight, "none").tolist() == pytest.approx(expected, rel=1e-5)
+    assert cross_entropy_with_probs(logits, target, weight).item() == pytest.approx(sum(expected) / 4, rel=1e-5)
+    assert cross_entropy_with_probs(logits, target, weight, "sum").item() == pytest.approx(sum(expected), rel=1e-5)
 
 
 def test_an_unknown_reduction_is_refused() -> None:

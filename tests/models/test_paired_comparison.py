@@ -67,9 +67,7 @@ def rows(champion: ModelBundle) -> pd.DataFrame:
     return pd.concat([held, held[:10]], ignore_index=True)
 
 
-def test_cells_are_votes_of_contents(
-    champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame
-) -> None:
+def test_cells_are_votes_of_contents(champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame) -> None:
     """All rows first, then each slice: as loops over its contents, and over their known members, count them."""
     again = rows.assign(label=np.where(rows.index % 2, "yes", "no"), number=60.0)
     rows = pd.concat([rows, again, again[::3]], ignore_index=True)
@@ -99,9 +97,7 @@ def test_cells_are_votes_of_contents(
     assert list(compare_paired(champion, candidate, rows, FUNCTIONS)) == expected
 
 
-def test_a_message_repeated_is_one_vote(
-    champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame
-) -> None:
+def test_a_message_repeated_is_one_vote(champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame) -> None:
     """A thousand copies of one content change how many rows there are, and nothing else."""
     once = rows.drop_duplicates("text")
     found = compare_paired(champion, candidate, once, FUNCTIONS)
@@ -136,9 +132,7 @@ def test_labels_that_contradict_each_other_are_put_to_the_vote(
     one, other = (np.array(bundle.predict(rows)) for bundle in (champion, candidate))
     apart = np.flatnonzero((one == "no") & (other == "yes"))[0]
     same = rows.iloc[[apart] * len(labels)].assign(label=labels)
-    assert compare_paired(champion, candidate, same, FUNCTIONS)[0] == PairedCells(
-        "__all__", 1, *cells, len(labels)
-    )
+    assert compare_paired(champion, candidate, same, FUNCTIONS)[0] == PairedCells("__all__", 1, *cells, len(labels))
 
 
 def test_votes_are_no_slices(champion: ModelBundle, candidate: ModelBundle, rows: pd.DataFrame) -> None:
@@ -163,9 +157,7 @@ def test_each_is_told_its_own_slices_only(rows: pd.DataFrame) -> None:
     """A version trained with functions that have changed since answers as it does without knowing them."""
     learner = LearnerConfig(kind="slice_aware", n_epochs=2, widths=(8,))
     made = train(TrainConfig("label", FEATURES, FUNCTIONS, learner), table())
-    changed = FunctionSet(
-        template(name, keyword={"field": "text", "words": ["n"]}) for name in FUNCTIONS.names
-    )
+    changed = FunctionSet(template(name, keyword={"field": "text", "words": ["n"]}) for name in FUNCTIONS.names)
     blind = np.array(made.predict(rows)) == rows["label"].to_numpy()
     assert compare_paired(made, made, rows, changed)[0].both == blind[:-10].sum()
 

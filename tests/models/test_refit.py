@@ -52,18 +52,12 @@ def test_shipped_layer_is_the_standardised_regression(num_classes: int, mode: st
     model, valid = network(num_classes, mode), valid_rows(num_classes=num_classes)
     refit = refit_last_layer(model, valid, seed=0)
     features = last_layer_features(model, valid, valid.S)
-    standardised = (features - features.mean(axis=0)) / np.where(
-        features.std(axis=0) < 1e-9, 1, features.std(axis=0)
-    )
+    standardised = (features - features.mean(axis=0)) / np.where(features.std(axis=0) < 1e-9, 1, features.std(axis=0))
     twin = LogisticRegression(C=refit.strength, max_iter=500)
     twin.fit(standardised, valid.y, sample_weight=literal_weights(valid.y, valid.S.member, refit.power))
-    np.testing.assert_allclose(
-        refit.layer.probabilities(features), twin.predict_proba(standardised), atol=1e-3
-    )
+    np.testing.assert_allclose(refit.layer.probabilities(features), twin.predict_proba(standardised), atol=1e-3)
     model.attach_refit(refit.layer.weight, refit.layer.bias)
-    np.testing.assert_allclose(
-        model.predict_proba(valid.X, valid.S), refit.layer.probabilities(features), atol=1e-4
-    )
+    np.testing.assert_allclose(model.predict_proba(valid.X, valid.S), refit.layer.probabilities(features), atol=1e-4)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0])

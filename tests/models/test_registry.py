@@ -109,9 +109,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_version_hides_no_other(
-    registry: ModelRegistry, bundles: list[ModelBundle], damage: str
-) -> None:
+def test_a_damaged_version_hides_no_other(registry: ModelRegistry, bundles: list[ModelBundle], damage: str) -> None:
     """It is listed with its fault; other versions are listed, stored and loaded as before."""
     DAMAGES[damage](registry.path(1))
     first, second, third = registry.list()
@@ -175,9 +173,7 @@ def test_promoting_what_is_in_force_adds_nothing_to_go_back_to(registry: ModelRe
 
 
 @pytest.mark.parametrize("expected", [2, None])
-def test_a_promotion_that_expects_another_version_is_refused(
-    registry: ModelRegistry, expected: int | None
-) -> None:
+def test_a_promotion_that_expects_another_version_is_refused(registry: ModelRegistry, expected: int | None) -> None:
     """Whoever saw the alias elsewhere was overtaken and must look again."""
     registry.promote(1, expected=None, reason="first", at=T0)
     with pytest.raises(RegistryError, match=r"'champion' is on version 1, not .* another process changed it"):

@@ -101,9 +101,7 @@ def test_an_empty_slice_is_none_and_nan_in_a_frame() -> None:
 def test_a_recarray_will_do() -> None:
     """Snorkel's shape gives the same scores."""
     scorer = Scorer(metrics=["f1"])
-    assert scorer.score_slices(S.to_recarray(), GOLDS, PREDS, PROBS) == scorer.score_slices(
-        S, GOLDS, PREDS, PROBS
-    )
+    assert scorer.score_slices(S.to_recarray(), GOLDS, PREDS, PROBS) == scorer.score_slices(S, GOLDS, PREDS, PROBS)
 
 
 def test_lengths_must_agree() -> None:

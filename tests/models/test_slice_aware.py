@@ -104,11 +104,7 @@ def test_every_expert_head_and_indicator_learns(sliced, options) -> None:
     model.loss(sliced.X, sliced.y, sliced.S).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
-        rows = (
-            parameter.grad.view(len(NAMES) + 1, -1)
-            if "experts" in name or "indic" in name
-            else parameter.grad[None]
-        )
+        rows = parameter.grad.view(len(NAMES) + 1, -1) if "experts" in name or "indic" in name else parameter.grad[None]
         assert (rows.abs().amax(dim=1) > 0).all(), name
     before = {name: value.clone() for name, value in parts(model).items()}
     heads = {name: p.clone() for name, p in model.named_parameters()}
@@ -137,9 +133,7 @@ def test_permuting_slices_permutes_the_attention_and_nothing_else(sliced, option
         stacked = name.startswith(("experts.", "indicators."))
         state[name] = value.view(4, -1)[order].view(value.shape) if stacked else value
     other.load_state_dict(state)
-    assert other.slice_attention(sliced.X) == pytest.approx(
-        model.slice_attention(sliced.X)[:, order], abs=1e-6
-    )
+    assert other.slice_attention(sliced.X) == pytest.approx(model.slice_attention(sliced.X)[:, order], abs=1e-6)
     assert other.predict_proba(sliced.X) == pytest.approx(model.predict_proba(sliced.X), abs=1e-5)
     losses = [m.loss(sliced.X, sliced.y, sliced.S).item() for m in (model, other)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
@@ -162,9 +156,7 @@ def test_any_name_will_do(sliced, name: str) -> None:
     """Dots, slashes, and words that the network uses itself are names like any other."""
     model = make([name])
     S = SliceMatrix([name], sliced.S.member[:, :1])
-    loader = model.make_slice_dataloader(
-        DictDataset.from_tensors(sliced.X, sliced.y, "train"), S, batch_size=50
-    )
+    loader = model.make_slice_dataloader(DictDataset.from_tensors(sliced.X, sliced.y, "train"), S, batch_size=50)
     Trainer(n_epochs=1).fit(model, [loader])
     frame = model.score_slices([loader], as_dataframe=True)
     assert f"task_slice:{name}_pred" in set(frame["label"])
@@ -207,9 +199,7 @@ def test_unknown_memberships_teach_nothing(sliced) -> None:
     model = make()
     S = SliceMatrix(NAMES[:2], sliced.S.member[:, :2])  # no 'tail'
     nothing = np.zeros((200, 1), dtype=bool)
-    spelled = SliceMatrix(
-        NAMES, np.hstack([S.member, nothing]), np.hstack([np.zeros((200, 2), bool), ~nothing])
-    )
+    spelled = SliceMatrix(NAMES, np.hstack([S.member, nothing]), np.hstack([np.zeros((200, 2), bool), ~nothing]))
     assert model.loss(sliced.X, sliced.y, S).item() == model.loss(sliced.X, sliced.y, spelled).item()
     negative = SliceMatrix(NAMES, np.hstack([S.member, nothing]))
     assert model.loss(sliced.X, sliced.y, negative).item() != model.loss(sliced.X, sliced.y, S).item()

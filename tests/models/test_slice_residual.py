@@ -93,9 +93,7 @@ def test_fused_network_equals_the_formula(mode: str, num_classes: int) -> None:
     found = model(torch.from_numpy(X), as_tensors(S)).detach().numpy()
     for n in range(20):
         m = [None if S.unknown[n, k] else bool(S.member[n, k]) for k in range(K)]
-        np.testing.assert_allclose(
-            found[n], literal_logits(model, X[n].astype(float), m), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(found[n], literal_logits(model, X[n].astype(float), m), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -174,9 +172,7 @@ def test_membership_dropout_hides_rows_from_gates_not_from_indicators() -> None:
     everything = torch.ones(16, dtype=torch.bool)
     model, shown, hidden = network(), batch(), batch(hidden=everything)
     terms = model.terms(shown.X, hidden.visible_slices())
-    indicator_loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        terms.indicators, shown.slices.member
-    )
+    indicator_loss = torch.nn.functional.binary_cross_entropy_with_logits(terms.indicators, shown.slices.member)
     task = torch.nn.functional.cross_entropy(model(shown.X, None), shown.y)
     torch.testing.assert_close(model.loss(hidden), task + indicator_loss)
 
@@ -251,9 +247,7 @@ def test_soft_never_needs_the_companion() -> None:
 def test_configuration_and_state_carry_everything(mode: str) -> None:
     """A network rebuilt from JSON and its state predicts the same, with refit, gate, companion and coverage."""
     model = network(mode, kept=("a", "c"), coverage={"a": 0.1, "c": 0.3})
-    n_features = model.refit_features(
-        model.terms(torch.from_numpy(rows(1)), _of_kept(model, slice_matrix(1)))
-    )
+    n_features = model.refit_features(model.terms(torch.from_numpy(rows(1)), _of_kept(model, slice_matrix(1))))
     weight = np.random.default_rng(3).normal(size=(3, n_features.shape[1]))
     model.attach_refit(weight, np.zeros(3))
     model.attach_companion(plain(seed=5), "companion")

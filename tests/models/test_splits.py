@@ -119,7 +119,5 @@ def test_every_class_with_too_few_rows_is_named() -> None:
     """The message names the first, lists others, and is cut after ten."""
     hashes = hashes_of([f"text {k}" for k in range(60)])
     y = np.array([0] * 45 + list(range(1, 16)))
-    with pytest.raises(
-        DataError, match=r"class 'c01' .* \(as have too few: 'c02', .*'c11', \.\.\.\): add rows"
-    ):
+    with pytest.raises(DataError, match=r"class 'c01' .* \(as have too few: 'c02', .*'c11', \.\.\.\): add rows"):
         split(hashes, y, [f"c{k:02d}" for k in range(16)])

@@ -259,9 +259,7 @@ def test_targets_and_protection_are_in_the_report() -> None:
     """The target of a slice stands beside its accuracy; a slice below it is named with both and its n."""
     functions = FunctionSet(
         [
-            template(
-                "asks", keyword={"field": "the text [raw]", "words": ["please"]}, target=1, protected=True
-            ),
+            template("asks", keyword={"field": "the text [raw]", "words": ["please"]}, target=1, protected=True),
             template("dear", compare={"field": "number of likes", "above": 10}, target=0.01),
         ]
     )
@@ -438,9 +436,7 @@ def test_numbers_and_booleans_are_classes_too() -> None:
         (rows["kind of it"] == "spam", ("false", "true")),
         (rows.index % 4 / 2, ("0", "1")),
     ):
-        made = train(
-            config(learner=LearnerConfig(kind="erm", n_epochs=1)), rows.assign(**{"kind of it": values})
-        )
+        made = train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), rows.assign(**{"kind of it": values}))
         assert made.classes == classes
 
 

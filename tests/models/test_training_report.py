@@ -50,9 +50,7 @@ def test_a_report_comes_back() -> None:
 def test_reports_of_earlier_versions_have_no_effective_n() -> None:
     """They are read, and their table has no column for it."""
     row = {key: value for key, value in ROW.items() if key != "effective_n"}
-    report = TrainingReport.from_json(
-        json.dumps({**REPORT, "shipped": [row], "peers": {"erm": [row]}}).encode()
-    )
+    report = TrainingReport.from_json(json.dumps({**REPORT, "shipped": [row], "peers": {"erm": [row]}}).encode())
     assert report.shipped[0].independent_n == 2
     assert "effective n" not in report.to_text()
 

@@ -70,17 +70,13 @@ def test_the_logistic_regressions_f1_per_slice(fitted: Fitted, door: str) -> Non
     score = scorer.score_slices if door == "Scorer" else SliceScorer(scorer, list(TABLE)[1:]).score_slices
     frame = score(*inputs, as_dataframe=True)
     assert list(frame.index) == list(TABLE)
-    assert {name: round(value, 6) for name, value in frame["f1"].items()} == {
-        k: v[0] for k, v in TABLE.items()
-    }
+    assert {name: round(value, 6) for name, value in frame["f1"].items()} == {k: v[0] for k, v in TABLE.items()}
 
 
 def test_how_many_rows_each_slice_has(fitted: Fitted) -> None:
     """Test, train and validation members of every slice, and their spam, are the table's."""
     applier = PandasSFApplier(FUNCTIONS)
-    train, valid = (
-        applier.apply(rows, progress_bar=False) for rows in (fitted.split.train, fitted.split.valid)
-    )
+    train, valid = (applier.apply(rows, progress_bar=False) for rows in (fitted.split.train, fitted.split.valid))
     for name, (_, n, spam, n_train, n_valid) in list(TABLE.items())[1:]:
         members = fitted.S[name] == 1
         assert (int(members.sum()), int(fitted.golds[members].sum())) == (n, spam), name

@@ -234,9 +234,7 @@ def test_calls_of_the_loop_are_documents(
 
 def test_readiness_has_reasons(server: Scripted, client: Client) -> None:
     """Not ready is a response with reasons."""
-    server.will(
-        problem(503, "no champion", reasons={"model": "no champion"}), Response(document={"ready": True})
-    )
+    server.will(problem(503, "no champion", reasons={"model": "no champion"}), Response(document={"ready": True}))
     first, second = client.ready(), client.ready()
     assert (first.ready, first.reasons) == (False, {"model": "no champion"})
     assert (second.ready, second.reasons) == (True, {})
@@ -252,9 +250,7 @@ def test_something_else_is_not_ready(server: Scripted, client: Client, response:
 
 def test_a_refusal_says_which_fields(server: Scripted, client: Client) -> None:
     """A problem document becomes an error with its fields."""
-    server.will(
-        problem(422, "two fields", errors=[{"field": "instances[0].likes", "message": "not a number"}])
-    )
+    server.will(problem(422, "two fields", errors=[{"field": "instances[0].likes", "message": "not a number"}]))
     with pytest.raises(ClientError) as caught:
         client.predict([{"likes": "x"}])
     assert (caught.value.status, caught.value.title, caught.value.detail) == (422, "Not so", "two fields")
@@ -299,9 +295,7 @@ def test_a_busy_service_is_retried(server: Scripted, client: Client, waits: list
 
 def test_a_date_in_retry_after_is_ignored(server: Scripted, client: Client, waits: list) -> None:
     """Retry-After as a date is ignored."""
-    server.will(
-        Response(503, {}, {"Retry-After": "Fri, 01 May 2026 00:00:00 GMT"}), Response(document=ANSWER)
-    )
+    server.will(Response(503, {}, {"Retry-After": "Fri, 01 May 2026 00:00:00 GMT"}), Response(document=ANSWER))
     client.predict([{}], ["a"])
     assert waits == [0.25]
 
@@ -355,9 +349,7 @@ def test_a_missing_service_is_reported_with_advice() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
-        with pytest.raises(
-            NotRunning, match=rf"no service answers at {url[:-1]} \(.*refused\).*slicewatch up"
-        ):
+        with pytest.raises(NotRunning, match=rf"no service answers at {url[:-1]} \(.*refused\).*slicewatch up"):
             Client(url).slices()
 
 
@@ -379,9 +371,7 @@ def test_a_timeout_is_not_retried(waits: list) -> None:
         (datetime(2026, 5, 1), "the time 2026-05-01T00:00:00 without a time zone"),
     ],
 )
-def test_values_that_json_lacks_are_refused(
-    server: Scripted, client: Client, value: Any, message: str
-) -> None:
+def test_values_that_json_lacks_are_refused(server: Scripted, client: Client, value: Any, message: str) -> None:
     """Values that JSON lacks are refused before any request."""
     with pytest.raises(MisuseError, match=message):
         client.predict([{"likes": value}])
@@ -402,9 +392,7 @@ def test_scalars_of_numpy_are_sent_as_their_values(server: Scripted, client: Cli
     assert server.asked[0].document["instances"] == [{"a": 3, "b": 0.5, "c": True, "d": 1.5, "e": "x"}]
 
 
-@pytest.mark.parametrize(
-    "value", [np.float32("nan"), np.datetime64("2026-05-01"), np.zeros(2), pd.NaT, pd.NA, b"x"]
-)
+@pytest.mark.parametrize("value", [np.float32("nan"), np.datetime64("2026-05-01"), np.zeros(2), pd.NaT, pd.NA, b"x"])
 def test_a_refused_value_is_named_by_row_and_column(server: Scripted, client: Client, value: Any) -> None:
     """The message begins with the place of the first value that JSON lacks."""
     with pytest.raises(MisuseError, match=r"^instances\[1\]\.likes: not valid in JSON: "):
@@ -415,9 +403,7 @@ def test_a_refused_value_is_named_by_row_and_column(server: Scripted, client: Cl
     assert server.asked == []
 
 
-@pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://host", "http://", "http://host:port", "http://[::1", ""]
-)
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http://host:port", "http://[::1", ""])
 def test_an_invalid_url_is_refused(url: str) -> None:
     """An invalid URL is refused with an example."""
     with pytest.raises(MisuseError, match=r"of a service: write it as http://127\.0\.0\.1:8000"):

@@ -69,9 +69,7 @@ def test_the_module_is_the_command() -> None:
     assert (answer.returncode, answer.stdout[:11]) == (0, "slicewatch ")
 
 
-@pytest.mark.parametrize(
-    "door", [[Path(sys.executable).with_name("slicewatch")], [sys.executable, "-m", "service"]]
-)
+@pytest.mark.parametrize("door", [[Path(sys.executable).with_name("slicewatch")], [sys.executable, "-m", "service"]])
 def test_folders_of_the_user_do_not_shadow_ours(project: Path, door: list[object]) -> None:
     """A project may have folders called models and sfs beside its settings."""
     for name in ("models", "sfs"):
@@ -83,9 +81,7 @@ def test_folders_of_the_user_do_not_shadow_ours(project: Path, door: list[object
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--seed", "x"], ["apply"]]
-)
+@pytest.mark.parametrize("argv", [[], ["fly"], ["train", "--epochs", "0"], ["train", "--seed", "x"], ["apply"]])
 def test_a_wrong_command_line_is_misuse(cli: Callable, argv: list[str]) -> None:
     """Errors of argparse end with code 2."""
     answer = cli(*argv)

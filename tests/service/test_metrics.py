@@ -119,9 +119,7 @@ def test_series_exist_at_zero_before_anything_happens(metrics: ProcessMetrics) -
     names = {name for name, _ in found}
     assert {"slice_predictions_total", "predictions_total", "labels_total", "log_lost_total"} <= names
     assert {"model_reload_failures_total", "function_duration_seconds_total", "shed_total"} <= names
-    counted = [
-        value for (name, _), value in found.items() if name.endswith("_total") and "process" not in name
-    ]
+    counted = [value for (name, _), value in found.items() if name.endswith("_total") and "process" not in name]
     assert set(counted) == {0}
 
 
@@ -229,9 +227,7 @@ def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> Non
     assert named(text, "request_duration_seconds_sum", "route")[("/v1/predict",)] == 0.004
     stages = named(text, "stage_duration_seconds_count", "stage")
     assert stages == {(stage,): float(stage == "model") for stage in (*STAGES, "__other__")}
-    single = [
-        named(text, name)[()] for name in ("log_queue_rows", "log_lost_total", "model_reload_failures_total")
-    ]
+    single = [named(text, name)[()] for name in ("log_queue_rows", "log_lost_total", "model_reload_failures_total")]
     assert single == [7, 5, 1]
 
 
@@ -306,9 +302,7 @@ def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
 
 def test_what_is_not_known_has_no_series() -> None:
     """Missing accuracy, F1, coverage and last label have no series; the number of labels has."""
-    text = render_snapshot(
-        snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {}
-    )
+    text = render_snapshot(snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {})
     keys = ("model", "version", "slice", "window")
     accuracy = ["slice_accuracy_ratio", "slice_accuracy_lower_ratio", "slice_accuracy_upper_ratio"]
     for name in (*accuracy, "slice_f1_ratio"):
@@ -343,9 +337,7 @@ def test_any_name_of_a_slice_can_be_shown() -> None:
     """Quotes, backslashes and letters of any script are escaped."""
     name = 'say "é\\n" {x}, 短い'
     text = render_snapshot(snapshot(estimate(name)), {name: Metadata(owner='a"b\nc')}, {})
-    assert (name, 'a"b\nc', "warning", "") in named(
-        text, "slice_info", "slice", "owner", "severity", "target"
-    )
+    assert (name, 'a"b\nc', "warning", "") in named(text, "slice_info", "slice", "owner", "severity", "target")
 
 
 def ours(text: bytes) -> list[bytes]:

@@ -56,9 +56,7 @@ def test_an_error_has_its_traceback(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("error", [ServiceError("no room on the disk"), OSError(28, "no room on the disk")])
-def test_messages_of_the_service_and_the_system_stay(
-    stream: io.StringIO, error: Exception, plain: bool
-) -> None:
+def test_messages_of_the_service_and_the_system_stay(stream: io.StringIO, error: Exception, plain: bool) -> None:
     """They quote no record."""
     configure(stream, plain=plain)
     log_error(error)

@@ -121,9 +121,7 @@ def test_a_row_of_a_frame_behaves_like_a_series(frame, f) -> None:
     """Functions written for Snorkel's rows, which are Series, work unchanged."""
     assert PandasSFApplier([SlicingFunction("f", f)]).apply(frame, **QUIET).tolist() == [(1,)] * 4
     assert (
-        PandasSFApplier([SlicingFunction("f", f, pre=[preprocessor()(lambda x: x)])])
-        .apply(frame, **QUIET)
-        .tolist()
+        PandasSFApplier([SlicingFunction("f", f, pre=[preprocessor()(lambda x: x)])]).apply(frame, **QUIET).tolist()
         == [(1,)] * 4
     )
 

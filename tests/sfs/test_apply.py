@@ -71,9 +71,7 @@ def test_column_types_do_not_matter(comments, dtypes) -> None:
 def test_times_with_a_zone_reach_the_function() -> None:
     """A function receives a timestamp with its time zone, and None for a missing one."""
     at = pd.to_datetime(pd.Series(["2024-03-01T12:00", None])).dt.tz_localize("Europe/Oslo")
-    noon = SlicingFunction(
-        "noon", lambda x: x.at is not None and (x.at.hour, str(x.at.tz)) == (12, "Europe/Oslo")
-    )
+    noon = SlicingFunction("noon", lambda x: x.at is not None and (x.at.hour, str(x.at.tz)) == (12, "Europe/Oslo"))
     assert apply([noon], pd.DataFrame({"at": at})).column("noon").tolist() == [True, False]
 
 
@@ -329,9 +327,7 @@ def test_blocks_do_not_show(comments) -> None:
     odd = SlicingFunction("odd", lambda x: 1 // (x.n != n - 2) and x.n % 2 == 1)
     applied = apply_with_stats([odd], frame)
     assert applied.matrix.member[:, 0].tolist() == [i % 2 == 1 and i != n - 2 for i in range(n)]
-    assert (
-        applied.stats[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
-    )
+    assert applied.stats[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
 
 
 def test_a_membership_does_not_depend_on_other_rows(comments) -> None:
@@ -353,9 +349,7 @@ def test_functions_may_come_from_a_generator(comments, functions) -> None:
 def test_a_container_that_cannot_be_copied_is_shared() -> None:
     """A list that contains a generator is passed without a copy."""
     held = [(n for n in range(3))]
-    assert apply(
-        [SlicingFunction("f", lambda x: next(x.held[0]) == 0)], [{"held": held}]
-    ).member.tolist() == [[True]]
+    assert apply([SlicingFunction("f", lambda x: next(x.held[0]) == 0)], [{"held": held}]).member.tolist() == [[True]]
 
 
 @pytest.mark.parametrize("framed", [False, True])

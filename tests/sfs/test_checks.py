@@ -52,9 +52,7 @@ def test_a_function_with_a_memory_is_not_deterministic():
     """A function that gives a row different results fails the check."""
     count = itertools.count()
 
-    assert (
-        failed(SlicingFunction("odd", lambda x: next(count) % 2 == 0), [{"text": "a"}])[0] == "deterministic"
-    )
+    assert failed(SlicingFunction("odd", lambda x: next(count) % 2 == 0), [{"text": "a"}])[0] == "deterministic"
 
 
 def test_a_function_that_raises_on_a_missing_value_is_not_total():
@@ -126,9 +124,7 @@ def test_the_number_of_calls_does_not_grow_with_the_columns(kind):
     for width in (2, 1000):
         calls.clear()
         rows = [{f"f{k}": "word" for k in range(width)}] * 3
-        function = (
-            SlicingFunction("one", one) if kind == "python" else template("one", missing={"field": "f0"})
-        )
+        function = SlicingFunction("one", one) if kind == "python" else template("one", missing={"field": "f0"})
         counts.append((outcome(function, rows)["total"].detail, len(calls)))
     assert counts[0] == counts[1]
 
@@ -163,9 +159,7 @@ def test_a_function_that_changes_its_row_fails():
         x.tags.pop()
         return True
 
-    check = outcome(SlicingFunction("pop", pop), [SimpleNamespace(tags=[1, 2, 3, 4, 5, 6])])[
-        "does not mutate"
-    ]
+    check = outcome(SlicingFunction("pop", pop), [SimpleNamespace(tags=[1, 2, 3, 4, 5, 6])])["does not mutate"]
 
     assert (check.passed, check.detail[:28]) == (False, "the function modified row 0:")
 

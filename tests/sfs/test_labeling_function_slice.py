@@ -66,9 +66,7 @@ def test_an_invalid_return_value_makes_the_membership_unknown(answer):
 
 def test_a_function_that_raises_leaves_the_membership_unknown():
     """The exception is the reason, and other rows are evaluated."""
-    applied = apply_with_stats(
-        [LabelingFunctionSlice(LabelingFunction("f", lambda x: x.a))], [{"b": 1}, {"a": 1}]
-    )
+    applied = apply_with_stats([LabelingFunctionSlice(LabelingFunction("f", lambda x: x.a))], [{"b": 1}, {"a": 1}])
 
     assert applied.matrix.unknown.tolist() == [[True], [False]]
     assert applied.stats[0].unknown == {"AttributeError": 1}
@@ -192,13 +190,9 @@ def test_an_installed_module_has_labelling_functions_too(tmp_path, monkeypatch):
 def test_a_name_of_a_slice_and_of_a_labelling_function_is_rejected(python_file, tmp_path):
     """The message names both files."""
     again = tmp_path / "again.py"
-    again.write_text(
-        "from sfs import template\nsays_check = template('says_check', missing={'field': 'text'})\n"
-    )
+    again.write_text("from sfs import template\nsays_check = template('says_check', missing={'field': 'text'})\n")
 
-    with pytest.raises(
-        DuplicateName, match=r"'says_check' is defined in .*again\.py and .*functions\.py: rename one"
-    ):
+    with pytest.raises(DuplicateName, match=r"'says_check' is defined in .*again\.py and .*functions\.py: rename one"):
         FunctionSet.from_files([python_file, again], votes=True)
 
 

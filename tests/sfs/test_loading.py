@@ -163,9 +163,7 @@ def test_an_installed_module_that_fails_is_named(tmp_path, monkeypatch):
 
     with pytest.raises(InvalidFunction, match="broken_functions cannot be imported: ValueError: no"):
         functions_of("broken_functions")
-    with pytest.raises(
-        InvalidFunction, match="needy_functions cannot be imported: No module named 'no_such_module'"
-    ):
+    with pytest.raises(InvalidFunction, match="needy_functions cannot be imported: No module named 'no_such_module'"):
         functions_of("needy_functions")
 
 
@@ -232,13 +230,9 @@ def answers_elsewhere(tmp_path, root):
 
     def ask(functions, row):
         (tmp_path / "sent").write_bytes(ForkingPickler.dumps(functions))
-        code = (
-            f"import pickle; print([f({row}) for f in pickle.load(open({str(tmp_path / 'sent')!r}, 'rb'))])"
-        )
+        code = f"import pickle; print([f({row}) for f in pickle.load(open({str(tmp_path / 'sent')!r}, 'rb'))])"
         env = os.environ | {"PYTHONPATH": str(root)}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
         return done.stdout.strip() or done.stderr.splitlines()[-1]
 
     return ask

@@ -65,8 +65,7 @@ def test_lowering_is_pythons_in_batches_of_any_size(repeats):
 
     assert (
         found.tolist()
-        == [[replace_surrogates(p) in replace_surrogates(t.lower()) for p in patterns] for t in texts]
-        * repeats
+        == [[replace_surrogates(p) in replace_surrogates(t.lower()) for p in patterns] for t in texts] * repeats
     )
 
 
@@ -128,9 +127,7 @@ def test_a_whole_word_stands_between_characters_that_are_no_part_of_words(text, 
 
 def test_words_are_taken_literally():
     """Special characters of a word are escaped."""
-    assert matched([words_pattern(["c++", "a.b"], whole_word=False)], ["c++", "axb", "cc"])[
-        :, 0
-    ].tolist() == [
+    assert matched([words_pattern(["c++", "a.b"], whole_word=False)], ["c++", "axb", "cc"])[:, 0].tolist() == [
         True,
         False,
         False,

@@ -91,17 +91,13 @@ def test_a_name_in_two_files_is_rejected(files, tmp_path):
     again = tmp_path / "again.yml"
     again.write_text("slices:\n  - {name: no_a, missing: {field: b}}\n")
 
-    with pytest.raises(
-        DuplicateName, match=r"'no_a' is defined in .*slices\.py and .*again\.yml: rename one"
-    ):
+    with pytest.raises(DuplicateName, match=r"'no_a' is defined in .*slices\.py and .*again\.yml: rename one"):
         FunctionSet.from_files([*files, again])
 
 
 def test_another_suffix_is_rejected(tmp_path):
     """Only supported suffixes are loaded."""
-    with pytest.raises(
-        InvalidFunction, match=r"slices\.toml: functions come from \.py, \.yaml or \.yml files"
-    ):
+    with pytest.raises(InvalidFunction, match=r"slices\.toml: functions come from \.py, \.yaml or \.yml files"):
         FunctionSet.from_file(tmp_path / "slices.toml")
 
 

@@ -36,9 +36,7 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"]
-)
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "t.parquet", "t.jsonl", "t.ndjson", "t.csv.gz", "t.jsonl.gz"])
 def test_every_format_round_trips(tmp_path: Path, name: str) -> None:
     """Text, numbers, booleans, codes and missing values round-trip through every format."""
     assert write_batches(tmp_path / name, [AWKWARD.iloc[:2], AWKWARD.iloc[2:]]) == 5
@@ -173,9 +171,7 @@ def test_parquet_without_rows_is_rejected(tmp_path: Path) -> None:
 def test_parquet_categories_and_decimals_are_plain_values(tmp_path: Path) -> None:
     """Dictionary-encoded text is text, decimals are numbers."""
 
-    pd.DataFrame({"c": pd.Categorical(["x", None]), "d": [Decimal("1.5"), None]}).to_parquet(
-        tmp_path / "t.parquet"
-    )
+    pd.DataFrame({"c": pd.Categorical(["x", None]), "d": [Decimal("1.5"), None]}).to_parquet(tmp_path / "t.parquet")
     frame = read_table(tmp_path / "t.parquet")
     assert frame["c"].tolist() == ["x", None]
     assert frame["d"].tolist()[0] == 1.5
@@ -337,13 +333,9 @@ def test_one_column_with_a_tab_is_read_as_commas_if_stated(tmp_path: Path) -> No
 def test_an_unknown_given_format_is_named_with_the_known_ones(tmp_path: Path) -> None:
     """The message lists the formats, also that of a file with an unknown suffix."""
     path = written(tmp_path, "t.csv", "a\n1\n")
-    with pytest.raises(
-        UnreadableFile, match="unknown file format 'xml'; supported are csv, tsv, parquet, jsonl"
-    ):
+    with pytest.raises(UnreadableFile, match="unknown file format 'xml'; supported are csv, tsv, parquet, jsonl"):
         read_table(path, format="xml")
-    with pytest.raises(
-        UnreadableFile, match=r"unknown file format '.log'.* its format: csv, tsv, parquet, jsonl"
-    ):
+    with pytest.raises(UnreadableFile, match=r"unknown file format '.log'.* its format: csv, tsv, parquet, jsonl"):
         read_table(path.rename(tmp_path / "t.log"))
 
 

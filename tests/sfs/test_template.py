@@ -36,9 +36,7 @@ def test_a_row_without_the_field_is_an_error(row):
 
 def test_a_value_of_the_wrong_type_is_an_error():
     """The error names template, field and type."""
-    with pytest.raises(
-        InvalidReturnValue, match=r"'asks' cannot read this row: .*'text' must be text, got int"
-    ):
+    with pytest.raises(InvalidReturnValue, match=r"'asks' cannot read this row: .*'text' must be text, got int"):
         asks()({"text": 3})
 
 

@@ -116,9 +116,7 @@ LEAF = st.one_of(
         WORDS,
         st.booleans(),
     ),
-    st.builds(
-        lambda f, i: {"regex": {"field": f, "pattern": "a.b", "ignore_case": i}}, FIELDS, st.booleans()
-    ),
+    st.builds(lambda f, i: {"regex": {"field": f, "pattern": "a.b", "ignore_case": i}}, FIELDS, st.booleans()),
     st.builds(
         lambda f, u, b: {"length": {"field": f, "unit": u, **b}},
         FIELDS,
@@ -204,16 +202,12 @@ def test_an_absent_field_is_unknown_to_all_kinds_but_missing():
     assert result.unknown.tolist() == [[True] * 5 + [False] * 3, [False] * 8]
     assert result.member.tolist() == [[False] * 5 + [True, False, True]] * 2
     assert result.faults == ({"absent field": 1},) * 5 + ({},) * 3
-    assert result.first_faults[0] == (
-        "row 0: absent field: the record has no 'text': use null for a missing value"
-    )
+    assert result.first_faults[0] == ("row 0: absent field: the record has no 'text': use null for a missing value")
 
 
 def test_a_number_too_large_to_convert_is_unknown_to_one_of_only():
     """Other templates and other rows are not affected."""
-    plan = plan_of(
-        [template("listed", one_of={"field": "n", "values": [3]}), template("gap", missing={"field": "n"})]
-    )
+    plan = plan_of([template("listed", one_of={"field": "n", "values": [3]}), template("gap", missing={"field": "n"})])
     result = plan.evaluate(Columns([{"n": Fraction(10) ** 400}, {"n": 10**5000}, {"n": Fraction(3)}]))
 
     assert result.member.tolist() == [[False, False], [False, False], [True, False]]
@@ -337,9 +331,7 @@ def test_numbers_beyond_64_bits_and_no_numbers_at_all():
 
 
 SPACES = [chr(code) for code in range(0x110000) if chr(code).isspace()]
-SPACED_TEXTS = st.lists(
-    st.text(alphabet=["a", "é", "\u200b", "\ud800", *SPACES], max_size=30), min_size=1, max_size=4
-)
+SPACED_TEXTS = st.lists(st.text(alphabet=["a", "é", "\u200b", "\ud800", *SPACES], max_size=30), min_size=1, max_size=4)
 LENGTH_BOUNDS = st.lists(
     st.sampled_from([-np.inf, np.inf, -1.0, 0.0, 0.5, 1.0, 2.0, 4.999, 5.0, 70.0]), min_size=1, max_size=3
 )

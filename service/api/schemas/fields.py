@@ -73,9 +73,7 @@ def _utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
 
 
-Name: TypeAlias = Annotated[
-    str, StringConstraints(min_length=1, max_length=NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
-]
+Name: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")]
 """An identifier from a client, without control characters, which databases refuse."""
 
 Text: TypeAlias = Annotated[str, StringConstraints(max_length=NAME_CHARS, pattern=r"^[^\x00-\x1f\x7f]*$")]

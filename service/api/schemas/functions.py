@@ -20,9 +20,7 @@ class FunctionIn(BaseModel):
     model_config = ConfigDict(
         extra="allow",
         frozen=True,
-        json_schema_extra={
-            "examples": [{"name": "short", "length": {"field": "text", "below": 20}, "owner": "me"}]
-        },
+        json_schema_extra={"examples": [{"name": "short", "length": {"field": "text", "below": 20}, "owner": "me"}]},
     )
 
     name: Name

@@ -51,9 +51,9 @@ class PerformanceOut(Out):
 
     labelled: int
     accuracy: ShareOut
-    f1: Annotated[
-        float | None, BeforeValidator(lambda f1: None if isinstance(f1, InsufficientData) else f1)
-    ] = Field(description="Null if there is none, for the reason in `f1_reason`.")
+    f1: Annotated[float | None, BeforeValidator(lambda f1: None if isinstance(f1, InsufficientData) else f1)] = Field(
+        description="Null if there is none, for the reason in `f1_reason`."
+    )
     f1_reason: Annotated[
         str | None, BeforeValidator(lambda f1: f1.reason if isinstance(f1, InsufficientData) else None)
     ] = Field(validation_alias="f1", description="Reason why there is no F1; null if there is one.")

@@ -193,9 +193,7 @@ def alarm_row(alarm: Alarm, runs: Iterable[Run] = ()) -> AlarmRow:
     return AlarmRow(alarm, alarm_sentence(alarm), detector_row(alarm.drift), response)
 
 
-def detector_summary(
-    drifts: Sequence[DriftStatus], alarmed: Iterable[tuple[str, DriftKind]] = ()
-) -> DetectorSummary:
+def detector_summary(drifts: Sequence[DriftStatus], alarmed: Iterable[tuple[str, DriftKind]] = ()) -> DetectorSummary:
     """Return a summary of detectors, ordered by evidence; ``alarmed`` slices and kinds have an unresolved alarm."""
     monitored, raised = [drift for drift in drifts if drift.zone is not None], set(alarmed)
     quiet = [drift for drift in drifts if (drift.slice, drift.kind) not in raised][:NEAREST]
@@ -203,9 +201,7 @@ def detector_summary(
     return DetectorSummary(
         slices={kind: sum(drift.kind == kind for drift in monitored) for kind in kinds},
         unmonitored=tuple(sorted({drift.slice for drift in drifts} - {drift.slice for drift in monitored})),
-        nearest=tuple(
-            detector_row(drift) for drift in quiet if drift.zone and drift.evidence_ratio >= MIN_EVIDENCE
-        ),
+        nearest=tuple(detector_row(drift) for drift in quiet if drift.zone and drift.evidence_ratio >= MIN_EVIDENCE),
     )
 
 

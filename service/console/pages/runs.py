@@ -105,9 +105,7 @@ def render_runs(
     return render_page("runs.html", context, model=model, params=params, runs=runs, older=older, now=now)
 
 
-def render_run(
-    context: PageContext, run: Run, entries: Sequence[AuditEntry], params: ListParams, now: datetime
-) -> str:
+def render_run(context: PageContext, run: Run, entries: Sequence[AuditEntry], params: ListParams, now: datetime) -> str:
     """Render the page of one run; ``entries`` are its audit entries, oldest first."""
     return render_page(
         "run.html",

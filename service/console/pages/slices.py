@@ -191,17 +191,14 @@ def slice_page(runtime: Runtime, params: SliceParams) -> str:
     alarms = {
         alarm.id: alarm
         for alarm in (*unresolved.get(params.name, ()), *recent)
-        if alarm.drift.slice == params.name
-        and (alarm.state != "resolved" or alarm.at >= history.points[0].start)
+        if alarm.drift.slice == params.name and (alarm.state != "resolved" or alarm.at >= history.points[0].start)
     }
     return render_slice(
         view,
         slice_view,
         snapshot,
         history,
-        records(
-            store, deployment, params.name, kind=params.kind, limit=PAGE_RECORDS, cursor=params.cursor or None
-        ),
+        records(store, deployment, params.name, kind=params.kind, limit=PAGE_RECORDS, cursor=params.cursor or None),
         params,
         now,
         SliceActivity(
@@ -451,9 +448,7 @@ def render_slice(
         for point in history.points:
             value = rate(point.estimate)
             counts = (
-                formatting.counts(value.rate, unit)
-                if isinstance(value, Estimate)
-                else formatting.needed(value, unit)
+                formatting.counts(value.rate, unit) if isinstance(value, Estimate) else formatting.needed(value, unit)
             )
             points.append(ChartPoint(point.start, point.end, band(name, value), counts))
         return RateChart(line_chart(name, points, mark, markers), tuple(points), mark)

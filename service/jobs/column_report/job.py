@@ -151,9 +151,7 @@ class ColumnReports:
             raise ReportRunning("a page is being rendered: try again in a moment")
         try:
             if not (folder / COLUMNS).exists():
-                raise ReportPageMissing(
-                    f"the report has no page any more: the latest {KEEP} reports have one"
-                )
+                raise ReportPageMissing(f"the report has no page any more: the latest {KEEP} reports have one")
             return render_page(folder, self._timeout_seconds, stop=self._stop)
         except ReportFailed as error:
             raise ReportPageMissing(f"the page could not be rendered: {error}") from None

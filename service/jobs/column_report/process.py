@@ -105,9 +105,7 @@ def compare_columns(
             for row in spec.rows:
                 label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
                 features = row.features or "null"
-                file.write(
-                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}}}\n'
-                )
+                file.write(f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}}}\n')
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
         for name in (SPEC, ROWS, VALUES):
@@ -148,9 +146,7 @@ def prune(root: Path, keep: int = KEEP) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_worker(
-    mode: Literal["values", "page"], folder: Path, seconds: float, stop: Event | None, python: str
-) -> None:
+def _run_worker(mode: Literal["values", "page"], folder: Path, seconds: float, stop: Event | None, python: str) -> None:
     process = ChildProcess(
         "service.jobs.column_report.worker",
         mode,

@@ -99,9 +99,7 @@ def write_values(folder: Path) -> None:
     with (folder / ROWS).open() as file:
         live = [PredictedRow(**json.loads(line)) for line in file]
     live = [replace(row, features=row.features and bundle.schema.parse_record(row.features)) for row in live]
-    records, columns = zip(
-        *map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True
-    )
+    records, columns = zip(*map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True)
     with gzip.open(folder / COLUMNS, "wt") as file:
         json.dump(
             [

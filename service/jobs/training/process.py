@@ -115,9 +115,7 @@ class RunningTraining:
 class TrainingLauncher:
     """Starts the trainings of runs, one folder per attempt beside the store."""
 
-    def __init__(
-        self, settings: Settings, deployment: Deployment, store: Store, registry: ModelRegistry
-    ) -> None:
+    def __init__(self, settings: Settings, deployment: Deployment, store: Store, registry: ModelRegistry) -> None:
         self._settings, self._deployment = settings, deployment
         self._store, self._registry = store, registry
         self._root = settings.store.parent / RUNS
@@ -135,9 +133,7 @@ class TrainingLauncher:
             directory.mkdir(mode=0o700, exist_ok=True)  # private: they hold customer data
         traffic = folder / TRAFFIC
         with self._store.read() as connection:
-            rows = labelled_rows(
-                connection, settings.name, limit=settings.retrain.traffic_rows, until=run.updated_at
-            )
+            rows = labelled_rows(connection, settings.name, limit=settings.retrain.traffic_rows, until=run.updated_at)
             written = write_traffic(traffic, ((row.features, row.label) for row in rows))
         spec = TrainingSpec(
             name=settings.name,

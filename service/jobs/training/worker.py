@@ -148,9 +148,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     trained = train(
         config,
         rows.frame,
-        progress=lambda stage, share: progress(
-            stage, _TRAINING_FROM + (_TRAINING_TO - _TRAINING_FROM) * share
-        ),
+        progress=lambda stage, share: progress(stage, _TRAINING_FROM + (_TRAINING_TO - _TRAINING_FROM) * share),
     )
     candidate = replace(trained, lineage={**trained.lineage, "data": counts})
 

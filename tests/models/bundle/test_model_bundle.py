@@ -185,9 +185,7 @@ def test_changed_and_absent_functions_are_unknown_to_the_model(bundle: ModelBund
     known = bundle.memberships(live, FRAME)
     assert known.names == bundle.slice_names
     assert known.unknown.all(axis=0).tolist() == [False, True, True]
-    np.testing.assert_array_equal(
-        known.column("big"), apply_with_stats(FUNCTIONS, FRAME).matrix.column("big")
-    )
+    np.testing.assert_array_equal(known.column("big"), apply_with_stats(FUNCTIONS, FRAME).matrix.column("big"))
     applied = apply_with_stats(live, FRAME).matrix
     assert bundle.usable_memberships(applied, live.fingerprints) == known
     assert bundle.usable_memberships(applied, {}).unknown.all()

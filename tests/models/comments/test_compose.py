@@ -21,9 +21,7 @@ def test_a_comment_belongs_to_the_planted_slices_and_to_no_other(seed: int, dete
             {"short_comment"} if short else set()
         )
         label, cue, novel = rng.randrange(2), rng.randrange(2), rng.random() < 0.2
-        text = compose(
-            frozenset(names), label, cue, novel and not short, [rng.getrandbits(31) for _ in range(48)]
-        )
+        text = compose(frozenset(names), label, cue, novel and not short, [rng.getrandbits(31) for _ in range(48)])
         found = {name for name, detect in detectors.items() if detect(text)}
         assert found == names, text
 
@@ -40,8 +38,7 @@ def test_the_campaign_has_words_that_other_traffic_lacks() -> None:
 
     def seen(label: int, novel: bool) -> set[str]:
         rows = (
-            compose(frozenset(), label, label, novel, [rng.getrandbits(31) for _ in range(48)])
-            for _ in range(2_000)
+            compose(frozenset(), label, label, novel, [rng.getrandbits(31) for _ in range(48)]) for _ in range(2_000)
         )
         return {word for text in rows for word in text.lower().replace(",", " ").split()}
 

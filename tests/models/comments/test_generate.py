@@ -78,9 +78,7 @@ def test_the_function_of_a_slice_finds_its_planted_members(name: str, calm, calm
     assert calm["text"][measured != calm_truth[name]].tolist() == []
 
 
-def test_the_ready_made_functions_find_the_planted_slices(
-    calm: pd.DataFrame, calm_truth: pd.DataFrame
-) -> None:
+def test_the_ready_made_functions_find_the_planted_slices(calm: pd.DataFrame, calm_truth: pd.DataFrame) -> None:
     """The spam library, plain or as templates, and the patterns of the rest find the planted members."""
     spam = importlib.import_module("sfs.library.spam")
     rest = [template(name, regex={"field": "text", "pattern": PATTERNS[name]}) for name in PATTERNS]
@@ -98,9 +96,7 @@ def test_planted_coverage_is_what_the_profile_says(name: str, calm_truth: pd.Dat
     error = (wanted["coverage"] * (1 - wanted["coverage"]) * (1 + 2 * DEFAULT.duplicates) / n) ** 0.5
     assert calm_truth[name].mean() == pytest.approx(wanted["coverage"], abs=4 * error)
     members = calm_truth.loc[calm_truth[name], "label"] == "spam"
-    spread = (
-        wanted["spam_share"] * (1 - wanted["spam_share"]) * (1 + 2 * DEFAULT.duplicates) / len(members)
-    ) ** 0.5
+    spread = (wanted["spam_share"] * (1 - wanted["spam_share"]) * (1 + 2 * DEFAULT.duplicates) / len(members)) ** 0.5
     assert members.mean() == pytest.approx(wanted["spam_share"], abs=4 * spread)
 
 
@@ -198,9 +194,7 @@ def test_no_rows_are_a_frame_without_rows() -> None:
     assert truth(0).dtypes.equals(truth(1).dtypes)
 
 
-@pytest.mark.parametrize(
-    "arguments", [{"n": -1}, {"n": 1, "start": -1}, {"n": 1, "seed": -1}, {"n": 1, "seed": 2**64}]
-)
+@pytest.mark.parametrize("arguments", [{"n": -1}, {"n": 1, "start": -1}, {"n": 1, "seed": -1}, {"n": 1, "seed": 2**64}])
 def test_numbers_out_of_range_are_refused(arguments: dict[str, int]) -> None:
     """A negative count or position, or a seed beyond 64 bits, is refused by name."""
     with pytest.raises(ConfigError, match="must be 0 or more"):

@@ -31,9 +31,7 @@ def test_the_book_is_complete() -> None:
     """Every section of the file has its voices, and no line of it is empty."""
     book = phrasebook()
     assert all(set(pools) == {"fan", "advert", "either"} for pools in book.slices.values())
-    assert [set(language) for language in book.languages] == [
-        {"fan", "advert", "short_fan", "short_advert"}
-    ] * 7
+    assert [set(language) for language in book.languages] == [{"fan", "advert", "short_fan", "short_advert"}] * 7
     assert all(phrase.form.strip() for phrase in every_phrase())
 
 

@@ -76,9 +76,7 @@ def test_a_wrong_declaration_is_refused(service, path, body):
     assert answer.json()["detail"]
 
 
-@pytest.mark.parametrize(
-    "name", ["50% off", "%2F", "a?b#c", "...", "back\\slash", "größe 😀", " spaced ", "x" * 200]
-)
+@pytest.mark.parametrize("name", ["50% off", "%2F", "a?b#c", "...", "back\\slash", "größe 😀", " spaced ", "x" * 200])
 def test_a_function_is_found_by_its_encoded_name(service, name):
     """Its series, its records and its removal have the name in the address."""
     created = service.post("/v1/functions", {**MONEY, "name": name})

@@ -36,7 +36,4 @@ def test_the_page_has_counters_and_gauges(service):
     service.tick()
     answer = service.get("/metrics")
     assert answer.headers["content-type"] == CONTENT_TYPE
-    assert (
-        'slicewatch_slice_coverage_ratio{model="comments",slice="clicks",version="1",window="1h"} 1.0'
-        in answer.text
-    )
+    assert 'slicewatch_slice_coverage_ratio{model="comments",slice="clicks",version="1",window="1h"} 1.0' in answer.text

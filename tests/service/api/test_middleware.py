@@ -55,9 +55,7 @@ def test_a_request_gets_an_id(service):
     assert first != second
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"), [("abc-1.2:3_4", True), ("a b", False), ("", False), ("x" * 129, False)]
-)
+@pytest.mark.parametrize(("given", "kept"), [("abc-1.2:3_4", True), ("a b", False), ("", False), ("x" * 129, False)])
 def test_a_clients_id_is_taken_if_it_is_sane(service, given, kept):
     """A short id of plain characters is the request's; anything else is not repeated."""
     answer = service.get("/healthz", headers={"x-request-id": given})
@@ -95,12 +93,8 @@ def test_a_body_as_long_as_may_be_is_read(service):
     """The limit itself is allowed."""
     service.limit(body_bytes=1024)
     body = b'{"instances":[{"text":"love","likes":0}]}'
-    assert (
-        service.post("/v1/predict", content=body + b" " * (1024 - len(body)), headers=JSON).status_code == 200
-    )
-    assert (
-        service.post("/v1/predict", content=body + b" " * (1025 - len(body)), headers=JSON).status_code == 413
-    )
+    assert service.post("/v1/predict", content=body + b" " * (1024 - len(body)), headers=JSON).status_code == 200
+    assert service.post("/v1/predict", content=body + b" " * (1025 - len(body)), headers=JSON).status_code == 413
 
 
 def test_all_bodies_together_have_a_limit(service):

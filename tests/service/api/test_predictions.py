@@ -170,9 +170,7 @@ def test_a_refusal_is_short_whatever_was_sent(service):
         answer = service.post("/v1/predict", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 422
         assert len(answer.content) < 10_000
-        assert all(
-            len(each["field"]) <= 200 and len(each["message"]) <= 300 for each in answer.json()["errors"]
-        )
+        assert all(len(each["field"]) <= 200 and len(each["message"]) <= 300 for each in answer.json()["errors"])
         assert len(answer.json()["detail"]) <= 2000
 
 

@@ -11,9 +11,7 @@ DATA = {"base_rows": 1000, "traffic_rows": 200, "held_out_rows": 120}
 WORSE = SliceDecision(
     PairedCounts("short", 100, 80, 12, 2), True, -0.1, -0.17, -0.03, "worse", "10.0 points fewer are right"
 )
-BETTER = SliceDecision(
-    PairedCounts("__all__", 120, 90, 4, 12), False, 0.07, 0.01, 0.13, "better", "more are right"
-)
+BETTER = SliceDecision(PairedCounts("__all__", 120, 90, 4, 12), False, 0.07, 0.01, 0.13, "better", "more are right")
 REJECTED = Decision("reject", ("worse on short",), (BETTER, WORSE), 0.02, 0.95)
 
 

@@ -137,9 +137,7 @@ def test_records_are_asked_for_by_kind_and_time(watched):
     assert count == {"all": 10, "unlabelled": 2, "outside": 30, "before": 0}
 
 
-@pytest.mark.parametrize(
-    "params", [{"kind": "bad"}, {"limit": 0}, {"limit": 501}, {"before": "then"}, {"cursor": "x"}]
-)
+@pytest.mark.parametrize("params", [{"kind": "bad"}, {"limit": 0}, {"limit": 501}, {"before": "then"}, {"cursor": "x"}])
 def test_a_wrong_question_for_records_is_refused(watched, params):
     """A parameter that cannot be is a 422 that names it."""
     answer = watched.get("/v1/slices/short/records", params=params)

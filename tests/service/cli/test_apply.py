@@ -20,14 +20,10 @@ def test_each_slice_becomes_a_column(cli: Callable, project: Path, table_file: P
     assert "240 rows, written to" in answer.out
 
 
-def test_unknown_memberships_stay_empty(
-    cli: Callable, project: Path, table_file: Path, tmp_path: Path
-) -> None:
+def test_unknown_memberships_stay_empty(cli: Callable, project: Path, table_file: Path, tmp_path: Path) -> None:
     """A row on which a function raised is empty, and the table has the reason and the first row."""
     with (project.parent / "slices.py").open("a") as file:
-        file.write(
-            "\n\n@slicing_function()\ndef picky(x):\n    return {'no': True, 'se': False}[x['country']]\n"
-        )
+        file.write("\n\n@slicing_function()\ndef picky(x):\n    return {'no': True, 'se': False}[x['country']]\n")
     answer = cli("apply", table_file, "--out", tmp_path / "out.csv", "--config", project)
     made, country = pd.read_csv(tmp_path / "out.csv"), pd.read_csv(table_file)["country"]
     assert made["picky"].isna().tolist() == (country == "dk").tolist()
@@ -170,9 +166,7 @@ def test_functions_do_not_see_the_label(cli: Callable, project: Path, table_file
     assert one["unknown"] == len(pd.read_csv(table_file))
 
 
-def test_the_split_of_training_is_a_column(
-    cli: Callable, project: Path, table_file: Path, tmp_path: Path
-) -> None:
+def test_the_split_of_training_is_a_column(cli: Callable, project: Path, table_file: Path, tmp_path: Path) -> None:
     """Every row is train, valid or held_out, in the numbers that `train` prints."""
     out = tmp_path / "split.csv"
     assert cli("apply", table_file, "--config", project, "--out", out, "--with-split").code == 0

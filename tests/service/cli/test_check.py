@@ -26,9 +26,7 @@ def test_every_problem_is_listed(cli: Callable, project: Path, table_file: Path)
     frame.to_csv(table_file, index=False)
     project.write_text(project.read_text().replace("country: category", "county: category\n  shop: number"))
     templates = project.with_name("slices.yaml")
-    templates.write_text(
-        templates.read_text() + "  - {name: again, regex: {field: country, pattern: 'a(?=b)'}}\n"
-    )
+    templates.write_text(templates.read_text() + "  - {name: again, regex: {field: country, pattern: 'a(?=b)'}}\n")
     with project.with_name("slices.py").open("a") as file:
         file.write("\n\n@slicing_function()\ndef careless(x):\n    return x['Price [eur]'] > 100\n")
     answer = cli("check", "--config", project, "--json")
@@ -60,9 +58,7 @@ def test_the_label_is_no_feature(cli: Callable, project: Path) -> None:
 
 def test_two_functions_of_one_name_are_a_problem(cli: Callable, project: Path) -> None:
     """Two functions with one name are a problem, also in different files."""
-    project.with_name("slices.yaml").write_text(
-        "slices:\n  - {name: short_comment, missing: {field: country}}\n"
-    )
+    project.with_name("slices.yaml").write_text("slices:\n  - {name: short_comment, missing: {field: country}}\n")
     assert "short_comment" in cli("check", "--config", project).err
 
 
@@ -138,9 +134,7 @@ def test_bad_files(
         ("slices.py", "x = 1\n", ["slices.py"]),
     ],
 )
-def test_bad_functions(
-    cli: Callable, project: Path, command: str, file: str, text: str, messages: list[str]
-) -> None:
+def test_bad_functions(cli: Callable, project: Path, command: str, file: str, text: str, messages: list[str]) -> None:
     """An unreadable file of functions is named, with the line if there is one."""
     project.with_name(file).write_text(text)
     answer = cli(command, "--config", project)
@@ -192,9 +186,7 @@ def test_a_misspelt_variable_is_warned_of(cli: Callable, project: Path) -> None:
 def test_labelling_functions_are_checked_and_named(cli: Callable, project: Path) -> None:
     """Labeling functions are listed apart, may have the name of a column, and must keep their contract."""
     python = project.with_name("slices.py")
-    python.write_text(
-        python.read_text().replace("import slicing", "import labeling_function, slicing") + LABELER
-    )
+    python.write_text(python.read_text().replace("import slicing", "import labeling_function, slicing") + LABELER)
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
     assert "monitored live but not slices of the model: country" in answer.out
@@ -238,9 +230,7 @@ def comments(rows: int = 200) -> pd.DataFrame:
     spam = [k % 3 == 0 for k in range(rows)]
     texts = [f"{'buy cheap pills' if each else 'such a nice song'} number {k}" for k, each in enumerate(spam)]
     views = [(k * 7919) % 4999 / 2 for k in range(rows)]
-    return pd.DataFrame(
-        {"text": texts, "views": views, "label": ["spam" if each else "ham" for each in spam]}
-    )
+    return pd.DataFrame({"text": texts, "views": views, "label": ["spam" if each else "ham" for each in spam]})
 
 
 def written(folder: Path, frame: pd.DataFrame, functions: str = "", features: str = "text: text") -> Path:
@@ -290,9 +280,7 @@ def test_rows_that_cannot_be_split_are_a_problem(cli: Callable, tmp_path: Path) 
     assert (trained.err.removeprefix("slicewatch: error: ") in checked.err) or not trained.code
 
 
-def test_a_value_beyond_the_first_rows_that_no_feature_reads_is_a_problem(
-    cli: Callable, tmp_path: Path
-) -> None:
+def test_a_value_beyond_the_first_rows_that_no_feature_reads_is_a_problem(cli: Callable, tmp_path: Path) -> None:
     """Every row is read, and the message names the row of the table."""
     rows = [json.dumps({"text": f"some words {k}", "views": k, "label": "ab"[k % 2]}) for k in range(50_010)]
     rows[50_005] = json.dumps({"text": ["a list"], "views": 1, "label": "a"})
@@ -312,8 +300,7 @@ def test_a_slice_name_that_the_service_refuses_is_a_problem(
 ) -> None:
     """A name that the service and train do not accept is found by check, with its file."""
     functions = (
-        "from sfs import slicing_function\n\n\n"
-        f"@slicing_function(name='{name}')\ndef f(x):\n    return x.views > 9\n"
+        f"from sfs import slicing_function\n\n\n@slicing_function(name='{name}')\ndef f(x):\n    return x.views > 9\n"
     )
     answer = cli("check", "--config", written(tmp_path, comments(), functions))
     assert answer.code == 2
@@ -323,8 +310,7 @@ def test_a_slice_name_that_the_service_refuses_is_a_problem(
 def test_a_missing_value_that_never_occurs_is_a_warning(cli: Callable, tmp_path: Path) -> None:
     """A comparison that raises on a missing value warns if the column has none, and fails if it has one."""
     functions = (
-        "from sfs import slicing_function\n\n\n"
-        "@slicing_function()\ndef popular(x):\n    return x.views > 2000\n"
+        "from sfs import slicing_function\n\n\n@slicing_function()\ndef popular(x):\n    return x.views > 2000\n"
     )
     frame = comments()
     answer = cli("check", "--config", written(tmp_path, frame, functions))
@@ -365,9 +351,7 @@ def test_redundant_slices_are_warned_of(cli: Callable, tmp_path: Path) -> None:
         (lambda label: label.where(label == "spam"), "category"),
     ],
 )
-def test_a_column_that_gives_the_label_away_is_named(
-    cli: Callable, tmp_path: Path, leak: Callable, kind: str
-) -> None:
+def test_a_column_that_gives_the_label_away_is_named(cli: Callable, tmp_path: Path, leak: Callable, kind: str) -> None:
     """Copies, renamed copies, an index of the sorted table and missing values are named by check and train."""
     frame = comments()
     frame["after"] = leak(frame["label"])
@@ -383,15 +367,10 @@ def test_a_column_with_some_errors_is_no_leak(cli: Callable, tmp_path: Path) -> 
     """A column that predicts nine rows of ten is a good feature."""
     frame = comments()
     frame["hint"] = (frame["label"] == "spam") ^ (frame.index % 10 == 0)
-    assert (
-        "alone predicts"
-        not in cli("check", "--config", written(tmp_path, frame, features="hint: category")).out
-    )
+    assert "alone predicts" not in cli("check", "--config", written(tmp_path, frame, features="hint: category")).out
 
 
-def test_check_of_a_wide_table_calls_functions_as_often_as_of_a_narrow_one(
-    cli: Callable, tmp_path: Path
-) -> None:
+def test_check_of_a_wide_table_calls_functions_as_often_as_of_a_narrow_one(cli: Callable, tmp_path: Path) -> None:
     """The calls of a function do not grow with the columns, and init proposes at most 40 slices."""
     counts = []
     for width in (5, 300):

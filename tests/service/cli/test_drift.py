@@ -118,9 +118,7 @@ def test_an_alarm_is_shown_with_its_evidence(cli: Callable, service: Any) -> Non
     assert re.search(r"^raised \(UTC, data time\) +2026-05-01 12:00:00$", answer.out, re.MULTILINE)
 
 
-def test_the_reference_of_an_alarm_has_the_counted_rows_and_the_effective_n(
-    cli: Callable, service: Any
-) -> None:
+def test_the_reference_of_an_alarm_has_the_counted_rows_and_the_effective_n(cli: Callable, service: Any) -> None:
     """Where contents repeat, both are shown."""
     band = ToleranceBand(Rate(2_600, 3_076, 3_070), 0.8, 0.9, 0.1)
     service.documents["/v1/alarms/3"] = document(replace(ALARM, drift=replace(LINKS, zone=band)))

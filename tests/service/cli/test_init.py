@@ -179,12 +179,8 @@ def test_names_become_identifiers() -> None:
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(
-    ("path", "data_format"), [("youtube-spam", "youtube"), ("sms-spam/SMSSpamCollection", "sms")]
-)
-def test_public_sets_are_recognised(
-    cli: Callable, tmp_path: Path, data_dir: Path, path: str, data_format: str
-) -> None:
+@pytest.mark.parametrize(("path", "data_format"), [("youtube-spam", "youtube"), ("sms-spam/SMSSpamCollection", "sms")])
+def test_public_sets_are_recognised(cli: Callable, tmp_path: Path, data_dir: Path, path: str, data_format: str) -> None:
     """The UCI comments and messages are recognised, and pass check."""
     assert cli("init", tmp_path / "project", "--data", data_dir / path).code == 0
     file = tmp_path / "project/slicewatch.yaml"
@@ -302,9 +298,7 @@ def test_data_outside_the_folder_is_noted(cli: Callable, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["rows.data", "rows.txt", "rows"])
 @pytest.mark.parametrize("delimiter", [",", "\t"])
-def test_files_without_a_telling_suffix_are_projects(
-    cli: Callable, tmp_path: Path, name: str, delimiter: str
-) -> None:
+def test_files_without_a_telling_suffix_are_projects(cli: Callable, tmp_path: Path, name: str, delimiter: str) -> None:
     """The delimiter is found by init and by every later command."""
     table().to_csv(tmp_path / name, index=False, sep=delimiter)
     assert cli("init", tmp_path / "project", "--data", tmp_path / name).code == 0
@@ -448,9 +442,7 @@ ODD_VALUES = st.sampled_from(
         lambda k: 2**63 + k * 31,
     ]
 )
-ODD_TABLES = st.dictionaries(
-    ODD_NAMES.filter(lambda name: name != "label"), ODD_VALUES, min_size=1, max_size=6
-)
+ODD_TABLES = st.dictionaries(ODD_NAMES.filter(lambda name: name != "label"), ODD_VALUES, min_size=1, max_size=6)
 
 
 FILES = st.sampled_from(["rows.csv", "rows.jsonl", "rows.tsv", "rows"])
@@ -484,9 +476,7 @@ def outcome_of(columns: dict[str, Callable[[int], object]], name: str, random: R
 
 @given(ODD_TABLES, FILES, st.randoms(use_true_random=False))
 @settings(max_examples=300, deadline=None)
-def test_what_init_writes_passes_check(
-    columns: dict[str, Callable[[int], object]], name: str, random: Random
-) -> None:
+def test_what_init_writes_passes_check(columns: dict[str, Callable[[int], object]], name: str, random: Random) -> None:
     """Over odd tables, init writes a project that check accepts, unless a class has too few contents."""
     assert outcome_of(columns, name, random) == ""
 

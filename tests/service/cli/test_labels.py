@@ -45,10 +45,7 @@ def stored(trained: Path) -> Path:
         writer = Writer(store)
         writer.record_functions(FunctionSetVersion("set", ("short",), ("print",), START))
         at = START - timedelta(days=1)
-        made = [
-            Prediction(id_, "orders", 1, "set", at, "kept", None, b"\0", b"\0", None, 7, "live")
-            for id_ in IDS
-        ]
+        made = [Prediction(id_, "orders", 1, "set", at, "kept", None, b"\0", b"\0", None, 7, "live") for id_ in IDS]
         writer.append(made).result()
         writer.stop()
     return trained
@@ -149,9 +146,7 @@ def test_of_a_file_the_last_row_counts_and_sending_it_again_changes_nothing(
     with Store(tmp_path / "log.db") as store:
         writer = Writer(store)
         writer.record_functions(FunctionSetVersion("set", ("short",), ("print",), START))
-        writer.append(
-            [Prediction("a", "m", 1, "set", START, "ham", None, b"", b"", None, 7, "live")]
-        ).result()
+        writer.append([Prediction("a", "m", 1, "set", START, "ham", None, b"", b"", None, 7, "live")]).result()
 
         def take(given: Any) -> Any:
             stated = [
@@ -180,10 +175,7 @@ def test_a_later_file_of_the_same_content_corrects_back(send: Callable, stored: 
         told = json.loads(send(f"id,label\na,{label}\n", "--json", name=name).out)
         assert told["outcomes"]["duplicate"] == 1
         assert kept(stored) == {"a": "kept"}
-    assert (
-        "duplicate: label 'kept' counts for this prediction"
-        in send("id,label\na,lost\n", name="tuesday.csv").out
-    )
+    assert "duplicate: label 'kept' counts for this prediction" in send("id,label\na,lost\n", name="tuesday.csv").out
 
 
 def test_two_columns_of_a_file_are_two_statements(send: Callable, stored: Path) -> None:
@@ -265,9 +257,7 @@ def test_columns_may_have_other_names(send: Callable, stored: Path) -> None:
     assert kept(stored) == {"a": "lost"}
 
 
-def test_classes_are_spelled_as_in_training(
-    cli: Callable, stored: Path, free_port: str, tmp_path: Path
-) -> None:
+def test_classes_are_spelled_as_in_training(cli: Callable, stored: Path, free_port: str, tmp_path: Path) -> None:
     """Numbers and booleans in a file become text."""
     file = tmp_path / "labels.jsonl"
     file.write_text('{"id": 7, "label": 1.0}\n{"id": "b", "label": true}\n{"id": ["c"], "label": "lost"}\n')
@@ -303,9 +293,7 @@ def test_a_parquet_file_has_times(cli: Callable, stored: Path, free_port: str, t
         ("id,label\n", "has a header but no rows"),
     ],
 )
-def test_a_file_that_is_wrong_as_a_whole_sends_nothing(
-    send: Callable, stored: Path, text: str, message: str
-) -> None:
+def test_a_file_that_is_wrong_as_a_whole_sends_nothing(send: Callable, stored: Path, text: str, message: str) -> None:
     """An invalid file ends with code 2, and nothing is sent."""
     answer = send(text)
     assert (answer.code, answer.out) == (2, "")
@@ -313,9 +301,7 @@ def test_a_file_that_is_wrong_as_a_whole_sends_nothing(
     assert kept(stored) == {}
 
 
-def test_without_a_store_nothing_can_be_labelled(
-    cli: Callable, trained: Path, free_port: str, tmp_path: Path
-) -> None:
+def test_without_a_store_nothing_can_be_labelled(cli: Callable, trained: Path, free_port: str, tmp_path: Path) -> None:
     """A missing store is reported with the command that creates it."""
     (tmp_path / "labels.csv").write_text("id,label\na,kept\n")
     answer = cli("labels", tmp_path / "labels.csv", "--config", trained, SLICEWATCH_SERVE_PORT=free_port)
@@ -342,9 +328,7 @@ def test_a_given_service_must_run(send: Callable, stored: Path, free_port: str) 
     assert kept(stored) == {}
 
 
-def test_the_running_service_takes_the_labels(
-    cli: Callable, running: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_the_running_service_takes_the_labels(cli: Callable, running: tuple[Path, str], tmp_path: Path) -> None:
     """Labels are sent to the address of the settings or of --url."""
     settings_file, url = running
     with Client(url) as client:
@@ -359,9 +343,7 @@ def test_the_running_service_takes_the_labels(
     assert (again["outcomes"]["rejected"], again["sent_to"]) == (1, url)
 
 
-def test_another_projects_service_is_not_sent_labels(
-    cli: Callable, running: tuple[Path, str], tmp_path: Path
-) -> None:
+def test_another_projects_service_is_not_sent_labels(cli: Callable, running: tuple[Path, str], tmp_path: Path) -> None:
     """A service of another project is refused."""
     settings_file, url = running
     port = url.rpartition(":")[2]

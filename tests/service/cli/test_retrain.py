@@ -55,18 +55,14 @@ def test_runs_are_listed(cli: Callable, two_runs: Any) -> None:
     """Runs are listed newest first, with their outcomes."""
     head, _, waiting, rejected = cli("retrain", "list", "--url", two_runs.url).out.splitlines()
     assert "opened (UTC, clock time)" in head
-    assert (
-        " ".join(waiting.split()) == "5 2026-05-01 12:00:00 waiting for labels alarm 3 1 - 20 of 200 labels"
-    )
+    assert " ".join(waiting.split()) == "5 2026-05-01 12:00:00 waiting for labels alarm 3 1 - 20 of 200 labels"
     assert " ".join(rejected.split()) == "4 2026-05-01 12:00:00 rejected alarm 3 1 2 worse on links"
 
 
 def test_no_runs_are_a_sentence(cli: Callable, service: Any) -> None:
     """Nothing to list is a sentence, not an empty table."""
     service.documents["/v1/runs?limit=1"] = {"runs": [], "next": None}
-    assert cli("retrain", "list", "--limit", "1", "--url", service.url).out.startswith(
-        "no retraining runs yet"
-    )
+    assert cli("retrain", "list", "--limit", "1", "--url", service.url).out.startswith("no retraining runs yet")
 
 
 def test_a_run_is_shown_with_the_gates_table(cli: Callable, two_runs: Any) -> None:

@@ -113,9 +113,7 @@ def test_settings_reach_the_learner() -> None:
     assert learner_config(LearnerSettings()).n_epochs > 1
 
 
-def test_the_types_in_the_settings_are_those_of_the_bundle(
-    cli: Callable, project: Path, table_file: Path
-) -> None:
+def test_the_types_in_the_settings_are_those_of_the_bundle(cli: Callable, project: Path, table_file: Path) -> None:
     """A code that the table spells as a number is text where the settings say so, and a mark is missing."""
     frame = pd.read_csv(table_file)
     zips = ["501" if n % 3 else "-" for n in range(len(frame))]
@@ -123,9 +121,7 @@ def test_the_types_in_the_settings_are_those_of_the_bundle(
     types = "schema:\n  zip: {type: category, width: 5, missing: '-'}\n"
     project.write_text(f"{project.read_text()}{types}")
     train(cli, project, "--epochs", "1", "--learner", "erm")
-    schema = ModelRegistry(project.with_name(".slicewatch") / "registry", name=load(project, {}).name).schema(
-        1
-    )
+    schema = ModelRegistry(project.with_name(".slicewatch") / "registry", name=load(project, {}).name).schema(1)
     assert schema.columns["zip"] == Column("zip", "category", width=5, missing=("-",))
     assert schema.parse_record({"zip": 501}) == schema.parse_record({"zip": "00501 "}) == {"zip": "00501"}
     assert schema.parse_record({"zip": "-"}) == {"zip": None}

@@ -69,8 +69,7 @@ def served(worlds: Callable[..., World], busy: World, desk: World) -> Iterator[d
         each.start_page_threads()
     with ExitStack() as stack:
         addresses = {
-            name: stack.enter_context(serve(each.app))
-            for name, each in {**made, "busy": busy, "desk": desk}.items()
+            name: stack.enter_context(serve(each.app)) for name, each in {**made, "busy": busy, "desk": desk}.items()
         }
         first = desk.open_alarm("first")  # its acknowledgement starts the threads of the server
         form = {"data": {"by": "Ada"}, "headers": {"sec-fetch-site": "same-origin"}}

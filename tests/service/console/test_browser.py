@@ -245,9 +245,7 @@ def test_charts_stretch_but_their_text_does_not(served, observed):
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": 900})
         chart, words = page.locator("svg.chart").first, page.locator("svg.chart text").first
-        sizes.append(
-            (chart.bounding_box()["width"], words.evaluate("each => each.getBoundingClientRect().height"))
-        )
+        sizes.append((chart.bounding_box()["width"], words.evaluate("each => each.getBoundingClientRect().height")))
     (narrow, small), (wide, large) = sizes
     assert 250 < narrow < 340 < wide
     assert small == large

@@ -112,14 +112,8 @@ def test_every_link_of_a_page_works(busy, path):
     """Every link of a page is answered with 200."""
     links = {unescape(link).split("#")[0] for link in re.findall(r'href="(/[^"]*)"', busy.get(path).text)}
     links = {link for link in links if not ELSEWHERE.fullmatch(link)}
-    known = {quote(name, safe="") for name in busy.runtime.model.deployment.state.functions.names} | {
-        "__all__"
-    }
-    links -= {
-        link
-        for link in links
-        if link.startswith("/slices/") and link.split("/")[2].split("?")[0] not in known
-    }
+    known = {quote(name, safe="") for name in busy.runtime.model.deployment.state.functions.names} | {"__all__"}
+    links -= {link for link in links if link.startswith("/slices/") and link.split("/")[2].split("?")[0] not in known}
     links -= {link for link in links if link == "/alarms/7"}  # named by runs, but missing
     assert len(links) > 5
     assert {link: busy.get(link).status_code for link in links} == dict.fromkeys(links, 200)

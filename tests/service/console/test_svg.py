@@ -95,9 +95,7 @@ def test_a_sparkline_of_zeros_lies_at_the_bottom():
 def test_segments_hold_every_known_place_once(values):
     """The segments together are the places with a value."""
     places = [(float(i), v) for i, v in enumerate(values)]
-    assert [place for segment in segments(places) for place in segment] == [
-        p for p in places if p[1] is not None
-    ]
+    assert [place for segment in segments(places) for place in segment] == [p for p in places if p[1] is not None]
     assert (line_path(places) + dot_path(places)).count("M") == len(segments(places))
 
 
@@ -191,9 +189,7 @@ def test_a_missing_band_or_count_is_not_drawn():
     assert drawn(tolerance_plot(drift(observed=Rate(0, 0))), "bar") == []
 
 
-@pytest.mark.parametrize(
-    ("share", "kind", "width"), [(0.0, "part", "0"), (0.5, "part", "50"), (1.2, "full", "100")]
-)
+@pytest.mark.parametrize(("share", "kind", "width"), [(0.0, "part", "0"), (0.5, "part", "50"), (1.2, "full", "100")])
 def test_a_meter_is_full_at_the_threshold(share, kind, width):
     """Evidence beyond the threshold fills the meter."""
     (bar,) = drawn(evidence_meter(share), kind)

@@ -166,9 +166,7 @@ class StubClient:
     def label(self, items: list[LabelItem]) -> list[LabelResponse]:
         self.calls += [("label", each["id"]) for each in items]
         predicted = {id_ for kind, id_ in self.calls if kind == "predict"}
-        return [
-            LabelResponse(each["id"], "accepted" if each["id"] in predicted else "pending") for each in items
-        ]
+        return [LabelResponse(each["id"], "accepted" if each["id"] in predicted else "pending") for each in items]
 
     def slices(self, window: str) -> Document:
         at = self.now().isoformat()
@@ -244,9 +242,7 @@ def scenario() -> Scenario:
         goal=None,
         length=120,
         learning=Learning({"text": "text"}, "erm", 1, 64, 0, 5),
-        labelling=Labelling(
-            share=1.0, first_minutes=0.5, last_minutes=2, early=0.2, twice=0.2, corrected=0.2
-        ),
+        labelling=Labelling(share=1.0, first_minutes=0.5, last_minutes=2, early=0.2, twice=0.2, corrected=0.2),
         base=lambda: rows,
         rows=lambda start, n: rows.iloc[[k % len(rows) for k in range(start, start + n)]],
         sample=lambda phase: rows,

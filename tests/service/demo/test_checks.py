@@ -148,13 +148,10 @@ PHASES = {
 }
 
 
-def _left(
-    served: dict[tuple[int, str], int], alarms: list[Document]
-) -> dict[tuple[int, str], tuple[Any, bool]]:
+def _left(served: dict[tuple[int, str], int], alarms: list[Document]) -> dict[tuple[int, str], tuple[Any, bool]]:
     bands = {1: {"links": BAND, "markup": BAND}, 2: {"links": {**BAND, "upper": 0.1}}}
     return {
-        (each.version, each.slice): (each.left, each.alarmed)
-        for each in slice_truths(bands, served, PHASES, alarms)
+        (each.version, each.slice): (each.left, each.alarmed) for each in slice_truths(bands, served, PHASES, alarms)
     }
 
 

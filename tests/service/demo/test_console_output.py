@@ -40,9 +40,7 @@ def test_an_alarm_has_slice_time_and_evidence(alarm: Callable[..., Document]) ->
         ({"state": "skipped", "outcome": "benign"}, "Run 1 is skipped: benign."),
     ],
 )
-def test_every_state_of_a_run_is_a_sentence(
-    run: Callable[..., Document], changes: Document, sentence: str
-) -> None:
+def test_every_state_of_a_run_is_a_sentence(run: Callable[..., Document], changes: Document, sentence: str) -> None:
     """Every state is a sentence."""
     assert list(describe_event(StoryEvent("run", run(**changes)))) == [sentence]
 
@@ -56,9 +54,7 @@ def test_an_opened_run_has_its_trigger(run: Callable[..., Document]) -> None:
 def test_a_decision_has_a_line_per_slice(run: Callable[..., Document], decision: Document) -> None:
     """A decision has the training rows, and n, difference and outcome per slice."""
     data = {"base_rows": 10_000, "traffic_rows": 2_000, "baseline": []}
-    first, table = describe_event(
-        StoryEvent("gate", run(state="gated", candidate=2, decision=decision, data=data))
-    )
+    first, table = describe_event(StoryEvent("gate", run(state="gated", candidate=2, decision=decision, data=data)))
     assert first.startswith("Run 1 has trained version 2 on 10,000 base rows, 2,000 traffic rows.")
     row = next(line for line in table.splitlines() if line.strip().startswith("links"))
     assert row.split() == [

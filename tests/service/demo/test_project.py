@@ -71,9 +71,7 @@ def test_another_folder_is_left_alone(tmp_path: Path, scenario: Scenario) -> Non
         write_project(other, scenario)
 
 
-def test_a_long_training_is_reported(
-    tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_training_is_reported(tmp_path: Path, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the first training runs, a message says for how long."""
     done, program = tmp_path / "done", tmp_path / "train.py"
     program.write_text(f"import pathlib\nwhile not pathlib.Path({str(done)!r}).exists(): pass\nprint('{{}}')")

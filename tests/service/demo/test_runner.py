@@ -29,16 +29,12 @@ def runner(scenario: Scenario, retrying_client: Any, clock: Any, printed: list[s
     def make(goal: Goal | None = None, other: Scenario | None = None) -> ScenarioRunner:
         chosen = other or replace(scenario, goal=goal, length=None if goal else scenario.length)
         traffic = Traffic(chosen, 3, retrying_client, clock.now)
-        return ScenarioRunner(
-            chosen, traffic, retrying_client, clock.now, printed, lambda: clock.seconds, clock.sleep
-        )
+        return ScenarioRunner(chosen, traffic, retrying_client, clock.now, printed, lambda: clock.seconds, clock.sleep)
 
     return make
 
 
-def test_all_rows_are_sent_at_their_rate(
-    runner: Make, client: Any, clock: Any, run: Callable[..., Document]
-) -> None:
+def test_all_rows_are_sent_at_their_rate(runner: Make, client: Any, clock: Any, run: Callable[..., Document]) -> None:
     """120 rows at 50 a second take at least 2.4 seconds, and are counted by version and phase."""
     client.documents["runs"] = [run(state="promoted")]
     made = runner()
@@ -94,9 +90,7 @@ def test_a_training_without_snapshots_is_given_up(
     assert "made no progress" in runner().run_story(60.0)
 
 
-def test_the_last_alarms_are_awaited(
-    runner: Make, client: Any, clock: Any, run: Callable[..., Document]
-) -> None:
+def test_the_last_alarms_are_awaited(runner: Make, client: Any, clock: Any, run: Callable[..., Document]) -> None:
     """A story with an end is over when two snapshots have counted its last rows and labels."""
     client.documents["runs"] = [run(state="promoted")]
     late = clock.start
@@ -112,9 +106,7 @@ def test_training_is_requested_once(runner: Make, client: Any, run: Callable[...
     assert [call for call in client.calls if call[0] == "retrain"] == [("retrain", "demo")]
 
 
-def test_a_goal_needs_labels_after_the_promotion(
-    runner: Make, client: Any, run: Callable[..., Document]
-) -> None:
+def test_a_goal_needs_labels_after_the_promotion(runner: Make, client: Any, run: Callable[..., Document]) -> None:
     """The story is over when the promoted version has its labels, and not before."""
     client.version = 2
     client.documents["runs"] = [run(state="promoted", candidate=2)]

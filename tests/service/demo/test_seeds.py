@@ -42,9 +42,7 @@ def _blocks(scenario: Scenario, functions: FunctionSet) -> Iterator[Observation]
     for number, first in enumerate(range(0, SERVED_ROWS, BLOCK_ROWS)):
         part = member[first : first + BLOCK_ROWS]
         sums = part.sum(axis=0).tolist()
-        counts = {
-            _key(functions, name): Rate(n, len(part)) for name, n in zip(functions.names, sums, strict=True)
-        }
+        counts = {_key(functions, name): Rate(n, len(part)) for name, n in zip(functions.names, sums, strict=True)}
         yield Observation(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
 
 
@@ -62,17 +60,13 @@ def test_alarmed_slices_are_those_that_left(seed: int, functions: FunctionSet) -
     scenario = generated_comments(seed, sample_rows=15_000)
     threshold = log_threshold(MAX_SLICES, FALSE_ALARMS)
     learned = coverages(functions, scenario.base(), "label")
-    zones = {
-        _key(functions, name): coverage_band(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()
-    }
+    zones = {_key(functions, name): coverage_band(rate, TOLERANCE, MAX_SLICES) for name, rate in learned.items()}
     watch = DriftDetector(zones, threshold)
     verdicts = [verdict for block in _blocks(scenario, functions) for verdict in watch.advance(block)]
 
     changed = START + PHASES[1].start // BLOCK_ROWS * BLOCK
     assert [each.drift.slice for each in verdicts if each.at <= changed] == []
-    shown = {
-        key.slice: {"lower": z.lower, "upper": z.upper, "threshold": threshold} for key, z in zones.items()
-    }
+    shown = {key.slice: {"lower": z.lower, "upper": z.upper, "threshold": threshold} for key, z in zones.items()}
     served = {(1, phase.name): 0 for phase in PHASES}
     for position in range(0, SERVED_ROWS, BLOCK_ROWS):
         served[1, phase_at(PHASES, position).name] += BLOCK_ROWS

@@ -94,9 +94,7 @@ def test_labels_are_the_same_each_time() -> None:
     once, again = (plan_labels(7, 50, IDS[:50], LABELS[:50], LABELLING) for _ in range(2))
     assert once == again
     assert once != plan_labels(8, 50, IDS[:50], LABELS[:50], LABELLING)
-    assert [each.sent for each in once] != [
-        each.sent for each in plan_labels(7, 0, IDS[:50], LABELS[:50], LABELLING)
-    ]
+    assert [each.sent for each in once] != [each.sent for each in plan_labels(7, 0, IDS[:50], LABELS[:50], LABELLING)]
 
 
 def test_the_share_of_labelled_rows_is_met(planned: dict[str, list[PlannedLabel]]) -> None:
@@ -141,9 +139,7 @@ def test_the_queue_returns_due_labels(at: datetime) -> None:
     """Due labels are returned in order, at most the limit."""
     queue = LabelQueue()
     minutes = [5, 1, 3]
-    queue.add(
-        [PlannedLabel(str(m), "ham", timedelta(minutes=m), timedelta(minutes=m), str(m)) for m in minutes], at
-    )
+    queue.add([PlannedLabel(str(m), "ham", timedelta(minutes=m), timedelta(minutes=m), str(m)) for m in minutes], at)
     assert queue.pop_due(at, 10) == []
     assert [each["id"] for each in queue.pop_due(at + timedelta(minutes=3), 1)] == ["1"]
     assert [each["id"] for each in queue.pop_due(at + timedelta(minutes=4), 10)] == ["3"]

@@ -44,9 +44,7 @@ ACCURACIES = {ALL_ROWS: Rate(950, 1_000), "a": Rate(475, 500)}
 class Watch:
     """Snapshots and drift detection over one log, restarted at will."""
 
-    def __init__(
-        self, log: tuple[Store, Writer], settings: Settings, page: Any, state: dict[str, Any]
-    ) -> None:
+    def __init__(self, log: tuple[Store, Writer], settings: Settings, page: Any, state: dict[str, Any]) -> None:
         (self.store, self.writer), self.page = log, page
         self.begin = START.replace(second=0, microsecond=0)
         self.now, self.rows = self.begin, 0
@@ -71,10 +69,7 @@ class Watch:
 
     def log(self, at: datetime, member: np.ndarray) -> list[str]:
         """Log rows of any time, and return their ids."""
-        rows = [
-            make_prediction(f"r{self.rows + i}", at, member=bytes([int(bits)]))
-            for i, bits in enumerate(member)
-        ]
+        rows = [make_prediction(f"r{self.rows + i}", at, member=bytes([int(bits)])) for i, bits in enumerate(member)]
         self.rows += len(rows)
         self.writer.append(rows).result()
         return [row.id for row in rows]
@@ -442,9 +437,7 @@ def test_blocks_around_a_waiting_long_block_wait_too(watch: Make, late: int, set
 def test_a_backlog_is_read_in_parts(watch: Make) -> None:
     """No run reads more than an hour of full blocks, and together they read all."""
     here = watch(references={"a": Rate(0, 0)}, accuracies={})
-    predictions = [
-        make_prediction(f"p{i}", here.begin + timedelta(seconds=10 * i), member=b"\x00") for i in range(800)
-    ]
+    predictions = [make_prediction(f"p{i}", here.begin + timedelta(seconds=10 * i), member=b"\x00") for i in range(800)]
     here.writer.append(predictions).result()
     now = here.begin + timedelta(seconds=8_040)
     here.snapshots.run(now)
@@ -519,9 +512,7 @@ def test_a_snapshot_of_another_version_resolves_no_alarm(watch: Make) -> None:
 @pytest.mark.parametrize("reference", [Rate(0, 0), Rate(0, 1), Rate(1, 1), Rate(2, 3), Rate(0, 10**9)])
 def test_references_of_any_size_are_accepted(watch: Make, reference: Rate) -> None:
     """A reference of few or no rows allows every rate, and so do limits of 0 and 1."""
-    here = watch(
-        references=dict.fromkeys("abc", reference), accuracies=dict.fromkeys(("a", ALL_ROWS), reference)
-    )
+    here = watch(references=dict.fromkeys("abc", reference), accuracies=dict.fromkeys(("a", ALL_ROWS), reference))
     for member in (rows(0, 0), rows(100, 0), rows(3, 90)):
         here.predict(member, "x" * 50 + "y" * 50)
         here.run()
@@ -535,9 +526,7 @@ def test_an_unrecorded_function_set_is_an_error(watch: Make) -> None:
     here = watch()
     lost = empty("m", 1, "lost", 2, here.begin, 10)
     start_us = int(here.begin.timestamp()) * 1_000_000
-    here.writer.submit(
-        lambda c: write_counts(c, [(SeriesKey("m", 1, "lost"), (start_us, 10), lost)])
-    ).result()
+    here.writer.submit(lambda c: write_counts(c, [(SeriesKey("m", 1, "lost"), (start_us, 10), lost)])).result()
     with pytest.raises(StoreError, match=r"function set 'lost' is not in the store, but rows .*: restore"):
         here.job.run(here.now + timedelta(seconds=40))
 

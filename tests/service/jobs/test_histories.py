@@ -99,9 +99,7 @@ steps = st.one_of(
     st.builds(Event, st.just("promote"), age=ages(), version=st.sampled_from([1, 1, 2])),
 )
 ticks = st.builds(Event, st.just("tick"))
-histories = st.lists(
-    st.one_of(predictions, predictions, labels, labels, ticks, steps), min_size=1, max_size=60
-)
+histories = st.lists(st.one_of(predictions, predictions, labels, labels, ticks, steps), min_size=1, max_size=60)
 
 
 @dataclass

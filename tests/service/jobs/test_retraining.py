@@ -87,9 +87,7 @@ class Launcher:
 class Loop:
     """A log, a registry with a champion, and the job over both, restarted at will."""
 
-    def __init__(
-        self, log: tuple[Store, Writer], deployment: Deployment, page: MetricsPage, folder: Path
-    ) -> None:
+    def __init__(self, log: tuple[Store, Writer], deployment: Deployment, page: MetricsPage, folder: Path) -> None:
         (self.store, self.writer), self.deployment, self.page = log, deployment, page
         self.registry = ModelRegistry(folder / ".slicewatch/registry", name="orders")
         self.clock, self.folder = ManualClock(), folder / "candidates"

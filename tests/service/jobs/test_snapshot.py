@@ -54,9 +54,7 @@ def rows_in(snapshot: Snapshot | None, window: WindowName = "7d") -> int:
     return coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
 
 
-def test_a_snapshot_is_committed_and_published(
-    job: SnapshotJob, log: Log, deployment: Deployment, page: Any
-) -> None:
+def test_a_snapshot_is_committed_and_published(job: SnapshotJob, log: Log, deployment: Deployment, page: Any) -> None:
     """The same snapshot is returned, stored, set on the deployment, and shown on the metrics page."""
     log[1].append([make_prediction("p1", START)])
     log[1].label("m", [make_label("p1", START)]).result()
@@ -69,9 +67,7 @@ def test_a_snapshot_is_committed_and_published(
     assert (rows_in(snapshot, "5m"), snapshot.last_label_at, stored.at) == (1, START, START)
 
 
-def test_without_a_version_there_is_no_snapshot(
-    job: SnapshotJob, log: Log, deployment: Deployment, page: Any
-) -> None:
+def test_without_a_version_there_is_no_snapshot(job: SnapshotJob, log: Log, deployment: Deployment, page: Any) -> None:
     """Rows of another model are counted, but nothing is published until the model has a version."""
     deployment.state = make_state(version=None)
     log[1].append([make_prediction("p0", START, model="other")]).result()
@@ -173,9 +169,7 @@ def test_a_damaged_snapshot_is_ignored(
     assert "snapshot" in caplog.text
 
 
-def test_a_stored_snapshot_is_compressed(
-    job: SnapshotJob, log: Log, settings: Settings, page: MetricsPage
-) -> None:
+def test_a_stored_snapshot_is_compressed(job: SnapshotJob, log: Log, settings: Settings, page: MetricsPage) -> None:
     """The plain text that earlier releases stored can be read, too."""
     snapshot = job.run(START)
     assert snapshot is not None

@@ -111,8 +111,7 @@ def age_out(blocks: Iterable[BlockCounts], at: datetime) -> list[BlockCounts]:
                 size = seconds
         groups.setdefault((block.series, floor_to(block.start, size), size), []).append(block)
     return [
-        spanning(merge(group), start, start + timedelta(seconds=size))
-        for (_, start, size), group in groups.items()
+        spanning(merge(group), start, start + timedelta(seconds=size)) for (_, start, size), group in groups.items()
     ]
 
 
@@ -173,9 +172,7 @@ def _row(draw: st.DrawFn, set_hashes: tuple[str, ...], edges: tuple[int, ...]) -
 def histories(
     set_hashes: tuple[str, ...] = ("first",), edges: tuple[int, ...] = (0,), least: int = 1
 ) -> st.SearchStrategy[list[Row]]:
-    return st.lists(
-        _row(set_hashes, edges), min_size=least, max_size=25, unique_by=lambda each: each.prediction.id
-    )
+    return st.lists(_row(set_hashes, edges), min_size=least, max_size=25, unique_by=lambda each: each.prediction.id)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,7 @@ def at(block: int) -> datetime:
     return TEN + block * SECONDS
 
 
-def blocks(
-    rates: dict[RateKey, float], n: int, number: int, first: int = 0, seed: int = 0
-) -> list[Observation]:
+def blocks(rates: dict[RateKey, float], n: int, number: int, first: int = 0, seed: int = 0) -> list[Observation]:
     """Return blocks of n rows at these rates."""
     rng = np.random.default_rng([seed, first])
     return [
@@ -122,11 +120,7 @@ def test_time_and_size_of_a_change_are_close_to_the_truth(n: int) -> None:
     moved = blocks(dict.fromkeys(keys, 0.12), n, 4_000 // n + 40, first=40)
     found = first_of(detections_of(detector, calm + moved))
     assert len(found) == 60
-    off = [
-        (detection.drift.since - at(40)) / SECONDS * n
-        for detection in found.values()
-        if detection.drift.since
-    ]
+    off = [(detection.drift.since - at(40)) / SECONDS * n for detection in found.values() if detection.drift.since]
     assert len(off) == 60
     assert abs(np.median(off)) <= 60  # rows
     assert np.mean(np.abs(off) <= max(300, 2 * n)) >= 0.9
@@ -160,10 +154,7 @@ def test_a_rate_begins_anew_after_its_detection() -> None:
 def test_where_nothing_points_to_a_change_all_rows_are_observed() -> None:
     """Without evidence there is no start of a change, and all rows are observed."""
     detector = DriftDetector(ZONES, THRESHOLD)
-    assert (
-        detections_of(detector, [Observation(at(b), at(b + 1), {SHORT: Rate(200, 1_000)}) for b in range(50)])
-        == []
-    )
+    assert detections_of(detector, [Observation(at(b), at(b + 1), {SHORT: Rate(200, 1_000)}) for b in range(50)]) == []
     drift = detector.drifts()[1]
     assert (drift.since, drift.direction, drift.observed) == (None, None, Rate(10_000, 50_000))
     assert drift.evidence_ratio == 0
@@ -188,9 +179,7 @@ def test_what_was_not_counted_stays_where_it_is() -> None:
     before = detector.to_bytes(), detector.drifts()
     assert detector.advance(Observation(at(40), at(41), {})) == []
     assert (
-        detector.advance(
-            Observation(at(41), at(42), {SPAM: Rate(0, 0), RateKey("other", "f", "coverage"): Rate(9, 9)})
-        )
+        detector.advance(Observation(at(41), at(42), {SPAM: Rate(0, 0), RateKey("other", "f", "coverage"): Rate(9, 9)}))
         == []
     )
     assert detector.drifts() == before[1]
@@ -289,9 +278,7 @@ def test_damaged_state_is_refused() -> None:
 
 def test_state_of_another_release_is_refused() -> None:
     """Evidence against other alternatives is void."""
-    state = zlib.decompress(DriftDetector(ZONES, THRESHOLD).to_bytes()).replace(
-        b'"format": 1', b'"format": 2'
-    )
+    state = zlib.decompress(DriftDetector(ZONES, THRESHOLD).to_bytes()).replace(b'"format": 1', b'"format": 2')
     with pytest.raises(ValueError, match="has format 2, this release reads 1: start a new detector"):
         DriftDetector.from_bytes(zlib.compress(state), ZONES, THRESHOLD)
 
@@ -299,9 +286,7 @@ def test_state_of_another_release_is_refused() -> None:
 def test_a_zone_can_be_wide_open() -> None:
     """A reference without rows gives a band that no rate leaves."""
     detector = DriftDetector({SPAM: ToleranceBand(Rate(0, 0), 0.0, 1.0, 0.1)}, THRESHOLD)
-    assert (
-        detections_of(detector, blocks({SPAM: 0.5}, 1_000, 5) + blocks({SPAM: 1.0}, 1_000, 5, first=5)) == []
-    )
+    assert detections_of(detector, blocks({SPAM: 0.5}, 1_000, 5) + blocks({SPAM: 1.0}, 1_000, 5, first=5)) == []
 
 
 @pytest.mark.parametrize("reference", [Rate(950, 1_000), Rate(90, 100), Rate(25, 30), Rate(700, 1_000)])
@@ -334,9 +319,7 @@ def test_a_few_known_rows_raise_no_alarm() -> None:
     band = {UP: coverage_band(Rate(4_000, 50_000), 0.1, 200)}
     known = set(np.random.default_rng(0).choice(1_140, 69, replace=False).tolist())
     rows = [Rate(1, 1) if n in known else Rate(0, 0) for n in range(1_140)]
-    story = [
-        Observation(at(n), at(n + 1), {UP: rate}, {} if rate.n else {UP: 1}) for n, rate in enumerate(rows)
-    ]
+    story = [Observation(at(n), at(n + 1), {UP: rate}, {} if rate.n else {UP: 1}) for n, rate in enumerate(rows)]
     assert detections_of(DriftDetector(band, THRESHOLD), story) == []
     assert detections_of(DriftDetector(band, THRESHOLD), [replace(block, unknown={}) for block in story])
 
@@ -366,7 +349,6 @@ def test_a_change_is_seen_through_some_unknown_rows(share: float, alarms: bool) 
     n, unknown = 300, int(300 * share)
     known = n - unknown
     story = [
-        Observation(at(b), at(b + 1), {SPAM: Rate(round(0.06 * known), known)}, {SPAM: unknown})
-        for b in range(60)
+        Observation(at(b), at(b + 1), {SPAM: Rate(round(0.06 * known), known)}, {SPAM: unknown}) for b in range(60)
     ]
     assert bool(detections_of(DriftDetector(ZONES, THRESHOLD), story)) == alarms

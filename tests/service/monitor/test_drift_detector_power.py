@@ -31,9 +31,7 @@ def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observati
         ("accuracy", 0.7, 0.99, 2_000, 20_000, 20),
     ],
 )
-def test_calm_is_calm(
-    kind: DriftKind, low: float, high: float, reference: int, rows: int, block: int
-) -> None:
+def test_calm_is_calm(kind: DriftKind, low: float, high: float, reference: int, rows: int, block: int) -> None:
     """50 slices with constant rates and sampled references raise no alarm in 10 seeds."""
     rng = np.random.default_rng(4)
     p = np.exp(rng.uniform(np.log(low), np.log(high), SEEDS * SLICES))

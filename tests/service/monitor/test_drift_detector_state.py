@@ -83,9 +83,7 @@ counts = st.integers(0, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st
 
 @settings(deadline=None, max_examples=100)
 @given(data=st.data(), keys=st.lists(watched, max_size=4))
-def test_the_detector_equals_its_slow_twin(
-    data: st.DataObject, keys: list[tuple[DriftKind, ToleranceBand]]
-) -> None:
+def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple[DriftKind, ToleranceBand]]) -> None:
     """Evidence, cusum and counts since the change agree for every alternative."""
     twins = [Twin(*key) for key in keys]
     against, standing = Alternatives.of(keys), DetectorState.zeros(len(keys))
@@ -110,9 +108,7 @@ def test_the_detector_equals_its_slow_twin(
     ("kind", "lower", "upper", "p", "n"),
     [("coverage", 0.005, 0.01, 0.01, 10), ("accuracy", 0.9, 1.0, 0.9, 10)],
 )
-def test_false_alarms_at_the_limit_of_the_zone(
-    kind: DriftKind, lower: float, upper: float, p: float, n: int
-) -> None:
+def test_false_alarms_at_the_limit_of_the_zone(kind: DriftKind, lower: float, upper: float, p: float, n: int) -> None:
     """At c = 500 a rate at a limit alarms at most 40 times in 20,000 blocks; a dead detector less than 10 times."""
     streams, blocks, rng = 200, 20_000, np.random.default_rng(0)
     against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), DetectorState.zeros(streams)
@@ -150,9 +146,7 @@ def test_a_zone_without_limits_never_gathers_evidence() -> None:
 
 def test_the_mixture_is_over_the_alternatives_that_there_are() -> None:
     """Weights sum to 1 even if a side is missing."""
-    against = Alternatives.of(
-        [("coverage", zone(0.1, 0.2)), ("coverage", zone(0, 0.2)), ("accuracy", zone(0.8, 1.0))]
-    )
+    against = Alternatives.of([("coverage", zone(0.1, 0.2)), ("coverage", zone(0, 0.2)), ("accuracy", zone(0.8, 1.0))])
     shares: Any = np.exp(against.weight)
     assert shares.sum(axis=0) == pytest.approx([1, 1, 1])
     assert (shares > 0).sum(axis=0).tolist() == [ALTERNATIVES, 6, 5]

@@ -26,9 +26,7 @@ def by_name(
 
 
 def rows_of(traffic: Any, n: int, correct: int, **states: str) -> list[Any]:
-    return [
-        traffic.row(f"{states}{i}", called="x", label="x" if i < correct else "y", **states) for i in range(n)
-    ]
+    return [traffic.row(f"{states}{i}", called="x", label="x" if i < correct else "y", **states) for i in range(n)]
 
 
 def test_slices_come_in_order_then_the_extra_columns(traffic: Any) -> None:

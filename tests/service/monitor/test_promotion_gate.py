@@ -131,10 +131,7 @@ def test_other_slices_hold_nothing_up() -> None:
         "not_verified",
         "no_harm",
     )
-    assert (
-        of(decision, "c").reason
-        == "not significantly worse: difference -0.8 points (-2.6 to +1.1), effective n 400"
-    )
+    assert of(decision, "c").reason == "not significantly worse: difference -0.8 points (-2.6 to +1.1), effective n 400"
     assert decision.reasons[-1] == "not verified, not protected: b (effective n 40)"
 
 
@@ -189,9 +186,7 @@ def test_all_rows_come_first() -> None:
         ([ALL], {"confidence": 0.5}, r"between 0\.5 and 1, got 0\.5"),
     ],
 )
-def test_what_cannot_be_is_refused(
-    pairs: list[PairedCounts], numbers: dict[str, float], message: str
-) -> None:
+def test_what_cannot_be_is_refused(pairs: list[PairedCounts], numbers: dict[str, float], message: str) -> None:
     """Inconsistent counts, repeated slices, and numbers out of range are errors."""
     with pytest.raises(ValueError, match=message):
         decide(pairs, [], **{"margin": 0.02, "minimum_rows": 50, **numbers})
@@ -258,8 +253,7 @@ def test_the_order_of_the_slices_is_of_no_account(
     shuffled = list(named)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     one, other = (
-        decide([ALL, *each], names, margin=0.05, minimum_rows=20, confidence=0.9)
-        for each in (named, shuffled)
+        decide([ALL, *each], names, margin=0.05, minimum_rows=20, confidence=0.9) for each in (named, shuffled)
     )
     assert one.outcome == other.outcome
     assert set(one.slices) == set(other.slices)
@@ -277,8 +271,7 @@ def test_one_more_lost_row_never_helps(rows: list[PairedCounts], at: int) -> Non
     worse = list(named)
     worse[k] = replace(worse[k], both=worse[k].both - 1, only_champion=worse[k].only_champion + 1)
     before, after = (
-        order[decide([ALL, *each], ["s0", "s1"], margin=0.05, minimum_rows=20).outcome]
-        for each in (named, worse)
+        order[decide([ALL, *each], ["s0", "s1"], margin=0.05, minimum_rows=20).outcome] for each in (named, worse)
     )
     assert after <= before
 
@@ -297,8 +290,7 @@ def passing(n: int, margin: float, times: Sequence[float]) -> list[float]:
     pass_with = np.array([most_lost(n, m, margin) for m in disagreeing.tolist()])
     return [
         float(
-            stats.binom.pmf(disagreeing, n, each * margin)
-            @ stats.binom.cdf(pass_with, disagreeing, (1 + 1 / each) / 2)
+            stats.binom.pmf(disagreeing, n, each * margin) @ stats.binom.cdf(pass_with, disagreeing, (1 + 1 / each) / 2)
         )
         for each in times
     ]
@@ -385,9 +377,7 @@ def test_an_identical_challenger_is_promoted() -> None:
 def test_fifty_rows_verify_nothing(lost: float, gained: float) -> None:
     """50 rows neither verify an equal candidate nor reject a regression: at least 95 of 100 are held."""
     decisions = replays(50, lost, gained, 0.0)
-    held = [
-        each for each in decisions if each.outcome == "hold" and outcomes(each)["protected"] == "not_verified"
-    ]
+    held = [each for each in decisions if each.outcome == "hold" and outcomes(each)["protected"] == "not_verified"]
     assert len(held) >= 95
     assert all(each.outcome != "promote" for each in decisions)
 

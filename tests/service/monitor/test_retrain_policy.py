@@ -44,9 +44,7 @@ def run(number: int, state: str = "promoted", ago: timedelta = 2 * DAY, **change
     return Run(number, "spam", state, "coverage", "", at, at, **changes)  # type: ignore[arg-type]
 
 
-def next_of(
-    alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRules = RULES, **age: Any
-) -> Any:
+def next_of(alarms: list[Alarm], runs: list[Run] | None = None, rules: RetrainRules = RULES, **age: Any) -> Any:
     return next_run(alarms, runs or [], NOW, rules, **age)
 
 
@@ -207,9 +205,7 @@ def test_a_skipped_run_costs_nothing() -> None:
 def test_the_budget_of_a_month_is_kept() -> None:
     """Failed runs count; a place is free when the oldest run is 30 days old."""
     month = [run(number, "failed" if number % 2 else "held", (3 * number + 2) * DAY) for number in range(8)]
-    assert next_of([alarm(1)], month) == Deferred(
-        "budget exhausted: 8 of 8 runs in 30 days", NOW + 30 * DAY - 23 * DAY
-    )
+    assert next_of([alarm(1)], month) == Deferred("budget exhausted: 8 of 8 runs in 30 days", NOW + 30 * DAY - 23 * DAY)
     assert isinstance(next_of([alarm(1)], month[:7]), OpenRun)
     assert isinstance(next_of([alarm(1)], [*month[:7], run(99, "held", 31 * DAY)]), OpenRun)
 
@@ -283,9 +279,7 @@ def test_accuracy_that_did_not_suffer_is_benign() -> None:
         "reference 95.0% (950 of 1,000 held-out rows)"
     )
     assert isinstance(next_step(evidence(right=181)), Train)
-    assert (
-        stats.binomtest(182, 200, 0.94, "less").pvalue > 0.05 > stats.binomtest(181, 200, 0.94, "less").pvalue
-    )
+    assert stats.binomtest(182, 200, 0.94, "less").pvalue > 0.05 > stats.binomtest(181, 200, 0.94, "less").pvalue
 
 
 def test_what_a_small_reference_leaves_open_excuses_nothing() -> None:
@@ -328,9 +322,7 @@ def test_waiting_has_an_end() -> None:
     """After the maximum wait the run ends for lack of labels."""
     few = evidence(labelled=120, right=20)
     assert isinstance(next_step(few, waited=14 * DAY), Wait)
-    assert next_step(few, waited=14 * DAY + HOUR) == Skip(
-        "too few labels after 14 days: links has 120 of 200 labels"
-    )
+    assert next_step(few, waited=14 * DAY + HOUR) == Skip("too few labels after 14 days: links has 120 of 200 labels")
 
 
 def test_after_the_wait_the_slices_with_labels_decide() -> None:
@@ -341,6 +333,4 @@ def test_after_the_wait_the_slices_with_labels_decide() -> None:
         "waiting for labels: short has 20 of 200 labels", (("short", 20), ("links", 200))
     )
     assert isinstance(next_step(few, evidence(right=100), waited=late), Train)
-    assert next_step(few, evidence(), waited=late) == Skip(
-        "too few labels after 14 days: short has 20 of 200 labels"
-    )
+    assert next_step(few, evidence(), waited=late) == Skip("too few labels after 14 days: short has 20 of 200 labels")

@@ -67,9 +67,7 @@ def test_of_a_large_reference_the_tolerance_is_left() -> None:
     assert accuracy_band(Rate(9_000_000, 10_000_000), 0.01, 100).lower == pytest.approx(0.89, rel=1e-3)
 
 
-def outside(
-    make: Callable[[Rate, float, int], ToleranceBand], p: float, now: float, n: int
-) -> tuple[float, float]:
+def outside(make: Callable[[Rate, float, int], ToleranceBand], p: float, now: float, n: int) -> tuple[float, float]:
     """Return how probable it is that ``now`` is below, and above, a zone made of n rows of rate p."""
     weights = enumerate(stats.binom.pmf(range(n + 1), n, p))
     zones = [(weight, make(Rate(k, n), 0.1, 20)) for k, weight in weights if weight > 1e-12]

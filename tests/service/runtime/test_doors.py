@@ -162,10 +162,7 @@ def make_rows(random: Random, *, halves: bool = False) -> list[Row]:
     classes = random.choice(CLASSES)
     rows = []
     for k in range(ROWS):
-        row = {
-            name: pool[k % len(pool)] if k < len(pool) else random.choice(pool)
-            for name, pool in pools.items()
-        }
+        row = {name: pool[k % len(pool)] if k < len(pool) else random.choice(pool) for name, pool in pools.items()}
         if isinstance(row["text"], str) and random.random() < 0.8:
             row["text"] += f" {k}"
         row["placed"] = None if k % 7 == 3 else START + timedelta(hours=k)
@@ -236,9 +233,7 @@ def write_csv(random: Random, file: Path, rows: Sequence[Row], names: Sequence[s
             writer.writerow([random.choice(texts_of(name, row[name])) for name in names])
 
 
-def write_jsonl(
-    random: Random, file: Path, rows: Sequence[Row], names: Sequence[str], *, plain: bool = False
-) -> None:
+def write_jsonl(random: Random, file: Path, rows: Sequence[Row], names: Sequence[str], *, plain: bool = False) -> None:
     """Write rows as JSON, plainly or in any spelling; then a missing value may be an absent key."""
     with file.open("w", encoding="utf-8") as stream:
         for number, row in enumerate(rows):
@@ -336,9 +331,7 @@ def of_response(response: Any) -> list[Answer]:
     ]
 
 
-def agree(
-    found: Sequence[Answer], expected: Sequence[Answer], sent: Sequence[Any], *, p: bool = True
-) -> None:
+def agree(found: Sequence[Answer], expected: Sequence[Answer], sent: Sequence[Any], *, p: bool = True) -> None:
     """Fail at the first row with another answer, and show what was sent."""
     assert len(found) == len(expected)
     for got, wanted, row in zip(found, expected, sent, strict=True):
@@ -383,9 +376,7 @@ def test_any_row_has_one_answer_at_every_door(tmp_path: Path, serving: Any, seed
                         "id": f"external {id_}",
                         "features": record,
                         "label": random.choice(values_of("label", row["label"])),
-                        "probabilities": {
-                            random.choice(spelled[c]): p for c, p in answer.probabilities.items()
-                        },
+                        "probabilities": {random.choice(spelled[c]): p for c, p in answer.probabilities.items()},
                     }
                     for id_, record, row, answer in zip(ids, sent, rows, expected, strict=True)
                 ]
@@ -406,9 +397,7 @@ def test_any_row_has_one_answer_at_every_door(tmp_path: Path, serving: Any, seed
 
     asyncio.run(requests())
     for number, name in enumerate(sorted(set(classes))):
-        part = [
-            {"id": f"external {ids[k]}", "label": rows[k]["label"]} for k in range(ROWS) if classes[k] == name
-        ]
+        part = [{"id": f"external {ids[k]}", "label": rows[k]["label"]} for k in range(ROWS) if classes[k] == name]
         writer, form = random.choice([(write_csv, "csv"), (write_jsonl, "jsonl"), (write_parquet, "parquet")])
         writer(random, tmp_path / f"labels{number}.{form}", part, ["id", "label"])
         project.run("labels", tmp_path / f"labels{number}.{form}")
@@ -427,8 +416,7 @@ def test_a_table_trains_to_one_model_in_every_format(tmp_path: Path, seed: int) 
     first = bundles[0]
     for bundle in bundles[1:]:
         columns = [
-            [column for column in each.schema.columns.values() if column.name != "placed"]
-            for each in (first, bundle)
+            [column for column in each.schema.columns.values() if column.name != "placed"] for each in (first, bundle)
         ]
         assert columns[0] == columns[1]
         assert bundle.featurizer.to_json() == first.featurizer.to_json()

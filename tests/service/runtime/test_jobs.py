@@ -47,9 +47,7 @@ def test_traffic_that_changes_alarms_everywhere(trained: Path, serving) -> None:
                 running.detect()
             running.detect(60)
             (alarm,) = [
-                each
-                for each in (await running.get("/v1/alarms"))["alarms"]
-                if each["slice"] == "short_comment"
+                each for each in (await running.get("/v1/alarms"))["alarms"] if each["slice"] == "short_comment"
             ]
             assert (alarm["kind"], alarm["direction"], alarm["state"]) == ("coverage", "up", "open")
             view = {each["name"]: each for each in (await running.get("/v1/slices"))["slices"]}
@@ -104,14 +102,10 @@ def test_what_a_run_has_left_is_expected_of_its_version(trained: Path, serving) 
 
 def left(writer: Writer, version: int, fingerprint: str, at: Any) -> None:
     """Keep a run that was held, and made the version."""
-    run = writer.submit(
-        partial(open_run, model="orders", state="training", trigger="request", reason="x", at=at)
-    )
+    run = writer.submit(partial(open_run, model="orders", state="training", trigger="request", reason="x", at=at))
     kept = [{"slice": "cheap", "fingerprint": fingerprint, "count": 70, "n": 100}]
     move = partial(move_run, run_id=run.result().id, at=at)
-    writer.submit(
-        partial(move, expected="training", state="gated", candidate=version, data={"baseline": kept})
-    )
+    writer.submit(partial(move, expected="training", state="gated", candidate=version, data={"baseline": kept}))
     writer.submit(partial(move, expected="gated", state="held")).result()
 
 

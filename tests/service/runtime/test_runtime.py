@@ -37,10 +37,7 @@ def test_a_prediction_and_its_label_reach_the_figures(trained: Path, serving) ->
             assert (shown["cheap"]["coverage"]["count"], shown["cheap"]["members"]["labelled"]) == (1, 1)
             assert shown["no_price"]["coverage"]["count"] == 0
             page = (await running.http.get("/metrics")).text
-            assert (
-                'slicewatch_slice_coverage_ratio{model="orders",slice="cheap",version="1",window="1h"} 1.0'
-                in page
-            )
+            assert 'slicewatch_slice_coverage_ratio{model="orders",slice="cheap",version="1",window="1h"} 1.0' in page
             assert "slicewatch_stage_duration_seconds_count" in page
             assert (await running.http.get("/")).status_code == 200
 
@@ -51,9 +48,7 @@ def test_a_prediction_and_its_label_reach_the_figures(trained: Path, serving) ->
     ("kept", "found"),
     [("all", '"country"'), ("none", None), ("[country]", '{"country":"no"}')],
 )
-def test_the_feature_policy_decides_what_is_kept(
-    trained: Path, serving, kept: str, found: str | None
-) -> None:
+def test_the_feature_policy_decides_what_is_kept(trained: Path, serving, kept: str, found: str | None) -> None:
     """All of a record is kept, nothing, or the columns that are named."""
 
     async def story() -> None:

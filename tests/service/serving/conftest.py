@@ -242,9 +242,7 @@ def metrics() -> ProcessMetrics:
 
 
 @pytest.fixture
-def deploy(
-    settings: Settings, metrics: ProcessMetrics, shared_log: tuple[Store, Writer]
-) -> Callable[..., Deployment]:
+def deploy(settings: Settings, metrics: ProcessMetrics, shared_log: tuple[Store, Writer]) -> Callable[..., Deployment]:
     """Deploys functions, and a model if there is one."""
 
     def make(live: LiveFunctions, bundle: ModelBundle | None = None, version: int = 1) -> Deployment:
@@ -261,9 +259,7 @@ def live_of(tmp_path: Path) -> Iterator[Callable[..., LiveFunctions]]:
     """Makes live functions of Python code, after templates; their limits suit any busy machine."""
     created: list[LiveFunctions] = []
 
-    def make(
-        code: str, *templates: Template, limits: BreakerLimits = PATIENT_LIMITS, **options: Any
-    ) -> LiveFunctions:
+    def make(code: str, *templates: Template, limits: BreakerLimits = PATIENT_LIMITS, **options: Any) -> LiveFunctions:
         file = tmp_path / f"functions_{len(created)}.py"
         file.write_text(CODE_BEGINS + dedent(code))
         functions = FunctionSet([*templates, *FunctionSet.from_files([file], votes=True)])

@@ -58,9 +58,7 @@ async def busy(model: Model, batcher: Batcher[int, int]) -> "asyncio.Task[Any]":
     return task
 
 
-async def queued(
-    batcher: Batcher[int, int], *requests: Sequence[int], **more: Any
-) -> "list[asyncio.Task[Any]]":
+async def queued(batcher: Batcher[int, int], *requests: Sequence[int], **more: Any) -> "list[asyncio.Task[Any]]":
     """Return requests in the queue."""
     tasks = [asyncio.create_task(batcher.submit(rows, **more)) for rows in requests]
     await asyncio.sleep(0)
@@ -164,9 +162,7 @@ def test_a_bad_row_of_many_is_found_by_bisection(bad: int) -> None:
     model = Model()
     answers = submit(model, [-1 if n == bad else n for n in range(1000)])
     assert [n for n, each in enumerate(answers) if isinstance(each, Failed)] == [bad]
-    assert [each for each in answers if not isinstance(each, Failed)] == [
-        2 * n for n in range(1000) if n != bad
-    ]
+    assert [each for each in answers if not isinstance(each, Failed)] == [2 * n for n in range(1000) if n != bad]
     assert len(model.batches) <= 21
 
 

@@ -64,9 +64,7 @@ def recorded(store: Store, functions: FunctionSet) -> tuple[str, ...]:
     return () if version is None else version.names
 
 
-def test_at_first_there_is_no_version(
-    deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
-) -> None:
+def test_at_first_there_is_no_version(deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]) -> None:
     """The functions are known to the store, and the classes are those of the settings."""
     state = deployment.state
     assert (state.version, state.active, state.references, state.promoted_at) == (None, None, {}, None)
@@ -89,14 +87,10 @@ def test_a_version_is_activated_with_its_references_classes_and_history(
     assert state.accuracies == reference_accuracy(active.bundle, active.live)
     assert (state.promoted_at, state.promotion) == (history[3].at, history[3])
     assert state.history == tuple(history)
-    assert 'slicewatch_predictions_total{label="true",model="comments",version="2"} 0.0' in (
-        metrics.text().decode()
-    )
+    assert 'slicewatch_predictions_total{label="true",model="comments",version="2"} 0.0' in (metrics.text().decode())
 
 
-def test_functions_changed_while_a_version_was_loading_stay(
-    deployment: Deployment, active: ActiveModel
-) -> None:
+def test_functions_changed_while_a_version_was_loading_stay(deployment: Deployment, active: ActiveModel) -> None:
     """The version is activated with the functions of the moment."""
     deployment.activate_functions(FunctionSet([POPULAR]), {"popular": "http"})
     deployment.activate_version(active, ())
@@ -166,9 +160,7 @@ def test_an_external_version_is_tracked_while_no_model_is_active(
     deployment.activate_external(7, START + timedelta(days=1))
     state = deployment.state
     assert (state.version, state.promoted_at, state.active, state.promotion) == (7, START, None, None)
-    assert 'slicewatch_predictions_total{label="true",model="comments",version="7"} 0.0' in (
-        metrics.text().decode()
-    )
+    assert 'slicewatch_predictions_total{label="true",model="comments",version="7"} 0.0' in (metrics.text().decode())
     deployment.activate_version(active, ())
     deployment.activate_external(8, START)
     assert deployment.state.version == 1

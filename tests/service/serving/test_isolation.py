@@ -98,9 +98,7 @@ def run(isolation: Isolation, allowances: dict[str, float], seconds: float = 60.
 
 def outcomes(call: FunctionCall) -> list[Any]:
     """Return memberships, or the reason for their absence."""
-    return [
-        each.member.tolist() if isinstance(each, FunctionResult) else each.reason for each in call.outcomes
-    ]
+    return [each.member.tolist() if isinstance(each, FunctionResult) else each.reason for each in call.outcomes]
 
 
 def outcome_of(isolation: Isolation, name: str = "odd", **record: Any) -> Any:
@@ -172,9 +170,7 @@ def test_unreadable_records_have_no_result(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize("fatal", ["dies", "interrupted", "dies_of_two"])
-def test_a_function_that_ends_its_process_ends_only_that(
-    fatal: str, server: ForkServer, worker: Worker
-) -> None:
+def test_a_function_that_ends_its_process_ends_only_that(fatal: str, server: ForkServer, worker: Worker) -> None:
     """The next worker is forked as before."""
     with pytest.raises(ConnectionClosed):
         call(worker, fatal, records=[{"n": 2}])
@@ -223,9 +219,7 @@ def test_a_worker_without_references_ends(
     eventually(lambda: not alive(process))
 
 
-def test_killing_the_server_kills_its_workers(
-    file: Path, tmp_path: Path, alive: Alive, eventually: Eventually
-) -> None:
+def test_killing_the_server_kills_its_workers(file: Path, tmp_path: Path, alive: Alive, eventually: Eventually) -> None:
     """Also a hanging one; the server forks no more."""
     server, note = ForkServer([str(file)], BreakerLimits()), tmp_path / "note"
     worker = fork(server)

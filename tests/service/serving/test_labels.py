@@ -79,8 +79,6 @@ def test_a_refused_request_counts_no_label(log: Any, tmp_path: Path) -> None:
     log[1].stop()
     with pytest.raises(StoreStopped):
         asyncio.run(
-            LabelIntake(deployment, log[1], metrics).add(
-                [make_label("one", START, "z"), make_label("one", START, "x")]
-            )
+            LabelIntake(deployment, log[1], metrics).add([make_label("one", START, "z"), make_label("one", START, "x")])
         )
     assert 'slicewatch_labels_total{model="m",outcome="rejected"} 0.0' in metrics.text().decode()

@@ -255,9 +255,7 @@ def test_the_first_fault_is_reported(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("bad", ["raises", "dies"])
-def test_consecutive_faults_open_the_breaker(
-    bad: str, caller: Caller, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_consecutive_faults_open_the_breaker(bad: str, caller: Caller, caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and following rows are unknown for that reason."""
     caller.columns(bad)
     assert caller.breaker(bad).reason == FAULTS

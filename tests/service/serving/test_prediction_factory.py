@@ -99,9 +99,7 @@ def test_the_content_of_an_external_prediction_includes_its_output() -> None:
 
 def test_a_prediction_has_its_model_output_slices_and_time(factory: PredictionFactory) -> None:
     """All of it comes from the arguments."""
-    first, second = results(
-        factory, PredictionRequest({"text": "free"}, "mine"), PredictionRequest({"text": "song"})
-    )
+    first, second = results(factory, PredictionRequest({"text": "free"}, "mine"), PredictionRequest({"text": "song"}))
     one, other = first.prediction, second.prediction
     assert (one.id, one.model, one.version, one.set_hash) == ("mine", "comments", 3, "set-hash")
     assert (one.at, one.label, one.probabilities, one.source) == (factory.now(), "yes", (0.25, 0.75), "live")
@@ -114,9 +112,7 @@ def test_a_prediction_has_its_model_output_slices_and_time(factory: PredictionFa
 
 def test_an_external_prediction_keeps_its_time(factory: PredictionFactory) -> None:
     """Without a time it was made now."""
-    first, second = results(
-        factory, ExternalPrediction({}, "yes", 3, at=EARLIER), ExternalPrediction({}, "no", 4)
-    )
+    first, second = results(factory, ExternalPrediction({}, "yes", 3, at=EARLIER), ExternalPrediction({}, "no", 4))
     assert (first.prediction.at, second.prediction.at) == (EARLIER, factory.now())
     assert {first.prediction.source, second.prediction.source} == {"logged"}
 

@@ -138,9 +138,7 @@ def test_rows_that_cannot_be_logged_are_counted_as_lost(
     assert 'label="true",model="comments",version="1"} 1.0' not in page
 
 
-def test_a_stopped_writer_refuses_rows(
-    drive: Any, deployment: Deployment, active: ActiveModel, log: Any
-) -> None:
+def test_a_stopped_writer_refuses_rows(drive: Any, deployment: Deployment, active: ActiveModel, log: Any) -> None:
     """With its own error."""
     deployment.activate_version(active, ())
 

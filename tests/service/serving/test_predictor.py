@@ -71,9 +71,7 @@ def sample(metrics: ProcessMetrics, series: str) -> float | None:
     return None
 
 
-def test_predictions_are_those_of_the_bundle(
-    predictor: Predictor, active: ActiveModel, bundle: ModelBundle
-) -> None:
+def test_predictions_are_those_of_the_bundle(predictor: Predictor, active: ActiveModel, bundle: ModelBundle) -> None:
     """Probabilities and labels for the same rows and memberships."""
     S = bundle.memberships(active.live.functions, RECORDS)
     results = predictor.predict(REQUESTS)
@@ -164,13 +162,9 @@ def test_functions_do_not_see_the_label(predictor_of: PredictorOf, live_of: Any)
     assert peeking.slice_external([ExternalPrediction(record, "true", 1)])[0].slices == ()
 
 
-def test_an_unreadable_record_is_refused_before_any_function_runs(
-    predictor_of: PredictorOf, live_of: Any
-) -> None:
+def test_an_unreadable_record_is_refused_before_any_function_runs(predictor_of: PredictorOf, live_of: Any) -> None:
     """The batch will be bisected, and must not count faults twice."""
-    live = live_of(
-        "@slicing_function()\ndef fails(x): return 1 / 0", limits=replace(PATIENT_LIMITS, faults=2)
-    )
+    live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=replace(PATIENT_LIMITS, faults=2))
     predictor = predictor_of(live)
     with pytest.raises(DataError, match="likes"):
         predictor.predict([REQUESTS[0], PredictionRequest({"text": "song"})])
@@ -217,9 +211,7 @@ def test_a_batch_has_one_version_and_one_function_set(
     assert predictor.predict(REQUESTS)[0].prediction.version == 2
 
 
-def test_stages_and_functions_are_counted(
-    predictor: Predictor, active: ActiveModel, metrics: ProcessMetrics
-) -> None:
+def test_stages_and_functions_are_counted(predictor: Predictor, active: ActiveModel, metrics: ProcessMetrics) -> None:
     """Once per batch, of requests and of external predictions."""
     predictor.predict(REQUESTS)
     predictor.slice_external([ExternalPrediction({"stars": 3}, "true", 1)])
@@ -295,9 +287,9 @@ def test_external_predictions_get_the_slices_of_local_ones(predictor: Predictor)
     local = predictor.predict([PredictionRequest(record) for record in records])
     assert [each.slices for each in external] == [each.slices for each in local] == [("short", "clicks"), ()]
     assert [each.prediction.version for each in external] == [7, 8]
-    assert {
-        (p.model, p.label, p.probabilities, p.source) for p in (each.prediction for each in external)
-    } == {("comments", "true", (0.1, 0.9), "logged")}
+    assert {(p.model, p.label, p.probabilities, p.source) for p in (each.prediction for each in external)} == {
+        ("comments", "true", (0.1, 0.9), "logged")
+    }
 
 
 def test_external_predictions_may_lack_features(predictor: Predictor) -> None:

@@ -38,9 +38,7 @@ def test_unchanged_functions_have_the_counts_of_training(bundle: ModelBundle, ac
     assert accuracies["clicks"] == bundle.reference["clicks"].accuracy
 
 
-def test_a_new_function_is_applied_to_the_sample(
-    bundle: ModelBundle, active: ActiveModel, live_of: Any
-) -> None:
+def test_a_new_function_is_applied_to_the_sample(bundle: ModelBundle, active: ActiveModel, live_of: Any) -> None:
     """Templates and Python functions have an expected coverage, and no accuracy."""
     popular = template("popular", compare={"field": "likes", "above": 4})
     code = "@slicing_function()\ndef about_money(x): return 'money' in x.text"
@@ -67,9 +65,7 @@ def test_a_changed_function_is_a_new_one(bundle: ModelBundle, active: ActiveMode
     assert set(reference_accuracy(bundle, live)) == {"__all__", "clicks"}
 
 
-@pytest.mark.parametrize(
-    ("contents", "effective", "is_expected"), [(1, 1, False), (2, 2, True), (2, 1, False)]
-)
+@pytest.mark.parametrize(("contents", "effective", "is_expected"), [(1, 1, False), (2, 2, True), (2, 1, False)])
 def test_of_one_content_no_accuracy_is_expected(
     bundle: ModelBundle, active: ActiveModel, contents: int, effective: int, is_expected: bool
 ) -> None:

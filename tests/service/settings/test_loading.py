@@ -37,9 +37,7 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
 
 def test_an_absolute_path_stays(tmp_path: Path) -> None:
     """An absolute data path is kept."""
-    assert load(write(tmp_path, GOOD.replace("a.csv", "/elsewhere/a.csv")), {}).data == Path(
-        "/elsewhere/a.csv"
-    )
+    assert load(write(tmp_path, GOOD.replace("a.csv", "/elsewhere/a.csv")), {}).data == Path("/elsewhere/a.csv")
 
 
 def test_left_out_settings_have_defaults(tmp_path: Path) -> None:
@@ -51,9 +49,7 @@ def test_left_out_settings_have_defaults(tmp_path: Path) -> None:
 
 def test_every_learner_setting_is_read(tmp_path: Path) -> None:
     """Each key of the learner section arrives in its field."""
-    keys = (
-        "{kind: erm, epochs: 3, hidden: [8, 4], learning_rate: 0.1, batch_rows: 16, search_rows: 9, seed: 7}"
-    )
+    keys = "{kind: erm, epochs: 3, hidden: [8, 4], learning_rate: 0.1, batch_rows: 16, search_rows: 9, seed: 7}"
     learner = load(write(tmp_path, f"{GOOD}learner: {keys}\n"), {}).learner
     assert learner == LearnerSettings("erm", 3, (8, 4), 0.1, 16, 9, 7)
 
@@ -153,10 +149,7 @@ def test_variables_override_the_file(tmp_path: Path) -> None:
 def test_a_wrong_variable_is_named(tmp_path: Path) -> None:
     """The message names the variable instead of a line."""
     (problem,) = problems(tmp_path, GOOD, SLICEWATCH_LEARNER_SEED="x")
-    assert (
-        problem
-        == "variable SLICEWATCH_LEARNER_SEED: 'learner.seed': expected an integer, at least 0, got 'x'"
-    )
+    assert problem == "variable SLICEWATCH_LEARNER_SEED: 'learner.seed': expected an integer, at least 0, got 'x'"
 
 
 def test_a_variable_replaces_a_wrong_value(tmp_path: Path) -> None:

@@ -52,21 +52,15 @@ def detection_of(slice_: str = "links", kind: str = "coverage", seconds: float =
     """Return a detection on a slice so long after the start, on numbers that no decimal spells in short."""
     at = START + timedelta(seconds=seconds)
     zone = ToleranceBand(Rate(21, 1000), 0.1 / 3, 2 / 7, 0.25)
-    drift = DriftStatus(
-        slice_, "abc", kind, zone, 14.200000000000001, 14.2, at, "up", Rate(8, 90), 1 / 30, 1 / 6
-    )
+    drift = DriftStatus(slice_, "abc", kind, zone, 14.200000000000001, 14.2, at, "up", Rate(8, 90), 1 / 30, 1 / 6)
     return DriftDetected(at, drift)
 
 
 def decision_of(outcome: str = "promote") -> Decision:
     """Return a decision on all rows and one slice."""
     slices = (
-        SliceDecision(
-            PairedCounts("__all__", 900, 700, 40, 60), True, 2 / 90, 0.001, 0.04, "better", "shown"
-        ),
-        SliceDecision(
-            PairedCounts("links", 12, 3, 4, 5), False, 1 / 12, -0.4, 0.5, "not_verified", "too few rows"
-        ),
+        SliceDecision(PairedCounts("__all__", 900, 700, 40, 60), True, 2 / 90, 0.001, 0.04, "better", "shown"),
+        SliceDecision(PairedCounts("links", 12, 3, 4, 5), False, 1 / 12, -0.4, 0.5, "not_verified", "too few rows"),
     )
     return Decision(outcome, ("all rows: better", "links: too few rows"), slices, 0.02, 0.95)
 

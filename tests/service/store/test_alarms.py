@@ -75,16 +75,12 @@ def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, detect
 def later(detection, count: int, of: int = 100, direction: str = "up", **how) -> DriftDetected:
     """Return a detection a minute later, with an interval of ten points to each side."""
     first, share = detection(seconds=60, **how), count / of
-    drift = replace(
-        first.drift, observed=Rate(count, of), lower=share - 0.1, upper=share + 0.1, direction=direction
-    )
+    drift = replace(first.drift, observed=Rate(count, of), lower=share - 0.1, upper=share + 0.1, direction=direction)
     return replace(first, drift=drift)
 
 
 @pytest.mark.parametrize(("count", "direction"), [(20, "down"), (50, "up")])
-def test_what_moved_on_is_another_alarm(
-    store: Store, writer, detection, start, count: int, direction: str
-) -> None:
+def test_what_moved_on_is_another_alarm(store: Store, writer, detection, start, count: int, direction: str) -> None:
     """A rate that turned or changed further is not muted by an acknowledged alarm."""
     opened(writer, later(detection, 20), version=1)
     writer.submit(lambda c: acknowledge_alarm(c, 1, start, "ann")).result()
@@ -212,9 +208,7 @@ def test_an_alarm_ends_once(store: Store, writer, detection, start) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "change", [partial(acknowledge_alarm, by="ann"), partial(resolve_alarm, resolution="fixed")]
-)
+@pytest.mark.parametrize("change", [partial(acknowledge_alarm, by="ann"), partial(resolve_alarm, resolution="fixed")])
 def test_an_unknown_alarm_is_refused(store: Store, writer, start, change) -> None:
     """The error names the id; reading it returns None."""
     with pytest.raises(UnknownAlarm, match="unknown alarm 7"):

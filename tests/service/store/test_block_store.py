@@ -42,9 +42,7 @@ def test_blocks_are_counted_from_rows(store: Store, writer: Writer, prediction, 
     assert (dirty(store), recount(store, writer)) == (0, 0)
 
 
-def test_versions_and_sets_are_counted_apart(
-    store: Store, writer: Writer, prediction, functions, start
-) -> None:
+def test_versions_and_sets_are_counted_apart(store: Store, writer: Writer, prediction, functions, start) -> None:
     """Rows of one moment belong to the block of their model version and function set."""
     writer.record_functions(functions("set-2"))
     rows = [prediction("p1"), prediction("p2", version=2), prediction("p3", version=2, set_hash="set-2")]
@@ -78,9 +76,7 @@ def test_a_block_without_rows_goes(store: Store, writer: Writer, prediction, sta
 
     writer.submit(lose).result()
     assert (recount(store, writer), dirty(store)) == (2, 0)
-    assert stored_blocks(store, start) == [
-        count_rows([prediction("p2", 10)], {}, 3, start + timedelta(seconds=10), 10)
-    ]
+    assert stored_blocks(store, start) == [count_rows([prediction("p2", 10)], {}, 3, start + timedelta(seconds=10), 10)]
 
 
 def test_rows_of_a_set_that_is_not_known_are_not_counted(store: Store, writer: Writer, prediction) -> None:
@@ -99,9 +95,7 @@ def test_few_at_a_time(store: Store, writer: Writer, prediction, start) -> None:
     assert len(stored_blocks(store, start)) == 5
 
 
-def test_what_changed_while_it_was_counted_stays_dirty(
-    store: Store, writer: Writer, prediction, label, start
-) -> None:
+def test_what_changed_while_it_was_counted_stays_dirty(store: Store, writer: Writer, prediction, label, start) -> None:
     """An outdated count is not written; the next recount is right."""
     writer.append([prediction()]).result()
     with store.read() as connection:
@@ -156,9 +150,7 @@ def test_blocks_that_stand_alone_are_rolled_up(store: Store, writer: Writer, pre
 
 def test_far_and_near_long_and_short(store: Store, writer: Writer, prediction, label, start) -> None:
     """Dirty blocks of any distance and length get exactly their own rows."""
-    rows = [
-        prediction(f"p{i}", s) for i, s in enumerate([0, 9.999999, 10, 20, 30, 40, 299, 300, 7201, 90_000])
-    ]
+    rows = [prediction(f"p{i}", s) for i, s in enumerate([0, 9.999999, 10, 20, 30, 40, 299, 300, 7201, 90_000])]
     writer.append(rows).result()
     recount(store, writer)
     writer.roll_up(start + timedelta(seconds=300), 300).result()
@@ -195,9 +187,7 @@ def test_many_blocks_take_few_statements(store: Store, writer: Writer, predictio
     assert executed == [(2, executed[0][1]), (200, executed[0][1])]
 
 
-def test_a_label_for_a_rolled_up_block_recounts_it(
-    store: Store, writer: Writer, prediction, label, start
-) -> None:
+def test_a_label_for_a_rolled_up_block_recounts_it(store: Store, writer: Writer, prediction, label, start) -> None:
     """Late labels and rows of a rolled-up time recount the one block that covers it."""
     rows = [prediction("p1", 0), prediction("p2", 290)]
     writer.append(rows).result()
@@ -208,9 +198,7 @@ def test_a_label_for_a_rolled_up_block_recounts_it(
     writer.label("spam", [label("p1", seconds=9000), label("p2", seconds=9000)]).result()
     assert dirty(store) == 3
     assert recount(store, writer) == 1
-    assert stored_blocks(store, start) == [
-        count_rows([*rows, late], {"p1": "spam", "p2": "spam"}, 3, start, 300)
-    ]
+    assert stored_blocks(store, start) == [count_rows([*rows, late], {"p1": "spam", "p2": "spam"}, 3, start, 300)]
     assert dirty(store) == 0
 
 

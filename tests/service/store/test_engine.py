@@ -16,9 +16,7 @@ from service.store.writer import Writer
 
 def test_a_second_process_is_refused(store: Store) -> None:
     """The error of a second process mentions PostgreSQL."""
-    code = (
-        f"from pathlib import Path; from service.store.engine import Store; Store(Path({str(store.path)!r}))"
-    )
+    code = f"from pathlib import Path; from service.store.engine import Store; Store(Path({str(store.path)!r}))"
     second = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert second.returncode == 1
     assert "StoreInUse" in second.stderr

@@ -28,9 +28,7 @@ def all_first(store: Store, model: str = "spam") -> list[FirstLabel]:
         return first_labels(connection, model, 0, 10_000)
 
 
-def test_the_first_label_is_kept_with_what_the_prediction_was(
-    store: Store, writer, prediction, label
-) -> None:
+def test_the_first_label_is_kept_with_what_the_prediction_was(store: Store, writer, prediction, label) -> None:
     """Version, set, class and bitmaps come from the log; the time is the arrival of the label."""
     writer.append([prediction(version=3, label="ham", member=b"\x05", unknown=b"\x02")])
     writer.label("spam", [label(label="spam")]).result()
@@ -144,13 +142,9 @@ def label_of(number: int, label: str, observed: int, delay: int, labeller: str) 
 
 
 numbers = st.integers(0, 4)
-predictions = st.builds(
-    prediction_of, numbers, st.integers(0, 700), st.sampled_from(["live", "live", "backfill"])
-)
+predictions = st.builds(prediction_of, numbers, st.integers(0, 700), st.sampled_from(["live", "live", "backfill"]))
 delays = st.sampled_from([-400, -100, 0, 60, 400, 600])
-labels = st.builds(
-    label_of, numbers, st.sampled_from("ab"), st.integers(0, 900), delays, st.sampled_from(["", "ann"])
-)
+labels = st.builds(label_of, numbers, st.sampled_from("ab"), st.integers(0, 900), delays, st.sampled_from(["", "ann"]))
 histories = st.lists(st.one_of(predictions, labels, labels), max_size=40)
 
 
@@ -164,9 +158,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Wr
         writer.stop()
 
 
-def play(
-    shared: tuple[Store, Writer], history: Sequence[Event], group: int
-) -> tuple[list[FirstLabel], dict[str, str]]:
+def play(shared: tuple[Store, Writer], history: Sequence[Event], group: int) -> tuple[list[FirstLabel], dict[str, str]]:
     """Return the first labels after a history, neighbours of a kind in batches, and the labels that count."""
     (store, writer), model = shared, f"m{next(MODELS)}"
     for start in range(0, len(history), group):

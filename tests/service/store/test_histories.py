@@ -35,9 +35,7 @@ class Step:
 Event = Prediction | Label | Step
 
 
-def prediction(
-    id_: int, version: int, at: int, label: str, bits: tuple[int, int], content: int
-) -> Prediction:
+def prediction(id_: int, version: int, at: int, label: str, bits: tuple[int, int], content: int) -> Prediction:
     member, unknown = bits[0] & ~bits[1], bits[1]
     moment = START + timedelta(seconds=at)
     return Prediction(
@@ -63,9 +61,7 @@ def label(id_: int, label: str, observed: int, delay: int, labeller: str) -> Lab
 
 ids, classes = st.integers(0, 5), st.sampled_from("ab")
 bits = st.tuples(st.integers(0, 7), st.integers(0, 7))
-predictions = st.builds(
-    prediction, ids, st.integers(1, 2), st.integers(0, 700), classes, bits, st.integers(0, 1)
-)
+predictions = st.builds(prediction, ids, st.integers(1, 2), st.integers(0, 700), classes, bits, st.integers(0, 1))
 labels = st.builds(
     label, ids, classes, st.integers(0, 900), st.sampled_from([0, 60, 400, 600]), st.sampled_from(["", "ann"])
 )
@@ -99,9 +95,7 @@ def play(history: Sequence[Event], group: int) -> tuple[dict[str, str], list[Blo
             blocks = [
                 block
                 for version in (1, 2)
-                for block in queries.counts_between(
-                    connection, "m", version, START, START + timedelta(days=1)
-                )
+                for block in queries.counts_between(connection, "m", version, START, START + timedelta(days=1))
             ]
             counting = queries.labels(connection, "m", [f"p{n}" for n in range(6)])
             assert dirty_count(connection) == 0

@@ -54,18 +54,14 @@ def test_an_earlier_observation_is_kept_only(store: Store, writer: Writer, predi
     assert counts(store) == "spam"
 
 
-def test_of_equal_observations_the_last_to_arrive_counts(
-    store: Store, writer: Writer, prediction, label
-) -> None:
+def test_of_equal_observations_the_last_to_arrive_counts(store: Store, writer: Writer, prediction, label) -> None:
     """Of two classes observed at one moment the last to arrive is current; repeating the first changes nothing."""
     writer.append([prediction()]).result()
     assert outcomes(writer, label(), label(label="ham"), label()) == ["accepted", "corrected", "duplicate"]
     assert counts(store) == "ham"
 
 
-def test_a_confirmation_moves_the_time_of_observation(
-    store: Store, writer: Writer, prediction, label
-) -> None:
+def test_a_confirmation_moves_the_time_of_observation(store: Store, writer: Writer, prediction, label) -> None:
     """A later confirmation overrides observations before it."""
     writer.append([prediction()]).result()
     said = outcomes(writer, label(), label(seconds=120), label(label="ham", seconds=90))
@@ -157,9 +153,7 @@ def test_a_label_from_the_future_is_rejected(store: Store, writer: Writer, predi
         assert label_history(connection, "spam", "p1") == []
 
 
-def test_an_idempotency_key_makes_a_retry_a_duplicate(
-    store: Store, writer: Writer, prediction, label
-) -> None:
+def test_an_idempotency_key_makes_a_retry_a_duplicate(store: Store, writer: Writer, prediction, label) -> None:
     """A retry under its key is a duplicate even with a later time of observation."""
     writer.append([prediction()]).result()
     first = outcomes(writer, label(idempotency_key="k1"), label(label="ham", seconds=70))

@@ -48,9 +48,7 @@ def test_recent_records_before_a_place(store: Store, writer: Writer, prediction)
     """A cursor separates rows of one time by their number."""
     writer.append([prediction(name, at) for name, at in (("a", 1), ("b", 1), ("c", 1), ("old", 0))]).result()
     with store.read() as connection:
-        c, b, *_ = queries.recent_records(
-            connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=9
-        )
+        c, b, *_ = queries.recent_records(connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=9)
         found = queries.recent_records(connection, "spam", before=b.cursor, limit=9)
         assert (c.prediction.id, b.prediction.id) == ("c", "b")
         assert [each.prediction.id for each in found] == ["a", "old"]
@@ -133,9 +131,7 @@ def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Write
         assert queries.most_logged_version(connection, "spam") == (4, start + timedelta(seconds=100))
 
 
-def test_a_usual_version_is_known_since_its_first_block(
-    store: Store, writer: Writer, prediction, start
-) -> None:
+def test_a_usual_version_is_known_since_its_first_block(store: Store, writer: Writer, prediction, start) -> None:
     """The start of its first block dates a version to ten seconds."""
     writer.append([prediction("a", 13), prediction("b", 400)]).result()
     recount(store, writer)

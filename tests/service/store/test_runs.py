@@ -71,9 +71,7 @@ def test_a_run_is_opened(store: Store, writer, start) -> None:
     """With its cause, and no attempt; as it is read again."""
     made = opened(writer, start, alarms=[1, 2], slices=["links"], since=start - MINUTE)
     reason = ("coverage", "links doubled")
-    wanted = Run(
-        1, "spam", "waiting_for_labels", *reason, start, start, (1, 2), ("links",), since=start - MINUTE
-    )
+    wanted = Run(1, "spam", "waiting_for_labels", *reason, start, start, (1, 2), ("links",), since=start - MINUTE)
     assert made == wanted
     with store.read() as connection:
         assert run(connection, 1) == active_run(connection, "spam") == made
@@ -99,9 +97,7 @@ def test_everything_that_is_known_of_a_run_is_kept(store: Store, writer, start, 
     """Versions, data and decision are stored exactly, and earlier values stay."""
     opened(writer, start, state="training")
     moved(writer, start, 1, "training", state="training", attempts=1, champion=4, data={"base_rows": 900})
-    later = moved(
-        writer, start + MINUTE, 1, "training", state="gated", candidate=5, decision=decision(), outcome="so"
-    )
+    later = moved(writer, start + MINUTE, 1, "training", state="gated", candidate=5, decision=decision(), outcome="so")
     assert (later.attempts, later.champion, later.candidate) == (1, 4, 5)
     assert (later.data, later.decision, later.outcome) == ({"base_rows": 900}, decision(), "so")
     assert (later.opened_at, later.updated_at) == (start, start + MINUTE)

@@ -45,9 +45,7 @@ def test_unique_keys_are_those_of_the_code(store: Store) -> None:
     """The names and columns of every unique key agree, which the comparison of tables does not see."""
     with store.read() as connection:
         for table in metadata.sorted_tables:
-            there = {
-                k["name"]: k["column_names"] for k in inspect(connection).get_unique_constraints(table.name)
-            }
+            there = {k["name"]: k["column_names"] for k in inspect(connection).get_unique_constraints(table.name)}
             keys = {c for c in table.constraints if c.__visit_name__ == "unique_constraint"}
             assert there == {c.name: [column.name for column in c.columns] for c in keys}
 
@@ -147,9 +145,7 @@ def test_a_store_of_a_later_version_is_refused(store: Store) -> None:
 
 def test_every_table_can_be_spelled_for_postgresql() -> None:
     """All tables compile for PostgreSQL, with generated row numbers and 64-bit times."""
-    spelled = {
-        t.name: str(CreateTable(t).compile(dialect=postgresql.dialect())) for t in metadata.sorted_tables
-    }
+    spelled = {t.name: str(CreateTable(t).compile(dialect=postgresql.dialect())) for t in metadata.sorted_tables}
     assert "row BIGSERIAL" in spelled["predictions"].replace('"', "")
     assert "at_us BIGINT NOT NULL" in spelled["predictions"]
     assert "member BYTEA NOT NULL" in spelled["predictions"]

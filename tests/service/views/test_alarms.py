@@ -148,9 +148,7 @@ def test_statuses_by_slice_and_kind(deployment: Deployment, cheap: DriftStatus) 
 
 
 @pytest.mark.parametrize("change", [{"fingerprint": "before"}, {"slice": "gone"}])
-def test_statuses_of_other_functions_are_omitted(
-    deployment: Deployment, cheap: DriftStatus, change: Any
-) -> None:
+def test_statuses_of_other_functions_are_omitted(deployment: Deployment, cheap: DriftStatus, change: Any) -> None:
     """A status belongs to one version of a function; a changed or removed function has none."""
     deployment.drift_statuses = (replace(cheap, **change),)
     assert drifts_by_slice(deployment) == {}
@@ -159,8 +157,6 @@ def test_statuses_of_other_functions_are_omitted(
 def test_the_alarm_of_a_series_has_its_id(log: Any, deployment: Deployment, raise_alarm: Callable) -> None:
     """An alarm among the events of a slice carries its id; the other events have none."""
     raised = raise_alarm()
-    view = series(
-        log.store, deployment, "cheap", until=AT + timedelta(minutes=1), now=AT + timedelta(hours=1)
-    )
+    view = series(log.store, deployment, "cheap", until=AT + timedelta(minutes=1), now=AT + timedelta(hours=1))
     assert [event.alarm for event in view.events if event.kind == "alarm"] == [raised.id]
     assert all(event.alarm is None for event in view.events if event.kind != "alarm")

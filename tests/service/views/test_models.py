@@ -35,9 +35,7 @@ def registry(tmp_path: Path) -> ModelRegistry:
     return ModelRegistry(tmp_path, "orders")
 
 
-def test_versions_are_listed_with_classes_and_references(
-    registry: ModelRegistry, deployment: Deployment
-) -> None:
+def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry, deployment: Deployment) -> None:
     """Versions are listed oldest first, with aliases and the active one."""
     registry.promote(1, expected=None, reason="first", at=NOW)
     one, two, three = models_view(registry, deployment)

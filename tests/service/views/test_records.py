@@ -142,9 +142,7 @@ def test_a_cursor_is_a_place(at: datetime, row: int) -> None:
     assert from_cursor(text) == Cursor(at, row)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "5", "1-", "-1", "1--2", "1-2-3", "x-1", "1-2\n", "١-2", "9" * 17 + "-1"]
-)
+@pytest.mark.parametrize("text", ["", "5", "1-", "-1", "1--2", "1-2-3", "x-1", "1-2\n", "١-2", "9" * 17 + "-1"])
 def test_other_text_is_not_a_cursor(text: str) -> None:
     """Text that no page returns is refused."""
     with pytest.raises(MisuseError, match="is not a cursor"):
@@ -173,9 +171,7 @@ def test_rows_of_one_batch_are_cut_apart(
     assert pages[-1].records
 
 
-def test_a_later_row_of_the_same_time_shifts_nothing(
-    log: Any, deployment: Deployment, prediction: Row
-) -> None:
+def test_a_later_row_of_the_same_time_shifts_nothing(log: Any, deployment: Deployment, prediction: Row) -> None:
     """A row logged between two pages does not change the next page."""
     log.add(*(prediction(name, timedelta(0), "c") for name in "abc"))
     first = records(log.store, deployment, "cheap", limit=2)

@@ -26,9 +26,7 @@ def failed(log: Any) -> Callable[..., Run]:
     def fail(model: str = "orders") -> Run:
         opening = partial(open_run, model=model, state="training", trigger="request", reason="x", at=AT)
         run = log.writer.submit(opening).result()
-        failing = partial(
-            move_run, run_id=run.id, expected="training", at=AT, state="failed", outcome="out of memory"
-        )
+        failing = partial(move_run, run_id=run.id, expected="training", at=AT, state="failed", outcome="out of memory")
         failed: Run = log.writer.submit(failing).result()
         return failed
 

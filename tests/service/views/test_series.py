@@ -71,9 +71,7 @@ def test_the_extra_columns_have_a_series(
     log: Any, deployment: Deployment, traffic: list[Prediction], now: datetime
 ) -> None:
     """All rows, and the rows in no slice, have points."""
-    every, none = (
-        series(log.store, deployment, name, window="7d", now=now) for name in ("__all__", "__none__")
-    )
+    every, none = (series(log.store, deployment, name, window="7d", now=now) for name in ("__all__", "__none__"))
     assert [each.estimate.slice for each in (every.points[0], none.points[0])] == ["__all__", "__none__"]
     for point, other in zip(every.points, none.points, strict=True):
         here = [each for each in traffic if point.start <= each.at < point.end]
@@ -124,9 +122,7 @@ def test_rows_of_another_function_of_the_name_are_absent(
     """Such rows are absent from the slice, and counted in all rows."""
     age = timedelta(minutes=10)
     log.add(prediction("p1", age, "c"), prediction("p2", age, "c", set_hash=old_set.hash))
-    cheap, short = (
-        series(log.store, deployment, name, window="1h", points=1, now=now) for name in ("cheap", "short")
-    )
+    cheap, short = (series(log.store, deployment, name, window="1h", points=1, now=now) for name in ("cheap", "short"))
     totals = [sum(rate_of(p.estimate.coverage)[1] for p in each.points) for each in (cheap, short)]
     assert totals == [1, 2]
     assert sum(point.estimate.absent for point in cheap.points) == 1
@@ -179,9 +175,7 @@ def test_sparklines_are_coverages_of_equal_steps_up_to_now(
         assert lines["__all__"][k] in (1.0, None)
 
 
-def test_sparklines_end_with_the_current_step(
-    log: Any, deployment: Deployment, prediction: Row, now: datetime
-) -> None:
+def test_sparklines_end_with_the_current_step(log: Any, deployment: Deployment, prediction: Row, now: datetime) -> None:
     """Rows of the next step, logged meanwhile or before a clock was set back, are omitted."""
     hour = now.replace(minute=0, second=0)
     log.add(prediction("last", now - hour + timedelta(minutes=1), "c"), prediction("next", now - hour))

@@ -61,9 +61,7 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         ("loud", "labeling", "file"),
     ]
     every, none, cheap, short, loud = view.slices
-    assert [each.estimate for each in (cheap, short, loud, none, every)] == list(
-        snapshot.windows["5m"].slices
-    )
+    assert [each.estimate for each in (cheap, short, loud, none, every)] == list(snapshot.windows["5m"].slices)
     assert (cheap.metadata.owner, short.metadata.description, every.metadata) == (
         "shop",
         "A short text.",
@@ -96,9 +94,7 @@ def test_a_function_newer_than_the_snapshot_has_no_estimates(
     deployment.snapshot = replace(snapshot, windows=windows)
     view = slices_view(deployment, "5m")
     assert [each.name for each in view.slices] == ["__all__", "__none__", "cheap", "short", "loud"]
-    assert view.slices[2].estimate.coverage == InsufficientData(
-        0, 1, "the slice is newer than the latest snapshot"
-    )
+    assert view.slices[2].estimate.coverage == InsufficientData(0, 1, "the slice is newer than the latest snapshot")
     assert view.slices[2].state == "too_few"
     assert isinstance(view.slices[3].estimate.coverage, Estimate)
 

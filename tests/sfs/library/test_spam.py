@@ -68,9 +68,7 @@ def test_coverage_of_the_public_comments_is_as_published(data_dir):
     frame = comments(data_dir)[:1586]
     coverage = {name: rate.count for name, rate in apply(spam.TEMPLATES, frame).coverage().items()}
 
-    assert {
-        name: coverage[name] for name in ("short_comment", "keyword_please", "regex_check_out", "short_link")
-    } == {
+    assert {name: coverage[name] for name in ("short_comment", "keyword_please", "regex_check_out", "short_link")} == {
         "short_comment": 358,
         "keyword_please": 178,
         "regex_check_out": 371,

@@ -87,9 +87,7 @@ def _make_labels() -> None:
         sa.Column("observed_us", sa.BigInteger, nullable=False),
         sa.Column("received_us", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("prediction_row", name="pk_label_current"),
-        sa.ForeignKeyConstraint(
-            ["prediction_row"], ["predictions.row"], name="fk_label_current_prediction_row"
-        ),
+        sa.ForeignKeyConstraint(["prediction_row"], ["predictions.row"], name="fk_label_current_prediction_row"),
     )
     op.create_table(
         "pending_labels",

@@ -34,9 +34,7 @@ def _make_first_labels() -> None:
         sa.Column("label", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_first_labels"),
         sa.UniqueConstraint("prediction_row", name="uq_first_labels_prediction_row"),
-        sa.ForeignKeyConstraint(
-            ["prediction_row"], ["predictions.row"], name="fk_first_labels_prediction_row"
-        ),
+        sa.ForeignKeyConstraint(["prediction_row"], ["predictions.row"], name="fk_first_labels_prediction_row"),
     )
     op.create_index("ix_first_labels_model_seq", "first_labels", ["model", "seq"])
 

@@ -61,10 +61,7 @@ def test_columns_have_value_and_threshold(single):
     rows = [row.words() for row in single(report()).all("tbody")[0].all("tr")]
     assert rows[0] == "words feature wasserstein mean 3.2 → 5.4 0.731 0.1 drifted"
     assert rows[1] == "likes feature wasserstein – 0.03219 0.1 not compared no rows have it"
-    assert (
-        rows[2]
-        == "prediction prediction jensenshannon spam 25.0% → 31.0%, ham 75.0% → 69.0% 0.0412 0.1 no drift"
-    )
+    assert rows[2] == "prediction prediction jensenshannon spam 25.0% → 31.0%, ham 75.0% → 69.0% 0.0412 0.1 no drift"
 
 
 @pytest.mark.parametrize(

@@ -192,9 +192,7 @@ def test_hostile_names_are_escaped():
     page = overview_of([slice_view(found, owner=evil, health=health)], q=evil[:5])
     assert page.all("script") == []
     assert evil in page.text
-    assert "/slices/%22%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E" in {
-        a.attributes["href"] for a in page.all("a")
-    }
+    assert "/slices/%22%3E%3Cscript%3Ealert%281%29%3C%2Fscript%3E" in {a.attributes["href"] for a in page.all("a")}
 
 
 def test_rows_in_no_slice_and_labelling_functions_have_their_own_tables(three):
@@ -450,9 +448,7 @@ def test_a_hostile_slice_is_escaped(short):
     """Its name, description and owner cannot become elements, nor leave the attributes of charts."""
     evil = '"><script>alert(1)</script>'
     metadata = replace(short.metadata, description=evil, owner=evil, family=evil)
-    page = slice_page(
-        replace(short, name=evil, estimate=replace(short.estimate, slice=evil), metadata=metadata)
-    )
+    page = slice_page(replace(short, name=evil, estimate=replace(short.estimate, slice=evil), metadata=metadata))
     assert page.all("script") == []
     assert page.all("h1")[0].words() == evil
 

@@ -85,8 +85,7 @@ def test_unlogged_columns_are_not_missing_values() -> None:
     x, label, _ = build_columns([FeatureSpec("x", "category")], known, live)
     assert (len(x.live), len(label.live)) == (ROWS, ROWS + 2)
     assert (
-        build_columns([FeatureSpec("z", "number")], known, live)[0].error
-        == "no row of the reference has this column"
+        build_columns([FeatureSpec("z", "number")], known, live)[0].error == "no row of the reference has this column"
     )
 
 

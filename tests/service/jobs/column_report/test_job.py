@@ -57,9 +57,7 @@ class Log:
     def activate(self, version: int, local: bool = True) -> None:
         """Activate a version of the registry, or an external one, at the start."""
         change = AliasChange(1, version, "hash", "promote", "test", START)
-        self.deployment.state = make_local_state(
-            version=version, promoted_at=START, history=(change,) if local else ()
-        )
+        self.deployment.state = make_local_state(version=version, promoted_at=START, history=(change,) if local else ())
 
     def predict(self, rows: int, hours: float = 1, version: int = 1) -> None:
         record = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine again"}

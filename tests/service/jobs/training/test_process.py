@@ -227,9 +227,7 @@ def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         training.kill()
 
 
-def test_an_unreadable_result_is_a_failure(
-    tmp_path: Path, scripted: Callable[[str], RunningTraining]
-) -> None:
+def test_an_unreadable_result_is_a_failure(tmp_path: Path, scripted: Callable[[str], RunningTraining]) -> None:
     """The failure is final; an unreadable heartbeat is ignored."""
     (tmp_path / "heartbeat.json").write_text("[]")
     training = scripted("import sys\nsys.stdin.read()\n")
@@ -253,9 +251,7 @@ def test_a_training_without_its_folder_has_failed(
     assert training.poll() == TrainingFailed("the training process was killed by signal 9 (Killed)")
 
 
-def test_unusable_rows_are_a_failure(
-    project: Path, tmp_path: Path, start: Callable[..., RunningTraining]
-) -> None:
+def test_unusable_rows_are_a_failure(project: Path, tmp_path: Path, start: Callable[..., RunningTraining]) -> None:
     """A table of one class fails with the message of `train`, and without a candidate."""
     pd.read_csv(project / "rows.csv").assign(label="ham").to_csv(tmp_path / "one.csv", index=False)
     training = start(spec_of(project, data=str(tmp_path / "one.csv"), traffic=None))
@@ -268,12 +264,8 @@ def test_unusable_rows_are_a_failure(
 
 def test_an_unexpected_exit_quotes_the_output(scripted: Callable[[str], RunningTraining]) -> None:
     """The reason has the exit code and the last lines of the output."""
-    failed = outcome(
-        scripted("import os\nprint(*'abc', 'almost there', sep='\\n', flush=True)\nos._exit(7)\n")
-    )
-    assert failed == TrainingFailed(
-        "the training process exited with code 7; its last output: b / c / almost there"
-    )
+    failed = outcome(scripted("import os\nprint(*'abc', 'almost there', sep='\\n', flush=True)\nos._exit(7)\n"))
+    assert failed == TrainingFailed("the training process exited with code 7; its last output: b / c / almost there")
 
 
 def test_an_unexpected_error_is_a_failure_without_its_message(
@@ -282,9 +274,7 @@ def test_an_unexpected_error_is_a_failure_without_its_message(
     """The message, which may quote a row, is in the traceback that is logged at level DEBUG."""
     caplog.set_level(logging.DEBUG)
     failed = outcome(start(spec_of(project, learner={"kind": "erm", "4711-SECRET": 1}, traffic=None)))
-    assert failed == TrainingFailed(
-        "unexpected TypeError; SLICEWATCH_DEBUG=1 logs the traceback: please report it"
-    )
+    assert failed == TrainingFailed("unexpected TypeError; SLICEWATCH_DEBUG=1 logs the traceback: please report it")
     assert {each.levelname for each in caplog.records if "4711-SECRET" in each.getMessage()} == {"DEBUG"}
 
 
@@ -306,9 +296,7 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_training_that_takes_too_long_is_killed(
-    project: Path, start: Callable[..., RunningTraining]
-) -> None:
+def test_a_training_that_takes_too_long_is_killed(project: Path, start: Callable[..., RunningTraining]) -> None:
     """It runs up to the timeout; the reason has the last progress."""
     clock = Clock()
     training = start(spec_of(project), timeout_seconds=60, silence_seconds=1000, clock=clock)
@@ -409,9 +397,7 @@ def test_specs_and_results_survive_the_round_trip(project: Path, tmp_path: Path)
     assert read_result(tmp_path) == result
 
 
-@pytest.mark.parametrize(
-    "line", ["[]", '{"features": [], "label": "a"}', '{"features": {}, "label": 1}', "{"]
-)
+@pytest.mark.parametrize("line", ["[]", '{"features": [], "label": "a"}', '{"features": {}, "label": 1}', "{"])
 def test_malformed_traffic_is_an_error(tmp_path: Path, line: str) -> None:
     """The message names the line."""
     file = tmp_path / TRAFFIC

@@ -48,20 +48,14 @@ def mislabelled(rows: pd.DataFrame) -> list[tuple[str, str]]:
     seen = rows[member & ~held_out(content_hashes(rows, [FeatureSpec("text", "text")]))]
     flipped = {"spam": "ham", "ham": "spam"}
     return [
-        (json.dumps({"text": text}), flipped[label])
-        for text, label in zip(seen["text"], seen["label"], strict=True)
+        (json.dumps({"text": text}), flipped[label]) for text, label in zip(seen["text"], seen["label"], strict=True)
     ] * 3
 
 
-def test_wrong_labels_of_one_slice_lower_its_accuracy(
-    rows: pd.DataFrame, champion: Path, tmp_path: Path
-) -> None:
+def test_wrong_labels_of_one_slice_lower_its_accuracy(rows: pd.DataFrame, champion: Path, tmp_path: Path) -> None:
     """The gate rejects the candidate that learned them, and names the slice."""
     honest = generate(500, seed=4)
-    right = [
-        (json.dumps({"text": text}), label)
-        for text, label in zip(honest["text"], honest["label"], strict=True)
-    ]
+    right = [(json.dumps({"text": text}), label) for text, label in zip(honest["text"], honest["label"], strict=True)]
     out = held_out(content_hashes(honest, [FeatureSpec("text", "text")]))
     again = [each for each, held in zip(right, out, strict=True) if held]
     wrong = mislabelled(rows)
@@ -71,10 +65,7 @@ def test_wrong_labels_of_one_slice_lower_its_accuracy(
     result = train_candidate(spec, tmp_path, lambda stage, share: progress.append((stage, share)))
     pairs = {each.slice: each for each in result.pairs}
     assert list(pairs) == ["__all__", *FunctionSet.from_files([FUNCTIONS]).names]
-    gains = {
-        name: PairedDifference(each.only_candidate, each.only_champion, each.n)
-        for name, each in pairs.items()
-    }
+    gains = {name: PairedDifference(each.only_candidate, each.only_champion, each.n) for name, each in pairs.items()}
     assert gains[SLICE].upper < -0.3
     assert gains["short_comment"].lower > -0.1
     decision = decide(list(result.pairs), {SLICE}, margin=0.02, minimum_rows=30)
