@@ -90,7 +90,7 @@ def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple
     size = len(keys)
     for start in range(data.draw(st.integers(0, 12))):
         block = np.array(data.draw(st.lists(counts, min_size=size, max_size=size)), np.int64).reshape(-1, 2).T
-        standing.advance(against, block[0], block[1], start)
+        standing.advance(against, block[0], block[1], np.zeros(size, np.int64), start)
         for twin, count, n in zip(twins, *block.tolist(), strict=True):
             twin.add(count, n, start)
     for k, twin in enumerate(twins):
@@ -114,7 +114,7 @@ def test_false_alarms_at_the_limit_of_the_zone(kind: DriftKind, lower: float, up
     against, standing = Alternatives.of([(kind, zone(lower, upper))] * streams), DetectorState.zeros(streams)
     rows, alarms = np.full(streams, n), 0
     for start in range(blocks):
-        standing.advance(against, rng.binomial(n, p, streams), rows, start)
+        standing.advance(against, rng.binomial(n, p, streams), rows, np.zeros(streams, np.int64), start)
         alarmed = np.flatnonzero(standing.evidence >= math.log(500))
         if alarmed.size:
             alarms += len(alarmed)
@@ -131,7 +131,7 @@ def test_limits_near_the_ends_of_the_scale_give_numbers(kind: DriftKind, bounds:
     """The evidence stays finite for extreme blocks."""
     against, standing = Alternatives.of([(kind, zone(*bounds))]), DetectorState.zeros(1)
     for start, (count, n) in enumerate([(0, 1), (1, 1), (10**9, 10**9), (0, 10**9), (0, 0), (5, 10**6)]):
-        standing.advance(against, np.array([count]), np.array([n]), start)
+        standing.advance(against, np.array([count]), np.array([n]), np.array([0]), start)
         assert all(np.isfinite(array).all() for array in standing.arrays())
     assert standing.evidence[0] >= 0
 
@@ -140,7 +140,7 @@ def test_a_zone_without_limits_never_gathers_evidence() -> None:
     """A band of [0, 1] has no alternatives."""
     against, standing = Alternatives.of([("coverage", zone(0, 1))]), DetectorState.zeros(1)
     for start, count in enumerate([0, 1_000] * 5):
-        standing.advance(against, np.array([count]), np.array([1_000]), start)
+        standing.advance(against, np.array([count]), np.array([1_000]), np.array([0]), start)
     assert standing.evidence.tolist() == [0.0]
 
 

@@ -60,7 +60,7 @@ def test_the_audit_tells_of_an_alarm(store: Store, writer, detection, start) -> 
     )
     about = {"model": "spam", "version": 1, "slice": "links", "kind": "coverage"}
     assert {name: entry.detail[name] for name in about} == about
-    assert entry.detail["drift"]["observed"] == {"count": 8, "n": 90}
+    assert entry.detail["drift"]["observed"] == {"count": 8, "n": 90, "independent": None}
 
 
 def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, detection) -> None:

@@ -35,13 +35,14 @@ from sfs.registry import FunctionSet
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LONG_SECONDS = 200.0
 SITES = ("home", "shop", "blog")
+WORDS = ["good", "bad", "slow", *(f"word{n}" for n in range(60))]
 FUNCTIONS = "slices:\n- name: warm\n  compare: {field: heat, above: 0.5}\n"
 
 
 def record(random: np.random.Generator, heat: float = 0.0, words: int = 5) -> dict[str, Any]:
     """Return a record whose heat changes, and whose calm does not."""
     return {
-        "text": " ".join(random.choice(["good", "bad", "slow"], random.integers(2, words))),
+        "text": " ".join(random.choice(WORDS, random.integers(2, words))),
         "heat": float(random.normal(heat)),
         "calm": float(random.normal()),
         "same": 3,
