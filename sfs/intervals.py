@@ -45,6 +45,10 @@ class Rate:
         if self.independent is not None and self.independent >= self.n:
             object.__setattr__(self, "independent", None)
 
+    def __repr__(self) -> str:
+        repeats = "" if self.independent is None else f", independent={self.independent}"
+        return f"Rate(count={self.count}, n={self.n}{repeats})"
+
     @property
     def value(self) -> float | None:
         """Rate in [0, 1], or None if n is 0."""

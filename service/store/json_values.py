@@ -67,7 +67,7 @@ def from_json(kind: type[T], text: str) -> T:
     --------
     >>> from sfs.intervals import Rate
     >>> from_json(Rate, to_json(Rate(9, 10)))
-    Rate(count=9, n=10, independent=None)
+    Rate(count=9, n=10)
     """
     try:
         # A dataclass takes no configuration from its adapter; as the element of a tuple it does.
