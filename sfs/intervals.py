@@ -59,6 +59,11 @@ class Rate:
         """Number of independent trials, at most n."""
         return self.n if self.independent is None else self.independent
 
+    @property
+    def is_informative(self) -> bool:
+        """Whether there are two independent trials: repeats of one say nothing about others."""
+        return self.effective_n > 1
+
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
         """Return the Clopper-Pearson interval at the effective n (Korn and Graubard, 1998); (0, 1) if n is 0."""
         n = self.effective_n

@@ -87,7 +87,7 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
     entries = []
     for name, counts in bundle.reference.items():
-        expected = counts.accuracy if counts.accuracy.effective_n > 1 else Rate(0, 0)  # of one content nothing is
+        expected = counts.accuracy if counts.accuracy.is_informative else Rate(0, 0)
         band = accuracy_band(expected, drift.accuracy_tolerance, slices)
         entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
         alarm = {"alarm_below": band.lower or None, "labels_to_alarm": labels_to_alarm(band, 0.1, threshold)}

@@ -289,7 +289,7 @@ class Deployment:
         for (name, fingerprint), rate in baseline_of_run(run).items():
             if fingerprints.get(name) == fingerprint:
                 references[name] = rate
-        return {name: rate for name, rate in references.items() if rate.effective_n > 1}
+        return {name: rate for name, rate in references.items() if rate.is_informative}
 
     def _record(self, functions: FunctionSet) -> FunctionSetVersion:
         """Record a function set in the store and the counters, and return its version."""

@@ -36,14 +36,14 @@ def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Ra
     coverages = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
     if len(coverages) < len(fingerprints):
         coverages = {**_coverage_of_sample(bundle, live), **coverages}
-    return {name: rate for name, rate in coverages.items() if rate.effective_n > 1}
+    return {name: rate for name, rate in coverages.items() if rate.is_informative}
 
 
 def reference_accuracy(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
     """Return the held-out accuracy, unless of one content, of all rows (``__all__``) and of unchanged functions."""
     names = [ALL_ROWS, *_unchanged(bundle, live.functions.fingerprints)]
     rates = {name: bundle.reference[name].accuracy for name in names}
-    return {name: rate for name, rate in rates.items() if rate.effective_n > 1}
+    return {name: rate for name, rate in rates.items() if rate.is_informative}
 
 
 def _unchanged(bundle: ModelBundle, fingerprints: Mapping[str, str]) -> list[str]:

@@ -125,13 +125,16 @@ def build_columns(
 def _contents(features: Sequence[FeatureSpec], rows: Sequence[PredictedRow]) -> list[int]:
     """Return a number per row, equal for rows of one content; rows that lack a feature count as distinct."""
     names = [spec.column for spec in features]
-    contents: list[int] = []
-    for k, row in enumerate(rows):
-        if names and row.features and all(name in row.features for name in names):
-            record = {name: _read_category(row.features[name]) for name in names}
-            contents.append(int(content_hashes([record], features).view(np.int64)[0]))
-        else:
-            contents.append(-1 - k)
+    contents = [-1 - k for k in range(len(rows))]
+    records = {
+        k: {name: _read_category(row.features[name]) for name in names}
+        for k, row in enumerate(rows)
+        if names and row.features and all(name in row.features for name in names)
+    }
+    if records:
+        hashes = content_hashes(list(records.values()), features).view(np.int64).tolist()
+        for k, content in zip(records, hashes, strict=True):
+            contents[k] = content
     return contents
 
 
