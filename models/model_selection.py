@@ -341,6 +341,6 @@ def validation_warnings(valid: Split) -> Iterator[str]:
     if few:
         shown = ", ".join(few[:5]) + (", ..." if len(few) > 5 else "")
         yield (
-            f"{len(few)} of {len(members)} slices have under {FEW_MEMBERS} validation members ({shown}): "
-            "they hardly affect the selection."
+            f"Slices with under {FEW_MEMBERS} validation members, which hardly affect the selection: "
+            f"{len(few)} of {len(members)} ({shown})."
         )

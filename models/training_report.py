@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -49,7 +48,7 @@ class SplitSizes:
 
 @dataclass(frozen=True, slots=True)
 class FunctionFaults:
-    """Unknown rows of a function by reason, and its first fault."""
+    """Unknown rows of a function by reason, and row and kind of its first fault."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -223,16 +222,16 @@ def training_report(
             for peer in metrics
         },
         functions=tuple(
-            FunctionFaults(run.name, dict(run.unknown), _without_addresses(run.first_fault)) for run in applied.stats
+            FunctionFaults(run.name, dict(run.unknown), _without_message(run.first_fault)) for run in applied.stats
         ),
         targets=targets,
         protected=tuple(name for name, entry in metadata.items() if entry.protected),
     )
 
 
-def _without_addresses(fault: str | None) -> str | None:
-    """Mask memory addresses, because they differ between runs."""
-    return None if fault is None else re.sub(r"0x[0-9a-fA-F]+", "0x...", fault)
+def _without_message(fault: str | None) -> str | None:
+    """Return row and kind of a fault: its message may quote a value of the row."""
+    return None if fault is None else ": ".join(fault.split(": ")[:2])
 
 
 def _warnings(
@@ -270,6 +269,7 @@ def _warnings(
         unknown = sum(run.unknown.values())
         if unknown:
             reasons = ", ".join(f"{reason}: {rows:,}" for reason, rows in run.unknown.items())
-            first = f"; first {_without_addresses(run.first_fault)}" if run.first_fault else ""
             of_rows = f"{unknown:,} of {len(applied.matrix):,} rows"
-            yield f"Slice {run.name!r} is unknown in {of_rows} ({reasons}{first})."
+            first = f"; first in {run.first_fault.partition(':')[0]}" if run.first_fault else ""
+            why = ": `sfs stats` shows the first message" if run.first_fault else ""
+            yield f"Slice {run.name!r} is unknown in {of_rows} ({reasons}{first}){why}."

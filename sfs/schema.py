@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -139,7 +139,7 @@ class Column:
                 return None
             if not is_text and (text in MISSING_WORDS or text.lower() == "nan"):
                 return None
-        if self.missing and canonical(text_of(value)) in map(canonical, self.missing):
+        if self.missing and canonical(text_of(value)) in _canonical_texts(self.missing):
             return None
         if is_text:
             if isinstance(value, bool) and self.truth:
@@ -239,6 +239,11 @@ def canonical(text: str) -> str:
     if not _is_number(text):
         return text
     return text_of(int(whole[1]) if (whole := _WHOLE.fullmatch(text)) else float(text))
+
+
+@lru_cache
+def _canonical_texts(texts: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(canonical, texts))
 
 
 def _is_number(text: str) -> bool:

@@ -66,6 +66,7 @@ def _check(
         problems += _column_problems(settings, columns)
         problems += _service_problems(settings, columns, dataset.classes)
         warnings += dataset.remarks
+        warnings += _case_variants(settings, dataset)
         warnings += _leaks(settings, dataset.sample)
         if functions is not None:
             problems += _name_problems(functions, columns)
@@ -137,6 +138,29 @@ def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
         return label_leaks(sample[features], read_labels(sample, settings.label))
     except ModelError:
         return []  # the labels are a problem already
+
+
+def _case_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
+    """Yield a warning for the label and for every category with values that differ by case only."""
+    from sfs.record import none_if_missing, text_of
+    from sfs.schema import normalize
+
+    columns = {settings.label: set(dataset.classes)}
+    for column, kind in settings.features.items():
+        if kind == "category" and column in dataset.sample:
+            values = dataset.sample[column].tolist()
+            columns[column] = {normalize(text_of(value)) for value in values if none_if_missing(value) is not None}
+    for column, spellings in columns.items():
+        by_text: dict[str, list[str]] = {}
+        for spelling in sorted(spellings):
+            by_text.setdefault(spelling.casefold(), []).append(excerpt(spelling))
+        if variants := [each for each in by_text.values() if len(each) > 1]:
+            listed, more = (
+                " and ".join(map(repr, variants[0])),
+                f" (and {len(variants) - 1:,} more)" * (len(variants) > 1),
+            )
+            kind = "classes" if column == settings.label else "categories"
+            yield f"{column}: {listed} differ by case only, and are different {kind}{more}: unify them if they are one"
 
 
 def _service_problems(settings: Settings, columns: Collection[str], classes: Collection[str]) -> Iterator[str]:

@@ -100,7 +100,7 @@ def scan(
     if first is not None:
         problems += [f"data: {fault}" for fault in faults.values()]
         problems += labels.problems(rows)
-        problems += features.problems
+        problems += [f"features: {each}" for column, each in features.problems.items() if column not in faults]
     if first is None or sample is None:
         return None
     remarks: tuple[str, ...] = ()
@@ -178,7 +178,7 @@ class _FeatureScan:
     def __init__(self, settings: Settings) -> None:
         from models.features import FeatureSpec
 
-        self.problems: list[str] = []
+        self.problems: dict[str, str] = {}
         self._specs = [
             FeatureSpec(column, kind)  # type: ignore[arg-type]
             for column, kind in settings.features.items()
@@ -200,7 +200,7 @@ class _FeatureScan:
                 try:
                     Featurizer([spec]).fit(batch[[spec.column]])
                 except ModelError as error:
-                    self.problems.append(f"features: {error}")
+                    self.problems[spec.column] = str(error)
                     self._refused.add(spec.column)
         if not self._refused:
             self._hashes.append(content_hashes(batch, self._specs))
@@ -401,10 +401,10 @@ def _guess_text(present: pd.Series[str]) -> tuple[str | None, str]:
     is_category = is_short and distinct <= MAX_CATEGORIES and distinct <= len(present) / 5
     if spelled := _spelled_number(sample):
         if is_category:
-            return "category", f"few values, numbers spelled otherwise, such as {spelled!r}"
+            return "category", f"few values, numbers in another format, such as {spelled!r}"
         return None, (
-            f"it holds numbers spelled otherwise, such as {spelled!r}; write digits and a decimal point only, "
-            "and make it a number"
+            f"it holds numbers in another format, such as {spelled!r}; write digits and a decimal point only, or set "
+            "`decimal` and `thousands` in `schema`, and make it a number"
         )
     if is_category:
         return "category", "few values, often repeated"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
-from service.cli.parser import Commands, Context, add_command, add_options
+from service.cli.parser import Commands, Context, add_command, add_format, add_options
 from service.cli.project import CHAMPION, load_settings, open_registry, require_model, service_url
 from service.cli.terminal import format_table, print_json, row_progress
 from service.errors import MisuseError, ServiceError
@@ -56,14 +56,16 @@ def declare(commands: Commands) -> None:
     parser.add_argument(
         "--label-column", default="label", metavar="NAME", help="column with the labels (default: label)"
     )
+    add_format(parser)
     add_options(parser, url=True)
 
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Send the labels and print their outcomes; 1 if any was rejected."""
-    columns = label_columns(args.file, args.id_column, args.label_column)
+    data_format = args.format or "table"
+    columns = label_columns(args.file, args.id_column, args.label_column, data_format)
     with open_sink(args, context) as sink:
-        summary = send_file(args.file, columns, sink)
+        summary = send_file(args.file, columns, sink, data_format)
     if args.json:
         print_json({**summary.to_json(), "columns": list(columns.values()), "sent_to": sink.name})
     else:
@@ -127,7 +129,7 @@ class LabelSummary:
         return "\n".join(lines)
 
 
-def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, str]:
+def label_columns(file: Path, id_column: str, label_column: str, data_format: str = "table") -> dict[str, str]:
     """Return the columns of the fields that a file has: field -> column.
 
     Raises
@@ -140,7 +142,7 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
     from sfs.errors import did_you_mean
     from sfs.tables import read_batches
 
-    names = [str(name) for name in next(read_batches(file, 1)).columns]
+    names = [str(name) for name in next(read_batches(file, 1, format=data_format)).columns]
     columns = {"id": id_column, "label": label_column}
     problems = [
         f"{file}: no column {column!r}{did_you_mean(column, names)}; name the column with --{field}-column"
@@ -152,14 +154,16 @@ def label_columns(file: Path, id_column: str, label_column: str) -> dict[str, st
     return columns | {name: name for name in OPTIONAL_FIELDS if name in names and name not in columns.values()}
 
 
-def read_rows(file: Path, columns: Mapping[str, str], batch_rows: int) -> Iterator[list[LabelFileRow]]:
+def read_rows(
+    file: Path, columns: Mapping[str, str], batch_rows: int, data_format: str = "table"
+) -> Iterator[list[LabelFileRow]]:
     """Yield the rows of a file in batches; ``columns`` is the result of `label_columns`."""
     from sfs.tables import input_format, read_batches
 
-    is_text = input_format(file) in (".csv", ".tsv")
+    is_text = input_format(file, data_format) in (".csv", ".tsv")
     text = [columns[name] for name in (*TEXT_FIELDS, "label") if name in columns] if is_text else ()
-    start = 0
-    for frame in read_batches(file, batch_rows, list(dict.fromkeys(columns.values())), text=text):
+    start, names = 0, list(dict.fromkeys(columns.values()))
+    for frame in read_batches(file, batch_rows, names, text=text, format=data_format):
         yield [_read_row(start + n, fields) for n, fields in enumerate(_present_fields(frame, columns))]
         start += len(frame)
 
@@ -305,7 +309,7 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
             writer.stop()
 
 
-def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelSummary:
+def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink, data_format: str = "table") -> LabelSummary:
     """Send the labels of a file in batches, and return their outcomes.
 
     A label without a time and a key gets a key from path and content of the file and its row: sending the same
@@ -325,9 +329,9 @@ def send_file(file: Path, columns: Mapping[str, str], sink: LabelSink) -> LabelS
     stated: dict[tuple[str, datetime, str], str] = {}  # the last label of an id with a time
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: start).hexdigest()
-    with row_progress("labels", count_rows(file)) as progress:
+    with row_progress("labels", count_rows(file, data_format)) as progress:
         try:
-            for rows in read_rows(file, columns, sink.batch_rows):
+            for rows in read_rows(file, columns, sink.batch_rows, data_format):
                 sent = {row.number: row.label for row in rows if row.label is not None}
                 for number, label in sent.items():
                     is_unique = label.idempotency_key is not None

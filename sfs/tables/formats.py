@@ -205,10 +205,13 @@ def csv_batches(
     delimiter: str = ",",
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of a comma- or tab-separated file; see `sfs.tables.read_batches`."""
-    names = select_columns(path, _header(path, delimiter), columns)
+    header = _header(path, delimiter)
+    stripped = [name.strip() for name in header]
+    names = select_columns(path, stripped, columns)
+    written = [header[stripped.index(name)] for name in names]
     types = {name: pa.string() if name in text or name in schema else pa.null() for name in names}
     has_line_ends = False
-    for block in _blocks(path, delimiter, names):
+    for block in _blocks(path, delimiter, written):
         for name, column in zip(names, block.columns, strict=True):
             if types[name] != pa.string():
                 types[name] = common_type(types[name], narrowest_type(column))
@@ -217,7 +220,7 @@ def csv_batches(
     if has_line_ends:
         _check_quotes(path, delimiter)
     pending: list[pa.RecordBatch] = []
-    for block in _blocks(path, delimiter, names):
+    for block in _blocks(path, delimiter, written):
         arrays = [_cast(column, kind) for column, kind in zip(block.columns, types.values(), strict=True)]
         pending.append(pa.RecordBatch.from_arrays(arrays, names=names))
         while sum(map(len, pending)) >= batch_rows:

@@ -210,7 +210,7 @@ def test_empty_full_and_one_row_slices_are_fitted() -> None:
     train, valid = with_slices(simple(), member), with_slices(simple(seed=1), member)
     fitted = fit_learner(QUICK, train, valid, 2)
     assert accuracy(fitted.model, valid) > 0.8
-    assert any("3 slices have under 25 validation members (s0, s2)" in said for said in fitted.sentences)
+    assert any("selection: 2 of 3 (s0, s2)." in said for said in fitted.sentences)
 
 
 @pytest.mark.parametrize("share", [0.3, 1.0])

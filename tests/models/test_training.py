@@ -225,11 +225,26 @@ def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.
     missing = int(data["number of likes"].isna().sum())
     assert "learned nothing: nobody" in text
     assert "too few to estimate an accuracy" in text
-    assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first row" in text
+    assert f"Slice 'fragile' is unknown in {missing} of 400 rows (TypeError: {missing}; first in row" in text
     assert re.search(r" ERM +gain +95% interval +weighted +gain +95% interval$", text, re.MULTILINE)
     assert "paired differences to ERM and slice-weighted ERM" in text
     assert json.loads(json.dumps(bundle.report.to_json())) == bundle.report.to_json()
     assert len(bundle.report.shipped) == 4
+
+
+def test_a_fault_is_in_the_report_without_its_message() -> None:
+    """The bundle has row and kind of an exception; its message may quote a value of the row."""
+
+    def careless(x):
+        raise ValueError(f"4711-SECRET in {x!r}")
+
+    functions = FunctionSet([SlicingFunction("careless", careless)])
+    made = train(config(functions=functions, learner=LearnerConfig(kind="erm", n_epochs=1)), table(120))
+    faults = made.report.functions[0]
+    assert (faults.unknown, faults.first_fault) == ({"ValueError": 120}, "row 0: ValueError")
+    expected = "(ValueError: 120; first in row 0): `sfs stats` shows the first message."
+    assert expected in made.report.to_text()
+    assert not any(b"4711" in content for content in made.files.values())
 
 
 def test_a_plain_model_is_compared_with_the_slice_network_and_not_with_itself() -> None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfs.errors import SliceError, UnreadableFile
+from sfs.schema import Column, Schema
 from sfs.tables import FORMATS, count_rows, read_batches, read_table, write_batches
 
 AWKWARD = pd.DataFrame(
@@ -181,6 +182,21 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     """Files with a byte order mark read like those without."""
     assert list(read_table(written(tmp_path, "t.csv", "\ufeffa,b\n1,2\n")).columns) == ["a", "b"]
     assert list(read_table(written(tmp_path, "t.jsonl", '\ufeff{"a": 1}\n')).columns) == ["a"]
+
+
+@pytest.mark.parametrize(("name", "mark"), [("rows.csv", ","), ("rows.tsv", "\t")])
+def test_blanks_around_a_name_in_a_header_mean_nothing(tmp_path: Path, name: str, mark: str) -> None:
+    """The columns are read, chosen and typed by their bare names; inner blanks count."""
+    file = written(tmp_path, name, f"id{mark} plan {mark}\u00a0a  b\n007{mark} x{mark}2\n")
+    assert read_table(file).to_dict("list") == {"id": ["007"], "plan": [" x"], "a  b": [2]}
+    schema = Schema([Column("plan", "category"), Column("a  b", "number")])
+    assert read_table(file, columns=["a  b", "plan"], schema=schema).values.tolist() == [[2.0, "x"]]
+
+
+def test_names_that_differ_by_blanks_only_are_one_name_twice(tmp_path: Path) -> None:
+    """They are refused, because either could be meant."""
+    with pytest.raises(UnreadableFile, match="column 'plan' appears more than once"):
+        read_table(written(tmp_path, "rows.csv", "plan, plan\n1,2\n"))
 
 
 def test_json_lines_may_lack_keys(tmp_path: Path) -> None:

@@ -265,6 +265,35 @@ def test_labels_that_train_or_the_label_door_refuses_are_problems(
     assert (message or "") in answer.err
 
 
+@pytest.mark.parametrize(
+    ("columns", "warnings"),
+    [
+        (
+            {"label": ["spam", "ham", "Spam"]},
+            ["label: 'Spam' and 'spam' differ by case only, and are different classes: "],
+        ),
+        (
+            {"plan": ["a", " A ", "b", "B", "stra\u00dfe", "STRASSE"]},
+            ["plan: 'A' and 'a' differ by case only, and are different categories (and 2 more): "],
+        ),
+        ({"plan": ["a", " a", "b"]}, []),
+        ({"text": ["love it so", "Love it so", "cheap one"]}, []),
+    ],
+)
+def test_values_that_differ_by_case_only_are_warned_of(
+    cli: Callable, tmp_path: Path, columns: dict[str, list[str]], warnings: list[str]
+) -> None:
+    """Classes and categories are: they are different ones, although one may be meant. Texts are not."""
+    frame = comments().assign(plan="x")
+    spelled = {name: [values[k % len(values)] for k in range(len(frame))] for name, values in columns.items()}
+    spelled |= {"text": [f"{each} {k}" for k, each in enumerate(spelled["text"])]} if "text" in spelled else {}
+    answer = cli("check", "--config", written(tmp_path, frame.assign(**spelled), features="text: text, plan: category"))
+    assert answer.code == 0
+    assert [line for line in answer.out.splitlines() if "case" in line] == [
+        f"warning: {each}unify them if they are one" for each in warnings
+    ]
+
+
 def test_nineteen_rows_are_too_few(cli: Callable, tmp_path: Path) -> None:
     """A table that train refuses for its size is a problem."""
     answer = cli("check", "--config", written(tmp_path, comments(19)))
@@ -430,6 +459,17 @@ def test_a_column_that_no_longer_reads_as_settled_is_a_problem(
     assert answer.code == 2
     assert answer.err.startswith(f"slicewatch: error: data: {message}")
     assert answer.err.count("\n") == 1
+
+
+def test_a_bad_value_of_a_feature_is_one_problem(cli: Callable, project: Path, table_file: Path) -> None:
+    """The schema and the feature refuse the same value: it is named once."""
+    frame = pd.read_csv(table_file, dtype={"Price [eur]": object})
+    frame.loc[5, "Price [eur]"] = "dear"
+    frame.to_csv(table_file, index=False)
+    project.write_text(project.read_text() + SCHEMA)
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    assert answer.err.count("'dear'") == answer.err.count("\n") == 1
 
 
 def test_a_column_of_the_schema_has_to_be_in_the_table(cli: Callable, project: Path) -> None:

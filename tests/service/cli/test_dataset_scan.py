@@ -94,10 +94,10 @@ def test_a_column_that_no_feature_can_read_is_left_out(values: object, reason: s
         (lambda n: str(n + 1) if n % 3 else f"{n + 1000:,}", "'1,000'"),
     ],
 )
-def test_numbers_spelled_otherwise_are_no_ids(spell: Callable[[int], str], example: str) -> None:
+def test_numbers_in_another_format_are_no_ids(spell: Callable[[int], str], example: str) -> None:
     """Separators, decimal commas, currencies, percent signs and brackets are named, with an example."""
     reason = reason_of([spell(n) for n in range(N)])
-    assert f"numbers spelled otherwise, such as {example}" in reason
+    assert f"numbers in another format, such as {example}" in reason
 
 
 @pytest.mark.parametrize("spell", ["{:05d}", "1.{}.3", "u-{:05d}", "{} Main Street"])

@@ -178,6 +178,21 @@ def test_a_later_file_of_the_same_content_corrects_back(send: Callable, stored: 
     assert "duplicate: label 'kept' counts for this prediction" in send("id,label\na,lost\n", name="tuesday.csv").out
 
 
+def test_the_format_of_a_label_file_can_be_stated(send: Callable, stored: Path) -> None:
+    """The suffix does not count then."""
+    answer = send('{"id": "a", "label": "lost"}\n', "--format", "jsonl", name="labels.csv")
+    assert (answer.code, kept(stored)) == (0, {"a": "lost"})
+    assert send("id\tlabel\nb\tlost\n", "--format", "tsv", name="labels.2026").code == 0
+    assert send("id;label\nb;lost\n", "--format", "excel", name="labels.2026").code == 2
+    assert kept(stored) == {"a": "lost", "b": "lost"}
+
+
+def test_blanks_around_names_and_labels_of_a_file_mean_nothing(send: Callable, stored: Path) -> None:
+    """A file with a blank after every comma is read as one without."""
+    assert send("id, label, observed_at\na, lost, 2026-04-30T12:00:00Z\n").code == 0
+    assert kept(stored) == {"a": "lost"}
+
+
 def test_two_columns_of_a_file_are_two_statements(send: Callable, stored: Path) -> None:
     """A label from another column of the same file is a correction."""
     text = "id,first,second\na,kept,lost\n"

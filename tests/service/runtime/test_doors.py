@@ -60,11 +60,13 @@ POOLS: dict[str, Sequence[Any]] = {
     "odd": ["True", "False", "maybe", None],
     "zip": ["00501", "01010", "90210", "10001", None],
     "tier": ["gold", "caf\u00e9", "\u00c5", "NA", "a,b", 'say "x"', "1,5", None],
+    "grade": ["1.0", "2.0", "none", None],
+    "level": ["1", "2", "low", None],
     "note": ["seen", "call back", None],
 }
 KINDS = {
     "text": "text", "likes": "number", "views": "number", "single": "number", "active": "category",
-    "odd": "category", "zip": "category", "tier": "category",
+    "odd": "category", "zip": "category", "tier": "category", "grade": "category", "level": "category",
 }  # fmt: skip
 CLASSES: Sequence[Sequence[Any]] = (
     ["ham", "spam"], [True, False], [1, 2, 3], [0.5, 1.0], ["caf\u00e9", "NA", "True", "7"], ["007", "7", "other"],
@@ -84,6 +86,8 @@ MEMBERS: dict[str, Callable[[Row], bool]] = {
     "no_tier": lambda x: x["tier"] is None,
     "short": lambda x: x["text"] is not None and len(x["text"]) < 8,
     "indented": lambda x: x["text"] is not None and x["text"].startswith(" "),
+    "first_grade": lambda x: x["grade"] == "1.0",
+    "first_level": lambda x: x["level"] == "1",
     "calls": lambda x: x["note"] == "call back",
     "no_note": lambda x: x["note"] is None,
     "undated": lambda x: x["placed"] is None,
@@ -107,6 +111,8 @@ slices:
   - {name: no_tier, missing: {field: tier}}
   - {name: short, length: {field: text, unit: characters, below: 8}}
   - {name: indented, regex: {field: text, pattern: "^ "}}
+  - {name: first_grade, one_of: {field: grade, values: ["1.0"]}}
+  - {name: first_level, one_of: {field: level, values: ["1"]}}
   - {name: calls, keyword: {field: note, words: [call]}}
   - {name: no_note, missing: {field: note}}
   - {name: undated, missing: {field: placed}}
@@ -173,7 +179,7 @@ def make_rows(random: Random, *, halves: bool = False) -> list[Row]:
 def texts_of(name: str, value: Any) -> list[str]:
     """Return the texts that a value may have in a file, the plainest first."""
     if name == "placed":
-        return ["" if value is None else value.isoformat()]
+        return ["", " "] if value is None else [value.isoformat(), f" {value.isoformat()}\t"]
     if name in ("text", "id"):
         return [value or ""]
     if value is None:
@@ -198,14 +204,11 @@ def value_of(value: Any) -> Any:
 
 def values_of(name: str, value: Any) -> list[Any]:
     """Return the JSON values that a value may be sent as, its own first."""
-    values = [value_of(value)]
-    if name == "placed":
-        return values
-    values += texts_of(name, value)
+    values = [value_of(value), *texts_of(name, value)]
     if value is None:
         return values
     if isinstance(value, bool):
-        values += [int(value), float(value), str(int(value)), f" {float(value)}"] * (name != "label")
+        values += [int(value), float(value), str(int(value)), f" {float(value)}"]
     elif name == "odd" and value in ("True", "False"):
         values.append(value == "True")
     elif isinstance(value, int) and int(float(value)) == value:
@@ -213,7 +216,9 @@ def values_of(name: str, value: Any) -> list[Any]:
     elif isinstance(value, float) and value.is_integer():
         values += [int(value), f"{value:+}"]
     elif name == "zip":
-        values += [int(value), float(value)]
+        values += [int(value), float(value), str(int(value))]
+    elif name in ("grade", "level") and value[0].isdigit():
+        values += [float(value), int(float(value)), f"{float(value):g}", f"{float(value)} "]
     elif name == "label" and value in ("7", "True"):
         values.append({"7": 7, "True": True}[value])
     return values
@@ -251,7 +256,7 @@ def write_parquet(
     columns = {}
     for name in names:
         values = [row[name] for row in rows]
-        if not plain and name != "placed" and random.random() < 0.4:
+        if not plain and random.random() < 0.4:
             values = [random.choice(texts_of(name, value)) for value in values]
         elif not plain and name in ("zip", "active") and random.random() < 0.5:
             values = [None if value is None else int(value) for value in values]
