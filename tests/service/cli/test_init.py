@@ -442,7 +442,9 @@ ODD_VALUES = st.sampled_from(
         lambda k: 2**63 + k * 31,
     ]
 )
-ODD_TABLES = st.dictionaries(ODD_NAMES.filter(lambda name: name != "label"), ODD_VALUES, min_size=1, max_size=6)
+ODD_TABLES = st.dictionaries(ODD_NAMES, ODD_VALUES, min_size=1, max_size=6).filter(
+    lambda columns: len({"label", "size", *map(str.strip, columns)}) == len(columns) + 2 - ("size" in columns)
+)
 
 
 FILES = st.sampled_from(["rows.csv", "rows.jsonl", "rows.tsv", "rows"])
