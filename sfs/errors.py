@@ -41,7 +41,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = list(known)
     compared = names[:_MAX_COMPARED]
     folded = [other for other in compared if other.strip().casefold() == name.strip().casefold()]
-    if close := folded or difflib.get_close_matches(name, compared, n=1):
+    if close := folded or difflib.get_close_matches(name, compared, n=1, cutoff=0.65):
         return f"; did you mean {close[0]!r}?"
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
     return f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"

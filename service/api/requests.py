@@ -127,17 +127,21 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]]) -> list[FieldError]:
-    """Return pydantic's errors with their locations as paths.
+    r"""Return pydantic's errors with their locations as paths.
 
     Examples
     --------
     >>> field_errors([{"loc": ("instances", 3, "likes"), "msg": "Input should be a number"}])
     [FieldError(field='instances[3].likes', message='Input should be a number')]
+    >>> field_errors([{"loc": ("id",), "msg": r"String should match pattern '^[^\x00-\x1f\x7f]+$'"}])
+    [FieldError(field='id', message='control characters are not allowed')]
     """
     return [
         FieldError(
             "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]).removeprefix("."),
-            error["msg"].removeprefix("Value error, "),
+            "control characters are not allowed"
+            if "match pattern '^[^\\x00" in error["msg"]
+            else error["msg"].removeprefix("Value error, "),
         )
         for error in errors
     ]

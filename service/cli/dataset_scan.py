@@ -402,9 +402,10 @@ def _guess_text(present: pd.Series[str]) -> tuple[str | None, str]:
     if spelled := _spelled_number(sample):
         if is_category:
             return "category", f"few values, numbers in another format, such as {spelled!r}"
+        separated = re.fullmatch(rf"[+-]?{_DIGITS}", spelled)
         return None, (
-            f"it holds numbers in another format, such as {spelled!r}; write digits and a decimal point only, or set "
-            "`decimal` and `thousands` in `schema`, and make it a number"
+            f"it holds numbers in another format, such as {spelled!r}; write digits and a decimal point only"
+            f"{', or set `decimal` and `thousands` in `schema`,' if separated else ','} and make it a number"
         )
     if is_category:
         return "category", "few values, often repeated"

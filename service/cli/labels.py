@@ -180,6 +180,7 @@ def _present_fields(frame: pd.DataFrame, columns: Mapping[str, str]) -> Iterator
 def _read_row(number: int, fields: dict[str, Any]) -> LabelFileRow:
     from pydantic import ValidationError
 
+    from service.api.requests import field_errors
     from service.api.schemas.predictions import LabelIn
     from sfs.record import text_of
 
@@ -192,9 +193,8 @@ def _read_row(number: int, fields: dict[str, Any]) -> LabelFileRow:
             values["observed_at"] = _to_timestamp(fields["observed_at"])
         return LabelFileRow(number, row_id, LabelIn.model_validate(values))
     except ValidationError as invalid:
-        errors = invalid.errors(include_url=False, include_context=False, include_input=False)
-        reasons = [f"{error['loc'][0]}: {error['msg'].removeprefix('Value error, ')}" for error in errors]
-        return LabelFileRow(number, row_id, None, "; ".join(reasons))
+        errors = field_errors(invalid.errors(include_url=False, include_context=False, include_input=False))
+        return LabelFileRow(number, row_id, None, "; ".join(f"{each.field}: {each.message}" for each in errors))
     except (ValueError, TypeError) as error:
         return LabelFileRow(number, row_id, None, str(error))
 

@@ -105,9 +105,9 @@ def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
         rows.append([name + " *" * entry["protected"], held_out, *alarm])
         if entry["protected"] and held_out < gate_rows:
             notes.append(
-                f"\nNote: {name} has {held_out:,} distinct held-out rows; the promotion gate needs {gate_rows:,}, and "
-                f"holds every candidate for approval until labelled traffic has about {10 * (gate_rows - held_out):,} "
-                "more members, of which one in ten is held out."
+                f"\nNote: {name} has {held_out:,} distinct held-out row{'s' * (held_out != 1)}; the promotion gate "
+                f"needs {gate_rows:,}, and holds every candidate for approval until labelled traffic has about "
+                f"{10 * (gate_rows - held_out):,} more members, of which one in ten is held out."
             )
     return (
         f"Monitoring (* protected: the gate needs {entries[0]['gate_rows']:,} distinct held-out rows or more; labels "

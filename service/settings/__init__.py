@@ -41,5 +41,5 @@ def nearest(name: str, options: Iterable[str]) -> str:
     "; did you mean 'label'?"
     """
     by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
     return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
