@@ -10,10 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.column_encoders import as_text
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.features import Table, check_columns
 from sfs.record import Columns, Rows
+from sfs.registry import FunctionSet
 from sfs.schema import ClassReader
+from sfs.template import Template
 
 MAX_CLASSES = 1000
 _LEAK_ERROR, _LEAK_SHARE, _LEAK_ROWS = 0.02, 0.05, 40
@@ -57,6 +59,16 @@ def without_label(rows: Rows, column: str) -> Rows:
         else row
         for row in rows
     ]
+
+
+def check_label_not_read(functions: FunctionSet, label: str) -> None:
+    """Raise ConfigError if a template reads the label, because this leaks it to the model."""
+    for function in functions:
+        if isinstance(function, Template) and label in function.fields:
+            raise ConfigError(
+                f"template {function.name!r} reads the label column {label!r}, and leaks it to the model: "
+                "describe the slice by other columns, or remove the template"
+            )
 
 
 def class_names(labels: Sequence[str], column: str) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
+from models.classes import check_label_not_read
 from models.errors import ConfigError, require_type
 from models.features import FeatureSpec, Featurizer
 from models.trainer import TrainerConfig
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
-from sfs.template import Template
 
 LearnerKind: TypeAlias = Literal["slice_residual", "slice_aware", "erm", "weighted_erm"]
 LEARNER_KINDS: tuple[str, ...] = get_args(LearnerKind)
@@ -126,13 +126,3 @@ class TrainConfig:
             "functions_sha256": self.functions.hash,
             "learner": asdict(self.learner) | {"widths": list(self.learner.widths)},
         }
-
-
-def check_label_not_read(functions: FunctionSet, label: str) -> None:
-    """Raise ConfigError if a template reads the label, because this leaks it to the model."""
-    for function in functions:
-        if isinstance(function, Template) and label in function.fields:
-            raise ConfigError(
-                f"template {function.name!r} reads the label column {label!r}, and leaks it to the model: "
-                "describe the slice by other columns, or remove the template"
-            )

@@ -259,7 +259,7 @@ class _Run:
         mean = parts.pop("")
         if not math.isfinite(mean):
             raise ModelError(
-                f"the loss of epoch {epoch} is {mean}: lower lr (now {self.config.lr:g}), set grad_clip, "
+                f"the loss of epoch {epoch} is {mean}: lower the learning rate (now {self.config.lr:g}), "
                 "and check the features for infinite or very large values"
             )
         rate = self.optimizer.param_groups[0]["lr"]

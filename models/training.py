@@ -22,8 +22,8 @@ from models.bundle.records import (
     sample_records,
 )
 from models.bundle.reference import reference_counts
-from models.classes import class_codes, class_names, label_leaks, read_labels, without_label
-from models.config import TrainConfig, check_label_not_read
+from models.classes import check_label_not_read, class_codes, class_names, label_leaks, read_labels, without_label
+from models.config import TrainConfig
 from models.errors import DataError, require_type
 from models.features import Featurizer, check_columns
 from models.learners import Network, fit_learner

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from service.cli import (
     up,
 )
 from service.cli.parser import Context
+from service.cli.terminal import only_documents
 from service.errors import ServiceError
 
 NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
@@ -46,7 +48,8 @@ def main(
     variables = os.environ if environ is None else environ
     try:
         args = build_parser().parse_args(argv)
-        code: int = args.run(args, Context(now, variables))
+        with only_documents() if getattr(args, "json", False) else nullcontext():
+            code: int = args.run(args, Context(now, variables))
         sys.stdout.flush()  # here, where a closed pipe is still handled
     except SystemExit as leaving:  # argparse has printed the reason
         return int(leaving.code or 0)

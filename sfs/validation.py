@@ -56,8 +56,9 @@ class Metadata:
 
     def __post_init__(self) -> None:
         for field in ("description", "owner", "severity", "family"):
-            if not isinstance(getattr(self, field), str):
-                raise InvalidFunction(f"{field} must be text, got {short_repr(getattr(self, field))}")
+            value = getattr(self, field)
+            if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+                raise InvalidFunction(f"{field} must be Unicode text, got {short_repr(value)}")
         if self.severity not in SEVERITIES:
             raise InvalidFunction(f"severity must be one of {', '.join(SEVERITIES)}, got {self.severity!r}")
         if not isinstance(self.protected, bool):
@@ -82,7 +83,8 @@ def short_repr(value: object) -> str:
 def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
     """Return a function name; raise InvalidFunction if it is empty, unprintable or reserved."""
     if not isinstance(name, str) or not name.strip():
-        raise InvalidFunction(f"a function name must be non-empty text, got {short_repr(name)}")
+        advice = "write a name, in quotes where YAML reads a number or a boolean"
+        raise InvalidFunction(f"a function name must be non-empty text, got {short_repr(name)}: {advice}")
     if any(not character.isprintable() for character in name):
         raise InvalidFunction(f"a function name must not contain control characters, got {name!r}")
     if name in reserved:

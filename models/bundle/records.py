@@ -165,7 +165,7 @@ def plain_records(rows: Table, names: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any, depth: int) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
+    value = value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
     if isinstance(value, (date, time)):  # a datetime is a date
         return value.isoformat()
     if isinstance(value, (float, Decimal)):

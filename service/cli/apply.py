@@ -291,12 +291,12 @@ def _with_columns(
     added: dict[str, Any] = {
         name: pd.arrays.BooleanArray(S.member[:, k].copy(), S.unknown[:, k].copy()) for k, name in enumerate(S.names)
     }
-    added |= predictor.columns(frame, S) if predictor else {}
-    added |= {} if splits is None else {"split": list(splits)}
-    both = sorted(set(map(str, frame.columns)) & set(added))
-    if both:
-        raise MisuseError(f"the file already has columns {both}: rename the slices or the columns")
-    return pd.concat([frame, pd.DataFrame(added, index=frame.index)], axis=1)
+    more = predictor.columns(frame, S) if predictor else {}
+    more |= {} if splits is None else {"split": list(splits)}
+    taken = set(map(str, frame.columns))
+    if both := sorted(taken & {*added, *more} | added.keys() & more):
+        raise MisuseError(f"two columns would be named {both}: rename the slices, or the columns of the file")
+    return pd.concat([frame, pd.DataFrame(added | more, index=frame.index)], axis=1)
 
 
 def _file_predictor(settings: Settings, version: str, functions: FunctionSet) -> FilePredictor:

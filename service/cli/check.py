@@ -59,17 +59,18 @@ def _check(
     warnings: list[str] = []
     dataset = scan(settings, problems, progress)
     functions = _load_functions(settings, problems)
-    problems += _registry_problems(settings)
+    problems += _folder_problems(settings)
     summary = None
     if dataset is not None:
         columns = [str(name) for name in dataset.first.columns]
         problems += _column_problems(settings, columns)
         problems += _service_problems(settings, columns, dataset.classes)
         warnings += dataset.remarks
+        warnings += _other_classes(settings.classes, dataset.classes)
         warnings += _case_variants(settings, dataset)
         warnings += _leaks(settings, dataset.sample)
         if functions is not None:
-            problems += _name_problems(functions, columns)
+            problems += _name_problems(functions, columns, dataset.classes)
             summary = _apply_to_sample(settings, functions, dataset, problems, warnings, progress)
     return problems, warnings, summary, functions, dataset.rows if dataset else 0
 
@@ -90,7 +91,7 @@ def _print_report(
     if summary and summary.slices:
         sample = "all" if summary.rows == rows else f"a random sample of {summary.rows:,} of"
         print(f"Slices on {sample} {rows:,} rows:\n\n{summary.to_text()}")
-    if summary and not summary.slices:
+    if summary and not len(functions or ()) and not problems:
         print("no slicing functions: list their files under `functions`")
     labeling = [function.name for function in functions or () if function_kind(function) == "labeling"]
     if summary and labeling:
@@ -110,21 +111,21 @@ def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:
         yield f"features: {settings.label!r} is the label: remove it from the features"
 
 
-def _name_problems(functions: FunctionSet, columns: Collection[str]) -> Iterator[str]:
+def _name_problems(functions: FunctionSet, columns: Collection[str], classes: Collection[str]) -> Iterator[str]:
     """Yield problems of names that `apply` cannot write."""
+    taken = {*columns, "predicted", "split", *(f"p_{name}" for name in classes)}
     for function in functions:
-        if function.name in columns and function_kind(function) != "labeling":
-            yield (
-                f"functions: slice {function.name!r} has the name of a column: rename it, or `apply --out` cannot "
-                "write it"
-            )
+        if function.name in taken and function_kind(function) != "labeling":
+            kind = "a column" if function.name in columns else "a column that `apply` adds"
+            yield f"functions: slice {function.name!r} has the name of {kind}: rename it, or `apply` cannot write it"
 
 
-def _registry_problems(settings: Settings) -> Iterator[str]:
-    try:
-        require_writable(settings.registry)
-    except OSError as error:
-        yield f"registry: {settings.registry} cannot be written: {error.strerror or error}"
+def _folder_problems(settings: Settings) -> Iterator[str]:
+    for key, folder in (("registry", settings.registry), ("store", settings.store.parent)):
+        try:
+            require_writable(folder)
+        except OSError as error:
+            yield f"{key}: {folder} cannot be written: {error.strerror or error}"
 
 
 def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
@@ -142,23 +143,17 @@ def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
 
 def _case_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
     """Yield a warning for the label and for every category with values that differ by case only."""
-    from sfs.record import none_if_missing, text_of
-    from sfs.schema import normalize
-
     columns = {settings.label: set(dataset.classes)}
     for column, kind in settings.features.items():
         if kind == "category" and column in dataset.sample:
-            values = dataset.sample[column].tolist()
-            columns[column] = {normalize(text_of(value)) for value in values if none_if_missing(value) is not None}
+            columns[column] = {value for value in dataset.sample[column].tolist() if isinstance(value, str)}
     for column, spellings in columns.items():
         by_text: dict[str, list[str]] = {}
         for spelling in sorted(spellings):
             by_text.setdefault(spelling.casefold(), []).append(excerpt(spelling))
         if variants := [each for each in by_text.values() if len(each) > 1]:
-            listed, more = (
-                " and ".join(map(repr, variants[0])),
-                f" (and {len(variants) - 1:,} more)" * (len(variants) > 1),
-            )
+            listed = " and ".join(map(repr, variants[0]))
+            more = f" (and {len(variants) - 1:,} more)" * (len(variants) > 1)
             kind = "classes" if column == settings.label else "categories"
             yield f"{column}: {listed} differ by case only, and are different {kind}{more}: unify them if they are one"
 
@@ -169,14 +164,16 @@ def _service_problems(settings: Settings, columns: Collection[str], classes: Col
 
     if problem := address_problem(settings.serve):
         yield problem
-    yield from _class_problems(settings.classes or classes)
-    positive, known = settings.monitor.positive, settings.classes or classes
+    positive, known = settings.monitor.positive, {*classes, *settings.classes}
+    yield from _class_problems(sorted(known))
     if positive is not None and positive not in known:
         yield f"monitor.positive {positive!r} is not one of the classes {sorted(known)}{nearest(positive, known)}"
     if settings.log.features not in (("all",), ("none",)):
         for column in settings.log.features:
             if column not in columns:
                 yield f"log.features: no column {column!r} in {settings.data}{nearest(column, columns)}"
+    if settings.clock is not None and not settings.clock.is_file():
+        yield f"clock: no file {settings.clock}: remove `clock` to use the wall clock"
     if settings.store.exists():
         from service.store.engine import refuse_unknown, schema_version
         from service.store.errors import StoreError
@@ -185,6 +182,15 @@ def _service_problems(settings: Settings, columns: Collection[str], classes: Col
             refuse_unknown(schema_version(settings.store))
         except StoreError as error:
             yield f"store: {error}"
+
+
+def _other_classes(stated: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+    """Yield a warning if the classes in the settings are not those of the table."""
+    if stated and set(stated) != set(classes):
+        yield (
+            f"classes: {sorted(stated)} in the settings, {sorted(classes)} in the table: a trained model has the "
+            "classes of the table, and labels of other classes are rejected"
+        )
 
 
 def _class_problems(classes: Collection[str]) -> Iterator[str]:
@@ -227,22 +233,29 @@ def _apply_to_sample(
     warnings: list[str],
     progress: Progress,
 ) -> ApplySummary | None:
+    from models.bundle.records import plain_records
+    from models.classes import check_label_not_read
+    from models.errors import ModelError
     from sfs.apply import apply_with_stats
+    from sfs.checks import WITHIN_BUDGET
     from sfs.errors import SliceError
-    from sfs.record import Columns
+    from sfs.registry import FunctionSet
 
-    rows = settings.table_schema.completed(dataset.sample, settings.features).parse_frame(dataset.sample)
-    sample = project_source(settings).visible(rows)
+    sample = project_source(settings).visible(dataset.sample)
+    records = plain_records(sample.head(CHECKED_RECORDS), [str(name) for name in sample.columns])  # as requests are
+    checks = contract_checks(functions, records, progress, dataset.never_missing)
+    slow = {check["function"] for check in checks if check["check"] == WITHIN_BUDGET and not check["passed"]}
+    functions = FunctionSet(function for function in functions if function.name not in slow)
     progress("applying functions", 0.0)
     try:
+        check_label_not_read(functions, settings.label)
         applied = apply_with_stats(functions, sample)
-    except SliceError as error:
+    except (ModelError, SliceError) as error:
         problems.append(f"functions: {error}")
         return None
     summary = ApplySummary(functions.names, compare=True)
     summary.add(applied)
-    records = Columns(sample.head(CHECKED_RECORDS)).records
-    for check in contract_checks(functions, records, progress, dataset.never_missing):
+    for check in checks:
         if not check["passed"]:
             problems.append(f"functions: {check['function']} is not {check['check']}: {check['detail']}")
         elif check["is_warning"]:

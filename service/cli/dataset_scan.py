@@ -86,10 +86,12 @@ def scan(
         total = source.total() if settings.data.is_file() else None
         for batch in source.batches():
             batch.index = pd.RangeIndex(rows, rows + len(batch))  # messages name rows of the table
-            first = batch if first is None else first
+            faults = schema.faults(batch) | faults
+            if first is None:
+                first, settled = batch, schema.completed(batch, settings.features)
+            batch = settled.parse_frame(batch)  # as `train` reads it
             labels.add(batch)
             features.add(batch)
-            faults = schema.faults(batch) | faults
             missing |= {str(name) for name, absent in batch.isna().any().items() if absent}
             rows += len(batch)
             keys, sample = _smallest_keys(keys, sample, random.random(len(batch)), batch)

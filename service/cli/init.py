@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -168,7 +169,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         rows = [[c.name if c.name.strip() else "(no name)", c.kind or "left out", c.reason] for c in columns]
         print(format_table(("column", "kind", "reason"), [[label, "label", "the class to predict"], *rows]))
         print(f"\nwrote {', '.join(texts)} to {folder}: check the guesses, then run")
-        print(f"  cd {folder} && slicewatch check && slicewatch train && slicewatch up")
+        print(f"  cd {shlex.quote(str(folder))} && slicewatch check && slicewatch train && slicewatch up")
         print("".join(f"\nnote: {note}" for note in notes), end="\n" if notes else "")
     if blank := blank_rows(frame[label]):
         print_message(

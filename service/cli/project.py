@@ -123,9 +123,12 @@ def function_kind(function: SlicingFunction) -> str:
 
 def require_writable(folder: Path) -> Path:
     """Return the nearest existing folder after writing a temporary file into it; raises OSError if it cannot."""
-    existing = next(path for path in (folder, *folder.resolve().parents) if path.is_dir())
-    with tempfile.TemporaryFile(dir=existing) as file:
-        file.write(b"slicewatch")
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"slicewatch")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(existing)) from None  # not the name of the temporary file
     return existing
 
 

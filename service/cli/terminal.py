@@ -6,9 +6,10 @@ import json
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 Progress = Callable[[str, float], None]
 """Takes the name of a stage and the fraction of it that is done."""
@@ -19,9 +20,23 @@ def print_message(message: str) -> None:
     print(message, file=sys.stderr)
 
 
+_STDOUT: ContextVar[TextIO | None] = ContextVar("stdout", default=None)
+
+
+@contextmanager
+def only_documents() -> Iterator[None]:
+    """Keep stdout for `print_json`: output of the project's functions goes to stderr."""
+    token = _STDOUT.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _STDOUT.reset(token)
+
+
 def print_json(document: object) -> None:
     """Print one JSON document on stdout."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), file=_STDOUT.get())
 
 
 def printable(text: str) -> str:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sfs.schema import Schema
 
 
+MAX_NUMBER = 100_000
+
+
 def describe(value: Any) -> str:
     """Return a wrong value as an error message quotes it."""
     if isinstance(value, Mapping):
@@ -33,6 +36,13 @@ def text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected text, got {describe(value)}")
     return value
+
+
+def host(value: Any) -> str:
+    """Accept a host name, a domain with all its hosts as ``*.example.com``, or ``*``."""
+    if "*" in text(value).removeprefix("*.") and value != "*":
+        raise ValueError(f"expected a host name, or '*.' and a domain, got {value!r}")
+    return str(value)
 
 
 def slug(value: Any) -> str:
@@ -52,13 +62,13 @@ def boolean(value: Any) -> bool:
 
 
 def positive(value: Any) -> float:
-    """Accept a finite number above 0."""
+    """Accept a number above 0 and at most 100,000: with larger ones times would leave the calendar."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not 0 < number < math.inf:
-        raise ValueError(f"expected a number above 0, got {describe(value)}")
+    if not 0 < number <= MAX_NUMBER:
+        raise ValueError(f"expected a number above 0 and at most {MAX_NUMBER:,}, got {describe(value)}")
     return number
 
 
@@ -133,8 +143,10 @@ def list_of(least: int) -> BeforeValidator:
 
 
 Text = Annotated[str, BeforeValidator(text)]
+Host = Annotated[str, BeforeValidator(host)]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 Count = Annotated[int, integer(1)]
+Units = Annotated[int, integer(1, 10_000)]
 Positive = Annotated[float, BeforeValidator(positive)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
 FilePath = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else text(value))]
@@ -148,7 +160,7 @@ class LearnerSettings:
 
     kind: Annotated[str, choice(LEARNERS), f"{', '.join(LEARNERS)} (default: the first)"] = LEARNERS[0]
     epochs: Annotated[Count | None, "passes over the training rows"] = None
-    hidden: Annotated[Annotated[tuple[Count, ...], list_of(1)] | None, "units of each hidden layer"] = None
+    hidden: Annotated[Annotated[tuple[Units, ...], list_of(1)] | None, "units of each hidden layer"] = None
     learning_rate: Annotated[Positive | None, "step size of the optimiser"] = None
     batch_rows: Annotated[Count | None, "rows of one optimiser step"] = None
     search_rows: Annotated[Count | None, "maximum rows for the search over candidates"] = None
@@ -162,7 +174,7 @@ class ServeSettings:
     host: Annotated[Text, "address to listen on (default: 127.0.0.1, this machine only)"] = "127.0.0.1"
     port: Annotated[int, integer(0, 65_535), "port to listen on (default: 8000; 0 picks a free one)"] = 8000
     insecure: Annotated[Boolean, "allow an address that other machines reach, without authentication"] = False
-    hosts: Annotated[tuple[Text, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
+    hosts: Annotated[tuple[Host, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
     body_bytes: Annotated[int, integer(1024), "maximum size of a request body (default: 4194304)"] = 4 * 2**20
     request_rows: Annotated[Count, "maximum records in a request (default: 1000)"] = 1000
     request_labels: Annotated[Count, "maximum labels in a request (default: 10000)"] = 10_000

@@ -123,7 +123,7 @@ def test_a_loss_that_explodes_says_what_to_do() -> None:
     """A loss that is not finite ends the training with the epoch and advice."""
     model = network()
     loss = lambda rows: model(X[rows]).sum() * math.inf  # noqa: E731
-    with pytest.raises(ModelError, match=r"epoch 0 is .*lower lr \(now 0.003\)"):
+    with pytest.raises(ModelError, match=r"epoch 0 is .*lower the learning rate \(now 0.003\)"):
         fit(model, lambda g: shuffled_batches(120, 64, g), loss, TrainerConfig())
 
 

@@ -1,6 +1,7 @@
 """Contract checks: every violation is detected, and valid functions pass."""
 
 import itertools
+from time import perf_counter
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,21 @@ def test_every_way_to_read_a_field_is_probed(read):
     row = {f"f{k}": k for k in range(50)}
 
     assert "total" in failed(SlicingFunction("read", read), [row])
+
+
+def test_a_slow_function_is_checked_on_few_rows():
+    """The number of calls does not grow with the rows."""
+    calls = []
+
+    def slow(x):
+        calls.append(x)
+        end = perf_counter() + 0.06
+        while perf_counter() < end:
+            pass
+        return False
+
+    assert failed(SlicingFunction("slow", slow), [{"n": k} for k in range(50)])[-1] == "within budget"
+    assert len(calls) < 50
 
 
 def test_a_preprocessed_function_is_probed():

@@ -67,6 +67,7 @@ def test_a_file_gives_its_templates_in_order(write):
         (GOOD.replace('"no"', "2020-13-41"), 14, "'2020-13-41' cannot be read"),
         (GOOD.replace("name: risky", "name: big_order"), 12, "duplicate template name 'big_order'"),
         (GOOD.replace("- name: risky\n    all", "- all"), 12, "a function name must be non-empty text"),
+        (GOOD.replace("- name: risky", "- name: no"), 12, "got False: write a name, in quotes where YAML reads"),
         (GOOD.replace("family: asks", "owner: asks"), 10, "duplicate key 'owner'"),
         (GOOD + "  - just text\n", 16, "a template must be a mapping with a name and one kind"),
         (

@@ -128,8 +128,19 @@ def test_a_slice_named_like_a_column_is_refused(cli: Callable, project: Path, ta
     (project.parent / "slices.yaml").write_text("slices:\n  - {name: country, missing: {field: country}}\n")
     answer = cli("apply", table_file, "--out", project.parent / "out.csv", "--config", project)
     assert answer.code == 2
-    assert "already has columns ['country']" in answer.err
+    assert "two columns would be named ['country']" in answer.err
     assert not (project.parent / "out.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["predicted", "p_kept"])
+def test_a_slice_named_like_an_added_column_is_refused(cli: Callable, trained: Path, tmp_path: Path, name: str) -> None:
+    """A column of the predictions never overwrites a slice: check and apply refuse its name."""
+    (trained.parent / "slices.yaml").write_text(f"slices:\n  - {{name: {name}, missing: {{field: country}}}}\n")
+    words = ["apply", trained.parent / "orders.csv", "--out", tmp_path / "out.csv", "--with-predictions"]
+    applied, checked = cli(*words, "--config", trained), cli("check", "--config", trained)
+    assert (applied.code, checked.code) == (2, 2)
+    assert f"two columns would be named ['{name}']: rename the slices" in applied.err
+    assert f"slice '{name}' has the name of a column that `apply` adds" in checked.err
 
 
 def test_an_interruption_leaves_nothing_behind(cli: Callable, project: Path, table_file: Path) -> None:

@@ -476,3 +476,100 @@ def test_a_column_of_the_schema_has_to_be_in_the_table(cli: Callable, project: P
     """A misspelt one is a problem."""
     project.write_text(project.read_text() + SCHEMA.replace("country", "county"))
     assert "no column 'county'" in cli("check", "--config", project).err
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (["ham", "ham "], "holds only 'ham': at least two classes are required"),
+        ([pd.Timestamp("2026-05-01"), pd.Timestamp("2026-05-02")], None),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_check_reads_labels_as_train_does(
+    cli: Callable, tmp_path: Path, command: str, labels: list, problem: str | None
+) -> None:
+    """Blanks around a label distinguish no classes, and a date is a class."""
+    frame = comments(60).assign(label=labels * 30)
+    file = written(tmp_path, frame, features="views: number")
+    frame.to_parquet(tmp_path / "rows.parquet")
+    file.write_text(f"{file.read_text().replace('.csv', '.parquet')}learner: {{kind: erm, epochs: 1}}\n")
+    answer = cli(command, "--config", file)
+    assert answer.code == (0 if problem is None else 2)
+    assert (problem or "") in answer.err
+
+
+def test_a_date_as_a_category_is_a_problem_that_names_the_column(cli: Callable, tmp_path: Path) -> None:
+    """A column of dates has no spellings to compare."""
+    file = written(tmp_path, comments(), features="at: category")
+    comments().assign(at=pd.Timestamp("2026-05-01")).to_parquet(tmp_path / "rows.parquet")
+    file.write_text(file.read_text().replace(".csv", ".parquet"))
+    answer = cli("check", "--config", file)
+    assert answer.code == 2
+    assert answer.err.startswith("slicewatch: error: features: column 'at', row 0: Timestamp(")
+
+
+def test_paths_that_later_steps_cannot_use_are_problems(cli: Callable, project: Path) -> None:
+    """A registry that is a file, a store below a file and a missing clock are found by check."""
+    project.write_text(f"{project.read_text()}registry: orders.csv\nstore: orders.csv/store.db\nclock: clock.json\n")
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    for message in ("registry: ", "store: ", "orders.csv cannot be written: Not a directory", "remove `clock`"):
+        assert message in answer.err
+    assert "orders.csv: Not a directory" in cli("train", "--config", project).err
+
+
+def test_classes_of_the_settings_that_the_table_lacks_are_warned_of(cli: Callable, project: Path) -> None:
+    """A trained model has the classes of the table."""
+    text = project.read_text()
+    project.write_text(f"{text}classes: [kept, gone]\n")
+    answer = cli("check", "--config", project)
+    assert answer.code == 0
+    assert "classes: ['gone', 'kept'] in the settings, ['kept', 'lost', 'returned'] in the table: " in answer.out
+    project.write_text(f"{text}classes: [returned, kept, lost]\n")
+    assert "in the settings" not in cli("check", "--config", project).out
+
+
+def test_a_function_over_its_budget_is_a_problem_and_not_applied_to_the_sample(cli: Callable, tmp_path: Path) -> None:
+    """The other functions are applied."""
+    functions = (
+        "from sfs import slicing_function\n\n\n"
+        "@slicing_function(budget_ms=1e-9)\ndef slow(x):\n    return x.views is None\n\n\n"
+        "@slicing_function(budget_ms=1e5)\ndef fast(x):\n    return x.views is not None and x.views > 2000\n"
+    )
+    answer = cli("check", "--json", "--config", written(tmp_path, comments(), functions))
+    found = json.loads(answer.out)
+    assert [each["slice"] for each in found["slices"]] == ["fast"]
+    assert [each.partition(":")[2].partition(":")[0] for each in found["problems"]] == [" slow is not within budget"]
+
+
+@pytest.mark.parametrize("command", [["check"], ["sfs", "check"], ["sfs", "list"], ["sfs", "stats"]])
+def test_functions_that_print_leave_the_document_alone(cli: Callable, project: Path, command: list[str]) -> None:
+    """With --json, what a function prints goes to stderr."""
+    with project.with_name("slices.py").open("a") as file:
+        file.write("\n\nprint('loaded')\n")
+    answer = cli(*command, "--json", "--config", project)
+    assert json.loads(answer.out)
+    assert "loaded" in answer.err
+
+
+@pytest.mark.parametrize(("test", "code"), [("x.tags.sum() > 3", 2), ("sum(x.tags or []) > 3", 0)])
+def test_functions_are_checked_on_records_as_requests_send_them(
+    cli: Callable, tmp_path: Path, test: str, code: int
+) -> None:
+    """A list is an array in a Parquet file and a list in a request."""
+    functions = f"from sfs import slicing_function\n\n\n@slicing_function()\ndef own(x):\n    return bool({test})\n"
+    file = written(tmp_path, comments(), functions)
+    file.write_text(file.read_text().replace(".csv", ".parquet"))
+    comments().assign(tags=[[1, k % 5] for k in range(200)]).to_parquet(tmp_path / "rows.parquet")
+    answer = cli("check", "--config", file)
+    assert (answer.code, "'list' object has no attribute 'sum'" in answer.err) == (code, bool(code))
+
+
+def test_a_template_that_reads_the_label_is_a_problem(cli: Callable, project: Path) -> None:
+    """Check says the same as train."""
+    project.with_name("slices.yaml").write_text("slices:\n  - {name: own, missing: {field: class}}\n")
+    for command in ("check", "train"):
+        answer = cli(command, "--config", project)
+        assert answer.code == 2
+        assert "template 'own' reads the label column 'class', and leaks it to the model" in answer.err

@@ -286,6 +286,14 @@ def test_the_state_folder_is_ignored_by_git(cli: Callable, tmp_path: Path) -> No
     assert (other / ".gitignore").read_text() == "*.pyc\n"
 
 
+def test_the_next_command_can_be_pasted(cli: Callable, tmp_path: Path) -> None:
+    """The name of a folder is quoted if a shell would split it."""
+    table().to_csv(tmp_path / "my rows.csv", index=False)
+    answer = cli("init", tmp_path / "my project", "--data", tmp_path / "my rows.csv")
+    assert f"cd '{tmp_path}/my project' && slicewatch check" in answer.out
+    assert cli("check", "--config", tmp_path / "my project/slicewatch.yaml").code == 0
+
+
 def test_data_outside_the_folder_is_noted(cli: Callable, tmp_path: Path) -> None:
     """Compose mounts the project folder only."""
     table().to_csv(tmp_path / "rows.csv", index=False)

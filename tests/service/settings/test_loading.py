@@ -69,10 +69,19 @@ def test_words_that_yaml_takes_for_booleans_are_names(tmp_path: Path) -> None:
             "learner:\n  kind: erm\n  epochs: many",
             "line 6: 'learner.epochs': expected an integer, at least 1",
         ),
-        ("learner: {hidden: [8, 0]}", "line 4: 'learner.hidden': expected an integer, at least 1, got '0'"),
+        (
+            "learner: {hidden: [8, 0]}",
+            "line 4: 'learner.hidden': expected an integer, at least 1 and at most 10000, got '0'",
+        ),
+        ("learner: {hidden: [99999999]}", "at most 10000, got '99999999'"),
+        (
+            "retrain: {wait_days: 1e300}",
+            "'retrain.wait_days': expected a number above 0 and at most 100,000, got '1e300'",
+        ),
+        ("serve: {hosts: ['*shop.example']}", "'serve.hosts': expected a host name, or '*.' and a domain, got '*shop"),
         (
             "learner: {learning_rate: -1}",
-            "line 4: 'learner.learning_rate': expected a number above 0, got '-1'",
+            "line 4: 'learner.learning_rate': expected a number above 0 and at most 100,000, got '-1'",
         ),
         ("learner: {kind: slice_residul}", "did you mean 'slice_residual'?"),
         ("learner: {hidden: []}", "line 4: 'learner.hidden': expected a list of at least 1, got 0"),
