@@ -14,7 +14,7 @@ from models.errors import ConfigError, DataError
 from models.features import Table, check_columns
 from sfs.record import Columns, Rows
 from sfs.registry import FunctionSet
-from sfs.schema import ClassReader
+from sfs.schema import ClassReader, normalize
 from sfs.template import Template
 
 MAX_CLASSES = 1000
@@ -43,7 +43,7 @@ def read_labels(rows: Table, column: str, classes: Sequence[str] = ()) -> list[s
             f"{blank[0]}: fill in these labels or drop the rows"
         )
     reader = ClassReader(classes)
-    return [reader.read(label) or label for label in labels if label is not None]
+    return [reader.read(label) or normalize(label) for label in labels if label is not None]
 
 
 def without_label(rows: Rows, column: str) -> Rows:

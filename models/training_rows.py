@@ -15,7 +15,7 @@ from models.errors import DataError
 from models.features import FeatureSpec, check_columns
 from models.splits import content_hashes, held_out
 from sfs.registry import FunctionSet
-from sfs.schema import Schema
+from sfs.schema import ClassReader, Schema
 from sfs.template import Template
 
 PUBLIC_FORMATS = ("youtube", "sms")
@@ -129,7 +129,8 @@ def with_traffic(
     schema = schema.completed(base, {spec.column: spec.kind for spec in features})
     base = schema.parse_frame(base)
     labels = read_labels(base, label)
-    read = [(schema.parse_record(record), label_of_row) for record, label_of_row in traffic]
+    reader = ClassReader([*set(labels)])
+    read = [(schema.parse_record(record), reader.read(given) or given) for record, given in traffic]
     fitting: list[LabelledRecord] = [row for row in read if _has_features(row[0], features)]
     kept = _without_rare_classes(fitting, set(labels), features)
     if not kept:

@@ -10,9 +10,10 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -32,14 +33,16 @@ MISSING_WORDS = frozenset({"NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "nu
 """Text that stands for a missing number or truth value, besides the empty text."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity)", re.ASCII | re.IGNORECASE)
-_WHOLE = re.compile(r"([+-]?\d{1,40})(\.0*)?", re.ASCII)
+_WHOLE = re.compile(r"([+-]?\d{1,4000})(\.0*)?", re.ASCII)
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?", re.ASCII)
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 _FLAGS = {"true": "1", "false": "0"}
 _TRUTH_PAIRS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
-_CODE = re.compile(r"\d+", re.ASCII)
+_CODE = re.compile(r"(\d+)(\.0*)?", re.ASCII)
 _FREE_TEXT_WORDS = 2.5
 _SAMPLE_ROWS = 10_000
+_INFINITE = (inf, -inf)
+_UNREADABLE = (TypeError, ValueError, OverflowError)
 _ROUNDED: tuple[ColumnType, ...] = ("float32", "float16")
 _SETTLED: tuple[tuple[set[type], ColumnType], ...] = (
     ({bool}, "boolean"),
@@ -125,11 +128,11 @@ class Column:
             value = value.item()
         try:
             return self.read(value)
-        except (TypeError, ValueError):
+        except _UNREADABLE:
             return value
 
     def read(self, value: Any) -> Any:
-        """Return a value as `parse` does; TypeError or ValueError if it is of another type."""
+        """Return a value as `parse` does; TypeError, ValueError or OverflowError if it is of another type."""
         if none_if_missing(value) is None:
             return None
         is_text = self.type in ("category", "text")
@@ -142,8 +145,6 @@ class Column:
         if self.missing and canonical(text_of(value)) in _canonical_texts(self.missing):
             return None
         if is_text:
-            if isinstance(value, bool) and self.truth:
-                return self.truth[0 if value else 1]
             return text_of(value) if self.type == "text" else self._category(text_of(value))
         value = text if isinstance(value, str) else value
         if self.type in ("timestamp", "date"):
@@ -152,9 +153,12 @@ class Column:
 
     def _category(self, text: str) -> str:
         text = normalize(text)
+        if self.truth and text.lower() in _FLAGS:
+            return self.truth[text.lower() == "false"]
         if self.numbers and _is_number(text):
             return canonical(text) if self.numbers == "1" else repr(float(text))
-        return text.zfill(self.width) if self.width and _CODE.fullmatch(text) else text
+        code = _CODE.fullmatch(text) if self.width else None
+        return code[1].zfill(self.width or 0) if code else text
 
     def _truth_value(self, value: Any) -> bool:
         if isinstance(value, str):
@@ -169,17 +173,20 @@ class Column:
         number = self._spelled_number(value) if isinstance(value, str) else value
         if not isinstance(number, (bool, int, float)):
             raise TypeError
-        if self.type == "integer":
-            if isinstance(number, float) and not number.is_integer():
-                raise ValueError
+        if self.type == "integer" and isinstance(number, int):
             return int(number)
         try:
-            if self.type in _ROUNDED:
-                with np.errstate(over="ignore"):
-                    return float(np.dtype(self.type).type(number))
-            return float(number)
+            number = float(number)
         except OverflowError:
-            return number
+            return None
+        if self.type in _ROUNDED:
+            with np.errstate(over="ignore"):
+                number = float(np.dtype(self.type).type(number))
+        if not isfinite(number):
+            return None
+        if self.type == "integer" and not number.is_integer():
+            raise ValueError
+        return int(number) if self.type == "integer" else number
 
     def _spelled_number(self, text: str) -> bool | int | float:
         if text.lower() in ("true", "false"):
@@ -207,7 +214,8 @@ class Column:
             return at.date().isoformat()
         if self.zone is not None:
             zone = ZoneInfo(self.zone)
-            at = at.replace(tzinfo=zone) if at.tzinfo is None else at.astimezone(zone)
+            at = at.replace(tzinfo=zone) if at.tzinfo is None else at
+            at = at.astimezone(UTC).astimezone(zone)  # a time that a zone skips becomes the one an hour later
         elif at.tzinfo is not None:
             raise ValueError
         return at.isoformat()
@@ -327,7 +335,7 @@ class Schema:
     def completed(self, frame: pd.DataFrame, features: Mapping[str, str] = _NO_FEATURES) -> Schema:
         """Return the schema with a column for every further column of a table, settled from its values.
 
-        Lists and other objects have no type in a schema, and neither have columns without a value.
+        Lists and other objects have no type in a schema. A column without a value has the kind of its feature.
 
         Parameters
         ----------
@@ -349,13 +357,15 @@ class Schema:
         return Schema([*self.columns.values(), *(c for n, c in other.columns.items() if n not in self.columns)])
 
     def parse_record(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a record with every value in the type of its column."""
+        """Return a record with every value in the type of its column; empty text is missing in other columns too."""
         parsers, exact = self._parsers, self._exact
         return {
             name: value
-            if type(value) is exact.get(name) and value == value
+            if type(value) is exact.get(name) and value == value and value not in _INFINITE
             else parsers[name](value)
             if name in parsers
+            else None
+            if value == ""
             else value
             for name, value in record.items()
         }
@@ -395,7 +405,7 @@ class Schema:
             for row, value in zip(series.index, series.tolist(), strict=True):
                 try:
                     column.read(value)
-                except (TypeError, ValueError):
+                except _UNREADABLE:
                     sentences[name] = (
                         f"column {name!r}, row {row}: expected {meant}, got {value!r:.60}: correct the value, or "
                         "change the type of the column in the schema"
@@ -445,7 +455,7 @@ def _column_of(name: str, series: pd.Series[Any], feature: str | None) -> Column
     values = [value for value in series.tolist() if none_if_missing(value) is not None]
     kinds = set(map(type, values))
     if not kinds:
-        return None
+        return Column(name, cast("ColumnType", feature)) if feature else None
     for known, name_of_type in _SETTLED:
         if kinds <= known:
             return Column(name, name_of_type)
@@ -483,7 +493,7 @@ def _number_style(values: Collection[str]) -> Literal["1", "1.0"] | None:
 
 def _code_width(values: Collection[str]) -> int | None:
     """Return the digits of the codes among values, if one has a leading zero and all are of one length."""
-    codes = [value for value in values if _CODE.fullmatch(value)]
+    codes = [code[1] for value in values if (code := _CODE.fullmatch(value))]
     has_zeros = any(value.startswith("0") and len(value) > 1 for value in codes)
     return len(codes[0]) if has_zeros and len(set(map(len, codes))) == 1 else None
 
@@ -505,7 +515,8 @@ def _parse_series(column: Column | None, series: pd.Series[Any]) -> pd.Series[An
     from pandas.api import types
 
     dtype = series.dtype
-    if column is None or (_has_type(column.type, dtype) and not column.missing):
+    is_finite = dtype.kind != "f" or not np.isinf(series.to_numpy(np.float64, na_value=np.nan)).any()
+    if column is None or (_has_type(column.type, dtype) and not column.missing and is_finite):
         return series
     given = series.tolist()
     values = [column.parse(value) for value in given]

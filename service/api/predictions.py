@@ -283,8 +283,7 @@ def _external_predictions(
         row.model_copy(
             update={
                 "label": reader.read(row.label) or row.label,
-                "probabilities": row.probabilities
-                and {reader.read(name) or name: p for name, p in row.probabilities.items()},
+                "probabilities": row.probabilities and _by_class(row.probabilities, reader),
             }
         )
         for row in given
@@ -307,6 +306,12 @@ def _external_predictions(
         )
         for row in given
     ]
+
+
+def _by_class(given: dict[str, float], reader: ClassReader) -> dict[str, float]:
+    """Return probabilities by class; as given, to be refused, if two spell one class."""
+    read = {reader.read(name) or name: p for name, p in given.items()}
+    return read if len(read) == len(given) else given
 
 
 def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> list[tuple[str, str]]:

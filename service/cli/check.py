@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from service.settings.schema import Settings
     from sfs.function import SlicingFunction
     from sfs.registry import FunctionSet
+    from sfs.schema import Schema
 
 
 def declare(commands: Commands) -> None:
@@ -142,7 +143,9 @@ def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
 
 
 def _case_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
-    """Yield a warning for the label and for every category with values that differ by case only."""
+    """Yield a warning for the label and for every category with values that differ in spelling only."""
+    from sfs.schema import canonical
+
     columns = {settings.label: set(dataset.classes)}
     for column, kind in settings.features.items():
         if kind == "category" and column in dataset.sample:
@@ -150,12 +153,31 @@ def _case_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
     for column, spellings in columns.items():
         by_text: dict[str, list[str]] = {}
         for spelling in sorted(spellings):
-            by_text.setdefault(spelling.casefold(), []).append(excerpt(spelling))
+            by_text.setdefault(canonical(spelling).casefold(), []).append(excerpt(spelling))
         if variants := [each for each in by_text.values() if len(each) > 1]:
             listed = " and ".join(map(repr, variants[0]))
             more = f" (and {len(variants) - 1:,} more)" * (len(variants) > 1)
             kind = "classes" if column == settings.label else "categories"
-            yield f"{column}: {listed} differ by case only, and are different {kind}{more}: unify them if they are one"
+            yield (
+                f"{column}: {listed} differ by case or number format only, and are different {kind}{more}: unify "
+                "them if they are one"
+            )
+
+
+def _choice_spellings(functions: FunctionSet, schema: Schema) -> Iterator[str]:
+    """Yield a warning for every value of `one_of` that its column spells otherwise."""
+    from sfs.grammar import leaves
+    from sfs.record import text_of
+    from sfs.template import Template
+
+    specs = [(each.name, leaf) for each in functions if isinstance(each, Template) for leaf in leaves(each.spec)]
+    for name, body in [(name, leaf["one_of"]) for name, leaf in specs if "one_of" in leaf]:
+        for value in body["values"] if body["field"] in schema else ():
+            read = schema.columns[body["field"]].parse(value)
+            if read is None or (spelled := text_of(read)) != value:
+                advice = "use `missing`" if read is None else f'write "{spelled}"'
+                meant = "a missing value" if read is None else repr(spelled)
+                yield f"slice {name!r}: {value!r} is read as {meant} in column {body['field']!r}: {advice}"
 
 
 def _service_problems(settings: Settings, columns: Collection[str], classes: Collection[str]) -> Iterator[str]:
@@ -246,6 +268,7 @@ def _apply_to_sample(
     checks = contract_checks(functions, records, progress, dataset.never_missing)
     slow = {check["function"] for check in checks if check["check"] == WITHIN_BUDGET and not check["passed"]}
     functions = FunctionSet(function for function in functions if function.name not in slow)
+    warnings += _choice_spellings(functions, settings.table_schema.completed(dataset.sample, settings.features))
     progress("applying functions", 0.0)
     try:
         check_label_not_read(functions, settings.label)

@@ -143,7 +143,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
         frame, data_format, total = next(source.batches()), source.format, source.total()
         table = frame if total == len(frame) else source.read()
     label = guess_label(frame, args.label)
-    columns = guess_columns(frame, label, total)
+    columns = guess_columns(table, label, total)
     libraries = [COMMENT_SLICES] if generated or data_format in ("youtube", "sms") else []
     beside = data.resolve().is_relative_to(folder.resolve().parent)
     path = os.path.relpath(data.resolve(), folder.resolve()) if beside else str(data.resolve())

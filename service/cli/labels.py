@@ -188,7 +188,7 @@ def _read_row(number: int, fields: dict[str, Any]) -> LabelFileRow:
     try:
         if absent := [name for name in ("id", "label") if name not in fields]:
             raise ValueError(f"the row has no {absent[0]}")
-        values = fields | {name: text_of(fields[name]) for name in TEXT_FIELDS if name in fields}
+        values = fields | {name: text_of(fields[name]).strip() for name in TEXT_FIELDS if name in fields}
         if "observed_at" in fields:
             values["observed_at"] = _to_timestamp(fields["observed_at"])
         return LabelFileRow(number, row_id, LabelIn.model_validate(values))

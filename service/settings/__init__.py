@@ -40,6 +40,8 @@ def nearest(name: str, options: Iterable[str]) -> str:
     >>> nearest("lable", ["label", "data"])
     "; did you mean 'label'?"
     """
+    from sfs.errors import quoted_beside
+
     by_lower = {option.lower(): option for option in options}
     close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
-    return f"; did you mean {by_lower[close[0]]!r}?" if close else ""
+    return f"; did you mean {quoted_beside(by_lower[close[0]], name)}?" if close else ""

@@ -170,14 +170,14 @@ def _json_batches(
     for record in _json_records(file):
         for name, value in record.items():
             is_large = type(value) is int and value not in _INT64
-            kind = object if is_large or name in schema else type(none_if_missing(value))
+            kind = object if is_large or name in schema else type(_json_value(value))
             types.setdefault(name, set()).add(kind)
     if not types:
         raise UnreadableFile(f"{file} has no rows: expected a JSON object on every line")
     names = select_columns(file, list(types), columns)
     records = _json_records(file)
     while batch := list(islice(records, batch_rows)):
-        series = [_json_series([none_if_missing(row.get(name)) for row in batch], types[name]) for name in names]
+        series = [_json_series([_json_value(row.get(name)) for row in batch], types[name]) for name in names]
         yield frame_of(names, series, len(batch), text)
 
 
@@ -202,6 +202,10 @@ def _json_records(file: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(record, dict):
                 raise UnreadableFile(f"{place} is not a JSON object: expected {{...}} with a value per column")
             yield record
+
+
+def _json_value(value: Any) -> Any:
+    return None if value == "" else none_if_missing(value)  # as an empty field of a CSV file
 
 
 def _json_series(values: list[Any], types: set[type]) -> pd.Series[Any]:

@@ -146,7 +146,8 @@ def _series(column: Any) -> pd.Series[Any]:
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
     if column.null_count and pa.types.is_integer(column.type):
-        return column.to_pandas(types_mapper=lambda _: pd.Int64Dtype())  # type: ignore[no-any-return]
+        whole = pd.UInt64Dtype() if column.type == pa.uint64() else pd.Int64Dtype()
+        return column.to_pandas(types_mapper=lambda _: whole)  # type: ignore[no-any-return]
     if column.null_count and pa.types.is_boolean(column.type):
         return column.to_pandas(types_mapper=lambda _: pd.BooleanDtype())  # type: ignore[no-any-return]
     return column.to_pandas()  # type: ignore[no-any-return]

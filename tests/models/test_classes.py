@@ -26,6 +26,12 @@ def test_classes_are_text_in_a_fixed_order(values: list, classes: tuple[str, ...
     assert [classes[k] for k in class_codes(labels, classes)] == labels
 
 
+def test_labels_are_read_without_blanks_and_in_one_unicode_form() -> None:
+    """Long ones too: blanks and Unicode forms make no class of their own."""
+    labels = [" a very happy one", "a very happy one\t", "cafe\u0301", "caf\u00e9"]
+    assert class_names(read_labels(pd.DataFrame({"y": labels}), "y"), "y") == ("a very happy one", "caf\u00e9")
+
+
 @pytest.mark.parametrize("blank", [None, "", "  ", np.nan])
 def test_blank_labels_are_refused_with_their_number_and_first_row(blank: object) -> None:
     """The message gives the number of blanks and the first row."""

@@ -112,6 +112,13 @@ def test_copies_have_the_content_of_the_table_s_row() -> None:
     assert hashes[3:].tolist() == hashes[:2].tolist()
 
 
+@pytest.mark.parametrize("label", ["1.0", "true", " 1", "TRUE"])
+def test_a_label_of_traffic_is_read_by_the_classes_of_the_table(label: str) -> None:
+    """However an earlier model spelled it, it makes no new class."""
+    records = [{**RECORD, "text": f"new {k}"} for k in range(2 * NEW_CLASS_CONTENTS)]
+    assert joined(*records, label=label).frame["label"].unique().tolist() == ["0", "1"]
+
+
 def test_a_new_class_is_learned_once_there_is_enough_of_it() -> None:
     """One stray label must not end every training."""
     records = [{**RECORD, "text": f"new {k}"} for k in range(2 * NEW_CLASS_CONTENTS)]

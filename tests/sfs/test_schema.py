@@ -92,8 +92,19 @@ def test_types_are_settled_from_a_table() -> None:
         ("price", "NAN", None),
         ("price", "0x1F", "0x1F"),
         ("price", "\u0661\u0662", "\u0661\u0662"),
-        ("single", 1e39, float("inf")),
+        ("single", 1e39, None),
+        ("single", "inf", None),
+        ("price", float("-inf"), None),
+        ("price", "1e400", None),
+        ("price", 10**400, None),
+        ("count", "Infinity", None),
+        ("count", "1" * 45, int("1" * 45)),
+        ("odd", "TRUE", "True"),
+        ("odd", " false ", "False"),
+        ("zip", "501.0", "00501"),
+        ("zip", "501.5", "501.5"),
         ("unknown", " x ", " x "),
+        ("unknown", "", None),
     ],
 )
 def test_a_value_is_read_as_its_column(column: str, given: Any, value: Any) -> None:
@@ -121,6 +132,9 @@ def test_a_value_is_read_as_its_column(column: str, given: Any, value: Any) -> N
         (Column("x", "timestamp", zone="Europe/Berlin"), "2026-01-01T00:30:00", "2026-01-01T00:30:00+01:00"),
         (Column("x", "timestamp", zone="UTC"), "2026-01-01T00:30:00+02:00", "2025-12-31T22:30:00+00:00"),
         (Column("x", "timestamp", zone="UTC"), 1767225600, 1767225600),
+        (Column("x", "timestamp", zone="Asia/Tokyo"), "9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        (Column("x", "timestamp", zone="Europe/Berlin"), "2026-03-29T02:30:00", "2026-03-29T03:30:00+02:00"),
+        (Column("x", "category", truth=("Y", "N")), "TRUE", "Y"),
         (Column("x", "date"), "2026-05-01", "2026-05-01"),
         (Column("x", "date"), datetime(2026, 5, 1), "2026-05-01"),
         (Column("x", "date"), "2026-05-01T10:00:00", "2026-05-01T10:00:00"),
@@ -187,6 +201,26 @@ def test_times_and_small_floats_are_settled(values: "pd.Series[Any]", column: tu
 def test_numbers_in_a_category_keep_their_spelling(values: list[str], style: str | None) -> None:
     """Numbers of one spelling are read in every other; versions such as 1.10 stay text."""
     assert Schema().completed(pd.DataFrame({"x": values})).columns["x"].numbers == style
+
+
+def test_an_infinite_number_is_missing_in_a_table_as_in_a_record() -> None:
+    """A template sees the same rows in the training table, the held-out sample and a request."""
+    frame = pd.DataFrame({"price": [np.inf, 1.0, -np.inf], "single": np.array([np.inf, 1, 2], dtype=np.float32)})
+    parsed = SCHEMA.parse_frame(frame)
+    assert parsed["price"].isna().tolist() == [True, False, True]
+    assert parsed["single"].isna().tolist() == [True, False, False]
+    assert parsed.dtypes.tolist() == frame.dtypes.tolist()
+
+
+def test_a_feature_without_a_value_has_a_type() -> None:
+    """An empty field and null are one value there too; another column stays without a type."""
+    frame = pd.DataFrame({"note": [None, None], "price": [None, None], "other": [None, None]}, dtype=object)
+    schema = Schema().completed(frame, {"note": "category", "price": "number"})
+    assert schema.parse_record({"note": " ", "price": "NA", "other": " "}) == {
+        "note": None,
+        "price": None,
+        "other": " ",
+    }
 
 
 def test_a_table_without_changes_is_the_same_table() -> None:

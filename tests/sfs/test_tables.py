@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from sfs.errors import SliceError, UnreadableFile
 from sfs.schema import Column, Schema
@@ -178,6 +180,12 @@ def test_parquet_categories_and_decimals_are_plain_values(tmp_path: Path) -> Non
     assert frame["d"].tolist()[0] == 1.5
 
 
+def test_parquet_keeps_large_unsigned_numbers_beside_missing_ones(tmp_path: Path) -> None:
+    """A number beyond a signed one of 64 bits is exact."""
+    pq.write_table(pa.table({"n": pa.array([2**64 - 1, None, 1], pa.uint64())}), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet")["n"].tolist() == [2**64 - 1, pd.NA, 1]
+
+
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
     """Files with a byte order mark read like those without."""
     assert list(read_table(written(tmp_path, "t.csv", "\ufeffa,b\n1,2\n")).columns) == ["a", "b"]
@@ -206,6 +214,12 @@ def test_json_lines_may_lack_keys(tmp_path: Path) -> None:
     assert [list(batch.columns) for batch in batches] == [["a", "b"]] * 3
     assert [batch["b"].tolist()[0] for batch in batches] == [pd.NA, True, False]
     assert {str(batch["a"].dtype) for batch in batches} == {"float64"}
+
+
+def test_an_empty_text_in_json_lines_is_missing_as_an_empty_field_of_a_csv_file(tmp_path: Path) -> None:
+    """Numbers beside it stay numbers."""
+    frame = read_table(written(tmp_path, "t.jsonl", '{"a": 1, "b": "x"}\n{"a": "", "b": ""}\n'))
+    assert (frame["a"].tolist(), frame["b"].tolist()) == ([1, pd.NA], ["x", None])
 
 
 fields = st.one_of(st.none(), st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), min_size=1))

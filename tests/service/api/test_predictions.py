@@ -388,6 +388,7 @@ def test_a_logged_prediction_can_be_sent_again(service):
         ({"label": ["true"]}, "label"),
         ({"features": ["a"]}, "features"),
         ({"probabilities": {"true": 1.0}}, "probabilities"),
+        ({"probabilities": {"true": 0.5, "True": 0.75, "false": 0.25}}, "probabilities"),
         ({"probabilities": {"true": 0.9, "false": 0.9}}, "probabilities"),
         ({"probabilities": {"true": 1.5, "false": -0.5}}, "probabilities.true"),
         ({"predicted_at": "2026-05-01T12:05:01Z"}, "predicted_at"),

@@ -270,11 +270,15 @@ def test_labels_that_train_or_the_label_door_refuses_are_problems(
     [
         (
             {"label": ["spam", "ham", "Spam"]},
-            ["label: 'Spam' and 'spam' differ by case only, and are different classes: "],
+            ["label: 'Spam' and 'spam' differ by case or number format only, and are different classes: "],
         ),
         (
             {"plan": ["a", " A ", "b", "B", "stra\u00dfe", "STRASSE"]},
-            ["plan: 'A' and 'a' differ by case only, and are different categories (and 2 more): "],
+            ["plan: 'A' and 'a' differ by case or number format only, and are different categories (and 2 more): "],
+        ),
+        (
+            {"label": ["1", "1.0", "unsure"]},
+            ["label: '1' and '1.0' differ by case or number format only, and are different classes: "],
         ),
         ({"plan": ["a", " a", "b"]}, []),
         ({"text": ["love it so", "Love it so", "cheap one"]}, []),
@@ -291,6 +295,24 @@ def test_values_that_differ_by_case_only_are_warned_of(
     assert answer.code == 0
     assert [line for line in answer.out.splitlines() if "case" in line] == [
         f"warning: {each}unify them if they are one" for each in warnings
+    ]
+
+
+def test_a_value_of_one_of_that_its_column_spells_otherwise_is_warned_of(cli: Callable, tmp_path: Path) -> None:
+    """The spelling that the rows have is named; values in that spelling are no concern."""
+    plans = ["1.0", "caf\u00e9", "True", "x"]
+    frame = comments().assign(plan=[plans[k % 4] for k in range(len(comments()))])
+    file = written(tmp_path, frame, features="text: text, plan: category")
+    values = '1.0, "1.0", "cafe\u0301", true, "True", " ", "x"'
+    (tmp_path / "plans.yaml").write_text(f"slices:\n  - {{name: some, one_of: {{field: plan, values: [{values}]}}}}\n")
+    file.write_text(file.read_text().replace("functions: []", "functions: [plans.yaml]"))
+    answer = cli("check", "--config", file)
+    assert answer.code == 0
+    assert [line for line in answer.out.splitlines() if "in column" in line] == [
+        "warning: slice 'some': ' ' is read as a missing value in column 'plan': use `missing`",
+        "warning: slice 'some': '1' is read as '1.0' in column 'plan': write \"1.0\"",
+        "warning: slice 'some': 'cafe\u0301' is read as 'caf\u00e9' in column 'plan': write \"caf\u00e9\"",
+        "warning: slice 'some': 'true' is read as 'True' in column 'plan': write \"True\"",
     ]
 
 

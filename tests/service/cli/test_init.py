@@ -231,6 +231,15 @@ def test_infinite_numbers_leave_no_trace_in_the_slices(
     assert not recwarn.list
 
 
+def test_a_value_far_down_in_the_table_counts_for_the_kind_of_a_column(cli: Callable, tmp_path: Path) -> None:
+    """The kind of a feature and its type come from the same rows."""
+    rows = '{"views": 1, "label": "a"}\n{"views": 2, "label": "b"}\n' * 25_000
+    (tmp_path / "rows.jsonl").write_text(rows + '{"views": "maybe", "label": "a"}\n')
+    assert cli("init", tmp_path / "p", "--data", tmp_path / "rows.jsonl").code == 0
+    settings = load(tmp_path / "p/slicewatch.yaml", {})
+    assert (settings.features["views"], settings.schema["views"]["type"]) == ("category", "category")
+
+
 def test_columns_that_no_feature_reads_do_not_stop_init(cli: Callable, tmp_path: Path) -> None:
     """Times, durations, bytes and lists are left out; the rest is a project."""
     frame = table().assign(

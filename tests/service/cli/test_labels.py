@@ -188,9 +188,10 @@ def test_the_format_of_a_label_file_can_be_stated(send: Callable, stored: Path) 
 
 
 def test_blanks_around_names_and_labels_of_a_file_mean_nothing(send: Callable, stored: Path) -> None:
-    """A file with a blank after every comma is read as one without."""
+    """A file with a blank after every comma is read as one without, ids included."""
     assert send("id, label, observed_at\na, lost, 2026-04-30T12:00:00Z\n").code == 0
-    assert kept(stored) == {"a": "lost"}
+    assert send("label, id\nlost, 007 \n").code == 0
+    assert kept(stored) == {"a": "lost", "007": "lost"}
 
 
 def test_two_columns_of_a_file_are_two_statements(send: Callable, stored: Path) -> None:

@@ -210,13 +210,13 @@ def values_of(name: str, value: Any) -> list[Any]:
     if isinstance(value, bool):
         values += [int(value), float(value), str(int(value)), f" {float(value)}"]
     elif name == "odd" and value in ("True", "False"):
-        values.append(value == "True")
+        values += [value == "True", value.upper(), f" {value.lower()}"]
     elif isinstance(value, int) and int(float(value)) == value:
         values += [float(value), f"{value}.0", f"{value:+}"]
     elif isinstance(value, float) and value.is_integer():
         values += [int(value), f"{value:+}"]
     elif name == "zip":
-        values += [int(value), float(value), str(int(value))]
+        values += [int(value), float(value), str(int(value)), f"{int(value)}.0"]
     elif name in ("grade", "level") and value[0].isdigit():
         values += [float(value), int(float(value)), f"{float(value):g}", f"{float(value)} "]
     elif name == "label" and value in ("7", "True"):
