@@ -57,7 +57,7 @@ class SliceResult:
         For two classes F1 of the second, for more the mean F1 over the classes that occur; None where no row
         has, or is given, a class to count.
     coverage
-        Members among rows whose membership is known.
+        Members among rows whose membership is known, with the effective n of their contents.
     unknown
         Rows with unknown membership; they are in no other number.
     """
@@ -140,8 +140,9 @@ def slice_report(
         counts = [(int(((g == c) & (p == c)).sum()), int((p == c).sum()), int((g == c).sum())) for c in positives]
         scores = [f_measure(*triple) for triple in counts if triple[1] + triple[2]]
         f1 = float(np.mean(scores)) if scores else None
-        coverage = Rate(n, int(known.sum()))
-        accuracy = Rate(int((g == p).sum()), n, None if contents is None else effective_n(contents[member]))
+        of_known = None if contents is None else effective_n(contents[known], member[known])
+        of_members = None if contents is None else effective_n(contents[member])
+        coverage, accuracy = Rate(n, int(known.sum()), of_known), Rate(int((g == p).sum()), n, of_members)
         results.append(SliceResult(name, n, accuracy, f1, coverage, int((~known).sum())))
     return SliceReport(tuple(results))
 

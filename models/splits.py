@@ -6,10 +6,10 @@ A row is held out if and only if its hash is divisible by 10, in every table and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,32 @@ def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:
     return np.fromiter(hashes, dtype=np.uint64, count=len(columns))
 
 
+def record_contents(
+    records: Sequence[Mapping[str, Any] | None], specs: Sequence[FeatureSpec], others: Sequence[int]
+) -> list[int]:
+    """Return a number per record, equal for records of one content; a record that lacks a feature has its ``others``.
+
+    Values that a model cannot read count as missing.
+    """
+    names = [spec.column for spec in specs]
+    complete = {
+        k: {name: readable_text(record[name]) for name in names}
+        for k, record in enumerate(records)
+        if names and record and all(name in record for name in names)
+    }
+    hashes = content_hashes(list(complete.values()), specs).view(np.int64).tolist() if complete else []
+    found = dict(zip(complete, hashes, strict=True))
+    return [found.get(k, other) for k, other in enumerate(others)]
+
+
+def readable_text(value: Any) -> str | None:
+    """Return a value as text; None if it is missing, or if a model cannot read it."""
+    try:
+        return as_text(value, "", 0)
+    except DataError:
+        return None
+
+
 def _contents(columns: Columns, names: Sequence[str]) -> list[tuple[str, ...]]:
     if not names:
         return [()] * len(columns)
@@ -107,17 +133,17 @@ def split(hashes: Hashes, y: NDArray[np.int64], classes: Sequence[str]) -> Split
     out = held_out(hashes)
     rare = []
     for k, name in enumerate(classes):
-        of_class = ~out & (y == k)
-        contents = len(np.unique(hashes[of_class]))
-        if contents < 2:
-            rare.append((name, int(of_class.sum()), contents))
+        contents = np.unique(hashes[y == k])
+        if (outside := int((~held_out(contents)).sum())) < 2:
+            rare.append((name, int((y == k).sum()), len(contents), outside))
     if rare:
-        name, rows, contents = rare[0]
+        name, rows, distinct, outside = rare[0]
         others = [repr(name) for name, *_ in rare[1:]]
         also = f" (as have too few: {', '.join(others[:_MAX_LISTED])}{', ...' * (len(others) > _MAX_LISTED)})"
         raise DataError(
-            f"class {name!r} has {rows} row{'s' * (rows != 1)} with {contents} distinct "
-            f"content{'s' * (contents != 1)} outside the held-out tenth, and 2 are required{also if others else ''}: "
+            f"class {name!r} has {rows} row{'s' * (rows != 1)} with {distinct} distinct "
+            f"content{'s' * (distinct != 1)}, {outside} of them outside the held-out tenth, "
+            f"and 2 are required{also if others else ''}: "
             "add rows, merge it with another class, or drop it"
         )
     rest = hashes // HELD_OUT_MODULUS
@@ -142,7 +168,9 @@ def _remarks(hashes: Hashes, held_out: Hashes, modulus: int) -> Iterator[str]:
         )
     effective, contents = effective_n(held_out), len(np.unique(held_out))
     if effective < 2:
-        found = f"One content is held out ({len(held_out):,} rows)" if effective else "No row is held out"
+        rows = f"{len(held_out):,} rows"
+        one = f"One content is held out ({rows})" if contents == 1 else f"One content has most of the held-out {rows}"
+        found = one if effective else "No row is held out"
         yield (
             f"{found}: a hash selects a tenth of the contents, and the table has {len(np.unique(hashes)):,}. No "
             "accuracy is expected, no accuracy alarm can be raised, and the promotion gate cannot verify a later "

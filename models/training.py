@@ -123,10 +123,8 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
         read = {spec.column for spec in config.features}
         columns = [str(name) in read for name in rows.frame.columns]
-        leaks = label_leaks(
-            rows.frame.loc[:, columns].iloc[rows.splits.train],
-            [rows.labels[row] for row in rows.splits.train],
-        )
+        once = rows.splits.train[np.unique(rows.hashes[rows.splits.train], return_index=True)[1]]
+        leaks = label_leaks(rows.frame.loc[:, columns].iloc[once], [rows.labels[row] for row in once])
         metadata = {function.name: function.metadata for function in config.functions}
         report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata)
         bundle = _bundle(config, rows, featurizer, fitted.model, evaluation, report)

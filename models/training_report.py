@@ -221,17 +221,13 @@ def training_report(
             )
             for peer in metrics
         },
-        functions=tuple(
-            FunctionFaults(run.name, dict(run.unknown), _without_message(run.first_fault)) for run in applied.stats
+        functions=tuple(  # a fault without its message, which may quote a value of the row
+            FunctionFaults(run.name, dict(run.unknown), run.first_fault and ": ".join(run.first_fault.split(": ")[:2]))
+            for run in applied.stats
         ),
         targets=targets,
         protected=tuple(name for name, entry in metadata.items() if entry.protected),
     )
-
-
-def _without_message(fault: str | None) -> str | None:
-    """Return row and kind of a fault: its message may quote a value of the row."""
-    return None if fault is None else ": ".join(fault.split(": ")[:2])
 
 
 def _warnings(
@@ -263,7 +259,7 @@ def _warnings(
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")
         yield (
             f"Slices with fewer than {FEW_ROWS} independent held-out rows, too few to estimate an accuracy (with fewer "
-            f"than 2, nothing is expected of it and no alarm watches it): {shown}."
+            f"than 2, no accuracy is expected and no accuracy alarm can be raised): {shown}."
         )
     for run in applied.stats:
         unknown = sum(run.unknown.values())

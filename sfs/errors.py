@@ -3,6 +3,7 @@
 import difflib
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 
 _MAX_COMPARED, _MAX_LISTED = 300, 20  # bound the cost: names may come from a request
 
@@ -31,23 +32,20 @@ class UnreadableFile(SliceError):
     """A file of rows or functions cannot be read."""
 
 
-def quoted_beside(name: str, other: str) -> str:
-    """Return a name in quotes, in ASCII if it differs from another one in its Unicode form only."""
-    return ascii(name) if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", other) else repr(name)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the closest known name, in ASCII if only its Unicode form differs, or nothing."""
+    by_folded = {other.strip().casefold(): other for other in islice(known, _MAX_COMPARED)}
+    close = difflib.get_close_matches(name.strip().casefold(), list(by_folded), n=1, cutoff=0.65)
+    if not close:
+        return ""
+    found = by_folded[close[0]]
+    is_alike = unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", found)
+    return f"; did you mean {ascii(found) if is_alike else repr(found)}?"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the hint of an unknown-name error: the closest known name, or the first known names.
-
-    Examples
-    --------
-    >>> did_you_mean("lable", ["text", "label"]), did_you_mean("x", ["text"])
-    ("; did you mean 'label'?", "; available: 'text'")
-    """
+    """Return the hint of an unknown-name error: the closest known name, or the first known names."""
     names = list(known)
-    compared = names[:_MAX_COMPARED]
-    folded = [other for other in compared if other.strip().casefold() == name.strip().casefold()]
-    if close := folded or difflib.get_close_matches(name, compared, n=1, cutoff=0.65):
-        return f"; did you mean {quoted_beside(close[0], name)}?"
     more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"
+    listed = f"; available: {', '.join(map(repr, names[:_MAX_LISTED]))}{more}" if names else "; none is available"
+    return nearest(name, names) or listed

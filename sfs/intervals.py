@@ -74,18 +74,29 @@ class Rate:
         return Rate(self.count + other.count, self.n + other.n, self.effective_n + other.effective_n)
 
 
-def effective_n(contents: ArrayLike) -> int:
-    """Return the effective n of rows that are drawn by content, all rows of one content together.
+def effective_n(contents: ArrayLike, member: ArrayLike | None = None) -> int:
+    """Return the effective n of rows that are drawn by content, all rows of one content together (Kish, 1965).
 
-    With c rows of each content it is sum(c)^2 / sum(c^2), rounded, at most the number of contents (Kish, 1965).
+    With c rows of each content it is sum(c)^2 / sum(c^2), rounded, at most the number of contents. With ``member``
+    it is that of the members' share p alone, with m members of each content: p (1 - p) sum(c)^2 / sum((m - p c)^2),
+    at most the number of contents.
 
     Examples
     --------
     >>> effective_n([7, 7, 8, 8]), effective_n([7] * 9 + [8]), effective_n([7] * 229), effective_n([])
     (2, 1, 1, 0)
+    >>> rows = [0] * 30 + [*range(1, 271)]  # one content in ten rows, the others once
+    >>> effective_n(rows), effective_n(rows, [row == 0 for row in rows]), effective_n(rows, [row > 240 for row in rows])
+    (77, 11, 227)
     """
-    rows = np.unique(np.asarray(contents), return_counts=True)[1].astype(np.int64)
-    return round(int(rows.sum()) ** 2 / max(1, int((rows**2).sum())))
+    _, codes, rows = np.unique(np.asarray(contents), return_inverse=True, return_counts=True)
+    if member is None:
+        return round(int(rows.sum()) ** 2 / max(1, int((rows.astype(np.int64) ** 2).sum())))
+    members = np.bincount(codes, weights=np.asarray(member, np.float64), minlength=len(rows))
+    share = members.sum() / max(1, rows.sum())
+    spread = float(((members - share * rows) ** 2).sum())
+    drawn = share * (1 - share) * float(rows.sum()) ** 2
+    return round(min(float(len(rows)), drawn / spread)) if spread else len(rows)
 
 
 def clopper_pearson(count: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -128,14 +139,12 @@ def clopper_pearson_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0
     return np.where(successes == 0, 0.0, lower), np.where(failures == 0, 1.0, upper)
 
 
-def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the anytime-valid interval of a rate: valid even if inspected after every trial.
+def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """Return the limits of anytime-valid intervals, for arrays of counts: valid even if inspected after every trial.
 
-    As the sample grows, the probability that any of its intervals misses the rate is at most 1 - ``confidence``.
-    The interval contains the rates p with a likelihood of at least ``1 - confidence`` times the mixture of
-    Bernoulli likelihoods under Beta(1/2, 1/2).
-
-    Parameters and errors are those of ``clopper_pearson``, for the first ``n`` trials.
+    As a sample grows, the probability that any of its intervals misses the rate is at most 1 - ``confidence``.
+    An interval contains the rates p with a likelihood of at least ``1 - confidence`` times the mixture of Bernoulli
+    likelihoods under Beta(1/2, 1/2). Parameters and errors are those of ``clopper_pearson``; shapes broadcast.
 
     References
     ----------
@@ -143,16 +152,10 @@ def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]
 
     Examples
     --------
-    >>> lower, upper = anytime(90, 100)
-    >>> round(lower, 3), round(upper, 3)
-    (0.772, 0.971)
+    >>> lower, upper = anytime_arrays([90], [100])
+    >>> lower.round(3).tolist(), upper.round(3).tolist()
+    ([0.772], [0.971])
     """
-    lower, upper = anytime_arrays([count], [n], confidence)
-    return float(lower[0]), float(upper[0])
-
-
-def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-    """Return the lower and upper limits of ``anytime`` for arrays of counts; shapes broadcast."""
     k, rest = _validate(count, n, confidence)
     evidence = special.betaln(k + 0.5, rest + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)
 

@@ -31,6 +31,7 @@ from service.store.engine import Store
 from service.store.labels import LabelRules
 from service.store.tables import dirty_blocks, from_us, label_events, pending_labels
 from service.store.writer import Writer
+from sfs.intervals import anytime_arrays
 from sfs.registry import FunctionSet
 
 if TYPE_CHECKING:
@@ -59,6 +60,12 @@ class ManualClock:
         """Move on by a `timedelta`, and return the new time."""
         self.now += timedelta(**by)
         return self.now
+
+
+def anytime(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the anytime-valid interval of one rate."""
+    lower, upper = anytime_arrays([count], [n], confidence)
+    return float(lower[0]), float(upper[0])
 
 
 def function_set(set_hash: str, votes: tuple[str, ...] = (), **fingerprints: str) -> FunctionSetVersion:

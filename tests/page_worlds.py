@@ -223,7 +223,7 @@ def _add_run(made: World, like: Run) -> None:
 
 def _add_versions(folder: Path) -> None:
     """Add five versions with small files: the fourth is the champion, the first is damaged."""
-    counts = {"__all__": SliceCounts(500, 500, 0, 480, 60, 54, 58, 57)}
+    counts = {"__all__": SliceCounts(500, 500, 0, 480, 60, 54, 58, 57, 480)}
     for number in range(1, 6):
         files = {
             "config.json": json.dumps({"classes": ["ham", "spam"], "format": number}).encode(),

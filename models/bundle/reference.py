@@ -45,6 +45,8 @@ class SliceCounts:
         Distinct contents among the held-out members.
     held_out_effective_n
         Effective n of these contents (`sfs.intervals.effective_n`).
+    coverage_effective_n
+        Effective n of the coverage, at most ``contents``.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class SliceCounts:
     correct: int
     held_out_contents: int
     held_out_effective_n: int
+    coverage_effective_n: int
 
     def __post_init__(self) -> None:
         counts = [getattr(self, name) for name in self.__slots__]
@@ -70,13 +73,15 @@ class SliceCounts:
             and (self.contents > 0) == (known > 0)
             and self.held_out_effective_n <= self.held_out_contents
             and (self.held_out_effective_n > 0) == (self.held_out_contents > 0) == (self.held_out > 0)
+            and self.coverage_effective_n <= self.contents
+            and (self.coverage_effective_n > 0) == (known > 0)
         ):
             raise BundleError(f"reference.json holds impossible counts: {self}")
 
     @property
     def coverage(self) -> Rate:
-        """Known members among known rows; the effective n is the number of distinct contents."""
-        return Rate(self.member, self.n - self.unknown, self.contents)
+        """Known members among known rows, with the effective n of their contents."""
+        return Rate(self.member, self.n - self.unknown, self.coverage_effective_n)
 
     @property
     def accuracy(self) -> Rate:
@@ -116,6 +121,7 @@ def reference_counts(
             correct=int((held_member & correct).sum()),
             held_out_contents=len(np.unique(contents[held_out[held_member]])),
             held_out_effective_n=effective_n(contents[held_out[held_member]]),
+            coverage_effective_n=effective_n(contents[~unknown], member[~unknown]),
         )
     return counts
 
@@ -146,6 +152,7 @@ def slice_counts(saved: Any) -> SliceCounts:
             member = saved["member"]
             contents = {"contents": saved["n"] - saved["unknown"], "held_out_contents": member}
             saved = {**saved, "held_out": member, **contents}
-        return SliceCounts(**{"held_out_effective_n": saved.get("held_out_contents"), **saved})
+        effective = {"held_out": saved.get("held_out_contents"), "coverage": saved.get("contents")}
+        return SliceCounts(**{f"{name}_effective_n": n for name, n in effective.items()} | saved)
     except (TypeError, AttributeError) as error:
         raise BundleError(f"reference.json holds malformed counts: {error}") from error

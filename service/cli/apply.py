@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from service.cli.parser import Commands, Context, add_command, add_format, add_options, config_file
-from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, other_source
+from service.cli.project import CHAMPION, feature_specs, load_functions, load_settings, open_registry, other_source
 from service.cli.terminal import (
     format_counts,
     format_interval,
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.bundle.model_bundle import ModelBundle
-    from models.features import FeatureKind
+    from models.features import FeatureSpec
     from models.training_rows import DataSource
     from service.settings.schema import Settings
     from sfs.apply import ApplyResult
     from sfs.matrix import SliceMatrix
     from sfs.registry import FunctionSet
+
+MAX_CONTENTS = 1_000_000
+"""Maximum rows whose contents are kept: memory does not grow with the file beyond it."""
 
 
 def declare(commands: Commands) -> None:
@@ -96,7 +100,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     schema = predictor.bundle.schema if predictor else None
     source = other_source(args.file, settings, schema, args.format)
     splits = _splits(settings, source) if args.with_split and settings is not None else None
-    summary = apply_file(source, functions, args.out, predictor, splits=splits)
+    features = feature_specs(settings) if settings else ()
+    summary = apply_file(source, functions, args.out, predictor, splits=splits, features=features)
     if args.json:
         out = str(args.out) if args.out else None
         print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})
@@ -134,15 +139,16 @@ class SliceCount:
     reasons: Counter[str] = field(default_factory=Counter)
     first_fault: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, independent: int | None) -> dict[str, Any]:
         """Return counts, rates and time; a rate of no rows is null."""
         from sfs.intervals import Rate
 
-        coverage, overlap = Rate(self.members, self.rows - self.unknown), Rate(self.shared, self.members)
+        coverage, overlap = Rate(self.members, self.rows - self.unknown, independent), Rate(self.shared, self.members)
         return {
             "slice": self.name,
             "members": self.members,
             "known": coverage.n,
+            "effective_n": coverage.effective_n,
             "coverage": coverage.value,
             "coverage_interval": list(coverage.interval()),
             "overlap": overlap.value,
@@ -160,10 +166,19 @@ class ApplySummary:
         self.rows = 0
         self._in_both: Any = 0 if compare else None
         self.slices = {name: SliceCount(name) for name in names}
+        self._contents: list[Any] = []
+        self._bits: list[Any] = []  # of members and of unknown rows, eight slices a byte
 
-    def add(self, applied: ApplyResult) -> None:
-        """Add a batch."""
+    def add(self, applied: ApplyResult, contents: Any = None) -> None:
+        """Add a batch, with the hashes of its contents; without those of every batch, all rows count as distinct."""
+        import numpy as np
+
         matrix = applied.matrix
+        if contents is None:
+            self._contents, self._bits = [], []
+        else:
+            self._contents.append(contents)
+            self._bits.append(np.packbits([matrix.member, matrix.unknown], axis=2))
         shared = matrix.member & (matrix.member.sum(axis=1, keepdims=True) > 1)  # [N, K]
         for run in applied.stats:
             k, count = matrix.position(run.name), self.slices[run.name]
@@ -197,7 +212,16 @@ class ApplySummary:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return an object per slice."""
-        return [count.to_json() for count in self.slices.values()]
+        import numpy as np
+
+        from sfs.intervals import effective_n
+
+        if not self._contents or sum(map(len, self._contents)) < self.rows:
+            return [count.to_json(None) for count in self.slices.values()]
+        contents, bits = np.concatenate(self._contents), np.concatenate(self._bits, axis=1)
+        columns = [(bits[..., k // 8] >> (7 - k % 8) & 1).astype(bool) for k in range(len(self.slices))]
+        effective = [effective_n(contents[~unknown], member[~unknown]) for member, unknown in columns]
+        return [count.to_json(n) for count, n in zip(self.slices.values(), effective, strict=True)]
 
     def to_text(self) -> str:
         """Return a table with a line per slice, then the first fault of each faulty function."""
@@ -208,6 +232,7 @@ class ApplySummary:
                 [
                     count["slice"],
                     count["members"],
+                    count["effective_n"],
                     percent(count["coverage"]),
                     format_interval(count["coverage_interval"]) if count["known"] else None,
                     percent(count["overlap"]),
@@ -217,7 +242,8 @@ class ApplySummary:
                 ]
             )
         columns = (
-            "slice", "members", "coverage", "95% interval", "overlap", "unknown", "us/row", "why unknown",
+            "slice", "members", "effective n", "coverage", "95% interval", "overlap", "unknown", "us/row",
+            "why unknown",
         )  # fmt: skip
         faults = [
             f"{count.name}: first fault at {count.first_fault}" for count in self.slices.values() if count.first_fault
@@ -234,12 +260,16 @@ def apply_file(
     *,
     compare: bool = False,
     splits: Sequence[str] | None = None,
+    features: Sequence[FeatureSpec] = (),
 ) -> ApplySummary:
     """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given.
 
     With ``compare``, the members that every two slices share are counted too. ``splits`` has the split of every
-    row.
+    row. ``features`` define the contents of the rows; where they cannot be read, and beyond a million rows, all rows
+    count as distinct.
     """
+    from models.errors import DataError
+    from models.splits import content_hashes
     from sfs.apply import apply_with_stats
 
     summary = ApplySummary(functions.names, compare=compare)
@@ -248,7 +278,11 @@ def apply_file(
         def sliced() -> Iterator[pd.DataFrame]:
             for frame in source.batches():
                 applied = apply_with_stats(functions, source.visible(frame))
-                summary.add(applied)
+                contents = None
+                with suppress(DataError):
+                    if features and summary.rows + len(frame) <= MAX_CONTENTS:
+                        contents = content_hashes(frame, features)
+                summary.add(applied, contents)
                 of_frame = None if splits is None else splits[summary.rows - len(frame) : summary.rows]
                 yield _with_columns(frame, applied.matrix, predictor, of_frame)
                 progress(len(frame))
@@ -266,16 +300,14 @@ def apply_file(
 def _splits(settings: Settings, source: DataSource) -> list[str]:
     """Return the split of every row of a table with labels."""
     from models.classes import class_codes, class_names, read_labels
-    from models.features import FeatureSpec
     from models.splits import content_hashes, split
 
     rows = source.read()
     if settings.label not in rows.columns:
         raise MisuseError(f"--with-split: no column {settings.label!r}: the split depends on the labels")
-    specs = [FeatureSpec(name, cast("FeatureKind", kind)) for name, kind in settings.features.items()]
     labels = read_labels(rows, settings.label)
     classes = class_names(labels, settings.label)
-    parts = split(content_hashes(rows, specs), class_codes(labels, classes), classes)
+    parts = split(content_hashes(rows, feature_specs(settings)), class_codes(labels, classes), classes)
     names = [""] * len(rows)
     for name in ("train", "valid", "held_out"):
         for row in getattr(parts, name).tolist():

@@ -13,11 +13,8 @@ from service.cli.project import function_kind, load_settings, project_source, re
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
 from service.cli.terminal import print_json, printable, stage_progress
 from service.errors import MisuseError, SettingsError
-from service.settings import nearest
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from service.cli.dataset_scan import DatasetScan
     from service.cli.terminal import Progress
     from service.settings.schema import Settings
@@ -69,7 +66,7 @@ def _check(
         warnings += dataset.remarks
         warnings += _other_classes(settings.classes, dataset.classes)
         warnings += _case_variants(settings, dataset)
-        warnings += _leaks(settings, dataset.sample)
+        warnings += _leaks(settings, dataset)
         if functions is not None:
             problems += _name_problems(functions, columns, dataset.classes)
             summary = _apply_to_sample(settings, functions, dataset, problems, warnings, progress)
@@ -104,6 +101,8 @@ def _print_report(
 
 
 def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:
+    from sfs.errors import nearest
+
     absent = [c for c in (*settings.features, settings.label, *settings.schema) if c not in names]
     yield from (f"no column {column!r} in {settings.data}{nearest(column, names)}" for column in absent)
     if absent:
@@ -129,11 +128,16 @@ def _folder_problems(settings: Settings) -> Iterator[str]:
             yield f"{key}: {folder} cannot be written: {error.strerror or error}"
 
 
-def _leaks(settings: Settings, sample: pd.DataFrame) -> list[str]:
-    """Return a warning for every feature that alone predicts the label almost perfectly."""
+def _leaks(settings: Settings, dataset: DatasetScan) -> list[str]:
+    """Return a warning for every feature that alone predicts the label almost perfectly, each content once."""
+    import numpy as np
+
     from models.classes import label_leaks, read_labels
     from models.errors import ModelError
 
+    sample = dataset.sample
+    if dataset.contents is not None:
+        sample = sample.iloc[np.unique(dataset.contents, return_index=True)[1]]
     columns = set(map(str, sample.columns))
     features = [column for column in settings.features if column in columns and column != settings.label]
     try:
@@ -183,6 +187,7 @@ def _choice_spellings(functions: FunctionSet, schema: Schema) -> Iterator[str]:
 def _service_problems(settings: Settings, columns: Collection[str], classes: Collection[str]) -> Iterator[str]:
     """Yield problems with the settings of the service, given columns and classes of the project's table."""
     from service.settings.schema import address_problem
+    from sfs.errors import nearest
 
     if problem := address_problem(settings.serve):
         yield problem
@@ -277,7 +282,7 @@ def _apply_to_sample(
         problems.append(f"functions: {error}")
         return None
     summary = ApplySummary(functions.names, compare=True)
-    summary.add(applied)
+    summary.add(applied, dataset.contents)
     for check in checks:
         if not check["passed"]:
             problems.append(f"functions: {check['function']} is not {check['check']}: {check['detail']}")

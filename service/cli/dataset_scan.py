@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from datetime import date, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from service.cli.project import blank_rows, project_source
+from service.cli.project import blank_rows, feature_specs, project_source
 from service.errors import MisuseError
-from service.settings import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +47,8 @@ class DatasetScan:
         Number of rows.
     first, sample
         The first batch, and a uniform random sample of all rows.
+    contents
+        Hashes of the sample's contents; None if a feature cannot be read.
     classes
         The classes of the label.
     never_missing
@@ -59,6 +60,7 @@ class DatasetScan:
     rows: int
     first: pd.DataFrame
     sample: pd.DataFrame
+    contents: Any
     classes: tuple[str, ...]
     never_missing: frozenset[str]
     remarks: tuple[str, ...]
@@ -106,7 +108,8 @@ def scan(
     if first is None or sample is None:
         return None
     remarks: tuple[str, ...] = ()
-    if labels.are_sound and (hashes := features.hashes()) is not None:
+    hashes = features.hashes()
+    if labels.are_sound and hashes is not None:
         from models.classes import class_codes, class_names
         from models.splits import split
 
@@ -116,7 +119,8 @@ def scan(
         except ModelError as error:
             problems.append(f"label: {error}")
     never_missing = frozenset(map(str, first.columns)) - missing
-    return DatasetScan(rows, first, sample.reset_index(drop=True), tuple(labels.classes), never_missing, remarks)
+    contents, sample = None if hashes is None else hashes[sample.index], sample.reset_index(drop=True)
+    return DatasetScan(rows, first, sample, contents, tuple(labels.classes), never_missing, remarks)
 
 
 class _LabelScan:
@@ -178,14 +182,8 @@ class _FeatureScan:
     """Features of all rows, batch after batch: the first problem of every column, and hashes of the contents."""
 
     def __init__(self, settings: Settings) -> None:
-        from models.features import FeatureSpec
-
         self.problems: dict[str, str] = {}
-        self._specs = [
-            FeatureSpec(column, kind)  # type: ignore[arg-type]
-            for column, kind in settings.features.items()
-            if column != settings.label
-        ]
+        self._specs = feature_specs(settings)
         self._refused: set[str] = set()
         self._hashes: list[Any] = []
 
@@ -279,6 +277,8 @@ def guess_label(frame: pd.DataFrame, requested: str | None) -> str:
     MisuseError
         If the requested column is missing, or no column is obvious; the message lists the candidates.
     """
+    from sfs.errors import nearest
+
     names = [str(name) for name in frame.columns]
     if requested is not None:
         if not requested.strip():

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from service.cli.parser import Context, config_file
 from service.cli.terminal import print_message
@@ -16,10 +16,11 @@ from service.errors import MisuseError
 from service.settings import OTHER_VARIABLES, PREFIX, variable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
+    from models.features import FeatureKind, FeatureSpec
     from models.registry import ModelRegistry
     from models.training_rows import DataSource
     from service.client import Client
@@ -75,6 +76,14 @@ def other_source(
         return DataSource(path, data_format)
     schema = schema or champion_schema(settings)
     return DataSource(path, data_format, _text_columns(settings), settings.label, schema)
+
+
+def feature_specs(settings: Settings) -> list[FeatureSpec]:
+    """Return the features of the settings, without the label."""
+    from models.features import FeatureSpec
+
+    kinds = cast("Mapping[str, FeatureKind]", settings.features)
+    return [FeatureSpec(column, kind) for column, kind in kinds.items() if column != settings.label]
 
 
 def champion_schema(settings: Settings) -> Schema:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
-from service.cli.project import CHAMPION, load_functions, load_settings, project_source, require_writable
+from service.cli.project import CHAMPION, feature_specs, load_functions, load_settings, project_source, require_writable
 from service.cli.terminal import format_table, print_json, stage_progress
 from service.errors import MisuseError
 from service.formatting import percent
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from models.bundle.model_bundle import ModelBundle
     from models.config import LearnerConfig, TrainConfig
-    from models.features import FeatureKind
     from service.settings.schema import LearnerSettings, Settings
 
 
@@ -118,10 +117,8 @@ def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
 def train_config(settings: Settings) -> TrainConfig:
     """Return the configuration of `models.train`."""
     from models.config import TrainConfig
-    from models.features import FeatureSpec
 
-    kinds = cast("Mapping[str, FeatureKind]", settings.features)
-    features = tuple(FeatureSpec(column, kind) for column, kind in kinds.items())
+    features = tuple(feature_specs(settings))
     functions = load_functions(settings.functions)
     learner = learner_config(settings.learner)
     return TrainConfig(settings.label, features, functions, learner, settings.name, settings.table_schema)

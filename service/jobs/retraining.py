@@ -226,7 +226,8 @@ class Retraining:
         """
         from models.bundle.model_bundle import ModelBundle  # imports torch
 
-        candidate = self._registry.put(ModelBundle.load(result.candidate))
+        bundle = ModelBundle.load(result.candidate)
+        candidate = self._registry.put(bundle)
         if candidate == run.champion:
             outcome = f"nothing new to learn from: training reproduced version {candidate} bit for bit"
             self._transition(run, now, state="skipped", candidate=candidate, outcome=outcome)
@@ -243,7 +244,7 @@ class Retraining:
                     for alarm in alarms(connection, state.model, unresolved=True)
                     if alarm.drift.kind == "coverage" and fingerprints.get(alarm.drift.slice) == alarm.drift.fingerprint
                 ]
-                moved = coverage_since(connection, state.model, state.version, keys)
+                moved = coverage_since(connection, state.model, state.version, keys, bundle)
             baseline = run_baseline(state.references, moved, fingerprints)
         self._transition(
             run,

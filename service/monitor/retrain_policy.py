@@ -278,7 +278,8 @@ def _accuracy_summary(evidence: SliceEvidence) -> str:
     reference = "no reference"
     if evidence.zone is not None and evidence.zone.reference.n:
         rate = evidence.zone.reference
-        reference = f"reference {percent_of(rate.count, rate.n, 'held-out rows')}"
+        effective = f", effective n {rate.effective_n:,}" if rate.effective_n < rate.n else ""
+        reference = f"reference {percent_of(rate.count, rate.n, 'held-out rows')}{effective}"
     return f"accuracy on {evidence.slice} is {observed} since the change, {reference}"
 
 

@@ -9,7 +9,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from service.errors import ServiceError
 from service.events import Estimate, InsufficientData
@@ -19,10 +21,13 @@ from service.views.slices import FunctionView, estimate_of, functions_view
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction
-from sfs.intervals import Rate
+from sfs.intervals import Rate, effective_n
 from sfs.registry import FunctionSet
 from sfs.template import Template
 from sfs.validation import validate_monitored_name
+
+if TYPE_CHECKING:
+    from models.features import FeatureSpec
 
 CHECKPOINT = "functions"
 """Name of the checkpoint with the added functions."""
@@ -133,11 +138,12 @@ class FunctionAdmin:
             If the declaration is wrong.
         """
         active = self._deployment.state.active
+        specs = () if active is None else active.bundle.featurizer.specs
         if records is not None:
             read = records if active is None else [*map(active.bundle.schema.parse_record, records)]
-            return await asyncio.to_thread(preview, declaration, read, "given")
+            return await asyncio.to_thread(preview, declaration, read, "given", specs)
         sample = () if active is None else active.bundle.sample
-        return await asyncio.to_thread(preview, declaration, sample, "sample")
+        return await asyncio.to_thread(preview, declaration, sample, "sample", specs)
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._lock:
@@ -168,19 +174,25 @@ def preview(
     declaration: Mapping[str, Any],
     records: Sequence[Mapping[str, Any]],
     source: Literal["given", "sample"],
+    features: Sequence[FeatureSpec] = (),
 ) -> FunctionPreview:
-    """Apply a declared function to records.
+    """Apply a declared function to records, whose contents are those of ``features``.
 
     Raises
     ------
     InvalidFunction
         If the declaration is wrong.
     """
+    from models.splits import record_contents  # imports pandas
+
     function = from_declaration(declaration)
     validate_monitored_name(function.name)
     applied = apply_with_stats([function], records)
     member, unknown = applied.matrix.member[:, 0], applied.matrix.unknown[:, 0]
     members = [record for record, is_member in zip(records, member, strict=True) if is_member]
+    whole = [hash(json.dumps(record, sort_keys=True)) for record in records]
+    contents = np.array(record_contents(records, features, whole), dtype=np.int64)
+    independent = effective_n(contents[~unknown], member[~unknown])
     return FunctionPreview(
         name=function.name,
         fingerprint=function.fingerprint,
@@ -188,7 +200,7 @@ def preview(
         rows=len(records),
         members=len(members),
         unknown=int(unknown.sum()),
-        coverage=estimate_of(Rate(len(members), len(records) - int(unknown.sum()))),
+        coverage=estimate_of(Rate(len(members), int((~unknown).sum()), independent)),
         reasons=applied.stats[0].unknown,
         examples=tuple(members[:EXAMPLES]),
     )

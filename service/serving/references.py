@@ -62,10 +62,11 @@ def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, R
     if not parts:
         return {}
     member, known = np.vstack([S.member for S in parts]), ~np.vstack([S.unknown for S in parts])
-    return {
-        name: Rate(int(member[:, k].sum()), int(known[:, k].sum()), effective_n(contents[known[:, k]]))
-        for k, name in enumerate(live.functions.names)
-    }
+    rates = {}
+    for k, name in enumerate(live.functions.names):
+        of = known[:, k]
+        rates[name] = Rate(int(member[:, k].sum()), int(of.sum()), effective_n(contents[of], member[of, k]))
+    return rates
 
 
 def run_baseline(

@@ -5,9 +5,6 @@ This module has the names and choices, without slow imports.
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 FILE_NAME = "slicewatch.yaml"
 PREFIX = "SLICEWATCH_"
 OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG")
@@ -22,26 +19,5 @@ SURVIVES = ("kill", "power")
 
 
 def variable(key: str) -> str:
-    """Return the variable that overrides a setting.
-
-    Examples
-    --------
-    >>> variable("learner.epochs")
-    'SLICEWATCH_LEARNER_EPOCHS'
-    """
+    """Return the variable that overrides a setting, such as SLICEWATCH_LEARNER_EPOCHS for learner.epochs."""
     return PREFIX + key.upper().replace(".", "_")
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the nearest spelling, or nothing.
-
-    Examples
-    --------
-    >>> nearest("lable", ["label", "data"])
-    "; did you mean 'label'?"
-    """
-    from sfs.errors import quoted_beside
-
-    by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.65)
-    return f"; did you mean {quoted_beside(by_lower[close[0]], name)}?" if close else ""

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from service.errors import SettingsError
-from service.settings import nearest, variable
+from service.settings import variable
 from service.settings.schema import SECTIONS, SETTINGS, Settings, describe
 
 Origins: TypeAlias = dict[tuple[str | int, ...], tuple[float, str]]
@@ -135,6 +135,8 @@ def _origin(node: Node, where: str) -> tuple[float, str]:
 
 def _remove_unknown(values: dict[str, Any], origins: Origins) -> list[tuple[float, str]]:
     """Remove keys that are not settings, and return a problem for each."""
+    from sfs.errors import nearest
+
     problems = []
     for path, (line, where) in origins.items():
         key, *_ = path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
-from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES, nearest
+from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES
 
 if TYPE_CHECKING:
     from sfs.schema import Schema
@@ -109,6 +109,8 @@ def choice(options: Collection[str]) -> BeforeValidator:
 
     def validate(value: Any) -> str:
         if text(value) not in options:
+            from sfs.errors import nearest
+
             raise ValueError(f"{value!r} is not one of {', '.join(options)}{nearest(value, options)}")
         return str(value)
 

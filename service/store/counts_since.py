@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, select
 
 from service.decisions import Alarm
 from service.monitor.windows import BLOCK_SECONDS, floor_to
 from service.store.queries import function_set, iter_blocks
 from service.store.tables import predictions, to_us
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
+from sfs.intervals import Rate, effective_n
+
+if TYPE_CHECKING:
+    from models.bundle.model_bundle import ModelBundle
 
 _LAST_ROWS = 100_000  # more would hardly narrow an interval
+_ROWS_IN_MEMORY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +83,27 @@ def counts_since(
     }
 
 
-def coverage_since(connection: Connection, model: str, version: int, keys: Iterable[ChangeKey]) -> dict[str, Rate]:
-    """Return the coverage of each slice since its change; its effective n is the number of distinct records."""
-    p = predictions.c
-    rates: dict[str, Rate] = {}
-    for key, counts in counts_since(connection, model, version, keys).items():
-        since = and_(p.model == model, p.version == version, p.at_us >= to_us(key.since))
-        last = select(p.content_hash).where(since).order_by(p.at_us.desc()).limit(_LAST_ROWS).subquery()
-        contents = connection.scalar(select(func.count(last.c.content_hash.distinct())))
-        rates[key.slice] = replace(counts.coverage, independent=contents)
-    return rates
+def coverage_since(
+    connection: Connection, model: str, version: int, keys: Iterable[ChangeKey], bundle: ModelBundle
+) -> dict[str, Rate]:
+    """Return the coverage of each slice since its change; contents are those of the bundle's features."""
+    from models.splits import record_contents  # imports pandas
+
+    counts = counts_since(connection, model, version, keys)
+    wanted, found = list(counts), [list[tuple[int, int]]() for _ in counts]
+    places = cache(lambda set_hash: list(zip(*_positions(connection, set_hash, wanted), strict=True)))
+    p, since = predictions.c, min((to_us(key.since) for key in wanted), default=0)
+    query = select(p.at_us, p.set_hash, p.member, p.unknown, p.features, p.content_hash).order_by(p.at_us.desc())
+    query = query.where(p.model == model, p.version == version, p.at_us >= since).limit(_LAST_ROWS if wanted else 0)
+    for part in connection.execute(query, execution_options={"yield_per": _ROWS_IN_MEMORY}).partitions():
+        records = [row.features and bundle.schema.parse_record(json.loads(row.features)) for row in part]
+        contents = record_contents(records, bundle.featurizer.specs, [row.content_hash for row in part])
+        for row, content in zip(part, contents, strict=True):
+            for i, k in places(row.set_hash):
+                if row.at_us >= to_us(wanted[i].since) and not row.unknown[k >> 3] >> (k & 7) & 1:
+                    found[i].append((content, row.member[k >> 3] >> (k & 7) & 1))
+    effective = [effective_n(*np.array(rows, np.int64).reshape(-1, 2).T) for rows in found]
+    return {key.slice: replace(counts[key].coverage, independent=n) for key, n in zip(wanted, effective, strict=True)}
 
 
 def _positions(

@@ -33,13 +33,14 @@ class LabelledRow:
 
 @dataclass(frozen=True, slots=True)
 class TrafficRow:
-    """Prediction, and the stored record as JSON; None if no feature was stored."""
+    """Prediction, the stored record as JSON (None if no feature was stored), and a hash of the whole record."""
 
     at: datetime
     version: int
     label: str
     probabilities: tuple[float, ...] | None
     features: str | None
+    content_hash: int
 
 
 def labelled_rows(connection: Connection, model: str, *, limit: int, until: datetime) -> Iterator[LabelledRow]:
@@ -75,4 +76,4 @@ def traffic_rows(
     for part in chunks(row_numbers, _ROWS_IN_MEMORY):
         query = select(*PREDICTION_COLUMNS).where(p.row.in_(part)).order_by(p.at_us, p.row)
         for row in map(to_prediction, connection.execute(query)):
-            yield TrafficRow(row.at, row.version, row.label, row.probabilities, row.features)
+            yield TrafficRow(row.at, row.version, row.label, row.probabilities, row.features, row.content_hash)

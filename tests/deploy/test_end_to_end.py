@@ -14,11 +14,12 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
+from factories import anytime
 
 from service.__main__ import main
 from service.events import NONE_FIRED
 from sfs.function import ALL_ROWS
-from sfs.intervals import anytime, clopper_pearson
+from sfs.intervals import clopper_pearson
 
 TRAINED, ASKED, LABELLED, CORRECTED = 600, 240, 160, 5
 MINIMUM_LABELS = 20

@@ -35,6 +35,14 @@ def test_a_report_has_counts_and_intervals() -> None:
     assert (report["doubt"].n, report["doubt"].coverage, report["doubt"].unknown) == (2, Rate(2, 2), 2)
 
 
+def test_rates_of_a_report_have_the_effective_n_of_the_contents() -> None:
+    """Coverage and accuracy count the rows, and their intervals are those of the contents."""
+    report = slice_report(TRUTH, SAID, S, CLASSES, np.array([7, 7, 7, 8]))
+    assert report["first"].coverage == Rate(3, 4, 2)
+    assert report["first"].accuracy == Rate(2, 3, 1)
+    assert report["doubt"].coverage == Rate(2, 2)
+
+
 def test_a_slice_without_members_is_a_value() -> None:
     """Its accuracy and F1 are None, and its interval is everything."""
     row = slice_report(TRUTH, SAID, S, CLASSES)["none"]

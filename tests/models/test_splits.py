@@ -102,8 +102,26 @@ def test_a_class_with_one_content_is_refused_by_name() -> None:
     """Copies of one row cannot be in both training and validation."""
     hashes = hashes_of([*(f"text {k}" for k in range(40)), *["hello there"] * 5])
     y = np.array([0] * 40 + [1] * 5)
-    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 distinct content "):
+    with pytest.raises(DataError, match="class 'rare' has 5 rows with 1 distinct content, 1 of them outside"):
         split(hashes, y, ["common", "rare"])
+
+
+def test_a_class_that_is_held_out_as_a_whole_is_counted_in_all_rows() -> None:
+    """All 300 rows of a class repeat one content, which is held out."""
+    out = next(text for text in map(str, range(1000)) if held_out(hashes_of([text]))[0])
+    hashes = hashes_of([*(f"text {k}" for k in range(40)), *[out] * 300])
+    with pytest.raises(DataError, match="class 'rare' has 300 rows with 1 distinct content, 0 of them outside"):
+        split(hashes, np.array([0] * 40 + [1] * 300), ["common", "rare"])
+
+
+def test_one_content_that_makes_up_the_held_out_rows_is_named() -> None:
+    """Of 251 held-out rows 250 repeat one content: nothing is expected, and two contents are not called one."""
+    texts = [f"text {k}" for k in range(200)]
+    kept = [text for text in texts if not held_out(hashes_of([text]))[0]][:60]
+    first, second = [text for text in texts if text not in kept and held_out(hashes_of([text]))[0]][:2]
+    rows = [*kept, *[first] * 250, second]
+    (remark,) = split(hashes_of(rows), np.arange(len(rows)) % 2, ["a", "b"]).remarks
+    assert remark.startswith("One content has most of the held-out 251 rows: a hash selects a tenth")
 
 
 def test_nothing_held_out_is_said() -> None:

@@ -1,6 +1,14 @@
 """Suggestions for misspelled names."""
 
-from sfs.errors import did_you_mean
+from sfs.errors import did_you_mean, nearest
+
+
+def test_the_closest_name_is_suggested_or_all_are_listed() -> None:
+    """Case and blanks do not count; a name that is not close is no suggestion."""
+    assert nearest("lable", ["text", "label"]) == did_you_mean(" LABEL", ["text", "label"]) == "; did you mean 'label'?"
+    assert (nearest("x", ["text"]), did_you_mean("x", ["text"])) == ("", "; available: 'text'")
+    assert did_you_mean("tier", []) == "; none is available"
+    assert nearest("tier", ["active"]) == ""
 
 
 def test_a_name_in_another_unicode_form_is_shown_in_ascii() -> None:

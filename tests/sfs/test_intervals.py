@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from factories import anytime
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
@@ -10,7 +11,6 @@ from sfs.errors import SliceError
 from sfs.intervals import (
     PairedDifference,
     Rate,
-    anytime,
     anytime_arrays,
     clopper_pearson,
     clopper_pearson_arrays,

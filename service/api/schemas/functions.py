@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.api.schemas.alarms import EFFECTIVE_N, RateOut
 from service.api.schemas.fields import Body, Name, Out, RecordFields
-from service.api.schemas.slices import HealthOut, MetadataOut, ShareOut
+from service.api.schemas.slices import HealthOut, InsufficientDataOut, MetadataOut, ReferenceEstimateOut
 from service.serving.deployment import Origin
 
 
@@ -65,7 +65,7 @@ class PreviewOut(Out):
     rows: int
     members: int
     unknown: int
-    coverage: ShareOut
+    coverage: ReferenceEstimateOut | InsufficientDataOut
     reasons: dict[str, int] = Field(description="Number of unknown memberships by reason.")
     examples: list[dict[str, Any]] = Field(description="Some members.")
 

@@ -30,7 +30,7 @@ class EstimateOut(Out):
 
 
 class ReferenceEstimateOut(EstimateOut):
-    """Expected rate; the interval is that of the effective n."""
+    """A rate of rows that may repeat each other; the interval is that of the effective n."""
 
     effective_n: int = Field(description=EFFECTIVE_N, validation_alias=AliasPath("rate", "effective_n"))
 

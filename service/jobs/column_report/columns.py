@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 
-from models.column_encoders import as_number, as_text
+from models.column_encoders import as_number
 from models.errors import DataError
 from models.features import FeatureSpec
-from models.splits import content_hashes
+from models.splits import readable_text, record_contents
 from sfs.intervals import effective_n
 
 ColumnKind: TypeAlias = Literal["number", "category", "words", "missing", "label", "confidence"]
@@ -39,11 +39,15 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """A record with its prediction; features are None if they were not logged, probabilities if unknown."""
+    """A record with its prediction; features are None if they were not logged, probabilities if unknown.
+
+    ``content`` is a hash of the whole record, which stands for its content if a feature was not logged.
+    """
 
     features: Mapping[str, Any] | None
     label: str
     probabilities: Sequence[float] | None
+    content: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,11 @@ def build_columns(
     >>> [(column.column, column.error) for column in build_columns([FeatureSpec("likes", "number")], rows, rows)][:2]
     [('likes', ''), ('predicted label', "every row of both sides has 'spam'")]
     """
-    sides = [list(zip(_contents(features, rows), rows, strict=True)) for rows in (reference, live)]
+    sides = []
+    for rows in (reference, live):  # a row of unknown content counts as distinct
+        others = [-1 - k if row.content is None else row.content for k, row in enumerate(rows)]
+        contents = record_contents([row.features for row in rows], features, others)
+        sides.append(list(zip(contents, rows, strict=True)))
     pairs: list[ColumnPair] = []
 
     def add(name: str, kind: ColumnKind, is_numeric: bool, values: Sequence[Side]) -> None:
@@ -122,22 +130,6 @@ def build_columns(
     return list(columns.values())
 
 
-def _contents(features: Sequence[FeatureSpec], rows: Sequence[PredictedRow]) -> list[int]:
-    """Return a number per row, equal for rows of one content; rows that lack a feature count as distinct."""
-    names = [spec.column for spec in features]
-    contents = [-1 - k for k in range(len(rows))]
-    records = {
-        k: {name: _read_category(row.features[name]) for name in names}
-        for k, row in enumerate(rows)
-        if names and row.features and all(name in row.features for name in names)
-    }
-    if records:
-        hashes = content_hashes(list(records.values()), features).view(np.int64).tolist()
-        for k, content in zip(records, hashes, strict=True):
-            contents[k] = content
-    return contents
-
-
 def _read_number(value: Any) -> float | None:
     try:
         number = as_number(value, "", 0)
@@ -146,21 +138,14 @@ def _read_number(value: Any) -> float | None:
     return None if number != number else number
 
 
-def _read_category(value: Any) -> str | None:
-    try:
-        return as_text(value, "", 0)
-    except DataError:
-        return None
-
-
 def _count_words(value: Any) -> float | None:
-    text = _read_category(value)
+    text = readable_text(value)
     return None if text is None else float(len(text.split()))
 
 
 _READERS: Mapping[str, tuple[ColumnKind, Callable[[Any], Value]]] = {
     "number": ("number", _read_number),
-    "category": ("category", _read_category),
+    "category": ("category", readable_text),
     "text": ("words", _count_words),
 }
 
@@ -215,7 +200,7 @@ def skip_reason(column: ColumnPair) -> str:
         if rows < MINIMUM_ROWS:
             return f"{rows} rows of {side} have a value; {MINIMUM_ROWS} are needed"
         if column.independent and column.independent[k] == 1:
-            return f"the {rows:,} rows of {side} with a value repeat one content"
+            return f"the {rows:,} rows of {side} with a value have an effective n of 1"
     distinct = {value for value in (*column.reference, *column.live) if value is not None}
     return "" if len(distinct) > 1 else f"every row of both sides has {distinct.pop()!r}"
 

@@ -105,7 +105,10 @@ def compare_columns(
             for row in spec.rows:
                 label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
                 features = row.features or "null"
-                file.write(f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}}}\n')
+                file.write(
+                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
+                    f'"content": {row.content_hash}}}\n'
+                )
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
         for name in (SPEC, ROWS, VALUES):

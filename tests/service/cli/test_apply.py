@@ -187,3 +187,18 @@ def test_the_split_of_training_is_a_column(cli: Callable, project: Path, table_f
     assert sizes == trained["lineage"]["rows"]
     missing = cli("apply", table_file, "--config", project, "--with-split")
     assert (missing.code, "--with-split needs --out FILE" in missing.err) == (2, True)
+
+
+def test_repeated_rows_widen_the_interval(cli: Callable, project: Path, table_file: Path, tmp_path: Path) -> None:
+    """Counts are those of the rows, and the interval is that of their contents, in `apply` and in `sfs stats`."""
+    once = json.loads(cli("apply", table_file, "--config", project, "--json").out)["slices"]
+    rows = pd.concat([pd.read_csv(table_file)] * 5)
+    rows["order id"] = range(len(rows))  # no feature
+    rows.to_csv(tmp_path / "often.csv", index=False)
+    for words in (("apply",), ("sfs", "stats")):
+        often = json.loads(cli(*words, tmp_path / "often.csv", "--config", project, "--json").out)["slices"]
+        for one, five in zip(once, often, strict=True):
+            assert (five["members"], five["known"]) == (5 * one["members"], 5 * one["known"])
+            assert five["effective_n"] == one["effective_n"] <= one["known"]
+            assert five["coverage_interval"] == pytest.approx(one["coverage_interval"])
+    assert "effective n" in cli("apply", tmp_path / "often.csv", "--config", project).out

@@ -14,6 +14,7 @@ from factories import (
     FUNCTION_SETS,
     LATE,
     START,
+    anytime,
     make_deployment,
     make_label,
     make_local_state,
@@ -38,7 +39,7 @@ from service.jobs.rollup import RollUp
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.estimates import EstimateConfig
 from service.settings.schema import MonitorSettings
-from sfs.intervals import anytime, clopper_pearson
+from sfs.intervals import clopper_pearson
 
 State = Literal["in", "out", "unknown", "absent"]
 MONITORS = (  # of three classes none is positive by default

@@ -1,7 +1,8 @@
 """A retraining run from its trigger to its end, with scripted trainings."""
 
 import errno
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -132,10 +133,11 @@ class Loop:
         assert opened is not None
         return opened.id
 
-    def label(self, right: int, wrong: int) -> None:
-        """Log and label members of slice a, and count them."""
+    def label(self, right: int, wrong: int, records: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Log and label members of slice a, and count them; ``records`` are logged as distinct ones."""
         at = self.clock.now
-        rows = [make_prediction(f"{at}{i}", at) for i in range(right + wrong)]
+        logged = [{"features": json.dumps(record), "content_hash": i} for i, record in enumerate(records)]
+        rows = [make_prediction(f"{at}{i}", at, **each) for i, each in enumerate(logged or [{}] * (right + wrong))]
         self.writer.append(rows).result()
         labels = [make_label(row.id, at, "x" if i < right else "y") for i, row in enumerate(rows)]
         self.writer.label("m", labels).result()
@@ -197,6 +199,24 @@ def test_the_expected_coverage_is_stored_with_the_decision(loop: Loop) -> None:
     assert kept == {"a": (12, 12), "b": (500, 10_000)}
     assert [each["independent"] for each in run.data["baseline"]] == [1, None]  # rows of one record
     assert run.data["base_rows"] == 240
+
+
+@pytest.mark.parametrize("contents", [1, 2])
+def test_records_that_differ_in_no_feature_are_one_content(loop: Loop, contents: int) -> None:
+    """An id, and case and blanks of a text, make no other content."""
+    loop.alarm()
+    loop.run()
+    bundle = loop.registry.get(1)
+    (text,) = (spec.column for spec in bundle.featurizer.specs if spec.kind == "text")
+    records = [{**bundle.sample[k % contents], "trace": k} for k in range(12)]
+    for record in records[::4]:
+        record[text] = f" {record[text].upper()}"
+    loop.label(6, 6, records)
+    loop.run(4)
+    (run,) = loop.runs()
+    assert run.data is not None
+    moved = next(each for each in run.data["baseline"] if each["slice"] == "a")
+    assert (moved["count"], moved["n"], moved["independent"]) == (12, 12, contents)
 
 
 def test_a_slice_that_is_as_accurate_as_before_needs_no_training(loop: Loop) -> None:

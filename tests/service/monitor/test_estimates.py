@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import anytime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
@@ -13,7 +14,7 @@ from service.events import Estimate, InsufficientData, IntervalMethod, SliceEsti
 from service.monitor.block_counts import empty
 from service.monitor.estimates import EstimateConfig, estimates, f1
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate, anytime, clopper_pearson
+from sfs.intervals import Rate, clopper_pearson
 
 ANY = EstimateConfig(minimum_labels=1)
 

@@ -298,10 +298,10 @@ def test_below_thirty_rows_there_is_nothing_to_compare_with() -> None:
 
 
 def test_a_reason_has_the_counts_of_the_reference_as_they_were_counted() -> None:
-    """The effective n decides, and is not shown as a count."""
+    """The effective n decides, and is shown beside them."""
     repeated = ToleranceBand(Rate(2_600, 3_076, 3_070), 0.8, 1.0, 0.01)
     outcome = next_step(evidence(right=100, zone=repeated))
-    assert outcome.reason.endswith("reference 84.5% (2,600 of 3,076 held-out rows)")
+    assert outcome.reason.endswith("reference 84.5% (2,600 of 3,076 held-out rows), effective n 3,070")
 
 
 def test_one_slice_that_suffered_is_enough_to_train() -> None:

@@ -5,6 +5,8 @@ import logging
 
 import pytest
 
+from models.features import FeatureSpec
+from service.events import Estimate
 from service.runtime.functions import (
     MAX_FUNCTIONS,
     FunctionConflict,
@@ -87,3 +89,13 @@ def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
     for refuse in (lambda named: with_added(FILES, (), named), lambda named: preview(named, [], "given")):
         with pytest.raises(InvalidFunction, match=r"URL|has 201 characters"):
             refuse({**CHEAP, "name": name})
+
+
+def test_a_preview_has_the_effective_n_of_its_records() -> None:
+    """Records of one content are one: by their features, or without a model by all of their fields."""
+    records = [{"price": 1, "id": k} for k in range(30)] + [{"price": 9, "id": k} for k in range(30)]
+    features = [FeatureSpec("price", "number")]
+    for given, specs, independent in ((records, features, 2), (records, [], 60), ([{"price": 1}] * 60, [], 1)):
+        made = preview(CHEAP, given, "given", specs).coverage
+        assert isinstance(made, Estimate)
+        assert (made.rate.n, made.rate.effective_n) == (60, independent)

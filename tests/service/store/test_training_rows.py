@@ -67,8 +67,8 @@ def test_a_small_window_is_taken_whole(store: Store, writer, prediction, start) 
     writer.append([prediction("foreign", 15, model="other")]).result()
     second = timedelta(seconds=1)
     assert traffic(store, start, start + HOUR, 10) == [
-        TrafficRow(start + 10 * second, 1, "spam", (0.1, 0.9), '{"text": "hello"}'),
-        TrafficRow(start + 20 * second, 1, "ham", None, None),
+        TrafficRow(start + 10 * second, 1, "spam", (0.1, 0.9), '{"text": "hello"}', 7),
+        TrafficRow(start + 20 * second, 1, "ham", None, None, 7),
     ]
 
 

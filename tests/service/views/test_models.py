@@ -18,8 +18,8 @@ from sfs.intervals import Rate
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 COUNTS = {
-    "__all__": SliceCounts(50, 50, 0, 50, 5, 4, 5, 5),
-    "short": SliceCounts(50, 10, 5, 9, 2, 1, 2, 2),
+    "__all__": SliceCounts(50, 50, 0, 50, 5, 4, 5, 5, 50),
+    "short": SliceCounts(50, 10, 5, 9, 2, 1, 2, 2, 9),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -247,22 +248,25 @@ def test_repeated_rows_are_no_evidence_in_a_column() -> None:
     features = [FeatureSpec("x", "category")]
     one, many = [PredictedRow({"x": "a"}, "no", None)] * 229, predicted([f"v{k % 40}" for k in range(400)])
     found = {each.column: each for each in build_columns(features, one, many)}
-    assert found["x"].error == "the 229 rows of the reference with a value repeat one content"
+    assert found["x"].error == "the 229 rows of the reference with a value have an effective n of 1"
     assert found["predicted label"].error == found["x"].error
     backwards = {each.column: each for each in build_columns(features, many, one)}
-    assert backwards["x"].error == "the 229 rows of live traffic with a value repeat one content"
+    assert backwards["x"].error == "the 229 rows of live traffic with a value have an effective n of 1"
     column = next(each for each in build_columns(features, many, many) if each.column == "x")
     assert (column.error, column.independent) == ("", (40, 40))
 
 
 def test_the_effective_n_of_a_column_is_at_most_the_contents_with_a_value() -> None:
-    """Rows that lack a feature are distinct, since their content is not known."""
+    """Rows that lack a feature have the hash of their record, or are distinct without one."""
     features = [FeatureSpec("x", "number"), FeatureSpec("y", "category")]
     rows = [PredictedRow({"x": k % 5, "y": None}, "no", (0.5, 0.5)) for k in range(100)]
     partial = [PredictedRow({"x": k % 5}, "no", (0.5, 0.5)) for k in range(100)]
     found = {each.column: each.independent for each in build_columns(features, rows, partial)}
     assert found["x"] == found["predicted label"] == (5, 100)
     assert found["y"] == (0, 0)
+    hashed = [replace(row, content=k % 7) for k, row in enumerate(partial)]
+    found = {each.column: each.independent for each in build_columns(features, rows, hashed)}
+    assert found["x"] == found["predicted label"] == (5, 7)
 
 
 def test_distances_by_chance_grow_as_the_effective_n_falls() -> None:

@@ -69,7 +69,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ReportSpec:
     )
     train(config, rows).save(folder / "bundle")
     live = [
-        TrafficRow(AT, 4, "yes", (0.1, 0.9) if i % 2 else None, json.dumps(record(random, heat=1, words=9)))
+        TrafficRow(AT, 4, "yes", (0.1, 0.9) if i % 2 else None, json.dumps(record(random, heat=1, words=9)), i)
         for i in range(600)
     ]
     return ReportSpec(folder / "bundle", live, functions=[str(folder / "slices.yaml")])
