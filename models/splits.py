@@ -76,10 +76,7 @@ def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:
 def record_contents(
     records: Sequence[Mapping[str, Any] | None], specs: Sequence[FeatureSpec], others: Sequence[int]
 ) -> list[int]:
-    """Return a number per record, equal for records of one content; a record that lacks a feature has its ``others``.
-
-    Values that a model cannot read count as missing.
-    """
+    """Return a number per record, equal for those of one content; a record that lacks a feature has its ``others``."""
     names = [spec.column for spec in specs]
     complete = {
         k: {name: readable_text(record[name]) for name in names}

@@ -33,7 +33,7 @@ class UnreadableFile(SliceError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for the closest known name, in ASCII if only its Unicode form differs, or nothing."""
+    """Return ``; did you mean 'x'?`` for the closest name, in ASCII if only its Unicode form differs, or nothing."""
     by_folded = {other.strip().casefold(): other for other in islice(known, _MAX_COMPARED)}
     close = difflib.get_close_matches(name.strip().casefold(), list(by_folded), n=1, cutoff=0.65)
     if not close:

@@ -149,12 +149,6 @@ def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> 
     References
     ----------
     Robbins (1970), Annals of Mathematical Statistics 41, 1397-1409; Ville's inequality.
-
-    Examples
-    --------
-    >>> lower, upper = anytime_arrays([90], [100])
-    >>> lower.round(3).tolist(), upper.round(3).tolist()
-    ([0.772], [0.971])
     """
     k, rest = _validate(count, n, confidence)
     evidence = special.betaln(k + 0.5, rest + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)

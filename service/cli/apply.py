@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.bundle.model_bundle import ModelBundle
-    from models.features import FeatureSpec
     from models.training_rows import DataSource
     from service.settings.schema import Settings
     from sfs.apply import ApplyResult
@@ -100,8 +99,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     schema = predictor.bundle.schema if predictor else None
     source = other_source(args.file, settings, schema, args.format)
     splits = _splits(settings, source) if args.with_split and settings is not None else None
-    features = feature_specs(settings) if settings else ()
-    summary = apply_file(source, functions, args.out, predictor, splits=splits, features=features)
+    summary = apply_file(source, functions, args.out, predictor, splits=splits, settings=settings)
     if args.json:
         out = str(args.out) if args.out else None
         print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})
@@ -260,19 +258,19 @@ def apply_file(
     *,
     compare: bool = False,
     splits: Sequence[str] | None = None,
-    features: Sequence[FeatureSpec] = (),
+    settings: Settings | None = None,
 ) -> ApplySummary:
     """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given.
 
     With ``compare``, the members that every two slices share are counted too. ``splits`` has the split of every
-    row. ``features`` define the contents of the rows; where they cannot be read, and beyond a million rows, all rows
+    row. The features of ``settings`` define contents; where they cannot be read, and beyond a million rows, all rows
     count as distinct.
     """
     from models.errors import DataError
     from models.splits import content_hashes
     from sfs.apply import apply_with_stats
 
-    summary = ApplySummary(functions.names, compare=compare)
+    summary, features = ApplySummary(functions.names, compare=compare), feature_specs(settings) if settings else ()
     with row_progress(command, source.total()) as progress:
 
         def sliced() -> Iterator[pd.DataFrame]:

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.cli.apply import apply_file
 from service.cli.parser import Commands, Context, add_command, add_format, add_options
-from service.cli.project import (
-    feature_specs,
-    function_kind,
-    load_functions,
-    load_settings,
-    other_source,
-    project_source,
-)
+from service.cli.project import function_kind, load_functions, load_settings, other_source, project_source
 from service.cli.terminal import format_table, print_json, stage_progress
 from service.errors import MisuseError
 from service.formatting import percent
@@ -114,7 +107,7 @@ def run_stats(args: argparse.Namespace, context: Context) -> int:
         raise MisuseError("--format is the format of FILE: name it, or set `format` in the settings")
     own = project_source(settings, trained=True)
     source = other_source(args.file, settings, given=args.format) if args.file else own
-    summary = apply_file(source, functions, command="stats", compare=True, features=feature_specs(settings))
+    summary = apply_file(source, functions, command="stats", compare=True, settings=settings)
     if args.json:
         print_json({"rows": summary.rows, "slices": summary.to_json(), "warnings": [*summary.redundant().values()]})
     else:

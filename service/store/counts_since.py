@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
 
 _LAST_ROWS = 100_000  # more would hardly narrow an interval
-_ROWS_IN_MEMORY = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def coverage_since(
     p, since = predictions.c, min((to_us(key.since) for key in wanted), default=0)
     query = select(p.at_us, p.set_hash, p.member, p.unknown, p.features, p.content_hash).order_by(p.at_us.desc())
     query = query.where(p.model == model, p.version == version, p.at_us >= since).limit(_LAST_ROWS if wanted else 0)
-    for part in connection.execute(query, execution_options={"yield_per": _ROWS_IN_MEMORY}).partitions():
+    for part in connection.execute(query, execution_options={"yield_per": 1000}).partitions():
         records = [row.features and bundle.schema.parse_record(json.loads(row.features)) for row in part]
         contents = record_contents(records, bundle.featurizer.specs, [row.content_hash for row in part])
         for row, content in zip(part, contents, strict=True):

@@ -128,16 +128,21 @@ def to_dataframe(batch: pa.RecordBatch | pa.Table, text: Collection[str] = ()) -
 def frame_of(
     names: Collection[str], series: Sequence[pd.Series[Any]], rows: int, text: Collection[str]
 ) -> pd.DataFrame:
-    """Return a data frame of series; convert the columns in ``text`` to text, but keep missing values."""
+    """Return a data frame of series; convert the columns in ``text`` to text, but keep missing values and lists."""
     columns = dict(enumerate(series))
     for position, name in enumerate(names):
         if name in text:
-            values = columns[position].tolist()
-            spelled = [None if none_if_missing(value) is None else text_of(value) for value in values]
-            columns[position] = pd.Series(spelled, dtype=object)
+            columns[position] = pd.Series([_text(value) for value in columns[position].tolist()], dtype=object)
     frame = pd.DataFrame(columns, index=pd.RangeIndex(rows))
     frame.columns = pd.Index(names, dtype=object)
     return frame
+
+
+def _text(value: Any) -> Any:
+    try:
+        return None if none_if_missing(value) is None else text_of(value)
+    except TypeError:  # a list, which features refuse with its row
+        return value
 
 
 def _series(column: Any) -> pd.Series[Any]:

@@ -373,3 +373,9 @@ def test_quoted_line_ends_are_no_unclosed_quote(tmp_path: Path) -> None:
     """Values over several lines are read, with doubled quotes and at the end of the file."""
     path = written(tmp_path, "t.csv", 'a,b\n"x\ny",1\n"say ""hi""\nz","2\n"')
     assert read_table(path)["a"].tolist() == ["x\ny", 'say "hi"\nz']
+
+
+def test_lists_in_a_column_declared_as_text_stay_lists(tmp_path: Path) -> None:
+    """A reader refuses no value: a feature does, and names the row."""
+    file = written(tmp_path, "rows.jsonl", '{"text": "a"}\n{"text": ["b"]}\n{"text": null}\n')
+    assert read_table(file, text=["text"])["text"].tolist() == ["a", ["b"], None]

@@ -39,10 +39,7 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """A record with its prediction; features are None if they were not logged, probabilities if unknown.
-
-    ``content`` is a hash of the whole record, which stands for its content if a feature was not logged.
-    """
+    """A record with its prediction, and a hash of it all; features are None if not logged, probabilities if unknown."""
 
     features: Mapping[str, Any] | None
     label: str

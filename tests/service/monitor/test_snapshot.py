@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from factories import anytime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,7 @@ from service.monitor.block_index import BlockIndex
 from service.monitor.estimates import EstimateConfig
 from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
 from sfs.function import ALL_ROWS
-from sfs.intervals import anytime, clopper_pearson
+from sfs.intervals import clopper_pearson
 
 LEAST = 2
 
