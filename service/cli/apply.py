@@ -223,16 +223,17 @@ class ApplySummary:
 
     def to_text(self) -> str:
         """Return a table with a line per slice, then the first fault of each faulty function."""
-        rows = []
-        for count in self.to_json():
+        counts, rows = self.to_json(), []
+        has_repeats = any(count["effective_n"] < count["known"] for count in counts)
+        for count in counts:
             spent = count["microseconds_per_row"]
             rows.append(
                 [
                     count["slice"],
                     count["members"],
-                    count["effective_n"],
                     percent(count["coverage"]),
                     format_interval(count["coverage_interval"]) if count["known"] else None,
+                    *[count["effective_n"]] * has_repeats,
                     percent(count["overlap"]),
                     count["unknown"],
                     None if spent is None else f"{spent:.2f}",
@@ -240,8 +241,8 @@ class ApplySummary:
                 ]
             )
         columns = (
-            "slice", "members", "effective n", "coverage", "95% interval", "overlap", "unknown", "us/row",
-            "why unknown",
+            "slice", "members", "coverage", "95% interval", *["effective n"] * has_repeats, "overlap", "unknown",
+            "us/row", "why unknown",
         )  # fmt: skip
         faults = [
             f"{count.name}: first fault at {count.first_fault}" for count in self.slices.values() if count.first_fault
