@@ -9,20 +9,19 @@ import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import uvicorn
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from service.app import create_app
+from service.connections import Connections
 from service.errors import MisuseError, ServiceError, traceback_without_values
 from service.runtime.runtime import Runtime
 from service.settings.schema import ServeSettings, Settings, address_problem
 
 BACKLOG = 2048
-MAX_CONNECTIONS = 1000
-"""Beyond it the server answers 503 by itself; it has no other defence against clients that never finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,15 +80,18 @@ def listen(serve: ServeSettings) -> socket.socket:
 async def _serve(runtime: Runtime, listener: socket.socket) -> int:
     drain_seconds = runtime.settings.serve.drain_seconds
     try:
+        connections = Connections(runtime.settings.serve, runtime.metrics)
         config = uvicorn.Config(
             create_app(runtime),
+            http=cast("type[asyncio.Protocol]", connections.protocol),
+            ws="none",  # nothing here speaks it, and it would leave the limits of connections behind
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
             backlog=BACKLOG,
-            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=cast("int", runtime.settings.serve.idle_seconds),
         )
         server = uvicorn.Server(config)
         await asyncio.to_thread(runtime.start)

@@ -16,7 +16,6 @@ from service.errors import (
     DeadlinePassed,
     MisuseError,
     NoModel,
-    NotAttempted,
     Overloaded,
     ServiceError,
     Stopping,
@@ -35,6 +34,7 @@ from service.store.errors import (
     UnknownReport,
     UnknownRun,
 )
+from service.views.records import UnknownPrediction
 from service.views.slices import NotReady, UnknownSlice
 from sfs.errors import SliceError
 
@@ -153,7 +153,6 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     MisuseError: ProblemType(422, "invalid-request", "The request is invalid"),
     DataError: ProblemType(422, "invalid-data", "The data is invalid"),
     SliceError: ProblemType(422, "invalid-function", "The function is invalid"),
-    NotAttempted: ProblemType(422, "invalid-request", "The request is invalid"),
     IdConflict: ProblemType(409, "taken-ids", "Some ids exist with other content"),
     DamagedVersion: ProblemType(422, "damaged-version", "The version is damaged"),
     PromotionConflict: ProblemType(409, "promotion-conflict", "The champion was not changed"),
@@ -164,6 +163,7 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     FunctionConflict: ProblemType(409, "function-conflict", "The function cannot be changed here"),
     UnknownFunction: ProblemType(404, "unknown-function", "Unknown function"),
     UnknownSlice: ProblemType(404, "unknown-slice", "Unknown slice"),
+    UnknownPrediction: ProblemType(404, "unknown-prediction", "Unknown prediction"),
     RegistryError: ProblemType(404, "unknown-version", "Unknown version"),
     UnknownAlarm: ProblemType(404, "unknown-alarm", "Unknown alarm"),
     UnknownRun: ProblemType(404, "unknown-run", "Unknown run"),

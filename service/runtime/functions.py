@@ -17,6 +17,7 @@ from service.errors import ServiceError
 from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
+from service.views.records import cut_features
 from service.views.slices import FunctionView, estimate_of, functions_view
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
@@ -64,7 +65,7 @@ class FunctionPreview:
     reasons
         Reasons of unknown memberships, with the number of records of each.
     examples
-        The first members.
+        The first members, with long values cut.
     """
 
     name: str
@@ -202,7 +203,7 @@ def preview(
         unknown=int(unknown.sum()),
         coverage=estimate_of(Rate(len(members), int((~unknown).sum()), independent)),
         reasons=applied.stats[0].unknown,
-        examples=tuple(members[:EXAMPLES]),
+        examples=tuple(cut_features(member)[0] or {} for member in members[:EXAMPLES]),
     )
 
 

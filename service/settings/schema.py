@@ -177,7 +177,14 @@ class ServeSettings:
     port: Annotated[int, integer(0, 65_535), "port to listen on (default: 8000; 0 picks a free one)"] = 8000
     insecure: Annotated[Boolean, "allow an address that other machines reach, without authentication"] = False
     hosts: Annotated[tuple[Host, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
+    connections: Annotated[Count, "maximum connections (default: 1000)"] = 1000
+    peer_connections: Annotated[Count, "maximum connections of one other machine (default: 250)"] = 250
+    idle_seconds: Annotated[Positive, "maximum time of a connection between two requests (default: 5)"] = 5.0
+    stall_seconds: Annotated[Positive, "maximum time for a header, and without reading the answer (default: 10)"] = 10.0
     body_bytes: Annotated[int, integer(1024), "maximum size of a request body (default: 4194304)"] = 4 * 2**20
+    body_values: Annotated[Count, "maximum JSON values of a body; a list or object counts as 4 (default: 200000)"] = (
+        200_000
+    )
     request_rows: Annotated[Count, "maximum records in a request (default: 1000)"] = 1000
     request_labels: Annotated[Count, "maximum labels in a request (default: 10000)"] = 10_000
     request_seconds: Annotated[Positive, "request timeout (default: 10)"] = 10.0

@@ -148,7 +148,7 @@ def test_a_name_from_outside_makes_no_series(metrics: ProcessMetrics) -> None:
     assert rows[("spam", "3", "__other__")] == rows[("spam", "__other__", "__other__")] == 1
     assert len(series(text)) == before + 2  # the class and the slice of the other version
     reasons = named(text, "shed_total", "reason")
-    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("__other__",): 1}
+    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("connections",): 0, ("__other__",): 1}
 
 
 def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessMetrics) -> None:

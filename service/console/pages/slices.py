@@ -154,7 +154,7 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
     if not view.slices[0].estimate.members.labelled:  # the page then shows how to send a label
         with runtime.store.read() as connection:
             for record in recent_records(connection, runtime.model.name, before=now, limit=1, labelled=False):
-                unlabelled_id = record.prediction.id
+                unlabelled_id = record.id
     return render_overview(
         view,
         params,

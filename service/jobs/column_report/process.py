@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,14 +50,14 @@ class ReportSpec:
     bundle
         Folder of the version's bundle, whose sample is the reference.
     rows
-        The traffic, or an even sample of it.
+        The traffic, or a sample of it; read once, row by row.
     functions, added
         Files and modules of the live functions, and declarations of those added over HTTP; memberships of a
         function that cannot be loaded are unknown to the model.
     """
 
     bundle: Path
-    rows: Sequence[TrafficRow]
+    rows: Iterable[TrafficRow]
     functions: Sequence[str] = ()
     added: Sequence[Mapping[str, Any]] = ()
 
@@ -78,8 +78,8 @@ def compare_columns(
     *,
     stop: Event | None = None,
     python: str = sys.executable,
-) -> tuple[int, tuple[Mapping[str, Any], ...]]:
-    """Return the number of reference rows, and a record per column as in `service.decisions.DriftReport`.
+) -> tuple[int, int, tuple[Mapping[str, Any], ...]]:
+    """Return the numbers of reference and of traffic rows, and a record per column as in `DriftReport`.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def compare_columns(
         values = json.loads((folder / VALUES).read_bytes())
         for name in (SPEC, ROWS, VALUES):
             (folder / name).unlink()
-        return values["reference_rows"], tuple(values["columns"])
+        return values["reference_rows"], values["current_rows"], tuple(values["columns"])
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError | ValueError | LookupError | TypeError):

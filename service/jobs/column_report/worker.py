@@ -96,9 +96,15 @@ def write_values(folder: Path) -> None:
         PredictedRow(record, bundle.classes[c], row)
         for record, c, row in zip(bundle.sample, P.argmax(axis=1), P.tolist(), strict=True)
     ]
+    names = {spec.column for spec in bundle.featurizer.specs}
+
+    def compared(row: PredictedRow) -> PredictedRow:
+        """Return a row with the compared features only: others may be long."""
+        features = row.features and {name: value for name, value in row.features.items() if name in names}
+        return replace(row, features=features and bundle.schema.parse_record(features))
+
     with (folder / ROWS).open() as file:
-        live = [PredictedRow(**json.loads(line)) for line in file]
-    live = [replace(row, features=row.features and bundle.schema.parse_record(row.features)) for row in live]
+        live = [compared(PredictedRow(**json.loads(line))) for line in file]
     records, columns = zip(*map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True)
     with gzip.open(folder / COLUMNS, "wt") as file:
         json.dump(
@@ -109,7 +115,9 @@ def write_values(folder: Path) -> None:
             ],
             file,
         )
-    (folder / VALUES).write_text(json.dumps({"reference_rows": len(reference), "columns": records}))
+    (folder / VALUES).write_text(
+        json.dumps({"reference_rows": len(reference), "current_rows": len(live), "columns": records})
+    )
 
 
 def write_page(folder: Path) -> None:

@@ -118,3 +118,11 @@ def test_a_trial_has_limits(service):
     many = {"function": MONEY, "records": [{}] * 1001}
     assert service.post("/v1/functions/preview", many).status_code == 413
     assert service.post("/v1/functions/preview", {"function": MONEY, "records": []}).status_code == 422
+
+
+def test_examples_of_a_preview_are_cut(service):
+    """Long records of the request do not come back in full."""
+    rows = [{"text": "money " * 5000}] * 20
+    answer = service.post("/v1/functions/preview", {"function": MONEY, "records": rows})
+    assert answer.json()["members"] == 20
+    assert len(answer.content) < 20_000

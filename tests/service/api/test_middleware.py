@@ -129,6 +129,26 @@ def test_all_bodies_together_have_a_limit(service):
     assert service.counted('shed_total{reason="queue"}') == 2
 
 
+def test_long_bodies_leave_room_for_short_ones(service):
+    """While long ones arrive slowly up to their share, another is refused, and a short one is taken."""
+    service.limit(body_bytes=100_000)
+    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=244_000))
+    body = b'{"instances":[{"text":"love","likes":0}]}'
+
+    async def story():
+        let_go = asyncio.Event()
+        parts = [body.ljust(90_000), b" "]
+        held = [asyncio.create_task(ask(service, [*parts], after_first=let_go)) for _ in range(2)]
+        await asyncio.sleep(0)
+        long = await ask(service, [body.ljust(90_000)])
+        known = await ask(service, [body.ljust(90_000)], [(b"content-length", b"90000")])
+        short = await ask(service, [body.ljust(50_000)])
+        let_go.set()
+        return [answer[0] for answer in (long, known, short, *[await each for each in held])]
+
+    assert service.runner.run(story()) == [429, 429, 200, 200, 200]
+
+
 def test_a_body_as_long_as_may_be_is_always_taken(service):
     """Also where it is longer than all together may be."""
     service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=10))
