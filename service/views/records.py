@@ -211,13 +211,13 @@ def record_view(store: Store, deployment: Deployment, id_: str) -> RecordView:
         if prediction is None:
             raise UnknownPrediction(f"no prediction of {state.model} in the log has the id {id_!r}")
         label = queries.labels(connection, state.model, [id_]).get(id_)
-        functions = queries.function_set(connection, prediction.set_hash)
+        sets = {functions.hash: functions for functions in queries.all_function_sets(connection)}
     features = None if prediction.features is None else json.loads(prediction.features)
     p = prediction
     record = queries.RecentRecord(
         p.id, p.at, p.version, p.set_hash, p.label, p.probabilities, p.member, p.unknown, label, 0
     )
-    return _view(record, functions, state, features, {}, 0)
+    return _view(record, sets[p.set_hash], state, features, {}, 0)
 
 
 def cut_features(features: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, dict[str, int], int]:
