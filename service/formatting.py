@@ -33,6 +33,17 @@ def percent_of(count: int, n: int, unit: str) -> str:
     return f"{percent(count / n)} ({count:,} of {n:,} {unit})" if n else f"unknown (no {unit})"
 
 
+def limit_text(limit: float | None, target: float | None) -> str:
+    """Return the lower limit of an accuracy, marked where it is the target of the slice.
+
+    Examples
+    --------
+    >>> limit_text(0.38, None), limit_text(0.75, 0.75)
+    ('38.0%', '75.0% (target)')
+    """
+    return percent(limit) if target is None else f"{percent(limit)} (target)"
+
+
 def points(difference: float) -> str:
     """Return a difference of two ratios in percentage points, with its sign.
 

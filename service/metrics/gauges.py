@@ -115,7 +115,7 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
     alarm = gauge("slice_drift_alarm", "1 if the slice has an unresolved alarm, else 0.", labels)
     since = gauge("slice_drift_since_timestamp_seconds", "Start of the change behind the alarm.", labels)
     observed = gauge("slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels)
-    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, as of the alarm.", labels)
+    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, or target, as of the alarm.", labels)
 
     ratios = {(drift.slice, drift.kind): drift.evidence_ratio for drift in drifts if drift.zone is not None}
     alarmed = {(raised.drift.slice, raised.drift.kind) for raised in unresolved}
@@ -129,8 +129,8 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
         since.add_metric(values, (drift.since or raised.at).timestamp())
         if drift.observed.value is not None:
             observed.add_metric(values, drift.observed.value)
-        if drift.zone is not None and drift.zone.reference.value is not None:
-            expected.add_metric(values, drift.zone.reference.value)
+        if drift.zone is not None and drift.zone.expected is not None:
+            expected.add_metric(values, drift.zone.expected)
     return render(Families([evidence, alarm, since, observed, expected]))
 
 

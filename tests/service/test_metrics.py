@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -389,6 +390,13 @@ def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
     assert named(text, "slice_drift_since_timestamp_seconds", *keys) == {up: AT.timestamp()}
     assert named(text, "slice_drift_observed_ratio", *keys) == {up: 0.081}
     assert named(text, "slice_drift_expected_ratio", *keys) == {up: 0.02}
+
+
+def test_the_expected_accuracy_of_an_alarm_about_a_target_is_the_target() -> None:
+    """Also where nothing is known of the reference."""
+    missed = replace(drift("up", 21.0, ToleranceBand(Rate(0, 0), 0.75, 1.0, 0.01, 0.75)), kind="accuracy")
+    text = render_drift("m", [missed], [Alarm(3, "m", 1, AT, missed)])
+    assert named(text, "slice_drift_expected_ratio", "model", "slice", "kind") == {("m", "up", "accuracy"): 0.75}
 
 
 def test_runs_that_ended_are_counted_from_zero(metrics: ProcessMetrics) -> None:
