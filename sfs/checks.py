@@ -11,7 +11,7 @@ from typing import Any
 
 from sfs.errors import InvalidReturnValue
 from sfs.function import SlicingFunction
-from sfs.record import Columns, Record
+from sfs.record import Columns, Record, fields_of
 from sfs.template import Template
 
 DEFAULT_BUDGET_MS = 5.0
@@ -173,12 +173,12 @@ class _TracedRecord(Record):
         get = object.__getattribute__
         if name == "__dict__":
             get(self, "_read").add(_WHOLE)
-        elif name in get(self, "__dict__"):
+        elif name in fields_of(self):
             get(self, "_read").add(name)
         return get(self, name)
 
     def __getitem__(self, name: Any) -> Any:
-        value = object.__getattribute__(self, "__dict__")[name]
+        value = fields_of(self)[name]
         self._read.add(name)
         return value
 
@@ -190,7 +190,7 @@ class _TracedRecord(Record):
             return default
 
     def __contains__(self, name: object) -> bool:
-        return name in object.__getattribute__(self, "__dict__")
+        return name in fields_of(self)
 
 
 def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> Check:
@@ -212,7 +212,7 @@ def _state(row: Any) -> Any:
     """Return the content of a row, which a later change does not reach."""
     if not isinstance(row, Record):
         return repr(getattr(row, "__dict__", row))
-    return {name: value if type(value) in _ATOMS else repr(value) for name, value in row.__dict__.items()}
+    return {name: value if type(value) in _ATOMS else repr(value) for name, value in fields_of(row).items()}
 
 
 def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> Check:

@@ -251,15 +251,17 @@ class ReportSettings:
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class FunctionLimitSettings:
-    """Time limits and circuit breaker of Python functions; None keeps the default."""
+    """Limits and circuit breaker of Python functions; None keeps the default."""
 
-    budget_ms: Annotated[Positive | None, "time per row of a function (default: 1)"] = None
-    least_ms: Annotated[Positive | None, "minimum time allowed for a batch (default: 50)"] = None
+    budget_ms: Annotated[Positive | None, "CPU time per row of a function (default: 1)"] = None
+    least_ms: Annotated[Positive | None, "minimum CPU time allowed for a batch (default: 50)"] = None
     hold_ms: Annotated[Positive | None, "maximum time of all functions in a batch (default: 200)"] = None
     faults: Annotated[Count | None, "consecutive failures that disable a function (default: 20)"] = None
     slow_batches: Annotated[Count | None, "consecutive slow batches that disable it (default: 5)"] = None
     back_off_seconds: Annotated[Positive | None, "first back-off before the next try (default: 1)"] = None
     longest_back_off_seconds: Annotated[Positive | None, "maximum back-off (default: 300)"] = None
+    memory_mb: Annotated[Positive | None, "memory of a function's process (default: 1024)"] = None
+    network: Annotated[Boolean | None, "allow functions to use the network (default: false)"] = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
