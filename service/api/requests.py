@@ -121,8 +121,8 @@ async def run_off_loop(request: Request, work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(work)
 
 
+def require_few_values(body: bytes, max_values: int) -> None:
     """Refuse JSON with too many values, which would hold up other requests; the depth is up to the reader.
-    """Refuse JSON with so many values that reading it would hold up other requests; the depth is up to the reader.
 
     Raises
     ------
