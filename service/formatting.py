@@ -1,4 +1,4 @@
-"""Ratios and differences as messages, tables and pages show them."""
+"""Ratios, differences and long texts as messages, tables and pages show them."""
 
 from __future__ import annotations
 
@@ -54,3 +54,14 @@ def points(difference: float) -> str:
     """
     rounded = round(100 * difference, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def truncated(text: str, max_chars: int) -> str:
+    """Return a text, cut to a maximum length.
+
+    Examples
+    --------
+    >>> truncated("subscribe", 6), truncated("click", 6)
+    ('sub...', 'click')
+    """
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."

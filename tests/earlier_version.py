@@ -206,7 +206,7 @@ def with_changes(answer: Any) -> Any:
     """Return an answer of 0.1.0 in the form of this version.
 
     ``f1`` is null beside its reason, not an object; a target above the tolerance band is the limit of the accuracy, for
-    which the evidence starts over.
+    which the evidence starts over. A record names what is cut of it.
     """
     if isinstance(answer, list):
         return [with_changes(part) for part in answer]
@@ -219,6 +219,8 @@ def with_changes(answer: Any) -> Any:
         changed["f1"] = None if missing else changed["f1"]
     if {"tolerance", "effective_n"} <= changed.keys():
         changed.setdefault("target", None)
+    if {"features", "unknown_slices"} <= changed.keys():
+        changed |= {"cut": {}, "omitted": 0}
     target = (changed.get("metadata") or {}).get("target")
     if target is not None and changed.get("drift"):
         drift = changed["drift"]["accuracy"]

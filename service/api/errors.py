@@ -20,6 +20,7 @@ from service.errors import (
     ServiceError,
     Stopping,
 )
+from service.formatting import truncated
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
 from service.runtime.functions import FunctionConflict, UnknownFunction
@@ -43,17 +44,6 @@ MAX_ERRORS = 20
 
 FIELD_CHARS, MESSAGE_CHARS, DETAIL_CHARS = 200, 300, 2_000
 """Maximum lengths; messages may quote the request."""
-
-
-def truncated(text: str, max_chars: int) -> str:
-    """Return a text, cut to a maximum length.
-
-    Examples
-    --------
-    >>> truncated("subscribe", 6), truncated("click", 6)
-    ('sub...', 'click')
-    """
-    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)

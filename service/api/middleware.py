@@ -44,6 +44,7 @@ CLIENT_CLOSED_REQUEST = 499
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _SHED_EARLY = frozenset({"/v1/predict", "/v1/predictions"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # polled by machines; logged at level DEBUG
 
 
@@ -162,7 +163,7 @@ class RequestMiddleware:
         if _access.isEnabledFor(level):
             fields: dict[str, Any] = {
                 "request_id": context.id,
-                "method": scope["method"],
+                "method": scope["method"] if scope["method"] in _METHODS else OTHER,
                 "route": route,
                 "status": context.status,
                 "ms": round(1000 * context.seconds, 3),

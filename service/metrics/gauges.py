@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from service.decisions import Alarm, DriftStatus
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
+from service.formatting import truncated
 from service.metrics.exposition import Families, gauge, render
 from service.metrics.process import ProcessMetrics
 from sfs.intervals import Rate
-from sfs.validation import NO_METADATA, Metadata
+from sfs.validation import MAX_NAME_CHARACTERS, NO_METADATA, Metadata
 
 WINDOWS: tuple[WindowName, ...] = ("1h", "since_promotion")
 """Exported windows; the others are available over HTTP."""
@@ -67,7 +68,7 @@ def render_snapshot(snapshot: Snapshot, metadata: Mapping[str, Metadata], refere
         if facts.target is not None:
             target.add_metric([model, version, name], facts.target)
         wanted = "" if facts.target is None else f"{facts.target:g}"
-        info.add_metric([name, facts.owner, facts.severity, wanted], 1)
+        info.add_metric([name, truncated(facts.owner, MAX_NAME_CHARACTERS), facts.severity, wanted], 1)
 
     at = gauge("snapshot_timestamp_seconds", "Time of the snapshot behind these gauges.")
     at.add_metric([], snapshot.at.timestamp())

@@ -37,7 +37,7 @@ Origin: TypeAlias = Literal["file", "http"]
 
 @dataclass(frozen=True, slots=True)
 class FunctionHealth:
-    """State of a Python function's breaker; an ``open`` one keeps the function off the request path."""
+    """State of a function's breaker; an ``open`` one keeps the function off the request path."""
 
     name: str
     state: Literal["ok", "open"]
@@ -212,7 +212,7 @@ class Deployment:
         return self.state.classes
 
     def health(self) -> dict[str, FunctionHealth]:
-        """Return the health of the Python functions, by name; templates cannot fail and are left out."""
+        """Return the health of the Python functions and of disabled templates, by name."""
         return {
             name: FunctionHealth(name, "ok" if reason is None else "open", reason)
             for name, reason in self.state.live.disabled_reasons().items()

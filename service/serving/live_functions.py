@@ -1,4 +1,4 @@
-"""The live functions on the request path: templates in process, Python functions isolated and behind breakers."""
+"""The live functions on the request path: templates metered in process, Python functions isolated, behind breakers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from service.serving.breaker import FAULTS, SLOW, Breaker, BreakerLimits
 from service.serving.channel import ConnectionClosed
+from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
     DIED,
     INVALID_ANSWER,
     NOT_JSON,
     STARTING,
     EncodedRecords,
-    FunctionCall,
     FunctionOutcome,
     FunctionResult,
     Isolation,
@@ -32,14 +32,14 @@ from service.serving.isolation import (
     encode_records,
     start_thread,
 )
-from sfs.apply import ApplyResult, FunctionStats, apply_with_stats
+from service.serving.metered_templates import BREAKER_OPEN, MeteredTemplates
+from sfs.apply import ApplyResult, FunctionStats
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
-BREAKER_OPEN = "breaker open"
 CHANGED = "changed on disk"
 _CLOSED = Breaker()
 _PROBE_START_SECONDS = 10.0
@@ -49,14 +49,14 @@ _log = logging.getLogger(__name__)
 
 
 class LiveFunctions:
-    """A function set as applied to traffic; a bad Python function has no effect on the others.
+    """A function set as applied to traffic; a bad function has no effect on the others.
 
     Parameters
     ----------
     functions
         K functions.
     limits
-        Limits of the Python functions.
+        Limits of the functions.
     sources
         Files and modules of the Python functions, as for `FunctionSet.from_files`: they are loaded again in a
         process of their own. A function that is missing or different there is unknown.
@@ -75,16 +75,19 @@ class LiveFunctions:
         limits = limits or BreakerLimits()
         isolation = Isolation([str(source) for source in sources], limits, clock)
         self._isolated = PythonFunctions(isolation, limits, clock)
+        self._metered = MeteredTemplates(limits, clock)
         self._set_functions(functions)
 
     def _set_functions(self, functions: FunctionSet) -> None:
         self.functions = functions
         self.templates = FunctionSet(function for function in functions if isinstance(function, Template))
         self.python = tuple(function for function in functions if not isinstance(function, Template))
+        _ = self.templates.plan  # compiled here, and not by the first request
 
     def disabled_reasons(self) -> dict[str, str | None]:
-        """Return the reason why each Python function is disabled, by name; None for an enabled one."""
-        return {function.name: self._isolated.disabled_reason(function) for function in self.python}
+        """Return the reason why each Python function is disabled, None for an enabled one, and disabled templates."""
+        reasons = {function.name: self._isolated.disabled_reason(function) for function in self.python}
+        return {**reasons, **self._metered.disabled_reasons(self.templates)}
 
     def start(self) -> None:
         """Load the Python functions in their process, and wait for it; without any, no process is started.
@@ -112,9 +115,9 @@ class LiveFunctions:
         in the function's run. ``update_breakers=False`` is for rows that are not traffic.
         """
         if not self.python:
-            return apply_with_stats(self.templates, rows)
+            return self.apply_templates(rows, update_breakers=update_breakers)
         with self._isolated.applying(self.python, rows, update_breakers=update_breakers) as columns:
-            applied = apply_with_stats(self.templates, rows)
+            applied = self.apply_templates(rows, update_breakers=update_breakers)
         matrix = applied.matrix
         for k, stats in enumerate(applied.stats):
             columns[stats.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], stats)
@@ -125,9 +128,14 @@ class LiveFunctions:
             member[:, k], unknown[:, k] = column.member, column.unknown
         return ApplyResult(SliceMatrix(self.functions.names, member, unknown), tuple(column.run for column in ordered))
 
+    def apply_templates(self, rows: Rows, *, update_breakers: bool = True) -> ApplyResult:
+        """Return the memberships of the templates alone, as `apply`."""
+        return self._metered.apply(self.templates, rows, update_breakers=update_breakers)
+
     def close(self) -> None:
         """Kill all processes, also those of sets derived from this one."""
         self._isolated.close()
+        self._metered.close()
 
 
 @dataclass(frozen=True, slots=True)

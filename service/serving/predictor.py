@@ -164,4 +164,5 @@ def warm_up(bundle: ModelBundle, live: LiveFunctions) -> None:
     records: Sequence[RecordFields] = bundle.sample or bundle.golden.records
     for rows in WARM_UP_ROWS:
         batch = list(islice(cycle(records), rows))
-        bundle.predict_proba(batch, bundle.memberships(live.templates, batch))
+        S = live.apply_templates(without_label(batch, bundle.label), update_breakers=False).matrix
+        bundle.predict_proba(batch, bundle.usable_memberships(S, live.templates.fingerprints))

@@ -251,7 +251,7 @@ class ReportSettings:
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class FunctionLimitSettings:
-    """Limits and circuit breaker of Python functions; None keeps the default."""
+    """Time limits and circuit breakers of functions; None keeps the default."""
 
     budget_ms: Annotated[Positive | None, "CPU time per row of a function (default: 1)"] = None
     least_ms: Annotated[Positive | None, "minimum CPU time allowed for a batch (default: 50)"] = None
@@ -262,6 +262,14 @@ class FunctionLimitSettings:
     longest_back_off_seconds: Annotated[Positive | None, "maximum back-off (default: 300)"] = None
     memory_mb: Annotated[Positive | None, "memory of a function's process (default: 1024)"] = None
     network: Annotated[Boolean | None, "allow functions to use the network (default: false)"] = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class TemplateLimitSettings:
+    """Limits of all templates together; None keeps the default."""
+
+    terms: Annotated[Count | None, "different terms of all templates (default: 5000)"] = None
+    pattern_mb: Annotated[Positive | None, "memory of all compiled patterns, in MiB (default: 512)"] = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -296,6 +304,7 @@ class Settings:
     report: ReportSettings = field(default_factory=ReportSettings)
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
+    template_limits: TemplateLimitSettings = field(default_factory=TemplateLimitSettings)
 
     @property
     def table_schema(self) -> Schema:

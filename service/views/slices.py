@@ -80,7 +80,7 @@ class SliceView:
     kind
         A slice, the members of a labelling function, the rows in no slice, or all rows.
     metadata, origin, health
-        Of the function; the extra columns have no origin, and only Python functions have a health.
+        Of the function; the extra columns have no origin, and Python functions and disabled templates have a health.
     reference
         Expected coverage.
     estimate

@@ -428,3 +428,26 @@ def test_rules_ask_only_for_what_is_exported(root: Path) -> None:
     asked = set(re.findall(r"(?<![:\w])slicewatch_(\w+)\s*[{\[)\n]", rules))
     assert len(asked) >= 8
     assert asked <= {name for name, _ in series(realistic(3))}
+
+
+@given(st.lists(st.text(st.characters(), min_size=1, max_size=200), min_size=1, max_size=40))
+def test_reasons_of_strangers_are_few_and_short(reasons: list[str]) -> None:
+    """Names of exceptions make a bounded number of short label values; reasons of the service keep their own."""
+    metrics = process()
+    metrics.set_functions(functions("a"))
+    for reason in [*reasons, "over budget"]:
+        metrics.count_function_runs([FunctionStats("a", 0.0, {reason: 1}, None)])
+    unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
+    values = [reason for _, _, reason in unknown]
+    assert len(values) <= 16 + 12
+    assert all(len(value) <= 60 and value.isprintable() for value in values)
+    assert ("spam", "a", "over budget") in unknown
+    assert sum(unknown.values()) == len(reasons) + 1
+
+
+def test_a_long_owner_is_cut() -> None:
+    """The owner of a function in a file is a label value of at most 200 characters."""
+    text = render_snapshot(snapshot(estimate("a")), {"a": Metadata(owner="x" * 5_000)}, {})
+    assert (
+        max(len(owner) for _, owner, _, _ in named(text, "slice_info", "slice", "owner", "severity", "target")) == 200
+    )

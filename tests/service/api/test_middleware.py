@@ -356,3 +356,12 @@ def test_what_is_no_request_passes(service):
 
     service.runner.run(app({"type": "lifespan", "state": {}}, receive, send))
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("method", ["get", "GET\n2026-01-01 INFO forged", "X" * 100_000, "\u2028", "PROPFIND"])
+def test_a_method_of_a_client_is_one_of_a_few_in_the_log(service, caplog, method):
+    """An unknown method is logged as __other__, and counted under a fixed route."""
+    with caplog.at_level(logging.INFO):
+        asyncio.run(ask(service, [b""], path="/odd\n/path", method=method))
+    (line,) = lines(caplog)
+    assert (line["method"], line["route"]) == ("__other__", "__other__")

@@ -16,6 +16,7 @@ import pytest
 from service.errors import ServiceError
 from service.serving.breaker import SLOW, BreakerLimits
 from service.serving.channel import ConnectionClosed
+from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
     DIED,
     NOT_JSON,
@@ -25,7 +26,6 @@ from service.serving.isolation import (
     CallRecords,
     EncodedRecords,
     ForkServer,
-    FunctionCall,
     FunctionResult,
     Isolation,
     NoResult,
