@@ -77,8 +77,9 @@ def relay(source: int, target: int, *, until: int) -> None:
             allowed -= written
             dropped += len(data) - written
         if dropped and now - noted_at >= _NOTE_SECONDS:
-            write(b"\nslicing functions: %d bytes of output dropped\n" % dropped)
-            dropped, noted_at = 0, now
+            note = b"\nslicing functions: %d bytes of output dropped\n" % dropped
+            if write(note) == len(note):  # else again with the next output
+                dropped, noted_at = 0, now
 
 
 if __name__ == "__main__":
