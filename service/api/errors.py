@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from models.errors import DataError, RegistryError
+from models.errors import DataError, RegistryError, RegistryUnavailable
 from service.errors import (
     DeadlinePassed,
     MisuseError,
@@ -155,6 +155,7 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     UnknownSlice: ProblemType(404, "unknown-slice", "Unknown slice"),
     UnknownPrediction: ProblemType(404, "unknown-prediction", "Unknown prediction"),
     RegistryError: ProblemType(404, "unknown-version", "Unknown version"),
+    RegistryUnavailable: ProblemType(503, "registry-unavailable", "The registry cannot be read or written"),
     UnknownAlarm: ProblemType(404, "unknown-alarm", "Unknown alarm"),
     UnknownRun: ProblemType(404, "unknown-run", "Unknown run"),
     UnknownReport: ProblemType(404, "unknown-report", "Unknown report"),

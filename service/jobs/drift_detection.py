@@ -73,7 +73,7 @@ class DriftDetection:
     def run(self, now: datetime) -> None:
         """Feed the next part of the final rows and labels; after an error the next run restores the checkpoint."""
         state = self._deployment.state
-        if state.version is None:
+        if state.version is None or (state.fault and state.active is None):  # its references are missing for a while
             return
         try:
             self._run(state, state.version, now)
@@ -136,7 +136,9 @@ class DriftDetection:
                         version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
                     )
             except ValueError as error:
-                _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
+                kind = type(error).__name__
+                _log.warning("stored drift evidence is damaged (%s): it is gathered from the start", kind)
+                _log.debug("the stored drift evidence: %s", error)
         since = now - _LOOK_BACK
         if state.promoted_at is not None:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back

@@ -248,8 +248,15 @@ def origins_of(functions: FunctionSet, file_functions: FunctionSet) -> dict[str,
 
 def read_added(state: bytes | None) -> tuple[Template, ...]:
     """Return the functions in a checkpoint; one that this version cannot read is logged and left out."""
-    added = []
-    for declaration in json.loads(state) if state else ():
+    added: list[Template] = []
+    try:
+        declarations = json.loads(state) if state else []
+    except (ValueError, RecursionError) as error:
+        declarations = error
+    if not isinstance(declarations, list):
+        _log.error("the added functions are left out: their entry in the store is damaged; add them again")
+        return ()
+    for declaration in declarations:
         try:
             added.append(from_declaration(declaration))
         except InvalidFunction as error:

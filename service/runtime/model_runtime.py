@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from models.registry import CHAMPION, ModelRegistry
+from models.registry import ModelRegistry
 from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.model_reload import ModelReload
@@ -32,7 +32,7 @@ from service.serving.labels import LabelIntake
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import PredictionFactory
 from service.serving.predictions import RequestQueues
-from service.serving.predictor import Predictor, load
+from service.serving.predictor import Predictor
 from service.store.queries import checkpoint
 from sfs.registry import FunctionSet
 from sfs.template_plan import TemplateLimits
@@ -81,8 +81,8 @@ class ModelRuntime:
 
     Raises
     ------
-    SliceError, ModelError, ServiceError
-        If the functions or the champion cannot be loaded.
+    SliceError, ServiceError
+        If the functions cannot be loaded.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class ModelRuntime:
     ) -> None:
         self.name, self.settings = settings.name, settings
         self.registry = registry = ModelRegistry(settings.registry, name=settings.name)
+        registry.close_to_others()
         file_functions = FunctionSet.from_files(settings.functions, votes=True)
         with store.read() as connection:
             stored = checkpoint(connection, CHECKPOINT)
@@ -146,15 +147,12 @@ class ModelRuntime:
         self._live.close()
 
     def _activate_champion(self) -> None:
-        version = self.registry.alias(CHAMPION)
-        if version is None:
+        """Load the champion; without it labels, pages and logged predictions work, and the job tries again."""
+        if not self.reload.run() and not self.deployment.state.fault:
             _log.warning(
                 "no version is active: run `slicewatch train`; until then only external predictions are "
                 "accepted, if `classes` is set"
             )
-        else:
-            loaded = load(self.registry, self.deployment.state.live, version)
-            self.deployment.activate_version(loaded, self.registry.history(CHAMPION))
         self.deployment.follow_external_version()
 
 

@@ -186,8 +186,9 @@ class ColumnReports:
             )
             created = replace(created, reference_rows=reference_rows, current_rows=current_rows, columns=columns)
         except (ModelError, ReportFailed) as error:
-            _log.warning("the report on version %s of %r failed: %s", version, model, error)
-            created = replace(created, error=str(error))
+            reason = self._registry.relative(str(error))
+            _log.warning("the report on version %s of %r failed: %s", version, model, reason)
+            created = replace(created, error=reason)
         if not self._stop.is_set():
             self._writer.submit(partial(add_report, report=created)).result()
             with self._page_lock:  # a page in progress keeps its folder

@@ -19,6 +19,7 @@ from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
+from models.bundle.files import create_private
 from service.jobs.child_process import ChildProcess
 
 if TYPE_CHECKING:
@@ -101,14 +102,12 @@ def compare_columns(
     try:
         inputs = {"bundle": str(spec.bundle), "functions": [*spec.functions], "added": [*spec.added]}
         (folder / SPEC).write_text(json.dumps(inputs))
-        with (folder / ROWS).open("w") as file:
+        with create_private(folder / ROWS) as file:
             for row in spec.rows:
                 label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
                 features = row.features or "null"
-                file.write(
-                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
-                    f'"content": {row.content_hash}}}\n'
-                )
+                line = f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
+                file.write(f'{line}"content": {row.content_hash}}}\n'.encode())
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
         for name in (SPEC, ROWS, VALUES):
@@ -116,8 +115,10 @@ def compare_columns(
         return values["reference_rows"], values["current_rows"], tuple(values["columns"])
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError | ValueError | LookupError | TypeError):
+        if isinstance(error, OSError):
             raise ReportFailed(str(error)) from error
+        if isinstance(error, ValueError | LookupError | TypeError):  # the text may quote a record
+            raise ReportFailed(f"its files cannot be read ({type(error).__name__})") from error
         raise
 
 

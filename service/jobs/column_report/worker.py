@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.errors import ModelError
+from models.errors import BundleError
 from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent
 from service.jobs.column_report.columns import (
@@ -66,13 +67,13 @@ def main(mode: str, folder: Path, timeout_seconds: float) -> None:
         {"values": write_values, "page": write_page}[mode](folder)
     except Exception as error:
         traceback.print_exc()
-        (folder / REASON).write_text(_reason(error))
+        (folder / REASON).write_text(_reason(error), encoding="utf-8", errors="replace")
         sys.exit(1)
 
 
 def _reason(error: Exception) -> str:
     """Return the text of an own error, and the kind of any other: its text may quote a record."""
-    is_own = isinstance(error, ServiceError | ModelError | OSError)
+    is_own = isinstance(error, ServiceError | BundleError | OSError)
     return str(error) if is_own and str(error) else type(error).__name__
 
 
@@ -148,8 +149,8 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
     if column.error:
         return record, None
     compare = _number_column if column.numeric else _category_column
-    given, details = compare(column.column, sides[0], sides[1], column.independent)
     try:
+        given, details = compare(column.column, sides[0], sides[1], column.independent)
         value = drift_values(run_evidently([given]))[given.name]
         if not all(map(math.isfinite, (value, given.threshold, *details.get("mean", ())))):
             raise ServiceError("its numbers are too large")
@@ -174,7 +175,7 @@ def _number_column(
 def _category_column(
     name: str, reference: Sequence[Value], live: Sequence[Value], sizes: Sizes
 ) -> tuple[ReportColumn, dict[str, Any]]:
-    sides = [[str(value) for value in side] for side in (reference, live)]
+    sides = [[_spell(str(value)) for value in side] for side in (reference, live)]
     names, before, after = count_names(*sides)
     threshold = max(THRESHOLDS[SHARES], jensenshannon_by_chance(before, after, sizes))
     first, second = (part / part.sum() for part in (before, after))
@@ -187,6 +188,11 @@ def _category_column(
 def _escape(text: str) -> str:
     """Return text that cannot end a script: Evidently writes names into its page as they are."""
     return text.replace("<", "‹").replace(">", "›")
+
+
+def _spell(text: str) -> str:
+    """Return text with control characters and lone surrogates spelled: NumPy drops a final NUL, UTF-8 has none."""
+    return re.sub("[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
 
 
 def run_evidently(columns: Sequence[ReportColumn]) -> Any:

@@ -130,3 +130,12 @@ def test_a_preview_has_the_effective_n_of_its_records() -> None:
         made = preview(CHEAP, given, "given", specs).coverage
         assert isinstance(made, Estimate)
         assert (made.rate.n, made.rate.effective_n) == (60, independent)
+
+
+@pytest.mark.parametrize("state", [b"{", b"\xff", b"[" * 100_000, b"7", b"null"])
+def test_a_damaged_entry_in_the_store_leaves_the_functions_of_files(
+    state: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service starts, and the log says that the added functions are gone."""
+    assert read_added(state) == ()
+    assert "add them again" in caplog.text
