@@ -21,6 +21,7 @@ from service.cli import (
     labels,
     migrate,
     models,
+    reference,
     retrain,
     sfs,
     train,
@@ -30,7 +31,7 @@ from service.cli.parser import Context
 from service.cli.terminal import only_documents
 from service.errors import ServiceError
 
-NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
+NOUNS = (demo, init, check, train, up, labels, drift, reference, retrain, apply, sfs, models, migrate, doctor)
 
 
 def utc_now() -> datetime:

@@ -50,6 +50,10 @@ class ToleranceBand:
         """The target, where it is the lower limit; else the rate of the reference, None without rows."""
         return self.reference.value if self.target is None else self.target
 
+    def has_limits_of(self, other: ToleranceBand) -> bool:
+        """Whether evidence against one band is evidence against the other, whatever their references."""
+        return (self.lower, self.upper, self.target) == (other.lower, other.upper, other.target)
+
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:

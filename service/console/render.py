@@ -75,18 +75,22 @@ class PageContext:
         Number of unresolved alarms; None if unknown.
     refresh
         Seconds until the browser loads the page again; 0 is never.
+    external
+        Version that is monitored and served elsewhere; None if it is served here, or if there is none.
     """
 
     section: Section = ""
     unresolved: int | None = None
     refresh: Refresh = 0
+    external: int | None = None
 
 
 def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> PageContext:
     """Return the context of a page of a running service."""
     with runtime.store.read() as connection:
         unresolved = count_unresolved(connection, runtime.model.name)
-    return PageContext(section, unresolved, refresh)
+    state = runtime.model.deployment.state
+    return PageContext(section, unresolved, refresh, state.version if state.is_external else None)
 
 
 class TooManyPages(ServiceError):

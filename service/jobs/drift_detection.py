@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import chain, groupby, takewhile
+from operator import attrgetter
 
 import numpy as np
 from pydantic import Base64Bytes, TypeAdapter
@@ -18,6 +21,7 @@ from service.formatting import percent
 from service.metrics.gauges import MetricsPage
 from service.monitor.block_counts import unpack_bitmaps
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.reference_period import ReferencePeriod
 from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside, is_outside
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
@@ -46,6 +50,7 @@ _RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
 """Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
 
 _NAMES_LOGGED = 5
+_VERSIONS = 10  # external versions whose accuracy on first labels is kept
 
 _log = logging.getLogger(__name__)
 
@@ -96,13 +101,14 @@ class DriftDetection:
             if checkpoint is None or (checkpoint.version, checkpoint.promoted_at) != owner:
                 checkpoint = self._restore(connection, state, version, now)
             elif checkpoint.band_inputs != inputs:
-                checkpoint.bands, checkpoint.band_inputs = self._bands(state), inputs
+                checkpoint.bands, checkpoint.band_inputs = self._bands(state, checkpoint.first_labels), inputs
                 checkpoint.watch.rezone(checkpoint.bands)
                 _log_restarted(checkpoint.watch)
             self._checkpoint = checkpoint
+            checkpoint.period.begin(_lacking_accuracy(state, checkpoint.first_labels))
             unresolved = alarms(connection, state.model, unresolved=True)
             checkpoint.set_alarms(unresolved)
-            detections, fed = _feed(connection, checkpoint, state.model, now)
+            detections, fed = self._feed(connection, checkpoint, state, now)
         over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot)
         if fed or detections or over:
 
@@ -115,6 +121,9 @@ class DriftDetection:
                 return alarms(connection, state.model, unresolved=True)
 
             unresolved = self._writer.submit(commit).result()
+        if state.is_external:
+            counts = {key: len(contents) for key, contents in checkpoint.period.contents.items()}
+            self._deployment.record_first_labels(version, checkpoint.first_labels, counts)
         checkpoint.set_alarms(unresolved)
         self._deployment.drift_statuses = checkpoint.statuses()
         self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved)
@@ -123,17 +132,31 @@ class DriftDetection:
         self, connection: Connection, state: DeploymentState, version: int, now: datetime
     ) -> DetectorCheckpoint:
         """Return the stored detectors of a version, or new ones that start at its promotion, at most a day ago."""
-        bands, inputs = self._bands(state), band_inputs(state)
+        inputs, period = band_inputs(state), ReferencePeriod(self._settings.reference_labels)
+        learned: dict[int, dict[RateKey, Rate]] = {}
         checkpoint = queries.checkpoint(connection, CHECKPOINT)
         if checkpoint is not None:
             try:
                 stored = _STORED.validate_json(checkpoint.state)
-                if (stored.version, stored.promoted_at) == (version, state.promoted_at):
+                learned = {of_version: dict(rates) for of_version, rates in stored.learned[-_VERSIONS:]}
+                # The first row of an external version may have become known since; its number identifies it.
+                if stored.version == version and (state.is_external or stored.promoted_at == state.promoted_at):
+                    for key, correct, contents in stored.period:
+                        period.correct[key], period.contents[key] = correct, np.frombuffer(contents, "<i8").tolist()
+                    bands = self._bands(state, learned.get(version, {}))
                     watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
                     _log_restarted(watch)
-                    standing = dict(stored.standing)
                     return DetectorCheckpoint(
-                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
+                        version,
+                        state.promoted_at,
+                        stored.until,
+                        stored.seq,
+                        bands,
+                        watch,
+                        inputs,
+                        dict(stored.standing),
+                        period=period,
+                        learned=learned,
                     )
             except ValueError as error:
                 _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
@@ -142,23 +165,55 @@ class DriftDetection:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
         until = floor_to(since, BLOCK_SECONDS[0])
         seq = last_first_label(connection, state.model, before=since)
+        bands = self._bands(state, learned.get(version, {}))
         watch = DriftDetector(bands, self._threshold)
-        return DetectorCheckpoint(version, state.promoted_at, until, seq, bands, watch, inputs)
+        return DetectorCheckpoint(
+            version, state.promoted_at, until, seq, bands, watch, inputs, period=period, learned=learned
+        )
 
-    def _bands(self, state: DeploymentState) -> dict[RateKey, ToleranceBand]:
+    def _bands(self, state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
         bands = {}
         for name, fingerprint in state.fingerprints.items():
             if rate := state.references.get(name):
                 key = RateKey(name, fingerprint, "coverage")
                 bands[key] = coverage_band(rate, settings.tolerance, slices)
-            rate, target = state.accuracies.get(name), state.metadata.get(name, NO_METADATA).target
+        for key in _accuracy_keys(state):
+            rate = _expected_accuracy(state, first_labels, key)
+            target = state.metadata.get(key.slice, NO_METADATA).target
             if rate or target is not None:  # a target is monitored without a reference, too
-                key = RateKey(name, fingerprint, "accuracy")
                 bands[key] = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
-        if rate := state.accuracies.get(ALL_ROWS):
-            bands[EVERY_ROW] = accuracy_band(rate, settings.accuracy_tolerance, slices)
         return bands
+
+    def _feed(
+        self, connection: Connection, checkpoint: DetectorCheckpoint, state: DeploymentState, now: datetime
+    ) -> tuple[list[DriftDetected], bool]:
+        """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
+        until, bands, model = watermark(now), checkpoint.bands, state.model
+        if not bands and not checkpoint.period.contents:  # nothing is monitored, and these rows are not fed later
+            checkpoint.until = max(checkpoint.until, until)
+            checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
+            return [], False
+        blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
+        arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
+        labels = list(takewhile(lambda label: label.at < until, arrived))
+        of_version = [label for label in labels if label.version == checkpoint.version]
+        hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
+        sets = known_sets(connection, hashes)
+        detections: list[DriftDetected] = []
+        content = partial(feature_content, connection, state)
+        labelled = accuracies(of_version, sets, bands, checkpoint.period, content)
+        for observation in chain(coverages(blocks, sets, bands), labelled):
+            detections += checkpoint.advance(observation)
+            if ended := checkpoint.period.end():
+                checkpoint.learned.setdefault(checkpoint.version, {}).update(ended)
+                checkpoint.bands = self._bands(state, checkpoint.first_labels)
+                checkpoint.watch.rezone(checkpoint.bands)
+        if blocks:
+            checkpoint.until = max(block.end for block in blocks)
+        if labels:
+            checkpoint.seq = labels[-1].seq
+        return detections, bool(blocks or labels)
 
     def _slices(self, state: DeploymentState) -> int:
         return max(self._settings.max_slices, len(state.functions_version.names))
@@ -170,7 +225,8 @@ class DetectorCheckpoint:
 
     ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
     ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
-    since the start of its change; their detectors have restarted.
+    since the start of its change; their detectors have restarted. ``period`` and ``learned`` have the first labels
+    of rates of an external version, and the accuracy on them by version.
     """
 
     version: int
@@ -182,6 +238,13 @@ class DetectorCheckpoint:
     band_inputs: tuple[object, ...]
     standing: dict[RateKey, Rate] = field(default_factory=dict)
     alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
+    period: ReferencePeriod = field(default_factory=lambda: ReferencePeriod(0))
+    learned: dict[int, dict[RateKey, Rate]] = field(default_factory=dict)
+
+    @property
+    def first_labels(self) -> Mapping[RateKey, Rate]:
+        """Accuracy of the version on the first labels."""
+        return self.learned.get(self.version, {})
 
     def advance(self, observation: Observation) -> list[DriftDetected]:
         """Feed the detectors, and return the detections."""
@@ -226,7 +289,20 @@ class DetectorCheckpoint:
     def to_bytes(self) -> bytes:
         """Return the state for the store."""
         standing = list(self.standing.items())
-        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing)
+        stored = _Stored(
+            self.version,
+            self.promoted_at,
+            self.until,
+            self.seq,
+            self.watch.to_bytes(),
+            standing,
+            [
+                (key, self.period.correct[key], np.array(contents, "<i8").tobytes())
+                for key, contents in self.period.contents.items()
+                if contents
+            ],
+            [(version, list(rates.items())) for version, rates in self.learned.items()],
+        )
         return _STORED.dump_json(stored)
 
 
@@ -238,6 +314,8 @@ class _Stored:
     seq: int
     state: Base64Bytes
     standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
+    period: list[tuple[RateKey, int, Base64Bytes]] = field(default_factory=list)
+    learned: list[tuple[int, list[tuple[RateKey, Rate]]]] = field(default_factory=list)
 
 
 def _log_restarted(watch: DriftDetector) -> None:
@@ -255,29 +333,18 @@ def _key(drift: DriftStatus) -> RateKey:
 _STORED = TypeAdapter(_Stored)
 
 
-def _feed(
-    connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
-) -> tuple[list[DriftDetected], bool]:
-    """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
-    until, bands = watermark(now), checkpoint.bands
-    if not bands:  # without a reference nothing is monitored, and these rows are not fed later
-        checkpoint.until = max(checkpoint.until, until)
-        checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
-        return [], False
-    blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
-    arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
-    labels = list(takewhile(lambda label: label.at < until, arrived))
-    of_version = [label for label in labels if label.version == checkpoint.version]
-    hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
-    sets = known_sets(connection, hashes)
-    detections: list[DriftDetected] = []
-    for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
-        detections += checkpoint.advance(observation)
-    if blocks:
-        checkpoint.until = max(block.end for block in blocks)
-    if labels:
-        checkpoint.seq = labels[-1].seq
-    return detections, bool(blocks or labels)
+def _accuracy_keys(state: DeploymentState) -> list[RateKey]:
+    return [EVERY_ROW, *(RateKey(name, fingerprint, "accuracy") for name, fingerprint in state.fingerprints.items())]
+
+
+def _expected_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate], key: RateKey) -> Rate | None:
+    return state.accuracies.get(key.slice) or (first_labels.get(key) if state.is_external else None)
+
+
+def _lacking_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> list[RateKey]:
+    """Return the rates of an external version without an expected accuracy; none of a local one."""
+    keys = _accuracy_keys(state) if state.is_external else []
+    return [key for key in keys if _expected_accuracy(state, first_labels, key) is None]
 
 
 def band_inputs(state: DeploymentState) -> tuple[object, ...]:
@@ -339,13 +406,34 @@ def coverages(
         yield Observation(start, end, counts, unknown)
 
 
+def feature_content(connection: Connection, state: DeploymentState, label: FirstLabel) -> int:
+    """Return a number for a labelled record, equal for records with the same content of the features."""
+    from models.splits import record_contents  # imports pandas
+
+    stored = queries.stored_features(connection, label.row)
+    record = None if stored is None else state.schema.parse_record(json.loads(stored))
+    return record_contents([record], state.specs, [label.content])[0]
+
+
 def accuracies(
-    labels: Iterable[FirstLabel], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
+    labels: Iterable[FirstLabel],
+    sets: Mapping[str, FunctionSetVersion],
+    watched: Collection[RateKey],
+    period: ReferencePeriod | None = None,
+    content: Callable[[FirstLabel], int] = attrgetter("content"),
 ) -> Iterator[Observation]:
-    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival."""
-    columns = {set_hash: _columns(functions, "accuracy", watched) for set_hash, functions in sets.items()}
+    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival.
+
+    The first labels of rates in a period are gathered there, with their ``content``. They are counted apart, before
+    the others of their 10 seconds: a target applies to them, too.
+    """
+    gathered = {} if period is None else period.contents
+    keys = {*watched, *gathered}
+    columns = {set_hash: _columns(functions, "accuracy", keys) for set_hash, functions in sets.items()}
     for start, arrived in groupby(labels, key=lambda label: floor_to(label.at, BLOCK_SECONDS[0])):
+        end = start + timedelta(seconds=BLOCK_SECONDS[0])
         counts: dict[RateKey, Rate] = {}
+        first: dict[RateKey, Rate] = {}
         by_set = sorted(arrived, key=lambda label: label.set_hash)
         for set_hash, group in groupby(by_set, key=lambda label: label.set_hash):
             rows = list(group)
@@ -355,7 +443,19 @@ def accuracies(
             n, right = member.sum(axis=0).tolist(), (member & correct[:, None]).sum(axis=0).tolist()
             for k, key in columns[set_hash]:
                 _add(counts, key, right[k], n[k])
-        yield Observation(start, start + timedelta(seconds=BLOCK_SECONDS[0]), counts)
+            if period is not None and gathered:
+                members = {EVERY_ROW: np.arange(len(rows))}
+                members |= {key: np.flatnonzero(member[:, k]) for k, key in columns[set_hash]}
+                taken = {key: members[key][: period.lacks(key)] for key in members.keys() & gathered.keys()}
+                contents = {row: content(rows[row]) for row in sorted({*np.concatenate([*taken.values()]).tolist()})}
+                for key, at in taken.items():
+                    period.take(key, np.array([contents[row] for row in at.tolist()], np.int64), correct[at])
+                    _add(first, key, int(correct[at].sum()), len(at))
+        if first:
+            yield Observation(start, end, first)
+            for key, rate in first.items():
+                _add(counts, key, -rate.count, -rate.n)
+        yield Observation(start, end, counts)
 
 
 def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:
@@ -392,7 +492,7 @@ def resolved_alarms(
     def resolution(alarm: Alarm) -> str:
         drift = alarm.drift
         if alarm.version != state.version:
-            return f"version {state.version} was promoted"
+            return f"version {state.version} {'is followed now' if state.is_external else 'was promoted'}"
         if drift.fingerprint and fingerprints.get(drift.slice) != drift.fingerprint:
             return "the slicing function was changed or removed"
         band = bands.get(_key(drift))

@@ -57,7 +57,7 @@ class FunctionPreview:
     name, fingerprint
         The function.
     source
-        Source of the records: the request, or the sample of the active bundle.
+        Source of the records: the request, or the sample of the reference.
     rows, members, unknown
         Number of records, of members, and of records with an unknown membership.
     coverage
@@ -131,20 +131,19 @@ class FunctionAdmin:
     async def preview(
         self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
     ) -> FunctionPreview:
-        """Apply a declared function to records, or to the sample of the active bundle.
+        """Apply a declared function to records, or to the sample of the reference.
 
         Raises
         ------
         InvalidFunction
             If the declaration is wrong.
         """
-        active = self._deployment.state.active
-        specs = () if active is None else active.bundle.featurizer.specs
+        state = self._deployment.state
+        specs = state.specs
         if records is not None:
-            read = records if active is None else [*map(active.bundle.schema.parse_record, records)]
+            read = [*map(state.schema.parse_record, records)] if state.schema.columns else records
             return await asyncio.to_thread(preview, declaration, read, "given", specs)
-        sample = () if active is None else active.bundle.sample
-        return await asyncio.to_thread(preview, declaration, sample, "sample", specs)
+        return await asyncio.to_thread(preview, declaration, state.sample, "sample", specs)
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._lock:

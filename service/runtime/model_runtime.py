@@ -14,6 +14,7 @@ from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.model_reload import ModelReload
 from service.jobs.promotion import PromotionService
+from service.jobs.reference.job import ReferenceCounts
 from service.jobs.retraining import Retraining
 from service.jobs.snapshot import SnapshotJob
 from service.jobs.training.process import TrainingLauncher
@@ -61,7 +62,7 @@ class ModelRuntime:
         The active version and functions.
     predictions, labels, functions, alarms
         Requests, labels, function administration, and handling of alarms.
-    snapshots, detection, retraining, reports, reload
+    snapshots, detection, retraining, reports, references, reload
         The jobs.
     promotions
         Promotion and rollback.
@@ -119,6 +120,7 @@ class ModelRuntime:
             )
             self.promotions = PromotionService(registry, writer, self.name, clock)
             self.reports = ColumnReports(settings, deployment, store, writer, registry)
+            self.references = ReferenceCounts(settings, deployment)
             self.reload = ModelReload(registry, deployment, metrics)
             self._activate_champion()
             undo.pop_all()
@@ -130,10 +132,12 @@ class ModelRuntime:
     def _activate_champion(self) -> None:
         version = self.registry.alias(CHAMPION)
         if version is None:
-            _log.warning(
-                "no version is active: run `slicewatch train`; until then only external predictions are "
-                "accepted, if `classes` is set"
-            )
+            if self.settings.classes:
+                _log.info("no version is active here: predictions of a model served elsewhere are monitored")
+            else:
+                _log.warning(
+                    "no version is active: run `slicewatch train`, or set `classes` to monitor a model served elsewhere"
+                )
         else:
             loaded = load(self.registry, self.deployment.state.live, version)
             self.deployment.activate_version(loaded, self.registry.history(CHAMPION))

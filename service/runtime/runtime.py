@@ -128,6 +128,7 @@ class Runtime:
         models = list(self.models.values())
         for model in models:
             model.reports.stop()  # the report job waits for its report
+            model.references.stop()
         await asyncio.to_thread(self._schedule.stop)
         for model in models:
             await asyncio.to_thread(model.retraining.stop, self.clock())

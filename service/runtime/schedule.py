@@ -10,13 +10,16 @@ from service.jobs.scheduler import Job, Outcome, Schedule
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime
 
-JOBS = ("tick", "retrain", "report", "reload", "roll_up")
+JOBS = ("tick", "retrain", "report", "reload", "roll_up", "reference")
 """Names of the jobs, as in metrics."""
 
 RELOAD_SECONDS = 2.0
 """Interval of the champion look-up, which lists one folder."""
 
 ROLL_UP_SECONDS = 600.0
+
+REFERENCE_SECONDS = 5.0
+"""Interval of the check whether a slice lacks its counts on the reference table, which reads the table's time."""
 
 REPORT_SECONDS = 60.0
 """Interval of the check whether a report is due."""
@@ -44,6 +47,10 @@ def build_schedule(runtime: Runtime) -> Schedule:
         for model in models:
             model.reports.run(clock())
 
+    def reference() -> None:
+        for model in models:
+            model.references.run()
+
     def reload() -> None:
         for model in models:
             model.reload.run()
@@ -54,6 +61,7 @@ def build_schedule(runtime: Runtime) -> Schedule:
         "report": (report, REPORT_SECONDS),
         "reload": (reload, RELOAD_SECONDS),
         "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
+        "reference": (reference, REFERENCE_SECONDS),
     }
     jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
 

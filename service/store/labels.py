@@ -40,6 +40,8 @@ class FirstLabel:
         Fields of the ``Prediction``.
     label
         Class of the first label, regardless of later labels.
+    content, row
+        Hash of the whole record, and row number of the ``Prediction``.
     """
 
     seq: int
@@ -50,6 +52,8 @@ class FirstLabel:
     label: str
     member: bytes
     unknown: bytes
+    content: int
+    row: int
 
 
 def add_first_labels(connection: Connection, labels: Iterable[tuple[int, str, int, int, str]]) -> None:
@@ -63,7 +67,7 @@ def first_labels(connection: Connection, model: str, after: int, limit: int) -> 
     """Return the next first labels of a model's predictions after a ``seq``, in order."""
     c, p = table.c, predictions.c
     query = (
-        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown)
+        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown, p.content_hash, p.row)
         .join_from(table, predictions, p.row == c.prediction_row)
         .where(c.model == model, c.seq > after)
         .order_by(c.seq)

@@ -31,6 +31,9 @@ from service.store.tables import (
     to_us,
 )
 
+_STAYING = 0.4
+"""Fraction of the latest rows with which an external version stays the followed one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -149,14 +152,21 @@ def last_label_at(connection: Connection, model: str) -> datetime | None:
     return None if at_us is None else from_us(at_us)
 
 
-def most_logged_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
-    """Return the version of most of the last 1,000 rows, and its first time; None for an empty log."""
+def most_logged_version(connection: Connection, model: str, current: int | None = None) -> tuple[int, datetime] | None:
+    """Return the version of most of the last 1,000 rows, and its first time; None for an empty log.
+
+    The current version stays as long as it has two fifths of them, so that two versions with half of the traffic
+    each do not take turns.
+    """
     p, b = predictions.c, blocks.c
     last = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1000).subquery()
-    counted = select(last.c.version, func.min(last.c.at_us).label("at_us")).group_by(last.c.version)
-    usual = connection.execute(counted.order_by(func.count().desc(), last.c.version.desc()).limit(1)).first()
-    if usual is None:
+    rows = func.count().label("rows")
+    counted = select(last.c.version, func.min(last.c.at_us).label("at_us"), rows).group_by(last.c.version)
+    versions = connection.execute(counted.order_by(rows.desc(), last.c.version.desc())).all()
+    if not versions:
         return None
+    least = _STAYING * sum(row.rows for row in versions)
+    usual = next((row for row in versions if row.version == current and row.rows >= least), versions[0])
     first = select(func.min(b.start_us)).where(b.model == model, b.version == usual.version)
     return usual.version, from_us(min(usual.at_us, connection.scalar(first) or usual.at_us))
 

@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeAlias
 from service.decisions import DriftKind, DriftStatus
 from service.errors import ServiceError
 from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
-from service.serving.deployment import Deployment, FunctionHealth, Origin
+from service.monitor.drift_detector import RateKey
+from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
 from sfs.declarations import to_declaration
 from sfs.function import ALL_ROWS, LabelingFunctionSlice, SlicingFunction
@@ -61,6 +62,9 @@ MAX_UNKNOWN = 0.1
 """Fraction of the rows of unknown membership above which a slice is in state ``unknown_high``."""
 
 
+_NO_ACCURACY = InsufficientData(0, 1, "no expected accuracy")
+
+
 class NotReady(ServiceError):
     """No snapshot has been taken yet."""
 
@@ -89,6 +93,8 @@ class SliceView:
         Comparison of these values for sorting and colouring; not an alarm.
     drifts
         Drift statuses by kind; empty if the slice is not monitored.
+    accuracy_reference
+        Expected accuracy.
     """
 
     name: str
@@ -101,6 +107,7 @@ class SliceView:
     health: FunctionHealth | None
     state: SliceState
     drifts: Mapping[DriftKind, DriftStatus] = field(default_factory=dict)
+    accuracy_reference: Estimate | InsufficientData = _NO_ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +142,9 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     window_estimates = snapshot.windows[window]
     estimates = {(estimate.slice, estimate.fingerprint): estimate for estimate in window_estimates.slices}
     # Expected coverage belongs to one version: it is omitted while the snapshot is of another one.
-    references = state.references if snapshot.version == state.version else {}
+    is_current = snapshot.version == state.version
+    references = state.references if is_current else {}
+    accuracies = state.accuracies if is_current else {}
     drifts = drifts_by_slice(deployment)
 
     def view(
@@ -162,6 +171,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
             health.get(name),
             state_of(estimate, reference, metadata.target),
             drifts.get(name, {}),
+            _expected_accuracy(state, name, fingerprint, accuracies.get(name)),
         )
 
     slices = [
@@ -171,7 +181,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     for function in state.functions:
         rate = references.get(function.name)
         if rate is None:
-            reference = estimate_of(Rate(0, 0), "no reference for this version of the function")
+            reference = estimate_of(Rate(0, 0), state.missing_reference(function.name))
         else:
             reference = estimate_of(rate)
         slices.append(
@@ -194,6 +204,18 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         last_label_at=snapshot.last_label_at,
         slices=tuple(slices),
     )
+
+
+def _expected_accuracy(
+    state: DeploymentState, name: str, fingerprint: str | None, rate: Rate | None
+) -> Estimate | InsufficientData:
+    if rate is not None:
+        return estimate_of(rate)
+    key = RateKey(name, fingerprint, "accuracy")
+    if key in state.label_counts:
+        reason = "the first labels set the expected accuracy, and raise no alarm"
+        return InsufficientData(state.label_counts[key], state.reference_labels, reason)
+    return estimate_of(Rate(0, 0), "no expected accuracy for this version of the function")
 
 
 def estimate_of(rate: Rate, reason: str = "no rows of known membership") -> Estimate | InsufficientData:

@@ -97,6 +97,7 @@ class SliceOut(FigureOut):
     origin: Origin | None
     fingerprint: str | None
     reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected coverage.")
+    accuracy_reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected accuracy.")
     health: HealthOut | None
     drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not monitored.")
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")

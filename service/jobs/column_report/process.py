@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from service.jobs.child_process import ChildProcess
 
 if TYPE_CHECKING:
+    from service.serving.table_reference import TableReference
     from service.store.training_rows import TrafficRow
 
 SPEC, ROWS, VALUES, COLUMNS = "spec.json", "rows.jsonl", "values.json", "columns.json.gz"
+SAMPLE, FIRST = "sample.jsonl", "first.jsonl"
 PAGE, REASON = "report.html", "reason.txt"
 """Page of the report; reason why the child failed."""
 
@@ -48,18 +50,25 @@ class ReportSpec:
     Parameters
     ----------
     bundle
-        Folder of the version's bundle, whose sample is the reference.
+        Folder of the version's bundle, whose sample is the reference; None for a version that is served elsewhere.
     rows
         The traffic, or a sample of it; read once, row by row.
     functions, added
         Files and modules of the live functions, and declarations of those added over HTTP; memberships of a
         function that cannot be loaded are unknown to the model.
+    table, features
+        Reference of a version that is served elsewhere, and the kinds of its columns.
+    first
+        Predictions of the version's first interval, in place of those that the table lacks.
     """
 
-    bundle: Path
+    bundle: Path | None
     rows: Iterable[TrafficRow]
     functions: Sequence[str] = ()
     added: Sequence[Mapping[str, Any]] = ()
+    table: TableReference | None = None
+    features: Mapping[str, str] = field(default_factory=dict)
+    first: Iterable[TrafficRow] = ()
 
 
 def report_folder(root: Path, at: datetime) -> Path:
@@ -99,26 +108,36 @@ def compare_columns(
     except OSError as error:
         raise ReportFailed(str(error)) from error
     try:
-        inputs = {"bundle": str(spec.bundle), "functions": [*spec.functions], "added": [*spec.added]}
+        inputs: dict[str, Any] = {"functions": [*spec.functions], "added": [*spec.added], "features": {**spec.features}}
+        inputs |= {"bundle": None if spec.bundle is None else str(spec.bundle), "schema": []}
+        if spec.table is not None:
+            inputs["schema"] = spec.table.schema.to_json()
+            lines = [json.dumps({"features": record, "label": label}) for record, label in spec.table.sample]
+            (folder / SAMPLE).write_text("".join(f"{line}\n" for line in lines))
         (folder / SPEC).write_text(json.dumps(inputs))
-        with (folder / ROWS).open("w") as file:
-            for row in spec.rows:
-                label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
-                features = row.features or "null"
-                file.write(
-                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
-                    f'"content": {row.content_hash}}}\n'
-                )
+        _write_rows(folder / ROWS, spec.rows)
+        _write_rows(folder / FIRST, spec.first)
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
-        for name in (SPEC, ROWS, VALUES):
-            (folder / name).unlink()
+        for name in (SPEC, ROWS, VALUES, FIRST, SAMPLE):
+            (folder / name).unlink(missing_ok=True)
         return values["reference_rows"], values["current_rows"], tuple(values["columns"])
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, OSError | ValueError | LookupError | TypeError):
             raise ReportFailed(str(error)) from error
         raise
+
+
+def _write_rows(file: Path, rows: Iterable[TrafficRow]) -> None:
+    with file.open("w") as stream:
+        for row in rows:
+            label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
+            features = row.features or "null"
+            stream.write(
+                f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
+                f'"content": {row.content_hash}}}\n'
+            )
 
 
 def render_page(
