@@ -173,15 +173,18 @@ class Writer:
         """Commit requests together, or each in a transaction of its own if one of them fails."""
         results: list[Any] = []
         try:
+            self._store.require_usable()
             with self._store.writing.begin() as connection:
                 for _, neighbours in groupby(group, key=lambda request: request.kind):
                     requests = list(neighbours)
                     values = [value for request in requests for value in request.values]
                     answers = iter(requests[0].work(connection, values))
                     results += [list(islice(answers, len(request.values))) for request in requests]
+            self._store.require_usable()  # or a row would be acknowledged that no later process finds
         except Exception as error:  # the thread survives any error of the database
             if len(group) == 1:
                 failure = _store_error(error)
+                self._store.note(getattr(failure.__cause__, "orig", None))
                 self._refusal = str(failure) if isinstance(failure, StoreError) else self._refusal
                 group[0].future.set_exception(failure)
             else:
