@@ -93,8 +93,9 @@ def describe(contents: Contents) -> str:
     )
     waiting = ""
     if contents.oldest_pending is not None:
+        ids = "id" if contents.pending == 1 else "ids"
         since = f"{contents.oldest_pending:%Y-%m-%d %H:%M} UTC"
-        waiting = f", {contents.pending:,} labelled ids without a prediction (since {since})"
+        waiting = f", {contents.pending:,} labelled {ids} without a prediction (since {since})"
     return f"{contents.predictions:,} predictions{span}, {contents.label_events:,} labels{waiting}"
 
 

@@ -115,15 +115,13 @@ def _torch_threads() -> str:
 def _store(settings: Settings) -> str:
     from service.cli.backup import describe
     from service.store.backup import read_contents
-    from service.store.engine import latest_revision
+    from service.store.engine import REMEDY, latest_revision
 
     if not settings.store.exists():
         return f"no {settings.store} yet: `slicewatch up` creates it"
     contents = read_contents(settings.store, CHECK_SECONDS)
     if contents.findings:
-        raise ServiceError(
-            f"{settings.store} is damaged: {'; '.join(contents.findings)}; restore a backup with `slicewatch restore`"
-        )
+        raise ServiceError(f"{settings.store} is damaged: {'; '.join(contents.findings)}; {REMEDY}")
     latest = latest_revision()
     behind = contents.revision != latest
     advice = f"; migrate it to step {latest} with `slicewatch migrate`" if behind else ""

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from service.store.engine import connect_read_only, current_revision, refuse_unknown
+from service.store.engine import REMEDY, connect_read_only, current_revision, refuse_unknown
 from service.store.errors import StoreError
 from service.store.store_files import StoreLock, journal, quick_check
 from service.store.tables import from_us, label_events, pending_labels, predictions
@@ -90,7 +90,8 @@ def read_contents(path: Path, seconds: float) -> Contents:
                 moments = [None if at_us is None else from_us(at_us) for at_us in (first, last, oldest)]
                 return Contents(revision, checked, rows, labels, pending, *moments, tuple((m, v) for m, v in versions))
     except (sqlite3.Error, DatabaseError) as error:
-        raise StoreError(f"{path} cannot be read as a store: {getattr(error, 'orig', None) or error}") from error
+        reason = getattr(error, "orig", None) or error
+        raise StoreError(f"{path} cannot be read as a store: {reason}; {REMEDY}") from error
 
 
 def back_up(path: Path, target: Path) -> None:

@@ -77,7 +77,7 @@ def downgrade_schema(connection: Connection, target: str) -> None:
 
 
 _IDENTITY = text("SELECT id FROM store_identity")
-_REMEDY = "restore a backup with `slicewatch restore FILE`"
+REMEDY = "restore a backup with `slicewatch restore FILE`"
 
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
@@ -129,7 +129,7 @@ class Store:
         except BaseException as error:
             self.close()
             if isinstance(error, DatabaseError):
-                raise StoreError(f"{path} cannot be opened as a store: {error.orig}; {_REMEDY}") from error
+                raise StoreError(f"{path} cannot be opened as a store: {error.orig}; {REMEDY}") from error
             raise
 
     @property
@@ -182,7 +182,7 @@ class Store:
     def note(self, error: BaseException | None) -> None:
         """Take no more writes if an error of the database says that the file is damaged."""
         if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGE:
-            self._damage = self._damage or f"{self.path} is damaged ({error}): {_REMEDY}"
+            self._damage = self._damage or f"{self.path} is damaged ({error}): {REMEDY}"
 
     def _check(self) -> None:
         """Check the file after a crash. Raises StoreError if it is damaged."""
@@ -191,7 +191,7 @@ class Store:
             raw = connection.connection.driver_connection
             findings = quick_check(raw, CHECK_SECONDS)  # type: ignore[arg-type]
         if findings:
-            raise StoreError(f"{self.path} is damaged: {'; '.join(findings)}; {_REMEDY}")
+            raise StoreError(f"{self.path} is damaged: {'; '.join(findings)}; {REMEDY}")
         ended = "the last process did not close the store"
         if findings is None:
             _log.warning(
