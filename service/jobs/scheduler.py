@@ -55,7 +55,7 @@ class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler ha
 
 
 class Schedule:
-    """Jobs that run until they are stopped; a failure is logged, and the job runs again when it is due.
+    """Jobs that run until they are stopped; a new failure is logged, and the job runs again when it is due.
 
     A job never overlaps itself: if it takes longer than its interval, the missed runs become one. ``done`` is
     called with name, outcome and duration in seconds after every run, in the job's thread; ``seconds`` is a
@@ -69,6 +69,7 @@ class Schedule:
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._jobs, self._done, self._seconds = jobs, done, seconds
+        self._failures: dict[str, str] = {}
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # below, it logs the start and end of every run
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MonotonicJobStore(seconds)},
@@ -94,8 +95,11 @@ class Schedule:
         start = self._seconds()
         try:
             job.run()
-        except Exception:
-            _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
+        except Exception as error:
+            if self._failures.get(job.name) != repr(error):  # one that lasts is logged once, and counted
+                _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
+            self._failures[job.name] = repr(error)
             self._done(job.name, "failed", self._seconds() - start)
         else:
+            self._failures.pop(job.name, None)
             self._done(job.name, "ok", self._seconds() - start)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -114,6 +115,7 @@ class Store:
         self._damage: str | None = None
         self._unreadable: str | None = None
         self._logged: str | None = None
+        self._looking = threading.Lock()
         # Records are private: only the owner may read the file, and SQLite gives its journal the same mode.
         os.close(os.open(path, os.O_CREAT, 0o600))
         self.writing = _engine(lambda: _connect(path, synchronous), "BEGIN IMMEDIATE", connections=1)
@@ -135,13 +137,14 @@ class Store:
     @property
     def problem(self) -> str | None:
         """Reason why the store takes no writes; None if it does. Logged when it changes."""
-        found = self._damage or self._unreadable or (self._files.problem() if self._files else None)
-        if found != self._logged:
-            self._logged = found
-            if found is None:
-                _log.warning("the store is usable again")
-            else:
-                _log.error("the store takes no writes: %s", found)
+        with self._looking:
+            found = self._damage or self._unreadable or (self._files.problem() if self._files else None)
+            if found != self._logged:
+                self._logged = found
+                if found is None:
+                    _log.warning("the store is usable again")
+                else:
+                    _log.error("the store takes no writes: %s", found)
         return found
 
     def require_usable(self) -> None:
