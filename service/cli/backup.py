@@ -101,11 +101,11 @@ def describe(contents: Contents) -> str:
 
 def _versions(settings: Settings, contents: Contents) -> tuple[list[int], list[int], int | None]:
     """Return the versions of the predictions, those that the registry lacks, and the champion."""
-    from models.registry import ModelRegistry
-
     versions = [version for model, version in contents.versions if model == settings.name]
     if not settings.registry.is_dir():
         return versions, versions, None
+    from models.registry import ModelRegistry
+
     registry = ModelRegistry(settings.registry, name=settings.name)
     there = {version.number for version in registry.list()}
     return versions, [version for version in versions if version not in there], registry.alias(CHAMPION)

@@ -130,8 +130,9 @@ class Store:
             self._is_sound = True
         except BaseException as error:
             self.close()
-            if isinstance(error, DatabaseError):
-                raise StoreError(f"{path} cannot be opened as a store: {error.orig}; {REMEDY}") from error
+            if isinstance(error, DatabaseError | sqlite3.Error):
+                reason = getattr(error, "orig", None) or error
+                raise StoreError(f"{path} cannot be opened as a store: {reason}; {REMEDY}") from error
             raise
 
     @property
