@@ -246,7 +246,7 @@ def test_a_store_that_was_moved_takes_no_requests(trained: Path, serving) -> Non
             (kept,) = (await running.post("/v1/predict", {"instances": [ORDER]}))["predictions"]
             store.rename(store.with_name("elsewhere"))
             await running.post("/v1/predict", {"instances": [ORDER]}, 503)
-            answer = await running.post("/v1/labels", {"labels": [{"id": kept["id"], "label": "yes"}]}, 503)
+            answer = await running.post("/v1/labels", {"labels": [{"id": kept["id"], "label": "kept"}]}, 503)
             assert answer["type"].endswith("store-unavailable")
             running.runtime.probe_store()
             assert "moved or deleted" in (await running.get("/readyz", 503))["reasons"]["store"]
