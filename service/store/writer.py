@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store.block_store import roll_up
 from service.store.engine import Store, insert_into
-from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.errors import StoreError, StoreFull, StoreStopped, StoreUnusable
 from service.store.labels import LabelResult, LabelRules, settle_pending, take_labels
 from service.store.prediction_log import LogResult, add_predictions, record_set
 from service.store.tables import checkpoints, to_us
@@ -185,7 +185,10 @@ class Writer:
             if len(group) == 1:
                 failure = _store_error(error)
                 self._store.note(getattr(failure.__cause__, "orig", None))
-                self._refusal = str(failure) if isinstance(failure, StoreError) else self._refusal
+                if isinstance(failure, StoreError) and not isinstance(
+                    failure, StoreUnusable
+                ):  # the store names its own
+                    self._refusal = str(failure)
                 group[0].future.set_exception(failure)
             else:
                 for request in group:
