@@ -84,6 +84,14 @@ class DriftStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStep:
+    """Step of the clock, and its time by the clock after it; ``seconds`` are positive if it was set ahead."""
+
+    at: datetime
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DriftDetected:
     """Detection: the evidence reached its threshold in the block that ended at ``at``."""
 

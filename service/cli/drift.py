@@ -63,8 +63,10 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     drifts.sort(key=lambda drift: -drift["share"])
     if args.json:
-        print_json({**{name: slices[name] for name in ("at", "model", "version")}, "drifts": drifts})
+        print_json({**{name: slices.get(name) for name in ("at", "model", "version", "clock")}, "drifts": drifts})
         return 0
+    if note := slices.get("clock"):
+        print(f"note: {note}\n")
     if not drifts:
         print("no slice is monitored for drift yet: this needs a model with reference rates, and traffic")
         return 0

@@ -27,6 +27,7 @@ from service.store.block_store import first_uncounted
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.labels import FirstLabel, first_labels, last_first_label
+from service.store.tables import chunks
 from service.store.writer import Writer, save_checkpoint
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate, anytime_arrays
@@ -38,6 +39,7 @@ EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
 """Accuracy of all rows; their coverage is 1."""
 
 _LABELS = 20_000  # read per run
+_ARRIVALS = 10_000  # rows in memory at once
 _BLOCK_STARTS = BLOCK_SECONDS[-1] // BLOCK_SECONDS[0]  # read at once: an hour of the shortest blocks
 _LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored detectors
 _RECENT = timedelta(hours=1)  # a rate back in its band for this long resolves its alarm
@@ -110,6 +112,7 @@ class DriftDetection:
 
             unresolved = self._writer.submit(commit).result()
         checkpoint.set_alarms(unresolved)
+        self._deployment.behind_until = checkpoint.until if checkpoint.is_behind else None
         self._deployment.drift_statuses = checkpoint.statuses()
         self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved)
 
@@ -125,8 +128,18 @@ class DriftDetection:
                 if (stored.version, stored.promoted_at) == (version, state.promoted_at):
                     watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
                     standing = dict(stored.standing)
+                    row = queries.last_row(connection) if stored.row is None else stored.row
                     return DetectorCheckpoint(
-                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
+                        version,
+                        state.promoted_at,
+                        stored.until,
+                        stored.seq,
+                        row,
+                        bands,
+                        watch,
+                        inputs,
+                        standing,
+                        is_behind=stored.is_behind,
                     )
             except ValueError as error:
                 _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
@@ -136,7 +149,8 @@ class DriftDetection:
         until = floor_to(since, BLOCK_SECONDS[0])
         seq = last_first_label(connection, state.model, before=since)
         watch = DriftDetector(bands, self._threshold)
-        return DetectorCheckpoint(version, state.promoted_at, until, seq, bands, watch, inputs)
+        row = queries.last_row(connection)
+        return DetectorCheckpoint(version, state.promoted_at, until, seq, row, bands, watch, inputs)
 
     def _bands(self, state: DeploymentState) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
@@ -163,17 +177,24 @@ class DetectorCheckpoint:
     ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
     ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
     since the start of its change; their detectors have restarted.
+
+    ``row`` is the number of the last row in the log at that moment. After the clock was set back behind ``until``,
+    the checkpoint ``is_behind`` until the clock has caught up: of rows before ``until``, those up to ``row`` were
+    read, and the others are read in order of arrival, at most once per final block (``arrived_until``).
     """
 
     version: int
     promoted_at: datetime | None
     until: datetime
     seq: int
+    row: int
     bands: Mapping[RateKey, ToleranceBand]
     watch: DriftDetector
     band_inputs: tuple[object, object, str]
     standing: dict[RateKey, Rate] = field(default_factory=dict)
     alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
+    is_behind: bool = False
+    arrived_until: datetime | None = None
 
     def advance(self, observation: Observation) -> list[DriftDetected]:
         """Feed the detectors, and return the detections."""
@@ -218,7 +239,16 @@ class DetectorCheckpoint:
     def to_bytes(self) -> bytes:
         """Return the state for the store."""
         standing = list(self.standing.items())
-        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing)
+        stored = _Stored(
+            self.version,
+            self.promoted_at,
+            self.until,
+            self.seq,
+            self.watch.to_bytes(),
+            standing,
+            row=self.row,
+            is_behind=self.is_behind,
+        )
         return _STORED.dump_json(stored)
 
 
@@ -230,6 +260,8 @@ class _Stored:
     seq: int
     state: Base64Bytes
     standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
+    row: int | None = None
+    is_behind: bool = False
 
 
 def _key(drift: DriftStatus) -> RateKey:
@@ -243,25 +275,87 @@ def _feed(
     connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
 ) -> tuple[list[DriftDetected], bool]:
     """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
-    until, bands = watermark(now), checkpoint.bands
+    until, bands, last_row = watermark(now), checkpoint.bands, queries.last_row(connection)
     if not bands:  # without a reference nothing is monitored, and these rows are not fed later
-        checkpoint.until = max(checkpoint.until, until)
+        checkpoint.until, checkpoint.row, checkpoint.is_behind = until, last_row, False
         checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
         return [], False
+    set_back = now < checkpoint.until and not checkpoint.is_behind
+    if set_back:
+        checkpoint.is_behind = True
+        checkpoint.watch.limit_starts(until)
+        _log.warning(
+            "the clock is behind rows of %s, whose evidence is in: until it gets there, rows are evidence in order "
+            "of arrival",
+            checkpoint.until.isoformat(),
+        )
+    behind = next_arrivals(connection, checkpoint, model, now) if checkpoint.is_behind else None
     blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
     arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
-    labels = list(takewhile(lambda label: label.at < until, arrived))
+    labels = [_up_to(label, until) for label in takewhile(lambda label: is_final(label.at, now), arrived)]
     of_version = [label for label in labels if label.version == checkpoint.version]
     hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
     sets = known_sets(connection, hashes)
     detections: list[DriftDetected] = []
-    for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
+    observations = chain(
+        [behind] if behind else [], coverages(blocks, sets, bands), accuracies(of_version, sets, bands)
+    )
+    for observation in observations:
         detections += checkpoint.advance(observation)
     if blocks:
         checkpoint.until = max(block.end for block in blocks)
+    if not checkpoint.is_behind:
+        checkpoint.row = last_row
     if labels:
         checkpoint.seq = labels[-1].seq
-    return detections, bool(blocks or labels)
+    return detections, bool(set_back or behind or blocks or labels)
+
+
+def is_final(at: datetime, now: datetime) -> bool:
+    """Return True if no more rows of the block at this time arrive: they have, or the clock was ahead."""
+    return at < watermark(now) or at > now
+
+
+def _up_to(label: FirstLabel, until: datetime) -> FirstLabel:
+    """Return a label from the future as one of the last final block."""
+    return label if label.at < until else replace(label, at=until - timedelta(seconds=BLOCK_SECONDS[0]))
+
+
+def next_arrivals(
+    connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
+) -> Observation | None:
+    """Return the final rows before ``until`` that arrived after ``row``, and move ``row`` on; None without any.
+
+    Once the clock has caught up, the checkpoint is no longer behind. The rows are one observation, at most one per
+    block of the clock: the number of observations bounds that of false alarms.
+    """
+    end = watermark(now)
+    if checkpoint.arrived_until == end:
+        return None
+    checkpoint.arrived_until, checkpoint.is_behind = end, end < checkpoint.until
+    counts: dict[RateKey, Rate] = {}
+    unknown: dict[RateKey, int] = {}
+    start = end - timedelta(seconds=BLOCK_SECONDS[0])
+    for part in chunks(queries.arrivals(connection, checkpoint.row), _ARRIVALS):
+        final = list(takewhile(lambda row: row.at >= checkpoint.until or is_final(row.at, now), part))
+        own = [row for row in final if (row.model, row.version) == (model, checkpoint.version)]
+        own = sorted((row for row in own if row.at < checkpoint.until), key=lambda row: row.set_hash)
+        sets = known_sets(connection, {row.set_hash for row in own})
+        start = min([start, *(floor_to(row.at, BLOCK_SECONDS[0]) for row in own)])
+        for set_hash, group in groupby(own, key=lambda row: row.set_hash):
+            rows = list(group)
+            slices = len(sets[set_hash].names)
+            member = unpack_bitmaps([row.member for row in rows], slices).sum(axis=0).tolist()
+            not_known = unpack_bitmaps([row.unknown for row in rows], slices).sum(axis=0).tolist()
+            for k, key in _columns(sets[set_hash], "coverage", checkpoint.bands):
+                _add(counts, key, member[k], len(rows) - not_known[k])
+                if not_known[k]:
+                    unknown[key] = unknown.get(key, 0) + not_known[k]
+        if final:
+            checkpoint.row = final[-1].row
+        if len(final) < len(part):
+            break
+    return Observation(start, end, counts, unknown) if counts else None
 
 
 def band_inputs(state: DeploymentState) -> tuple[object, object, str]:

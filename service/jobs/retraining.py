@@ -136,7 +136,9 @@ class Retraining:
             outcome = "its alarms were resolved before enough labels arrived"
             self._transition(run, now, state="skipped", outcome=outcome)
             return
-        if self._counted and self._counted[0] == run.id and now < self._counted[1] + LABELS_EVERY:
+        counted_run, counted_at = self._counted or (None, now)
+        # After the clock was set back, they are counted at once.
+        if counted_run == run.id and counted_at <= now < counted_at + LABELS_EVERY:
             return
         self._counted = run.id, now
         moved = {ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"}

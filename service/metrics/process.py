@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -79,6 +79,8 @@ class ProcessMetrics:
         self._last_success = self._gauge(
             "job_last_success_timestamp_seconds", "Last successful run of a scheduled job.", "job"
         )
+        steps = self._counter("clock_steps_total", "Steps of the clock of this machine, by direction.", "direction")
+        self._clock_steps = {direction: steps.labels(direction) for direction in ("ahead", "back")}
         retrains = self._counter("retrains_total", "Finished retraining runs, by outcome.", "outcome")
         self._retrains = {state: retrains.labels(state) for state in get_args(RunState) if state not in ACTIVE}
         self._gauge("log_queue_rows", "Rows waiting to be logged.").set_function(log_queue_rows)
@@ -136,6 +138,10 @@ class ProcessMetrics:
         self._job_runs.labels(job, outcome).inc()
         if outcome == "ok":
             self._last_success.labels(job).set(at.timestamp())
+
+    def count_clock_step(self, direction: Literal["ahead", "back"]) -> None:
+        """Count a step of the clock."""
+        self._clock_steps[direction].inc()
 
     def count_retrain(self, outcome: RunState) -> None:
         """Count a finished retraining run."""

@@ -294,6 +294,10 @@ class DriftDetector:
         self._start(zones)
         self._resume(*previous)
 
+    def limit_starts(self, at: datetime) -> None:
+        """Move changes that started after a moment to it: the clock was ahead at the time."""
+        np.minimum(self._state.since, (at - _EPOCH) // _MICROSECOND, out=self._state.since)
+
     def to_bytes(self) -> bytes:
         """Return the state, from which ``from_bytes`` continues exactly."""
         rates = ((b.reference, b) for b in self._bands)

@@ -11,6 +11,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from service.jobs.clock_steps import ClockSteps
 from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.runtime.clock import read_clock
@@ -40,6 +41,8 @@ class Runtime:
         Settings of the project.
     clock
         Current time, UTC.
+    seconds
+        Monotonic clock, by which steps of the other are found.
 
     Attributes
     ----------
@@ -47,6 +50,8 @@ class Runtime:
         The settings; the clock of the project, which may run faster than the wall clock, and its speed.
     store, writer, metrics, page
         The log and the metrics.
+    clock_steps
+        Job that finds steps of the clock.
     models
         The served models, by name.
 
@@ -58,7 +63,9 @@ class Runtime:
         If functions or a champion cannot be loaded.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime], seconds: Callable[[], float] = monotonic
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)  # one thread runs the model: several would wait for one another
@@ -81,6 +88,10 @@ class Runtime:
             model = ModelRuntime(settings, self.store, self.writer, self.metrics, self.page, self.clock)
             undo.callback(model.close)
             self.models = {model.name: model}
+            deployments = [model.deployment]
+            self.clock_steps = ClockSteps(
+                deployments, self.store, self.writer, self.metrics, self.clock, self.speed, seconds
+            )
             self._schedule = build_schedule(self)
             undo.pop_all()
 

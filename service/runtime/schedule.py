@@ -31,6 +31,7 @@ def build_schedule(runtime: Runtime) -> Schedule:
     models = list(runtime.models.values())
 
     def tick() -> None:
+        runtime.clock_steps.run()
         for model in models:
             now = clock()
             model.snapshots.run(now)
@@ -44,6 +45,10 @@ def build_schedule(runtime: Runtime) -> Schedule:
         for model in models:
             model.reports.run(clock())
 
+    def merge_blocks() -> None:
+        if runtime.clock_steps.is_steady:  # merged blocks are not divided again
+            roll_up.run(clock())
+
     def reload() -> None:
         for model in models:
             model.reload.run()
@@ -53,7 +58,7 @@ def build_schedule(runtime: Runtime) -> Schedule:
         "retrain": (retrain, settings.retrain.check_seconds),
         "report": (report, REPORT_SECONDS),
         "reload": (reload, RELOAD_SECONDS),
-        "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
+        "roll_up": (merge_blocks, ROLL_UP_SECONDS),
     }
     jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
 

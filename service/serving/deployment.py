@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from service.decisions import DriftStatus
+from service.decisions import ClockStep, DriftStatus
 from service.errors import NoModel
 from service.events import FunctionSetVersion, Snapshot
 from service.metrics.process import ProcessMetrics
@@ -143,6 +143,10 @@ class Deployment:
         The latest committed snapshot; None before the first.
     drift_statuses
         Status of every monitored slice of the active version.
+    clock_step
+        Last step of the clock since the start; None without one.
+    behind_until
+        Time until which rows are evidence in order of arrival, since the clock was set back; usually None.
     """
 
     def __init__(
@@ -170,6 +174,8 @@ class Deployment:
         )
         self.snapshot: Snapshot | None = None
         self.drift_statuses: tuple[DriftStatus, ...] = ()
+        self.clock_step: ClockStep | None = None
+        self.behind_until: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -272,11 +278,11 @@ class Deployment:
                 self._metrics.set_version(version, self._settings.classes)
                 self.state = replace(self.state, version=version, promoted_at=since)
 
-    def follow_external_version(self) -> None:
-        """Track the most-logged external version while no local model is active."""
+    def follow_external_version(self, now: datetime | None = None) -> None:
+        """Track the external version most logged, optionally until now, while no local model is active."""
         if self.state.active is None:
             with self._store.read() as connection:
-                logged = most_logged_version(connection, self.state.model)
+                logged = most_logged_version(connection, self.state.model, now)
             if logged is not None:
                 self.activate_external(*logged)
 

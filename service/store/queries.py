@@ -62,6 +62,19 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """Row of the log in order of arrival; ``member`` and ``unknown`` as in ``Prediction``."""
+
+    row: int
+    model: str
+    version: int
+    set_hash: str
+    at: datetime
+    member: bytes
+    unknown: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class BlockKey:
     """Block of a model version."""
 
@@ -102,6 +115,19 @@ def recent_records(
         yield _to_record(row)
 
 
+def last_row(connection: Connection) -> int:
+    """Return the number of the last row of the log, of any model; 0 without one."""
+    return connection.scalar(select(func.max(predictions.c.row))) or 0
+
+
+def arrivals(connection: Connection, after: int) -> Iterator[Arrival]:
+    """Yield the rows of all models with higher numbers, in order of arrival."""
+    p = predictions.c
+    query = select(p.row, p.model, p.version, p.set_hash, p.at_us, p.member, p.unknown).where(p.row > after)
+    for row, model, version, set_hash, at_us, *bitmaps in connection.execute(query.order_by(p.row)):
+        yield Arrival(row, model, version, set_hash, from_us(at_us), *bitmaps)
+
+
 def _records(model: str) -> Select[Any]:
     return (
         select(*PREDICTION_COLUMNS, label_current.c.label.label("true"), predictions.c.row)
@@ -131,10 +157,13 @@ def last_label_at(connection: Connection, model: str) -> datetime | None:
     return None if at_us is None else from_us(at_us)
 
 
-def most_logged_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
-    """Return the version of most of the last 1,000 rows, and its first time; None for an empty log."""
+def most_logged_version(connection: Connection, model: str, now: datetime | None = None) -> tuple[int, datetime] | None:
+    """Return the version of most of the last 1,000 rows, optionally until now, and its first time; None without."""
     p, b = predictions.c, blocks.c
-    last = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1000).subquery()
+    rows = select(p.version, p.at_us).where(p.model == model)
+    if now is not None:  # rows from the future would keep out later ones
+        rows = rows.where(p.at_us <= to_us(now))
+    last = rows.order_by(p.at_us.desc()).limit(1000).subquery()
     counted = select(last.c.version, func.min(last.c.at_us).label("at_us")).group_by(last.c.version)
     usual = connection.execute(counted.order_by(func.count().desc(), last.c.version.desc()).limit(1)).first()
     if usual is None:

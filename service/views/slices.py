@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from service.decisions import DriftKind, DriftStatus
+from service.decisions import ClockStep, DriftKind, DriftStatus
 from service.errors import ServiceError
 from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
 from service.serving.deployment import Deployment, FunctionHealth, Origin
@@ -115,6 +115,7 @@ class SlicesView:
     end: datetime
     last_label_at: datetime | None
     slices: tuple[SliceView, ...]
+    clock: str | None = None
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -193,7 +194,26 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         end=window_estimates.end,
         last_label_at=snapshot.last_label_at,
         slices=tuple(slices),
+        clock=clock_note(deployment.clock_step, deployment.behind_until),
     )
+
+
+def clock_note(step: ClockStep | None, behind_until: datetime | None) -> str | None:
+    """Return the last step of the clock, and how rows are evidence since, in words; None if neither is.
+
+    Examples
+    --------
+    >>> at = datetime(2026, 5, 1, 12)
+    >>> clock_note(ClockStep(at, 90.0), None)
+    'the clock was set ahead by 0:01:30, to 2026-05-01 12:00:00 UTC'
+    """
+    notes = []
+    if step is not None:
+        direction, by = "ahead" if step.seconds > 0 else "back", timedelta(seconds=round(abs(step.seconds)))
+        notes.append(f"the clock was set {direction} by {by}, to {step.at:%Y-%m-%d %H:%M:%S} UTC")
+    if behind_until is not None:
+        notes.append(f"until {behind_until:%Y-%m-%d %H:%M:%S} UTC rows are evidence of drift in order of arrival")
+    return "; ".join(notes) or None
 
 
 def estimate_of(rate: Rate, reason: str = "no rows of known membership") -> Estimate | InsufficientData:

@@ -113,6 +113,7 @@ class SlicesOut(Out):
     end: datetime
     last_label_at: datetime | None
     slices: list[SliceOut]
+    clock: str | None = Field(description="Last step of the clock, and its effect on drift detection.")
 
 
 class PointOut(FigureOut):

@@ -89,6 +89,7 @@ class ColumnReports:
             return
         with self._store.read() as connection:
             latest = reports(connection, state.model, limit=_RETRIES + 1)
+        latest = [report for report in latest if report.at <= now]  # the clock may have been set back
         due = next((report.at for report in latest if not report.error), promotion.at) + self._interval
         if latest and latest[0].error:
             due = max(due, latest[0].at + self._interval / _RETRIES)
