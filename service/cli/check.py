@@ -65,7 +65,7 @@ def _check(
         problems += _service_problems(settings, columns, dataset.classes)
         warnings += dataset.remarks
         warnings += _other_classes(settings.classes, dataset.classes)
-        warnings += _case_variants(settings, dataset)
+        warnings += _spelling_variants(settings, dataset)
         warnings += _leaks(settings, dataset)
         if functions is not None:
             problems += _name_problems(functions, columns, dataset.classes)
@@ -146,7 +146,7 @@ def _leaks(settings: Settings, dataset: DatasetScan) -> list[str]:
         return []  # the labels are a problem already
 
 
-def _case_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
+def _spelling_variants(settings: Settings, dataset: DatasetScan) -> Iterator[str]:
     """Yield a warning for the label and for every category with values that differ in spelling only."""
     from sfs.schema import canonical
 
