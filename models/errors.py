@@ -21,6 +21,10 @@ class RegistryError(ModelError):
     """Missing version or alias, or a concurrent change of an alias."""
 
 
+class RegistryUnavailable(RegistryError):
+    """Registry that cannot be read or written: damaged change of an alias, missing permission, full disk."""
+
+
 def require_type(value: object, kind: type | tuple[type, ...], what: str, accepted: str) -> None:
     """Refuse an argument of another type, naming the accepted one.
 

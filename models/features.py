@@ -137,6 +137,13 @@ class Featurizer:
         stacked = None if scattered[0] is None else sparse.vstack(scattered, format="csr")
         return FeatureRows(np.concatenate(dense), stacked)
 
+    def check(self, record: Mapping[str, Any]) -> None:
+        """Raise DataError unless `transform` can read a record; takes microseconds."""
+        check_columns([record], [spec.column for spec in self.specs])
+        columns = Columns([record])
+        for spec in self.specs:
+            _values(columns, spec, [0])
+
     def _transform_block(
         self, columns: Columns, numbers: Sequence[Any]
     ) -> tuple[NDArray[np.float32], sparse.csr_matrix | None]:

@@ -211,7 +211,7 @@ def _bundle(
     splits, matrix = rows.splits, rows.applied.matrix
     # Held-out rows in the order of their hashes: random, but always the same.
     sampled = splits.held_out[np.argsort(rows.hashes[splits.held_out], kind="stable")[:SAMPLE_ROWS]]
-    columns = sample_columns(rows.frame, config.label, config.features, list(config.functions))
+    columns = sample_columns(rows.frame.iloc[sampled], config.label, config.features, list(config.functions))
     golden = sampled[:GOLDEN_ROWS] if len(sampled) else splits.train[:GOLDEN_ROWS]
     golden_records = plain_records(rows.frame.iloc[golden], [spec.column for spec in config.features])
 

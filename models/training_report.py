@@ -249,7 +249,10 @@ def _warnings(
         if row.accuracy is not None and row.accuracy < targets.get(row.slice, 0)
     ]
     if below:
-        yield f"Slices with a held-out accuracy below their target: {', '.join(below)}."
+        yield (
+            f"Slices with a held-out accuracy below their target: {', '.join(below)}. If the live accuracy is the "
+            "same, their accuracy alarm is raised, and rightly."
+        )
     few = [
         f"{row.slice} ({row.n:,}{f', effective n {row.independent_n}' if row.independent_n < row.n else ''})"
         for row in shipped
@@ -259,7 +262,7 @@ def _warnings(
         shown = ", ".join(few).replace(ALL_ROWS, "all rows")
         yield (
             f"Slices with fewer than {FEW_ROWS} independent held-out rows, too few to estimate an accuracy (with fewer "
-            f"than 2, no accuracy is expected and no accuracy alarm can be raised): {shown}."
+            f"than 2, no accuracy is expected and only a target is monitored): {shown}."
         )
     for run in applied.stats:
         unknown = sum(run.unknown.values())

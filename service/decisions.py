@@ -35,12 +35,20 @@ class ToleranceBand:
         Limits, which include the tolerance and the uncertainty of the reference.
     tolerance
         Tolerated relative change of coverage, or absolute change of accuracy.
+    target
+        Accuracy target of the slice, where it is the lower limit; else None.
     """
 
     reference: Rate
     lower: float
     upper: float
     tolerance: float
+    target: float | None = None
+
+    @property
+    def expected(self) -> float | None:
+        """The target, where it is the lower limit; else the rate of the reference, None without rows."""
+        return self.reference.value if self.target is None else self.target
 
 
 @dataclass(frozen=True, slots=True)

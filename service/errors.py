@@ -2,7 +2,7 @@
 
 import sqlite3
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class ServiceError(Exception):
@@ -47,8 +47,20 @@ class WrongResultCount(ServiceError):
     """A batch returned another number of results than it has rows; none of them can be used."""
 
 
-class NotAttempted(ServiceError):
-    """Too many rows of the batch failed before this one, which was not run."""
+class RowsFailed(ServiceError):
+    """Some rows of a batch or of a request have no result.
+
+    Parameters
+    ----------
+    errors
+        The error of each failed row, at least one, by its place.
+    checked
+        Number of rows, from the first on, among which these are all that failed.
+    """
+
+    def __init__(self, errors: Mapping[int, Exception], checked: int) -> None:
+        self.errors, self.checked = errors, checked
+        super().__init__(f"{len(errors)} rows have no result")
 
 
 class ModelExited(ServiceError):

@@ -1,4 +1,4 @@
-"""Ratios and differences as messages, tables and pages show them."""
+"""Ratios, differences and long texts as messages, tables and pages show them."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def percent_of(count: int, n: int, unit: str) -> str:
     return f"{percent(count / n)} ({count:,} of {n:,} {unit})" if n else f"unknown (no {unit})"
 
 
+def limit_text(limit: float | None, target: float | None) -> str:
+    """Return the lower limit of an accuracy, marked where it is the target of the slice.
+
+    Examples
+    --------
+    >>> limit_text(0.38, None), limit_text(0.75, 0.75)
+    ('38.0%', '75.0% (target)')
+    """
+    return percent(limit) if target is None else f"{percent(limit)} (target)"
+
+
 def points(difference: float) -> str:
     """Return a difference of two ratios in percentage points, with its sign.
 
@@ -43,3 +54,14 @@ def points(difference: float) -> str:
     """
     rounded = round(100 * difference, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def truncated(text: str, max_chars: int) -> str:
+    """Return a text, cut to a maximum length.
+
+    Examples
+    --------
+    >>> truncated("subscribe", 6), truncated("click", 6)
+    ('sub...', 'click')
+    """
+    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."

@@ -5,24 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import uvicorn
 import uvloop
 from pythonjsonlogger.json import JsonFormatter
 
 from service.app import create_app
+from service.connections import Connections
 from service.errors import MisuseError, ServiceError, traceback_without_values
+from service.formatting import truncated
 from service.runtime.runtime import Runtime
 from service.settings.schema import ServeSettings, Settings, address_problem
+from sfs.metering import calls_in_progress
 
 BACKLOG = 2048
-MAX_CONNECTIONS = 1000
-"""Beyond it the server answers 503 by itself; it has no other defence against clients that never finish."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,12 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO, *, de
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
         unwritten = uvloop.run(_serve(runtime, listener))
-    return int(unwritten > 0)
+    code = int(unwritten > 0)
+    if calls_in_progress():  # a template's search; nothing waits for it
+        logging.shutdown()
+        stream.flush()
+        os._exit(code)
+    return code
 
 
 def listen(serve: ServeSettings) -> socket.socket:
@@ -81,15 +88,18 @@ def listen(serve: ServeSettings) -> socket.socket:
 async def _serve(runtime: Runtime, listener: socket.socket) -> int:
     drain_seconds = runtime.settings.serve.drain_seconds
     try:
+        connections = Connections(runtime.settings.serve, runtime.metrics)
         config = uvicorn.Config(
             create_app(runtime),
+            http=cast("type[asyncio.Protocol]", connections.protocol),
+            ws="none",  # nothing here speaks it, and it would leave the limits of connections behind
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=max(1, round(drain_seconds)),
             backlog=BACKLOG,
-            limit_concurrency=MAX_CONNECTIONS,
+            timeout_keep_alive=cast("int", runtime.settings.serve.idle_seconds),
         )
         server = uvicorn.Server(config)
         await asyncio.to_thread(runtime.start)
@@ -150,6 +160,10 @@ def configure(stream: TextIO, *, plain: bool, level: int = logging.INFO) -> None
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
+MAX_FIELD_CHARS, MAX_TRACEBACK_CHARS = 2_000, 20_000
+"""Maximum lengths of a message or field of a record, and of a traceback: clients choose parts of them."""
+
+
 class _TracebackFormatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in `logging`
         """Return a traceback, with the messages of exceptions at level DEBUG only."""
@@ -158,11 +172,39 @@ class _TracebackFormatter(logging.Formatter):
 
 
 class _JsonFormatter(_TracebackFormatter, JsonFormatter):
-    pass
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a record, with long texts cut."""
+        limits = {"exc_info": MAX_TRACEBACK_CHARS, "stack_info": MAX_TRACEBACK_CHARS}
+        return {
+            key: truncated(value, limits.get(key, MAX_FIELD_CHARS)) if isinstance(value, str) else value
+            for key, value in super().process_log_record(log_data).items()
+        }
 
 
 class _PlainFormatter(_TracebackFormatter):
-    def format(self, record: logging.LogRecord) -> str:
+    """Plain lines, in which a value cannot begin a line of its own; lines of a traceback are indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
         """Return one record as a line, with its extra fields as ``name=value``."""
-        extra = [f"{key}={value}" for key, value in vars(record).items() if key not in _STANDARD_FIELDS]
-        return " ".join([super().format(record), *extra])
+        record.message = one_line(record.message)
+        extra = [f"{key}={one_line(str(value))}" for key, value in vars(record).items() if key not in _STANDARD_FIELDS]
+        return " ".join([super().formatMessage(record), *extra])
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in `logging`
+        """Return an indented traceback."""
+        text = truncated(super().formatException(ei), MAX_TRACEBACK_CHARS)
+        return "\n".join(f"    {one_line(line)}" for line in text.split("\n"))
+
+
+def one_line(text: str) -> str:
+    """Return a text with control characters and line separators escaped, cut to the length of a field.
+
+    Examples
+    --------
+    >>> one_line("a\\nb"), len(one_line("a" * 9_000))
+    ('a\\\\nb', 2000)
+    """
+    text = truncated(text, MAX_FIELD_CHARS)
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

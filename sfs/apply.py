@@ -23,6 +23,7 @@ from sfs.errors import (
 )
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.matrix import SliceMatrix
+from sfs.metering import Meter
 from sfs.preprocess import Step
 from sfs.record import Columns, Rows, copy_for_call, has_containers, is_dataframe
 from sfs.registry import FunctionSet, validate_functions
@@ -92,7 +93,11 @@ def apply(functions: Iterable[SlicingFunction], rows: Rows) -> SliceMatrix:
 
 
 def apply_with_stats(
-    functions: Iterable[SlicingFunction], rows: Rows, *, progress: Callable[[int], object] | None = None
+    functions: Iterable[SlicingFunction],
+    rows: Rows,
+    *,
+    progress: Callable[[int], object] | None = None,
+    meter: Meter | None = None,
 ) -> ApplyResult:
     """Apply K functions to N rows, and report the time and faults of each function.
 
@@ -108,6 +113,8 @@ def apply_with_stats(
         A data frame, or a list of mappings or of any objects.
     progress
         Callback with the number of rows completed since the last call, such as ``tqdm.update``.
+    meter
+        Measures and bounds the CPU time of the templates; none by default.
 
     Raises
     ------
@@ -123,7 +130,7 @@ def apply_with_stats(
     chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
     plain = [function for function in chosen if not isinstance(function, Template)]
     stats: dict[str, FunctionStats] = {}
-    templates, results = evaluate_templates(functions, chosen, given)
+    templates, results = evaluate_templates(functions, chosen, given, meter)
     if results is not None:
         columns = (results.seconds.tolist(), results.faults, results.first_faults)
         runs = map(FunctionStats, [template.name for template in templates], *columns)
@@ -166,13 +173,13 @@ def validate_rows(rows: Rows) -> Rows:
 
 
 def evaluate_templates(
-    functions: Iterable[Any], chosen: Sequence[Any], rows: Rows
+    functions: Iterable[Any], chosen: Sequence[Any], rows: Rows, meter: Meter | None = None
 ) -> tuple[Sequence[Template], TemplateResults | None]:
     """Return the templates among the functions and their results; None if there are no templates."""
     templates = [function for function in chosen if isinstance(function, Template)]
     if not templates:
         return templates, None
-    return templates, _plan_for(functions, templates, rows).evaluate(Columns(rows))
+    return templates, _plan_for(functions, templates, rows).evaluate(Columns(rows), meter)
 
 
 def _plan_for(functions: Iterable[Any], templates: Sequence[Template], rows: Rows) -> TemplatePlan:

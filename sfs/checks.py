@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from multiprocessing.reduction import ForkingPickler
@@ -11,7 +11,7 @@ from typing import Any
 
 from sfs.errors import InvalidReturnValue
 from sfs.function import SlicingFunction
-from sfs.record import Columns, Record
+from sfs.record import Columns, Record, fields_of
 from sfs.template import Template
 
 DEFAULT_BUDGET_MS = 5.0
@@ -150,11 +150,27 @@ def _fields_read(function: SlicingFunction, fields: Mapping[str, Any]) -> list[s
     """Return the fields that a function reads of a record; at most 200 where it reads the record as a whole."""
     if isinstance(function, Template):
         return sorted(function.fields & fields.keys())
+    read = fields_read(function, [fields])
+    return list(fields)[:_MAX_PROBED] if read is None else [name for name in fields if name in read]
+
+
+def fields_read(function: SlicingFunction, records: Iterable[Mapping[str, Any]]) -> set[str] | None:
+    """Return the fields that a function reads of records; None if it reads one as a whole, as preprocessors do.
+
+    Examples
+    --------
+    >>> short = SlicingFunction("short", lambda x: x.likes > 3 and len(x.text) < 5)
+    >>> sorted(fields_read(short, [{"text": "hi", "likes": 1, "id": 1}, {"text": "hi", "likes": 4, "id": 2}]))
+    ['likes', 'text']
+    """
+    if isinstance(function, Template):
+        return set(function.fields)
     read: set[str] = set()
-    _evaluate(function, _TracedRecord(dict(fields), read))
-    if _WHOLE in read:
-        return list(fields)[:_MAX_PROBED]
-    return [name for name in fields if name in read]
+    for fields in records:
+        _evaluate(function, _TracedRecord(dict(fields), read))
+        if _WHOLE in read:
+            return None
+    return read
 
 
 _WHOLE = "\0"
@@ -173,12 +189,12 @@ class _TracedRecord(Record):
         get = object.__getattribute__
         if name == "__dict__":
             get(self, "_read").add(_WHOLE)
-        elif name in get(self, "__dict__"):
+        elif name in fields_of(self):
             get(self, "_read").add(name)
         return get(self, name)
 
     def __getitem__(self, name: Any) -> Any:
-        value = object.__getattribute__(self, "__dict__")[name]
+        value = fields_of(self)[name]
         self._read.add(name)
         return value
 
@@ -190,7 +206,14 @@ class _TracedRecord(Record):
             return default
 
     def __contains__(self, name: object) -> bool:
-        return name in object.__getattribute__(self, "__dict__")
+        try:
+            self[name]
+        except (KeyError, TypeError):
+            return False
+        return True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record, (dict(self.__dict__),)
 
 
 def _does_not_mutate(function: SlicingFunction, rows: Sequence[Any]) -> Check:
@@ -212,7 +235,7 @@ def _state(row: Any) -> Any:
     """Return the content of a row, which a later change does not reach."""
     if not isinstance(row, Record):
         return repr(getattr(row, "__dict__", row))
-    return {name: value if type(value) in _ATOMS else repr(value) for name, value in row.__dict__.items()}
+    return {name: value if type(value) in _ATOMS else repr(value) for name, value in fields_of(row).items()}
 
 
 def _picklable(function: SlicingFunction, rows: Sequence[Any]) -> Check:

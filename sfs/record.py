@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from numbers import Integral, Real
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast
 
 import numpy as np
@@ -80,8 +81,21 @@ def is_dataframe(rows: Rows) -> TypeGuard[pd.DataFrame]:
     return pandas is not None and isinstance(rows, pandas.DataFrame)
 
 
-class Record:
+class _Fields:
+    """Fields of a record as its attributes, which is how the interpreter finds them fastest."""
+
+    __slots__ = ("__dict__",)
+
+
+fields_of = cast("Callable[[Record], dict[Any, Any]]", vars(_Fields)["__dict__"].__get__)
+"""Return the fields of a record as the dictionary that it has, to be read only."""
+_set_fields = vars(_Fields)["__dict__"].__set__
+
+
+class Record(_Fields):
     """Immutable row: a field is an attribute (``x.text``) or an item (``x["my column"]``), None if missing.
+
+    ``vars(x)`` is a read-only view: every function has to see the same fields.
 
     Examples
     --------
@@ -90,23 +104,27 @@ class Record:
     ('Cool video!', 3)
     """
 
-    __slots__ = ("__dict__",)
+    __slots__ = ()
 
     def __init__(self, fields: dict[Any, Any]) -> None:
-        object.__setattr__(self, "__dict__", fields)
+        _set_fields(self, fields)
+
+    @property
+    def __dict__(self) -> Mapping[Any, Any]:  # type: ignore[override]  # a view, not a dict
+        return MappingProxyType(fields_of(self))
 
     def __getattr__(self, name: str) -> Any:  # reached only when the field does not exist
-        raise AttributeError(f"the record has no field {name!r}; its fields are {list(self.__dict__)}")
+        raise AttributeError(f"the record has no field {name!r}; its fields are {list(fields_of(self))}")
 
     def __getitem__(self, name: Any) -> Any:
-        return self.__dict__[name]
+        return fields_of(self)[name]
 
     def get(self, name: str, default: Any = None) -> Any:
         """Return a field, or the default if the record does not have it."""
-        return self.__dict__.get(name, default)
+        return fields_of(self).get(name, default)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.__dict__
+        return name in fields_of(self)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.__dict__)
@@ -123,10 +141,10 @@ class Record:
     __hash__ = None  # type: ignore[assignment]  # fields may be unhashable
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.__dict__!r})"
+        return f"{type(self).__name__}({dict(self.__dict__)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.__dict__,)
+        return type(self), (fields_of(self),)
 
 
 class MutableRecord(Record):
@@ -138,27 +156,33 @@ class MutableRecord(Record):
         super().__init__(fields)
         object.__setattr__(self, "_original", original)
 
+    @property
+    def __dict__(self) -> dict[Any, Any]:  # type: ignore[override]  # it may be changed
+        return fields_of(self)
+
     def __setattr__(self, name: str, value: Any) -> None:
-        self.__dict__[name] = value
+        fields_of(self)[name] = value
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self.__dict__[name] = value
+        fields_of(self)[name] = value
 
     def __delattr__(self, name: str) -> None:
-        if name not in self.__dict__:
+        if name not in fields_of(self):
             self.__getattr__(name)
-        del self.__dict__[name]
+        del fields_of(self)[name]
 
     def __delitem__(self, name: str) -> None:
-        del self.__dict__[name]
+        del fields_of(self)[name]
 
     def __getattr__(self, name: str) -> Any:  # a subclass of Record may have attributes besides its fields
         if _is_dunder(name):
             return super().__getattr__(name)
-        return getattr(with_fields(self._original, self.__dict__), name)
+        if isinstance(self._original, MappingRow) and hasattr(dict, name):
+            return getattr(fields_of(self), name)
+        return getattr(with_fields(self._original, fields_of(self)), name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.__dict__, self._original)
+        return type(self), (fields_of(self), self._original)
 
 
 class FrameRow(Record):
@@ -175,7 +199,7 @@ class FrameRow(Record):
 
     def __getitem__(self, name: Any) -> Any:
         try:
-            return self.__dict__[name]
+            return fields_of(self)[name]
         except (KeyError, TypeError):
             return self.series()[name]
 
@@ -183,16 +207,16 @@ class FrameRow(Record):
         return iter(self.__dict__.values())
 
     def __len__(self) -> int:
-        return len(self.__dict__)
+        return len(fields_of(self))
 
     def series(self) -> Any:
         """Return the row as the Series that ``DataFrame.apply(axis=1)`` passes."""
         import pandas as pd
 
-        return pd.Series(self.__dict__, name=self._label)
+        return pd.Series(dict(self.__dict__), name=self._label)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.__dict__, self._label)
+        return type(self), (fields_of(self), self._label)
 
 
 class MappingRow(Record):
@@ -206,7 +230,7 @@ class MappingRow(Record):
         return getattr(self.__dict__, name)
 
     def __len__(self) -> int:
-        return len(self.__dict__)
+        return len(fields_of(self))
 
 
 def with_fields(row: Record, fields: dict[Any, Any]) -> Record:
@@ -232,13 +256,13 @@ def freeze(result: Any, original: Any) -> Any:
     """Return the result of a preprocessor; a mutable record becomes an immutable row of the original type."""
     if not isinstance(result, MutableRecord):
         return result
-    row = with_fields(result._original, result.__dict__)
+    row = with_fields(result._original, fields_of(result))
     return row.series() if isinstance(row, FrameRow) and _is_series(original) else row
 
 
 def has_containers(rows: Iterable[Any]) -> bool:
     """Return whether any record has a field that is a container, which a function could modify."""
-    values = chain.from_iterable(row.__dict__.values() for row in rows if isinstance(row, Record))
+    values = chain.from_iterable(fields_of(row).values() for row in rows if isinstance(row, Record))
     return any(issubclass(kind, _CONTAINERS) for kind in set(map(type, values)) - _ATOMS)
 
 
@@ -246,7 +270,7 @@ def copy_for_call(x: Any) -> Any:
     """Return the row for one function call: copy the containers of a record; return other rows unchanged."""
     if not isinstance(x, Record) or not has_containers((x,)):
         return x
-    return with_fields(x, {name: _copy_container(value, strict=False) for name, value in x.__dict__.items()})
+    return with_fields(x, {name: _copy_container(value, strict=False) for name, value in fields_of(x).items()})
 
 
 def deep_copy(x: Any) -> Any:
@@ -352,5 +376,5 @@ def _field(row: Any, name: str) -> Any:
     if type(row) is dict or isinstance(row, Mapping):  # the exact type check is faster, and covers most rows
         return row.get(name, ABSENT)
     if isinstance(row, Record):  # methods of a record are not fields
-        return row.__dict__.get(name, ABSENT)
+        return fields_of(row).get(name, ABSENT)
     return getattr(row, name, ABSENT)

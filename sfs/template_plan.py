@@ -23,8 +23,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sfs.errors import InvalidFunction
 from sfs.grammar import Spec, leaves, limits
-from sfs.patterns import ARROW_ROWS, PatternSet, TextColumn, with_case_flag, words_pattern
+from sfs.metering import OUT_OF_TIME, Meter
+from sfs.patterns import ARROW_ROWS, PatternSet, TextColumn, pattern_bytes, with_case_flag, words_pattern
 from sfs.record import ABSENT, Columns, text_of
 
 BoolMatrix = NDArray[np.bool_]
@@ -41,6 +43,49 @@ _MAX_SEARCHES = 3
 _SPACE = "".join(rf"\x{{{code:x}}}" for code in range(0x3001) if chr(code).isspace())
 _MORE_WORDS = rf"(?:[^{_SPACE}]+[{_SPACE}]+){{%d}}[^{_SPACE}]"
 """RE2 pattern for a text of more than %d words, separated as in ``str.split``; no space is above U+3000."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLimits:
+    """Limits of all templates that are evaluated together.
+
+    Parameters
+    ----------
+    terms
+        Number of keywords, regular expressions, comparisons and other terms; equal terms count once.
+    pattern_mb
+        Memory of the compiled keywords and regular expressions with their state caches, in MiB.
+    """
+
+    terms: int = 5_000
+    pattern_mb: float = 512.0
+
+    def require(self, specs: Iterable[Spec]) -> None:
+        """Raise InvalidFunction if canonical templates exceed a limit.
+
+        Examples
+        --------
+        >>> TemplateLimits(terms=1).require([{"missing": {"field": "a"}}, {"missing": {"field": "b"}}])
+        Traceback (most recent call last):
+        sfs.errors.InvalidFunction: the templates have 2 different terms, more than the limit of 1: remove some, ...
+        """
+        distinct = {_key(leaf): leaf for spec in specs for leaf in leaves(spec)}
+        if len(distinct) > self.terms:
+            raise InvalidFunction(
+                f"the templates have {len(distinct):,} different terms, more than the limit of {self.terms:,}: "
+                "remove some, or raise template_limits.terms"
+            )
+        texts = [leaf for leaf in distinct.values() if _source_of(leaf)[0] == "text"]
+        memory = sum(pattern_bytes(_pattern_of(leaf)) for leaf in texts) / 2**20
+        if memory > self.pattern_mb:
+            raise InvalidFunction(
+                f"the {len(texts):,} keyword lists and regular expressions of the templates need up to "
+                f"{memory:,.0f} MiB, more than the limit of {self.pattern_mb:,.0f} MiB: remove some, or raise "
+                "template_limits.pattern_mb"
+            )
+
+
+TEMPLATE_LIMITS = TemplateLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +121,7 @@ class _LeafResults:
     unknown: BoolMatrix  # [N, L]
     seconds: FloatArray  # [G], one per group
     any_unknown: bool
+    unmatched: Mapping[int, NDArray[np.intp]]  # rows that the meter left out, by leaf
 
 
 class TemplatePlan:
@@ -115,41 +161,56 @@ class TemplatePlan:
         users = np.zeros((len(keys), len(specs)))  # [L, T]
         for t, used in enumerate(self._uses):
             users[list(used), t] = 1.0
+        self._users = [np.flatnonzero(row).tolist() for row in users]
         self._time_shares = np.zeros((len(self._groups), len(specs)))
         for leaf_position, g in enumerate(self._group_of_leaf):
             self._time_shares[g] += users[leaf_position] / users[leaf_position].sum() / sizes[g]
 
-    def evaluate(self, columns: Columns) -> TemplateResults:
+    def evaluate(self, columns: Columns, meter: Meter | None = None) -> TemplateResults:
         """Return the results of the T templates for N rows.
+
+        The meter bounds the time: a row whose patterns it stopped is unknown, unless other parts determine it.
 
         Raises
         ------
         UnknownName
             If the rows are a data frame without a column that a template reads; raised before any evaluation.
         """
-        results = self._evaluate_leaves(columns)
+        results = self._evaluate_leaves(columns, meter)
         member, unknown = self._combine(results)
-        faults, first_faults = self._faults(results, unknown, columns)
+        faults, first_faults = self._faults(results, unknown, columns, meter)
         return TemplateResults(member, unknown, results.seconds @ self._time_shares, faults, first_faults)
 
     def memberships(self, columns: Columns) -> tuple[BoolMatrix, BoolMatrix]:
         """Return only the member and unknown matrices; faster than ``evaluate`` for a single row."""
         return self._combine(self._evaluate_leaves(columns))
 
-    def _evaluate_leaves(self, columns: Columns) -> _LeafResults:
+    def _evaluate_leaves(self, columns: Columns, meter: Meter | None = None) -> _LeafResults:
         for field in self.fields:
             columns.field(field)
+        if meter is not None:
+            meter.begin(self._users, len(self._trees))
         reader = _FieldReader(columns)
         member = np.zeros((len(columns), len(self._position)), dtype=bool, order="F")  # [N, L]
         unknown = np.zeros_like(member)
         seconds = np.zeros(len(self._groups))
         any_unknown = False
+        unmatched: dict[int, NDArray[np.intp]] = {}
         for g, (group, span) in enumerate(zip(self._groups, self._spans, strict=True)):
             start = perf_counter()
-            if unreadable := group.evaluate(reader, member[:, span]):
+            if isinstance(group, _TextGroup) and meter is not None:
+                unreadable, missed = group.match(reader, member[:, span], _GroupMeter(meter, span.start))
+                for p, rows in missed.items():
+                    unmatched[span.start + p] = rows
+                    unknown[rows, span.start + p] = any_unknown = True
+            else:
+                unreadable = group.evaluate(reader, member[:, span])
+            if unreadable:
                 unknown[unreadable, span] = any_unknown = True
             seconds[g] = perf_counter() - start
-        return _LeafResults(member, unknown, seconds, any_unknown)
+        if meter is not None:
+            meter.end()
+        return _LeafResults(member, unknown, seconds, any_unknown, unmatched)
 
     def _combine(self, results: _LeafResults) -> tuple[BoolMatrix, BoolMatrix]:
         certain = results.member
@@ -171,7 +232,7 @@ class TemplatePlan:
         return out
 
     def _faults(
-        self, results: _LeafResults, unknown: BoolMatrix, columns: Columns
+        self, results: _LeafResults, unknown: BoolMatrix, columns: Columns, meter: Meter | None
     ) -> tuple[tuple[Mapping[str, int], ...], tuple[str | None, ...]]:
         """Return the number of unknown rows by reason, and the first unknown row, of every template."""
         if not results.any_unknown:
@@ -184,8 +245,9 @@ class TemplatePlan:
             if rows.any():
                 absent[field] = rows
         for t in np.flatnonzero(unknown.any(axis=0)).tolist():
-            faults[t] = self._reasons(t, results, unknown[:, t], absent)
-            first_faults[t] = self._describe(t, int(np.argmax(unknown[:, t])), results, columns)
+            late = OUT_OF_TIME if meter is None else meter.reason(t)
+            faults[t] = self._reasons(t, results, unknown[:, t], absent, late)
+            first_faults[t] = self._describe(t, int(np.argmax(unknown[:, t])), results, columns, late)
         return tuple(faults), tuple(first_faults)
 
     def _reasons(
@@ -194,21 +256,25 @@ class TemplatePlan:
         results: _LeafResults,
         unknown: NDArray[np.bool_],
         absent: Mapping[str, NDArray[np.bool_]],
+        late: str,
     ) -> dict[str, int]:
         """Count the unknown rows of a template; the first unknown leaf of a row determines the reason."""
-        count, lacking = int(unknown.sum()), 0
-        if absent:
+        count, lacking, unmatched = int(unknown.sum()), 0, 0
+        if absent or results.unmatched:
             rest = unknown.copy()
             for leaf in self._uses[t]:
                 here = rest & results.unknown[:, leaf]
                 rest ^= here
+                unmatched += int(here[results.unmatched[leaf]].sum()) if leaf in results.unmatched else 0
                 field = self._groups[self._group_of_leaf[leaf]].field
                 lacking += int((here & absent[field]).sum()) if field in absent else 0
-        counts = {ABSENT_FIELD: lacking, WRONG_TYPE: count - lacking}
+        counts = {ABSENT_FIELD: lacking, late: unmatched, WRONG_TYPE: count - lacking - unmatched}
         return {reason: n for reason, n in counts.items() if n}
 
-    def _describe(self, t: int, row: int, results: _LeafResults, columns: Columns) -> str:
+    def _describe(self, t: int, row: int, results: _LeafResults, columns: Columns, late: str) -> str:
         leaf = next(p for p in self._uses[t] if results.unknown[row, p])
+        if leaf in results.unmatched and row in results.unmatched[leaf]:
+            return f"row {row}: {late}"
         group = self._groups[self._group_of_leaf[leaf]]
         value = columns.field(group.field)[row]
         if value is ABSENT:
@@ -335,18 +401,34 @@ def _group_of(source: tuple[str, str, str], group: Sequence[Spec]) -> _Group:
     engine, reads, field = source
     bodies = [next(iter(leaf.values())) for leaf in group]
     if engine == "text":
-        patterns = [
-            words_pattern(body["words"], body["whole_word"])
-            if reads == "lowered"
-            else with_case_flag(body["pattern"], body["ignore_case"])
-            for body in bodies
-        ]
-        return _TextGroup(field, PatternSet(patterns, lowered=reads == "lowered"))
+        return _TextGroup(field, PatternSet([_pattern_of(leaf) for leaf in group], lowered=reads == "lowered"))
     if engine == "range":
         return _RangeGroup(field, reads, bodies)
     if engine == "one_of":
         return _ChoiceGroup(field, [body["values"] for body in bodies])
     return _MissingGroup([body["field"] for body in bodies])
+
+
+def _pattern_of(leaf: Spec) -> str:
+    """Return the RE2 pattern of a keyword or regex."""
+    kind, body = next(iter(leaf.items()))
+    if kind == "keyword":
+        return words_pattern(body["words"], body["whole_word"])
+    return with_case_flag(body["pattern"], body["ignore_case"])
+
+
+class _GroupMeter:
+    """Meter of the patterns of one group, whose leaves begin at a position."""
+
+    def __init__(self, meter: Meter, first: int) -> None:
+        self._meter, self._first = meter, first
+        self.is_fast = meter.is_fast
+
+    def add_bytes(self, count: int) -> None:
+        self._meter.text_bytes += count
+
+    def call(self, key: object, patterns: Sequence[int], work: int, function: Callable[[], object]) -> object:
+        return self._meter.call(key, [self._first + p for p in patterns], work, function)
 
 
 class _TextGroup:
@@ -359,14 +441,20 @@ class _TextGroup:
         self._patterns = patterns
 
     def evaluate(self, reader: _FieldReader, members: BoolMatrix) -> Sequence[int]:
+        return self.match(reader, members)[0]
+
+    def match(
+        self, reader: _FieldReader, members: BoolMatrix, meter: _GroupMeter | None = None
+    ) -> tuple[Sequence[int], dict[int, NDArray[np.intp]]]:
+        """Return the unreadable rows, and the rows that the meter left out, by pattern."""
         texts = reader.texts(self.field)
         if isinstance(texts.rows, slice):
-            self._patterns.match(texts.values, members)
-        else:
-            matched = np.zeros((len(texts.rows), members.shape[1]), dtype=bool)
-            self._patterns.match(texts.values, matched)
-            members[texts.rows] = matched
-        return texts.unreadable
+            missed = self._patterns.match(texts.values, members, meter)
+            return texts.unreadable, {p: np.array(rows, dtype=np.intp) for p, rows in missed.items()}
+        matched = np.zeros((len(texts.rows), members.shape[1]), dtype=bool)
+        missed = self._patterns.match(texts.values, matched, meter)
+        members[texts.rows] = matched
+        return texts.unreadable, {p: texts.rows[rows] for p, rows in missed.items()}
 
 
 class _RangeGroup:

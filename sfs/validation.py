@@ -16,6 +16,7 @@ from sfs.errors import InvalidFunction
 
 MAX_NAME_CHARACTERS = 200
 """Maximum length of the name of a monitored function."""
+MAX_DESCRIPTION_CHARACTERS = 1_000
 SEVERITIES = ("info", "warning", "critical")
 
 _SHORT_REPR = reprlib.Repr()
@@ -100,6 +101,21 @@ def validate_monitored_name(name: str) -> None:
         raise InvalidFunction(
             f"name {short_repr(name)} has {len(name):,} characters: use at most {MAX_NAME_CHARACTERS}"
         )
+
+
+def validate_monitored_metadata(metadata: Metadata) -> None:
+    """Refuse the metadata of a monitored function that are too long for labels and pages."""
+    limits = (
+        ("owner", MAX_NAME_CHARACTERS),
+        ("family", MAX_NAME_CHARACTERS),
+        ("description", MAX_DESCRIPTION_CHARACTERS),
+    )
+    for field, limit in limits:
+        text = getattr(metadata, field)
+        if len(text) > limit or not text.isprintable():
+            raise InvalidFunction(
+                f"{field} {short_repr(text)} has {len(text):,} characters: use one line of at most {limit:,}"
+            )
 
 
 def validate_callable(name: str, f: object) -> Callable[..., Any]:

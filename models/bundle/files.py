@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, BinaryIO, ClassVar, TypeVar
 
 from pydantic import ConfigDict, StrictInt, TypeAdapter, ValidationError
 
@@ -54,15 +54,20 @@ _MANIFEST = TypeAdapter(Manifest)
 
 
 @contextmanager
-def bundle_part(part: str) -> Iterator[None]:
-    """Raise the errors of the block as BundleError that names the part being read."""
+def bundle_part(part: str, *, records: bool = False) -> Iterator[None]:
+    """Raise the errors of the block as BundleError that names the part being read.
+
+    Of a part with records only the kind of the error is named: its message may quote a record.
+    """
     try:
         yield
     except BundleError:
         raise
-    except ModelError as error:
-        raise BundleError(f"{part}: {error}") from error
     except DECODE_ERRORS as error:
+        if records:
+            raise BundleError(f"{part} is malformed ({type(error).__name__})") from error
+        if isinstance(error, ModelError):
+            raise BundleError(f"{part}: {error}") from error
         raise BundleError(f"{part} is malformed: {error!r:.200}") from error
 
 
@@ -88,15 +93,16 @@ def parse_json(name: str, content: bytes) -> Any:
 def parse_as(adapter: TypeAdapter[T], name: str, content: bytes) -> T:
     """Return the value of a JSON file; BundleError with the place of the first fault if it is malformed."""
     value = parse_json(name, content)  # pydantic's own parser refuses lone surrogates
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        raised = fault.get("ctx", {}).get("error")
-        if isinstance(raised, BundleError):
-            raise raised from error
-        place = ", ".join(map(str, (name, *fault["loc"])))
-        raise BundleError(f"{place}: {fault['msg']}, got {fault['input']!r:.80}") from error
+    with bundle_part(name):  # a value that is nested deeply can be parsed, and not be quoted
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            raised = fault.get("ctx", {}).get("error")
+            if isinstance(raised, BundleError):
+                raise raised from error
+            place = ", ".join(map(str, (name, *fault["loc"])))
+            raise BundleError(f"{place}: {fault['msg']}, got {fault['input']!r:.80}") from error
 
 
 def content_hash(files: Mapping[str, bytes]) -> str:
@@ -134,15 +140,20 @@ def publish_folder(source: Path, target: Path) -> None:
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write files and their manifest durably into a folder that does not exist."""
-    folder.mkdir()
+    folder.mkdir(mode=0o700)  # private: some files hold records
     entries = {name: FileEntry(_digest(content), len(content)) for name, content in files.items()}
     manifest = asdict(Manifest(FORMAT, entries, content_hash(files)))
     for name, content in {**files, MANIFEST: dump_json(manifest)}.items():
-        with (folder / name).open("xb") as stream:
+        with create_private(folder / name) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
     fsync_folder(folder)
+
+
+def create_private(path: Path) -> BinaryIO:
+    """Return a new file that only this user can read; FileExistsError if it exists."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def fsync_folder(folder: Path) -> None:
@@ -178,6 +189,19 @@ def read_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
                 f"the manifest says {entries[name].sha256[:12]}...: copy the bundle again"
             )
     return files
+
+
+def read_small(path: Path) -> bytes:
+    """Return a regular file of at most 1 MB.
+
+    Raises
+    ------
+    BundleError, OSError
+        If it is another kind of file, or larger; if it cannot be read.
+    """
+    if _size(path) > MANIFEST_BYTES:
+        raise BundleError(f"{path} has more than {MANIFEST_BYTES:,} bytes")
+    return _read(path, MANIFEST_BYTES)
 
 
 def manifest_hash(folder: Path) -> str:

@@ -113,8 +113,8 @@ class ModelBundle:
         Counts per slice and of all rows (``__all__``): coverage of all labelled rows, accuracy of held-out ones.
     sample
         Held-out records as JSON values, to which changed functions can be applied: at most 1,000 and 4 MB. They
-        have the columns of the features and of the templates; where the model was trained with plain
-        functions, which may read any column, all columns but the label.
+        have the columns of the features and those that the functions read; where a Python function reads records
+        as a whole, all columns but the label.
     golden
         Predictions that verify a loaded model.
     report
@@ -255,8 +255,11 @@ class ModelBundle:
         path = Path(folder)
         files = read_folder(path, FILES)
         try:
-            bundle = cls._from_files(files)
+            with bundle_part("its content"):
+                bundle = cls._from_files(files)
             with bundle_part("golden batch"):
+                check_columns(bundle.golden.records, bundle.feature_columns)
+            with bundle_part("golden batch", records=True):
                 bundle.golden.verify(bundle.predict_proba)
         except BundleError as error:
             raise BundleError(f"the bundle in {path} cannot be used: {error}") from error
@@ -275,6 +278,8 @@ class ModelBundle:
             check_columns(sample, [spec.column for spec in featurizer.specs])
         with bundle_part(CONFIG):
             schema = stored_schema({"schema": config.schema, "features": config.features}, sample)
+        with bundle_part(SAMPLE, records=True):
+            sample = tuple(map(schema.parse_record, sample))
         with bundle_part(REFERENCE):
             reference = counts_from_json(parse_json(REFERENCE, files[REFERENCE]), list(fingerprints))
         with bundle_part(GOLDEN):
@@ -289,7 +294,7 @@ class ModelBundle:
             function_fingerprints=fingerprints,
             lineage=config.lineage,
             reference=reference,
-            sample=tuple(map(schema.parse_record, sample)),
+            sample=sample,
             golden=golden,
             report=TrainingReport.from_json(files[REPORT]),
         )

@@ -14,13 +14,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.bundle.files import DECODE_ERRORS
+from models.classes import without_label
 from models.errors import BundleError
 from models.features import FeatureSpec, Table
+from sfs.checks import fields_read
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.record import Columns
 from sfs.schema import Schema
-from sfs.template import Template
 
 SAMPLE_ROWS = 1000
 SAMPLE_BYTES = 4_000_000
@@ -94,7 +95,7 @@ class GoldenBatch:
             probabilities = (np.array(saved[name], dtype=np.float64) for name in ("probabilities", "without_slices"))
             batch = cls(tuple(saved["records"]), slices, *probabilities)
         except DECODE_ERRORS as error:
-            raise BundleError(f"golden.json is malformed: {error!r:.200}") from error
+            raise BundleError(f"golden.json is malformed ({type(error).__name__})") from error
         if not batch.records:
             raise BundleError("golden.json has no record to verify the model with")
         return batch
@@ -105,14 +106,18 @@ def sample_columns(
 ) -> list[str]:
     """Return the columns of a sample, in the table's order.
 
-    They are the columns of the features and of the templates. With a plain function among the functions, which
-    may read any column, they are all columns but the label.
+    They are the columns of the features and those that the functions read: a template its fields, a Python
+    function the columns that it reads of the rows in ``frame``. With a Python function that reads records as a
+    whole, as one with preprocessors does, they are all columns but the label.
     """
     columns = [str(column) for column in frame.columns if str(column) != label]
-    if not all(isinstance(function, Template) for function in functions):
-        return columns
+    records = [vars(record) for record in Columns(without_label(frame, label)).records]
     read = {spec.column for spec in features}
-    read |= {field for each in functions if isinstance(each, Template) for field in each.fields}
+    for function in functions:
+        fields = fields_read(function, records)
+        if fields is None:
+            return columns
+        read |= fields
     return [column for column in columns if column in read]
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROUTES = (
     "/v1/predict",
     "/v1/predictions",
+    "/v1/predictions/{id:path}",
     "/v1/labels",
     "/v1/slices",
     "/v1/slices/{name}",

@@ -11,16 +11,16 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from models.errors import DataError, RegistryError
+from models.errors import DataError, RegistryError, RegistryUnavailable
 from service.errors import (
     DeadlinePassed,
     MisuseError,
     NoModel,
-    NotAttempted,
     Overloaded,
     ServiceError,
     Stopping,
 )
+from service.formatting import truncated
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
 from service.runtime.functions import FunctionConflict, UnknownFunction
@@ -35,6 +35,7 @@ from service.store.errors import (
     UnknownReport,
     UnknownRun,
 )
+from service.views.records import UnknownPrediction
 from service.views.slices import NotReady, UnknownSlice
 from sfs.errors import SliceError
 
@@ -43,17 +44,6 @@ MAX_ERRORS = 20
 
 FIELD_CHARS, MESSAGE_CHARS, DETAIL_CHARS = 200, 300, 2_000
 """Maximum lengths; messages may quote the request."""
-
-
-def truncated(text: str, max_chars: int) -> str:
-    """Return a text, cut to a maximum length.
-
-    Examples
-    --------
-    >>> truncated("subscribe", 6), truncated("click", 6)
-    ('sub...', 'click')
-    """
-    return text if len(text) <= max_chars else f"{text[: max_chars - 3]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +143,6 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     MisuseError: ProblemType(422, "invalid-request", "The request is invalid"),
     DataError: ProblemType(422, "invalid-data", "The data is invalid"),
     SliceError: ProblemType(422, "invalid-function", "The function is invalid"),
-    NotAttempted: ProblemType(422, "invalid-request", "The request is invalid"),
     IdConflict: ProblemType(409, "taken-ids", "Some ids exist with other content"),
     DamagedVersion: ProblemType(422, "damaged-version", "The version is damaged"),
     PromotionConflict: ProblemType(409, "promotion-conflict", "The champion was not changed"),
@@ -164,7 +153,9 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     FunctionConflict: ProblemType(409, "function-conflict", "The function cannot be changed here"),
     UnknownFunction: ProblemType(404, "unknown-function", "Unknown function"),
     UnknownSlice: ProblemType(404, "unknown-slice", "Unknown slice"),
+    UnknownPrediction: ProblemType(404, "unknown-prediction", "Unknown prediction"),
     RegistryError: ProblemType(404, "unknown-version", "Unknown version"),
+    RegistryUnavailable: ProblemType(503, "registry-unavailable", "The registry cannot be read or written"),
     UnknownAlarm: ProblemType(404, "unknown-alarm", "Unknown alarm"),
     UnknownRun: ProblemType(404, "unknown-run", "Unknown run"),
     UnknownReport: ProblemType(404, "unknown-report", "Unknown report"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -29,6 +30,8 @@ _PAGE: dict[int | str, dict[str, Any]] = {
 def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["operations"])
+    renderer = runtime.executor("metrics", 1)  # of its own: scrapes do not wait for readers of records
+    rendering: asyncio.Future[bytes] | None = None
 
     @routes.get("/healthz")
     async def healthz() -> LiveOut:
@@ -49,6 +52,9 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     @routes.get("/metrics", response_class=Response, responses=_PAGE)
     async def metrics() -> Response:
         """Return the counters of this process, and the gauges of the latest snapshot."""
-        return Response(await readers.run(runtime.page.text), media_type=CONTENT_TYPE)
+        nonlocal rendering
+        if rendering is None or rendering.done():  # scrapes at one time share a page
+            rendering = asyncio.get_running_loop().run_in_executor(renderer, runtime.page.text)
+        return Response(await asyncio.shield(rendering), media_type=CONTENT_TYPE)
 
     return routes

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api import openapi
-from service.api.errors import MESSAGE_CHARS, truncated
+from service.api.errors import MESSAGE_CHARS
 from service.api.predictions import JSON
 from service.api.requests import ReadPool, read_body, require_rows
 from service.api.schemas.predictions import LabelsIn, LabelsOut
 from service.events import Label
+from service.formatting import truncated
 
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime

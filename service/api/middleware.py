@@ -35,12 +35,16 @@ _access = logging.getLogger("service.access")
 _log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT_BYTES = 64 * 2**20
+SHORT_BODY_BYTES = 64 * 1024
+RESERVED_SHARE = 1 / 4
+"""Share of the bodies in flight that is kept for short ones: a few long ones that arrive slowly block nobody."""
 
 CLIENT_CLOSED_REQUEST = 499
 """Logged status of a request whose client disconnected before it had sent its body."""
 
 _ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _SHED_EARLY = frozenset({"/v1/predict", "/v1/predictions"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})  # polled by machines; logged at level DEBUG
 
 
@@ -70,7 +74,7 @@ class RequestMiddleware:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = headers.get(b"x-request-id", b"")
         id_ = request_id.decode() if _ID.fullmatch(request_id) else os.urandom(16).hex()
-        context = RequestContext(id_, perf_counter())
+        context = RequestContext(id_, perf_counter(), max_values=self._limits.body_values)
         scope.setdefault("state", {})["context"] = context
         send = _with_headers(send, context)
         try:
@@ -96,7 +100,7 @@ class RequestMiddleware:
             return InvalidRequest([FieldError("", "content-length must be a number of bytes")])
         if int(length) > limit:
             return _too_large(limit)
-        if int(length) and self._in_flight_bytes + int(length) > self._max_in_flight_bytes:
+        if int(length) and self._in_flight_bytes + int(length) > self._in_flight_limit(int(length)):
             return _too_much_in_flight()
         coding = headers.get(b"content-encoding", b"identity").lower()
         return None if coding == b"identity" else UnsupportedMedia("send the body without content-encoding")
@@ -112,11 +116,16 @@ class RequestMiddleware:
             self._in_flight_bytes += length
             if context.body_bytes > limit:
                 raise _too_large(limit)
-            if length and self._in_flight_bytes > self._max_in_flight_bytes:
+            if length and self._in_flight_bytes > self._in_flight_limit(context.body_bytes):
                 raise _too_much_in_flight()
             return message
 
         return bounded
+
+    def _in_flight_limit(self, length: int) -> float:
+        """Return the maximum size of all bodies in flight at which one of a length is taken."""
+        limit = self._max_in_flight_bytes
+        return limit if length <= SHORT_BODY_BYTES else max(limit * (1 - RESERVED_SHARE), self._limits.body_bytes)
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send, context: RequestContext) -> None:
         timeout = asyncio.timeout(self._limits.request_seconds)
@@ -154,7 +163,7 @@ class RequestMiddleware:
         if _access.isEnabledFor(level):
             fields: dict[str, Any] = {
                 "request_id": context.id,
-                "method": scope["method"],
+                "method": scope["method"] if scope["method"] in _METHODS else OTHER,
                 "route": route,
                 "status": context.status,
                 "ms": round(1000 * context.seconds, 3),

@@ -16,7 +16,6 @@ from service.api.predictions import JSON
 from service.api.requests import ReadPool, VersionNumber, read_body
 from service.api.schemas.functions import ModelsOut, ModelVersionOut
 from service.api.schemas.runs import ActionIn, PromotedOut, PromoteIn, actor_of, promoted_out
-from service.jobs.promotion import without_folder
 from service.views.models import ModelView, model_view, models_view
 
 if TYPE_CHECKING:
@@ -36,10 +35,10 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """Return a version without the path of its folder, which is not disclosed over HTTP."""
         if view.damaged is None:
             return ModelVersionOut.model_validate(view)
-        return ModelVersionOut.model_validate(replace(view, damaged=without_folder(registry, view.damaged)))
+        return ModelVersionOut.model_validate(replace(view, damaged=registry.relative(view.damaged)))
 
     async def changed(change: AliasChange, *, changed: bool = True) -> Response:
-        history = await readers.run(lambda: registry.history(CHAMPION))
+        history = await readers.run(lambda: registry.readable_history(CHAMPION))
         earlier = [entry.version for entry in history if entry.sequence < change.sequence]
         body = promoted_out(change, earlier[-1] if earlier else None, changed=changed)
         return Response(body.model_dump_json(), media_type=JSON)

@@ -25,10 +25,11 @@ from service.api.requests import (
     require_rows,
     run_off_loop,
 )
+from service.api.schemas.fields import Name
 from service.api.schemas.predictions import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
-from service.errors import NotAttempted
+from service.api.schemas.slices import RecordOut
+from service.errors import RowsFailed
 from service.monitor.block_counts import unpack_bitmaps
-from service.serving.batcher import Failed
 from service.serving.prediction_factory import (
     ExternalPrediction,
     PredictionRequest,
@@ -38,6 +39,7 @@ from service.serving.prediction_factory import (
 from service.store.prediction_log import LogResult
 from service.store.queries import function_set
 from service.views.models import model_view
+from service.views.records import record_view
 from sfs.schema import ClassReader
 
 if TYPE_CHECKING:
@@ -79,7 +81,10 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
 
         rows = await run_off_loop(request, rows_of_body)
         seconds = limits.request_seconds - request_context(request).seconds
-        results = _all_answered(await model.predictions.predict(rows, seconds))
+        try:
+            results = await model.predictions.predict(rows, seconds)
+        except RowsFailed as failed:
+            raise _rows_error(failed, len(rows)) from None
         first = results[0].prediction
         answered_by = {"name": first.model, "version": first.version}
         return await log_and_respond(runtime, model, past, results, "ids[{}]", answered_by)
@@ -102,6 +107,17 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         results = await model.predictions.slice_external(rows)
         answered_by = {"name": state.model, "version": state.version}
         return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
+
+    @routes.get(
+        "/predictions/{id:path}", response_model=RecordOut, responses=openapi.error_responses(404, 422, 503, 504)
+    )
+    async def get_prediction(id: Name) -> Response:
+        """Return one logged prediction with its label and its whole record."""
+
+        def record() -> bytes:
+            return RecordOut.model_validate(record_view(runtime.store, model.deployment, id)).model_dump_json().encode()
+
+        return Response(await readers.run(record), media_type=JSON)
 
     return routes
 
@@ -252,24 +268,15 @@ def _prediction_requests(body: PredictIn) -> list[PredictionRequest]:
     return [PredictionRequest(record, id_) for record, id_ in zip(body.instances, body.ids, strict=True)]
 
 
-def _all_answered(outcomes: Sequence[PredictionResult | Failed]) -> list[PredictionResult]:
-    """Return the results if every row has one.
-
-    Raises
-    ------
-    InvalidRequest
-        If the model could not read some rows; the errors also name rows not attempted for that reason.
-    Exception
-        The error of a row otherwise.
-    """
-    results = [outcome for outcome in outcomes if not isinstance(outcome, Failed)]
-    if len(results) == len(outcomes):
-        return results
-    failures = {i: outcome.error for i, outcome in enumerate(outcomes) if isinstance(outcome, Failed)}
-    for error in failures.values():
-        if not isinstance(error, (DataError, NotAttempted)):
-            raise error
-    raise InvalidRequest([FieldError(f"instances[{i}]", str(error)) for i, error in failures.items()])
+def _rows_error(failed: RowsFailed, rows: int) -> Exception:
+    """Return the error of a request: InvalidRequest if the model could not read some rows, else that of a row."""
+    for error in failed.errors.values():
+        if not isinstance(error, DataError):
+            return error
+    errors = [FieldError(f"instances[{i}]", str(error)) for i, error in failed.errors.items()]
+    if failed.checked < rows:
+        errors.insert(0, FieldError("instances", f"only the first {failed.checked} of {rows} records were checked"))
+    return InvalidRequest(errors)
 
 
 def _external_predictions(

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 LONG_BYTES = 256 * 1024
 """Longer bodies are parsed in a thread."""
+CONTAINER_VALUES = 4
+"""Values that a list or an object counts as: it takes far longer to read than a number."""
+
+_SCANNED_BYTES = 2**16
 
 T = TypeVar("T")
 
@@ -54,6 +58,8 @@ class RequestContext:
         Whether the body has not arrived in full.
     body_bytes
         Bytes of the body that have arrived.
+    max_values
+        Maximum JSON values of the body.
     """
 
     id: str
@@ -62,6 +68,7 @@ class RequestContext:
     rows: int = 0
     awaiting_body: bool = False
     body_bytes: int = 0
+    max_values: int = 200_000
 
     @property
     def seconds(self) -> float:
@@ -82,6 +89,8 @@ async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics
     ------
     UnsupportedMedia
         If the content type is not JSON. Pages of other origins can send any other type without a preflight.
+    TooLarge
+        If the body has too many values.
     InvalidRequest
         If the body is not valid.
     """
@@ -95,7 +104,12 @@ async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics
     body = await request.body()
     context.awaiting_body = False
     began = perf_counter()
-    value = await run_off_loop(request, lambda: decode_body(kind, body))
+
+    def decode() -> BodyT:
+        require_few_values(body, context.max_values)
+        return decode_body(kind, body)
+
+    value = await run_off_loop(request, decode)
     metrics.observe_stage("decode", perf_counter() - began)
     return value
 
@@ -105,6 +119,38 @@ async def run_off_loop(request: Request, work: Callable[[], T]) -> T:
     if request_context(request).body_bytes <= LONG_BYTES:
         return work()
     return await anyio.to_thread.run_sync(work)
+
+
+def require_few_values(body: bytes, max_values: int) -> None:
+    """Refuse JSON with too many values, which would hold up other requests; the depth is up to the reader.
+
+    Raises
+    ------
+    TooLarge
+        If there are more values than that, a list or an object counting as `CONTAINER_VALUES`.
+    """
+    if _separators(body) > max_values and _values_outside_strings(body, max_values) > max_values:
+        raise TooLarge(
+            f"the body has more than {max_values} JSON values, of which a list or an object counts as "
+            f"{CONTAINER_VALUES}: split the request, or raise serve.body_values"
+        )
+
+
+def _separators(text: bytes) -> int:
+    return text.count(b",") + CONTAINER_VALUES * (text.count(b"[") + text.count(b"{"))
+
+
+def _values_outside_strings(body: bytes, enough: int) -> int:
+    """Return the number of values, or any larger one than ``enough`` once that is reached."""
+    plain = body.replace(rb"\\", b"").replace(b'\\"', b"")  # every quote that is left begins or ends a string
+    values = in_string = 0
+    for start in range(0, len(plain), _SCANNED_BYTES):
+        parts = plain[start : start + _SCANNED_BYTES].split(b'"')
+        values += _separators(b"".join(parts[in_string::2]))
+        in_string ^= (len(parts) - 1) % 2
+        if values > enough:
+            break
+    return values
 
 
 def decode_body(kind: type[BodyT], body: bytes) -> BodyT:

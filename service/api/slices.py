@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from fastapi import APIRouter, Query
+from starlette.responses import Response
 
 from service.api.errors import FieldError, InvalidRequest
 from service.api.openapi import error_responses
+from service.api.predictions import JSON
 from service.api.requests import ReadPool
 from service.api.schemas.fields import Time
 from service.api.schemas.slices import (
@@ -64,7 +66,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             )
         )
 
-    @routes.get("/{name}/records", responses=error_responses(404, 422, 503, 504))
+    @routes.get("/{name}/records", response_model=RecordsOut, responses=error_responses(404, 422, 503, 504))
     async def get_records(
         name: str,
         kind: Annotated[RecordKind, Query(description="Filter by label.")] = "all",
@@ -75,21 +77,18 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             str | None,
             Query(pattern=CURSOR, description="`next` of the previous page, in place of `before`."),
         ] = None,
-    ) -> RecordsOut:
-        """List the latest records of a slice, and the confusion of its labelled ones."""
-        return await readers.run(
-            lambda: records_out(
-                records(
-                    store,
-                    deployment,
-                    name,
-                    kind=kind,
-                    limit=limit,
-                    before=before,
-                    cursor=cursor,
-                    complement=complement,
-                )
+    ) -> Response:
+        """List the latest records of a slice, and the confusion of its labelled ones.
+
+        Long values are cut. A page ends early if its records are long; `next` continues it.
+        """
+
+        def page() -> bytes:
+            view = records(
+                store, deployment, name, kind=kind, limit=limit, before=before, cursor=cursor, complement=complement
             )
-        )
+            return records_out(view).model_dump_json().encode()
+
+        return Response(await readers.run(page), media_type=JSON)
 
     return routes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from service.cli.apply import ApplySummary
@@ -238,6 +239,8 @@ def _class_problems(classes: Collection[str]) -> Iterator[str]:
 def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | None:
     from sfs.errors import SliceError
     from sfs.registry import FunctionSet
+    from sfs.template import Template
+    from sfs.template_plan import TemplateLimits
 
     functions: list[SlicingFunction] = []
     for name in settings.functions:
@@ -245,7 +248,9 @@ def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | No
             functions += FunctionSet.from_files([name], votes=True)
         except SliceError as error:
             problems.append(f"functions: {error}")
+    caps = {key: value for key, value in asdict(settings.template_limits).items() if value is not None}
     try:
+        TemplateLimits(**caps).require(each.spec for each in functions if isinstance(each, Template))
         return FunctionSet(functions)
     except SliceError as error:
         problems.append(f"functions: {error}")

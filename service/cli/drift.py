@@ -17,7 +17,7 @@ from service.cli.parser import (
 )
 from service.cli.project import running_service
 from service.cli.terminal import format_table, format_time, print_json
-from service.formatting import percent
+from service.formatting import limit_text, percent
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -78,10 +78,11 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
             format_time(drift["since"]),
             f"{drift['share']:.0%}",
             drift["alarm"],
+            _fall(drift),
         ]
         for drift in drifts
     ]
-    columns = ("slice", "kind", "expected", "observed", "of", "since (UTC)", "evidence", "alarm")
+    columns = ("slice", "kind", "expected", "observed", "of", "since (UTC)", "evidence", "alarm", "labels to an alarm")
     print(format_table(columns, rows))
     return 0
 
@@ -134,8 +135,14 @@ def _expected(drift: Mapping[str, Any]) -> str | None:
     if band is None:
         return None
     if drift["kind"] == "accuracy":
-        return f"at least {percent(band['lower'])}"
+        return f"at least {limit_text(band['lower'], band['target'])}"
     return f"{percent(band['lower'])} to {percent(band['upper'])}"
+
+
+def _fall(drift: Mapping[str, Any]) -> str | None:
+    """Return the labels that an alarm takes at half of the expected accuracy."""
+    fall = drift["labels_to_alarm"]
+    return None if fall is None else f"about {fall['labels']:,} at {percent(fall['accuracy'])}"
 
 
 def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
@@ -151,7 +158,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
         "change began (UTC, data time)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",
         "expected": _expected(alarm),
-        "reference": None if band is None else f"{band['count']:,} of {band['n']:,}{effective}",
+        "reference": f"{band['count']:,} of {band['n']:,}{effective}" if band and band["n"] else None,
         "evidence": f"{alarm['share']:.0%} of the alarm threshold",
         "acknowledged (UTC)": format_time(alarm["acknowledged_at"]),
         "acknowledged by": alarm["acknowledged_by"] or None,

@@ -51,7 +51,7 @@ def declare(commands: Commands) -> None:
 def run_list(args: argparse.Namespace, context: Context) -> int:
     """Print every version with its aliases, and the history of the champion."""
     registry = open_registry(load_settings(args, context))
-    versions, changes = registry.list(), registry.history(CHAMPION)
+    versions, changes = registry.list(), registry.readable_history(CHAMPION)
     if missing := _missing_champion(registry, versions):
         print_message(f"slicewatch: warning: {missing}")
     if args.json:
@@ -168,7 +168,12 @@ def find_version(registry: ModelRegistry, name: str) -> int:
 
 
 def _missing_champion(registry: ModelRegistry, versions: Sequence[Version]) -> str | None:
-    champion = registry.alias(CHAMPION)
+    from models.errors import RegistryUnavailable
+
+    try:
+        champion = registry.alias(CHAMPION)
+    except RegistryUnavailable as error:
+        return str(error)
     if champion is None or champion in [version.number for version in versions]:
         return None
     return (

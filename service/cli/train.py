@@ -10,7 +10,7 @@ from service.cli.parser import Commands, Context, add_command, add_options, inte
 from service.cli.project import CHAMPION, feature_specs, load_functions, load_settings, project_source, require_writable
 from service.cli.terminal import format_table, print_json, stage_progress
 from service.errors import MisuseError
-from service.formatting import percent
+from service.formatting import limit_text, percent
 from service.settings import LEARNERS
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
     from models.config import LearnerConfig, TrainConfig
     from service.settings.schema import LearnerSettings, Settings
+
+
+WIDE_BAND = 0.2
+"""Distance of an accuracy alarm from the held-out accuracy, from which a protected slice without a target is noted."""
 
 
 def declare(commands: Commands) -> None:
@@ -87,21 +91,38 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     entries = []
     for name, counts in bundle.reference.items():
         expected = counts.accuracy if counts.accuracy.is_informative else Rate(0, 0)
-        band = accuracy_band(expected, drift.accuracy_tolerance, slices)
+        target = bundle.report.targets.get(name)
+        band = accuracy_band(expected, drift.accuracy_tolerance, slices, target)
         entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
-        alarm = {"alarm_below": band.lower or None, "labels_to_alarm": labels_to_alarm(band, 0.1, threshold)}
+        alarm = {
+            "accuracy": expected.value,
+            "alarm_below": band.lower or None,
+            "target": target,
+            "alarm_at_target": band.target is not None,
+            "labels_to_alarm": labels_to_alarm(band, max(0.0, band.lower - 0.1), threshold),
+            "labels_to_alarm_at_half": labels_to_alarm(band, band.lower / 2, threshold),
+        }
         entries.append({**entry, "gate_rows": gate_rows, **alarm})
     return entries
 
 
 def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the result of `outlook` as a table, and a note on each protected slice that has too few rows."""
-    columns = ("slice", "distinct held-out rows", "accuracy alarm below", "labels to the alarm, about")
+    """Return the result of `outlook` as a table, and notes on the protected slices that have too few rows."""
+    from sfs.function import ALL_ROWS
+
+    columns = ("slice", "distinct held-out rows", "accuracy alarm below", "labels 10 points lower", "labels at half")
     rows, notes = [], []
+    named = {entry["slice"] for entry in entries if entry["protected"]} - {ALL_ROWS}
     for entry in entries:
         name, held_out, gate_rows = (entry[key] for key in ("slice", "held_out", "gate_rows"))
-        alarm = percent(entry["alarm_below"]), entry["labels_to_alarm"]
+        below, accuracy, target = (entry[key] for key in ("alarm_below", "accuracy", "target"))
+        limit = limit_text(below, target if entry["alarm_at_target"] else None)
+        alarm = limit, entry["labels_to_alarm"], entry["labels_to_alarm_at_half"]
         rows.append([name + " *" * entry["protected"], held_out, *alarm])
+        wide = below is None or below < max(accuracy - WIDE_BAND, accuracy / 2)
+        if name in named and target is None and wide:
+            close = "set no accuracy alarm" if below is None else f"set the accuracy alarm as low as {percent(below)}"
+            notes.append(f"\nNote: the held-out rows of {name} {close}. A `target` is monitored whatever their number.")
         if entry["protected"] and held_out < gate_rows:
             notes.append(
                 f"\nNote: {name} has {held_out:,} distinct held-out row{'s' * (held_out != 1)}; the promotion gate "
@@ -109,8 +130,9 @@ def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
                 f"{10 * (gate_rows - held_out):,} more members, of which one in ten is held out."
             )
     return (
-        f"Monitoring (* protected: the gate needs {entries[0]['gate_rows']:,} distinct held-out rows or more; labels "
-        f"to the alarm: at an accuracy 10 points below its limit)\n\n{format_table(columns, rows)}{''.join(notes)}"
+        f"Monitoring (* protected: the gate needs {entries[0]['gate_rows']:,} distinct held-out rows or more; labels: "
+        "about how many the accuracy alarm takes once the accuracy has fallen 10 points below its limit, or to half "
+        f"of it)\n\n{format_table(columns, rows)}{''.join(notes)}"
     )
 
 

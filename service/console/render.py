@@ -75,18 +75,21 @@ class PageContext:
         Number of unresolved alarms; None if unknown.
     refresh
         Seconds until the browser loads the page again; 0 is never.
+    fault
+        Reason why the champion cannot be loaded; empty if it can.
     """
 
     section: Section = ""
     unresolved: int | None = None
     refresh: Refresh = 0
+    fault: str = ""
 
 
 def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> PageContext:
     """Return the context of a page of a running service."""
     with runtime.store.read() as connection:
         unresolved = count_unresolved(connection, runtime.model.name)
-    return PageContext(section, unresolved, refresh)
+    return PageContext(section, unresolved, refresh, runtime.model.deployment.state.fault)
 
 
 class TooManyPages(ServiceError):

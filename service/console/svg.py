@@ -367,13 +367,14 @@ def _drift_description(drift: DriftStatus, zone: ToleranceBand) -> str:
     if value is not None:
         rate = f"{drift.kind} {percent(value)}, interval {percent(drift.lower)} to {percent(drift.upper)}"
     beside = "" if reference is None else f", reference {percent(reference)}"
-    return f"{rate}; expected {percent(zone.lower)} to {percent(zone.upper)}{beside}"
+    limits = "" if zone.target is None else " (target)"
+    return f"{rate}; expected {percent(zone.lower)} to {percent(zone.upper)}{limits}{beside}"
 
 
 def _plot_limits(drift: DriftStatus, zone: ToleranceBand) -> tuple[float, float]:
     """Return limits that show the band, the rate, and as much of the interval as leaves these visible."""
-    value = drift.observed.value
-    limits = [zone.lower, zone.upper, *([value] if value is not None else [])]
+    value, reference = drift.observed.value, zone.reference.value
+    limits = [limit for limit in (zone.lower, zone.upper, value, reference) if limit is not None]
     low, high = min(limits), max(limits)
     room = (high - low) or 0.05
     if value is not None:

@@ -13,11 +13,12 @@ from pydantic import Base64Bytes, TypeAdapter
 from sqlalchemy import Connection
 
 from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
-from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot
+from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot, WindowName
+from service.formatting import percent
 from service.metrics.gauges import MetricsPage
 from service.monitor.block_counts import unpack_bitmaps
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
-from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside
+from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside, is_outside
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import DriftSettings
@@ -30,6 +31,7 @@ from service.store.labels import FirstLabel, first_labels, last_first_label
 from service.store.writer import Writer, save_checkpoint
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate, anytime_arrays
+from sfs.validation import NO_METADATA
 
 CHECKPOINT = "drift"
 """Name of the checkpoint with the state of the detectors."""
@@ -40,7 +42,10 @@ EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
 _LABELS = 20_000  # read per run
 _BLOCK_STARTS = BLOCK_SECONDS[-1] // BLOCK_SECONDS[0]  # read at once: an hour of the shortest blocks
 _LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored detectors
-_RECENT = timedelta(hours=1)  # a rate back in its band for this long resolves its alarm
+_RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
+"""Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
+
+_NAMES_LOGGED = 5
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +73,7 @@ class DriftDetection:
     def run(self, now: datetime) -> None:
         """Feed the next part of the final rows and labels; after an error the next run restores the checkpoint."""
         state = self._deployment.state
-        if state.version is None:
+        if state.version is None or (state.fault and state.active is None):  # its references are missing for a while
             return
         try:
             self._run(state, state.version, now)
@@ -93,11 +98,12 @@ class DriftDetection:
             elif checkpoint.band_inputs != inputs:
                 checkpoint.bands, checkpoint.band_inputs = self._bands(state), inputs
                 checkpoint.watch.rezone(checkpoint.bands)
+                _log_restarted(checkpoint.watch)
             self._checkpoint = checkpoint
             unresolved = alarms(connection, state.model, unresolved=True)
             checkpoint.set_alarms(unresolved)
             detections, fed = _feed(connection, checkpoint, state.model, now)
-        over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot, now)
+        over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot)
         if fed or detections or over:
 
             def commit(connection: Connection) -> list[Alarm]:
@@ -124,12 +130,15 @@ class DriftDetection:
                 stored = _STORED.validate_json(checkpoint.state)
                 if (stored.version, stored.promoted_at) == (version, state.promoted_at):
                     watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
+                    _log_restarted(watch)
                     standing = dict(stored.standing)
                     return DetectorCheckpoint(
                         version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
                     )
             except ValueError as error:
-                _log.warning("stored drift evidence is discarded, and gathered from the start: %s", error)
+                kind = type(error).__name__
+                _log.warning("stored drift evidence is damaged (%s): it is gathered from the start", kind)
+                _log.debug("the stored drift evidence: %s", error)
         since = now - _LOOK_BACK
         if state.promoted_at is not None:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
@@ -145,9 +154,10 @@ class DriftDetection:
             if rate := state.references.get(name):
                 key = RateKey(name, fingerprint, "coverage")
                 bands[key] = coverage_band(rate, settings.tolerance, slices)
-            if rate := state.accuracies.get(name):
+            rate, target = state.accuracies.get(name), state.metadata.get(name, NO_METADATA).target
+            if rate or target is not None:  # a target is monitored without a reference, too
                 key = RateKey(name, fingerprint, "accuracy")
-                bands[key] = accuracy_band(rate, settings.accuracy_tolerance, slices)
+                bands[key] = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
         if rate := state.accuracies.get(ALL_ROWS):
             bands[EVERY_ROW] = accuracy_band(rate, settings.accuracy_tolerance, slices)
         return bands
@@ -171,7 +181,7 @@ class DetectorCheckpoint:
     seq: int
     bands: Mapping[RateKey, ToleranceBand]
     watch: DriftDetector
-    band_inputs: tuple[object, object, str]
+    band_inputs: tuple[object, ...]
     standing: dict[RateKey, Rate] = field(default_factory=dict)
     alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
 
@@ -232,6 +242,14 @@ class _Stored:
     standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
 
 
+def _log_restarted(watch: DriftDetector) -> None:
+    """Log the rates whose evidence began again, the first of them by name."""
+    if watch.restarted:
+        names = ", ".join(f"{key.kind} of {key.slice}" for key in watch.restarted[:_NAMES_LOGGED])
+        more = f", and {len(watch.restarted) - _NAMES_LOGGED:,} more" if len(watch.restarted) > _NAMES_LOGGED else ""
+        _log.info("drift evidence is gathered from the start where the tolerance band changed: %s%s", names, more)
+
+
 def _key(drift: DriftStatus) -> RateKey:
     return RateKey(drift.slice, drift.fingerprint, drift.kind)
 
@@ -264,9 +282,9 @@ def _feed(
     return detections, bool(blocks or labels)
 
 
-def band_inputs(state: DeploymentState) -> tuple[object, object, str]:
+def band_inputs(state: DeploymentState) -> tuple[object, ...]:
     """Return the inputs of the tolerance bands."""
-    return state.references, state.accuracies, state.functions_version.hash
+    return state.references, state.accuracies, state.metadata, state.functions_version.hash
 
 
 def next_blocks(
@@ -358,17 +376,20 @@ def resolved_alarms(
     state: DeploymentState,
     bands: Mapping[RateKey, ToleranceBand],
     snapshot: Snapshot | None,
-    now: datetime,
 ) -> list[tuple[Alarm, str]]:
     """Return the alarms to resolve, with the reasons.
 
-    An alarm is resolved once another version is active, its function has changed, or its rate has been back
-    within its tolerance band for an hour. A snapshot of another version is ignored.
+    An alarm is resolved once another version is active, its function has changed, its target was lowered below
+    the rate, or removed, or its rate is back within its tolerance band. For that it has to be demonstrably inside
+    over a window of ``_RECENT`` that began after the alarm, and in no shorter one demonstrably outside: a small
+    slice has few labels an hour. A snapshot of another version is ignored.
     """
-    recent: dict[tuple[str, str | None], SliceEstimate] = {}
-    if snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
-        recent = {(row.slice, row.fingerprint): row for row in snapshot.windows["1h"].slices}
     fingerprints = state.fingerprints
+    recent: list[tuple[str, datetime, dict[tuple[str, str | None], SliceEstimate]]] = []
+    if unresolved and snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
+        for name, span in _RECENT.items():
+            window = snapshot.windows[name]
+            recent.append((span, window.start, {(row.slice, row.fingerprint): row for row in window.slices}))
 
     def resolution(alarm: Alarm) -> str:
         drift = alarm.drift
@@ -376,16 +397,25 @@ def resolved_alarms(
             return f"version {state.version} was promoted"
         if drift.fingerprint and fingerprints.get(drift.slice) != drift.fingerprint:
             return "the slicing function was changed or removed"
-        if alarm.at + _RECENT > now:
-            return ""
-        band = bands.get(RateKey(drift.slice, drift.fingerprint, drift.kind))
-        estimates = recent.get((drift.slice, drift.fingerprint))
-        if band is None or estimates is None:
-            return ""
-        estimate = estimates.coverage if drift.kind == "coverage" else estimates.members.accuracy
-        if not isinstance(estimate, Estimate) or not is_back_inside(band, estimate.rate):
-            return ""
-        rate = estimate.rate
-        return f"{drift.kind} was {rate.count / rate.n:.3g} in the last hour, back within its tolerance band"
+        band = bands.get(_key(drift))
+        target = None if drift.zone is None else drift.zone.target
+        if target is not None and (band is None or (band.target != target and drift.upper >= band.lower)):
+            return f"the target of {percent(target)} was lowered or removed"
+        for span, start, slices in recent:
+            estimates = slices.get((drift.slice, drift.fingerprint))
+            if band is None or estimates is None or start < alarm.at:
+                return ""
+            estimate = estimates.coverage if drift.kind == "coverage" else estimates.members.accuracy
+            if not isinstance(estimate, Estimate):
+                continue
+            rate = estimate.rate
+            if is_back_inside(band, rate):
+                back = (
+                    "within its tolerance band" if band.target is None else f"at its target of {percent(band.target)}"
+                )
+                return f"{drift.kind} was {rate.count / rate.n:.3g} in the last {span}, back {back}"
+            if is_outside(band, rate):
+                return ""
+        return ""
 
     return [(alarm, reason) for alarm in unresolved if (reason := resolution(alarm))]

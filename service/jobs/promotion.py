@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from models.errors import BundleError, RegistryError
+from models.errors import BundleError, RegistryError, RegistryUnavailable
 from models.registry import CHAMPION, AliasChange, ModelRegistry
 from service.decisions import AuditEntry
 from service.errors import ServiceError
@@ -45,6 +45,8 @@ class PromotionService:
         ------
         PromotionConflict, DamagedVersion
             If there is no such version, or the champion was changed concurrently; if it cannot be loaded.
+        RegistryUnavailable
+            If the registry cannot be read or written.
         """
         with self._translated_errors():
             self._registry.get(version)  # verifies that it loads: a damaged version must not become champion
@@ -58,7 +60,7 @@ class PromotionService:
         return change
 
     def rollback(self, reason: str, actor: str) -> AliasChange:
-        """Promote the previous champion again. Raises PromotionConflict if there is none."""
+        """Promote the previous champion again. Raises PromotionConflict if there is none, and as `promote`."""
         with self._translated_errors():
             change = self._registry.rollback(reason=reason, at=self._clock())
         self._record(change, "model.rolled_back", actor)
@@ -69,7 +71,9 @@ class PromotionService:
         try:
             yield
         except BundleError as error:
-            raise DamagedVersion(without_folder(self._registry, str(error))) from error
+            raise DamagedVersion(self._registry.relative(str(error))) from error
+        except RegistryUnavailable:
+            raise
         except RegistryError as error:
             raise PromotionConflict(str(error)) from error
 
@@ -89,10 +93,3 @@ class PromotionService:
                 move_run(connection, run.id, "held", change.at, state="promoted", outcome=outcome, actor=actor)
 
         self._writer.submit(work).result()
-
-
-def without_folder(registry: ModelRegistry, message: str) -> str:
-    """Return a message without paths of version folders, which are not disclosed over HTTP."""
-    for root in {version.path.parents[1] for version in registry.list()}:
-        message = message.replace(f"{root}/", "")
-    return message

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from models.errors import ModelError
+from models.errors import ModelError, RegistryUnavailable
 from models.registry import CHAMPION, AliasChange, ModelRegistry
 from service.decisions import ACTIVE, Alarm, AuditEntry, Outcome, Run, RunState
 from service.errors import ServiceError
@@ -94,7 +94,8 @@ class Retraining:
         if run is None:
             self._kill_training()
             # A newly promoted version is about to become active, with its own references.
-            if self._settings.automatic and state.version == self._registry.alias(CHAMPION) is not None:
+            monitored = self._settings.automatic and not state.fault
+            if monitored and state.version == self._registry.alias(CHAMPION) is not None:
                 self._open_run(state, unresolved, now)
         elif run.state == "waiting_for_labels":
             self._await_labels(run, state, unresolved, now)
@@ -277,6 +278,11 @@ class Retraining:
         try:
             if not done and history and history[-1].version == run.champion:
                 done = [self._registry.promote(candidate, expected=history[-1], reason=reason, at=now)]
+        except RegistryUnavailable as error:  # such as a full disk: the next step tries again
+            outcome = f"version {candidate} waits to be promoted: {error}"
+            if run.outcome != outcome:
+                self._transition(run, now, outcome=outcome)
+            return
         except ModelError as error:
             if self._registry.history(CHAMPION) == history:
                 outcome = f"version {candidate} was not promoted: {error}"

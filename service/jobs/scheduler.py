@@ -16,6 +16,9 @@ from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.date import DateTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
+from service.errors import traceback_without_values
+from service.jobs.standing_fault import StandingFault
+
 Outcome: TypeAlias = Literal["ok", "failed"]
 
 _log = logging.getLogger(__name__)
@@ -55,7 +58,9 @@ class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler ha
 
 
 class Schedule:
-    """Jobs that run until they are stopped; a failure is logged, and the job runs again when it is due.
+    """Jobs that run until they are stopped; after a failure the job runs again when it is due.
+
+    A failure is logged, and one that stands once an hour.
 
     A job never overlaps itself: if it takes longer than its interval, the missed runs become one. ``done`` is
     called with name and outcome after every run, in the job's thread; ``seconds`` is a monotonic clock.
@@ -68,6 +73,7 @@ class Schedule:
         seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._jobs, self._done = jobs, done
+        self._faults = {job.name: StandingFault(seconds) for job in jobs}
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # below, it logs the start and end of every run
         self._scheduler = BackgroundScheduler(
             jobstores={"default": MonotonicJobStore(seconds)},
@@ -92,8 +98,10 @@ class Schedule:
     def _run(self, job: Job) -> None:
         try:
             job.run()
-        except Exception:
-            _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
+        except Exception as error:
+            if self._faults[job.name].is_news(traceback_without_values(error)):
+                _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
             self._done(job.name, "failed")
         else:
+            self._faults[job.name].clear()
             self._done(job.name, "ok")

@@ -56,7 +56,8 @@ class SnapshotJob:
         try:
             last = from_state(checkpoint.state)
         except ValueError as error:
-            _log.warning("the stored snapshot is ignored until the next one: %s", error)
+            _log.warning("the stored snapshot is damaged (%s), and ignored until the next one", type(error).__name__)
+            _log.debug("the stored snapshot: %s", error)
             return
         state = self._deployment.state
         if (last.model, last.version) == (state.model, state.version):

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from service.decisions import Alarm, DriftStatus
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
+from service.formatting import truncated
 from service.metrics.exposition import Families, gauge, render
 from service.metrics.process import ProcessMetrics
 from sfs.intervals import Rate
-from sfs.validation import NO_METADATA, Metadata
+from sfs.validation import MAX_NAME_CHARACTERS, NO_METADATA, Metadata
 
 WINDOWS: tuple[WindowName, ...] = ("1h", "since_promotion")
 """Exported windows; the others are available over HTTP."""
@@ -67,7 +68,7 @@ def render_snapshot(snapshot: Snapshot, metadata: Mapping[str, Metadata], refere
         if facts.target is not None:
             target.add_metric([model, version, name], facts.target)
         wanted = "" if facts.target is None else f"{facts.target:g}"
-        info.add_metric([name, facts.owner, facts.severity, wanted], 1)
+        info.add_metric([name, truncated(facts.owner, MAX_NAME_CHARACTERS), facts.severity, wanted], 1)
 
     at = gauge("snapshot_timestamp_seconds", "Time of the snapshot behind these gauges.")
     at.add_metric([], snapshot.at.timestamp())
@@ -115,7 +116,7 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
     alarm = gauge("slice_drift_alarm", "1 if the slice has an unresolved alarm, else 0.", labels)
     since = gauge("slice_drift_since_timestamp_seconds", "Start of the change behind the alarm.", labels)
     observed = gauge("slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels)
-    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, as of the alarm.", labels)
+    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, or target, as of the alarm.", labels)
 
     ratios = {(drift.slice, drift.kind): drift.evidence_ratio for drift in drifts if drift.zone is not None}
     alarmed = {(raised.drift.slice, raised.drift.kind) for raised in unresolved}
@@ -129,8 +130,8 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
         since.add_metric(values, (drift.since or raised.at).timestamp())
         if drift.observed.value is not None:
             observed.add_metric(values, drift.observed.value)
-        if drift.zone is not None and drift.zone.reference.value is not None:
-            expected.add_metric(values, drift.zone.reference.value)
+        if drift.zone is not None and drift.zone.expected is not None:
+            expected.add_metric(values, drift.zone.expected)
     return render(Families([evidence, alarm, since, observed, expected]))
 
 

@@ -14,16 +14,24 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from service.events import Counts, FunctionSetVersion, Prediction
+from service.formatting import truncated
 from service.metrics.exposition import OTHER, counter, gauge
 from service.monitor.block_counts import unpack_bitmaps
-from sfs.apply import FunctionStats
+from sfs.apply import ABSTAINED, INVALID_RETURN_VALUE, FunctionStats
+from sfs.metering import OUT_OF_TIME, OVER_BUDGET
+from sfs.template_plan import ABSENT_FIELD, WRONG_TYPE
 
 T = TypeVar("T")
 
 _MAX_VERSIONS = 4
 """Number of latest versions and function sets to keep, so that late rows of earlier ones still count."""
-_MAX_REASONS = 16
-"""Maximum number of distinct reasons, since user functions can return any."""
+_MAX_REASONS, _MAX_REASON_CHARS = 16, 60
+"""Maximum number and length of reasons that functions choose: the names of their exceptions."""
+_OWN_REASONS = frozenset(
+    {*(ABSTAINED, INVALID_RETURN_VALUE), *(ABSENT_FIELD, WRONG_TYPE), *(OVER_BUDGET, OUT_OF_TIME), OTHER}
+    | {"breaker open", "changed on disk", "process died", "not JSON", "isolation starting"}
+)
+"""Reasons of the service itself, which always have a series of their own."""
 
 
 @dataclass(slots=True)
@@ -97,9 +105,16 @@ class PredictionCollector(Collector):
                     continue
                 self._nanoseconds[k] += round(run.seconds * 1e9)
                 for reason, rows in run.unknown.items():
-                    if reason not in self._unknown and len(self._unknown) >= _MAX_REASONS:
-                        reason = OTHER
+                    reason = self._series_of(reason)
                     self._unknown.setdefault(reason, np.zeros(len(self._names), np.int64))[k] += rows
+
+    def _series_of(self, reason: str) -> str:
+        """Return the label value of a reason."""
+        if reason in self._unknown or reason in _OWN_REASONS:
+            return reason
+        reason = truncated(reason, _MAX_REASON_CHARS)
+        is_known = reason in self._unknown or len(self._unknown.keys() - _OWN_REASONS) < _MAX_REASONS
+        return reason if is_known and reason.isprintable() else OTHER
 
     def unknown_rows(self, name: str) -> dict[str, int]:
         """Return the rows of unknown membership in a slice, by reason."""

@@ -20,7 +20,7 @@ MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 STAGES = ("decode", "features", "functions", "model", "record", "log", "encode")
 """Timed stages of a request."""
 
-SHED_REASONS = ("queue", "log", "deadline")
+SHED_REASONS = ("queue", "log", "deadline", "connections")
 """Reasons for refusing requests under load."""
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,11 @@ Indices = NDArray[np.intp]
 COVERAGE_UP = (1.1, 1.25, 1.5, 2.0, 3.0, 6.0)
 COVERAGE_DOWN = (0.9, 0.8, 0.65, 0.5, 0.25, 0.05)
 ACCURACY_DOWN = (1 / 1.15, 1 / 1.3, 1 / 1.5, 1 / 2, 1 / 3)
-"""Alternatives: factors on the odds at a limit of the tolerance band, away from the band."""
+TARGET_DOWN = (*ACCURACY_DOWN, 1 / 6, 1 / 12)
+"""Alternatives: factors on the odds at a limit of the tolerance band, away from the band.
+
+A target is a higher limit than that of a small reference, so there is more room below it.
+"""
 
 ALTERNATIVES = len(COVERAGE_UP) + len(COVERAGE_DOWN)
 BLOCKS_A_MONTH = 30 * 86_400 // 10
@@ -105,7 +110,7 @@ class Alternatives:
         """Return the alternatives to these bands; a limit at 0 or 1 has none beyond it."""
         limits, factors = np.zeros((2, ALTERNATIVES, len(bands)))
         for k, (kind, band) in enumerate(bands):
-            down, up = (COVERAGE_DOWN, COVERAGE_UP) if kind == "coverage" else (ACCURACY_DOWN, ())
+            down, up = _factors(kind, band)
             beyond = [(band.lower, factor) for factor in down] + [(band.upper, factor) for factor in up]
             for c, (limit, factor) in enumerate(pair for pair in beyond if 0 < pair[0] < 1):
                 limits[c, k], factors[c, k] = limit, factor
@@ -117,17 +122,27 @@ class Alternatives:
         return cls(np.log(factors) + miss, miss, np.where(exists, -np.log(per_rate), -np.inf))
 
 
-def labels_to_alarm(band: ToleranceBand, fall: float, threshold: float) -> int | None:
-    """Return about how many labels, one per block, an alarm takes at an accuracy this far below the band.
+def _factors(kind: DriftKind, band: ToleranceBand) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the factors on the odds at the lower limit of a band, and at its upper one."""
+    if kind == "coverage":
+        return COVERAGE_DOWN, COVERAGE_UP
+    return (ACCURACY_DOWN if band.target is None else TARGET_DOWN), ()
 
-    The quickest alternative decides. None if the band begins at 0, below which no accuracy lies.
+
+@lru_cache(maxsize=4096)
+def labels_to_alarm(band: ToleranceBand, accuracy: float, threshold: float) -> int | None:
+    """Return about how many labels, one per block, an alarm takes once the accuracy has fallen this low.
+
+    The quickest alternative decides. None if it takes no finite number, such as at an accuracy in the band.
 
     Examples
     --------
-    >>> labels_to_alarm(ToleranceBand(Rate(950, 1_000), 0.92, 1.0, 0.01), 0.1, log_threshold(200, 1.0))
+    >>> labels_to_alarm(ToleranceBand(Rate(950, 1_000), 0.92, 1.0, 0.01), 0.82, log_threshold(200, 1.0))
     346
+    >>> labels_to_alarm(ToleranceBand(Rate(28, 40), 0.75, 1.0, 0.01, 0.75), 0.375, log_threshold(200, 1.0))
+    62
     """
-    accuracy, alternatives = max(0.0, band.lower - fall), Alternatives.of([("accuracy", band)])
+    alternatives = Alternatives.of([("accuracy", band)])
     per_label = (accuracy * alternatives.hit + (1 - accuracy) * alternatives.miss)[:, 0]  # [C]
     gain, weight = per_label[per_label > 0], alternatives.weight[per_label > 0, 0]
     # n for which exp(g) + ... + exp(g n) is exp(threshold - weight)
@@ -245,6 +260,11 @@ class DriftDetector:
     threshold
         Logarithm of the alarm threshold, as returned by ``log_threshold``.
 
+    Attributes
+    ----------
+    restarted
+        Rates whose evidence began again when the bands were last replaced, since theirs differs.
+
     Raises
     ------
     ValueError
@@ -265,6 +285,7 @@ class DriftDetector:
         if not threshold > 0:
             raise ValueError(f"the logarithm of the alarm threshold must be positive, got {threshold}")
         self.threshold = threshold
+        self.restarted: tuple[RateKey, ...] = ()
         self._start(zones)
 
     def advance(self, block: Observation) -> list[DriftDetected]:
@@ -297,7 +318,7 @@ class DriftDetector:
     def to_bytes(self) -> bytes:
         """Return the state, from which ``from_bytes`` continues exactly."""
         rates = ((b.reference, b) for b in self._bands)
-        bands = [(r.count, r.n, b.lower, b.upper, b.tolerance, r.independent) for r, b in rates]
+        bands = [(r.count, r.n, b.lower, b.upper, b.tolerance, r.independent, b.target) for r, b in rates]
         header = json.dumps({"format": _FORMAT, "keys": self._keys, "zones": bands})
         arrays = self._state.arrays()
         body = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays)
@@ -325,12 +346,17 @@ class DriftDetector:
     def _resume(
         self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand | None], state: DetectorState
     ) -> None:
-        """Copy the state of the rates whose band is the same, or unknown."""
-        pairs = [
-            (k, previous)
-            for previous, (key, band) in enumerate(zip(keys, bands, strict=True))
-            if (k := self._index.get(RateKey(*key))) is not None and band in (None, self._bands[k])
-        ]
+        """Copy the state of the rates whose band is the same, or unknown and not that of a target."""
+        pairs, restarted = [], []
+        for previous, (key, band) in enumerate(zip(keys, bands, strict=True)):
+            k = self._index.get(RateKey(*key))
+            if k is None:
+                continue
+            if band == self._bands[k] or (band is None and self._bands[k].target is None):
+                pairs.append((k, previous))
+            else:
+                restarted.append(self._keys[k])
+        self.restarted = tuple(restarted)
         columns, previous_columns = np.array(pairs, np.intp).reshape(-1, 2).T
         for array, other in zip(self._state.arrays(), state.arrays(), strict=True):
             array[..., columns] = other[..., previous_columns]
@@ -369,14 +395,14 @@ class DriftDetector:
 
 
 def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBand | None], DetectorState]:
-    """Return keys, bands (of earlier versions None) and state, as packed by ``DriftDetector.to_bytes``."""
+    """Return keys, bands (of earlier versions None or without targets) and state, as packed by ``to_bytes``."""
     try:
         head, _, body = zlib.decompress(data).partition(b"\n")
         header = json.loads(head)
         if header["format"] == _FORMAT:
             bands = [
-                ToleranceBand(Rate(count, n, *independent), lower, upper, tolerance) if independent else None
-                for count, n, lower, upper, tolerance, *independent in header["zones"]
+                ToleranceBand(Rate(count, n, later[0]), lower, upper, tolerance, *later[1:]) if later else None
+                for count, n, lower, upper, tolerance, *later in header["zones"]
             ]
             state, offset = DetectorState.zeros(len(bands)), 0
             for array in state.arrays():

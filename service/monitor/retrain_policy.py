@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from service.decisions import ACTIVE, Alarm, Direction, Run, ToleranceBand, Trigger
-from service.formatting import percent, percent_of
+from service.formatting import limit_text, percent, percent_of
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
@@ -210,7 +210,7 @@ def alarm_summary(alarm: Alarm) -> str:
     if band is None:
         expected = ""
     elif band.upper >= 1:
-        expected = f", expected at least {percent(band.lower)}"
+        expected = f", expected at least {limit_text(band.lower, band.target)}"
     else:
         expected = f", expected {percent(band.lower)} to {percent(band.upper)}"
     since = _time(drift.since or alarm.at)

@@ -14,6 +14,9 @@ TOLERATED_MISS = 0.05
 MANY_ERRORS = 0.2
 """Error rate from which the tolerance of accuracy is doubled."""
 
+HIGHEST_TARGET = 0.999
+"""Highest accuracy target that is monitored: a single wrong label would refute a target of 1."""
+
 
 def coverage_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBand:
     """Return the tolerance band of a slice's coverage.
@@ -47,10 +50,11 @@ def coverage_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBa
     return ToleranceBand(reference, lower, upper, tolerance)
 
 
-def accuracy_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBand:
+def accuracy_band(reference: Rate, tolerance: float, slices: int, target: float | None = None) -> ToleranceBand:
     """Return the tolerance band of the accuracy on a slice; a better accuracy is no drift, so it ends at 1.
 
-    The lower limit follows the rule of ``coverage_band``, with the tolerance added to the error rate.
+    The lower limit follows the rule of ``coverage_band``, with the tolerance added to the error rate. A higher
+    target takes its place: an accuracy below its target is to be detected, whatever the reference.
 
     Parameters
     ----------
@@ -60,24 +64,40 @@ def accuracy_band(reference: Rate, tolerance: float, slices: int) -> ToleranceBa
         Tolerated absolute loss, as 0.01; doubled if a fifth of the reference is wrong already.
     slices
         Number of monitored slices.
+    target
+        Accuracy that the slice must keep, without tolerance; at most ``HIGHEST_TARGET`` is monitored.
 
     Examples
     --------
     >>> round(accuracy_band(Rate(950, 1_000), 0.01, slices=100).lower, 4)
     0.9194
+    >>> round(accuracy_band(Rate(28, 40), 0.01, slices=200).lower, 2)
+    0.38
+    >>> accuracy_band(Rate(28, 40), 0.01, slices=200, target=0.75).lower
+    0.75
     """
     wrong = Rate(reference.n - reference.count, reference.n, reference.independent)
     if wrong.n and wrong.count >= MANY_ERRORS * wrong.n:
         tolerance *= 2
     _, highest = _limits(wrong, UNCHANGED_MISS / slices)
     _, high = _limits(wrong, TOLERATED_MISS)
-    return ToleranceBand(reference, max(0.0, 1 - max(highest, high + tolerance)), 1.0, tolerance)
+    lower = max(0.0, 1 - max(highest, high + tolerance))
+    if target is None or target <= lower:
+        return ToleranceBand(reference, lower, 1.0, tolerance)
+    target = max(lower, min(target, HIGHEST_TARGET))
+    return ToleranceBand(reference, target, 1.0, tolerance, target)
 
 
 def is_back_inside(band: ToleranceBand, rate: Rate) -> bool:
     """Return True if the 95% Clopper-Pearson interval of a recent rate lies inside the band."""
     lower, upper = rate.interval()
     return band.lower <= lower and upper <= band.upper
+
+
+def is_outside(band: ToleranceBand, rate: Rate) -> bool:
+    """Return True if the 95% Clopper-Pearson interval of a recent rate lies outside the band."""
+    lower, upper = rate.interval()
+    return upper < band.lower or band.upper < lower
 
 
 def _limits(rate: Rate, miss: float) -> tuple[float, float]:

@@ -7,24 +7,30 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from service.errors import ServiceError
 from service.events import Estimate, InsufficientData
+from service.jobs.template_preview import apply_in_child
 from service.serving.deployment import Deployment, Origin
 from service.store.writer import Writer
+from service.views.records import cut_features
 from service.views.slices import FunctionView, estimate_of, functions_view
-from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration, to_declaration
 from sfs.errors import InvalidFunction
+from sfs.function import SlicingFunction
+from sfs.grammar import Spec
 from sfs.intervals import Rate, effective_n
 from sfs.registry import FunctionSet
 from sfs.template import Template
-from sfs.validation import validate_monitored_name
+from sfs.template_plan import TEMPLATE_LIMITS, TemplateLimits
+from sfs.validation import validate_monitored_metadata, validate_monitored_name, validate_name
 
 if TYPE_CHECKING:
     from models.features import FeatureSpec
@@ -33,6 +39,8 @@ CHECKPOINT = "functions"
 """Name of the checkpoint with the added functions."""
 MAX_FUNCTIONS = 1000
 """Maximum number of live functions: each is a series per window in every scrape."""
+MAX_ADDED_BYTES = 16 * 2**20
+"""Maximum size of all added functions as the store holds them."""
 EXAMPLES = 10
 """Maximum number of members that a preview shows."""
 
@@ -64,7 +72,7 @@ class FunctionPreview:
     reasons
         Reasons of unknown memberships, with the number of records of each.
     examples
-        The first members.
+        The first members, with long values cut.
     """
 
     name: str
@@ -91,6 +99,10 @@ class FunctionAdmin:
         Applies them.
     writer, clock
         Store them with a time, UTC.
+    limits
+        Limits of all templates together.
+    preview_seconds
+        Timeout of a preview.
     """
 
     def __init__(
@@ -100,10 +112,17 @@ class FunctionAdmin:
         deployment: Deployment,
         writer: Writer,
         clock: Callable[[], datetime],
+        limits: TemplateLimits = TEMPLATE_LIMITS,
+        preview_seconds: float = 8.0,
     ) -> None:
         self._file_functions, self._added = file_functions, added
         self._deployment, self._writer, self._clock = deployment, writer, clock
+        self._limits, self._preview_seconds = limits, preview_seconds
         self._lock = threading.Lock()
+        self._stop = threading.Event()
+        # Threads of their own: no request waits for a compilation, and previews use one process.
+        self._changes = ThreadPoolExecutor(1, "functions")
+        self._previews = ThreadPoolExecutor(1, "preview")
 
     async def add(self, declaration: Mapping[str, Any]) -> FunctionView:
         """Activate a declared function, and return it.
@@ -115,7 +134,7 @@ class FunctionAdmin:
         FunctionConflict
             If its name is taken.
         """
-        return await asyncio.to_thread(self._add, declaration)
+        return await asyncio.get_running_loop().run_in_executor(self._changes, self._add, declaration)
 
     async def remove(self, name: str) -> None:
         """Deactivate a function.
@@ -125,7 +144,7 @@ class FunctionAdmin:
         UnknownFunction, FunctionConflict
             If there is none, or a file defines it.
         """
-        await asyncio.to_thread(self._remove, name)
+        await asyncio.get_running_loop().run_in_executor(self._changes, self._remove, name)
 
     async def preview(
         self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
@@ -135,19 +154,29 @@ class FunctionAdmin:
         Raises
         ------
         InvalidFunction
-            If the declaration is wrong.
+            If the declaration is wrong, or takes too long.
         """
         active = self._deployment.state.active
         specs = () if active is None else active.bundle.featurizer.specs
-        if records is not None:
-            read = records if active is None else [*map(active.bundle.schema.parse_record, records)]
-            return await asyncio.to_thread(preview, declaration, read, "given", specs)
-        sample = () if active is None else active.bundle.sample
-        return await asyncio.to_thread(preview, declaration, sample, "sample", specs)
+        source: Literal["given", "sample"] = "sample" if records is None else "given"
+        if records is None:
+            records = () if active is None else active.bundle.sample
+        elif active is not None:
+            records = [*map(active.bundle.schema.parse_record, records)]
+        run = partial(
+            preview, declaration, records, source, specs, self._limits, self._preview_seconds, stop=self._stop
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._previews, run)
+
+    def close(self) -> None:
+        """End a preview in progress."""
+        self._stop.set()
+        for executor in (self._changes, self._previews):
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
         with self._lock:
-            added = with_added(self._file_functions, self._added, declaration)
+            added = with_added(self._file_functions, self._added, declaration, self._limits)
             label = self._deployment.label
             if label in added[-1].fields:
                 raise InvalidFunction(
@@ -175,34 +204,40 @@ def preview(
     records: Sequence[Mapping[str, Any]],
     source: Literal["given", "sample"],
     features: Sequence[FeatureSpec] = (),
+    limits: TemplateLimits = TEMPLATE_LIMITS,
+    timeout_seconds: float = 10.0,
+    *,
+    stop: threading.Event | None = None,
 ) -> FunctionPreview:
-    """Apply a declared function to records, whose contents are those of ``features``.
+    """Apply a declared function to records, in a process that is killed after a timeout or when ``stop`` is set.
+
+    The contents of the records are those of ``features``.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong.
+        If the declaration is wrong, or takes too long.
     """
     from models.splits import record_contents  # imports pandas
 
-    function = from_declaration(declaration)
-    validate_monitored_name(function.name)
-    applied = apply_with_stats([function], records)
-    member, unknown = applied.matrix.member[:, 0], applied.matrix.unknown[:, 0]
-    members = [record for record, is_member in zip(records, member, strict=True) if is_member]
+    name = validate_name(declaration.get("name"))
+    validate_monitored_name(name)
+    result = apply_in_child(declaration, records, limits, timeout_seconds, stop=stop)
+    member, known = np.zeros(len(records), dtype=bool), np.ones(len(records), dtype=bool)
+    member[list(result.members)], known[list(result.unknown)] = True, False
     whole = [hash(json.dumps(record, sort_keys=True)) for record in records]
     contents = np.array(record_contents(records, features, whole), dtype=np.int64)
-    independent = effective_n(contents[~unknown], member[~unknown])
+    independent = effective_n(contents[known], member[known])
     return FunctionPreview(
-        name=function.name,
-        fingerprint=function.fingerprint,
+        name=name,
+        fingerprint=result.fingerprint,
         source=source,
         rows=len(records),
-        members=len(members),
-        unknown=int(unknown.sum()),
-        coverage=estimate_of(Rate(len(members), int((~unknown).sum()), independent)),
-        reasons=applied.stats[0].unknown,
-        examples=tuple(members[:EXAMPLES]),
+        members=len(result.members),
+        unknown=len(result.unknown),
+        coverage=estimate_of(Rate(len(result.members), int(known.sum()), independent)),
+        reasons=result.reasons,
+        examples=tuple(cut_features(records[row])[0] or {} for row in result.members[:EXAMPLES]),
     )
 
 
@@ -213,8 +248,15 @@ def origins_of(functions: FunctionSet, file_functions: FunctionSet) -> dict[str,
 
 def read_added(state: bytes | None) -> tuple[Template, ...]:
     """Return the functions in a checkpoint; one that this version cannot read is logged and left out."""
-    added = []
-    for declaration in json.loads(state) if state else ():
+    added: list[Template] = []
+    try:
+        declarations = json.loads(state) if state else []
+    except (ValueError, RecursionError) as error:
+        declarations = error
+    if not isinstance(declarations, list):
+        _log.error("the added functions are left out: their entry in the store is damaged; add them again")
+        return ()
+    for declaration in declarations:
         try:
             added.append(from_declaration(declaration))
         except InvalidFunction as error:
@@ -239,19 +281,23 @@ def merge_functions(file_functions: FunctionSet, added: Iterable[Template]) -> F
 
 
 def with_added(
-    file_functions: FunctionSet, added: tuple[Template, ...], declaration: Mapping[str, Any]
+    file_functions: FunctionSet,
+    added: tuple[Template, ...],
+    declaration: Mapping[str, Any],
+    limits: TemplateLimits = TEMPLATE_LIMITS,
 ) -> tuple[Template, ...]:
     """Return the added functions and one more; adding the same function again changes nothing.
 
     Raises
     ------
     InvalidFunction
-        If the declaration is wrong, or there are too many functions.
+        If the declaration is wrong, there are too many functions, or their patterns exceed the limits.
     FunctionConflict
         If another function has the name.
     """
     new = from_declaration(declaration)
     validate_monitored_name(new.name)
+    validate_monitored_metadata(new.metadata)
     if new.name in file_functions:
         raise FunctionConflict(
             f"{new.name!r} is defined in the project's files: change it there, or choose another name"
@@ -265,7 +311,38 @@ def with_added(
             return added
     if len(file_functions) + len(added) >= MAX_FUNCTIONS:
         raise InvalidFunction(f"there are {MAX_FUNCTIONS} functions, the maximum: delete some first")
+    limits.require(_specs([*file_functions, *added, new]))
+    if (size := len(write_added((*added, new)))) > MAX_ADDED_BYTES:
+        raise InvalidFunction(
+            f"the added functions would have {size:,} bytes, more than the limit of {MAX_ADDED_BYTES:,}: delete some "
+            "first, or list fewer values"
+        )
     return (*added, new)
+
+
+def within_limits(
+    file_functions: FunctionSet, added: Iterable[Template], limits: TemplateLimits
+) -> tuple[Template, ...]:
+    """Return the added functions that are within the limits, together with those of files; others are logged.
+
+    Raises
+    ------
+    InvalidFunction
+        If the functions of files exceed the limits.
+    """
+    limits.require(_specs(file_functions))
+    accepted: list[Template] = []
+    for function in added:  # few, and read once
+        try:
+            limits.require(_specs([*file_functions, *accepted, function]))
+            accepted.append(function)
+        except InvalidFunction as error:
+            _log.warning("added function %r is left out: %s", function.name, error)
+    return tuple(accepted)
+
+
+def _specs(functions: Iterable[SlicingFunction]) -> list[Spec]:
+    return [function.spec for function in functions if isinstance(function, Template)]
 
 
 def without(file_functions: FunctionSet, added: tuple[Template, ...], name: str) -> tuple[Template, ...]:

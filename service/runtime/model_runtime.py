@@ -7,9 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from models.registry import CHAMPION, ModelRegistry
+from models.registry import ModelRegistry
 from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.model_reload import ModelReload
@@ -18,23 +18,36 @@ from service.jobs.retraining import Retraining
 from service.jobs.snapshot import SnapshotJob
 from service.jobs.training.process import TrainingLauncher
 from service.runtime.alarms import AlarmService
-from service.runtime.functions import CHECKPOINT, FunctionAdmin, merge_functions, origins_of, read_added
+from service.runtime.functions import (
+    CHECKPOINT,
+    FunctionAdmin,
+    merge_functions,
+    origins_of,
+    read_added,
+    within_limits,
+)
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import Deployment
 from service.serving.labels import LabelIntake
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import PredictionFactory
 from service.serving.predictions import RequestQueues
-from service.serving.predictor import Predictor, load
+from service.serving.predictor import Predictor
 from service.store.queries import checkpoint
 from sfs.registry import FunctionSet
+from sfs.template_plan import TemplateLimits
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from service.metrics.gauges import MetricsPage
     from service.metrics.process import ProcessMetrics
     from service.settings.schema import Settings
     from service.store.engine import Store
     from service.store.writer import Writer
+
+_PREVIEW_PART = 0.8
+"""Part of the time of a request that a preview may take."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +81,8 @@ class ModelRuntime:
 
     Raises
     ------
-    SliceError, ModelError, ServiceError
-        If the functions or the champion cannot be loaded.
+    SliceError, ServiceError
+        If the functions cannot be loaded.
     """
 
     def __init__(
@@ -83,14 +96,17 @@ class ModelRuntime:
     ) -> None:
         self.name, self.settings = settings.name, settings
         self.registry = registry = ModelRegistry(settings.registry, name=settings.name)
+        registry.close_to_others()
         file_functions = FunctionSet.from_files(settings.functions, votes=True)
         with store.read() as connection:
             stored = checkpoint(connection, CHECKPOINT)
-        added = read_added(None if stored is None else stored.state)
-        limits = {key: value for key, value in asdict(settings.function_limits).items() if value is not None}
+        caps = TemplateLimits(**_given(settings.template_limits))
+        added = within_limits(file_functions, read_added(None if stored is None else stored.state), caps)
         with ExitStack() as undo:
             live = LiveFunctions(
-                merge_functions(file_functions, added), BreakerLimits(**limits), sources=settings.functions
+                merge_functions(file_functions, added),
+                BreakerLimits(**_given(settings.function_limits)),
+                sources=settings.functions,
             )
             undo.callback(live.close)
             live.start()
@@ -108,7 +124,9 @@ class ModelRuntime:
             predictor = Predictor(deployment, factory, metrics)
             self.predictions = RequestQueues(deployment, predictor, writer, metrics, settings.serve.queue_rows)
             self.labels = LabelIntake(deployment, writer, metrics)
-            self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock)
+            preview_seconds = _PREVIEW_PART * settings.serve.request_seconds
+            self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock, caps, preview_seconds)
+            undo.callback(self.functions.close)
             self.alarms = AlarmService(self.name, writer, clock)
             self.snapshots = SnapshotJob(deployment, store, writer, page)
             self.detection = DriftDetection(deployment, store, writer, page, settings.drift)
@@ -124,17 +142,20 @@ class ModelRuntime:
             undo.pop_all()
 
     def close(self) -> None:
-        """End the processes of the functions."""
+        """End the processes of the functions, and a preview."""
+        self.functions.close()
         self._live.close()
 
     def _activate_champion(self) -> None:
-        version = self.registry.alias(CHAMPION)
-        if version is None:
+        """Load the champion; without it labels, pages and logged predictions work, and the job tries again."""
+        if not self.reload.run() and not self.deployment.state.fault:
             _log.warning(
                 "no version is active: run `slicewatch train`; until then only external predictions are "
                 "accepted, if `classes` is set"
             )
-        else:
-            loaded = load(self.registry, self.deployment.state.live, version)
-            self.deployment.activate_version(loaded, self.registry.history(CHAMPION))
         self.deployment.follow_external_version()
+
+
+def _given(section: DataclassInstance) -> dict[str, Any]:
+    """Return the values of a section of the settings that replace defaults."""
+    return {key: value for key, value in asdict(section).items() if value is not None}

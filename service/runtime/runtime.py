@@ -54,8 +54,8 @@ class Runtime:
     ------
     StoreInUse
         If another process has the store.
-    SliceError, ModelError, ServiceError
-        If functions or a champion cannot be loaded.
+    SliceError, ServiceError
+        If functions cannot be loaded.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
@@ -68,7 +68,7 @@ class Runtime:
         self.speed = 1.0 if fast is None else fast.speed
         self._stopping = False
         self._executors: list[ThreadPoolExecutor] = []
-        settings.store.parent.mkdir(parents=True, exist_ok=True)
+        settings.store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as undo:
             self.store = undo.enter_context(
                 Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
@@ -102,7 +102,9 @@ class Runtime:
             problems[STOPPING] = "the service is shutting down"
         for model in self.models.values():
             state = model.deployment.state
-            if state.active is None and not state.classes:
+            if state.active is None and state.fault:
+                problems["model"] = state.fault
+            elif state.active is None and not state.classes:
                 problems["model"] = "no version is active: train one with `slicewatch train`, or promote one"
             if not model.predictions.has_room(1):
                 problems["queue"] = "the prediction queue is full"

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
 from typing import Generic, TypeVar
@@ -15,8 +15,8 @@ from service.errors import (
     DeadlinePassed,
     MisuseError,
     ModelExited,
-    NotAttempted,
     Overloaded,
+    RowsFailed,
     Stopping,
     WrongResultCount,
 )
@@ -24,15 +24,12 @@ from service.errors import (
 RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")
 
-MIN_RUNS = 128
-"""Minimum number of runs allowed for isolating the bad rows of a batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The outcome of a row without a result."""
-
-    error: Exception
+MAX_FAILED_ROWS = 64
+"""Failed rows of a request with which the search for others ends."""
+MAX_SEARCH_RUNS = 64
+"""Maximum runs of the search for the failed rows of a request."""
+SEARCH_SHARE = 0.2
+"""Share of the time for these searches while other requests wait."""
 
 
 @dataclass(slots=True)
@@ -40,26 +37,78 @@ class _Pending(Generic[RowT, ResultT]):
     """One request in the queue; times in monotonic seconds."""
 
     rows: Sequence[RowT]
-    outcomes: asyncio.Future[list[ResultT | Failed]]
+    outcomes: asyncio.Future[list[ResultT]]
     queued_at: float
     deadline: float | None
+
+    def succeed(self, results: list[ResultT]) -> None:
+        if not self.outcomes.done():
+            self.outcomes.set_result(results)
 
     def fail(self, error: Exception) -> None:
         if not self.outcomes.done():
             self.outcomes.set_exception(error)
 
 
+@dataclass(slots=True)
+class _Search(Generic[RowT, ResultT]):
+    """Search for the rows for which a request failed: parts that grow while they succeed, and shrink when one fails."""
+
+    pending: _Pending[RowT, ResultT]
+    error: Exception
+    max_rows: int
+    results: list[ResultT] = field(default_factory=list)
+    failed: dict[int, Exception] = field(default_factory=dict)
+    start: int = 0
+    rows: int = 1
+    runs: int = 0
+
+    def step(self, run: Callable[[Sequence[RowT]], list[ResultT]]) -> None:
+        """Run the next part."""
+        part = self.pending.rows[self.start : self.start + self.rows]
+        self.runs += 1
+        try:
+            self.results += run(part)
+        except RowsFailed as error:
+            self.failed |= {self.start + row: reason for row, reason in error.errors.items()}
+            self.start += error.checked
+        except Exception as error:
+            if len(part) == 1:
+                self.failed[self.start] = error
+                self.start += 1
+            self.rows = max(1, len(part) // 2)
+        else:
+            self.start += len(part)
+            self.rows = min(2 * self.rows, self.max_rows)
+
+    @property
+    def is_over(self) -> bool:
+        """True if the request can be answered, or waits no more."""
+        is_done = self.start == len(self.pending.rows) or len(self.failed) >= MAX_FAILED_ROWS
+        return is_done or self.runs >= MAX_SEARCH_RUNS or self.pending.outcomes.done()
+
+    def answer(self) -> None:
+        """Answer the request."""
+        if self.failed:
+            self.pending.fail(RowsFailed(self.failed, self.start))
+        elif self.start < len(self.pending.rows):
+            self.pending.fail(self.error)
+        else:
+            self.pending.succeed(self.results)
+
+
 class Batcher(Generic[RowT, ResultT]):
     """Gathers requests into batches, and runs one batch at a time in a thread of its own.
 
     An idle model starts at once; a busy one takes the requests that have arrived meanwhile. Rows of one
-    request stay together. A batch that raises is bisected, so that only bad rows fail; the number of runs is
-    limited, and rows beyond the limit fail with `NotAttempted`. Only a request longer than a batch can reach it.
+    request stay together. A request with a row that fails has no result, and does not affect others: those of
+    its batch run again without it. If the error names no rows, they are searched for with a limited number of
+    runs, for which other requests wait a fifth of the time at most.
 
     Parameters
     ----------
     run
-        Maps N rows to N results, in order; called in the batcher's thread.
+        Maps N rows to N results, in order, or raises; `RowsFailed` names the rows. Called in the batcher's thread.
     max_batch_rows
         Maximum rows of a batch of several requests; a longer request is a batch by itself.
     max_queue_rows
@@ -89,6 +138,8 @@ class Batcher(Generic[RowT, ResultT]):
         self._max_batch_rows, self._max_queue_rows = max_batch_rows, max_queue_rows
         self._queue: deque[_Pending[RowT, ResultT]] = deque()
         self._queued_rows = 0
+        self._searches: deque[_Search[RowT, ResultT]] = deque()
+        self._owed_seconds = 0.0
         self._arrived = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
@@ -98,8 +149,8 @@ class Batcher(Generic[RowT, ResultT]):
         """Return whether the queue has room for that many rows; lets callers refuse a request before parsing it."""
         return not self._stopping and self._queued_rows + rows <= self._max_queue_rows
 
-    async def submit(self, rows: Sequence[RowT], within_seconds: float | None = None) -> list[ResultT | Failed]:
-        """Return the results of one request's rows, in order; `Failed` for a row that failed.
+    async def submit(self, rows: Sequence[RowT], within_seconds: float | None = None) -> list[ResultT]:
+        """Return the results of one request's rows, in order.
 
         Parameters
         ----------
@@ -116,6 +167,10 @@ class Batcher(Generic[RowT, ResultT]):
             If they were in the queue for too long; they were not run.
         Stopping
             If the batcher is stopping.
+        RowsFailed
+            If rows failed.
+        Exception
+            The error of ``run`` if the rows were not found.
         """
         if not rows:
             return []
@@ -147,37 +202,62 @@ class Batcher(Generic[RowT, ResultT]):
             if self._task is not None:
                 await self._task
         finally:
-            for pending in self._queue:
+            for pending in (*self._queue, *(search.pending for search in self._searches)):
                 pending.fail(Stopping("the service stopped while the request was in the queue"))
             self._queue.clear()
+            self._searches.clear()
             self._queued_rows = 0
             self._thread.shutdown(wait=False)
 
     async def _run_batches(self) -> None:
-        while self._queue or not self._stopping:
-            if not self._queue:
+        while self._queue or self._searches or not self._stopping:
+            began = self._clock()
+            if self._searches and (not self._queue or self._owed_seconds <= 0):
+                await self._search()
+                self._owed_seconds = (self._clock() - began) * (1 / SEARCH_SHARE - 1)
+            elif self._queue:
+                if batch := self._next_batch():
+                    await self._run_batch(batch)
+                    self._owed_seconds -= self._clock() - began
+            else:
                 self._arrived.clear()
                 await self._arrived.wait()
                 await asyncio.sleep(0)  # requests that are ready now join the batch
-                continue
-            batch = self._next_batch()
-            if not batch:
-                continue
-            rows = [row for pending in batch for row in pending.rows]
-            loop = asyncio.get_running_loop()
-            try:
-                outcomes = await loop.run_in_executor(self._thread, self._outcomes, rows)
-            except asyncio.CancelledError:
-                for pending in batch:
-                    pending.fail(Stopping("the service stopped while the request was running"))
-                raise
-            except Exception as error:  # no thread could be started; the next batch may get one
-                outcomes = [Failed(error)] * len(rows)
-            remaining = iter(outcomes)
+
+    async def _run_batch(self, batch: list[_Pending[RowT, ResultT]]) -> None:
+        outcomes: list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, batch)
+        except asyncio.CancelledError:
             for pending in batch:
-                part = list(islice(remaining, len(pending.rows)))
-                if not pending.outcomes.done():
-                    pending.outcomes.set_result(part)
+                pending.fail(Stopping("the service stopped while the request was running"))
+            raise
+        except Exception as error:  # no thread could be started; the next batch may get one
+            outcomes = [(pending, RowsFailed({0: error}, 1)) for pending in batch]
+        for pending, outcome in outcomes:
+            if isinstance(outcome, list):
+                pending.succeed(outcome)
+            elif isinstance(outcome, RowsFailed):
+                pending.fail(outcome)
+            elif len(pending.rows) == 1:
+                pending.fail(RowsFailed({0: outcome}, 1))
+            elif sum(len(search.pending.rows) for search in self._searches) < self._max_queue_rows:
+                max_rows = max(self._max_batch_rows, 4 * len(pending.rows) // MAX_SEARCH_RUNS)
+                self._searches.append(_Search(pending, outcome, max_rows))
+            else:
+                pending.fail(outcome)
+
+    async def _search(self) -> None:
+        """Run a part of the request that failed first."""
+        search = self._searches[0]
+        try:
+            if not search.is_over:
+                await asyncio.get_running_loop().run_in_executor(self._thread, search.step, self._results)
+        except Exception as error:  # as for a batch
+            search.pending.fail(error)
+        if search.is_over:
+            search.answer()
+            self._searches.popleft()
 
     def _next_batch(self) -> list[_Pending[RowT, ResultT]]:
         """Take the next batch from the queue; expired and cancelled requests are dropped."""
@@ -194,29 +274,38 @@ class Batcher(Generic[RowT, ResultT]):
                 rows += len(pending.rows)
         return batch
 
-    def _outcomes(self, rows: list[RowT]) -> list[ResultT | Failed]:
-        """Run rows together, and bisect a batch that raises; called in the batcher's thread."""
-        max_runs = max(2 * self._max_batch_rows, MIN_RUNS)  # enough for a batch in which every row is bad
-        outcomes: list[ResultT | Failed] = []
-        parts, runs = [rows], 0  # a stack: the first rows are on top
-        while parts and runs < max_runs:
-            part, runs = parts.pop(), runs + 1
-            try:
-                results = self._run(part)
-                if len(results) != len(part):
-                    raise WrongResultCount(
-                        f"the model returned {len(results)} results for {len(part)} rows: please report this"
-                    )
-                outcomes += list(results)
-            except (Exception, SystemExit) as error:
-                half = len(part) // 2
-                if half:
-                    parts += [part[half:], part[:half]]
-                elif isinstance(error, Exception):
-                    outcomes.append(Failed(error))
-                else:  # raised again, it would end the process
-                    exited = ModelExited(f"the model exited with {error.code!r} on this row: please report this")
-                    exited.__cause__ = error
-                    outcomes.append(Failed(exited))
-        missing = len(rows) - len(outcomes)
-        return outcomes + [Failed(NotAttempted("not attempted: too many earlier rows failed"))] * missing
+    def _outcomes(
+        self, batch: list[_Pending[RowT, ResultT]]
+    ) -> list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]]:
+        """Run requests together, and those of a batch that fails without the ones that fail; called in the thread."""
+        try:
+            results = iter(self._results([row for pending in batch for row in pending.rows]))
+            return [(pending, list(islice(results, len(pending.rows)))) for pending in batch]
+        except RowsFailed as failed:
+            outcomes: list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]] = []
+            others, start = [], 0
+            for pending in batch:
+                end = start + len(pending.rows)
+                own = {row - start: error for row, error in failed.errors.items() if start <= row < end}
+                if own:
+                    outcomes.append((pending, RowsFailed(own, min(failed.checked, end) - start)))
+                else:
+                    others.append(pending)
+                start = end
+            return outcomes + (self._outcomes(others) if others else [])
+        except Exception as error:
+            if len(batch) == 1:
+                return [(batch[0], error)]
+            half = len(batch) // 2
+            return self._outcomes(batch[:half]) + self._outcomes(batch[half:])
+
+    def _results(self, rows: Sequence[RowT]) -> list[ResultT]:
+        try:
+            results = list(self._run(rows))
+        except SystemExit as error:  # raised again, it would end the process
+            raise ModelExited(f"the model exited with {error.code!r}: please report this") from error
+        if len(results) != len(rows):
+            raise WrongResultCount(
+                f"the model returned {len(results)} results for {len(rows)} rows: please report this"
+            )
+        return results

@@ -20,16 +20,17 @@ class BreakerLimits:
     Parameters
     ----------
     budget_ms
-        Time per row of a function without a budget of its own.
+        CPU time per row of a function without a budget of its own.
     least_ms
-        Minimum time that a function may take of a batch, so that one pause of the machine opens no breaker.
+        Minimum CPU time that a function may use for a batch.
     hold_ms
-        Maximum time of all Python functions together in a batch.
+        Maximum time that all Python functions together may hold a batch, waiting included; once more if the
+        machine did not let them run.
     faults
         Consecutive rows on which a function raises or returns an invalid value, before its breaker opens.
     slow_batches
-        Consecutive batches over the budget per row, before it opens; a function that is still running at the
-        end of its time in a batch opens it at once.
+        Consecutive batches in which it was over its budget per row, or asleep for as long as the time it may use,
+        before it opens; a function that is still running at the end of its time in a batch opens it at once.
     back_off_seconds, longest_back_off_seconds
         Time from opening to the first probe; it doubles with each failed probe, up to the longest.
     probe_rows
@@ -38,6 +39,10 @@ class BreakerLimits:
         Timeout for loading the functions in their process.
     memory_mb
         Address space of a process beyond that after loading; None for no limit.
+    network
+        Whether functions may use the network.
+    recycle_calls
+        Calls after which a process is replaced.
 
     Raises
     ------
@@ -54,15 +59,17 @@ class BreakerLimits:
     longest_back_off_seconds: float = 300.0
     probe_rows: int = 16
     load_seconds: float = 60.0
-    memory_mb: float | None = None
+    memory_mb: float | None = 1024.0
+    network: bool = False
+    recycle_calls: int = 10_000
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
+            if name != "network" and getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise MisuseError(f"{name} must be above 0, got {getattr(self, name)!r}")
 
     def allowance(self, budget_ms: float | None, rows: int) -> float:
-        """Return the seconds that a function may take of a batch.
+        """Return the CPU seconds that a function may use for a batch.
 
         Examples
         --------

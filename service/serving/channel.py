@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import array
 import json
-import os
 import select
 import socket
 import struct
@@ -13,11 +13,17 @@ from typing import Any
 
 _LENGTHS = struct.Struct("<II")
 _CHUNK_BYTES = 1 << 16  # each call would map and unmap a larger buffer
+_CREDENTIALS = struct.Struct("iII")  # process, user and group of the sender, as the kernel reports them
+_DESCRIPTOR = struct.Struct("i")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class ConnectionClosed(Exception):
-    """The peer process has ended, or sent an invalid message."""
+    """The peer process has ended."""
+
+
+class ProtocolError(ConnectionClosed):
+    """The peer process broke the protocol: nothing that it sends can be used."""
 
 
 def pack_message(header: Any, body: bytes = b"") -> bytes:
@@ -29,17 +35,15 @@ def pack_message(header: Any, body: bytes = b"") -> bytes:
 class Channel:
     """One end of a pair of stream sockets.
 
-    With an eventfd, the receiver sleeps until the sender notifies it: waking the other process for each of
-    many short messages would take longer than making them.
-
     Parameters
     ----------
     sock
         The socket; owned by the channel, and made non-blocking.
-    wait_eventfd
-        Eventfd to wait for instead of the socket.
-    notify_eventfd
-        Eventfd of the other end, set by `notify`, and by `send` when the socket is full.
+    max_bytes
+        Maximum size of a message that is received; None for no limit.
+    one_sender
+        Whether all bytes have to come from the process that sent the first ones, ``peer``: its children have the
+        same socket. Without it, a file descriptor may come with a message, ``descriptor``.
 
     Examples
     --------
@@ -51,21 +55,20 @@ class Channel:
     (None, None)
     """
 
-    def __init__(
-        self, sock: socket.socket, *, wait_eventfd: int | None = None, notify_eventfd: int | None = None
-    ) -> None:
+    def __init__(self, sock: socket.socket, *, max_bytes: int | None = None, one_sender: bool = False) -> None:
         sock.setblocking(False)
+        if one_sender:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.sock = sock
-        self._wait_eventfd, self._notify_eventfd = wait_eventfd, notify_eventfd
+        self.peer: int | None = None
+        self.descriptor: int | None = None
+        self._one_sender, self._max_bytes = one_sender, max_bytes
+        # without room for a descriptor, the kernel drops those that are sent
+        self._ancillary_bytes = socket.CMSG_SPACE((_CREDENTIALS if one_sender else _DESCRIPTOR).size)
         self._buffer = bytearray()
-        self._drained = True
         self._readable, self._writable = select.poll(), select.poll()
+        self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
-        if wait_eventfd is None:
-            self._readable.register(sock, select.POLLIN)
-        else:
-            self._readable.register(sock, 0)  # still reports a hang-up
-            self._readable.register(wait_eventfd, select.POLLIN)
 
     def send(self, header: Any, body: bytes = b"", *, deadline: float | None = None) -> None:
         """Send a message, waiting for room until the deadline (monotonic seconds; None for no limit).
@@ -77,21 +80,22 @@ class Channel:
         ConnectionClosed
             If the other end is closed.
         """
-        rest = memoryview(pack_message(header, body))
+        self.send_packed(pack_message(header, body), deadline=deadline)
+
+    def send_packed(self, message: bytes, descriptor: int | None = None, *, deadline: float | None = None) -> None:
+        """Send a packed message, with a file descriptor if there is one; raises as `send`."""
+        rest = memoryview(message)
+        rights = array.array("i", [] if descriptor is None else [descriptor])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
         while rest:
             try:
-                rest = rest[self.sock.send(rest) :]
+                rest = rest[self.sock.sendmsg([rest], ancillary) :]
+                ancillary = []
             except BlockingIOError:
-                self.notify()
                 if not self._writable.poll(_timeout_ms(deadline)):
                     raise TimeoutError from None
             except OSError as error:
                 raise ConnectionClosed(str(error)) from None
-
-    def notify(self) -> None:
-        """Wake the other end to receive messages."""
-        if self._notify_eventfd is not None:
-            os.eventfd_write(self._notify_eventfd, 1)
 
     def receive(self, deadline: float | None = None) -> tuple[Any, bytes]:
         """Return the next message; one that has already arrived is returned even after the deadline.
@@ -101,32 +105,41 @@ class Channel:
         TimeoutError
             If the deadline has passed.
         ConnectionClosed
-            If the other end is closed, or the message is invalid.
+            If the other end is closed.
+        ProtocolError
+            If the message is invalid or too large, or comes from another process.
         """
         while (message := self._parse()) is None:
-            ready = not self._drained or self.wait(deadline)
             try:
-                data = self.sock.recv(_CHUNK_BYTES)
+                data, ancillary, _, _ = self.sock.recvmsg(_CHUNK_BYTES, self._ancillary_bytes)
             except BlockingIOError:
-                self._drained = True
-                if not ready:
+                if not self._readable.poll(_timeout_ms(deadline)):
                     raise TimeoutError from None
                 continue
             except OSError as error:
                 raise ConnectionClosed(str(error)) from None
             if not data:
                 raise ConnectionClosed("the process has ended")
+            for _, kind, value in ancillary:
+                if kind == socket.SCM_RIGHTS:
+                    [self.descriptor] = _DESCRIPTOR.unpack(value)
+                elif self._one_sender:
+                    sender = _CREDENTIALS.unpack(value)[0]
+                    self.peer = self.peer or sender
+                    if sender != self.peer:
+                        raise ProtocolError(f"process {sender} answered in place of process {self.peer}")
             self._buffer += data
-            self._drained = len(data) < _CHUNK_BYTES  # one eventfd signal covers all messages sent
         return message
 
-    def wait(self, deadline: float | None = None) -> bool:
-        """Wait until something may have arrived, and return whether it did before the deadline."""
-        ready = self._readable.poll(_timeout_ms(deadline))
-        for descriptor, event in ready:
-            if descriptor == self._wait_eventfd and event & select.POLLIN:
-                os.eventfd_read(descriptor)
-        return bool(ready)
+    @property
+    def has_rest(self) -> bool:
+        """Whether more bytes have been received than those of the messages returned."""
+        return bool(self._buffer)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the other end is closed."""
+        return any(event & (select.POLLHUP | select.POLLERR) for _, event in self._readable.poll(0))
 
     def close(self) -> None:
         """Close the socket."""
@@ -139,6 +152,8 @@ class Channel:
             return None
         header_bytes, body_bytes = _LENGTHS.unpack_from(buffer)
         start, end = _LENGTHS.size + header_bytes, _LENGTHS.size + header_bytes + body_bytes
+        if self._max_bytes is not None and end > self._max_bytes:
+            raise ProtocolError(f"message of {end} bytes; at most {self._max_bytes} are expected")
         if len(buffer) < end:
             return None
         text, body = buffer[_LENGTHS.size : start], bytes(buffer[start:end])
@@ -146,7 +161,7 @@ class Channel:
         try:
             return json.loads(text.decode()) if text else None, body
         except (ValueError, RecursionError) as error:
-            raise ConnectionClosed(f"invalid message: {error}") from None
+            raise ProtocolError(f"invalid message: {error}") from None
 
 
 def _timeout_ms(deadline: float | None) -> int | None:

@@ -37,7 +37,7 @@ Origin: TypeAlias = Literal["file", "http"]
 
 @dataclass(frozen=True, slots=True)
 class FunctionHealth:
-    """State of a Python function's breaker; an ``open`` one keeps the function off the request path."""
+    """State of a function's breaker; an ``open`` one keeps the function off the request path."""
 
     name: str
     state: Literal["ok", "open"]
@@ -89,6 +89,8 @@ class DeploymentState:
         Time of the promotion, or of the first row of an external version; None without a version.
     history
         Every change of the champion alias, oldest first.
+    fault
+        Reason why the champion cannot be loaded; empty if it is active, or there is none.
     """
 
     model: str
@@ -103,6 +105,7 @@ class DeploymentState:
     accuracies: Mapping[str, Rate] = field(default_factory=dict)
     promoted_at: datetime | None = None
     history: tuple[AliasChange, ...] = ()
+    fault: str = ""
 
     @property
     def functions(self) -> FunctionSet:
@@ -194,6 +197,8 @@ class Deployment:
             If no local model is active.
         """
         if self.state.active is None:
+            if self.state.fault:
+                raise NoModel(self.state.fault)
             raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
         return self.state.active
 
@@ -212,7 +217,7 @@ class Deployment:
         return self.state.classes
 
     def health(self) -> dict[str, FunctionHealth]:
-        """Return the health of the Python functions, by name; templates cannot fail and are left out."""
+        """Return the health of the Python functions and of disabled templates, by name."""
         return {
             name: FunctionHealth(name, "ok" if reason is None else "open", reason)
             for name, reason in self.state.live.disabled_reasons().items()
@@ -236,6 +241,34 @@ class Deployment:
                 promoted_at=_promoted_at(changes, active.version),
                 history=changes,
             )
+
+    def record_fault(
+        self, fault: str, champion: int | None, classes: tuple[str, ...], history: Iterable[AliasChange]
+    ) -> None:
+        """Record why the champion cannot be loaded.
+
+        If no version is active, the rows and labels of the champion are monitored as before, without a reference;
+        those of the most-logged version if it is unknown.
+        """
+        changes, state = tuple(history), self.state
+        with self._store.read() as connection:
+            logged = most_logged_version(connection, state.model) if champion is None else None
+        version, since = logged or (champion, None)
+        with self._lock:
+            self.state = replace(self.state, fault=fault)
+            if self.state.active is None:
+                classes = classes or self.state.classes
+                self.state = replace(self.state, version=version, classes=classes, history=changes)
+                if version is not None:
+                    self._metrics.set_version(version, classes)
+                    promoted_at = _promoted_at(changes, version) or since
+                    self.state = replace(self.state, promoted_at=promoted_at)
+
+    def clear_fault(self) -> None:
+        """Record that the champion is active, or that there is none."""
+        if self.state.fault:
+            with self._lock:
+                self.state = replace(self.state, fault="")
 
     def record_history(self, history: Iterable[AliasChange]) -> None:
         """Update the history of the champion alias while the active version stays the same."""
@@ -273,8 +306,8 @@ class Deployment:
                 self.state = replace(self.state, version=version, promoted_at=since)
 
     def follow_external_version(self) -> None:
-        """Track the most-logged external version while no local model is active."""
-        if self.state.active is None:
+        """Track the most-logged external version while no local model is active, nor waited for."""
+        if self.state.active is None and not self.state.fault:
             with self._store.read() as connection:
                 logged = most_logged_version(connection, self.state.model)
             if logged is not None:

@@ -1,7 +1,6 @@
 """Process that loads Python functions once, and forks a worker in milliseconds on request.
 
-Run as a module with the descriptor of its end of a socket pair. It ends, and kills its workers, when the other end
-is closed for any reason. It has one thread, and imports only what functions need.
+It has one thread, and imports only what functions need. It ends when the other end of its socket is closed.
 """
 
 from __future__ import annotations
@@ -15,22 +14,27 @@ import socket
 import struct
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from time import monotonic
+from time import process_time
 from typing import Any, NoReturn
 
 from service.errors import traceback_without_values
 from service.serving.channel import Channel, ConnectionClosed
+from service.serving.confinement import confine
+from service.serving.shareable import may_share
 from sfs.apply import RowEvaluator, format_fault
 from sfs.function import SlicingFunction
 from sfs.record import Columns
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
-TIMES = struct.Struct("<dd")
-"""Time at which a function returned (monotonic), and the time that it took, in seconds."""
+ANSWER = struct.Struct("<QI")
+"""Head of an answer: call, process id of the worker."""
+FUNCTION = struct.Struct("<Id")
+"""Head of one function's part of an answer: its position among the fingerprints, CPU seconds."""
+READY = "ready"
+"""Header of a worker's first message."""
 UNREADABLE = "unreadable"
 """Header of the answer to a call whose records cannot be parsed."""
 
@@ -38,16 +42,14 @@ UNREADABLE = "unreadable"
 def main(descriptor: int) -> NoReturn:
     """Load the functions that the first message names, answer with their fingerprints, then fork workers."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group when the service stops
-        signal.signal(number, signal.SIG_IGN)
     channel = Channel(socket.socket(fileno=descriptor))
     settings, _ = channel.receive()
-    # A file may hang while it is loaded, and the service may end meanwhile, which would go unnoticed here.
+    # A file may hang while it is loaded.
     signal.setitimer(signal.ITIMER_REAL, settings["load_seconds"])
     try:
         loaded = FunctionSet.from_files(settings["sources"], votes=True)
-        functions = {function.name: function for function in loaded if not isinstance(function, Template)}
-        fingerprints = {name: function.fingerprint for name, function in functions.items()}
+        functions = [function for function in loaded if not isinstance(function, Template)]
+        fingerprints = {function.name: function.fingerprint for function in functions}
     except Exception as error:
         channel.send({"error": str(error) or type(error).__name__})
         sys.exit(1)
@@ -55,18 +57,13 @@ def main(descriptor: int) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     gc.collect()
     gc.freeze()  # otherwise a collection in a worker would copy the pages of everything loaded
-    channel.send({"fingerprints": fingerprints})
-    _fork_on_request(channel.sock, functions, settings["memory_mb"])
-
-
-def _fork_on_request(
-    control: socket.socket, functions: Mapping[str, SlicingFunction], memory_mb: float | None
-) -> NoReturn:
-    """Fork a worker for each pair of socket and eventfd received, until the socket is closed."""
+    shareable = [function.name for function in functions if may_share(function)]
+    channel.send({"fingerprints": fingerprints, "shareable": shareable})
+    control = channel.sock
     control.setblocking(True)
     with suppress(OSError):
-        while descriptors := socket.recv_fds(control, 1, 2, socket.MSG_CMSG_CLOEXEC)[1]:
-            sock, eventfd = socket.socket(fileno=descriptors[0]), descriptors[1]
+        while descriptors := socket.recv_fds(control, 1, 1, socket.MSG_CMSG_CLOEXEC)[1]:
+            sock = socket.socket(fileno=descriptors[0])
             process = -1
             try:
                 process = os.fork()
@@ -74,27 +71,16 @@ def _fork_on_request(
                 traceback.print_exc()
             if process == 0:
                 control.close()
-                _run_worker(sock, eventfd, functions, memory_mb)
+                _run_worker(sock, functions, settings)
             sock.close()
-            os.close(eventfd)
-    os.killpg(0, signal.SIGKILL)  # the workers, and this process
     raise SystemExit
 
 
-def _run_worker(
-    sock: socket.socket, eventfd: int, functions: Mapping[str, SlicingFunction], memory_mb: float | None
-) -> NoReturn:
+def _run_worker(sock: socket.socket, functions: Sequence[SlicingFunction], settings: Mapping[str, Any]) -> NoReturn:
     try:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a function may have children of its own
-        with suppress(OSError):  # out of memory, the kernel should kill this process, not the service
-            Path("/proc/self/oom_score_adj").write_text("1000")
-        if memory_mb is not None:  # on top of the current address space
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize() + int(memory_mb * 2**20)
-            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        channel = Channel(sock, notify_eventfd=eventfd)
-        socket.send_fds(sock, [b"\0"], [os.pidfd_open(os.getpid())])
-        channel.notify()
+        confine(settings["memory_mb"], network=settings["network"], keep=sock.fileno())
+        channel = Channel(sock)
+        channel.send(READY)
         serve_calls(channel, functions)
     except BaseException as error:  # a function may raise more than Exception
         sys.stderr.write(f"{traceback_without_values(error)}\n")
@@ -102,46 +88,43 @@ def _run_worker(
         os._exit(0)
 
 
-def serve_calls(channel: Channel, functions: Mapping[str, SlicingFunction]) -> None:
+def serve_calls(channel: Channel, functions: Sequence[SlicingFunction]) -> None:
     """Serve one call after another, until the other end is closed.
 
-    The header of a call names ``functions``, and has ``positions`` if its rows are not the first of their batch;
-    its body is N records as JSON. Each function is answered as soon as it returns: `TIMES`, then N bytes of
-    membership and N of unknown; if any are unknown, with ``reasons`` and ``fault`` in the header.
+    The header of a call has its number, ``call``, the positions of its ``functions``, and ``rows`` if its rows are not
+    the first of their batch; its body is N records as JSON, or a file has them that comes with the message. The body
+    of the answer is `ANSWER`, then for each function `FUNCTION`, N bytes of membership and N of unknown; if any are
+    unknown, the header has ``reasons`` and ``fault`` by function.
     """
-    try:
+    with suppress(ConnectionClosed):
         while True:
             header, body = channel.receive()
-            for answer in call_functions(functions, header, body):
-                channel.send(*answer)
-            channel.notify()
-    except ConnectionClosed:
-        return
+            if channel.descriptor is not None:
+                body = os.pread(channel.descriptor, header["bytes"], 0)  # the position is shared by all workers
+                os.close(channel.descriptor)
+                channel.descriptor = None
+            channel.send(*answer_call(functions, header, body))
 
 
-def call_functions(
-    functions: Mapping[str, SlicingFunction], header: Mapping[str, Any], body: bytes
-) -> Iterator[tuple[Any, bytes]]:
-    """Yield the answer of each function of a call, as header and body."""
+def answer_call(functions: Sequence[SlicingFunction], header: Mapping[str, Any], body: bytes) -> tuple[Any, bytes]:
+    """Return the answer to a call, as header and body."""
+    parts = [ANSWER.pack(header["call"], os.getpid())]
     try:
         records = Columns(json.loads(body)).records
     except (ValueError, RecursionError):
-        yield UNREADABLE, b""
-        return
-    for name in header["functions"]:
-        rows = RowEvaluator((functions[name],), len(records))
+        return UNREADABLE, parts[0]
+    faults: dict[int, Any] = {}
+    for k, position in enumerate(header["functions"]):
+        began = process_time()
+        rows = RowEvaluator((functions[position],), len(records))
         rows.evaluate(0, records)
         [results] = rows.results
-        reply = None
         if results.reasons:
             fault = None
             if results.first_fault is not None:
                 row, error = results.first_fault
-                fault = format_fault(header["positions"][row] if "positions" in header else row, error)
-            reply = {"reasons": results.reasons, "fault": fault}
-        times = TIMES.pack(monotonic(), results.seconds)
-        yield reply, b"".join((times, (results.values == 1).tobytes(), results.unknown.tobytes()))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+                fault = format_fault(header["rows"][row] if "rows" in header else row, error)
+            faults[k] = {"reasons": results.reasons, "fault": fault}
+        parts.append(FUNCTION.pack(position, process_time() - began))
+        parts += ((results.values == 1).tobytes(), results.unknown.tobytes())
+    return faults or None, b"".join(parts)

@@ -1,7 +1,8 @@
-"""Python functions in processes of their own, from the service's side: fork server, workers, calls."""
+"""Python functions in processes of their own, from the service's side: fork server and workers."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -13,24 +14,29 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from time import monotonic
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from time import clock_gettime, monotonic
 from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ServiceError
-from service.serving.breaker import SLOW, Breaker, BreakerLimits
-from service.serving.channel import Channel, ConnectionClosed
-from service.serving.fork_server import TIMES, UNREADABLE
+from service.serving.breaker import Breaker, BreakerLimits
+from service.serving.channel import Channel, ConnectionClosed, ProtocolError, pack_message
+from service.serving.fork_server import ANSWER, FUNCTION, READY, UNREADABLE
 from sfs.apply import ABSTAINED
-from sfs.record import Columns, Record, Rows, is_dataframe
+from sfs.record import Columns, Record, Rows, fields_of, is_dataframe
 
 OUT_OF_TIME = "out of time"
 DIED = "process died"
+INVALID_ANSWER = "invalid answer"
 NOT_JSON = "not JSON"
 STARTING = "isolation starting"
+SHARED = ""
+"""Name of the worker of the functions that may share one."""
 
 _OPTIONS = ("-P", "-u", "-X", "faulthandler", "-m")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -39,6 +45,13 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 _PROCESS_LOST = "process lost"
 _WORKER_START_SECONDS = 10.0
 """Timeout for starting a worker, after which the fork server counts as hung."""
+_END_SECONDS = 10.0
+_MAX_ANSWER_BYTES = 8 << 20
+_MAX_FAULT_CHARACTERS = 1000
+_INLINE_BYTES = 64 << 10
+"""Records of up to this size are sent with the call; larger ones are in a file in memory that all workers read."""
+_CALLS_BETWEEN_CHECKS = 256
+_call_numbers = count(1)
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +91,7 @@ def encode_records(rows: Rows) -> EncodedRecords:
 
 def _fields(value: Any) -> dict[str, Any]:
     if isinstance(value, Record):
-        return value.__dict__
+        return fields_of(value)
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} is not a JSON value")
@@ -96,8 +109,7 @@ class FunctionResult:
     unknown: NDArray[np.bool_]  # [N]
     reasons: Mapping[str, int]  # unknown rows by reason
     first_fault: str | None  # the row, and the error
-    seconds: float
-    finished_at: float  # monotonic
+    seconds: float  # CPU time
 
     @property
     def faults(self) -> int:
@@ -107,7 +119,7 @@ class FunctionResult:
 
 @dataclass(frozen=True, slots=True)
 class NoResult:
-    """Reason why a function has no result, and the seconds spent waiting for it."""
+    """Reason why a function has no result, and the CPU seconds that it used."""
 
     reason: str
     seconds: float = 0.0
@@ -116,15 +128,50 @@ class NoResult:
 FunctionOutcome: TypeAlias = FunctionResult | NoResult
 
 
-class Worker:
-    """A forked worker process, which may still be starting; it sets the eventfd once it has answered."""
+class CallRecords:
+    """Records of one call, for any number of workers."""
 
-    def __init__(self, sock: socket.socket, eventfd: int) -> None:
-        self.eventfd = eventfd
+    def __init__(self, records: EncodedRecords) -> None:
+        self.number = next(_call_numbers)
+        self.rows = records.encoded_rows
+        self.header: dict[str, Any] = {"call": self.number}
+        self.body, self.file = records.json, None
+        if records.positions is not None:
+            self.header["rows"] = records.positions
+        if len(records.json) <= _INLINE_BYTES:
+            return
+        self.header["bytes"] = len(records.json)
+        self.body, self.file = b"", os.memfd_create("records", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        weakref.finalize(self, os.close, self.file)
+        rest = memoryview(records.json)
+        while rest:
+            rest = rest[os.write(self.file, rest) :]
+        fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+
+
+class Worker:
+    """A process that runs functions, and may still be starting. The other end of the socket is its own."""
+
+    def __init__(self, sock: socket.socket) -> None:
         self.forked_at = monotonic()
-        self._channel = Channel(sock, wait_eventfd=eventfd)
+        self.calls = 0
+        self._call, self._functions = 0, list[int]()
+        self._channel = Channel(sock, max_bytes=_MAX_ANSWER_BYTES, one_sender=True)
         self._pidfd: list[int] = []  # empty until the process has started
-        self._end = weakref.finalize(self, _kill_worker, self._pidfd, self._channel, eventfd)
+        self._cpu_clock = 0  # of the process
+        self._cpu_seconds_before = 0.0  # before the call
+        self._first_bytes = 0  # of memory, after some calls
+        self._end = weakref.finalize(self, _kill_worker, self._pidfd, self._channel)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the process has reported that it has started."""
+        return bool(self._pidfd)
+
+    @property
+    def process(self) -> int:
+        """Process id; 0 before the process has started."""
+        return self._channel.peer or 0
 
     def wait_until_ready(self, deadline: float) -> None:
         """Wait until the process has started.
@@ -138,46 +185,118 @@ class Worker:
         """
         if self._pidfd:
             return
-        if not self._channel.wait(deadline):
-            raise TimeoutError
+        header, _ = self._channel.receive(deadline)
+        process = self._channel.peer
+        if header != READY or process is None:
+            raise ProtocolError("the worker did not report that it is ready")
         try:
-            _, descriptors, _, _ = socket.recv_fds(self._channel.sock, 1, 1, socket.MSG_CMSG_CLOEXEC)
+            self._pidfd.append(os.pidfd_open(process))
         except OSError as error:
             raise ConnectionClosed(str(error)) from None
-        if not descriptors:
+        if self._channel.is_closed:  # the process may have ended before, and its id belong to another one
+            os.close(self._pidfd.pop())
             raise ConnectionClosed("the worker ended before it was ready")
-        self._pidfd += descriptors
+        self._cpu_clock = ~process << 3 | 2  # as clock_getcpuclockid(3)
 
-    def call(self, names: Sequence[str], records: bytes, positions: Sequence[int] | None, deadline: float) -> None:
-        """Send a JSON array of records to functions, which run one after another. Raises as `Channel.send`."""
-        header: dict[str, Any] = {"functions": list(names)}
-        if positions is not None:
-            header["positions"] = list(positions)
-        self._channel.send(header, records, deadline=deadline)
+    def call(self, functions: Sequence[int], records: CallRecords) -> bool:
+        """Call functions by position, without waiting; False if the process was lost while it was idle."""
+        self.calls += 1
+        self._call, self._functions = records.number, list(functions)
+        message = pack_message({**records.header, "functions": self._functions}, records.body)
+        try:
+            self._cpu_seconds_before = clock_gettime(self._cpu_clock) if self._pidfd else 0.0
+            self._channel.send_packed(message, records.file, deadline=0.0)
+        except (ConnectionClosed, TimeoutError, OSError):
+            return False
+        return True
 
-    def receive(self, rows: int, deadline: float) -> FunctionResult | None:
-        """Return the next function's result for N rows; None for all of them if the records could not be parsed.
+    def receive(self, rows: int, deadline: float) -> list[FunctionResult] | None:
+        """Return the functions' results of the call for N rows; None if its records could not be parsed.
 
-        Raises as `Channel.receive`.
+        Raises
+        ------
+        TimeoutError, ConnectionClosed
+            As `Channel.receive`.
+        ProtocolError
+            If the answer is not one of this process to this call, or more than that.
         """
+        self.wait_until_ready(deadline)
         header, body = self._channel.receive(deadline)
-        if header == UNREADABLE:
+        unreadable = header == UNREADABLE
+        size = FUNCTION.size + 2 * rows
+        if len(body) != ANSWER.size + (0 if unreadable else len(self._functions) * size) or self._channel.has_rest:
+            raise ProtocolError("the answer has another size")
+        if ANSWER.unpack_from(body) != (self._call, self._channel.peer):
+            raise ProtocolError("the answer is not to the last call")
+        if unreadable:
             return None
-        if len(body) != TIMES.size + 2 * rows:
-            raise ConnectionClosed(f"the worker sent {len(body)} bytes for {rows} rows")
-        finished_at, seconds = TIMES.unpack_from(body)
-        bits = np.frombuffer(body, np.uint8, offset=TIMES.size) != 0  # [2 * N]
-        reasons, fault = (header["reasons"], header["fault"]) if header else ({}, None)
-        return FunctionResult(bits[:rows], bits[rows:], reasons, fault, seconds, finished_at)
+        results, start = [], ANSWER.size
+        for k, function in enumerate(self._functions):
+            position, seconds = FUNCTION.unpack_from(body, start)
+            if position != function or not seconds >= 0:
+                raise ProtocolError("the answer is for another function")
+            bits = np.frombuffer(body, np.uint8, 2 * rows, start + FUNCTION.size) != 0  # [2 * N]
+            member, unknown = bits[:rows], bits[rows:]
+            reasons, fault = _unknown_rows(header, k)
+            if sum(reasons.values()) != np.count_nonzero(unknown) or (reasons and (member & unknown).any()):
+                raise ProtocolError("the answer has other unknown rows than reasons")
+            results.append(FunctionResult(member, unknown, reasons, fault, seconds))
+            start += size
+        return results
+
+    def used_seconds(self) -> float:
+        """Return the CPU seconds since the call."""
+        if not self._pidfd:
+            return 0.0
+        try:
+            return clock_gettime(self._cpu_clock) - self._cpu_seconds_before
+        except OSError:  # it has ended
+            return 0.0
+
+    def state(self) -> str:
+        """Return the state of the process as the kernel shows it; R (running or waiting for a CPU) before its start."""
+        fields = self._proc("stat").rpartition(")")[2].split()
+        return fields[0] if fields else "R"
+
+    def is_worn(self, limits: BreakerLimits) -> bool:
+        """Return whether the process has had its number of calls, or has grown by half of its memory limit."""
+        if self.calls >= limits.recycle_calls:
+            return True
+        if not self.calls or self.calls % _CALLS_BETWEEN_CHECKS:
+            return False
+        resident_bytes = int((self._proc("statm").split() or ["0", "0"])[1]) * os.sysconf("SC_PAGE_SIZE")
+        self._first_bytes = self._first_bytes or resident_bytes
+        return limits.memory_mb is not None and resident_bytes - self._first_bytes > limits.memory_mb * 2**19
+
+    def _proc(self, name: str) -> str:
+        try:
+            return Path(f"/proc/{self.process}/{name}").read_text()
+        except OSError:
+            return ""
 
     def kill(self) -> None:
         """Kill the process."""
         self._end()
 
 
-def _kill_worker(pidfd: list[int], channel: Channel, eventfd: int) -> None:
+def _unknown_rows(header: Any, k: int) -> tuple[dict[str, int], str | None]:
+    """Return reasons and first fault of a function from an answer's header."""
+    if header is None:
+        return {}, None
+    try:
+        part = header.get(str(k))
+        if part is None:
+            return {}, None
+        reasons, fault = dict(part["reasons"]), part["fault"]
+        if all(type(reason) is str and type(rows) is int and rows > 0 for reason, rows in reasons.items()):
+            return reasons, None if fault is None else str(fault)[:_MAX_FAULT_CHARACTERS]
+    except (AttributeError, TypeError, KeyError, ValueError):
+        pass
+    raise ProtocolError("the answer has no valid reasons")
+
+
+def _kill_worker(pidfd: list[int], channel: Channel) -> None:
     channel.close()
-    os.close(eventfd)
     for descriptor in pidfd:
         with suppress(ProcessLookupError):  # the process id may belong to another process by now
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
@@ -185,12 +304,16 @@ def _kill_worker(pidfd: list[int], channel: Channel, eventfd: int) -> None:
 
 
 class ForkServer:
-    """The process that loads the functions of files and modules, and forks workers.
+    """The process that loads the functions of files and modules, and forks workers; and the keeper above it.
 
     Attributes
     ----------
     fingerprints
         Fingerprint of each loaded Python function, by name.
+    position
+        Position of each of them, by name.
+    shareable
+        Names of those that may share a worker.
 
     Raises
     ------
@@ -200,20 +323,25 @@ class ForkServer:
 
     def __init__(self, sources: Sequence[str], limits: BreakerLimits) -> None:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, *_OPTIONS, "service.serving.fork_server", str(theirs.fileno())]
+        command = [sys.executable, *_OPTIONS, "service.serving.keeper", str(theirs.fileno())]
         path = os.pathsep.join(filter(None, sys.path))  # same module path as this process
         with theirs:
-            process = subprocess.Popen(  # noqa: S603  # our own module
+            keeper = subprocess.Popen(  # noqa: S603  # our own module
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # ends the process when it is closed
                 stdout=2,  # output of the functions is not output of the service
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **_ONE_THREAD, "PYTHONPATH": path},
                 start_new_session=True,  # otherwise Ctrl-C would reach it
             )
         self._channel = Channel(ours)
-        self._end = weakref.finalize(self, _kill_fork_server, process, self._channel)
-        settings = {"sources": sources, "memory_mb": limits.memory_mb, "load_seconds": limits.load_seconds}
+        self._end = weakref.finalize(self, _end_keeper, keeper, self._channel)
+        settings = {
+            "sources": sources,
+            "memory_mb": limits.memory_mb,
+            "network": limits.network,
+            "load_seconds": limits.load_seconds,
+        }
         try:
             self._channel.send(settings)
             reply, _ = self._channel.receive(monotonic() + limits.load_seconds)
@@ -225,40 +353,47 @@ class ForkServer:
             self.kill()
             raise ServiceError(f"cannot load the slicing functions in a process of their own: {reply['error']}")
         self.fingerprints = cast("Mapping[str, str]", reply["fingerprints"])
+        self.position = {name: position for position, name in enumerate(self.fingerprints)}
+        self.shareable = frozenset[str](reply["shareable"])
 
     def fork(self) -> Worker | None:
         """Request a worker; None if the process is gone, or no more files can be opened."""
         try:
             ours, theirs = socket.socketpair()
             with theirs:
-                worker = Worker(ours, os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-                socket.send_fds(self._channel.sock, [b"\0"], [theirs.fileno(), worker.eventfd])
+                worker = Worker(ours)
+                socket.send_fds(self._channel.sock, [b"\0"], [theirs.fileno()])
         except OSError:
             return None
         return worker
 
     def kill(self) -> None:
-        """Kill the process and all its workers."""
+        """Kill the process, all its workers, and the processes that they have started."""
         self._end()
 
 
-def _kill_fork_server(process: subprocess.Popen[bytes], channel: Channel) -> None:
+def _end_keeper(keeper: subprocess.Popen[bytes], channel: Channel) -> None:
     channel.close()
-    with suppress(ProcessLookupError):  # its id is not reused before `wait`; the workers are in its group
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    cast("Any", keeper.stdin).close()
+    try:
+        keeper.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        keeper.kill()
+        keeper.wait()
 
 
 class Isolation:
-    """Keeps a worker and a fork server ready; a lost one is replaced, after a back-off by the clock.
+    """Keeps workers and a fork server; a lost one is replaced, after a back-off by the clock.
 
+    Functions that may share a worker have the one named `SHARED`; each other function has a worker of its name.
     All methods except `start` and `close` are for one thread.
     """
 
     def __init__(self, sources: Sequence[str], limits: BreakerLimits, clock: Callable[[], float]) -> None:
         self._sources, self._limits, self._clock = list(sources), limits, clock
         self._server: ForkServer | None = None
-        self._worker: Worker | None = None
+        self._workers: dict[str, Worker] = {}
+        self._successors: dict[str, Worker] = {}  # of worn workers, until they are ready
         self._breaker = Breaker()
         self._closed = False
         self._lock = threading.Lock()
@@ -269,6 +404,16 @@ class Isolation:
         """Fingerprint of each loaded function, by name; None while no process has loaded them."""
         server = self._server
         return None if server is None else server.fingerprints
+
+    def key(self, name: str) -> str:
+        """Return the name of the worker that runs a function."""
+        server = self._server
+        return SHARED if server is not None and name in server.shareable else name
+
+    def position(self, name: str) -> int:
+        """Return the position of a loaded function; -1 if none is loaded."""
+        server = self._server
+        return -1 if server is None else server.position.get(name, -1)
 
     def start(self) -> None:
         """Load the functions, unless they are loaded.
@@ -294,27 +439,49 @@ class Isolation:
             self._closed = True
             self._kill_all()
 
-    def worker(self, deadline: float) -> Worker | None:
-        """Return a worker that is ready, or None if there is none by the deadline."""
-        if self._worker is None:
-            self._worker = self.fork()
-        if self._worker is None:
-            return None
-        try:
-            self._worker.wait_until_ready(deadline)
-            return self._worker
-        except ConnectionClosed:
-            self._worker = None
-        except TimeoutError:
-            if monotonic() - self._worker.forked_at > _WORKER_START_SECONDS:
-                self._drop_server()
-        return None
+    def worker(self, name: str) -> Worker | None:
+        """Return a worker by name, which may still be starting; None if there is none."""
+        worker = self._workers.get(name)
+        if worker is not None and (name in self._successors or worker.is_worn(self._limits)):
+            worker = self._succeed(name, worker)
+        if worker is None and (worker := self.fork()) is not None:
+            self._workers[name] = worker
+        return worker
 
-    def replace_worker(self) -> None:
-        """Kill the worker, and request another one."""
-        if self._worker is not None:
-            self._worker.kill()
-        self._worker = self.fork()
+    def _succeed(self, name: str, worker: Worker) -> Worker:
+        """Return the successor of a worn worker if it is ready, else the worn one."""
+        successor = self._successors.get(name)
+        if successor is None:
+            if (successor := self.fork()) is not None:
+                self._successors[name] = successor
+            return worker
+        try:
+            successor.wait_until_ready(0.0)
+        except TimeoutError:
+            return worker
+        except ConnectionClosed:
+            del self._successors[name]
+            return worker
+        del self._successors[name]
+        worker.kill()
+        self._workers[name] = successor
+        return successor
+
+    def drop(self, name: str) -> None:
+        """Kill a worker."""
+        worker = self._workers.pop(name, None)
+        if worker is None:
+            return
+        if (successor := self._successors.pop(name, None)) is not None:
+            successor.kill()
+        try:
+            worker.wait_until_ready(0.0)
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            if monotonic() - worker.forked_at > _WORKER_START_SECONDS:
+                self._drop_server()
+        worker.kill()
 
     def fork(self) -> Worker | None:
         """Return a worker that may still be starting; without a fork server return None, and restart it when due."""
@@ -343,11 +510,11 @@ class Isolation:
             self._kill_all()
 
     def _kill_all(self) -> None:
-        if self._worker is not None:
-            self._worker.kill()
+        for worker in (*self._workers.values(), *self._successors.values()):
+            worker.kill()
         if self._server is not None:
             self._server.kill()
-        self._worker = self._server = None
+        self._workers, self._successors, self._server = {}, {}, None
         self._breaker = self._breaker.trip(_PROCESS_LOST, self._limits, self._clock())
 
 
@@ -359,74 +526,3 @@ def start_thread(target: Callable[[], object]) -> threading.Thread | None:
     except RuntimeError:
         return None
     return thread
-
-
-@dataclass(slots=True)
-class FunctionCall:
-    """A call of K functions on N records; after the run it has their outcomes, in order.
-
-    If the call runs out of time, ``heaviest`` is the position of the function that used the largest part of its
-    allowance.
-    """
-
-    names: Sequence[str]
-    allowances: Sequence[float]  # seconds
-    records: EncodedRecords
-    deadline: float  # of the whole call, monotonic
-    outcomes: list[FunctionOutcome] = field(default_factory=list)
-    heaviest: int | None = None
-
-    def run(self, isolation: Isolation) -> None:
-        """Call all functions; after one that hangs, or ends its process, another worker continues."""
-        while left := len(self.names) - len(self.outcomes):
-            if monotonic() >= self.deadline:
-                self.outcomes += [NoResult(OUT_OF_TIME)] * left
-            elif (worker := isolation.worker(self.deadline)) is None:
-                self.outcomes += [NoResult(STARTING)] * left
-            elif not (self._send(worker) and self._receive(worker)):
-                isolation.replace_worker()
-
-    def run_on(self, worker: Worker) -> None:
-        """Call the functions in one worker; without an outcome if it is lost before the call."""
-        with suppress(ConnectionClosed, TimeoutError):
-            worker.wait_until_ready(self.deadline)
-            if self._send(worker):
-                self._receive(worker)
-
-    def _send(self, worker: Worker) -> bool:
-        """Send the functions that have no outcome yet; False if the worker was lost while it was idle."""
-        names, records = self.names[len(self.outcomes) :], self.records
-        try:
-            worker.call(names, records.json, records.positions, self.deadline)
-        except (ConnectionClosed, TimeoutError):
-            return False
-        return True
-
-    def _receive(self, worker: Worker) -> bool:
-        """Receive outcomes; False if the worker died, or has to be killed, before it has sent them all."""
-        since, poll_seconds = monotonic(), min(self.allowances)
-        while (k := len(self.outcomes)) < len(self.names):
-            deadline = min(since + self.allowances[k], self.deadline)
-            poll = monotonic() + poll_seconds  # the eventfd is set after the last result only
-            try:
-                result = worker.receive(self.records.encoded_rows, min(deadline, poll))
-            except ConnectionClosed:
-                self.outcomes.append(NoResult(DIED, monotonic() - since))
-                return False
-            except TimeoutError:
-                if (now := monotonic()) < deadline:
-                    continue
-                self.outcomes.append(NoResult(SLOW, now - since))
-                if deadline == self.deadline:  # interrupted for the time that all of them took together
-                    pairs = zip(self.outcomes, self.allowances, strict=False)
-                    used = [outcome.seconds / allowance for outcome, allowance in pairs]
-                    self.heaviest = used.index(max(used))
-                    if self.heaviest != k:
-                        self.outcomes[k] = NoResult(OUT_OF_TIME, now - since)
-                return False
-            if result is None:
-                self.outcomes += [NoResult(NOT_JSON)] * (len(self.names) - k)
-            else:
-                self.outcomes.append(result)
-                since = result.finished_at
-        return True

@@ -1,10 +1,11 @@
-"""The live functions on the request path: templates in process, Python functions isolated and behind breakers."""
+"""The live functions on the request path: templates metered in process, Python functions isolated, behind breakers."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.serving.breaker import FAULTS, SLOW, Breaker, BreakerLimits
+from service.serving.channel import ConnectionClosed
+from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
     DIED,
+    INVALID_ANSWER,
     NOT_JSON,
     STARTING,
     EncodedRecords,
-    FunctionCall,
     FunctionOutcome,
     FunctionResult,
     Isolation,
@@ -29,14 +32,14 @@ from service.serving.isolation import (
     encode_records,
     start_thread,
 )
-from sfs.apply import ApplyResult, FunctionStats, apply_with_stats
+from service.serving.metered_templates import BREAKER_OPEN, MeteredTemplates
+from sfs.apply import ApplyResult, FunctionStats
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.record import Rows
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
-BREAKER_OPEN = "breaker open"
 CHANGED = "changed on disk"
 _CLOSED = Breaker()
 _PROBE_START_SECONDS = 10.0
@@ -46,14 +49,14 @@ _log = logging.getLogger(__name__)
 
 
 class LiveFunctions:
-    """A function set as applied to traffic; a bad Python function has no effect on the others.
+    """A function set as applied to traffic; a bad function has no effect on the others.
 
     Parameters
     ----------
     functions
         K functions.
     limits
-        Limits of the Python functions.
+        Limits of the functions.
     sources
         Files and modules of the Python functions, as for `FunctionSet.from_files`: they are loaded again in a
         process of their own. A function that is missing or different there is unknown.
@@ -72,16 +75,19 @@ class LiveFunctions:
         limits = limits or BreakerLimits()
         isolation = Isolation([str(source) for source in sources], limits, clock)
         self._isolated = PythonFunctions(isolation, limits, clock)
+        self._metered = MeteredTemplates(limits, clock)
         self._set_functions(functions)
 
     def _set_functions(self, functions: FunctionSet) -> None:
         self.functions = functions
         self.templates = FunctionSet(function for function in functions if isinstance(function, Template))
         self.python = tuple(function for function in functions if not isinstance(function, Template))
+        _ = self.templates.plan  # compiled here, and not by the first request
 
     def disabled_reasons(self) -> dict[str, str | None]:
-        """Return the reason why each Python function is disabled, by name; None for an enabled one."""
-        return {function.name: self._isolated.disabled_reason(function) for function in self.python}
+        """Return the reason why each Python function is disabled, None for an enabled one, and disabled templates."""
+        reasons = {function.name: self._isolated.disabled_reason(function) for function in self.python}
+        return {**reasons, **self._metered.disabled_reasons(self.templates)}
 
     def start(self) -> None:
         """Load the Python functions in their process, and wait for it; without any, no process is started.
@@ -94,7 +100,7 @@ class LiveFunctions:
             If they cannot be loaded.
         """
         if self.python:
-            self._isolated.start()
+            self._isolated.start(self.python)
 
     def with_functions(self, functions: FunctionSet) -> LiveFunctions:
         """Return another set with Python functions of the same sources; it shares processes, limits and breakers."""
@@ -109,13 +115,12 @@ class LiveFunctions:
         in the function's run. ``update_breakers=False`` is for rows that are not traffic.
         """
         if not self.python:
-            return apply_with_stats(self.templates, rows)
-        columns = self._isolated.apply(self.python, rows, update_breakers=update_breakers)
-        if len(self.templates):
-            applied = apply_with_stats(self.templates, rows)
-            matrix = applied.matrix
-            for k, stats in enumerate(applied.stats):
-                columns[stats.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], stats)
+            return self.apply_templates(rows, update_breakers=update_breakers)
+        with self._isolated.applying(self.python, rows, update_breakers=update_breakers) as columns:
+            applied = self.apply_templates(rows, update_breakers=update_breakers)
+        matrix = applied.matrix
+        for k, stats in enumerate(applied.stats):
+            columns[stats.name] = FunctionColumn(matrix.member[:, k], matrix.unknown[:, k], stats)
         ordered = [columns[name] for name in self.functions.names]
         member = np.empty((len(ordered[0].member), len(ordered)), dtype=bool)  # [N, K]
         unknown = np.empty_like(member)
@@ -123,9 +128,14 @@ class LiveFunctions:
             member[:, k], unknown[:, k] = column.member, column.unknown
         return ApplyResult(SliceMatrix(self.functions.names, member, unknown), tuple(column.run for column in ordered))
 
+    def apply_templates(self, rows: Rows, *, update_breakers: bool = True) -> ApplyResult:
+        """Return the memberships of the templates alone, as `apply`."""
+        return self._metered.apply(self.templates, rows, update_breakers=update_breakers)
+
     def close(self) -> None:
         """Kill all processes, also those of sets derived from this one."""
         self._isolated.close()
+        self._metered.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +156,13 @@ class PythonFunctions:
         self._probing: set[str] = set()
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Load the functions in their process. Raises ServiceError if they cannot be loaded."""
+    def start(self, functions: Sequence[SlicingFunction]) -> None:
+        """Load all functions, and start the processes of some. Raises ServiceError if they cannot be loaded."""
         self._isolation.start()
+        with self._lock:
+            for function in functions:
+                if self.disabled_reason(function) is None:
+                    self._isolation.worker(self._isolation.key(function.name))
 
     def close(self) -> None:
         """Kill all processes."""
@@ -172,6 +186,15 @@ class PythonFunctions:
         self, functions: Sequence[SlicingFunction], rows: Rows, *, update_breakers: bool = True
     ) -> dict[str, FunctionColumn]:
         """Return each function's column of N rows, by name; a bad function has no effect on the others."""
+        with self.applying(functions, rows, update_breakers=update_breakers) as columns:
+            pass
+        return columns
+
+    @contextmanager
+    def applying(
+        self, functions: Sequence[SlicingFunction], rows: Rows, *, update_breakers: bool = True
+    ) -> Iterator[dict[str, FunctionColumn]]:
+        """Apply functions to N rows while the block runs; after it, the dict has their columns by name."""
         with self._lock:
             records = encode_records(rows)
             columns: dict[str, FunctionColumn] = {}
@@ -186,25 +209,30 @@ class PythonFunctions:
                     columns[function.name] = _unknown_column(function.name, len(rows), NOT_JSON)
                 else:
                     enabled.append(function)
-            if not enabled:
-                return columns
             names = [function.name for function in enabled]
             allowances = [self._limits.allowance(function.budget_ms, records.rows) for function in enabled]
-            deadline = monotonic() + self._limits.hold_ms / 1000
-            call = FunctionCall(names, allowances, records, deadline)
-            call.run(self._isolation)
-            if update_breakers:
-                for k, (function, outcome) in enumerate(zip(enabled, call.outcomes, strict=True)):
-                    self._update_breaker(function, outcome, records.encoded_rows, heaviest=k == call.heaviest)
-            for name, outcome in zip(names, call.outcomes, strict=True):
-                columns[name] = _column(name, outcome, records)
-            return columns
+            call = FunctionCall(names, allowances, records, self._limits.hold_ms / 1000)
+            if enabled:
+                call.start(self._isolation)
+            try:
+                yield columns
+            finally:
+                call.finish()
+            for k, (function, outcome) in enumerate(zip(enabled, call.outcomes, strict=True)):
+                if update_breakers:
+                    self._update_breaker(function, outcome, records, call.waited_seconds[k], k == call.heaviest)
+                columns[function.name] = _column(function.name, outcome, records)
 
     def _update_breaker(
-        self, function: SlicingFunction, outcome: FunctionOutcome, rows: int, *, heaviest: bool
+        self,
+        function: SlicingFunction,
+        outcome: FunctionOutcome,
+        records: EncodedRecords,
+        waited_seconds: float,
+        heaviest: bool,
     ) -> None:
         before = after = self.breaker(function)
-        limits, now = self._limits, self._clock()
+        limits, now, rows = self._limits, self._clock(), records.encoded_rows
         if heaviest or (isinstance(outcome, NoResult) and outcome.reason == SLOW):
             after = before.trip(SLOW, limits, now)
         elif isinstance(outcome, FunctionResult):
@@ -214,19 +242,22 @@ class PythonFunctions:
                 faulty = outcome.unknown.tolist()
             after = before.add_rows(faulty, limits, now)
             if not after.is_open:
-                after = after.add_batch(self._is_slow(function, outcome, rows), limits, now)
-        elif outcome.reason == DIED:
+                slow = self._is_slow(function, outcome.seconds, waited_seconds, rows)
+                after = after.add_batch(slow, limits, now)
+        elif outcome.reason in (DIED, INVALID_ANSWER):
             after = before.add_rows([True] * rows, limits, now)
         if after is not before:
             self._breakers[function.fingerprint] = after
         if after.is_open and not before.is_open:
+            self._isolation.drop(function.name)
             fault = outcome.first_fault if isinstance(outcome, FunctionResult) else outcome.reason
             row_and_kind = ": ".join(str(fault).split(": ", 2)[:2])  # the message may quote the record
             _log.warning("breaker of function %r opened, %s: %s", function.name, after.reason, row_and_kind)
             _log.debug("first fault of function %r: %s", function.name, fault)
 
-    def _is_slow(self, function: SlicingFunction, result: FunctionResult, rows: int) -> bool:
-        return 1000 * result.seconds > rows * (function.budget_ms or self._limits.budget_ms)
+    def _is_slow(self, function: SlicingFunction, cpu_seconds: float, waited_seconds: float, rows: int) -> bool:
+        over_budget = 1000 * cpu_seconds > rows * (function.budget_ms or self._limits.budget_ms)
+        return over_budget or waited_seconds > self._limits.allowance(function.budget_ms, rows)
 
     def _probe_if_due(self, function: SlicingFunction, rows: Rows) -> None:
         """Try a disabled function again, in a thread and a worker of its own, if its back-off is over."""
@@ -240,28 +271,35 @@ class PythonFunctions:
         if worker is None:
             return
         self._probing.add(function.fingerprint)
-        if start_thread(partial(self._probe, function, records, worker)) is None:
+        position = self._isolation.position(function.name)
+        if start_thread(partial(self._probe, function, records, worker, position)) is None:
             self._probing.discard(function.fingerprint)
 
-    def _probe(self, function: SlicingFunction, records: EncodedRecords, worker: Worker) -> None:
+    def _probe(self, function: SlicingFunction, records: EncodedRecords, worker: Worker, position: int) -> None:
         """Close the breaker if the function has a result for a row, and is in time; else extend its back-off."""
         rows = records.encoded_rows
+        try:
+            worker.wait_until_ready(monotonic() + _PROBE_START_SECONDS)
+        except (ConnectionClosed, TimeoutError):
+            self._probing.discard(function.fingerprint)
+            return
         allowance = self._limits.allowance(function.budget_ms, rows)
-        deadline = monotonic() + _PROBE_START_SECONDS + allowance
-        call = FunctionCall([function.name], [allowance], records, deadline)
-        call.run_on(worker)
+        call = FunctionCall([function.name], [allowance], records, self._limits.hold_ms / 1000)
+        call.run_on(worker, position)
         worker.kill()
-        outcome = call.outcomes[0] if call.outcomes else None
+        [outcome] = call.outcomes
         breaker, limits, now = self.breaker(function), self._limits, self._clock()
         if isinstance(outcome, FunctionResult):
-            if self._is_slow(function, outcome, rows):
+            if self._is_slow(function, outcome.seconds, call.waited_seconds[0], rows):
                 breaker = breaker.trip(SLOW, limits, now)
             elif outcome.faults >= rows:
                 breaker = breaker.trip(FAULTS, limits, now)
             else:
                 breaker = breaker.close(now)
-        elif outcome is not None and outcome.reason != NOT_JSON:
-            breaker = breaker.trip(FAULTS if outcome.reason == DIED else SLOW, limits, now)
+        elif outcome.reason == SLOW:
+            breaker = breaker.trip(SLOW, limits, now)
+        elif outcome.reason in (DIED, INVALID_ANSWER):
+            breaker = breaker.trip(FAULTS, limits, now)
         self._breakers[function.fingerprint] = breaker
         self._probing.discard(function.fingerprint)
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from time import perf_counter
 
+from service.errors import RowsFailed
 from service.metrics.process import ProcessMetrics
-from service.serving.batcher import Batcher, Failed
+from service.serving.batcher import Batcher
 from service.serving.deployment import Deployment
 from service.serving.prediction_factory import ExternalPrediction, PredictionRequest, PredictionResult
 from service.serving.predictor import Predictor
@@ -37,20 +38,17 @@ class RequestQueues:
         """Return whether both queues have room for that many rows."""
         return self._live.has_room(rows) and self._external.has_room(rows)
 
-    async def predict(
-        self, requests: Sequence[PredictionRequest], within_seconds: float
-    ) -> list[PredictionResult | Failed]:
+    async def predict(self, requests: Sequence[PredictionRequest], within_seconds: float) -> list[PredictionResult]:
         """Return the results of N requests. Raises NoModel, and as `Batcher.submit`."""
         self._deployment.require_active()  # before anything is queued
         return await self._live.submit(requests, within_seconds)
 
     async def slice_external(self, rows: Sequence[ExternalPrediction]) -> list[PredictionResult]:
         """Return N external predictions with their slices. Raises the error of the first row that failed."""
-        results = []
-        for outcome in await self._external.submit(rows):
-            if isinstance(outcome, Failed):
-                raise outcome.error
-            results.append(outcome)
+        try:
+            results = await self._external.submit(rows)
+        except RowsFailed as failed:
+            raise failed.errors[min(failed.errors)] from None
         if results and self._deployment.state.version is None:
             first = results[0].prediction  # from now on the snapshot job looks for the most-logged version
             await asyncio.to_thread(self._deployment.activate_external, first.version, first.at)

@@ -9,9 +9,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from models.classes import without_label
+from models.errors import DataError
 from models.registry import CHAMPION, ModelRegistry
-from service.errors import ServiceError
+from service.errors import RowsFailed, ServiceError
 from service.metrics.process import ProcessMetrics
+from service.serving.batcher import MAX_FAILED_ROWS
 from service.serving.deployment import ActiveModel, Deployment
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import (
@@ -45,8 +47,10 @@ class Predictor:
         ------
         NoModel
             If no local model is active.
+        RowsFailed
+            If records lack a feature column, or have values that it cannot read.
         DataError
-            If a record lacks a feature column, or is not made of JSON values.
+            If a record is not made of JSON values.
         ModelError
             If the model has no finite answer.
         """
@@ -55,7 +59,10 @@ class Predictor:
         timer = StageTimer()
         requests = [PredictionRequest(bundle.schema.parse_record(row.record), row.id) for row in requests]
         records = cast("list[RecordFields]", without_label([row.record for row in requests], bundle.label))
-        X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
+        try:
+            X = bundle.featurizer.transform(records)  # first, to refuse unreadable records
+        except DataError as error:
+            raise _unreadable(bundle, records) or error from None
         timer.end("features")
         applied = active.live.apply(records)
         timer.end("functions")
@@ -91,6 +98,19 @@ class Predictor:
         self._metrics.count_function_runs(applied.stats)
         timer.report(self._metrics)
         return results
+
+
+def _unreadable(bundle: ModelBundle, records: Sequence[RecordFields]) -> RowsFailed | None:
+    """Return the error that names the records of a batch that cannot be read; only the first ones of many."""
+    errors: dict[int, Exception] = {}
+    for row, record in enumerate(records):
+        try:
+            bundle.featurizer.check(record)
+        except DataError as error:
+            errors[row] = error
+            if len(errors) == MAX_FAILED_ROWS:
+                return RowsFailed(errors, row + 1)
+    return RowsFailed(errors, len(records)) if errors else None
 
 
 class StageTimer:
@@ -144,4 +164,5 @@ def warm_up(bundle: ModelBundle, live: LiveFunctions) -> None:
     records: Sequence[RecordFields] = bundle.sample or bundle.golden.records
     for rows in WARM_UP_ROWS:
         batch = list(islice(cycle(records), rows))
-        bundle.predict_proba(batch, bundle.memberships(live.templates, batch))
+        S = live.apply_templates(without_label(batch, bundle.label), update_breakers=False).matrix
+        bundle.predict_proba(batch, bundle.usable_memberships(S, live.templates.fingerprints))

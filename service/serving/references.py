@@ -7,15 +7,19 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.decisions import Run
 from service.serving.live_functions import LiveFunctions
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate, effective_n
+from sfs.metering import OUT_OF_TIME, OVER_BUDGET
+from sfs.registry import FunctionSet
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
 
+BoolArray: TypeAlias = NDArray[np.bool_]
 Baseline: TypeAlias = dict[tuple[str, str], Rate]
 """Expected coverage by name and fingerprint of the function."""
 
@@ -23,6 +27,7 @@ BASELINE_KEY = "baseline"
 """Key of a baseline in the data of a run."""
 
 _BATCH_ROWS = 64
+_TOO_SLOW = frozenset({OVER_BUDGET, OUT_OF_TIME})
 
 
 def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
@@ -35,7 +40,8 @@ def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Ra
     fingerprints = live.functions.fingerprints
     coverages = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
     if len(coverages) < len(fingerprints):
-        coverages = {**_coverage_of_sample(bundle, live), **coverages}
+        new = FunctionSet(function for function in live.functions if function.name not in coverages)
+        coverages |= _coverage_of_sample(bundle, live.with_functions(new))
     return {name: rate for name, rate in coverages.items() if rate.is_informative}
 
 
@@ -55,17 +61,24 @@ def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, R
     from models.splits import content_hashes  # imports pandas
 
     contents = content_hashes(bundle.sample, bundle.featurizer.specs)
-    parts = [
-        live.apply(bundle.sample[start : start + _BATCH_ROWS], update_breakers=False).matrix
-        for start in range(0, len(bundle.sample), _BATCH_ROWS)
-    ]
-    if not parts:
-        return {}
-    member, known = np.vstack([S.member for S in parts]), ~np.vstack([S.unknown for S in parts])
+    members: dict[str, list[BoolArray]] = {name: [] for name in live.functions.names}
+    unknown: dict[str, list[BoolArray]] = {name: [] for name in live.functions.names}
+    for start in range(0, len(bundle.sample), _BATCH_ROWS):
+        applied = live.apply(bundle.sample[start : start + _BATCH_ROWS], update_breakers=False)
+        for k, name in enumerate(applied.matrix.names):
+            members[name].append(applied.matrix.member[:, k])
+            unknown[name].append(applied.matrix.unknown[:, k])
+        # rows that a template was in time for are no random sample
+        slow = {stats.name for stats in applied.stats if stats.unknown.keys() & _TOO_SLOW}
+        if slow:
+            live = live.with_functions(FunctionSet(each for each in live.functions if each.name not in slow))
     rates = {}
-    for k, name in enumerate(live.functions.names):
-        of = known[:, k]
-        rates[name] = Rate(int(member[:, k].sum()), int(of.sum()), effective_n(contents[of], member[of, k]))
+    for name in live.functions.names:
+        if members[name]:
+            known = ~np.concatenate(unknown[name])
+            member = np.concatenate(members[name])
+            independent = effective_n(contents[known], member[known])
+            rates[name] = Rate(int(member.sum()), int(known.sum()), independent)
     return rates
 
 

@@ -177,7 +177,14 @@ class ServeSettings:
     port: Annotated[int, integer(0, 65_535), "port to listen on (default: 8000; 0 picks a free one)"] = 8000
     insecure: Annotated[Boolean, "allow an address that other machines reach, without authentication"] = False
     hosts: Annotated[tuple[Host, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
+    connections: Annotated[Count, "maximum connections (default: 1000)"] = 1000
+    peer_connections: Annotated[Count, "maximum connections of one other machine (default: 250)"] = 250
+    idle_seconds: Annotated[Positive, "maximum time of a connection between two requests (default: 5)"] = 5.0
+    stall_seconds: Annotated[Positive, "maximum time for a header, and without reading the answer (default: 10)"] = 10.0
     body_bytes: Annotated[int, integer(1024), "maximum size of a request body (default: 4194304)"] = 4 * 2**20
+    body_values: Annotated[Count, "maximum JSON values of a body; a list or object counts as 4 (default: 200000)"] = (
+        200_000
+    )
     request_rows: Annotated[Count, "maximum records in a request (default: 1000)"] = 1000
     request_labels: Annotated[Count, "maximum labels in a request (default: 10000)"] = 10_000
     request_seconds: Annotated[Positive, "request timeout (default: 10)"] = 10.0
@@ -244,15 +251,25 @@ class ReportSettings:
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
 class FunctionLimitSettings:
-    """Time limits and circuit breaker of Python functions; None keeps the default."""
+    """Time limits and circuit breakers of functions; None keeps the default."""
 
-    budget_ms: Annotated[Positive | None, "time per row of a function (default: 1)"] = None
-    least_ms: Annotated[Positive | None, "minimum time allowed for a batch (default: 50)"] = None
+    budget_ms: Annotated[Positive | None, "CPU time per row of a function (default: 1)"] = None
+    least_ms: Annotated[Positive | None, "minimum CPU time allowed for a batch (default: 50)"] = None
     hold_ms: Annotated[Positive | None, "maximum time of all functions in a batch (default: 200)"] = None
     faults: Annotated[Count | None, "consecutive failures that disable a function (default: 20)"] = None
     slow_batches: Annotated[Count | None, "consecutive slow batches that disable it (default: 5)"] = None
     back_off_seconds: Annotated[Positive | None, "first back-off before the next try (default: 1)"] = None
     longest_back_off_seconds: Annotated[Positive | None, "maximum back-off (default: 300)"] = None
+    memory_mb: Annotated[Positive | None, "memory of a function's process (default: 1024)"] = None
+    network: Annotated[Boolean | None, "allow functions to use the network (default: false)"] = None
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class TemplateLimitSettings:
+    """Limits of all templates together; None keeps the default."""
+
+    terms: Annotated[Count | None, "different terms of all templates (default: 5000)"] = None
+    pattern_mb: Annotated[Positive | None, "memory of all compiled patterns, in MiB (default: 512)"] = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -287,6 +304,7 @@ class Settings:
     report: ReportSettings = field(default_factory=ReportSettings)
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
+    template_limits: TemplateLimitSettings = field(default_factory=TemplateLimitSettings)
 
     @property
     def table_schema(self) -> Schema:

@@ -15,6 +15,10 @@ class UnknownSchema(StoreError):
     """Store written by another version."""
 
 
+class DamagedValue(StoreError, ValueError):
+    """Stored value that cannot be read."""
+
+
 class StoreFull(StoreError):
     """Full write queue; try again in a moment."""
 

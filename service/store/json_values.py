@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from service.store.errors import DamagedValue
+
 T = TypeVar("T")
 
 
@@ -61,7 +63,7 @@ def to_values(value: Any) -> Any:
 
 
 def from_json(kind: type[T], text: str) -> T:
-    """Return the value of a class of ``decisions`` written by ``to_json``. Raises ValueError for other text.
+    """Return the value of a class of ``decisions`` written by ``to_json``. Raises DamagedValue for other text.
 
     Examples
     --------
@@ -75,17 +77,22 @@ def from_json(kind: type[T], text: str) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(map(str, (kind.__name__, *first["loc"][1:])))
-        raise ValueError(f"damaged JSON in the store: {path}: {first['msg']}, got {first['input']!r:.80}") from error
-    to_values(value)  # refuses times without a time zone
+        raise DamagedValue(f"damaged JSON in the store: {path}: {first['msg']}, got {first['input']!r:.80}") from error
+    try:
+        to_values(value)  # refuses times without a time zone
+    except ValueError as error:
+        raise DamagedValue(f"damaged JSON in the store: {kind.__name__}: {error}") from error
     return value
 
 
 def values_from_json(text: str) -> Any:
-    """Return the JSON values written by ``to_json``. Raises ValueError for other text."""
+    """Return the JSON values written by ``to_json``. Raises DamagedValue for other text."""
     try:
         return json.loads(text, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply to be read") from error
+        raise DamagedValue("damaged JSON in the store: it is nested too deeply to be read") from error
+    except ValueError as error:
+        raise DamagedValue(f"damaged JSON in the store: {error}") from error
 
 
 def _finite(number: Any) -> float:

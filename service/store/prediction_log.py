@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, null, select, update
 from sqlalchemy.exc import IntegrityError
 
 from service.events import FunctionSetVersion, Prediction
@@ -26,6 +26,9 @@ from service.store.tables import (
     to_us,
 )
 
+# Earlier predictions are returned without their features: those of a thousand ids may take gigabytes.
+_COLUMNS = [null().label(column.name) if column.name == "features" else column for column in PREDICTION_COLUMNS]
+
 
 @dataclass(frozen=True, slots=True)
 class LogResult:
@@ -34,7 +37,7 @@ class LogResult:
     Parameters
     ----------
     prediction
-        Prediction in the log under this id, from this request or an earlier one.
+        Prediction in the log under this id, from this request, or from an earlier one without its features.
     outcome
         ``stored``; ``repeated``: logged before with the same content, and the first prediction is returned;
         ``conflict``: the id belongs to other content, and nothing was written.
@@ -94,7 +97,7 @@ def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list
         for model, id_ in first:
             by_model.setdefault(model, []).append(id_)
         for model, ids in by_model.items():
-            query = select(*PREDICTION_COLUMNS).where(predictions.c.model == model)
+            query = select(*_COLUMNS).where(predictions.c.model == model)
             for part in chunks(ids):
                 for logged in connection.execute(query.where(predictions.c.id.in_(part))):
                     known[model, logged.id] = to_prediction(logged)

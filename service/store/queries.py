@@ -27,6 +27,7 @@ from service.store.tables import (
     predictions,
     to_block,
     to_prediction,
+    to_probabilities,
     to_us,
 )
 
@@ -45,12 +46,27 @@ class PredictionRecord:
 
     prediction: Prediction
     label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecentRecord:
+    """Prediction with its current label, without its features, which may be long; attributes as of `Prediction`."""
+
+    id: str
+    at: datetime
+    version: int
+    set_hash: str
+    predicted: str
+    probabilities: tuple[float, ...] | None
+    member: bytes
+    unknown: bytes
+    label: str | None
     row: int
 
     @property
     def cursor(self) -> Cursor:
         """Position in the log."""
-        return Cursor(self.prediction.at, self.row)
+        return Cursor(self.at, self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,39 +95,41 @@ def prediction(connection: Connection, model: str, id_: str) -> Prediction | Non
 
 def records(connection: Connection, model: str, *, since: datetime, until: datetime) -> Iterator[PredictionRecord]:
     """Yield the predictions of [since, until) with their current labels, oldest first."""
-    query = _records(model).where(predictions.c.at_us >= to_us(since), predictions.c.at_us < to_us(until))
-    for row in connection.execute(query.order_by(predictions.c.at_us, predictions.c.row)):
-        yield _to_record(row)
+    p = predictions.c
+    query = select(*PREDICTION_COLUMNS, label_current.c.label).join_from(predictions, label_current, isouter=True)
+    query = query.where(p.model == model, p.at_us >= to_us(since), p.at_us < to_us(until))
+    for row in connection.execute(query.order_by(p.at_us, p.row)):
+        yield PredictionRecord(to_prediction(row), row[-1])
 
 
 def recent_records(
     connection: Connection, model: str, *, before: datetime | Cursor, limit: int, labelled: bool | None = None
-) -> Iterator[PredictionRecord]:
+) -> Iterator[RecentRecord]:
     """Yield the last predictions before a time or cursor, newest first, optionally by presence of a label."""
-    p = predictions.c
-    query = _records(model)
+    p, label = predictions.c, label_current.c.label
+    query = (
+        # Columns behind the features are left out, too: to reach them, the database reads the features.
+        select(p.id, p.at_us, p.version, p.set_hash, p.label, p.probabilities, p.member, p.unknown, label, p.row)
+        .join_from(predictions, label_current, isouter=True)
+        .where(p.model == model)
+    )
     if isinstance(before, datetime):
         query = query.where(p.at_us < to_us(before))
     else:
         at_us = to_us(before.at)
         query = query.where(and_(p.at_us <= at_us, or_(p.at_us < at_us, p.row < before.row)))
     if labelled is not None:
-        label = label_current.c.label
         query = query.where(label.is_not(None) if labelled else label.is_(None))
-    for row in connection.execute(query.order_by(p.at_us.desc(), p.row.desc()).limit(limit)):
-        yield _to_record(row)
+    for id_, at_us, version, set_hash, predicted, packed, *rest in connection.execute(
+        query.order_by(p.at_us.desc(), p.row.desc()).limit(limit)
+    ):
+        yield RecentRecord(id_, from_us(at_us), version, set_hash, predicted, to_probabilities(packed), *rest)
 
 
-def _records(model: str) -> Select[Any]:
-    return (
-        select(*PREDICTION_COLUMNS, label_current.c.label.label("true"), predictions.c.row)
-        .join_from(predictions, label_current, isouter=True)
-        .where(predictions.c.model == model)
-    )
-
-
-def _to_record(row: Row[Any]) -> PredictionRecord:
-    return PredictionRecord(to_prediction(row), row.true, row.row)
+def stored_features(connection: Connection, row: int) -> str | None:
+    """Return the features of a row of the log as JSON; None if none were stored."""
+    features: str | None = connection.scalar(select(predictions.c.features).where(predictions.c.row == row))
+    return features
 
 
 def labels(connection: Connection, model: str, ids: Iterable[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,12 +31,12 @@ def add_report(connection: Connection, report: DriftReport) -> DriftReport:
     return replace(report, id=add_row(connection, table, row))
 
 
-def reports(connection: Connection, model: str, *, before: int | None = None, limit: int = 50) -> list[DriftReport]:
-    """Return a model's last reports, newest first, optionally only those with ids below ``before``."""
+def reports(connection: Connection, model: str, *, before: int | None = None, limit: int = 50) -> Iterator[DriftReport]:
+    """Yield a model's last reports, newest first, optionally only those with ids below ``before``."""
     query = select(table).where(table.c.model == model).order_by(table.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(table.c.id < before)
-    return [_to_report(row) for row in connection.execute(query)]
+    yield from map(_to_report, connection.execute(query))
 
 
 def report(connection: Connection, report_id: int) -> DriftReport | None:

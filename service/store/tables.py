@@ -294,8 +294,12 @@ def to_row(prediction: Prediction) -> dict[str, Any]:
 def to_prediction(row: Sequence[Any] | Row[Any]) -> Prediction:
     """Return the prediction of a row of ``PREDICTION_COLUMNS``."""
     model, id_, version, set_hash, at_us, label, packed, *rest = row[:12]
-    probabilities = None if packed is None else _doubles(len(packed) // 8).unpack(packed)
-    return Prediction(id_, model, version, set_hash, from_us(at_us), label, probabilities, *rest)
+    return Prediction(id_, model, version, set_hash, from_us(at_us), label, to_probabilities(packed), *rest)
+
+
+def to_probabilities(packed: bytes | None) -> tuple[float, ...] | None:
+    """Return the probabilities in a stored value."""
+    return None if packed is None else _doubles(len(packed) // 8).unpack(packed)
 
 
 def to_block(row: Sequence[Any]) -> BlockCounts:

@@ -1,24 +1,19 @@
-"""Logged rows for training and for drift reports; every function streams, however long the log."""
+"""Logged rows for training and for drift reports; every function streams, however long the log and its records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from random import Random
 
 from sqlalchemy import Connection, and_, func, select
 
-from service.store.tables import (
-    PREDICTION_COLUMNS,
-    chunks,
-    from_us,
-    label_current,
-    predictions,
-    to_prediction,
-    to_us,
-)
+from service.store.tables import from_us, label_current, predictions, to_probabilities, to_us
 
-_ROWS_IN_MEMORY = 500
+TRAINING_BYTES = 256 * 2**20
+REPORT_BYTES = 128 * 2**20
+"""Approximate maximum size of the records of a training and of a report, as JSON: 32 of the largest in a report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +39,10 @@ class TrafficRow:
 
 
 def labelled_rows(connection: Connection, model: str, *, limit: int, until: datetime) -> Iterator[LabelledRow]:
-    """Yield the last labelled records answered before a moment, newest first, without rows that lack features."""
+    """Yield the last labelled records answered before a moment, newest first, without rows that lack features.
+
+    The last row is the one with which their size reaches ``TRAINING_BYTES``.
+    """
     p = predictions.c
     query = (
         select(p.id, p.at_us, p.features, label_current.c.label)
@@ -53,15 +51,18 @@ def labelled_rows(connection: Connection, model: str, *, limit: int, until: date
         .order_by(p.at_us.desc(), p.row.desc())
         .limit(limit)
     )
-    options = {"yield_per": _ROWS_IN_MEMORY}
-    for id_, at_us, features, label in connection.execute(query, execution_options=options):
+    size = 0
+    for id_, at_us, features, label in connection.execute(query):
         yield LabelledRow(id_, from_us(at_us), features, label)
+        size += len(features)
+        if size >= TRAINING_BYTES:
+            break
 
 
-def traffic_rows(
+def traffic_sample(
     connection: Connection, model: str, version: int, *, since: datetime, until: datetime, limit: int
-) -> Iterator[TrafficRow]:
-    """Yield the rows of a version in [since, until), oldest first: all, or an evenly spaced sample.
+) -> list[int]:
+    """Return the row numbers of a version in [since, until), oldest first: all, or an evenly spaced sample.
 
     Row i of n is taken if i * limit / n passes an integer, so that the sample has ``limit`` rows.
     """
@@ -71,9 +72,23 @@ def traffic_rows(
     order = func.row_number().over(order_by=(p.at_us, p.row)) - 1
     numbered = select(p.row, order.label("position")).where(window).subquery()
     sample = select(numbered.c.row).where(numbered.c.position * limit % max(rows, 1) < limit)
-    # Only the row numbers of the sample are held: a join here would sort whole records in the database.
-    row_numbers = connection.scalars(sample.order_by(numbered.c.position)).all()
-    for part in chunks(row_numbers, _ROWS_IN_MEMORY):
-        query = select(*PREDICTION_COLUMNS).where(p.row.in_(part)).order_by(p.at_us, p.row)
-        for row in map(to_prediction, connection.execute(query)):
-            yield TrafficRow(row.at, row.version, row.label, row.probabilities, row.features, row.content_hash)
+    # A join here would sort whole records in the database.
+    return list(connection.scalars(sample.order_by(numbered.c.position)))
+
+
+def traffic_rows(connection: Connection, sample: Sequence[int]) -> Iterator[TrafficRow]:
+    """Yield the rows of a sample in random order, the same at every call.
+
+    The last row is the one with which their size reaches ``REPORT_BYTES``; the order makes those a sample, too.
+    """
+    p, size = predictions.c, 0
+    columns = [p.at_us, p.version, p.label, p.probabilities, p.features, p.content_hash]
+    for row_number in Random(0).sample(sample, len(sample)):
+        row = connection.execute(select(*columns).where(p.row == row_number)).first()
+        if row is None:  # deleted since
+            continue
+        probabilities = to_probabilities(row.probabilities)
+        yield TrafficRow(from_us(row.at_us), row.version, row.label, probabilities, row.features, row.content_hash)
+        size += len(row.features or "")
+        if size >= REPORT_BYTES:
+            break

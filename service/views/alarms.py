@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from service.decisions import Alarm, DriftKind, DriftStatus
 from service.events import NONE_FIRED
-from service.formatting import percent
+from service.formatting import limit_text, percent
+from service.monitor.drift_detector import labels_to_alarm
 from service.serving.deployment import Deployment
 from service.store import alarms as stored_alarms
 from service.store.engine import Store
@@ -59,6 +61,23 @@ def drifts_by_slice(deployment: Deployment) -> Mapping[str, Mapping[DriftKind, D
     return by_slice
 
 
+@dataclass(frozen=True, slots=True)
+class LabelsToAlarm:
+    """Number of labels, about, that an alarm takes once the accuracy has fallen to ``accuracy``."""
+
+    accuracy: float
+    labels: int
+
+
+def labels_at_half(drift: DriftStatus) -> LabelsToAlarm | None:
+    """Return the labels to an alarm at half of the lowest accuracy without one; None for coverage and without one."""
+    if drift.kind == "coverage" or drift.zone is None:
+        return None
+    accuracy = drift.zone.lower / 2
+    labels = labels_to_alarm(drift.zone, accuracy, drift.threshold)
+    return None if labels is None else LabelsToAlarm(accuracy, labels)
+
+
 def alarm_sentence(alarm: Alarm) -> str:
     """Return an alarm as a sentence: the rate and its slice, since when, and the expected range."""
     return drift_sentence(alarm.drift, alarm.at)
@@ -92,7 +111,7 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     if band is None:
         expected = "no reference to compare with"
     elif drift.kind == "accuracy":
-        expected = f"expected at least {percent(band.lower)}"
+        expected = f"expected at least {limit_text(band.lower, band.target)}"
     else:
         expected = f"expected {percent(band.lower)} to {percent(band.upper)}"
     return f"{subject} {since}, {expected}"

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-from models.bundle.reference import slice_counts
-from models.errors import ModelError
+from models.errors import BundleError, ModelError, RegistryError
 from models.registry import ModelRegistry, Version
 from service.events import Estimate, InsufficientData
 from service.serving.deployment import Deployment
@@ -50,37 +47,48 @@ class ModelView:
 
 def models_view(registry: ModelRegistry, deployment: Deployment) -> tuple[ModelView, ...]:
     """Return all versions, oldest first, damaged ones included."""
-    active = deployment.state.version
-    return tuple(_view(entry, entry.number == active) for entry in registry.list())
+    active = _active_version(deployment)
+    return tuple(_view(registry, entry, entry.number == active) for entry in registry.list())
 
 
 def model_view(registry: ModelRegistry, version: int, deployment: Deployment | None = None) -> ModelView:
     """Return one version, not active without a deployment. Raises RegistryError if it does not exist."""
     registry.path(version)
-    stored = next(entry for entry in registry.list() if entry.number == version)
-    return _view(stored, deployment is not None and version == deployment.state.version)
+    active = None if deployment is None else _active_version(deployment)
+    for stored in registry.list():
+        if stored.number == version:
+            return _view(registry, stored, version == active)
+    raise RegistryError(f"version {version} was deleted")
 
 
-def held_out_accuracy(folder: Path) -> Estimate | InsufficientData:
+def _active_version(deployment: Deployment) -> int | None:
+    state = deployment.state
+    return None if state.fault and state.active is None else state.version
+
+
+def held_out_accuracy(registry: ModelRegistry, version: int) -> Estimate | InsufficientData:
     """Return the accuracy of a stored version on its held-out rows, or the reason it cannot be read."""
     try:
-        counts = slice_counts(json.loads((folder / "reference.json").read_bytes())[ALL_ROWS])
-    except (OSError, LookupError, TypeError, ValueError, ModelError) as error:
-        return InsufficientData(0, 1, f"reference.json cannot be read: {error!r:.100}")
+        counts = registry.references(version)[ALL_ROWS]
+    except (LookupError, ModelError):
+        return InsufficientData(0, 1, "reference.json cannot be read")
     return estimate_of(counts.accuracy, "no held-out rows")
 
 
-def _view(stored: Version, in_force: bool) -> ModelView:
+def _view(registry: ModelRegistry, stored: Version, in_force: bool) -> ModelView:
     folder, damaged = stored.path, stored.damaged
     classes: tuple[str, ...] = ()
     references: dict[str, Rate] = {}
     if damaged is None:
         try:
-            classes = tuple(json.loads((folder / "config.json").read_bytes())["classes"])
-            counts = json.loads((folder / "reference.json").read_bytes())
-            references = {name: slice_counts(entry).coverage for name, entry in counts.items()}
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            damaged = f"{folder} cannot be read: {error}; copy the bundle again"
-            classes = ()
-    created = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+            counts = registry.references(stored.number)
+            references = {name: entry.coverage for name, entry in counts.items()}
+            classes = registry.classes(stored.number)
+        except BundleError as error:
+            damaged, references = str(error), {}
+    try:
+        modified = folder.stat().st_mtime
+    except OSError as error:  # deleted, or replaced by a link that leads nowhere
+        damaged, modified = damaged or f"{folder} cannot be read: {error.strerror}", 0.0
+    created = datetime.fromtimestamp(modified, UTC)
     return ModelView(stored.number, stored.hash, created, stored.aliases, in_force, classes, references, damaged)

@@ -1,4 +1,4 @@
-"""The latest records of a slice, page by page, and the confusion of its labelled ones."""
+"""The latest records of a slice, page by page and with long values cut, their confusion, and single records."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
-from service.errors import MisuseError
-from service.events import FunctionSetVersion, Prediction
+from service.errors import MisuseError, ServiceError
+from service.events import FunctionSetVersion
 from service.serving.deployment import Deployment, DeploymentState
 from service.store import queries
 from service.store.engine import Store
@@ -33,6 +33,13 @@ SCANNED_ROWS = 20_000
 BUCKET_ROWS = 2_000
 """Number of rows scanned for the counts by class, even if the page is full earlier."""
 
+VALUE_CHARS, NAME_CHARS, RECORD_FIELDS = 1_000, 200, 100
+"""Maximum length of a value and of a field's name in a list, and number of fields of a record there."""
+
+PAGE_CHARS = 1_000_000
+STORED_CHARS = 32 * 2**20
+"""Length of the listed and of the stored records with which a page ends."""
+
 _FOREVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -52,6 +59,10 @@ class RecordView:
         Stored features of the record.
     slices, unknown_slices
         Slices of which it is a member, and of which its membership is unknown, by the functions of its time.
+    cut
+        Full length in characters of each feature that is cut.
+    omitted
+        Number of features left out.
     """
 
     id: str
@@ -63,6 +74,12 @@ class RecordView:
     features: Mapping[str, Any] | None
     slices: tuple[str, ...]
     unknown_slices: tuple[str, ...]
+    cut: Mapping[str, int] = field(default_factory=dict)
+    omitted: int = 0
+
+
+class UnknownPrediction(ServiceError):
+    """No prediction with this id is in the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +89,7 @@ class RecordsView:
     Parameters
     ----------
     records
-        At most the requested number.
+        At most the requested number, with long features cut.
     buckets
         Number of labelled members by (true, predicted) class, among the scanned rows.
     scanned
@@ -152,32 +169,86 @@ def records(
     side: Membership = "out" if complement else "in"
     start = from_cursor(cursor) if cursor else before or _FOREVER
     views: list[RecordView] = []
+    listed = stored = 0
     buckets: Counter[tuple[str, str]] = Counter()
     scanned, complete, more, reached = 0, True, False, None
     with store.read() as connection:
         sets = {functions.hash: functions for functions in queries.all_function_sets(connection)}
         mask_of = cache(lambda set_hash: _mask(name, live, sets[set_hash]))
         for record in queries.recent_records(connection, state.model, before=start, limit=SCANNED_ROWS + 1):
-            if scanned == SCANNED_ROWS or (len(views) >= limit and scanned >= BUCKET_ROWS):
+            full = len(views) >= limit or listed >= PAGE_CHARS or stored >= STORED_CHARS
+            if scanned == SCANNED_ROWS or (full and scanned >= BUCKET_ROWS):
                 complete = False
                 break
             scanned += 1
-            row, label = record.prediction, record.label
-            membership = _membership(name, row, mask_of(row.set_hash))
+            label = record.label
+            membership = _membership(name, record, mask_of(record.set_hash))
             if membership == side and label is not None:
-                buckets[label, row.label] += 1
+                buckets[label, record.predicted] += 1
             if kind == "unknown":
                 wanted = membership == "unknown"
             else:
-                outcome = "unlabelled" if label is None else "correct" if label == row.label else "errors"
+                outcome = "unlabelled" if label is None else "correct" if label == record.predicted else "errors"
                 wanted = membership == side and kind in ("all", outcome)
-            more = more or (wanted and len(views) >= limit)
+            more = more or (wanted and full)
             if not more:
                 reached = record.cursor
                 if wanted:
-                    views.append(_view(record, sets[row.set_hash], state))
+                    features = queries.stored_features(connection, record.row)
+                    shown = cut_features(None if features is None else json.loads(features))
+                    views.append(_view(record, sets[record.set_hash], state, *shown))
+                    stored += len(features or "")
+                    listed += _length(views[-1])
     following = to_cursor(reached) if reached and (more or not complete) else None
     return RecordsView(tuple(views), dict(buckets), scanned, complete, following)
+
+
+def record_view(store: Store, deployment: Deployment, id_: str) -> RecordView:
+    """Return one prediction with its label and its whole record. Raises UnknownPrediction."""
+    state = deployment.state
+    with store.read() as connection:
+        prediction = queries.prediction(connection, state.model, id_)
+        if prediction is None:
+            raise UnknownPrediction(f"no prediction of {state.model} in the log has the id {id_!r}")
+        label = queries.labels(connection, state.model, [id_]).get(id_)
+        sets = {functions.hash: functions for functions in queries.all_function_sets(connection)}
+    features = None if prediction.features is None else json.loads(prediction.features)
+    p = prediction
+    record = queries.RecentRecord(
+        p.id, p.at, p.version, p.set_hash, p.label, p.probabilities, p.member, p.unknown, label, 0
+    )
+    return _view(record, sets[p.set_hash], state, features, {}, 0)
+
+
+def cut_features(features: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, dict[str, int], int]:
+    """Return the features of a record for a list, the length of each one that is cut, and the number left out.
+
+    A long list or object becomes the beginning of its JSON.
+
+    Examples
+    --------
+    >>> features, cut, omitted = cut_features({"likes": 3, "text": "spam" * 300})
+    >>> features["text"][-24:], cut, omitted
+    ('spam… (1,200 characters)', {'text': 1200}, 0)
+    """
+    if features is None:
+        return None, {}, 0
+    shown: dict[str, Any] = {}
+    cut: dict[str, int] = {}
+    for name, value in features.items():
+        if len(shown) < RECORD_FIELDS and len(name) <= NAME_CHARS:
+            text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+            if isinstance(text, str) and len(text) > VALUE_CHARS:
+                cut[name] = len(text)
+                value = f"{text[:VALUE_CHARS]}… ({len(text):,} characters)"
+            shown[name] = value
+    return shown, cut, len(features) - len(shown)
+
+
+def _length(view: RecordView) -> int:
+    """Return the approximate length in characters of a listed record."""
+    features = sum(len(name) + len(str(value)) for name, value in (view.features or {}).items())
+    return features + sum(map(len, (view.id, *view.slices, *view.unknown_slices)))
 
 
 def _mask(name: str, live: FunctionSetVersion, functions: FunctionSetVersion) -> int | None:
@@ -193,7 +264,7 @@ def _mask(name: str, live: FunctionSetVersion, functions: FunctionSetVersion) ->
     return 1 << columns.index(column) if column in columns else None
 
 
-def _membership(name: str, row: Prediction, mask: int | None) -> Membership | None:
+def _membership(name: str, row: queries.RecentRecord, mask: int | None) -> Membership | None:
     if mask is None:
         return None
     member, unknown = (int.from_bytes(bitmap, "little") & mask for bitmap in (row.member, row.unknown))
@@ -202,8 +273,14 @@ def _membership(name: str, row: Prediction, mask: int | None) -> Membership | No
     return "in" if member else "unknown" if unknown else "out"
 
 
-def _view(record: queries.PredictionRecord, functions: FunctionSetVersion, state: DeploymentState) -> RecordView:
-    row = record.prediction
+def _view(
+    row: queries.RecentRecord,
+    functions: FunctionSetVersion,
+    state: DeploymentState,
+    features: Mapping[str, Any] | None,
+    cut: Mapping[str, int],
+    omitted: int,
+) -> RecordView:
     slices, unknown_slices = (
         tuple(name for k, name in enumerate(functions.names) if bitmap[k >> 3] >> (k & 7) & 1)
         for bitmap in (row.member, row.unknown)
@@ -214,10 +291,12 @@ def _view(record: queries.PredictionRecord, functions: FunctionSetVersion, state
         id=row.id,
         at=row.at,
         version=row.version,
-        predicted=row.label,
-        label=record.label,
+        predicted=row.predicted,
+        label=row.label,
         probabilities=dict(zip(state.classes, p or (), strict=True)) if known else None,
-        features=None if row.features is None else json.loads(row.features),
+        features=features,
         slices=slices,
         unknown_slices=unknown_slices,
+        cut=cut,
+        omitted=omitted,
     )

@@ -31,7 +31,11 @@ def reports_view(store: Store, model: str, *, before: int | None = None, limit: 
     """Return a page of reports; ``before`` is ``next`` of the previous page."""
     with store.read() as connection:
         reports = stored_reports.reports(connection, model, before=before, limit=limit + 1)
-    return first_page(reports, limit, lambda report: report.id)
+        return first_page(reports, limit, lambda report: report.id, _values)
+
+
+def _values(report: DriftReport) -> int:
+    return sum(len(column) + len(column.get("shares") or ()) for column in report.columns)
 
 
 def report_view(store: Store, model: str, id_: int) -> DriftReport:

@@ -80,7 +80,7 @@ class SliceView:
     kind
         A slice, the members of a labelling function, the rows in no slice, or all rows.
     metadata, origin, health
-        Of the function; the extra columns have no origin, and only Python functions have a health.
+        Of the function; the extra columns have no origin, and Python functions and disabled templates have a health.
     reference
         Expected coverage.
     estimate
@@ -105,7 +105,10 @@ class SliceView:
 
 @dataclass(frozen=True, slots=True)
 class SlicesView:
-    """Every slice in one window of one snapshot: all rows first, then the rows in no slice, then the slices."""
+    """Every slice in one window of one snapshot: all rows first, then the rows in no slice, then the slices.
+
+    ``fault`` is the reason why the champion cannot be loaded, if it cannot.
+    """
 
     at: datetime
     model: str
@@ -115,6 +118,7 @@ class SlicesView:
     end: datetime
     last_label_at: datetime | None
     slices: tuple[SliceView, ...]
+    fault: str = ""
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -193,6 +197,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         end=window_estimates.end,
         last_label_at=snapshot.last_label_at,
         slices=tuple(slices),
+        fault=state.fault,
     )
 
 

@@ -111,12 +111,13 @@ def test_a_drift_is_notified_once_with_slice_size_and_time(
     [
         ("SlicewatchSliceCoverageDrift", "SlicewatchSliceCoverageOutsideReference", False),
         ("SlicewatchSliceCoverageDrift", "SlicewatchSliceAccuracyDrift", True),
+        ("SlicewatchSliceAccuracyDrift", "SlicewatchSliceAccuracyBelowTarget", False),
     ],
 )
-def test_one_change_of_coverage_is_not_notified_twice(
+def test_one_change_is_not_notified_twice(
     first: str, second: str, told: bool, speaks: httpx.Client, receiver: object, settled: Callable
 ) -> None:
-    """The service's alarm inhibits the coverage rule of the same slice, not its accuracy alert."""
+    """The service's alarms inhibit the rules on the same slice and rate, and not each other."""
     post(speaks, first, "links")
     settled(lambda: receiver.received, "notification")
     post(speaks, second, "links", "short")

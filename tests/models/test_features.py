@@ -198,3 +198,25 @@ def test_of_a_record_with_many_long_names_the_first_are_told() -> None:
     assert len(str(caught.value)) < 2000
     assert str(caught.value).startswith("row 0 has no column 'likes'; available: '0000xxx")
     assert str(caught.value).endswith("x' and 880 more")
+
+
+@pytest.mark.parametrize(
+    ("record", "error"),
+    [
+        ({"text": "a", "likes": 3}, None),
+        ({"text": None, "likes": None}, None),
+        ({"text": "a"}, "no column 'likes'"),
+        ({"text": ["a"], "likes": 3}, "is a list"),
+        ({"text": "a", "likes": "many"}, "is not a number"),
+    ],
+)
+def test_a_record_is_checked_as_it_is_transformed(record: dict[str, object], error: str | None) -> None:
+    """The check raises for the records that the transformation refuses, with the same words."""
+    featurizer = Featurizer([FeatureSpec("text", "text"), FeatureSpec("likes", "number")])
+    featurizer.fit([{"text": "a", "likes": 1}, {"text": "b", "likes": 2}])
+    for read in (featurizer.check, lambda record: featurizer.transform([record])):
+        if error is None:
+            read(record)
+        else:
+            with pytest.raises(DataError, match=error):
+                read(record)

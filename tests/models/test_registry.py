@@ -2,9 +2,12 @@
 
 import json
 import multiprocessing
+import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from models.baselines import MLP, PlainClassifier
 from models.bundle.model_bundle import ModelBundle
 from models.bundle.records import GoldenBatch
 from models.bundle.reference import reference_counts
-from models.errors import BundleError, RegistryError
+from models.errors import BundleError, RegistryError, RegistryUnavailable
 from models.features import FeatureSpec, Featurizer
 from models.registry import ModelRegistry
 from models.training_report import SplitSizes, TrainingReport
@@ -270,8 +273,126 @@ def test_a_damaged_history_is_named(registry: ModelRegistry, tmp_path: Path) -> 
     registry.promote(1, expected=None, reason="first", at=T0)
     path = tmp_path / "registry" / "tiny" / "aliases" / "champion" / "000001.json"
     path.write_text(json.dumps({"version": 1}))
-    with pytest.raises(RegistryError, match=r"000001.json is not a change of an alias"):
+    with pytest.raises(RegistryUnavailable, match=r"tiny/aliases/champion/000001.json is not a change of an alias"):
         registry.alias()
+
+
+CHANGE = {"sequence": 2, "version": 1, "hash": "h", "change": "promote", "reason": "", "at": "2026-01-01T00:00:00Z"}
+BROKEN_CHANGES = {
+    "empty": "",
+    "half": json.dumps(CHANGE)[:40],
+    "nested": "[" * 100_000,
+    "text": '"promote"',
+    "another number": json.dumps(CHANGE | {"sequence": 3}),
+    "version of another kind": json.dumps(CHANGE | {"version": [1]}),
+    "no time zone": json.dumps(CHANGE | {"at": "2026-01-01T00:00:00"}),
+    "no reason": json.dumps({name: value for name, value in CHANGE.items() if name != "reason"}),
+    "huge": " " * 1_000_001,
+}
+
+
+@pytest.mark.parametrize("broken", [*BROKEN_CHANGES, "a folder", "a link", "binary"])
+def test_a_damaged_change_hides_no_version(registry: ModelRegistry, tmp_path: Path, broken: str) -> None:
+    """Versions and earlier changes are listed; the alias is on no version, and is not set over it."""
+    first = registry.promote(1, expected=None, reason="first", at=T0)
+    path = tmp_path / "registry" / "tiny" / "aliases" / "champion" / "000002.json"
+    if broken == "a folder":
+        path.mkdir()
+    elif broken == "a link":
+        path.symlink_to(tmp_path / "nowhere")
+    elif broken == "binary":
+        path.write_bytes(b"\xff\x00")
+    else:
+        path.write_text(BROKEN_CHANGES[broken])
+    assert [(version.number, version.aliases) for version in registry.list()] == [(1, ()), (2, ()), (3, ())]
+    assert registry.readable_history() == (first,)
+    for action in (
+        registry.alias,
+        registry.history,
+        lambda: registry.rollback(reason="", at=T0),
+        lambda: registry.promote(2, expected=1, reason="", at=T0),
+    ):
+        with pytest.raises(
+            RegistryUnavailable, match=r"000002.json is not a change of an alias .*: remove or restore it"
+        ):
+            action()
+
+
+@pytest.mark.parametrize("name", ["versions", "aliases", "aliases/champion"])
+def test_a_registry_that_cannot_be_read_is_not_empty(registry: ModelRegistry, tmp_path: Path, name: str) -> None:
+    """A file in the place of a folder, as any error of the system, is named, and the registry's path is not."""
+    registry.promote(1, expected=None, reason="first", at=T0)
+    folder = tmp_path / "registry" / "tiny" / name
+    shutil.rmtree(folder)
+    folder.write_text("")
+    read = registry.list if name == "versions" else registry.alias
+    with pytest.raises(RegistryUnavailable) as caught:
+        read()
+    assert str(caught.value).startswith(f"the registry of 'tiny' cannot be read: tiny/{name}")
+    assert str(tmp_path) not in str(caught.value)
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Files cannot grow beyond a few bytes, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_registry_that_cannot_be_written_is_left_as_it_was(
+    registry: ModelRegistry, bundles: list[ModelBundle]
+) -> None:
+    """On a full disk a bundle is not stored, and the champion not changed; nothing is left behind."""
+    refused = pytest.raises(RegistryUnavailable, match=r"the registry of 'tiny' cannot be written: .*: File too large")
+    with full_disk(), refused:
+        registry.promote(1, expected=None, reason="first", at=T0)
+    with full_disk(), refused:
+        registry.put(bundles[3])
+    assert registry.alias() is None
+    assert [version.number for version in registry.list()] == [1, 2, 3]
+    assert not [
+        path for path in registry.path(1).parents[1].rglob("*") if path.suffix == ".part" or "incoming" in path.name
+    ]
+
+
+def test_a_registry_is_closed_to_other_users(
+    registry: ModelRegistry, bundles: list[ModelBundle], tmp_path: Path
+) -> None:
+    """Its files hold records; one that an earlier release left open is closed."""
+    registry.promote(1, expected=None, reason="first", at=T0)
+    root = tmp_path / "registry" / "tiny"
+    paths = [root, *(path for path in root.rglob("*") if path.name != ".lock")]
+    assert {oct(path.stat().st_mode & 0o777) for path in paths if path.is_dir()} == {"0o700"}
+    assert {oct(path.stat().st_mode & 0o777) for path in paths if path.is_file()} == {"0o600"}
+    root.chmod(0o755)
+    registry.put(bundles[3])
+    assert root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_stamp_changes_with_the_files(registry: ModelRegistry) -> None:
+    """It shows that a version may have been repaired."""
+    before = registry.stamp(1)
+    assert registry.stamp(1) == before != ()
+    (registry.path(1) / "config.json").write_text("{}")
+    assert registry.stamp(1) != before
+    assert registry.stamp(9) == ()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[" * 50_000, "[1]", '{"classes": 5}', '{"classes": [["a"]]}', '{"classes": "ab"}']
+)
+def test_damaged_classes_are_named(registry: ModelRegistry, content: str) -> None:
+    """Whatever is in the file, it is a damaged bundle."""
+    assert registry.classes(1) == registry.get(1).classes
+    (registry.path(1) / "config.json").write_text(content)
+    with pytest.raises(BundleError, match=r"config\.json"):
+        registry.classes(1)
 
 
 def test_the_schema_of_a_version_is_that_of_its_bundle(registry: ModelRegistry) -> None:

@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -148,7 +149,7 @@ def test_a_name_from_outside_makes_no_series(metrics: ProcessMetrics) -> None:
     assert rows[("spam", "3", "__other__")] == rows[("spam", "__other__", "__other__")] == 1
     assert len(series(text)) == before + 2  # the class and the slice of the other version
     reasons = named(text, "shed_total", "reason")
-    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("__other__",): 1}
+    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("connections",): 0, ("__other__",): 1}
 
 
 def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessMetrics) -> None:
@@ -391,6 +392,13 @@ def test_drift_shows_evidence_and_the_alarms_that_stand() -> None:
     assert named(text, "slice_drift_expected_ratio", *keys) == {up: 0.02}
 
 
+def test_the_expected_accuracy_of_an_alarm_about_a_target_is_the_target() -> None:
+    """Also where nothing is known of the reference."""
+    missed = replace(drift("up", 21.0, ToleranceBand(Rate(0, 0), 0.75, 1.0, 0.01, 0.75)), kind="accuracy")
+    text = render_drift("m", [missed], [Alarm(3, "m", 1, AT, missed)])
+    assert named(text, "slice_drift_expected_ratio", "model", "slice", "kind") == {("m", "up", "accuracy"): 0.75}
+
+
 def test_runs_that_ended_are_counted_from_zero(metrics: ProcessMetrics) -> None:
     """Every final state has a series from the start."""
     metrics.count_retrain("held")
@@ -420,3 +428,26 @@ def test_rules_ask_only_for_what_is_exported(root: Path) -> None:
     asked = set(re.findall(r"(?<![:\w])slicewatch_(\w+)\s*[{\[)\n]", rules))
     assert len(asked) >= 8
     assert asked <= {name for name, _ in series(realistic(3))}
+
+
+@given(st.lists(st.text(st.characters(), min_size=1, max_size=200), min_size=1, max_size=40))
+def test_reasons_of_strangers_are_few_and_short(reasons: list[str]) -> None:
+    """Names of exceptions make a bounded number of short label values; reasons of the service keep their own."""
+    metrics = process()
+    metrics.set_functions(functions("a"))
+    for reason in [*reasons, "over budget"]:
+        metrics.count_function_runs([FunctionStats("a", 0.0, {reason: 1}, None)])
+    unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
+    values = [reason for _, _, reason in unknown]
+    assert len(values) <= 16 + 12
+    assert all(len(value) <= 60 and value.isprintable() for value in values)
+    assert ("spam", "a", "over budget") in unknown
+    assert sum(unknown.values()) == len(reasons) + 1
+
+
+def test_a_long_owner_is_cut() -> None:
+    """The owner of a function in a file is a label value of at most 200 characters."""
+    text = render_snapshot(snapshot(estimate("a")), {"a": Metadata(owner="x" * 5_000)}, {})
+    assert (
+        max(len(owner) for _, owner, _, _ in named(text, "slice_info", "slice", "owner", "severity", "target")) == 200
+    )

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from service.errors import ServiceError
 from service.server import configure
@@ -85,3 +87,32 @@ def test_chatty_libraries_are_quiet(stream: io.StringIO) -> None:
     logging.getLogger("apscheduler.executors").warning("missed")
     assert "ran" not in stream.getvalue()
     assert "missed" in stream.getvalue()
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@given(st.text(st.characters(), max_size=30), st.sampled_from([1, 2_000]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+def test_no_value_makes_a_line_of_its_own(plain: bool, text: str, repeats: int) -> None:
+    """A message and a field with a stranger's text are one line of bounded length, whatever it contains."""
+    root = logging.getLogger()
+    handlers, level, stream = list(root.handlers), root.level, io.StringIO()
+    try:
+        configure(stream, plain=plain)
+        value = f"a\n2026-01-01 INFO forged\r\x1b[2J\u2028{text}" * repeats
+        logging.getLogger("service.x").info("run 1: %s", value, extra={"path": value})
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    line = stream.getvalue()
+    assert len(line.splitlines()) == 1
+    assert line.rstrip("\n").isprintable()
+    assert len(line) < 50_000
+
+
+def test_a_message_of_an_exception_forges_no_line(stream: io.StringIO) -> None:
+    """Lines of a traceback are indented."""
+    configure(stream, plain=True, level=logging.DEBUG)
+    log_error(ValueError("odd\n2026-01-01 00:00:00,000 INFO    service.x: forged"))
+    first, *rest = stream.getvalue().splitlines()
+    assert first.endswith("it failed")
+    assert all(line.startswith("    ") for line in rest)

@@ -386,3 +386,16 @@ def test_a_function_that_ends_the_process_is_a_fault_like_another(comments) -> N
     assert not applied.matrix.unknown[:, 2].all()
     assert applied.stats[0].unknown == {"SystemExit": len(comments)}
     assert applied.stats[0].first_fault == "row 0: SystemExit: 5"
+
+
+def test_a_function_cannot_change_the_fields_that_others_see() -> None:
+    """Its own rows are unknown."""
+
+    def changes(x):
+        x.__dict__["n"] = 0
+        return True
+
+    functions = [SlicingFunction("changes", changes), SlicingFunction("odd", lambda x: x.n % 2 == 1)]
+    S = apply(functions, [{"n": n} for n in range(4)])
+    assert S.column("odd").tolist() == [False, True, False, True]
+    assert S.unknown[:, 0].all()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sfs.errors import UnknownName
-from sfs.record import ABSENT, Columns, Record, none_if_missing, text_of
+from sfs.record import ABSENT, Columns, FrameRow, MappingRow, Record, freeze, mutable_copy, none_if_missing, text_of
 
 MISSING = [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT]
 
@@ -144,3 +144,31 @@ def test_an_absent_column_is_an_error() -> None:
 def test_a_frame_without_columns_still_has_rows() -> None:
     """Two rows without columns are two empty records."""
     assert [Record({}), Record({})] == Columns(pd.DataFrame(index=[0, 1])).records
+
+
+@pytest.mark.parametrize("kind", [Record, MappingRow, lambda fields: FrameRow(fields, 7)])
+def test_the_dictionary_of_a_record_is_read_only(kind) -> None:
+    """A function that changed it would change the input of the next one."""
+    x = kind({"text": "a"})
+    for change in (
+        lambda: vars(x).update(text="b"),
+        lambda: x.__dict__.__setitem__("text", "b"),
+        lambda: setattr(x, "__dict__", {}),
+    ):
+        with pytest.raises((AttributeError, TypeError)):
+            change()
+    if kind is MappingRow:
+        with pytest.raises(AttributeError):
+            x.pop("text")
+    assert dict(vars(x)) == {"text": "a"}
+    assert vars(x)["text"] == x.text == "a"
+
+
+def test_a_mutable_copy_has_a_dictionary_of_its_own() -> None:
+    """A preprocessor may change it by any means."""
+    original = MappingRow({"text": "a"})
+    x = mutable_copy(original)
+    vars(x)["text"] = "b"
+    x.update(more=1)
+    assert dict(vars(freeze(x, original))) == {"text": "b", "more": 1}
+    assert original.text == "a"

@@ -11,7 +11,7 @@ from pydantic import Field
 from service.api.schemas.fields import Body, Out, Remark, Text, out_of
 from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus
 from service.views import Page
-from service.views.alarms import alarm_sentence
+from service.views.alarms import alarm_sentence, labels_at_half
 
 
 class RateOut(Out):
@@ -39,6 +39,14 @@ class ToleranceBandOut(RateOut):
     lower: float
     upper: float
     tolerance: float = Field(description="Relative for coverage, absolute for accuracy.")
+    target: float | None = Field(description="Accuracy target of the slice if it is the lower limit; else null.")
+
+
+class LabelsToAlarmOut(Out):
+    """Labels that an alarm takes after a fall of the accuracy."""
+
+    accuracy: float = Field(description="Accuracy after the fall: half of the lower limit.")
+    labels: int = Field(description="Expected number of labels from the fall to the alarm, about.")
 
 
 class DriftOut(Out):
@@ -53,6 +61,7 @@ class DriftOut(Out):
     evidence: float | None = Field(description="Natural logarithm; null if there is no evidence.")
     threshold: float = Field(description="Evidence at which an alarm is raised, natural logarithm.")
     share: float = Field(description="Evidence as a fraction of the threshold.")
+    labels_to_alarm: LabelsToAlarmOut | None = Field(description="Null for coverage, and where no fall can alarm.")
 
 
 class AlarmOut(DriftOut):
@@ -108,10 +117,11 @@ def alarms_out(page: Page[Alarm]) -> AlarmsOut:
 
 
 def _drift_fields(drift: DriftStatus) -> dict[str, Any]:
-    band = drift.zone
+    band, fall = drift.zone, labels_at_half(drift)
     return {
         "expected": None if band is None else out_of(ToleranceBandOut, band, band.reference),
         "observed": out_of(ObservedOut, drift.observed, drift),
         "share": drift.evidence_ratio,
         "evidence": drift.evidence if isfinite(drift.evidence) else None,
+        "labels_to_alarm": None if fall is None else out_of(LabelsToAlarmOut, fall),
     }

@@ -67,7 +67,7 @@ class PreviewOut(Out):
     unknown: int
     coverage: ReferenceEstimateOut | InsufficientDataOut
     reasons: dict[str, int] = Field(description="Number of unknown memberships by reason.")
-    examples: list[dict[str, Any]] = Field(description="Some members.")
+    examples: list[dict[str, Any]] = Field(description="Some members; long values are cut.")
 
 
 class ReferenceOut(RateOut):

@@ -150,9 +150,13 @@ class RecordOut(Out):
     predicted: str
     label: str | None = Field(description="The true class; null if unknown.")
     probabilities: dict[str, float] | None
-    features: dict[str, Any] | None = Field(description="Stored features of the record.")
+    features: dict[str, Any] | None = Field(description="Stored features of the record; long values are cut in lists.")
     slices: list[str]
     unknown_slices: list[str]
+    cut: dict[str, int] = Field(
+        description="Full length of each feature that is cut; `GET /v1/predictions/{id}` returns the whole record."
+    )
+    omitted: int = Field(description="Number of features left out.")
 
 
 class BucketOut(Out):

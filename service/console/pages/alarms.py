@@ -18,7 +18,7 @@ from service.console.render import HEADERS, PageContext, PageExecutor, page_cont
 from service.console.svg import evidence_meter, tolerance_chart, tolerance_plot
 from service.decisions import Alarm, DriftKind, DriftStatus, Run
 from service.errors import MisuseError
-from service.formatting import percent
+from service.formatting import limit_text, percent
 from service.store.runs import runs_since
 from service.views.alarms import (
     alarm_sentence,
@@ -26,6 +26,7 @@ from service.views.alarms import (
     alarms_view,
     drift_view,
     drifts_by_slice,
+    labels_at_half,
     unresolved_by_slice,
 )
 
@@ -120,7 +121,7 @@ def acknowledgement(form: Mapping[str, str]) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class DetectorRow:
-    """Status of a drift detector; ``expected`` and ``change`` describe the tolerance band and the change in words."""
+    """Status of a drift detector, with the tolerance band, the change and the labels to an alarm in words."""
 
     drift: DriftStatus
     title: str
@@ -128,6 +129,7 @@ class DetectorRow:
     meter: Markup
     expected: str
     change: str
+    fall: str
 
 
 def detector_row(drift: DriftStatus) -> DetectorRow:
@@ -136,18 +138,20 @@ def detector_row(drift: DriftStatus) -> DetectorRow:
     if zone is None:
         expected = "no reference yet"
     elif drift.kind == "accuracy":
-        expected = f"at least {percent(zone.lower)}"
+        expected = f"at least {limit_text(zone.lower, zone.target)}"
     else:
         expected = percent_range(zone.lower, zone.upper)
-    reference = None if zone is None else zone.reference.value
-    if value is None or reference is None:
+    reference = None if zone is None else zone.expected
+    if value is None or zone is None or reference is None:
         change = ""
     elif drift.kind == "coverage":
         change = times_reference(value, reference)
     else:
-        change = f"{signed_points(value - reference)} points from the reference"
-    title, plot = slice_title(drift.slice), tolerance_plot(drift)
-    return DetectorRow(drift, title, plot, evidence_meter(drift.evidence_ratio), expected, change)
+        origin = "reference" if zone.target is None else "target"
+        change = f"{signed_points(value - reference)} points from the {origin}"
+    title, plot, labels = slice_title(drift.slice), tolerance_plot(drift), labels_at_half(drift)
+    fall = "" if labels is None else f"a fall to {percent(labels.accuracy)} alarms after about {labels.labels:,} labels"
+    return DetectorRow(drift, title, plot, evidence_meter(drift.evidence_ratio), expected, change, fall)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,18 +46,16 @@ def models_page(runtime: Runtime, params: ListParams) -> str:
     registry = runtime.model.registry
     try:
         versions = models_view(registry, runtime.model.deployment)
-        history = registry.history(CHAMPION)
+        history = registry.readable_history(CHAMPION)
     except (ModelError, OSError) as error:
         raise ServiceError(f"the registry cannot be read: {error}") from error
     versions = tuple(v for v in versions if params.before is None or v.version < params.before)
     shown, accuracies = [], {}
     for version in versions[-VERSION_ROWS:]:
-        folder = registry.path(version.version)
         if version.damaged is None:
-            accuracies[version.version] = held_out_accuracy(folder)
+            accuracies[version.version] = held_out_accuracy(registry, version.version)
         else:  # pages do not show paths of the server
-            damaged = version.damaged.replace(f"{folder.parents[1]}/", "")
-            version = replace(version, damaged=damaged)
+            version = replace(version, damaged=registry.relative(version.damaged))
         shown.append(version)
     return render_models(
         page_context(runtime, "models"),

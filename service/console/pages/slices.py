@@ -154,7 +154,7 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
     if not view.slices[0].estimate.members.labelled:  # the page then shows how to send a label
         with runtime.store.read() as connection:
             for record in recent_records(connection, runtime.model.name, before=now, limit=1, labelled=False):
-                unlabelled_id = record.prediction.id
+                unlabelled_id = record.id
     return render_overview(
         view,
         params,
@@ -221,7 +221,16 @@ def _example_record(runtime: Runtime) -> Mapping[str, Any] | None:
 
 
 def _no_snapshot_page(runtime: Runtime, href: str, commands: ExampleCommands) -> str:
-    model, version = runtime.model.name, runtime.model.deployment.state.version
+    state = runtime.model.deployment.state
+    model, version = runtime.model.name, state.version
+    if state.fault and state.active is None:
+        return render_message(
+            "The model cannot be loaded",
+            f"{state.fault}.",
+            "Predictions are refused until it is repaired; labels and logged predictions are accepted.",
+            link=NavLink(href, "Refresh"),
+            context=PageContext("slices", refresh=10),
+        )
     if version is None:
         return render_message(
             "No model yet",
@@ -351,7 +360,7 @@ def render_overview(
 
     return render_page(
         "overview.html",
-        PageContext("slices", sum(map(len, alarms.values())), params.refresh),
+        PageContext("slices", sum(map(len, alarms.values())), params.refresh, view.fault),
         view=view,
         params=params,
         sorts=SORTS,
@@ -455,7 +464,7 @@ def render_slice(
 
     return render_page(
         "slice.html",
-        PageContext("slices", activity.unresolved),
+        PageContext("slices", activity.unresolved, fault=view.fault),
         view=view,
         slice=slice_,
         title=formatting.slice_title(slice_.name),

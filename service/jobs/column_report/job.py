@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -30,7 +31,7 @@ from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, report, reports
-from service.store.training_rows import traffic_rows
+from service.store.training_rows import TrafficRow, traffic_rows, traffic_sample
 from service.store.writer import Writer
 
 REPORTS = "reports"
@@ -88,7 +89,7 @@ class ColumnReports:
         if promotion is None:
             return
         with self._store.read() as connection:
-            latest = reports(connection, state.model, limit=_RETRIES + 1)
+            latest = [*reports(connection, state.model, limit=_RETRIES + 1)]
         due = next((report.at for report in latest if not report.error), promotion.at) + self._interval
         if latest and latest[0].error:
             due = max(due, latest[0].at + self._interval / _RETRIES)
@@ -167,27 +168,32 @@ class ColumnReports:
         version, start = promotion.version, max(now - self._interval, promotion.at)
         with self._store.read() as connection:
             limit = self._settings.report.rows
-            rows = list(traffic_rows(connection, model, version, since=start, until=now, limit=limit))
-        if len(rows) < minimum_rows:
+            sample = traffic_sample(connection, model, version, since=start, until=now, limit=limit)
+        if len(sample) < minimum_rows:
             return
-        created = DriftReport(0, model, version, now, start, now, 0, len(rows), ())
+        created = DriftReport(0, model, version, now, start, now, 0, len(sample), ())
         try:
-            if len(rows) < MINIMUM_ROWS:
-                raise ReportFailed(f"there are {len(rows)} predictions to compare; {MINIMUM_ROWS} are needed")
+            if len(sample) < MINIMUM_ROWS:
+                raise ReportFailed(f"there are {len(sample)} predictions to compare; {MINIMUM_ROWS} are needed")
             spec = ReportSpec(
                 self._registry.path(version),
-                rows,
+                self._rows(sample),
                 self._settings.functions,
                 self._deployment.state.declarations,
             )
-            reference_rows, columns = compare_columns(
+            reference_rows, current_rows, columns = compare_columns(
                 report_folder(self._root, now), spec, self._timeout_seconds, stop=self._stop
             )
-            created = replace(created, reference_rows=reference_rows, columns=columns)
+            created = replace(created, reference_rows=reference_rows, current_rows=current_rows, columns=columns)
         except (ModelError, ReportFailed) as error:
-            _log.warning("the report on version %s of %r failed: %s", version, model, error)
-            created = replace(created, error=str(error))
+            reason = self._registry.relative(str(error))
+            _log.warning("the report on version %s of %r failed: %s", version, model, reason)
+            created = replace(created, error=reason)
         if not self._stop.is_set():
             self._writer.submit(partial(add_report, report=created)).result()
             with self._page_lock:  # a page in progress keeps its folder
                 prune(self._root)
+
+    def _rows(self, sample: Sequence[int]) -> Iterator[TrafficRow]:
+        with self._store.read() as connection:
+            yield from traffic_rows(connection, sample)

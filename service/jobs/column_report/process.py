@@ -10,7 +10,7 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
+from models.bundle.files import create_private
 from service.jobs.child_process import ChildProcess
 
 if TYPE_CHECKING:
@@ -50,14 +51,14 @@ class ReportSpec:
     bundle
         Folder of the version's bundle, whose sample is the reference.
     rows
-        The traffic, or an even sample of it.
+        The traffic, or a sample of it; read once, row by row.
     functions, added
         Files and modules of the live functions, and declarations of those added over HTTP; memberships of a
         function that cannot be loaded are unknown to the model.
     """
 
     bundle: Path
-    rows: Sequence[TrafficRow]
+    rows: Iterable[TrafficRow]
     functions: Sequence[str] = ()
     added: Sequence[Mapping[str, Any]] = ()
 
@@ -78,8 +79,8 @@ def compare_columns(
     *,
     stop: Event | None = None,
     python: str = sys.executable,
-) -> tuple[int, tuple[Mapping[str, Any], ...]]:
-    """Return the number of reference rows, and a record per column as in `service.decisions.DriftReport`.
+) -> tuple[int, int, tuple[Mapping[str, Any], ...]]:
+    """Return the numbers of reference and of traffic rows, and a record per column as in `DriftReport`.
 
     Parameters
     ----------
@@ -101,23 +102,23 @@ def compare_columns(
     try:
         inputs = {"bundle": str(spec.bundle), "functions": [*spec.functions], "added": [*spec.added]}
         (folder / SPEC).write_text(json.dumps(inputs))
-        with (folder / ROWS).open("w") as file:
+        with create_private(folder / ROWS) as file:
             for row in spec.rows:
                 label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
                 features = row.features or "null"
-                file.write(
-                    f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
-                    f'"content": {row.content_hash}}}\n'
-                )
+                line = f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
+                file.write(f'{line}"content": {row.content_hash}}}\n'.encode())
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
         for name in (SPEC, ROWS, VALUES):
             (folder / name).unlink()
-        return values["reference_rows"], tuple(values["columns"])
+        return values["reference_rows"], values["current_rows"], tuple(values["columns"])
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError | ValueError | LookupError | TypeError):
+        if isinstance(error, OSError):
             raise ReportFailed(str(error)) from error
+        if isinstance(error, ValueError | LookupError | TypeError):  # the text may quote a record
+            raise ReportFailed(f"its files cannot be read ({type(error).__name__})") from error
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.errors import ModelError
+from models.errors import BundleError
 from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent
 from service.jobs.column_report.columns import (
@@ -66,13 +67,13 @@ def main(mode: str, folder: Path, timeout_seconds: float) -> None:
         {"values": write_values, "page": write_page}[mode](folder)
     except Exception as error:
         traceback.print_exc()
-        (folder / REASON).write_text(_reason(error))
+        (folder / REASON).write_text(_reason(error), encoding="utf-8", errors="replace")
         sys.exit(1)
 
 
 def _reason(error: Exception) -> str:
     """Return the text of an own error, and the kind of any other: its text may quote a record."""
-    is_own = isinstance(error, ServiceError | ModelError | OSError)
+    is_own = isinstance(error, ServiceError | BundleError | OSError)
     return str(error) if is_own and str(error) else type(error).__name__
 
 
@@ -96,9 +97,15 @@ def write_values(folder: Path) -> None:
         PredictedRow(record, bundle.classes[c], row)
         for record, c, row in zip(bundle.sample, P.argmax(axis=1), P.tolist(), strict=True)
     ]
+    names = {spec.column for spec in bundle.featurizer.specs}
+
+    def compared(row: PredictedRow) -> PredictedRow:
+        """Return a row with the compared features only: others may be long."""
+        features = row.features and {name: value for name, value in row.features.items() if name in names}
+        return replace(row, features=features and bundle.schema.parse_record(features))
+
     with (folder / ROWS).open() as file:
-        live = [PredictedRow(**json.loads(line)) for line in file]
-    live = [replace(row, features=row.features and bundle.schema.parse_record(row.features)) for row in live]
+        live = [compared(PredictedRow(**json.loads(line))) for line in file]
     records, columns = zip(*map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True)
     with gzip.open(folder / COLUMNS, "wt") as file:
         json.dump(
@@ -109,7 +116,9 @@ def write_values(folder: Path) -> None:
             ],
             file,
         )
-    (folder / VALUES).write_text(json.dumps({"reference_rows": len(reference), "columns": records}))
+    (folder / VALUES).write_text(
+        json.dumps({"reference_rows": len(reference), "current_rows": len(live), "columns": records})
+    )
 
 
 def write_page(folder: Path) -> None:
@@ -140,8 +149,8 @@ def compare_column(column: ColumnPair) -> tuple[dict[str, Any], ReportColumn | N
     if column.error:
         return record, None
     compare = _number_column if column.numeric else _category_column
-    given, details = compare(column.column, sides[0], sides[1], column.independent)
     try:
+        given, details = compare(column.column, sides[0], sides[1], column.independent)
         value = drift_values(run_evidently([given]))[given.name]
         if not all(map(math.isfinite, (value, given.threshold, *details.get("mean", ())))):
             raise ServiceError("its numbers are too large")
@@ -166,7 +175,7 @@ def _number_column(
 def _category_column(
     name: str, reference: Sequence[Value], live: Sequence[Value], sizes: Sizes
 ) -> tuple[ReportColumn, dict[str, Any]]:
-    sides = [[str(value) for value in side] for side in (reference, live)]
+    sides = [[_spell(str(value)) for value in side] for side in (reference, live)]
     names, before, after = count_names(*sides)
     threshold = max(THRESHOLDS[SHARES], jensenshannon_by_chance(before, after, sizes))
     first, second = (part / part.sum() for part in (before, after))
@@ -179,6 +188,11 @@ def _category_column(
 def _escape(text: str) -> str:
     """Return text that cannot end a script: Evidently writes names into its page as they are."""
     return text.replace("<", "‹").replace(">", "›")
+
+
+def _spell(text: str) -> str:
+    """Return text with control characters and lone surrogates spelled: NumPy drops a final NUL, UTF-8 has none."""
+    return re.sub("[\x00-\x1f\x7f\ud800-\udfff]", lambda found: ascii(found[0])[1:-1], text)
 
 
 def run_evidently(columns: Sequence[ReportColumn]) -> Any:

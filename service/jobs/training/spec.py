@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO
 
 from pydantic import TypeAdapter
 
+from models.bundle.files import create_private
 from service.decisions import PairedCounts
 from service.errors import ServiceError
 from service.settings.schema import LearnerSettings
@@ -132,7 +132,7 @@ def learner_values(settings: LearnerSettings) -> dict[str, Any]:
 def open_private(path: Path) -> BinaryIO:
     """Create a file that only this user can read: it may quote customers. An existing one is replaced."""
     path.unlink(missing_ok=True)  # it has a mode of its own
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+    return create_private(path)
 
 
 def write_traffic(path: Path, rows: Iterable[tuple[str, str]]) -> int:
@@ -156,6 +156,6 @@ def read_traffic(path: Path) -> list[tuple[Mapping[str, Any], str]]:
             except (ValueError, LookupError, TypeError):
                 record, label = None, None
             if not isinstance(record, dict) or not isinstance(label, str):
-                raise ServiceError(f"{path}, line {number}: not a labelled row: {line[:80].strip()}")
+                raise ServiceError(f"{path}, line {number}: not a labelled row")
             rows.append((record, label))
     return rows

@@ -20,7 +20,7 @@ def test_an_alarm_is_told_with_its_evidence(service):
     assert one["observed"] == {"value": 0.081, "count": 81, "n": 1000, "lower": 0.06, "upper": 0.1}
     assert one["expected"] == {
         "value": 0.02, "count": 400, "n": 20_000, "effective_n": 20_000,
-        "lower": 0.018, "upper": 0.022, "tolerance": 0.1,
+        "lower": 0.018, "upper": 0.022, "tolerance": 0.1, "target": None,
     }  # fmt: skip
     assert (one["evidence"], one["threshold"], one["share"]) == (20.0, 16.0, 1.25)
     assert (one["since"], one["at"]) == ("2026-05-01T11:40:00Z", "2026-05-01T12:00:00Z")

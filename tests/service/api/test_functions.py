@@ -118,3 +118,27 @@ def test_a_trial_has_limits(service):
     many = {"function": MONEY, "records": [{}] * 1001}
     assert service.post("/v1/functions/preview", many).status_code == 413
     assert service.post("/v1/functions/preview", {"function": MONEY, "records": []}).status_code == 422
+
+
+def test_examples_of_a_preview_are_cut(service):
+    """Long records of the request do not come back in full."""
+    rows = [{"text": "money " * 5000}] * 20
+    answer = service.post("/v1/functions/preview", {"function": MONEY, "records": rows})
+    assert answer.json()["members"] == 20
+    assert len(answer.content) < 20_000
+
+
+def test_patterns_and_metadata_beyond_the_limits_are_refused(service):
+    """A 422 names the limit, and the function is not in force."""
+
+    def words(name, count):
+        terms = [{"keyword": {"field": "text", "words": [f"{name}{n}"], "whole_word": True}} for n in range(count)]
+        return {"name": name, "any": terms}
+
+    assert service.post("/v1/functions", words("first", 199)).status_code == 201
+    answer = service.post("/v1/functions", words("second", 120))
+    assert (answer.status_code, "template_limits.pattern_mb" in answer.json()["detail"]) == (422, True)
+    answer = service.post("/v1/functions", MONEY | {"owner": "x" * 5_000})
+    assert (answer.status_code, "owner" in answer.json()["detail"]) == (422, True)
+    names = [each["name"] for each in service.get("/v1/functions").json()["functions"]]
+    assert names == ["short", "clicks", "first"]

@@ -1,5 +1,9 @@
 """``/healthz``, ``/readyz`` and ``/metrics``."""
 
+import asyncio
+import threading
+from types import SimpleNamespace
+
 from service.metrics.exposition import CONTENT_TYPE
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
@@ -37,3 +41,51 @@ def test_the_page_has_counters_and_gauges(service):
     answer = service.get("/metrics")
     assert answer.headers["content-type"] == CONTENT_TYPE
     assert 'slicewatch_slice_coverage_ratio{model="comments",slice="clicks",version="1",window="1h"} 1.0' in answer.text
+
+
+def test_scrapes_do_not_wait_for_readers_of_records(service, monkeypatch):
+    """However many read."""
+    release, begun = threading.Event(), threading.Semaphore(0)
+
+    def read(*_, **__):
+        begun.release()
+        release.wait(30)
+        raise RuntimeError("the test ends")
+
+    monkeypatch.setattr("service.api.slices.records", read)
+
+    async def story():
+        readers = [asyncio.create_task(service.client.get("/v1/slices/short/records")) for _ in range(20)]
+        await asyncio.to_thread(begun.acquire)
+        answers = [await service.client.get(path) for path in ("/metrics", "/healthz", "/readyz")]
+        done = [each.done() for each in readers]
+        release.set()
+        await asyncio.gather(*readers)
+        return [answer.status_code for answer in answers], any(done)
+
+    assert service.runner.run(story()) == ([200, 200, 200], False)
+
+
+def test_scrapes_at_one_time_share_a_page(service):
+    """Many of them cost no more than one."""
+    release, rendered = threading.Event(), []
+
+    def text():
+        rendered.append(1)
+        release.wait(30)
+        return b"page"
+
+    service.runtime.page = SimpleNamespace(text=text)
+
+    async def story():
+        scrapes = [asyncio.create_task(service.client.get("/metrics")) for _ in range(10)]
+        while not rendered:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        scrapes[0].cancel()
+        release.set()
+        return [answer.text for answer in await asyncio.gather(*scrapes[1:])]
+
+    assert service.runner.run(story()) == ["page"] * 9
+    assert len(rendered) == 1

@@ -88,7 +88,8 @@ def broken(good, seed):
 def test_no_body_is_our_error(service, path, caplog):
     """Of hundreds of malformed bodies none is a 5xx, every refusal is a problem, and the service goes on."""
     headers, bad = {"content-type": "application/json"}, []
-    for body in [*RAW, *islice(broken(GOOD[path], seed=7), 400)]:
+    bodies = [*RAW, *islice(broken(GOOD[path], seed=7), 400)]
+    for body in bodies[::8] if path.endswith("preview") else bodies:  # a preview starts a process
         answer = service.post(path, content=body, headers=headers)
         if answer.status_code >= 500:
             bad.append((answer.status_code, body[:200]))
@@ -100,3 +101,29 @@ def test_no_body_is_our_error(service, path, caplog):
     assert bad == []
     assert service.predicted({"text": "love", "likes": 0}).status_code == 200
     service.tick()
+
+
+def test_no_text_of_a_client_names_a_file(service):
+    """Ids, labels, keys, reasons, names and versions leave the files of a project as they were."""
+    record = GOOD["/v1/predict"]["instances"][0]
+    folder = service.runtime.settings.file.parent
+    evil = "..evil\\\u2028name%2f:*?"
+    service.predicted(record, ids=["first"])
+
+    def names():
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if "-wal" not in path.name}
+
+    before = names()
+    for k in range(20):
+        text = f"{evil}{k}"
+        service.predicted(record, ids=[text])
+        service.post(
+            "/v1/labels", {"labels": [{"id": text, "label": "true", "labeller": text, "idempotency_key": text}]}
+        )
+        service.post(
+            "/v1/predictions", {"predictions": [{"features": record, "label": text, "version": k + 1, "id": text}]}
+        )
+        service.post("/v1/functions", {"name": text.replace("\u2028", ""), "missing": {"field": text}, "owner": "me"})
+        service.post("/v1/models/rollback", {"reason": text, "by": text})
+    assert not {name for name in names() - before if "evil" in name}
+    assert len(names() - before) <= 2

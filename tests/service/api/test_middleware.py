@@ -129,6 +129,26 @@ def test_all_bodies_together_have_a_limit(service):
     assert service.counted('shed_total{reason="queue"}') == 2
 
 
+def test_long_bodies_leave_room_for_short_ones(service):
+    """While long ones arrive slowly up to their share, another is refused, and a short one is taken."""
+    service.limit(body_bytes=100_000)
+    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=244_000))
+    body = b'{"instances":[{"text":"love","likes":0}]}'
+
+    async def story():
+        let_go = asyncio.Event()
+        parts = [body.ljust(90_000), b" "]
+        held = [asyncio.create_task(ask(service, [*parts], after_first=let_go)) for _ in range(2)]
+        await asyncio.sleep(0)
+        long = await ask(service, [body.ljust(90_000)])
+        known = await ask(service, [body.ljust(90_000)], [(b"content-length", b"90000")])
+        short = await ask(service, [body.ljust(50_000)])
+        let_go.set()
+        return [answer[0] for answer in (long, known, short, *[await each for each in held])]
+
+    assert service.runner.run(story()) == [429, 429, 200, 200, 200]
+
+
 def test_a_body_as_long_as_may_be_is_always_taken(service):
     """Also where it is longer than all together may be."""
     service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=10))
@@ -336,3 +356,12 @@ def test_what_is_no_request_passes(service):
 
     service.runner.run(app({"type": "lifespan", "state": {}}, receive, send))
     assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+@pytest.mark.parametrize("method", ["get", "GET\n2026-01-01 INFO forged", "X" * 100_000, "\u2028", "PROPFIND"])
+def test_a_method_of_a_client_is_one_of_a_few_in_the_log(service, caplog, method):
+    """An unknown method is logged as __other__, and counted under a fixed route."""
+    with caplog.at_level(logging.INFO):
+        asyncio.run(ask(service, [b""], path="/odd\n/path", method=method))
+    (line,) = lines(caplog)
+    assert (line["method"], line["route"]) == ("__other__", "__other__")

@@ -12,6 +12,7 @@ OPERATIONS = {
     ("post", "/v1/labels"): {"200", "408", "413", "415", "422", "429", "503", "504"},
     ("get", "/v1/slices"): {"200", "422", "503", "504"},
     ("get", "/v1/slices/{name}"): {"200", "404", "422", "503", "504"},
+    ("get", "/v1/predictions/{id}"): {"200", "404", "422", "503", "504"},
     ("get", "/v1/slices/{name}/records"): {"200", "404", "422", "503", "504"},
     ("get", "/v1/functions"): {"200", "503", "504"},
     ("post", "/v1/functions"): {"201", "408", "409", "413", "415", "422", "429", "503", "504"},
@@ -63,7 +64,7 @@ def test_every_route_says_how_it_may_answer(document):
         for method, operation in item.items()
     }
     assert found == OPERATIONS
-    assert set(document["paths"]) == set(ROUTES)
+    assert set(document["paths"]) == {route.replace(":path}", "}") for route in ROUTES}
 
 
 def test_every_refusal_is_a_problem(document):

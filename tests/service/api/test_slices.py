@@ -208,3 +208,19 @@ def test_f1_over_http_has_its_reason(watched):
         for group in (row["members"], row["complement"]):
             assert group["f1"] is None or isinstance(group["f1"], float)
             assert (group["f1"] is None) == bool(group["f1_reason"])
+
+
+def test_long_records_are_cut_in_lists(service):
+    """The answer stays short however long they are, and tells what is cut and how to get it."""
+    rows = [{"text": "free money " * 9000, "likes": n} for n in range(20)]
+    ids = [f"r{n:02}" for n in range(20)]
+    service.predicted(*rows, ids=ids)
+    answer = service.get("/v1/slices/__all__/records", params={"limit": 500})
+    body = answer.json()
+    assert len(answer.content) < 20 * 2500
+    assert {each["id"] for each in body["records"]} == set(ids)
+    first = body["records"][0]
+    assert first["cut"] == {"text": 99_000}
+    assert first["features"]["text"].endswith("… (99,000 characters)")
+    whole = service.get(f"/v1/predictions/{first['id']}").json()
+    assert whole["features"]["text"] == "free money " * 9000

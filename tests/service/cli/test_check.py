@@ -500,6 +500,15 @@ def test_a_column_of_the_schema_has_to_be_in_the_table(cli: Callable, project: P
     assert "no column 'county'" in cli("check", "--config", project).err
 
 
+def test_patterns_beyond_the_limits_are_a_problem(cli: Callable, project: Path) -> None:
+    """The problem names the number, the limit and the setting."""
+    project.write_text(project.read_text() + "template_limits: {terms: 1}\n")
+    answer = cli("check", "--config", project)
+    assert answer.code == 2
+    assert "the templates have 2 different terms, more than the limit of 1" in answer.err
+    assert "template_limits.terms" in answer.err
+
+
 @pytest.mark.parametrize(
     ("labels", "problem"),
     [

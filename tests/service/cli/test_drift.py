@@ -63,9 +63,13 @@ def test_the_nearest_to_an_alarm_is_first(cli: Callable, service: Any) -> None:
         "(UTC)",
         "evidence",
         "alarm",
+        "labels",
+        "to",
+        "an",
+        "alarm",
     ]
-    assert " ".join(first.split()) == "links coverage 1.8% to 2.2% 8.1% 1,000 2026-05-01 11:40:00 125% 3"
-    assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% -"
+    assert " ".join(first.split()) == "links coverage 1.8% to 2.2% 8.1% 1,000 2026-05-01 11:40:00 125% 3 -"
+    assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% - about 40 at 45.0%"
 
 
 @pytest.mark.usefixtures("slices")
@@ -123,6 +127,15 @@ def test_the_reference_of_an_alarm_has_the_counted_rows_and_the_effective_n(cli:
     band = ToleranceBand(Rate(2_600, 3_076, 3_070), 0.8, 0.9, 0.1)
     service.documents["/v1/alarms/3"] = document(replace(ALARM, drift=replace(LINKS, zone=band)))
     assert "2,600 of 3,076, effective n 3,070" in cli("drift", "show", "3", "--url", service.url).out
+
+
+def test_an_alarm_about_a_target_names_it_and_no_reference(cli: Callable, service: Any) -> None:
+    """The slice had no held-out rows."""
+    missed = replace(RIGHT, zone=ToleranceBand(Rate(0, 0), 0.75, 1.0, 0.01, 0.75), observed=Rate(4, 33))
+    service.documents["/v1/alarms/3"] = document(replace(ALARM, drift=missed))
+    out = cli("drift", "show", "3", "--url", service.url).out
+    assert re.search(r"^expected +at least 75.0% \(target\)$", out, re.MULTILINE)
+    assert "\nreference" not in out
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "resolve"])

@@ -61,8 +61,8 @@ def test_the_needs_of_monitoring_are_known_at_training(cli: Callable, trained: P
         entry = outlook[row["slice"]]
         assert entry["held_out"] <= row["n"]
         if entry["alarm_below"] is not None:
-            assert entry["alarm_below"] < row["accuracy"]
-            assert entry["labels_to_alarm"] > 20
+            assert entry["alarm_at_target"] or entry["alarm_below"] < row["accuracy"]
+            assert min(entry["labels_to_alarm"], entry["labels_to_alarm_at_half"]) > 20
     assert outlook["__all__"]["alarm_below"] is not None
 
 
@@ -84,6 +84,29 @@ def test_a_protected_slice_that_the_gate_cannot_verify_is_noted(cli: Callable, t
         SLICEWATCH_RETRAIN_MINIMUM_ROWS="2",
     )
     assert "the promotion gate needs" not in wide.out
+
+
+def test_a_target_is_the_limit_of_a_slice_with_few_held_out_rows(cli: Callable, trained: Path) -> None:
+    """The table marks it, and has the labels of two falls; so has the document."""
+    out = cli("models", "show", "--config", trained).out
+    (line,) = (line for line in out.splitlines() if line.startswith("short_comment * "))
+    assert " 90.0% (target) " in line
+    labels = [int(cell.replace(",", "")) for cell in line.split()[-2:]]
+    assert 10 < labels[1] < labels[0] < 1_000
+    document = json.loads(cli("models", "show", "--config", trained, "--json").out)
+    entry = next(entry for entry in document["outlook"] if entry["slice"] == "short_comment")
+    assert (entry["target"], entry["alarm_at_target"], entry["alarm_below"]) == (0.9, True, 0.9)
+    assert [entry["labels_to_alarm"], entry["labels_to_alarm_at_half"]] == labels
+    assert "the held-out rows of short_comment" not in out
+
+
+def test_a_protected_slice_with_a_wide_band_and_no_target_is_noted(cli: Callable, project: Path) -> None:
+    """The note says that a target is monitored whatever the number of held-out rows."""
+    file = project.parent / "slices.py"
+    file.write_text(file.read_text().replace(", target=0.9", ""))
+    out = cli("train", "--config", project, "--epochs", "1", "--learner", "erm").out
+    assert "Note: the held-out rows of __all__" not in out
+    assert "Note: the held-out rows of short_comment set the accuracy alarm as low as 0.18%. A `target` is" in out
 
 
 def test_train_prints_what_models_show_prints(cli: Callable, project: Path) -> None:

@@ -33,8 +33,10 @@ from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.queries import checkpoint
 from service.store.writer import Writer
+from service.views.alarms import alarm_sentence
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
+from sfs.validation import Metadata
 
 THRESHOLD = log_threshold(200, 1.0)
 REFERENCES = {"a": Rate(4_000, 20_000), "b": Rate(2_000, 20_000)}
@@ -266,6 +268,109 @@ def test_without_an_expected_accuracy_nothing_is_watched(watch: Make) -> None:
         here.run()
     assert here.alarms() == []
     assert {each.kind for each in here.deployment.drift_statuses} == {"coverage"}
+
+
+WRONG, RIGHT = "y" * 20 + "x" * 80, "x" * 100
+"""Labels of the 20 members of a slice and of 80 other rows: the members wrong, and all correct."""
+
+
+def targeted(target: float | None, **changes: Any) -> dict[str, Any]:
+    """Return a state in which nothing but a target of slice a is expected."""
+    return {"references": {}, "accuracies": {}, "metadata": {"a": Metadata(target=target)}} | changes
+
+
+@pytest.mark.parametrize("reference", [None, Rate(28, 40)])
+def test_a_missed_target_alarms_whatever_the_reference(watch: Make, reference: Rate | None) -> None:
+    """Few or no held-out rows leave a wide band; the alarm names the target, and there is one."""
+    here = watch(**targeted(0.75, accuracies={"a": reference} if reference else {}))
+    for _ in range(6):
+        here.predict(rows(20, 10), WRONG)
+        here.run()
+    (alarm,) = here.alarms()
+    assert (alarm.drift.slice, alarm.drift.kind, alarm.drift.direction) == ("a", "accuracy", "down")
+    assert (alarm.drift.zone.lower, alarm.drift.zone.target) == (0.75, 0.75)
+    assert alarm_sentence(alarm).endswith("expected at least 75.0% (target)")
+    assert here.page.drift[2] == [alarm]
+
+
+def test_a_fall_below_reference_and_target_is_one_alarm(watch: Make) -> None:
+    """Where the band begins above the target, the alarm is about the band."""
+    here = watch(**targeted(0.75, accuracies={"a": Rate(475, 500)}))
+    for _ in range(6):
+        here.predict(rows(20, 10), WRONG)
+        here.run()
+    (alarm,) = here.alarms()
+    assert alarm.drift.zone.target is None
+    assert alarm.drift.zone.lower > 0.85
+
+
+def missed(watch: Make, target: float = 0.75, wrong: int = 20) -> Watch:
+    """Return a watch with an unresolved alarm about a target."""
+    here = watch(**targeted(target))
+    for _ in range(8):
+        here.predict(rows(20, 10), "y" * wrong + "x" * (100 - wrong))
+    here.run()
+    assert [alarm.drift.zone.target for alarm in here.alarms(unresolved=True)] == [target]
+    return here
+
+
+def test_an_alarm_is_resolved_once_the_target_is_met_for_an_hour(watch: Make) -> None:
+    """The resolution names the target."""
+    here = missed(watch)
+    here.now += timedelta(minutes=65)
+    for _ in range(2):
+        here.predict(rows(20, 10), RIGHT)
+    here.run()
+    assert [each.resolution for each in here.alarms()] == [
+        "accuracy was 1 in the last hour, back at its target of 75.0%"
+    ]
+
+
+@pytest.mark.parametrize(("last", "resolved"), [(rows(1, 0), True), (rows(30, 0), False)])
+def test_a_slice_with_few_labels_an_hour_has_a_day_to_be_back(watch: Make, last: np.ndarray, resolved: bool) -> None:
+    """The last hour has too few labels to show anything, or shows that the target is missed again."""
+    here = missed(watch)
+    here.now += timedelta(hours=3)
+    for _ in range(20):
+        here.predict(rows(20, 10), RIGHT)
+    here.now += timedelta(hours=22)
+    here.predict(last, "y" * 30 + "x" * 70)
+    here.run()
+    resolutions = [each.resolution for each in here.alarms()]
+    assert resolutions == (["accuracy was 0.998 in the last day, back at its target of 75.0%"] if resolved else [""])
+
+
+@pytest.mark.parametrize(
+    ("target", "resolution"),
+    [
+        (0.5, "the target of 99.0% was lowered or removed"),
+        (None, "the target of 99.0% was lowered or removed"),
+        (0.98, ""),  # missed as well
+        (1.0, ""),
+    ],
+)
+def test_an_alarm_about_a_target_that_no_longer_applies_is_resolved(
+    watch: Make, target: float | None, resolution: str
+) -> None:
+    """With 80% correct, an alarm about 99% stands only while a target above 80% applies."""
+    here = missed(watch, 0.99, wrong=4)
+    here.deployment.state = make_local_state(promoted_at=here.begin, **targeted(target))
+    here.run()
+    assert [each.resolution for each in here.alarms()] == [resolution]
+
+
+def test_evidence_about_another_target_is_not_used(watch: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """After a change of the target the labels are counted from there, and the log says so."""
+    here = watch(**targeted(0.75, accuracies={ALL_ROWS: Rate(950, 1_000)}))
+    here.predict(rows(20, 10), RIGHT)
+    here.run()
+    changed = targeted(0.8, accuracies={ALL_ROWS: Rate(950, 1_000)})
+    here.deployment.state = make_local_state(promoted_at=here.begin, **changed)
+    with caplog.at_level("INFO"):
+        here.run()
+    assert here.drift("a", "accuracy").observed == Rate(0, 0)
+    assert here.drift(ALL_ROWS, "accuracy").observed == Rate(100, 100)
+    assert "gathered from the start where the tolerance band changed: accuracy of a" in caplog.text
 
 
 def test_a_corrected_label_is_no_new_evidence(watch: Make) -> None:

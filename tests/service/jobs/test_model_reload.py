@@ -102,7 +102,7 @@ def test_a_repeated_promotion_of_the_active_version_is_recorded(server: Server) 
 def test_a_broken_champion_leaves_the_active_version_in_place(
     server: Server, error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Any error is counted and logged."""
+    """Any error is counted and logged; of one that may quote a record, only the kind."""
     server.registry.error = error
     server.promote(1)
     server.run()
@@ -110,7 +110,10 @@ def test_a_broken_champion_leaves_the_active_version_in_place(
     server.promote(2)
     assert not server.run()
     assert (server.version, server.failures) == (1, 1)
-    assert "version 2 is broken" in caplog.text
+    assert "the champion, version 2, cannot be loaded" in caplog.text
+    is_own = issubclass(error, BundleError | ServiceError)
+    assert ("version 2 is broken" in caplog.text) == is_own
+    assert (f"unexpected {error.__name__}" in caplog.text) != is_own
 
 
 def test_a_broken_version_is_retried_at_longer_and_longer_intervals(server: Server) -> None:
@@ -146,3 +149,50 @@ def test_an_unreadable_registry_is_a_failure(server: Server) -> None:
     (server.folder / "m" / "aliases" / CHAMPION / "000002.json").write_text("{")
     assert [server.run(), server.run()] == [False, False]
     assert (server.version, server.failures) == (1, 2)
+
+
+def test_a_standing_fault_is_logged_once(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in the state of the deployment until the champion is active."""
+    server.registry.broken = {1}
+    server.promote(1)
+    for seconds in range(0, 3000, 2):
+        server.run(seconds)
+    assert len(caplog.records) == 1
+    assert server.deployment.state.fault == "the champion, version 1, cannot be loaded: version 1 is broken"
+    server.registry.broken = set()
+    assert server.run(10_000)
+    assert server.deployment.state.fault == ""
+
+
+def test_a_repaired_version_is_loaded_at_once(server: Server) -> None:
+    """Files that have changed are tried without the wait."""
+    server.promote(1)
+    weights = server.registry.path(1) / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:100])
+    assert [server.run(0), server.run(1)] == [False, False]
+    assert server.failures == 1
+    weights.write_bytes(content)
+    assert server.run(2)
+
+
+@pytest.mark.parametrize("damage", ["alias", "weights", "everything"])
+def test_without_its_champion_the_deployment_monitors_on(server: Server, damage: str) -> None:
+    """Its version and classes are known from what can be read; nothing is active."""
+    server.promote(1)
+    root = server.folder / "m"
+    if damage == "alias":
+        (root / "aliases" / CHAMPION / "000002.json").write_text("[" * 10_000)
+    elif damage == "weights":
+        (root / "versions/000001/weights.safetensors").write_bytes(b"")
+    else:
+        shutil.rmtree(root)
+        root.write_text("")
+    assert not server.run()
+    state = server.deployment.state
+    assert (state.active, bool(state.fault)) == (None, True)
+    assert str(server.folder) not in state.fault
+    if damage != "everything":
+        assert state.classes == ModelRegistry(server.folder, "m").classes(2)
+    if damage == "weights":
+        assert (state.version, state.promoted_at) == (1, START)

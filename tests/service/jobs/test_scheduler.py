@@ -49,14 +49,15 @@ def test_every_job_runs_at_once_and_failures_are_reported(caplog: pytest.LogCapt
     assert [record.getMessage() for record in caplog.records] == ["job bad failed; it runs again in 3600 s"]
 
 
-def test_a_job_runs_again_after_it_failed() -> None:
-    """A failure does not affect the next run."""
+def test_a_job_runs_again_after_it_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure does not affect the next run; one that stands is logged once."""
     outcomes = Outcomes()
     schedule = Schedule([Job("bad", fail, 0.01)], outcomes)
     schedule.start()
     outcomes.wait_for(lambda seen: len(seen) >= 3)
     schedule.stop()
     assert set(outcomes.all) == {("bad", "failed")}
+    assert len(caplog.records) == 1
 
 
 def test_a_slow_job_never_overlaps_itself() -> None:

@@ -250,6 +250,24 @@ def test_state_of_an_earlier_version_goes_on() -> None:
     assert again[2].zone == zones[ALL]
 
 
+@pytest.mark.parametrize("fields", [5, 6])
+def test_a_target_that_an_earlier_version_did_not_watch_starts_over(fields: int) -> None:
+    """Its evidence was about another limit; the detector names the rate, and the others go on."""
+    detector = DriftDetector(ZONES, THRESHOLD)
+    detections_of(detector, STORY[:32])
+    head, _, body = zlib.decompress(detector.to_bytes()).partition(b"\n")
+    header = json.loads(head)
+    header["zones"] = [band[:fields] for band in header["zones"]]
+    earlier = zlib.compress(json.dumps(header).encode() + b"\n" + body)
+    zones = {**ZONES, ALL: accuracy_band(Rate(4_500, 5_000), 0.01, 200, 0.95)}
+    again = DriftDetector.from_bytes(earlier, zones, THRESHOLD)
+    assert again.restarted == (ALL,)
+    before, after = detector.drifts(), again.drifts()
+    assert [each.observed.n for each in after] == [before[0].observed.n, before[1].observed.n, 0]
+    same = DriftDetector.from_bytes(again.to_bytes(), zones, THRESHOLD)
+    assert (same.restarted, same.drifts()) == ((), after)
+
+
 @pytest.mark.parametrize(("contents", "alarms"), [(2, 0), (3, 0), (None, 1)])
 def test_repeats_of_few_contents_are_no_evidence(contents: int | None, alarms: int) -> None:
     """8,000 live rows at 58.5% against 221 correct of 229: evidence only where the 229 rows are independent."""
@@ -289,26 +307,37 @@ def test_a_zone_can_be_wide_open() -> None:
     assert detections_of(detector, blocks({SPAM: 0.5}, 1_000, 5) + blocks({SPAM: 1.0}, 1_000, 5, first=5)) == []
 
 
-@pytest.mark.parametrize("reference", [Rate(950, 1_000), Rate(90, 100), Rate(25, 30), Rate(700, 1_000)])
-def test_labels_to_an_alarm_are_those_of_a_simulation(reference: Rate) -> None:
+@pytest.mark.parametrize(
+    ("reference", "target", "fall"),
+    [
+        (Rate(950, 1_000), None, 0.1),
+        (Rate(90, 100), None, 0.1),
+        (Rate(25, 30), None, 0.1),
+        (Rate(700, 1_000), None, 0.1),
+        (Rate(28, 40), 0.75, 0.375),
+        (Rate(0, 0), 0.9, 0.45),
+    ],
+)
+def test_labels_to_an_alarm_are_those_of_a_simulation(reference: Rate, target: float | None, fall: float) -> None:
     """The mean number of single labels to an alarm, over forty detectors, is within a quarter of the estimate."""
-    band = accuracy_band(reference, 0.01, 200)
+    band = accuracy_band(reference, 0.01, 200, target)
     keys = [RateKey(str(k), None, "accuracy") for k in range(40)]
     detector, rng = DriftDetector(dict.fromkeys(keys, band), THRESHOLD), np.random.default_rng(0)
-    expected = labels_to_alarm(band, 0.1, THRESHOLD)
+    expected = labels_to_alarm(band, band.lower - fall, THRESHOLD)
     assert expected is not None
     alarmed: dict[str, int] = {}
     for n in range(3 * expected):
-        counts = {key: Rate(int(rng.random() < band.lower - 0.1), 1) for key in keys}
+        counts = {key: Rate(int(rng.random() < band.lower - fall), 1) for key in keys}
         for detection in detector.advance(Observation(at(n), at(n + 1), counts)):
             alarmed.setdefault(detection.drift.slice, n + 1)
     assert len(alarmed) == 40
     assert np.mean(list(alarmed.values())) == pytest.approx(expected, rel=0.25)
 
 
-def test_no_alarm_is_possible_below_a_band_that_begins_at_zero() -> None:
-    """Without held-out rows no number of labels raises an alarm on the accuracy."""
-    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200), 0.1, THRESHOLD) is None
+def test_no_number_of_labels_alarms_without_a_fall() -> None:
+    """Neither without held-out rows and a target, nor at the target itself."""
+    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200), 0.0, THRESHOLD) is None
+    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200, 0.75), 0.75, THRESHOLD) is None
 
 
 UP = RateKey("rare", "f", "coverage")

@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 
 from service.decisions import DriftKind
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import (
+    Alternatives,
+    DetectorState,
+    DriftDetector,
+    Observation,
+    RateKey,
+    labels_to_alarm,
+    log_threshold,
+)
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
 TEN = datetime(2026, 3, 1, 10, tzinfo=UTC)
 SEEDS, SLICES = 10, 50
+DOCTORATE = accuracy_band(Rate(28, 40), 0.01, 200, target=0.75)
+"""A small slice: 28 of 40 held-out rows correct, so that the reference alone sets a limit of 38%."""
 
 
 def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observation:
@@ -75,3 +85,39 @@ def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> Non
     assert (delays > 0).all(), "some alarmed before the change"
     for row, mean in zip(committed["delays"], delays.reshape(-1, streams).mean(axis=1), strict=True):
         assert 0.75 * row["mean_rows"] <= mean <= 1.25 * row["mean_rows"], row
+
+
+def test_a_small_slice_with_a_target_alarms_within_thirty_labels() -> None:
+    """In 200 runs the accuracy falls from 80% to 12%: an alarm after 30 labels in the mean, and none before."""
+    runs, calm, rng = 200, 60, np.random.default_rng(11)
+    keys = [RateKey(str(k), "f", "accuracy") for k in range(runs)]
+    detector = DriftDetector(dict.fromkeys(keys, DOCTORATE), log_threshold(200, 1.0))
+    delays = np.zeros(runs)
+    for number in range(calm + 100):
+        detections = detector.advance(block_of(number, keys, rng.binomial(1, 0.8 if number < calm else 0.12, runs), 1))
+        for detection in detections:
+            delays[int(detection.drift.slice)] = delays[int(detection.drift.slice)] or number + 1 - calm
+            assert detection.drift.direction == "down"
+    assert delays.min() > 0, "one alarmed before the fall, or not at all"
+    expected = labels_to_alarm(DOCTORATE, 0.12, log_threshold(200, 1.0))
+    assert delays.mean() <= 30
+    assert expected == pytest.approx(delays.mean(), rel=0.25)
+
+
+def test_a_kept_target_raises_no_false_alarm_in_a_month() -> None:
+    """At exactly 75%, with 100 labels a day over 30 days, 200 slices raise none; at c = 500 as many as is allowed."""
+    slices, labels, rng = 200, 3_000, np.random.default_rng(12)
+    against, ones = Alternatives.of([("accuracy", DOCTORATE)] * slices), np.ones(slices, np.int64)
+    alarms = {log_threshold(200, 1.0): 0, float(np.log(500)): 0}
+    states = {threshold: DetectorState.zeros(slices) for threshold in alarms}
+    for start in range(labels):
+        correct = rng.binomial(1, 0.75, slices)
+        for threshold, state in states.items():
+            state.advance(against, correct, ones, np.zeros(slices, np.int64), start)
+            alarmed = np.flatnonzero(state.evidence >= threshold)
+            alarms[threshold] += len(alarmed)
+            if alarmed.size:
+                state.reset(alarmed)
+    real, weak = alarms.values()
+    assert real == 0
+    assert 0.25 <= weak / (slices * labels / 500) <= 1

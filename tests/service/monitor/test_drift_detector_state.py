@@ -16,8 +16,8 @@ from sfs.intervals import Rate
 NONE = Rate(0, 0)
 
 
-def zone(lower: float, upper: float) -> ToleranceBand:
-    return ToleranceBand(NONE, lower, upper, 0.1)
+def zone(lower: float, upper: float, target: float | None = None) -> ToleranceBand:
+    return ToleranceBand(NONE, lower, upper, 0.1, target)
 
 
 @dataclass
@@ -54,7 +54,8 @@ class Twin:
     def __post_init__(self) -> None:
         down, up = [0.9, 0.8, 0.65, 0.5, 0.25, 0.05], [1.1, 1.25, 1.5, 2, 3, 6]
         if self.kind == "accuracy":  # multiples of the odds of an error
-            down, up = [1 / each for each in (1.15, 1.3, 1.5, 2, 3)], []
+            wide = () if self.zone.target is None else (6, 12)
+            down, up = [1 / each for each in (1.15, 1.3, 1.5, 2, 3, *wide)], []
         pairs = [(self.zone.lower, f) for f in down] + [(self.zone.upper, f) for f in up]
         for m, f in pairs:
             if 0 < m < 1:
@@ -77,7 +78,10 @@ class Twin:
 
 limits = st.one_of(st.just(0.0), st.floats(1e-4, 0.99))
 zones = st.tuples(limits, st.one_of(st.just(1.0), limits)).map(lambda pair: zone(min(pair), max(pair)))
-watched = st.tuples(st.sampled_from(["coverage", "accuracy"]), zones)
+targets = limits.map(lambda limit: zone(limit, 1.0, limit))
+watched = st.one_of(
+    st.tuples(st.sampled_from(["coverage", "accuracy"]), zones), st.tuples(st.just("accuracy"), targets)
+)
 counts = st.integers(0, 2_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
@@ -146,7 +150,14 @@ def test_a_zone_without_limits_never_gathers_evidence() -> None:
 
 def test_the_mixture_is_over_the_alternatives_that_there_are() -> None:
     """Weights sum to 1 even if a side is missing."""
-    against = Alternatives.of([("coverage", zone(0.1, 0.2)), ("coverage", zone(0, 0.2)), ("accuracy", zone(0.8, 1.0))])
+    against = Alternatives.of(
+        [
+            ("coverage", zone(0.1, 0.2)),
+            ("coverage", zone(0, 0.2)),
+            ("accuracy", zone(0.8, 1.0)),
+            ("accuracy", zone(0.8, 1.0, 0.8)),
+        ]
+    )
     shares: Any = np.exp(against.weight)
-    assert shares.sum(axis=0) == pytest.approx([1, 1, 1])
-    assert (shares > 0).sum(axis=0).tolist() == [ALTERNATIVES, 6, 5]
+    assert shares.sum(axis=0) == pytest.approx([1, 1, 1, 1])
+    assert (shares > 0).sum(axis=0).tolist() == [ALTERNATIVES, 6, 5, 7]

@@ -105,6 +105,26 @@ def test_the_tolerance_of_accuracy_doubles_where_much_is_wrong() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "target", "lower", "at_target"),
+    [
+        (Rate(28, 40), 0.75, 0.75, True),  # alone, the 40 rows give 0.38
+        (Rate(950, 1_000), 0.75, 0.917, False),  # the reference is closer
+        (Rate(0, 0), 0.6, 0.6, True),
+        (Rate(38, 40), 1.0, 0.999, True),  # a single wrong label would refute 1
+    ],
+)
+def test_a_target_is_the_limit_where_it_is_the_higher_one(
+    reference: Rate, target: float, lower: float, at_target: bool
+) -> None:
+    """Whatever the reference, an accuracy below its target is outside."""
+    zone = accuracy_band(reference, 0.01, 200, target)
+    assert zone.lower == pytest.approx(lower, abs=1e-3)
+    assert (zone.target is not None) is at_target
+    assert zone.expected == (zone.lower if at_target else reference.value)
+    assert accuracy_band(reference, 0.01, 200).target is None
+
+
+@pytest.mark.parametrize(
     ("rate", "back"),
     [
         (Rate(20, 1_000), True),

@@ -15,12 +15,14 @@ from service.runtime.functions import (
     preview,
     read_added,
     with_added,
+    within_limits,
     without,
     write_added,
 )
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
+from sfs.template_plan import TemplateLimits
 
 FILES = FunctionSet([template("no_price", missing={"field": "price"})])
 CHEAP = {"name": "cheap", "compare": {"field": "price", "below": 3}}
@@ -91,6 +93,35 @@ def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
             refuse({**CHEAP, "name": name})
 
 
+def test_the_patterns_of_all_templates_have_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """One too many is refused; of stored ones the first that fit stay; those of files must fit."""
+    limits = TemplateLimits(terms=2)
+    added = with_added(FILES, (), CHEAP, limits)
+    other = {"name": "dear", "compare": {"field": "price", "above": 90}}
+    with pytest.raises(InvalidFunction, match=r"3 different terms.*template_limits\.terms"):
+        with_added(FILES, added, other, limits)
+    stored = (*added, template("dear", compare={"field": "price", "above": 90}))
+    assert within_limits(FILES, stored, limits) == added
+    assert "'dear' is left out" in caplog.text
+    with pytest.raises(InvalidFunction, match="1 different terms"):
+        within_limits(FILES, (), TemplateLimits(terms=0))
+
+
+@pytest.mark.parametrize("value", ["x" * 1_001, "two\nlines", "\u2028", "\u202ebidi"])
+@pytest.mark.parametrize("field", ["owner", "family", "description"])
+def test_metadata_of_a_stranger_is_one_short_line(field: str, value: str) -> None:
+    """Owner and description become labels, lines and cells."""
+    with pytest.raises(InvalidFunction, match=field):
+        with_added(FILES, (), {**CHEAP, field: value})
+
+
+def test_all_added_functions_have_a_size() -> None:
+    """The error names the size and the limit."""
+    values = [f"{n:07d}" + "x" * 1_000 for n in range(17_000)]
+    with pytest.raises(InvalidFunction, match=r"bytes, more than the limit of 16,777,216"):
+        with_added(FILES, (), {"name": "long", "one_of": {"field": "price", "values": values}})
+
+
 def test_a_preview_has_the_effective_n_of_its_records() -> None:
     """Records of one content are one: by their features, or without a model by all of their fields."""
     records = [{"price": 1, "id": k} for k in range(30)] + [{"price": 9, "id": k} for k in range(30)]
@@ -99,3 +130,12 @@ def test_a_preview_has_the_effective_n_of_its_records() -> None:
         made = preview(CHEAP, given, "given", specs).coverage
         assert isinstance(made, Estimate)
         assert (made.rate.n, made.rate.effective_n) == (60, independent)
+
+
+@pytest.mark.parametrize("state", [b"{", b"\xff", b"[" * 100_000, b"7", b"null"])
+def test_a_damaged_entry_in_the_store_leaves_the_functions_of_files(
+    state: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The service starts, and the log says that the added functions are gone."""
+    assert read_added(state) == ()
+    assert "add them again" in caplog.text

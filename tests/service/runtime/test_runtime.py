@@ -156,6 +156,45 @@ def test_without_a_champion_only_what_is_predicted_elsewhere_is_taken(project: P
     asyncio.run(story())
 
 
+def test_a_damaged_champion_takes_only_predictions_away(trained: Path, serving, caplog) -> None:
+    """Labels, pages, metrics and logged predictions work, the reason is shown, and a repaired champion is loaded."""
+    weights = next((trained.parent / ".slicewatch/registry/orders/versions/000001").glob("weights*"))
+    content = weights.read_bytes()
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.post("/v1/predict", {"instances": [ORDER], "ids": ["before"]})
+            running.tick()
+        weights.write_bytes(content[:-100])
+        async with serving(trained) as running:
+            problem = await running.post("/v1/predict", {"instances": [ORDER]}, 503)
+            assert "champion, version 1, cannot be loaded: versions/000001/weights" in problem["detail"]
+            ready = await running.get("/readyz", 503)
+            assert ready["reasons"] == {"model": problem["detail"]}
+            label = {"labels": [{"id": "before", "label": "kept"}]}
+            assert (await running.post("/v1/labels", label))["labels"][0]["outcome"] == "accepted"
+            logged = {"predictions": [{"id": "elsewhere", "features": ORDER, "label": "lost"}]}
+            assert (await running.post("/v1/predictions", logged))["predictions"][0]["slices"]
+            running.tick()
+            view = await running.get("/v1/slices")
+            assert (view["version"], slices_of(view)["__all__"]["members"]["labelled"]) == (1, 1)
+            assert (await running.http.get("/metrics")).status_code == 200
+            for path in ("/", "/slices/cheap", "/models", "/alarms", "/runs", "/reports"):
+                page = await running.http.get(path)
+                assert (path, page.status_code) == (path, 200)
+                assert "The champion, version 1, cannot be loaded" in page.text
+                assert str(trained.parent) not in page.text
+            running.runtime.model.detection.run(running.clock.now)
+            weights.write_bytes(content)
+            assert running.runtime.model.reload.run()
+            await running.post("/v1/predict", {"instances": [ORDER]})
+            assert await running.get("/readyz") == {"ready": True}
+            assert "cannot be loaded" not in (await running.http.get("/")).text
+
+    asyncio.run(story())
+    assert len([each for each in caplog.messages if "cannot be loaded" in each]) == 1
+
+
 def test_without_model_and_classes_it_is_not_ready(project: Path, serving) -> None:
     """The reason is named, and says what to do."""
 

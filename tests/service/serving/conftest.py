@@ -32,7 +32,7 @@ from sfs.template import Template, template
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CODE_BEGINS = """
-import os, re, time
+import os, re, signal, time
 from pathlib import Path
 from sfs.function import labeling_function, slicing_function
 from sfs.preprocess import preprocessor
@@ -133,26 +133,58 @@ def rash(x):
 
 @slicing_function()
 def dawdles(x):
-    time.sleep(0.002)
-    return True
+    return compute(0.002)
 
 @slicing_function(budget_ms=10_000)
 def may_dawdle(x):
-    time.sleep(0.002)
+    return compute(0.002)
+
+@slicing_function()
+def naps(x):
+    time.sleep(x.seconds)
     return True
 
-@slicing_function(budget_ms=60_000)
+@slicing_function(budget_ms=10_000)
 def heavy(x):
-    time.sleep(0.3)
+    return compute(60)
+
+@slicing_function(budget_ms=1_000_000)
+def light(x):
+    return compute(60)
+
+@slicing_function()
+def spins(x):
+    while True:
+        pass
+
+@slicing_function()
+def recurs(x):
+    try:
+        return recurs(x)
+    except Exception:
+        return False
+
+@slicing_function(budget_ms=10_000)
+def stops_itself(x):
+    if x.n == 2:
+        os.kill(os.getpid(), signal.SIGSTOP)
     return True
 
-@slicing_function(budget_ms=60_000)
-def light(x):
-    time.sleep(60)
+@slicing_function(budget_ms=10_000)
+def floods(x):
+    for _ in range(1000):
+        print(1000 * "x")
+    return True
 
 @labeling_function()
 def loud(x):
     return 1 if x.text.isupper() else -1
+
+def compute(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return True
 
 def note(x):
     if "note" in x:

@@ -11,12 +11,12 @@ from service.errors import (
     DeadlinePassed,
     MisuseError,
     ModelExited,
-    NotAttempted,
     Overloaded,
+    RowsFailed,
     Stopping,
     WrongResultCount,
 )
-from service.serving.batcher import Batcher, Failed
+from service.serving.batcher import MAX_SEARCH_RUNS, Batcher
 
 LONG_SECONDS = 30
 
@@ -113,78 +113,145 @@ def test_batches_are_cut_between_requests() -> None:
     assert model.batches == [[0], [1, 1], [2, 2], [3] * 5, [4]]
 
 
-def test_a_bad_row_fails_alone() -> None:
-    """Other rows of its batch, of its own request and of others, have results."""
+async def outcome(batcher: Batcher[int, int], rows: Sequence[int]) -> Any:
+    """Return the results of a request, or the errors of its rows by place."""
+    try:
+        return await batcher.submit(rows)
+    except RowsFailed as failed:
+        return failed
+
+
+def errors(failed: Any) -> dict[int, str]:
+    assert isinstance(failed, RowsFailed), failed
+    return {row: str(error) for row, error in failed.errors.items()}
+
+
+def test_a_bad_row_fails_its_request_alone() -> None:
+    """The request has the error by row; other requests of its batch have results."""
     model = Model()
 
     async def main() -> Any:
         batcher = Batcher(model)
-        answers = await asyncio.gather(batcher.submit([1, -2, 3]), batcher.submit([4]))
+        answers = await asyncio.gather(*(outcome(batcher, rows) for rows in ([1, -2, 3], [4], [5, 6], [-7])))
         after = await batcher.submit([5])
         await batcher.stop()
         return answers, after
 
-    (mixed, other), after = drive(main)
-    assert (mixed[0], mixed[2], other, after) == (2, 6, [8], [10])
-    assert isinstance(mixed[1], Failed)
-    assert str(mixed[1].error) == "a negative row"
+    (mixed, one, two, bad), after = drive(main)
+    assert (one, two, after) == ([8], [10, 12], [10])
+    assert errors(mixed) == {1: "a negative row"}
+    assert errors(bad) == {0: "a negative row"}
 
 
 def test_a_bad_row_that_is_alone_is_run_once() -> None:
     """Another run would tell nothing."""
     model = Model()
-
-    async def main() -> Any:
-        batcher = Batcher(model)
-        answer = await batcher.submit([-1])
-        await batcher.stop()
-        return answer
-
-    assert isinstance(drive(main)[0], Failed)
+    assert errors(submit(model, [-1])) == {0: "a negative row"}
     assert model.batches == [[-1]]
 
 
-def submit(model: Model, rows: Sequence[int], **limits: int) -> Any:
-    """Return the outcomes of one request."""
+def submit(model: Callable[[Sequence[int]], list[int]], rows: Sequence[int], **limits: int) -> Any:
+    """Return the outcome of one request."""
 
     async def main() -> Any:
         batcher = Batcher(model, **limits)
-        answers = await batcher.submit(rows)
+        answer = await outcome(batcher, rows)
         await batcher.stop()
-        return answers
+        return answer
 
     return drive(main)
 
 
 @pytest.mark.parametrize("bad", [0, 500, 999])
-def test_a_bad_row_of_many_is_found_by_bisection(bad: int) -> None:
-    """Not by a thousand runs of one row."""
+def test_a_bad_row_of_many_is_found_in_few_runs(bad: int) -> None:
+    """With parts that grow while they succeed, not with a thousand runs of one row, and with twice the rows at most."""
     model = Model()
-    answers = submit(model, [-1 if n == bad else n for n in range(1000)])
-    assert [n for n, each in enumerate(answers) if isinstance(each, Failed)] == [bad]
-    assert [each for each in answers if not isinstance(each, Failed)] == [2 * n for n in range(1000) if n != bad]
-    assert len(model.batches) <= 21
+    failed = submit(model, [-1 if n == bad else n for n in range(1000)])
+    assert errors(failed) == {bad: "a negative row"}
+    assert failed.checked == 1000
+    assert len(model.batches) <= 50
+    assert sum(map(len, model.batches[1:])) <= 2000
 
 
-def test_the_runs_of_a_request_full_of_bad_rows_are_limited() -> None:
-    """The first bad rows have their own errors; the rows after them are not attempted."""
+@pytest.mark.parametrize("rows", [1000, 100_000])
+def test_the_runs_for_a_request_full_of_bad_rows_are_limited(rows: int) -> None:
+    """The first bad rows are named; the rows after them are not run again."""
     model = Model()
-    errors = [each.error for each in submit(model, [-1] * 1000)]
-    assert len(model.batches) == 128
-    types = [type(each) for each in errors]
-    assert types == sorted(types, key=[ValueError, NotAttempted].index)
-    assert 20 < types.count(ValueError) < 128
-    assert str(errors[-1]) == "not attempted: too many earlier rows failed"
+    failed = submit(model, [-1] * rows, max_queue_rows=rows)
+    assert len(model.batches) == 1 + MAX_SEARCH_RUNS
+    assert list(failed.errors) == list(range(failed.checked))
+    assert sum(map(len, model.batches[1:])) == MAX_SEARCH_RUNS
 
 
-@pytest.mark.parametrize("limits", [{}, {"max_batch_rows": 300}])
-def test_every_row_of_a_batch_of_several_requests_is_attempted(limits: dict[str, int]) -> None:
-    """However many are bad, since they may belong to other requests."""
-    rows = [n if n % 2 else -1 for n in range(limits.get("max_batch_rows", 64))]
-    answers = submit(Model(), rows, **limits)
-    assert [type(each.error) if isinstance(each, Failed) else each for each in answers] == [
-        2 * n if n % 2 else ValueError for n in range(len(rows))
-    ]
+def test_rows_that_the_error_names_are_not_searched_for() -> None:
+    """The other requests of the batch run once more, all together."""
+    batches = []
+
+    def run(rows: Sequence[int]) -> list[int]:
+        batches.append(list(rows))
+        bad = {n: ValueError(f"{row}") for n, row in enumerate(rows) if row < 0}
+        if bad:
+            raise RowsFailed(bad, len(rows))
+        return list(rows)
+
+    async def main() -> Any:
+        batcher = Batcher(run)
+        requests = ([1], [2, -3], [4], [-5, 6, -7], [8])
+        answers = await asyncio.gather(*(outcome(batcher, rows) for rows in requests))
+        await batcher.stop()
+        return answers
+
+    one, second, four, fourth, eight = drive(main)
+    assert (one, four, eight) == ([1], [4], [8])
+    assert (errors(second), errors(fourth)) == ({1: "-3"}, {0: "-5", 2: "-7"})
+    assert (second.checked, fourth.checked) == (2, 3)
+    assert batches == [[1, 2, -3, 4, -5, 6, -7, 8], [1, 4, 8]]
+
+
+def test_requests_do_not_wait_for_the_search_in_another(clock: Any) -> None:
+    """While requests wait, the search for the bad rows of one gets a fifth of the time."""
+    ran: list[str] = []
+
+    def run(rows: Sequence[int]) -> list[int]:
+        clock.seconds += 1
+        ran.append("search" if len(rows) > 1 or rows[0] < 1000 else "other")
+        if any(row < 0 for row in rows):
+            raise ValueError("a negative row")
+        return list(rows)
+
+    async def main() -> Any:
+        batcher = Batcher(run, max_batch_rows=1, clock=clock)
+        bad = asyncio.create_task(outcome(batcher, [*range(30), -1]))
+        await asyncio.sleep(0)
+        others = await queued(batcher, *([1000 + n] for n in range(20)))
+        await asyncio.gather(*others)
+        searched = ran.count("search")
+        failed = await bad
+        await batcher.stop()
+        return searched, failed
+
+    searched, failed = drive(main)
+    assert errors(failed) == {30: "a negative row"}
+    assert ran.count("other") == 20
+    assert 4 <= searched <= 8
+
+
+def test_a_request_that_is_given_up_is_not_searched() -> None:
+    """Nobody waits for its bad rows."""
+    model = Model(gate_open=False)
+
+    async def main() -> None:
+        batcher = Batcher(model)
+        first = await busy(model, batcher)
+        [bad] = await queued(batcher, [1, 2, -3])
+        bad.cancel()
+        model.gate.set()
+        await first
+        await batcher.submit([4])
+        await batcher.stop()
+
+    drive(main)
+    assert model.batches == [[0], [4]]
 
 
 def test_a_thread_that_cannot_be_started_fails_one_batch() -> None:
@@ -194,7 +261,7 @@ def test_a_thread_that_cannot_be_started_fails_one_batch() -> None:
         batcher = Batcher(Model())
         before = threading.stack_size(2**47)  # more than there are addresses
         try:
-            refused = await batcher.submit([1, 2])
+            refused = await outcome(batcher, [1, 2])
         finally:
             threading.stack_size(before)
         answer = await batcher.submit([3])
@@ -202,7 +269,7 @@ def test_a_thread_that_cannot_be_started_fails_one_batch() -> None:
         return refused, answer
 
     refused, answer = drive(main)
-    assert [type(each.error) for each in refused] == [RuntimeError] * 2
+    assert [type(error) for error in refused.errors.values()] == [RuntimeError]
     assert answer == [6]
 
 
@@ -214,9 +281,9 @@ def test_a_row_that_exits_fails() -> None:
 
     async def main() -> Any:
         batcher = Batcher(exit_process)
-        [failed] = await batcher.submit([1])
+        failed = await outcome(batcher, [1])
         await batcher.stop()
-        return failed.error
+        return failed.errors[0]
 
     error = drive(main)
     assert isinstance(error, ModelExited)
@@ -234,25 +301,30 @@ def test_no_error_ends_the_batcher(error: BaseException) -> None:
 
     async def main() -> Any:
         batcher = Batcher(run)
-        answers = [await batcher.submit([n]) for n in (13, 14)]
+        answers = [await outcome(batcher, [n]) for n in (13, 14)]
         await batcher.stop()
         return answers
 
-    assert drive(main) == [[Failed(error)], [14]]
+    failed, answer = drive(main)
+    assert (failed.errors, answer) == ({0: error}, [14])
 
 
 def test_a_wrong_number_of_results_fails_the_batch() -> None:
-    """Its rows are run again alone, and those with one result each succeed."""
+    """Its rows are run again alone, and those without one result each fail."""
+    failed = submit(lambda rows: [7] if 1 in rows else [], [1, 2])
+    assert [type(error) for error in failed.errors.values()] == [WrongResultCount]
+    assert list(failed.errors) == [1]
 
-    async def main() -> Any:
-        batcher: Batcher[int, int] = Batcher(lambda rows: [7] if 1 in rows else [])
-        answers = await batcher.submit([1, 2])
-        await batcher.stop()
-        return answers
 
-    first, second = drive(main)
-    assert first == 7
-    assert isinstance(second.error, WrongResultCount)
+def test_rows_that_succeed_in_parts_have_results() -> None:
+    """A batch that is too large for the model is no error of its rows."""
+
+    def run(rows: Sequence[int]) -> list[int]:
+        if len(rows) > 3:
+            raise MemoryError
+        return list(rows)
+
+    assert submit(run, range(20)) == list(range(20))
 
 
 def test_a_full_queue_refuses_requests_until_it_has_room() -> None:

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from time import monotonic
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.serving.channel import Channel, ConnectionClosed, pack_message
+from service.serving.channel import Channel, ConnectionClosed, ProtocolError, pack_message
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
 
@@ -41,21 +43,14 @@ def test_messages_arrive_unchanged_however_they_are_cut(messages: list[tuple[Any
     assert received == messages
 
 
-@pytest.mark.parametrize("with_eventfd", [False, True])
-def test_a_message_larger_than_any_buffer_arrives(with_eventfd: bool) -> None:
-    """The sender waits for room; with an eventfd, it notifies the receiver."""
-    one, other = socket.socketpair()
-    eventfd = os.eventfd(0, os.EFD_NONBLOCK)
-    sender = Channel(one, notify_eventfd=eventfd if with_eventfd else None)
-    receiver = Channel(other, wait_eventfd=eventfd if with_eventfd else None)
+def test_a_message_larger_than_any_buffer_arrives(ends: tuple[socket.socket, Channel]) -> None:
+    """The sender waits for room."""
+    one, receiver = ends
     body = os.urandom(1 << 22)
-    thread = threading.Thread(target=lambda: (sender.send("large", body), sender.notify()))
+    thread = threading.Thread(target=lambda: Channel(one).send("large", body))
     thread.start()
     assert receiver.receive(monotonic() + 60) == ("large", body)
     thread.join()
-    sender.close()
-    receiver.close()
-    os.close(eventfd)
 
 
 def test_waiting_ends_at_the_deadline(ends: tuple[socket.socket, Channel]) -> None:
@@ -67,47 +62,74 @@ def test_waiting_ends_at_the_deadline(ends: tuple[socket.socket, Channel]) -> No
         channel.send("large", bytes(1 << 24), deadline=monotonic() + 0.01)
 
 
-def test_a_message_that_has_arrived_is_returned_after_the_deadline(
-    ends: tuple[socket.socket, Channel],
-) -> None:
-    """A pause of the receiver is not the fault of the sender; also without a notification."""
-    one, other = socket.socketpair()
-    eventfd = os.eventfd(0, os.EFD_NONBLOCK)
-    with one, other:
-        one.sendall(pack_message("early"))
-        assert Channel(other, wait_eventfd=eventfd).receive(deadline=0.0) == ("early", b"")
-    os.close(eventfd)
+def test_a_message_that_has_arrived_is_returned_after_the_deadline(ends: tuple[socket.socket, Channel]) -> None:
+    """A pause of the receiver is not the fault of the sender."""
+    one, channel = ends
+    one.sendall(pack_message("early"))
+    assert channel.receive(deadline=0.0) == ("early", b"")
 
 
-def test_a_notification_without_a_message_is_ignored() -> None:
-    """Waiting continues until the deadline."""
-    one, other = socket.socketpair()
-    eventfd = os.eventfd(3, os.EFD_NONBLOCK)
-    with one, other, pytest.raises(TimeoutError):
-        Channel(other, wait_eventfd=eventfd).receive(monotonic() + 0.01)
-    os.close(eventfd)
-
-
-@pytest.mark.parametrize("with_eventfd", [False, True])
-def test_a_closed_socket_is_noticed(with_eventfd: bool) -> None:
-    """After the messages sent before, and also by a receiver that waits for an eventfd."""
-    one, other = socket.socketpair()
-    eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+def test_a_closed_socket_is_noticed(ends: tuple[socket.socket, Channel]) -> None:
+    """After the messages sent before."""
+    one, channel = ends
     one.sendall(pack_message("last"))
+    assert not channel.is_closed
     one.close()
-    channel = Channel(other, wait_eventfd=eventfd if with_eventfd else None)
     assert channel.receive() == ("last", b"")
+    assert channel.is_closed
     with pytest.raises(ConnectionClosed):
         channel.receive()
     with pytest.raises(ConnectionClosed):
         channel.send("lost")
-    channel.close()
-    os.close(eventfd)
 
 
-def test_an_invalid_message_counts_as_a_closed_connection(ends: tuple[socket.socket, Channel]) -> None:
+def test_an_invalid_message_breaks_the_protocol(ends: tuple[socket.socket, Channel]) -> None:
     """Nothing after it can be used."""
     one, channel = ends
     one.sendall(pack_message("x").replace(b'"x"', b"{x}"))
-    with pytest.raises(ConnectionClosed, match="invalid message"):
+    with pytest.raises(ProtocolError, match="invalid message"):
         channel.receive()
+
+
+def test_a_message_of_an_unexpected_size_is_not_waited_for() -> None:
+    """Its length is refused before its bytes arrive."""
+    one, other = socket.socketpair()
+    with one, other:
+        one.sendall(pack_message("x", bytes(100))[:8])
+        with pytest.raises(ProtocolError, match="111 bytes; at most 100"):
+            Channel(other, max_bytes=100).receive()
+
+
+def test_bytes_after_a_message_are_known(ends: tuple[socket.socket, Channel]) -> None:
+    """More may have been sent than was asked for."""
+    one, channel = ends
+    one.sendall(pack_message("x") + b"more")
+    assert channel.receive() == ("x", b"")
+    assert channel.has_rest
+
+
+def test_bytes_of_another_process_break_the_protocol() -> None:
+    """The kernel names the sender, though a child has the same socket."""
+    one, other = socket.socketpair()
+    channel = Channel(other, one_sender=True)
+    one.sendall(pack_message("mine"))
+    assert channel.receive() == ("mine", b"")
+    code = f"import socket; socket.socket(fileno={one.fileno()}).sendall({pack_message('forged')!r})"
+    subprocess.run([sys.executable, "-c", code], pass_fds=[one.fileno()], check=True)
+    with pytest.raises(ProtocolError, match=f"in place of process {os.getpid()}"):
+        channel.receive()
+    one.close()
+    channel.close()
+
+
+def test_a_file_may_come_with_a_message(ends: tuple[socket.socket, Channel]) -> None:
+    """A channel for one sender takes none: each would stay open in the receiver."""
+    one, channel = ends
+    Channel(one).send_packed(pack_message("x"), 0)
+    assert channel.receive() == ("x", b"")
+    assert channel.descriptor is not None
+    os.close(channel.descriptor)
+    strict = Channel(channel.sock, one_sender=True)
+    Channel(one).send_packed(pack_message("x"), 0)
+    assert strict.receive() == ("x", b"")
+    assert strict.descriptor is None

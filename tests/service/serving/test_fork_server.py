@@ -1,6 +1,7 @@
 """Calls as served by a worker, without its process."""
 
 import json
+import os
 import socket
 import threading
 from typing import Any
@@ -8,50 +9,65 @@ from typing import Any
 import numpy as np
 
 from service.serving.channel import Channel
-from service.serving.fork_server import TIMES, UNREADABLE, call_functions, serve_calls
+from service.serving.fork_server import ANSWER, FUNCTION, UNREADABLE, answer_call, serve_calls
 from sfs.function import SlicingFunction
 
-FUNCTIONS = {
-    "odd": SlicingFunction("odd", lambda x: x.n % 2 == 1),
-    "root": SlicingFunction("root", lambda x: x.n**0.5 > 1 if x.n >= 0 else 1 / 0),
-    "shy": SlicingFunction("shy", lambda x: -1),
-}
+FUNCTIONS = (
+    SlicingFunction("odd", lambda x: x.n % 2 == 1),
+    SlicingFunction("root", lambda x: x.n**0.5 > 1 if x.n >= 0 else 1 / 0),
+    SlicingFunction("shy", lambda x: -1),
+)
 BODY = json.dumps([{"n": 1}, {"n": -1}, {"n": 4}]).encode()
 
 
-def bits(body: bytes) -> list[list[int]]:
-    """Return membership and unknown of an answer's body."""
-    return np.frombuffer(body, np.uint8, offset=TIMES.size).reshape(2, -1).tolist()
+def parts(body: bytes) -> list[tuple[int, list[list[int]]]]:
+    """Return position, memberships and unknown rows of each function of an answer."""
+    size, out = FUNCTION.size + 2 * 3, []
+    for start in range(ANSWER.size, len(body), size):
+        values = np.frombuffer(body, np.uint8, 6, start + FUNCTION.size).reshape(2, -1).tolist()
+        out.append((FUNCTION.unpack_from(body, start)[0], values))
+    return out
 
 
-def call(names: list[str], **header: Any) -> list[tuple[Any, bytes]]:
-    return list(call_functions(FUNCTIONS, {"functions": names, **header}, BODY))
+def call(*functions: int, **header: Any) -> tuple[Any, bytes]:
+    return answer_call(FUNCTIONS, {"call": 7, "functions": functions, **header}, BODY)
 
 
-def test_each_function_has_an_answer_of_its_own() -> None:
-    """Memberships and unknowns by row; a header only if some are unknown."""
-    [odd, root, shy] = call(["odd", "root", "shy"])
-    assert (odd[0], bits(odd[1])) == (None, [[1, 1, 0], [0, 0, 0]])
-    assert bits(root[1]) == [[0, 0, 1], [0, 1, 0]]
-    assert root[0] == {
-        "reasons": {"ZeroDivisionError": 1},
-        "fault": "row 1: ZeroDivisionError: division by zero",
+def test_an_answer_has_memberships_and_unknown_rows() -> None:
+    """A header only if some are unknown."""
+    header, body = call(0, 1, 2)
+    assert parts(body) == [
+        (0, [[1, 1, 0], [0, 0, 0]]),
+        (1, [[0, 0, 1], [0, 1, 0]]),
+        (2, [[0, 0, 0], [1, 1, 1]]),
+    ]
+    assert header == {
+        1: {"reasons": {"ZeroDivisionError": 1}, "fault": "row 1: ZeroDivisionError: division by zero"},
+        2: {"reasons": {"abstained": 3}, "fault": None},
     }
-    assert (shy[0], bits(shy[1])) == ({"reasons": {"abstained": 3}, "fault": None}, [[0, 0, 0], [1, 1, 1]])
+    assert call(0)[0] is None
+
+
+def test_an_answer_names_call_and_process() -> None:
+    """And each of its parts the function, with its CPU time."""
+    body = call(2, 0)[1]
+    assert ANSWER.unpack_from(body) == (7, os.getpid())
+    assert [position for position, _ in parts(body)] == [2, 0]
+    assert FUNCTION.unpack_from(body, ANSWER.size)[1] >= 0
 
 
 def test_a_fault_has_the_position_in_the_batch() -> None:
     """Also if rows of the batch were left out."""
-    [(header, _)] = call(["root"], positions=[3, 5, 9])
-    assert header["fault"].startswith("row 5: ")
+    header, _ = call(1, rows=[3, 5, 9])
+    assert header[0]["fault"].startswith("row 5: ")
 
 
-def test_unreadable_records_have_one_answer() -> None:
-    """It blames no function."""
+def test_unreadable_records_have_no_memberships() -> None:
+    """The answer blames no function."""
     deep = b"[" * 100_000 + b"]" * 100_000
     for body in (b"[{]", deep):
-        answers = list(call_functions(FUNCTIONS, {"functions": ["odd", "shy"]}, body))
-        assert answers == [(UNREADABLE, b"")]
+        header, answer = answer_call(FUNCTIONS, {"call": 1, "functions": [0]}, body)
+        assert (header, len(answer)) == (UNREADABLE, ANSWER.size)
 
 
 def test_calls_are_served_until_the_socket_is_closed() -> None:
@@ -60,9 +76,10 @@ def test_calls_are_served_until_the_socket_is_closed() -> None:
     thread = threading.Thread(target=serve_calls, args=(Channel(theirs), FUNCTIONS))
     thread.start()
     channel = Channel(ours)
-    for _ in range(2):
-        channel.send({"functions": ["odd", "odd"]}, BODY)
-        assert [bits(channel.receive()[1])[0] for _ in range(2)] == [[1, 1, 0]] * 2
+    for number in (1, 2):
+        channel.send({"call": number, "functions": [0]}, BODY)
+        answer = channel.receive()[1]
+        assert (parts(answer)[0][1][0], ANSWER.unpack_from(answer)[0]) == ([1, 1, 0], number)
     channel.close()
     thread.join(20)
     theirs.close()

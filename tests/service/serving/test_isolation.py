@@ -1,6 +1,5 @@
 """Fork server, workers and calls: a bad function ends or blocks its own process only."""
 
-import json
 import logging
 import os
 import signal
@@ -17,14 +16,16 @@ import pytest
 from service.errors import ServiceError
 from service.serving.breaker import SLOW, BreakerLimits
 from service.serving.channel import ConnectionClosed
+from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
     DIED,
     NOT_JSON,
     OUT_OF_TIME,
+    SHARED,
     STARTING,
+    CallRecords,
     EncodedRecords,
     ForkServer,
-    FunctionCall,
     FunctionResult,
     Isolation,
     NoResult,
@@ -36,16 +37,17 @@ from sfs.registry import FunctionSet
 
 Eventually = Callable[[Callable[[], bool]], None]
 Alive = Callable[[int], bool]
+Fork = Callable[[str], "Asked"]
 ROWS = [{"n": n} for n in range(3)]
 LIMITS = BreakerLimits(back_off_seconds=10)
 PARENT = """
 import sys, time
 from service.serving.breaker import BreakerLimits
-from service.serving.isolation import ForkServer
+from service.serving.isolation import CallRecords, ForkServer, encode_records
 server = ForkServer([sys.argv[1]], BreakerLimits())
 worker = server.fork()
 worker.wait_until_ready(time.monotonic() + 60)
-worker.call(["endless"], b'[{"note": "%s"}]' % sys.argv[2].encode(), None, time.monotonic() + 60)
+worker.call([server.position["endless"]], CallRecords(encode_records([{"note": sys.argv[2]}])))
 time.sleep(600)
 """
 
@@ -59,14 +61,6 @@ def server(file: Path) -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def worker(server: ForkServer) -> Iterator[Worker]:
-    """A worker that is ready."""
-    worker = fork(server)
-    yield worker
-    worker.kill()
-
-
-@pytest.fixture
 def own(file: Path, clock: Any) -> Iterator[Isolation]:
     """Processes of one test, which it may kill."""
     isolation = Isolation([str(file)], LIMITS, clock)
@@ -75,23 +69,44 @@ def own(file: Path, clock: Any) -> Iterator[Isolation]:
     isolation.close()
 
 
-def fork(server: ForkServer) -> Worker:
-    worker = server.fork()
-    assert worker is not None
-    worker.wait_until_ready(monotonic() + 60)
-    return worker
+class Asked:
+    """A worker for one function."""
+
+    def __init__(self, server: ForkServer, name: str) -> None:
+        worker = server.fork()
+        assert worker is not None
+        self.worker, self.position = worker, server.position[name]
+        worker.wait_until_ready(monotonic() + 60)
+
+    def send(self, *records: Any) -> None:
+        assert self.worker.call([self.position], CallRecords(encode_records(records)))
+
+    def ask(self, *records: Any) -> FunctionResult:
+        """Return the result for records."""
+        records = records or ({"n": 1}, {"n": 4})
+        self.send(*records)
+        [result] = self.worker.receive(len(records), monotonic() + 60) or ()
+        return result
 
 
-def call(worker: Worker, name: str, *, records: Any = ({"n": 1}, {"n": 4})) -> Any:
-    """Return the result of a function in a worker."""
-    worker.call([name], json.dumps(records).encode(), None, monotonic() + 60)
-    return worker.receive(len(records), monotonic() + 60)
+@pytest.fixture
+def fork(server: ForkServer) -> Iterator[Fork]:
+    """Forks workers that are ready."""
+    created: list[Worker] = []
+
+    def make(name: str) -> Asked:
+        asked = Asked(server, name)
+        created.append(asked.worker)
+        return asked
+
+    yield make
+    for worker in created:
+        worker.kill()
 
 
 def run(isolation: Isolation, allowances: dict[str, float], seconds: float = 60.0, rows: Any = ROWS) -> Any:
     """Call functions, each with its allowance, within a time for all of them."""
-    deadline = monotonic() + seconds
-    call = FunctionCall([*allowances], [*allowances.values()], encode_records(rows), deadline)
+    call = FunctionCall([*allowances], [*allowances.values()], encode_records(rows), seconds)
     call.run(isolation)
     return call
 
@@ -112,6 +127,14 @@ def processes_of(isolation: Isolation, note: Path) -> tuple[int, int]:
     assert isinstance(outcome_of(isolation, "notes", note=str(note)), FunctionResult)
     worker, server = map(int, note.read_text().split())
     return worker, server
+
+
+def process_of(isolation: Isolation, name: str) -> int:
+    """Return the process id of a function's worker."""
+    assert isinstance(outcome_of(isolation, name), FunctionResult)
+    worker = isolation.worker(isolation.key(name))
+    assert worker is not None
+    return worker.process
 
 
 def noted(path: Path) -> list[int]:
@@ -148,89 +171,88 @@ def test_fingerprints_are_those_of_the_service(server: ForkServer, mixed: Functi
     assert server.fingerprints == mixed.fingerprints
 
 
-def test_a_worker_answers_call_after_call(worker: Worker, capfd: pytest.CaptureFixture[str]) -> None:
-    """Also after a function that prints; its output is not on the service's standard output."""
-    assert call(worker, "odd").member.tolist() == [True, False]
-    assert call(worker, "prints").member.tolist() == [True, True]
-    assert call(worker, "raises").reasons == {"ValueError": 2}
-    assert capfd.readouterr().out == ""
+def test_a_worker_answers_call_after_call(fork: Fork) -> None:
+    """Also about records that are too large for a message."""
+    worker = fork("odd")
+    assert worker.ask().member.tolist() == [True, False]
+    large = [{"n": n, "text": 100_000 * "x"} for n in range(20)]
+    assert worker.ask(*large).member.tolist() == [n % 2 == 1 for n in range(20)]
+    assert worker.ask().member.tolist() == [True, False]
+    assert fork("raises").ask().reasons == {"ValueError": 2}
 
 
-def test_votes_are_memberships(worker: Worker) -> None:
+def test_votes_are_memberships(fork: Fork) -> None:
     """A labelling function's slice has the rows on which it votes."""
-    result = call(worker, "loud", records=[{"text": "CHECK THIS"}, {"text": "nice"}])
+    result = fork("loud").ask({"text": "CHECK THIS"}, {"text": "nice"})
     assert result.member.tolist() == [True, False]
 
 
-def test_unreadable_records_have_no_result(worker: Worker) -> None:
+def test_unreadable_records_have_no_result(fork: Fork) -> None:
     """The worker answers the next call."""
-    worker.call(["odd"], b"[{]", None, monotonic() + 60)
-    assert worker.receive(1, monotonic() + 60) is None
-    assert call(worker, "odd").member.tolist() == [True, False]
+    worker = fork("odd")
+    assert worker.worker.call([worker.position], CallRecords(EncodedRecords(b"[{]", None, 1)))
+    assert worker.worker.receive(1, monotonic() + 60) is None
+    assert worker.ask().member.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("fatal", ["dies", "interrupted", "dies_of_two"])
-def test_a_function_that_ends_its_process_ends_only_that(fatal: str, server: ForkServer, worker: Worker) -> None:
+def test_a_function_that_ends_its_process_ends_only_that(fatal: str, fork: Fork) -> None:
     """The next worker is forked as before."""
     with pytest.raises(ConnectionClosed):
-        call(worker, fatal, records=[{"n": 2}])
-    assert call(fork(server), "odd").member.tolist() == [True, False]
+        fork(fatal).ask({"n": 2})
+    assert fork("odd").ask().member.tolist() == [True, False]
 
 
 @pytest.mark.parametrize("stuck", ["endless", "backtracks", "sleeps"])
-def test_a_hanging_worker_can_be_killed(
-    stuck: str, server: ForkServer, tmp_path: Path, alive: Alive, eventually: Eventually
-) -> None:
+def test_a_hanging_worker_can_be_killed(stuck: str, fork: Fork, alive: Alive, eventually: Eventually) -> None:
     """In a loop that catches everything, in a search that keeps the interpreter lock, and asleep."""
-    worker, note = fork(server), tmp_path / "note"
-    call(worker, "notes", records=[{"note": str(note)}])
-    worker.call([stuck], b"[{}]", None, monotonic() + 60)
+    asked = fork(stuck)
+    asked.send({})
+    worker = asked.worker
     with pytest.raises(TimeoutError):
         worker.receive(1, monotonic() + 0.02)
-    process = noted(note)[0]
+    process = worker.process
     assert alive(process)
     worker.kill()
     eventually(lambda: not alive(process))
-    with pytest.raises(ProcessLookupError):
-        os.kill(process, 0)  # not even a zombie is left
+    eventually(lambda: not Path(f"/proc/{process}").exists())  # not even a zombie is left
 
 
-def test_forking_takes_less_time_than_loading(server: ForkServer) -> None:
-    """Ten workers are ready sooner than ten processes have imported the package."""
-    began = monotonic()
-    workers = [fork(server) for _ in range(10)]
-    forking = monotonic() - began
-    began = monotonic()
-    subprocess.run([sys.executable, "-c", "import sfs"], check=True)
-    assert forking < 10 * (monotonic() - began)
-    for worker in workers:
-        worker.kill()
+def test_time_is_that_of_the_process(fork: Fork) -> None:
+    """The CPU time of a running function is known, and the sleep of one that waits is none."""
+    asked = fork("endless"), fork("sleeps")
+    for each in asked:
+        each.send({})
+    busy, idle = (each.worker for each in asked)
+    while busy.used_seconds() < 0.05:
+        with pytest.raises(TimeoutError):
+            busy.receive(1, monotonic() + 0.01)
+    assert (busy.state(), idle.state()) == ("R", "S")
+    assert idle.used_seconds() < 0.05
 
 
-def test_a_worker_without_references_ends(
-    server: ForkServer, tmp_path: Path, alive: Alive, eventually: Eventually
-) -> None:
+def test_a_worker_without_references_ends(server: ForkServer, alive: Alive, eventually: Eventually) -> None:
     """Its process ends with the object."""
-    worker = fork(server)
-    call(worker, "notes", records=[{"note": str(tmp_path / "note")}])
-    process = noted(tmp_path / "note")[0]
+    asked = Asked(server, "odd")
+    asked.ask()
+    process = asked.worker.process
     assert alive(process)
-    del worker
+    del asked
     eventually(lambda: not alive(process))
 
 
 def test_killing_the_server_kills_its_workers(file: Path, tmp_path: Path, alive: Alive, eventually: Eventually) -> None:
     """Also a hanging one; the server forks no more."""
     server, note = ForkServer([str(file)], BreakerLimits()), tmp_path / "note"
-    worker = fork(server)
-    worker.call(["endless"], json.dumps([{"note": str(note)}]).encode(), None, monotonic() + 60)
+    asked = Asked(server, "endless")
+    asked.send({"note": str(note)})
     eventually(lambda: len(noted(note)) == 2)
     processes = noted(note)
     assert all(map(alive, processes))
     server.kill()
-    eventually(lambda: not any(map(alive, processes)))
+    assert not any(map(alive, processes))
     assert server.fork() is None
-    worker.kill()
+    asked.worker.kill()
 
 
 def test_processes_end_when_the_service_is_killed(
@@ -247,25 +269,39 @@ def test_processes_end_when_the_service_is_killed(
     eventually(lambda: not any(map(alive, processes)))
 
 
-def test_signals_that_stop_the_service_do_not_stop_its_functions(
-    server: ForkServer, worker: Worker, tmp_path: Path
-) -> None:
+def test_processes_that_a_file_starts_end_with_the_server(tmp_path: Path, alive: Alive) -> None:
+    """Also in sessions of their own."""
+    note, path = tmp_path / "started", tmp_path / "starts.py"
+    path.write_text(
+        "import subprocess\nfrom pathlib import Path\n"
+        "started = [subprocess.Popen(['sleep', '600'], start_new_session=True) for _ in range(2)]\n"
+        f"Path({str(note)!r}).write_text(' '.join(str(each.pid) for each in started))\n"
+        "from sfs.function import slicing_function\n@slicing_function()\ndef odd(x): return True"
+    )
+    server = ForkServer([str(path)], BreakerLimits())
+    assert all(map(alive, noted(note)))
+    server.kill()
+    assert len(noted(note)) == 2
+    assert not any(map(alive, noted(note)))
+
+
+def test_signals_that_stop_the_service_do_not_stop_its_functions(fork: Fork, tmp_path: Path) -> None:
     """The last requests still need slices when SIGTERM or SIGINT has come to the whole process group."""
-    call(worker, "notes", records=[{"note": str(tmp_path / "note")}])
-    for process in noted(tmp_path / "note"):
+    worker, note = fork("notes"), tmp_path / "note"
+    worker.ask({"note": str(note)})
+    for process in noted(note):
         os.kill(process, signal.SIGTERM)
         os.kill(process, signal.SIGINT)
-    assert call(worker, "odd").member.tolist() == [True, False]
-    assert call(fork(server), "odd").member.tolist() == [True, False]
+    assert worker.ask().member.tolist() == [True, True]
+    assert fork("odd").ask().member.tolist() == [True, False]
 
 
-def test_memory_can_be_limited(file: Path) -> None:
+def test_memory_is_limited(file: Path) -> None:
     """A function that exceeds the limit fails with MemoryError."""
     server = ForkServer([str(file)], BreakerLimits(memory_mb=1000))
-    worker = fork(server)
-    assert call(worker, "grows").reasons == {"MemoryError": 2}
-    assert call(worker, "odd").member.tolist() == [True, False]
-    worker.kill()
+    asked = Asked(server, "grows")
+    assert asked.ask().reasons == {"MemoryError": 2}
+    asked.worker.kill()
     server.kill()
 
 
@@ -292,8 +328,8 @@ def test_outcomes_are_in_the_order_of_the_functions(isolation: Isolation) -> Non
 
 @pytest.mark.parametrize("stuck", ["sleeps", "endless", "backtracks"])
 def test_a_hanging_function_does_not_affect_the_others(stuck: str, isolation: Isolation) -> None:
-    """Those before it have results; those after it run in another worker."""
-    call = run(isolation, {"odd": 9, stuck: 0.02, "prints": 9})
+    """A function that computes is interrupted at its allowance, one that waits at the end of the hold."""
+    call = run(isolation, {"odd": 9, stuck: 0.02, "prints": 9}, seconds=1 if stuck == "sleeps" else 60)
     assert outcomes(call) == [[False, True, False], SLOW, [True] * 3]
     assert call.heaviest is None
 
@@ -304,31 +340,50 @@ def test_a_dying_worker_does_not_affect_the_other_functions(isolation: Isolation
     assert outcomes(call) == [DIED, [False, True, False], DIED]
 
 
-def test_each_function_has_its_own_allowance(isolation: Isolation) -> None:
-    """Time that one function used is not taken from the next."""
-    call = run(isolation, {"heavy": 20, "may_dawdle": 20, "sleeps": 0.3}, rows=[{"n": 1}])
-    assert outcomes(call) == [[True], [True], SLOW]
+def test_a_call_out_of_time_names_the_heaviest_function(isolation: Isolation, eventually: Eventually) -> None:
+    """Another one that is interrupted because of it is out of time, not slow."""
+    calls = []
+
+    def is_heavy() -> bool:  # on a busy machine, both may be out of time without having had any
+        calls.append(run(isolation, {"light": 100, "heavy": 1}, seconds=0.5, rows=[{}]))
+        return calls[-1].heaviest is not None
+
+    eventually(is_heavy)
+    assert calls[-1].heaviest == 1
+    assert outcomes(calls[-1]) == [OUT_OF_TIME, SLOW]
 
 
-def test_a_call_out_of_time_names_the_heaviest_function(isolation: Isolation) -> None:
-    """Functions interrupted or not started because of it are out of time, not slow."""
-    call = run(isolation, {"heavy": 2, "light": 60, "odd": 60}, seconds=3, rows=[{"n": 1}])
-    assert outcomes(call) == [[True], OUT_OF_TIME, OUT_OF_TIME]
-    assert call.heaviest == 0
-    call = run(isolation, {"odd": 60, "light": 60}, seconds=1, rows=[{"n": 1}])
-    assert outcomes(call) == [[True], SLOW]
-    assert call.heaviest == 1
+def test_harmless_functions_share_a_worker(isolation: Isolation) -> None:
+    """Others have one of their own."""
+    names = ("odd", "lacks", "prints", "notes", "raises")
+    workers = {name: process_of(isolation, name) for name in ("odd", "prints", "may_dawdle")}
+    assert [isolation.key(name) == SHARED for name in names] == [True, True, True, False, True]
+    assert workers["odd"] == workers["prints"] != workers["may_dawdle"]
 
 
-def test_a_call_without_time_blames_no_function(isolation: Isolation) -> None:
-    """All of its functions are out of time."""
-    call = run(isolation, {"odd": 9}, seconds=-1)
-    assert (call.outcomes, call.heaviest) == ([NoResult(OUT_OF_TIME)], None)
+@pytest.mark.parametrize(("rash", "outcome"), [("spins", SLOW), ("recurs", [False] * 3)])
+def test_functions_that_share_a_worker_are_called_again_without_it(
+    rash: str, outcome: Any, isolation: Isolation
+) -> None:
+    """One that loops is interrupted at its own allowance, and the others have results."""
+    call = run(isolation, {"odd": 0.5, rash: 0.5, "prints": 0.5})
+    assert outcomes(call)[::2] == [[False, True, False], [True] * 3]
+    assert outcomes(call)[1] == outcome
+
+
+def test_a_stopped_worker_is_replaced_once(isolation: Isolation) -> None:
+    """The call is repeated in another process; one that is stopped again has no result."""
+    process = process_of(isolation, "stops_itself")
+    os.kill(process, signal.SIGSTOP)
+    call = run(isolation, {"stops_itself": 9, "odd": 9}, seconds=0.5, rows=[{"n": 1}])
+    assert outcomes(call) == [[True], [True]]
+    call = run(isolation, {"stops_itself": 9, "odd": 9}, seconds=0.5, rows=[{"n": 2}])
+    assert outcomes(call) == [SLOW, [False]]
 
 
 def test_unreadable_records_blame_no_function(isolation: Isolation) -> None:
     """The same worker answers the next call."""
-    call = FunctionCall(["odd", "odd"], [9, 9], EncodedRecords(b"[{]", None, 1), monotonic() + 60)
+    call = FunctionCall(["odd", "prints"], [9, 9], EncodedRecords(b"[{]", None, 1), 60)
     call.run(isolation)
     assert call.outcomes == [NoResult(NOT_JSON), NoResult(NOT_JSON)]
     assert outcomes(run(isolation, {"odd": 9})) == [[False, True, False]]
@@ -347,6 +402,18 @@ def test_the_worker_is_reused(isolation: Isolation, tmp_path: Path) -> None:
     """Nothing is forked while all goes well."""
     note = tmp_path / "note"
     assert processes_of(isolation, note) == processes_of(isolation, note)
+
+
+def test_a_worker_is_replaced_after_many_calls(
+    file: Path, tmp_path: Path, eventually: Eventually, alive: Alive
+) -> None:
+    """The next one is ready before the last one ends, and no call waits for it."""
+    isolation, note = Isolation([str(file)], BreakerLimits(recycle_calls=5), monotonic), tmp_path / "note"
+    isolation.start()
+    first = processes_of(isolation, note)[0]
+    eventually(lambda: processes_of(isolation, note)[0] != first)
+    eventually(lambda: not alive(first))
+    isolation.close()
 
 
 def test_a_worker_lost_while_idle_is_replaced(
@@ -380,10 +447,10 @@ def test_a_worker_outlives_its_fork_server(
     own: Isolation, tmp_path: Path, eventually: Eventually, alive: Alive
 ) -> None:
     """The loss has no effect until another worker is needed."""
-    _, server = processes_of(own, tmp_path / "note")
+    worker, server = processes_of(own, tmp_path / "note")
     os.kill(server, signal.SIGKILL)
     eventually(lambda: not alive(server))
-    assert isinstance(outcome_of(own), FunctionResult)
+    assert processes_of(own, tmp_path / "note")[0] == worker
 
 
 def test_files_that_cannot_be_loaded_are_retried_after_the_back_off(

@@ -9,9 +9,8 @@ import pytest
 from factories import make_deployment, open_log
 
 from models.errors import DataError
-from service.errors import NoModel, Overloaded, Stopping
+from service.errors import NoModel, Overloaded, RowsFailed, Stopping
 from service.metrics.process import ProcessMetrics
-from service.serving.batcher import Failed
 from service.serving.deployment import ActiveModel, Deployment
 from service.serving.prediction_factory import ExternalPrediction, PredictionFactory, PredictionRequest
 from service.serving.predictions import RequestQueues
@@ -105,19 +104,19 @@ def test_the_first_external_predictions_make_their_version_active(
 
 
 def test_one_bad_row_refuses_all_external_predictions(drive: Any, deployment: Deployment) -> None:
-    """With its own error; a request has an outcome per row."""
+    """With the error of the row."""
     bad = ExternalPrediction({"text": {1}}, "true", 7)
     with pytest.raises(DataError):
         drive(lambda queues: queues.slice_external([EXTERNAL, bad]))
     assert deployment.state.version is None
 
 
-def test_a_bad_row_of_a_request_fails_alone(drive: Any, deployment: Deployment, active: ActiveModel) -> None:
-    """Its outcome has the error."""
+def test_a_bad_row_fails_its_request(drive: Any, deployment: Deployment, active: ActiveModel) -> None:
+    """The error names the row."""
     deployment.activate_version(active, ())
-    good, bad = drive(lambda queues: queues.predict([REQUEST, PredictionRequest({"text": "no likes"})], 10))
-    assert good.slices == ("short", "clicks")
-    assert isinstance(bad, Failed)
+    with pytest.raises(RowsFailed) as refused:
+        drive(lambda queues: queues.predict([REQUEST, PredictionRequest({"text": "no likes"})], 10))
+    assert list(refused.value.errors) == [1]
 
 
 def test_rows_that_cannot_be_logged_are_counted_as_lost(

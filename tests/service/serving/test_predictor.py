@@ -1,7 +1,7 @@
 """Predictions and their slices: every batch by one version and one function set."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,13 +15,18 @@ from factories import PATIENT_LIMITS
 from models.bundle.model_bundle import ModelBundle
 from models.errors import BundleError, DataError, RegistryError
 from models.registry import ModelRegistry
-from service.errors import NoModel, ServiceError
+from service.errors import NoModel, RowsFailed, ServiceError
 from service.metrics.process import ProcessMetrics
-from service.serving.batcher import Batcher, Failed
+from service.serving.batcher import MAX_FAILED_ROWS, Batcher
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import ActiveModel, Deployment
 from service.serving.live_functions import LiveFunctions
-from service.serving.prediction_factory import ExternalPrediction, PredictionFactory, PredictionRequest
+from service.serving.prediction_factory import (
+    ExternalPrediction,
+    PredictionFactory,
+    PredictionRequest,
+    PredictionResult,
+)
 from service.serving.predictor import Predictor, load, warm_up
 from sfs.apply import apply
 from sfs.registry import FunctionSet
@@ -163,11 +168,12 @@ def test_functions_do_not_see_the_label(predictor_of: PredictorOf, live_of: Any)
 
 
 def test_an_unreadable_record_is_refused_before_any_function_runs(predictor_of: PredictorOf, live_of: Any) -> None:
-    """The batch will be bisected, and must not count faults twice."""
+    """The batch will be run again without it, and must not count faults twice. The error names its row."""
     live = live_of("@slicing_function()\ndef fails(x): return 1 / 0", limits=replace(PATIENT_LIMITS, faults=2))
     predictor = predictor_of(live)
-    with pytest.raises(DataError, match="likes"):
+    with pytest.raises(RowsFailed) as refused:
         predictor.predict([REQUESTS[0], PredictionRequest({"text": "song"})])
+    assert {row: "likes" in str(error) for row, error in refused.value.errors.items()} == {1: True}
     assert live.disabled_reasons() == {"fails": None}
     predictor.predict(REQUESTS[:1])
     assert live.disabled_reasons() == {"fails": None}  # the first of two faults
@@ -233,24 +239,39 @@ def test_served_predictions_equal_offline_predictions(
     np.testing.assert_allclose(served, bundle.predict_proba(frame, S), atol=1e-6)
 
 
-def test_an_unreadable_record_fails_alone_in_its_batch(predictor: Predictor) -> None:
-    """Other rows of the batch are predicted as without it."""
+def test_an_unreadable_record_fails_its_request_alone(predictor: Predictor) -> None:
+    """Other requests of the batch are predicted as without it, all in one further run."""
+    runs = []
+
+    def predict(rows: Sequence[PredictionRequest]) -> list[PredictionResult]:
+        runs.append(len(rows))
+        return predictor.predict(rows)
 
     async def main() -> Any:
-        batcher = Batcher(predictor.predict)
+        batcher = Batcher(predict)
         bad, *good = await asyncio.gather(
             batcher.submit([REQUESTS[0], PredictionRequest({"text": "no likes"})]),
             *(batcher.submit([r]) for r in REQUESTS),
+            return_exceptions=True,
         )
         await batcher.stop()
         return bad, [result for [result] in good]
 
-    (first, failed), good = asyncio.run(main())
-    expected = probabilities(predictor)
-    assert isinstance(failed, Failed)
-    assert isinstance(failed.error, DataError)
-    served = [result.prediction.probabilities for result in (first, *good)]
-    np.testing.assert_allclose(served, [expected[0], *expected], atol=1e-6)
+    failed, good = asyncio.run(main())
+    assert isinstance(failed, RowsFailed)
+    assert [(row, type(error)) for row, error in failed.errors.items()] == [(1, DataError)]
+    served = [result.prediction.probabilities for result in good]
+    np.testing.assert_allclose(served, probabilities(predictor), atol=1e-6)
+    assert runs == [2 + len(REQUESTS), len(REQUESTS)]
+
+
+def test_of_many_unreadable_records_the_first_are_named(predictor: Predictor) -> None:
+    """A request full of them costs no more than a good one."""
+    bad = PredictionRequest({"text": "no likes"})
+    with pytest.raises(RowsFailed) as refused:
+        predictor.predict([bad] * 1000)
+    assert list(refused.value.errors) == list(range(MAX_FAILED_ROWS))
+    assert refused.value.checked == MAX_FAILED_ROWS
 
 
 def test_activating_versions_under_load_fails_no_request(

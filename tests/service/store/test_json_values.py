@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.decisions import Decision, DriftDetected, DriftStatus, PairedCounts, SliceDecision, ToleranceBand
+from service.store.errors import StoreError
 from service.store.json_values import from_json, to_json, values_from_json
 from sfs.intervals import Rate
 
@@ -145,3 +146,12 @@ def test_a_list_is_read_as_one(decision) -> None:
         from_json(Decision, json.dumps(damaged))
     with pytest.raises(ValueError, match=r"Decision\.reasons: Input should be a valid array"):
         from_json(Decision, json.dumps(damaged | {"reasons": "no"}))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1e999"], ids=lambda text: text[:4])
+def test_damage_is_an_error_of_the_store(text) -> None:
+    """Who reads it is told that the store is damaged, and not of a defect."""
+    with pytest.raises(StoreError, match="damaged JSON in the store"):
+        values_from_json(text)
+    with pytest.raises(StoreError, match="damaged JSON in the store"):
+        from_json(Decision, text)

@@ -45,7 +45,15 @@ def test_the_same_content_again_gets_the_answer_of_the_log(writer: Writer, predi
     writer.append([prediction(label="ham")]).result()
     (again,) = writer.append([prediction(label="spam", version=2, seconds=9)]).result()
     assert again.outcome == "repeated"
-    assert again.prediction == prediction(label="ham")
+    assert again.prediction == prediction(label="ham", features=None)
+
+
+def test_earlier_predictions_come_without_their_features(writer: Writer, prediction) -> None:
+    """Those of a request that repeats many ids may take more memory than there is."""
+    writer.append([prediction(features="x" * 1000)]).result()
+    for given in (prediction(), prediction(content_hash=8)):
+        (result,) = writer.append([given]).result()
+        assert result.prediction.features is None
 
 
 def test_other_content_under_an_id_is_a_conflict(store: Store, writer: Writer, prediction) -> None:

@@ -41,7 +41,7 @@ def test_recent_records(filled: Store, start, labelled, ids: list[str]) -> None:
     with filled.read() as connection:
         before = start + timedelta(seconds=50)
         found = queries.recent_records(connection, "spam", before=before, limit=3, labelled=labelled)
-        assert [each.prediction.id for each in found] == ids
+        assert [each.id for each in found] == ids
 
 
 def test_recent_records_before_a_place(store: Store, writer: Writer, prediction) -> None:
@@ -50,8 +50,17 @@ def test_recent_records_before_a_place(store: Store, writer: Writer, prediction)
     with store.read() as connection:
         c, b, *_ = queries.recent_records(connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=9)
         found = queries.recent_records(connection, "spam", before=b.cursor, limit=9)
-        assert (c.prediction.id, b.prediction.id) == ("c", "b")
-        assert [each.prediction.id for each in found] == ["a", "old"]
+        assert (c.id, b.id) == ("c", "b")
+        assert [each.id for each in found] == ["a", "old"]
+
+
+def test_features_are_read_by_row(filled: Store) -> None:
+    """Recent records do not have them; they may be long."""
+    with filled.read() as connection:
+        newest, *_ = queries.recent_records(connection, "spam", before=datetime.max.replace(tzinfo=UTC), limit=1)
+        assert not hasattr(newest, "features")
+        assert queries.stored_features(connection, newest.row) == '{"text": "hello"}'
+        assert queries.stored_features(connection, 10**6) is None
 
 
 def test_the_last_label(filled: Store, start) -> None:

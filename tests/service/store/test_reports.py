@@ -46,4 +46,4 @@ def test_a_value_that_is_no_number_is_refused(store: Store, writer, start) -> No
     with pytest.raises(ValueError, match="only finite numbers"):
         writer.submit(lambda c: add_report(c, bad)).result()
     with store.read() as connection:
-        assert reports(connection, "spam") == []
+        assert list(reports(connection, "spam")) == []

@@ -4,8 +4,15 @@ from datetime import timedelta
 
 import pytest
 
+from service.store import training_rows
 from service.store.engine import Store
-from service.store.training_rows import LabelledRow, TrafficRow, labelled_rows, traffic_rows
+from service.store.training_rows import (
+    LabelledRow,
+    TrafficRow,
+    labelled_rows,
+    traffic_rows,
+    traffic_sample,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -17,7 +24,8 @@ def labelled(store: Store, until, limit: int = 100) -> list[LabelledRow]:
 
 def traffic(store: Store, since, until, limit: int, version: int = 1) -> list[TrafficRow]:
     with store.read() as connection:
-        return list(traffic_rows(connection, "spam", version, since=since, until=until, limit=limit))
+        sample = traffic_sample(connection, "spam", version, since=since, until=until, limit=limit)
+        return sorted(traffic_rows(connection, sample), key=lambda row: row.at)
 
 
 def test_a_labelled_row_has_its_record_and_the_label_that_counts(
@@ -61,7 +69,7 @@ def test_rows_are_read_as_they_are_asked_for(store: Store, writer, prediction, l
 
 
 def test_a_small_window_is_taken_whole(store: Store, writer, prediction, start) -> None:
-    """All rows of one version in [since, until) are returned, oldest first."""
+    """All rows of one version in [since, until) are returned."""
     writer.append([prediction("a", 20, features=None, probabilities=None), prediction("b", 10, label="spam")])
     writer.append([prediction("before", -1), prediction("end", 3600), prediction("other", 15, version=2)])
     writer.append([prediction("foreign", 15, model="other")]).result()
@@ -88,3 +96,24 @@ def test_nothing_is_taken_of_nothing(store: Store, writer, prediction, start) ->
     assert traffic(store, start, start + HOUR, 10) == []
     writer.append([prediction()]).result()
     assert traffic(store, start, start + HOUR, 0) == []
+
+
+def test_long_records_end_a_sample_anywhere_in_time(store: Store, writer, prediction, start, monkeypatch) -> None:
+    """Their size is limited, and those that fit are spread over the window; the same ones at every call."""
+    monkeypatch.setattr(training_rows, "REPORT_BYTES", 4_500)
+    writer.append([prediction(f"p{i}", i, features="x" * 100) for i in range(1000)]).result()
+    rows = traffic(store, start, start + HOUR, 1000)
+    assert len(rows) == 45
+    seconds = [(row.at - start).total_seconds() for row in rows]
+    assert min(seconds) < 200
+    assert max(seconds) > 800
+    assert rows == traffic(store, start, start + HOUR, 1000)
+
+
+def test_long_records_end_the_rows_of_a_training(store: Store, writer, prediction, label, start, monkeypatch) -> None:
+    """The newest ones are taken."""
+    monkeypatch.setattr(training_rows, "TRAINING_BYTES", 250)
+    ids = [f"p{i}" for i in range(9)]
+    writer.append([prediction(id_, i, features="x" * 100) for i, id_ in enumerate(ids)])
+    writer.label("spam", [label(id_) for id_ in ids]).result()
+    assert [row.id for row in labelled(store, start + HOUR)] == ["p8", "p7", "p6"]

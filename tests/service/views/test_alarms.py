@@ -22,6 +22,7 @@ from service.views.alarms import (
     drift_sentence,
     drift_view,
     drifts_by_slice,
+    labels_at_half,
     unresolved_by_slice,
 )
 from service.views.series import series
@@ -37,6 +38,11 @@ ACCURACY = replace(
     COVERAGE, kind="accuracy", zone=ToleranceBand(Rate(900, 1000), 0.87, 1.0, 0.01), direction="down",
     observed=Rate(190, 312),
 )  # fmt: skip
+
+
+TARGET = replace(
+    ACCURACY, zone=ToleranceBand(Rate(28, 40), 0.75, 1.0, 0.01, 0.75), observed=Rate(4, 33), threshold=18.46
+)
 
 
 @pytest.fixture
@@ -75,6 +81,22 @@ def test_alarms_of_other_models_are_hidden(log: Any, raise_alarm: Callable[..., 
     with pytest.raises(UnknownAlarm, match=f"there is no alarm {other.id}; the alarms are listed"):
         alarm_view(log.store, "orders", other.id)
     assert alarm_view(log.store, "books", other.id) == other
+
+
+def test_an_alarm_about_a_target_says_so() -> None:
+    """The expected accuracy is that of the target."""
+    assert drift_sentence(TARGET, AT) == (
+        "accuracy on cheap is 12.1% of 33 labelled rows since 12:40 UTC, expected at least 75.0% (target)"
+    )
+
+
+def test_the_labels_to_an_alarm_are_stated_for_half_of_the_limit() -> None:
+    """For an accuracy with a limit; not for coverage, nor without a band or a limit above 0."""
+    at_half = labels_at_half(TARGET)
+    assert at_half is not None
+    assert (at_half.accuracy, at_half.labels) == (0.375, 62)
+    without = (COVERAGE, replace(TARGET, zone=None), replace(TARGET, zone=ToleranceBand(Rate(0, 0), 0.0, 1.0, 0.01)))
+    assert [labels_at_half(drift) for drift in without] == [None] * 3
 
 
 def test_unresolved_alarms_by_slice(log: Any, raise_alarm: Callable[..., Alarm]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,10 +19,14 @@ from service.store.queries import Cursor
 from service.views.records import (
     BUCKET_ROWS,
     CURSOR,
+    RECORD_FIELDS,
     SCANNED_ROWS,
+    VALUE_CHARS,
     RecordKind,
     RecordsView,
+    UnknownPrediction,
     from_cursor,
+    record_view,
     records,
     to_cursor,
 )
@@ -195,3 +200,45 @@ def test_a_page_scans_a_limited_number_of_rows(log: Any, deployment: Deployment,
     second = records(log.store, deployment, "cheap", limit=5, cursor=common.next)
     assert len({each.id for each in (*common.records, *second.records)}) == 10
     assert second.scanned == BUCKET_ROWS
+
+
+LONG = json.dumps({"text": "y" * 50_000, "nested": [{"a": "z" * 5000}], "likes": 3, "x" * 300: 1, "short": "hi"})
+
+
+def test_long_values_are_cut_and_say_so(log: Any, deployment: Deployment, prediction: Row) -> None:
+    """In a list a long text or object is its beginning and its length; the record by id is whole."""
+    log.add(prediction("a", timedelta(0), "c", features=LONG))
+    (view,) = records(log.store, deployment, "cheap").records
+    features = view.features or {}
+    assert features["text"] == "y" * VALUE_CHARS + "… (50,000 characters)"
+    assert features["nested"].startswith('[{"a": "zzz')
+    assert view.cut == {"text": 50_000, "nested": len(json.dumps(json.loads(LONG)["nested"]))}
+    assert (features["likes"], features["short"], view.omitted) == (3, "hi", 1)
+    whole = record_view(log.store, deployment, "a")
+    assert (whole.features, whole.cut, whole.omitted) == (json.loads(LONG), {}, 0)
+    assert (whole.slices, whole.label) == (view.slices, view.label)
+
+
+def test_a_record_of_many_fields_is_cut(log: Any, deployment: Deployment, prediction: Row) -> None:
+    """The number of those left out is told."""
+    log.add(prediction("a", timedelta(0), "c", features=json.dumps({f"f{n:04}": n for n in range(1000)})))
+    (view,) = records(log.store, deployment, "cheap").records
+    assert (len(view.features or {}), view.omitted) == (RECORD_FIELDS, 1000 - RECORD_FIELDS)
+
+
+@pytest.mark.parametrize(("limit", "size"), [("PAGE_CHARS", 2500), ("STORED_CHARS", 100_000)])
+def test_a_page_of_long_records_ends_early(
+    log: Any, deployment: Deployment, prediction: Row, monkeypatch: pytest.MonkeyPatch, limit: str, size: int
+) -> None:
+    """By what it lists and by what it reads; the pages together have every record once."""
+    monkeypatch.setattr(f"service.views.records.{limit}", size)
+    log.add(*(prediction(f"p{n}", timedelta(minutes=n), "c", features=LONG) for n in range(8)))
+    pages = list(pages_of(log, deployment, "cheap", limit=500))
+    assert [len(page.records) for page in pages] == [2, 2, 2, 2]
+    assert [each.id for page in pages for each in page.records] == [f"p{n}" for n in range(8)]
+
+
+def test_an_unknown_record_is_named(log: Any, deployment: Deployment) -> None:
+    """The error has the id."""
+    with pytest.raises(UnknownPrediction, match="has the id 'nope'"):
+        record_view(log.store, deployment, "nope")

@@ -72,6 +72,17 @@ def test_reports_follow_page_by_page(log: Any, add: Callable[..., DriftReport]) 
     assert (page.items, page.next) == ((first,), None)
 
 
+def test_a_page_of_large_reports_ends_early(log: Any) -> None:
+    """By the number of their values; the next page goes on after the last report."""
+    columns = tuple({"column": f"c{n}", "shares": {f"v{k}": [0.5, 0.5] for k in range(20)}} for n in range(250))
+    draft = DriftReport(0, "orders", 1, AT, AT - timedelta(hours=1), AT, 10, 10, columns)
+    ids = [log.writer.submit(partial(add_report, report=draft)).result().id for _ in range(5)]
+    page = reports_view(log.store, "orders", limit=200)
+    assert ([report.id for report in page.items], page.next) == ([ids[4], ids[3]], ids[3])
+    page = reports_view(log.store, "orders", limit=200, before=ids[1])
+    assert ([report.id for report in page.items], page.next) == ([ids[0]], None)
+
+
 def test_reports_of_other_models_are_hidden(log: Any, add: Callable[..., DriftReport]) -> None:
     """A report of another model is neither listed nor returned."""
     other = add("books")

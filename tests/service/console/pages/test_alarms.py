@@ -9,6 +9,7 @@ from page_factories import EVIL, NOW, accuracy_drift, alarm, drift, read, run
 from service.console.pages.alarms import AlarmList, alarm_row, detector_summary, render_alarm, render_alarms
 from service.console.query_params import ListParams
 from service.console.render import PageContext
+from service.decisions import ToleranceBand
 from service.settings.schema import DriftSettings
 from sfs.intervals import Rate
 
@@ -69,6 +70,19 @@ def test_accuracy_has_no_upper_limit(listing):
     assert "at least 86.2%" in said
     assert "−35.3 points from the reference" in said
     assert "34 of 60 labelled" in said
+
+
+def test_an_alarm_about_a_target_shows_it(listing, single):
+    """List and page name the target, the distance from it, and the labels that a fall needs."""
+    missed = alarm(1, accuracy_drift(zone=ToleranceBand(Rate(28, 40), 0.75, 1.0, 0.01, 0.75), threshold=18.46))
+    said = listing([missed]).all("tbody")[0].words()
+    assert "at least 75.0% (target)" in said
+    assert "−18.3 points from the target" in said
+    page = single(missed, current=missed.drift)
+    shown = page.words()
+    assert "accuracy target of the slice; reference 70.0%, 28 of 40" in shown
+    assert "a fall to 37.5% alarms after about 62 labels" in shown
+    assert "expected 75.0% to 100% (target), reference 70.0%" in page.all("svg")[0].attributes["aria-label"]
 
 
 def test_a_plot_is_named_by_its_content(listing):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance
 
@@ -278,3 +280,15 @@ def test_distances_by_chance_grow_as_the_effective_n_falls() -> None:
     counts = np.array([60, 240]), np.array([50, 250])
     assert jensenshannon_by_chance(*counts, (300, 300)) == jensenshannon_by_chance(*counts)
     assert jensenshannon_by_chance(*counts, (12, 12)) > 2 * jensenshannon_by_chance(*counts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(st.characters(), max_size=90), min_size=40, max_size=120))
+def test_values_of_strangers_are_few_and_short_names(values: list[str]) -> None:
+    """A report has at most a hundred values per column and the rest together, each of at most 60 characters."""
+    for column in build_columns([FeatureSpec("x", "category")], predicted(["a", "b"] * 30), predicted(values)):
+        if not column.numeric and not column.error:
+            names = {value for value in (*column.reference, *column.live) if value is not None}
+            assert len(names) <= 101
+            assert all(len(str(name)) <= 60 for name in names)
+        assert len(column.error) <= 200

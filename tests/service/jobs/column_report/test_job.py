@@ -91,7 +91,7 @@ class Log:
 
     def reports(self) -> list[DriftReport]:
         with self.store.read() as connection:
-            return reports(connection, "m")
+            return list(reports(connection, "m"))
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ReportSpec:
     return ReportSpec(folder / "bundle", live, functions=[str(folder / "slices.yaml")])
 
 
-Comparison = tuple[Path, int, tuple[Mapping[str, Any], ...]]
+Comparison = tuple[Path, int, int, tuple[Mapping[str, Any], ...]]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def comparison(spec: ReportSpec, tmp_path_factory: pytest.TempPathFactory) -> Co
 
 @pytest.fixture
 def columns(comparison: Comparison) -> dict[str, Mapping[str, Any]]:
-    return {each["column"]: each for each in comparison[2]}
+    return {each["column"]: each for each in comparison[3]}
 
 
 def interpreter(folder: Path, commands: str) -> str:
@@ -101,6 +101,7 @@ def interpreter(folder: Path, commands: str) -> str:
 def test_changed_columns_have_drifted(comparison: Comparison, columns: dict[str, Mapping[str, Any]]) -> None:
     """The changed columns have drifted, the others have not; the sample is the reference."""
     assert comparison[1] > 100
+    assert comparison[2] == 600
     assert {name: each["drifted"] for name, each in columns.items()} == {
         "length of text": True,
         "heat": True,

@@ -50,11 +50,14 @@ found.save_html(path)
 names = ColumnPair(f"n{end}", "category", False, tuple([end, "y"] * 40), tuple([end, "y", "y"] * 40))
 record, given = compare_column(names)
 small = ColumnPair("small", "number", True, tuple((a * 1e-6).tolist()), tuple((b * 1e-6).tolist()))
+names = [chr(0), "", "a" + chr(0), chr(0xD800), "a", "b" * 50] * 10
+odd = ColumnPair("odd", "category", False, tuple(names), tuple(names[::2] * 2))
 huge = ColumnPair("huge", "number", True, (1e308, -1e308) * 40, (1e308, 1e307) * 40)
 print(json.dumps({
     "groups": groups, "values": drift_values(found), "ours": ours, "wrote": path.exists(), "record": record,
     "ends": run_evidently([given]).get_html_str(as_iframe=False).count(end),
     "huge": compare_column(huge)[0], "small": compare_column(small)[0],
+    "odd": compare_column(odd)[0],
 }))
 """
 
@@ -113,6 +116,13 @@ def test_a_record_describes_a_column(evidently: dict[str, Any]) -> None:
         "rows": [80, 120],
         "error": "",
     }
+
+
+def test_control_characters_are_values_like_others(evidently: dict[str, Any]) -> None:
+    """A NUL, nothing, and a lone surrogate are three values; their names can be stored and shown."""
+    odd = evidently["odd"]
+    assert odd["error"] == ""
+    assert set(odd["shares"]) == {"\\x00", "", "a\\x00", "\\ud800", "a", "b" * 50}
 
 
 def test_a_column_that_evidently_cannot_compare_has_an_error(evidently: dict[str, Any]) -> None:

@@ -1,0 +1,183 @@
+"""Limits of a process that runs users' functions: memory, files, processes, signals, network.
+
+The kernel enforces them, without privileges: resource limits, and a seccomp filter that cannot be removed. On
+processors without a table of system calls below, only the audit hook is left, which native code can get around.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+FILE_BYTES = 64 << 20
+"""Maximum size of a file that a function writes."""
+OPEN_FILES = 256
+_END_SECONDS = 5.0
+
+_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
+_SECCOMP_MODE_FILTER = 2
+_CLONE_THREAD = 0x10000
+_EPERM, _ENOSYS = 1, 38
+
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in seccomp_data, little-endian
+_X32_BIT = 0x40000000
+
+_SYSTEM_CALLS: dict[str, tuple[int, dict[str, int]]] = {
+    "x86_64": (
+        0xC000003E,
+        {"clone": 56, "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "clone3": 435, "kill": 62, "tkill": 200}
+        | {"tgkill": 234, "pidfd_send_signal": 424, "ptrace": 101, "process_vm_writev": 311, "pidfd_getfd": 438}
+        | {"io_uring_setup": 425, "socket": 41},
+    ),
+    "aarch64": (
+        0xC00000B7,
+        {"clone": 220, "execve": 221, "execveat": 281, "clone3": 435, "kill": 129, "tkill": 130, "tgkill": 131}
+        | {"pidfd_send_signal": 424, "ptrace": 117, "process_vm_writev": 271, "pidfd_getfd": 438}
+        | {"io_uring_setup": 425, "socket": 198},
+    ),
+}
+"""Audit number of a processor, and its system calls that functions may not use, or not freely."""
+_TO_ITSELF = ("kill", "tkill", "tgkill")
+_NO_PROCESSES = "a slicing function may not start processes"
+_NO_NETWORK = "a slicing function may not use the network, unless function_limits.network is true"
+_PROCESS_EVENTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen")
+_NETWORK_EVENTS = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def confine(memory_mb: float | None, *, network: bool, keep: int) -> None:
+    """Limit this process for ever.
+
+    Parameters
+    ----------
+    memory_mb
+        Address space beyond the current one; None for no limit.
+    network
+        Whether sockets may be used.
+    keep
+        File descriptor of a socket that stays open without a network.
+    """
+    with suppress(OSError):  # out of memory, the kernel should kill this process, not the service
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if memory_mb is not None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + int(memory_mb * 2**20))
+    _limit(resource.RLIMIT_FSIZE, FILE_BYTES)
+    _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    if not network:
+        for path in list(Path("/proc/self/fd").iterdir()):
+            with suppress(OSError):  # the descriptor of the folder itself is closed by now
+                if int(path.name) != keep and str(path.readlink()).startswith("socket:"):
+                    os.close(int(path.name))
+    _refuse_system_calls(network=network)
+    messages = dict.fromkeys(_PROCESS_EVENTS, _NO_PROCESSES)
+    if not network:
+        messages |= dict.fromkeys(_NETWORK_EVENTS, _NO_NETWORK)
+
+    def refuse(event: str, _arguments: Any) -> None:  # before the kernel does, with a reason
+        if event in messages:
+            raise PermissionError(messages[event])
+
+    sys.addaudithook(refuse)
+
+
+def _limit(kind: int, limit: int) -> None:
+    hard = resource.getrlimit(kind)[1]
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (limit, limit))
+
+
+def _refuse_system_calls(*, network: bool) -> None:
+    machine = os.uname().machine
+    if machine not in _SYSTEM_CALLS:
+        return
+    program = b"".join(_filter(*_SYSTEM_CALLS[machine], network=network))
+    code = ctypes.create_string_buffer(program, len(program))
+    pointer = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
+    # without the first, only a privileged process may have a filter; it also keeps set-user-id programs out
+    if _prctl(_PR_SET_NO_NEW_PRIVS, 1) or _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.c_char_p(pointer)):
+        sys.stderr.write("slicing functions: the kernel has no seccomp filter; processes and signals are not refused\n")
+
+
+def _filter(architecture: int, calls: dict[str, int], *, network: bool) -> Iterator[bytes]:
+    """Yield the instructions of a filter: 8 bytes each, in classic BPF."""
+    refuse = _instruction(_RETURN, _ERROR | _EPERM)
+    yield _instruction(_LOAD, _ARCHITECTURE)
+    yield _instruction(_JUMP_EQUAL, architecture, if_true=1)
+    yield refuse
+    yield _instruction(_LOAD, _NUMBER)
+    yield _instruction(_JUMP_GREATER_EQUAL, _X32_BIT, if_false=1)
+    yield refuse
+    for name, number in calls.items():
+        if name == "socket" and network:
+            continue
+        if name == "clone3":  # its flags cannot be read here; the C library falls back to clone
+            body = [_instruction(_RETURN, _ERROR | _ENOSYS)]
+        elif name == "clone":
+            allow = _instruction(_JUMP_BITS, _CLONE_THREAD, if_false=1)
+            body = [_instruction(_LOAD, _FIRST_ARGUMENT), allow, _instruction(_RETURN, _ALLOW), refuse]
+        elif name in _TO_ITSELF:
+            allow = _instruction(_JUMP_EQUAL, os.getpid(), if_false=1)
+            body = [_instruction(_LOAD, _FIRST_ARGUMENT), allow, _instruction(_RETURN, _ALLOW), refuse]
+        else:
+            body = [refuse]
+        yield _instruction(_JUMP_EQUAL, number, if_false=len(body))
+        yield from body
+    yield _instruction(_RETURN, _ALLOW)
+
+
+def _instruction(code: int, value: int, *, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, if_true, if_false, value)
+
+
+def _prctl(option: int, *arguments: Any) -> int:
+    given = [ctypes.c_ulong(each) if isinstance(each, int) else each for each in arguments]
+    return int(_libc.prctl(option, *given, *[ctypes.c_ulong(0)] * (4 - len(given))))
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parent ends, also of those in a session of their own."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent() -> None:
+    """Be killed when the parent process ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def kill_descendants() -> None:
+    """Kill all descendants of this process; returns when none is left, or after 5 s."""
+    deadline = monotonic() + _END_SECONDS
+    while (left := descendants(os.getpid())) and monotonic() < deadline:
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        with suppress(ChildProcessError):  # none is a child, or they are reaped by the kernel
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def descendants(ancestor: int) -> set[int]:
+    """Return the process ids of all running descendants of a process."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # the process has ended
+            state, parent, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
+            if state not in "ZX":
+                parents[int(path.parent.name)] = int(parent)
+    found, last = set[int](), {ancestor}
+    while last := {process for process, parent in parents.items() if parent in last} - found:
+        found |= last
+    return found

@@ -1,0 +1,46 @@
+"""Output of the functions, passed on at a bounded rate."""
+
+import os
+import threading
+
+from service.serving.keeper import OUTPUT_BYTES, relay
+
+
+def test_output_is_passed_on_up_to_a_limit() -> None:
+    """The rest is dropped, and the number of bytes is noted; the writer never waits."""
+    (source, writer), (log, target), (until, end) = os.pipe(), os.pipe(), os.pipe()
+    passed = bytearray()
+
+    def read() -> None:
+        while data := os.read(log, 1 << 16):
+            passed.extend(data)
+
+    threads = [threading.Thread(target=relay, args=(source, target), kwargs={"until": until})]
+    threads.append(threading.Thread(target=read))
+    for thread in threads:
+        thread.start()
+    os.write(writer, b"first line\n")
+    while b"bytes of output dropped" not in passed:
+        os.write(writer, 40 * 1024 * b"x")
+    os.close(end)
+    threads[0].join(20)
+    os.close(target)
+    threads[1].join(20)
+    for descriptor in (source, writer, log, until):
+        os.close(descriptor)
+    assert passed.startswith(b"first line\n")
+    assert len(passed) < OUTPUT_BYTES + 10_000
+
+
+def test_output_that_cannot_be_written_is_dropped() -> None:
+    """The log may be a pipe that is not read."""
+    (source, writer), (log, target), (until, end) = os.pipe(), os.pipe(), os.pipe()
+    thread = threading.Thread(target=relay, args=(source, target), kwargs={"until": until})
+    thread.start()
+    for _ in range(100):
+        os.write(writer, 40 * 1024 * b"x")
+    os.close(end)
+    thread.join(20)
+    assert not thread.is_alive()
+    for descriptor in (source, writer, log, target, until):
+        os.close(descriptor)

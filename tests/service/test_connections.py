@@ -1,0 +1,382 @@
+"""Limits of connections: their number, and the size and time of request headers."""
+
+import asyncio
+import resource
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.connections import (
+    HEALTH_CONNECTIONS,
+    LOOPBACK,
+    MAX_HEADER_BYTES,
+    MAX_PIPELINED,
+    MAX_UNSENT_BYTES,
+    OTHER_FILES,
+    Connections,
+    peer_of,
+)
+from service.metrics.process import ProcessMetrics
+from service.settings.schema import ServeSettings
+
+GET = b"GET /v1/slices HTTP/1.1\r\nhost: localhost\r\n\r\n"
+HEALTH = GET.replace(b"/v1/slices", b"/healthz?x=1")
+SLOW = GET.replace(b"/v1/slices", b"/slow")
+SECONDS = 30
+
+
+class Wire(asyncio.Transport):
+    """The server's side of a connection, as the event loop would give it."""
+
+    def __init__(self, connections: Connections, server: "Server", host: str) -> None:
+        super().__init__({"peername": (host, 4711), "sockname": ("127.0.0.1", 80)})
+        self.received, self.unread, self.ended = b"", 0, asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self._protocol: Any = connections.protocol(
+            config=server.config, server_state=server.state, app_state={}, _loop=loop
+        )
+        self._protocol.connection_made(self)
+
+    def send(self, data: bytes) -> None:
+        """Receive bytes from the client."""
+        assert not self.ended.is_set()
+        self._protocol.data_received(data)
+
+    def write(self, data: Any) -> None:
+        self.received += data
+
+    def close(self) -> None:
+        if not self.ended.is_set() and not self.unread:
+            self.abort()
+
+    def abort(self) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+
+    def is_closing(self) -> bool:
+        return self.ended.is_set()
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def pause_reading(self) -> None:
+        """Nothing is read here."""
+
+    def resume_reading(self) -> None:
+        """Nothing is read here."""
+
+    @property
+    def status(self) -> int | None:
+        """Status of the first response."""
+        return int(self.received.split(b" ")[1]) if self.received else None
+
+
+class Server:
+    """An application behind the limits; requests of ``/slow`` wait for an event."""
+
+    def __init__(self, **limits: Any) -> None:
+        self.metrics = ProcessMetrics("m", log_queue_rows=lambda: 0)
+        self.connections = Connections(ServeSettings(**limits), self.metrics)
+        self.config = uvicorn.Config(self.app, interface="asgi3", lifespan="off", log_config=None, ws="none")
+        self.config.load()
+        self.state = ServerState()
+        self.release = asyncio.Event()
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/slow":
+            await self.release.wait()
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    def connect(self, host: str = "127.0.0.1") -> Wire:
+        return Wire(self.connections, self, host)
+
+    async def asked(self, data: bytes, host: str = "127.0.0.1") -> int | None:
+        """Return the status of the answer on a new connection."""
+        wire = self.connect(host)
+        wire.send(data)
+        await settle()
+        return wire.status
+
+    @property
+    def refused(self) -> float:
+        lines = self.metrics.text().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if 'shed_total{reason="connections"}' in line)
+
+
+async def settle() -> None:
+    """Let everything run that is ready."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def drive(story: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine function; a timeout fails the test."""
+
+    async def limited() -> None:
+        await asyncio.wait_for(story(), SECONDS)
+
+    asyncio.run(limited())
+
+
+def test_silent_connections_keep_nobody_out() -> None:
+    """Beyond the limit, the one that has been silent for the longest time makes room."""
+
+    async def story() -> None:
+        server = Server(connections=5)
+        silent = [server.connect() for _ in range(8)]
+        await settle()
+        assert [wire.ended.is_set() for wire in silent] == [True] * 3 + [False] * 5
+        assert await server.asked(GET) == 200
+        assert server.refused == 0
+
+    drive(story)
+
+
+def test_a_full_server_answers_for_its_health() -> None:
+    """While every connection is in use, other requests get a 503, which is counted."""
+
+    async def story() -> None:
+        server = Server(connections=2)
+        busy = [server.connect() for _ in range(2)]
+        for wire in busy:
+            wire.send(SLOW)
+        await settle()
+        assert [await server.asked(data) for data in (HEALTH, GET, HEALTH)] == [200, 503, 200]
+        assert server.refused == 1
+        server.release.set()
+        await settle()
+        assert [wire.status for wire in busy] == [200, 200]
+        assert await server.asked(GET) == 200
+
+    drive(story)
+
+
+def test_the_lane_of_health_cannot_be_taken_by_silence() -> None:
+    """The connections beyond the limit give way to one another as well."""
+
+    async def story() -> None:
+        server = Server(connections=1)
+        server.connect().send(SLOW)
+        silent = [server.connect() for _ in range(HEALTH_CONNECTIONS + 5)]
+        assert await server.asked(HEALTH) == 200
+        assert sum(not wire.ended.is_set() for wire in silent) < HEALTH_CONNECTIONS
+        server.release.set()
+
+    drive(story)
+
+
+def test_an_idle_connection_gives_way_before_one_that_works() -> None:
+    """A request in progress is never cut off for a new connection."""
+
+    async def story() -> None:
+        server = Server(connections=2)
+        busy, idle = server.connect(), server.connect()
+        busy.send(SLOW)
+        idle.send(GET)
+        await settle()
+        assert await server.asked(GET) == 200
+        assert (idle.ended.is_set(), busy.ended.is_set()) == (True, False)
+        server.release.set()
+        await settle()
+        assert busy.status == 200
+
+    drive(story)
+
+
+def test_one_machine_cannot_take_all_connections() -> None:
+    """Beyond its share its own silent connections give way, and its requests get a 503; others are answered."""
+
+    async def story() -> None:
+        server = Server(connections=100, peer_connections=2)
+        silent = [server.connect("10.0.0.7") for _ in range(3)]
+        assert [wire.ended.is_set() for wire in silent] == [True, False, False]
+        for wire in silent[1:]:
+            wire.send(SLOW)
+        assert await server.asked(GET, "10.0.0.7") == 503
+        assert await server.asked(HEALTH, "10.0.0.7") == 200
+        assert await server.asked(GET, "10.0.0.8") == 200
+        many = [server.connect("127.0.0.1") for _ in range(20)]
+        assert not any(wire.ended.is_set() for wire in many)
+        server.release.set()
+        await settle()
+        assert await server.asked(GET, "10.0.0.7") == 200
+
+    drive(story)
+
+
+@pytest.mark.parametrize(
+    ("host", "other", "same"),
+    [
+        ("2001:db8::1", "2001:db8::2:3", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:10.0.0.7", "10.0.0.7", True),
+        ("::ffff:127.0.0.1", "::1", True),
+        ("10.0.0.7", "10.0.0.8", False),
+        ("fe80::1%eth0", "fe80::2", True),
+    ],
+)
+def test_a_machine_is_known_by_its_network(host: str, other: str, same: bool) -> None:
+    """In IPv6 it has a network of its own, and any number of addresses."""
+    assert (peer_of(host) == peer_of(other)) is same
+
+
+def test_a_socket_without_an_address_is_local() -> None:
+    """It has no network behind it."""
+    assert peer_of("") == LOOPBACK
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"GET / HTTP/1.1\r\nx: " + b"a" * MAX_HEADER_BYTES + b"\r\n\r\n"],
+        [b"GET / HTTP/1.1\r\nx: "] + [b"a" * 4096] * 17,
+        [b"GET /" + b"a" * 70_000],
+        [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n" * 1000] * 11],
+        [GET + b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n"],
+    ],
+)
+def test_a_header_that_is_too_large_is_refused_before_it_is_complete(parts: list[bytes]) -> None:
+    """With 431, and the end of the connection; whatever is large in it, and however it arrives."""
+
+    async def story() -> None:
+        wire = Server().connect()
+        for part in parts:
+            if not wire.ended.is_set():
+                wire.send(part)
+        await settle()
+        assert b"HTTP/1.1 431 Request Header Fields Too Large\r\n" in wire.received
+        assert b'"type":"urn:slicewatch:problem:header-too-large"' in wire.received
+        assert wire.ended.is_set()
+
+    drive(story)
+
+
+def test_a_large_body_is_no_header() -> None:
+    """Nor is a request that follows it at once."""
+
+    async def story() -> None:
+        wire = Server().connect()
+        head = b"POST / HTTP/1.1\r\nx: " + b"a" * 60_000 + b"\r\ncontent-length: 300000\r\n\r\n"
+        for _ in range(3):
+            wire.send(head + b"b" * 300_000)
+            await settle()
+        wire.send(GET)
+        await settle()
+        assert wire.received.count(b"HTTP/1.1 200 OK") == 4
+        assert not wire.ended.is_set()
+
+    drive(story)
+
+
+def test_an_invalid_request_is_a_400() -> None:
+    """As before."""
+
+    async def story() -> None:
+        assert await Server().asked(b"nonsense\r\n\r\n") == 400
+
+    drive(story)
+
+
+def test_requests_that_follow_at_once_are_answered_in_order_up_to_a_limit() -> None:
+    """More of them than the limit end the connection: each takes memory."""
+
+    async def story() -> None:
+        server = Server()
+        patient, greedy = server.connect(), server.connect()
+        patient.send(GET * MAX_PIPELINED)
+        await settle()
+        greedy.send(SLOW + GET * (MAX_PIPELINED + 1))
+        server.release.set()
+        while patient.received.count(b"200 OK") < MAX_PIPELINED:
+            await asyncio.sleep(0)
+        assert greedy.ended.is_set()
+        assert not patient.ended.is_set()
+
+    drive(story)
+
+
+def test_a_header_that_does_not_come_ends_the_connection() -> None:
+    """Whether nothing was sent, or a part of the header; a request in progress goes on."""
+
+    async def story() -> None:
+        server = Server(stall_seconds=0.1, idle_seconds=0.1)
+        busy, silent, partial, idle = (server.connect() for _ in range(4))
+        busy.send(SLOW)
+        partial.send(GET[:30])
+        idle.send(GET)
+        for wire in (silent, partial, idle):
+            await wire.ended.wait()
+        assert not busy.ended.is_set()
+        server.release.set()
+        await settle()
+        assert busy.status == 200
+
+    drive(story)
+
+
+def test_an_answer_that_is_not_read_ends_the_connection() -> None:
+    """Its bytes would stay in memory; while some are read, it goes on."""
+
+    async def story() -> None:
+        server = Server(stall_seconds=0.1)
+        stalled, reading = server.connect(), server.connect()
+        for wire in (stalled, reading):
+            wire.unread = 10**6
+            wire.send(GET)
+        while not stalled.ended.is_set():
+            reading.unread -= 1
+            await asyncio.sleep(0.01)
+        assert not reading.ended.is_set()
+
+    drive(story)
+
+
+def test_unread_answers_have_a_limit_together() -> None:
+    """Beyond it, those whose clients have read nothing for the longest time end; others stay."""
+
+    async def story() -> None:
+        server = Server()
+        wires = [server.connect() for _ in range(4)]
+        for wire in wires[1:]:
+            wire.unread = MAX_UNSENT_BYTES // 2
+            wire.send(GET)
+        while not (ended := [wire.ended.is_set() for wire in wires]).count(True):
+            wires[3].unread -= 1
+            await asyncio.sleep(0.01)
+        assert (ended[0], ended[3], any(ended[1:3])) == (False, False, True)
+
+    drive(story)
+
+
+def test_a_connection_is_not_handed_to_another_protocol() -> None:
+    """An offer to speak WebSocket is ignored, and the request is answered."""
+
+    async def story() -> None:
+        upgrade = b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: x\r\n\r\n"
+        assert await Server().asked(GET[:-2] + upgrade) == 200
+
+    drive(story)
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """A soft limit of open files below what the connections need; set back after the test."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+    yield before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_the_limit_of_open_files_is_raised_for_the_connections(few_files: int) -> None:
+    """As far as the system allows; otherwise there are fewer connections."""
+    metrics = ProcessMetrics("m", log_queue_rows=lambda: 0)
+    assert Connections(ServeSettings(connections=500), metrics).limit == 500
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 500 + HEALTH_CONNECTIONS + OTHER_FILES
+    assert Connections(ServeSettings(connections=few_files), metrics).limit < few_files
