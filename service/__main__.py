@@ -13,6 +13,7 @@ from typing import Any
 
 from service.cli import (
     apply,
+    backup,
     check,
     demo,
     doctor,
@@ -30,7 +31,7 @@ from service.cli.parser import Context
 from service.cli.terminal import only_documents
 from service.errors import ServiceError
 
-NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, doctor)
+NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, backup, doctor)
 
 
 def utc_now() -> datetime:

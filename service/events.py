@@ -280,3 +280,21 @@ class Snapshot:
     set_hash: str
     windows: Mapping[WindowName, WindowEstimates]
     last_label_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUse:
+    """Bytes of a store and of its disk.
+
+    Parameters
+    ----------
+    store, reusable
+        Size of the database with its journal, and the part of it that new rows will use again.
+    free, disk
+        Free space, and size, of the disk; 0 if unknown.
+    """
+
+    store: int
+    reusable: int
+    free: int
+    disk: int

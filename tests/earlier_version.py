@@ -122,7 +122,7 @@ def _ask(address: str, method: str, path: str, body: Any = None) -> tuple[int, A
 
 def job_runs(metrics: str) -> dict[str, float]:
     """Return the number of successful runs of each job."""
-    found = re.findall(r'^slicewatch_job_runs_total\{job="(\w+)",outcome="ok"\} (\S+)', metrics, re.MULTILINE)
+    found = re.findall(r'^slicewatch_job_runs_total\{task="(\w+)",outcome="ok"\} (\S+)', metrics, re.MULTILINE)
     return {job: float(runs) for job, runs in found}
 
 

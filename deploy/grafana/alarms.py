@@ -1,4 +1,4 @@
-"""Row on drift: unresolved alarms, evidence, champion, retraining runs, failed jobs."""
+"""Row on drift: unresolved alarms, evidence, champion, retraining runs, jobs, disk."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ WORST = 10
 
 def drift_and_alarms() -> list[Panel]:
     """The panels of the row."""
-    return [unresolved_alarms(), drift_evidence(), champion(), retraining_runs(), failed_jobs()]
+    return [
+        unresolved_alarms(),
+        drift_evidence(),
+        champion(),
+        retraining_runs(),
+        failed_jobs(),
+        job_durations(),
+        disk_use(),
+    ]
 
 
 def detector_gauge(name: str) -> str:
@@ -136,12 +144,36 @@ def retraining_runs() -> bargauge.Panel:
 
 
 def failed_jobs() -> timeseries.Panel:
-    """Failed jobs. Prometheus uses the label ``job`` itself and renames the job's own to ``exported_job``."""
+    """Failed jobs."""
     failed = f'slicewatch_job_runs_total{{{PROCESS}, outcome="failed"}}'
     return time_series(
         "Failed job runs",
         "Number of failures per job in the preceding hour. If the tick fails, no figure is updated; the service's "
         "log shows the reason.",
         "short",
-        {"{{exported_job}}": f"sum by (exported_job) (increase({failed}[1h]))"},
+        {"{{task}}": f"sum by (task) (increase({failed}[1h]))"},
+    )
+
+
+def job_durations() -> timeseries.Panel:
+    """Mean duration of the runs of each job."""
+    seconds, runs = (
+        f"sum by (task) (rate(slicewatch_job_duration_seconds_{part}{{{PROCESS}}}[15m]))" for part in ("sum", "count")
+    )
+    return time_series(
+        "Job duration",
+        "Mean duration of the runs of each job in 15 minutes. A tick longer than its interval delays every figure.",
+        "s",
+        {"{{task}}": f"{seconds} / {runs}"},
+    )
+
+
+def disk_use() -> timeseries.Panel:
+    """Size of the store and free space of its disk."""
+    gauges = {"store": "store_size_bytes", "reusable": "store_reusable_bytes", "free on the disk": "disk_free_bytes"}
+    return time_series(
+        "Disk use",
+        "Size of the database with its journal, the part of it that new rows use again, and free space on its disk.",
+        "bytes",
+        {legend: f"max(slicewatch_{name}{{{PROCESS}}})" for legend, name in gauges.items()},
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from service.cli.parser import Commands, Context, add_command, add_options, config_file
 from service.cli.project import CHAMPION, load_functions, load_settings, open_registry, require_writable
 from service.cli.terminal import format_table, print_json
-from service.errors import SettingsError
+from service.errors import ServiceError, SettingsError
 from service.settings import OTHER_VARIABLES, PREFIX
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 PACKAGES = (
     "slicewatch", "torch", "numpy", "pandas", "pyarrow", "scikit-learn", "google-re2", "fastapi", "evidently",
 )  # fmt: skip
+
+
+CHECK_SECONDS = 60.0
+"""Maximum time of the check of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +113,20 @@ def _torch_threads() -> str:
 
 
 def _store(settings: Settings) -> str:
-    from service.store.engine import latest_revision, schema_version
+    from service.cli.backup import describe
+    from service.store.backup import read_contents
+    from service.store.engine import REMEDY, latest_revision
 
-    version = schema_version(settings.store)
-    if version is None:
+    if not settings.store.exists():
         return f"no {settings.store} yet: `slicewatch up` creates it"
-    advice = (
-        "" if version == latest_revision() else f"; migrate it to step {latest_revision()} with `slicewatch migrate`"
-    )
-    return f"{settings.store} is at step {version}{advice}"
+    contents = read_contents(settings.store, CHECK_SECONDS)
+    if contents.findings:
+        raise ServiceError(f"{settings.store} is damaged: {'; '.join(contents.findings)}; {REMEDY}")
+    latest = latest_revision()
+    behind = contents.revision != latest
+    advice = f"; migrate it to step {latest} with `slicewatch migrate`" if behind else ""
+    checked = "no damage found" if contents.findings is not None else f"not checked whole within {CHECK_SECONDS:g} s"
+    return f"{settings.store} is at step {contents.revision}{advice}; {checked}; {describe(contents)}"
 
 
 def _champion(settings: Settings) -> str:

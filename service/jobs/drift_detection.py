@@ -69,6 +69,8 @@ class DriftDetection:
         self._settings = settings
         self._threshold = log_threshold(settings.max_slices, settings.false_alarms_a_month)
         self._checkpoint: DetectorCheckpoint | None = None
+        self.position: tuple[datetime, int] | None = None
+        """End of the rows, and number of the last first label, that the detectors have read; None before."""
 
     def run(self, now: datetime) -> None:
         """Feed the next part of the final rows and labels; after an error the next run restores the checkpoint."""
@@ -116,8 +118,9 @@ class DriftDetection:
 
             unresolved = self._writer.submit(commit).result()
         checkpoint.set_alarms(unresolved)
+        self.position = checkpoint.until, checkpoint.seq
         self._deployment.drift_statuses = checkpoint.statuses()
-        self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved)
+        self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved, checkpoint.until)
 
     def _restore(
         self, connection: Connection, state: DeploymentState, version: int, now: datetime

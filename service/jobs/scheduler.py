@@ -63,16 +63,17 @@ class Schedule:
     A failure is logged, and one that stands once an hour.
 
     A job never overlaps itself: if it takes longer than its interval, the missed runs become one. ``done`` is
-    called with name and outcome after every run, in the job's thread; ``seconds`` is a monotonic clock.
+    called with name, outcome and duration in seconds after every run, in the job's thread; ``seconds`` is a
+    monotonic clock.
     """
 
     def __init__(
         self,
         jobs: Sequence[Job],
-        done: Callable[[str, Outcome], object],
+        done: Callable[[str, Outcome, float], object],
         seconds: Callable[[], float] = monotonic,
     ) -> None:
-        self._jobs, self._done = jobs, done
+        self._jobs, self._done, self._seconds = jobs, done, seconds
         self._faults = {job.name: StandingFault(seconds) for job in jobs}
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # below, it logs the start and end of every run
         self._scheduler = BackgroundScheduler(
@@ -96,12 +97,13 @@ class Schedule:
             self._scheduler.shutdown(wait=True)
 
     def _run(self, job: Job) -> None:
+        start = self._seconds()
         try:
             job.run()
         except Exception as error:
             if self._faults[job.name].is_news(traceback_without_values(error)):
                 _log.exception("job %s failed; it runs again in %g s", job.name, job.every_seconds)
-            self._done(job.name, "failed")
+            self._done(job.name, "failed", self._seconds() - start)
         else:
             self._faults[job.name].clear()
-            self._done(job.name, "ok")
+            self._done(job.name, "ok", self._seconds() - start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from service.decisions import Alarm, DriftStatus
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
@@ -95,7 +96,9 @@ def _estimates(estimate: SliceEstimate) -> Iterator[tuple[str, float]]:
     yield "slice_labelled_predictions", estimate.members.labelled
 
 
-def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence[Alarm]) -> bytes:
+def render_drift(
+    model: str, drifts: Iterable[DriftStatus], unresolved: Sequence[Alarm], watched_until: datetime | None = None
+) -> bytes:
     """Return the gauges of drift in the text format.
 
     Parameters
@@ -106,6 +109,8 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
         Detector states; those without a reference have no series.
     unresolved
         Unresolved alarms; their gauges show the figures at the time of the alarm.
+    watched_until
+        End of the rows that the detectors have read; None leaves its gauge out.
     """
     labels = ["model", "slice", "kind"]
     evidence = gauge(
@@ -118,6 +123,9 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
     observed = gauge("slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels)
     expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, or target, as of the alarm.", labels)
 
+    watched = gauge("drift_watched_until_timestamp_seconds", "End of the rows that the detectors have read.", ["model"])
+    if watched_until is not None:
+        watched.add_metric([model], watched_until.timestamp())
     ratios = {(drift.slice, drift.kind): drift.evidence_ratio for drift in drifts if drift.zone is not None}
     alarmed = {(raised.drift.slice, raised.drift.kind) for raised in unresolved}
     for (name, kind), ratio in ratios.items():
@@ -132,7 +140,7 @@ def render_drift(model: str, drifts: Iterable[DriftStatus], unresolved: Sequence
             observed.add_metric(values, drift.observed.value)
         if drift.zone is not None and drift.zone.expected is not None:
             expected.add_metric(values, drift.zone.expected)
-    return render(Families([evidence, alarm, since, observed, expected]))
+    return render(Families([evidence, alarm, since, observed, expected, watched]))
 
 
 class MetricsPage:
@@ -146,9 +154,15 @@ class MetricsPage:
         """Serve the gauges of a snapshot until the next call; arguments as for ``render_snapshot``."""
         self._snapshot = render_snapshot(snapshot, metadata, references)
 
-    def show_drift(self, model: str, drifts: Iterable[DriftStatus], unresolved: Sequence[Alarm]) -> None:
+    def show_drift(
+        self,
+        model: str,
+        drifts: Iterable[DriftStatus],
+        unresolved: Sequence[Alarm],
+        watched_until: datetime | None = None,
+    ) -> None:
         """Serve the gauges of drift until the next call; arguments as for ``render_drift``."""
-        self._drift = render_drift(model, drifts, unresolved)
+        self._drift = render_drift(model, drifts, unresolved, watched_until)
 
     def text(self) -> bytes:
         """Return the page, of type ``CONTENT_TYPE``; takes milliseconds, so call it off the event loop."""

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.decisions import ACTIVE, RunState
-from service.events import FunctionSetVersion, LabelOutcome, Prediction
+from service.events import DiskUse, FunctionSetVersion, LabelOutcome, Prediction
 from service.metrics.exposition import OTHER, PREFIX, render
 from service.metrics.prediction_collector import PredictionCollector
 from sfs.apply import FunctionStats
@@ -24,6 +24,7 @@ SHED_REASONS = ("queue", "log", "deadline", "connections")
 """Reasons for refusing requests under load."""
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _STAGE_SECONDS = (0.00001, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
 
 
@@ -72,15 +73,28 @@ class ProcessMetrics:
         self._labels = {outcome: labels.labels(model, outcome) for outcome in get_args(LabelOutcome)}
         self._lost = self._counter("log_lost_total", "Predictions that could not be logged.")
         self._reload_failures = self._counter("model_reload_failures_total", "Model versions that could not be loaded.")
-        self._job_runs = self._counter("job_runs_total", "Runs of scheduled jobs.", "job", "outcome")
+        # Prometheus uses the label `job` itself.
+        self._job_runs = self._counter("job_runs_total", "Runs of scheduled jobs.", "task", "outcome")
         for job in jobs:
             for outcome in ("ok", "failed"):
                 self._job_runs.labels(job, outcome)
         self._last_success = self._gauge(
-            "job_last_success_timestamp_seconds", "Last successful run of a scheduled job.", "job"
+            "job_last_success_timestamp_seconds", "Last successful run of a scheduled job.", "task"
         )
+        self._job_seconds = _with_series(
+            self._histogram("job", "Duration of the runs of scheduled jobs.", "task", _JOB_SECONDS), jobs
+        )
+        self._job_interval = self._gauge("job_interval_seconds", "Interval of a scheduled job.", "task")
         retrains = self._counter("retrains_total", "Finished retraining runs, by outcome.", "outcome")
         self._retrains = {state: retrains.labels(state) for state in get_args(RunState) if state not in ACTIVE}
+        self._usable = self._gauge("store_usable", "1 if the store takes writes, else 0: see the log.")
+        self._store_bytes = self._gauge("store_size_bytes", "Size of the database with its journal.")
+        self._reusable_bytes = self._gauge("store_reusable_bytes", "Part of the database that new rows will use again.")
+        self._disk_free = self._gauge("disk_free_bytes", "Free space on the disk of the store.")
+        self._disk_size = self._gauge("disk_size_bytes", "Size of the disk of the store.")
+        self._deleted = self._counter("log_deleted_total", "Predictions deleted because of their age.")
+        self._expired = self._counter("labels_expired_total", "Labelled ids deleted because no prediction came.")
+        self._pending = self._gauge("labels_pending", "Labelled ids without a prediction.")
         self._gauge("log_queue_rows", "Rows waiting to be logged.").set_function(log_queue_rows)
 
     def add_routes(self, routes: Iterable[str]) -> None:
@@ -131,9 +145,34 @@ class ProcessMetrics:
         """Count a model version that could not be loaded."""
         self._reload_failures.inc()
 
-    def count_job_run(self, job: str, outcome: str, at: datetime) -> None:
-        """Count a run of a scheduled job that ended at ``at``; the outcome of a success is ``ok``."""
+    def show_job_interval(self, job: str, seconds: float) -> None:
+        """Show the interval of a scheduled job."""
+        self._job_interval.labels(job).set(seconds)
+
+    def show_store(self, usable: bool, use: DiskUse) -> None:
+        """Show whether the store takes writes, and the use of its disk."""
+        self._usable.set(usable)
+        self._store_bytes.set(use.store)
+        self._reusable_bytes.set(use.reusable)
+        self._disk_free.set(use.free)
+        self._disk_size.set(use.disk)
+
+    def count_deleted_rows(self, rows: int) -> None:
+        """Count predictions deleted because of their age."""
+        self._deleted.inc(rows)
+
+    def count_expired_labels(self, ids: int) -> None:
+        """Count labelled ids deleted because no prediction came."""
+        self._expired.inc(ids)
+
+    def show_pending_labels(self, ids: int) -> None:
+        """Show the number of labelled ids without a prediction."""
+        self._pending.set(ids)
+
+    def count_job_run(self, job: str, outcome: str, at: datetime, seconds: float) -> None:
+        """Count a run of a scheduled job that ended at ``at`` after ``seconds``; a success has the outcome ``ok``."""
         self._job_runs.labels(job, outcome).inc()
+        self._job_seconds.get(job, self._job_seconds[OTHER]).observe(seconds)
         if outcome == "ok":
             self._last_success.labels(job).set(at.timestamp())
 

@@ -14,6 +14,7 @@ from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.model_reload import ModelReload
 from service.jobs.promotion import PromotionService
+from service.jobs.retention import Retention
 from service.jobs.retraining import Retraining
 from service.jobs.snapshot import SnapshotJob
 from service.jobs.training.process import TrainingLauncher
@@ -74,7 +75,7 @@ class ModelRuntime:
         The active version and functions.
     predictions, labels, functions, alarms
         Requests, labels, function administration, and handling of alarms.
-    snapshots, detection, retraining, reports, reload
+    snapshots, detection, retraining, retention, reports, reload
         The jobs.
     promotions
         Promotion and rollback.
@@ -135,6 +136,7 @@ class ModelRuntime:
             self.retraining = Retraining(
                 settings.retrain, deployment, store, writer, registry, self.detection, launcher, metrics
             )
+            self.retention = Retention(settings, self.detection, store, writer, metrics)
             self.promotions = PromotionService(registry, writer, self.name, clock)
             self.reports = ColumnReports(settings, deployment, store, writer, registry)
             self.reload = ModelReload(registry, deployment, metrics)

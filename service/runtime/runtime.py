@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 STOPPING = "stopping"
 """Key among the problems of a runtime that is shutting down."""
 
-_DAY_SECONDS = 86_400
-
 _log = logging.getLogger(__name__)
 
 
@@ -73,8 +71,7 @@ class Runtime:
             self.store = undo.enter_context(
                 Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
             )
-            rules = LabelRules(settings.monitor.label_days * _DAY_SECONDS)
-            self.writer = Writer(self.store, rules=rules)
+            self.writer = Writer(self.store, rules=LabelRules(settings.late_after_seconds))
             undo.callback(self.writer.stop)
             self.metrics = ProcessMetrics(settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS)
             self.page = MetricsPage(self.metrics)
@@ -82,6 +79,7 @@ class Runtime:
             undo.callback(model.close)
             self.models = {model.name: model}
             self._schedule = build_schedule(self)
+            self.probe_store()
             undo.pop_all()
 
     @property
@@ -110,9 +108,13 @@ class Runtime:
                 problems["queue"] = "the prediction queue is full"
         if not self.writer.has_room(1):
             problems["log"] = "the queue of the log is full"
-        if refusal := self.writer.refusal:
-            problems["store"] = refusal
+        if problem := self.store.problem or self.writer.refusal:
+            problems["store"] = problem
         return problems
+
+    def probe_store(self) -> None:
+        """Read the store anew, and show whether it is usable, and the use of its disk."""
+        self.metrics.show_store(self.store.probe() is None, self.store.disk_use())
 
     def start(self) -> None:
         """Publish the last snapshot, and start the jobs."""

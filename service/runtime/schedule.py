@@ -10,13 +10,15 @@ from service.jobs.scheduler import Job, Outcome, Schedule
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime
 
-JOBS = ("tick", "retrain", "report", "reload", "roll_up")
+JOBS = ("tick", "retrain", "report", "reload", "roll_up", "retention", "store")
 """Names of the jobs, as in metrics."""
 
 RELOAD_SECONDS = 2.0
 """Interval of the champion look-up, which lists one folder."""
 
 ROLL_UP_SECONDS = 600.0
+
+RETENTION_SECONDS = 10.0
 
 REPORT_SECONDS = 60.0
 """Interval of the check whether a report is due."""
@@ -48,16 +50,24 @@ def build_schedule(runtime: Runtime) -> Schedule:
         for model in models:
             model.reload.run()
 
+    def retention() -> None:
+        for model in models:
+            model.retention.run(clock())
+
     table = {
         "tick": (tick, settings.monitor.tick_seconds),
         "retrain": (retrain, settings.retrain.check_seconds),
         "report": (report, REPORT_SECONDS),
         "reload": (reload, RELOAD_SECONDS),
         "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
+        "retention": (retention, RETENTION_SECONDS),
     }
     jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
+    jobs.append(Job("store", runtime.probe_store, settings.monitor.tick_seconds))  # disks know the wall clock only
+    for job in jobs:
+        runtime.metrics.show_job_interval(job.name, job.every_seconds)
 
-    def record(job: str, outcome: Outcome) -> None:
-        runtime.metrics.count_job_run(job, outcome, clock())
+    def record(job: str, outcome: Outcome, seconds: float) -> None:
+        runtime.metrics.count_job_run(job, outcome, clock(), seconds)
 
     return Schedule(jobs, record)

@@ -149,6 +149,7 @@ Host = Annotated[str, BeforeValidator(host)]
 Boolean = Annotated[bool, BeforeValidator(boolean)]
 Count = Annotated[int, integer(1)]
 Units = Annotated[int, integer(1, 10_000)]
+Days = Annotated[int, integer(1, MAX_NUMBER)]
 Positive = Annotated[float, BeforeValidator(positive)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
 FilePath = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else text(value))]
@@ -198,6 +199,7 @@ class LogSettings:
 
     features: Annotated[tuple[Text, ...], list_of(1), "features kept: all (default), none, or columns"] = ("all",)
     survives: Annotated[str, choice(SURVIVES), "durability of a logged row: kill (default), or power"] = "kill"
+    keep_days: Annotated[Days | None, "age at which rows are deleted with their labels (default: never)"] = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -305,6 +307,11 @@ class Settings:
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
     template_limits: TemplateLimitSettings = field(default_factory=TemplateLimitSettings)
+
+    @property
+    def late_after_seconds(self) -> float:
+        """Age of a prediction, in seconds, beyond which its labels do not count and may be deleted."""
+        return min(self.monitor.label_days, self.log.keep_days or math.inf) * 86_400
 
     @property
     def table_schema(self) -> Schema:

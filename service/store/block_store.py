@@ -16,7 +16,7 @@ from service.monitor.block_counts import compress, count_columns, empty, merge, 
 from service.monitor.windows import BLOCK_SECONDS
 from service.store.engine import insert_into
 from service.store.errors import StoreError
-from service.store.queries import function_set
+from service.store.queries import function_set, kept_since
 from service.store.tables import (
     BLOCK_COLUMNS,
     SECOND_US,
@@ -61,6 +61,8 @@ class Recount:
         Dirty marks at that moment, by start in microseconds.
     counts
         None without rows.
+    is_final
+        Whether rows of the block were deleted: it stays as it is.
     """
 
     series: SeriesKey
@@ -68,6 +70,7 @@ class Recount:
     stored: BlockSpan | None
     marks: dict[int, str]
     counts: BlockCounts | None
+    is_final: bool = False
 
 
 def mark_dirty(connection: Connection, rows: Iterable[tuple[SeriesKey, int]]) -> None:
@@ -192,7 +195,7 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
     """Return the blocks of the first ``limit`` dirty marks, counted from the rows.
 
     The connection must read everything as of one moment. A block that was rolled up is counted as a whole.
-    Raises StoreError if a function set of the rows is not recorded.
+    Blocks whose rows were deleted are final. Raises StoreError if a function set of the rows is not recorded.
     """
     dirty: dict[SeriesKey, dict[int, str]] = {}
     query = select(*dirty_blocks.c).order_by(dirty_blocks.c.start_us).limit(limit)
@@ -200,6 +203,12 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
         dirty.setdefault(SeriesKey(model, version, set_hash), {})[start_us] = mark
     recounts = []
     for series, marks in dirty.items():
+        if (kept := kept_since(connection, series.model)) is not None:
+            final = {start_us: marks[start_us] for start_us in marks if start_us < to_us(kept)}
+            for start_us, mark in final.items():
+                span = (start_us, BLOCK_SECONDS[0])
+                recounts.append(Recount(series, span, None, {start_us: mark}, None, is_final=True))
+                del marks[start_us]
         stored = _stored_spans(connection, series, marks)
         spans: dict[BlockSpan, dict[int, str]] = {}
         for start_us, mark in marks.items():
@@ -213,7 +222,7 @@ def read_dirty(connection: Connection, limit: int) -> list[Recount]:
 
 
 def replace_blocks(connection: Connection, recounts: Sequence[Recount]) -> list[Recount]:
-    """Write recounted blocks, and return those that were written.
+    """Write recounted blocks, and return those that were written; marks of final blocks are deleted.
 
     A block stays as it is, and dirty, if it was rolled up or a row or label arrived after its rows were read.
     """
@@ -231,10 +240,14 @@ def replace_blocks(connection: Connection, recounts: Sequence[Recount]) -> list[
     stored = {series: _stored_spans(connection, series, some) for series, some in starts.items()}
     current, clean, gone, counted = [], [], [], []
     for recount in recounts:
-        unchanged = marks[recount.series].items() >= recount.marks.items() and all(
-            stored[recount.series].get(start_us) == recount.stored for start_us in recount.marks
+        unchanged = marks[recount.series].items() >= recount.marks.items() and (
+            recount.is_final
+            or all(stored[recount.series].get(start_us) == recount.stored for start_us in recount.marks)
         )
         if not unchanged:
+            continue
+        if recount.is_final:
+            clean += [_key(recount.series) | {"start_us": start_us} for start_us in recount.marks]
             continue
         current.append(recount)
         clean += [_key(recount.series) | {"start_us": start_us} for start_us in recount.marks]

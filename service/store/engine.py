@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import os
+import shutil
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from time import monotonic
+from typing import Any, Literal
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+from sqlalchemy import Connection, Engine, Table, create_engine, event, insert, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from service.store.errors import StoreError, StoreInUse, UnknownSchema
+from service.events import DiskUse
+from service.store.errors import StoreError, StoreUnusable, UnknownSchema
+from service.store.store_files import StoreFiles, StoreLock, journal, quick_check
 
 STEPS = Path(__file__).parent / "migrations"
+
+CHECK_SECONDS = 30.0
+"""Maximum time of the check after a crash."""
+
+_READ_BY_PROBE = ("predictions", "label_events", "blocks", "first_labels", "checkpoints")
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_log = logging.getLogger(__name__)
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -64,6 +77,9 @@ def downgrade_schema(connection: Connection, target: str) -> None:
             context.stamp(steps, str(step.down_revision or "base"))
 
 
+_IDENTITY = text("SELECT id FROM store_identity")
+REMEDY = "restore a backup with `slicewatch restore FILE`"
+
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
 READERS = 8
@@ -93,19 +109,105 @@ class Store:
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
         self.path = path
-        self._lock = _lock(path)
+        self._lock = StoreLock(path)
+        self._files: StoreFiles | None = None
+        self._is_sound = False  # closed in this state, it is checked when it is opened next
+        self._damage: str | None = None
+        self._unreadable: str | None = None
+        self._logged: str | None = None
+        self._looking = threading.Lock()
         # Records are private: only the owner may read the file, and SQLite gives its journal the same mode.
         os.close(os.open(path, os.O_CREAT, 0o600))
         self.writing = _engine(lambda: _connect(path, synchronous), "BEGIN IMMEDIATE", connections=1)
-        self._reading = _engine(lambda: _connect_read_only(path), "BEGIN", connections=READERS)
+        self._reading = _engine(self._connect_reader, "BEGIN", connections=READERS)
         try:
+            if self._lock.unclean:
+                self._check()
             with self.writing.begin() as connection:
                 upgrade_schema(connection)
+                self._identity = connection.scalar(_IDENTITY)
+            self._files = StoreFiles(path, self._lock.path)
+            self._is_sound = True
         except BaseException as error:
             self.close()
-            if isinstance(error, DatabaseError):
-                raise StoreError(f"{path} cannot be opened as a store: {error.orig}") from error
+            if isinstance(error, DatabaseError | sqlite3.Error):
+                reason = getattr(error, "orig", None) or error
+                raise StoreError(f"{path} cannot be opened as a store: {reason}; {REMEDY}") from error
             raise
+
+    @property
+    def problem(self) -> str | None:
+        """Reason why the store takes no writes; None if it does. Logged when it changes."""
+        with self._looking:
+            found = self._damage or self._unreadable or (self._files.problem() if self._files else None)
+            if found != self._logged:
+                self._logged = found
+                if found is None:
+                    _log.warning("the store is usable again")
+                else:
+                    _log.error("the store takes no writes: %s", found)
+        return found
+
+    def require_usable(self) -> None:
+        """Raise StoreUnusable if rows written now would be lost."""
+        if problem := self.problem:
+            raise StoreUnusable(f"the store takes no writes: {problem}; the request can be sent again later")
+
+    def probe(self) -> str | None:
+        """Read a row of every large table through a new connection, and return ``problem``."""
+        if self._files is not None and self._files.problem() is None:
+            try:
+                with closing(connect_read_only(self.path)) as connection:
+                    for table in _READ_BY_PROBE:
+                        connection.execute(f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1").fetchall()  # noqa: S608
+                    (identity,) = connection.execute(str(_IDENTITY)).fetchone() or (None,)
+                same = identity == self._identity
+                self._unreadable = None if same else f"{self.path} holds another store: stop, and restore the first one"
+            except sqlite3.Error as error:
+                self.note(error)
+                self._unreadable = f"{self.path} could not be read: {error}"
+        return self.problem
+
+    def disk_use(self) -> DiskUse:
+        """Return the size of the store, and the space on its disk; without the reusable part if it cannot be read."""
+        reusable = size = 0
+        for path in (self.path, journal(self.path)):
+            with suppress(OSError):
+                size += path.stat().st_size
+        with suppress(StoreError), self.read() as connection:
+            pages, bytes_of_page = (connection.scalar(text(f"PRAGMA {of}")) for of in ("freelist_count", "page_size"))
+            reusable = pages * bytes_of_page
+        free = disk = 0
+        with suppress(OSError):
+            usage = shutil.disk_usage(self.path.parent)
+            free, disk = usage.free, usage.total
+        return DiskUse(size, reusable, free, disk)
+
+    def note(self, error: BaseException | None) -> None:
+        """Take no more writes if an error of the database says that the file is damaged."""
+        if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGE:
+            self._damage = self._damage or f"{self.path} is damaged ({error}): {REMEDY}"
+
+    def _check(self) -> None:
+        """Check the file after a crash. Raises StoreError if it is damaged."""
+        start = monotonic()
+        with self.writing.connect() as connection:
+            raw = connection.connection.driver_connection
+            findings = quick_check(raw, CHECK_SECONDS)  # type: ignore[arg-type]
+        if findings:
+            raise StoreError(f"{self.path} is damaged: {'; '.join(findings)}; {REMEDY}")
+        ended = "the last process did not close the store"
+        if findings is None:
+            _log.warning(
+                "%s, and it is too large to check within %g s: check it with `slicewatch doctor`", ended, CHECK_SECONDS
+            )
+        else:
+            _log.info("%s: checked, no damage found", ended, extra={"seconds": round(monotonic() - start, 3)})
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        if self._files is not None and (problem := self._files.problem()):
+            raise StoreUnusable(f"the store could not be read: {problem}")  # not whatever is there instead
+        return connect_read_only(self.path)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -115,13 +217,16 @@ class Store:
                 yield connection
         except SQLAlchemyError as error:
             reason = getattr(error, "orig", None) or error
+            self.note(reason)
             raise StoreError(f"the store could not be read: {reason}") from error
 
     def close(self) -> None:
         """Close all connections, the writing one last, and release the lock."""
+        clean = self._is_sound and self.problem is None
+        self._files = None  # the last connection deletes the journal
         self._reading.dispose()
         self.writing.dispose()
-        self._lock.close()
+        self._lock.release(clean=clean)
 
     def __enter__(self) -> Store:
         return self
@@ -135,7 +240,7 @@ def schema_version(path: Path) -> str | None:
     if not path.exists():
         return None
     try:
-        with closing(_connect_read_only(path)) as raw:
+        with closing(connect_read_only(path)) as raw:
             engine = create_engine(
                 "sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool, hide_parameters=True
             )
@@ -153,30 +258,6 @@ def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgre
 def add_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:
     """Insert a row into a table with a generated ``id``, and return the id."""
     return int(connection.scalars(insert(table).returning(table.c.id), row).one())
-
-
-def _lock(path: Path) -> TextIO:
-    lock_path = path.with_name(path.name + ".lock")
-    try:
-        handle = os.fdopen(os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
-    except OSError as error:
-        raise StoreError(
-            f"{lock_path} cannot be created: {error.strerror}; create the folder of the store first"
-        ) from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        handle.seek(0)
-        holder = handle.read().strip() or "unknown"
-        handle.close()
-        raise StoreInUse(
-            f"{path} is in use by process {holder}: more than one process needs PostgreSQL; "
-            "stop that process, or use its HTTP API"
-        ) from error
-    handle.truncate(0)
-    handle.write(str(os.getpid()))
-    handle.flush()
-    return handle
 
 
 def _engine(connect: Callable[[], sqlite3.Connection], begin: str, *, connections: int) -> Engine:
@@ -205,7 +286,8 @@ def _connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return connection
 
 
-def _connect_read_only(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that neither writes nor checkpoints."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True)
     connection.execute("PRAGMA wal_autocheckpoint=0")

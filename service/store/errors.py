@@ -11,6 +11,10 @@ class StoreInUse(StoreError):
     """Store that another process has open."""
 
 
+class StoreUnusable(StoreError):
+    """Store whose file is damaged, or no longer in its place; nothing is written."""
+
+
 class UnknownSchema(StoreError):
     """Store written by another version."""
 

@@ -22,6 +22,7 @@ from service.store.tables import (
     chunks,
     from_us,
     function_sets,
+    kept_since_name,
     label_current,
     label_events,
     predictions,
@@ -241,6 +242,12 @@ def all_function_sets(connection: Connection) -> list[FunctionSetVersion]:
 def _to_set(row: Row[Any]) -> FunctionSetVersion:
     names, prints, votes = (tuple(json.loads(text)) for text in (row.names, row.fingerprints, row.votes))
     return FunctionSetVersion(row.hash, names, prints, from_us(row.at_us), votes)
+
+
+def kept_since(connection: Connection, model: str) -> datetime | None:
+    """Return the moment before which retention may have deleted rows of a model; None if it deleted none."""
+    kept = checkpoint(connection, kept_since_name(model))
+    return None if kept is None else kept.at
 
 
 def checkpoint(connection: Connection, name: str) -> Checkpoint | None:

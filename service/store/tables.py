@@ -2,8 +2,8 @@
 
 Times are microseconds since 1970 in UTC, which both databases compare exactly; bitmaps, probabilities and
 counts are bytes; values that are read as a whole are JSON. Rows of ``predictions``, ``label_events``,
-``first_labels`` and ``audit`` are only ever added. ``label_current`` and ``blocks`` can be rebuilt from the
-first two; the states of alarms and runs exist here alone.
+``first_labels`` and ``audit`` are only ever added; retention deletes the oldest of the first three. Until then
+``label_current`` and ``blocks`` can be rebuilt from the first two; the states of alarms and runs exist here alone.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ pending_labels = Table(
     *_key_columns(Text, "model", "prediction_id"),
     *_required(BigInteger, "received_us"),
     PrimaryKeyConstraint("model", "prediction_id"),
+    Index(None, "received_us"),
 )
 
 blocks = Table(
@@ -217,6 +218,9 @@ checkpoints = Table(
     *_required(Bytes, "state"),
 )
 
+# One row of random text: another file at the same place has another.
+store_identity = Table("store_identity", metadata, Column("id", Text, primary_key=True))
+
 UNRESOLVED = alarms.c.state.in_(("open", "acknowledged"))
 ACTIVE_RUN = runs.c.state.in_(ACTIVE)
 
@@ -258,6 +262,15 @@ def from_us(at_us: int) -> datetime:
     '1970-01-01T00:00:01+00:00'
     """
     return EPOCH + at_us * MICROSECOND
+
+
+def kept_since_name(model: str) -> str:
+    """Return the name of the checkpoint whose time is the start of a model's rows, once some were deleted.
+
+    >>> kept_since_name("spam")
+    'kept_since:spam'
+    """
+    return f"kept_since:{model}"
 
 
 def chunks(values: Iterable[T], rows: int = CHUNK_ROWS) -> Iterator[list[T]]:

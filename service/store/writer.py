@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store.block_store import roll_up
 from service.store.engine import Store, insert_into
-from service.store.errors import StoreError, StoreFull, StoreStopped
+from service.store.errors import StoreError, StoreFull, StoreStopped, StoreUnusable
 from service.store.labels import LabelResult, LabelRules, settle_pending, take_labels
 from service.store.prediction_log import LogResult, add_predictions, record_set
 from service.store.tables import checkpoints, to_us
@@ -173,16 +173,22 @@ class Writer:
         """Commit requests together, or each in a transaction of its own if one of them fails."""
         results: list[Any] = []
         try:
+            self._store.require_usable()
             with self._store.writing.begin() as connection:
                 for _, neighbours in groupby(group, key=lambda request: request.kind):
                     requests = list(neighbours)
                     values = [value for request in requests for value in request.values]
                     answers = iter(requests[0].work(connection, values))
                     results += [list(islice(answers, len(request.values))) for request in requests]
+            self._store.require_usable()  # or a row would be acknowledged that no later process finds
         except Exception as error:  # the thread survives any error of the database
             if len(group) == 1:
                 failure = _store_error(error)
-                self._refusal = str(failure) if isinstance(failure, StoreError) else self._refusal
+                self._store.note(getattr(failure.__cause__, "orig", None))
+                if isinstance(failure, StoreError) and not isinstance(
+                    failure, StoreUnusable
+                ):  # the store names its own
+                    self._refusal = str(failure)
                 group[0].future.set_exception(failure)
             else:
                 for request in group:

@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-SUITES = ("accuracy", "coverage", "drift", "functions", "labels", "operations", "retraining", "service")
+SUITES = (
+    "accuracy",
+    "coverage",
+    "drift",
+    "functions",
+    "labels",
+    "operations",
+    "retraining",
+    "service",
+    "store",
+    "tasks",
+)
 
 
 @pytest.fixture

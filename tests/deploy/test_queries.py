@@ -76,7 +76,7 @@ class Process:
         self.metrics.count_labels("accepted")
         self.metrics.observe_request("/v1/predict", 0.004)
         self.metrics.observe_stage("model", 0.002)
-        self.metrics.count_job_run("report", "failed", self.functions.at)
+        self.metrics.count_job_run("report", "failed", self.functions.at, 0.5)
         self.metrics.count_retrain("held")
         return self.page.text()
 

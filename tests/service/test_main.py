@@ -17,7 +17,7 @@ COMMANDS = (
     ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
     ["models", "rollback"], ["up"], ["labels"], ["migrate"], ["drift"], ["drift", "alarms"],
     ["drift", "show"], ["drift", "acknowledge"], ["drift", "resolve"], ["retrain"],
-    ["retrain", "list"], ["retrain", "show"],
+    ["retrain", "list"], ["retrain", "show"], ["backup"], ["restore"],
 )  # fmt: skip
 
 

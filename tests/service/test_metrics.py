@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.decisions import Alarm, DriftStatus, ToleranceBand
 from service.events import (
     NONE_FIRED,
+    DiskUse,
     Estimate,
     FunctionSetVersion,
     InsufficientData,
@@ -235,12 +236,44 @@ def test_durations_queue_losses_and_reloads_show(metrics: ProcessMetrics) -> Non
 def test_runs_of_jobs_show() -> None:
     """Runs are counted from 0 by outcome; only a success has a timestamp."""
     metrics = process(jobs=["tick", "reload"])
-    metrics.count_job_run("tick", "ok", AT)
-    metrics.count_job_run("reload", "failed", AT)
-    counted = named(metrics.text(), "job_runs_total", "job", "outcome")
+    metrics.count_job_run("tick", "ok", AT, 0.3)
+    metrics.count_job_run("reload", "failed", AT, 0.3)
+    counted = named(metrics.text(), "job_runs_total", "task", "outcome")
     assert counted == {("tick", "ok"): 1, ("tick", "failed"): 0, ("reload", "ok"): 0, ("reload", "failed"): 1}
-    at = named(metrics.text(), "job_last_success_timestamp_seconds", "job")
+    at = named(metrics.text(), "job_last_success_timestamp_seconds", "task")
     assert at == {("tick",): AT.timestamp()}
+
+
+def test_the_duration_of_a_job_and_its_interval_show() -> None:
+    """Durations are summed by task; an interval is a gauge."""
+    metrics = process(jobs=["tick", "reload"])
+    metrics.show_job_interval("tick", 10.0)
+    for seconds in (0.25, 0.5):
+        metrics.count_job_run("tick", "ok", AT, seconds)
+    text = metrics.text()
+    seconds = named(text, "job_duration_seconds_sum", "task")
+    assert seconds == {("tick",): 0.75, ("reload",): 0, ("__other__",): 0}
+    assert named(text, "job_interval_seconds", "task") == {("tick",): 10}
+
+
+def test_no_label_is_one_that_prometheus_sets_itself() -> None:
+    """Labels called job or instance would be renamed at each scrape."""
+    labels = {key for _, pairs in series(realistic(3)) for key, _ in pairs}
+    assert labels.isdisjoint({"job", "instance"})
+
+
+def test_the_use_of_the_disk_shows(metrics: ProcessMetrics) -> None:
+    """Sizes are in bytes; an unusable store is 0."""
+    metrics.show_store(False, DiskUse(store=400, reusable=100, free=5_000, disk=9_000))
+    names = "store_usable", "store_size_bytes", "store_reusable_bytes", "disk_free_bytes", "disk_size_bytes"
+    assert [named(metrics.text(), name)[()] for name in names] == [0, 400, 100, 5_000, 9_000]
+
+
+def test_the_end_of_the_watched_rows_shows() -> None:
+    """The end of the rows that the detectors have read is a time; before the first run it has no series."""
+    keys = "drift_watched_until_timestamp_seconds", "model"
+    assert named(render_drift("m", [], [], AT), *keys) == {("m",): AT.timestamp()}
+    assert named(render_drift("m", [], []), *keys) == {}
 
 
 def test_processes_share_nothing() -> None:
@@ -371,7 +404,8 @@ def realistic(slices: int) -> bytes:
     page = MetricsPage(metrics)
     facts = {name: Metadata(owner="trust", target=0.9) for name in names}
     page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})
-    page.show_drift("m", [drift(name, 1.0) for name in names], [Alarm(1, "m", 3, AT, drift(names[0], 21.0))])
+    page.show_drift("m", [drift(name, 1.0) for name in names], [Alarm(1, "m", 3, AT, drift(names[0], 21.0))], AT)
+    metrics.show_job_interval("tick", 10.0)
     return page.text()
 
 

@@ -1,6 +1,7 @@
 """A log, a deployment over it, and a metrics page that records what it shows."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,15 @@ class RecordingPage(MetricsPage):
         super().show(snapshot, metadata, references)
         self.snapshots.append(snapshot)
 
-    def show_drift(self, model: str, drifts: Iterable[DriftStatus], unresolved: Sequence[Alarm]) -> None:
+    def show_drift(
+        self,
+        model: str,
+        drifts: Iterable[DriftStatus],
+        unresolved: Sequence[Alarm],
+        watched_until: datetime | None = None,
+    ) -> None:
         self.drift = model, tuple(drifts), unresolved
-        super().show_drift(*self.drift)
+        super().show_drift(*self.drift, watched_until)
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ class Outcomes:
         self.all: list[tuple[str, Outcome]] = []
         self._changed = threading.Condition()
 
-    def __call__(self, job: str, outcome: Outcome) -> None:
+    def __call__(self, job: str, outcome: Outcome, seconds: float) -> None:
+        assert seconds >= 0
         with self._changed:
             self.all.append((job, outcome))
             self._changed.notify_all()

@@ -276,6 +276,30 @@ def test_a_store_that_refuses_is_a_reason_not_to_come(trained: Path, serving) ->
     asyncio.run(story())
 
 
+def test_a_store_that_was_moved_takes_no_requests(trained: Path, serving) -> None:
+    """Predictions and labels get 503, the reason is named, and no answered row is missing once it is back."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            store = running.runtime.store.path
+            (kept,) = (await running.post("/v1/predict", {"instances": [ORDER]}))["predictions"]
+            store.rename(store.with_name("elsewhere"))
+            await running.post("/v1/predict", {"instances": [ORDER]}, 503)
+            answer = await running.post("/v1/labels", {"labels": [{"id": kept["id"], "label": "kept"}]}, 503)
+            assert answer["type"].endswith("store-unavailable")
+            running.runtime.probe_store()
+            assert "moved or deleted" in (await running.get("/readyz", 503))["reasons"]["store"]
+            assert "slicewatch_store_usable 0.0" in (await running.http.get("/metrics")).text
+            store.with_name("elsewhere").rename(store)
+            assert await running.get("/readyz") == {"ready": True}
+            running.runtime.probe_store()
+            assert "slicewatch_store_usable 1.0" in (await running.http.get("/metrics")).text
+            records = (await running.get("/v1/slices/__all__/records?kind=all"))["records"]
+            assert [record["id"] for record in records] == [kept["id"]]
+
+    asyncio.run(story())
+
+
 def test_the_version_that_is_logged_most_is_watched(project: Path, serving) -> None:
     """Without a champion the next tick follows a rollback elsewhere, and no stray version."""
     project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")

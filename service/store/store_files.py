@@ -1,0 +1,137 @@
+"""Files of a SQLite store: its lock, the identity of its files while it is open, and the check after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from time import monotonic
+from typing import Self
+
+from service.store.errors import StoreError, StoreInUse
+
+FINDINGS = 5  # of a check, at most
+
+
+class StoreLock:
+    """Lock of a store for this process, in a file beside it.
+
+    The file holds the id of the process until the store is closed in good order.
+
+    Attributes
+    ----------
+    path
+        File of the lock.
+    unclean
+        Whether the last process ended without closing the store, or this is unknown because the file is missing.
+
+    Raises
+    ------
+    StoreInUse
+        If another process has the store.
+    StoreError
+        If the file cannot be created.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.path = store.with_name(store.name + ".lock")
+        is_new = not self.path.exists()
+        try:
+            handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be created: {error.strerror}; create the folder of the store first"
+            ) from error
+        handle.seek(0)
+        holder = handle.read().strip()
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            handle.close()
+            raise StoreInUse(
+                f"{store} is in use by process {holder or 'unknown'}: more than one process needs PostgreSQL; "
+                "stop that process, or use its HTTP API"
+            ) from error
+        self.unclean = bool(holder) or (is_new and store.exists())
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        self._handle = handle
+
+    def release(self, *, clean: bool) -> None:
+        """Release the lock, and record whether the store was closed in good order."""
+        if clean and not self._handle.closed:
+            self._handle.truncate(0)
+        self._handle.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release(clean=not self.unclean)
+
+
+class StoreFiles:
+    """Database, journal and lock of an open store, as found when it was opened; thread-safe.
+
+    A file that was moved, deleted or replaced still accepts writes, and nothing finds them after a restart.
+    """
+
+    def __init__(self, database: Path, lock: Path) -> None:
+        self._lock = threading.Lock()
+        self._first = {path: path.stat() for path in (database, journal(database), lock)}
+        self._sizes = dict.fromkeys((database, journal(database)), 0)  # neither ever shrinks while it is open
+
+    def problem(self) -> str | None:
+        """Return the reason why rows written now would be lost; None if every file is in its place."""
+        with self._lock:
+            for path, first in self._first.items():
+                try:
+                    now = path.stat()
+                except OSError as error:
+                    return (
+                        f"{path} was moved or deleted while the service ran ({error.strerror}): move it back, or stop"
+                    )
+                if (now.st_dev, now.st_ino) != (first.st_dev, first.st_ino):
+                    return (
+                        f"{path} was replaced by another file while the service ran: move the first one back, or stop"
+                    )
+                known = self._sizes.get(path, 0)
+                if now.st_size < known:
+                    sizes = f"from {known:,} to {now.st_size:,} bytes"
+                    return f"{path} was truncated {sizes} while the service ran: stop, and restore a backup"
+                if path in self._sizes:
+                    self._sizes[path] = now.st_size
+        return None
+
+
+def journal(database: Path) -> Path:
+    """Return the file with the latest commits of a database."""
+    return database.with_name(database.name + "-wal")
+
+
+def quick_check(connection: sqlite3.Connection, seconds: float) -> list[str] | None:
+    """Return the findings of SQLite's ``quick_check``, at most five; None if it took longer than allowed.
+
+    Examples
+    --------
+    >>> quick_check(sqlite3.connect(":memory:"), 10)
+    []
+    """
+    end = monotonic() + seconds
+    connection.set_progress_handler(lambda: monotonic() > end, 10_000)
+    timer = threading.Timer(seconds, connection.interrupt)  # the check of one table is a single step to the handler
+    timer.start()
+    try:
+        rows = connection.execute(f"PRAGMA quick_check({FINDINGS})").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return None
+        raise
+    finally:
+        timer.cancel()
+        timer.join()
+        connection.set_progress_handler(None, 0)
+    return [text for (text,) in rows if text != "ok"]

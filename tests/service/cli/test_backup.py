@@ -1,0 +1,77 @@
+"""``slicewatch backup`` and ``slicewatch restore``, and the store in ``slicewatch doctor``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from factories import START, make_label, make_prediction, open_log
+
+SETTINGS = "name: m\ndata: a.csv\nlabel: y\nfeatures: {text: text}\nstore: store.sqlite3\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """A project whose store has two predictions, a label of one, and a label of an id that never came."""
+    file = tmp_path / "slicewatch.yaml"
+    file.write_text(SETTINGS)
+    (tmp_path / "a.csv").write_text("text,y\n")
+    with open_log(tmp_path / "store.sqlite3") as (_, writer):
+        writer.append([make_prediction(id_, START, version=3) for id_ in ("p1", "p2")]).result()
+        writer.label("m", [make_label("p1", START), make_label("stray", START)]).result()
+    return file
+
+
+def test_a_backup_says_what_it_holds(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """Rows, labels and their time are named, and what to copy beside the file."""
+    answer = cli("backup", tmp_path / "b.sqlite3", "--config", settings)
+    assert answer.code == 0
+    assert "2 predictions from 2026-05-20 12:34 to 2026-05-20 12:34 UTC, 2 labels" in answer.out
+    assert "1 labelled id without a prediction" in answer.out
+    assert "not contained: the registry" in answer.out
+
+
+def test_a_backup_does_not_overwrite(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """An existing file is a misuse."""
+    (tmp_path / "b.sqlite3").touch()
+    answer = cli("backup", tmp_path / "b.sqlite3", "--config", settings)
+    assert (answer.code, "name a new file" in answer.err) == (2, True)
+
+
+def test_a_restored_backup_has_its_rows(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """The answer names the file that keeps the old store, and the counts."""
+    cli("backup", tmp_path / "b.sqlite3", "--config", settings)
+    answer = json.loads(cli("restore", tmp_path / "b.sqlite3", "--config", settings, "--json").out)
+    assert (answer["predictions"], answer["labels"]) == (2, 2)
+    assert Path(answer["kept"]).exists()
+
+
+def test_a_store_in_use_is_not_restored(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """The error names the process."""
+    cli("backup", tmp_path / "b.sqlite3", "--config", settings)
+    with open_log(tmp_path / "store.sqlite3"):
+        answer = cli("restore", tmp_path / "b.sqlite3", "--config", settings)
+    assert (answer.code, "is in use by process" in answer.err) == (1, True)
+
+
+def store_finding(answer: object) -> tuple[str, str]:
+    (found,) = [one for one in json.loads(answer.out)["findings"] if one["what"] == "store"]
+    return found["state"], found["detail"]
+
+
+def test_doctor_checks_and_counts_the_store(cli: Callable, settings: Path) -> None:
+    """A sound store is counted, with the labels that wait."""
+    state, detail = store_finding(cli("doctor", "--config", settings, "--json"))
+    assert state == "ok"
+    assert "no damage found; 2 predictions" in detail
+    assert "1 labelled id without a prediction (since 2026-05-20 12:34 UTC)" in detail
+
+
+def test_doctor_finds_flipped_bytes(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """A damaged store is broken, with the remedy."""
+    file = tmp_path / "store.sqlite3"
+    pages = file.read_bytes()
+    file.write_bytes(pages[:8192] + b"\xa5" * (len(pages) - 8192))
+    state, detail = store_finding(cli("doctor", "--config", settings, "--json"))
+    assert state == "broken"
+    assert "slicewatch restore" in detail

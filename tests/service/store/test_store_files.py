@@ -1,0 +1,159 @@
+"""A store whose file is moved, replaced, truncated or damaged while it is open, and after a crash."""
+
+import logging
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from service.store import queries
+from service.store.engine import Store
+from service.store.errors import StoreError, StoreUnusable
+from service.store.store_files import quick_check
+from service.store.writer import Writer
+
+
+def move(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def truncate(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+CHANGES = [(change, suffix) for change in (move, delete, replace) for suffix in ("", "-wal", ".lock")]
+
+
+@pytest.mark.parametrize(("change", "suffix"), [*CHANGES, (truncate, ""), (truncate, "-wal")])
+def test_no_row_is_acknowledged_into_a_file_that_is_lost(
+    store: Store, writer: Writer, prediction: Callable, change: Callable[[Path], None], suffix: str
+) -> None:
+    """Writes are refused after database, journal or lock were moved, deleted, replaced or truncated."""
+    writer.append([prediction("before")]).result()
+    change(store.path.with_name(store.path.name + suffix))
+    with pytest.raises(StoreUnusable, match="takes no writes"):
+        writer.append([prediction("after")]).result()
+    assert "while the service ran" in (store.probe() or "")
+
+
+def test_a_store_that_is_moved_back_is_used_again(
+    store: Store, writer: Writer, prediction: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The problem and its end are logged once each, and no acknowledged row is missing."""
+    caplog.set_level(logging.INFO)
+    away = store.path.with_name("elsewhere")
+    writer.append([prediction("p1")]).result()
+    store.path.rename(away)
+    for id_ in ("p2", "p3"):
+        with pytest.raises(StoreUnusable):
+            writer.append([prediction(id_)]).result()
+    assert store.probe() == store.problem is not None
+    away.rename(store.path)
+    assert store.probe() is None
+    writer.append([prediction("p4")]).result()
+    with store.read() as connection:
+        kept = [id_ for id_ in ("p1", "p2", "p3", "p4") if queries.prediction(connection, "spam", id_)]
+    assert kept == ["p1", "p4"]
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+
+
+def test_a_new_reader_never_opens_another_file(store: Store, writer: Writer, prediction: Callable) -> None:
+    """A file that took the place of the store is not read in its stead."""
+    writer.append([prediction("p1")]).result()
+    with store.read() as first:  # holds the one open connection
+        store.path.rename(store.path.with_name("elsewhere"))
+        Store(store.path.with_name("other.db")).close()
+        store.path.with_name("other.db").rename(store.path)
+        with pytest.raises(StoreUnusable, match="replaced by another file"), store.read() as second:
+            queries.prediction(second, "spam", "p1")
+        assert queries.prediction(first, "spam", "p1") == prediction("p1")
+
+
+def test_another_store_copied_into_the_file_is_noticed(store: Store, tmp_path: Path) -> None:
+    """The file is the same and as long, but its identity is that of another store."""
+    with store.writing.begin() as connection:
+        connection.exec_driver_sql("UPDATE store_identity SET id = 'another'")
+    assert "holds another store" in (store.probe() or "")
+
+
+def damage(path: Path) -> None:
+    """Overwrite every page but the first one of a closed database."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (size - 4096))
+
+
+def test_damage_found_by_a_read_stops_writes(store: Store, writer: Writer, prediction: Callable) -> None:
+    """A read that finds damage makes the store refuse writes, and it stays so."""
+    writer.append([prediction("p1")]).result()
+    with store.writing.connect() as connection:
+        connection.rollback()
+        connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    damage(store.path)
+    assert "is damaged" in (store.probe() or "")
+    with pytest.raises(StoreUnusable, match="slicewatch restore"):
+        writer.append([prediction("p2")]).result()
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from service.store.engine import Store
+store = Store(Path(sys.argv[1]))
+os._exit(1)
+"""
+
+
+def kill_a_process_with(path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == 1
+
+
+def test_a_store_is_checked_after_a_crash(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log tells of the check; after an orderly close there is none."""
+    caplog.set_level(logging.INFO, "service")
+    path = tmp_path / "log.db"
+    kill_a_process_with(path)
+    for _ in range(2):
+        Store(path).close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "the last process did not close the store: checked, no damage found"
+    ]
+
+
+def test_a_damaged_store_does_not_open_after_a_crash(tmp_path: Path) -> None:
+    """Each start names the damage and the remedy, until the file is replaced."""
+    path = tmp_path / "log.db"
+    Store(path).close()
+    damage(path)
+    path.with_name("log.db.lock").write_text("4711")  # as a killed process leaves it
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"(damaged|malformed).*slicewatch restore"):
+            Store(path)
+
+
+def test_a_check_ends_in_time(tmp_path: Path) -> None:
+    """A check without time is given up, and has no findings."""
+    path = tmp_path / "large.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE t (a TEXT UNIQUE)")
+        rows = ((f"{n:09d}" * 20,) for n in range(20_000))
+        connection.executemany("INSERT INTO t VALUES (?)", rows)
+        connection.commit()
+        assert quick_check(connection, 60) == []
+        assert quick_check(connection, 0) is None
