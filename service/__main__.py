@@ -22,6 +22,7 @@ from service.cli import (
     labels,
     migrate,
     models,
+    reference,
     retrain,
     sfs,
     train,
@@ -31,7 +32,9 @@ from service.cli.parser import Context
 from service.cli.terminal import only_documents
 from service.errors import ServiceError
 
-NOUNS = (demo, init, check, train, up, labels, drift, retrain, apply, sfs, models, migrate, backup, doctor)
+NOUNS = (
+    demo, init, check, train, up, labels, drift, reference, retrain, apply, sfs, models, migrate, backup, doctor
+)  # fmt: skip
 
 
 def utc_now() -> datetime:

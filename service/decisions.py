@@ -50,6 +50,10 @@ class ToleranceBand:
         """The target, where it is the lower limit; else the rate of the reference, None without rows."""
         return self.reference.value if self.target is None else self.target
 
+    def has_limits_of(self, other: ToleranceBand) -> bool:
+        """Whether evidence against one band is evidence against the other, whatever their references."""
+        return (self.lower, self.upper, self.target) == (other.lower, other.upper, other.target)
+
 
 @dataclass(frozen=True, slots=True)
 class DriftStatus:
@@ -89,6 +93,14 @@ class DriftStatus:
     def evidence_ratio(self) -> float:
         """Evidence divided by the threshold, both as logarithms; at least 0, and 1 raises an alarm."""
         return max(0.0, self.evidence) / self.threshold
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """Step of the clock, and its time by the clock after it; ``seconds`` are positive if it was set ahead."""
+
+    at: datetime
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from sqlalchemy import Connection, func, select
 
+from models.bundle.reference import SliceCounts, slice_counts
 from service.events import BlockCounts, FunctionSetVersion, Label, LabelOutcome, Prediction
 from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
@@ -193,6 +194,15 @@ def make_metrics(model: str = "m") -> ProcessMetrics:
 def make_page(model: str = "m") -> MetricsPage:
     """Return a metrics page."""
     return MetricsPage(make_metrics(model))
+
+
+COUNTED = ("n", "member", "unknown", "contents", "held_out", "correct", "held_out_contents", "held_out_effective_n")
+"""Order of the counts of `make_counts`."""
+
+
+def make_counts(*counts: int) -> SliceCounts:
+    """Return the counts of a slice on a table, as far as they are given; others are 0."""
+    return slice_counts(dict.fromkeys(COUNTED, 0) | dict(zip(COUNTED, counts, strict=False)))
 
 
 PATIENT = {

@@ -23,6 +23,7 @@ from service.errors import (
 from service.formatting import truncated
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
+from service.jobs.retraining import NotRetrained
 from service.runtime.functions import FunctionConflict, UnknownFunction
 from service.store.errors import (
     AlarmResolved,
@@ -169,7 +170,8 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     StoreStopped: ProblemType(503, "stopping", "The service is shutting down"),
     NoModel: ProblemType(503, "no-model", "No model is active"),
     NotReady: ProblemType(503, "not-ready", "The service is not ready"),
-    NoReference: ProblemType(503, "not-here", "No reference to compare with"),
+    NoReference: ProblemType(409, "no-reference", "No reference to compare with yet"),
+    NotRetrained: ProblemType(409, "not-retrained", "The model is not retrained here"),
     StoreError: ProblemType(503, "store-unavailable", "The store is unavailable"),
     DeadlinePassed: ProblemType(504, "deadline-passed", "The request timed out", shed="deadline"),
 }

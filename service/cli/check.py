@@ -44,7 +44,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
     if args.json:
         _print_json(problems, warnings, rows, summary)
     else:
-        _print_report(summary, problems, warnings, rows, functions)
+        next_command = "up" if settings.classes else "train"  # with classes, the model is served elsewhere
+        _print_report(summary, problems, warnings, rows, functions, next_command)
     if problems:
         raise MisuseError(problems)
     return 0
@@ -86,6 +87,7 @@ def _print_report(
     warnings: list[str],
     rows: int,
     functions: FunctionSet | None,
+    next_command: str,
 ) -> None:
     if summary and summary.slices:
         sample = "all" if summary.rows == rows else f"a random sample of {summary.rows:,} of"
@@ -98,7 +100,7 @@ def _print_report(
     if warnings:
         print("\n" + "\n".join(f"warning: {printable(warning)}" for warning in warnings))
     if not problems:
-        print("\nno problems: `slicewatch train` can start")
+        print(f"\nno problems: `slicewatch {next_command}` can start")
 
 
 def _column_problems(settings: Settings, names: Sequence[str]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from service.cli.parser import (
@@ -63,10 +63,12 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     drifts.sort(key=lambda drift: -drift["share"])
     if args.json:
-        print_json({**{name: slices[name] for name in ("at", "model", "version")}, "drifts": drifts})
+        print_json({**{name: slices.get(name) for name in ("at", "model", "version", "clock")}, "drifts": drifts})
         return 0
+    if note := slices.get("clock"):
+        print(f"note: {note}\n")
     if not drifts:
-        print("no slice is monitored for drift yet: this needs a model with reference rates, and traffic")
+        print(f"no slice is monitored for drift yet: {_why_unmonitored(slices['slices'])}")
         return 0
     rows = [
         [
@@ -84,6 +86,8 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     columns = ("slice", "kind", "expected", "observed", "of", "since (UTC)", "evidence", "alarm", "labels to an alarm")
     print(format_table(columns, rows))
+    for line in _gathering(slices["slices"]):
+        print(line)
     return 0
 
 
@@ -128,6 +132,27 @@ def all_alarms(client: Client, state: str) -> Iterator[dict[str, Any]]:
         before = page["next"]
         if before is None:
             return
+
+
+def _why_unmonitored(slices: Sequence[Mapping[str, Any]]) -> str:
+    """Return the reason why no slice has an expected coverage; with one, rows are missing."""
+    reasons = [slice_["reference"].get("reason") for slice_ in slices if slice_["kind"] in ("slice", "labeling")]
+    if not reasons:
+        return "there are no slicing functions"
+    return next(filter(None, reasons)) if all(reasons) else "the first complete block of traffic is awaited"
+
+
+def _gathering(slices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line on the slices whose expected accuracy is set by labels that have not arrived."""
+    missing = {
+        slice_["name"]: expected
+        for slice_ in slices
+        if (expected := slice_.get("accuracy_reference", {})).get("needed", 0) > 1
+    }
+    if missing:
+        listed = ", ".join(f"{name} {expected['n']:,}" for name, expected in missing.items())
+        needed = max(expected["needed"] for expected in missing.values())
+        yield f"\n{needed:,} labels of a slice set its expected accuracy, which is then monitored; so far: {listed}"
 
 
 def _expected(drift: Mapping[str, Any]) -> str | None:

@@ -77,19 +77,24 @@ class PageContext:
         Seconds until the browser loads the page again; 0 is never.
     fault
         Reason why the champion cannot be loaded; empty if it can.
+    external
+        Version that is monitored and served elsewhere; None if it is served here, or if there is none.
     """
 
     section: Section = ""
     unresolved: int | None = None
     refresh: Refresh = 0
     fault: str = ""
+    external: int | None = None
 
 
 def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> PageContext:
     """Return the context of a page of a running service."""
     with runtime.store.read() as connection:
         unresolved = count_unresolved(connection, runtime.model.name)
-    return PageContext(section, unresolved, refresh, runtime.model.deployment.state.fault)
+    state = runtime.model.deployment.state
+    external = state.version if state.is_external else None
+    return PageContext(section, unresolved, refresh, state.fault, external)
 
 
 class TooManyPages(ServiceError):

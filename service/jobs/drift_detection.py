@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import chain, groupby, takewhile
+from functools import partial
+from itertools import chain, takewhile
 
 import numpy as np
-from pydantic import Base64Bytes, TypeAdapter
 from sqlalchemy import Connection
 
-from service.decisions import Alarm, DriftDetected, DriftKind, DriftStatus, ToleranceBand
-from service.events import BlockCounts, Estimate, FunctionSetVersion, SliceEstimate, Snapshot, WindowName
+from service.decisions import Alarm, DriftDetected, ToleranceBand
+from service.events import Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import percent
+from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, rate_key
+from service.jobs.drift_observations import (
+    EVERY_ROW,
+    accuracies,
+    coverages,
+    feature_content,
+    is_final,
+    known_sets,
+    next_arrivals,
+    next_blocks,
+    up_to,
+)
 from service.metrics.gauges import MetricsPage
-from service.monitor.block_counts import unpack_bitmaps
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, RateKey, log_threshold
+from service.monitor.reference_period import ReferencePeriod
 from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside, is_outside
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import DriftSettings
 from service.store import queries
-from service.store.alarms import alarms, changed_further, open_alarm, resolve_alarm
-from service.store.block_store import first_uncounted
+from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.engine import Store
-from service.store.errors import StoreError
-from service.store.labels import FirstLabel, first_labels, last_first_label
+from service.store.labels import first_labels, last_first_label
 from service.store.writer import Writer, save_checkpoint
-from sfs.function import ALL_ROWS
-from sfs.intervals import Rate, anytime_arrays
+from sfs.intervals import Rate
 from sfs.validation import NO_METADATA
 
 CHECKPOINT = "drift"
 """Name of the checkpoint with the state of the detectors."""
 
-EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
-"""Accuracy of all rows; their coverage is 1."""
-
 _LABELS = 20_000  # read per run
-_BLOCK_STARTS = BLOCK_SECONDS[-1] // BLOCK_SECONDS[0]  # read at once: an hour of the shortest blocks
 _LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored detectors
 _RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
 """Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
 
 _NAMES_LOGGED = 5
+_VERSIONS = 10  # external versions whose accuracy on first labels is kept
 
 _log = logging.getLogger(__name__)
 
@@ -98,13 +103,14 @@ class DriftDetection:
             if checkpoint is None or (checkpoint.version, checkpoint.promoted_at) != owner:
                 checkpoint = self._restore(connection, state, version, now)
             elif checkpoint.band_inputs != inputs:
-                checkpoint.bands, checkpoint.band_inputs = self._bands(state), inputs
+                checkpoint.bands, checkpoint.band_inputs = self._bands(state, checkpoint.first_labels), inputs
                 checkpoint.watch.rezone(checkpoint.bands)
                 _log_restarted(checkpoint.watch)
             self._checkpoint = checkpoint
+            checkpoint.period.begin(_lacking_accuracy(state, checkpoint.first_labels))
             unresolved = alarms(connection, state.model, unresolved=True)
             checkpoint.set_alarms(unresolved)
-            detections, fed = _feed(connection, checkpoint, state.model, now)
+            detections, fed = self._feed(connection, checkpoint, state, now)
         over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot)
         if fed or detections or over:
 
@@ -117,7 +123,11 @@ class DriftDetection:
                 return alarms(connection, state.model, unresolved=True)
 
             unresolved = self._writer.submit(commit).result()
+        if state.is_external:
+            counts = {key: len(contents) for key, contents in checkpoint.period.contents.items()}
+            self._deployment.record_first_labels(version, checkpoint.first_labels, counts)
         checkpoint.set_alarms(unresolved)
+        self._deployment.behind_until = checkpoint.until if checkpoint.is_behind else None
         self.position = checkpoint.until, checkpoint.seq
         self._deployment.drift_statuses = checkpoint.statuses()
         self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved, checkpoint.until)
@@ -126,17 +136,35 @@ class DriftDetection:
         self, connection: Connection, state: DeploymentState, version: int, now: datetime
     ) -> DetectorCheckpoint:
         """Return the stored detectors of a version, or new ones that start at its promotion, at most a day ago."""
-        bands, inputs = self._bands(state), band_inputs(state)
+        inputs, period = band_inputs(state), ReferencePeriod(self._settings.reference_labels)
+        learned: dict[int, dict[RateKey, Rate]] = {}
         checkpoint = queries.checkpoint(connection, CHECKPOINT)
         if checkpoint is not None:
             try:
-                stored = _STORED.validate_json(checkpoint.state)
-                if (stored.version, stored.promoted_at) == (version, state.promoted_at):
+                stored = STORED.validate_json(checkpoint.state)
+                learned = {of_version: dict(rates) for of_version, rates in stored.learned[-_VERSIONS:]}
+                # The first row of an external version may have become known since; its number identifies it.
+                if stored.version == version and (state.is_external or stored.promoted_at == state.promoted_at):
+                    for key, correct, contents in stored.period:
+                        period.correct[key], period.contents[key] = correct, np.frombuffer(contents, "<i8").tolist()
+                    bands = self._bands(state, learned.get(version, {}))
                     watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
                     _log_restarted(watch)
                     standing = dict(stored.standing)
+                    row = queries.last_row(connection) if stored.row is None else stored.row
                     return DetectorCheckpoint(
-                        version, state.promoted_at, stored.until, stored.seq, bands, watch, inputs, standing
+                        version,
+                        state.promoted_at,
+                        stored.until,
+                        stored.seq,
+                        row,
+                        bands,
+                        watch,
+                        inputs,
+                        standing,
+                        period=period,
+                        learned=learned,
+                        is_behind=stored.is_behind,
                     )
             except ValueError as error:
                 kind = type(error).__name__
@@ -147,102 +175,72 @@ class DriftDetection:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
         until = floor_to(since, BLOCK_SECONDS[0])
         seq = last_first_label(connection, state.model, before=since)
+        bands = self._bands(state, learned.get(version, {}))
         watch = DriftDetector(bands, self._threshold)
-        return DetectorCheckpoint(version, state.promoted_at, until, seq, bands, watch, inputs)
+        row = queries.last_row(connection)
+        return DetectorCheckpoint(
+            version, state.promoted_at, until, seq, row, bands, watch, inputs, period=period, learned=learned
+        )
 
-    def _bands(self, state: DeploymentState) -> dict[RateKey, ToleranceBand]:
+    def _bands(self, state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
         bands = {}
         for name, fingerprint in state.fingerprints.items():
             if rate := state.references.get(name):
                 key = RateKey(name, fingerprint, "coverage")
                 bands[key] = coverage_band(rate, settings.tolerance, slices)
-            rate, target = state.accuracies.get(name), state.metadata.get(name, NO_METADATA).target
+        for key in _accuracy_keys(state):
+            rate = _expected_accuracy(state, first_labels, key)
+            target = state.metadata.get(key.slice, NO_METADATA).target
             if rate or target is not None:  # a target is monitored without a reference, too
-                key = RateKey(name, fingerprint, "accuracy")
                 bands[key] = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
-        if rate := state.accuracies.get(ALL_ROWS):
-            bands[EVERY_ROW] = accuracy_band(rate, settings.accuracy_tolerance, slices)
         return bands
+
+    def _feed(
+        self, connection: Connection, checkpoint: DetectorCheckpoint, state: DeploymentState, now: datetime
+    ) -> tuple[list[DriftDetected], bool]:
+        """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
+        until, bands, model = watermark(now), checkpoint.bands, state.model
+        last_row = queries.last_row(connection)
+        if not bands and not checkpoint.period.contents:  # nothing is monitored, and these rows are not fed later
+            checkpoint.until, checkpoint.row, checkpoint.is_behind = until, last_row, False
+            checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
+            return [], False
+        set_back = now < checkpoint.until and not checkpoint.is_behind
+        if set_back:
+            checkpoint.is_behind = True
+            checkpoint.watch.limit_starts(until)
+            _log.warning(
+                "the clock is behind rows of %s, whose evidence is in: until it gets there, rows are evidence in order "
+                "of arrival",
+                checkpoint.until.isoformat(),
+            )
+        behind = next_arrivals(connection, checkpoint, model, now) if checkpoint.is_behind else None
+        blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
+        arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
+        labels = [up_to(label, until) for label in takewhile(lambda label: is_final(label.at, now), arrived)]
+        of_version = [label for label in labels if label.version == checkpoint.version]
+        hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
+        sets = known_sets(connection, hashes)
+        detections: list[DriftDetected] = []
+        content = partial(feature_content, connection, state)
+        labelled = accuracies(of_version, sets, bands, checkpoint.period, content)
+        for observation in chain([behind] if behind else [], coverages(blocks, sets, bands), labelled):
+            detections += checkpoint.advance(observation)
+            if ended := checkpoint.period.end():
+                checkpoint.learned.setdefault(checkpoint.version, {}).update(ended)
+                checkpoint.bands = self._bands(state, checkpoint.first_labels)
+                checkpoint.watch.rezone(checkpoint.bands)
+        if blocks:
+            checkpoint.until = max(block.end for block in blocks)
+        if not checkpoint.is_behind:
+            checkpoint.row = last_row
+        if labels:
+            checkpoint.seq = labels[-1].seq
+        return detections, bool(set_back or behind or blocks or labels)
 
     def _slices(self, state: DeploymentState) -> int:
         return max(self._settings.max_slices, len(state.functions_version.names))
-
-
-@dataclass(slots=True)
-class DetectorCheckpoint:
-    """Detectors of one version since its promotion, and their read position.
-
-    ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
-    ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
-    since the start of its change; their detectors have restarted.
-    """
-
-    version: int
-    promoted_at: datetime | None
-    until: datetime
-    seq: int
-    bands: Mapping[RateKey, ToleranceBand]
-    watch: DriftDetector
-    band_inputs: tuple[object, ...]
-    standing: dict[RateKey, Rate] = field(default_factory=dict)
-    alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
-
-    def advance(self, observation: Observation) -> list[DriftDetected]:
-        """Feed the detectors, and return the detections."""
-        for key in self.standing.keys() & observation.counts.keys():
-            rate = observation.counts[key]
-            _add(self.standing, key, rate.count, rate.n)
-        detections = self.watch.advance(observation)
-        for drift in (detection.drift for detection in detections):
-            key = _key(drift)
-            if key not in self.alarmed or changed_further(self.alarmed[key], drift):  # a new alarm
-                self.standing[key], self.alarmed[key] = drift.observed, drift
-        return detections
-
-    def set_alarms(self, unresolved: Iterable[Alarm]) -> None:
-        """Set the unresolved alarms, and forget the counts of all others."""
-        of_version = (alarm.drift for alarm in unresolved if alarm.version == self.version)
-        self.alarmed = {_key(drift): drift for drift in of_version}
-        for key in self.standing.keys() - self.alarmed.keys():
-            del self.standing[key]
-
-    def statuses(self) -> tuple[DriftStatus, ...]:
-        """Return the state of every rate; one with an unresolved alarm has its rate since the change of the alarm."""
-
-        def status(drift: DriftStatus) -> DriftStatus:
-            key = _key(drift)
-            if key not in self.standing:
-                return drift
-            alarm, observed = self.alarmed[key], self.standing[key]
-            lower, upper = anytime_arrays(np.array([observed.count]), np.array([observed.n]))
-            return replace(
-                drift,
-                evidence=max(alarm.evidence, drift.evidence),
-                since=alarm.since,
-                direction=alarm.direction,
-                observed=observed,
-                lower=float(lower[0]),
-                upper=float(upper[0]),
-            )
-
-        return tuple(map(status, self.watch.drifts()))
-
-    def to_bytes(self) -> bytes:
-        """Return the state for the store."""
-        standing = list(self.standing.items())
-        stored = _Stored(self.version, self.promoted_at, self.until, self.seq, self.watch.to_bytes(), standing)
-        return _STORED.dump_json(stored)
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    version: int
-    promoted_at: datetime | None
-    until: datetime
-    seq: int
-    state: Base64Bytes
-    standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
 
 
 def _log_restarted(watch: DriftDetector) -> None:
@@ -253,125 +251,23 @@ def _log_restarted(watch: DriftDetector) -> None:
         _log.info("drift evidence is gathered from the start where the tolerance band changed: %s%s", names, more)
 
 
-def _key(drift: DriftStatus) -> RateKey:
-    return RateKey(drift.slice, drift.fingerprint, drift.kind)
+def _accuracy_keys(state: DeploymentState) -> list[RateKey]:
+    return [EVERY_ROW, *(RateKey(name, fingerprint, "accuracy") for name, fingerprint in state.fingerprints.items())]
 
 
-_STORED = TypeAdapter(_Stored)
+def _expected_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate], key: RateKey) -> Rate | None:
+    return state.accuracies.get(key.slice) or (first_labels.get(key) if state.is_external else None)
 
 
-def _feed(
-    connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
-) -> tuple[list[DriftDetected], bool]:
-    """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
-    until, bands = watermark(now), checkpoint.bands
-    if not bands:  # without a reference nothing is monitored, and these rows are not fed later
-        checkpoint.until = max(checkpoint.until, until)
-        checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
-        return [], False
-    blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
-    arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
-    labels = list(takewhile(lambda label: label.at < until, arrived))
-    of_version = [label for label in labels if label.version == checkpoint.version]
-    hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
-    sets = known_sets(connection, hashes)
-    detections: list[DriftDetected] = []
-    for observation in chain(coverages(blocks, sets, bands), accuracies(of_version, sets, bands)):
-        detections += checkpoint.advance(observation)
-    if blocks:
-        checkpoint.until = max(block.end for block in blocks)
-    if labels:
-        checkpoint.seq = labels[-1].seq
-    return detections, bool(blocks or labels)
+def _lacking_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> list[RateKey]:
+    """Return the rates of an external version without an expected accuracy; none of a local one."""
+    keys = _accuracy_keys(state) if state.is_external else []
+    return [key for key in keys if _expected_accuracy(state, first_labels, key) is None]
 
 
 def band_inputs(state: DeploymentState) -> tuple[object, ...]:
     """Return the inputs of the tolerance bands."""
     return state.references, state.accuracies, state.metadata, state.functions_version.hash
-
-
-def next_blocks(
-    connection: Connection, model: str, version: int, since: datetime, until: datetime
-) -> list[BlockCounts]:
-    """Return the next blocks of a model version, in order of time; repeated calls return all of them.
-
-    Blocks that start before ``since``, the end of the blocks already read, are skipped. Blocks that reach beyond
-    ``until``, the time before which rows are final, wait. If a block does not count all of its rows yet, it and
-    every later one wait until it does.
-    """
-    starts = queries.block_starts(connection, model, version, since, until, _BLOCK_STARTS + 1)
-    if len(starts) > _BLOCK_STARTS:
-        until = floor_to(starts[-1], BLOCK_SECONDS[-1])  # no block reaches over a full hour
-    reaching = queries.counts_between(connection, model, version, since, until) if starts else []
-    blocks = [block for block in reaching if block.start >= since]
-    until = first_uncounted(connection, model, version, blocks, since, until) or until
-    # A long block that has to wait holds back the short ones of other function sets at its time.
-    until = min([until, *(block.start for block in blocks if block.end > until)])
-    return [block for block in blocks if block.end <= until]
-
-
-def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, FunctionSetVersion]:
-    """Return the function sets with these hashes; StoreError if one was never recorded."""
-    sets = {}
-    for set_hash in hashes:
-        functions = queries.function_set(connection, set_hash)
-        if functions is None:
-            raise StoreError(
-                f"function set {set_hash!r} is not in the store, but rows counted with it are: "
-                "restore the store from a backup, or activate these functions once, which records them"
-            )
-        sets[set_hash] = functions
-    return sets
-
-
-def coverages(
-    blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
-) -> Iterator[Observation]:
-    """Yield members, known and unknown rows of every monitored slice, block by block, in order of time.
-
-    Blocks of the same time under several function sets are added; a slice is the same if its function is.
-    """
-    columns = {set_hash: _columns(functions, "coverage", watched) for set_hash, functions in sets.items()}
-    for (start, end), group in groupby(blocks, key=lambda block: (block.start, block.end)):
-        counts: dict[RateKey, Rate] = {}
-        unknown: dict[RateKey, int] = {}
-        for block in group:
-            not_known, member = block.unknown.tolist(), block.member.tolist()
-            for k, key in columns[block.set_hash]:
-                _add(counts, key, member[k], block.n - not_known[k])
-                if not_known[k]:
-                    unknown[key] = unknown.get(key, 0) + not_known[k]
-        yield Observation(start, end, counts, unknown)
-
-
-def accuracies(
-    labels: Iterable[FirstLabel], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
-) -> Iterator[Observation]:
-    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival."""
-    columns = {set_hash: _columns(functions, "accuracy", watched) for set_hash, functions in sets.items()}
-    for start, arrived in groupby(labels, key=lambda label: floor_to(label.at, BLOCK_SECONDS[0])):
-        counts: dict[RateKey, Rate] = {}
-        by_set = sorted(arrived, key=lambda label: label.set_hash)
-        for set_hash, group in groupby(by_set, key=lambda label: label.set_hash):
-            rows = list(group)
-            member = unpack_bitmaps([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
-            correct = np.array([label.label == label.predicted for label in rows], np.bool_)
-            _add(counts, EVERY_ROW, int(correct.sum()), len(rows))
-            n, right = member.sum(axis=0).tolist(), (member & correct[:, None]).sum(axis=0).tolist()
-            for k, key in columns[set_hash]:
-                _add(counts, key, right[k], n[k])
-        yield Observation(start, start + timedelta(seconds=BLOCK_SECONDS[0]), counts)
-
-
-def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:
-    """Return the monitored columns of a function set."""
-    pairs = zip(functions.names, functions.fingerprints, strict=True)
-    keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)
-    return [(k, key) for k, key in enumerate(keys) if key in watched]
-
-
-def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:
-    counts[key] = counts.get(key, Rate(0, 0)) + Rate(count, n)
 
 
 def resolved_alarms(
@@ -397,10 +293,10 @@ def resolved_alarms(
     def resolution(alarm: Alarm) -> str:
         drift = alarm.drift
         if alarm.version != state.version:
-            return f"version {state.version} was promoted"
+            return f"version {state.version} {'is followed now' if state.is_external else 'was promoted'}"
         if drift.fingerprint and fingerprints.get(drift.slice) != drift.fingerprint:
             return "the slicing function was changed or removed"
-        band = bands.get(_key(drift))
+        band = bands.get(rate_key(drift))
         target = None if drift.zone is None else drift.zone.target
         if target is not None and (band is None or (band.target != target and drift.upper >= band.lower)):
             return f"the target of {percent(target)} was lowered or removed"

@@ -29,6 +29,7 @@ from service.monitor.retrain_policy import (
     after_labels,
     blocking_alarm,
     next_run,
+    not_retrained,
 )
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.references import BASELINE_KEY, Baseline, baseline_to_json, run_baseline
@@ -51,6 +52,10 @@ _RUNS = 1000  # latest runs that the policy considers
 _END: Mapping[Outcome, RunState] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 _log = logging.getLogger(__name__)
+
+
+class NotRetrained(ServiceError):
+    """There is no champion that could be retrained: none was trained, or the model is served elsewhere."""
 
 
 class Retraining:
@@ -105,8 +110,10 @@ class Retraining:
             self._apply_decision(run, now)
 
     def request(self, reason: str, actor: str, now: datetime) -> Run:
-        """Open a run on request. Raises RunActive if one is active."""
-        model = self._deployment.state.model
+        """Open a run on request. Raises RunActive if one is active, and NotRetrained without a champion."""
+        model, version = self._deployment.state.model, self._deployment.state.version
+        if self._registry.alias(CHAMPION) is None:
+            raise NotRetrained(not_retrained(version))
         work = partial(open_run, model=model, state="training", trigger="request", reason=reason, at=now, actor=actor)
         return self._writer.submit(work).result()
 
@@ -137,7 +144,9 @@ class Retraining:
             outcome = "its alarms were resolved before enough labels arrived"
             self._transition(run, now, state="skipped", outcome=outcome)
             return
-        if self._counted and self._counted[0] == run.id and now < self._counted[1] + LABELS_EVERY:
+        counted_run, counted_at = self._counted or (None, now)
+        # After the clock was set back, they are counted at once.
+        if counted_run == run.id and counted_at <= now < counted_at + LABELS_EVERY:
             return
         self._counted = run.id, now
         moved = {ChangeKey.of(alarm): alarm.drift.direction for alarm in of_run if alarm.drift.kind == "coverage"}

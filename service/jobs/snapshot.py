@@ -40,7 +40,7 @@ class SnapshotJob:
 
         After an error the next run reads everything from the store.
         """
-        self._deployment.follow_external_version()
+        self._deployment.follow_external_version(now)
         try:
             return self._run(now)
         except BaseException:

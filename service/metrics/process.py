@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -85,6 +85,8 @@ class ProcessMetrics:
             self._histogram("job", "Duration of the runs of scheduled jobs.", "task", _JOB_SECONDS), jobs
         )
         self._job_interval = self._gauge("job_interval_seconds", "Interval of a scheduled job.", "task")
+        steps = self._counter("clock_steps_total", "Steps of the clock of this machine, by direction.", "direction")
+        self._clock_steps = {direction: steps.labels(direction) for direction in ("ahead", "back")}
         retrains = self._counter("retrains_total", "Finished retraining runs, by outcome.", "outcome")
         self._retrains = {state: retrains.labels(state) for state in get_args(RunState) if state not in ACTIVE}
         self._usable = self._gauge("store_usable", "1 if the store takes writes, else 0: see the log.")
@@ -175,6 +177,10 @@ class ProcessMetrics:
         self._job_seconds.get(job, self._job_seconds[OTHER]).observe(seconds)
         if outcome == "ok":
             self._last_success.labels(job).set(at.timestamp())
+
+    def count_clock_step(self, direction: Literal["ahead", "back"]) -> None:
+        """Count a step of the clock."""
+        self._clock_steps[direction].inc()
 
     def count_retrain(self, outcome: RunState) -> None:
         """Count a finished retraining run."""

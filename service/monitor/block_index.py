@@ -82,6 +82,16 @@ class BlockIndex:
         total = merge(blocks) if blocks else empty(*self.series, self._slices, span.start, 0)
         return spanning(total, span.start, span.end)
 
+    def whole(self, span: Span) -> Span:
+        """Return the span, extended to the blocks that it cuts: they were merged while the clock was ahead."""
+        start, end = _since_epoch(span.start), _since_epoch(span.end)
+        for size in BLOCK_SECONDS[1:]:
+            if start - start % size in self._blocks[size]:
+                start -= start % size
+            if end - end % size in self._blocks[size]:
+                end += -end % size
+        return Span(_moment(start), _moment(end))
+
     def _refuse_part(self, start: int, size: int) -> None:
         for larger in BLOCK_SECONDS:
             if larger > size and start - start % larger in self._blocks[larger]:

@@ -263,7 +263,7 @@ class DriftDetector:
     Attributes
     ----------
     restarted
-        Rates whose evidence began again when the bands were last replaced, since theirs differs.
+        Rates whose evidence began again when the bands were last replaced, since their limits differ.
 
     Raises
     ------
@@ -315,6 +315,10 @@ class DriftDetector:
         self._start(zones)
         self._resume(*previous)
 
+    def limit_starts(self, at: datetime) -> None:
+        """Move changes that started after a moment to it: the clock was ahead at the time."""
+        np.minimum(self._state.since, (at - _EPOCH) // _MICROSECOND, out=self._state.since)
+
     def to_bytes(self) -> bytes:
         """Return the state, from which ``from_bytes`` continues exactly."""
         rates = ((b.reference, b) for b in self._bands)
@@ -346,13 +350,13 @@ class DriftDetector:
     def _resume(
         self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand | None], state: DetectorState
     ) -> None:
-        """Copy the state of the rates whose band is the same, or unknown and not that of a target."""
+        """Copy the state of the rates whose limits are the same, or unknown and not those of a target."""
         pairs, restarted = [], []
         for previous, (key, band) in enumerate(zip(keys, bands, strict=True)):
             k = self._index.get(RateKey(*key))
             if k is None:
                 continue
-            if band == self._bands[k] or (band is None and self._bands[k].target is None):
+            if self._bands[k].target is None if band is None else band.has_limits_of(self._bands[k]):
                 pairs.append((k, previous))
             else:
                 restarted.append(self._keys[k])

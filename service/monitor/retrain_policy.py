@@ -114,6 +114,22 @@ class Skip:
     reason: str
 
 
+def not_retrained(version: int | None) -> str:
+    """Return the reason why a model without a champion is not retrained; ``version`` is that served elsewhere.
+
+    Examples
+    --------
+    >>> not_retrained(7).partition(":")[0]
+    'version 7 is served elsewhere and is not retrained here'
+    """
+    if version is None:
+        return "there is no champion to retrain: train a first version with `slicewatch train`"
+    return (
+        f"version {version} is served elsewhere and is not retrained here: train it where it is served, and log the "
+        "predictions of the new version under a number of its own"
+    )
+
+
 def next_run(
     alarms: Sequence[Alarm],
     runs: Sequence[Run],

@@ -70,6 +70,8 @@ def take_snapshot(
         raise ValueError(f"unknown function set {min(missing)!r}: load it from the store")
     figures: dict[WindowName, WindowEstimates] = {}
     for name, span in windows(at, scope.promoted_at).items():
+        for index in own:
+            span = index.whole(span)
         parts = [empty(scope.model, scope.version, wanted.hash, len(wanted.names), span.start, 0)]
         parts += [remap_columns(index.total(span), sets[index.series[2]], wanted) for index in own]
         total = spanning(merge(parts), span.start, span.end)

@@ -72,12 +72,13 @@ def windows(at: datetime, promoted_at: datetime | None) -> dict[WindowName, Span
     All windows end with the current block, so that no answered row is missing. A sliding window starts at the
     last block boundary that leaves it its full length: a multiple of 10 s, and of 5 min for 7 days, whose
     first blocks have that size. ``since_promotion`` starts with the hour of the promotion, the final size of
-    its first block; without a promotion there is no such window.
+    its first block, or with the current hour if the clock was set back since; without a promotion there is no such
+    window.
     """
     end = floor_to(at, BLOCK_SECONDS[0]) + timedelta(seconds=BLOCK_SECONDS[0])
     spans = {
         name: Span(floor_to(at - timedelta(seconds=length), kept_seconds(length - 1)), end) for name, length in _SLIDING
     }
     if promoted_at is not None:
-        spans["since_promotion"] = Span(floor_to(promoted_at, BLOCK_SECONDS[-1]), end)
+        spans["since_promotion"] = Span(floor_to(min(promoted_at, at), BLOCK_SECONDS[-1]), end)
     return spans

@@ -64,7 +64,7 @@ class FunctionPreview:
     name, fingerprint
         The function.
     source
-        Source of the records: the request, or the sample of the active bundle.
+        Source of the records: the request, or the sample of the reference.
     rows, members, unknown
         Number of records, of members, and of records with an unknown membership.
     coverage
@@ -149,22 +149,21 @@ class FunctionAdmin:
     async def preview(
         self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
     ) -> FunctionPreview:
-        """Apply a declared function to records, or to the sample of the active bundle.
+        """Apply a declared function to records, or to the sample of the reference.
 
         Raises
         ------
         InvalidFunction
             If the declaration is wrong, or takes too long.
         """
-        active = self._deployment.state.active
-        specs = () if active is None else active.bundle.featurizer.specs
+        state = self._deployment.state
         source: Literal["given", "sample"] = "sample" if records is None else "given"
         if records is None:
-            records = () if active is None else active.bundle.sample
-        elif active is not None:
-            records = [*map(active.bundle.schema.parse_record, records)]
+            records = state.sample
+        elif state.schema.columns:
+            records = [*map(state.schema.parse_record, records)]
         run = partial(
-            preview, declaration, records, source, specs, self._limits, self._preview_seconds, stop=self._stop
+            preview, declaration, records, source, state.specs, self._limits, self._preview_seconds, stop=self._stop
         )
         return await asyncio.get_running_loop().run_in_executor(self._previews, run)
 

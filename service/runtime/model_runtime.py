@@ -14,6 +14,7 @@ from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.model_reload import ModelReload
 from service.jobs.promotion import PromotionService
+from service.jobs.reference.job import ReferenceCounts
 from service.jobs.retention import Retention
 from service.jobs.retraining import Retraining
 from service.jobs.snapshot import SnapshotJob
@@ -75,7 +76,7 @@ class ModelRuntime:
         The active version and functions.
     predictions, labels, functions, alarms
         Requests, labels, function administration, and handling of alarms.
-    snapshots, detection, retraining, retention, reports, reload
+    snapshots, detection, retraining, retention, reports, references, reload
         The jobs.
     promotions
         Promotion and rollback.
@@ -139,6 +140,7 @@ class ModelRuntime:
             self.retention = Retention(settings, self.detection, store, writer, metrics)
             self.promotions = PromotionService(registry, writer, self.name, clock)
             self.reports = ColumnReports(settings, deployment, store, writer, registry)
+            self.references = ReferenceCounts(settings, deployment)
             self.reload = ModelReload(registry, deployment, metrics)
             self._activate_champion()
             undo.pop_all()
@@ -151,10 +153,12 @@ class ModelRuntime:
     def _activate_champion(self) -> None:
         """Load the champion; without it labels, pages and logged predictions work, and the job tries again."""
         if not self.reload.run() and not self.deployment.state.fault:
-            _log.warning(
-                "no version is active: run `slicewatch train`; until then only external predictions are "
-                "accepted, if `classes` is set"
-            )
+            if self.settings.classes:
+                _log.info("no version is active here: predictions of a model served elsewhere are monitored")
+            else:
+                _log.warning(
+                    "no version is active: run `slicewatch train`, or set `classes` to monitor a model served elsewhere"
+                )
         self.deployment.follow_external_version()
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from service.jobs.clock_steps import ClockSteps
 from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.runtime.clock import read_clock
@@ -38,6 +39,8 @@ class Runtime:
         Settings of the project.
     clock
         Current time, UTC.
+    seconds
+        Monotonic clock, by which steps of the other are found.
 
     Attributes
     ----------
@@ -45,6 +48,8 @@ class Runtime:
         The settings; the clock of the project, which may run faster than the wall clock, and its speed.
     store, writer, metrics, page
         The log and the metrics.
+    clock_steps
+        Job that finds steps of the clock.
     models
         The served models, by name.
 
@@ -56,7 +61,9 @@ class Runtime:
         If functions cannot be loaded.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, settings: Settings, clock: Callable[[], datetime], seconds: Callable[[], float] = monotonic
+    ) -> None:
         import torch
 
         torch.set_num_threads(1)  # one thread runs the model: several would wait for one another
@@ -78,6 +85,10 @@ class Runtime:
             model = ModelRuntime(settings, self.store, self.writer, self.metrics, self.page, self.clock)
             undo.callback(model.close)
             self.models = {model.name: model}
+            deployments = [model.deployment]
+            self.clock_steps = ClockSteps(
+                deployments, self.store, self.writer, self.metrics, self.clock, self.speed, seconds
+            )
             self._schedule = build_schedule(self)
             self.probe_store()
             undo.pop_all()
@@ -132,6 +143,7 @@ class Runtime:
         models = list(self.models.values())
         for model in models:
             model.reports.stop()  # the report job waits for its report
+            model.references.stop()
         await asyncio.to_thread(self._schedule.stop)
         for model in models:
             await asyncio.to_thread(model.retraining.stop, self.clock())

@@ -10,7 +10,7 @@ from service.jobs.scheduler import Job, Outcome, Schedule
 if TYPE_CHECKING:
     from service.runtime.runtime import Runtime
 
-JOBS = ("tick", "retrain", "report", "reload", "roll_up", "retention", "store")
+JOBS = ("tick", "retrain", "report", "reload", "roll_up", "retention", "store", "reference")
 """Names of the jobs, as in metrics."""
 
 RELOAD_SECONDS = 2.0
@@ -19,6 +19,9 @@ RELOAD_SECONDS = 2.0
 ROLL_UP_SECONDS = 600.0
 
 RETENTION_SECONDS = 10.0
+
+REFERENCE_SECONDS = 5.0
+"""Interval of the check whether a slice lacks its counts on the reference table, which reads the table's time."""
 
 REPORT_SECONDS = 60.0
 """Interval of the check whether a report is due."""
@@ -33,6 +36,7 @@ def build_schedule(runtime: Runtime) -> Schedule:
     models = list(runtime.models.values())
 
     def tick() -> None:
+        runtime.clock_steps.run()
         for model in models:
             now = clock()
             model.snapshots.run(now)
@@ -45,6 +49,14 @@ def build_schedule(runtime: Runtime) -> Schedule:
     def report() -> None:
         for model in models:
             model.reports.run(clock())
+
+    def reference() -> None:
+        for model in models:
+            model.references.run()
+
+    def merge_blocks() -> None:
+        if runtime.clock_steps.is_steady:  # merged blocks are not divided again
+            roll_up.run(clock())
 
     def reload() -> None:
         for model in models:
@@ -59,8 +71,9 @@ def build_schedule(runtime: Runtime) -> Schedule:
         "retrain": (retrain, settings.retrain.check_seconds),
         "report": (report, REPORT_SECONDS),
         "reload": (reload, RELOAD_SECONDS),
-        "roll_up": (lambda: roll_up.run(clock()), ROLL_UP_SECONDS),
+        "roll_up": (merge_blocks, ROLL_UP_SECONDS),
         "retention": (retention, RETENTION_SECONDS),
+        "reference": (reference, REFERENCE_SECONDS),
     }
     jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
     jobs.append(Job("store", runtime.probe_store, settings.monitor.tick_seconds))  # disks know the wall clock only

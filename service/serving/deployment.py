@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from service.decisions import DriftStatus
+from service.decisions import ClockStep, DriftStatus
 from service.errors import NoModel
 from service.events import FunctionSetVersion, Snapshot
 from service.metrics.process import ProcessMetrics
+from service.monitor.drift_detector import RateKey
 from service.monitor.estimates import EstimateConfig
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import baseline_of_run, reference_accuracy, reference_coverage
+from service.serving.table_reference import TableReference
 from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.queries import most_logged_version
@@ -24,15 +26,19 @@ from sfs.declarations import to_declaration
 from sfs.function import LabelingFunctionSlice
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 from sfs.template import Template
 from sfs.validation import Metadata
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
+    from models.features import FeatureKind, FeatureSpec
     from models.registry import AliasChange
     from sfs.matrix import SliceMatrix
 
 Origin: TypeAlias = Literal["file", "http"]
+
+_NO_SCHEMA = Schema()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +84,18 @@ class DeploymentState:
         The live functions, and the meaning of their hash in the log.
     metadata, origins
         By function name: its metadata; whether it is defined in a file, or was added over HTTP.
-    classes
-        The C classes.
+    classes, features
+        The C classes, and the kind of each feature as in the settings.
     active
         The loaded model; None if no version of the registry is active.
     references, accuracies
-        Expected coverage, and held-out accuracy, by slice; only for functions that the counts belong to.
-        ``accuracies`` has ``__all__``, too.
+        Expected coverage and accuracy by slice, only for functions that the counts belong to; ``accuracies`` has
+        ``__all__``, too. They are those of the loaded model, else of ``table`` and ``first_labels``.
+    table, table_note
+        Reference of an external version, and the reason why slices of it are not counted yet.
+    first_labels, label_counts, reference_labels
+        Accuracy of an external version on the first labels of a rate; the number of labels so far of rates that
+        lack some, and the number that they need.
     promoted_at
         Time of the promotion, or of the first row of an external version; None without a version.
     history
@@ -100,9 +111,15 @@ class DeploymentState:
     metadata: Mapping[str, Metadata]
     origins: Mapping[str, Origin]
     classes: tuple[str, ...]
+    features: Mapping[str, str] = field(default_factory=dict)
     active: ActiveModel | None = None
     references: Mapping[str, Rate] = field(default_factory=dict)
     accuracies: Mapping[str, Rate] = field(default_factory=dict)
+    table: TableReference | None = None
+    table_note: str = ""
+    first_labels: Mapping[RateKey, Rate] = field(default_factory=dict)
+    label_counts: Mapping[RateKey, int] = field(default_factory=dict)
+    reference_labels: int = 0
     promoted_at: datetime | None = None
     history: tuple[AliasChange, ...] = ()
     fault: str = ""
@@ -127,6 +144,45 @@ class DeploymentState:
         ]
 
     @property
+    def is_external(self) -> bool:
+        """Whether the version is served elsewhere; not so the champion while it cannot be loaded."""
+        return self.active is None and self.version is not None and not self.fault
+
+    @property
+    def schema(self) -> Schema:
+        """Types of the columns, by which records are read; empty without a model or a table."""
+        if self.active is not None:
+            return self.active.bundle.schema
+        return _NO_SCHEMA if self.table is None else self.table.schema
+
+    @property
+    def specs(self) -> Sequence[FeatureSpec]:
+        """The features, by which repeated records are recognised."""
+        if self.active is not None:
+            return self.active.bundle.featurizer.specs
+        from models.features import FeatureSpec  # imports pandas
+
+        return [FeatureSpec(column, cast("FeatureKind", kind)) for column, kind in self.features.items()]
+
+    @property
+    def sample(self) -> tuple[Mapping[str, Any], ...]:
+        """Records of the reference."""
+        if self.active is not None:
+            return self.active.bundle.sample
+        return () if self.table is None else tuple(record for record, _ in self.table.sample)
+
+    def missing_reference(self, name: str) -> str:
+        """Return the reason why a slice has no expected coverage."""
+        if self.active is not None:
+            return "no reference for this version of the function"
+        if self.fault:
+            return self.fault
+        table = self.table
+        if table is not None and table.fingerprints.get(name) == self.fingerprints.get(name):
+            return f"known on fewer than two distinct rows of {table.name}"
+        return self.table_note or "not counted on the reference table yet"
+
+    @property
     def promotion(self) -> AliasChange | None:
         """Promotion of the active version; None for an external version, whose number alone may match."""
         return next((change for change in reversed(self.history) if change.version == self.version), None)
@@ -146,6 +202,10 @@ class Deployment:
         The latest committed snapshot; None before the first.
     drift_statuses
         Status of every monitored slice of the active version.
+    clock_step
+        Last step of the clock since the start; None without one.
+    behind_until
+        Time until which rows are evidence in order of arrival, since the clock was set back; usually None.
     """
 
     def __init__(
@@ -170,9 +230,13 @@ class Deployment:
             metadata={function.name: function.metadata for function in live.functions},
             origins=origins,
             classes=settings.classes,
+            features=settings.features,
+            reference_labels=settings.drift.reference_labels,
         )
         self.snapshot: Snapshot | None = None
         self.drift_statuses: tuple[DriftStatus, ...] = ()
+        self.clock_step: ClockStep | None = None
+        self.behind_until: datetime | None = None
 
     @property
     def label(self) -> str:
@@ -199,7 +263,9 @@ class Deployment:
         if self.state.active is None:
             if self.state.fault:
                 raise NoModel(self.state.fault)
-            raise NoModel("no version is active: train one with `slicewatch train`, or promote one")
+            external = self.state.version
+            reason = "no version is active" if external is None else f"version {external} is served elsewhere"
+            raise NoModel(f"{reason}: to predict here, train a version with `slicewatch train`, or promote one")
         return self.state.active
 
     def require_classes(self) -> tuple[str, ...]:
@@ -238,6 +304,8 @@ class Deployment:
                 references=references,
                 accuracies=reference_accuracy(active.bundle, live),
                 classes=active.bundle.classes,
+                first_labels={},
+                label_counts={},
                 promoted_at=_promoted_at(changes, active.version),
                 history=changes,
             )
@@ -263,12 +331,13 @@ class Deployment:
                     self._metrics.set_version(version, classes)
                     promoted_at = _promoted_at(changes, version) or since
                     self.state = replace(self.state, promoted_at=promoted_at)
+                self.state = with_table_rates(self.state)
 
     def clear_fault(self) -> None:
         """Record that the champion is active, or that there is none."""
         if self.state.fault:
             with self._lock:
-                self.state = replace(self.state, fault="")
+                self.state = with_table_rates(replace(self.state, fault=""))
 
     def record_history(self, history: Iterable[AliasChange]) -> None:
         """Update the history of the champion alias while the active version stays the same."""
@@ -287,15 +356,17 @@ class Deployment:
                 active = ActiveModel(active.bundle, active.version, live)
                 references = self._references(active)
                 accuracies = reference_accuracy(active.bundle, live)
-            self.state = replace(
-                self.state,
-                live=live,
-                functions_version=functions_version,
-                metadata={function.name: function.metadata for function in functions},
-                origins=origins,
-                active=active,
-                references=references,
-                accuracies=accuracies,
+            self.state = with_table_rates(
+                replace(
+                    self.state,
+                    live=live,
+                    functions_version=functions_version,
+                    metadata={function.name: function.metadata for function in functions},
+                    origins=origins,
+                    active=active,
+                    references=references,
+                    accuracies=accuracies,
+                )
             )
 
     def activate_external(self, version: int, since: datetime) -> None:
@@ -303,13 +374,29 @@ class Deployment:
         with self._lock:
             if self.state.active is None and self.state.version != version:
                 self._metrics.set_version(version, self._settings.classes)
-                self.state = replace(self.state, version=version, promoted_at=since)
+                state = replace(self.state, version=version, promoted_at=since, first_labels={}, label_counts={})
+                self.state = with_table_rates(state)
 
-    def follow_external_version(self) -> None:
-        """Track the most-logged external version while no local model is active, nor waited for."""
+    def set_table(self, table: TableReference | None, note: str = "") -> None:
+        """Set the reference of external versions, and the reason why slices of it are not counted."""
+        with self._lock:
+            self.state = with_table_rates(replace(self.state, table=table, table_note=note))
+
+    def record_first_labels(self, version: int, rates: Mapping[RateKey, Rate], counts: Mapping[RateKey, int]) -> None:
+        """Record the accuracy on the first labels of an external version, and the number of labels of other rates."""
+        with self._lock:
+            state = self.state
+            if state.version == version and (state.first_labels, state.label_counts) != (rates, counts):
+                self.state = with_table_rates(replace(state, first_labels=dict(rates), label_counts=dict(counts)))
+
+    def follow_external_version(self, now: datetime | None = None) -> None:
+        """Track the external version most logged, optionally until now.
+
+        Without effect while a local model is active, or waited for.
+        """
         if self.state.active is None and not self.state.fault:
             with self._store.read() as connection:
-                logged = most_logged_version(connection, self.state.model)
+                logged = most_logged_version(connection, self.state.model, self.state.version, now)
             if logged is not None:
                 self.activate_external(*logged)
 
@@ -336,6 +423,26 @@ class Deployment:
         self._writer.record_functions(version).result()
         self._metrics.set_functions(version)
         return version
+
+
+def with_table_rates(state: DeploymentState) -> DeploymentState:
+    """Return a state with the rates that are expected of an external version; unchanged if a model is active.
+
+    An accuracy in the table is preferred to that on the first labels. Nothing is expected of a champion that cannot
+    be loaded.
+    """
+    if state.active is not None:
+        return state
+    if state.fault:
+        return replace(state, references={}, accuracies={})
+    fingerprints, table = state.fingerprints, state.table
+    accuracies = {
+        key.slice: rate for key, rate in state.first_labels.items() if fingerprints.get(key.slice) == key.fingerprint
+    }
+    if table is None:
+        return replace(state, references={}, accuracies=accuracies)
+    accuracies |= table.accuracies(fingerprints, state.version)
+    return replace(state, references=table.coverages(fingerprints), accuracies=accuracies)
 
 
 def _promoted_at(history: tuple[AliasChange, ...], version: int) -> datetime | None:

@@ -87,9 +87,8 @@ class Predictor:
             If a record is not made of JSON values.
         """
         state, timer = self._deployment.state, StageTimer()
-        if state.active is not None:
-            schema = state.active.bundle.schema
-            rows = [replace(row, record=schema.parse_record(row.record)) for row in rows]
+        if state.schema.columns:
+            rows = [replace(row, record=state.schema.parse_record(row.record)) for row in rows]
         applied = state.live.apply(without_label([row.record for row in rows], self._deployment.label))
         timer.end("functions")
         outputs = [ModelOutput(row.version, row.label, row.probabilities) for row in rows]

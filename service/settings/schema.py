@@ -222,6 +222,9 @@ class DriftSettings:
     ] = 0.01
     false_alarms_a_month: Annotated[Positive, "false alarms allowed a month, over all slices (default: 1)"] = 1.0
     max_slices: Annotated[Count, "number of slices that share the false-alarm budget (default: 200)"] = 200
+    reference_labels: Annotated[
+        int, integer(30, 5000), "first labels that set the accuracy expected of a model served elsewhere (default: 300)"
+    ] = 300
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

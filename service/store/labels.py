@@ -40,6 +40,8 @@ class FirstLabel:
         Fields of the ``Prediction``.
     label
         Class of the first label, regardless of later labels.
+    content, row
+        Hash of the whole record, and row number of the ``Prediction``.
     """
 
     seq: int
@@ -50,6 +52,8 @@ class FirstLabel:
     label: str
     member: bytes
     unknown: bytes
+    content: int
+    row: int
 
 
 def add_first_labels(connection: Connection, labels: Iterable[tuple[int, str, int, int, str]]) -> None:
@@ -63,7 +67,7 @@ def first_labels(connection: Connection, model: str, after: int, limit: int) -> 
     """Return the next first labels of a model's predictions after a ``seq``, in order."""
     c, p = table.c, predictions.c
     query = (
-        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown)
+        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown, p.content_hash, p.row)
         .join_from(table, predictions, p.row == c.prediction_row)
         .where(c.model == model, c.seq > after)
         .order_by(c.seq)
@@ -95,7 +99,7 @@ class LabelRules:
         predictions are never too late.
     future_seconds
         Maximum lead of ``observed_at`` over the server's clock: a label from the future would override every
-        correction.
+        correction. One that was stored before the clock was set back overrides none.
     """
 
     late_after_seconds: float = 30 * 86_400
@@ -104,6 +108,10 @@ class LabelRules:
     def is_late(self, received_us: int, at_us: int, source: str) -> bool:
         """Return True if a label arrived too late for a prediction of this time and source."""
         return source != "backfill" and received_us - at_us > self.late_after_seconds * SECOND_US
+
+    def is_future(self, observed_us: int, received_us: int) -> bool:
+        """Return True if an observation lies further ahead of the clock at an arrival than clocks differ."""
+        return observed_us > received_us + self.future_seconds * SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +154,11 @@ class _Target:
     touched: bool = False
     first: tuple[int, str, int, int, str] | None = None  # a row for ``add_first_labels``
 
-    def take(self, label: str, observed_us: int, received_us: int) -> LabelOutcome:
+    def take(self, label: str, observed_us: int, received_us: int, rules: LabelRules) -> LabelOutcome:
         if self.label is None:
             series = self.series
             self.first = (self.row, series.model, series.version, max(received_us, self.at_us), label)
-        elif observed_us < self.observed_us:
+        elif observed_us < self.observed_us and not rules.is_future(self.observed_us, received_us):
             return "accepted"
         outcome: LabelOutcome = "accepted" if self.label in (None, label) else "corrected"
         self.changed |= self.label != label
@@ -175,7 +183,7 @@ class LabelBatch:
         """Take one label."""
         id_, key, target = label.prediction_id, label.idempotency_key, self.targets.get(label.prediction_id)
         observed_us, received_us = to_us(label.observed_at), to_us(label.received_at)
-        if observed_us > received_us + self.rules.future_seconds * SECOND_US:
+        if self.rules.is_future(observed_us, received_us):
             at = label.observed_at.isoformat()
             return LabelResult("rejected", f"observed_at {at} is in the future: give the time of the observation")
         earlier = self.keys.get(key or "")
@@ -208,7 +216,7 @@ class LabelBatch:
             result = LabelResult("pending", "no prediction has this id yet; the label is kept until it arrives")
         else:
             self.taken.setdefault(id_, target)
-            outcome = target.take(label.label, observed_us, received_us)
+            outcome = target.take(label.label, observed_us, received_us, self.rules)
             result = LabelResult(outcome, _reason(target, label.label))
         if not is_stored:
             self.statements[statement] = received_us
@@ -288,7 +296,7 @@ def settle_pending(connection: Connection, keys: Iterable[tuple[str, str]], rule
                 target = targets[row.prediction_id]
                 if not rules.is_late(row.received_us, target.at_us, target.source):
                     labelled.setdefault(row.prediction_id, target)
-                    target.take(row.label, row.observed_us, row.received_us)
+                    target.take(row.label, row.observed_us, row.received_us, rules)
             _write_current(connection, labelled.values())
             connection.execute(delete(pending_labels).where(is_pending))
 

@@ -32,6 +32,9 @@ from service.store.tables import (
     to_us,
 )
 
+_STAYING = 0.4
+"""Fraction of the latest rows with which an external version stays the followed one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
@@ -76,6 +79,19 @@ class Checkpoint:
 
     at: datetime
     state: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Row of the log in order of arrival; ``member`` and ``unknown`` as in ``Prediction``."""
+
+    row: int
+    model: str
+    version: int
+    set_hash: str
+    at: datetime
+    member: bytes
+    unknown: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +143,19 @@ def recent_records(
         yield RecentRecord(id_, from_us(at_us), version, set_hash, predicted, to_probabilities(packed), *rest)
 
 
+def last_row(connection: Connection) -> int:
+    """Return the number of the last row of the log, of any model; 0 without one."""
+    return connection.scalar(select(func.max(predictions.c.row))) or 0
+
+
+def arrivals(connection: Connection, after: int) -> Iterator[Arrival]:
+    """Yield the rows of all models with higher numbers, in order of arrival."""
+    p = predictions.c
+    query = select(p.row, p.model, p.version, p.set_hash, p.at_us, p.member, p.unknown).where(p.row > after)
+    for row, model, version, set_hash, at_us, *bitmaps in connection.execute(query.order_by(p.row)):
+        yield Arrival(row, model, version, set_hash, from_us(at_us), *bitmaps)
+
+
 def stored_features(connection: Connection, row: int) -> str | None:
     """Return the features of a row of the log as JSON; None if none were stored."""
     features: str | None = connection.scalar(select(predictions.c.features).where(predictions.c.row == row))
@@ -150,14 +179,26 @@ def last_label_at(connection: Connection, model: str) -> datetime | None:
     return None if at_us is None else from_us(at_us)
 
 
-def most_logged_version(connection: Connection, model: str) -> tuple[int, datetime] | None:
-    """Return the version of most of the last 1,000 rows, and its first time; None for an empty log."""
+def most_logged_version(
+    connection: Connection, model: str, current: int | None = None, now: datetime | None = None
+) -> tuple[int, datetime] | None:
+    """Return the version of most of the last 1,000 rows, optionally until now, and its first time; None without.
+
+    The current version stays as long as it has two fifths of them, so that two versions with half of the traffic
+    each do not take turns.
+    """
     p, b = predictions.c, blocks.c
-    last = select(p.version, p.at_us).where(p.model == model).order_by(p.at_us.desc()).limit(1000).subquery()
-    counted = select(last.c.version, func.min(last.c.at_us).label("at_us")).group_by(last.c.version)
-    usual = connection.execute(counted.order_by(func.count().desc(), last.c.version.desc()).limit(1)).first()
-    if usual is None:
+    logged = select(p.version, p.at_us).where(p.model == model)
+    if now is not None:  # rows from the future would keep out later ones
+        logged = logged.where(p.at_us <= to_us(now))
+    last = logged.order_by(p.at_us.desc()).limit(1000).subquery()
+    rows = func.count().label("rows")
+    counted = select(last.c.version, func.min(last.c.at_us).label("at_us"), rows).group_by(last.c.version)
+    versions = connection.execute(counted.order_by(rows.desc(), last.c.version.desc())).all()
+    if not versions:
         return None
+    least = _STAYING * sum(row.rows for row in versions)
+    usual = next((row for row in versions if row.version == current and row.rows >= least), versions[0])
     first = select(func.min(b.start_us)).where(b.model == model, b.version == usual.version)
     return usual.version, from_us(min(usual.at_us, connection.scalar(first) or usual.at_us))
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from service.decisions import DriftKind, DriftStatus
+from service.decisions import ClockStep, DriftKind, DriftStatus
 from service.errors import ServiceError
 from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
-from service.serving.deployment import Deployment, FunctionHealth, Origin
+from service.monitor.drift_detector import RateKey
+from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
 from sfs.declarations import to_declaration
 from sfs.function import ALL_ROWS, LabelingFunctionSlice, SlicingFunction
@@ -61,6 +62,9 @@ MAX_UNKNOWN = 0.1
 """Fraction of the rows of unknown membership above which a slice is in state ``unknown_high``."""
 
 
+_NO_ACCURACY = InsufficientData(0, 1, "no expected accuracy")
+
+
 class NotReady(ServiceError):
     """No snapshot has been taken yet."""
 
@@ -89,6 +93,8 @@ class SliceView:
         Comparison of these values for sorting and colouring; not an alarm.
     drifts
         Drift statuses by kind; empty if the slice is not monitored.
+    accuracy_reference
+        Expected accuracy.
     """
 
     name: str
@@ -101,6 +107,7 @@ class SliceView:
     health: FunctionHealth | None
     state: SliceState
     drifts: Mapping[DriftKind, DriftStatus] = field(default_factory=dict)
+    accuracy_reference: Estimate | InsufficientData = _NO_ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +126,7 @@ class SlicesView:
     last_label_at: datetime | None
     slices: tuple[SliceView, ...]
     fault: str = ""
+    clock: str | None = None
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -139,7 +147,9 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     window_estimates = snapshot.windows[window]
     estimates = {(estimate.slice, estimate.fingerprint): estimate for estimate in window_estimates.slices}
     # Expected coverage belongs to one version: it is omitted while the snapshot is of another one.
-    references = state.references if snapshot.version == state.version else {}
+    is_current = snapshot.version == state.version
+    references = state.references if is_current else {}
+    accuracies = state.accuracies if is_current else {}
     drifts = drifts_by_slice(deployment)
 
     def view(
@@ -166,6 +176,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
             health.get(name),
             state_of(estimate, reference, metadata.target),
             drifts.get(name, {}),
+            _expected_accuracy(state, name, fingerprint, accuracies.get(name)),
         )
 
     slices = [
@@ -175,7 +186,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     for function in state.functions:
         rate = references.get(function.name)
         if rate is None:
-            reference = estimate_of(Rate(0, 0), "no reference for this version of the function")
+            reference = estimate_of(Rate(0, 0), state.missing_reference(function.name))
         else:
             reference = estimate_of(rate)
         slices.append(
@@ -197,8 +208,39 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         end=window_estimates.end,
         last_label_at=snapshot.last_label_at,
         slices=tuple(slices),
+        clock=clock_note(deployment.clock_step, deployment.behind_until),
         fault=state.fault,
     )
+
+
+def _expected_accuracy(
+    state: DeploymentState, name: str, fingerprint: str | None, rate: Rate | None
+) -> Estimate | InsufficientData:
+    if rate is not None:
+        return estimate_of(rate)
+    key = RateKey(name, fingerprint, "accuracy")
+    if key in state.label_counts:
+        reason = "the first labels set the expected accuracy, and raise no alarm"
+        return InsufficientData(state.label_counts[key], state.reference_labels, reason)
+    return estimate_of(Rate(0, 0), "no expected accuracy for this version of the function")
+
+
+def clock_note(step: ClockStep | None, behind_until: datetime | None) -> str | None:
+    """Return the last step of the clock, and how rows are evidence since, in words; None if neither is.
+
+    Examples
+    --------
+    >>> at = datetime(2026, 5, 1, 12)
+    >>> clock_note(ClockStep(at, 90.0), None)
+    'the clock was set ahead by 0:01:30, to 2026-05-01 12:00:00 UTC'
+    """
+    notes = []
+    if step is not None:
+        direction, by = "ahead" if step.seconds > 0 else "back", timedelta(seconds=round(abs(step.seconds)))
+        notes.append(f"the clock was set {direction} by {by}, to {step.at:%Y-%m-%d %H:%M:%S} UTC")
+    if behind_until is not None:
+        notes.append(f"until {behind_until:%Y-%m-%d %H:%M:%S} UTC rows are evidence of drift in order of arrival")
+    return "; ".join(notes) or None
 
 
 def estimate_of(rate: Rate, reason: str = "no rows of known membership") -> Estimate | InsufficientData:

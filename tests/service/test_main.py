@@ -17,6 +17,7 @@ COMMANDS = (
     ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
     ["models", "rollback"], ["up"], ["labels"], ["migrate"], ["drift"], ["drift", "alarms"],
     ["drift", "show"], ["drift", "acknowledge"], ["drift", "resolve"], ["retrain"],
+    ["reference"],
     ["retrain", "list"], ["retrain", "show"], ["backup"], ["restore"],
 )  # fmt: skip
 

@@ -97,6 +97,7 @@ class SliceOut(FigureOut):
     origin: Origin | None
     fingerprint: str | None
     reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected coverage.")
+    accuracy_reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected accuracy.")
     health: HealthOut | None
     drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not monitored.")
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")
@@ -113,6 +114,7 @@ class SlicesOut(Out):
     end: datetime
     last_label_at: datetime | None
     slices: list[SliceOut]
+    clock: str | None = Field(description="Last step of the clock, and its effect on drift detection.")
 
 
 class PointOut(FigureOut):

@@ -212,12 +212,12 @@ def slice_page(runtime: Runtime, params: SliceParams) -> str:
 
 
 def _example_record(runtime: Runtime) -> Mapping[str, Any] | None:
-    """Return the features of a held-out record of the active version; null in a bundle without a sample."""
-    active = runtime.model.deployment.state.active
-    if active is None:
-        return None
-    record = active.bundle.sample[0] if active.bundle.sample else {}
-    return {column: record.get(column) for column in active.bundle.feature_columns}
+    """Return the features of a record of the reference; null in a bundle without a sample."""
+    state = runtime.model.deployment.state
+    if state.active is None:
+        return {column: state.sample[0].get(column) for column in runtime.settings.features} if state.sample else None
+    record = state.sample[0] if state.sample else {}
+    return {column: record.get(column) for column in state.active.bundle.feature_columns}
 
 
 def _no_snapshot_page(runtime: Runtime, href: str, commands: ExampleCommands) -> str:

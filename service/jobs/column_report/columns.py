@@ -39,10 +39,10 @@ _NAME_CHARACTERS = 60
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """A record with its prediction, and a hash of it all; features are None if not logged, probabilities if unknown."""
+    """A record with its prediction, and a hash of it all; features are None if not logged, the others if unknown."""
 
     features: Mapping[str, Any] | None
-    label: str
+    label: str | None
     probabilities: Sequence[float] | None
     content: int | None = None
 
@@ -78,9 +78,14 @@ class ColumnPair:
 
 
 def build_columns(
-    features: Sequence[FeatureSpec], reference: Sequence[PredictedRow], live: Sequence[PredictedRow]
+    features: Sequence[FeatureSpec],
+    reference: Sequence[PredictedRow],
+    live: Sequence[PredictedRow],
+    predicted: Sequence[PredictedRow] | None = None,
 ) -> list[ColumnPair]:
     """Return the columns to compare: features in order, then predictions.
+
+    Predictions are compared with those of the rows in ``predicted``, by default of the reference.
 
     Rare categories are merged if there are many. A number that is constant in the reference is compared as a category:
     that number, or another one.
@@ -91,19 +96,21 @@ def build_columns(
     >>> [(column.column, column.error) for column in build_columns([FeatureSpec("likes", "number")], rows, rows)][:2]
     [('likes', ''), ('predicted label', "every row of both sides has 'spam'")]
     """
-    sides = []
-    for rows in (reference, live):  # a row of unknown content counts as distinct
+
+    def by_content(rows: Sequence[PredictedRow]) -> list[tuple[int, PredictedRow]]:
         others = [-1 - k if row.content is None else row.content for k, row in enumerate(rows)]
-        contents = record_contents([row.features for row in rows], features, others)
-        sides.append(list(zip(contents, rows, strict=True)))
+        contents = record_contents([row.features for row in rows], features, others)  # unknown ones are distinct
+        return list(zip(contents, rows, strict=True))
+
+    sides = by_content(reference), by_content(live)
     pairs: list[ColumnPair] = []
 
     def add(name: str, kind: ColumnKind, is_numeric: bool, values: Sequence[Side]) -> None:
         contents = [[content for content, value in side if value is not None] for side in values]
-        before, now = (tuple(value for _, value in side) for side in values)
+        first, second = (tuple(value for _, value in side) for side in values)
         # The reference was drawn by content, and live rows one by one.
         independent = effective_n(contents[0]), len(set(contents[1]))
-        pairs.append(ColumnPair(name, kind, is_numeric, before, now, independent=independent))
+        pairs.append(ColumnPair(name, kind, is_numeric, first, second, independent=independent))
 
     for spec in features:
         name, (kind, read) = spec.column, _READERS[spec.kind]
@@ -115,7 +122,10 @@ def build_columns(
         if any(value is None for side in values for _, value in side):
             missing = [[(c, "yes" if value is None else "no") for c, value in side] for side in values]
             add(f"{name} is missing", "missing", False, missing)
-    add("predicted label", "label", False, [[(c, row.label) for c, row in rows] for rows in sides])
+    if predicted is not None:
+        sides = by_content(predicted), sides[1]
+    labels = [[(c, row.label) for c, row in rows if row.label is not None] for rows in sides]
+    add("predicted label", "label", False, labels)
     confidence = [[(c, max(row.probabilities or (), default=None)) for c, row in rows] for rows in sides]
     add("confidence", "confidence", True, confidence)
 

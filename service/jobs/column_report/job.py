@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from models.errors import ModelError
-from models.registry import AliasChange, ModelRegistry
+from models.registry import ModelRegistry
 from service.decisions import DriftReport
 from service.errors import NoModel, ServiceError
 from service.jobs.column_report.columns import MINIMUM_ROWS
@@ -26,7 +26,7 @@ from service.jobs.column_report.process import (
     render_page,
     report_folder,
 )
-from service.serving.deployment import Deployment
+from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
@@ -38,6 +38,7 @@ REPORTS = "reports"
 """Folder beside the store with the data of report pages."""
 
 _RETRIES = 10  # per interval, of a failed report
+_FIRST_ROWS = 1000  # predictions of an external version with which later ones are compared
 
 _log = logging.getLogger(__name__)
 
@@ -51,13 +52,14 @@ class ReportPageMissing(ServiceError):
 
 
 class NoReference(ServiceError):
-    """The registry has no sample of the active version, which is an external one."""
+    """The version is served elsewhere, and its reference table has not been read."""
 
 
 class ColumnReports:
     """Creates one report at a time, and one page at a time; safe to call from several threads.
 
-    The reference is the sample in the bundle of the active version.
+    The reference is the sample in the bundle of the active version, or that of the reference table if the version
+    is served elsewhere. Predictions and confidences that this table lacks are those of the version's first interval.
     """
 
     def __init__(
@@ -81,21 +83,22 @@ class ColumnReports:
         """Create a report if one is due and there are enough rows; a failure becomes a report with an error.
 
         A report is due an interval after the last one or the promotion; after a failed one, a tenth of that.
-        An external version gets none: the registry has no sample of it. Raises StoreError if the store cannot
-        be written.
+        Raises StoreError if the store cannot be written.
         """
         state = self._deployment.state
-        promotion = state.promotion
-        if promotion is None:
+        try:
+            since = self._start(state)
+        except ServiceError:
             return
         with self._store.read() as connection:
-            latest = [*reports(connection, state.model, limit=_RETRIES + 1)]
-        due = next((report.at for report in latest if not report.error), promotion.at) + self._interval
+            stored = reports(connection, state.model, limit=_RETRIES + 1)
+            latest = [report for report in stored if report.at <= now]  # the clock may have been set back
+        due = next((report.at for report in latest if not report.error), since) + self._interval
         if latest and latest[0].error:
             due = max(due, latest[0].at + self._interval / _RETRIES)
         if now >= due and self._report_lock.acquire(blocking=False):
             try:
-                self._create(state.model, promotion, now, minimum_rows=MINIMUM_ROWS)
+                self._create(state, since, now, minimum_rows=MINIMUM_ROWS)
             finally:
                 self._report_lock.release()
 
@@ -105,22 +108,16 @@ class ColumnReports:
         Raises
         ------
         NoModel, NoReference, ReportRunning
-            If no version is active; if it is an external one; if a report is being created.
+            If no version is active; if its reference table has not been read; if a report is being created.
         """
         state = self._deployment.state
-        promotion = state.promotion
-        if state.version is None:
-            raise NoModel("no version is active: there is no traffic to compare with its reference")
-        if promotion is None:
-            raise NoReference(
-                f"version {state.version} is served elsewhere: the registry has no sample to compare traffic with"
-            )
+        since = self._start(state)
         if not self._report_lock.acquire(blocking=False):
             raise ReportRunning("a report is being created: see the list of reports in a moment")
 
         def create() -> None:
             try:
-                self._create(state.model, promotion, now, minimum_rows=0)
+                self._create(state, since, now, minimum_rows=0)
             except Exception:
                 _log.exception("the requested report could not be created")
             finally:
@@ -163,24 +160,37 @@ class ColumnReports:
         """Kill a report or page in progress."""
         self._stop.set()
 
-    def _create(self, model: str, promotion: AliasChange, now: datetime, minimum_rows: int) -> None:
+    def _start(self, state: DeploymentState) -> datetime:
+        """Return the start of the traffic that can be compared; NoModel or NoReference if there is none."""
+        if state.version is None or state.promoted_at is None:
+            raise NoModel("no version is active: there is no traffic to compare with its reference")
+        if state.is_external and not state.sample:
+            raise NoReference(f"there is nothing to compare with yet: {state.table_note or 'the table is being read'}")
+        return state.promoted_at
+
+    def _create(self, state: DeploymentState, since: datetime, now: datetime, minimum_rows: int) -> None:
         """Create a report of the last interval's traffic, from the promotion on, and store it."""
-        version, start = promotion.version, max(now - self._interval, promotion.at)
+        model, version, start = state.model, state.version or 0, max(now - self._interval, since)
+        table = state.table if state.is_external else None
+        first: list[int] = []  # before the compared traffic
         with self._store.read() as connection:
             limit = self._settings.report.rows
             sample = traffic_sample(connection, model, version, since=start, until=now, limit=limit)
+            if table is not None and start >= since + self._interval:
+                until = since + self._interval
+                first = traffic_sample(connection, model, version, since=since, until=until, limit=_FIRST_ROWS)
         if len(sample) < minimum_rows:
             return
         created = DriftReport(0, model, version, now, start, now, 0, len(sample), ())
         try:
             if len(sample) < MINIMUM_ROWS:
                 raise ReportFailed(f"there are {len(sample)} predictions to compare; {MINIMUM_ROWS} are needed")
-            spec = ReportSpec(
-                self._registry.path(version),
-                self._rows(sample),
-                self._settings.functions,
-                self._deployment.state.declarations,
-            )
+            rows = self._rows(sample)
+            if table is None:
+                path, functions = self._registry.path(version), self._settings.functions
+                spec = ReportSpec(path, rows, functions, self._deployment.state.declarations)
+            else:
+                spec = ReportSpec(None, rows, table=table, features=self._settings.features, first=self._rows(first))
             reference_rows, current_rows, columns = compare_columns(
                 report_folder(self._root, now), spec, self._timeout_seconds, stop=self._stop
             )

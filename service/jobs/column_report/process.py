@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -23,9 +23,11 @@ from models.bundle.files import create_private
 from service.jobs.child_process import ChildProcess
 
 if TYPE_CHECKING:
+    from service.serving.table_reference import TableReference
     from service.store.training_rows import TrafficRow
 
 SPEC, ROWS, VALUES, COLUMNS = "spec.json", "rows.jsonl", "values.json", "columns.json.gz"
+SAMPLE, FIRST = "sample.jsonl", "first.jsonl"
 PAGE, REASON = "report.html", "reason.txt"
 """Page of the report; reason why the child failed."""
 
@@ -49,18 +51,25 @@ class ReportSpec:
     Parameters
     ----------
     bundle
-        Folder of the version's bundle, whose sample is the reference.
+        Folder of the version's bundle, whose sample is the reference; None for a version that is served elsewhere.
     rows
         The traffic, or a sample of it; read once, row by row.
     functions, added
         Files and modules of the live functions, and declarations of those added over HTTP; memberships of a
         function that cannot be loaded are unknown to the model.
+    table, features
+        Reference of a version that is served elsewhere, and the kinds of its columns.
+    first
+        Predictions of the version's first interval, in place of those that the table lacks.
     """
 
-    bundle: Path
+    bundle: Path | None
     rows: Iterable[TrafficRow]
     functions: Sequence[str] = ()
     added: Sequence[Mapping[str, Any]] = ()
+    table: TableReference | None = None
+    features: Mapping[str, str] = field(default_factory=dict)
+    first: Iterable[TrafficRow] = ()
 
 
 def report_folder(root: Path, at: datetime) -> Path:
@@ -100,18 +109,20 @@ def compare_columns(
     except OSError as error:
         raise ReportFailed(str(error)) from error
     try:
-        inputs = {"bundle": str(spec.bundle), "functions": [*spec.functions], "added": [*spec.added]}
+        inputs: dict[str, Any] = {"functions": [*spec.functions], "added": [*spec.added], "features": {**spec.features}}
+        inputs |= {"bundle": None if spec.bundle is None else str(spec.bundle), "schema": []}
+        if spec.table is not None:
+            inputs["schema"] = spec.table.schema.to_json()
+            with create_private(folder / SAMPLE) as stream:
+                for record, label in spec.table.sample:
+                    stream.write(json.dumps({"features": record, "label": label}).encode() + b"\n")
         (folder / SPEC).write_text(json.dumps(inputs))
-        with create_private(folder / ROWS) as file:
-            for row in spec.rows:
-                label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
-                features = row.features or "null"
-                line = f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
-                file.write(f'{line}"content": {row.content_hash}}}\n'.encode())
+        _write_rows(folder / ROWS, spec.rows)
+        _write_rows(folder / FIRST, spec.first)
         _run_worker("values", folder, timeout_seconds, stop, python)
         values = json.loads((folder / VALUES).read_bytes())
-        for name in (SPEC, ROWS, VALUES):
-            (folder / name).unlink()
+        for name in (SPEC, ROWS, VALUES, FIRST, SAMPLE):
+            (folder / name).unlink(missing_ok=True)
         return values["reference_rows"], values["current_rows"], tuple(values["columns"])
     except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -120,6 +131,15 @@ def compare_columns(
         if isinstance(error, ValueError | LookupError | TypeError):  # the text may quote a record
             raise ReportFailed(f"its files cannot be read ({type(error).__name__})") from error
         raise
+
+
+def _write_rows(file: Path, rows: Iterable[TrafficRow]) -> None:
+    with create_private(file) as stream:
+        for row in rows:
+            label, probabilities = json.dumps(row.label), json.dumps(row.probabilities)
+            features = row.features or "null"
+            line = f'{{"features": {features}, "label": {label}, "probabilities": {probabilities}, '
+            stream.write(f'{line}"content": {row.content_hash}}}\n'.encode())
 
 
 def render_page(

@@ -8,7 +8,7 @@ import math
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from models.errors import BundleError
+from models.features import FeatureSpec
 from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent
 from service.jobs.column_report.columns import (
@@ -31,9 +32,10 @@ from service.jobs.column_report.columns import (
     unique_name,
     wasserstein_by_chance,
 )
-from service.jobs.column_report.process import COLUMNS, PAGE, REASON, ROWS, SPEC, VALUES
+from service.jobs.column_report.process import COLUMNS, FIRST, PAGE, REASON, ROWS, SAMPLE, SPEC, VALUES
 from sfs.declarations import from_declaration
 from sfs.registry import FunctionSet
+from sfs.schema import Schema
 
 NUMBERS, SHARES = "wasserstein", "jensenshannon"
 """Evidently's names of the two methods. They are fixed: its own choice changes at 1,000 rows."""
@@ -78,10 +80,52 @@ def _reason(error: Exception) -> str:
 
 
 def write_values(folder: Path) -> None:
-    """Compare the rows with the bundle's sample; write the values, and the columns for the page."""
+    """Compare the rows with the reference; write the values, and the columns for the page."""
+    spec = json.loads((folder / SPEC).read_bytes())
+    predicted: list[PredictedRow] | None = None
+    if spec["bundle"] is None:
+        features: Sequence[FeatureSpec] = [FeatureSpec(column, kind) for column, kind in spec["features"].items()]
+        schema = Schema.from_json(spec["schema"])
+        reference = [PredictedRow(**row, probabilities=None) for row in _json_lines(folder / SAMPLE)]
+        first = list(_compared_rows(folder / FIRST, features, schema))
+        if any(row.label is not None for row in reference):
+            first = [replace(row, label=None) for row in first]  # of these, only the confidence is needed
+        predicted = [*reference, *first]
+    else:
+        features, schema, reference = _bundle_reference(spec)
+    live = list(_compared_rows(folder / ROWS, features, schema))
+    records, columns = zip(*map(compare_column, build_columns(features, reference, live, predicted)), strict=True)
+    with gzip.open(folder / COLUMNS, "wt") as file:
+        json.dump(
+            [
+                [column.name, column.numeric, column.threshold, column.reference, column.live]
+                for column in columns
+                if column
+            ],
+            file,
+        )
+    (folder / VALUES).write_text(
+        json.dumps({"reference_rows": len(reference), "current_rows": len(live), "columns": records})
+    )
+
+
+def _compared_rows(file: Path, features: Sequence[FeatureSpec], schema: Schema) -> Iterator[PredictedRow]:
+    """Yield rows with the compared features only: others may be long."""
+    names = {spec.column for spec in features}
+    for row in _json_lines(file):
+        kept = row["features"] and {name: value for name, value in row["features"].items() if name in names}
+        yield PredictedRow(**{**row, "features": kept and schema.parse_record(kept)})
+
+
+def _json_lines(file: Path) -> Iterator[Any]:
+    with file.open() as lines:
+        yield from map(json.loads, lines)
+
+
+def _bundle_reference(spec: Mapping[str, Any]) -> tuple[Sequence[FeatureSpec], Schema, list[PredictedRow]]:
+    """Return features, types of the columns, and the sample of a bundle as its model predicts it."""
     from models.bundle.model_bundle import ModelBundle
 
-    spec = json.loads((folder / SPEC).read_bytes())
     bundle = ModelBundle.load(spec["bundle"])
     if not bundle.sample:
         raise ServiceError("the bundle has no held-out rows to compare with")
@@ -97,28 +141,7 @@ def write_values(folder: Path) -> None:
         PredictedRow(record, bundle.classes[c], row)
         for record, c, row in zip(bundle.sample, P.argmax(axis=1), P.tolist(), strict=True)
     ]
-    names = {spec.column for spec in bundle.featurizer.specs}
-
-    def compared(row: PredictedRow) -> PredictedRow:
-        """Return a row with the compared features only: others may be long."""
-        features = row.features and {name: value for name, value in row.features.items() if name in names}
-        return replace(row, features=features and bundle.schema.parse_record(features))
-
-    with (folder / ROWS).open() as file:
-        live = [compared(PredictedRow(**json.loads(line))) for line in file]
-    records, columns = zip(*map(compare_column, build_columns(bundle.featurizer.specs, reference, live)), strict=True)
-    with gzip.open(folder / COLUMNS, "wt") as file:
-        json.dump(
-            [
-                [column.name, column.numeric, column.threshold, column.reference, column.live]
-                for column in columns
-                if column
-            ],
-            file,
-        )
-    (folder / VALUES).write_text(
-        json.dumps({"reference_rows": len(reference), "current_rows": len(live), "columns": records})
-    )
+    return bundle.featurizer.specs, bundle.schema, reference
 
 
 def write_page(folder: Path) -> None:

@@ -56,7 +56,7 @@ from sfs.errors import InvalidFunction
         (PromotionConflict("x"), 409),
         (ReportRunning("x"), 409),
         (DamagedVersion("x"), 422),
-        (NoReference("x"), 503),
+        (NoReference("x"), 409),
         (WrongResultCount("x"), 500),
         (ServiceError("x"), 500),
         (ZeroDivisionError("x"), 500),

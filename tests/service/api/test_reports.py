@@ -61,10 +61,12 @@ def test_without_a_version_there_is_nothing_to_report(service):
     assert kind(service.post("/v1/reports", {})) == (503, "no-model")
 
 
-def test_an_external_version_has_no_reference(service):
-    """503: the registry has no sample of it."""
-    service.set_state(version=7)
-    assert kind(service.post("/v1/reports", {})) == (503, "not-here")
+def test_an_external_version_without_a_table_has_nothing_to_compare_with(service):
+    """409: its reference table has not been read, and the answer says why."""
+    service.set_state(version=7, active=None, table_note="being counted on comments.csv")
+    answer = service.post("/v1/reports", {})
+    assert kind(answer) == (409, "no-reference")
+    assert "being counted on comments.csv" in answer.json()["detail"]
 
 
 def test_one_report_at_a_time(service, held):

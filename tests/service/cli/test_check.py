@@ -15,7 +15,7 @@ def test_a_sound_project_has_no_problems(cli: Callable, project: Path) -> None:
     """A sound project prints coverage per slice and no problems."""
     answer = cli("check", "--config", project)
     assert (answer.code, answer.err) == (0, "")
-    assert "no problems" in answer.out
+    assert "no problems: `slicewatch train` can start" in answer.out
     assert all(name in answer.out for name in ("short_comment", "cheap", "no_price"))
 
 
@@ -556,6 +556,7 @@ def test_classes_of_the_settings_that_the_table_lacks_are_warned_of(cli: Callabl
     project.write_text(f"{text}classes: [kept, gone]\n")
     answer = cli("check", "--config", project)
     assert answer.code == 0
+    assert "no problems: `slicewatch up` can start" in answer.out
     assert "classes: ['gone', 'kept'] in the settings, ['kept', 'lost', 'returned'] in the table: " in answer.out
     project.write_text(f"{text}classes: [returned, kept, lost]\n")
     assert "in the settings" not in cli("check", "--config", project).out

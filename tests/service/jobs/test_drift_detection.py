@@ -10,6 +10,7 @@ import pytest
 from factories import (
     START,
     dirty_count,
+    make_counts,
     make_deployment,
     make_label,
     make_local_state,
@@ -25,6 +26,7 @@ from service.monitor.block_counts import empty
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
 from service.serving.deployment import DeploymentState
+from service.serving.table_reference import TableReference
 from service.settings.schema import DriftSettings, Settings
 from service.store.alarms import alarms, resolve_alarm
 from service.store.audit import entries
@@ -52,6 +54,7 @@ class Watch:
         self.now, self.rows = self.begin, 0
         values = {"promoted_at": self.begin, "references": REFERENCES, "accuracies": ACCURACIES} | state
         self.deployment: Any = make_deployment(*log, settings, state=make_local_state(**values))
+        self.settings = DriftSettings()
         self.restart()
 
     def restart(self) -> None:
@@ -59,19 +62,22 @@ class Watch:
         self.job = self.detection(self.writer)
 
     def detection(self, writer: Writer) -> DriftDetection:
-        return DriftDetection(self.deployment, self.store, writer, self.page, DriftSettings())
+        return DriftDetection(self.deployment, self.store, writer, self.page, self.settings)
 
-    def predict(self, member: np.ndarray, labels: str | None = None) -> None:
+    def predict(self, member: np.ndarray, labels: str | None = None, version: int = 1) -> None:
         """Log the rows of one block, bit k of ``member`` for slice k, and move on to the next block."""
-        ids = self.log(self.now, member)
+        ids = self.log(self.now, member, version)
         if labels is not None:
             given = [make_label(id_, self.now, label) for id_, label in zip(ids, labels, strict=True)]
             self.writer.label("m", given).result()
         self.now += timedelta(seconds=10)
 
-    def log(self, at: datetime, member: np.ndarray) -> list[str]:
-        """Log rows of any time, and return their ids."""
-        rows = [make_prediction(f"r{self.rows + i}", at, member=bytes([int(bits)])) for i, bits in enumerate(member)]
+    def log(self, at: datetime, member: np.ndarray, version: int = 1) -> list[str]:
+        """Log rows of any time and distinct contents, and return their ids."""
+        rows = [
+            make_prediction(f"r{i}", at, member=bytes([int(bits)]), version=version, content_hash=i)
+            for i, bits in enumerate(member, self.rows)
+        ]
         self.rows += len(rows)
         self.writer.append(rows).result()
         return [row.id for row in rows]
@@ -371,6 +377,122 @@ def test_evidence_about_another_target_is_not_used(watch: Make, caplog: pytest.L
     assert here.drift("a", "accuracy").observed == Rate(0, 0)
     assert here.drift(ALL_ROWS, "accuracy").observed == Rate(100, 100)
     assert "gathered from the start where the tolerance band changed: accuracy of a" in caplog.text
+
+
+def elsewhere(watch: Make) -> Watch:
+    """Return a watch of external version 1, which has a reference table; 100 first labels set its accuracy."""
+    here = watch()
+    here.settings = DriftSettings(reference_labels=100)
+    here.deployment.state = make_state(promoted_at=here.begin)
+    counts = {name: make_counts(20_000, members, 0, 20_000) for name, members in (("a", 4_000), ("b", 2_000))}
+    here.deployment.set_table(TableReference("t.csv", "", 20_000, False, None, {"a": "1", "b": "1"}, counts))
+    here.restart()
+    return here
+
+
+def test_an_external_version_raises_the_alarms_of_a_local_one(watch: Make) -> None:
+    """Its expected coverage is that of the table, and the sentence of the alarm is the same."""
+    here = elsewhere(watch)
+    for _ in range(10):
+        here.predict(rows(60, 10))
+    here.run()
+    (alarm,) = here.alarms()
+    assert (alarm.drift.slice, alarm.drift.kind, alarm.drift.direction) == ("a", "coverage", "up")
+    assert alarm.drift.zone == coverage_band(Rate(4_000, 20_000), 0.1, 200)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_first_labels_set_the_accuracy_expected_of_an_external_version(watch: Make, restarts: bool) -> None:
+    """Each rate has its own 100, and begins after them; then a fall alarms."""
+    here = elsewhere(watch)
+    for _ in range(10):
+        here.predict(rows(20, 10), "y" * 2 + "x" * 98)
+        here.run()
+        if restarts:  # the first row of the version may be known more exactly then
+            here.deployment.state = replace(here.deployment.state, promoted_at=here.now - timedelta(hours=1))
+            here.restart()
+    accuracies = here.deployment.state.accuracies
+    assert accuracies == {ALL_ROWS: Rate(98, 100), "a": Rate(90, 100), "b": Rate(100, 100)}
+    observed = {each.slice: each.observed for each in here.deployment.drift_statuses if each.kind == "accuracy"}
+    assert observed == {ALL_ROWS: Rate(882, 900), "a": Rate(90, 100), "b": Rate(0, 0)}
+    assert here.alarms() == []
+    for _ in range(10):
+        here.predict(rows(20, 10), "y" * 20 + "x" * 80)
+        here.run()
+    assert ("a", "accuracy", "down") in {(a.drift.slice, a.drift.kind, a.drift.direction) for a in here.alarms()}
+
+
+def test_a_target_on_a_slice_of_an_external_version_holds_from_its_first_label_on(watch: Make) -> None:
+    """The labels that set its expected accuracy are evidence for the target, also past the end of their period."""
+    here = elsewhere(watch)
+    here.deployment.state = replace(here.deployment.state, metadata={"a": Metadata(target=0.9)})
+    here.predict(rows(20, 10), WRONG)
+    here.run()
+    assert here.drift("a", "accuracy").observed == Rate(0, 20)
+    assert here.deployment.state.accuracies == {ALL_ROWS: Rate(80, 100)}
+    (alarm,) = here.alarms()
+    assert (alarm.drift.slice, alarm.drift.kind, alarm.drift.zone.target) == ("a", "accuracy", 0.9)
+    for _ in range(5):
+        here.predict(rows(20, 10), WRONG)
+        here.run()
+    assert here.deployment.state.accuracies["a"] == Rate(0, 100)
+    assert here.drift("a", "accuracy").observed == Rate(0, 120)
+    assert [(each.drift.slice, each.drift.zone.target) for each in here.alarms()] == [("a", 0.9)]
+
+
+def test_first_labels_are_evidence_for_a_target_alone(watch: Make) -> None:
+    """Where the band that they set begins above the target, it has only the labels after them."""
+    here = elsewhere(watch)
+    here.deployment.state = replace(here.deployment.state, metadata={"a": Metadata(target=0.3)})
+    here.predict(rows(160, 0, of=160), "y" * 10 + "x" * 90 + "y" * 4 + "x" * 56)
+    here.run()
+    status = here.drift("a", "accuracy")
+    assert here.deployment.state.accuracies["a"] == Rate(90, 100)
+    assert status.zone is not None
+    assert (status.zone.target, status.observed) == (None, Rate(56, 60))
+
+
+def test_first_labels_of_repeated_features_are_worth_their_contents(watch: Make) -> None:
+    """Records that differ in other fields only are one content."""
+    here = elsewhere(watch)
+    here.deployment.state = replace(here.deployment.state, features={"text": "text"})
+    logged = [
+        make_prediction(f"c{i}", here.now, member=b"\1", content_hash=i, features=f'{{"text": "t{i % 4}", "key": {i}}}')
+        for i in range(100)
+    ]
+    here.writer.append(logged).result()
+    here.writer.label("m", [make_label(row.id, here.now, "x") for row in logged]).result()
+    here.now += timedelta(seconds=10)
+    here.run()
+    assert here.deployment.state.accuracies["a"] == Rate(100, 100, 4)
+
+
+def test_many_labels_at_once_are_expectation_first_and_evidence_then(watch: Make) -> None:
+    """A file of labels that arrives in one block alarms as one that arrives block by block."""
+    here = elsewhere(watch)
+    here.predict(rows(400, 0, of=400), "x" * 200 + "y" * 200)
+    here.run()
+    assert here.deployment.state.accuracies["a"] == Rate(100, 100)
+    assert ("a", "accuracy", Rate(100, 300)) in {(a.drift.slice, a.drift.kind, a.drift.observed) for a in here.alarms()}
+
+
+def test_another_external_version_has_its_own_first_labels(watch: Make) -> None:
+    """Expected coverage stays, alarms are resolved, and the accuracy of a version that returns is known again."""
+    here = elsewhere(watch)
+    for _ in range(2):
+        here.predict(rows(60, 10), "x" * 100)
+        here.run()
+    first = dict(here.deployment.state.accuracies)
+    assert first == {ALL_ROWS: Rate(100, 100), "a": Rate(100, 100)}
+    for version, expected in ((2, {}), (1, first)):
+        for _ in range(10):
+            here.predict(rows(20, 10), version=version)
+        here.snapshots.run(here.now + timedelta(seconds=40))
+        here.job.run(here.now + timedelta(seconds=40))
+        state = here.deployment.state
+        assert (state.version, state.accuracies) == (version, expected)
+        assert set(state.references) == {"a", "b"}
+    assert "version 2 is followed now" in {alarm.resolution for alarm in here.alarms()}
 
 
 def test_a_corrected_label_is_no_new_evidence(watch: Make) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.events import BlockCounts
+from service.monitor.block_counts import empty
 from service.monitor.block_index import BlockIndex
 from service.monitor.windows import Span, floor_to, windows
 
@@ -134,3 +135,15 @@ def test_a_block_of_no_kept_size_is_refused(traffic: Any, offset: int, seconds: 
     start = floor_to(traffic.at, 10) + timedelta(seconds=offset)
     with pytest.raises(ValueError, match="blocks have"):
         timeline(traffic.block_of([traffic.row("1", start)], start, seconds))
+
+
+@pytest.mark.parametrize("seconds", [300, 3600])
+def test_a_span_that_cuts_a_merged_block_can_be_extended(traffic: Any, seconds: int) -> None:
+    """Blocks that were merged while the clock was ahead are counted as a whole, other spans stay as they are."""
+    start = floor_to(traffic.at, seconds)
+    line = timeline(empty("m", 3, "first", 3, start, seconds))
+    inner = Span(start + timedelta(seconds=20), start + timedelta(seconds=90))
+    before = Span(start - timedelta(seconds=50), start)
+    assert line.whole(inner) == Span(start, start + timedelta(seconds=seconds))
+    assert line.total(line.whole(inner)).n == 0
+    assert line.whole(before) == before

@@ -57,6 +57,12 @@ def test_since_promotion_begins_with_its_hour(traffic: Any) -> None:
     assert span.start == promoted.replace(minute=0, second=0, microsecond=0)
 
 
+def test_since_a_promotion_to_come_is_since_this_hour(traffic: Any) -> None:
+    """The clock was set back after the promotion: no window ends before it starts."""
+    span = windows(traffic.at, traffic.at + timedelta(days=1))["since_promotion"]
+    assert span.start == traffic.at.replace(minute=0, second=0, microsecond=0)
+
+
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_no_kept_block_is_cut_by_a_window(traffic: Any, data: st.DataObject) -> None:

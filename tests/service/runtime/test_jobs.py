@@ -206,18 +206,38 @@ def test_reports_are_refused_where_no_version_is_in_force(project: Path, serving
     asyncio.run(story())
 
 
-def test_reports_are_refused_where_the_version_in_force_is_served_elsewhere(project: Path, serving) -> None:
-    """It is not one of the registry, which alone has what traffic is compared with."""
+def test_a_version_that_is_served_elsewhere_is_watched_against_the_table(project: Path, serving) -> None:
+    """Coverage, report, preview and pages are those of a model served here; retraining is refused with the reason."""
     project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
 
     async def story() -> None:
         async with serving(project) as running:
             row = {"features": ORDER, "label": "lost", "version": 7}
             await running.post("/v1/predictions", {"predictions": [row] * 40})
-            problem = await running.post("/v1/reports", {}, 503)
-            assert "version 7 is served elsewhere" in problem["detail"]
-            running.runtime.model.reports.run(running.clock.advance(hours=25))
-            assert (await running.get("/v1/reports"))["reports"] == []
+            running.tick()
+            view = {each["name"]: each for each in (await running.get("/v1/slices"))["slices"]}
+            assert view["cheap"]["reference"]["reason"] == "not counted on the reference table yet"
+            await running.post("/v1/reports", {}, 409)
+            running.runtime.model.references.run()
+            running.tick()
+            view = {each["name"]: each for each in (await running.get("/v1/slices"))["slices"]}
+            assert {view[name]["reference"]["n"] for name in ("cheap", "no_price")} == {240}
+            assert 0 < view["short_comment"]["reference"]["effective_n"] <= 240
+            page = (await running.http.get("/metrics")).text
+            (expected,) = [x for x in lines(page, "slice_reference_predictions") if 'slice="cheap"' in x]
+            assert expected.endswith(" 240.0")
+            function = {"name": "from_no", "one_of": {"field": "country", "values": ["no"]}}
+            preview = await running.post("/v1/functions/preview", {"function": function})
+            assert (preview["source"], preview["rows"]) == ("sample", 240)
+            await running.post("/v1/predictions", {"predictions": [row] * 40})
+            running.runtime.model.reports.run(running.clock.advance(hours=24))
+            (report,) = (await running.get("/v1/reports"))["reports"]
+            assert (report["error"], report["version"]) == ("", 7)
+            assert "version 7 is served elsewhere" in (await running.post("/v1/retrain", {}, 409))["detail"]
+            for path in ("/", "/slices/cheap", "/alarms", "/runs", "/models", "/reports"):
+                html = (await running.http.get(path)).text
+                assert "503" not in html
+                assert "slicewatch train" not in html
 
     asyncio.run(story())
 

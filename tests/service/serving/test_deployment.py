@@ -10,6 +10,7 @@ import pytest
 from factories import (
     PATIENT_LIMITS,
     START,
+    make_counts,
     make_deployment,
     make_prediction,
     make_settings,
@@ -21,9 +22,11 @@ from models.bundle.model_bundle import ModelBundle
 from models.registry import AliasChange
 from service.errors import NoModel
 from service.metrics.process import ProcessMetrics
+from service.monitor.drift_detector import RateKey
 from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import BASELINE_KEY, baseline_to_json, reference_accuracy, reference_coverage
+from service.serving.table_reference import TableReference
 from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.errors import StoreStopped
@@ -169,9 +172,9 @@ def test_an_external_version_is_tracked_while_no_model_is_active(
 def test_the_most_logged_external_version_is_followed(
     deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
 ) -> None:
-    """A rollback elsewhere is followed, a stray version is not; an active model stays."""
+    """A rollback elsewhere is followed; a stray version, and one with half of the traffic, are not."""
     rows = 0
-    for version, count, expected in ((7, 2, 7), (4, 5, 4), (99, 1, 4)):
+    for version, count, expected in ((7, 2, 7), (4, 9, 4), (99, 1, 4), (3, 10, 4), (3, 20, 3)):
         at = START + timedelta(minutes=rows)
         predictions = [
             make_prediction(str(rows + n), at, "true", model="comments", version=version, source="logged")
@@ -184,6 +187,40 @@ def test_the_most_logged_external_version_is_followed(
     deployment.activate_version(active, ())
     deployment.follow_external_version()
     assert deployment.state.version == 1
+
+
+def test_an_external_version_has_the_rates_of_its_table_and_first_labels(deployment: Deployment) -> None:
+    """Coverage belongs to functions, accuracy to a version; a promotion elsewhere keeps the one and drops the other."""
+    prints = deployment.state.fingerprints
+    every, short = make_counts(500, 500, 0, 500, 400, 380, 400, 400), make_counts(500, 50, 0, 500, 20, 15, 20, 20)
+    counts = {"__all__": every, "short": short}
+    deployment.set_table(TableReference("rows.csv", "", 500, True, 7, {"short": prints["short"]}, counts))
+    deployment.activate_external(7, START)
+    key = RateKey("short", prints["short"], "accuracy")
+    deployment.record_first_labels(7, {key: Rate(270, 300)}, {})
+    state = deployment.state
+    assert (state.references, state.is_external) == ({"short": Rate(50, 500)}, True)
+    assert state.accuracies == {"__all__": Rate(380, 400), "short": Rate(270, 300)}
+    deployment.activate_external(8, START + timedelta(days=1))
+    deployment.record_first_labels(7, {key: Rate(1, 2)}, {})  # of a version that is no longer followed
+    assert (deployment.state.references, deployment.state.accuracies) == ({"short": Rate(50, 500)}, {})
+    deployment.activate_functions(FunctionSet([POPULAR]), {"popular": "http"})
+    assert deployment.state.references == {}
+
+
+@pytest.mark.parametrize(
+    ("note", "reason"),
+    [("", "not counted on the reference table yet"), ("being counted on rows.csv", "being counted on rows.csv")],
+)
+def test_a_missing_reference_has_a_reason(deployment: Deployment, note: str, reason: str) -> None:
+    """It names the table; a function that is unknown on all of it is not counted again."""
+    deployment.activate_external(7, START)
+    prints = deployment.state.fingerprints
+    broken = make_counts(500, 0, 500, 0, 0, 0, 0, 0)
+    table = TableReference("rows.csv", "", 500, False, None, {"short": prints["short"]}, {"short": broken})
+    deployment.set_table(table, note)
+    assert deployment.state.missing_reference("short") == "known on fewer than two distinct rows of rows.csv"
+    assert deployment.state.missing_reference("clicks") == reason
 
 
 def test_without_rows_no_external_version_is_followed(deployment: Deployment) -> None:

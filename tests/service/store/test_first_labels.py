@@ -33,7 +33,7 @@ def test_the_first_label_is_kept_with_what_the_prediction_was(store: Store, writ
     writer.append([prediction(version=3, label="ham", member=b"\x05", unknown=b"\x02")])
     writer.label("spam", [label(label="spam")]).result()
     at = label().received_at
-    assert all_first(store) == [FirstLabel(1, at, 3, "set-1", "ham", "spam", b"\x05", b"\x02")]
+    assert all_first(store) == [FirstLabel(1, at, 3, "set-1", "ham", "spam", b"\x05", b"\x02", 7, 1)]
 
 
 def test_a_correction_leaves_it(store: Store, writer, prediction, label) -> None:

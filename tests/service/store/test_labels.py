@@ -247,3 +247,12 @@ def test_large_batches(store: Store, writer: Writer, prediction, label) -> None:
     with store.read() as connection:
         assert len(queries.labels(connection, "spam", ids)) == 2500
         assert pending_count(connection, "spam") == 0
+
+
+def test_a_label_from_before_the_clock_was_set_back_can_be_corrected(
+    store: Store, writer: Writer, prediction, label
+) -> None:
+    """Its time lies ahead of the clock, and would otherwise override every correction until the clock gets there."""
+    writer.append([prediction()]).result()
+    assert outcomes(writer, label(seconds=7_200), label(label="ham", seconds=60)) == ["accepted", "corrected"]
+    assert counts(store) == "ham"

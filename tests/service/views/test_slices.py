@@ -73,7 +73,7 @@ def test_every_slice_is_shown_with_what_is_known_of_it(
         None,
     )
     assert cheap.reference == estimate_of(Rate(300, 1000))
-    assert loud.reference == InsufficientData(0, 1, "no reference for this version of the function")
+    assert loud.reference == InsufficientData(0, 1, "not counted on the reference table yet")
     assert short.estimate.unknown == 1
 
 

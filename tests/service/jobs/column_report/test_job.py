@@ -26,11 +26,13 @@ from service.jobs.column_report.job import (
 )
 from service.jobs.column_report.process import COLUMNS, KEEP, PAGE, report_folder
 from service.serving.deployment import Deployment
+from service.serving.table_reference import TableReference
 from service.settings.schema import ReportSettings, Settings
 from service.store.engine import Store
 from service.store.errors import UnknownReport
 from service.store.reports import add_report, reports
 from service.store.writer import Writer
+from sfs.schema import Column, Schema
 
 SECONDS = 60  # a thread that takes longer hangs
 
@@ -54,16 +56,16 @@ class Log:
     def new_job(self, writer: Writer) -> ColumnReports:
         return ColumnReports(self.settings, self.deployment, self.store, writer, self.registry)
 
-    def activate(self, version: int, local: bool = True) -> None:
-        """Activate a version of the registry, or an external one, at the start."""
+    def activate(self, version: int) -> None:
+        """Activate a version of the registry at the start."""
         change = AliasChange(1, version, "hash", "promote", "test", START)
-        self.deployment.state = make_local_state(version=version, promoted_at=START, history=(change,) if local else ())
+        self.deployment.state = make_local_state(version=version, promoted_at=START, history=(change,))
 
-    def predict(self, rows: int, hours: float = 1, version: int = 1) -> None:
+    def predict(self, rows: int, hours: float = 1, version: int = 1, first: int = 0) -> None:
         record = {"Price [eur]": 12.5, "country": "no", "Customer's comment: (raw)": "fine again"}
         predictions = [
             make_prediction(
-                f"r{i}",
+                f"r{first + i}",
                 self.after(hours),
                 "kept",
                 version=version,
@@ -193,15 +195,37 @@ def test_an_unknown_report_has_no_page(here: Log) -> None:
         here.job.page(7)
 
 
-@pytest.mark.parametrize("version", [1, 7])
-def test_an_external_version_has_no_reports(here: Log, version: int) -> None:
-    """It has no sample, even if a version of the registry has its number; a request is refused."""
-    here.activate(version, local=False)
-    here.predict(100, version=version)
+def served_elsewhere(here: Log, **changes: Any) -> None:
+    """Follow external version 7, which was first logged at the start."""
+    here.deployment.state = make_state(version=7, promoted_at=START, **changes)
+
+
+def test_an_external_version_waits_for_its_table(here: Log) -> None:
+    """Until the table was read there is nothing to compare with: a request is refused with the reason."""
+    served_elsewhere(here, table_note="being counted on orders.csv")
+    here.predict(100, version=7)
     here.job.run(here.after(24))
-    with pytest.raises(NoReference, match=f"version {version} is served elsewhere"):
+    with pytest.raises(NoReference, match=r"being counted on orders\.csv"):
         here.job.request(here.after(24))
     assert here.reports() == []
+
+
+@pytest.mark.parametrize("label", [None, "kept"])
+def test_an_external_version_is_compared_with_its_table(here: Log, label: str | None) -> None:
+    """Predictions that the table lacks are those of the first interval; the report names no model."""
+    here.settings = replace(here.settings, features={"country": "category", "Price [eur]": "number"})
+    here.job = here.new_job(here.writer)
+    sample = tuple(({"country": "no", "Price [eur]": float(price)}, label) for price in range(100))
+    schema = Schema([Column("Price [eur]", "number")])
+    served_elsewhere(here, table=TableReference("orders.csv", "", 100, label is not None, 7, {}, {}, schema, sample))
+    here.predict(60, hours=20, version=7)
+    here.predict(60, hours=40, version=7, first=60)
+    here.job.run(here.after(48))
+    (report,) = here.reports()
+    assert (report.error, report.version, report.reference_rows, report.current_rows) == ("", 7, 100, 60)
+    rows = {each["column"]: each["rows"] for each in report.columns}
+    assert rows["Price [eur]"] == [100, 60]
+    assert rows["predicted label"] == [60 if label is None else 100, 60]
 
 
 def test_without_a_version_there_is_no_report(here: Log) -> None:

@@ -1,0 +1,136 @@
+"""Detectors of one version, and their read position, as the store keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+from pydantic import Base64Bytes, TypeAdapter
+
+from service.decisions import Alarm, DriftDetected, DriftStatus, ToleranceBand
+from service.monitor.drift_detector import DriftDetector, Observation, RateKey
+from service.monitor.reference_period import ReferencePeriod
+from service.store.alarms import changed_further
+from sfs.intervals import Rate, anytime_arrays
+
+
+@dataclass(slots=True)
+class DetectorCheckpoint:
+    """Detectors of one version since its promotion, and their read position.
+
+    ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
+    ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
+    since the start of its change; their detectors have restarted. ``period`` and ``learned`` have the first labels
+    of rates of an external version, and the accuracy on them by version.
+
+    ``row`` is the number of the last row in the log at that moment. After the clock was set back behind ``until``,
+    the checkpoint ``is_behind`` until the clock has caught up: of rows before ``until``, those up to ``row`` were
+    read, and the others are read in order of arrival, at most once per final block (``arrived_until``).
+    """
+
+    version: int
+    promoted_at: datetime | None
+    until: datetime
+    seq: int
+    row: int
+    bands: Mapping[RateKey, ToleranceBand]
+    watch: DriftDetector
+    band_inputs: tuple[object, ...]
+    standing: dict[RateKey, Rate] = field(default_factory=dict)
+    alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
+    is_behind: bool = False
+    arrived_until: datetime | None = None
+    period: ReferencePeriod = field(default_factory=lambda: ReferencePeriod(0))
+    learned: dict[int, dict[RateKey, Rate]] = field(default_factory=dict)
+
+    @property
+    def first_labels(self) -> Mapping[RateKey, Rate]:
+        """Accuracy of the version on the first labels."""
+        return self.learned.get(self.version, {})
+
+    def advance(self, observation: Observation) -> list[DriftDetected]:
+        """Feed the detectors, and return the detections."""
+        for key in self.standing.keys() & observation.counts.keys():
+            self.standing[key] += observation.counts[key]
+        detections = self.watch.advance(observation)
+        for drift in (detection.drift for detection in detections):
+            key = rate_key(drift)
+            if key not in self.alarmed or changed_further(self.alarmed[key], drift):  # a new alarm
+                self.standing[key], self.alarmed[key] = drift.observed, drift
+        return detections
+
+    def set_alarms(self, unresolved: Iterable[Alarm]) -> None:
+        """Set the unresolved alarms, and forget the counts of all others."""
+        of_version = (alarm.drift for alarm in unresolved if alarm.version == self.version)
+        self.alarmed = {rate_key(drift): drift for drift in of_version}
+        for key in self.standing.keys() - self.alarmed.keys():
+            del self.standing[key]
+
+    def statuses(self) -> tuple[DriftStatus, ...]:
+        """Return the state of every rate; one with an unresolved alarm has its rate since the change of the alarm."""
+
+        def status(drift: DriftStatus) -> DriftStatus:
+            key = rate_key(drift)
+            if key not in self.standing:
+                return drift
+            alarm, observed = self.alarmed[key], self.standing[key]
+            lower, upper = anytime_arrays(np.array([observed.count]), np.array([observed.n]))
+            return replace(
+                drift,
+                evidence=max(alarm.evidence, drift.evidence),
+                since=alarm.since,
+                direction=alarm.direction,
+                observed=observed,
+                lower=float(lower[0]),
+                upper=float(upper[0]),
+            )
+
+        return tuple(map(status, self.watch.drifts()))
+
+    def to_bytes(self) -> bytes:
+        """Return the state for the store."""
+        standing = list(self.standing.items())
+        stored = StoredDetectors(
+            self.version,
+            self.promoted_at,
+            self.until,
+            self.seq,
+            self.watch.to_bytes(),
+            standing,
+            [
+                (key, self.period.correct[key], np.array(contents, "<i8").tobytes())
+                for key, contents in self.period.contents.items()
+                if contents
+            ],
+            [(version, list(rates.items())) for version, rates in self.learned.items()],
+            row=self.row,
+            is_behind=self.is_behind,
+        )
+        return STORED.dump_json(stored)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDetectors:
+    """The checkpoint as stored, with the fields of `DetectorCheckpoint`; earlier releases lack the last of them."""
+
+    version: int
+    promoted_at: datetime | None
+    until: datetime
+    seq: int
+    state: Base64Bytes
+    standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
+    period: list[tuple[RateKey, int, Base64Bytes]] = field(default_factory=list)
+    learned: list[tuple[int, list[tuple[RateKey, Rate]]]] = field(default_factory=list)
+    row: int | None = None
+    is_behind: bool = False
+
+
+def rate_key(drift: DriftStatus) -> RateKey:
+    """Return the rate of a status."""
+    return RateKey(drift.slice, drift.fingerprint, drift.kind)
+
+
+STORED = TypeAdapter(StoredDetectors)
+"""JSON of the stored form."""

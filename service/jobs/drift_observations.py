@@ -1,0 +1,199 @@
+"""Observations for the detectors: final rows and first labels of the store, counted by slice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby, takewhile
+from operator import attrgetter
+
+import numpy as np
+from sqlalchemy import Connection
+
+from service.decisions import DriftKind
+from service.events import BlockCounts, FunctionSetVersion
+from service.jobs.detector_checkpoint import DetectorCheckpoint
+from service.monitor.block_counts import unpack_bitmaps
+from service.monitor.drift_detector import Observation, RateKey
+from service.monitor.reference_period import ReferencePeriod
+from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
+from service.serving.deployment import DeploymentState
+from service.store import queries
+from service.store.block_store import first_uncounted
+from service.store.errors import StoreError
+from service.store.labels import FirstLabel
+from service.store.tables import chunks
+from sfs.function import ALL_ROWS
+from sfs.intervals import Rate
+
+EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
+"""Accuracy of all rows; their coverage is 1."""
+
+_ARRIVALS = 10_000  # rows in memory at once
+_BLOCK_STARTS = BLOCK_SECONDS[-1] // BLOCK_SECONDS[0]  # read at once: an hour of the shortest blocks
+
+
+def is_final(at: datetime, now: datetime) -> bool:
+    """Return True if no more rows of the block at this time arrive: they have, or the clock was ahead."""
+    return at < watermark(now) or at > now
+
+
+def up_to(label: FirstLabel, until: datetime) -> FirstLabel:
+    """Return a label from the future as one of the last final block."""
+    return label if label.at < until else replace(label, at=until - timedelta(seconds=BLOCK_SECONDS[0]))
+
+
+def next_arrivals(
+    connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime
+) -> Observation | None:
+    """Return the final rows before ``until`` that arrived after ``row``, and move ``row`` on; None without any.
+
+    Once the clock has caught up, the checkpoint is no longer behind. The rows are one observation, at most one per
+    block of the clock: the number of observations bounds that of false alarms.
+    """
+    end = watermark(now)
+    if checkpoint.arrived_until == end:
+        return None
+    checkpoint.arrived_until, checkpoint.is_behind = end, end < checkpoint.until
+    counts: dict[RateKey, Rate] = {}
+    unknown: dict[RateKey, int] = {}
+    start = end - timedelta(seconds=BLOCK_SECONDS[0])
+    for part in chunks(queries.arrivals(connection, checkpoint.row), _ARRIVALS):
+        final = list(takewhile(lambda row: row.at >= checkpoint.until or is_final(row.at, now), part))
+        own = [row for row in final if (row.model, row.version) == (model, checkpoint.version)]
+        own = sorted((row for row in own if row.at < checkpoint.until), key=lambda row: row.set_hash)
+        sets = known_sets(connection, {row.set_hash for row in own})
+        start = min([start, *(floor_to(row.at, BLOCK_SECONDS[0]) for row in own)])
+        for set_hash, group in groupby(own, key=lambda row: row.set_hash):
+            rows = list(group)
+            slices = len(sets[set_hash].names)
+            member = unpack_bitmaps([row.member for row in rows], slices).sum(axis=0).tolist()
+            not_known = unpack_bitmaps([row.unknown for row in rows], slices).sum(axis=0).tolist()
+            for k, key in _columns(sets[set_hash], "coverage", checkpoint.bands):
+                _add(counts, key, member[k], len(rows) - not_known[k])
+                if not_known[k]:
+                    unknown[key] = unknown.get(key, 0) + not_known[k]
+        if final:
+            checkpoint.row = final[-1].row
+        if len(final) < len(part):
+            break
+    return Observation(start, end, counts, unknown) if counts else None
+
+
+def next_blocks(
+    connection: Connection, model: str, version: int, since: datetime, until: datetime
+) -> list[BlockCounts]:
+    """Return the next blocks of a model version, in order of time; repeated calls return all of them.
+
+    Blocks that start before ``since``, the end of the blocks already read, are skipped. Blocks that reach beyond
+    ``until``, the time before which rows are final, wait. If a block does not count all of its rows yet, it and
+    every later one wait until it does.
+    """
+    starts = queries.block_starts(connection, model, version, since, until, _BLOCK_STARTS + 1)
+    if len(starts) > _BLOCK_STARTS:
+        until = floor_to(starts[-1], BLOCK_SECONDS[-1])  # no block reaches over a full hour
+    reaching = queries.counts_between(connection, model, version, since, until) if starts else []
+    blocks = [block for block in reaching if block.start >= since]
+    until = first_uncounted(connection, model, version, blocks, since, until) or until
+    # A long block that has to wait holds back the short ones of other function sets at its time.
+    until = min([until, *(block.start for block in blocks if block.end > until)])
+    return [block for block in blocks if block.end <= until]
+
+
+def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, FunctionSetVersion]:
+    """Return the function sets with these hashes; StoreError if one was never recorded."""
+    sets = {}
+    for set_hash in hashes:
+        functions = queries.function_set(connection, set_hash)
+        if functions is None:
+            raise StoreError(
+                f"function set {set_hash!r} is not in the store, but rows counted with it are: "
+                "restore the store from a backup, or activate these functions once, which records them"
+            )
+        sets[set_hash] = functions
+    return sets
+
+
+def coverages(
+    blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
+) -> Iterator[Observation]:
+    """Yield members, known and unknown rows of every monitored slice, block by block, in order of time.
+
+    Blocks of the same time under several function sets are added; a slice is the same if its function is.
+    """
+    columns = {set_hash: _columns(functions, "coverage", watched) for set_hash, functions in sets.items()}
+    for (start, end), group in groupby(blocks, key=lambda block: (block.start, block.end)):
+        counts: dict[RateKey, Rate] = {}
+        unknown: dict[RateKey, int] = {}
+        for block in group:
+            not_known, member = block.unknown.tolist(), block.member.tolist()
+            for k, key in columns[block.set_hash]:
+                _add(counts, key, member[k], block.n - not_known[k])
+                if not_known[k]:
+                    unknown[key] = unknown.get(key, 0) + not_known[k]
+        yield Observation(start, end, counts, unknown)
+
+
+def feature_content(connection: Connection, state: DeploymentState, label: FirstLabel) -> int:
+    """Return a number for a labelled record, equal for records with the same content of the features."""
+    from models.splits import record_contents  # imports pandas
+
+    stored = queries.stored_features(connection, label.row)
+    record = None if stored is None else state.schema.parse_record(json.loads(stored))
+    return record_contents([record], state.specs, [label.content])[0]
+
+
+def accuracies(
+    labels: Iterable[FirstLabel],
+    sets: Mapping[str, FunctionSetVersion],
+    watched: Collection[RateKey],
+    period: ReferencePeriod | None = None,
+    content: Callable[[FirstLabel], int] = attrgetter("content"),
+) -> Iterator[Observation]:
+    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival.
+
+    The first labels of rates in a period are gathered there, with their ``content``. They are counted apart, before
+    the others of their 10 seconds: a target applies to them, too.
+    """
+    gathered = {} if period is None else period.contents
+    keys = {*watched, *gathered}
+    columns = {set_hash: _columns(functions, "accuracy", keys) for set_hash, functions in sets.items()}
+    for start, arrived in groupby(labels, key=lambda label: floor_to(label.at, BLOCK_SECONDS[0])):
+        end = start + timedelta(seconds=BLOCK_SECONDS[0])
+        counts: dict[RateKey, Rate] = {}
+        first: dict[RateKey, Rate] = {}
+        by_set = sorted(arrived, key=lambda label: label.set_hash)
+        for set_hash, group in groupby(by_set, key=lambda label: label.set_hash):
+            rows = list(group)
+            member = unpack_bitmaps([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
+            correct = np.array([label.label == label.predicted for label in rows], np.bool_)
+            _add(counts, EVERY_ROW, int(correct.sum()), len(rows))
+            n, right = member.sum(axis=0).tolist(), (member & correct[:, None]).sum(axis=0).tolist()
+            for k, key in columns[set_hash]:
+                _add(counts, key, right[k], n[k])
+            if period is not None and gathered:
+                members = {EVERY_ROW: np.arange(len(rows))}
+                members |= {key: np.flatnonzero(member[:, k]) for k, key in columns[set_hash]}
+                taken = {key: members[key][: period.lacks(key)] for key in members.keys() & gathered.keys()}
+                contents = {row: content(rows[row]) for row in sorted({*np.concatenate([*taken.values()]).tolist()})}
+                for key, at in taken.items():
+                    period.take(key, np.array([contents[row] for row in at.tolist()], np.int64), correct[at])
+                    _add(first, key, int(correct[at].sum()), len(at))
+        if first:
+            yield Observation(start, end, first)
+            for key, rate in first.items():
+                _add(counts, key, -rate.count, -rate.n)
+        yield Observation(start, end, counts)
+
+
+def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:
+    """Return the monitored columns of a function set."""
+    pairs = zip(functions.names, functions.fingerprints, strict=True)
+    keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)
+    return [(k, key) for k, key in enumerate(keys) if key in watched]
+
+
+def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:
+    counts[key] = counts.get(key, Rate(0, 0)) + Rate(count, n)
