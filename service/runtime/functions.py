@@ -246,7 +246,7 @@ def origins_of(functions: FunctionSet, file_functions: FunctionSet) -> dict[str,
 
 
 def read_added(state: bytes | None) -> tuple[Template, ...]:
-    """Return the functions in a checkpoint; what this version cannot read is logged and left out."""
+    """Return the functions in a checkpoint; one that this version cannot read is logged and left out."""
     added: list[Template] = []
     try:
         declarations = json.loads(state) if state else []

@@ -124,7 +124,7 @@ class Runtime:
         return problems
 
     def probe_store(self) -> None:
-        """Read the store anew, and show whether it is usable, and the use of its disk."""
+        """Probe the store; show whether it is usable, and the use of its disk."""
         self.metrics.show_store(self.store.probe() is None, self.store.disk_use())
 
     def start(self) -> None:

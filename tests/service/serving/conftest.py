@@ -170,12 +170,6 @@ def stops_itself(x):
         os.kill(os.getpid(), signal.SIGSTOP)
     return True
 
-@slicing_function(budget_ms=10_000)
-def floods(x):
-    for _ in range(1000):
-        print(1000 * "x")
-    return True
-
 @labeling_function()
 def loud(x):
     return 1 if x.text.isupper() else -1
