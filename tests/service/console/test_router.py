@@ -268,9 +268,9 @@ def test_all_records_are_reached_page_by_page(busy):
 def test_an_error_of_the_service_is_answered_with_a_page(world):
     """An unreadable registry is 503, with the reason and the security headers."""
     made = world(rows=0, labels=0)
-    aliases = made.runtime.settings.registry / "spam" / "aliases" / "champion"
-    aliases.mkdir(parents=True)
-    (aliases / "000001.json").write_text("damaged")
+    folder = made.runtime.settings.registry / "spam"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_text("no folder")
     answer = made.get("/models")
     assert answer.status_code == 503
     assert "The registry cannot be read: " in answer.text
