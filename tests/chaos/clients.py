@@ -149,7 +149,7 @@ class Client:
         if response.status != expected:
             self.findings.fail(kind, f"{method} {path}: {response.status} {content[:500]!r}")
             return None
-        is_json = "json" in response.headers.get("content-type", "")
+        is_json = content and "json" in response.headers.get("content-type", "")
         return json.loads(content) if is_json else content.decode()
 
     def act(self) -> None:
