@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import service_unavailable
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.metrics.process import ProcessMetrics
 from service.settings.schema import ServeSettings
@@ -163,6 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.peer = LOOPBACK
         self._connections, self._served = connections, self.app
         self._in_header, self._header_bytes = True, 0
+        self._unanswered: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Count the connection."""
@@ -171,8 +172,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and tell its requests."""
         self._connections.discard(self)
+        for cycle in self._unanswered:  # uvicorn tells the last one, which may wait for the others
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -212,6 +216,7 @@ class BoundedProtocol(HttpToolsProtocol):
         served = self._connections.begin(self, self.url.partition(b"?")[0])
         self.app = self._served if served else service_unavailable
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
 
     def on_message_complete(self) -> None:
         """Expect the next header."""
@@ -220,8 +225,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, if it is not there already."""
+        self._unanswered.popleft()
         super().on_response_complete()
-        if self.cycle.response_complete:
+        if not self._unanswered:
             settings = self._connections.settings
             self._connections.wait(self, settings.idle_seconds + settings.stall_seconds)
 

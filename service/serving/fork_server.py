@@ -82,6 +82,8 @@ def _run_worker(sock: socket.socket, functions: Sequence[SlicingFunction], setti
         channel = Channel(sock)
         channel.send(READY)
         serve_calls(channel, functions)
+    except ConnectionClosed:
+        pass  # the service has ended, or does without this worker
     except BaseException as error:  # a function may raise more than Exception
         sys.stderr.write(f"{traceback_without_values(error)}\n")
     finally:

@@ -33,7 +33,7 @@ class Wire(asyncio.Transport):
 
     def __init__(self, connections: Connections, server: "Server", host: str) -> None:
         super().__init__({"peername": (host, 4711), "sockname": ("127.0.0.1", 80)})
-        self.received, self.unread, self.ended = b"", 0, asyncio.Event()
+        self.received, self.unread, self.ended, self.lost = b"", 0, asyncio.Event(), False
         loop = asyncio.get_running_loop()
         self._protocol: Any = connections.protocol(
             config=server.config, server_state=server.state, app_state={}, _loop=loop
@@ -46,6 +46,8 @@ class Wire(asyncio.Transport):
         self._protocol.data_received(data)
 
     def write(self, data: Any) -> None:
+        if self.lost:
+            raise RuntimeError("the transport is closed")  # as of uvloop
         self.received += data
 
     def close(self) -> None:
@@ -55,7 +57,11 @@ class Wire(asyncio.Transport):
     def abort(self) -> None:
         if not self.ended.is_set():
             self.ended.set()
-            asyncio.get_running_loop().call_soon(self._protocol.connection_lost, None)
+            asyncio.get_running_loop().call_soon(self._lose)
+
+    def _lose(self) -> None:
+        self._protocol.connection_lost(None)
+        self.lost = True
 
     def is_closing(self) -> bool:
         return self.ended.is_set()
@@ -298,6 +304,25 @@ def test_requests_that_follow_at_once_are_answered_in_order_up_to_a_limit() -> N
             await asyncio.sleep(0)
         assert greedy.ended.is_set()
         assert not patient.ended.is_set()
+
+    drive(story)
+
+
+def test_the_end_of_a_connection_reaches_the_request_that_others_wait_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is written to a closed connection, which would be an error in the log for every such client."""
+
+    async def story() -> None:
+        server = Server()
+        for requests in (1, 2, MAX_PIPELINED + 2):
+            wire = server.connect()
+            wire.send(SLOW + GET * (requests - 1))
+            await settle()
+            wire.close()
+            await settle()
+            assert wire.lost
+        server.release.set()
+        await settle()
+        assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
     drive(story)
 
