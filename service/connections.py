@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from uvicorn.protocols.http.flow_control import service_unavailable
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.api.errors import RETRY_SECONDS, ProblemType, problem
 from service.metrics.process import ProcessMetrics
 from service.settings.schema import ServeSettings
 
@@ -31,19 +32,8 @@ LOOPBACK = -1
 """The peer of this machine, whose connections are limited in total only: a proxy on it stands for many clients."""
 
 _SWEEP_SECONDS = 1.0
-_CONTENT = b"".join(
-    [
-        b'{"type":"urn:slicewatch:problem:header-too-large","title":"The request header is too large","status":431,',
-        b'"detail":"the request header exceeds %d bytes: send fewer or shorter headers"}' % MAX_HEADER_BYTES,
-    ]
-)
-_HEADER_TOO_LARGE = b"".join(
-    [
-        b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/problem+json\r\n",
-        b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(_CONTENT),
-        _CONTENT,
-    ]
-)
+_HEADER_TOO_LARGE = ProblemType(431, "header-too-large", "The request header is too large")
+_SERVER_FULL = ProblemType(503, "server-full", "All connections are in use")
 
 _log = logging.getLogger(__name__)
 
@@ -116,13 +106,21 @@ class Connections:
         """Close connections that wait for a request, the longest waiting first, while a limit is exceeded."""
         peer = connection.peer
         limit = self.limit if peer == LOOPBACK else self.settings.peer_connections
-        if self._by_peer[peer] > limit:
-            of_peer = [other for other in self._waiting if other.peer == peer]
-            for other in of_peer[: self._by_peer[peer] - limit]:
-                self.end(other)
-        while len(self._open) > self.limit and self._waiting:
-            self.end(next(iter(self._waiting)))
+        while self._by_peer[peer] > limit and (other := self._longest_waiting(peer)):
+            self.end(other)
+        while len(self._open) > self.limit and (other := self._longest_waiting()):
+            self.end(other)
         return len(self._open) <= self.limit and self._by_peer[peer] <= limit
+
+    def _longest_waiting(self, peer: int | None = None) -> BoundedProtocol | None:
+        """Return the connection that has waited longest; one whose answer is not sent yet only if all are so."""
+        first = None
+        for connection in self._waiting:
+            if peer in (None, connection.peer):
+                if not connection.transport.get_write_buffer_size():
+                    return connection
+                first = first or connection
+        return first
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close connections whose header is late, and those whose answer is not read."""
@@ -183,21 +181,23 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse the next bytes, and refuse a header that is too large before it is complete."""
         for start in range(0, len(data), MAX_HEADER_BYTES):
             part = data[start : start + MAX_HEADER_BYTES]
-            if self._in_header:
-                self._header_bytes += len(part)
+            self._header_bytes += len(part)
             super().data_received(part)
             if self.transport.is_closing():
                 break
-            if self._in_header and self._header_bytes > MAX_HEADER_BYTES:
+            if self._header_bytes > MAX_HEADER_BYTES:
                 self.send_400_response("")
                 break
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse an invalid header, with 431 if it is too large."""
-        if self._header_bytes <= MAX_HEADER_BYTES:
+        """Refuse an invalid header, with 431 if it is too large; without an answer if earlier ones are pending."""
+        if not self._unanswered and self._header_bytes > MAX_HEADER_BYTES:
+            detail = f"the request header exceeds {MAX_HEADER_BYTES} bytes: send fewer or shorter headers"
+            response = problem(_HEADER_TOO_LARGE, detail, headers={"connection": "close"})
+            lines = [b"HTTP/1.1 431 Request Header Fields Too Large", *map(b": ".join, response.raw_headers)]
+            self.transport.write(b"\r\n".join([*lines, b"", bytes(response.body)]))
+        elif not self._unanswered:
             super().send_400_response(msg)
-            return
-        self.transport.write(_HEADER_TOO_LARGE)
         self.transport.close()
 
     def on_message_begin(self) -> None:
@@ -205,6 +205,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise ValueError(f"more than {MAX_PIPELINED} requests wait for an answer")
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; fields after a body are not read."""
+        if self._in_header:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Start to answer the request, with 503 if the server is full. Raises ValueError for a large header."""
@@ -214,9 +219,14 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the header is too large")
         self._in_header, self._header_bytes = False, 0
         served = self._connections.begin(self, self.url.partition(b"?")[0])
-        self.app = self._served if served else service_unavailable
+        self.app = self._served if served else _refuse
         super().on_headers_complete()
         self._unanswered.append(self.cycle)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body; the rest of the message, such as the sizes of its parts, has the limit of a header."""
+        self._header_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Expect the next header."""
@@ -230,6 +240,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._unanswered:
             settings = self._connections.settings
             self._connections.wait(self, settings.idle_seconds + settings.stall_seconds)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request of a full server."""
+    headers = {"connection": "close", "retry-after": str(RETRY_SECONDS)}
+    await problem(_SERVER_FULL, "all connections are in use: try again later", headers=headers)(scope, receive, send)
 
 
 def peer_of(host: str) -> int:

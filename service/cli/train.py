@@ -119,8 +119,8 @@ def outlook_text(entries: Sequence[Mapping[str, Any]]) -> str:
         limit = limit_text(below, target if entry["alarm_at_target"] else None)
         alarm = limit, entry["labels_to_alarm"], entry["labels_to_alarm_at_half"]
         rows.append([name + " *" * entry["protected"], held_out, *alarm])
-        wide = below is None or below < max(accuracy - WIDE_BAND, accuracy / 2)
-        if name in named and target is None and wide:
+        is_watched = target is not None or (below is not None and below >= max(accuracy - WIDE_BAND, accuracy / 2))
+        if name in named and not is_watched:
             close = "set no accuracy alarm" if below is None else f"set the accuracy alarm as low as {percent(below)}"
             notes.append(f"\nNote: the held-out rows of {name} {close}. A `target` is monitored whatever their number.")
         if entry["protected"] and held_out < gate_rows:

@@ -1,6 +1,7 @@
 """Limits of connections: their number, and the size and time of request headers."""
 
 import asyncio
+import json
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from service.settings.schema import ServeSettings
 
 GET = b"GET /v1/slices HTTP/1.1\r\nhost: localhost\r\n\r\n"
 HEALTH = GET.replace(b"/v1/slices", b"/healthz?x=1")
+CHUNKED = b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
 SLOW = GET.replace(b"/v1/slices", b"/slow")
 SECONDS = 30
 
@@ -91,12 +93,14 @@ class Server:
         self.config.load()
         self.state = ServerState()
         self.release = asyncio.Event()
+        self.header_names: list[set[bytes]] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/slow":
             await self.release.wait()
         while (await receive()).get("more_body"):
             pass
+        self.header_names.append({name for name, _ in scope["headers"]})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
@@ -155,7 +159,12 @@ def test_a_full_server_answers_for_its_health() -> None:
             wire.send(SLOW)
         await settle()
         assert [await server.asked(data) for data in (HEALTH, GET, HEALTH)] == [200, 503, 200]
-        assert server.refused == 1
+        refused = server.connect()
+        refused.send(GET)
+        await settle()
+        assert b"\r\nretry-after: 1\r\n" in refused.received
+        assert json.loads(refused.received.partition(b"\r\n\r\n")[2])["type"].endswith(":server-full")
+        assert server.refused == 2
         server.release.set()
         await settle()
         assert [wire.status for wire in busy] == [200, 200]
@@ -192,6 +201,34 @@ def test_an_idle_connection_gives_way_before_one_that_works() -> None:
         server.release.set()
         await settle()
         assert busy.status == 200
+
+    drive(story)
+
+
+def test_a_connection_whose_answer_is_still_sent_gives_way_last() -> None:
+    """A client that reads a long answer slowly gets it whole while others wait for a request."""
+
+    async def story() -> None:
+        server = Server(connections=3, peer_connections=2)
+        reading, idle = (server.connect("10.0.0.7") for _ in range(2))
+        for wire in (reading, idle):
+            wire.send(GET)
+            await settle()
+        reading.unread = 10**6
+        for host in ("10.0.0.7", "10.0.0.8", "10.0.0.9"):
+            server.connect(host)
+        assert (reading.ended.is_set(), idle.ended.is_set()) == (False, True)
+
+    drive(story)
+
+
+def test_fields_after_a_body_are_no_headers_of_the_request() -> None:
+    """They are not read: a proxy has checked the header only."""
+
+    async def story() -> None:
+        server = Server()
+        assert await server.asked(CHUNKED + b"0\r\nx-forwarded-for: 10.0.0.1\r\n\r\n") == 200
+        assert server.header_names == [{b"host", b"transfer-encoding"}]
 
     drive(story)
 
@@ -242,24 +279,38 @@ def test_a_socket_without_an_address_is_local() -> None:
     "parts",
     [
         [b"GET / HTTP/1.1\r\nx: " + b"a" * MAX_HEADER_BYTES + b"\r\n\r\n"],
-        [b"GET / HTTP/1.1\r\nx: "] + [b"a" * 4096] * 17,
+        [b"GET / HTTP/1.1\r\nx: "] + [b"a" * 4096] * 16,
         [b"GET /" + b"a" * 70_000],
         [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n" * 1000] * 11],
-        [GET + b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n"],
+        [CHUNKED + b"0\r\nx: ", *[b"a" * 60_000] * 2],
+        [CHUNKED + b"0\r\n", *[b"a: b\r\n" * 10_000] * 2],
+        [CHUNKED + b"1;", *[b"a" * 60_000] * 2],
     ],
 )
 def test_a_header_that_is_too_large_is_refused_before_it_is_complete(parts: list[bytes]) -> None:
-    """With 431, and the end of the connection; whatever is large in it, and however it arrives."""
+    """The connection ends; whatever is large, also between the parts of a body and after it."""
 
     async def story() -> None:
         wire = Server().connect()
         for part in parts:
-            if not wire.ended.is_set():
-                wire.send(part)
-        await settle()
-        assert b"HTTP/1.1 431 Request Header Fields Too Large\r\n" in wire.received
-        assert b'"type":"urn:slicewatch:problem:header-too-large"' in wire.received
+            assert not wire.ended.is_set()
+            wire.send(part)
         assert wire.ended.is_set()
+
+    drive(story)
+
+
+def test_the_response_names_the_limit_of_a_header() -> None:
+    """It is a problem document with status 431."""
+
+    async def story() -> None:
+        wire = Server().connect()
+        wire.send(b"GET / HTTP/1.1\r\nx: " + b"a" * MAX_HEADER_BYTES)
+        head, _, body = wire.received.partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        assert lines[0] == b"HTTP/1.1 431 Request Header Fields Too Large"
+        assert {b"content-type: application/problem+json", b"content-length: %d" % len(body)} <= {*lines}
+        assert json.loads(body)["detail"] == "the request header exceeds 65536 bytes: send fewer or shorter headers"
 
     drive(story)
 
@@ -303,6 +354,7 @@ def test_requests_that_follow_at_once_are_answered_in_order_up_to_a_limit() -> N
         while patient.received.count(b"200 OK") < MAX_PIPELINED:
             await asyncio.sleep(0)
         assert greedy.ended.is_set()
+        assert not greedy.received.startswith(b"HTTP/1.1 400")  # which would seem to answer the first request
         assert not patient.ended.is_set()
 
     drive(story)
