@@ -199,7 +199,9 @@ def read_small(path: Path) -> bytes:
     BundleError, OSError
         If it is another kind of file, or larger; if it cannot be read.
     """
-    if _size(path) > MANIFEST_BYTES:
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{path} is missing or not a regular file")
+    if path.stat().st_size > MANIFEST_BYTES:
         raise BundleError(f"{path} has more than {MANIFEST_BYTES:,} bytes")
     return _read(path, MANIFEST_BYTES)
 

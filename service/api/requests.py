@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LONG_BYTES = 256 * 1024
 """Longer bodies are parsed in a thread."""
-CONTAINER_VALUES = 4
+CONTAINER_VALUES = 10
 """Values that a list or an object counts as: it takes far longer to read than a number."""
 
 _SCANNED_BYTES = 2**16
@@ -68,7 +68,7 @@ class RequestContext:
     rows: int = 0
     awaiting_body: bool = False
     body_bytes: int = 0
-    max_values: int = 200_000
+    max_values: int = 600_000
 
     @property
     def seconds(self) -> float:

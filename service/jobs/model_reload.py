@@ -41,9 +41,9 @@ class ModelReload:
         champion, state = None, self._deployment.state
         version = None if state.active is None else state.active.version
         try:
-            champion = self._registry.alias(CHAMPION)
+            last = self._registry.change(CHAMPION)
+            champion = None if last is None else last.version
             if champion is None or champion == version:
-                last = self._registry.change(CHAMPION)
                 self._end_fault()
                 if last is not None and last.version == version and state.history[-1:] != (last,):
                     self._deployment.record_history(self._registry.readable_history(CHAMPION))  # promoted once more

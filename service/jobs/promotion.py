@@ -50,11 +50,11 @@ class PromotionService:
         """
         with self._translated_errors():
             self._registry.get(version)  # verifies that it loads: a damaged version must not become champion
-            history = self._registry.history(CHAMPION)
-            if history and history[-1].version == version and expected in (None, version):
-                change = history[-1]
+            last = self._registry.change(CHAMPION)
+            if last is not None and last.version == version and expected in (None, version):
+                change = last
             else:
-                current = expected if expected is not None else history[-1] if history else None
+                current = last if expected is None else expected
                 change = self._registry.promote(version, expected=current, reason=reason, at=self._clock())
         self._record(change, "model.promoted", actor)
         return change

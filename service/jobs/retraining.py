@@ -276,24 +276,26 @@ class Retraining:
         if decision.outcome != "promote":
             self._transition(run, now, state=_END[decision.outcome], outcome=reasons)
             return
-        history = self._registry.history(CHAMPION)
         reason = f"run {run.id}: {run.reason}"
-        # A run of another store may have had the same number and reason: its change is older than this run.
-        done = [
-            change
-            for change in history
-            if change.reason == reason and change.version == candidate and change.at >= run.opened_at
-        ]
+        last: AliasChange | None = None
+        done: list[AliasChange] = []
         try:
-            if not done and history and history[-1].version == run.champion:
-                done = [self._registry.promote(candidate, expected=history[-1], reason=reason, at=now)]
+            last = self._registry.change(CHAMPION)
+            # A run of another store may have had the same number and reason: its change is older than this run.
+            done = [
+                change
+                for change in self._registry.readable_history(CHAMPION)
+                if change.reason == reason and change.version == candidate and change.at >= run.opened_at
+            ]
+            if not done and last is not None and last.version == run.champion:
+                done = [self._registry.promote(candidate, expected=last, reason=reason, at=now)]
         except RegistryUnavailable as error:  # such as a full disk: the next step tries again
             outcome = f"version {candidate} waits to be promoted: {error}"
             if run.outcome != outcome:
                 self._transition(run, now, outcome=outcome)
             return
         except ModelError as error:
-            if self._registry.history(CHAMPION) == history:
+            if self._registry.change(CHAMPION) == last:
                 outcome = f"version {candidate} was not promoted: {error}"
                 self._transition(run, now, state="failed", outcome=outcome)
                 return

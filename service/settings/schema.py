@@ -183,8 +183,8 @@ class ServeSettings:
     idle_seconds: Annotated[Positive, "maximum time of a connection between two requests (default: 5)"] = 5.0
     stall_seconds: Annotated[Positive, "maximum time for a header, and without reading the answer (default: 10)"] = 10.0
     body_bytes: Annotated[int, integer(1024), "maximum size of a request body (default: 4194304)"] = 4 * 2**20
-    body_values: Annotated[Count, "maximum JSON values of a body; a list or object counts as 4 (default: 200000)"] = (
-        200_000
+    body_values: Annotated[Count, "maximum JSON values of a body; a list or object counts as 10 (default: 600000)"] = (
+        600_000
     )
     request_rows: Annotated[Count, "maximum records in a request (default: 1000)"] = 1000
     request_labels: Annotated[Count, "maximum labels in a request (default: 10000)"] = 10_000

@@ -70,7 +70,7 @@ class LabelsToAlarm:
 
 
 def labels_at_half(drift: DriftStatus) -> LabelsToAlarm | None:
-    """Return the labels to an alarm at half of the lowest accuracy without one; None for coverage and without one."""
+    """Return the labels to an alarm at half of the band's lower limit; None for coverage, and without a band."""
     if drift.kind == "coverage" or drift.zone is None:
         return None
     accuracy = drift.zone.lower / 2

@@ -250,8 +250,9 @@ def free_port() -> Callable[[], int]:
 
 
 def any_port() -> int:
+    """Return a port that is free on every address of this machine."""
     with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
+        bound.bind(("", 0))
         return int(bound.getsockname()[1])
 
 

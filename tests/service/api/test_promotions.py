@@ -33,6 +33,14 @@ def test_promoting_the_champion_changes_nothing(service, two):
     assert len(two.history()) == 1
 
 
+def test_an_old_change_that_is_damaged_blocks_no_promotion(service, two):
+    """Only the last change matters."""
+    service.post("/v1/models/2/promote", {})
+    (two.path(1).parents[1] / "aliases" / "champion" / "000001.json").write_text("damaged")
+    answer = service.post("/v1/models/1/promote", {})
+    assert (answer.status_code, answer.json()["champion"]) == (200, 1)
+
+
 def test_who_expected_another_champion_is_refused(service, two):
     """A concurrent change returns 409 and leaves the alias unchanged."""
     for version in (1, 2):

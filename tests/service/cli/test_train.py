@@ -100,6 +100,17 @@ def test_a_target_is_the_limit_of_a_slice_with_few_held_out_rows(cli: Callable, 
     assert "the held-out rows of short_comment" not in out
 
 
+def test_a_slice_with_a_target_and_no_held_out_row_is_in_the_table(cli: Callable, project: Path) -> None:
+    """Its alarm is at its target, and the version is there."""
+    file = project.parent / "slices.py"
+    text = file.read_text() + "\n\n@slicing_function(target=0.75)\ndef rare(x):\n    return x.text == 'never'\n"
+    file.write_text(text)
+    out = cli("train", "--config", project, "--epochs", "1", "--learner", "erm").out
+    (line,) = (line for line in out.splitlines() if line.startswith("rare ") and "(target)" in line)
+    assert line.split()[:4] == ["rare", "0", "75.0%", "(target)"]
+    assert "\n\nversion 1" in out
+
+
 def test_a_protected_slice_with_a_wide_band_and_no_target_is_noted(cli: Callable, project: Path) -> None:
     """The note says that a target is monitored whatever the number of held-out rows."""
     file = project.parent / "slices.py"

@@ -416,6 +416,33 @@ def test_a_restart_between_gate_and_promotion_promotes_once(loop: Loop) -> None:
     assert [each.version for each in loop.registry.history(CHAMPION)] == [1, 2]
 
 
+def damage(loop: Loop, sequence: int) -> None:
+    """Damage a change of the champion."""
+    folder = loop.registry.path(1).parents[1] / "aliases" / CHAMPION
+    (folder / f"{sequence:06d}.json").write_text("damaged")
+
+
+def test_an_old_change_that_is_damaged_holds_up_no_promotion(loop: Loop) -> None:
+    """The candidate follows the last change."""
+    loop.registry.promote(1, expected=1, reason="once more", at=loop.clock.now)
+    damage(loop, 1)
+    loop.alarm(kind="accuracy")
+    loop.run(5)
+    (run,) = loop.runs()
+    assert (run.state, loop.registry.alias(CHAMPION)) == ("promoted", run.candidate)
+
+
+def test_a_promotion_waits_for_a_champion_that_can_be_read(loop: Loop) -> None:
+    """The run says so, and names the file."""
+    loop.alarm(kind="accuracy")
+    loop.run(4)
+    damage(loop, 1)
+    run = loop.advance()
+    assert run.state == "gated"
+    assert run.outcome.startswith(f"version {run.candidate} waits to be promoted: ")
+    assert "aliases/champion/000001.json" in run.outcome
+
+
 def test_a_candidate_is_held_if_the_champion_changed_meanwhile(loop: Loop) -> None:
     """The candidate was compared with another version than the one it would replace."""
     loop.alarm(kind="accuracy")
