@@ -30,7 +30,7 @@ STANDING = 5e-9
 
 JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
-LATER = {"labels_to_alarm"}
+LATER = {"labels_to_alarm", "accuracy_reference"}
 """Fields of later versions that follow from those of 0.1.0."""
 PROSE = {
     "reason",
@@ -122,7 +122,7 @@ def _ask(address: str, method: str, path: str, body: Any = None) -> tuple[int, A
 
 def job_runs(metrics: str) -> dict[str, float]:
     """Return the number of successful runs of each job."""
-    found = re.findall(r'^slicewatch_job_runs_total\{task="(\w+)",outcome="ok"\} (\S+)', metrics, re.MULTILINE)
+    found = re.findall(r'^slicewatch_job_runs_total\{outcome="ok",task="(\w+)"\} (\S+)', metrics, re.MULTILINE)
     return {job: float(runs) for job, runs in found}
 
 
@@ -206,7 +206,7 @@ def with_changes(answer: Any) -> Any:
     """Return an answer of 0.1.0 in the form of this version.
 
     ``f1`` is null beside its reason, not an object; a target above the tolerance band is the limit of the accuracy, for
-    which the evidence starts over. A record names what is cut of it.
+    which the evidence starts over. A record names what is cut of it, and figures what is wrong with the clock.
     """
     if isinstance(answer, list):
         return [with_changes(part) for part in answer]
@@ -221,6 +221,8 @@ def with_changes(answer: Any) -> Any:
         changed.setdefault("target", None)
     if {"features", "unknown_slices"} <= changed.keys():
         changed |= {"cut": {}, "omitted": 0}
+    if {"window", "slices"} <= changed.keys():
+        changed["clock"] = None
     target = (changed.get("metadata") or {}).get("target")
     if target is not None and changed.get("drift"):
         drift = changed["drift"]["accuracy"]

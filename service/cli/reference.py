@@ -98,9 +98,7 @@ def _check(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         predicted = PREDICTED
     named = [] if predicted is None else [predicted, label]
     problems = [
-        f"{args.file}: no column {column!r}{did_you_mean(column, columns)}; the columns are {columns}"
-        for column in named
-        if column not in columns
+        f"{args.file}: no column {column!r}{did_you_mean(column, columns)}" for column in named if column not in columns
     ]
     if problems:
         raise MisuseError(problems)

@@ -20,10 +20,10 @@ from sfs.intervals import Rate, anytime_arrays
 class DetectorCheckpoint:
     """Detectors of one version since its promotion, and their read position.
 
-    ``until`` and ``seq`` are the end of the last block, and the number of the last first label, that were read;
-    ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with an unresolved alarm
-    since the start of its change; their detectors have restarted. ``period`` and ``learned`` have the first labels
-    of rates of an external version, and the accuracy on them by version.
+    ``at`` is the time of the last run; ``until`` and ``seq`` are the end of the last block, and the number of the last
+    first label, that were read; ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with
+    an unresolved alarm since the start of its change; their detectors have restarted. ``period`` and ``learned`` have
+    the first labels of rates of an external version, and the accuracy on them by version.
 
     ``row`` is the number of the last row in the log at that moment. After the clock was set back behind ``until``,
     the checkpoint ``is_behind`` until the clock has caught up: of rows before ``until``, those up to ``row`` were
@@ -32,6 +32,7 @@ class DetectorCheckpoint:
 
     version: int
     promoted_at: datetime | None
+    at: datetime
     until: datetime
     seq: int
     row: int

@@ -80,7 +80,13 @@ class DriftDetection:
     def run(self, now: datetime) -> None:
         """Feed the next part of the final rows and labels; after an error the next run restores the checkpoint."""
         state = self._deployment.state
-        if state.version is None or (state.fault and state.active is None):  # its references are missing for a while
+        if state.version is None:
+            return
+        if state.fault and state.active is None:  # nothing is expected until it is repaired, and then of all its rows
+            with self._store.read() as connection:
+                unresolved = alarms(connection, state.model, unresolved=True)
+            self._deployment.drift_statuses, self._deployment.behind_until = (), None
+            self._page.show_drift(state.model, (), unresolved)
             return
         try:
             self._run(state, state.version, now)
@@ -155,6 +161,7 @@ class DriftDetection:
                     return DetectorCheckpoint(
                         version,
                         state.promoted_at,
+                        checkpoint.at,
                         stored.until,
                         stored.seq,
                         row,
@@ -179,7 +186,7 @@ class DriftDetection:
         watch = DriftDetector(bands, self._threshold)
         row = queries.last_row(connection)
         return DetectorCheckpoint(
-            version, state.promoted_at, until, seq, row, bands, watch, inputs, period=period, learned=learned
+            version, state.promoted_at, now, until, seq, row, bands, watch, inputs, period=period, learned=learned
         )
 
     def _bands(self, state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> dict[RateKey, ToleranceBand]:
@@ -202,19 +209,21 @@ class DriftDetection:
         """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
         until, bands, model = watermark(now), checkpoint.bands, state.model
         last_row = queries.last_row(connection)
+        set_back, checkpoint.at = now < checkpoint.at, now
         if not bands and not checkpoint.period.contents:  # nothing is monitored, and these rows are not fed later
             checkpoint.until, checkpoint.row, checkpoint.is_behind = until, last_row, False
             checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
             return [], False
-        set_back = now < checkpoint.until and not checkpoint.is_behind
+        set_back = set_back and until < checkpoint.until and not checkpoint.is_behind
         if set_back:
             checkpoint.is_behind = True
             checkpoint.watch.limit_starts(until)
-            _log.warning(
-                "the clock is behind rows of %s, whose evidence is in: until it gets there, rows are evidence in order "
-                "of arrival",
-                checkpoint.until.isoformat(),
-            )
+            if now < checkpoint.until:
+                _log.warning(
+                    "the clock is behind rows of %s, whose evidence is in: until it gets there, rows are evidence in "
+                    "order of arrival",
+                    checkpoint.until.isoformat(),
+                )
         behind = next_arrivals(connection, checkpoint, model, now) if checkpoint.is_behind else None
         blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
         arrived = first_labels(connection, model, checkpoint.seq, _LABELS)

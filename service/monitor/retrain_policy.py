@@ -120,13 +120,13 @@ def not_retrained(version: int | None) -> str:
     Examples
     --------
     >>> not_retrained(7).partition(":")[0]
-    'version 7 is served elsewhere and is not retrained here'
+    'version 7 is served elsewhere'
     """
     if version is None:
         return "there is no champion to retrain: train a first version with `slicewatch train`"
     return (
-        f"version {version} is served elsewhere and is not retrained here: train it where it is served, and log the "
-        "predictions of the new version under a number of its own"
+        f"version {version} is served elsewhere: train it there, and log the predictions of the new version under a "
+        "number of its own"
     )
 
 

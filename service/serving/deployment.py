@@ -326,7 +326,8 @@ class Deployment:
             self.state = replace(self.state, fault=fault)
             if self.state.active is None:
                 classes = classes or self.state.classes
-                self.state = replace(self.state, version=version, classes=classes, history=changes)
+                state = replace(self.state, version=version, classes=classes, history=changes)
+                self.state = replace(state, first_labels={}, label_counts={})
                 if version is not None:
                     self._metrics.set_version(version, classes)
                     promoted_at = _promoted_at(changes, version) or since

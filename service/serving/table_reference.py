@@ -70,14 +70,21 @@ class ReferenceSource:
         files = sorted(self.path.rglob("*")) if self.path.is_dir() else [self.path]
         return [(str(file), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
 
-    def key(self) -> str:
-        """Return a digest of the contents and the columns. Raises OSError if a file cannot be read."""
-        digest = hashlib.sha256(repr((self.name, self.format, self.label, self.predicted, self.version)).encode())
+    def key(self, settings: Settings) -> str:
+        """Return a digest of the contents and the columns, and one of the settings by which they are read.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be read.
+        """
+        table = hashlib.sha256(repr((self.name, self.format, self.label, self.predicted, self.version)).encode())
         for name, *_ in self.state():
             if not Path(name).is_dir():
                 with Path(name).open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+                    table.update(hashlib.file_digest(file, "sha256").digest())
+        read_by = settings.label, settings.classes, [*settings.features.items()], settings.table_schema.to_json()
+        return f"{table.hexdigest()}-{hashlib.sha256(repr(read_by).encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

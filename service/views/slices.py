@@ -222,7 +222,8 @@ def _expected_accuracy(
     if key in state.label_counts:
         reason = "the first labels set the expected accuracy, and raise no alarm"
         return InsufficientData(state.label_counts[key], state.reference_labels, reason)
-    return estimate_of(Rate(0, 0), "no expected accuracy for this version of the function")
+    fault = "" if state.active is not None else state.fault
+    return estimate_of(Rate(0, 0), fault or "no expected accuracy for this version of the function")
 
 
 def clock_note(step: ClockStep | None, behind_until: datetime | None) -> str | None:

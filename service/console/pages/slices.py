@@ -160,7 +160,13 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
         params,
         now,
         coverage_by_hour=sparklines(runtime.store, deployment, now=now),
-        commands=example_commands(base_url, unlabelled_id, classes, _example_record(runtime)),
+        commands=example_commands(
+            base_url,
+            unlabelled_id,
+            classes,
+            _example_record(runtime),
+            None if deployment.state.active is not None else view.version,
+        ),
         alarms=unresolved_by_slice(runtime.store, runtime.model.name),
         speed=runtime.speed,
     )
@@ -548,6 +554,7 @@ def example_commands(
     prediction_id: str | None,
     classes: Sequence[str],
     record: Mapping[str, Any] | None = None,
+    external: int | None = None,
 ) -> ExampleCommands:
     """Return commands to copy.
 
@@ -561,6 +568,8 @@ def example_commands(
         Classes of the model; the first one is the label.
     record
         Features that the model takes; None if unknown.
+    external
+        Version to log predictions of while none can be made here; None if they can.
     """
 
     def curl(path: str, body: Any) -> str:
@@ -574,9 +583,11 @@ def example_commands(
         for name, value in (record or {"text": "check this out"}).items()
     }
     column = next(iter(features))
+    prediction = {"id": "1", "features": features, "label": label, "version": 1 if external is None else external}
+    logged = curl("predictions", {"predictions": [prediction]})
     return ExampleCommands(
-        predict=curl("predict", {"instances": [features]}),
-        logged=curl("predictions", {"predictions": [{"features": features, "label": label}]}),
+        predict=curl("predict", {"instances": [features]}) if external is None else logged,
+        logged=logged,
         label=curl("labels", {"labels": [{"id": prediction_id or "PREDICTION-ID", "label": label}]}),
         function=curl("functions", {"name": f"no_{column}", "missing": {"field": column}}),
     )

@@ -200,6 +200,8 @@ def skip_reason(column: ColumnPair) -> str:
     for k, side in enumerate(("the reference", "live traffic")):
         values = (column.reference, column.live)[k]
         rows = len(values) - values.count(None)
+        if k == rows == 0 and column.kind in ("label", "confidence"):
+            return f"the reference has no {column.column} yet: the version's first `report.every_hours` set it"
         if not values:
             return f"no row of {side} has this column"
         if rows == 0:

@@ -41,7 +41,7 @@ class ReferenceCounts:
     """Keeps the counts of the live functions on the reference table; for one thread at a time, except ``stop``.
 
     A child process applies the functions. Counts are kept by function and table: only functions that are new or
-    changed are applied again, and all if the table is another one.
+    changed are applied again, and all if the table is another one, or is read by other settings.
     """
 
     def __init__(self, settings: Settings, deployment: Deployment) -> None:
@@ -65,7 +65,7 @@ class ReferenceCounts:
     def run(self) -> None:
         """Count the functions that lack counts, if the model is served elsewhere."""
         state = self._deployment.state
-        if state.active is not None or not self._settings.classes:
+        if state.active is not None or state.fault or not self._settings.classes:
             return
         table, note = state.table, ""
         try:
@@ -85,7 +85,7 @@ class ReferenceCounts:
         try:
             state = source, source.state()
             if state != self._key[0]:
-                self._key = state, source.key()
+                self._key = state, source.key(self._settings)
         except OSError as error:
             raise ReferenceFailed(f"{source.name} cannot be read: {error.strerror or error}") from error
         return self._key[1]
@@ -112,7 +112,9 @@ class ReferenceCounts:
             kept = {name: counted[name] for name in state.fingerprints if name in counted and name not in names}
             counts = {name: table.counts[name] for name in kept}
             fingerprints = {**kept, **new.fingerprints}
-            new = replace(new, version=table.version, fingerprints=fingerprints, counts={**counts, **new.counts})
+            new = replace(new, fingerprints=fingerprints, counts={**counts, **new.counts})
+        if state.table is not None and state.table.key.split("-")[0] == key.split("-")[0]:  # the same predictions
+            new = replace(new, version=state.table.version)
         self._save(new)
         return new
 

@@ -495,6 +495,56 @@ def test_another_external_version_has_its_own_first_labels(watch: Make) -> None:
     assert "version 2 is followed now" in {alarm.resolution for alarm in here.alarms()}
 
 
+HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize(
+    "steps",
+    [[-2 * HOUR], [2 * HOUR, -2 * HOUR], [HOUR, -2 * HOUR, HOUR / 2], [timedelta(seconds=-35)], [-HOUR, -HOUR]],
+    ids=lambda steps: " ".join(f"{step.total_seconds():+g} s" for step in steps),
+)
+def test_rows_and_labels_count_once_while_the_clock_is_set(watch: Make, restarts: bool, steps: list[timedelta]) -> None:
+    """Those of an external version whose first labels arrive meanwhile, too: none twice, none left out."""
+    here = elsewhere(watch)
+    for step in [timedelta(0), *steps]:
+        here.now += step
+        for _ in range(4):
+            here.predict(rows(20, 10), RIGHT)
+            here.run(timedelta(0))
+            if restarts:
+                here.restart()
+    here.now += timedelta(days=1)
+    here.run()
+    blocks = 4 * (1 + len(steps))
+    assert here.drift("a").observed == Rate(20 * blocks, 100 * blocks)
+    assert here.drift("a", "accuracy").observed == Rate(20 * blocks - 100, 20 * blocks - 100)
+    assert here.drift(ALL_ROWS, "accuracy").observed == Rate(100 * blocks - 100, 100 * blocks - 100)
+    assert here.alarms() == []
+
+
+def test_nothing_is_expected_of_a_champion_that_cannot_be_loaded(watch: Make) -> None:
+    """What is shown of an earlier version goes, but not its alarm, and the champion continues once it is repaired."""
+    here = watch()
+    for _ in range(3):
+        here.predict(rows(60, 10), RIGHT)
+    here.run()
+    champion = here.deployment.state
+    here.deployment.state = replace(champion, active=None)
+    here.deployment.record_first_labels(1, {}, {RateKey("a", "1", "accuracy"): 9})
+    here.deployment.record_fault("damaged", 1, (), ())
+    here.predict(rows(60, 10), RIGHT)
+    here.run()
+    assert here.deployment.drift_statuses == ()
+    assert here.deployment.state.label_counts == {}
+    _, drifts, unresolved = here.page.drift
+    assert (tuple(drifts), [alarm.drift.slice for alarm in unresolved]) == ((), ["a"])
+    here.deployment.state = champion
+    here.run()
+    assert here.drift("b").observed == Rate(40, 400)
+    assert here.drift(ALL_ROWS, "accuracy").observed == Rate(400, 400)
+
+
 def test_a_corrected_label_is_no_new_evidence(watch: Make) -> None:
     """Only the first label of a prediction counts."""
     here = watch()

@@ -76,13 +76,15 @@ def test_the_source_is_the_table_unless_a_file_was_set(tmp_path: Path) -> None:
         ReferenceSource.of(settings)
 
 
-def test_the_key_is_that_of_contents_and_columns(tmp_path: Path) -> None:
-    """A table that was only moved or touched is the same; another row, or another column, is not."""
+def test_the_key_is_that_of_contents_columns_and_settings(tmp_path: Path) -> None:
+    """A table that was only moved or touched is the same; with another row, column or kind of a feature it is not."""
+    settings = make_settings(tmp_path)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "rows.csv").write_text("x\n1\n")
     first, second = (ReferenceSource(tmp_path / name / "rows.csv", "rows.csv", "table", "y") for name in ("a", "b"))
-    assert first.key() == second.key()
-    assert replace(first, predicted="p").key() != first.key()
+    assert first.key(settings) == second.key(settings)
+    assert replace(first, predicted="p").key(settings) != first.key(settings)
+    assert first.key(replace(settings, features={"text": "category"})) != first.key(settings)
     second.path.write_text("x\n2\n")
-    assert first.key() != second.key()
+    assert first.key(settings) != second.key(settings)

@@ -120,6 +120,17 @@ def test_a_reference_without_known_rows_says_so(
     assert cheap.reference == InsufficientData(0, 1, "no rows of known membership")
 
 
+def test_of_a_champion_that_cannot_be_loaded_the_reason_is_shown(
+    log: Any, deployment: Deployment, now: datetime
+) -> None:
+    """Nothing is expected of it, whatever was gathered for a version served elsewhere."""
+    deployment.record_fault("the champion cannot be loaded", 1, (), ())
+    take_snapshot(log, deployment, now)
+    view, reason = slices_view(deployment, "1h"), InsufficientData(0, 1, "the champion cannot be loaded")
+    assert {(each.reference, each.accuracy_reference) for each in view.slices[2:]} == {(reason, reason)}
+    assert view.fault == reason.reason
+
+
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:
     share = estimate_of(Rate(*accuracy))
     performance = Performance(accuracy[1], share, InsufficientData(0, 1, "not computed"))

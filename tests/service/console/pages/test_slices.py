@@ -232,6 +232,13 @@ def test_commands_have_the_columns_of_the_model():
     assert '{"text": "check this out"}' in example_commands("http://here/", None, ("a",)).predict
 
 
+def test_a_prediction_made_elsewhere_is_logged_with_its_version():
+    """The command is not that of a prediction here, which would be refused."""
+    made = example_commands("http://here/", None, ("a",), external=7)
+    assert made.predict == made.logged
+    assert '"version": 7' in made.logged
+
+
 def test_no_traffic_is_explained():
     """A window without rows shows how to send a prediction."""
     said = overview(slices_view([], n=0, labelled=0)).words()

@@ -92,6 +92,14 @@ def test_unlogged_columns_are_not_missing_values() -> None:
     )
 
 
+def test_predictions_that_the_reference_lacks_come_later() -> None:
+    """A table has none; those of a version served elsewhere are compared after its first report interval."""
+    known, live = [PredictedRow({}, None, None)] * ROWS, [PredictedRow({}, "a", (0.9, 0.1))] * ROWS
+    errors = [column.error for column in build_columns([], known, live, known)]
+    later = "yet: the version's first `report.every_hours` set it"
+    assert errors == [f"the reference has no predicted label {later}", f"the reference has no confidence {later}"]
+
+
 def test_rare_categories_are_merged() -> None:
     """Of more than ten categories, those with less than 1 % of all rows, or less than five rows, are merged."""
     reference = ["a"] * 300 + ["rare"] * 4

@@ -139,6 +139,39 @@ def test_predictions_in_a_file_set_the_accuracy_of_the_followed_version(make: Ma
     live.close()
 
 
+def test_a_table_is_counted_again_for_other_features(make: Make, tmp_path: Path) -> None:
+    """Contents are those of the features; predictions in the table still belong to the version that made them."""
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    rows = table(90).assign(likes=range(90))
+    rows.assign(guess=rows["label"]).to_csv(folder / "given-1.csv", index=False)
+    given = '{"path": "given-1.csv", "name": "v.csv", "format": "table", "label": "label", "predicted": "guess"}'
+    (folder / GIVEN).write_text(given)
+    deployment, job = make(LONG)
+    deployment.activate_external(7, START)
+    job.run()
+    assert deployment.state.accuracies == {"__all__": Rate(90, 90, 50)}
+    deployment, job = make(LONG, features={"likes": "number"})
+    deployment.activate_external(8, START)
+    job.run()
+    assert deployment.state.references == {"long": Rate(30, 90)}
+    assert deployment.state.table is not None
+    assert deployment.state.table.version == 7
+
+
+def test_a_champion_that_cannot_be_loaded_has_no_table(make: Make, tmp_path: Path) -> None:
+    """Nothing is counted, and a table that was counted before expects nothing, until there is no fault any more."""
+    deployment, job = make(LONG)
+    deployment.record_fault("damaged", 1, (), ())
+    job.run()
+    assert not (tmp_path / FOLDER / COUNTS).exists()
+    deployment.clear_fault()
+    job.run()
+    assert deployment.state.references == {"long": Rate(20, 60, 50)}
+    deployment.record_fault("damaged", 1, (), ())
+    assert (deployment.state.references, deployment.state.missing_reference("long")) == ({}, "damaged")
+
+
 def test_a_class_that_is_unknown_is_a_reason(make: Make, tmp_path: Path) -> None:
     """It names the column and the row."""
     folder = tmp_path / FOLDER
