@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO, *, debug: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT, shut down gracefully, and return 0, or 1 if rows were lost.
+    """Serve until SIGTERM or SIGINT, shut down gracefully, and return 0, or 1 if rows or the store were lost.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def serve(settings: Settings, now: Callable[[], datetime], stream: TextIO, *, de
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)
         unwritten = uvloop.run(_serve(runtime, listener))
-    code = int(unwritten > 0)
+    code = int(unwritten > 0 or runtime.store.problem is not None)
     if calls_in_progress():  # a template's search; nothing waits for it
         logging.shutdown()
         stream.flush()
@@ -115,6 +115,8 @@ async def _serve(runtime: Runtime, listener: socket.socket) -> int:
     finally:
         left = await runtime.stop(drain_seconds)
     _log.info("stopped", extra={"rows_lost": left})
+    if problem := runtime.store.problem:
+        _log.error("the next start will not find the store as it was: %s", problem)
     return left
 
 

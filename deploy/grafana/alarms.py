@@ -165,6 +165,7 @@ def job_durations() -> timeseries.Panel:
         "Mean duration of the runs of each job in 15 minutes. A tick longer than its interval delays every figure.",
         "s",
         {"{{task}}": f"{seconds} / {runs}"},
+        width=12,
     )
 
 
@@ -176,4 +177,5 @@ def disk_use() -> timeseries.Panel:
         "Size of the database with its journal, the part of it that new rows use again, and free space on its disk.",
         "bytes",
         {legend: f"max(slicewatch_{name}{{{PROCESS}}})" for legend, name in gauges.items()},
+        width=12,
     )

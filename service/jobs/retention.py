@@ -15,9 +15,10 @@ from service.store.engine import Store
 from service.store.retention import count_pending, delete_predictions, expire_labels
 from service.store.writer import Writer
 
-_ROWS = 500  # deleted in one transaction
+_ROWS = 500  # deleted in one transaction, at most
+_FIRST_ROWS = 50
 _ROWS_OF_RUN = 50_000
-_PART_SECONDS = 0.05  # requests wait for a transaction: parts of large rows get smaller
+_PART_SECONDS = 0.01  # requests wait for a transaction: parts of large rows get smaller
 
 
 class Retention:
@@ -48,7 +49,7 @@ class Retention:
 
     def _in_parts(self, delete: Callable[[Connection, int], int]) -> int:
         """Delete until nothing is left or the run has deleted its share, and return the number."""
-        total, limit = 0, _ROWS
+        total, limit = 0, _FIRST_ROWS
 
         def timed(connection: Connection) -> tuple[int, float]:
             start = monotonic()

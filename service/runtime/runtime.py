@@ -18,6 +18,7 @@ from service.runtime.clock import read_clock
 from service.runtime.model_runtime import ModelRuntime
 from service.runtime.schedule import JOBS, build_schedule
 from service.store.engine import Store
+from service.store.errors import StoreError
 from service.store.labels import LabelRules
 from service.store.writer import Writer
 
@@ -146,7 +147,10 @@ class Runtime:
             model.references.stop()
         await asyncio.to_thread(self._schedule.stop)
         for model in models:
-            await asyncio.to_thread(model.retraining.stop, self.clock())
+            try:
+                await asyncio.to_thread(model.retraining.stop, self.clock())
+            except StoreError as error:  # the rest is stopped all the same
+                _log.error("the retraining run was not marked as interrupted: %s", error)
         try:
             async with asyncio.timeout(within_seconds):
                 await asyncio.gather(*(model.predictions.stop() for model in models))

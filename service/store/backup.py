@@ -34,6 +34,8 @@ class Contents:
         Damage found by ``quick_check``; None if the check took longer than allowed.
     predictions, label_events, pending
         Rows, labels, and ids of labels whose prediction has not arrived.
+    last_row
+        Number of the last prediction.
     first_at, last_at, oldest_pending
         Times of the oldest and the newest prediction, and arrival of the oldest pending label.
     versions
@@ -45,6 +47,7 @@ class Contents:
     predictions: int = 0
     label_events: int = 0
     pending: int = 0
+    last_row: int = 0
     first_at: datetime | None = None
     last_at: datetime | None = None
     oldest_pending: datetime | None = None
@@ -83,13 +86,14 @@ def read_contents(path: Path, seconds: float) -> Contents:
                 versions = connection.execute(
                     text("SELECT DISTINCT model, version FROM blocks ORDER BY model, version")
                 ).all()
+                last_row = connection.scalar(select(func.max(p.row))) or 0
                 rows, labels, pending = (
                     connection.scalar(select(func.count()).select_from(table)) or 0
                     for table in (predictions, label_events, pending_labels)
                 )
                 first_at, last_at, received = (None if us is None else from_us(us) for us in (first, last, oldest))
                 named = tuple((model, version) for model, version in versions)
-                return Contents(revision, checked, rows, labels, pending, first_at, last_at, received, named)
+                return Contents(revision, checked, rows, labels, pending, last_row, first_at, last_at, received, named)
     except (sqlite3.Error, DatabaseError) as error:
         reason = getattr(error, "orig", None) or error
         raise StoreError(f"{path} cannot be read as a store: {reason}; {REMEDY}") from error

@@ -23,7 +23,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from service.events import DiskUse
 from service.store.errors import StoreError, StoreUnusable, UnknownSchema
-from service.store.store_files import StoreFiles, StoreLock, journal, quick_check
+from service.store.store_files import StoreFiles, StoreLock, journal, quick_check, require_existing
 
 STEPS = Path(__file__).parent / "migrations"
 
@@ -78,6 +78,7 @@ def downgrade_schema(connection: Connection, target: str) -> None:
 
 
 _IDENTITY = text("SELECT id FROM store_identity")
+_LAST_ROW = text("SELECT coalesce(max(row), 0) FROM predictions")
 REMEDY = "restore a backup with `slicewatch restore FILE`"
 
 Synchronous = Literal["NORMAL", "FULL"]
@@ -109,8 +110,10 @@ class Store:
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
         self.path = path
+        require_existing(path)
         self._lock = StoreLock(path)
         self._files: StoreFiles | None = None
+        self._guard: sqlite3.Connection | None = None
         self._is_sound = False  # closed in this state, it is checked when it is opened next
         self._damage: str | None = None
         self._unreadable: str | None = None
@@ -125,8 +128,14 @@ class Store:
                 self._check()
             with self.writing.begin() as connection:
                 upgrade_schema(connection)
-                self._identity = connection.scalar(_IDENTITY)
+                self._identity = str(connection.scalar(_IDENTITY))
+                last_row = connection.scalar(_LAST_ROW)
+            if self._lock.unclean:
+                self._compare(last_row)
+            self._lock.record(self._identity, last_row)
             self._files = StoreFiles(path, self._lock.path)
+            self._guard = connect_read_only(path)
+            self._guard.execute(str(_IDENTITY)).fetchall()  # from now on it is a user of the journal
             self._is_sound = True
         except BaseException as error:
             self.close()
@@ -161,8 +170,11 @@ class Store:
                     for table in _READ_BY_PROBE:
                         connection.execute(f"SELECT * FROM {table} ORDER BY rowid DESC LIMIT 1").fetchall()  # noqa: S608
                     (identity,) = connection.execute(str(_IDENTITY)).fetchone() or (None,)
+                    (last_row,) = connection.execute(str(_LAST_ROW)).fetchone()
                 same = identity == self._identity
                 self._unreadable = None if same else f"{self.path} holds another store: stop, and restore the first one"
+                if same:
+                    self._lock.record(self._identity, last_row)
             except sqlite3.Error as error:
                 self.note(error)
                 self._unreadable = f"{self.path} could not be read: {error}"
@@ -204,6 +216,20 @@ class Store:
         else:
             _log.info("%s: checked, no damage found", ended, extra={"seconds": round(monotonic() - start, 3)})
 
+    def _compare(self, last_row: int) -> None:
+        """Compare the store with the record of its last process. Raises StoreError if it is another store."""
+        if self._lock.identity not in (None, self._identity):
+            raise StoreError(
+                f"{self.path} is not the store that the last process did not close: put that file back, or restore a "
+                f"backup of it; to use this store instead, delete {self._lock.path}"
+            )
+        if missing := max(0, self._lock.last_row - last_row):
+            _log.error(
+                "the latest %d rows of the store are missing: its journal was lost or truncated, or the file is an "
+                "older copy; if there is a later backup, stop the service and restore it",
+                missing,
+            )
+
     def _connect_reader(self) -> sqlite3.Connection:
         if self._files is not None and (problem := self._files.problem()):
             raise StoreUnusable(f"the store could not be read: {problem}")  # not whatever is there instead
@@ -221,10 +247,18 @@ class Store:
             raise StoreError(f"the store could not be read: {reason}") from error
 
     def close(self) -> None:
-        """Close all connections, the writing one last, and release the lock."""
-        clean = self._is_sound and self.problem is None
+        """Close all connections, and release the lock; ``problem`` stays as it is.
+
+        The writing connection is the last one, and moves the journal into the database, unless there is a problem.
+        """
+        self._unreadable = self.problem
+        clean = self._is_sound and self._unreadable is None
         self._files = None  # the last connection deletes the journal
         self._reading.dispose()
+        if not clean:
+            self.writing.dispose()  # not the last connection, which would copy a cut journal into the database
+        if self._guard is not None:
+            self._guard.close()
         self.writing.dispose()
         self._lock.release(clean=clean)
 

@@ -13,12 +13,13 @@ from typing import Self
 from service.store.errors import StoreError, StoreInUse
 
 FINDINGS = 5  # of a check, at most
+LOCK_BYTES = 120
 
 
 class StoreLock:
     """Lock of a store for this process, in a file beside it.
 
-    The file holds the id of the process until the store is closed in good order.
+    The file holds the id of the process until the store is closed in good order, and what it last found in the store.
 
     Attributes
     ----------
@@ -26,6 +27,8 @@ class StoreLock:
         File of the lock.
     unclean
         Whether the last process ended without closing the store, or this is unknown because the file is missing.
+    identity, last_row
+        Identity of the store, and its last row, as recorded by that process; None and 0 if it recorded none.
 
     Raises
     ------
@@ -36,16 +39,15 @@ class StoreLock:
     """
 
     def __init__(self, store: Path) -> None:
-        self.path = store.with_name(store.name + ".lock")
+        self.path = lock_file(store)
         is_new = not self.path.exists()
         try:
-            handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
+            handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
         except OSError as error:
             raise StoreError(
                 f"{self.path} cannot be created: {error.strerror}; create the folder of the store first"
             ) from error
-        handle.seek(0)
-        holder = handle.read().strip()
+        holder, identity, self.last_row = _parse(handle.read())
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -55,10 +57,14 @@ class StoreLock:
                 "stop that process, or use its HTTP API"
             ) from error
         self.unclean = bool(holder) or (is_new and store.exists())
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        self.identity = identity or None
         self._handle = handle
+        self.record(identity, self.last_row)  # an early end leaves what the process before found
+
+    def record(self, identity: str, last_row: int) -> None:
+        """Record the identity of the store and its last row, which the next process looks for after a crash."""
+        line = f"{os.getpid()} {identity} {last_row if identity else ''}"
+        os.pwrite(self._handle.fileno(), line.ljust(LOCK_BYTES).encode(), 0)  # never empty meanwhile
 
     def release(self, *, clean: bool) -> None:
         """Release the lock, and record whether the store was closed in good order."""
@@ -105,6 +111,33 @@ class StoreFiles:
                 if path in self._sizes:
                     self._sizes[path] = now.st_size
         return None
+
+
+def lock_file(database: Path) -> Path:
+    """Return the file that holds the id of the process that has a database open."""
+    return database.with_name(database.name + ".lock")
+
+
+def require_existing(database: Path) -> None:
+    """Raise StoreError if a database is missing that its last process did not close."""
+    lock = lock_file(database)
+    if not database.exists() and lock.exists() and (holder := _parse(lock.read_text())[0]):
+        raise StoreError(
+            f"{database} is missing, and process {holder} did not close it: move it back, or restore a backup with "
+            f"`slicewatch restore FILE`; to begin with an empty store, stop the service and delete {lock}"
+        )
+
+
+def missing_rows(database: Path, last_row: int) -> int:
+    """Return the number of rows after the last one that the process with the store had found; 0 if it closed it."""
+    lock = lock_file(database)
+    return max(0, _parse(lock.read_text())[2] - last_row) if lock.exists() else 0
+
+
+def _parse(lock: str) -> tuple[str, str, int]:
+    """Return process, identity of the store and its last row."""
+    holder, identity, row = (*lock.split(), "", "", "")[:3]
+    return holder, identity, int(row) if row.isdecimal() else 0
 
 
 def journal(database: Path) -> Path:

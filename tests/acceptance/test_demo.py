@@ -36,7 +36,7 @@ def test_a_demo_that_is_ended_leaves_no_service(tmp_path: Path, until: Callable[
             header.append(line)
         assert "The times on the left are simulated (UTC): " in "".join(header)
         lock = tmp_path / "demo" / ".slicewatch" / "store.sqlite3.lock"
-        service = int(lock.read_text())
+        service = int(lock.read_text().split()[0])
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
         assert process.returncode == 130

@@ -60,7 +60,7 @@ class Theatre:
 
     def kill(self) -> None:
         """Send SIGKILL to the service."""
-        os.kill(int((self.folder / ".slicewatch" / "store.sqlite3.lock").read_text()), signal.SIGKILL)
+        os.kill(int((self.folder / ".slicewatch" / "store.sqlite3.lock").read_text().split()[0]), signal.SIGKILL)
 
     def ask(self, path: str) -> Document:
         """Return the response of the service; empty while it does not respond."""

@@ -72,15 +72,25 @@ def test_no_acknowledged_row_is_missing_after_the_store_was_moved(
     assert load.acknowledged <= ids_in(store)
 
 
-def test_a_truncated_journal_is_noticed(project: Path, records: list[Record], up: Callable) -> None:
-    """Nothing is acknowledged after it, and the service says so until it is stopped."""
+def test_a_truncated_journal_is_noticed(
+    project: Path, records: list[Record], up: Callable, until: Callable, command: Callable
+) -> None:
+    """Nothing is acknowledged after it, and the service says so; the next start names the number of missing rows."""
     running, store = up(project), project / STORE
+    assert running.stop() == 0  # the schema is in the file
+    running = up(project)
     assert running.ask("POST", "/v1/predict", {"instances": records[:20]}).status == 200
+    until(lambda: store.with_name(store.name + ".lock").read_text().split()[2:] == ["20"])
     with store.with_name(store.name + "-wal").open("r+b") as journal:
         journal.truncate(100)
     assert running.ask("POST", "/v1/predict", {"instances": records[:20]}).status == 503
     assert "truncated" in running.ask("GET", "/readyz").json["reasons"]["store"]
-    running.kill()
+    assert running.stop() == 1
+    assert "the next start will not find the store as it was" in running.said()
+    assert command(project, "doctor") == 1
+    again = up(project)
+    assert "the latest 20 rows of the store are missing" in again.said()
+    assert again.stop() == 0
 
 
 def test_a_damaged_store_is_replaced_by_its_backup(
@@ -99,10 +109,10 @@ def test_a_damaged_store_is_replaced_by_its_backup(
     assert load.statuses == {200}
     assert set(first) <= ids_in(backup)
     running.kill()
+    assert first[0] in ids_in(store)  # the journal is now in the file
     with store.open("r+b") as file:
         file.seek(8192)
         file.write(b"\xa5" * (store.stat().st_size - 8192))
-    store.with_name(store.name + "-wal").unlink()
     code, said = refused_up(project)
     assert (code, "slicewatch restore FILE" in said) == (1, True)
     assert command(project, "doctor") == 1

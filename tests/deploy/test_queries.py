@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from service.decisions import Alarm, DriftStatus, ToleranceBand
 from service.events import (
     NONE_FIRED,
+    DiskUse,
     Estimate,
     FunctionSetVersion,
     InsufficientData,
@@ -53,6 +54,7 @@ class Process:
     def __init__(self, at: datetime) -> None:
         self.metrics = ProcessMetrics("spam", log_queue_rows=lambda: 7, jobs=["report"])
         self.metrics.add_routes(["/v1/predict"])
+        self.metrics.show_store(True, DiskUse(store=8_192, reusable=0, free=10**9, disk=10**10))
         self.functions = FunctionSetVersion("set", ("short", "link", "few"), ("1", "2", "3"), at)
         self.metrics.set_functions(self.functions)
         self.metrics.set_version(3, ["ham", "spam"])
@@ -178,7 +180,7 @@ def test_evidence_versions_outcomes_and_failed_jobs(server: object, queries: lis
     ended = settled(lambda: server.values(f"{expr['Retraining runs by outcome']} > 1", "outcome"), "retrainings")
     assert set(ended) == {("held",)}
     assert float.is_integer(ended["held",])
-    assert set(server.values(f"{expr['Failed job runs']} > 1", "exported_job")) == {("report",)}
+    assert set(server.values(f"{expr['Failed job runs']} > 1", "task")) == {("report",)}
 
 
 def test_slices_below_their_target_are_counted(server: object, queries: list) -> None:

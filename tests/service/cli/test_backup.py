@@ -75,3 +75,15 @@ def test_doctor_finds_flipped_bytes(cli: Callable, settings: Path, tmp_path: Pat
     state, detail = store_finding(cli("doctor", "--config", settings, "--json"))
     assert state == "broken"
     assert "slicewatch restore" in detail
+
+
+def test_doctor_misses_a_store_and_its_latest_rows(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """After a crash a store without the rows that its process had found is broken, and so is a missing one."""
+    store = tmp_path / "store.sqlite3"
+    store.with_name("store.sqlite3.lock").write_text("4711 some-identity 9")
+    answer = cli("doctor", "--config", settings, "--json")
+    assert store_finding(answer)[0] == "broken"
+    assert "the latest 7 rows" in store_finding(answer)[1]
+    store.unlink()
+    answer = cli("doctor", "--config", settings, "--json")
+    assert "is missing, and process 4711 did not close it" in store_finding(answer)[1]

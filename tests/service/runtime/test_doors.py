@@ -154,6 +154,7 @@ features: {json.dumps(KINDS)}
 functions: [slices.yaml, slices.py]
 learner: {{kind: erm, epochs: 1, hidden: [4]}}
 function_limits: {{least_ms: 60000, hold_ms: 60000}}
+serve: {{port: 9}}  # no service answers there: labels go to the store
 """
 
 

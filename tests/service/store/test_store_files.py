@@ -157,3 +157,56 @@ def test_a_check_ends_in_time(tmp_path: Path) -> None:
         connection.commit()
         assert quick_check(connection, 60) == []
         assert quick_check(connection, 0) is None
+
+
+def test_a_missing_store_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    """After a crash a moved store is asked for; after an orderly end a deleted one begins anew."""
+    path = tmp_path / "log.db"
+    kill_a_process_with(path)
+    path.rename(tmp_path / "elsewhere")
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"is missing, and process \d+ did not close it: move it back"):
+            Store(path)
+    assert not path.exists()
+    (tmp_path / "elsewhere").rename(path)
+    Store(path).close()
+    path.unlink()
+    Store(path).close()
+
+
+def test_another_store_is_refused_after_a_crash(tmp_path: Path) -> None:
+    """The file that the last process had open is asked for, also by the next start."""
+    path, other = tmp_path / "log.db", tmp_path / "other.db"
+    Store(other).close()
+    kill_a_process_with(path)
+    other.replace(path)
+    path.with_name("log.db-wal").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is not the store that the last process did not close"):
+            Store(path)
+
+
+def test_rows_lost_with_a_journal_are_counted_at_the_next_start(
+    store: Store, writer: Writer, prediction: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A journal that was cut or deleted after a crash is no damage to SQLite; the log names the missing rows."""
+    lock, older = store.path.with_name(store.path.name + ".lock"), store.path.with_name("older")
+    shutil.copy(store.path, older)
+    writer.append([prediction(f"p{n}") for n in range(7)]).result()
+    assert store.probe() is None
+    left = lock.read_text()
+    writer.stop()
+    store.close()
+    older.replace(store.path)
+    lock.write_text(left)  # as a killed process leaves it
+    Store(store.path).close()
+    assert "the latest 7 rows of the store are missing" in caplog.text
+
+
+def test_a_problem_outlives_the_store(store: Store, writer: Writer) -> None:
+    """A service whose store was moved ends with the reason, and the next start checks the store."""
+    store.path.rename(store.path.with_name("elsewhere"))
+    store.close()
+    assert "moved or deleted" in (store.problem or "")
+    with pytest.raises(StoreError, match="is missing"):
+        Store(store.path)
