@@ -60,8 +60,13 @@ class Attacker:
     @contextmanager
     def connection(self) -> Iterator[socket.socket]:
         """Yield a connection from another address of this machine, and count its end without an answer."""
+        connection = socket.socket()
+        connection.settimeout(SECONDS)
         try:
-            with socket.create_connection(("127.0.0.1", self.port), SECONDS, ("127.0.0.2", 0)) as connection:
+            with connection:
+                with suppress(OSError):  # what is sent fails, too
+                    connection.bind(("127.0.0.2", 0))
+                    connection.connect(("127.0.0.1", self.port))
                 yield connection
         except TimeoutError:
             self.count("given up")
