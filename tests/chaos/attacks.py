@@ -17,8 +17,6 @@ from chaos import project
 
 Attack = Callable[["Attacker"], None]
 
-SECONDS = 5.0
-"""Longest time that an attacker waits for an answer."""
 SILENT = 1_050
 """Silent connections: more than the service takes."""
 LONG_RECORDS = 16
@@ -39,10 +37,12 @@ class Attacker:
         Records that the model can read.
     seed
         Seed of the choices.
+    seconds
+        Longest time that it waits for an answer.
     """
 
-    def __init__(self, port: int, records: Sequence[project.Record], seed: int) -> None:
-        self.port, self.records = port, records
+    def __init__(self, port: int, records: Sequence[project.Record], seed: int, seconds: float) -> None:
+        self.port, self.records, self.seconds = port, records, seconds
         self.draw = random.Random(seed)
         self.numbers = count()
         self.outcomes: dict[str, Counter[str]] = {}
@@ -61,7 +61,7 @@ class Attacker:
     def connection(self) -> Iterator[socket.socket]:
         """Yield a connection from another address of this machine, and count its end without an answer."""
         connection = socket.socket()
-        connection.settimeout(SECONDS)
+        connection.settimeout(self.seconds)
         try:
             with connection:
                 with suppress(OSError):  # what is sent fails, too
@@ -118,7 +118,8 @@ def silent_connections(attacker: Attacker) -> None:
     with ExitStack() as held:
         for _ in range(SILENT):
             with suppress(OSError):
-                connection = socket.create_connection(("127.0.0.1", attacker.port), SECONDS, ("127.0.0.2", 0))
+                address = "127.0.0.1", attacker.port
+                connection = socket.create_connection(address, attacker.seconds, ("127.0.0.2", 0))
                 held.enter_context(connection)
                 attacker.count("opened")
         time.sleep(1)
