@@ -50,7 +50,7 @@ CALLERS = 3
 MARK = "SOAK_RUN"
 """Variable of the environment by which every process of a run is found."""
 MIB = 2**20
-START_SECONDS, STOP_SECONDS = 300.0, 120.0
+START_SECONDS, STOP_SECONDS = 300.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Service:
             str(self.folder / "slicewatch.yaml"),
         ]
         seconds = {"SLICEWATCH_SERVE_REQUEST_SECONDS": str(self.patience.service)}
+        seconds["SLICEWATCH_SERVE_DRAIN_SECONDS"] = str(2 * self.patience.service)  # as by default
         environ = project.environ(**seconds, **{MARK: self.mark})
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environ)
