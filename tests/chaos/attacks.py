@@ -73,39 +73,36 @@ class Attacker:
         except OSError:
             self.count("closed")
 
-    def answer(self, connection: socket.socket) -> int | None:
+    def answer(self, connection: socket.socket) -> None:
         """Read an answer to its end, and count its status."""
         data = b""
         while b"\r\n\r\n" not in data and (part := connection.recv(2**16)):
             data += part
         if not data:
             self.count("closed")
-            return None
+            return
         head, _, rest = data.partition(b"\r\n\r\n")
-        status = int(head.split(b" ")[1])
-        self.count(str(status))
+        self.count(head.split(b" ")[1].decode())
         length = next(
             (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
         )
         while len(rest) < length and (part := connection.recv(2**20)):
             rest += part
-        return status
 
-    def send(self, content: bytes) -> int | None:
-        """Send bytes on a new connection, and return the status of the answer."""
+    def send(self, content: bytes) -> None:
+        """Send bytes on a new connection, and read the answer."""
         with self.connection() as connection:
             with suppress(ConnectionError):  # refused before all of it was sent
                 connection.sendall(content)
-            return self.answer(connection)
-        return None
+            self.answer(connection)
 
-    def post(self, path: str, sent: Any) -> int | None:
+    def post(self, path: str, sent: Any) -> None:
         """Send JSON."""
-        return self.send(request(path, json.dumps(sent).encode()))
+        self.send(request(path, json.dumps(sent).encode()))
 
-    def get(self, path: str, method: str = "GET") -> int | None:
+    def get(self, path: str, method: str = "GET") -> None:
         """Send a request without a body."""
-        return self.send(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        self.send(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
 
 
 def request(path: str, body: bytes) -> bytes:
