@@ -4,6 +4,9 @@
 #   make test     install the service and the test tools, lint, type-check, run every test;
 #                 as root it installs missing Debian packages that the tests need, else it names them;
 #                 Prometheus and Alertmanager are needed as commands, and their system services are masked
+#   make chaos    attack the service for 15 minutes beside honest clients, promotions and changes of templates,
+#                 compare every answer and the log with the right ones, and write the figures to build/chaos.json;
+#                 then kill the service 30 times under load; MINUTES=2 and KILLS=5 are shorter
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel, run the demo on ten seeds, and write docs/results.md
 # A machine without a GPU saves gigabytes with TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -18,6 +21,9 @@ PIP_LOG := build/pip.log
 # The tests of the packages compute, those of the system mostly wait for processes and time.
 UNIT_TESTS := tests/sfs tests/models tests/service sfs models service
 SYSTEM_TESTS := tests --ignore tests/sfs --ignore tests/models --ignore tests/service
+# Length of the attacks of `make chaos`, and its number of kills.
+MINUTES ?= 15
+KILLS ?= 30
 WORKERS ?= $(shell nproc)
 WAITERS ?= $(shell expr 2 \* $(WORKERS))
 export OMP_NUM_THREADS ?= 1
@@ -33,7 +39,7 @@ if [ -t 1 ]; then $(1) install --constraint constraints.txt $(2); else \
 fi
 endef
 
-.PHONY: setup test-tools system-packages test demo check bench peers clean
+.PHONY: setup test-tools system-packages test demo check bench chaos peers clean
 
 setup: .venv/.installed
 
@@ -87,6 +93,11 @@ peers: .venv-peers/.installed
 bench: system-packages test-tools peers
 	SLICEWATCH_DEMO_SEEDS=10 $(BIN)/python -m pytest -q tests/service/demo/test_seeds.py
 	$(BIN)/python tests/benchmarks/results.py --peer-python $(PEERS)/python --out docs/results.md
+
+chaos: test-tools
+	@mkdir -p build
+	PYTHONPATH=tests $(BIN)/python -m chaos.soak --minutes $(MINUTES) --out build/chaos.json
+	SLICEWATCH_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/acceptance/test_ends.py
 
 clean:
 	rm -rf .venv .venv-peers build dist var .coverage .coverage.*

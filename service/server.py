@@ -101,7 +101,7 @@ async def _serve(runtime: Runtime, listener: socket.socket) -> int:
             backlog=BACKLOG,
             timeout_keep_alive=cast("int", runtime.settings.serve.idle_seconds),
         )
-        server = uvicorn.Server(config)
+        server = _Server(config, runtime)
         await asyncio.to_thread(runtime.start)
         # Loaded objects stay: unless frozen, every full collection would traverse all of them, for 200 ms.
         gc.collect()
@@ -118,6 +118,18 @@ async def _serve(runtime: Runtime, listener: socket.socket) -> int:
     if problem := runtime.store.problem:
         _log.error("the next start will not find the store as it was: %s", problem)
     return left
+
+
+class _Server(uvicorn.Server):
+    """Server that waits for requests in progress, but for no report or preview."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._runtime.begin_stop()
+        await super().shutdown(sockets)
 
 
 def address(listener: socket.socket) -> str:

@@ -20,6 +20,8 @@ from tempfile import TemporaryFile
 from threading import Thread
 from typing import IO
 
+from service.serving.confinement import take_priority_of_parent
+
 NICENESS = 10
 GRACE_SECONDS = 60.0
 """Grace period after its timeout, before a child ends itself."""
@@ -119,7 +121,7 @@ def attach_to_parent(timeout_seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, timeout_seconds + GRACE_SECONDS)
     Thread(target=_end_with_parent, daemon=True).start()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+    take_priority_of_parent(NICENESS)
     with suppress(OSError):  # if memory runs out, the kernel should kill this process rather than the service
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -15,6 +15,7 @@ from threading import Event
 from time import monotonic
 from typing import Any
 
+from service.errors import Stopping
 from service.jobs.child_process import ChildProcess, attach_to_parent, write_atomically
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration
@@ -57,6 +58,8 @@ def apply_in_child(
     ------
     InvalidFunction
         If the declaration is wrong, or the child does not finish within the time.
+    Stopping
+        If ``stop`` was set.
     """
     with TemporaryDirectory(prefix="slicewatch-preview-") as name:
         folder = Path(name)
@@ -66,7 +69,9 @@ def apply_in_child(
         try:
             end = monotonic() + timeout_seconds
             while not process.wait(_POLL_SECONDS):
-                if monotonic() > end or (stop is not None and stop.is_set()):
+                if stop is not None and stop.is_set():
+                    raise Stopping("the service is stopping: ask for the preview again later")
+                if monotonic() > end:
                     raise InvalidFunction(
                         f"the preview was not finished within {timeout_seconds:g} s: send fewer records or shorter "
                         "texts, or simplify the patterns"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from service.errors import ServiceError
+from service.errors import ServiceError, Stopping
 from service.events import Estimate, InsufficientData
 from service.jobs.template_preview import apply_in_child
 from service.serving.deployment import Deployment, Origin
@@ -133,6 +133,8 @@ class FunctionAdmin:
             If the declaration is wrong.
         FunctionConflict
             If its name is taken.
+        Stopping
+            If the service is stopping.
         """
         return await asyncio.get_running_loop().run_in_executor(self._changes, self._add, declaration)
 
@@ -143,6 +145,8 @@ class FunctionAdmin:
         ------
         UnknownFunction, FunctionConflict
             If there is none, or a file defines it.
+        Stopping
+            If the service is stopping.
         """
         await asyncio.get_running_loop().run_in_executor(self._changes, self._remove, name)
 
@@ -155,6 +159,8 @@ class FunctionAdmin:
         ------
         InvalidFunction
             If the declaration is wrong, or takes too long.
+        Stopping
+            If the service is stopping.
         """
         state = self._deployment.state
         source: Literal["given", "sample"] = "sample" if records is None else "given"
@@ -167,13 +173,18 @@ class FunctionAdmin:
         )
         return await asyncio.get_running_loop().run_in_executor(self._previews, run)
 
-    def close(self) -> None:
-        """End a preview in progress."""
+    def stop(self) -> None:
+        """End a preview in progress, and refuse changes and previews that wait."""
         self._stop.set()
+
+    def close(self) -> None:
+        """End the threads."""
+        self.stop()
         for executor in (self._changes, self._previews):
             executor.shutdown(wait=False, cancel_futures=True)
 
     def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
+        self._require_running()
         with self._lock:
             added = with_added(self._file_functions, self._added, declaration, self._limits)
             label = self._deployment.label
@@ -186,8 +197,13 @@ class FunctionAdmin:
         return next(view for view in views if view.name == declaration["name"])
 
     def _remove(self, name: str) -> None:
+        self._require_running()
         with self._lock:
             self._activate(without(self._file_functions, self._added, name))
+
+    def _require_running(self) -> None:
+        if self._stop.is_set():
+            raise Stopping("the service is stopping: change its functions later")
 
     def _activate(self, added: tuple[Template, ...]) -> None:
         if added == self._added:

@@ -145,8 +145,14 @@ class ModelRuntime:
             self._activate_champion()
             undo.pop_all()
 
+    def begin_stop(self) -> None:
+        """End reports, their pages and previews in progress: a client that waits for one gets an error."""
+        self.reports.stop()  # the report job waits for its report
+        self.references.stop()
+        self.functions.stop()
+
     def close(self) -> None:
-        """End the processes of the functions, and a preview."""
+        """End the processes of the functions."""
         self.functions.close()
         self._live.close()
 

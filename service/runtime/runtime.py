@@ -134,17 +134,20 @@ class Runtime:
             model.snapshots.restore()
         self._schedule.start()
 
+    def begin_stop(self) -> None:
+        """Be ready no longer, and end long work for requests in progress; others are still answered."""
+        self._stopping = True
+        for model in self.models.values():
+            model.begin_stop()
+
     async def stop(self, within_seconds: float) -> int:
         """Shut down gracefully, and return the number of rows left unwritten.
 
         Safe to call after a partial start.
         """
-        self._stopping = True
+        self.begin_stop()
         end = monotonic() + within_seconds
         models = list(self.models.values())
-        for model in models:
-            model.reports.stop()  # the report job waits for its report
-            model.references.stop()
         await asyncio.to_thread(self._schedule.stop)
         for model in models:
             try:

@@ -157,6 +157,20 @@ def end_with_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def take_priority_of_parent(niceness: int = 0) -> None:
+    """Take the parent's priority for the CPU, lowered by a niceness, for the session of this process, too.
+
+    Linux divides the CPU between sessions first (`sched_autogroup_enabled`): in a new one, the niceness of a process
+    alone would change nothing for its parent.
+    """
+    os.nice(niceness)
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError, ValueError):
+            of_parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rpartition(" ")[2])
+            if of_parent + niceness:
+                Path("/proc/self/autogroup").write_text(str(min(of_parent + niceness, 19)))
+
+
 def kill_descendants() -> None:
     """Kill all descendants of this process; returns when none is left, or after 5 s."""
     deadline = monotonic() + _END_SECONDS

@@ -13,7 +13,7 @@ import sys
 from math import inf
 from time import monotonic
 
-from service.serving.confinement import adopt_orphans, end_with_parent, kill_descendants
+from service.serving.confinement import adopt_orphans, end_with_parent, kill_descendants, take_priority_of_parent
 
 OUTPUT_BYTES = 64 << 10
 """Output of the functions that is passed on at once."""
@@ -26,12 +26,14 @@ _PIECE_BYTES = select.PIPE_BUF  # a pipe that is ready for writing has room for 
 def main(descriptor: int) -> None:
     """Start the fork server, pass on its output and that of its workers, and end them all when the service ends."""
     adopt_orphans()
+    take_priority_of_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole process group when the service stops
         signal.signal(number, signal.SIG_IGN)
     output, theirs = os.pipe()
     if os.fork() == 0:
         end_with_parent()
         os.setsid()
+        take_priority_of_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(theirs, 1)
         os.dup2(theirs, 2)

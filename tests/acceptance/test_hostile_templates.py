@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ def memory(pid: int) -> float:
     """Return the resident memory of a process in MiB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def commands(running: Any) -> Iterator[str]:
+    """Yield the command line of every descendant."""
+    for process in running.descendants():
+        with suppress(OSError):  # it has ended meanwhile
+            yield Path(f"/proc/{process}/cmdline").read_text()
 
 
 def health(running: Any, name: str) -> Any:
@@ -108,3 +115,20 @@ def test_many_large_templates_are_refused_in_time(up, project, caller) -> None:
     answer = running.ask("POST", "/v1/functions/preview", preview)
     assert (answer.status, "not finished within" in answer.json["detail"]) == (422, True)
     assert running.stop() == 0
+
+
+def test_no_preview_delays_the_end(up, project, until, caller) -> None:
+    """SIGTERM ends one that may take hours; its client is told, and the log has no error."""
+    hour = 3600
+    running = up(project, SLICEWATCH_SERVE_REQUEST_SECONDS=hour, SLICEWATCH_SERVE_DRAIN_SECONDS=hour, **LIMITS)
+    answers = []
+    slow = {"function": hostile("slow"), "records": LARGE["instances"] * 20}
+    client = threading.Thread(
+        target=lambda: answers.append(caller(running.port, hour)("POST", "/v1/functions/preview", slow))
+    )
+    client.start()
+    until(lambda: any("template_preview" in command for command in commands(running)))
+    assert running.stop() == 0
+    client.join()
+    assert (answers[0].status, "is stopping" in answers[0].json["detail"]) == (503, True)
+    assert [line for line in running.lines() if line["level"] == "ERROR"] == []

@@ -17,8 +17,6 @@ from chaos import project
 
 Attack = Callable[["Attacker"], None]
 
-SECONDS = 5.0
-"""Longest time that an attacker waits for an answer."""
 SILENT = 1_050
 """Silent connections: more than the service takes."""
 LONG_RECORDS = 16
@@ -39,10 +37,12 @@ class Attacker:
         Records that the model can read.
     seed
         Seed of the choices.
+    seconds
+        Longest time that it waits for an answer.
     """
 
-    def __init__(self, port: int, records: Sequence[project.Record], seed: int) -> None:
-        self.port, self.records = port, records
+    def __init__(self, port: int, records: Sequence[project.Record], seed: int, seconds: float) -> None:
+        self.port, self.records, self.seconds = port, records, seconds
         self.draw = random.Random(seed)
         self.numbers = count()
         self.outcomes: dict[str, Counter[str]] = {}
@@ -60,47 +60,49 @@ class Attacker:
     @contextmanager
     def connection(self) -> Iterator[socket.socket]:
         """Yield a connection from another address of this machine, and count its end without an answer."""
+        connection = socket.socket()
+        connection.settimeout(self.seconds)
         try:
-            with socket.create_connection(("127.0.0.1", self.port), SECONDS, ("127.0.0.2", 0)) as connection:
+            with connection:
+                with suppress(OSError):  # what is sent fails, too
+                    connection.bind(("127.0.0.2", 0))
+                    connection.connect(("127.0.0.1", self.port))
                 yield connection
         except TimeoutError:
             self.count("given up")
         except OSError:
             self.count("closed")
 
-    def answer(self, connection: socket.socket) -> int | None:
+    def answer(self, connection: socket.socket) -> None:
         """Read an answer to its end, and count its status."""
         data = b""
         while b"\r\n\r\n" not in data and (part := connection.recv(2**16)):
             data += part
         if not data:
             self.count("closed")
-            return None
+            return
         head, _, rest = data.partition(b"\r\n\r\n")
-        status = int(head.split(b" ")[1])
-        self.count(str(status))
+        self.count(head.split(b" ")[1].decode())
         length = next(
             (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
         )
         while len(rest) < length and (part := connection.recv(2**20)):
             rest += part
-        return status
 
-    def send(self, content: bytes) -> int | None:
-        """Send bytes on a new connection, and return the status of the answer."""
+    def send(self, content: bytes) -> None:
+        """Send bytes on a new connection, and read the answer."""
         with self.connection() as connection:
             with suppress(ConnectionError):  # refused before all of it was sent
                 connection.sendall(content)
-            return self.answer(connection)
-        return None
+            self.answer(connection)
 
-    def post(self, path: str, sent: Any) -> int | None:
+    def post(self, path: str, sent: Any) -> None:
         """Send JSON."""
-        return self.send(request(path, json.dumps(sent).encode()))
+        self.send(request(path, json.dumps(sent).encode()))
 
-    def get(self, path: str, method: str = "GET") -> int | None:
+    def get(self, path: str, method: str = "GET") -> None:
         """Send a request without a body."""
-        return self.send(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        self.send(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
 
 
 def request(path: str, body: bytes) -> bytes:
@@ -113,7 +115,8 @@ def silent_connections(attacker: Attacker) -> None:
     with ExitStack() as held:
         for _ in range(SILENT):
             with suppress(OSError):
-                connection = socket.create_connection(("127.0.0.1", attacker.port), SECONDS, ("127.0.0.2", 0))
+                address = "127.0.0.1", attacker.port
+                connection = socket.create_connection(address, attacker.seconds, ("127.0.0.2", 0))
                 held.enter_context(connection)
                 attacker.count("opened")
         time.sleep(1)

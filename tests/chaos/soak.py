@@ -50,7 +50,19 @@ CALLERS = 3
 MARK = "SOAK_RUN"
 """Variable of the environment by which every process of a run is found."""
 MIB = 2**20
-START_SECONDS, STOP_SECONDS, HONEST_SECONDS = 300.0, 120.0, 120.0
+START_SECONDS, STOP_SECONDS = 300.0, 300.0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request may take: to the service, to honest clients and to attackers, in seconds."""
+
+    service: int
+    honest: float
+    attackers: float
+
+
+USUAL, SLOW_MACHINE = Patience(10, 60.0, 5.0), Patience(120, 300.0, 30.0)
 CYCLE_SECONDS = 180.0
 SAMPLE_SECONDS = 5.0
 MEMORY_MINUTES = 5.0
@@ -65,7 +77,7 @@ class Service:
     """The service as a process, and its log."""
 
     folder: Path
-    environ: dict[str, str]
+    patience: Patience
     process: subprocess.Popen[bytes] = field(init=False)
     port: int = field(init=False)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -81,7 +93,9 @@ class Service:
             "--config",
             str(self.folder / "slicewatch.yaml"),
         ]
-        environ = project.environ(**self.environ, **{MARK: self.mark})
+        seconds = {"SLICEWATCH_SERVE_REQUEST_SECONDS": str(self.patience.service)}
+        seconds["SLICEWATCH_SERVE_DRAIN_SECONDS"] = str(2 * self.patience.service)  # as by default
+        environ = project.environ(**seconds, **{MARK: self.mark})
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environ)
         self._wait(lambda: re.search(r"console and API at http://127\.0\.0\.1:(\d+)", self.log.read_text("utf-8")))
@@ -105,7 +119,7 @@ class Service:
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Return status and body of an answer; status 0 without one."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=HONEST_SECONDS)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=self.patience.honest)
         with closing(connection), suppress(OSError, HTTPException):
             connection.request("GET", path)
             response = connection.getresponse()
@@ -131,12 +145,17 @@ class Service:
 
 
 def _is_running(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return _fields(pid)[0] not in "ZX"
+
+
+def _fields(pid: int) -> list[str]:
+    """Return the fields of a process from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 @dataclass
 class Memory:
-    """Resident memory of the service and of its processes for functions, in bytes, sampled in a thread."""
+    """Resident memory of the service and of its processes for functions in bytes, and its CPU time, sampled."""
 
     pid: int
     seconds: float
@@ -144,6 +163,7 @@ class Memory:
     serving: list[int] = field(default_factory=list)
     functions: list[int] = field(default_factory=list)
     processes: list[int] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
     def run(self, until: threading.Event) -> None:
         """Sample until the end."""
@@ -155,6 +175,7 @@ class Memory:
                 self.functions.append(sum(sizes))
                 self.processes.append(len(sizes))
                 self.times.append(time.monotonic())
+                self.cpu.append(sum(map(float, _fields(self.pid)[11:13])) / os.sysconf("SC_CLK_TCK"))
 
     def growth(self, sizes: Sequence[int]) -> tuple[float, float]:
         """Return by how many bytes a straight line through the last two thirds of the samples rises, and its start."""
@@ -203,13 +224,14 @@ def run_attacks(attacker: Attacker, number: int, stages: Stages, until: threadin
 def soak(service: Service, truth: project.Truth, seconds: float, findings: Findings) -> tuple[Memory, list[Attacker]]:
     """Let everything run for a while, and then end it, the attackers last."""
     calm, over = threading.Event(), threading.Event()
+    patience = service.patience
     memory = Memory(service.process.pid, min(SAMPLE_SECONDS, seconds / 20))
     extras, stages = Extras(truth), Stages(seconds)
     names = [f"client{k}" for k in range(CALLERS)]
-    callers = [Caller(name, service.port, findings, HONEST_SECONDS, truth=truth, extras=extras) for name in names]
+    callers = [Caller(name, service.port, findings, patience.honest, truth=truth, extras=extras) for name in names]
     pause = min(2.0, seconds / 20)
-    operator = Operator("operator", service.port, findings, HONEST_SECONDS, extras=extras, pause=pause)
-    attackers = [Attacker(service.port, truth.records, seed) for seed in range(len(ATTACKS))]
+    operator = Operator("operator", service.port, findings, patience.honest, extras=extras, pause=pause)
+    attackers = [Attacker(service.port, truth.records, k, patience.attackers) for k in range(len(ATTACKS))]
     honest = [threading.Thread(target=each.run, args=[calm]) for each in (*callers, operator)]
     others = [threading.Thread(target=memory.run, args=[over])]
     for number, attacker in enumerate(attackers):
@@ -326,6 +348,7 @@ def figures(service: Service, findings: Findings, memory: Memory, attackers: Seq
         },
         "memory_mib": {"service": of_thirds(memory.serving), "functions": of_thirds(memory.functions)},
         "processes_of_functions": {"start": memory.processes[0], "end": memory.processes[-1]},
+        "cpu_share": round((memory.cpu[-1] - memory.cpu[0]) / (memory.times[-1] - memory.times[0]), 2),
         "store_mib": round(store.stat().st_size / MIB, 1),
         "log_kib": round(service.log.stat().st_size / 1024, 1),
         "attacks": {name: dict(counts) for attacker in attackers for name, counts in attacker.outcomes.items()},
@@ -346,7 +369,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = args.keep or Path(temporary) / "project"
         project.make(folder)
         truth, findings = project.Truth.of(folder), Findings()
-        service = Service(folder, {"SLICEWATCH_SERVE_REQUEST_SECONDS": "120"} if args.slow_machine else {})
+        service = Service(folder, SLOW_MACHINE if args.slow_machine else USUAL)
         try:
             memory, attackers = soak(service, truth, 60 * args.minutes, findings)
             code = service.stop()

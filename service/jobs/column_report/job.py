@@ -13,7 +13,7 @@ from pathlib import Path
 from models.errors import ModelError
 from models.registry import ModelRegistry
 from service.decisions import DriftReport
-from service.errors import NoModel, ServiceError
+from service.errors import NoModel, ServiceError, Stopping
 from service.jobs.column_report.columns import MINIMUM_ROWS
 from service.jobs.column_report.process import (
     COLUMNS,
@@ -137,6 +137,8 @@ class ColumnReports:
         UnknownReport, ReportPageMissing, ReportRunning
             If there is no such report; if the data of its page was deleted or cannot be rendered; if a page is
             being rendered, this one or another.
+        Stopping
+            If the service is stopping.
         """
         with self._store.read() as connection:
             stored = report(connection, report_id)
@@ -152,6 +154,8 @@ class ColumnReports:
                 raise ReportPageMissing(f"the report has no page any more: the latest {KEEP} reports have one")
             return render_page(folder, self._timeout_seconds, stop=self._stop)
         except ReportFailed as error:
+            if self._stop.is_set():
+                raise Stopping("the service is stopping: ask for the page again later") from None
             raise ReportPageMissing(f"the page could not be rendered: {error}") from None
         finally:
             self._page_lock.release()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.child_process import ChildProcess
+from service.jobs.child_process import NICENESS, ChildProcess
 
 SECONDS = 60  # a child that takes longer hangs
 
@@ -20,6 +20,14 @@ from pathlib import Path
 from service.jobs.child_process import attach_to_parent
 attach_to_parent(600)
 Path(sys.argv[1]).write_text(str(subprocess.Popen(["sleep", "600"]).pid))
+"""
+SHOW_PRIORITY = """
+import os
+from pathlib import Path
+from service.jobs.child_process import attach_to_parent
+attach_to_parent(600)
+autogroup = Path("/proc/self/autogroup")
+print(os.nice(0), autogroup.read_text().split()[-1] if autogroup.exists() else None)
 """
 WAIT_FOR_EVER = "import signal\nwhile True: signal.pause()\n"
 
@@ -72,6 +80,15 @@ def sleeper(tmp_path: Path) -> Iterator[Callable[[], int]]:
 
 def has_ended(descriptor: int, seconds: float = SECONDS) -> bool:
     return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def test_a_child_yields_the_processor_to_the_service(start: Start) -> None:
+    """Its niceness is higher by ten, and so is that of its session, between which Linux divides the processor first."""
+    child, autogroup = start(SHOW_PRIORITY), Path("/proc/self/autogroup")
+    assert child.wait(SECONDS)
+    child.kill()
+    session = min(int(autogroup.read_text().split()[-1]) + NICENESS, 19) if autogroup.exists() else None
+    assert child.output == f"{min(os.nice(0) + NICENESS, 19)} {session}"
 
 
 def test_a_child_has_arguments_environment_and_output(start: Start, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from threading import Event
 
 import pytest
 
+from service.errors import Stopping
 from service.jobs.template_preview import apply_in_child
 from sfs.errors import InvalidFunction
 from sfs.template_plan import TEMPLATE_LIMITS, TemplateLimits
@@ -31,6 +32,7 @@ def test_a_preview_ends_with_its_time_or_the_service() -> None:
     """The process is killed, and the message says what to do."""
     stop = Event()
     stop.set()
-    for seconds, event in ((0.0, None), (60.0, stop)):
-        with pytest.raises(InvalidFunction, match=r"not finished within .*simplify the patterns"):
-            apply_in_child(SHORT, [{"text": "a"}], TEMPLATE_LIMITS, seconds, stop=event)
+    with pytest.raises(InvalidFunction, match=r"not finished within .*simplify the patterns"):
+        apply_in_child(SHORT, [{"text": "a"}], TEMPLATE_LIMITS, 0.0)
+    with pytest.raises(Stopping, match="again later"):
+        apply_in_child(SHORT, [{"text": "a"}], TEMPLATE_LIMITS, 60.0, stop=stop)

@@ -247,6 +247,26 @@ def test_a_stopping_service_says_so(trained: Path, serving) -> None:
     asyncio.run(story())
 
 
+def test_a_stopping_service_changes_no_functions(trained: Path, serving) -> None:
+    """From the begin of the shutdown on changes and previews are refused, while predictions are still answered."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            running.runtime.begin_stop()
+            await running.post("/v1/predict", {"instances": [ORDER]})
+            preview = {"function": DEAR, "records": [{"Price [eur]": 101}]}
+            for method, path, body in (
+                ("POST", "/v1/functions", DEAR),
+                ("DELETE", "/v1/functions/dear", None),
+                ("POST", "/v1/functions/preview", preview),
+            ):
+                response = await running.http.request(method, path, json=body)
+                assert (path, response.status_code) == (path, 503)
+                assert "is stopping" in response.json()["detail"]
+
+    asyncio.run(story())
+
+
 def test_another_name_for_this_machine_is_refused(trained: Path, serving) -> None:
     """Requests with a Host header outside the configured hosts return 400."""
 
