@@ -16,7 +16,7 @@ from factories import START, make_local_state, make_prediction, make_state
 
 from models.registry import AliasChange, ModelRegistry
 from service.decisions import DriftReport
-from service.errors import NoModel
+from service.errors import NoModel, Stopping
 from service.jobs.column_report.job import (
     REPORTS,
     ColumnReports,
@@ -260,7 +260,7 @@ def test_one_page_is_rendered_at_a_time(here: Log) -> None:
                 here.job.page(busy.id)
         assert here.job.page(finished.id).name == PAGE
         here.job.stop()
-        with pytest.raises(ReportPageMissing, match="stopping"):
+        with pytest.raises(Stopping, match="stopping"):
             page.result()
 
 
@@ -290,7 +290,7 @@ def test_a_page_in_progress_keeps_its_folder(here: Log) -> None:
         assert len(here.reports()) == 2
         assert folder.exists()
         job.stop()
-        with pytest.raises(ReportPageMissing, match="stopping"):
+        with pytest.raises(Stopping, match="stopping"):
             page.result()
     join_report_thread()
     writer.stop()
