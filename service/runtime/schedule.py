@@ -30,8 +30,8 @@ LEAST_SECONDS = 0.25
 """Shortest interval of a job, however fast the clock runs."""
 
 
-def build_schedule(runtime: Runtime) -> Schedule:
-    """Return the schedule of a runtime's jobs; intervals are divided by the speed of its clock."""
+def build_jobs(runtime: Runtime) -> list[Job]:
+    """Return the jobs of a runtime; intervals are divided by the speed of its clock."""
     clock, settings, roll_up = runtime.clock, runtime.settings, RollUp(runtime.writer)
     models = list(runtime.models.values())
 
@@ -63,8 +63,9 @@ def build_schedule(runtime: Runtime) -> Schedule:
             model.reload.run()
 
     def retention() -> None:
-        for model in models:
-            model.retention.run(clock())
+        if runtime.clock_steps.is_steady:  # a clock that is ahead for a while must not delete
+            for model in models:
+                model.retention.run(clock())
 
     table = {
         "tick": (tick, settings.monitor.tick_seconds),
@@ -76,11 +77,16 @@ def build_schedule(runtime: Runtime) -> Schedule:
         "reference": (reference, REFERENCE_SECONDS),
     }
     jobs = [Job(name, run, max(seconds / runtime.speed, LEAST_SECONDS)) for name, (run, seconds) in table.items()]
-    jobs.append(Job("store", runtime.probe_store, settings.monitor.tick_seconds))  # disks know the wall clock only
+    return [*jobs, Job("store", runtime.probe_store, settings.monitor.tick_seconds)]  # disks know the wall clock only
+
+
+def build_schedule(runtime: Runtime) -> Schedule:
+    """Return the schedule of a runtime's jobs."""
+    jobs = build_jobs(runtime)
     for job in jobs:
         runtime.metrics.show_job_interval(job.name, job.every_seconds)
 
     def record(job: str, outcome: Outcome, seconds: float) -> None:
-        runtime.metrics.count_job_run(job, outcome, clock(), seconds)
+        runtime.metrics.count_job_run(job, outcome, runtime.clock(), seconds)
 
     return Schedule(jobs, record)
