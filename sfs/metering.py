@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Sequence
 from queue import Empty, SimpleQueue
-from time import clock_gettime, monotonic, perf_counter, pthread_getcpuclockid, thread_time
+from time import clock_gettime, monotonic, pthread_getcpuclockid, thread_time
 from weakref import WeakSet, finalize
 
 OVER_BUDGET = "over budget"
@@ -14,11 +14,13 @@ OUT_OF_TIME = "out of time"
 MAX_WORK = 20_000_000
 """Instructions times bytes of a match in the calling thread, which cannot be interrupted: about 0.1 s at worst."""
 
-_FAST_PART = 0.25
-"""Part of the total time after which the rest of a batch is attributed to templates."""
+BYTE_SECONDS = 50e-9
+"""CPU time that a template may take for a byte of text, in addition to its other limits."""
+_SUSPECT_PART = 0.1
+"""Part of the time of a template beyond which patterns that were matched together are matched one by one."""
 _MAX_ABANDONED = 4
-_WALL_FACTOR = 10
-"""An evaluation may take this many times its CPU time, since the machine may be busy."""
+_WALL_FACTOR, _WALL_SECONDS = 20, 5.0
+"""A call in another thread may take this many times its CPU time, and at least so long: the machine may be busy."""
 
 
 class OutOfTime(Exception):
@@ -74,14 +76,15 @@ class BoundedCaller:
         self._end = finalize(self, _end_idle, self._idle)
 
     def call(
-        self, key: object, function: Callable[[], object], seconds: float, deadline: float
+        self, key: object, function: Callable[[], object], seconds: float, wall_seconds: float
     ) -> tuple[object, float]:
         """Return the result of a function that raises nothing, and its CPU time in seconds.
 
         Raises
         ------
         OutOfTime
-            If it has not ended within ``seconds`` of CPU time, or by the deadline in monotonic seconds.
+            If it has not ended within ``seconds`` of CPU time, or within twice ``wall_seconds``: after a stall, such as
+            a suspended machine, it is waited for once more.
         """
         with self._lock:
             self._abandoned = {each: helper for each, helper in self._abandoned.items() if helper.is_alive()}
@@ -95,13 +98,16 @@ class BoundedCaller:
                 raise OutOfTime(0.0) from None
         began = helper.cpu_seconds
         helper.calls.put(function)
+        deadline, waits = monotonic() + wall_seconds, 2
         while True:
             try:
                 left = min(seconds - (helper.cpu_seconds - began), deadline - monotonic())
                 result = helper.results.get(timeout=max(left, 0.001))
             except Empty:
                 spent = helper.cpu_seconds - began
-                if spent >= seconds or monotonic() >= deadline:
+                if monotonic() >= deadline:
+                    deadline, waits = monotonic() + wall_seconds, waits - 1
+                if spent >= seconds or not waits:
                     helper.calls.put(None)
                     with self._lock:
                         self._abandoned[key] = helper
@@ -126,26 +132,32 @@ def _end_idle(idle: list[_Helper]) -> None:
 class Meter:
     """CPU time of T templates in one evaluation; a template that uses up its time is stopped.
 
-    As long as the whole is cheap, only the whole is measured. The time of each template is measured if
-    ``detailed`` is set, a template is disabled, or the evaluation is about to take long.
+    Only the excess over the usual time of a search, which is in proportion to the bytes, counts: no limit depends on
+    the number of rows, their length, or the number of templates. Patterns are matched and measured together; those
+    that exceeded their time are matched one by one.
 
     Parameters
     ----------
     template_seconds, total_seconds
-        Maximum CPU time of one template, and of all of them.
+        Maximum excess of CPU time of one template, and of all of them; both have 50 ns more for every byte of text.
     caller
         Makes the calls that may take long.
     disabled
         Positions of templates that are not evaluated: unknown, unless their other parts determine the result.
     detailed
-        Whether to measure the time of each template.
+        Whether to measure the patterns in parts from the beginning.
+    suspects
+        Keys of parts whose patterns are measured one by one from the beginning.
 
     Attributes
     ----------
-    cpu_seconds
-        CPU time of all templates.
+    excess_seconds
+        Excess of all templates.
     seconds
-        T CPU times in seconds, complete if ``is_detailed``; a pattern counts for every template that has it.
+        T excesses in seconds, as far as they were measured one by one; a pattern counts for every template that has
+        it.
+    part_seconds
+        Excess of each part, by key.
     stopped
         Templates that used up their own time.
     exhausted
@@ -162,52 +174,51 @@ class Meter:
         *,
         disabled: Collection[int] = (),
         detailed: bool = False,
+        suspects: Collection[object] = (),
     ) -> None:
         self._template_seconds, self._total_seconds, self._caller = template_seconds, total_seconds, caller
-        self._disabled = frozenset(disabled)
-        self.is_detailed = detailed or bool(disabled)
-        self.cpu_seconds = 0.0
+        self._disabled, self._suspects = frozenset(disabled), set(suspects)
+        self.is_detailed = detailed or bool(disabled or suspects)
+        self.excess_seconds = 0.0
         self.seconds: list[float] = []
+        self.part_seconds: dict[object, float] = {}
         self.stopped: set[int] = set()
-        self.exhausted = self._out = False
+        self.exhausted = False
         self.text_bytes = 0
         self._users: Sequence[Sequence[int]] = ()
-        self._elsewhere = 0.0  # CPU seconds in other threads
-        self._began = self._fast_until = self._deadline = 0.0
+        self._unwanted: frozenset[int] = frozenset()
 
     def begin(self, users: Sequence[Sequence[int]], templates: int) -> None:
         """Start; ``users`` has the templates of each of the L leaves."""
         self._users, self.seconds = users, [0.0] * templates
-        self._fast_until = perf_counter() + _FAST_PART * self._total_seconds
-        self._deadline = monotonic() + _WALL_FACTOR * self._total_seconds
-        self._began = thread_time()
-
-    def end(self) -> None:
-        """Stop, and compute ``cpu_seconds``."""
-        self.cpu_seconds = self._spent()
-        self.exhausted = self._out and self.cpu_seconds >= self._total_seconds
-
-    def is_fast(self, work: int) -> bool:
-        """Return whether to make matches of this much work without attributing them; else details are measured."""
-        if not self.is_detailed and (work > MAX_WORK or perf_counter() > self._fast_until):
-            self.is_detailed = True
-        return not self.is_detailed
+        if self._disabled:
+            self._find_unwanted()
 
     def wants(self, leaf: int) -> bool:
         """Return whether a template needs a leaf, and has time left."""
-        return any(each not in self._disabled and each not in self.stopped for each in self._users[leaf])
+        return leaf not in self._unwanted
+
+    def is_suspect(self, key: object, leaves: Sequence[int]) -> bool:
+        """Return whether to match the leaves of a part one by one."""
+        return key in self._suspects or (bool(self._unwanted) and not self._unwanted.isdisjoint(leaves))
 
     def reason(self, template: int) -> str:
         """Return the reason why rows of a template were not evaluated."""
         return OVER_BUDGET if template in self.stopped else OUT_OF_TIME
 
-    def call(self, key: object, leaves: Sequence[int], work: int, function: Callable[[], object]) -> object:
-        """Return the result of a match for some leaves, and attribute its time; None if they have no time left."""
-        wanted = [leaf for leaf in leaves if self.wants(leaf)]
-        left = self._total_seconds - self._spent()
-        if wanted and (left <= 0 or monotonic() > self._deadline):
-            self._out = True
-        if not wanted or self._out:
+    def call(
+        self, key: object, leaves: Sequence[int], work: int, usual_seconds: float, function: Callable[[], object]
+    ) -> object:
+        """Return the result of a match of some leaves; None if they have no time left.
+
+        ``work`` is the number of instructions times bytes at worst. Only time beyond the usual seconds counts.
+        """
+        if self._unwanted and self._unwanted.issuperset(leaves):
+            return None
+        extra = BYTE_SECONDS * self.text_bytes
+        left = self._total_seconds + extra - self.excess_seconds
+        if left <= 0:
+            self.exhausted = True
             return None
         result: object = None
         if work <= MAX_WORK:
@@ -215,19 +226,34 @@ class Meter:
             result = function()
             spent = thread_time() - began
         else:
-            own = max(self._template_seconds - self.seconds[each] for leaf in wanted for each in self._users[leaf])
-            seconds = min(left, own)
+            used = min(self.seconds[each] for leaf in leaves for each in self._users[leaf])
             try:
-                result, spent = self._caller.call(key, function, seconds, self._deadline)
+                seconds = usual_seconds + min(left, self._template_seconds + extra - used)
+                result, spent = self._caller.call(key, function, seconds, max(_WALL_FACTOR * seconds, _WALL_SECONDS))
             except OutOfTime as error:
                 spent = error.seconds
-            self._elsewhere += spent
-        for leaf in wanted:
-            for each in self._users[leaf]:
-                self.seconds[each] += spent / len(wanted)
-                if self.seconds[each] >= self._template_seconds:
-                    self.stopped.add(each)
+        if spent > usual_seconds:
+            self._charge(key, leaves, spent - usual_seconds)
         return result
 
-    def _spent(self) -> float:
-        return thread_time() - self._began + self._elsewhere
+    def _charge(self, key: object, leaves: Sequence[int], excess: float) -> None:
+        self.excess_seconds += excess
+        templates = {each for leaf in leaves for each in self._users[leaf]}
+        if len(leaves) == 1 or len(templates) == 1:
+            for each in templates:
+                self.seconds[each] += excess
+            limit = self._template_seconds + BYTE_SECONDS * self.text_bytes
+            stopped = {each for each in templates if self.seconds[each] >= limit}
+            if not stopped <= self.stopped:
+                self.stopped |= stopped
+                self.is_detailed = True
+                self._find_unwanted()
+            return
+        self.part_seconds[key] = self.part_seconds.get(key, 0.0) + excess
+        if self.part_seconds[key] > _SUSPECT_PART * self._template_seconds:
+            self._suspects.add(key)
+            self.is_detailed = True
+
+    def _find_unwanted(self) -> None:
+        out = self._disabled | self.stopped
+        self._unwanted = frozenset(leaf for leaf, users in enumerate(self._users) if out.issuperset(users))

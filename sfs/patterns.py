@@ -7,9 +7,8 @@ finds the required literals in one pass and runs only the patterns whose literal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
-from operator import itemgetter
 from typing import Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 from zlib import crc32
@@ -20,6 +19,8 @@ import pyarrow.compute as pc
 import re2
 from numpy.typing import NDArray
 
+from sfs.metering import MAX_WORK
+
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_PATTERN_BYTES = 2 << 20
 """Memory limit of one compiled pattern, including its state cache."""
@@ -28,13 +29,20 @@ ARROW_ROWS = 128
 
 _LONG_CHARACTERS = 10_000  # a longer pattern, such as a list of words, is matched separately
 _LONG_BYTES = 64 << 20  # maximum memory limit of such a pattern
-_LEAST_BYTES, _INSTRUCTION_BYTES = 512 << 10, 512  # with less, RE2 has no room for states, and is slow
+_WORDS_BYTES = 8 << 20  # maximum memory limit of a list of words that is not long
+_LEAST_BYTES, _INSTRUCTION_BYTES, _WHOLE_WORD_BYTES = 512 << 10, 640, 1390 << 10
+_PROGRAM_BYTES, _LITERAL_BYTES, _OBJECT_BYTES = 16, 128, 8 << 10  # measured
 _LONG_BYTES_PER_BYTE = 64  # a list of words has up to 1.5 instructions of 16 bytes for each of its bytes
 _LITERAL_PART = 8
 _MIN_PART, _MAX_PART = 16, 64  # patterns of a filter
 _ARROW_PATTERNS = 12
 _FEW_HITS = 20
-_BLOCK_TEXTS = 8  # between two looks at the clock
+_SHARED_WORK = MAX_WORK // 2
+"""Maximum work of a call that matches several patterns."""
+_PATTERN_SECONDS, _FILTER_SECONDS = 5e-9, 100e-9
+"""Usual CPU time of a search, and of a filter, for a byte of text at most: a third of this on a fast machine."""
+_WORDS_PART, _WHOLE_WORD_INSTRUCTIONS, _WHOLE_WORD_ACTIVE = 4, 2_690, 20
+_BEFORE, _AFTER = r"(?:^|[^\pL\pM\pN_])", r"(?:$|[^\pL\pM\pN_])"
 
 
 def pattern_error(pattern: str, ignore_case: bool = False) -> str | None:
@@ -66,7 +74,7 @@ def words_pattern(words: Sequence[str], whole_word: bool) -> str:
     any_word = "|".join(re2.escape(word) for word in words)
     if not whole_word:
         return any_word
-    return rf"(?:^|[^\pL\pM\pN_])(?:{any_word})(?:$|[^\pL\pM\pN_])"
+    return f"{_BEFORE}(?:{any_word}){_AFTER}"
 
 
 def with_case_flag(pattern: str, ignore_case: bool) -> str:
@@ -147,92 +155,186 @@ class PatternSet:
         self._patterns = tuple(patterns)
         self._lowered = lowered
         self._is_columnar = 0 < len(patterns) <= _ARROW_PATTERNS and all(map(_same_in_arrow, patterns))
-        self._filters = _filters(patterns)
-        self._work = sum(each.work for _, each in self._filters)
+        self._filters = _filters(patterns, lowered)
+        self._all = range(len(patterns))
+        works = [each.work for _, each in self._filters] or [1]
+        self._work, self._part_work = sum(works), max(works)
+        self._byte_seconds = sum(each.byte_seconds for _, each in self._filters)
 
     def match(self, texts: TextColumn, out: NDArray[np.bool_], meter: PatternMeter | None = None) -> _Unmatched:
         """Set the matches in ``out``, bool[N, P], initially all false: text N contains pattern P.
 
         Returns the texts that were not matched with a pattern, by pattern, because the meter stopped it.
         """
-        if self._is_columnar and len(texts) >= ARROW_ROWS and (meter is None or meter.is_fast(self._arrow_work(texts))):
+        if self._is_columnar and len(texts) >= ARROW_ROWS:
             column = texts.lowered if self._lowered else texts.original
-            for p, pattern in enumerate(self._patterns):
-                out[:, p] = pc.match_substring_regex(column, pattern).to_numpy(zero_copy_only=False)
-            return {}
+            if meter is None:
+                for p, pattern in enumerate(self._patterns):
+                    out[:, p] = _search_column(column, pattern)
+                return {}
+            sizes = pc.binary_length(column).to_numpy(zero_copy_only=False)
+            if int(sizes.max()) * max(size for _, each in self._filters for size in each.sizes) <= MAX_WORK:
+                return self._match_columns(column, sizes, out, meter)
         encoded = texts.encoded(self._lowered) if self._filters else []
-        rows: list[int] = []
-        columns: list[int] = []
-        slow: list[int] = []
-        for start in range(0, len(encoded), _BLOCK_TEXTS):
-            block = encoded[start : start + _BLOCK_TEXTS]
-            if meter is not None:
-                size = sum(map(len, block))
-                meter.add_bytes(size)
-                if slow or not meter.is_fast(size * self._work):
-                    slow += range(start, start + len(block))
-                    continue
-            for row, text in enumerate(block, start):
-                for numbers, each in self._filters:
-                    if hits := each.match(text):
-                        rows += [row] * len(hits)
-                        columns += [numbers[hit] for hit in hits]
-        if len(rows) > _FEW_HITS:
-            out[rows, columns] = True
-        else:  # single assignments are faster than an index of two lists
-            for row, column in zip(rows, columns, strict=True):
-                out[row, column] = True
-        return _match_metered(self._filters, encoded, slow, out, meter) if slow and meter is not None else {}
+        if meter is not None:
+            return self._match_metered(encoded, out, meter)
+        _set(out, *_hits(self._filters, encoded, range(len(encoded))))
+        return {}
 
-    def _arrow_work(self, texts: TextColumn) -> int:
-        """Return the work of the largest pattern, of which each is one call."""
-        return max(size for _, each in self._filters for size in each.sizes) * 4 * sum(map(len, texts.values))
+    def _match_columns(
+        self, column: pa.LargeStringArray, sizes: NDArray[np.integer], out: NDArray[np.bool_], meter: PatternMeter
+    ) -> _Unmatched:
+        """Match a column with each pattern, in calls that are short enough; of several, the short texts come first."""
+        unmatched: _Unmatched = {}
+        meter.add_bytes(int(sizes.sum()))
+        instructions = [size for _, each in self._filters for size in each.sizes]
+        order = None
+        if int(sizes.sum()) * max(instructions) > MAX_WORK:
+            order = np.argsort(sizes, kind="stable")
+            column, sizes = column.take(pa.array(order)), sizes[order]
+        ends = np.cumsum(sizes)
+        for p, pattern in enumerate(self._patterns):
+            start = 0
+            while start < len(sizes):
+                done = int(ends[start - 1]) if start else 0
+                stop = int(np.searchsorted(ends, done + MAX_WORK // instructions[p], "right"))
+                size = int(ends[stop - 1]) - done
+                part = partial(_search_column, column.slice(start, stop - start), pattern)
+                found = meter.call((self, p), [p], instructions[p] * size, _PATTERN_SECONDS * size, part)
+                rows = slice(start, stop) if order is None else order[start:stop]
+                if found is None:
+                    unmatched.setdefault(p, []).extend(np.arange(len(sizes))[rows].tolist())
+                else:
+                    out[rows, p] = found
+                start = stop
+        return unmatched
+
+    def _match_metered(self, texts: Sequence[bytes], out: NDArray[np.bool_], meter: PatternMeter) -> _Unmatched:
+        """Match all patterns in calls that are short enough; a long text costs no short one its result."""
+        unmatched: _Unmatched = {}
+        sizes = [*map(len, texts)]
+        total = sum(sizes)
+        meter.add_bytes(total)
+        order = sorted(range(len(texts)), key=sizes.__getitem__) if len(texts) > 1 else range(len(texts))
+        if not meter.is_detailed and total * self._work <= _SHARED_WORK:
+            usual = self._byte_seconds * total
+            found = meter.call(None, self._all, 0, usual, partial(_hits, self._filters, texts, order))
+            if found is not None:
+                _set(out, *cast("_Hits", found))
+                return unmatched
+        start = 0
+        while start < len(order):
+            size, stop = sizes[order[start]], start + 1
+            while stop < len(order) and (size + sizes[order[stop]]) * self._part_work <= _SHARED_WORK:
+                size += sizes[order[stop]]
+                stop += 1
+            for part in self._filters:
+                self._match_part(part, texts, order[start:stop], size, out, meter, unmatched)
+            start = stop
+        return unmatched
+
+    def _match_part(
+        self,
+        part: tuple[range, _Filter],
+        texts: Sequence[bytes],
+        rows: Sequence[int],
+        size: int,
+        out: NDArray[np.bool_],
+        meter: PatternMeter,
+        unmatched: _Unmatched,
+    ) -> None:
+        """Match the patterns of one filter: together, or one by one if they may be slow."""
+        numbers, each = part
+        is_suspect = meter.is_suspect(each, numbers)
+        if not is_suspect and size * each.work <= _SHARED_WORK:
+            found = meter.call(each, numbers, 0, each.byte_seconds * size, partial(_hits, [part], texts, rows))
+            if found is not None:
+                _set(out, *cast("_Hits", found))
+                return
+        for row in rows:
+            text, length = texts[row], len(texts[row])
+            work, usual = each.literal_work * length, each.byte_seconds * length
+            candidates = meter.call((each, None), numbers, work, usual, partial(each.candidates, text))
+            if candidates is None:
+                for number in numbers:
+                    unmatched.setdefault(number, []).append(row)
+                continue
+            hits = sorted(cast("Sequence[int]", candidates), key=each.sizes.__getitem__)  # small patterns first
+            if not hits:
+                continue
+            usual = _PATTERN_SECONDS * length
+            if not is_suspect and sum(each.sizes[hit] for hit in hits) * length <= _SHARED_WORK:
+                found = meter.call(
+                    each, [numbers[hit] for hit in hits], 0, usual * len(hits), partial(each.match, text)
+                )
+                if found is not None:
+                    out[row, [numbers[hit] for hit in cast("Sequence[int]", found)]] = True
+                    continue
+            for hit in hits:
+                number, found = numbers[hit], None
+                if meter.wants(number):
+                    search = partial(each.alone(hit).match, text)
+                    found = meter.call((each, hit), [number], each.sizes[hit] * length, usual, search)
+                if found is None:
+                    unmatched.setdefault(number, []).append(row)
+                elif found:
+                    out[row, number] = True
 
 
 _Unmatched: TypeAlias = dict[int, list[int]]
+_Hits: TypeAlias = tuple[list[int], list[int]]
+
+
+def _search_column(column: pa.LargeStringArray, pattern: str) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = pc.match_substring_regex(column, pattern).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _hits(filters: Sequence[tuple[range, _Filter]], texts: Sequence[bytes], positions: Sequence[int]) -> _Hits:
+    """Return the positions of texts, and the patterns that they contain."""
+    rows: list[int] = []
+    columns: list[int] = []
+    for row in positions:
+        text = texts[row]
+        for numbers, each in filters:
+            if hits := each.match(text):
+                rows += [row] * len(hits)
+                columns += [numbers[hit] for hit in hits]
+    return rows, columns
+
+
+def _set(out: NDArray[np.bool_], rows: list[int], columns: list[int]) -> None:
+    if len(rows) > _FEW_HITS:
+        out[rows, columns] = True
+    else:  # single assignments are faster than an index of two lists
+        for row, column in zip(rows, columns, strict=True):
+            out[row, column] = True
 
 
 class PatternMeter(Protocol):
     """Bounds the CPU time of the P patterns of a set."""
 
+    @property
+    def is_detailed(self) -> bool:
+        """Whether to match the parts of the set one by one."""
+        ...
+
     def add_bytes(self, count: int) -> None:
         """Count the bytes of the texts."""
 
-    def is_fast(self, work: int) -> bool:
-        """Return whether matches of this many instructions times bytes may be made without a call of ``call``."""
+    def wants(self, pattern: int) -> bool:
+        """Return whether a pattern is needed, and has time left."""
         ...
 
-    def call(self, key: object, patterns: Sequence[int], work: int, function: Callable[[], object]) -> object:
-        """Return the result of a match for some patterns; None if they have no time left."""
+    def is_suspect(self, key: object, patterns: Sequence[int]) -> bool:
+        """Return whether to match the patterns of a part one by one."""
         ...
 
-
-def _match_metered(
-    filters: Sequence[tuple[Sequence[int], _Filter]],
-    texts: Sequence[bytes],
-    rows: Sequence[int],
-    out: NDArray[np.bool_],
-    meter: PatternMeter,
-) -> _Unmatched:
-    """Match some texts pattern by pattern: the short texts first, so that a long one costs no other its result."""
-    unmatched: _Unmatched = {}
-    for row in sorted(rows, key=lambda row: len(texts[row])):
-        text = texts[row]
-        candidates: list[tuple[int, int, int, _Filter]] = []  # small patterns first
-        for numbers, each in filters:
-            found = meter.call((each, None), numbers, each.literal_work * len(text), partial(each.candidates, text))
-            if found is None:
-                for number in numbers:
-                    unmatched.setdefault(number, []).append(row)
-            hits = cast("Sequence[int]", found or ())
-            candidates += [(each.sizes[hit], numbers[hit], hit, each) for hit in hits]
-        for size, number, hit, each in sorted(candidates, key=itemgetter(0)):
-            found = meter.call((each, hit), [number], size * len(text), partial(each.search, hit, text))
-            if found is None:
-                unmatched.setdefault(number, []).append(row)
-            elif found:
-                out[row, number] = True
-    return unmatched
+    def call(
+        self, key: object, patterns: Sequence[int], work: int, usual_seconds: float, function: Callable[[], object]
+    ) -> object:
+        """Return the result of a match of some patterns; None if they have no time left."""
+        ...
 
 
 class _Filter:
@@ -241,18 +343,23 @@ class _Filter:
     Attributes
     ----------
     sizes, work
-        Instructions of each pattern, and of all of them.
+        Instructions of each pattern that may be active at a time, and of all of them.
     literal_work
         Instructions of the filter that may be active at a time, about.
+    byte_seconds
+        Usual CPU time for a byte of text at most, in seconds.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Sequence[str], lowered: bool = False) -> None:
+        self._patterns, self._lowered = patterns, lowered
         self._filter = re2.Filter()
         for pattern in patterns:
-            self._filter.Add(pattern, _options(pattern_bytes(pattern)))
-        self._expressions = [self._filter.re(position) for position in range(len(patterns))]
+            self._filter.Add(pattern, _options(_memory_limit(pattern)))
         self._every = range(len(patterns))
-        self.sizes: list[int] = [expression.programsize for expression in self._expressions]
+        instructions = [self._filter.re(position).programsize for position in self._every]
+        self.sizes: list[int] = [
+            _active(*each) if lowered else each[1] for each in zip(patterns, instructions, strict=True)
+        ]
         self.work, self.literal_work = sum(self.sizes), sum(map(len, patterns)) // _LITERAL_PART
         self._has_literals = max(map(len, patterns)) <= _LONG_CHARACTERS
         if self._has_literals:
@@ -260,59 +367,63 @@ class _Filter:
                 self._filter.Compile()
             except re2.error:  # more literals than a filter can hold
                 self._has_literals = False
+        searched = len(self.candidates(b""))  # patterns without a literal, searched in every text
+        self.byte_seconds = min(_PATTERN_SECONDS * len(patterns), _FILTER_SECONDS + _PATTERN_SECONDS * searched)
 
     def match(self, text: bytes) -> Sequence[int]:
         """Return the positions of the patterns that the text contains."""
         if self._has_literals:
             return self._filter.Match(text) or ()
-        return [position for position in self._every if self.search(position, text)]
+        return [p for p in self._every if self._filter.re(p).search(text) is not None]
 
     def candidates(self, text: bytes) -> Sequence[int]:
         """Return the positions of the patterns whose literals the text contains."""
         return (self._filter.Match(text, True) or ()) if self._has_literals else self._every
 
-    def search(self, position: int, text: bytes) -> bool:
-        """Return whether the text contains one pattern."""
-        return self._expressions[position].search(text) is not None
+    def alone(self, position: int) -> _Filter:
+        """Return a filter of one pattern."""
+        return self if len(self._patterns) == 1 else _alone(self._patterns[position], self._lowered)
 
 
-_compiled: WeakValueDictionary[tuple[str, ...], _Filter] = WeakValueDictionary()
+@lru_cache(maxsize=256)
+def _alone(pattern: str, lowered: bool) -> _Filter:
+    return _Filter((pattern,), lowered)
+
+
+_compiled: WeakValueDictionary[tuple[bool, tuple[str, ...]], _Filter] = WeakValueDictionary()
 """Filters in use by their patterns."""
 
 
-def _filters(patterns: Sequence[str]) -> list[tuple[list[int], _Filter]]:
+def _filters(patterns: Sequence[str], lowered: bool) -> list[tuple[range, _Filter]]:
     """Return filters over some patterns, with the positions of the patterns of each.
 
     Where a filter ends depends on the patterns near its end, so that most filters of two similar sequences are
     equal. Small filters keep each step of the compilation, which holds the interpreter lock, short.
     """
-    out: list[tuple[list[int], _Filter]] = []
-    part: list[int] = []
-    characters = 0
+    out: list[tuple[range, _Filter]] = []
+    start = characters = 0
     for p, pattern in enumerate(patterns):
-        length = len(pattern)
-        if part and (len(part) >= _MAX_PART or characters + length > _LONG_CHARACTERS):
-            out.append((part, _shared_filter(patterns[each] for each in part)))
-            part, characters = [], 0
-        part.append(p)
-        characters += length
-        if len(part) >= _MIN_PART and crc32(pattern.encode(errors="replace")) % _MIN_PART == 0:
-            out.append((part, _shared_filter(patterns[each] for each in part)))
-            part, characters = [], 0
-    if part:
-        out.append((part, _shared_filter(patterns[each] for each in part)))
+        if p > start and (p - start >= _MAX_PART or characters + len(pattern) > _LONG_CHARACTERS):
+            out.append((range(start, p), _shared_filter(patterns[start:p], lowered)))
+            start, characters = p, 0
+        characters += len(pattern)
+        if p + 1 - start >= _MIN_PART and crc32(pattern.encode(errors="replace")) % _MIN_PART == 0:
+            out.append((range(start, p + 1), _shared_filter(patterns[start : p + 1], lowered)))
+            start, characters = p + 1, 0
+    if start < len(patterns):
+        out.append((range(start, len(patterns)), _shared_filter(patterns[start:], lowered)))
     return out
 
 
-def _shared_filter(patterns: Iterable[str]) -> _Filter:
-    key = tuple(patterns)
+def _shared_filter(patterns: Sequence[str], lowered: bool) -> _Filter:
+    key = lowered, tuple(patterns)
     found = _compiled.get(key)
     if found is None:
-        found = _compiled[key] = _Filter(key)
+        found = _compiled[key] = _Filter(key[1], lowered)
     return found
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=8_000)
 def _program_size(pattern: str) -> int:
     """Return the number of instructions of a pattern that is not long."""
     alone = re2.Filter()
@@ -320,17 +431,38 @@ def _program_size(pattern: str) -> int:
     return int(alone.re(0).programsize)
 
 
+def _active(pattern: str, instructions: int) -> int:
+    """Return the number of instructions of a keyword, out of all, that may be active at a time, as measured."""
+    if pattern.startswith(_BEFORE):
+        return _WHOLE_WORD_ACTIVE + max(0, instructions - _WHOLE_WORD_INSTRUCTIONS) // _WORDS_PART
+    return 1 + instructions // _WORDS_PART
+
+
 def pattern_bytes(pattern: str) -> int:
-    """Return the memory limit of a compiled pattern with its state cache.
+    """Return the maximum memory of a compiled pattern with its state cache.
+
+    RE2 keeps a third of its limit for the states of searches that give no positions, the only ones made.
 
     Examples
     --------
     >>> pattern_bytes("check.*out") // 2**10, pattern_bytes(words_pattern(["check"], whole_word=True)) // 2**10
-    (522, 1864)
+    (184, 522)
     """
+    limit = _memory_limit(pattern)
+    if len(pattern) > _LONG_CHARACTERS:
+        return limit
+    return limit // 3 + _PROGRAM_BYTES * _program_size(pattern) + _LITERAL_BYTES * len(pattern) + _OBJECT_BYTES
+
+
+def _memory_limit(pattern: str) -> int:
+    """Return RE2's memory limit for a pattern: with less, RE2 has no room for states, and is slow."""
     if len(pattern) > _LONG_CHARACTERS:
         return min(_LONG_BYTES, MAX_PATTERN_BYTES + _LONG_BYTES_PER_BYTE * len(pattern.encode()))
-    return min(MAX_PATTERN_BYTES, _LEAST_BYTES + _INSTRUCTION_BYTES * _program_size(pattern))
+    size, least = _program_size(pattern), _LEAST_BYTES
+    if pattern.startswith(_BEFORE) and pattern.endswith(_AFTER):
+        size, least = size - _WHOLE_WORD_INSTRUCTIONS, _WHOLE_WORD_BYTES
+    most = MAX_PATTERN_BYTES if len(pattern) <= MAX_PATTERN_CHARACTERS else _WORDS_BYTES
+    return min(most, least + _INSTRUCTION_BYTES * max(0, size))
 
 
 def _options(max_bytes: int = MAX_PATTERN_BYTES) -> re2.Options:

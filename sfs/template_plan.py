@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
@@ -54,11 +54,11 @@ class TemplateLimits:
     terms
         Number of keywords, regular expressions, comparisons and other terms; equal terms count once.
     pattern_mb
-        Memory of the compiled keywords and regular expressions with their state caches, in MiB.
+        Memory of the compiled keywords and regular expressions with their state caches at most, in MiB.
     """
 
     terms: int = 5_000
-    pattern_mb: float = 512.0
+    pattern_mb: float = 640.0
 
     def require(self, specs: Iterable[Spec]) -> None:
         """Raise InvalidFunction if canonical templates exceed a limit.
@@ -69,20 +69,46 @@ class TemplateLimits:
         Traceback (most recent call last):
         sfs.errors.InvalidFunction: the templates have 2 different terms, more than the limit of 1: remove some, ...
         """
-        distinct = {_key(leaf): leaf for spec in specs for leaf in leaves(spec)}
-        if len(distinct) > self.terms:
-            raise InvalidFunction(
-                f"the templates have {len(distinct):,} different terms, more than the limit of {self.terms:,}: "
+        terms = {_key(leaf): _leaf_bytes(leaf) for spec in specs for leaf in leaves(spec)}
+        reason = self._reason(len(terms), *_sum_of(terms.values()))
+        if reason is not None:
+            raise InvalidFunction(reason)
+
+    def refusals(self, specs: Iterable[Spec], beside: Iterable[Spec] = ()) -> list[str | None]:
+        """Return the reason why each canonical template exceeds a limit together with those accepted before, or None.
+
+        ``beside`` are templates that are evaluated in any case.
+
+        Examples
+        --------
+        >>> TemplateLimits(terms=1).refusals([{"missing": {"field": "a"}}, {"missing": {"field": "b"}}])
+        [None, 'the templates have 2 different terms, more than the limit of 1: remove some, ...']
+        """
+        accepted = {_key(leaf): _leaf_bytes(leaf) for spec in beside for leaf in leaves(spec)}
+        out: list[str | None] = []
+        texts, memory = _sum_of(accepted.values())
+        for spec in specs:
+            new = {key: _leaf_bytes(leaf) for leaf in leaves(spec) if (key := _key(leaf)) not in accepted}
+            more_texts, more_memory = _sum_of(new.values())
+            out.append(self._reason(len(accepted) + len(new), texts + more_texts, memory + more_memory))
+            if out[-1] is None:
+                accepted |= new
+                texts, memory = texts + more_texts, memory + more_memory
+        return out
+
+    def _reason(self, terms: int, texts: int, memory: int) -> str | None:
+        if terms > self.terms:
+            return (
+                f"the templates have {terms:,} different terms, more than the limit of {self.terms:,}: "
                 "remove some, or raise template_limits.terms"
             )
-        texts = [leaf for leaf in distinct.values() if _source_of(leaf)[0] == "text"]
-        memory = sum(pattern_bytes(_pattern_of(leaf)) for leaf in texts) / 2**20
-        if memory > self.pattern_mb:
-            raise InvalidFunction(
-                f"the {len(texts):,} keyword lists and regular expressions of the templates need up to "
-                f"{memory:,.0f} MiB, more than the limit of {self.pattern_mb:,.0f} MiB: remove some, or raise "
+        if memory > self.pattern_mb * 2**20:
+            return (
+                f"the {texts:,} keyword lists and regular expressions of the templates need up to "
+                f"{memory / 2**20:,.0f} MiB, more than the limit of {self.pattern_mb:,.0f} MiB: remove some, or raise "
                 "template_limits.pattern_mb"
             )
+        return None
 
 
 TEMPLATE_LIMITS = TemplateLimits()
@@ -208,8 +234,6 @@ class TemplatePlan:
             if unreadable:
                 unknown[unreadable, span] = any_unknown = True
             seconds[g] = perf_counter() - start
-        if meter is not None:
-            meter.end()
         return _LeafResults(member, unknown, seconds, any_unknown, unmatched)
 
     def _combine(self, results: _LeafResults) -> tuple[BoolMatrix, BoolMatrix]:
@@ -304,6 +328,16 @@ def _certain_rows(tree: Any, certain: LeafColumns, possible: LeafColumns) -> Any
     if kind == "not":
         return _certain_rows(parts[0], possible, certain) ^ True
     return reduce(_JOIN[kind], [_certain_rows(part, certain, possible) for part in parts])
+
+
+def _leaf_bytes(leaf: Spec) -> int:
+    """Return the maximum memory of the pattern of a leaf; 0 if it has none."""
+    return pattern_bytes(_pattern_of(leaf)) if _source_of(leaf)[0] == "text" else 0
+
+
+def _sum_of(leaf_bytes: Collection[int]) -> tuple[int, int]:
+    """Return the number of patterns and their memory in sum."""
+    return sum(map(bool, leaf_bytes)), sum(leaf_bytes)
 
 
 def _key(leaf: Spec) -> str:
@@ -422,13 +456,29 @@ class _GroupMeter:
 
     def __init__(self, meter: Meter, first: int) -> None:
         self._meter, self._first = meter, first
-        self.is_fast = meter.is_fast
+
+    @property
+    def is_detailed(self) -> bool:
+        return self._meter.is_detailed
 
     def add_bytes(self, count: int) -> None:
         self._meter.text_bytes += count
 
-    def call(self, key: object, patterns: Sequence[int], work: int, function: Callable[[], object]) -> object:
-        return self._meter.call(key, [self._first + p for p in patterns], work, function)
+    def wants(self, pattern: int) -> bool:
+        return self._meter.wants(self._first + pattern)
+
+    def is_suspect(self, key: object, patterns: Sequence[int]) -> bool:
+        return self._meter.is_suspect(key, self._leaves(patterns))
+
+    def call(
+        self, key: object, patterns: Sequence[int], work: int, usual_seconds: float, function: Callable[[], object]
+    ) -> object:
+        return self._meter.call(key, self._leaves(patterns), work, usual_seconds, function)
+
+    def _leaves(self, patterns: Sequence[int]) -> Sequence[int]:
+        if isinstance(patterns, range):
+            return range(self._first + patterns.start, self._first + patterns.stop)
+        return [self._first + p for p in patterns]
 
 
 class _TextGroup:

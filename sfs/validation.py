@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, SupportsFloat, TypeGuard
+from unicodedata import category
 
 import numpy as np
 
@@ -86,8 +87,9 @@ def validate_name(name: object, reserved: frozenset[str] = frozenset()) -> str:
     if not isinstance(name, str) or not name.strip():
         advice = "write a name, in quotes where YAML reads a number or a boolean"
         raise InvalidFunction(f"a function name must be non-empty text, got {short_repr(name)}: {advice}")
-    if any(not character.isprintable() for character in name):
-        raise InvalidFunction(f"a function name must not contain control characters, got {name!r}")
+    for character in name:
+        if not character.isprintable():
+            raise InvalidFunction(f"name {name!r} {_unprintable(character)}")
     if name in reserved:
         raise InvalidFunction(f"{name!r} is a reserved name: give the slice another name")
     return name
@@ -104,7 +106,7 @@ def validate_monitored_name(name: str) -> None:
 
 
 def validate_monitored_metadata(metadata: Metadata) -> None:
-    """Refuse the metadata of a monitored function that are too long for labels and pages."""
+    """Refuse the metadata of a monitored function that are too long, or not one line, for labels and pages."""
     limits = (
         ("owner", MAX_NAME_CHARACTERS),
         ("family", MAX_NAME_CHARACTERS),
@@ -112,10 +114,15 @@ def validate_monitored_metadata(metadata: Metadata) -> None:
     )
     for field, limit in limits:
         text = getattr(metadata, field)
-        if len(text) > limit or not text.isprintable():
-            raise InvalidFunction(
-                f"{field} {short_repr(text)} has {len(text):,} characters: use one line of at most {limit:,}"
-            )
+        if len(text) > limit:
+            raise InvalidFunction(f"{field} {short_repr(text)} has {len(text):,} characters: use at most {limit:,}")
+        for character in text:
+            if not (character.isprintable() or category(character) == "Zs" or character == "\u200d"):  # joins emoji
+                raise InvalidFunction(f"{field} {short_repr(text)} {_unprintable(character)}")
+
+
+def _unprintable(character: str) -> str:
+    return f"has the character U+{ord(character):04X}, which cannot be printed: use one line of text without it"
 
 
 def validate_callable(name: str, f: object) -> Callable[..., Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from service.cli.apply import ApplySummary
@@ -250,9 +249,10 @@ def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | No
             functions += FunctionSet.from_files([name], votes=True)
         except SliceError as error:
             problems.append(f"functions: {error}")
-    caps = {key: value for key, value in asdict(settings.template_limits).items() if value is not None}
     try:
-        TemplateLimits(**caps).require(each.spec for each in functions if isinstance(each, Template))
+        TemplateLimits(**settings.template_limits.given).require(
+            each.spec for each in functions if isinstance(each, Template)
+        )
         return FunctionSet(functions)
     except SliceError as error:
         problems.append(f"functions: {error}")

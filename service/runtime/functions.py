@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -162,16 +161,7 @@ class FunctionAdmin:
         Stopping
             If the service is stopping.
         """
-        state = self._deployment.state
-        source: Literal["given", "sample"] = "sample" if records is None else "given"
-        if records is None:
-            records = state.sample
-        elif state.schema.columns:
-            records = [*map(state.schema.parse_record, records)]
-        run = partial(
-            preview, declaration, records, source, state.specs, self._limits, self._preview_seconds, stop=self._stop
-        )
-        return await asyncio.get_running_loop().run_in_executor(self._previews, run)
+        return await asyncio.get_running_loop().run_in_executor(self._previews, self._preview, declaration, records)
 
     def stop(self) -> None:
         """End a preview in progress, and refuse changes and previews that wait."""
@@ -195,6 +185,15 @@ class FunctionAdmin:
             self._activate(added)
             views = functions_view(self._deployment)
         return next(view for view in views if view.name == declaration["name"])
+
+    def _preview(self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None) -> FunctionPreview:
+        state = self._deployment.state
+        source: Literal["given", "sample"] = "sample" if records is None else "given"
+        if records is None:
+            records = state.sample
+        elif state.schema.columns:
+            records = [*map(state.schema.parse_record, records)]
+        return preview(declaration, records, source, state.specs, self._limits, self._preview_seconds, stop=self._stop)
 
     def _remove(self, name: str) -> None:
         self._require_running()
@@ -340,19 +339,19 @@ def within_limits(
 ) -> tuple[Template, ...]:
     """Return the added functions that are within the limits, together with those of files; others are logged.
 
-    Raises
-    ------
-    InvalidFunction
-        If the functions of files exceed the limits.
+    Functions of files are used in any case: they belong to the project, and a warning is logged.
     """
-    limits.require(_specs(file_functions))
-    accepted: list[Template] = []
-    for function in added:  # few, and read once
-        try:
-            limits.require(_specs([*file_functions, *accepted, function]))
+    added, files = tuple(added), _specs(file_functions)
+    try:
+        limits.require(files)
+    except InvalidFunction as error:
+        _log.warning("the functions of files are used, but no function can be added: %s", error)
+    accepted = []
+    for function, reason in zip(added, limits.refusals(_specs(added), files), strict=True):
+        if reason is None:
             accepted.append(function)
-        except InvalidFunction as error:
-            _log.warning("added function %r is left out: %s", function.name, error)
+        else:
+            _log.warning("added function %r is left out: %s", function.name, reason)
     return tuple(accepted)
 
 

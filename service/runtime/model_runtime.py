@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from models.registry import ModelRegistry
 from service.jobs.column_report.job import ColumnReports
@@ -40,8 +39,6 @@ from sfs.registry import FunctionSet
 from sfs.template_plan import TemplateLimits
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from service.metrics.gauges import MetricsPage
     from service.metrics.process import ProcessMetrics
     from service.settings.schema import Settings
@@ -102,12 +99,12 @@ class ModelRuntime:
         file_functions = FunctionSet.from_files(settings.functions, votes=True)
         with store.read() as connection:
             stored = checkpoint(connection, CHECKPOINT)
-        caps = TemplateLimits(**_given(settings.template_limits))
+        caps = TemplateLimits(**settings.template_limits.given)
         added = within_limits(file_functions, read_added(None if stored is None else stored.state), caps)
         with ExitStack() as undo:
             live = LiveFunctions(
                 merge_functions(file_functions, added),
-                BreakerLimits(**_given(settings.function_limits)),
+                BreakerLimits(**settings.function_limits.given),
                 sources=settings.functions,
             )
             undo.callback(live.close)
@@ -166,8 +163,3 @@ class ModelRuntime:
                     "no version is active: run `slicewatch train`, or set `classes` to monitor a model served elsewhere"
                 )
         self.deployment.follow_external_version()
-
-
-def _given(section: DataclassInstance) -> dict[str, Any]:
-    """Return the values of a section of the settings that replace defaults."""
-    return {key: value for key, value in asdict(section).items() if value is not None}

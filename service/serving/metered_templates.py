@@ -13,14 +13,14 @@ from service.serving.breaker import SLOW, Breaker, BreakerLimits
 from service.serving.isolation import start_thread
 from sfs.apply import ApplyResult, FunctionStats, apply_with_stats
 from sfs.matrix import SliceMatrix
-from sfs.metering import BoundedCaller, Meter
+from sfs.metering import BYTE_SECONDS, BoundedCaller, Meter
 from sfs.record import Columns, Rows
 from sfs.registry import FunctionSet
 
 BREAKER_OPEN = "breaker open"
 
-BYTE_SECONDS = 50e-9
-"""CPU time that a template may take for a byte of text, in addition to its budget per row."""
+_SUSPECT_PART = 0.1
+"""Part of a budget beyond which patterns that were matched together are matched one by one in the next batch."""
 _MAX_BREAKERS = 2_000  # also of templates that were removed
 _PATIENCE = 5
 """Factor of the limits for rows that are not traffic."""
@@ -49,6 +49,7 @@ class MeteredTemplates:
         self._lock = threading.Lock()
         self._caller = BoundedCaller()
         self._is_costly = False  # whether the last batch was over the budget of a template
+        self._suspects: frozenset[object] = frozenset()  # parts of the patterns that were
 
     def close(self) -> None:
         """End the threads of searches."""
@@ -70,7 +71,14 @@ class MeteredTemplates:
             disabled = {t: each for t, each in functions if breakers.get(each.fingerprint, Breaker()).is_open}
         patience = 1 if update_breakers else _PATIENCE
         allowance, hold = limits.allowance(None, len(rows)), limits.hold_ms / 1000
-        meter = Meter(patience * allowance, patience * hold, self._caller, disabled=disabled, detailed=self._is_costly)
+        meter = Meter(
+            patience * allowance,
+            patience * hold,
+            self._caller,
+            disabled=disabled,
+            detailed=self._is_costly,
+            suspects=self._suspects,
+        )
         applied = apply_with_stats(templates, rows, meter=meter)
         if update_breakers:
             self._update_breakers(templates, meter, len(rows))
@@ -80,13 +88,17 @@ class MeteredTemplates:
 
     def _update_breakers(self, templates: FunctionSet, meter: Meter, rows: int) -> None:
         budget = rows * self._limits.budget_ms / 1000 + meter.text_bytes * BYTE_SECONDS
-        self._is_costly = meter.cpu_seconds > budget
-        if not (self._is_costly or self._breakers or meter.stopped):
+        was_costly, self._is_costly = self._is_costly, meter.excess_seconds > budget
+        parts = meter.part_seconds.items() if self._is_costly else ()
+        self._suspects = frozenset(key for key, seconds in parts if seconds > _SUSPECT_PART * budget) | (
+            self._suspects if self._is_costly else frozenset()
+        )
+        if not (self._is_costly or self._breakers or meter.stopped or meter.exhausted):
             return
         with self._lock:
             breakers, now = dict(self._breakers), self._clock()
             stopped = meter.stopped
-            if meter.exhausted and max(meter.seconds) > budget:
+            if meter.exhausted and max(meter.seconds) > (0.0 if was_costly else budget):
                 stopped = stopped | {int(np.argmax(meter.seconds))}
             for t, template in enumerate(templates):
                 before = breakers.get(template.fingerprint, Breaker())
@@ -95,8 +107,7 @@ class MeteredTemplates:
                 if t in stopped:
                     after = before.trip(SLOW, self._limits, now)
                 else:
-                    is_slow = meter.is_detailed and meter.seconds[t] > budget
-                    after = before.add_batch(is_slow, self._limits, now)
+                    after = before.add_batch(meter.seconds[t] > budget, self._limits, now)
                 if after is not before:
                     breakers[template.fingerprint] = after
                 if after.is_open:

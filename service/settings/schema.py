@@ -6,9 +6,9 @@ import ipaddress
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import field, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
@@ -16,6 +16,8 @@ from pydantic.dataclasses import dataclass
 from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from sfs.schema import Schema
 
 
@@ -157,8 +159,20 @@ CONFIG = ConfigDict(extra="forbid")
 REGISTRY, STORE = Path(".slicewatch/registry"), Path(".slicewatch/store.sqlite3")
 
 
+class _Section:
+    """Section of the settings whose None keeps a default that is set elsewhere."""
+
+    __slots__ = ()
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Values that replace defaults, by key."""
+        values = {each.name: getattr(self, each.name) for each in fields(cast("DataclassInstance", self))}
+        return {key: value for key, value in values.items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True, config=CONFIG)
-class LearnerSettings:
+class LearnerSettings(_Section):
     """Training of a model; None keeps the learner's own default."""
 
     kind: Annotated[str, choice(LEARNERS), f"{', '.join(LEARNERS)} (default: the first)"] = LEARNERS[0]
@@ -255,7 +269,7 @@ class ReportSettings:
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
-class FunctionLimitSettings:
+class FunctionLimitSettings(_Section):
     """Time limits and circuit breakers of functions; None keeps the default."""
 
     budget_ms: Annotated[Positive | None, "CPU time per row of a function (default: 1)"] = None
@@ -270,11 +284,11 @@ class FunctionLimitSettings:
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
-class TemplateLimitSettings:
+class TemplateLimitSettings(_Section):
     """Limits of all templates together; None keeps the default."""
 
     terms: Annotated[Count | None, "different terms of all templates (default: 5000)"] = None
-    pattern_mb: Annotated[Positive | None, "memory of all compiled patterns, in MiB (default: 512)"] = None
+    pattern_mb: Annotated[Positive | None, "memory of all compiled patterns, in MiB (default: 640)"] = None
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)

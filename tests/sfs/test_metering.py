@@ -61,18 +61,55 @@ def test_a_slow_template_is_stopped_and_costs_no_other_its_result():
 
 def test_a_stopped_part_does_not_hide_what_the_other_parts_say():
     """A row is known if the parts that were evaluated determine it."""
-    meter = Meter(1e-9, HOUR, BoundedCaller(), detailed=True)
-    results = plan_of(NUMBER).evaluate(Columns([{"t": "x", "n": 9}, {"t": "x", "n": 1}, {"t": "x", "n": 1}]), meter)
-    assert results.member[0, 0]
-    assert results.unknown[:, 0].tolist()[2] is True
+    either = template("either", any=[{"compare": {"field": "n", "above": 3}}, *SLOW.spec["any"]])
+    rows = [{"t": "ab", "n": 1}, {"t": SLOW_TEXT, "n": 9}, {"t": SLOW_TEXT, "n": 1}]
+    results = plan_of(either).evaluate(Columns(rows), Meter(1e-9, HOUR, BoundedCaller()))
+    assert results.member[:, 0].tolist() == [False, True, False]
+    assert results.unknown[:, 0].tolist() == [False, False, True]
 
 
 def test_without_time_for_all_of_them_no_template_is_blamed():
     """Rows that were not reached are out of time."""
-    meter = Meter(HOUR, 1e-9, BoundedCaller(), detailed=True)
-    results = plan_of(QUICK).evaluate(Columns([{"t": "b"}] * 2), meter)
+    meter = Meter(HOUR, 1e-9, BoundedCaller())
+    results = plan_of(SLOW).evaluate(Columns([{"t": SLOW_TEXT[:10_000]}] * 2), meter)
     assert results.faults[0] == {OUT_OF_TIME: 2}
     assert (meter.stopped, meter.exhausted) == (set(), True)
+
+
+def test_many_rows_of_many_cheap_templates_are_known_within_any_limit():
+    """Time in proportion to the bytes and patterns counts for no limit: less is allowed here than the whole takes."""
+    words = random.Random(1).choices([f"w{n}" for n in range(400)], k=20_000)
+    rows = [{"t": " ".join(words[start : start + 100])} for start in range(0, 20_000, 100)]
+    specs = [
+        template(f"k{n}", keyword={"field": "t", "words": [f"w{n}1", f"w{n}2", "w7"], "whole_word": n % 2 == 0})
+        for n in range(80)
+    ]
+    meter = Meter(0.005, 0.005, BoundedCaller())
+    plan = plan_of(*specs)
+    plain, metered = plan.evaluate(Columns(rows)), plan.evaluate(Columns(rows), meter)
+    assert not metered.unknown.any()
+    assert (metered.member == plain.member).all()
+    assert (meter.stopped, meter.exhausted) == (set(), False)
+
+
+def test_one_slow_pattern_among_many_is_found_in_one_evaluation():
+    """Patterns that are matched together are matched one by one when they are slow together."""
+    hidden = template("hidden", regex={"field": "t", "pattern": "(?:a|b)*a(?:[ab]){700}c"})
+    others = [template(f"q{n}", regex={"field": "t", "pattern": f"(?:b|{n})"}) for n in range(40)]
+    meter = Meter(0.01, HOUR, BoundedCaller())
+    rows = [{"t": SLOW_TEXT[start : start + 2_000]} for start in range(0, 30_000, 500)]
+    results = plan_of(*others[:20], hidden, *others[20:]).evaluate(Columns(rows), meter)
+    assert meter.stopped == {20}
+    assert np.flatnonzero(results.unknown.any(axis=0)).tolist() == [20]
+    assert results.member[:, 0].all()
+
+
+def test_a_long_text_in_a_large_batch_costs_the_others_nothing():
+    """The short texts of a batch that is matched by columns are known."""
+    slow = template("slow", regex={"field": "t", "pattern": "(?:a|b)*a(?:[ab]){700}c"})
+    rows = [{"t": SLOW_TEXT}, *({"t": "ab" * (n % 9)} for n in range(400))]
+    results = plan_of(slow).evaluate(Columns(rows), Meter(0.02, HOUR, BoundedCaller()))
+    assert np.flatnonzero(results.unknown[:, 0]).tolist() == [0]
 
 
 def test_a_disabled_template_is_not_evaluated():
@@ -108,6 +145,20 @@ def test_the_calls_that_are_left_behind_are_limited():
     release.set()
 
 
+def test_a_call_is_waited_for_once_more_after_a_stall(monkeypatch):
+    """A clock that went on without the process costs no result."""
+    release, times = threading.Event(), iter([0.0, HOUR, HOUR])
+
+    def clock():
+        now = next(times, 2 * HOUR)
+        if now == 2 * HOUR:
+            release.set()
+        return now
+
+    monkeypatch.setattr("sfs.metering.monotonic", clock)
+    assert BoundedCaller().call("stalled", lambda: release.wait(60), HOUR, 60.0)[0] is True
+
+
 def test_many_patterns_match_as_few_do():
     """Patterns in several compiled parts keep their positions, also after one was added or removed."""
     words = [f"w{n:03d}x" for n in range(150)]
@@ -122,8 +173,25 @@ def test_the_templates_have_limits_in_sum():
     """Terms count once; the error names number, limit and setting."""
     regexes = [{"regex": {"field": "t", "pattern": f"a{n}"}} for n in range(5)]
     specs = [template(f"f{n}", any=regexes).spec for n in range(3)]
-    TemplateLimits(terms=5, pattern_mb=3).require(specs)
+    TemplateLimits(terms=5, pattern_mb=1).require(specs)
     with pytest.raises(InvalidFunction, match=r"5 different terms, more than the limit of 4.*template_limits\.terms"):
         TemplateLimits(terms=4).require(specs)
-    with pytest.raises(InvalidFunction, match=r"MiB, more than the limit of 2 MiB.*template_limits\.pattern_mb"):
-        TemplateLimits(pattern_mb=2).require(specs)
+    with pytest.raises(InvalidFunction, match=r"MiB, more than the limit of 0 MiB.*template_limits\.pattern_mb"):
+        TemplateLimits(pattern_mb=0.5).require(specs)
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_thousand_word_lists_fit_the_limits(count):
+    """A twentieth of the memory holds fifty lists of whole words."""
+    limits = TemplateLimits()
+    words = [[f"word{n}x{k}" for k in range(count)] for n in range(50)]
+    lists = [template(f"k{n}", keyword={"field": "t", "words": words[n], "whole_word": True}) for n in range(50)]
+    TemplateLimits(pattern_mb=limits.pattern_mb / 20).require([each.spec for each in lists])
+
+
+def test_templates_are_accepted_in_their_order():
+    """One that exceeds a limit with those before it is refused; a later one that fits is accepted."""
+    two, one = ({"any": [{"missing": {"field": f}} for f in fields]} for fields in ("bc", "ac"))
+    reasons = TemplateLimits(terms=2).refusals([two, one, {"missing": {"field": "a"}}], [{"missing": {"field": "a"}}])
+    assert [reason is None for reason in reasons] == [False, True, True]
+    assert "3 different terms" in reasons[0]

@@ -126,7 +126,7 @@ def learner_values(settings: LearnerSettings) -> dict[str, Any]:
     >>> learner_values(LearnerSettings("erm", epochs=3))
     {'kind': 'erm', 'n_epochs': 3, 'seed': 0}
     """
-    return {_LEARNER_NAMES.get(name, name): value for name, value in asdict(settings).items() if value is not None}
+    return {_LEARNER_NAMES.get(name, name): value for name, value in settings.given.items()}
 
 
 def open_private(path: Path) -> BinaryIO:

@@ -131,12 +131,12 @@ def test_examples_of_a_preview_are_cut(service):
 def test_patterns_and_metadata_beyond_the_limits_are_refused(service):
     """A 422 names the limit, and the function is not in force."""
 
-    def words(name, count):
-        terms = [{"keyword": {"field": "text", "words": [f"{name}{n}"], "whole_word": True}} for n in range(count)]
-        return {"name": name, "any": terms}
+    def lists(name, count, words):
+        terms = [[f"{name}{n}.{each:0990}" for each in range(words)] for n in range(count)]
+        return {"name": name, "any": [{"keyword": {"field": "text", "words": each}} for each in terms]}
 
-    assert service.post("/v1/functions", words("first", 199)).status_code == 201
-    answer = service.post("/v1/functions", words("second", 120))
+    assert service.post("/v1/functions", lists("first", 3, 20)).status_code == 201
+    answer = service.post("/v1/functions", lists("second", 198, 20))
     assert (answer.status_code, "template_limits.pattern_mb" in answer.json()["detail"]) == (422, True)
     answer = service.post("/v1/functions", MONEY | {"owner": "x" * 5_000})
     assert (answer.status_code, "owner" in answer.json()["detail"]) == (422, True)

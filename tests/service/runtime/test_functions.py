@@ -1,7 +1,10 @@
 """Functions that are added while the service runs."""
 
+import asyncio
 import json
 import logging
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +12,7 @@ from models.features import FeatureSpec
 from service.events import Estimate
 from service.runtime.functions import (
     MAX_FUNCTIONS,
+    FunctionAdmin,
     FunctionConflict,
     UnknownFunction,
     merge_functions,
@@ -94,7 +98,7 @@ def test_a_name_that_no_address_can_hold_is_refused(name: str) -> None:
 
 
 def test_the_patterns_of_all_templates_have_a_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """One too many is refused; of stored ones the first that fit stay; those of files must fit."""
+    """One too many is refused; of stored ones those that fit stay; those of files stay in any case."""
     limits = TemplateLimits(terms=2)
     added = with_added(FILES, (), CHEAP, limits)
     other = {"name": "dear", "compare": {"field": "price", "above": 90}}
@@ -103,16 +107,43 @@ def test_the_patterns_of_all_templates_have_a_limit(caplog: pytest.LogCaptureFix
     stored = (*added, template("dear", compare={"field": "price", "above": 90}))
     assert within_limits(FILES, stored, limits) == added
     assert "'dear' is left out" in caplog.text
-    with pytest.raises(InvalidFunction, match="1 different terms"):
-        within_limits(FILES, (), TemplateLimits(terms=0))
+    same = template("same", missing={"field": "price"})
+    assert within_limits(FILES, (*stored, same), limits) == (*added, same)
+    assert within_limits(FILES, added, TemplateLimits(terms=0)) == ()
+    assert "the functions of files are used" in caplog.text
+
+
+def test_the_records_of_a_preview_are_parsed_off_the_event_loop() -> None:
+    """Requests do not wait for it."""
+    threads = []
+
+    def parse(record: object) -> None:
+        threads.append(threading.current_thread())
+        raise InvalidFunction("no record")
+
+    schema = SimpleNamespace(columns=["price"], parse_record=parse)
+    deployment = SimpleNamespace(state=SimpleNamespace(schema=schema))
+    admin = FunctionAdmin(FILES, (), deployment, writer=None, clock=None)
+    with pytest.raises(InvalidFunction, match="no record"):
+        asyncio.run(admin.preview(CHEAP, [{"price": 1}]))
+    admin.close()
+    assert threads[0] is not threading.main_thread()
 
 
 @pytest.mark.parametrize("value", ["x" * 1_001, "two\nlines", "\u2028", "\u202ebidi"])
 @pytest.mark.parametrize("field", ["owner", "family", "description"])
 def test_metadata_of_a_stranger_is_one_short_line(field: str, value: str) -> None:
     """Owner and description become labels, lines and cells."""
-    with pytest.raises(InvalidFunction, match=field):
+    with pytest.raises(
+        InvalidFunction, match=field + r".*(1,001 characters|U\+(000A|2028|202E), which cannot be printed)"
+    ):
         with_added(FILES, (), {**CHEAP, field: value})
+
+
+@pytest.mark.parametrize("text", ["5\u00a0% of prices", "価格\u3000安い", "👨\u200d👩\u200d👧 prices"])
+def test_a_description_is_text_of_any_language(text: str) -> None:
+    """No-break and wide spaces and joined emoji are part of it."""
+    assert with_added(FILES, (), {**CHEAP, "description": text})[0].metadata.description == text
 
 
 def test_all_added_functions_have_a_size() -> None:

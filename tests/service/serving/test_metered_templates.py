@@ -99,6 +99,26 @@ def test_a_failed_probe_extends_the_back_off(clock, live_of):
     wait_for(lambda: not live.disabled_reasons())
 
 
+@pytest.mark.parametrize("kind", ["keyword", "whole", "regex"])
+def test_a_large_request_of_cheap_templates_is_known(clock, live_of, kind):
+    """Batches of 1,000 rows have all their memberships, and no template is measured as slow."""
+
+    def declare(n):
+        if kind == "regex":
+            return template(f"f{n}", regex={"field": "t", "pattern": rf"{n}\d+ w"})
+        words = [f"w{n}{each}" for each in "abcde"]
+        return template(f"f{n}", keyword={"field": "t", "words": words, "whole_word": kind == "whole"})
+
+    live = live_of(BreakerLimits(), *map(declare, range(100)))
+    words = random.Random(2).choices([f"w{n}{each}" for n in range(120) for each in "abcdefghij1"], k=2_000)
+    rows = [{"t": " ".join(words[start : start + 200])} for start in range(1_000)]
+    for _ in range(2):
+        applied = live.apply(rows)
+        assert not applied.matrix.unknown.any()
+    assert applied.matrix.member.any()
+    assert live.disabled_reasons() == {}
+
+
 def test_other_sets_share_the_breakers(clock, live_of):
     """A disabled template stays disabled when functions are added or removed."""
     live = live_of(NO_TIME, TEXT)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from service.errors import SettingsError
-from service.settings import variable
+from service.settings import LEARNERS, variable
 from service.settings.loading import load, overrides
-from service.settings.schema import SETTINGS, LearnerSettings
+from service.settings.schema import SETTINGS, LearnerSettings, TemplateLimitSettings
 from sfs.schema import Column, Schema
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"
@@ -274,3 +274,9 @@ def test_a_wrong_type_of_a_column_is_named_with_its_line(tmp_path: Path, entry: 
     """The line of the column, the option and the value."""
     (problem,) = problems(tmp_path, f"{GOOD}schema:\n  {entry}\n")
     assert re.search(message, problem)
+
+
+def test_only_given_values_replace_defaults():
+    """A section holds None for every key that was not set."""
+    assert LearnerSettings(epochs=3).given == {"kind": LEARNERS[0], "epochs": 3, "seed": 0}
+    assert TemplateLimitSettings().given == {}
