@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -64,6 +65,9 @@ class FunctionStats(NamedTuple):
     seconds: float
     unknown: Mapping[str, int]
     first_fault: str | None
+
+
+_stats_of: Callable[[Iterable[Any]], FunctionStats] = partial(tuple.__new__, FunctionStats)  # thrice as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +132,18 @@ def apply_with_stats(
         If the rows are not a sequence (a generator, for example), or two columns share a name.
     """
     chosen, given = validate_functions(functions, SlicingFunction), validate_rows(rows)
-    plain = [function for function in chosen if not isinstance(function, Template)]
     stats: dict[str, FunctionStats] = {}
     templates, results = evaluate_templates(functions, chosen, given, meter)
     if results is not None:
-        columns = (results.seconds.tolist(), results.faults, results.first_faults)
-        runs = map(FunctionStats, [template.name for template in templates], *columns)
-        stats = {each.name: each for each in runs}
-        if not plain:
+        names = [template.name for template in templates]
+        columns = zip(names, results.seconds.tolist(), results.faults, results.first_faults, strict=True)
+        runs = tuple(map(_stats_of, columns))
+        if len(templates) == len(chosen):
             if progress is not None:
                 progress(len(given))
-            return ApplyResult(SliceMatrix(stats, results.member, results.unknown), tuple(stats.values()))
+            return ApplyResult(SliceMatrix(names, results.member, results.unknown), runs)
+        stats = dict(zip(names, runs, strict=True))
+    plain = [function for function in chosen if not isinstance(function, Template)]
     evaluator = evaluate_rows(plain, given, progress)
     for function, result in zip(plain, evaluator.results, strict=True):
         fault = None if result.first_fault is None else format_fault(*result.first_fault)

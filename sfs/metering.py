@@ -186,11 +186,12 @@ class Meter:
         self.exhausted = False
         self.text_bytes = 0
         self._users: Sequence[Sequence[int]] = ()
+        self._read_at = 0.0  # CPU time of the thread at the last reading for `note`
         self._unwanted: frozenset[int] = frozenset()
 
     def begin(self, users: Sequence[Sequence[int]], templates: int) -> None:
         """Start; ``users`` has the templates of each of the L leaves."""
-        self._users, self.seconds = users, [0.0] * templates
+        self._users, self.seconds, self._read_at = users, [0.0] * templates, thread_time()
         if self._disabled:
             self._find_unwanted()
 
@@ -205,6 +206,16 @@ class Meter:
     def reason(self, template: int) -> str:
         """Return the reason why rows of a template were not evaluated."""
         return OVER_BUDGET if template in self.stopped else OUT_OF_TIME
+
+    def note(self, leaves: Sequence[int], seconds: float, usual_seconds: float) -> None:
+        """Count a match of some leaves that took longer than usual, by the wall clock, which is cheap to read.
+
+        The thread may have waited for a CPU: no more counts than its CPU time since the last reading.
+        """
+        now = thread_time()
+        spent, self._read_at = min(seconds, now - self._read_at), now
+        if spent > usual_seconds:
+            self._charge(None, leaves, spent - usual_seconds)
 
     def call(
         self, key: object, leaves: Sequence[int], work: int, usual_seconds: float, function: Callable[[], object]

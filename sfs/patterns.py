@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache, partial
+from time import perf_counter
 from typing import Protocol, TypeAlias, cast
 from weakref import WeakValueDictionary
 from zlib import crc32
@@ -41,6 +42,8 @@ _SHARED_WORK = MAX_WORK // 2
 """Maximum work of a call that matches several patterns."""
 _PATTERN_SECONDS, _FILTER_SECONDS = 5e-9, 100e-9
 """Usual CPU time of a search, and of a filter, for a byte of text at most: a third of this on a fast machine."""
+_SET_SECONDS = 20e-6
+"""Usual CPU time of a match of all patterns of a set, in addition to that for its bytes."""
 _WORDS_PART, _WHOLE_WORD_INSTRUCTIONS, _WHOLE_WORD_ACTIVE = 4, 2_690, 20
 _BEFORE, _AFTER = r"(?:^|[^\pL\pM\pN_])", r"(?:$|[^\pL\pM\pN_])"
 
@@ -176,9 +179,17 @@ class PatternSet:
             if int(sizes.max()) * max(size for _, each in self._filters for size in each.sizes) <= MAX_WORK:
                 return self._match_columns(column, sizes, out, meter)
         encoded = texts.encoded(self._lowered) if self._filters else []
+        total, began = 0, perf_counter()
         if meter is not None:
-            return self._match_metered(encoded, out, meter)
+            total = sum(map(len, encoded))
+            meter.add_bytes(total)
+            if meter.is_detailed or total * self._work > _SHARED_WORK:
+                return self._match_metered(encoded, out, meter)
         _set(out, *_hits(self._filters, encoded, range(len(encoded))))
+        if meter is not None:
+            usual, seconds = _SET_SECONDS + self._byte_seconds * total, perf_counter() - began
+            if seconds > usual:
+                meter.note(self._all, seconds, usual)
         return {}
 
     def _match_columns(
@@ -213,15 +224,7 @@ class PatternSet:
         """Match all patterns in calls that are short enough; a long text costs no short one its result."""
         unmatched: _Unmatched = {}
         sizes = [*map(len, texts)]
-        total = sum(sizes)
-        meter.add_bytes(total)
-        order = sorted(range(len(texts)), key=sizes.__getitem__) if len(texts) > 1 else range(len(texts))
-        if not meter.is_detailed and total * self._work <= _SHARED_WORK:
-            usual = self._byte_seconds * total
-            found = meter.call(None, self._all, 0, usual, partial(_hits, self._filters, texts, order))
-            if found is not None:
-                _set(out, *cast("_Hits", found))
-                return unmatched
+        order = sorted(range(len(texts)), key=sizes.__getitem__)
         start = 0
         while start < len(order):
             size, stop = sizes[order[start]], start + 1
@@ -321,6 +324,9 @@ class PatternMeter(Protocol):
 
     def add_bytes(self, count: int) -> None:
         """Count the bytes of the texts."""
+
+    def note(self, patterns: Sequence[int], seconds: float, usual_seconds: float) -> None:
+        """Count a match of some patterns that took longer than usual by the wall clock."""
 
     def wants(self, pattern: int) -> bool:
         """Return whether a pattern is needed, and has time left."""

@@ -464,6 +464,9 @@ class _GroupMeter:
     def add_bytes(self, count: int) -> None:
         self._meter.text_bytes += count
 
+    def note(self, patterns: Sequence[int], seconds: float, usual_seconds: float) -> None:
+        self._meter.note(self._leaves(patterns), seconds, usual_seconds)
+
     def wants(self, pattern: int) -> bool:
         return self._meter.wants(self._first + pattern)
 

@@ -89,12 +89,12 @@ class MeteredTemplates:
     def _update_breakers(self, templates: FunctionSet, meter: Meter, rows: int) -> None:
         budget = rows * self._limits.budget_ms / 1000 + meter.text_bytes * BYTE_SECONDS
         was_costly, self._is_costly = self._is_costly, meter.excess_seconds > budget
+        if not (self._is_costly or was_costly or self._breakers or meter.stopped or meter.exhausted):
+            return
         parts = meter.part_seconds.items() if self._is_costly else ()
         self._suspects = frozenset(key for key, seconds in parts if seconds > _SUSPECT_PART * budget) | (
             self._suspects if self._is_costly else frozenset()
         )
-        if not (self._is_costly or self._breakers or meter.stopped or meter.exhausted):
-            return
         with self._lock:
             breakers, now = dict(self._breakers), self._clock()
             stopped = meter.stopped
