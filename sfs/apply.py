@@ -284,10 +284,15 @@ class RowEvaluator:
         N, the total number of rows.
     strict
         Whether to raise the first fault instead of recording it.
+    copies
+        Whether each function gets a copy of the containers of a row: needed if another one reads the row afterwards.
     """
 
-    def __init__(self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False) -> None:
+    def __init__(
+        self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False, copies: bool = True
+    ) -> None:
         self.functions = functions
+        self.copies = copies
         self.values = np.zeros((len(functions), rows), dtype=np.int64)  # [K, N]
         self.unknown = np.zeros((len(functions), rows), dtype=bool)  # [K, N]
         self.results = [RowResults(*each) for each in zip(self.values, self.unknown, strict=True)]
@@ -309,7 +314,8 @@ class RowEvaluator:
             If strict: the original exception of the first faulty function in the first faulty row.
         """
         positions = range(start, start + len(rows))
-        blocks: dict[Steps, _PreparedBlock] = {(): _PreparedBlock(positions, rows, has_containers=has_containers(rows))}
+        contained = self.copies and has_containers(rows)
+        blocks: dict[Steps, _PreparedBlock] = {(): _PreparedBlock(positions, rows, has_containers=contained)}
         for (call, steps), function, result in zip(self._calls, self.functions, self.results, strict=True):
             block = self._prepare(steps, blocks)
             result.seconds += block.seconds
@@ -327,6 +333,7 @@ class RowEvaluator:
         if steps not in blocks:
             before = self._prepare(steps[:-1], blocks)
             blocks[steps] = _run_step(steps[-1], before, self._users[steps])
+            blocks[steps].has_containers &= self.copies
         return blocks[steps]
 
 

@@ -25,7 +25,7 @@ class BreakerLimits:
         Minimum CPU time that a function may use for a batch.
     hold_ms
         Maximum time that all Python functions together may hold a batch, waiting included; once more if the
-        machine did not let them run.
+        machine did not let them run. CPU time that a function may use in the first call of a process.
     faults
         Consecutive rows on which a function raises or returns an invalid value, before its breaker opens.
     slow_batches
@@ -42,7 +42,7 @@ class BreakerLimits:
     network
         Whether functions may use the network.
     recycle_calls
-        Calls after which a process is replaced.
+        Calls after which a process is replaced, and up to 255 more.
 
     Raises
     ------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import json
 import select
 import socket
@@ -28,7 +27,11 @@ class ProtocolError(ConnectionClosed):
 
 def pack_message(header: Any, body: bytes = b"") -> bytes:
     """Return a message as sent: both lengths, the header as JSON (nothing for None), the body unchanged."""
-    text = b"" if header is None else _to_json(header).encode()
+    return pack_encoded(b"" if header is None else _to_json(header).encode(), body)
+
+
+def pack_encoded(text: bytes, body: bytes) -> bytes:
+    """Return a message as sent, with a header that is JSON already."""
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
 
 
@@ -62,10 +65,12 @@ class Channel:
         self.sock = sock
         self.peer: int | None = None
         self.descriptor: int | None = None
-        self._one_sender, self._max_bytes = one_sender, max_bytes
+        self.max_bytes = max_bytes
+        self._one_sender = one_sender
         # without room for a descriptor, the kernel drops those that are sent
         self._ancillary_bytes = socket.CMSG_SPACE((_CREDENTIALS if one_sender else _DESCRIPTOR).size)
-        self._buffer = bytearray()
+        self._sender = b""  # credentials with the last bytes
+        self._buffer: bytes | bytearray = b""  # usually one message, which is not copied
         self._readable, self._writable = select.poll(), select.poll()
         self._readable.register(sock, select.POLLIN)
         self._writable.register(sock, select.POLLOUT)
@@ -85,12 +90,13 @@ class Channel:
     def send_packed(self, message: bytes, descriptor: int | None = None, *, deadline: float | None = None) -> None:
         """Send a packed message, with a file descriptor if there is one; raises as `send`."""
         rest = memoryview(message)
-        rights = array.array("i", [] if descriptor is None else [descriptor])
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
         while rest:
             try:
-                rest = rest[self.sock.sendmsg([rest], ancillary) :]
-                ancillary = []
+                if descriptor is None:
+                    rest = rest[self.sock.send(rest) :]
+                else:
+                    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, _DESCRIPTOR.pack(descriptor))
+                    rest, descriptor = rest[self.sock.sendmsg([rest], [rights]) :], None
             except BlockingIOError:
                 if not self._writable.poll(_timeout_ms(deadline)):
                     raise TimeoutError from None
@@ -109,27 +115,36 @@ class Channel:
         ProtocolError
             If the message is invalid or too large, or comes from another process.
         """
+        was_short = False
         while (message := self._parse()) is None:
+            # all that had arrived was received: a message of many short pieces must not take for ever
+            is_late = was_short and deadline is not None and monotonic() > deadline
+            if is_late or not self._readable.poll(_timeout_ms(deadline)):
+                raise TimeoutError
             try:
                 data, ancillary, _, _ = self.sock.recvmsg(_CHUNK_BYTES, self._ancillary_bytes)
             except BlockingIOError:
-                if not self._readable.poll(_timeout_ms(deadline)):
-                    raise TimeoutError from None
                 continue
             except OSError as error:
                 raise ConnectionClosed(str(error)) from None
             if not data:
                 raise ConnectionClosed("the process has ended")
             for _, kind, value in ancillary:
-                if kind == socket.SCM_RIGHTS:
-                    [self.descriptor] = _DESCRIPTOR.unpack(value)
-                elif self._one_sender:
-                    sender = _CREDENTIALS.unpack(value)[0]
-                    self.peer = self.peer or sender
-                    if sender != self.peer:
-                        raise ProtocolError(f"process {sender} answered in place of process {self.peer}")
-            self._buffer += data
+                if value != self._sender:  # else as before
+                    self._read_ancillary(kind, value)
+            self._append(data)
+            was_short = len(data) < _CHUNK_BYTES
         return message
+
+    def _read_ancillary(self, kind: int, value: bytes) -> None:
+        if kind == socket.SCM_RIGHTS:
+            [self.descriptor] = _DESCRIPTOR.unpack(value)
+        elif self._one_sender:
+            sender = _CREDENTIALS.unpack(value)[0]
+            self.peer = self.peer or sender
+            if sender != self.peer:
+                raise ProtocolError(f"process {sender} answered in place of process {self.peer}")
+            self._sender = value
 
     @property
     def has_rest(self) -> bool:
@@ -145,6 +160,14 @@ class Channel:
         """Close the socket."""
         self.sock.close()
 
+    def _append(self, data: bytes) -> None:
+        if not self._buffer:
+            self._buffer = data
+        elif isinstance(self._buffer, bytearray):
+            self._buffer += data
+        else:
+            self._buffer = bytearray(self._buffer + data)
+
     def _parse(self) -> tuple[Any, bytes] | None:
         """Take the first message from the buffer; None if it is incomplete."""
         buffer = self._buffer
@@ -152,12 +175,12 @@ class Channel:
             return None
         header_bytes, body_bytes = _LENGTHS.unpack_from(buffer)
         start, end = _LENGTHS.size + header_bytes, _LENGTHS.size + header_bytes + body_bytes
-        if self._max_bytes is not None and end > self._max_bytes:
-            raise ProtocolError(f"message of {end} bytes; at most {self._max_bytes} are expected")
+        if self.max_bytes is not None and end > self.max_bytes:
+            raise ProtocolError(f"message of {end} bytes; at most {self.max_bytes} are expected")
         if len(buffer) < end:
             return None
         text, body = buffer[_LENGTHS.size : start], bytes(buffer[start:end])
-        del buffer[:end]
+        self._buffer = buffer[end:]
         try:
             return json.loads(text.decode()) if text else None, body
         except (ValueError, RecursionError) as error:

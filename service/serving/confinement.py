@@ -1,7 +1,8 @@
 """Limits of a process that runs users' functions: memory, files, processes, signals, network.
 
-The kernel enforces them, without privileges: resource limits, and a seccomp filter that cannot be removed. On
-processors without a table of system calls below, only the audit hook is left, which native code can get around.
+The kernel enforces them, without privileges: resource limits, a seccomp filter and a Landlock domain, which cannot be
+removed. On processors without a table of system calls below, an audit hook refuses processes and the network in place
+of the filter; native code can get around it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ _END_SECONDS = 5.0
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
 _SECCOMP_MODE_FILTER = 2
 _CLONE_THREAD = 0x10000
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446  # on all processors
+_MAKE_BLOCK, _MOVE, _SCOPE_SIGNALS = 1 << 11, 1 << 13, 1 << 1
 _EPERM, _ENOSYS = 1, 38
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -38,17 +41,25 @@ _SYSTEM_CALLS: dict[str, tuple[int, dict[str, int]]] = {
         0xC000003E,
         {"clone": 56, "fork": 57, "vfork": 58, "execve": 59, "execveat": 322, "clone3": 435, "kill": 62, "tkill": 200}
         | {"tgkill": 234, "pidfd_send_signal": 424, "ptrace": 101, "process_vm_writev": 311, "pidfd_getfd": 438}
-        | {"io_uring_setup": 425, "socket": 41},
+        | {"io_uring_setup": 425, "socket": 41, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297, "fcntl": 72}
+        | {"ioctl": 16, "prlimit64": 302, "setrlimit": 160, "setpriority": 141, "ioprio_set": 251}
+        | {"sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314}
+        | {"process_vm_readv": 310, "memfd_create": 319, "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240},
     ),
     "aarch64": (
         0xC00000B7,
         {"clone": 220, "execve": 221, "execveat": 281, "clone3": 435, "kill": 129, "tkill": 130, "tgkill": 131}
         | {"pidfd_send_signal": 424, "ptrace": 117, "process_vm_writev": 271, "pidfd_getfd": 438}
-        | {"io_uring_setup": 425, "socket": 198},
+        | {"io_uring_setup": 425, "socket": 198, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240, "fcntl": 25}
+        | {"ioctl": 29, "prlimit64": 261, "setrlimit": 164, "setpriority": 140, "ioprio_set": 30}
+        | {"sched_setaffinity": 122, "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274}
+        | {"process_vm_readv": 270, "memfd_create": 279, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180},
     ),
 }
 """Audit number of a processor, and its system calls that functions may not use, or not freely."""
-_TO_ITSELF = ("kill", "tkill", "tgkill")
+_TO_ITSELF = ("kill", "tkill", "tgkill", "sched_setaffinity")
+_SETS_OWNER = {"fcntl": (8, 15), "ioctl": (0x8901, 0x8902)}
+"""Commands with which a file sends signals to another process: F_SETOWN, F_SETOWN_EX, FIOSETOWN, SIOCSPGRP."""
 _NO_PROCESSES = "a slicing function may not start processes"
 _NO_NETWORK = "a slicing function may not use the network, unless function_limits.network is true"
 _PROCESS_EVENTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen")
@@ -81,7 +92,9 @@ def confine(memory_mb: float | None, *, network: bool, keep: int) -> None:
             with suppress(OSError):  # the descriptor of the folder itself is closed by now
                 if int(path.name) != keep and str(path.readlink()).startswith("socket:"):
                     os.close(int(path.name))
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)  # else only a privileged process may limit itself; no set-user-id programs either
     _refuse_system_calls(network=network)
+    _refuse_memory_of_others()
     messages = dict.fromkeys(_PROCESS_EVENTS, _NO_PROCESSES)
     if not network:
         messages |= dict.fromkeys(_NETWORK_EVENTS, _NO_NETWORK)
@@ -106,9 +119,30 @@ def _refuse_system_calls(*, network: bool) -> None:
     program = b"".join(_filter(*_SYSTEM_CALLS[machine], network=network))
     code = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("@HP", len(program) // 8, ctypes.addressof(code))
-    # without the first, only a privileged process may have a filter; it also keeps set-user-id programs out
-    if _prctl(_PR_SET_NO_NEW_PRIVS, 1) or _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.c_char_p(pointer)):
+    if _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.c_char_p(pointer)):
         sys.stderr.write("slicing functions: the kernel has no seccomp filter; processes and signals are not refused\n")
+
+
+def _refuse_memory_of_others() -> None:
+    """Enter a Landlock domain: the memory of processes outside it cannot be opened, nor signals be sent to them.
+
+    The domain refuses nothing else. The kernel has signals since 6.12. Before, a rule set has to be about files, here
+    about moving them from folder to folder, which is allowed everywhere; from 5.13 to 5.18, it is always refused.
+    """
+    for rules in ((0, 0, _SCOPE_SIGNALS), (_MOVE,), (_MAKE_BLOCK,)):
+        size = 8 * len(rules)
+        descriptor = _libc.syscall(_LANDLOCK_CREATE, struct.pack(f"={len(rules)}Q", *rules), ctypes.c_size_t(size), 0)
+        if descriptor < 0:
+            continue
+        if rules == (_MOVE,):
+            root = os.open("/", os.O_PATH)
+            _libc.syscall(_LANDLOCK_ADD, descriptor, 1, struct.pack("=Qi", _MOVE, root), 0)
+            os.close(root)
+        is_entered = _libc.syscall(_LANDLOCK_RESTRICT, descriptor, 0) == 0
+        os.close(descriptor)
+        if is_entered:
+            return
+    sys.stderr.write("slicing functions: the kernel has no Landlock; /proc/PID/mem of other processes is not refused\n")
 
 
 def _filter(architecture: int, calls: dict[str, int], *, network: bool) -> Iterator[bytes]:
@@ -128,9 +162,17 @@ def _filter(architecture: int, calls: dict[str, int], *, network: bool) -> Itera
         elif name == "clone":
             allow = _instruction(_JUMP_BITS, _CLONE_THREAD, if_false=1)
             body = [_instruction(_LOAD, _FIRST_ARGUMENT), allow, _instruction(_RETURN, _ALLOW), refuse]
-        elif name in _TO_ITSELF:
-            allow = _instruction(_JUMP_EQUAL, os.getpid(), if_false=1)
+        elif name in _TO_ITSELF:  # 0 is the caller, or else its process group
+            allow = _instruction(_JUMP_EQUAL, 0 if name == "sched_setaffinity" else os.getpid(), if_false=1)
             body = [_instruction(_LOAD, _FIRST_ARGUMENT), allow, _instruction(_RETURN, _ALLOW), refuse]
+        elif name in _SETS_OWNER:
+            one, other = _SETS_OWNER[name]
+            tests = [_instruction(_JUMP_EQUAL, one, if_true=1), _instruction(_JUMP_EQUAL, other, if_false=1)]
+            body = [_instruction(_LOAD, _FIRST_ARGUMENT + 8), *tests, refuse, _instruction(_RETURN, _ALLOW)]
+        elif name == "prlimit64":  # limits may be read: the pointer to new ones is null
+            low, high = (_instruction(_LOAD, _FIRST_ARGUMENT + 16 + word) for word in (0, 4))
+            is_null = [low, _instruction(_JUMP_EQUAL, 0, if_false=3), high, _instruction(_JUMP_EQUAL, 0, if_false=1)]
+            body = [*is_null, _instruction(_RETURN, _ALLOW), refuse]
         else:
             body = [refuse]
         yield _instruction(_JUMP_EQUAL, number, if_false=len(body))
@@ -185,13 +227,15 @@ def kill_descendants() -> None:
 
 def descendants(ancestor: int) -> set[int]:
     """Return the process ids of all running descendants of a process."""
-    parents: dict[int, int] = {}
+    parents, ended = dict[int, int](), set[int]()
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # the process has ended
-            state, parent, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
-            if state not in "ZX":
-                parents[int(path.parent.name)] = int(parent)
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            state, parent, threads = fields[0], int(fields[1]), int(fields[17])
+            parents[process := int(path.parent.name)] = parent
+            if state in "ZX" and threads <= 1:  # else only its first thread has ended; it may end during this loop
+                ended.add(process)
     found, last = set[int](), {ancestor}
     while last := {process for process, parent in parents.items() if parent in last} - found:
         found |= last
-    return found
+    return found - ended

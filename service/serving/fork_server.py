@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from service.errors import traceback_without_values
 from service.serving.channel import Channel, ConnectionClosed
 from service.serving.confinement import confine
-from service.serving.shareable import may_share
+from service.serving.shareable import may_change_its_record, may_share
 from sfs.apply import RowEvaluator, format_fault
 from sfs.function import SlicingFunction
 from sfs.record import Columns
@@ -58,6 +58,7 @@ def main(descriptor: int) -> NoReturn:
     gc.collect()
     gc.freeze()  # otherwise a collection in a worker would copy the pages of everything loaded
     shareable = [function.name for function in functions if may_share(function)]
+    reading = frozenset(k for k, function in enumerate(functions) if not may_change_its_record(function))
     channel.send({"fingerprints": fingerprints, "shareable": shareable})
     control = channel.sock
     control.setblocking(True)
@@ -71,17 +72,22 @@ def main(descriptor: int) -> NoReturn:
                 traceback.print_exc()
             if process == 0:
                 control.close()
-                _run_worker(sock, functions, settings)
+                _run_worker(sock, functions, reading, settings)
             sock.close()
     raise SystemExit
 
 
-def _run_worker(sock: socket.socket, functions: Sequence[SlicingFunction], settings: Mapping[str, Any]) -> NoReturn:
+def _run_worker(
+    sock: socket.socket,
+    functions: Sequence[SlicingFunction],
+    reading: frozenset[int],
+    settings: Mapping[str, Any],
+) -> NoReturn:
     try:
         confine(settings["memory_mb"], network=settings["network"], keep=sock.fileno())
         channel = Channel(sock)
         channel.send(READY)
-        serve_calls(channel, functions)
+        serve_calls(channel, functions, reading)
     except ConnectionClosed:
         pass  # the service has ended, or does without this worker
     except BaseException as error:  # a function may raise more than Exception
@@ -90,8 +96,8 @@ def _run_worker(sock: socket.socket, functions: Sequence[SlicingFunction], setti
         os._exit(0)
 
 
-def serve_calls(channel: Channel, functions: Sequence[SlicingFunction]) -> None:
-    """Serve one call after another, until the other end is closed.
+def serve_calls(channel: Channel, functions: Sequence[SlicingFunction], reading: frozenset[int] = frozenset()) -> None:
+    """Serve one call after another, until the other end is closed; functions ``reading`` leave records unchanged.
 
     The header of a call has its number, ``call``, the positions of its ``functions``, and ``rows`` if its rows are not
     the first of their batch; its body is N records as JSON, or a file has them that comes with the message. The body
@@ -105,11 +111,16 @@ def serve_calls(channel: Channel, functions: Sequence[SlicingFunction]) -> None:
                 body = os.pread(channel.descriptor, header["bytes"], 0)  # the position is shared by all workers
                 os.close(channel.descriptor)
                 channel.descriptor = None
-            channel.send(*answer_call(functions, header, body))
+            channel.send(*answer_call(functions, header, body, reading))
 
 
-def answer_call(functions: Sequence[SlicingFunction], header: Mapping[str, Any], body: bytes) -> tuple[Any, bytes]:
-    """Return the answer to a call, as header and body."""
+def answer_call(
+    functions: Sequence[SlicingFunction],
+    header: Mapping[str, Any],
+    body: bytes,
+    reading: frozenset[int] = frozenset(),
+) -> tuple[Any, bytes]:
+    """Return the answer to a call, as header and body; the records are fresh, and only copied for further functions."""
     parts = [ANSWER.pack(header["call"], os.getpid())]
     try:
         records = Columns(json.loads(body)).records
@@ -118,7 +129,8 @@ def answer_call(functions: Sequence[SlicingFunction], header: Mapping[str, Any],
     faults: dict[int, Any] = {}
     for k, position in enumerate(header["functions"]):
         began = process_time()
-        rows = RowEvaluator((functions[position],), len(records))
+        copies = position not in reading and len(header["functions"]) > 1
+        rows = RowEvaluator((functions[position],), len(records), copies=copies)
         rows.evaluate(0, records)
         [results] = rows.results
         if results.reasons:

@@ -18,14 +18,15 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import clock_gettime, monotonic
-from typing import Any, TypeAlias, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ServiceError
 from service.serving.breaker import Breaker, BreakerLimits
-from service.serving.channel import Channel, ConnectionClosed, ProtocolError, pack_message
+from service.serving.channel import Channel, ConnectionClosed, ProtocolError, pack_encoded
 from service.serving.fork_server import ANSWER, FUNCTION, READY, UNREADABLE
 from sfs.apply import ABSTAINED
 from sfs.record import Columns, Record, Rows, fields_of, is_dataframe
@@ -46,12 +47,18 @@ _PROCESS_LOST = "process lost"
 _WORKER_START_SECONDS = 10.0
 """Timeout for starting a worker, after which the fork server counts as hung."""
 _END_SECONDS = 10.0
-_MAX_ANSWER_BYTES = 8 << 20
+_MAX_REASON_BYTES = 64 << 10
+"""Maximum size of a function's reasons in an answer: a larger JSON text would hold up the service."""
 _MAX_FAULT_CHARACTERS = 1000
 _INLINE_BYTES = 64 << 10
 """Records of up to this size are sent with the call; larger ones are in a file in memory that all workers read."""
 _CALLS_BETWEEN_CHECKS = 256
-_call_numbers = count(1)
+_READ_SECONDS = 100e-9
+"""CPU time for reading a byte of the records, which is no fault of a function."""
+_MAX_SECONDS = 1e6  # infinity would break the sums of all
+_TO_BITS = bytes([0, *[1] * 255])
+_NO_REASONS: Mapping[str, int] = MappingProxyType({})
+_call_numbers, _worker_numbers = count(1), count(1)
 
 _log = logging.getLogger(__name__)
 
@@ -101,8 +108,7 @@ _NOT_JSON_ERRORS = (TypeError, ValueError, RecursionError)
 _to_json = json.JSONEncoder(separators=(",", ":"), default=_fields).encode
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionResult:
+class FunctionResult(NamedTuple):
     """Result of one function for N rows."""
 
     member: NDArray[np.bool_]  # [N]
@@ -134,13 +140,14 @@ class CallRecords:
     def __init__(self, records: EncodedRecords) -> None:
         self.number = next(_call_numbers)
         self.rows = records.encoded_rows
-        self.header: dict[str, Any] = {"call": self.number}
+        self.read_seconds = _READ_SECONDS * len(records.json)
+        self.header = f'{{"call":{self.number}'  # JSON, continued with the functions
         self.body, self.file = records.json, None
         if records.positions is not None:
-            self.header["rows"] = records.positions
+            self.header += f',"rows":{list(records.positions)}'
         if len(records.json) <= _INLINE_BYTES:
             return
-        self.header["bytes"] = len(records.json)
+        self.header += f',"bytes":{len(records.json)}'
         self.body, self.file = b"", os.memfd_create("records", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         weakref.finalize(self, os.close, self.file)
         rest = memoryview(records.json)
@@ -155,11 +162,15 @@ class Worker:
     def __init__(self, sock: socket.socket) -> None:
         self.forked_at = monotonic()
         self.calls = 0
-        self._call, self._functions = 0, list[int]()
-        self._channel = Channel(sock, max_bytes=_MAX_ANSWER_BYTES, one_sender=True)
+        self._more_calls = next(_worker_numbers) % _CALLS_BETWEEN_CHECKS  # not all are to be replaced in one batch
+        self._call, self._functions = 0, tuple[int, ...]()
+        self._channel = Channel(sock, max_bytes=_MAX_REASON_BYTES, one_sender=True)
         self._pidfd: list[int] = []  # empty until the process has started
         self._cpu_clock = 0  # of the process
         self._cpu_seconds_before = 0.0  # before the call
+        self._known_seconds = 0.0  # of the last call: reported, and for reading the records
+        self.unreported_seconds = 0.0
+        """CPU seconds before the call that were not reported: of threads, or of a function that lies."""
         self._first_bytes = 0  # of memory, after some calls
         self._end = weakref.finalize(self, _kill_worker, self._pidfd, self._channel)
 
@@ -198,13 +209,16 @@ class Worker:
             raise ConnectionClosed("the worker ended before it was ready")
         self._cpu_clock = ~process << 3 | 2  # as clock_getcpuclockid(3)
 
-    def call(self, functions: Sequence[int], records: CallRecords) -> bool:
+    def call(self, functions: tuple[int, ...], records: CallRecords) -> bool:
         """Call functions by position, without waiting; False if the process was lost while it was idle."""
         self.calls += 1
-        self._call, self._functions = records.number, list(functions)
-        message = pack_message({**records.header, "functions": self._functions}, records.body)
+        self._call, self._functions = records.number, functions
+        self._channel.max_bytes = len(functions) * (_MAX_REASON_BYTES + 2 * records.rows)
+        message = pack_encoded(f'{records.header},"functions":{list(functions)}}}'.encode(), records.body)
         try:
-            self._cpu_seconds_before = clock_gettime(self._cpu_clock) if self._pidfd else 0.0
+            seconds = clock_gettime(self._cpu_clock) if self._pidfd else 0.0
+            self.unreported_seconds = seconds - self._cpu_seconds_before - self._known_seconds
+            self._cpu_seconds_before, self._known_seconds = seconds, records.read_seconds
             self._channel.send_packed(message, records.file, deadline=0.0)
         except (ConnectionClosed, TimeoutError, OSError):
             return False
@@ -220,28 +234,35 @@ class Worker:
         ProtocolError
             If the answer is not one of this process to this call, or more than that.
         """
-        self.wait_until_ready(deadline)
+        if not self._pidfd:
+            self.wait_until_ready(deadline)
         header, body = self._channel.receive(deadline)
-        unreadable = header == UNREADABLE
+        unreadable, functions = header == UNREADABLE, self._functions
         size = FUNCTION.size + 2 * rows
-        if len(body) != ANSWER.size + (0 if unreadable else len(self._functions) * size) or self._channel.has_rest:
+        if len(body) != ANSWER.size + (0 if unreadable else len(functions) * size) or self._channel.has_rest:
             raise ProtocolError("the answer has another size")
         if ANSWER.unpack_from(body) != (self._call, self._channel.peer):
             raise ProtocolError("the answer is not to the last call")
         if unreadable:
             return None
-        results, start = [], ANSWER.size
-        for k, function in enumerate(self._functions):
+        bits = np.frombuffer(body.translate(_TO_BITS), np.bool_)  # of all functions; their heads are not used
+        results, reasons, fault, start = [], _NO_REASONS, None, ANSWER.size
+        for k, function in enumerate(functions):
             position, seconds = FUNCTION.unpack_from(body, start)
-            if position != function or not seconds >= 0:
+            if position != function or not 0 <= seconds < _MAX_SECONDS:
                 raise ProtocolError("the answer is for another function")
-            bits = np.frombuffer(body, np.uint8, 2 * rows, start + FUNCTION.size) != 0  # [2 * N]
-            member, unknown = bits[:rows], bits[rows:]
-            reasons, fault = _unknown_rows(header, k)
-            if sum(reasons.values()) != np.count_nonzero(unknown) or (reasons and (member & unknown).any()):
+            start += size
+            member, unknown = bits[start - 2 * rows : start - rows], bits[start - rows : start]
+            if header is not None:
+                reasons, fault = _unknown_rows(header, k)
+            if reasons:
+                is_valid = sum(reasons.values()) == np.count_nonzero(unknown) and not (member & unknown).any()
+            else:
+                is_valid = body.count(0, start - rows, start) == rows
+            if not is_valid:
                 raise ProtocolError("the answer has other unknown rows than reasons")
             results.append(FunctionResult(member, unknown, reasons, fault, seconds))
-            start += size
+            self._known_seconds += seconds
         return results
 
     def used_seconds(self) -> float:
@@ -260,7 +281,7 @@ class Worker:
 
     def is_worn(self, limits: BreakerLimits) -> bool:
         """Return whether the process has had its number of calls, or has grown by half of its memory limit."""
-        if self.calls >= limits.recycle_calls:
+        if self.calls >= limits.recycle_calls + self._more_calls:
             return True
         if not self.calls or self.calls % _CALLS_BETWEEN_CHECKS:
             return False
@@ -279,10 +300,8 @@ class Worker:
         self._end()
 
 
-def _unknown_rows(header: Any, k: int) -> tuple[dict[str, int], str | None]:
+def _unknown_rows(header: Any, k: int) -> tuple[Mapping[str, int], str | None]:
     """Return reasons and first fault of a function from an answer's header."""
-    if header is None:
-        return {}, None
     try:
         part = header.get(str(k))
         if part is None:
@@ -301,6 +320,14 @@ def _kill_worker(pidfd: list[int], channel: Channel) -> None:
         with suppress(ProcessLookupError):  # the process id may belong to another process by now
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
         os.close(descriptor)
+
+
+class WorkerShare(NamedTuple):
+    """Functions of a call that run in one worker."""
+
+    key: str  # of the worker
+    functions: tuple[int, ...]  # of the call
+    positions: tuple[int, ...]  # among the loaded functions; -1 for one that is not loaded
 
 
 class ForkServer:
@@ -355,6 +382,19 @@ class ForkServer:
         self.fingerprints = cast("Mapping[str, str]", reply["fingerprints"])
         self.position = {name: position for position, name in enumerate(self.fingerprints)}
         self.shareable = frozenset[str](reply["shareable"])
+        self._shares: tuple[tuple[str, ...], tuple[WorkerShare, ...]] = ((), ())
+
+    def shares(self, names: tuple[str, ...]) -> tuple[WorkerShare, ...]:
+        """Return the workers of functions, the shared one first; those of the last names are kept."""
+        if names != self._shares[0]:
+            shared = tuple(k for k, name in enumerate(names) if name in self.shareable)
+            groups = [(SHARED, shared)] if shared else []
+            groups += [(name, (k,)) for k, name in enumerate(names) if name not in self.shareable]
+            self._shares = (
+                names,
+                tuple(WorkerShare(key, at, tuple(self.position.get(names[k], -1) for k in at)) for key, at in groups),
+            )
+        return self._shares[1]
 
     def fork(self) -> Worker | None:
         """Request a worker; None if the process is gone, or no more files can be opened."""
@@ -386,7 +426,7 @@ class Isolation:
     """Keeps workers and a fork server; a lost one is replaced, after a back-off by the clock.
 
     Functions that may share a worker have the one named `SHARED`; each other function has a worker of its name.
-    All methods except `start` and `close` are for one thread.
+    All methods except `start`, `adopt` and `close` are for one thread.
     """
 
     def __init__(self, sources: Sequence[str], limits: BreakerLimits, clock: Callable[[], float]) -> None:
@@ -415,6 +455,13 @@ class Isolation:
         server = self._server
         return -1 if server is None else server.position.get(name, -1)
 
+    def shares(self, names: tuple[str, ...]) -> tuple[WorkerShare, ...]:
+        """Return the workers of functions; each has its own while none is loaded."""
+        server = self._server
+        if server is None:
+            return tuple(WorkerShare(name, (k,), (-1,)) for k, name in enumerate(names))
+        return server.shares(names)
+
     def start(self) -> None:
         """Load the functions, unless they are loaded.
 
@@ -442,6 +489,8 @@ class Isolation:
     def worker(self, name: str) -> Worker | None:
         """Return a worker by name, which may still be starting; None if there is none."""
         worker = self._workers.get(name)
+        if worker is not None and name == SHARED and not (worker.calls + 1) % _CALLS_BETWEEN_CHECKS:
+            self._drop_spare()
         if worker is not None and (name in self._successors or worker.is_worn(self._limits)):
             worker = self._succeed(name, worker)
         if worker is None and (worker := self.fork()) is not None:
@@ -467,6 +516,13 @@ class Isolation:
         self._workers[name] = successor
         return successor
 
+    def adopt(self, name: str, worker: Worker) -> None:
+        """Take a worker for a function that has none at present; end it if the function may share one."""
+        if self.key(name) == SHARED:
+            worker.kill()
+        else:
+            self._workers[name] = worker
+
     def drop(self, name: str) -> None:
         """Kill a worker."""
         worker = self._workers.pop(name, None)
@@ -482,6 +538,12 @@ class Isolation:
             if monotonic() - worker.forked_at > _WORKER_START_SECONDS:
                 self._drop_server()
         worker.kill()
+
+    def _drop_spare(self) -> None:
+        """Kill the workers that functions needed while they could not share one."""
+        shareable = frozenset[str]() if self._server is None else self._server.shareable
+        for name in shareable.intersection(self._workers):
+            self.drop(name)
 
     def fork(self) -> Worker | None:
         """Return a worker that may still be starting; without a fork server return None, and restart it when due."""

@@ -61,7 +61,10 @@ def relay(source: int, target: int, *, until: int) -> None:
         """Return the number of bytes that could be written without waiting."""
         written = 0
         while written < len(data) and any(event == select.POLLOUT for _, event in writable.poll(0)):
-            written += os.write(target, data[written : written + _PIECE_BYTES])
+            try:
+                written += os.write(target, data[written : written + _PIECE_BYTES])
+            except OSError:  # a full disk, or a pipe that was closed meanwhile: the functions go on
+                break
         return written
 
     while True:

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,8 +138,7 @@ class LiveFunctions:
         self._metered.close()
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionColumn:
+class FunctionColumn(NamedTuple):
     """One function's column of a slice matrix of N rows."""
 
     member: NDArray[np.bool_]
@@ -199,18 +198,21 @@ class PythonFunctions:
             records = encode_records(rows)
             columns: dict[str, FunctionColumn] = {}
             enabled: list[SlicingFunction] = []
+            loaded, breakers = self._isolation.fingerprints, self._breakers
             for function in functions:
-                if self.breaker(function).is_open:
+                if (breaker := breakers.get(function.fingerprint)) is not None and breaker.is_open:
                     columns[function.name] = _unknown_column(function.name, len(rows), BREAKER_OPEN)
                     self._probe_if_due(function, rows)
-                elif self.disabled_reason(function) == CHANGED:
+                elif loaded is not None and loaded.get(function.name) != function.fingerprint:
                     columns[function.name] = _unknown_column(function.name, len(rows), CHANGED)
                 elif not records.encoded_rows:
                     columns[function.name] = _unknown_column(function.name, len(rows), NOT_JSON)
                 else:
                     enabled.append(function)
             names = [function.name for function in enabled]
-            allowances = [self._limits.allowance(function.budget_ms, records.rows) for function in enabled]
+            budgets = [function.budget_ms for function in enabled]
+            allowance = {budget_ms: self._limits.allowance(budget_ms, records.rows) for budget_ms in set(budgets)}
+            allowances = [allowance[budget_ms] for budget_ms in budgets]
             call = FunctionCall(names, allowances, records, self._limits.hold_ms / 1000)
             if enabled:
                 call.start(self._isolation)
@@ -218,8 +220,18 @@ class PythonFunctions:
                 yield columns
             finally:
                 call.finish()
+            budget_seconds = records.encoded_rows * self._limits.budget_ms / 1000
             for k, (function, outcome) in enumerate(zip(enabled, call.outcomes, strict=True)):
-                if update_breakers:
+                changes_nothing = (  # as most calls
+                    isinstance(outcome, FunctionResult)
+                    and not outcome.reasons
+                    and function.budget_ms is None
+                    and outcome.seconds <= budget_seconds
+                    and not call.waited_seconds[k]
+                    and k != call.heaviest
+                    and function.fingerprint not in breakers
+                )
+                if update_breakers and not changes_nothing:
                     self._update_breaker(function, outcome, records, call.waited_seconds[k], k == call.heaviest)
                 columns[function.name] = _column(function.name, outcome, records)
 
@@ -276,7 +288,10 @@ class PythonFunctions:
             self._probing.discard(function.fingerprint)
 
     def _probe(self, function: SlicingFunction, records: EncodedRecords, worker: Worker, position: int) -> None:
-        """Close the breaker if the function has a result for a row, and is in time; else extend its back-off."""
+        """Close the breaker if the function has a result for a row, and is in time; else extend its back-off.
+
+        A first call may initialize something, the second one counts. If it is good, the worker is kept.
+        """
         rows = records.encoded_rows
         try:
             worker.wait_until_ready(monotonic() + _PROBE_START_SECONDS)
@@ -284,10 +299,12 @@ class PythonFunctions:
             self._probing.discard(function.fingerprint)
             return
         allowance = self._limits.allowance(function.budget_ms, rows)
-        call = FunctionCall([function.name], [allowance], records, self._limits.hold_ms / 1000)
-        call.run_on(worker, position)
-        worker.kill()
-        [outcome] = call.outcomes
+        for _ in range(2):
+            call = FunctionCall([function.name], [allowance], records, self._limits.hold_ms / 1000)
+            call.run_on(worker, position)
+            [outcome] = call.outcomes
+            if isinstance(outcome, NoResult):
+                break
         breaker, limits, now = self.breaker(function), self._limits, self._clock()
         if isinstance(outcome, FunctionResult):
             if self._is_slow(function, outcome.seconds, call.waited_seconds[0], rows):
@@ -300,6 +317,10 @@ class PythonFunctions:
             breaker = breaker.trip(SLOW, limits, now)
         elif outcome.reason in (DIED, INVALID_ANSWER):
             breaker = breaker.trip(FAULTS, limits, now)
+        if breaker.is_open:
+            worker.kill()
+        else:
+            self._isolation.adopt(function.name, worker)
         self._breakers[function.fingerprint] = breaker
         self._probing.discard(function.fingerprint)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
-from sfs.function import LabelingFunctionSlice, SlicingFunction
+from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunction
 
 _ATOMS = (str, int, float, bool, bytes, complex, type(None), re.Pattern, re.RegexFlag)
 _FROZEN, _MUTABLE = (tuple, frozenset), (list, set, dict)
@@ -28,6 +28,11 @@ _BUILTINS = frozenset(
         "str", "sum", "tuple", "zip",
     }
 )  # fmt: skip
+_GENUINE = {  # before a file could replace one
+    name: value
+    for name, value in vars(builtins).items()
+    if name in _BUILTINS or (isinstance(value, type) and issubclass(value, BaseException))
+}
 _MODULES = (math, re, string, unicodedata)
 _RE_FUNCTIONS = (re.search, re.match, re.fullmatch, re.findall, re.finditer, re.split, re.sub, re.subn, re.escape)
 _REFUSED = frozenset(
@@ -39,6 +44,7 @@ _REFUSED = frozenset(
 _CHANGES_ITEMS = frozenset(("STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE"))
 _INTERNALS = ("gi_", "cr_", "ag_", "f_", "tb_", "co_", "_", "obj", "mro")
 """Beginnings of attributes that lead from a value to its code, frame, class or module."""
+_READS_ATTRIBUTES = frozenset(("format", "format_map"))  # of anything that a name in the text leads to
 _CHANGING_METHODS = frozenset(
     {
         "append", "extend", "insert", "remove", "pop", "popitem", "clear", "update", "add", "discard",
@@ -57,60 +63,87 @@ def may_share(function: SlicingFunction) -> bool:
     >>> may_share(SlicingFunction("patches", lambda x: setattr(x, "text", "")))
     False
     """
+    facts = _facts(function)
+    return facts is not None and not all(facts)
+
+
+def may_change_its_record(function: SlicingFunction) -> bool:
+    """Return whether a function may change containers in its record, which another function would see."""
+    facts = _facts(function)
+    return facts is None or facts[1]
+
+
+def _facts(function: SlicingFunction) -> tuple[bool, bool] | None:
+    """Return whether a function reads containers of its file, and whether it changes any; None if it may do more."""
     inner = function.function if type(function) is LabelingFunctionSlice else function
-    if function.steps or type(function) not in (SlicingFunction, LabelingFunctionSlice):
-        return False
+    if type(function) not in (SlicingFunction, LabelingFunctionSlice) or inner.steps:
+        return None
+    if type(inner) not in (SlicingFunction, LabelingFunction):  # a subclass may keep state
+        return None
     call = inner.bound_function
-    return isinstance(call, FunctionType) and _is_harmless(call, [])
+    if not isinstance(call, FunctionType):
+        return None
+    called, reads_containers, changes_items = [call], False, False
+    for each in called:  # grows; one may pass or return a container to another one, which changes it
+        found = _examine(each, called)
+        if found is None:
+            return None
+        reads_containers, changes_items = reads_containers or found[0], changes_items or found[1]
+    return reads_containers, changes_items
 
 
-def _is_harmless(function: FunctionType, known: list[FunctionType]) -> bool:
-    """Return whether a function changes nothing; functions that call each other are known already."""
-    if function in known:
-        return True
-    known.append(function)
+def _examine(function: FunctionType, known: list[FunctionType]) -> tuple[bool, bool] | None:
+    """Return whether a function reads containers of its file, and whether it changes any; None if it may do more."""
     defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     if function.__closure__ or function.__dict__ or not all(map(_is_constant, defaults)):
-        return False
+        return None
+    if getattr(function, "__builtins__", None) is not vars(builtins):
+        return None
     instructions = [list(dis.get_instructions(code)) for code in _codes(function.__code__)]
     names = {each.argval for code in instructions for each in code if each.opname in ("LOAD_ATTR", "LOAD_METHOD")}
-    if any(name.startswith(_INTERNALS) for name in names):
-        return False
+    if any(name.startswith(_INTERNALS) for name in names) or names & _READS_ATTRIBUTES:
+        return None
     reads_containers = False
     for code in instructions:
         for each, following in zip(code, [*code[1:], None], strict=True):
             if each.opname in _REFUSED:
-                return False
+                return None
             if each.opname != "LOAD_GLOBAL":
                 continue
             if each.argval not in function.__globals__:
-                value = getattr(builtins, each.argval, None)
-                is_error = isinstance(value, type) and issubclass(value, BaseException)
-                if not (each.argval in _BUILTINS or is_error):
-                    return False
+                if _GENUINE.get(each.argval, ...) is not getattr(builtins, each.argval, None):
+                    return None
                 continue
             value = function.__globals__[each.argval]
             if isinstance(value, ModuleType):
                 if following is None or following.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
-                    return False
+                    return None
                 if not any(value is module for module in _MODULES):
-                    return False
+                    return None
                 value = getattr(value, following.argval, ...)
             if any(value is known_function for known_function in _RE_FUNCTIONS) or _is_constant(value):
                 continue
             if _is_container(value):
                 reads_containers = True
             elif isinstance(value, FunctionType):
-                if not _is_harmless(value, known):
-                    return False
+                if value not in known:
+                    known.append(value)
             elif not (isinstance(value, BuiltinFunctionType) and any(value.__self__ is module for module in _MODULES)):
-                return False
-    changes_items = names & _CHANGING_METHODS or any(
-        each.opname in _CHANGES_ITEMS or (each.opname == "BINARY_OP" and each.argrepr.endswith("="))
+                return None
+    changes_items = bool(names & _CHANGING_METHODS) or any(
+        each.opname in _CHANGES_ITEMS or _may_change_in_place(before, each)
         for code in instructions
-        for each in code
+        for before, each in zip([None, *code], code, strict=False)
     )
-    return not (reads_containers and changes_items)
+    return reads_containers, changes_items
+
+
+def _may_change_in_place(before: dis.Instruction | None, each: dis.Instruction) -> bool:
+    """Return whether an instruction may change a container in place; ``n += 1`` cannot."""
+    if each.opname != "BINARY_OP" or not each.argrepr.endswith("="):
+        return False
+    is_number = before is not None and before.opname == "LOAD_CONST" and type(before.argval) in (int, float)
+    return each.is_jump_target or not is_number or each.argrepr == "*="
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

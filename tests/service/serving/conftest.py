@@ -32,7 +32,7 @@ from sfs.template import Template, template
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
 CODE_BEGINS = """
-import os, re, signal, time
+import functools, os, re, signal, sys, threading, time
 from pathlib import Path
 from sfs.function import labeling_function, slicing_function
 from sfs.preprocess import preprocessor
@@ -132,6 +132,25 @@ def rash(x):
     return mood(x)
 
 @slicing_function()
+def lazy(x):
+    return mood(x) and table() and note(x)
+
+@slicing_function()
+def leaves_a_thread(x):
+    if threading.active_count() == 1:
+        threading.Thread(target=spins, args=(x,), daemon=True).start()
+    return True
+
+@slicing_function()
+def lies(x):
+    server = sys.modules["service.serving.fork_server"]
+    if "seconds" in x:
+        server.process_time = lambda: float(x.seconds)
+        return True
+    server.format_fault = lambda *_: x.length * "x"
+    raise ValueError
+
+@slicing_function()
 def dawdles(x):
     return compute(0.002)
 
@@ -173,6 +192,10 @@ def stops_itself(x):
 @labeling_function()
 def loud(x):
     return 1 if x.text.isupper() else -1
+
+@functools.cache
+def table():
+    return compute(0.1)
 
 def compute(seconds):
     end = time.process_time() + seconds
@@ -330,7 +353,8 @@ def alive() -> Callable[[int], bool]:
             stat = Path(f"/proc/{process_id}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return False
-        return stat.rpartition(")")[2].split()[0] not in "ZX"
+        fields = stat.rpartition(")")[2].split()
+        return fields[0] not in "ZX" or int(fields[17]) > 1  # its first thread may end before others
 
     return runs
 

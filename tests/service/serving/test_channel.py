@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from service.serving.channel import Channel, ConnectionClosed, ProtocolError, pack_message
 
+LONG = pack_message(None, bytes(1 << 20))
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5)
 
 
@@ -60,6 +61,25 @@ def test_waiting_ends_at_the_deadline(ends: tuple[socket.socket, Channel]) -> No
         channel.receive(monotonic() + 0.01)
     with pytest.raises(TimeoutError):
         channel.send("large", bytes(1 << 24), deadline=monotonic() + 0.01)
+
+
+class Trickle(socket.socket):
+    """A socket at which one more byte has always arrived, up to 100,000."""
+
+    received = 0
+
+    def recvmsg(self, *_: Any) -> Any:
+        self.received += 1
+        return LONG[self.received - 1 : min(self.received, 100_000)], [], 0, None
+
+
+def test_waiting_ends_though_pieces_arrive() -> None:
+    """A message byte by byte has no more time than another one."""
+    one, other = socket.socketpair()
+    with one, Trickle(fileno=other.detach()) as trickle:
+        one.send(b" ")
+        with pytest.raises(TimeoutError):
+            Channel(trickle).receive(monotonic() + 0.01)
 
 
 def test_a_message_that_has_arrived_is_returned_after_the_deadline(ends: tuple[socket.socket, Channel]) -> None:

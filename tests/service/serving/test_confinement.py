@@ -1,12 +1,17 @@
 """Limits of the processes that run functions."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from factories import PATIENT_LIMITS
 
 from service.serving.breaker import BreakerLimits
+from service.serving.confinement import descendants
 from service.serving.live_functions import LiveFunctions
 
 REFUSED = {
@@ -15,6 +20,16 @@ REFUSED = {
     "forks_natively": "native(libc.fork())",
     "kills": "os.kill(os.getppid(), 9)",
     "kills_natively": "native(libc.kill(os.getppid(), 9))",
+    "kills_by_queue": "native(libc.sigqueue(os.getpid(), 0, None))",
+    "kills_by_file": "fcntl.fcntl(0, fcntl.F_SETOWN, os.getppid())",
+    "kills_by_socket": "fcntl.ioctl(socket.socketpair()[0], 0x8901, struct.pack('i', os.getppid()))",
+    "limits_another": "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (1024, 1024))",
+    "slows_another": "os.setpriority(os.PRIO_PROCESS, os.getppid(), 1)",
+    "pins_another": "os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))",
+    "reads_memory": "native(libc.process_vm_readv(os.getpid(), None, 0, None, 0, 0))",
+    "opens_memory": "open(f'/proc/{os.getppid()}/mem', 'r+b')",
+    "keeps_files_in_memory": "os.memfd_create('kept')",
+    "keeps_segments": "native(libc.shmget(0, 1 << 20, 0o1600))",
     "connects": "socket.create_connection(('127.0.0.1', 9))",
     "opens_a_socket_natively": "native(libc.socket(2, 1, 0))",
     "writes_a_large_file": "(x.folder / 'large').write_bytes(bytes(65 << 20))",
@@ -22,7 +37,7 @@ REFUSED = {
     "grows": "bytearray(2 << 30)",
 }
 CODE = """
-import ctypes, socket, subprocess
+import ctypes, fcntl, resource, socket, struct, subprocess
 libc = ctypes.CDLL(None, use_errno=True)
 
 def native(result):
@@ -45,6 +60,18 @@ def writes_a_file(x):
     return Path(x.folder, "small").write_bytes(bytes(100)) == 100
 
 @slicing_function()
+def moves_a_file(x):
+    folder = Path(x.folder, "other")
+    folder.mkdir(exist_ok=True)
+    Path(x.folder, "moved").write_text("text")
+    return Path(x.folder, "moved").rename(folder / "moved").read_text() == "text"
+
+@slicing_function()
+def limits_itself(x):
+    os.sched_setaffinity(0, os.sched_getaffinity(0))
+    return resource.getrlimit(resource.RLIMIT_NOFILE) == (256, 256) and open("/proc/self/mem", "rb").close() is None
+
+@slicing_function()
 def opens_a_local_pair(x):
     return len(socket.socketpair()) == 2
 """
@@ -62,10 +89,11 @@ def live(live_of: Callable[..., LiveFunctions]) -> LiveFunctions:
 
 
 def test_a_function_is_refused_more_than_it_may_use(live: LiveFunctions, tmp_path: Any) -> None:
-    """Processes, signals, the network, large files, many files and much memory; threads and small files are allowed."""
+    """Processes, harm to others, the network, large or many files and much memory; threads and files are allowed."""
     rows = [{"folder": str(tmp_path)}]
     for _ in range(2):  # its process goes on
         runs = {run.name: run for run in live.apply(rows).stats}
+        assert {name: run.first_fault for name, run in runs.items() if run.unknown and name not in REFUSED} == {}
         assert {name for name, run in runs.items() if run.unknown} == set(REFUSED)
     reasons = {name: next(iter(run.unknown)) for name, run in runs.items() if run.unknown}
     assert reasons.pop("grows") == "MemoryError"
@@ -84,3 +112,23 @@ def test_the_network_can_be_allowed(live_of: Callable[..., LiveFunctions]) -> No
     limits = BreakerLimits(20_000, 20_000, 20_000, network=True)
     assert live_of(code, limits=limits).apply([{}]).matrix.member.tolist() == [[True]]
     assert live_of(code, limits=PATIENT_LIMITS).apply([{}]).stats[0].unknown == {"PermissionError": 1}
+
+
+def test_a_process_counts_until_its_last_thread_has_ended(eventually: Callable[[Callable[[], bool]], None]) -> None:
+    """Its children are found after its first thread."""
+    code = (
+        "import ctypes, subprocess, threading\n"
+        "threading.Thread(target=threading.Event().wait, args=(600,)).start()\n"
+        "print(subprocess.Popen(['sleep', '600']).pid, flush=True)\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    leader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert leader.stdout is not None
+    child = int(leader.stdout.readline())
+    eventually(lambda: ") Z " in Path(f"/proc/{leader.pid}/stat").read_text())
+    assert {leader.pid, child} <= descendants(os.getpid())
+    leader.kill()
+    eventually(lambda: leader.pid not in descendants(os.getpid()))
+    leader.wait()
+    leader.stdout.close()
+    os.kill(child, 9)

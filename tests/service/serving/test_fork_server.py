@@ -48,6 +48,21 @@ def test_an_answer_has_memberships_and_unknown_rows() -> None:
     assert call(0)[0] is None
 
 
+def test_only_functions_that_may_change_containers_get_copies() -> None:
+    """And only if others read the records; copies take time."""
+    seen: list[Any] = []
+    functions = [SlicingFunction(name, lambda x: seen.append(x.tags) or True) for name in ("one", "other")]
+    body = b'[{"tags":["a"]}]'
+
+    def differ(reading: frozenset[int], *called: int) -> bool:
+        seen.clear()
+        answer_call(functions, {"call": 1, "functions": [*called]}, body, reading)
+        return len({id(tags) for tags in seen}) > 1
+
+    assert differ(frozenset(), 0, 1)
+    assert not differ(frozenset((0, 1)), 0, 1)
+
+
 def test_an_answer_names_call_and_process() -> None:
     """And each of its parts the function, with its CPU time."""
     body = call(2, 0)[1]

@@ -1,7 +1,10 @@
 """Output of the functions, passed on at a bounded rate."""
 
 import os
+import select
 import threading
+
+import pytest
 
 from service.serving.keeper import OUTPUT_BYTES, relay
 
@@ -32,13 +35,22 @@ def test_output_is_passed_on_up_to_a_limit() -> None:
     assert len(passed) < OUTPUT_BYTES + 10_000
 
 
-def test_output_that_cannot_be_written_is_dropped() -> None:
-    """The log may be a pipe that is not read."""
-    (source, writer), (log, target), (until, end) = os.pipe(), os.pipe(), os.pipe()
+@pytest.mark.parametrize("full", ["a pipe", "a disk"])
+def test_output_that_cannot_be_written_is_dropped(full: str) -> None:
+    """The log may be a pipe that is not read, or on a full disk."""
+    (source, writer), (until, end) = os.pipe(), os.pipe()
+    log, target = (
+        os.pipe() if full == "a pipe" else (os.open("/dev/null", os.O_RDONLY), os.open("/dev/full", os.O_WRONLY))
+    )
     thread = threading.Thread(target=relay, args=(source, target), kwargs={"until": until})
     thread.start()
+    os.set_blocking(writer, False)
+    poll = select.poll()
+    poll.register(writer, select.POLLOUT)
     for _ in range(100):
-        os.write(writer, 40 * 1024 * b"x")
+        assert poll.poll(20_000)  # it is read
+        os.write(writer, select.PIPE_BUF * b"x")
+    assert thread.is_alive()
     os.close(end)
     thread.join(20)
     assert not thread.is_alive()

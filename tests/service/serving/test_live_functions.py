@@ -348,6 +348,18 @@ def test_waiting_in_consecutive_batches_opens_the_breaker(caller: Caller) -> Non
     assert caller.breaker("naps").reason == SLOW
 
 
+def test_time_between_batches_counts(caller: Caller, eventually: Eventually) -> None:
+    """A function may leave a thread behind that computes."""
+    caller.set_limits(BreakerLimits(hold_ms=20_000, least_ms=20_000, slow_batches=3))
+
+    def is_disabled() -> bool:
+        assert caller.columns("leaves_a_thread")["leaves_a_thread"].run.unknown in ({}, {BREAKER_OPEN: 4})
+        return bool(caller.breaker("leaves_a_thread").is_open)
+
+    eventually(is_disabled)
+    assert caller.breaker("leaves_a_thread").reason == SLOW
+
+
 def test_consecutive_slow_batches_open_the_breaker(caller: Caller) -> None:
     """Though no batch is interrupted; a function with a larger budget of its own is not slow."""
     caller.set_limits(BreakerLimits(budget_ms=0.1, least_ms=20_000, hold_ms=20_000, slow_batches=3))
@@ -369,6 +381,35 @@ def test_a_successful_probe_closes_the_breaker(caller: Caller, mood: Path, event
     assert unknown(caller.columns("moody", rows=rows)) == {"moody": {BREAKER_OPEN: 4}}
     eventually(lambda: not caller.breaker("moody").is_open)
     assert unknown(caller.columns("moody", rows=rows)) == {}
+
+
+def test_a_probe_keeps_the_process_that_it_has_initialized(
+    caller: Caller, mood: Path, tmp_path: Path, eventually: Eventually
+) -> None:
+    """Though that took longer than the function may in a batch."""
+    rows = [{**row, "note": str(tmp_path / "note")} for row in moody_rows(mood)]
+    caller.columns("lazy", rows=rows)
+    assert caller.breaker("lazy").reason == FAULTS
+    mood.write_text("well")
+    caller.clock.seconds += LIMITS.back_off_seconds
+    caller.columns("lazy", rows=rows)
+    eventually(lambda: not caller.breaker("lazy").is_open)
+    initialized = (tmp_path / "note").read_text()
+    columns = caller.columns("lazy", rows=rows)
+    assert (unknown(columns), (tmp_path / "note").read_text()) == ({}, initialized)
+    assert columns["lazy"].run.seconds < 0.1
+
+
+def test_a_probe_of_a_slow_function_fails(caller: Caller, eventually: Eventually) -> None:
+    """Its first call may take longer, the second one may not."""
+    caller.set_limits(
+        BreakerLimits(budget_ms=0.1, least_ms=20_000, hold_ms=20_000, slow_batches=1, back_off_seconds=10)
+    )
+    caller.columns("dawdles")
+    caller.clock.seconds += 10
+    caller.columns("dawdles")
+    eventually(lambda: caller.breaker("dawdles").back_off_seconds == 20)
+    assert caller.breaker("dawdles").reason == SLOW
 
 
 @pytest.mark.parametrize(

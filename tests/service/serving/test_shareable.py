@@ -1,10 +1,12 @@
 """Functions whose code can change nothing that another function sees."""
 
+import builtins
 from pathlib import Path
 
 import pytest
 
-from service.serving.shareable import may_share
+from service.serving.shareable import may_change_its_record, may_share
+from sfs.function import LabelingFunction, LabelingFunctionSlice, SlicingFunction
 from sfs.registry import FunctionSet
 
 CODE = """
@@ -27,6 +29,12 @@ def even(n):
 
 def odd_number(n):
     return n != 0 and even(n - 1)
+
+def words():
+    return WORDS
+
+def add(where, value):
+    where.append(value)
 
 def remembers(x):
     COUNTS[x.text] = 1
@@ -59,6 +67,10 @@ HARMFUL = (
     "remembers(x)",
     "COUNTS.update(a=1)",
     "WORDS.append(x.text)",
+    "words().append(x.text)",
+    "add(WORDS, x.text)",
+    "'{0.__globals__[_state]!r}'.format(even)",
+    "'{even.budget}'.format_map(x)",
     "re.sys.modules.clear()",
     "[re][0].functools",
     "math.no_such_function()",
@@ -100,6 +112,42 @@ def test_functions_that_only_read_may_share(tmp_path: Path) -> None:
     """Their record, constants, and functions that only read."""
     shared = functions(tmp_path, *(f"return {code}" for code in HARMLESS))
     assert dict(zip(HARMLESS, shared, strict=True)) == dict.fromkeys(HARMLESS, True)
+
+
+def test_a_function_may_count(tmp_path: Path) -> None:
+    """A number is not changed in place; a list may be."""
+    body = "n = 0\n    for word in WORDS:\n        n {} 1\n    return n > 1"
+    assert functions(tmp_path, body.format("+="), body.format("*=")) == [True, False]
+
+
+def test_what_replaces_a_builtin_may_do_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions and errors."""
+    rounds = SlicingFunction("rounds", lambda x: round(x.n) == 1)
+    catches = SlicingFunction("catches", lambda x: OverflowError() is None)
+    assert may_share(rounds)
+    assert may_share(catches)
+    monkeypatch.setattr(builtins, "round", lambda n: n)
+    monkeypatch.setattr(builtins, "OverflowError", type("OverflowError", (Exception,), {}))
+    assert not may_share(rounds)
+    assert not may_share(catches)
+
+
+def test_a_function_of_another_class_may_keep_state() -> None:
+    """Its call is not that of its code."""
+
+    class Remembers(LabelingFunction):
+        pass
+
+    assert may_share(LabelingFunctionSlice(LabelingFunction("plain", lambda x: 1)))
+    assert not may_share(LabelingFunctionSlice(Remembers("other", lambda x: 1)))
+
+
+def test_functions_that_change_containers_of_their_record_are_known() -> None:
+    """They may share a process, with copies."""
+    sorts = SlicingFunction("sorts", lambda x: x.tags.sort() is None)
+    reads = SlicingFunction("reads", lambda x: sorted(x.tags)[0] == "a")
+    assert (may_share(sorts), may_share(reads)) == (True, True)
+    assert (may_change_its_record(sorts), may_change_its_record(reads)) == (True, False)
 
 
 def test_functions_that_could_change_something_may_not_share(tmp_path: Path) -> None:
