@@ -19,6 +19,15 @@ IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
 Counts = NDArray[np.int64]
 
+BREAKER_OPEN = "breaker open"
+CHANGED = "changed on disk"
+DIED = "process died"
+INVALID_ANSWER = "invalid answer"
+NOT_JSON = "not JSON"
+STARTING = "isolation starting"
+SERVICE_REASONS = frozenset({BREAKER_OPEN, CHANGED, DIED, INVALID_ANSWER, NOT_JSON, STARTING})
+"""Reasons of the service, beside those of ``sfs``, for an unknown membership."""
+
 NONE_FIRED = NO_SLICE
 """Column of the rows that are in no slice."""
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 
 MAX_AGE = timedelta(days=30)
-"""Maximum age of an external prediction: no window reaches back further."""
+"""Maximum age of an external prediction, unless rows are deleted sooner: no window reaches back further."""
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """Maximum lead of another server's clock."""
 _SUM_TOLERANCE = 0.01
@@ -66,6 +66,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["predictions"])
     model, metrics, limits = runtime.model, runtime.metrics, runtime.settings.serve
     past = PastAnswers(runtime)
+    max_age = timedelta(days=min(MAX_AGE.days, runtime.settings.log.keep_days or MAX_AGE.days))
 
     @routes.post("/predict", **openapi.openapi_post(PredictIn, PredictionsOut, 409, 429, 503, 504, id_conflicts=True))
     async def predict(request: Request) -> Response:
@@ -103,7 +104,9 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         require_rows(request, body.predictions, limits.request_rows, "predictions")
         state, now = model.deployment.state, runtime.clock()
         version = state.version or UNNUMBERED
-        rows = await run_off_loop(request, lambda: _external_predictions(body.predictions, classes, version, now))
+        rows = await run_off_loop(
+            request, lambda: _external_predictions(body.predictions, classes, version, now, max_age)
+        )
         results = await model.predictions.slice_external(rows)
         answered_by = {"name": state.model, "version": state.version}
         return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
@@ -280,7 +283,7 @@ def _rows_error(failed: RowsFailed, rows: int) -> Exception:
 
 
 def _external_predictions(
-    given: Sequence[LoggedIn], classes: tuple[str, ...], version: int, now: datetime
+    given: Sequence[LoggedIn], classes: tuple[str, ...], version: int, now: datetime, max_age: timedelta
 ) -> list[ExternalPrediction]:
     """Return the external predictions of a request. Raises InvalidRequest, with the errors of all rows."""
     require_distinct([row.id for row in given], "predictions", ".id")
@@ -298,7 +301,7 @@ def _external_predictions(
     errors = [
         FieldError(f"predictions[{i}].{field}", message)
         for i, row in enumerate(given)
-        for field, message in _row_errors(row, classes, now)
+        for field, message in _row_errors(row, classes, now, max_age)
     ]
     if errors:
         raise InvalidRequest(errors)
@@ -321,7 +324,7 @@ def _by_class(given: dict[str, float], reader: ClassReader) -> dict[str, float]:
     return read if len(read) == len(given) else given
 
 
-def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> list[tuple[str, str]]:
+def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime, max_age: timedelta) -> list[tuple[str, str]]:
     """Return the fields of a row that are wrong, each with the reason."""
     errors = []
     listed = ", ".join(map(repr, classes[:20]))
@@ -333,7 +336,7 @@ def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime) -> lis
     elif p is not None and abs(sum(p.values()) - 1) > _SUM_TOLERANCE:
         errors.append(("probabilities", f"probabilities must add up to 1, not {sum(p.values()):g}"))
     at = given.predicted_at
-    if at is not None and not now - MAX_AGE <= at <= now + MAX_CLOCK_SKEW:
-        message = f"{at.isoformat()} is more than 30 days old, or in the future; it is {now.isoformat()}"
+    if at is not None and not now - max_age <= at <= now + MAX_CLOCK_SKEW:
+        message = f"{at.isoformat()} is more than {max_age.days} days old, or in the future; it is {now.isoformat()}"
         errors.append(("predicted_at", message))
     return errors

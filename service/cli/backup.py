@@ -58,11 +58,13 @@ def run_restore(args: argparse.Namespace, context: Context) -> int:
     settings = load_settings(args, context)
     if not args.file.is_file():
         raise MisuseError(f"no file {args.file}: name a file made by `slicewatch backup`")
-    settings.store.parent.mkdir(parents=True, exist_ok=True)
+    settings.store.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     old = restore(args.file, settings.store, context.now())
     kept = "there was no store before" if old is None else f"the store before is kept as {old}"
     facts = {"restored": str(args.file), "kept": None if old is None else str(old)}
     contents = read_contents(settings.store, CHECK_SECONDS)
+    if contents.findings:
+        raise ServiceError(f"the restored {settings.store} is damaged: {'; '.join(contents.findings)}; {kept}")
     _show(args, settings, contents, f"{settings.store}: restored from {args.file}; {kept}", facts)
     return 0
 
@@ -75,10 +77,13 @@ def _show(
         counts = {"predictions": contents.predictions, "labels": contents.label_events}
         registry = {"versions": versions, "missing_versions": missing, "champion": champion}
         until = None if contents.last_at is None else contents.last_at.isoformat()
+        facts["checked"] = contents.findings is not None
         print_json({**facts, "step": contents.revision, **counts, "last_prediction_at": until, **registry})
         return
     print(f"{headline}\n{describe(contents)}")
     print(f"model versions with predictions: {', '.join(map(str, versions)) or 'none'}; champion: {champion or 'none'}")
+    if contents.findings is None:
+        print(f"not checked whole: the check takes longer than {CHECK_SECONDS:g} s")
     if missing:
         print(f"not in the registry {settings.registry}: {', '.join(map(str, missing))} (served elsewhere, or lost)")
     print(f"not contained: the registry {settings.registry}, the settings and the data; copy these folders too")

@@ -116,15 +116,16 @@ def _store(settings: Settings) -> str:
     from service.cli.backup import describe
     from service.store.backup import read_contents
     from service.store.engine import REMEDY, latest_revision
-    from service.store.store_files import missing_rows, require_existing
+    from service.store.store_files import recorded_last_row, require_existing
 
     require_existing(settings.store)
     if not settings.store.exists():
         return f"no {settings.store} yet: `slicewatch up` creates it"
+    recorded = recorded_last_row(settings.store)  # first: a running service goes on writing
     contents = read_contents(settings.store, CHECK_SECONDS)
     if contents.findings:
         raise ServiceError(f"{settings.store} is damaged: {'; '.join(contents.findings)}; {REMEDY}")
-    if missing := missing_rows(settings.store, contents.last_row):
+    if missing := max(0, recorded - contents.last_row):
         raise ServiceError(
             f"the latest {missing:,} rows of {settings.store} are missing: its journal was lost; {REMEDY}"
         )

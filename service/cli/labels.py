@@ -302,7 +302,7 @@ def _store_sink(settings: Settings, context: Context) -> Iterator[LabelSink]:
         return [(result.outcome, result.reason) for result in all_results(given, classes, written)]
 
     with store:
-        writer = Writer(store, rules=LabelRules(settings.late_after_seconds))
+        writer = Writer(store, rules=LabelRules(settings.late_after_seconds, keep_days=settings.log.keep_days))
         try:
             yield LabelSink(str(settings.store), STORE_ROWS, send)
         finally:

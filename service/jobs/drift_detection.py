@@ -35,6 +35,7 @@ from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import DriftSettings
 from service.store import queries
 from service.store.alarms import alarms, open_alarm, resolve_alarm
+from service.store.block_store import first_uncounted
 from service.store.engine import Store
 from service.store.labels import first_labels, last_first_label
 from service.store.writer import Writer, save_checkpoint
@@ -117,6 +118,7 @@ class DriftDetection:
             unresolved = alarms(connection, state.model, unresolved=True)
             checkpoint.set_alarms(unresolved)
             detections, fed = self._feed(connection, checkpoint, state, now)
+            watched_until = _watched_until(connection, checkpoint, state.model, now)
         over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot)
         if fed or detections or over:
 
@@ -136,7 +138,7 @@ class DriftDetection:
         self._deployment.behind_until = checkpoint.until if checkpoint.is_behind else None
         self.position = checkpoint.until, checkpoint.seq
         self._deployment.drift_statuses = checkpoint.statuses()
-        self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved, checkpoint.until)
+        self._page.show_drift(state.model, self._deployment.drift_statuses, unresolved, watched_until)
 
     def _restore(
         self, connection: Connection, state: DeploymentState, version: int, now: datetime
@@ -250,6 +252,17 @@ class DriftDetection:
 
     def _slices(self, state: DeploymentState) -> int:
         return max(self._settings.max_slices, len(state.functions_version.names))
+
+
+def _watched_until(connection: Connection, checkpoint: DetectorCheckpoint, model: str, now: datetime) -> datetime:
+    """Return the end of the time whose rows the detectors have read; with no block waiting, that of the final rows.
+
+    Rows that are logged with a lag may never belong to a block that the detectors still read.
+    """
+    since, until = checkpoint.until, watermark(now)
+    unread = queries.block_starts(connection, model, checkpoint.version, since, until, 1)
+    waits = unread or first_uncounted(connection, model, checkpoint.version, (), since, until)
+    return since if waits else max(since, until)
 
 
 def _log_restarted(watch: DriftDetector) -> None:

@@ -21,6 +21,8 @@ from service.jobs.standing_fault import StandingFault
 
 Outcome: TypeAlias = Literal["ok", "failed"]
 
+_LEAST_STEP = timedelta(seconds=1)
+
 _log = logging.getLogger(__name__)
 
 
@@ -49,7 +51,8 @@ class MonotonicJobStore(MemoryJobStore):  # type: ignore[misc]  # APScheduler ha
         times = now, self._seconds()
         last_now, last_seconds = self._last or times
         self._last = times
-        if step := now - last_now - timedelta(seconds=times[1] - last_seconds):
+        step = now - last_now - timedelta(seconds=times[1] - last_seconds)
+        if abs(step) >= _LEAST_STEP:  # the clocks are read one after the other
             for job in self.get_all_jobs():
                 job.next_run_time += step
                 self.update_job(job)

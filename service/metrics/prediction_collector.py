@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from service.events import Counts, FunctionSetVersion, Prediction
+from service.events import SERVICE_REASONS, Counts, FunctionSetVersion, Prediction
 from service.formatting import truncated
 from service.metrics.exposition import OTHER, counter, gauge
 from service.monitor.block_counts import unpack_bitmaps
@@ -29,7 +29,7 @@ _MAX_REASONS, _MAX_REASON_CHARS = 16, 60
 """Maximum number and length of reasons that functions choose: the names of their exceptions."""
 _OWN_REASONS = frozenset(
     {*(ABSTAINED, INVALID_RETURN_VALUE), *(ABSENT_FIELD, WRONG_TYPE), *(OVER_BUDGET, OUT_OF_TIME), OTHER}
-    | {"breaker open", "changed on disk", "process died", "not JSON", "isolation starting"}
+    | SERVICE_REASONS
 )
 """Reasons of the service itself, which always have a series of their own."""
 

@@ -134,7 +134,7 @@ class ModelRuntime:
             self.retraining = Retraining(
                 settings.retrain, deployment, store, writer, registry, self.detection, launcher, metrics
             )
-            self.retention = Retention(settings, self.detection, store, writer, metrics)
+            self.retention = Retention(settings, self.detection, writer, metrics)
             self.promotions = PromotionService(registry, writer, self.name, clock)
             self.reports = ColumnReports(settings, deployment, store, writer, registry)
             self.references = ReferenceCounts(settings, deployment)

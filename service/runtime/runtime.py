@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from service.runtime.schedule import JOBS, build_schedule
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.labels import LabelRules
+from service.store.retention import count_pending
 from service.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class Runtime:
             self.store = undo.enter_context(
                 Store(settings.store, synchronous="FULL" if settings.log.survives == "power" else "NORMAL")
             )
-            self.writer = Writer(self.store, rules=LabelRules(settings.late_after_seconds))
+            self.writer = Writer(
+                self.store, rules=LabelRules(settings.late_after_seconds, keep_days=settings.log.keep_days)
+            )
             undo.callback(self.writer.stop)
             self.metrics = ProcessMetrics(settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS)
             self.page = MetricsPage(self.metrics)
@@ -125,8 +128,14 @@ class Runtime:
         return problems
 
     def probe_store(self) -> None:
-        """Probe the store; show whether it is usable, and the use of its disk."""
-        self.metrics.show_store(self.store.probe() is None, self.store.disk_use())
+        """Probe the store; show whether it takes writes, the use of its disk, and the labels that wait."""
+        usable = self.store.probe() is None and self.writer.refusal is None
+        self.metrics.show_store(usable, self.store.disk_use())
+        with suppress(StoreError), self.store.read() as connection:
+            self.metrics.show_pending_labels(count_pending(connection))
+        if self.writer.refusal is not None:  # jobs may write nothing for long, and no requests come
+            with suppress(StoreError):
+                self.writer.save_checkpoint("probe", self.clock(), b"").result()
 
     def start(self) -> None:
         """Publish the last snapshot, and start the jobs."""

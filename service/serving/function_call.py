@@ -8,15 +8,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
+from service.events import DIED, INVALID_ANSWER, NOT_JSON, STARTING
 from service.serving.breaker import SLOW
 from service.serving.channel import ConnectionClosed, ProtocolError
 from service.serving.isolation import (
-    DIED,
-    INVALID_ANSWER,
-    NOT_JSON,
-    OUT_OF_TIME,
     SHARED,
-    STARTING,
     CallRecords,
     EncodedRecords,
     FunctionOutcome,
@@ -24,6 +20,7 @@ from service.serving.isolation import (
     NoResult,
     Worker,
 )
+from sfs.metering import OUT_OF_TIME
 
 _SLICE_SECONDS = 0.01
 """Interval at which running functions are examined; a longer one is a pause of this process, and counts no more."""

@@ -31,11 +31,6 @@ from service.serving.fork_server import ANSWER, FUNCTION, READY, UNREADABLE
 from sfs.apply import ABSTAINED
 from sfs.record import Columns, Record, Rows, fields_of, is_dataframe
 
-OUT_OF_TIME = "out of time"
-DIED = "process died"
-INVALID_ANSWER = "invalid answer"
-NOT_JSON = "not JSON"
-STARTING = "isolation starting"
 SHARED = ""
 """Name of the worker of the functions that may share one."""
 

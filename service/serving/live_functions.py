@@ -15,14 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from service.events import BREAKER_OPEN, CHANGED, DIED, INVALID_ANSWER, NOT_JSON, STARTING
 from service.serving.breaker import FAULTS, SLOW, Breaker, BreakerLimits
 from service.serving.channel import ConnectionClosed
 from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
-    DIED,
-    INVALID_ANSWER,
-    NOT_JSON,
-    STARTING,
     EncodedRecords,
     FunctionOutcome,
     FunctionResult,
@@ -32,7 +29,7 @@ from service.serving.isolation import (
     encode_records,
     start_thread,
 )
-from service.serving.metered_templates import BREAKER_OPEN, MeteredTemplates
+from service.serving.metered_templates import MeteredTemplates
 from sfs.apply import ApplyResult, FunctionStats
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
@@ -40,7 +37,6 @@ from sfs.record import Rows
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
-CHANGED = "changed on disk"
 _CLOSED = Breaker()
 _PROBE_START_SECONDS = 10.0
 """Timeout for starting the process of a probe."""

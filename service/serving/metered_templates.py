@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from service.events import BREAKER_OPEN
 from service.serving.breaker import SLOW, Breaker, BreakerLimits
 from service.serving.isolation import start_thread
 from sfs.apply import ApplyResult, FunctionStats, apply_with_stats
@@ -16,8 +17,6 @@ from sfs.matrix import SliceMatrix
 from sfs.metering import BYTE_SECONDS, BoundedCaller, Meter
 from sfs.record import Columns, Rows
 from sfs.registry import FunctionSet
-
-BREAKER_OPEN = "breaker open"
 
 _SUSPECT_PART = 0.1
 """Part of a budget beyond which patterns that were matched together are matched one by one in the next batch."""

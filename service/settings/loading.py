@@ -65,13 +65,18 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
         settings,
         data=folder / settings.data,
         registry=folder / settings.registry,
-        store=folder / settings.store,
+        store=_without_link(folder / settings.store),
         clock=None if settings.clock is None else folder / settings.clock,
         functions=tuple(
             str(folder / name) if name.endswith((".py", ".yaml", ".yml")) or "/" in name else name
             for name in settings.functions
         ),
     )
+
+
+def _without_link(file: Path) -> Path:
+    """Return the file that a link refers to: its journal and lock are beside it."""
+    return file.resolve() if file.is_symlink() else file
 
 
 def overrides(environ: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +14,13 @@ from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
-from service.store.engine import REMEDY, connect_read_only, current_revision, refuse_unknown
+from service.store.engine import advice, connect_read_only, current_revision, refuse_unknown
 from service.store.errors import StoreError
-from service.store.store_files import StoreLock, journal, quick_check
+from service.store.store_files import StoreLock, quick_check
 from service.store.tables import from_us, label_events, pending_labels, predictions
 
 PAGES = 4096  # copied at once
+_SUFFIXES = ("", "-wal", "-journal", "-shm")  # of the files of a database
 RESTORE_SECONDS = 86_400.0  # of the check: a restored file is checked whole
 
 
@@ -74,6 +76,7 @@ def read_contents(path: Path, seconds: float) -> Contents:
             findings = quick_check(raw, seconds)
             if findings:
                 return Contents(None, tuple(findings))
+            raw.execute("BEGIN")  # all figures are of one moment
             with _engine(raw).connect() as connection:
                 revision = current_revision(connection)
                 refuse_unknown(revision)
@@ -96,13 +99,13 @@ def read_contents(path: Path, seconds: float) -> Contents:
                 return Contents(revision, checked, rows, labels, pending, last_row, first_at, last_at, received, named)
     except (sqlite3.Error, DatabaseError) as error:
         reason = getattr(error, "orig", None) or error
-        raise StoreError(f"{path} cannot be read as a store: {reason}; {REMEDY}") from error
+        raise StoreError(f"{path} cannot be read as a store: {reason}{advice(reason)}") from error
 
 
 def back_up(path: Path, target: Path) -> None:
     """Copy a store, as of one moment, into a new file that only its owner may read.
 
-    Another process may write to the store meanwhile. An unfinished copy is deleted.
+    Another process may write to the store meanwhile. The copy gets its name when it is complete.
 
     Raises
     ------
@@ -111,17 +114,23 @@ def back_up(path: Path, target: Path) -> None:
     FileExistsError
         If the target exists.
     """
-    os.close(os.open(target, os.O_CREAT | os.O_EXCL, 0o600))
+    if os.path.lexists(target):
+        raise FileExistsError(f"{target} exists")
+    handle, name = tempfile.mkstemp(".unfinished", f"{target.name}.", target.parent)
+    os.close(handle)
+    unfinished = Path(name)
     try:
-        with closing(connect_read_only(path)) as source, closing(sqlite3.connect(target)) as copy:
+        with closing(connect_read_only(path)) as source, closing(sqlite3.connect(unfinished)) as copy:
             source.execute("BEGIN")  # later commits do not start the copy again
             source.execute("SELECT count(*) FROM sqlite_master").fetchone()
             source.backup(copy, pages=PAGES)
             source.execute("ROLLBACK")
             copy.execute("PRAGMA journal_mode=DELETE")  # one file
-        _sync(target)
+        _sync(unfinished)
+        unfinished.rename(target)
+        _sync(target.parent)
     except BaseException as error:
-        for file in (target, journal(target), target.with_name(target.name + "-journal")):
+        for file in _files(unfinished):
             file.unlink(missing_ok=True)
         if isinstance(error, sqlite3.Error):
             raise StoreError(f"{path} could not be copied to {target}: {error}") from error
@@ -131,7 +140,8 @@ def back_up(path: Path, target: Path) -> None:
 def restore(backup: Path, path: Path, now: datetime) -> Path | None:
     """Replace a store by a backup, without the backup's free pages, and return the new name of the old store.
 
-    The backup is copied and checked completely before the old store is touched, and not changed.
+    The backup is copied and checked completely before the old store is touched, and not changed. A journal whose
+    database is missing is kept, too: SQLite would replay it over the backup.
 
     Parameters
     ----------
@@ -149,6 +159,7 @@ def restore(backup: Path, path: Path, now: datetime) -> Path | None:
     StoreError
         If the backup is damaged, or is not a store.
     """
+    path = path.resolve()
     with StoreLock(path) as lock:
         fresh = path.with_name(f"{path.name}.restoring")
         fresh.unlink(missing_ok=True)
@@ -180,21 +191,18 @@ def _copy_checked(backup: Path, fresh: Path) -> None:
 
 
 def _move_away(path: Path, now: datetime) -> Path | None:
-    """Rename a store and its journal, and return the new name."""
-    if not path.exists():
-        return None
-    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:  # it may be damaged
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    old = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%SZ}")
-    number = 1
-    while old.exists():
+    """Rename a store and its journals, of which any may be missing, and return the new name of the first."""
+    first = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%SZ}")
+    old, number = first, 1
+    while any(file.exists() for file in _files(old)):
         number += 1
-        old = path.with_name(f"{path.name}.before-{now:%Y%m%dT%H%M%SZ}-{number}")
-    path.rename(old)
-    with suppress(FileNotFoundError):
-        journal(path).rename(journal(old))
-    path.with_name(path.name + "-shm").unlink(missing_ok=True)
-    return old
+        old = first.with_name(f"{first.name}-{number}")
+    moved = [file.rename(new) for file, new in zip(_files(path), _files(old), strict=True) if file.exists()]
+    return moved[0] if moved else None
+
+
+def _files(database: Path) -> list[Path]:
+    return [database.with_name(database.name + suffix) for suffix in _SUFFIXES]
 
 
 def _engine(raw: sqlite3.Connection) -> Engine:

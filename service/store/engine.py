@@ -80,6 +80,7 @@ def downgrade_schema(connection: Connection, target: str) -> None:
 _IDENTITY = text("SELECT id FROM store_identity")
 _LAST_ROW = text("SELECT coalesce(max(row), 0) FROM predictions")
 REMEDY = "restore a backup with `slicewatch restore FILE`"
+_NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 
 Synchronous = Literal["NORMAL", "FULL"]
 BUSY_SECONDS = 10.0
@@ -109,8 +110,9 @@ class Store:
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL") -> None:
-        self.path = path
+        self.path = path = path.resolve()  # SQLite puts the journal beside the file, not beside a link to it
         require_existing(path)
+        self._journal_left = journal(path).exists()
         self._lock = StoreLock(path)
         self._files: StoreFiles | None = None
         self._guard: sqlite3.Connection | None = None
@@ -141,7 +143,8 @@ class Store:
             self.close()
             if isinstance(error, DatabaseError | sqlite3.Error):
                 reason = getattr(error, "orig", None) or error
-                raise StoreError(f"{path} cannot be opened as a store: {reason}; {REMEDY}") from error
+                hint = self._copied_by_hand() if is_damage(reason) else ""
+                raise StoreError(f"{path} cannot be opened as a store: {reason}{advice(reason)}{hint}") from error
             raise
 
     @property
@@ -175,6 +178,8 @@ class Store:
                 self._unreadable = None if same else f"{self.path} holds another store: stop, and restore the first one"
                 if same:
                     self._lock.record(self._identity, last_row)
+            except StoreError as error:
+                self._unreadable = str(error)
             except sqlite3.Error as error:
                 self.note(error)
                 self._unreadable = f"{self.path} could not be read: {error}"
@@ -197,7 +202,7 @@ class Store:
 
     def note(self, error: BaseException | None) -> None:
         """Take no more writes if an error of the database says that the file is damaged."""
-        if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF in _DAMAGE:
+        if is_damage(error):
             self._damage = self._damage or f"{self.path} is damaged ({error}): {REMEDY}"
 
     def _check(self) -> None:
@@ -207,14 +212,21 @@ class Store:
             raw = connection.connection.driver_connection
             findings = quick_check(raw, CHECK_SECONDS)  # type: ignore[arg-type]
         if findings:
-            raise StoreError(f"{self.path} is damaged: {'; '.join(findings)}; {REMEDY}")
-        ended = "the last process did not close the store"
+            raise StoreError(f"{self.path} is damaged: {'; '.join(findings)}; {REMEDY}{self._copied_by_hand()}")
+        ended = "the last process did not close the store" if self._lock.crashed else "no record of the last process"
         if findings is None:
             _log.warning(
                 "%s, and it is too large to check within %g s: check it with `slicewatch doctor`", ended, CHECK_SECONDS
             )
         else:
             _log.info("%s: checked, no damage found", ended, extra={"seconds": round(monotonic() - start, 3)})
+
+    def _copied_by_hand(self) -> str:
+        """Return a hint at a journal of another file, which SQLite replays over a copy beside it."""
+        if not self._journal_left:
+            return ""
+        found = journal(self.path)
+        return f"; if a backup was copied here by hand, {found} was that of another file: restore puts it away"
 
     def _compare(self, last_row: int) -> None:
         """Compare the store with the record of its last process. Raises StoreError if it is another store."""
@@ -282,6 +294,23 @@ def schema_version(path: Path) -> str | None:
                 return current_revision(connection)
     except (sqlite3.DatabaseError, DatabaseError) as error:
         raise StoreError(f"{path} cannot be read as a store: {error}") from error
+
+
+def is_damage(error: object) -> bool:
+    """Return True for an error of SQLite that says that a file is damaged."""
+    return _code(error) in _DAMAGE
+
+
+def advice(error: object) -> str:
+    """Return the advice for an error of SQLite, as the end of a sentence; empty without one."""
+    if is_damage(error):
+        return f"; {REMEDY}"
+    folder = "; check that its folder can be written (SQLite needs a -shm file)"
+    return folder if _code(error) in _NOT_WRITABLE else ""
+
+
+def _code(error: object) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

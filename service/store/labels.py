@@ -100,10 +100,19 @@ class LabelRules:
     future_seconds
         Maximum lead of ``observed_at`` over the server's clock: a label from the future would override every
         correction. One that was stored before the clock was set back overrides none.
+    keep_days
+        Age at which predictions are deleted; None for never.
     """
 
     late_after_seconds: float = 30 * 86_400
     future_seconds: float = 300
+    keep_days: float | None = None
+
+    @property
+    def unknown_id(self) -> str:
+        """Reason why a label of an unknown id does not count yet."""
+        deleted = "" if self.keep_days is None else f", or it was deleted after {self.keep_days:g} days (log.keep_days)"
+        return f"no prediction has this id yet{deleted}; the label is kept until it arrives"
 
     def is_late(self, received_us: int, at_us: int, source: str) -> bool:
         """Return True if a label arrived too late for a prediction of this time and source."""
@@ -213,7 +222,7 @@ class LabelBatch:
             result = LabelResult("duplicate", _reason(target, label.label))
         elif target is None:
             self.pending.setdefault(id_, received_us)
-            result = LabelResult("pending", "no prediction has this id yet; the label is kept until it arrives")
+            result = LabelResult("pending", self.rules.unknown_id)
         else:
             self.taken.setdefault(id_, target)
             outcome = target.take(label.label, observed_us, received_us, self.rules)

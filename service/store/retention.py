@@ -90,12 +90,13 @@ def delete_predictions(
     """
     before = deletable_before(connection, model, before, fed_until)
     p, f, e = predictions.c, first_labels.c, label_events.c
-    # SQLite numbers the next row after the last one: without the last, a number would be used twice.
+    # SQLite numbers the next row after the last one: without the last, a number would be used twice, of a row or label.
     last = connection.scalar(select(func.max(f.seq))) or 0
     waiting = select(f.prediction_row).where(f.model == model, f.seq > min(fed_seq, last - 1))
     oldest = (
         select(p.row, p.id)
         .where(p.model == model, p.at_us < to_us(before), p.row.not_in(waiting))
+        .where(p.row < select(func.max(p.row)).scalar_subquery())
         .order_by(p.at_us)
         .limit(limit)
     )

@@ -26,7 +26,10 @@ class StoreLock:
     path
         File of the lock.
     unclean
-        Whether the last process ended without closing the store, or this is unknown because the file is missing.
+        Whether the last process ended without closing the store, or this is unknown: the file is missing, or was
+        written by release 0.1.0, which left its process id there in any case.
+    crashed
+        Whether that process certainly ended without closing the store.
     identity, last_row
         Identity of the store, and its last row, as recorded by that process; None and 0 if it recorded none.
 
@@ -44,10 +47,11 @@ class StoreLock:
         try:
             handle = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
         except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be created: {error.strerror}; create the folder of the store first"
-            ) from error
-        holder, identity, self.last_row = _parse(handle.read())
+            there = self.path.parent.is_dir()
+            todo = "check that its folder can be written" if there else "create the folder of the store first"
+            raise StoreError(f"{self.path} cannot be created: {error.strerror}; {todo}") from error
+        content = handle.read()
+        holder, identity, self.last_row = _parse(content)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -57,14 +61,22 @@ class StoreLock:
                 "stop that process, or use its HTTP API"
             ) from error
         self.unclean = bool(holder) or (is_new and store.exists())
+        self.crashed = _tells_of_a_crash(content)
         self.identity = identity or None
         self._handle = handle
-        self.record(identity, self.last_row)  # an early end leaves what the process before found
+        try:
+            self.record(identity, self.last_row)  # an early end leaves what the process before found
+        except StoreError:
+            handle.close()
+            raise
 
     def record(self, identity: str, last_row: int) -> None:
         """Record the identity of the store and its last row, which the next process looks for after a crash."""
         line = f"{os.getpid()} {identity} {last_row if identity else ''}"
-        os.pwrite(self._handle.fileno(), line.ljust(LOCK_BYTES).encode(), 0)  # never empty meanwhile
+        try:
+            os.pwrite(self._handle.fileno(), line.ljust(LOCK_BYTES).encode(), 0)  # never empty meanwhile
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror}") from error
 
     def release(self, *, clean: bool) -> None:
         """Release the lock, and record whether the store was closed in good order."""
@@ -107,7 +119,11 @@ class StoreFiles:
                 known = self._sizes.get(path, 0)
                 if now.st_size < known:
                     sizes = f"from {known:,} to {now.st_size:,} bytes"
-                    return f"{path} was truncated {sizes} while the service ran: stop, and restore a backup"
+                    return (
+                        f"{path} was truncated {sizes} while the service ran, perhaps by a checkpoint of another "
+                        "program: stop and start again; the start tells whether rows are missing: restore a backup "
+                        "only if so"
+                    )
                 if path in self._sizes:
                     self._sizes[path] = now.st_size
         return None
@@ -121,17 +137,23 @@ def lock_file(database: Path) -> Path:
 def require_existing(database: Path) -> None:
     """Raise StoreError if a database is missing that its last process did not close."""
     lock = lock_file(database)
-    if not database.exists() and lock.exists() and (holder := _parse(lock.read_text())[0]):
+    content = lock.read_text() if lock.exists() else ""
+    if not database.exists() and _tells_of_a_crash(content):
         raise StoreError(
-            f"{database} is missing, and process {holder} did not close it: move it back, or restore a backup with "
-            f"`slicewatch restore FILE`; to begin with an empty store, stop the service and delete {lock}"
+            f"{database} is missing, and process {_parse(content)[0]} did not close it: move it back, or restore a "
+            f"backup with `slicewatch restore FILE`; to begin with an empty store, stop the service and delete {lock}"
         )
 
 
-def missing_rows(database: Path, last_row: int) -> int:
-    """Return the number of rows after the last one that the process with the store had found; 0 if it closed it."""
+def recorded_last_row(database: Path) -> int:
+    """Return the number of the last row that the process with the store had found; 0 if it closed it."""
     lock = lock_file(database)
-    return max(0, _parse(lock.read_text())[2] - last_row) if lock.exists() else 0
+    return _parse(lock.read_text())[2] if lock.exists() else 0
+
+
+def _tells_of_a_crash(lock: str) -> bool:
+    """Return True if a lock names a process, unless release 0.1.0 wrote it, which left its id after any end."""
+    return bool(lock.strip()) and not (lock.strip().isdecimal() and len(lock) < LOCK_BYTES)
 
 
 def _parse(lock: str) -> tuple[str, str, int]:

@@ -175,11 +175,14 @@ class Writer:
         try:
             self._store.require_usable()
             with self._store.writing.begin() as connection:
+                database: Any = connection.connection.driver_connection
+                changes = database.total_changes
                 for _, neighbours in groupby(group, key=lambda request: request.kind):
                     requests = list(neighbours)
                     values = [value for request in requests for value in request.values]
                     answers = iter(requests[0].work(connection, values))
                     results += [list(islice(answers, len(request.values))) for request in requests]
+                wrote = database.total_changes > changes  # one that changes nothing succeeds on a full disk, too
             self._store.require_usable()  # or a row would be acknowledged that no later process finds
         except Exception as error:  # the thread survives any error of the database
             if len(group) == 1:
@@ -194,7 +197,8 @@ class Writer:
                 for request in group:
                     self._write([request])
             return
-        self._refusal = None
+        if wrote:
+            self._refusal = None
         for request, result in zip(group, results, strict=True):
             request.future.set_result(result[0] if request.unwrap else result)
 

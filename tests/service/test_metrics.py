@@ -464,6 +464,17 @@ def test_rules_ask_only_for_what_is_exported(root: Path) -> None:
     assert asked <= {name for name, _ in series(realistic(3))}
 
 
+@pytest.mark.parametrize(
+    "reason", ["process died", "invalid answer", "not JSON", "isolation starting", "breaker open", "changed on disk"]
+)
+def test_reasons_of_the_service_have_their_own_series(metrics: ProcessMetrics, reason: str) -> None:
+    """They are counted by name after functions have used up all others."""
+    metrics.set_functions(functions("a"))
+    for name in [*(f"Error{k}" for k in range(100)), reason]:
+        metrics.count_function_runs([FunctionStats("a", 0.0, {name: 1}, None)])
+    assert metrics.unknown_rows("a")[reason] == 1
+
+
 @given(st.lists(st.text(st.characters(), min_size=1, max_size=200), min_size=1, max_size=40))
 def test_reasons_of_strangers_are_few_and_short(reasons: list[str]) -> None:
     """Names of exceptions make a bounded number of short label values; reasons of the service keep their own."""
@@ -473,7 +484,7 @@ def test_reasons_of_strangers_are_few_and_short(reasons: list[str]) -> None:
         metrics.count_function_runs([FunctionStats("a", 0.0, {reason: 1}, None)])
     unknown = named(metrics.text(), "slice_unknown_total", "model", "slice", "reason")
     values = [reason for _, _, reason in unknown]
-    assert len(values) <= 16 + 12
+    assert len(values) <= 16 + 13
     assert all(len(value) <= 60 and value.isprintable() for value in values)
     assert ("spam", "a", "over budget") in unknown
     assert sum(unknown.values()) == len(reasons) + 1

@@ -29,7 +29,7 @@ class LoggedIn(Body):
     label: ClassName = Field(description="The predicted class.")
     probabilities: dict[str, Share] | None = Field(None, description="By class, for all classes or none.")
     id: Name | None = None
-    predicted_at: Time | None = Field(None, description="At most 30 days ago; default: now.")
+    predicted_at: Time | None = Field(None, description="At most 30 days, or log.keep_days, ago; default: now.")
     version: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = Field(
         None, description="Version of the model; default: the active version, or 0."
     )

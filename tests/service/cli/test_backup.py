@@ -87,3 +87,43 @@ def test_doctor_misses_a_store_and_its_latest_rows(cli: Callable, settings: Path
     store.unlink()
     answer = cli("doctor", "--config", settings, "--json")
     assert "is missing, and process 4711 did not close it" in store_finding(answer)[1]
+
+
+def test_a_check_that_did_not_end_is_named(
+    cli: Callable, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text and JSON tell a backup that was checked from one whose check took too long."""
+    answer = json.loads(cli("backup", tmp_path / "b.sqlite3", "--config", settings, "--json").out)
+    assert answer["checked"] is True
+    monkeypatch.setattr("service.cli.backup.CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.backup.quick_check", lambda connection, seconds: None)
+    assert "not checked whole" in cli("backup", tmp_path / "c.sqlite3", "--config", settings).out
+    answer = json.loads(cli("restore", tmp_path / "c.sqlite3", "--config", settings, "--json").out)
+    assert answer["checked"] is False
+
+
+def test_a_restored_store_is_in_a_private_folder(cli: Callable, settings: Path, tmp_path: Path) -> None:
+    """A folder that is created for it may be read by its owner only."""
+    cli("backup", tmp_path / "b.sqlite3", "--config", settings)
+    settings.write_text(SETTINGS.replace("store.sqlite3", "new/store.sqlite3"))
+    assert cli("restore", tmp_path / "b.sqlite3", "--config", settings).code == 0
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+
+
+def test_doctor_misses_no_row_of_a_store_in_use(
+    cli: Callable, settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that the service writes during the check are neither counted nor missed."""
+    from service.store import backup
+
+    read = backup.read_contents
+    with open_log(tmp_path / "store.sqlite3") as (store, writer):
+
+        def read_before_more_rows(*args: object) -> object:
+            contents = read(*args)
+            writer.append([make_prediction("p3", START, version=3)]).result()
+            store.probe()
+            return contents
+
+        monkeypatch.setattr(backup, "read_contents", read_before_more_rows)
+        assert store_finding(cli("doctor", "--config", settings, "--json"))[0] == "ok"

@@ -23,6 +23,7 @@ class RecordingPage(MetricsPage):
     def __init__(self) -> None:
         super().__init__(make_metrics())
         self.snapshots: list[Snapshot] = []
+        self.watched_until: datetime | None = None
         self.drift: tuple[str, tuple[DriftStatus, ...], Sequence[Alarm]] | None = None
 
     def show(self, snapshot: Snapshot, metadata: Mapping[str, Any], references: Mapping[str, Any]) -> None:
@@ -36,7 +37,7 @@ class RecordingPage(MetricsPage):
         unresolved: Sequence[Alarm],
         watched_until: datetime | None = None,
     ) -> None:
-        self.drift = model, tuple(drifts), unresolved
+        self.drift, self.watched_until = (model, tuple(drifts), unresolved), watched_until
         super().show_drift(*self.drift, watched_until)
 
 

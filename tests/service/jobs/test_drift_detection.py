@@ -25,6 +25,7 @@ from service.jobs.snapshot import SnapshotJob
 from service.monitor.block_counts import empty
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
 from service.monitor.tolerance_band import coverage_band
+from service.monitor.windows import watermark
 from service.serving.deployment import DeploymentState
 from service.serving.table_reference import TableReference
 from service.settings.schema import DriftSettings, Settings
@@ -820,3 +821,19 @@ def test_a_slice_that_changes_direction_alarms_again(watch: Make) -> None:
     assert (second.state, second.drift.direction) == ("open", "down")
     assert first.resolution.startswith("superseded: coverage changed from 6")
     assert here.page.drift[2] == [second]
+
+
+def test_rows_logged_with_a_lag_are_watched(watch: Make, page: Any) -> None:
+    """The end of the watched time follows the clock while no block waits, and stands while one does."""
+    made = watch()
+    for _ in range(3):
+        made.log(made.now - timedelta(hours=2), np.ones(5))
+        made.now += timedelta(minutes=20)
+        made.run()
+        assert page.watched_until == watermark(made.now + timedelta(seconds=40))
+    made.log(made.now, np.ones(5))
+    made.now += timedelta(minutes=20)
+    made.job.run(made.now)  # not counted yet
+    assert page.watched_until < made.now - timedelta(minutes=20)
+    made.run()
+    assert page.watched_until == watermark(made.now + timedelta(seconds=40))

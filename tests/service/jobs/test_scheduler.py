@@ -127,3 +127,18 @@ def test_a_clock_that_was_set_back_delays_no_job() -> None:
     jumped.set()
     outcomes.wait_for(lambda seen: seen.count(("hourly", "ok")) == 2)
     schedule.stop()
+
+
+def test_two_readings_of_a_clock_move_no_job() -> None:
+    """The clocks are read one after the other: a difference below a second is no step."""
+    seconds = 500.0
+    store = MonotonicJobStore(lambda: seconds)
+    scheduler = BackgroundScheduler(jobstores={"default": store}, timezone=UTC)
+    scheduler.start(paused=True)
+    job = scheduler.add_job(print, IntervalTrigger(seconds=10, timezone=UTC))
+    due = job.next_run_time
+    store.get_due_jobs(due - timedelta(seconds=10))
+    seconds = 501.0
+    store.get_due_jobs(due - timedelta(seconds=8.5))
+    scheduler.shutdown()
+    assert job.next_run_time == due

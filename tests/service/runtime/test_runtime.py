@@ -3,6 +3,7 @@
 import asyncio
 import re
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,62 @@ def test_a_store_that_refuses_is_a_reason_not_to_come(trained: Path, serving) ->
             writer.submit(lambda c: c.exec_driver_sql("ALTER TABLE away RENAME TO predictions")).result()
             await running.post("/v1/predict", {"instances": [ORDER]})
             assert await running.get("/readyz") == {"ready": True}
+
+    asyncio.run(story())
+
+
+def test_a_store_that_refuses_every_write_is_shown_as_such(trained: Path, serving) -> None:
+    """The gauge is 0 after a refused write, and 1 again after one of its own has succeeded."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+
+            async def usable() -> float:
+                running.runtime.probe_store()
+                page = (await running.http.get("/metrics")).text
+                return float(next(line.split()[1] for line in page.splitlines() if "store_usable " in line[:25]))
+
+            def limit(pages: int) -> int:
+                work = running.runtime.writer.submit(
+                    lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages}").scalar()
+                )
+                return work.result()
+
+            limit(limit(1))
+            await running.post("/v1/predict", {"instances": [ORDER | {"country": "x" * 100_000}] * 20}, 503)
+            running.runtime.writer.submit(lambda c: None).result()
+            assert "full" in (await running.get("/readyz", 503))["reasons"]["store"]
+            assert await usable() == 0.0
+            limit(1_000_000)
+            assert await usable() == 1.0
+
+    asyncio.run(story())
+
+
+def test_labels_that_wait_are_counted_at_the_start(trained: Path, serving) -> None:
+    """The gauge is right before the clock has been steady for five minutes."""
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            await running.post("/v1/labels", {"labels": [{"id": "stray", "label": "kept"}]})
+        async with serving(trained) as running:
+            assert "slicewatch_labels_pending 1.0" in (await running.http.get("/metrics")).text
+
+    asyncio.run(story())
+
+
+def test_rows_older_than_the_log_keeps_are_refused(trained: Path, serving) -> None:
+    """They would be acknowledged, and then deleted."""
+
+    def logged(now: datetime, days: float) -> dict:
+        at = (now - timedelta(days=days)).isoformat()
+        return {"predictions": [{"features": ORDER, "label": "kept", "version": 1, "predicted_at": at}]}
+
+    async def story() -> None:
+        async with serving(trained, SLICEWATCH_LOG_KEEP_DAYS="7") as running:
+            answer = await running.post("/v1/predictions", logged(running.clock(), 7.1), 422)
+            assert "is more than 7 days old" in answer["errors"][0]["message"]
+            await running.post("/v1/predictions", logged(running.clock(), 6.9))
 
     asyncio.run(story())
 

@@ -14,16 +14,12 @@ import pandas as pd
 import pytest
 
 from service.errors import ServiceError
+from service.events import DIED, INVALID_ANSWER, NOT_JSON, STARTING
 from service.serving.breaker import SLOW, BreakerLimits
 from service.serving.channel import ConnectionClosed
 from service.serving.function_call import FunctionCall
 from service.serving.isolation import (
-    DIED,
-    INVALID_ANSWER,
-    NOT_JSON,
-    OUT_OF_TIME,
     SHARED,
-    STARTING,
     CallRecords,
     EncodedRecords,
     ForkServer,
@@ -33,6 +29,7 @@ from service.serving.isolation import (
     Worker,
     encode_records,
 )
+from sfs.metering import OUT_OF_TIME
 from sfs.record import Record
 from sfs.registry import FunctionSet
 

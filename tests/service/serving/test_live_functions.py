@@ -15,11 +15,10 @@ import pytest
 from factories import PATIENT_LIMITS
 
 from service.errors import ServiceError
+from service.events import BREAKER_OPEN, CHANGED, DIED, NOT_JSON, STARTING
 from service.serving.breaker import FAULTS, SLOW, BreakerLimits
-from service.serving.isolation import DIED, NOT_JSON, STARTING, Isolation
+from service.serving.isolation import Isolation
 from service.serving.live_functions import (
-    BREAKER_OPEN,
-    CHANGED,
     FunctionColumn,
     LiveFunctions,
     PythonFunctions,

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from service.events import BREAKER_OPEN
 from service.serving.breaker import SLOW, BreakerLimits
-from service.serving.live_functions import BREAKER_OPEN, LiveFunctions
+from service.serving.live_functions import LiveFunctions
 from sfs.metering import OVER_BUDGET
 from sfs.registry import FunctionSet
 from sfs.template import template

@@ -1,6 +1,7 @@
 """Backup of a store in use, its check, and its restoration."""
 
 import os
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,3 +101,36 @@ def test_a_damaged_backup_is_not_restored(store: Store, writer: Writer, backup: 
     with Store(store.path) as opened, opened.read() as connection:
         assert queries.prediction(connection, "spam", "later")
     assert not [*tmp_path.glob("log.db.*before*")]
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_a_journal_left_behind_is_not_replayed_over_the_restored_store(
+    store: Store, writer: Writer, backup: Path, tmp_path: Path, is_copied: bool
+) -> None:
+    """It is kept aside with its content, also if its database is missing or a backup was copied beside it."""
+    left = [tmp_path / f"left-{suffix}" for suffix in ("wal", "shm")]
+    for file in left:
+        shutil.copy(store.path.with_name(f"log.db-{file.name[-3:]}"), file)
+    writer.stop()
+    store.close()
+    store.path.unlink()
+    for file in left:
+        shutil.copy(file, store.path.with_name(f"log.db-{file.name[-3:]}"))
+    if is_copied:
+        shutil.copy(backup, store.path)
+    kept = restore(backup, store.path, NOW)
+    old = store.path.with_name("log.db.before-20260502T070809Z")
+    assert kept == (old if is_copied else old.with_name(f"{old.name}-wal"))
+    assert old.with_name(f"{old.name}-wal").read_bytes() == left[0].read_bytes()
+    assert read_contents(store.path, 60).predictions == 3
+
+
+def test_a_copy_has_its_name_only_when_it_is_complete(store: Store, tmp_path: Path) -> None:
+    """A copy that fails leaves neither the file nor a part of it."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    store.close()
+    store.path.write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="could not be copied"):
+        back_up(store.path, folder / "new.db")
+    assert [*folder.iterdir()] == []

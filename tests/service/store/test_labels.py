@@ -256,3 +256,16 @@ def test_a_label_from_before_the_clock_was_set_back_can_be_corrected(
     writer.append([prediction()]).result()
     assert outcomes(writer, label(seconds=7_200), label(label="ham", seconds=60)) == ["accepted", "corrected"]
     assert counts(store) == "ham"
+
+
+def test_a_label_of_an_id_that_may_have_been_deleted_says_so(store: Store, functions, label) -> None:
+    """With an age at which rows are deleted, an unknown id may be one of theirs."""
+    writer = Writer(store, rules=LabelRules(keep_days=7))
+    writer.record_functions(functions()).result()
+    (result,) = writer.label("spam", [label("gone")]).result()
+    writer.stop()
+    assert result.outcome == "pending"
+    assert result.reason == (
+        "no prediction has this id yet, or it was deleted after 7 days (log.keep_days); "
+        "the label is kept until it arrives"
+    )

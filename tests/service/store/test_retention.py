@@ -99,7 +99,7 @@ def test_counts_of_deleted_rows_stay(log: tuple[Store, Writer]) -> None:
     writer.append([make_prediction("late", NOON + timedelta(minutes=5))]).result()
     writer.label("m", [make_label("p4", NOON + 2 * HOUR, "y")]).result()
     recount(store, writer)
-    assert delete(writer, NOON + HOUR) == 4
+    assert delete(writer, NOON + HOUR) == 3  # the late row has the highest number
     recount(store, writer)
     assert counted() == whole
     with store.read() as connection:
@@ -175,3 +175,17 @@ def test_the_space_of_deleted_rows_is_used_again(tmp_path: Path) -> None:
             with store.read() as connection:
                 sizes.append(connection.exec_driver_sql("PRAGMA page_count").scalar())
     assert sizes[5] <= sizes[2] + 20
+
+
+def test_the_numbers_of_rows_never_return(log: tuple[Store, Writer]) -> None:
+    """The row with the highest number stays, whatever its time, so a later row has a higher one."""
+    store, writer = log
+    writer.append([make_prediction("late", NOON)]).result()
+    recount(store, writer)
+    with store.read() as connection:
+        last = queries.last_row(connection)
+    delete(writer, NOON + 9 * HOUR)
+    writer.append([make_prediction("next", NOON + 8 * HOUR)]).result()
+    with store.read() as connection:
+        assert queries.prediction(connection, "m", "late")
+        assert queries.last_row(connection) == last + 1

@@ -1,20 +1,22 @@
 """A store whose file is moved, replaced, truncated or damaged while it is open, and after a crash."""
 
 import logging
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from service.store import queries
+from service.store.backup import read_contents
 from service.store.engine import Store
-from service.store.errors import StoreError, StoreUnusable
-from service.store.store_files import quick_check
+from service.store.errors import StoreError, StoreInUse, StoreUnusable
+from service.store.store_files import StoreLock, quick_check
 from service.store.writer import Writer
 
 
@@ -210,3 +212,99 @@ def test_a_problem_outlives_the_store(store: Store, writer: Writer) -> None:
     assert "moved or deleted" in (store.problem or "")
     with pytest.raises(StoreError, match="is missing"):
         Store(store.path)
+
+
+def test_a_link_to_a_store_is_the_store(tmp_path: Path, prediction: Callable) -> None:
+    """It opens with the lock and the journal beside the file itself, so that two links share one lock."""
+    (tmp_path / "disk").mkdir()
+    link, path = tmp_path / "log.db", tmp_path / "disk" / "real.db"
+    link.symlink_to(path)
+    with Store(link) as opened:
+        assert opened.probe() is None
+        assert opened.path == path
+        with pytest.raises(StoreInUse):
+            Store(path)
+    assert [file.name for file in tmp_path.glob("log.db*")] == ["log.db"]
+
+
+def test_a_checkpoint_of_another_program_is_not_taken_for_a_loss(store: Store, writer: Writer) -> None:
+    """The journal is shorter, but every row is in the database: a new start tells, before a backup is restored."""
+    with closing(sqlite3.connect(store.path)) as outsider:
+        outsider.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert "stop and start again; the start tells whether rows are missing" in (store.problem or "")
+    writer.stop()
+    store.close()
+    with Store(store.path) as again:
+        assert again.problem is None
+
+
+def test_a_lock_of_the_first_release_is_no_evidence_of_a_crash(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It kept its process id after an orderly end: the store is checked, and a missing one begins anew."""
+    caplog.set_level(logging.INFO, "service")
+    path = tmp_path / "log.db"
+    lock = path.with_name("log.db.lock")
+    lock.write_text("4711")
+    Store(path).close()
+    lock.write_text("4711")
+    Store(path).close()
+    assert [record.getMessage() for record in caplog.records[-1:]] == [
+        "no record of the last process: checked, no damage found"
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_no_damage(tmp_path: Path) -> None:
+    """SQLite cannot open its journal: the folder is named, and no backup is asked for."""
+    path = tmp_path / "log.db"
+    Store(path).close()
+    path.with_name("log.db-wal").mkdir()
+    for opened in (lambda: Store(path), lambda: read_contents(path, 60)):
+        with pytest.raises(StoreError, match="check that its folder can be written") as caught:
+            opened()
+        assert "restore" not in str(caught.value)
+
+
+def test_a_lock_that_cannot_be_created_names_its_folder(tmp_path: Path) -> None:
+    """Only a missing folder is to be created."""
+    (tmp_path / "log.db.lock").mkdir()
+    with pytest.raises(StoreError, match=r"log\.db\.lock cannot be created: Is a directory; check that its folder"):
+        StoreLock(tmp_path / "log.db")
+    with pytest.raises(StoreError, match="create the folder of the store first"):
+        StoreLock(tmp_path / "none" / "log.db")
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """Let every write to a file fail."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The first write of a start is that of the lock; on a full disk it fails."""
+    with no_room(), pytest.raises(StoreError, match=r"log\.db\.lock cannot be written: File too large"):
+        StoreLock(tmp_path / "log.db")
+
+
+def test_a_probe_that_cannot_write_the_lock_is_a_problem(store: Store) -> None:
+    """It ends with the reason instead of an error, and the next probe clears it."""
+    with no_room():
+        found = store.probe()
+    assert "log.db.lock cannot be written: File too large" in (found or "")
+    assert store.probe() is None
+
+
+def test_a_backup_copied_beside_an_old_journal_is_recognised(tmp_path: Path) -> None:
+    """SQLite would replay the journal over it: a damaged store beside a journal names both."""
+    path = tmp_path / "log.db"
+    Store(path).close()
+    damage(path)
+    path.with_name("log.db.lock").write_text("4711")
+    path.with_name("log.db-wal").touch()
+    with pytest.raises(StoreError, match=r"if a backup was copied here by hand, .*log\.db-wal was that of another"):
+        Store(path)

@@ -168,3 +168,16 @@ def test_a_function_set_stays_as_it_was_first_recorded(store: Store, writer: Wri
     with store.read() as connection:
         assert queries.function_set(connection, "set-1") == functions()
         assert queries.function_set(connection, "set-2") is None
+
+
+def test_a_write_that_changes_nothing_does_not_end_a_refusal(store: Store, writer: Writer, prediction) -> None:
+    """It succeeds on a full disk, too; the next row that is stored ends the refusal."""
+    pages = writer.submit(lambda c: c.execute(text("PRAGMA page_count")).scalar()).result()
+    writer.submit(lambda c: c.execute(text(f"PRAGMA max_page_count={pages}")).scalar()).result()
+    with pytest.raises(StoreError, match="full"):
+        writer.append([prediction("p1", features="x" * 1_000_000)]).result()
+    writer.submit(lambda c: None).result()
+    assert "full" in (writer.refusal or "")
+    writer.submit(lambda c: c.execute(text("PRAGMA max_page_count=1000000")).scalar()).result()
+    writer.append([prediction("p1")]).result()
+    assert writer.refusal is None
