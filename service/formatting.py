@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 
 def percent(ratio: float | None) -> str:
     """Return a ratio as a percentage; digits are added near 0 and 1 so that it never rounds to none or all.
@@ -54,6 +56,18 @@ def points(difference: float) -> str:
     """
     rounded = round(100 * difference, 1)
     return f"{rounded:+.1f}" if rounded else "0.0"
+
+
+def step_text(seconds: float, at: datetime) -> str:
+    """Return a step of the clock by these seconds, to a time in UTC, in words.
+
+    Examples
+    --------
+    >>> step_text(90.0, datetime(2026, 5, 1, 12))
+    'the clock was set ahead by 0:01:30, to 2026-05-01 12:00:00 UTC'
+    """
+    direction, by = "ahead" if seconds > 0 else "back", timedelta(seconds=round(abs(seconds)))
+    return f"the clock was set {direction} by {by}, to {at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def truncated(text: str, max_chars: int) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from time import monotonic
 from typing import Literal
 
 from service.decisions import ClockStep
+from service.formatting import step_text
+from service.jobs.snapshot import CHECKPOINT
 from service.metrics.process import ProcessMetrics
 from service.serving.deployment import Deployment
-from service.store.clock_times import correct_future_times, last_time
+from service.store.clock_times import correct_future_times
 from service.store.engine import Store
+from service.store.queries import checkpoint
 from service.store.writer import Writer
 
 STEP_SECONDS = 10.0
@@ -27,8 +30,13 @@ _READING_SECONDS = 1.0  # readings that took longer are not compared
 _log = logging.getLogger(__name__)
 
 
+def uptime() -> float:
+    """Return a monotonic time in seconds, which goes on while the machine is suspended, where the system has one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class ClockSteps:
-    """Compares the clock with a monotonic one at each run, and the first time with the last time in the store.
+    """Compares the clock with a monotonic one at each run, and the first time with that of the last snapshot.
 
     A step is logged, counted, and recorded in the deployments; if the clock was set back, times in the store that
     lie ahead of it are set to now.
@@ -42,7 +50,7 @@ class ClockSteps:
     speed
         Its seconds per second of ``seconds``.
     seconds
-        Monotonic clock.
+        Monotonic clock, which goes on while the machine is suspended.
     """
 
     def __init__(
@@ -53,7 +61,7 @@ class ClockSteps:
         metrics: ProcessMetrics,
         clock: Callable[[], datetime],
         speed: float = 1.0,
-        seconds: Callable[[], float] = monotonic,
+        seconds: Callable[[], float] = uptime,
     ) -> None:
         self._deployments, self._store, self._writer, self._metrics = deployments, store, writer, metrics
         self._clock, self._speed, self._seconds = clock, speed, seconds
@@ -81,18 +89,14 @@ class ClockSteps:
             at, then = self._last
             return at + timedelta(seconds=(seconds - then) * self._speed)
         with self._store.read() as connection:
-            return max(now, last_time(connection) or now)  # it may have been stopped for long
+            last = checkpoint(connection, CHECKPOINT)  # other jobs may have saved theirs while the clock was ahead
+        return now if last is None else max(now, last.at)  # it may have been stopped for long
 
     def _record(self, step: ClockStep) -> None:
         direction: Literal["ahead", "back"] = "ahead" if step.seconds > 0 else "back"
         if direction == "back":
             self._writer.submit(partial(correct_future_times, now=step.at)).result()
-        _log.warning(
-            "the clock was set %s by %s, to %s: check the time synchronisation of this machine",
-            direction,
-            timedelta(seconds=round(abs(step.seconds))),
-            step.at.isoformat(timespec="seconds"),
-        )
+        _log.warning("%s: check the time synchronisation of this machine", step_text(step.seconds, step.at))
         self._metrics.count_clock_step(direction)
         self._steady_since = self._seconds()
         for deployment in self._deployments:

@@ -15,6 +15,8 @@ from service.monitor.reference_period import ReferencePeriod
 from service.store.alarms import changed_further
 from sfs.intervals import Rate, anytime_arrays
 
+_VERSIONS = 10  # whose accuracy on first labels is kept
+
 
 @dataclass(slots=True)
 class DetectorCheckpoint:
@@ -62,6 +64,13 @@ class DetectorCheckpoint:
                 self.standing[key], self.alarmed[key] = drift.observed, drift
         return detections
 
+    def follow(self, stored: StoredDetectors, at: datetime) -> None:
+        """Begin after the rows and labels that the detectors of another version have read, at their last run."""
+        self.at, self.until, self.seq = at, max(self.until, stored.until), max(self.seq, stored.seq)
+        self.is_behind = stored.is_behind
+        if stored.row is not None:
+            self.row = stored.row
+
     def set_alarms(self, unresolved: Iterable[Alarm]) -> None:
         """Set the unresolved alarms, and forget the counts of all others."""
         of_version = (alarm.drift for alarm in unresolved if alarm.version == self.version)
@@ -105,7 +114,7 @@ class DetectorCheckpoint:
                 for key, contents in self.period.contents.items()
                 if contents
             ],
-            [(version, list(rates.items())) for version, rates in self.learned.items()],
+            [(version, list(rates.items())) for version, rates in self.learned.items()][-_VERSIONS:],
             row=self.row,
             is_behind=self.is_behind,
         )

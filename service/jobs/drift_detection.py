@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, takewhile
@@ -14,7 +15,7 @@ from sqlalchemy import Connection
 from service.decisions import Alarm, DriftDetected, ToleranceBand
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import percent
-from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, rate_key
+from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, StoredDetectors, rate_key
 from service.jobs.drift_observations import (
     EVERY_ROW,
     accuracies,
@@ -51,7 +52,6 @@ _RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
 """Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
 
 _NAMES_LOGGED = 5
-_VERSIONS = 10  # external versions whose accuracy on first labels is kept
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +94,16 @@ class DriftDetection:
         except BaseException:
             self._checkpoint = None
             raise
+
+    def stored_version(self) -> tuple[int, datetime] | None:
+        """Return the version of the stored detectors and the start of its traffic; None without them."""
+        with self._store.read() as connection:
+            checkpoint = queries.checkpoint(connection, CHECKPOINT)
+        if checkpoint is not None:
+            with suppress(ValueError):  # the next run logs it
+                stored = STORED.validate_json(checkpoint.state)
+                return None if stored.promoted_at is None else (stored.version, stored.promoted_at)
+        return None
 
     def accuracy_band(self, name: str) -> ToleranceBand | None:
         """Return the tolerance band of a slice's accuracy; None without a reference."""
@@ -146,11 +156,14 @@ class DriftDetection:
         """Return the stored detectors of a version, or new ones that start at its promotion, at most a day ago."""
         inputs, period = band_inputs(state), ReferencePeriod(self._settings.reference_labels)
         learned: dict[int, dict[RateKey, Rate]] = {}
+        earlier: StoredDetectors | None = None
         checkpoint = queries.checkpoint(connection, CHECKPOINT)
         if checkpoint is not None:
             try:
                 stored = STORED.validate_json(checkpoint.state)
-                learned = {of_version: dict(rates) for of_version, rates in stored.learned[-_VERSIONS:]}
+                learned = {of_version: dict(rates) for of_version, rates in stored.learned}
+                if version in learned:
+                    learned[version] = learned.pop(version)  # those followed last are kept
                 # The first row of an external version may have become known since; its number identifies it.
                 if stored.version == version and (state.is_external or stored.promoted_at == state.promoted_at):
                     for key, correct, contents in stored.period:
@@ -175,6 +188,7 @@ class DriftDetection:
                         learned=learned,
                         is_behind=stored.is_behind,
                     )
+                earlier = stored
             except ValueError as error:
                 kind = type(error).__name__
                 _log.warning("stored drift evidence is damaged (%s): it is gathered from the start", kind)
@@ -182,14 +196,24 @@ class DriftDetection:
         since = now - _LOOK_BACK
         if state.promoted_at is not None:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
-        until = floor_to(since, BLOCK_SECONDS[0])
         seq = last_first_label(connection, state.model, before=since)
         bands = self._bands(state, learned.get(version, {}))
-        watch = DriftDetector(bands, self._threshold)
-        row = queries.last_row(connection)
-        return DetectorCheckpoint(
-            version, state.promoted_at, now, until, seq, row, bands, watch, inputs, period=period, learned=learned
+        new = DetectorCheckpoint(
+            version,
+            state.promoted_at,
+            now,
+            floor_to(since, BLOCK_SECONDS[0]),
+            seq,
+            queries.last_row(connection),
+            bands,
+            DriftDetector(bands, self._threshold),
+            inputs,
+            period=period,
+            learned=learned,
         )
+        if state.is_external and checkpoint is not None and earlier is not None:
+            new.follow(earlier, checkpoint.at)
+        return new
 
     def _bands(self, state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
@@ -212,6 +236,8 @@ class DriftDetection:
         until, bands, model = watermark(now), checkpoint.bands, state.model
         last_row = queries.last_row(connection)
         set_back, checkpoint.at = now < checkpoint.at, now
+        if set_back:
+            checkpoint.watch.limit_starts(until)
         if not bands and not checkpoint.period.contents:  # nothing is monitored, and these rows are not fed later
             checkpoint.until, checkpoint.row, checkpoint.is_behind = until, last_row, False
             checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
@@ -219,7 +245,6 @@ class DriftDetection:
         set_back = set_back and until < checkpoint.until and not checkpoint.is_behind
         if set_back:
             checkpoint.is_behind = True
-            checkpoint.watch.limit_starts(until)
             if now < checkpoint.until:
                 _log.warning(
                     "the clock is behind rows of %s, whose evidence is in: until it gets there, rows are evidence in "
@@ -239,7 +264,8 @@ class DriftDetection:
         for observation in chain([behind] if behind else [], coverages(blocks, sets, bands), labelled):
             detections += checkpoint.advance(observation)
             if ended := checkpoint.period.end():
-                checkpoint.learned.setdefault(checkpoint.version, {}).update(ended)
+                learned = checkpoint.learned
+                learned[checkpoint.version] = learned.pop(checkpoint.version, {}) | ended
                 checkpoint.bands = self._bands(state, checkpoint.first_labels)
                 checkpoint.watch.rezone(checkpoint.bands)
         if blocks:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import groupby, takewhile
-from operator import attrgetter
+from itertools import accumulate, groupby, takewhile
+from operator import attrgetter, itemgetter
 
 import numpy as np
 from sqlalchemy import Connection
@@ -71,10 +71,9 @@ def next_arrivals(
             slices = len(sets[set_hash].names)
             member = unpack_bitmaps([row.member for row in rows], slices).sum(axis=0).tolist()
             not_known = unpack_bitmaps([row.unknown for row in rows], slices).sum(axis=0).tolist()
-            for k, key in _columns(sets[set_hash], "coverage", checkpoint.bands):
-                _add(counts, key, member[k], len(rows) - not_known[k])
-                if not_known[k]:
-                    unknown[key] = unknown.get(key, 0) + not_known[k]
+            _add_known(
+                counts, unknown, _columns(sets[set_hash], "coverage", checkpoint.bands), len(rows), member, not_known
+            )
         if final:
             checkpoint.row = final[-1].row
         if len(final) < len(part):
@@ -129,10 +128,7 @@ def coverages(
         unknown: dict[RateKey, int] = {}
         for block in group:
             not_known, member = block.unknown.tolist(), block.member.tolist()
-            for k, key in columns[block.set_hash]:
-                _add(counts, key, member[k], block.n - not_known[k])
-                if not_known[k]:
-                    unknown[key] = unknown.get(key, 0) + not_known[k]
+            _add_known(counts, unknown, columns[block.set_hash], block.n, member, not_known)
         yield Observation(start, end, counts, unknown)
 
 
@@ -146,7 +142,7 @@ def feature_content(connection: Connection, state: DeploymentState, label: First
 
 
 def accuracies(
-    labels: Iterable[FirstLabel],
+    labels: Sequence[FirstLabel],
     sets: Mapping[str, FunctionSetVersion],
     watched: Collection[RateKey],
     period: ReferencePeriod | None = None,
@@ -154,18 +150,22 @@ def accuracies(
 ) -> Iterator[Observation]:
     """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival.
 
+    A label that arrived after one of a later time belongs to the 10 seconds of that one, so that these are one
+    observation each: the number of observations bounds that of false alarms.
+
     The first labels of rates in a period are gathered there, with their ``content``. They are counted apart, before
     the others of their 10 seconds: a target applies to them, too.
     """
     gathered = {} if period is None else period.contents
     keys = {*watched, *gathered}
     columns = {set_hash: _columns(functions, "accuracy", keys) for set_hash, functions in sets.items()}
-    for start, arrived in groupby(labels, key=lambda label: floor_to(label.at, BLOCK_SECONDS[0])):
+    starts = accumulate((floor_to(label.at, BLOCK_SECONDS[0]) for label in labels), max)
+    for start, arrived in groupby(zip(starts, labels, strict=True), key=itemgetter(0)):
         end = start + timedelta(seconds=BLOCK_SECONDS[0])
         counts: dict[RateKey, Rate] = {}
         first: dict[RateKey, Rate] = {}
-        by_set = sorted(arrived, key=lambda label: label.set_hash)
-        for set_hash, group in groupby(by_set, key=lambda label: label.set_hash):
+        by_set = sorted((label for _, label in arrived), key=attrgetter("set_hash"))
+        for set_hash, group in groupby(by_set, key=attrgetter("set_hash")):
             rows = list(group)
             member = unpack_bitmaps([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
             correct = np.array([label.label == label.predicted for label in rows], np.bool_)
@@ -176,11 +176,14 @@ def accuracies(
             if period is not None and gathered:
                 members = {EVERY_ROW: np.arange(len(rows))}
                 members |= {key: np.flatnonzero(member[:, k]) for k, key in columns[set_hash]}
-                taken = {key: members[key][: period.lacks(key)] for key in members.keys() & gathered.keys()}
-                contents = {row: content(rows[row]) for row in sorted({*np.concatenate([*taken.values()]).tolist()})}
-                for key, at in taken.items():
-                    period.take(key, np.array([contents[row] for row in at.tolist()], np.int64), correct[at])
-                    _add(first, key, int(correct[at].sum()), len(at))
+                contents: dict[int, int] = {}
+                for key in members.keys() & gathered.keys():
+                    at = members[key]
+                    while at.size and (lacks := period.lacks(key)):
+                        part, at = at[:lacks], at[lacks:]
+                        contents |= {row: content(rows[row]) for row in part.tolist() if row not in contents}
+                        period.take(key, np.array([contents[row] for row in part.tolist()], np.int64), correct[part])
+                        _add(first, key, int(correct[part].sum()), len(part))
         if first:
             yield Observation(start, end, first)
             for key, rate in first.items():
@@ -193,6 +196,21 @@ def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[
     pairs = zip(functions.names, functions.fingerprints, strict=True)
     keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)
     return [(k, key) for k, key in enumerate(keys) if key in watched]
+
+
+def _add_known(
+    counts: dict[RateKey, Rate],
+    unknown: dict[RateKey, int],
+    columns: Iterable[tuple[int, RateKey]],
+    n: int,
+    member: Sequence[int],
+    not_known: Sequence[int],
+) -> None:
+    """Add the members of n rows to the counts, and the rows of unknown membership to theirs."""
+    for k, key in columns:
+        _add(counts, key, member[k], n - not_known[k])
+        if not_known[k]:
+            unknown[key] = unknown.get(key, 0) + not_known[k]
 
 
 def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:

@@ -11,43 +11,51 @@ from numpy.typing import NDArray
 from service.monitor.drift_detector import RateKey
 from sfs.intervals import Rate, effective_n
 
+MINIMUM_CONTENTS = 30
+"""Effective n of the labelled rows of a slice from which its accuracy is expected."""
+
+_MOST = 5  # times the number of labels, after which a rate whose contents do not suffice begins again
+
 
 @dataclass(slots=True)
 class ReferencePeriod:
     """Labels gathered so far, by rate; the period of a rate ends after a fixed number of its own labels.
 
-    The end depends on the number of labels alone, so that the correct ones among them are binomial.
+    If their effective n is below ``MINIMUM_CONTENTS``, as many again are gathered, at most five times, after which
+    the rate begins again. The end depends on the contents alone, so that the correct ones are binomial.
 
     Parameters
     ----------
     labels
         Labels that set an expected accuracy.
-    correct, contents
-        Correct predictions, and the content of every labelled record, by rate.
+    correct, contents, needed
+        Correct predictions, the content of every labelled record, and the number of labels to gather, by rate.
 
     Examples
     --------
     >>> key = RateKey("short", "f1", "accuracy")
-    >>> period = ReferencePeriod(3)
+    >>> period = ReferencePeriod(40)
     >>> period.begin([key])
-    >>> period.take(key, np.array([7, 8, 9, 9]), np.array([True, False, True, True]))
-    3
+    >>> period.take(key, np.arange(50), np.arange(50) > 1)
+    40
     >>> period.end()[key], period.contents
-    (Rate(count=2, n=3), {})
+    (Rate(count=38, n=40), {})
     """
 
     labels: int
     correct: dict[RateKey, int] = field(default_factory=dict)
     contents: dict[RateKey, list[int]] = field(default_factory=dict)
+    needed: dict[RateKey, int] = field(default_factory=dict)
 
     def begin(self, keys: Collection[RateKey]) -> None:
         """Gather labels of these rates, and forget those of all others."""
         self.contents = {key: self.contents.get(key, []) for key in keys}
         self.correct = {key: self.correct.get(key, 0) for key in keys}
+        self.needed = {key: self.labels * (len(rows) // self.labels + 1) for key, rows in self.contents.items()}
 
     def lacks(self, key: RateKey) -> int:
         """Return the number of labels that a rate whose labels are gathered still lacks."""
-        return self.labels - len(self.contents[key])
+        return self.needed[key] - len(self.contents[key])
 
     def take(self, key: RateKey, contents: NDArray[np.int64], correct: NDArray[np.bool_]) -> int:
         """Take the first of N labels, as many as the rate lacks, and return their number.
@@ -62,20 +70,20 @@ class ReferencePeriod:
         taken = min(self.lacks(key), len(contents))
         self.contents[key] += contents[:taken].tolist()
         self.correct[key] += int(correct[:taken].sum())
+        if not self.lacks(key) and effective_n(self.contents[key]) < MINIMUM_CONTENTS:
+            if self.needed[key] >= _MOST * self.labels:
+                self.correct[key], self.contents[key], self.needed[key] = 0, [], 0
+            self.needed[key] += self.labels
         return taken
 
     def end(self) -> dict[RateKey, Rate]:
         """Return the expected accuracy of the rates that have their labels, and end their periods.
 
-        The effective n is that of their contents. Labels of one content say nothing about others: such a period
-        begins again.
+        The effective n is that of their contents.
         """
         rates = {}
-        for key in [key for key, contents in self.contents.items() if len(contents) >= self.labels]:
-            rate = Rate(self.correct[key], self.labels, effective_n(self.contents[key]))
-            if rate.is_informative:
-                rates[key] = rate
-                del self.correct[key], self.contents[key]
-            else:
-                self.correct[key], self.contents[key] = 0, []
+        for key in [key for key in self.contents if not self.lacks(key)]:
+            contents = self.contents.pop(key)
+            rates[key] = Rate(self.correct.pop(key), len(contents), effective_n(contents))
+            del self.needed[key]
         return rates

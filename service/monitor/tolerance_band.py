@@ -82,10 +82,9 @@ def accuracy_band(reference: Rate, tolerance: float, slices: int, target: float 
     _, highest = _limits(wrong, UNCHANGED_MISS / slices)
     _, high = _limits(wrong, TOLERATED_MISS)
     lower = max(0.0, 1 - max(highest, high + tolerance))
-    if target is None or target <= lower:
-        return ToleranceBand(reference, lower, 1.0, tolerance)
-    target = max(lower, min(target, HIGHEST_TARGET))
-    return ToleranceBand(reference, target, 1.0, tolerance, target)
+    if target is not None and (target := min(target, HIGHEST_TARGET)) > lower:
+        return ToleranceBand(reference, target, 1.0, tolerance, target)
+    return ToleranceBand(reference, lower, 1.0, tolerance)
 
 
 def is_back_inside(band: ToleranceBand, rate: Rate) -> bool:

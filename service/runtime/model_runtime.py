@@ -139,7 +139,7 @@ class ModelRuntime:
             self.reports = ColumnReports(settings, deployment, store, writer, registry)
             self.references = ReferenceCounts(settings, deployment)
             self.reload = ModelReload(registry, deployment, metrics)
-            self._activate_champion()
+            self._activate_champion(clock())
             undo.pop_all()
 
     def begin_stop(self) -> None:
@@ -153,7 +153,7 @@ class ModelRuntime:
         self.functions.close()
         self._live.close()
 
-    def _activate_champion(self) -> None:
+    def _activate_champion(self, now: datetime) -> None:
         """Load the champion; without it labels, pages and logged predictions work, and the job tries again."""
         if not self.reload.run() and not self.deployment.state.fault:
             if self.settings.classes:
@@ -162,4 +162,4 @@ class ModelRuntime:
                 _log.warning(
                     "no version is active: run `slicewatch train`, or set `classes` to monitor a model served elsewhere"
                 )
-        self.deployment.follow_external_version()
+        self.deployment.follow_external_version(now, self.detection.stored_version())

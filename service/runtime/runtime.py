@@ -11,7 +11,7 @@ from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from service.jobs.clock_steps import ClockSteps
+from service.jobs.clock_steps import ClockSteps, uptime
 from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
 from service.runtime.clock import read_clock
@@ -64,7 +64,7 @@ class Runtime:
     """
 
     def __init__(
-        self, settings: Settings, clock: Callable[[], datetime], seconds: Callable[[], float] = monotonic
+        self, settings: Settings, clock: Callable[[], datetime], seconds: Callable[[], float] = uptime
     ) -> None:
         import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from service.decisions import ClockStep, DriftStatus
@@ -19,7 +19,7 @@ from service.serving.references import baseline_of_run, reference_accuracy, refe
 from service.serving.table_reference import TableReference
 from service.settings.schema import Settings
 from service.store.engine import Store
-from service.store.queries import most_logged_version
+from service.store.queries import last_row, leads_since, most_logged_version
 from service.store.runs import run_that_made
 from service.store.writer import Writer
 from sfs.declarations import to_declaration
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 Origin: TypeAlias = Literal["file", "http"]
 
+_LEAD = timedelta(minutes=5)  # of an external version, before it is followed in place of another
 _NO_SCHEMA = Schema()
 
 
@@ -237,6 +238,7 @@ class Deployment:
         self.drift_statuses: tuple[DriftStatus, ...] = ()
         self.clock_step: ClockStep | None = None
         self.behind_until: datetime | None = None
+        self._rival: tuple[int, datetime, int] | None = None  # leading version, since when, and the last row then
 
     @property
     def label(self) -> str:
@@ -320,7 +322,7 @@ class Deployment:
         """
         changes, state = tuple(history), self.state
         with self._store.read() as connection:
-            logged = most_logged_version(connection, state.model) if champion is None else None
+            logged = most_logged_version(connection, state.model, now=self._clock()) if champion is None else None
         version, since = logged or (champion, None)
         with self._lock:
             self.state = replace(self.state, fault=fault)
@@ -390,16 +392,30 @@ class Deployment:
             if state.version == version and (state.first_labels, state.label_counts) != (rates, counts):
                 self.state = with_table_rates(replace(state, first_labels=dict(rates), label_counts=dict(counts)))
 
-    def follow_external_version(self, now: datetime | None = None) -> None:
-        """Track the external version most logged, optionally until now.
+    def follow_external_version(self, now: datetime, stored: tuple[int, datetime] | None = None) -> None:
+        """Track the external version most logged until now, at first the stored one, given with its first time.
 
-        Without effect while a local model is active, or waited for.
+        Another one takes its place after it led at every call for five minutes, and among the rows that arrived in
+        them: one request may log many rows, with any times. Without effect while a local model is active, or waited
+        for.
         """
-        if self.state.active is None and not self.state.fault:
-            with self._store.read() as connection:
-                logged = most_logged_version(connection, self.state.model, self.state.version, now)
-            if logged is not None:
-                self.activate_external(*logged)
+        if self.state.active is not None or self.state.fault:
+            return
+        if self.state.version is None and stored is not None:
+            self.activate_external(*stored)
+        current = self.state.version
+        with self._store.read() as connection:
+            logged = most_logged_version(connection, self.state.model, current, now)
+            if logged is None or current in (None, logged[0]):
+                self._rival = None
+            elif self._rival is None or self._rival[0] != logged[0] or now < self._rival[1]:
+                self._rival, logged = (logged[0], now, last_row(connection)), None
+            elif now < self._rival[1] + _LEAD or not leads_since(
+                connection, self.state.model, logged[0], self._rival[2]
+            ):
+                logged = None
+        if logged is not None:
+            self.activate_external(*logged)
 
     def _references(self, active: ActiveModel) -> dict[str, Rate]:
         """Return the expected coverage: the baseline of the run that made the version, else its training rows."""

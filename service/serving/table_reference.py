@@ -12,6 +12,7 @@ from typing import Any
 from models.bundle.reference import SliceCounts, slice_counts
 from models.errors import BundleError
 from service.errors import ServiceError
+from service.monitor.reference_period import MINIMUM_CONTENTS
 from service.settings.schema import Settings
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
@@ -21,9 +22,6 @@ FOLDER = "reference"
 """Folder beside the store, closed to other users."""
 COUNTS, SAMPLE, GIVEN = "counts.json", "sample.jsonl", "given.json"
 """Counts of the slices; records of the table; the file that replaces the project's table, if any."""
-
-MINIMUM_LABELS = 30
-"""Effective n of a slice's labelled rows in a table from which its accuracy is expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +125,7 @@ class TableReference:
         if not self.has_predictions or version is None or version != self.version:
             return {}
         rates = {name: self.counts[name].accuracy for name in (ALL_ROWS, *self._counted(fingerprints))}
-        return {name: rate for name, rate in rates.items() if rate.effective_n >= MINIMUM_LABELS}
+        return {name: rate for name, rate in rates.items() if rate.effective_n >= MINIMUM_CONTENTS}
 
     def _counted(self, fingerprints: Mapping[str, str]) -> list[str]:
         return [name for name, fingerprint in fingerprints.items() if self.fingerprints.get(name) == fingerprint]

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import Connection, case, func, or_, select, update
+from sqlalchemy import Connection, case, or_, select, update
 
 from service.decisions import AuditEntry, DriftStatus
 from service.store.audit import MONITOR, record
 from service.store.json_values import from_json, to_json
-from service.store.tables import UNRESOLVED, alarms, checkpoints, from_us, runs, to_us
-
-
-def last_time(connection: Connection) -> datetime | None:
-    """Return the latest time at which a job saved its state; None before the first."""
-    at_us = connection.scalar(select(func.max(checkpoints.c.at_us)))
-    return None if at_us is None else from_us(at_us)
+from service.store.tables import UNRESOLVED, alarms, runs, to_us
 
 
 def correct_future_times(connection: Connection, now: datetime) -> None:

@@ -32,8 +32,10 @@ from service.store.tables import (
     to_us,
 )
 
-_STAYING = 0.4
-"""Fraction of the latest rows with which an external version stays the followed one."""
+_LEADING = 0.6
+"""Fraction of the latest rows with which an external version takes the place of the followed one."""
+
+_LATEST = 1000  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,23 +186,30 @@ def most_logged_version(
 ) -> tuple[int, datetime] | None:
     """Return the version of most of the last 1,000 rows, optionally until now, and its first time; None without.
 
-    The current version stays as long as it has two fifths of them, so that two versions with half of the traffic
-    each do not take turns.
+    The current version stays unless another one has three fifths of them: None if it has none itself then.
     """
     p, b = predictions.c, blocks.c
     logged = select(p.version, p.at_us).where(p.model == model)
     if now is not None:  # rows from the future would keep out later ones
         logged = logged.where(p.at_us <= to_us(now))
-    last = logged.order_by(p.at_us.desc()).limit(1000).subquery()
+    last = logged.order_by(p.at_us.desc()).limit(_LATEST).subquery()
     rows = func.count().label("rows")
     counted = select(last.c.version, func.min(last.c.at_us).label("at_us"), rows).group_by(last.c.version)
     versions = connection.execute(counted.order_by(rows.desc(), last.c.version.desc())).all()
-    if not versions:
+    least = 0 if current is None else _LEADING * sum(row.rows for row in versions)
+    usual = next((row for row in versions if row.rows >= least or row.version == current), None)
+    if usual is None:
         return None
-    least = _STAYING * sum(row.rows for row in versions)
-    usual = next((row for row in versions if row.version == current and row.rows >= least), versions[0])
     first = select(func.min(b.start_us)).where(b.model == model, b.version == usual.version)
     return usual.version, from_us(min(usual.at_us, connection.scalar(first) or usual.at_us))
+
+
+def leads_since(connection: Connection, model: str, version: int, after: int) -> bool:
+    """Return True if a version has three fifths of the last 1,000 rows that arrived after a row number."""
+    p = predictions.c
+    query = select(p.model, p.version).where(p.row > after).order_by(p.row.desc()).limit(_LATEST)
+    versions = [row.version for row in connection.execute(query) if row.model == model]
+    return versions.count(version) >= max(1, _LEADING * len(versions))
 
 
 def counts_between(

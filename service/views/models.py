@@ -62,8 +62,8 @@ def model_view(registry: ModelRegistry, version: int, deployment: Deployment | N
 
 
 def _active_version(deployment: Deployment) -> int | None:
-    state = deployment.state
-    return None if state.fault and state.active is None else state.version
+    active = deployment.state.active  # a version served elsewhere may have the number of one in the registry
+    return None if active is None else active.version
 
 
 def held_out_accuracy(registry: ModelRegistry, version: int) -> Estimate | InsufficientData:

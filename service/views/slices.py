@@ -10,7 +10,9 @@ from typing import Any, Literal, TypeAlias
 from service.decisions import ClockStep, DriftKind, DriftStatus
 from service.errors import ServiceError
 from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
+from service.formatting import step_text
 from service.monitor.drift_detector import RateKey
+from service.monitor.reference_period import MINIMUM_CONTENTS
 from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
 from sfs.declarations import to_declaration
@@ -208,7 +210,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         end=window_estimates.end,
         last_label_at=snapshot.last_label_at,
         slices=tuple(slices),
-        clock=clock_note(deployment.clock_step, deployment.behind_until),
+        clock=clock_note(deployment.clock_step, deployment.behind_until, snapshot.at),
         fault=state.fault,
     )
 
@@ -220,25 +222,27 @@ def _expected_accuracy(
         return estimate_of(rate)
     key = RateKey(name, fingerprint, "accuracy")
     if key in state.label_counts:
+        n, labels = state.label_counts[key], state.reference_labels
         reason = "the first labels set the expected accuracy, and raise no alarm"
-        return InsufficientData(state.label_counts[key], state.reference_labels, reason)
+        if n >= labels:
+            reason += f"; those so far have few contents, worth fewer than {MINIMUM_CONTENTS} independent labels"
+        return InsufficientData(n, labels * (n // labels + 1), reason)
     fault = "" if state.active is not None else state.fault
     return estimate_of(Rate(0, 0), fault or "no expected accuracy for this version of the function")
 
 
-def clock_note(step: ClockStep | None, behind_until: datetime | None) -> str | None:
-    """Return the last step of the clock, and how rows are evidence since, in words; None if neither is.
+def clock_note(step: ClockStep | None, behind_until: datetime | None, now: datetime) -> str | None:
+    """Return the last step of the clock, for a day, and how rows are evidence since, in words; None if neither is.
 
     Examples
     --------
     >>> at = datetime(2026, 5, 1, 12)
-    >>> clock_note(ClockStep(at, 90.0), None)
-    'the clock was set ahead by 0:01:30, to 2026-05-01 12:00:00 UTC'
+    >>> clock_note(ClockStep(at, 90.0), None, at), clock_note(ClockStep(at, 90.0), None, at + timedelta(days=2))
+    ('the clock was set ahead by 0:01:30, to 2026-05-01 12:00:00 UTC', None)
     """
     notes = []
-    if step is not None:
-        direction, by = "ahead" if step.seconds > 0 else "back", timedelta(seconds=round(abs(step.seconds)))
-        notes.append(f"the clock was set {direction} by {by}, to {step.at:%Y-%m-%d %H:%M:%S} UTC")
+    if step is not None and (behind_until is not None or now < step.at + timedelta(days=1)):
+        notes.append(step_text(step.seconds, step.at))
     if behind_until is not None:
         notes.append(f"until {behind_until:%Y-%m-%d %H:%M:%S} UTC rows are evidence of drift in order of arrival")
     return "; ".join(notes) or None

@@ -195,7 +195,9 @@ def test_alarms_are_as_early_as_those_of_a_model_served_here(
                 assert "slicewatch train" not in page
 
             service.version = 8  # a promotion elsewhere: coverage goes on, accuracy has its own first labels
-            for _ in range(12):
+            for block in range(14):
+                if block == 8:  # it has led for five minutes then
+                    service.clock.advance(minutes=5)
                 await service.block(SHARE)
             view = {each["name"]: each for each in (await service.ask("GET", "/v1/slices"))["slices"]}
             assert view["link"]["reference"]["n"] == len(table)

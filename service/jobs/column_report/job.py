@@ -87,7 +87,7 @@ class ColumnReports:
         """
         state = self._deployment.state
         try:
-            since = self._start(state)
+            since = self._start(state, now)
         except ServiceError:
             return
         with self._store.read() as connection:
@@ -111,7 +111,7 @@ class ColumnReports:
             If no version is active; if its reference table has not been read; if a report is being created.
         """
         state = self._deployment.state
-        since = self._start(state)
+        since = self._start(state, now)
         if not self._report_lock.acquire(blocking=False):
             raise ReportRunning("a report is being created: see the list of reports in a moment")
 
@@ -164,12 +164,14 @@ class ColumnReports:
         """Kill a report or page in progress."""
         self._stop.set()
 
-    def _start(self, state: DeploymentState) -> datetime:
+    def _start(self, state: DeploymentState, now: datetime) -> datetime:
         """Return the start of the traffic that can be compared; NoModel or NoReference if there is none."""
         if state.version is None or state.promoted_at is None:
             raise NoModel("no version is active: there is no traffic to compare with its reference")
         if state.is_external and not state.sample:
             raise NoReference(f"there is nothing to compare with yet: {state.table_note or 'the table is being read'}")
+        if state.promoted_at > now:  # the clock was set back
+            return now - self._interval
         return state.promoted_at
 
     def _create(self, state: DeploymentState, since: datetime, now: datetime, minimum_rows: int) -> None:

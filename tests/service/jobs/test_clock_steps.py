@@ -1,6 +1,7 @@
 """Steps of the clock: found in a running process and after a restart, counted, and corrected in the store."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -87,6 +88,31 @@ def test_a_clock_that_was_set_back_while_stopped_is_found(machine: Make, seconds
     here.start()
     here.run(seconds)
     assert (here.deployment.clock_step is not None) is found
+
+
+def test_a_state_saved_while_the_clock_was_ahead_is_no_step(machine: Make) -> None:
+    """The last snapshot has the time of the clock that was set right."""
+    here = machine()
+    for name, ahead in (("drift", HOUR), ("snapshot", timedelta(0))):
+        here.log[1].save_checkpoint(name, here.clock.now + ahead, b"").result()
+    here.start()
+    here.run()
+    assert (here.counted(), here.deployment.clock_step) == ([0, 0], None)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no clock runs on while this system is suspended")
+def test_a_suspended_machine_makes_no_step(
+    deployment: Deployment, log: tuple[Store, Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock goes on for an hour, and so does the time since the start of the machine."""
+    booted, clock = [5.0], ManualClock(START)
+    monkeypatch.setattr(time, "clock_gettime", lambda which: booted[0] if which == time.CLOCK_BOOTTIME else 5.0)
+    steps = ClockSteps([deployment], *log, make_metrics(), clock)
+    steps.run()
+    clock.advance(seconds=3600)
+    booted[0] += 3600
+    steps.run()
+    assert deployment.clock_step is None
 
 
 def test_a_clock_is_steady_some_time_after_the_start_and_each_step(machine: Make) -> None:

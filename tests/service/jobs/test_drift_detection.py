@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from factories import (
+    FUNCTION_SETS,
     START,
     dirty_count,
     make_counts,
@@ -21,6 +22,7 @@ from factories import (
 from service.decisions import Alarm, DriftStatus
 from service.events import Snapshot
 from service.jobs.drift_detection import DriftDetection
+from service.jobs.drift_observations import EVERY_ROW, accuracies
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.block_counts import empty
 from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
@@ -34,6 +36,7 @@ from service.store.audit import entries
 from service.store.block_store import SeriesKey, write_counts
 from service.store.engine import Store
 from service.store.errors import StoreError
+from service.store.labels import FirstLabel
 from service.store.queries import checkpoint
 from service.store.writer import Writer
 from service.views.alarms import alarm_sentence
@@ -454,18 +457,24 @@ def test_first_labels_are_evidence_for_a_target_alone(watch: Make) -> None:
 
 
 def test_first_labels_of_repeated_features_are_worth_their_contents(watch: Make) -> None:
-    """Records that differ in other fields only are one content."""
+    """Records that differ in other fields only are one content; more are gathered until they are worth 30."""
     here = elsewhere(watch)
     here.deployment.state = replace(here.deployment.state, features={"text": "text"})
-    logged = [
-        make_prediction(f"c{i}", here.now, member=b"\1", content_hash=i, features=f'{{"text": "t{i % 4}", "key": {i}}}')
-        for i in range(100)
-    ]
-    here.writer.append(logged).result()
-    here.writer.label("m", [make_label(row.id, here.now, "x") for row in logged]).result()
-    here.now += timedelta(seconds=10)
-    here.run()
-    assert here.deployment.state.accuracies["a"] == Rate(100, 100, 4)
+    key = RateKey("a", "1", "accuracy")
+    for part in range(2):
+        texts = [i + 100 if part else i // 5 for i in range(100)]
+        logged = [
+            make_prediction(f"c{part}.{i}", here.now, member=b"", features=f'{{"text": "t{text}", "key": {i}}}')
+            for i, text in enumerate(texts)
+        ]
+        here.writer.append(logged).result()
+        here.writer.label("m", [make_label(row.id, here.now, "x") for row in logged]).result()
+        here.now += timedelta(seconds=10)
+        here.run()
+        here.restart()
+        if part == 0:
+            assert (here.deployment.state.accuracies, here.deployment.state.label_counts[key]) == ({}, 100)
+    assert here.deployment.state.accuracies["a"] == Rate(200, 200, 67)
 
 
 def test_many_labels_at_once_are_expectation_first_and_evidence_then(watch: Make) -> None:
@@ -485,18 +494,85 @@ def test_another_external_version_has_its_own_first_labels(watch: Make) -> None:
         here.run()
     first = dict(here.deployment.state.accuracies)
     assert first == {ALL_ROWS: Rate(100, 100), "a": Rate(100, 100)}
-    for version, expected in ((2, {}), (1, first)):
+    for version, expected, labels in ((2, {ALL_ROWS: Rate(100, 100)}, 200), (1, first, 300)):
         for _ in range(10):
             here.predict(rows(20, 10), version=version)
-        here.snapshots.run(here.now + timedelta(seconds=40))
-        here.job.run(here.now + timedelta(seconds=40))
+        here.run()
+        assert here.deployment.state.version != version
+        here.now += timedelta(minutes=5)
+        for _ in range(3):
+            here.predict(rows(20, 10), "x" * 100, version=version)
+        here.run()
         state = here.deployment.state
         assert (state.version, state.accuracies) == (version, expected)
         assert set(state.references) == {"a", "b"}
+        assert here.drift("a").observed == Rate(260, 1300)  # of this version since the other's last row
+        assert here.drift(ALL_ROWS, "accuracy").observed == Rate(labels, labels)
     assert "version 2 is followed now" in {alarm.resolution for alarm in here.alarms()}
 
 
+def test_the_accuracies_of_the_versions_followed_last_are_kept(watch: Make) -> None:
+    """Ten of them: a version that returned before the eleventh is known, and the second is forgotten."""
+    here = elsewhere(watch)
+
+    def follow(version: int) -> dict[str, Rate]:
+        here.deployment.activate_external(version, here.now)
+        here.predict(rows(0, 0), "x" * 100, version=version)
+        here.job.run(here.now + timedelta(seconds=40))
+        return dict(here.deployment.state.accuracies)
+
+    for version in [*range(1, 11), 1, 11]:
+        assert follow(version) == {ALL_ROWS: Rate(100, 100)}
+    observed = []
+    for version in (1, 2):
+        follow(version)
+        observed.append(here.drift(ALL_ROWS, "accuracy").observed if here.deployment.drift_statuses else None)
+    assert observed == [Rate(100, 100), Rate(0, 0)]
+
+
+def test_labels_out_of_the_order_of_their_times_are_no_more_observations() -> None:
+    """Every other prediction has a time 40 s ahead of its label: one observation per 10 seconds."""
+    labels = [
+        FirstLabel(n, START + timedelta(seconds=40 if n % 2 else n), 1, "first", "x", "x", b"\0", b"\0", n, n)
+        for n in range(9)
+    ]
+    observed = [each.counts[EVERY_ROW] for each in accuracies(labels, {"first": FUNCTION_SETS["first"]}, [EVERY_ROW])]
+    assert observed == [Rate(1, 1), Rate(8, 8)]
+
+
 HOUR = timedelta(hours=1)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_another_version_is_followed_while_the_clock_is_behind(watch: Make, restarts: bool) -> None:
+    """Its rows are evidence in order of arrival, too, and once."""
+    here = elsewhere(watch)
+    for step, version, blocks in ((2 * HOUR, 1, 4), (-2 * HOUR, 2, 12), (timedelta(minutes=5), 2, 6)):
+        here.now += step
+        for _ in range(blocks):
+            here.predict(rows(20, 10), version=version)
+            here.run(timedelta(0))
+            if restarts:
+                here.restart()
+    assert here.deployment.state.version == 2
+    assert here.deployment.behind_until is not None
+    for _ in range(2):
+        here.now += timedelta(days=1)
+        here.run()
+    assert here.drift("a").observed == Rate(20 * 18, 100 * 18)
+
+
+def test_no_change_starts_in_the_future_after_a_second_step_back(watch: Make) -> None:
+    """Also of rows that were read in order of arrival, while the clock was behind."""
+    here = watch()
+    for step in (2 * HOUR, -HOUR, -HOUR / 2):
+        here.now += step
+        for _ in range(6):
+            here.predict(rows(28, 10))
+            here.run(timedelta(0))
+        assert here.drift("a").since is not None
+        assert here.drift("a").since <= here.now
+    assert here.alarms() == []
 
 
 @pytest.mark.parametrize("restarts", [False, True])

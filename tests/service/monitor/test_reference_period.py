@@ -14,30 +14,40 @@ A, B = RateKey("a", "1", "accuracy"), RateKey("b", "1", "accuracy")
 
 def test_a_period_ends_after_its_labels_and_takes_no_more() -> None:
     """Labels beyond the last one are left, and a rate with fewer labels goes on gathering."""
-    period = ReferencePeriod(4)
+    period = ReferencePeriod(40)
     period.begin([A, B])
-    contents, correct = np.arange(6), np.array([True, True, False, True, False, False])
-    assert period.take(A, contents, correct) == 4
-    assert period.take(B, contents[:3], correct[:3]) == 3
-    assert period.end() == {A: Rate(3, 4)}
-    assert {key: len(rows) for key, rows in period.contents.items()} == {B: 3}
+    contents, correct = np.arange(60), np.arange(60) < 35
+    assert period.take(A, contents, correct) == 40
+    assert period.take(A, contents, correct) == 0
+    assert period.take(B, contents[:39], correct[:39]) == 39
+    assert period.end() == {A: Rate(35, 40)}
+    assert {key: len(rows) for key, rows in period.contents.items()} == {B: 39}
 
 
 def test_repeats_of_a_content_lower_the_effective_n() -> None:
-    """Two contents, one of them three times of four, are worth Kish's 1.6 independent rows."""
-    period = ReferencePeriod(4)
+    """One content in ten rows of 60 and 50 others are worth Kish's 3,600 / 150 = 24 rows, with 60 more 69."""
+    period = ReferencePeriod(60)
     period.begin([A])
-    period.take(A, np.array([7, 7, 7, 8]), np.ones(4, np.bool_))
-    assert period.end() == {A: Rate(4, 4, 2)}
+    contents, correct = np.array([0] * 10 + [*range(1, 171)]), np.ones(180, np.bool_)
+    assert period.take(A, contents[:100], correct[:100]) == 60
+    assert (period.end(), period.lacks(A)) == ({}, 60)
+    assert period.take(A, contents[60:], correct[60:]) == 60
+    assert period.end() == {A: Rate(120, 120, 69)}
 
 
-def test_labels_of_one_content_expect_nothing() -> None:
-    """The next labels are gathered instead."""
-    period = ReferencePeriod(4)
-    period.begin([A])
-    period.take(A, np.full(4, 7), np.ones(4, np.bool_))
-    assert period.end() == {}
-    assert (period.contents, period.correct) == ({A: []}, {A: 0})
+def test_labels_of_few_contents_are_gathered_on_and_then_forgotten() -> None:
+    """Five times the labels at most; the end does not depend on the correct ones."""
+    period = ReferencePeriod(60)
+    lengths = []
+    for _ in range(5):
+        period.begin([A])
+        period.take(A, np.arange(60) % 20, np.ones(60, np.bool_))
+        assert period.end() == {}
+        lengths.append(len(period.contents[A]))
+    assert lengths == [60, 120, 180, 240, 0]
+    assert period.correct == {A: 0}
+    period.take(A, np.arange(60), np.arange(60) > 5)
+    assert period.end() == {A: Rate(54, 60)}
 
 
 def test_a_rate_that_is_no_longer_monitored_is_forgotten() -> None:

@@ -144,3 +144,10 @@ def test_an_accuracy_is_back_when_its_lower_limit_is() -> None:
     zone = accuracy_band(Rate(900, 1_000), 0.01, 20)
     assert is_back_inside(zone, Rate(500, 500))
     assert not is_back_inside(zone, Rate(90, 100))
+
+
+def test_a_target_that_is_not_monitored_as_it_is_sets_no_limit() -> None:
+    """Above 99.9% it is monitored as 99.9%, below which this band does not begin."""
+    band = accuracy_band(Rate(9_999_990, 10_000_000), 0.0001, 1, 1.0)
+    assert band.lower > 0.9995
+    assert band.target is None

@@ -172,21 +172,37 @@ def test_an_external_version_is_tracked_while_no_model_is_active(
 def test_the_most_logged_external_version_is_followed(
     deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
 ) -> None:
-    """A rollback elsewhere is followed; a stray version, and one with half of the traffic, are not."""
+    """A rollback elsewhere is, after five minutes; a stray version, half of the traffic, and one request are not."""
+    first, half, rollback = (
+        [(0, 7, 2, 7)],
+        [(10, 99, 1, 4), (11, 3, 18, 4), (19, 3, 1, 4)],
+        [(20, 3, 20, 4), (25, 3, 1, 3)],
+    )
+    request = [(1, 4, 9, 7), (7, 4, 0, 7), (8, 7, 1, 7), (9, 4, 9, 4)]
     rows = 0
-    for version, count, expected in ((7, 2, 7), (4, 9, 4), (99, 1, 4), (3, 10, 4), (3, 20, 3)):
-        at = START + timedelta(minutes=rows)
+    for minute, version, count, expected in first + request + half + rollback:
+        at = START + timedelta(minutes=minute)
         predictions = [
             make_prediction(str(rows + n), at, "true", model="comments", version=version, source="logged")
             for n in range(count)
         ]
         rows += count
         log[1].append(predictions).result()
-        deployment.follow_external_version()
-        assert deployment.state.version == expected
+        deployment.follow_external_version(at)
+        assert (minute, deployment.state.version) == (minute, expected)
     deployment.activate_version(active, ())
-    deployment.follow_external_version()
+    deployment.follow_external_version(at)
     assert deployment.state.version == 1
+
+
+def test_a_lead_that_was_lost_begins_again(deployment: Deployment, log: tuple[Store, Writer]) -> None:
+    """The version that was followed takes its traffic back in between."""
+    for number, (minute, version) in enumerate(((0, 7), (1, 4), (3, 7), (7, 4), (9, 4), (12, 4))):
+        at = START + timedelta(minutes=minute)
+        rows = [make_prediction(f"{number}.{n}", at, "true", model="comments", version=version) for n in range(1000)]
+        log[1].append(rows).result()
+        deployment.follow_external_version(at)
+        assert deployment.state.version == (4 if minute == 12 else 7)
 
 
 def test_an_external_version_has_the_rates_of_its_table_and_first_labels(deployment: Deployment) -> None:
@@ -224,9 +240,11 @@ def test_a_missing_reference_has_a_reason(deployment: Deployment, note: str, rea
 
 
 def test_without_rows_no_external_version_is_followed(deployment: Deployment) -> None:
-    """The version stays unknown."""
-    deployment.follow_external_version()
+    """The version stays unknown, or that of the stored evidence."""
+    deployment.follow_external_version(START)
     assert deployment.state.version is None
+    deployment.follow_external_version(START, (7, START))
+    assert (deployment.state.version, deployment.state.promoted_at) == (7, START)
 
 
 def test_history_is_recorded_for_the_active_version(deployment: Deployment, active: ActiveModel) -> None:

@@ -140,6 +140,21 @@ def test_the_usual_version_is_that_of_most_late_rows(store: Store, writer: Write
         assert queries.most_logged_version(connection, "spam") == (4, start + timedelta(seconds=100))
 
 
+def test_another_version_needs_three_fifths_of_the_rows(store: Store, writer: Writer, prediction, start) -> None:
+    """Until then the current one stays, though it has no rows left; arrivals are counted by row number, not time."""
+    writer.append([prediction(f"a{n}", n, version=7) for n in range(4)]).result()
+    writer.append([prediction(f"b{n}", 100 + n, version=4) for n in range(5)]).result()
+    with store.read() as connection:
+        assert queries.most_logged_version(connection, "spam", 7) == (7, start)
+        assert queries.most_logged_version(connection, "spam", 99) is None
+        last = queries.last_row(connection)
+    writer.append([prediction("c", 0, version=4)]).result()
+    with store.read() as connection:
+        assert queries.most_logged_version(connection, "spam", 7) == (4, start)
+        assert [queries.leads_since(connection, "spam", version, last) for version in (4, 7)] == [True, False]
+        assert not queries.leads_since(connection, "spam", 4, last + 1)
+
+
 def test_a_usual_version_is_known_since_its_first_block(store: Store, writer: Writer, prediction, start) -> None:
     """The start of its first block dates a version to ten seconds."""
     writer.append([prediction("a", 13), prediction("b", 400)]).result()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from factories import make_local_state
 
 from models.bundle.files import write_folder
 from models.bundle.reference import SliceCounts, counts_to_json
@@ -38,6 +40,7 @@ def registry(tmp_path: Path) -> ModelRegistry:
 def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry, deployment: Deployment) -> None:
     """Versions are listed oldest first, with aliases and the active one."""
     registry.promote(1, expected=None, reason="first", at=NOW)
+    deployment.state = replace(deployment.state, active=make_local_state().active)
     one, two, three = models_view(registry, deployment)
     assert [(each.version, each.aliases, each.in_force) for each in (one, two, three)] == [
         (1, ("champion",), True),
@@ -49,6 +52,12 @@ def test_versions_are_listed_with_classes_and_references(registry: ModelRegistry
     assert len({each.hash for each in (one, two, three)}) == 3
     assert {each.damaged for each in (one, two, three)} == {None}
     assert one.created.tzinfo is UTC
+
+
+def test_a_version_served_elsewhere_is_none_of_the_registry(registry: ModelRegistry, deployment: Deployment) -> None:
+    """Though its number is that of one."""
+    assert (deployment.state.version, deployment.state.active) == (1, None)
+    assert not any(each.in_force for each in models_view(registry, deployment))
 
 
 def test_one_version(registry: ModelRegistry, deployment: Deployment) -> None:

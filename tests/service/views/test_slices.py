@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from factories import make_page
 
+from service.decisions import ClockStep
 from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
 from service.jobs.snapshot import SnapshotJob
+from service.monitor.drift_detector import RateKey
 from service.serving.deployment import Deployment, FunctionHealth
 from service.views.slices import NotReady, estimate_of, slices_view, state_of
 from sfs.intervals import Rate
@@ -108,6 +110,29 @@ def test_estimates_of_the_previous_version_have_no_reference(
     view = slices_view(deployment, "1h")
     assert view.version == 1
     assert {type(each.reference) for each in view.slices} == {InsufficientData}
+
+
+def test_a_step_of_the_clock_is_shown_for_a_day(log: Any, deployment: Deployment, now: datetime) -> None:
+    """And for longer while rows are evidence in order of arrival."""
+    take_snapshot(log, deployment, now)
+    shown = []
+    for days, until in ((0.9, None), (1.1, None), (1.1, now + timedelta(days=5))):
+        deployment.clock_step, deployment.behind_until = ClockStep(now - timedelta(days=days), -60.0), until
+        shown.append("set back by 0:01:00" in (slices_view(deployment, "1h").clock or ""))
+    assert shown == [True, False, True]
+
+
+def test_first_labels_of_few_contents_are_explained(log: Any, deployment: Deployment, now: datetime) -> None:
+    """As many again are gathered."""
+    take_snapshot(log, deployment, now)
+    shown = []
+    for count in (299, 300):
+        key = RateKey("short", deployment.state.fingerprints["short"], "accuracy")
+        deployment.state = replace(deployment.state, label_counts={key: count}, reference_labels=300)
+        short = next(each for each in slices_view(deployment, "1h").slices if each.name == "short")
+        assert isinstance(short.accuracy_reference, InsufficientData)
+        shown.append((short.accuracy_reference.needed, "few contents" in short.accuracy_reference.reason))
+    assert shown == [(300, False), (600, True)]
 
 
 def test_a_reference_without_known_rows_says_so(

@@ -189,6 +189,15 @@ def test_one_report_is_created_at_a_time(here: Log) -> None:
     assert len(here.reports()) == 2
 
 
+def test_a_promotion_ahead_of_the_clock_stops_no_report(here: Log) -> None:
+    """After the clock was set back: the traffic of the last interval is compared."""
+    here.deployment.state = replace(here.deployment.state, promoted_at=here.after(100))
+    here.predict(60)
+    here.job.run(here.after(2))
+    here.job.run(here.after(3))
+    assert [(each.at, each.error, each.current_rows) for each in here.reports()] == [(here.after(2), "", 60)]
+
+
 def test_an_unknown_report_has_no_page(here: Log) -> None:
     """The message names the id."""
     with pytest.raises(UnknownReport, match="no report 7"):
