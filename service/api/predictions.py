@@ -53,6 +53,8 @@ MAX_AGE = timedelta(days=30)
 """Maximum age of an external prediction, unless rows are deleted sooner: no window reaches back further."""
 MAX_CLOCK_SKEW = timedelta(minutes=5)
 """Maximum lead of another server's clock."""
+MAX_VERSIONS = 20
+"""Maximum number of different versions in a request of external predictions."""
 _SUM_TOLERANCE = 0.01
 
 UNNUMBERED = 0
@@ -97,7 +99,8 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
     async def log(request: Request) -> Response:
         """Log predictions made by another server, and monitor them like local ones.
 
-        Accepted classes are those of the model, or those in the settings.
+        Accepted classes are those of the model, or those in the settings. A request may have 20 different versions,
+        and a day 100 new ones.
         """
         classes = model.deployment.require_classes()
         body = await read_body(request, PredictionsIn, metrics)
@@ -107,6 +110,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         rows = await run_off_loop(
             request, lambda: _external_predictions(body.predictions, classes, version, now, max_age)
         )
+        await model.external_versions.admit({row.version for row in rows})
         results = await model.predictions.slice_external(rows)
         answered_by = {"name": state.model, "version": state.version}
         return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
@@ -287,6 +291,9 @@ def _external_predictions(
 ) -> list[ExternalPrediction]:
     """Return the external predictions of a request. Raises InvalidRequest, with the errors of all rows."""
     require_distinct([row.id for row in given], "predictions", ".id")
+    if (versions := len({row.version for row in given})) > MAX_VERSIONS:
+        message = f"{versions} different versions; a request may have {MAX_VERSIONS}"
+        raise InvalidRequest([FieldError("predictions", message)])
     require_finite([{"features": row.features} for row in given], "predictions")
     reader = ClassReader(classes)
     given = [

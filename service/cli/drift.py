@@ -16,6 +16,7 @@ from service.cli.parser import (
     integer_between,
 )
 from service.cli.project import running_service
+from service.cli.reference import reference_table_line
 from service.cli.terminal import format_table, format_time, print_json
 from service.formatting import limit_text, percent
 
@@ -63,10 +64,13 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     drifts.sort(key=lambda drift: -drift["share"])
     if args.json:
-        print_json({**{name: slices.get(name) for name in ("at", "model", "version", "clock")}, "drifts": drifts})
+        header = {name: slices.get(name) for name in ("at", "model", "version", "clock", "reference_table")}
+        print_json({**header, "drifts": drifts})
         return 0
     if note := slices.get("clock"):
         print(f"note: {note}\n")
+    if line := reference_table_line(slices):
+        print(f"{line}\n")
     if not drifts:
         print(f"no slice is monitored for drift yet: {_why_unmonitored(slices['slices'])}")
         return 0

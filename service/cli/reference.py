@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli.parser import Commands, Context, add_command, add_format, add_options, integer_between
-from service.cli.project import CHAMPION, load_settings, open_registry, other_source, running_service
+from service.cli.project import (
+    CHAMPION,
+    load_settings,
+    open_registry,
+    other_source,
+    project_source,
+    running_service,
+)
 from service.cli.terminal import format_table, print_json, row_progress
 from service.errors import MisuseError
 from service.formatting import percent
@@ -59,6 +66,9 @@ def run(args: argparse.Namespace, context: Context) -> int:
         _remove(folder, keep=None)
         found: dict[str, Any] = {"file": str(args.file), "rows": None, "labelled": 0, "version": None}
         text = f"the reference is the project's table, {args.file}"
+        columns = next(project_source(settings).batches()).columns
+        if PREDICTED in columns and settings.label in columns and PREDICTED not in settings.features:
+            text += f"; its predictions are not used without --predicted-column {PREDICTED}"
     else:
         found = _check(args, settings)
         _copy(args.file, folder, found, settings)
@@ -180,12 +190,22 @@ def _list(args: argparse.Namespace, context: Context) -> int:
         if entry["kind"] != "none"
     ]
     if args.json:
-        print_json({"model": view["model"], "version": view["version"], "slices": entries})
+        print_json({**{name: view.get(name) for name in ("model", "version", "reference_table")}, "slices": entries})
         return 0
+    if line := reference_table_line(view):
+        print(f"{line}\n")
     rows = [[entry["name"], *_cells(entry["reference"]), *_cells(entry["accuracy_reference"])] for entry in entries]
     columns = ("slice", "expected coverage", "effective n", "expected accuracy", "effective n")
     print(format_table(columns, rows))
     return 0
+
+
+def reference_table_line(view: Mapping[str, Any]) -> str:
+    """Return the table from which the coverage is expected, and why it lacks counts, in words; empty without one."""
+    if not (table := view.get("reference_table")):
+        return ""
+    counted = [] if table["name"] is None else [f"{table['name']}, {table['rows']:,} rows"]
+    return f"reference table: {'; '.join([*counted, *filter(None, [table['note']])])}"
 
 
 def _cells(expected: Mapping[str, Any]) -> list[Any]:

@@ -29,6 +29,7 @@ from service.runtime.functions import (
 )
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import Deployment
+from service.serving.external_versions import ExternalVersions
 from service.serving.labels import LabelIntake
 from service.serving.live_functions import LiveFunctions
 from service.serving.prediction_factory import PredictionFactory
@@ -71,8 +72,8 @@ class ModelRuntime:
         Name of the model, and its versions.
     deployment
         The active version and functions.
-    predictions, labels, functions, alarms
-        Requests, labels, function administration, and handling of alarms.
+    predictions, external_versions, labels, functions, alarms
+        Requests, versions served elsewhere, labels, function administration, and handling of alarms.
     snapshots, detection, retraining, retention, reports, references, reload
         The jobs.
     promotions
@@ -122,6 +123,7 @@ class ModelRuntime:
             factory = PredictionFactory(clock, settings.log.features)
             predictor = Predictor(deployment, factory, metrics)
             self.predictions = RequestQueues(deployment, predictor, writer, metrics, settings.serve.queue_rows)
+            self.external_versions = ExternalVersions(deployment, writer, clock)
             self.labels = LabelIntake(deployment, writer, metrics)
             preview_seconds = _PREVIEW_PART * settings.serve.request_seconds
             self.functions = FunctionAdmin(file_functions, added, deployment, writer, clock, caps, preview_seconds)

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 Origin: TypeAlias = Literal["file", "http"]
 
 _LEAD = timedelta(minutes=5)  # of an external version, before it is followed in place of another
+DAMAGED = "the champion cannot be loaded"
+"""Reason why a slice has no expected rate, in short; ``DeploymentState.fault`` has the cause."""
+
 _NO_SCHEMA = Schema()
 
 
@@ -150,6 +153,11 @@ class DeploymentState:
         return self.active is None and self.version is not None and not self.fault
 
     @property
+    def awaits_repair(self) -> bool:
+        """Whether the champion cannot be loaded, and no earlier version is active: nothing is expected meanwhile."""
+        return self.active is None and bool(self.fault)
+
+    @property
     def schema(self) -> Schema:
         """Types of the columns, by which records are read; empty without a model or a table."""
         if self.active is not None:
@@ -177,7 +185,7 @@ class DeploymentState:
         if self.active is not None:
             return "no reference for this version of the function"
         if self.fault:
-            return self.fault
+            return DAMAGED
         table = self.table
         if table is not None and table.fingerprints.get(name) == self.fingerprints.get(name):
             return f"known on fewer than two distinct rows of {table.name}"

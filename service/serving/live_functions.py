@@ -33,10 +33,12 @@ from service.serving.metered_templates import MeteredTemplates
 from sfs.apply import ApplyResult, FunctionStats
 from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
+from sfs.metering import OUT_OF_TIME
 from sfs.record import Rows
 from sfs.registry import FunctionSet
 from sfs.template import Template
 
+_STOPPED = frozenset({SLOW, OUT_OF_TIME, DIED, INVALID_ANSWER, BREAKER_OPEN})
 _CLOSED = Breaker()
 _PROBE_START_SECONDS = 10.0
 """Timeout for starting the process of a probe."""
@@ -132,6 +134,14 @@ class LiveFunctions:
         """Kill all processes, also those of sets derived from this one."""
         self._isolated.close()
         self._metered.close()
+
+
+def stopped_reason(stats: FunctionStats) -> str | None:
+    """Return the reason why a function was stopped or set aside in a batch; None if it was not.
+
+    The rows on which it was in time are no random sample.
+    """
+    return next((reason for reason in stats.unknown if reason in _STOPPED), None)
 
 
 class FunctionColumn(NamedTuple):

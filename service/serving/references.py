@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.decisions import Run
-from service.serving.live_functions import LiveFunctions
+from service.serving.live_functions import LiveFunctions, stopped_reason
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate, effective_n
-from sfs.metering import OUT_OF_TIME, OVER_BUDGET
 from sfs.registry import FunctionSet
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ BASELINE_KEY = "baseline"
 """Key of a baseline in the data of a run."""
 
 _BATCH_ROWS = 64
-_TOO_SLOW = frozenset({OVER_BUDGET, OUT_OF_TIME})
 
 
 def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
@@ -68,10 +66,9 @@ def _coverage_of_sample(bundle: ModelBundle, live: LiveFunctions) -> dict[str, R
         for k, name in enumerate(applied.matrix.names):
             members[name].append(applied.matrix.member[:, k])
             unknown[name].append(applied.matrix.unknown[:, k])
-        # rows that a template was in time for are no random sample
-        slow = {stats.name for stats in applied.stats if stats.unknown.keys() & _TOO_SLOW}
-        if slow:
-            live = live.with_functions(FunctionSet(each for each in live.functions if each.name not in slow))
+        stopped = {stats.name for stats in applied.stats if stopped_reason(stats)}
+        if stopped:
+            live = live.with_functions(FunctionSet(each for each in live.functions if each.name not in stopped))
     rates = {}
     for name in live.functions.names:
         if members[name]:

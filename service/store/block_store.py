@@ -191,16 +191,21 @@ def first_uncounted(
     return from_us(min(uncounted)) if uncounted else None
 
 
-def read_dirty(connection: Connection, limit: int) -> list[Recount]:
+def read_dirty(connection: Connection, limit: int, model: str = "", version: int | None = None) -> list[Recount]:
     """Return the blocks of the first ``limit`` dirty marks, counted from the rows.
+
+    Marks of the given version come first, and then the latest ones.
 
     The connection must read everything as of one moment. A block that was rolled up is counted as a whole.
     Blocks whose rows were deleted are final. Raises StoreError if a function set of the rows is not recorded.
     """
     dirty: dict[SeriesKey, dict[int, str]] = {}
-    query = select(*dirty_blocks.c).order_by(dirty_blocks.c.start_us).limit(limit)
-    for model, version, set_hash, start_us, mark in connection.execute(query):
-        dirty.setdefault(SeriesKey(model, version, set_hash), {})[start_us] = mark
+    d = dirty_blocks.c
+    given = and_(d.model == model, d.version == version)
+    for *series_key, start_us, mark in connection.execute(
+        select(*d).order_by(given.desc(), d.start_us.desc()).limit(limit)
+    ):
+        dirty.setdefault(SeriesKey(*series_key), {})[start_us] = mark
     recounts = []
     for series, marks in dirty.items():
         if (kept := kept_since(connection, series.model)) is not None:

@@ -13,7 +13,7 @@ from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, 
 from service.formatting import step_text
 from service.monitor.drift_detector import RateKey
 from service.monitor.reference_period import MINIMUM_CONTENTS
-from service.serving.deployment import Deployment, DeploymentState, FunctionHealth, Origin
+from service.serving.deployment import DAMAGED, Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
 from sfs.declarations import to_declaration
 from sfs.function import ALL_ROWS, LabelingFunctionSlice, SlicingFunction
@@ -113,10 +113,28 @@ class SliceView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReferenceTableView:
+    """Table from which the coverage of a version served elsewhere is expected.
+
+    Parameters
+    ----------
+    name, rows
+        Name and number of rows as last counted; None before.
+    note
+        Reason why functions are not counted on the table as it is; empty if all are.
+    """
+
+    name: str | None
+    rows: int | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class SlicesView:
     """Every slice in one window of one snapshot: all rows first, then the rows in no slice, then the slices.
 
-    ``fault`` is the reason why the champion cannot be loaded, if it cannot.
+    ``fault`` is the reason why the champion cannot be loaded, if it cannot; ``reference_table`` is None unless the
+    version is served elsewhere and has one, or a reason why it has none.
     """
 
     at: datetime
@@ -129,6 +147,7 @@ class SlicesView:
     slices: tuple[SliceView, ...]
     fault: str = ""
     clock: str | None = None
+    reference_table: ReferenceTableView | None = None
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -212,7 +231,15 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         slices=tuple(slices),
         clock=clock_note(deployment.clock_step, deployment.behind_until, snapshot.at),
         fault=state.fault,
+        reference_table=_reference_table(state),
     )
+
+
+def _reference_table(state: DeploymentState) -> ReferenceTableView | None:
+    table, note = state.table, state.table_note
+    if not state.is_external or not (table or note):
+        return None
+    return ReferenceTableView(table.name if table else None, table.rows if table else None, note)
 
 
 def _expected_accuracy(
@@ -227,8 +254,8 @@ def _expected_accuracy(
         if n >= labels:
             reason += f"; those so far have few contents, worth fewer than {MINIMUM_CONTENTS} independent labels"
         return InsufficientData(n, labels * (n // labels + 1), reason)
-    fault = "" if state.active is not None else state.fault
-    return estimate_of(Rate(0, 0), fault or "no expected accuracy for this version of the function")
+    reason = DAMAGED if state.awaits_repair else "no expected accuracy for this version of the function"
+    return estimate_of(Rate(0, 0), reason)
 
 
 def clock_note(step: ClockStep | None, behind_until: datetime | None, now: datetime) -> str | None:

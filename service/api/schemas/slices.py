@@ -103,6 +103,14 @@ class SliceOut(FigureOut):
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")
 
 
+class ReferenceTableOut(Out):
+    """Table from which the coverage of a version served elsewhere is expected."""
+
+    name: str | None = Field(description="Null before it is counted.")
+    rows: int | None
+    note: str = Field(description="Reason why functions are not counted on the table as it is; empty if all are.")
+
+
 class SlicesOut(Out):
     """Every slice in one window: all rows first, then the rows in no slice, then the slices."""
 
@@ -115,6 +123,7 @@ class SlicesOut(Out):
     last_label_at: datetime | None
     slices: list[SliceOut]
     clock: str | None = Field(description="Last step of the clock, and its effect on drift detection.")
+    reference_table: ReferenceTableOut | None = Field(description="Null unless the version is served elsewhere.")
 
 
 class PointOut(FigureOut):

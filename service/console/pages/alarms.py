@@ -75,6 +75,7 @@ def alarms_page(runtime: Runtime, params: ListParams) -> str:
         detector_summary(drifts, alarmed),
         runtime.settings.drift,
         runtime.clock(),
+        awaits_repair=runtime.model.deployment.state.awaits_repair,
     )
 
 
@@ -239,6 +240,7 @@ def render_alarms(
     detectors: DetectorSummary,
     policy: DriftSettings,
     now: datetime,
+    awaits_repair: bool = False,
 ) -> str:
     """Render the page of all alarms."""
     return render_page(
@@ -251,6 +253,7 @@ def render_alarms(
         detectors=detectors,
         policy=policy,
         now=now,
+        awaits_repair=awaits_repair,
     )
 
 

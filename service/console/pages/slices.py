@@ -7,7 +7,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
@@ -155,18 +155,16 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
         with runtime.store.read() as connection:
             for record in recent_records(connection, runtime.model.name, before=now, limit=1, labelled=False):
                 unlabelled_id = record.id
+    external = view.version if deployment.state.is_external else None
+    commands = example_commands(base_url, unlabelled_id, classes, _example_record(runtime), external)
+    if deployment.state.awaits_repair:
+        commands = replace(commands, predict="")
     return render_overview(
         view,
         params,
         now,
         coverage_by_hour=sparklines(runtime.store, deployment, now=now),
-        commands=example_commands(
-            base_url,
-            unlabelled_id,
-            classes,
-            _example_record(runtime),
-            None if deployment.state.active is not None else view.version,
-        ),
+        commands=commands,
         alarms=unresolved_by_slice(runtime.store, runtime.model.name),
         speed=runtime.speed,
     )
@@ -229,7 +227,7 @@ def _example_record(runtime: Runtime) -> Mapping[str, Any] | None:
 def _no_snapshot_page(runtime: Runtime, href: str, commands: ExampleCommands) -> str:
     state = runtime.model.deployment.state
     model, version = runtime.model.name, state.version
-    if state.fault and state.active is None:
+    if state.awaits_repair:
         return render_message(
             "The model cannot be loaded",
             f"{state.fault}.",
@@ -541,7 +539,7 @@ def confusion_matrix(counts: Mapping[tuple[str, str], int]) -> ConfusionMatrix:
 
 @dataclass(frozen=True, slots=True)
 class ExampleCommands:
-    """Commands that send a prediction, log one, label one, and add a function."""
+    """Commands that send a prediction (empty if none can be made), log one, label one, and add a function."""
 
     predict: str
     logged: str

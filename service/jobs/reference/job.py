@@ -101,15 +101,18 @@ class ReferenceCounts:
             raise ReferenceFailed(self._failed[2])
         self._deployment.set_table(state.table, f"being counted on {source.name}")
         try:
-            new = self._count(source, key, names, state)
+            new, stopped = self._count(source, key, names, state)
         except ReferenceFailed as error:
             self._fail(key, names, f"{source.name} could not be counted: {error}")
             raise ReferenceFailed(self._failed[2]) from error
-        if changed := [name for name in names if name not in new.fingerprints]:
-            self._fail(key, changed, f"changed on disk and not counted, restart the service: {', '.join(changed)}")
+        if missing := [name for name in names if name not in new.fingerprints]:
+            changed = [name for name in missing if name not in stopped]
+            reasons = [f"changed on disk and not counted, restart the service: {', '.join(changed)}"] if changed else []
+            reasons += [f"{name} was stopped on {source.name}, and is not counted: {stopped[name]}" for name in stopped]
+            self._fail(key, missing, "; ".join(reasons))
         _log.info("counted %d functions on the %d rows of %s", len(new.fingerprints), new.rows, source.name)
         if table is not None:
-            kept = {name: counted[name] for name in state.fingerprints if name in counted and name not in names}
+            kept = {name: f for name, f in state.fingerprints.items() if counted.get(name) == f}
             counts = {name: table.counts[name] for name in kept}
             fingerprints = {**kept, **new.fingerprints}
             new = replace(new, fingerprints=fingerprints, counts={**counts, **new.counts})
@@ -122,8 +125,10 @@ class ReferenceCounts:
         self._failed, self._retry_at = (key, names, reason), monotonic() + RETRY_SECONDS
         _log.warning("reference: %s", reason)
 
-    def _count(self, source: ReferenceSource, key: str, names: Sequence[str], state: DeploymentState) -> TableReference:
-        """Return the counts of some functions, and put their sample in place."""
+    def _count(
+        self, source: ReferenceSource, key: str, names: Sequence[str], state: DeploymentState
+    ) -> tuple[TableReference, dict[str, str]]:
+        """Return the counts of some functions, and why others were stopped, by name; put their sample in place."""
         settings = self._settings
         spec = {
             "path": str(source.path),
@@ -153,7 +158,7 @@ class ReferenceCounts:
         lines = (self._folder / SAMPLE).read_text(encoding="utf-8").splitlines()
         live = state.fingerprints
         fingerprints = {name: f for name, f in result["fingerprints"].items() if live.get(name) == f}
-        return TableReference(
+        table = TableReference(
             source.name,
             key,
             result["rows"],
@@ -164,6 +169,7 @@ class ReferenceCounts:
             Schema.from_json(result["schema"]),
             tuple((row["features"], row["label"]) for row in map(json.loads, lines)),
         )
+        return table, result["stopped"]
 
     def _run_worker(self, folder: Path) -> None:
         process = ChildProcess("service.jobs.reference.worker", folder, _TIMEOUT_SECONDS, folder=folder)

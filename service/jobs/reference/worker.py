@@ -24,11 +24,12 @@ from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent, write_atomically
 from service.jobs.reference.job import REASON, RESULT, SPEC
 from service.serving.breaker import BreakerLimits
-from service.serving.live_functions import LiveFunctions
+from service.serving.live_functions import LiveFunctions, stopped_reason
 from service.serving.table_reference import SAMPLE
 from sfs.declarations import from_declaration
 from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
+from sfs.metering import OUT_OF_TIME
 from sfs.record import Columns
 from sfs.registry import FunctionSet
 from sfs.schema import ClassReader, Schema
@@ -37,7 +38,7 @@ _BATCH_ROWS = 1000  # given to the functions at once
 _SAMPLE_ROWS = 1000
 _NEVER = 10**9
 _LIMITS = BreakerLimits(budget_ms=20.0, least_ms=10_000, hold_ms=60_000, faults=_NEVER, slow_batches=_NEVER)
-"""No function is set aside because of its errors or of a busy machine, but one that never ends is."""
+"""No function is set aside because of its errors or of a busy machine; one that never ends is left out."""
 
 
 def main(folder: Path, timeout_seconds: float) -> None:
@@ -58,8 +59,12 @@ def main(folder: Path, timeout_seconds: float) -> None:
         sys.exit(1)
 
 
-def count_slices(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Mapping[str, Any], str | None]]]:
+def count_slices(
+    spec: Mapping[str, Any], limits: BreakerLimits = _LIMITS
+) -> tuple[dict[str, Any], list[tuple[Mapping[str, Any], str | None]]]:
     """Return the counts of slices on a table as JSON values, and random records with their predicted classes.
+
+    A function that was stopped or set aside has a reason, ``stopped``, in place of counts.
 
     Parameters
     ----------
@@ -67,6 +72,8 @@ def count_slices(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Ma
         ``path``, ``format``, ``label`` and ``predicted`` of a `ReferenceSource`; ``features`` (kind by column),
         ``hidden`` (the project's label), ``schema`` and ``classes`` of the settings; ``functions`` and ``added``,
         files and declarations of the live functions; ``names``, the functions to count.
+    limits
+        Limits of the functions.
 
     Raises
     ------
@@ -84,9 +91,9 @@ def count_slices(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Ma
     of_files = FunctionSet.from_files(spec["functions"], votes=True)
     added = [function for function in map(from_declaration, spec["added"]) if function.name not in of_files]
     functions = FunctionSet([each for each in (*of_files, *added) if each.name in spec["names"]])
-    shown = [name for name in sample_columns(first, spec["label"], specs, [*of_files, *added]) if name in visible]
-    live = LiveFunctions(functions, _LIMITS, sources=spec["functions"])
+    live = LiveFunctions(functions, limits, sources=spec["functions"])
     live.start()
+    stopped: dict[str, str] = {}
     reader, sample = ClassPairs(spec["label"], spec["predicted"], spec["classes"]), _Sample()
     hashes, matrices = [], []
     try:
@@ -95,22 +102,50 @@ def count_slices(spec: Mapping[str, Any]) -> tuple[dict[str, Any], list[tuple[Ma
             records = plain_records(batch, visible)
             sample.add(records, reader.add(batch))
             for start in range(0, len(records), _BATCH_ROWS):
-                matrices.append(live.apply(records[start : start + _BATCH_ROWS]).matrix)
+                S, now = _apply(live, records[start : start + _BATCH_ROWS])
+                matrices.append(S)
+                if now:
+                    stopped |= now
+                    live = live.with_functions(FunctionSet(each for each in functions if each.name not in stopped))
     finally:
         live.close()
-    member, unknown = (np.vstack([getattr(S, part) for S in matrices]) for part in ("member", "unknown"))
-    S, labelled = SliceMatrix(functions.names, member, unknown), np.array(reader.labelled, np.int64)
+    names = [name for name in functions.names if name not in stopped]
+    member, unknown = (
+        np.vstack([getattr(S, part)[:, [S.names.index(name) for name in names]] for S in matrices])
+        for part in ("member", "unknown")
+    )
+    S, labelled = SliceMatrix(names, member, unknown), np.array(reader.labelled, np.int64)
     counts = reference_counts(S, np.concatenate(hashes), labelled, np.array(reader.correct, np.bool_))
     drawn, labels = sample.rows()
+    # in this process, without limits: not those that were stopped
+    readers = [each for each in (*of_files, *added) if each.name not in stopped]
+    shown = [name for name in sample_columns(first, spec["label"], specs, readers) if name in visible]
     kept = sample_records(drawn, shown)
     result = {
         "rows": len(S),
         "has_predictions": reader.predicted is not None,
-        "fingerprints": functions.fingerprints,
+        "fingerprints": {name: functions.fingerprints[name] for name in names},
+        "stopped": stopped,
         "counts": {name: asdict(count) for name, count in counts.items()},
         "schema": schema.to_json(),
     }
     return result, list(zip(kept, labels, strict=False))
+
+
+def _apply(live: LiveFunctions, records: Sequence[Mapping[str, Any]]) -> tuple[SliceMatrix, dict[str, str]]:
+    """Return the memberships of N records, and the reasons of functions that were stopped or set aside."""
+    applied, disabled = live.apply(records), live.disabled_reasons()
+    member, unknown = applied.matrix.member.copy(), applied.matrix.unknown.copy()
+    stopped = {}
+    for k, (function, stats) in enumerate(zip(live.functions, applied.stats, strict=True)):
+        reason = stopped_reason(stats)
+        if reason == OUT_OF_TIME and len(applied.stats) > 1:  # another one may have used up the time of all
+            alone, failed = _apply(live.with_functions(FunctionSet([function])), records)
+            member[:, k], unknown[:, k] = alone.member[:, 0], alone.unknown[:, 0]
+            reason = failed.get(function.name)
+        if reason is not None:
+            stopped[function.name] = disabled.get(function.name) or reason
+    return SliceMatrix(applied.matrix.names, member, unknown), stopped
 
 
 class ClassPairs:

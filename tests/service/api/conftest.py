@@ -70,14 +70,23 @@ class Service:
     """A runtime and a client of its application; requests run on one event loop, one after another."""
 
     def __init__(self, project: Path) -> None:
-        self.clock = ManualClock(AT)
+        self.project, self.clock = project, ManualClock(AT)
+        self.start()
+
+    def start(self) -> None:
+        """Start the runtime, and connect a client."""
         self.runner = asyncio.Runner()
-        self.runtime = Runtime(load(project / "slicewatch.yaml", PATIENT), self.clock)
+        self.runtime = Runtime(load(self.project / "slicewatch.yaml", PATIENT), self.clock)
         self.model = self.runtime.model
         self.predictions = self.model.predictions
         self.store, self.writer = self.runtime.store, self.runtime.writer
         self.app, self.client = create_api(self.runtime), None
         self.connect()
+
+    def restart(self) -> None:
+        """Stop, and start again with the same project and clock."""
+        self.close()
+        self.start()
 
     def connect(self, app: Any = None) -> None:
         """Serve an application, by default one built from the current settings."""

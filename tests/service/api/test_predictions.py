@@ -436,6 +436,36 @@ def test_ids_of_logged_predictions_are_distinct(service):
     assert (answer.status_code, fields(answer)) == (422, ["predictions[2].id"])
 
 
+def test_a_request_has_a_few_versions(service):
+    """Rows of more than 20 versions are refused as a whole."""
+    rows = [SERVED | {"version": n} for n in range(1, 22)]
+    answer = send(service, *rows, SERVED | {"id": "a", "version": 1})
+    assert (answer.status_code, fields(answer)) == (422, ["predictions"])
+    assert "21 different versions" in answer.json()["detail"]
+    assert logged(service, "a") is None
+    assert send(service, *rows[:20]).status_code == 200
+
+
+def test_a_hundred_versions_are_logged_in_a_day(service):
+    """New versions beyond them are refused, also after a restart; known ones and the active one are accepted."""
+
+    def status(*versions):
+        return send(service, *(SERVED | {"version": version} for version in versions)).status_code
+
+    for first in range(1001, 1101, 20):
+        assert status(*range(first, first + 20)) == 200
+    service.now += timedelta(hours=23)
+    answer = send(service, SERVED | {"version": 1001}, SERVED | {"id": "new", "version": 1101})
+    assert answer.status_code == 422
+    assert "version 1101 is new" in answer.json()["detail"]
+    assert logged(service, "new") is None
+    assert [status(1001), status(1), send(service, SERVED).status_code] == [200, 200, 200]
+    service.restart()
+    assert [status(1101), status(1001), send(service, SERVED).status_code] == [422, 200, 200]
+    service.now += timedelta(hours=2)
+    assert [status(1101), status(1001)] == [200, 200]
+
+
 def test_where_no_class_is_known_nothing_is_logged(service):
     """Any text would become a class: what to do is said, and no row is in the log."""
     service.set_state(classes=())

@@ -8,6 +8,7 @@ import pytest
 
 from service.api.schemas.slices import PerformanceOut
 from service.events import InsufficientData, Performance
+from service.serving.table_reference import TableReference
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 SHORT = {"text": "love", "likes": 0}
@@ -42,6 +43,16 @@ def test_every_figure_has_its_n_and_interval(watched):
     assert coverage["method"] == "clopper-pearson"
     assert by_name["short"]["reference"]["n"] > 0
     assert (by_name["short"]["origin"], by_name["__all__"]["origin"]) == ("file", None)
+
+
+def test_the_reference_table_is_named(watched):
+    """It is null for a version served here, and has name, rows and note for one served elsewhere."""
+    assert watched.get("/v1/slices").json()["reference_table"] is None
+    watched.set_state(active=None)
+    table = TableReference("rows.csv", "", 500, False, None, {}, {})
+    watched.model.deployment.set_table(table, "rows.csv could not be counted: no column 'text'")
+    expected = {"name": "rows.csv", "rows": 500, "note": "rows.csv could not be counted: no column 'text'"}
+    assert watched.get("/v1/slices").json()["reference_table"] == expected
 
 
 def test_a_figure_that_is_not_given_says_why(watched):

@@ -44,8 +44,21 @@ def test_another_file_replaces_the_first_and_the_table_both(cli: Callable, exter
         found = json.loads(cli("reference", file, "--json", "--config", external).out)
         assert (found["predicted_column"], found["rows"]) == (predicted, 240)
         assert len(list(folder.glob("given-*"))) == 1
-    assert "project's table" in cli("reference", external.parent / "orders.csv", "--config", external).out
+    answer = cli("reference", external.parent / "orders.csv", "--config", external)
+    assert "project's table" in answer.out
+    assert "--predicted-column" not in answer.out
     assert list(folder.iterdir()) == []
+
+
+def test_predictions_in_the_projects_table_are_not_ignored_in_silence(cli: Callable, external: Path) -> None:
+    """The project's table stays the reference, and the option that uses its column is named."""
+    table = external.parent / "orders.csv"
+    (external.parent / "predictions.csv").replace(table)
+    answer = cli("reference", table, "--config", external)
+    assert "its predictions are not used without --predicted-column predicted" in answer.out
+    assert not (external.parent / ".slicewatch" / FOLDER / GIVEN).exists()
+    used = cli("reference", table, "--predicted-column", "predicted", "--config", external)
+    assert "109 of 240 with both classes" in used.out
 
 
 @pytest.mark.parametrize(
@@ -82,9 +95,21 @@ def test_expected_rates_are_listed(cli: Callable, service: Any) -> None:
         {"name": "short", "kind": "slice", "reference": missing, "accuracy_reference": rate},
         {"name": "__none__", "kind": "none", "reference": missing, "accuracy_reference": missing},
     ]
-    service.documents["/v1/slices?window=1h"] = {"model": "orders", "version": 7, "slices": slices}
+    note = "t.csv could not be counted: no column 'text'"
+    table = {"name": "t.csv", "rows": 1000, "note": note}
+    service.documents["/v1/slices?window=1h"] = {
+        "model": "orders",
+        "version": 7,
+        "reference_table": table,
+        "slices": slices,
+    }
     lines = [" ".join(line.split()) for line in cli("reference", "--url", service.url).out.splitlines()]
-    assert lines[2:] == ["links 5.0% 900 after 300 labels, so far 120 -", "short being counted on t.csv - 5.0% 900"]
+    assert lines[:2] == [f"reference table: t.csv, 1,000 rows; {note}", ""]
+    assert json.loads(cli("reference", "--json", "--url", service.url).out)["reference_table"] == table
+    assert lines[4:] == ["links 5.0% 900 after 300 labels, so far 120 -", "short being counted on t.csv - 5.0% 900"]
     service.documents["/v1/alarms?state=unresolved&limit=200"] = {"alarms": [], "next": None}
     service.documents["/v1/slices?window=1h"]["slices"] = [{**slices[1], "drift": None}]
-    assert "yet: being counted on t.csv" in cli("drift", "--url", service.url).out
+    out = cli("drift", "--url", service.url).out
+    assert "yet: being counted on t.csv" in out
+    assert out.startswith(f"reference table: t.csv, 1,000 rows; {note}\n\n")
+    assert json.loads(cli("drift", "--json", "--url", service.url).out)["reference_table"] == table

@@ -339,3 +339,16 @@ def test_the_label_command_names_an_existing_prediction(world):
     made.take_snapshot()
     text = made.get("/").text
     assert "&#34;id&#34;: &#34;row " in text
+
+
+def test_a_champion_that_awaits_repair_is_no_version_served_elsewhere(world):
+    """No prediction is suggested, the cause is shown once, and nothing is said of rates within their bands."""
+    made = world(rows=0, labels=0)
+    made.runtime.model.deployment.record_fault("the champion cannot be loaded: weights were altered", 4, (), ())
+    made.take_snapshot()
+    overview, alarms = made.get("/").text, made.get("/alarms").text
+    assert overview.count("weights were altered") == 1
+    assert "no expected coverage: the champion cannot be loaded<" in overview
+    assert "/v1/predict" not in overview
+    assert "Nothing is monitored until the champion is repaired." in alarms
+    assert "All monitored rates" not in alarms

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,20 @@ def test_all_dirty_blocks_are_recounted_in_one_run(job: SnapshotJob, log: Log) -
     rows = [make_prediction(f"p{n}", START - timedelta(seconds=10 * n)) for n in range(600)]
     log[1].append(rows).result()
     assert rows_in(job.run(START)) == 600
+
+
+def test_rows_of_a_thousand_versions_delay_no_snapshot(log: Log, deployment: Deployment, page: MetricsPage) -> None:
+    """A run that is out of time after one transaction has counted the active version, and the next ones go on."""
+    strange = [make_prediction(f"s{n}", START - timedelta(hours=1), version=1000 + n) for n in range(400)]
+    own = [make_prediction(f"p{n}", START - timedelta(seconds=10 * n)) for n in range(200)]
+    log[1].append([*strange, *own]).result()
+    job = SnapshotJob(deployment, *log, page, timer=count(0, 10).__next__)
+    left = []
+    for _ in range(3):
+        assert rows_in(job.run(START)) == 200
+        with log[0].read() as connection:
+            left.append(dirty_count(connection))
+    assert left == [344, 88, 0]
 
 
 def test_an_earlier_promotion_loads_older_blocks(job: SnapshotJob, log: Log, deployment: Deployment) -> None:

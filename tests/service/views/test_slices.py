@@ -15,7 +15,8 @@ from service.events import Estimate, InsufficientData, Performance, SliceEstimat
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.drift_detector import RateKey
 from service.serving.deployment import Deployment, FunctionHealth
-from service.views.slices import NotReady, estimate_of, slices_view, state_of
+from service.serving.table_reference import TableReference
+from service.views.slices import NotReady, ReferenceTableView, estimate_of, slices_view, state_of
 from sfs.intervals import Rate
 from sfs.validation import NO_METADATA
 
@@ -149,11 +150,30 @@ def test_of_a_champion_that_cannot_be_loaded_the_reason_is_shown(
     log: Any, deployment: Deployment, now: datetime
 ) -> None:
     """Nothing is expected of it, whatever was gathered for a version served elsewhere."""
-    deployment.record_fault("the champion cannot be loaded", 1, (), ())
+    deployment.set_table(TableReference("rows.csv", "", 500, False, None, {}, {}), "being counted on rows.csv")
+    deployment.record_fault("the champion, version 1, cannot be loaded: weights were altered", 1, (), ())
     take_snapshot(log, deployment, now)
     view, reason = slices_view(deployment, "1h"), InsufficientData(0, 1, "the champion cannot be loaded")
     assert {(each.reference, each.accuracy_reference) for each in view.slices[2:]} == {(reason, reason)}
-    assert view.fault == reason.reason
+    assert (view.fault, view.reference_table) == (deployment.state.fault, None)
+
+
+def test_the_reference_table_of_a_version_served_elsewhere_is_shown(
+    log: Any, deployment: Deployment, now: datetime
+) -> None:
+    """A failed count of a changed table has its reason beside the rows that were counted before."""
+    take_snapshot(log, deployment, now)
+    table, note = TableReference("rows.csv", "", 500, False, None, {}, {}), "rows.csv could not be counted: no column"
+    shown = []
+    for changed in ((None, ""), (None, note), (table, ""), (table, note)):
+        deployment.set_table(*changed)
+        shown.append(slices_view(deployment, "1h").reference_table)
+    assert shown == [
+        None,
+        ReferenceTableView(None, None, note),
+        ReferenceTableView("rows.csv", 500, ""),
+        ReferenceTableView("rows.csv", 500, note),
+    ]
 
 
 def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int = 0) -> SliceEstimate:

@@ -25,6 +25,7 @@ from service.serving.deployment import FunctionHealth
 from service.views.alarms import alarm_sentence
 from service.views.records import RecordsView
 from service.views.series import SeriesEvent
+from service.views.slices import ReferenceTableView
 from sfs.function import ALL_ROWS
 
 
@@ -237,6 +238,15 @@ def test_a_prediction_made_elsewhere_is_logged_with_its_version():
     made = example_commands("http://here/", None, ("a",), external=7)
     assert made.predict == made.logged
     assert '"version": 7' in made.logged
+
+
+def test_the_reference_table_is_shown_with_the_reason_of_a_failed_count():
+    """The overview has its name and rows, and why a changed table is not counted."""
+    table = ReferenceTableView("rows.csv", 1200, "rows.csv could not be counted: no column 'text'")
+    said = overview(slices_view([], reference_table=table)).words()
+    assert "reference table rows.csv, 1,200 rows" in said
+    assert "Reference table: rows.csv could not be counted: no column 'text'." in said
+    assert "eference table" not in overview(slices_view([])).words()
 
 
 def test_no_traffic_is_explained():

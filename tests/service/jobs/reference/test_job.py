@@ -11,6 +11,8 @@ import pytest
 from factories import START, make_deployment, make_settings
 
 from service.jobs.reference.job import ReferenceCounts
+from service.jobs.reference.worker import count_slices
+from service.serving.breaker import BreakerLimits
 from service.serving.deployment import Deployment
 from service.serving.live_functions import LiveFunctions
 from service.serving.table_reference import COUNTS, FOLDER, GIVEN, SAMPLE
@@ -169,7 +171,10 @@ def test_a_champion_that_cannot_be_loaded_has_no_table(make: Make, tmp_path: Pat
     job.run()
     assert deployment.state.references == {"long": Rate(20, 60, 50)}
     deployment.record_fault("damaged", 1, (), ())
-    assert (deployment.state.references, deployment.state.missing_reference("long")) == ({}, "damaged")
+    assert (deployment.state.references, deployment.state.missing_reference("long")) == (
+        {},
+        "the champion cannot be loaded",
+    )
 
 
 def test_a_class_that_is_unknown_is_a_reason(make: Make, tmp_path: Path) -> None:
@@ -182,3 +187,49 @@ def test_a_class_that_is_unknown_is_a_reason(make: Make, tmp_path: Path) -> None
     deployment, job = make(LONG)
     job.run()
     assert "column 'guess', row 0: 'z' is not a class" in deployment.state.missing_reference("long")
+
+
+def test_a_function_that_ends_its_process_has_a_reason_and_no_count(make: Make, tmp_path: Path) -> None:
+    """Rows counted before it would be no random sample; other functions are counted."""
+    file = tmp_path / "ends.py"
+    file.write_text(
+        "import os\nfrom sfs import slicing_function\n"
+        "@slicing_function()\ndef ends(x): return os._exit(1) if x.text == 't50' else 'more' in x.text\n"
+    )
+    live = LiveFunctions(FunctionSet([LONG, *FunctionSet.from_files([file])]), sources=[file])
+    deployment, job = make(live=live, functions=(str(file),))
+    job.run()
+    job.run()
+    assert deployment.state.references == {"long": Rate(20, 60, 50)}
+    reason = "ends was stopped on data.csv, and is not counted: process died"
+    assert deployment.state.missing_reference("ends") == reason
+    live.close()
+
+
+def test_a_slow_function_is_not_counted(tmp_path: Path) -> None:
+    """Its expected coverage would be that of the rows on which it is fast."""
+    file, data = tmp_path / "slow.py", tmp_path / "data.csv"
+    file.write_text(
+        "from time import process_time\nfrom sfs import slicing_function\n"
+        "@slicing_function()\ndef slow(x):\n    end = process_time() + 0.02 * (x.text in ('t0 more', 't3 more'))\n"
+        "    while process_time() < end: pass\n    return False\n"
+        "@slicing_function()\ndef fast(x): return 'more' in x.text\n"
+    )
+    table(1002).to_csv(data, index=False)
+    spec = {
+        "path": str(data),
+        "format": "table",
+        "label": "label",
+        "predicted": None,
+        "hidden": "label",
+        "classes": ["x", "y"],
+        "features": {"text": "text"},
+        "schema": [],
+        "functions": [str(file)],
+        "added": [],
+        "names": ["slow", "fast"],
+    }
+    result, _ = count_slices(spec, BreakerLimits(budget_ms=0.2, least_ms=60_000, hold_ms=60_000, slow_batches=1))
+    assert result["stopped"] == {"slow": "over budget"}
+    assert result["fingerprints"].keys() == {"fast"}
+    assert (result["counts"]["fast"]["member"], result["counts"]["fast"]["n"]) == (334, 1002)
