@@ -30,7 +30,7 @@ STANDING = 5e-9
 
 JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
-LATER = {"labels_to_alarm", "accuracy_reference"}
+LATER = {"labels_to_alarm", "accuracy_reference", "reference_table"}
 """Fields of later versions that follow from those of 0.1.0."""
 PROSE = {
     "reason",

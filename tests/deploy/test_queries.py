@@ -68,7 +68,7 @@ class Process:
         self.page.show(shown, metadata, REFERENCES)
         zone = ToleranceBand(REFERENCES["short"], 0.04, 0.06, 0.1)
         drift = DriftStatus("short", "1", "coverage", zone, 20.0, 19.0, at, "up", Rate(150, ROWS), 0.0, 1.0)
-        self.page.show_drift("spam", [drift], [Alarm(1, "spam", 3, at, drift)])
+        self.page.show_drift("spam", [drift], [Alarm(1, "spam", 3, at, drift)], at)
 
     def text(self) -> bytes:
         bits = np.packbits([True, False, False], bitorder="little").tobytes()
