@@ -6,15 +6,16 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import BindParameter, Connection, Table, and_, bindparam, delete, func, select
+from sqlalchemy import BindParameter, Connection, Executable, Table, and_, bindparam, delete, func, select
 
 from service.events import BlockCounts
 from service.monitor.block_counts import compress, count_columns, empty, merge, spanning, unpack_bitmaps
 from service.monitor.windows import BLOCK_SECONDS
-from service.store.engine import insert_into
+from service.store.engine import insert_for, insert_into
 from service.store.errors import StoreError
 from service.store.queries import function_set, kept_since
 from service.store.tables import (
@@ -80,12 +81,17 @@ def mark_dirty(connection: Connection, rows: Iterable[tuple[SeriesKey, int]]) ->
         return
     # Always a new mark: it invalidates any recount that was read before this transaction.
     mark = secrets.token_hex(8)
-    insert = insert_into(connection, dirty_blocks)
-    upsert = insert.on_conflict_do_update(
+    values = [_key(series) | {"start_us": start_us, "mark": mark} for series, start_us in sorted(marked)]
+    connection.execute(_mark_upsert(connection.dialect.name), values)
+
+
+@cache
+def _mark_upsert(dialect: str) -> Executable:
+    """Return the statement that marks blocks: every commit of predictions needs it."""
+    insert = insert_for(dialect, dirty_blocks)
+    return insert.on_conflict_do_update(
         index_elements=list(dirty_blocks.primary_key), set_={"mark": insert.excluded.mark}
     )
-    values = [_key(series) | {"start_us": start_us, "mark": mark} for series, start_us in sorted(marked)]
-    connection.execute(upsert, values)
 
 
 def write_counts(connection: Connection, counted: Iterable[tuple[SeriesKey, BlockSpan, BlockCounts]]) -> None:

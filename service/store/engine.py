@@ -315,7 +315,12 @@ def _code(error: object) -> int:
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an insert that supports ``ON CONFLICT`` in the dialect of this database."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    return insert_for(connection.dialect.name, table)
+
+
+def insert_for(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that supports ``ON CONFLICT`` in a dialect."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def add_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> int:

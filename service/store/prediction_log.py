@@ -28,6 +28,7 @@ from service.store.tables import (
 
 # Earlier predictions are returned without their features: those of a thousand ids may take gigabytes.
 _COLUMNS = [null().label(column.name) if column.name == "features" else column for column in PREDICTION_COLUMNS]
+_INSERT = insert(predictions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +122,4 @@ def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list
 
 def _insert(connection: Connection, rows: Collection[Prediction]) -> None:
     if rows:
-        connection.execute(insert(predictions), [to_row(row) for row in rows])
+        connection.execute(_INSERT, [to_row(row) for row in rows])
