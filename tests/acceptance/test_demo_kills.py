@@ -86,7 +86,7 @@ class Theatre:
         return self.process.returncode
 
 
-@pytest.mark.timeout(1_200)
+@pytest.mark.timeout(2_400)
 def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Callable[..., Any]) -> None:
     """The demo completes after kills before the alarm, while waiting, training or gated, and after promotion.
 
@@ -96,7 +96,7 @@ def test_a_demo_that_is_killed_at_five_points_goes_on(tmp_path: Path, until: Cal
     try:
         theatre.wait_for(re.compile("TRAFFIC, calm"))
         for point in POINTS:
-            until(lambda point=point: theatre.is_at(point), 300)
+            until(lambda point=point: theatre.is_at(point), 900)
             theatre.kill()
         code = theatre.end()
     finally:

@@ -21,7 +21,7 @@ def test_a_clock_that_is_ahead_for_a_while_deletes_nothing(trained: Path) -> Non
     runtime = Runtime(settings, clock, lambda: seconds[0])
     jobs = {job.name: job for job in build_jobs(runtime)}
     name, used = runtime.model.name, runtime.model.deployment.state.functions_version.hash
-    times = [START, *[START - timedelta(hours=2)] * 5]
+    times = [*[START - timedelta(hours=2)] * 5, START]
     logged = [make_prediction(f"id{n}", at, model=name, set_hash=used) for n, at in enumerate(times)]
 
     def rows_after(days: float, passed: float) -> int:
