@@ -24,7 +24,7 @@ from pydantic import AwareDatetime, ConfigDict, StrictInt, TypeAdapter
 from models.bundle.files import (
     bundle_part,
     create_private,
-    fsync_folder,
+    fsync_path,
     manifest_hash,
     parse_as,
     parse_json,
@@ -428,7 +428,7 @@ def write_change(folder: Path, change: AliasChange) -> bool:
         return False
     finally:
         partial.unlink(missing_ok=True)
-    fsync_folder(folder)
+    fsync_path(folder)
     return True
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
@@ -23,10 +23,9 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sfs.errors import InvalidFunction
 from sfs.grammar import Spec, leaves, limits
 from sfs.metering import OUT_OF_TIME, Meter
-from sfs.patterns import ARROW_ROWS, PatternSet, TextColumn, pattern_bytes, with_case_flag, words_pattern
+from sfs.patterns import ARROW_ROWS, PatternSet, TextColumn, with_case_flag, words_pattern
 from sfs.record import ABSENT, Columns, text_of
 
 BoolMatrix = NDArray[np.bool_]
@@ -43,75 +42,6 @@ _MAX_SEARCHES = 3
 _SPACE = "".join(rf"\x{{{code:x}}}" for code in range(0x3001) if chr(code).isspace())
 _MORE_WORDS = rf"(?:[^{_SPACE}]+[{_SPACE}]+){{%d}}[^{_SPACE}]"
 """RE2 pattern for a text of more than %d words, separated as in ``str.split``; no space is above U+3000."""
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateLimits:
-    """Limits of all templates that are evaluated together.
-
-    Parameters
-    ----------
-    terms
-        Number of keywords, regular expressions, comparisons and other terms; equal terms count once.
-    pattern_mb
-        Memory of the compiled keywords and regular expressions with their state caches at most, in MiB.
-    """
-
-    terms: int = 5_000
-    pattern_mb: float = 640.0
-
-    def require(self, specs: Iterable[Spec]) -> None:
-        """Raise InvalidFunction if canonical templates exceed a limit.
-
-        Examples
-        --------
-        >>> TemplateLimits(terms=1).require([{"missing": {"field": "a"}}, {"missing": {"field": "b"}}])
-        Traceback (most recent call last):
-        sfs.errors.InvalidFunction: the templates have 2 different terms, more than the limit of 1: remove some, ...
-        """
-        terms = {_key(leaf): _leaf_bytes(leaf) for spec in specs for leaf in leaves(spec)}
-        reason = self._reason(len(terms), *_sum_of(terms.values()))
-        if reason is not None:
-            raise InvalidFunction(reason)
-
-    def refusals(self, specs: Iterable[Spec], beside: Iterable[Spec] = ()) -> list[str | None]:
-        """Return the reason why each canonical template exceeds a limit together with those accepted before, or None.
-
-        ``beside`` are templates that are evaluated in any case.
-
-        Examples
-        --------
-        >>> TemplateLimits(terms=1).refusals([{"missing": {"field": "a"}}, {"missing": {"field": "b"}}])
-        [None, 'the templates have 2 different terms, more than the limit of 1: remove some, ...']
-        """
-        accepted = {_key(leaf): _leaf_bytes(leaf) for spec in beside for leaf in leaves(spec)}
-        out: list[str | None] = []
-        texts, memory = _sum_of(accepted.values())
-        for spec in specs:
-            new = {key: _leaf_bytes(leaf) for leaf in leaves(spec) if (key := _key(leaf)) not in accepted}
-            more_texts, more_memory = _sum_of(new.values())
-            out.append(self._reason(len(accepted) + len(new), texts + more_texts, memory + more_memory))
-            if out[-1] is None:
-                accepted |= new
-                texts, memory = texts + more_texts, memory + more_memory
-        return out
-
-    def _reason(self, terms: int, texts: int, memory: int) -> str | None:
-        if terms > self.terms:
-            return (
-                f"the templates have {terms:,} different terms, more than the limit of {self.terms:,}: "
-                "remove some, or raise template_limits.terms"
-            )
-        if memory > self.pattern_mb * 2**20:
-            return (
-                f"the {texts:,} keyword lists and regular expressions of the templates need up to "
-                f"{memory / 2**20:,.0f} MiB, more than the limit of {self.pattern_mb:,.0f} MiB: remove some, or raise "
-                "template_limits.pattern_mb"
-            )
-        return None
-
-
-TEMPLATE_LIMITS = TemplateLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +99,7 @@ class TemplatePlan:
         grouped: dict[tuple[str, str, str], dict[str, Spec]] = {}  # distinct leaves by source
         for spec in specs:
             for leaf in leaves(spec):
-                grouped.setdefault(_source_of(leaf), {})[_key(leaf)] = leaf
+                grouped.setdefault(_source_of(leaf), {})[leaf_key(leaf)] = leaf
         self.fields = frozenset(
             body["field"] for group in grouped.values() for leaf in group.values() for body in leaf.values()
         )
@@ -180,7 +110,7 @@ class TemplatePlan:
         keys = [key for group in grouped.values() for key in group]
         self._position = {key: position for position, key in enumerate(keys)}
         self._trees = [self._tree(spec) for spec in specs]
-        self._uses = [tuple(self._position[_key(leaf)] for leaf in leaves(spec)) for spec in specs]
+        self._uses = [tuple(self._position[leaf_key(leaf)] for leaf in leaves(spec)) for spec in specs]
         self._first_uses = np.array([used[0] for used in self._uses], dtype=np.intp)
         self._composite = [t for t, tree in enumerate(self._trees) if not isinstance(tree, int)]
         # float[G, T]: the time of a group is divided among its leaves, and that of a leaf among its templates
@@ -313,7 +243,7 @@ class TemplatePlan:
             return kind, [self._tree(part) for part in body]
         if kind == "not":
             return kind, [self._tree(body)]
-        return self._position[_key(spec)]
+        return self._position[leaf_key(spec)]
 
 
 def _certain_rows(tree: Any, certain: LeafColumns, possible: LeafColumns) -> Any:
@@ -330,17 +260,8 @@ def _certain_rows(tree: Any, certain: LeafColumns, possible: LeafColumns) -> Any
     return reduce(_JOIN[kind], [_certain_rows(part, certain, possible) for part in parts])
 
 
-def _leaf_bytes(leaf: Spec) -> int:
-    """Return the maximum memory of the pattern of a leaf; 0 if it has none."""
-    return pattern_bytes(_pattern_of(leaf)) if _source_of(leaf)[0] == "text" else 0
-
-
-def _sum_of(leaf_bytes: Collection[int]) -> tuple[int, int]:
-    """Return the number of patterns and their memory in sum."""
-    return sum(map(bool, leaf_bytes)), sum(leaf_bytes)
-
-
-def _key(leaf: Spec) -> str:
+def leaf_key(leaf: Spec) -> str:
+    """Return a text that only equal leaves share."""
     return json.dumps(leaf, sort_keys=True)
 
 
@@ -435,7 +356,7 @@ def _group_of(source: tuple[str, str, str], group: Sequence[Spec]) -> _Group:
     engine, reads, field = source
     bodies = [next(iter(leaf.values())) for leaf in group]
     if engine == "text":
-        return _TextGroup(field, PatternSet([_pattern_of(leaf) for leaf in group], lowered=reads == "lowered"))
+        return _TextGroup(field, PatternSet([pattern_of(leaf) for leaf in group], lowered=reads == "lowered"))
     if engine == "range":
         return _RangeGroup(field, reads, bodies)
     if engine == "one_of":
@@ -443,7 +364,7 @@ def _group_of(source: tuple[str, str, str], group: Sequence[Spec]) -> _Group:
     return _MissingGroup([body["field"] for body in bodies])
 
 
-def _pattern_of(leaf: Spec) -> str:
+def pattern_of(leaf: Spec) -> str:
     """Return the RE2 pattern of a keyword or regex."""
     kind, body = next(iter(leaf.items()))
     if kind == "keyword":

@@ -135,7 +135,7 @@ def publish_folder(source: Path, target: Path) -> None:
         source.rename(target)  # fails where a folder that is not empty has the name
     except OSError as error:
         raise BundleError(f"{target} cannot be written: {error.strerror}") from error
-    fsync_folder(target.parent)
+    fsync_path(target.parent)
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -148,7 +148,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-    fsync_folder(folder)
+    fsync_path(folder)
 
 
 def create_private(path: Path) -> BinaryIO:
@@ -156,9 +156,9 @@ def create_private(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
-def fsync_folder(folder: Path) -> None:
-    """Sync a directory to disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

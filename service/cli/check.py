@@ -241,7 +241,7 @@ def _load_functions(settings: Settings, problems: list[str]) -> FunctionSet | No
     from sfs.errors import SliceError
     from sfs.registry import FunctionSet
     from sfs.template import Template
-    from sfs.template_plan import TemplateLimits
+    from sfs.template_limits import TemplateLimits
 
     functions: list[SlicingFunction] = []
     for name in settings.functions:

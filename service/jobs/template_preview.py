@@ -20,7 +20,7 @@ from service.jobs.child_process import ChildProcess, attach_to_parent, write_ato
 from sfs.apply import apply_with_stats
 from sfs.declarations import from_declaration
 from sfs.errors import InvalidFunction, SliceError
-from sfs.template_plan import TemplateLimits
+from sfs.template_limits import TemplateLimits
 
 _INPUT, _OUTPUT = "input.json", "output.json"
 _POLL_SECONDS = 0.1

@@ -28,7 +28,7 @@ from sfs.grammar import Spec
 from sfs.intervals import Rate, effective_n
 from sfs.registry import FunctionSet
 from sfs.template import Template
-from sfs.template_plan import TEMPLATE_LIMITS, TemplateLimits
+from sfs.template_limits import TEMPLATE_LIMITS, TemplateLimits
 from sfs.validation import validate_monitored_metadata, validate_monitored_name, validate_name
 
 if TYPE_CHECKING:

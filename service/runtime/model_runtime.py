@@ -37,7 +37,7 @@ from service.serving.predictions import RequestQueues
 from service.serving.predictor import Predictor
 from service.store.queries import checkpoint
 from sfs.registry import FunctionSet
-from sfs.template_plan import TemplateLimits
+from sfs.template_limits import TemplateLimits
 
 if TYPE_CHECKING:
     from service.metrics.gauges import MetricsPage

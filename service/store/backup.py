@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import StaticPool
 
+from models.bundle.files import fsync_path
 from service.store.engine import advice, connect_read_only, current_revision, refuse_unknown
 from service.store.errors import StoreError
 from service.store.store_files import StoreLock, quick_check
@@ -126,9 +127,9 @@ def back_up(path: Path, target: Path) -> None:
             source.backup(copy, pages=PAGES)
             source.execute("ROLLBACK")
             copy.execute("PRAGMA journal_mode=DELETE")  # one file
-        _sync(unfinished)
+        fsync_path(unfinished)
         unfinished.rename(target)
-        _sync(target.parent)
+        fsync_path(target.parent)
     except BaseException as error:
         for file in _files(unfinished):
             file.unlink(missing_ok=True)
@@ -168,7 +169,7 @@ def restore(backup: Path, path: Path, now: datetime) -> Path | None:
             _copy_checked(backup, fresh)
             old = _move_away(path, now)
             fresh.replace(path)
-            _sync(path.parent)
+            fsync_path(path.parent)
         finally:
             fresh.unlink(missing_ok=True)
         lock.unclean = False
@@ -187,7 +188,7 @@ def _copy_checked(backup: Path, fresh: Path) -> None:
             source.execute("VACUUM INTO ?", (str(fresh),))
     except sqlite3.Error as error:
         raise StoreError(f"{backup} could not be copied to {fresh}, and nothing was restored: {error}") from error
-    _sync(fresh)
+    fsync_path(fresh)
 
 
 def _move_away(path: Path, now: datetime) -> Path | None:
@@ -207,12 +208,3 @@ def _files(database: Path) -> list[Path]:
 
 def _engine(raw: sqlite3.Connection) -> Engine:
     return create_engine("sqlite+pysqlite://", creator=lambda: raw, poolclass=StaticPool, hide_parameters=True)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -12,7 +12,8 @@ from sfs.errors import InvalidFunction
 from sfs.metering import OUT_OF_TIME, OVER_BUDGET, BoundedCaller, Meter, OutOfTime
 from sfs.record import Columns
 from sfs.template import template
-from sfs.template_plan import TemplateLimits, TemplatePlan
+from sfs.template_limits import TemplateLimits
+from sfs.template_plan import TemplatePlan
 
 HOUR = 3600.0
 SLOW_TEXT = "".join(random.Random(0).choices("ab", k=30_000))

@@ -7,7 +7,7 @@ import pytest
 from service.errors import Stopping
 from service.jobs.template_preview import apply_in_child
 from sfs.errors import InvalidFunction
-from sfs.template_plan import TEMPLATE_LIMITS, TemplateLimits
+from sfs.template_limits import TEMPLATE_LIMITS, TemplateLimits
 
 SHORT = {"name": "short", "length": {"field": "text", "below": 3}}
 

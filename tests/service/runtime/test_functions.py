@@ -26,7 +26,7 @@ from service.runtime.functions import (
 from sfs.errors import InvalidFunction
 from sfs.registry import FunctionSet
 from sfs.template import template
-from sfs.template_plan import TemplateLimits
+from sfs.template_limits import TemplateLimits
 
 FILES = FunctionSet([template("no_price", missing={"field": "price"})])
 CHEAP = {"name": "cheap", "compare": {"field": "price", "below": 3}}
