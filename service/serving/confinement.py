@@ -16,13 +16,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 FILE_BYTES = 64 << 20
 """Maximum size of a file that a function writes."""
 OPEN_FILES = 256
 _END_SECONDS = 5.0
+_ATTEMPTS = 10
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 22, 36, 38
 _SECCOMP_MODE_FILTER = 2
@@ -203,14 +204,24 @@ def take_priority_of_parent(niceness: int = 0) -> None:
     """Take the parent's priority for the CPU, lowered by a niceness, for the session of this process, too.
 
     Linux divides the CPU between sessions first (`sched_autogroup_enabled`): in a new one, the niceness of a process
-    alone would change nothing for its parent.
+    alone would change nothing for its parent. The first session of a machine or container has no niceness of its own.
     """
     os.nice(niceness)
     if os.getsid(0) == os.getpid():
         with suppress(OSError, ValueError):
-            of_parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rpartition(" ")[2])
+            of_parent = int(Path(f"/proc/{os.getppid()}/autogroup").read_text().rpartition(" ")[2] or 0)
             if of_parent + niceness:
-                Path("/proc/self/autogroup").write_text(str(min(of_parent + niceness, 19)))
+                _set_session_niceness(min(of_parent + niceness, 19))
+
+
+def _set_session_niceness(niceness: int) -> None:
+    for _ in range(_ATTEMPTS):  # without privileges, all users together have one call in 100 ms
+        try:
+            Path("/proc/self/autogroup").write_text(str(niceness))
+        except BlockingIOError:
+            sleep(0.1)
+        else:
+            return
 
 
 def kill_descendants() -> None:

@@ -84,11 +84,13 @@ def has_ended(descriptor: int, seconds: float = SECONDS) -> bool:
 
 def test_a_child_yields_the_processor_to_the_service(start: Start) -> None:
     """Its niceness is higher by ten, and so is that of its session, between which Linux divides the processor first."""
-    child, autogroup = start(SHOW_PRIORITY), Path("/proc/self/autogroup")
-    assert child.wait(SECONDS)
-    child.kill()
-    session = min(int(autogroup.read_text().split()[-1]) + NICENESS, 19) if autogroup.exists() else None
-    assert child.output == f"{min(os.nice(0) + NICENESS, 19)} {session}"
+    children, autogroup = [start(SHOW_PRIORITY) for _ in range(3)], Path("/proc/self/autogroup")
+    of_parent = int(autogroup.read_text().rpartition(" ")[2] or 0) if autogroup.exists() else None
+    session = None if of_parent is None else min(of_parent + NICENESS, 19)
+    for child in children:
+        assert child.wait(SECONDS)
+        child.kill()
+        assert child.output == f"{min(os.nice(0) + NICENESS, 19)} {session}"
 
 
 def test_a_child_has_arguments_environment_and_output(start: Start, tmp_path: Path) -> None:
