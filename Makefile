@@ -73,8 +73,8 @@ check: test-tools
 	$(BIN)/lint-imports
 
 test: system-packages check
-	$(BIN)/pytest $(UNIT_TESTS) --numprocesses $(WORKERS) --dist loadgroup --durations 10 --cov --cov-report term-missing:skip-covered
-	$(BIN)/pytest $(SYSTEM_TESTS) --numprocesses $(WAITERS) --dist loadgroup --durations 10
+	$(BIN)/pytest $(UNIT_TESTS) --numprocesses $(WORKERS) --durations 10 --cov --cov-report term-missing:skip-covered
+	$(BIN)/pytest $(SYSTEM_TESTS) --numprocesses $(WAITERS) --durations 10
 
 demo: setup
 	$(BIN)/slicewatch demo $(ARGS)

@@ -12,13 +12,37 @@ import pytest
 import torch
 from hypothesis import settings
 from tqdm import tqdm
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
 LEAK_SECONDS = 30.0
 """Time for threads and processes of a test to end, on a machine that does other things, too."""
 
+ONE_PROCESS = (
+    "tests/acceptance/test_faulty_functions.py",
+    "tests/acceptance/test_malformed.py",
+    "tests/deploy/test_end_to_end.py",
+    "tests/deploy/test_queries.py",
+    "tests/test_docs.py",
+)
+"""Modules whose fixtures take longest: their tests run in one process."""
+
 settings.register_profile("patient", deadline=None)  # an example may take any time on a busy machine
 settings.load_profile("patient")
+
+
+class Scheduling(LoadScopeScheduling):
+    """Distribution of the tests over processes: one by one, but for the modules that share slow fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return module if module in ONE_PROCESS else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Return the distribution of the tests."""
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,8 +17,6 @@ from time import monotonic, sleep
 import pytest
 from factories import PATIENT
 
-pytestmark = pytest.mark.xdist_group("docs")  # one process: the fixtures of the module take longest
-
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -14,8 +14,6 @@ import pytest
 from sfs.apply import apply
 from sfs.registry import FunctionSet
 
-pytestmark = pytest.mark.xdist_group("faulty_functions")  # one process: the fixtures of the module take longest
-
 HOLD_SECONDS = 5.0
 LIMITS = {"SLICEWATCH_FUNCTION_LIMITS_LEAST_MS": 300, "SLICEWATCH_FUNCTION_LIMITS_HOLD_MS": 1000 * HOLD_SECONDS}
 """The faulty functions have 300 ms, and 5 s in a first call; correct ones have 5 s."""

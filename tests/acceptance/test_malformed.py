@@ -16,8 +16,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("malformed")  # one process: the fixtures of the module take longest
-
 SEED = 5
 REQUESTS = 2000
 SENDERS = 6

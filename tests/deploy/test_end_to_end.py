@@ -21,8 +21,6 @@ from service.events import NONE_FIRED
 from sfs.function import ALL_ROWS
 from sfs.intervals import clopper_pearson
 
-pytestmark = pytest.mark.xdist_group("end_to_end")  # one process: the fixtures of the module take longest
-
 TRAINED, ASKED, LABELLED, CORRECTED = 600, 240, 160, 5
 MINIMUM_LABELS = 20
 UNKNOWN = 'slicewatch_slice_unknown_total{slice="liked"} > 0'

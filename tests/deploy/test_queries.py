@@ -30,8 +30,6 @@ from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.validation import Metadata
 
-pytestmark = pytest.mark.xdist_group("queries")  # one process: the fixtures of the module take longest
-
 # slice: members of the hour's 1,000 rows, right of the labelled since promotion
 COUNTS = {"short": (150, 80, 100), "link": (30, 45, 50), "few": (5, 3, 4), NONE_FIRED: (820, 700, 800)}
 COUNTS[ALL_ROWS] = (1000, 828, 954)
