@@ -4,9 +4,9 @@ import argparse
 import contextlib
 import importlib
 import os
+import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -69,8 +69,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str, str]]:
     project, page = readme_folder / "comments", root / "README.md"
     (project / "labels.csv").write_text("id,label\ncomment-1,spam\n")
     (client,) = blocks(root / "docs/how-to.md", "py")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = random.SystemRandom().randrange(20_000, 32_000)  # no client gets one of these meanwhile
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {
         **os.environ, "PATH": path, "SLICEWATCH_SERVE_PORT": str(port), "SLICEWATCH_MONITOR_TICK_SECONDS": "0.5"

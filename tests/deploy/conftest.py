@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -250,10 +251,12 @@ def free_port() -> Callable[[], int]:
 
 
 def any_port() -> int:
-    """Return a port that is free on every address of this machine."""
-    with socket.socket() as bound:
-        bound.bind(("", 0))
-        return int(bound.getsockname()[1])
+    """Return a port that is free on every address, and that the system gives to no client meanwhile."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)  # Linux gives clients ports from 32,768 on
+        with socket.socket() as bound, suppress(OSError):
+            bound.bind(("", port))
+            return port
 
 
 @pytest.fixture(scope="session")
