@@ -15,7 +15,7 @@ COPY pyproject.toml README.md ./
 COPY sfs sfs
 COPY models models
 COPY service service
-RUN pip install --no-cache-dir --only-binary :all: --constraint constraints.txt .
+RUN pip install --no-cache-dir --only-binary :all: --constraint constraints.txt '.[otel]'
 
 FROM python:3.11.13-slim-bookworm
 LABEL org.opencontainers.image.title="slicewatch" \
@@ -43,5 +43,5 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
 # -P: a folder models or service in the project must not hide the installed packages.
 ENTRYPOINT ["python", "-P", "-m", "service"]
 # Published ports reach the container on any of its addresses, so listen on all of them. Running it requires
-# SLICEWATCH_SERVE_INSECURE=true.
+# a key in /data/keys.json, or SLICEWATCH_SERVE_INSECURE=true and SLICEWATCH_SERVE_WITHOUT_KEYS=true.
 CMD ["up", "--host", "0.0.0.0", "--port", "8000"]

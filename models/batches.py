@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from torch import Tensor
 
+from models.column_encoders import SparseRows
 from models.errors import DataError, ModelError
 from sfs.matrix import SliceMatrix
 
 Positions: TypeAlias = NDArray[np.int64]
 
+_FEW = 100_000
+"""Rows times entries up to which a product of rows is faster by a small dense matrix than by a sparse one."""
 MAX_STEPS_PER_EPOCH = 500
 """Maximum number of steps per epoch; batches grow with the data to respect it."""
 CHUNK_NUMBERS = 4_000_000
@@ -31,15 +34,20 @@ class FeatureRows:
     dense
         float32[N, D1].
     sparse_block
-        CSR float32[N, D0] without repeated entries, placed first; none by default.
+        CSR or `SparseRows` float32[N, D0] without repeated entries, placed first; none by default.
     """
 
-    __slots__ = ("_dense", "_sparse", "shape")
+    __slots__ = ("_csr", "_dense", "_sparse", "shape")
 
-    def __init__(self, dense: NDArray[np.float32], sparse_block: sparse.csr_matrix | None = None) -> None:
+    def __init__(
+        self, dense: NDArray[np.float32], sparse_block: scipy.sparse.csr_matrix | SparseRows | None = None
+    ) -> None:
         self._dense = np.ascontiguousarray(dense, dtype=np.float32)
-        self._sparse = sparse_block
-        width = 0 if sparse_block is None else sparse_block.shape[1]
+        self._sparse = sparse_block if isinstance(sparse_block, SparseRows) else None
+        self._csr = None if isinstance(sparse_block, SparseRows) else sparse_block
+        width = 0
+        if sparse_block is not None:
+            width = sparse_block.width if isinstance(sparse_block, SparseRows) else sparse_block.shape[1]
         self.shape = (len(self._dense), width + self._dense.shape[1])
 
     def __len__(self) -> int:
@@ -48,18 +56,43 @@ class FeatureRows:
     def take(self, positions: Positions | slice) -> Tensor:
         """Return some rows as float32[B, D]."""
         dense = self._dense[positions]
-        if self._sparse is None:
+        if self._sparse is not None and isinstance(positions, slice) and positions == slice(0, len(self)):
+            *_, rows, columns, values = self._sparse  # as for the rows of a request
+        elif (block := self._rows(positions)) is not None:
+            rows, columns, values = np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices, block.data
+        else:
             return torch.from_numpy(np.array(dense))
-        block = self._sparse[positions]
         # A few entries written into zeros: several times faster than joining two dense blocks.
         out = np.zeros((len(dense), self.shape[1]), dtype=np.float32)
-        out[np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices] = block.data
-        out[:, block.shape[1] :] = dense
+        out[rows, columns] = values
+        out[:, self.shape[1] - dense.shape[1] :] = dense
         return torch.from_numpy(out)
+
+    def product(self, rows: slice, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return float32[B, H], some rows times float32[D, H], without making them dense."""
+        dense = self._dense[rows]
+        start = len(weight) - dense.shape[1]
+        if self._sparse is not None and rows == slice(0, len(self)) and len(self) * len(self._sparse.values) <= _FEW:
+            _, _, at, columns, values = self._sparse
+            entries = np.zeros((len(self), len(values)), dtype=np.float32)
+            entries[at, np.arange(len(values))] = values
+            product: NDArray[np.float32] = entries @ weight[columns]
+        elif (block := self._rows(rows)) is not None:
+            product = block @ weight[:start]
+        else:
+            return dense @ weight
+        product += dense @ weight[start:]
+        return product
 
     def subset(self, positions: Positions) -> FeatureRows:
         """Return some rows, still sparse."""
-        return FeatureRows(self._dense[positions], None if self._sparse is None else self._sparse[positions])
+        return FeatureRows(self._dense[positions], self._rows(positions))
+
+    def _rows(self, positions: Positions | slice) -> scipy.sparse.csr_matrix | None:
+        """Return some rows of the sparse block."""
+        if self._sparse is not None:
+            self._csr, self._sparse = self._sparse.to_csr(), None
+        return None if self._csr is None else self._csr[positions]
 
 
 def as_rows(X: FeatureRows | Tensor | NDArray[np.float32]) -> FeatureRows:
@@ -233,9 +266,14 @@ def predict_in_chunks(
 
 def finite_softmax(logits: Tensor, start: int) -> NDArray[np.float64]:
     """Return float64[B, C] of the logits of rows ``start`` onwards; ModelError if one is not finite."""
-    finite = torch.isfinite(logits).all(dim=1)
-    if not bool(finite.all()):
-        row = start + int((~finite).nonzero()[0])
-        raise ModelError(f"the output of the network for row {row} is not finite: check it for NaN or infinity")
+    require_finite(logits.numpy(force=True), start)
     out: NDArray[np.float64] = logits.double().softmax(dim=1).numpy(force=True)
     return out
+
+
+def require_finite(logits: NDArray[np.float32], start: int) -> None:
+    """Raise ModelError if one of the logits float32[B, C] of rows ``start`` onwards is not finite."""
+    finite = np.isfinite(logits)
+    if not finite.all():
+        row = start + int(finite.all(axis=1).argmin())
+        raise ModelError(f"the output of the network for row {row} is not finite: check it for NaN or infinity")

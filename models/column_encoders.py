@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
-from itertools import chain
+from functools import cached_property
+from itertools import accumulate, chain
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat
-from scipy import sparse
 
 from models.errors import DataError
 from sfs.record import text_of
@@ -27,7 +28,7 @@ _LINEAR_UP_TO = 3.0
 _MAX_SCALED = 20.0
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _DATES = (date, time, timedelta, np.datetime64, np.timedelta64)
-_WORD = re.compile(r"(?u)\b\w\w+\b")
+_WORD = re.compile(r"\w\w+")
 _MEMO_WORDS = 200_000
 _MEMO_CHARACTERS = 64
 _NUMBER = Column("", "number")
@@ -80,7 +81,7 @@ class NumberScale:
         return np.stack([squeezed, missing & self.missing_seen], axis=1).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """Categories of a column, most frequent first, with one shared column for others and one for missing.
 
@@ -104,6 +105,12 @@ class Vocabulary:
         if len(set(self.names)) != len(self.names):
             raise DataError("the names of a vocabulary must be distinct")
 
+    @cached_property
+    def _places(self) -> dict[str | None, int]:
+        places: dict[str | None, int] = {name: place for place, name in enumerate(self.names)}
+        places[None] = len(self.names) + 1 if self.missing_seen else -1
+        return places
+
     @classmethod
     def fit(cls, names: Sequence[str | None], max_names: int, min_rows: int) -> Vocabulary:
         """Learn from N spelled categories, keeping at most ``max_names`` of those with ``min_rows`` rows."""
@@ -116,8 +123,7 @@ class Vocabulary:
     def transform(self, names: Sequence[str | None]) -> NDArray[np.int64]:
         """Return int64[N], each row's column among len(names) + 2, or -1 for none."""
         other = len(self.names) if self.other_seen else -1
-        places: dict[str | None, int] = {name: place for place, name in enumerate(self.names)}
-        places[None] = len(self.names) + 1 if self.missing_seen else -1
+        places = self._places
         return np.fromiter((places.get(name, other) for name in names), dtype=np.int64, count=len(names))
 
 
@@ -132,12 +138,17 @@ class TextState:
 
 
 class SparseRows(NamedTuple):
-    """N rows of ``width`` columns: the number of entries of each row int[N], then all columns and values."""
+    """Entries of N rows of ``width`` columns, in any order: their rows, columns and values; no cell twice."""
 
+    n_rows: int
     width: int
-    counts: NDArray[Any]
-    columns: NDArray[Any]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
     values: NDArray[np.float32]
+
+    def to_csr(self) -> scipy.sparse.csr_matrix:
+        """Return CSR float32[N, width]."""
+        return scipy.sparse.csr_matrix((self.values, (self.rows, self.columns)), shape=(self.n_rows, self.width))
 
 
 class HashedWords:
@@ -165,23 +176,25 @@ class HashedWords:
         """Return N rows; a missing text, like one without words, is a row of zeros."""
         words = [() if text is None else _WORD.findall(text.lower()) for text in texts]
         counts = np.fromiter(map(len, words), dtype=np.int64, count=len(words))
-        places = np.fromiter(
+        codes = np.fromiter(
             map(self.memo.__getitem__, chain.from_iterable(words)), dtype=np.int64, count=int(counts.sum())
         )
-        signs = np.where(places < 0, -1.0, 1.0)
-        columns = np.where(places < 0, ~places, places)
-        summed = sparse.csr_matrix((signs, columns, _ends(counts)), shape=(len(texts), self.n_features))
-        summed.sum_duplicates()
-        counts = np.diff(summed.indptr)
-        rows = np.repeat(np.arange(len(counts)), counts)
-        lengths = np.sqrt(np.bincount(rows, weights=summed.data**2, minlength=len(counts)))
+        codes += np.repeat(np.arange(len(words)) * (2 * self.n_features), counts)
+        codes.sort()
+        cells, sums, squares = codes >> 1, 1.0 - 2.0 * (codes & 1), counts
+        if (cells[1:] == cells[:-1]).any():  # a word that a row repeats
+            starts = np.flatnonzero(np.diff(cells, prepend=-1))
+            cells, sums = cells[starts], np.add.reduceat(sums, starts)
+            squares = np.bincount(cells // self.n_features, weights=sums**2, minlength=len(words))
+        rows, columns = np.divmod(cells, self.n_features)
+        lengths = np.sqrt(squares)
         lengths[lengths == 0] = 1.0  # a row without words, or whose words cancel out
-        values = (summed.data / lengths[rows]).astype(np.float32)
-        return SparseRows(self.n_features, counts, summed.indices, values)
+        values = (sums / lengths[rows]).astype(np.float32)
+        return SparseRows(len(words), self.n_features, rows, columns, values)
 
 
 class _SignedColumns(dict[str, int]):
-    """Memo of the column of a word: j, or ~j where the word counts negatively."""
+    """Memo of the code of a word: 2 j for column j, or 2 j + 1 where the word counts negatively."""
 
     def __init__(self, n_features: int) -> None:
         super().__init__()
@@ -191,30 +204,26 @@ class _SignedColumns(dict[str, int]):
         from sklearn.utils import murmurhash3_32  # slow to import, and needed for new words only
 
         code = int(murmurhash3_32(word.encode("utf-8", "surrogatepass"), seed=0))
-        column = abs(code) % self.n_features
-        place = column if code >= 0 else ~column
+        place = 2 * (abs(code) % self.n_features) + (code < 0)
         if len(self) < _MEMO_WORDS and len(word) <= _MEMO_CHARACTERS:
             self[word] = place
         return place
 
 
-def _ends(counts: NDArray[Any]) -> NDArray[np.int64]:
-    ends = np.zeros(len(counts) + 1, dtype=np.int64)
-    np.cumsum(counts, out=ends[1:])
-    return ends
+def hstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
+    """Return the columns of at least one part side by side."""
+    starts = [0, *accumulate(part.width for part in parts)]
+    rows = np.concatenate([part.rows for part in parts])
+    columns = np.concatenate([part.columns + start for part, start in zip(parts, starts, strict=False)])
+    return SparseRows(parts[0].n_rows, starts[-1], rows, columns, np.concatenate([part.values for part in parts]))
 
 
-def hstack_rows(parts: Sequence[SparseRows]) -> sparse.csr_matrix:
-    """Return CSR float32[N, sum of widths] of at least one part, without a matrix for each."""
-    offsets = np.cumsum([0, *(part.width for part in parts)])
-    columns = np.concatenate([part.columns + offset for part, offset in zip(parts, offsets, strict=False)])
-    values = np.concatenate([part.values for part in parts])
-    counts = np.sum([part.counts for part in parts], axis=0)
-    if len(parts) > 1:
-        rows = np.concatenate([np.repeat(np.arange(len(counts)), part.counts) for part in parts])
-        order = np.argsort(rows, kind="stable")
-        columns, values = columns[order], values[order]
-    return sparse.csr_matrix((values, columns, _ends(counts)), shape=(len(counts), int(offsets[-1])))
+def vstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
+    """Return the rows of at least one part, all of one width, one after another."""
+    starts = [0, *accumulate(part.n_rows for part in parts)]
+    rows = np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=False)])
+    columns, values = (np.concatenate(each) for each in zip(*(part[3:] for part in parts), strict=True))
+    return SparseRows(starts[-1], parts[0].width, rows, columns, values)
 
 
 def as_number(value: Any, column: str, row: Any) -> float:

@@ -92,6 +92,8 @@ class TrainConfig:
     schema
         Types of the columns, such as those of an earlier model; the types of other columns are settled from the
         rows.
+    time, time_zone
+        Column with the time of a row, if any, and the time zone of the season that it tells.
 
     Raises
     ------
@@ -106,6 +108,8 @@ class TrainConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     name: str = "model"
     schema: Schema = field(default_factory=Schema)
+    time: str | None = None
+    time_zone: str = "UTC"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
@@ -125,4 +129,5 @@ class TrainConfig:
             "features": [asdict(spec) for spec in self.features],
             "functions_sha256": self.functions.hash,
             "learner": asdict(self.learner) | {"widths": list(self.learner.widths)},
+            **({} if self.time is None else {"time": self.time, "time_zone": self.time_zone}),
         }

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
-from scipy import sparse
 
 from models.column_encoders import (
     N_HASHED,
@@ -22,6 +21,7 @@ from models.column_encoders import (
     as_number,
     as_text,
     hstack_rows,
+    vstack_rows,
 )
 from models.errors import ConfigError, DataError, require_type
 from sfs.errors import did_you_mean
@@ -134,8 +134,8 @@ class Featurizer:
             scattered.append(sparse_block)
         if len(dense) == 1:
             return FeatureRows(dense[0], scattered[0])
-        stacked = None if scattered[0] is None else sparse.vstack(scattered, format="csr")
-        return FeatureRows(np.concatenate(dense), stacked)
+        blocks = [block for block in scattered if block is not None]
+        return FeatureRows(np.concatenate(dense), vstack_rows(blocks) if blocks else None)
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Raise DataError unless `transform` can read a record; takes microseconds."""
@@ -146,7 +146,7 @@ class Featurizer:
 
     def _transform_block(
         self, columns: Columns, numbers: Sequence[Any]
-    ) -> tuple[NDArray[np.float32], sparse.csr_matrix | None]:
+    ) -> tuple[NDArray[np.float32], SparseRows | None]:
         scattered: list[SparseRows] = []
         dense: list[NDArray[np.float32]] = [np.zeros((len(columns), 0), dtype=np.float32)]
         for spec in self.specs:
@@ -155,9 +155,9 @@ class Featurizer:
                 dense.append(state.transform(values))
             elif isinstance(state, Vocabulary):
                 places = state.transform(values)
-                known = places >= 0
-                ones = np.ones(int(known.sum()), dtype=np.float32)
-                scattered.append(SparseRows(len(state.names) + 2, known.astype(np.int64), places[known], ones))
+                known = np.flatnonzero(places >= 0)
+                ones = np.ones(len(known), dtype=np.float32)
+                scattered.append(SparseRows(len(places), len(state.names) + 2, known, places[known], ones))
             else:
                 scattered.append(self._words[spec.column].transform(values))
                 missing = [value is None and state.missing_seen for value in values]
@@ -230,10 +230,11 @@ def check_columns(rows: Table, names: Sequence[str]) -> None:
     if isinstance(rows, pd.DataFrame):
         _check_names(list(map(str, rows.columns)), names, "the table")
         return
+    wanted = frozenset(names)
     for row, record in enumerate(rows):
         if not isinstance(record, Mapping):
             raise DataError(f"row {row} is a {type(record).__name__}: expected a record, {{column: value}}")
-        if not all(name in record for name in names):
+        if not record.keys() >= wanted:
             _check_names(list(map(str, record)), names, f"row {row}")
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 import torch
 from numpy.typing import NDArray
-from scipy import special
 
 from models.batches import CHUNK_NUMBERS, Split, memberships
 from models.model_selection import SelectionScore, selection_score
@@ -37,7 +37,7 @@ class LastLayer:
 
     def probabilities(self, features: Floats) -> Floats:
         """Return float[N, C] for float[N, F]."""
-        out: Floats = special.softmax(features @ self.weight.T + self.bias, axis=1)
+        out: Floats = scipy.special.softmax(features @ self.weight.T + self.bias, axis=1)
         return out
 
 

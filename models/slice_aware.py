@@ -412,7 +412,7 @@ class AttentiveClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.in_features, self.num_classes = backbone.in_features, num_classes
-        self.slice_names = tuple(slice_names)
+        self.slice_names = self.indicated = tuple(slice_names)
         self._backbone_config = backbone.config()
         required = {"head_dim": backbone.out_features, "slice_names": slice_names, "num_classes": num_classes}
         self.network = SliceAwareClassifier(backbone, **{**(options or {}), **required})
@@ -433,6 +433,17 @@ class AttentiveClassifier(nn.Module):
     ) -> NDArray[np.float64]:
         """Return float[N, C]; memberships are ignored. Raises as `models.batches.predict_in_chunks`."""
         return predict_in_chunks(as_rows(X), self.in_features, self.num_classes, lambda x, _: self.forward(x))
+
+    def predict_indicated(self, X: FeatureRows, S: SliceMatrix) -> tuple[Floats, NDArray[np.bool_]]:
+        """Return float[N, C], and the memberships by the indicators, bool[N, K]."""
+        inside = np.zeros((len(X), len(self.slice_names)), np.bool_)
+
+        def logits(x: Tensor, rows: slice) -> Tensor:
+            heads = self.network.heads(x)
+            inside[rows] = heads.membership[:, : inside.shape[1]].numpy(force=True) > 0
+            return heads.logits
+
+        return predict_in_chunks(X, self.in_features, self.num_classes, logits), inside
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of ``from_config`` as JSON values."""

@@ -237,10 +237,11 @@ class SliceResidualClassifier(nn.Module):
         companion = self.companion if self.reads_memberships and self.unknown_rows == "companion" else None
 
         def logits(x: Tensor, at: slice) -> Tensor:
-            slices = memberships(None if read is None else read.take(at), self.kept, len(x))
-            complete = slices.known.all(dim=1)
-            if companion is None or bool(complete.all()):
+            part = read if read is None or len(x) == len(rows) else read.take(at)
+            slices = memberships(part, self.kept, len(x))
+            if companion is None or slices.known.all():
                 return self.forward(x, slices)
+            complete = slices.known.all(dim=1)
             out = companion.forward(x)
             if bool(complete.any()):
                 out[complete] = self.forward(x[complete], slices.take(complete))
@@ -277,9 +278,10 @@ class SliceResidualClassifier(nn.Module):
 
 
 def _frozen_linear(in_features: int, out_features: int) -> nn.Linear:
-    layer = nn.Linear(in_features, out_features, device="meta").to_empty(device="cpu")  # draws no numbers
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter).requires_grad_(False)
+    layer = nn.Linear(in_features, out_features, device="meta")  # draws no numbers
+    # Not `to_empty`: on the device of a bundle that is loaded, it would import SymPy.
+    layer.weight = nn.Parameter(torch.zeros(out_features, in_features), requires_grad=False)
+    layer.bias = nn.Parameter(torch.zeros(out_features), requires_grad=False)
     return layer
 
 

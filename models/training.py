@@ -26,10 +26,13 @@ from models.classes import check_label_not_read, class_codes, class_names, label
 from models.config import TrainConfig
 from models.errors import DataError, require_type
 from models.features import Featurizer, check_columns
+from models.inference import inference
 from models.learners import Network, fit_learner
+from models.outputs import OutputRates
 from models.registry import BUNDLE
 from models.slice_report import SliceReport, slice_report
 from models.splits import Hashes, SplitIndices, content_hashes, split
+from models.table_season import TableSeason, utc_times
 from models.trainer import single_threaded
 from models.training_report import (
     SHIPPED,
@@ -127,7 +130,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         leaks = label_leaks(rows.frame.loc[:, columns].iloc[once], [rows.labels[row] for row in once])
         metadata = {function.name: function.metadata for function in config.functions}
         report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata)
-        bundle = _bundle(config, rows, featurizer, fitted.model, evaluation, report)
+        bundle = _bundle(config, rows, featurizer, fitted.model, X.subset(held), evaluation, report)
         report_progress("done", 1.0)
         return bundle
 
@@ -202,12 +205,12 @@ def _bundle(
     rows: _Rows,
     featurizer: Featurizer,
     model: Network,
+    held: FeatureRows,
     evaluation: HeldOutEvaluation,
     report: TrainingReport,
 ) -> ModelBundle:
     """Assemble the bundle; the golden batch is predicted from records, as a request would be."""
-    predicted = np.array(evaluation.predicted[SHIPPED], dtype=object)
-    correct = np.array(evaluation.truth, dtype=object) == predicted
+    predicted = evaluation.predicted[SHIPPED]
     splits, matrix = rows.splits, rows.applied.matrix
     # Held-out rows in the order of their hashes: random, but always the same.
     sampled = splits.held_out[np.argsort(rows.hashes[splits.held_out], kind="stable")[:SAMPLE_ROWS]]
@@ -215,8 +218,17 @@ def _bundle(
     golden = sampled[:GOLDEN_ROWS] if len(sampled) else splits.train[:GOLDEN_ROWS]
     golden_records = plain_records(rows.frame.iloc[golden], [spec.column for spec in config.features])
 
+    network = inference(model)
+    known = matrix.take(splits.held_out)
+    P, inside = network.predict_indicated(held, known)
+    contents = rows.hashes[splits.held_out]
+    season = None
+    if config.time is not None and [*rows.frame.columns].count(config.time) == 1:
+        season = TableSeason.of(utc_times(rows.frame[config.time]), config.time_zone, matrix)
+    outputs = OutputRates.of(P, inside, known.align(network.indicated), contents) if len(held) else None
+
     def predict(records: Any, S: SliceMatrix | None) -> NDArray[np.float64]:
-        return model.predict_proba(featurizer.transform(records), S)
+        return network.predict_proba(featurizer.transform(records), S)
 
     return ModelBundle(
         name=config.name,
@@ -236,8 +248,10 @@ def _bundle(
             },
             "data_sha256": sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest(),
         },
-        reference=reference_counts(matrix, rows.hashes, splits.held_out, correct),
+        reference=reference_counts(matrix, rows.hashes, splits.held_out, evaluation.truth, predicted),
         sample=sample_records(rows.frame.iloc[sampled], columns),
         golden=GoldenBatch.record(predict, golden_records, matrix.take(golden)),
         report=report,
+        outputs=outputs,
+        season=season,
     )

@@ -19,6 +19,7 @@ from service.cli import (
     doctor,
     drift,
     init,
+    keys,
     labels,
     migrate,
     models,
@@ -33,7 +34,7 @@ from service.cli.terminal import only_documents
 from service.errors import ServiceError
 
 NOUNS = (
-    demo, init, check, train, up, labels, drift, reference, retrain, apply, sfs, models, migrate, backup, doctor
+    demo, init, check, train, up, labels, drift, reference, retrain, apply, sfs, models, keys, migrate, backup, doctor
 )  # fmt: skip
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
+from sfs.function import NO_SLICE
 from sfs.intervals import Rate
 
-DriftKind: TypeAlias = Literal["coverage", "accuracy"]
+DriftKind: TypeAlias = Literal["coverage", "accuracy", "unknown", "predicted", "disagreement", "confidence"]
 Direction: TypeAlias = Literal["up", "down"]
 AlarmState: TypeAlias = Literal["open", "acknowledged", "resolved"]
 RunState: TypeAlias = Literal[
@@ -21,6 +22,53 @@ SliceOutcome: TypeAlias = Literal["better", "as_good", "no_harm", "worse", "not_
 
 ACTIVE: tuple[RunState, ...] = ("waiting_for_labels", "training", "gated")
 """States of an unfinished run; a model has at most one such run."""
+
+
+RATES: Mapping[DriftKind, str] = {
+    "coverage": "coverage",
+    "accuracy": "accuracy",
+    "unknown": "unknown rate",
+    "predicted": "predicted share",
+    "disagreement": "disagreement",
+    "confidence": "share of low confidence",
+}
+"""Names of the monitored rates, for sentences."""
+
+
+class RateKey(NamedTuple):
+    """Monitored rate of a slice under one version of its function, or of a class or limit of confidence ``slice``.
+
+    The fingerprint is None for all rows, classes and limits; rows in no slice have the hash of their function set. A
+    tuple, because every block looks up thousands of them.
+    """
+
+    slice: str
+    fingerprint: str | None
+    kind: DriftKind
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTraffic:
+    """Live traffic from which the expected coverage of a slice is learned.
+
+    Parameters
+    ----------
+    since
+        Start of the traffic; None before its first row.
+    days
+        Whole calm days; the reference sets the expected coverage until there is one.
+    missing
+        What is still being learned; empty if nothing is.
+    """
+
+    since: datetime | None
+    days: int
+    missing: str = ""
+
+    @property
+    def source(self) -> Literal["reference", "live traffic"]:
+        """Source of the expected coverage."""
+        return "live traffic" if self.days >= 1 else "reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +85,8 @@ class ToleranceBand:
         Tolerated relative change of coverage, or absolute change of accuracy.
     target
         Accuracy target of the slice, where it is the lower limit; else None.
+    live
+        Live traffic that is learned, or that set the limits of a coverage already; None for other rates.
     """
 
     reference: Rate
@@ -44,6 +94,7 @@ class ToleranceBand:
     upper: float
     tolerance: float
     target: float | None = None
+    live: LiveTraffic | None = None
 
     @property
     def expected(self) -> float | None:
@@ -61,10 +112,8 @@ class DriftStatus:
 
     Parameters
     ----------
-    slice, fingerprint
-        Slice, and version of its function; None for the extra columns.
-    kind
-        Monitored rate of the slice.
+    slice, fingerprint, kind
+        Monitored rate, as in ``RateKey``.
     zone
         Tolerance band; None without a reference, which disables the detector.
     evidence, threshold
@@ -94,6 +143,16 @@ class DriftStatus:
         """Evidence divided by the threshold, both as logarithms; at least 0, and 1 raises an alarm."""
         return max(0.0, self.evidence) / self.threshold
 
+    @property
+    def stands_alone(self) -> bool:
+        """Whether no rows of a slice are behind it: it joins no other alarm, and a retraining does not answer it."""
+        return self.kind not in ("coverage", "accuracy") or self.slice == NO_SLICE
+
+    @property
+    def is_of_slice(self) -> bool:
+        """Whether ``slice`` names a slice, and not a class or a limit of confidence."""
+        return self.kind not in ("predicted", "confidence")
+
 
 @dataclass(frozen=True, slots=True)
 class ClockStep:
@@ -116,6 +175,8 @@ class Alarm:
     """Drift alarm of a model version; a slice has at most one unresolved alarm of each kind.
 
     ``at`` and ``drift`` are time and evidence of the detection; ``resolution`` is the reason why it was resolved.
+    ``incident`` is None until the alarm was assigned to one, in which ``place`` counts from 0, the cause; ``moved``
+    says whether its rate moved by itself or with another slice.
     """
 
     id: int
@@ -129,6 +190,48 @@ class Alarm:
     note: str = ""
     resolved_at: datetime | None = None
     resolution: str = ""
+    incident: int | None = None
+    place: int = 0
+    moved: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Alarms of a model with one cause, the first of them; while it is acknowledged, so are those that join."""
+
+    id: int
+    model: str
+    alarms: tuple[Alarm, ...]
+    acknowledged_at: datetime | None = None
+    acknowledged_by: str = ""
+    note: str = ""
+
+    @property
+    def at(self) -> datetime:
+        """Time of the earliest alarm."""
+        return min(alarm.at for alarm in self.alarms)
+
+    @property
+    def unresolved(self) -> tuple[Alarm, ...]:
+        """Alarms that are not resolved."""
+        return tuple(alarm for alarm in self.alarms if alarm.state != "resolved")
+
+    @property
+    def state(self) -> AlarmState:
+        """Resolved if all alarms are; acknowledged if all others are."""
+        states = {alarm.state for alarm in self.unresolved}
+        return "open" if "open" in states else "acknowledged" if states else "resolved"
+
+    @property
+    def cause(self) -> str:
+        """Slice whose change explains the most of the others: that of the first alarm."""
+        return self.alarms[0].drift.slice
+
+    @property
+    def resolved_at(self) -> datetime | None:
+        """Time of the last resolution; None while an alarm is unresolved."""
+        times = [alarm.resolved_at for alarm in self.alarms if alarm.resolved_at is not None]
+        return max(times) if len(times) == len(self.alarms) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from sfs.function import ALL_ROWS, NO_SLICE
 from sfs.intervals import Rate
 
 Source = Literal["live", "logged", "backfill"]
+_RateKind = Literal["coverage", "accuracy", "unknown", "predicted", "disagreement", "confidence"]
 LabelOutcome = Literal["accepted", "duplicate", "corrected", "pending", "too_late", "rejected"]
 IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
@@ -28,6 +29,9 @@ STARTING = "isolation starting"
 SERVICE_REASONS = frozenset({BREAKER_OPEN, CHANGED, DIED, INVALID_ANSWER, NOT_JSON, STARTING})
 """Reasons of the service, beside those of ``sfs``, for an unknown membership."""
 
+STALE = timedelta(hours=1)
+"""Age of the last row or label of a slice from which its rate is unknown."""
+
 NONE_FIRED = NO_SLICE
 """Column of the rows that are in no slice."""
 
@@ -35,8 +39,7 @@ EXTRA_COLUMNS = (NONE_FIRED, ALL_ROWS)
 """Columns after those of the K slices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """One logged prediction.
 
     Parameters
@@ -60,6 +63,8 @@ class Prediction:
         Signed 64-bit hash of the record, which detects an id that is reused for other content.
     source
         Answered here, logged by another server, or backfilled from history.
+    disagreement
+        Bitmap of the slices of which the model's own indicator contradicts the function; None if not compared.
     """
 
     id: str
@@ -74,6 +79,7 @@ class Prediction:
     features: str | None
     content_hash: int
     source: Source
+    disagreement: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +135,10 @@ class BlockCounts:
         Labelled rows among these, by true class, then predicted class.
     absent : int64[K+2]
         Unknown rows that were answered without the current version of the slice's function.
+    confidence : int64[62]
+        Rows by range of confidence (`models.outputs`); rows without probabilities are not counted.
+    indicated : int64[2, K]
+        Known rows of which indicators of the model were logged, and those on which they contradict the function.
 
     Raises
     ------
@@ -147,6 +157,8 @@ class BlockCounts:
     confusion: Counts
     confusion_unknown: Counts
     absent: Counts
+    confidence: Counts
+    indicated: Counts
 
     def __post_init__(self) -> None:
         by_class = (len(self.classes), len(self.absent))
@@ -193,9 +205,10 @@ class BlockCounts:
 
     __hash__ = None  # type: ignore[assignment]  # arrays are not hashable
 
-    def arrays(self) -> tuple[Counts, Counts, Counts, Counts, Counts]:
-        """Return predicted, predicted_unknown, confusion, confusion_unknown, absent."""
-        return self.predicted, self.predicted_unknown, self.confusion, self.confusion_unknown, self.absent
+    def arrays(self) -> tuple[Counts, ...]:
+        """Return predicted, predicted_unknown, confusion, confusion_unknown, absent, confidence, indicated."""
+        by_class = self.predicted, self.predicted_unknown, self.confusion, self.confusion_unknown
+        return *by_class, self.absent, self.confidence, self.indicated
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +281,29 @@ class WindowEstimates:
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """Last row and last label of a slice since the promotion of its version.
+
+    Parameters
+    ----------
+    fingerprint
+        Version of its function; None for the extra columns.
+    known, known_at
+        Rows of known membership, and the snapshot that counted the last one; None before the first.
+    labelled, correct, labelled_at
+        Labelled members, the correct ones if they have an accuracy, and the snapshot that counted the last label or
+        correction; None before the first.
+    """
+
+    fingerprint: str | None
+    known: int
+    known_at: datetime | None
+    labelled: int
+    correct: int | None
+    labelled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Latest estimates of one model version, from which gauges and pages are drawn.
 
@@ -281,6 +317,8 @@ class Snapshot:
         Estimates by window name.
     last_label_at
         Arrival of the model's last label; None before the first.
+    freshness
+        By slice; empty without a promotion.
     """
 
     at: datetime
@@ -289,6 +327,26 @@ class Snapshot:
     set_hash: str
     windows: Mapping[WindowName, WindowEstimates]
     last_label_at: datetime | None
+    freshness: Mapping[str, Freshness] = field(default_factory=dict)
+
+    def last_evidence(self, slice_: str, fingerprint: str | None, kind: _RateKind) -> datetime | None:
+        """Return the time of a slice's last label, or for its coverage of its last known row; None without one.
+
+        Any row is evidence on unknown rows, predicted classes and confidence.
+        """
+        if kind in ("unknown", "predicted", "confidence"):
+            slice_, fingerprint, kind = ALL_ROWS, None, "coverage"
+        elif slice_ == NONE_FIRED:
+            fingerprint = None
+        fresh = self.freshness.get(slice_)
+        if fresh is None or fresh.fingerprint != fingerprint:
+            return None
+        return fresh.labelled_at if kind == "accuracy" else fresh.known_at
+
+    def unknown_since(self, slice_: str, fingerprint: str | None, kind: _RateKind) -> datetime | None:
+        """Return the time of the last evidence on a rate that has had none for an hour; None for any other."""
+        last = self.last_evidence(slice_, fingerprint, kind)
+        return last if last is not None and last < self.at - STALE else None
 
 
 @dataclass(frozen=True, slots=True)

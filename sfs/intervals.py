@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 from sfs.errors import SliceError
 
@@ -134,8 +134,8 @@ def clopper_pearson_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0
     successes, failures = _validate(count, n, confidence)
     tail = (1 - confidence) / 2
     with np.errstate(invalid="ignore"):
-        lower = special.betaincinv(successes, failures + 1, tail)
-        upper = special.betaincinv(successes + 1, failures, 1 - tail)
+        lower = scipy.special.betaincinv(successes, failures + 1, tail)
+        upper = scipy.special.betaincinv(successes + 1, failures, 1 - tail)
     return np.where(successes == 0, 0.0, lower), np.where(failures == 0, 1.0, upper)
 
 
@@ -151,10 +151,10 @@ def anytime_arrays(count: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> 
     Robbins (1970), Annals of Mathematical Statistics 41, 1397-1409; Ville's inequality.
     """
     k, rest = _validate(count, n, confidence)
-    evidence = special.betaln(k + 0.5, rest + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)
+    evidence = scipy.special.betaln(k + 0.5, rest + 0.5) - scipy.special.betaln(0.5, 0.5) + np.log1p(-confidence)
 
     def inside(p: FloatArray) -> BoolArray:
-        return np.asarray(evidence <= special.xlogy(k, p) + special.xlog1py(rest, -p))
+        return np.asarray(evidence <= scipy.special.xlogy(k, p) + scipy.special.xlog1py(rest, -p))
 
     rate = np.where(k + rest > 0, k / np.maximum(k + rest, 1), 0.5)  # always inside
     return _limit(inside, rate, np.zeros_like(rate)), _limit(inside, rate, np.ones_like(rate))
@@ -246,6 +246,6 @@ class PairedDifference:
             return -1.0, 1.0
         first, second = (self.only_first + 1) / (self.n + 2), (self.only_second + 1) / (self.n + 2)
         centre = first - second
-        z = float(special.ndtri((1 + self.confidence) / 2))
+        z = float(scipy.special.ndtri((1 + self.confidence) / 2))
         reach = z * max(0.0, (first + second - centre**2) / (self.n + 2)) ** 0.5
         return max(-1.0, centre - reach), min(1.0, centre + reach)

@@ -85,19 +85,44 @@ class SliceMatrix:
         return {name: Rate(int(m), int(n)) for name, m, n in zip(self.names, members, known, strict=True)}
 
     def take(self, rows: ArrayLike | slice) -> SliceMatrix:
-        """Return the matrix of selected rows, by positions or a bool[N] mask."""
+        """Return the matrix of selected rows, by positions or a bool[N] mask.
+
+        Raises
+        ------
+        SliceError
+            If the positions or the mask have another number of dimensions than one.
+        """
         chosen = rows if isinstance(rows, slice) else np.asarray(rows)
-        return SliceMatrix(self.names, self.member[chosen], self.unknown[chosen])
+        if not isinstance(chosen, slice) and chosen.ndim != 1:
+            raise SliceError(f"take needs a list of positions or a mask bool[N], got an array of shape {chosen.shape}")
+        return self._with(self.names, self.member[chosen], self.unknown[chosen], self._index)
 
     def align(self, names: Sequence[str]) -> SliceMatrix:
         """Return the matrix with the given slice names, in order; an absent slice is unknown in every row."""
+        index = {name: k for k, name in enumerate(names)}
+        if len(index) != len(names):
+            raise DuplicateName(f"slice names must be distinct, got {list(names)}")
+        if index.keys() <= self._index.keys():
+            at = np.array([self._index[name] for name in names], dtype=np.intp)
+            # By rows in memory, unlike `[:, at]`: sums of a training would have other last digits.
+            return self._with(tuple(names), self.member.take(at, axis=1), self.unknown.take(at, axis=1), index)
         member = np.zeros((len(self), len(names)), dtype=bool)
         unknown = np.ones_like(member)
-        for k, name in enumerate(names):
+        for name, k in index.items():
             if name in self._index:
                 member[:, k] = self.member[:, self._index[name]]
                 unknown[:, k] = self.unknown[:, self._index[name]]
-        return SliceMatrix(names, member, unknown)
+        return self._with(tuple(names), member, unknown, index)
+
+    @classmethod
+    def _with(
+        cls, names: tuple[str, ...], member: BoolMatrix, unknown: BoolMatrix, index: dict[str, int]
+    ) -> SliceMatrix:
+        """Return a matrix of arrays that are valid and not shared: every request makes some."""
+        matrix = object.__new__(cls)
+        member.flags.writeable = unknown.flags.writeable = False
+        matrix.names, matrix.member, matrix.unknown, matrix._index = names, member, unknown, index
+        return matrix
 
     def to_recarray(self) -> np.recarray:
         """Return Snorkel's recarray: one int64 field per slice, 1 for member, 0 for not member, -1 for unknown."""

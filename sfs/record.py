@@ -36,6 +36,7 @@ class _Absent:
 
 ABSENT: Final = _Absent()
 """Value of ``Columns.field`` for a record without the field."""
+_JSON_TYPES = frozenset({str, int, float, bool, type(None), _Absent})
 
 
 def none_if_missing(value: Any) -> Any:
@@ -354,12 +355,28 @@ class Columns:
     def field(self, name: str) -> list[Any]:
         """Return N values as in ``column``, but ``ABSENT`` for a record without the field."""
         if name not in self._fields:
-            self._fields[name] = (
-                _series_values(self._rows, name, self._places)
-                if is_dataframe(self._rows)
-                else [none_if_missing(_field(row, name)) for row in self._rows]
-            )
+            if is_dataframe(self._rows):
+                self._fields[name] = _series_values(self._rows, name, self._places)
+            elif self._are_dicts:
+                self._fields[name] = _without_missing(
+                    [cast("dict[str, Any]", row).get(name, ABSENT) for row in self._rows]
+                )
+            else:
+                self._fields[name] = [none_if_missing(_field(row, name)) for row in self._rows]
         return self._fields[name]
+
+    @cached_property
+    def _are_dicts(self) -> bool:
+        """True for rows of requests, whose fields are read faster."""
+        return set(map(type, self._rows)) == {dict}
+
+
+def _without_missing(values: list[Any]) -> list[Any]:
+    """Return values with None in the place of missing ones, as `none_if_missing`."""
+    kinds = set(map(type, values))
+    if not kinds <= _JSON_TYPES:
+        return [none_if_missing(value) for value in values]
+    return [None if value != value else value for value in values] if float in kinds else values
 
 
 def _series_values(frame: pd.DataFrame, name: str, places: Mapping[str, int]) -> list[Any]:

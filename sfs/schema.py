@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, cast
 from zoneinfo import ZoneInfo
@@ -41,7 +41,8 @@ _TRUTH_PAIRS = (("true", "false"), ("True", "False"), ("TRUE", "FALSE"))
 _CODE = re.compile(r"(\d+)(\.0*)?", re.ASCII)
 _FREE_TEXT_WORDS = 2.5
 _SAMPLE_ROWS = 10_000
-_INFINITE = (inf, -inf)
+_READ = (inf, -inf, "")
+"""Values of the right Python type that are missing all the same, as NaN is."""
 _UNREADABLE = (TypeError, ValueError, OverflowError)
 _ROUNDED: tuple[ColumnType, ...] = ("float32", "float16")
 _SETTLED: tuple[tuple[set[type], ColumnType], ...] = (
@@ -296,6 +297,18 @@ class ClassReader:
         return label if label in self._classes else self._by_text.get(self._codes.parse(canonical(label)))
 
 
+def _parser_of(column: Column) -> Callable[[Any], Any]:
+    """Return the parser of a column; text is read several times faster where it only has to be normalized."""
+    if column.type != "category" or column.width or column.truth or column.numbers or column.missing:
+        return column.parse
+
+    return partial(_normalized, column.parse)
+
+
+def _normalized(parse: Callable[[Any], Any], value: Any) -> Any:
+    return (normalize(value) or None) if type(value) is str else parse(value)
+
+
 class Schema:
     """Columns of a table, by name; a column outside the schema is read as it is.
 
@@ -361,7 +374,7 @@ class Schema:
         parsers, exact = self._parsers, self._exact
         return {
             name: value
-            if type(value) is exact.get(name) and value == value and value not in _INFINITE
+            if type(value) is exact.get(name) and value == value and value not in _READ
             else parsers[name](value)
             if name in parsers
             else None
@@ -372,12 +385,12 @@ class Schema:
 
     @cached_property
     def _parsers(self) -> dict[str, Any]:
-        return {name: column.parse for name, column in self.columns.items()}
+        return {name: _parser_of(column) for name, column in self.columns.items()}
 
     @cached_property
     def _exact(self) -> dict[str, type]:
         """Python type of the values that need no conversion."""
-        exact: dict[str, type] = {"boolean": bool, "integer": int, "number": float}
+        exact: dict[str, type] = {"boolean": bool, "integer": int, "number": float, "text": str}
         columns = [column for column in self.columns.values() if not column.missing]
         return {column.name: exact[column.type] for column in columns if column.type in exact}
 

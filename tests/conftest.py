@@ -21,9 +21,11 @@ LEAK_SECONDS = 30.0
 
 ONE_PROCESS = (
     "tests/acceptance/test_faulty_functions.py",
+    "tests/acceptance/test_keys.py",
     "tests/acceptance/test_malformed.py",
     "tests/deploy/test_end_to_end.py",
     "tests/deploy/test_queries.py",
+    "tests/service/monitor/test_drift_detector_traffic.py",
     "tests/test_docs.py",
 )
 """Modules whose fixtures take longest: their tests run in one process."""

@@ -30,7 +30,10 @@ STANDING = 5e-9
 
 JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
-LATER = {"labels_to_alarm", "accuracy_reference", "reference_table"}
+LATER = {
+    "labels_to_alarm", "accuracy_reference", "reference_table", "incident", "moved", "baseline", "unknown_since",
+    "last_known_at", "last_label_at",
+}  # fmt: skip
 """Fields of later versions that follow from those of 0.1.0."""
 PROSE = {
     "reason",
@@ -181,7 +184,7 @@ def answers_of(ask: Ask) -> dict[str, Any]:
 
 def gauges(metrics: str) -> dict[str, float]:
     """Return the series of ``/metrics`` that come from the log, not from the process."""
-    lines = (line.rsplit(" ", 1) for line in metrics.splitlines() if GAUGES.match(line))
+    lines = (line.rsplit(" ", 1) for line in metrics.splitlines() if GAUGES.match(line) and "_slice_last_" not in line)
     return {series: float(value) for series, value in lines}
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
+import numpy as np
 from sqlalchemy import Connection, func, select
 
 from models.bundle.reference import SliceCounts, slice_counts
@@ -154,7 +155,7 @@ def make_state(set_hash: str = "first", version: int | None = 1, **changes: Any)
 
 def make_local_state(set_hash: str = "first", version: int = 1, **changes: Any) -> DeploymentState:
     """Return `make_state` with a local model, an empty one: no external version is followed."""
-    empty = cast("ModelBundle", SimpleNamespace(function_fingerprints={}))
+    empty = cast("ModelBundle", SimpleNamespace(function_fingerprints={}, outputs=None, season=None))
     active = ActiveModel(empty, version, LiveFunctions(FunctionSet([])))
     return make_state(set_hash, version, **({"active": active} | changes))
 
@@ -261,6 +262,8 @@ def count_rows(
         unpack_bitmaps([row.member for row in rows], slices),
         unpack_bitmaps([row.unknown for row in rows], slices),
         votes,
+        np.array([max(row.probabilities or (np.nan,)) for row in rows]),
+        [row.disagreement for row in rows],
     )
 
 

@@ -48,8 +48,8 @@ def test_no_other_distribution_owns_our_names() -> None:
     assert {owner for package in PACKAGES for owner in owners.get(package, [])} <= {"slicewatch"}
 
 
-def test_the_source_distribution_has_every_script_of_the_makefile(root: Path, tmp_path: Path) -> None:
-    """``make`` works in an unpacked source distribution."""
+def test_the_source_distribution_has_scripts_and_links(root: Path, tmp_path: Path) -> None:
+    """``make`` works in an unpacked source distribution, and the Helm chart has its rules and dashboards."""
     command = [
         sys.executable,
         "-m",
@@ -66,3 +66,7 @@ def test_the_source_distribution_has_every_script_of_the_makefile(root: Path, tm
     scripts = set(re.findall(r"\bsh ([\w./-]+)", (root / "Makefile").read_text()))
     assert scripts == {".ci/check-python", "tests/system-packages"}
     assert scripts | {"CONTRIBUTING.md", "Makefile", "constraints.txt"} <= names
+    chart = root / "deploy" / "helm" / "slicewatch"
+    links = {str(path.relative_to(root)) for path in (chart / "files").rglob("*.*")}
+    assert len(links) >= 3
+    assert links <= names

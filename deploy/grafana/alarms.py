@@ -1,4 +1,4 @@
-"""Row on drift: unresolved alarms, evidence, champion, retraining runs, jobs, disk."""
+"""Row on drift: unresolved incidents and alarms, evidence, champion, retraining runs, jobs, disk."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ WORST = 10
 def drift_and_alarms() -> list[Panel]:
     """The panels of the row."""
     return [
+        unresolved_incidents(),
         unresolved_alarms(),
         drift_evidence(),
         champion(),
@@ -45,6 +46,27 @@ def drift_and_alarms() -> list[Panel]:
 def detector_gauge(name: str) -> str:
     """A drift gauge per slice and kind. All processes show the same, except for a moment after a snapshot."""
     return f"max by (slice, kind) (slicewatch_slice_drift_{name}{{{MODEL}}})"
+
+
+def unresolved_incidents() -> table.Panel:
+    """Table with a row per unresolved incident, the latest first."""
+    panel = table.Panel()
+    describe(
+        panel,
+        "Unresolved incidents",
+        "Alarms with one cause: the slice that explains the most of the others, and the number of drifted slices. "
+        "No row: no unresolved incident. The alarms page of the console shows how each slice moved.",
+        "none",
+        width=24,
+        height=6,
+    )
+    panel.no_value("no unresolved incident")
+    expr = f"max by (incident, cause, kind, severity, owner) (slicewatch_incident_slices{{{MODEL}}})"
+    add_queries(panel, [query(expr).instant().format(PromQueryFormat.TABLE)])
+    names = {"incident": "Incident", "cause": "Cause", "kind": "Rate", "severity": "Severity", "owner": "Owner"}
+    options = {"excludeByName": {"Time": True}, "renameByName": {**names, "Value": "Slices", "Value #A": "Slices"}}
+    panel.with_transformation(values.DataTransformerConfig(id_val="organize", options=options))
+    return panel.sort_by([build_common.TableSortByFieldState().display_name("Incident").desc(True)])
 
 
 def unresolved_alarms() -> table.Panel:

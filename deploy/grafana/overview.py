@@ -47,6 +47,7 @@ def columns() -> dict[str, tuple[str, str]]:
         "Target": (target, share),
         "Upper - target": (f"{upper} - {target}", share),
         "Labelled": (snapshot_gauge("slice_labelled_predictions", VERSION, PROMOTED), "none"),
+        "Last label": (f"1000 * {snapshot_gauge('slice_last_label_timestamp_seconds', VERSION)}", "dateTimeAsIso"),
         "Unknown, 1 h": (
             f"sum by (slice) (increase(slicewatch_slice_unknown_total{{{MODEL}}}[1h]))",
             "none",
@@ -61,8 +62,8 @@ def overview() -> table.Panel:
         panel,
         "Slices",
         "Coverage of every slice in the last hour against its reference, and accuracy since the promotion of the "
-        "version, with a 95% interval that is valid under continuous monitoring. Empty cells: too few labels, no "
-        "reference, or no target. Click a slice to show it below.",
+        "version, with a 95% interval that is valid under continuous monitoring; it does not cover the rows since the "
+        "last label. Empty cells: too few labels, no reference, or no target. Click a slice to show it below.",
         "none",
         width=24,
         height=10,
@@ -75,7 +76,7 @@ def overview() -> table.Panel:
     add_queries(panel, [query(each).instant().format(PromQueryFormat.TABLE) for each in queries])
     join_by_slice(panel, list(selected))
     for name, (_, unit) in selected.items():
-        panel.override_by_name(name, field_options(unit=unit, decimals={"percentunit": 1, "none": 0}[unit]))
+        panel.override_by_name(name, field_options(unit=unit, decimals=int(unit == "percentunit")))
     colour_and_link(panel)
     return panel
 

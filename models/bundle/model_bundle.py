@@ -33,8 +33,11 @@ from models.bundle.reference import SliceCounts, counts_from_json, counts_to_jso
 from models.classes import without_label
 from models.errors import BundleError, DataError
 from models.features import Featurizer, Table, check_columns
+from models.inference import Inference, inference
 from models.learners import Network, network_from_config
+from models.outputs import OutputRates
 from models.slice_report import STRICT
+from models.table_season import TableSeason
 from models.training_report import TrainingReport
 from sfs.apply import apply
 from sfs.matrix import SliceMatrix
@@ -75,6 +78,8 @@ class BundleConfig:
     functions: list[FunctionRecord]
     lineage: dict[str, Any]
     schema: list[Any] | None = None
+    outputs: dict[str, Any] | None = None
+    season: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -119,6 +124,10 @@ class ModelBundle:
         Predictions that verify a loaded model.
     report
         The results of the training.
+    outputs
+        Rates of its outputs on held-out rows; None without such rows, and of bundles of earlier versions.
+    season
+        Counts of the training rows by hour of week; None without times over two weeks.
     schema
         Types of the columns, by which every source of rows is read. Of a bundle without one, it is settled from
         the sample.
@@ -136,6 +145,8 @@ class ModelBundle:
     golden: GoldenBatch = field(repr=False)
     report: TrainingReport = field(repr=False)
     schema: Schema = field(default_factory=Schema, repr=False)
+    outputs: OutputRates | None = field(default=None, repr=False)
+    season: TableSeason | None = field(default=None, repr=False)
 
     @property
     def slice_names(self) -> tuple[str, ...]:
@@ -170,8 +181,13 @@ class ModelBundle:
             part = slice(start, start + _CHUNK_ROWS)
             chunk = rows.iloc[part] if isinstance(rows, pd.DataFrame) else rows[part]
             X = self.featurizer.transform(chunk)
-            chunks.append(self.model.predict_proba(X, None if S is None else S.take(part)))
+            chunks.append(self.inference.predict_proba(X, None if S is None else S.take(part)))
         return np.concatenate(chunks)
+
+    @cached_property
+    def inference(self) -> Inference:
+        """From features and memberships to probabilities, as fast as the network can."""
+        return inference(self.model)
 
     def predict(self, rows: Table, S: SliceMatrix | None = None) -> list[str]:
         """Return the N most probable classes; see `predict_proba`."""
@@ -215,6 +231,8 @@ class ModelBundle:
             functions=[FunctionRecord(*item) for item in self.function_fingerprints.items()],
             lineage=dict(self.lineage),
             schema=self.schema.to_json(),
+            outputs=None if self.outputs is None else self.outputs.to_json(),
+            season=None if self.season is None else self.season.to_json(),
         )
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.model.state_dict().items()}
         lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.sample]
@@ -272,6 +290,8 @@ class ModelBundle:
         fingerprints = {function.name: function.fingerprint for function in config.functions}
         with bundle_part(CONFIG):
             featurizer = Featurizer.from_json(config.features)
+            outputs = None if config.outputs is None else OutputRates.from_json(config.outputs, list(fingerprints))
+            season = None if config.season is None else TableSeason.from_json(config.season, list(fingerprints))
         model = _load_network(config, featurizer.n_features, files[WEIGHTS])
         sample = _parse_sample(files[SAMPLE])
         with bundle_part(SAMPLE):
@@ -297,6 +317,8 @@ class ModelBundle:
             sample=sample,
             golden=golden,
             report=TrainingReport.from_json(files[REPORT]),
+            outputs=outputs,
+            season=season,
         )
 
 

@@ -47,6 +47,9 @@ class SliceCounts:
         Effective n of these contents (`sfs.intervals.effective_n`).
     coverage_effective_n
         Effective n of the coverage, at most ``contents``.
+    confusion
+        True class, predicted class and number of the held-out members of every pair of classes that occurs, in the
+        order of the classes. Empty if an earlier version counted.
 
     Raises
     ------
@@ -63,9 +66,12 @@ class SliceCounts:
     held_out_contents: int
     held_out_effective_n: int
     coverage_effective_n: int
+    confusion: tuple[tuple[str, str, int], ...] = ()
 
     def __post_init__(self) -> None:
-        counts = [getattr(self, name) for name in self.__slots__]
+        pairs = [(true, predicted) for true, predicted, _ in self.confusion]
+        numbers = [number for *_, number in self.confusion]
+        counts = [*numbers, *(getattr(self, name) for name in self.__slots__ if name != "confusion")]
         if not all(type(count) is int and count >= 0 for count in counts) or not (
             self.held_out <= self.member <= (known := self.n - self.unknown)
             and max(self.correct, self.held_out_contents) <= self.held_out
@@ -75,8 +81,18 @@ class SliceCounts:
             and (self.held_out_effective_n > 0) == (self.held_out_contents > 0) == (self.held_out > 0)
             and self.coverage_effective_n <= self.contents
             and (self.coverage_effective_n > 0) == (known > 0)
+            and all(isinstance(name, str) for pair in pairs for name in pair)
+            and 0 not in numbers
+            and len(set(pairs)) == len(pairs)
+            and (not pairs or self._confused == (self.held_out, self.correct))
         ):
             raise BundleError(f"reference.json holds impossible counts: {self}")
+
+    @property
+    def _confused(self) -> tuple[int, int]:
+        """All held-out members of the pairs of classes, and the correct ones."""
+        right = sum(number for true, predicted, number in self.confusion if true == predicted)
+        return sum(number for *_, number in self.confusion), right
 
     @property
     def coverage(self) -> Rate:
@@ -90,7 +106,11 @@ class SliceCounts:
 
 
 def reference_counts(
-    S: SliceMatrix, hashes: NDArray[np.uint64], held_out: NDArray[np.int64], correct: NDArray[np.bool_]
+    S: SliceMatrix,
+    hashes: NDArray[np.uint64],
+    held_out: NDArray[np.int64],
+    true: Sequence[str],
+    predicted: Sequence[str],
 ) -> dict[str, SliceCounts]:
     """Return the counts of all rows (``__all__``) and of every slice.
 
@@ -102,9 +122,12 @@ def reference_counts(
         uint64[N], equal for rows of one content.
     held_out
         Positions of the H held-out rows.
-    correct
-        bool[H], correct predictions.
+    true, predicted
+        Their H true and predicted classes.
     """
+    pairs = sorted(set(zip(true, predicted, strict=True)))
+    numbers = {pair: number for number, pair in enumerate(pairs)}
+    pair_of = np.array([numbers[pair] for pair in zip(true, predicted, strict=True)], np.intp)  # [H]
     _, contents = np.unique(hashes, return_inverse=True)
     everyone = np.ones(len(S), dtype=bool)
     columns = {ALL_ROWS: (everyone, ~everyone)}
@@ -112,16 +135,19 @@ def reference_counts(
     counts = {}
     for name, (member, unknown) in columns.items():
         held_member = member[held_out]
+        of_pairs = np.bincount(pair_of[held_member], minlength=len(pairs)).tolist()
+        confusion = tuple((*pair, number) for pair, number in zip(pairs, of_pairs, strict=True) if number)
         counts[name] = SliceCounts(
             n=len(S),
             member=int(member.sum()),
             unknown=int(unknown.sum()),
             contents=len(np.unique(contents[~unknown])),
             held_out=int(held_member.sum()),
-            correct=int((held_member & correct).sum()),
+            correct=sum(number for true_class, called, number in confusion if true_class == called),
             held_out_contents=len(np.unique(contents[held_out[held_member]])),
             held_out_effective_n=effective_n(contents[held_out[held_member]]),
             coverage_effective_n=effective_n(contents[~unknown], member[~unknown]),
+            confusion=confusion,
         )
     return counts
 
@@ -142,6 +168,8 @@ def counts_from_json(saved: Any, slice_names: Sequence[str]) -> dict[str, SliceC
 def slice_counts(saved: Any) -> SliceCounts:
     """Return the counts of one slice; contents that earlier versions did not count are taken as distinct.
 
+    Pairs of classes that they did not count stay unknown.
+
     Raises
     ------
     BundleError
@@ -153,6 +181,9 @@ def slice_counts(saved: Any) -> SliceCounts:
             contents = {"contents": saved["n"] - saved["unknown"], "held_out_contents": member}
             saved = {**saved, "held_out": member, **contents}
         effective = {"held_out": saved.get("held_out_contents"), "coverage": saved.get("contents")}
-        return SliceCounts(**{f"{name}_effective_n": n for name, n in effective.items()} | saved)
-    except (TypeError, AttributeError) as error:
+        saved = {f"{name}_effective_n": n for name, n in effective.items()} | dict(saved)
+        return SliceCounts(**saved | {"confusion": tuple(map(tuple, saved.get("confusion", ())))})
+    except BundleError:
+        raise
+    except (TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"reference.json holds malformed counts: {error}") from error

@@ -24,8 +24,10 @@ from service.formatting import truncated
 from service.jobs.column_report.job import NoReference, ReportPageMissing, ReportRunning
 from service.jobs.promotion import DamagedVersion, PromotionConflict
 from service.jobs.retraining import NotRetrained
+from service.runtime.access import Forbidden, TooManyRequests, Unauthorized
 from service.runtime.functions import FunctionConflict, UnknownFunction
 from service.store.errors import (
+    AlarmOfTarget,
     AlarmResolved,
     RunActive,
     StaleRun,
@@ -33,6 +35,7 @@ from service.store.errors import (
     StoreFull,
     StoreStopped,
     UnknownAlarm,
+    UnknownIncident,
     UnknownReport,
     UnknownRun,
 )
@@ -134,12 +137,17 @@ class ProblemType:
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the response."""
+        if self.status == 401:
+            return {"www-authenticate": "Bearer"}
         if self.status == 429:
             return {"retry-after": str(RETRY_SECONDS)}
         return {"connection": "close"} if self.status in (408, 413) else {}
 
 
 PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
+    Unauthorized: ProblemType(401, "unauthorized", "A valid key is required"),
+    Forbidden: ProblemType(403, "forbidden", "The key does not allow this"),
+    TooManyRequests: ProblemType(429, "too-many-requests", "Too many requests"),
     InvalidRequest: ProblemType(422, "invalid-request", "The request is invalid"),
     MisuseError: ProblemType(422, "invalid-request", "The request is invalid"),
     DataError: ProblemType(422, "invalid-data", "The data is invalid"),
@@ -148,6 +156,7 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     DamagedVersion: ProblemType(422, "damaged-version", "The version is damaged"),
     PromotionConflict: ProblemType(409, "promotion-conflict", "The champion was not changed"),
     AlarmResolved: ProblemType(409, "alarm-resolved", "The alarm is resolved"),
+    AlarmOfTarget: ProblemType(409, "alarm-of-target", "The slice has a target"),
     RunActive: ProblemType(409, "run-active", "A run is already active"),
     StaleRun: ProblemType(409, "run-moved", "The run has changed"),
     ReportRunning: ProblemType(409, "report-running", "A report is running already"),
@@ -158,6 +167,7 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     RegistryError: ProblemType(404, "unknown-version", "Unknown version"),
     RegistryUnavailable: ProblemType(503, "registry-unavailable", "The registry cannot be read or written"),
     UnknownAlarm: ProblemType(404, "unknown-alarm", "Unknown alarm"),
+    UnknownIncident: ProblemType(404, "unknown-incident", "Unknown incident"),
     UnknownRun: ProblemType(404, "unknown-run", "Unknown run"),
     UnknownReport: ProblemType(404, "unknown-report", "Unknown report"),
     ReportPageMissing: ProblemType(404, "no-page", "The report has no page"),
@@ -227,4 +237,5 @@ def error_response(error: Exception, request_id: str | None = None) -> Response:
     """Return the response to a foreseen error."""
     more = {"predictions": error.predictions} if isinstance(error, IdConflict) else None
     errors = error.errors if isinstance(error, (InvalidRequest, IdConflict)) else ()
-    return problem(problem_type_of(error), str(error), errors=errors, request_id=request_id, more=more)
+    headers = {"retry-after": str(error.retry_seconds)} if isinstance(error, TooManyRequests) else None
+    return problem(problem_type_of(error), str(error), errors=errors, headers=headers, request_id=request_id, more=more)

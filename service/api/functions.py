@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.openapi import error_responses, openapi_post
-from service.api.predictions import JSON
-from service.api.requests import ReadPool, read_body, require_finite, require_rows, run_off_loop
+from service.api.requests import JSON, ReadPool, actor_of, read_body, require_finite, require_rows, run_off_loop
 from service.api.schemas.functions import (
     FunctionIn,
     FunctionOut,
@@ -41,14 +40,14 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """Add a declared function; Python functions come from the project's files only."""
         body = await read_body(request, FunctionIn, runtime.metrics)
         await run_off_loop(request, lambda: require_finite(body.declaration, ""))
-        view = await model.functions.add(body.declaration)
+        view = await model.functions.add(body.declaration, actor_of(request, ""))
         headers = {"location": f"/v1/functions/{quote(view.name, safe='')}"}
         return Response(FunctionOut.model_validate(view).model_dump_json(), 201, headers, JSON)
 
     @routes.delete("/{name}", status_code=204, responses=error_responses(404, 409, 422, 429, 503, 504))
-    async def remove(name: str) -> None:
+    async def remove(name: str, request: Request) -> None:
         """Remove a function added over HTTP; its logged memberships are kept."""
-        await model.functions.remove(name)
+        await model.functions.remove(name, actor_of(request, ""))
 
     @routes.post("/preview", **openapi_post(PreviewIn, PreviewOut, 503, 504))
     async def preview(request: Request) -> Response:

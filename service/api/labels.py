@@ -11,9 +11,9 @@ from starlette.responses import Response
 
 from service.api import openapi
 from service.api.errors import MESSAGE_CHARS
-from service.api.predictions import JSON
 from service.api.requests import ReadPool, read_body, require_rows
 from service.api.schemas.predictions import LabelsIn, LabelsOut
+from service.api.short_path import JsonResponse
 from service.events import Label
 from service.formatting import truncated
 
@@ -46,6 +46,6 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             }
             for item, result in zip(body.labels, results, strict=True)
         ]
-        return Response(to_json({"labels": answers}), media_type=JSON)
+        return JsonResponse(to_json({"labels": answers}))
 
     return routes

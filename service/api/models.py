@@ -12,10 +12,9 @@ from starlette.responses import Response
 
 from models.registry import CHAMPION, AliasChange
 from service.api.openapi import error_responses, openapi_post
-from service.api.predictions import JSON
-from service.api.requests import ReadPool, VersionNumber, read_body
+from service.api.requests import JSON, ReadPool, VersionNumber, actor_of, read_body
 from service.api.schemas.functions import ModelsOut, ModelVersionOut
-from service.api.schemas.runs import ActionIn, PromotedOut, PromoteIn, actor_of, promoted_out
+from service.api.schemas.runs import ActionIn, PromotedOut, PromoteIn, promoted_out
 from service.views.models import ModelView, model_view, models_view
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """Promote the previous champion again."""
         body = await read_body(request, ActionIn, runtime.metrics)
         reason = body.reason or _DEFAULT_REASON
-        change = await asyncio.to_thread(model.promotions.rollback, reason, actor_of(body))
+        change = await asyncio.to_thread(model.promotions.rollback, reason, actor_of(request, body.by))
         return await changed(change)
 
     @routes.post("/{version}/promote", **openapi_post(PromoteIn, PromotedOut, *_ERRORS))
@@ -69,7 +68,9 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         await readers.run(lambda: registry.path(version))
         last = await readers.run(lambda: registry.change(CHAMPION))
         reason = body.reason or _DEFAULT_REASON
-        change = await asyncio.to_thread(model.promotions.promote, version, body.expected, reason, actor_of(body))
+        change = await asyncio.to_thread(
+            model.promotions.promote, version, body.expected, reason, actor_of(request, body.by)
+        )
         return await changed(change, changed=change != last)
 
     return routes

@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from service.api.access import scope_of
 from service.api.errors import MEDIA_TYPE
 from service.api.schemas.alarms import AlarmIn
 from service.api.schemas.functions import FunctionIn, PreviewIn
@@ -38,14 +39,17 @@ _BODIES: tuple[type[BaseModel], ...] = (
 _PROBLEMS: tuple[type[BaseModel], ...] = (Problem, IdConflictProblem, NotReadyProblem)
 
 _OF_BODIES = (408, 413, 415, 422)
+_OF_KEYS = (401, 403, 429)
 _MEANING = {
+    401: "No valid key, if the service has keys.",
+    403: "The key lacks the scope of this call, or is for another model.",
     404: "Not found.",
     408: "The body did not arrive in time.",
     409: "Conflict with the current state: a name that exists, or a concurrent change.",
     413: "The body is too long, or has too many rows.",
     415: "The body is not plain JSON.",
     422: "Some fields are wrong; see `errors`.",
-    429: "Overloaded: try again after `Retry-After` seconds.",
+    429: "Overloaded, or above the rate of the key: try again after `Retry-After` seconds.",
     503: "Unavailable; see `detail`.",
     504: "The request timed out.",
 }
@@ -119,6 +123,13 @@ def _build(app: FastAPI) -> dict[str, Any]:
         **schemas["$defs"],
         **document["components"]["schemas"],
     }
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if scope := scope_of(method.upper(), path):
+                operation["security"] = [{"key": [scope]}]
+                refused = {str(status): answer for status, answer in error_responses(*_OF_KEYS).items()}
+                operation["responses"] = {**refused, **operation["responses"]}
     return document
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from models.errors import DataError, ModelError
 from service.api import openapi
 from service.api.errors import FieldError, IdConflict, InvalidRequest
 from service.api.requests import (
+    JSON,
     ReadPool,
     read_body,
     request_context,
@@ -28,6 +29,7 @@ from service.api.requests import (
 from service.api.schemas.fields import Name
 from service.api.schemas.predictions import LoggedIn, PredictIn, PredictionsIn, PredictionsOut
 from service.api.schemas.slices import RecordOut
+from service.api.short_path import JsonResponse
 from service.errors import RowsFailed
 from service.monitor.block_counts import unpack_bitmaps
 from service.serving.prediction_factory import (
@@ -44,10 +46,9 @@ from sfs.schema import ClassReader
 
 if TYPE_CHECKING:
     from service.events import Prediction
-    from service.runtime.model_runtime import ModelRuntime
+    from service.metrics.process import ProcessMetrics
     from service.runtime.runtime import Runtime
-
-JSON = "application/json"
+    from service.serving.predictions import LoggedResult
 
 MAX_AGE = timedelta(days=30)
 """Maximum age of an external prediction, unless rows are deleted sooner: no window reaches back further."""
@@ -83,14 +84,16 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             return _prediction_requests(body)
 
         rows = await run_off_loop(request, rows_of_body)
-        seconds = limits.request_seconds - request_context(request).seconds
+        context = request_context(request)
+        seconds = limits.request_seconds - context.enqueue()
         try:
             results = await model.predictions.predict(rows, seconds)
         except RowsFailed as failed:
             raise _rows_error(failed, len(rows)) from None
-        first = results[0].prediction
+        context.timer = results[0].result.timer
+        first = results[0].result.prediction
         answered_by = {"name": first.model, "version": first.version}
-        return await log_and_respond(runtime, model, past, results, "ids[{}]", answered_by)
+        return await respond(metrics, past, results, "ids[{}]", answered_by)
 
     @routes.post(
         "/predictions",
@@ -111,9 +114,12 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
             request, lambda: _external_predictions(body.predictions, classes, version, now, max_age)
         )
         await model.external_versions.admit({row.version for row in rows})
+        context = request_context(request)
+        context.enqueue()
         results = await model.predictions.slice_external(rows)
+        context.timer = results[0].result.timer
         answered_by = {"name": state.model, "version": state.version}
-        return await log_and_respond(runtime, model, past, results, "predictions[{}].id", answered_by)
+        return await respond(metrics, past, results, "predictions[{}].id", answered_by)
 
     @routes.get(
         "/predictions/{id:path}", response_model=RecordOut, responses=openapi.error_responses(404, 422, 503, 504)
@@ -177,20 +183,19 @@ class PastAnswers:
         return self._classes[version]
 
 
-async def log_and_respond(
-    runtime: Runtime,
-    model: ModelRuntime,
+async def respond(
+    metrics: ProcessMetrics,
     past: PastAnswers,
-    results: Sequence[PredictionResult],
+    results: Sequence[LoggedResult],
     id_path: str,
     answered_by: Mapping[str, Any],
 ) -> Response:
-    """Log the results of one request, and return the response once they are committed.
+    """Return the response to a request whose results are in the log.
 
     Parameters
     ----------
-    runtime, model
-        The log, and the model whose predictions these are.
+    metrics
+        Counters.
     past
         Describes answers to known ids.
     results
@@ -204,14 +209,11 @@ async def log_and_respond(
     ------
     IdConflict
         If ids are in the log with other content; all other rows are logged.
-    StoreError
-        If nothing can be logged now.
     """
-    logged = await model.predictions.log(results)
     began = perf_counter()
     predictions: list[dict[str, Any] | None]
-    if all(entry.outcome == "stored" for entry in logged):
-        predictions = [_answer(result) for result in results]
+    if all(entry.outcome == "stored" for _, entry in results):
+        predictions = [_answer(result) for result, _ in results]
     else:
         predictions = await anyio.to_thread.run_sync(
             lambda: [
@@ -220,14 +222,14 @@ async def log_and_respond(
                 else past.describe(entry.prediction, result)
                 if entry.outcome == "repeated"
                 else _answer(result)
-                for result, entry in zip(results, logged, strict=True)
+                for result, entry in results
             ]
         )
     if None in predictions:
-        raise _id_conflict(logged, predictions, id_path)
+        raise _id_conflict([entry for _, entry in results], predictions, id_path)
     content = to_json({"model": answered_by, "predictions": predictions})
-    runtime.metrics.observe_stage("encode", perf_counter() - began)
-    return Response(content, media_type=JSON)
+    metrics.observe_stage("encode", perf_counter() - began)
+    return JsonResponse(content)
 
 
 def _answer(result: PredictionResult) -> dict[str, Any]:
@@ -295,34 +297,25 @@ def _external_predictions(
         message = f"{versions} different versions; a request may have {MAX_VERSIONS}"
         raise InvalidRequest([FieldError("predictions", message)])
     require_finite([{"features": row.features} for row in given], "predictions")
-    reader = ClassReader(classes)
-    given = [
-        row.model_copy(
-            update={
-                "label": reader.read(row.label) or row.label,
-                "probabilities": row.probabilities and _by_class(row.probabilities, reader),
-            }
-        )
-        for row in given
-    ]
-    errors = [
-        FieldError(f"predictions[{i}].{field}", message)
-        for i, row in enumerate(given)
-        for field, message in _row_errors(row, classes, now, max_age)
-    ]
+    reader, names = ClassReader(classes), frozenset(classes)
+    rows: list[ExternalPrediction] = []
+    errors: list[FieldError] = []
+    for i, row in enumerate(given):
+        label, p = reader.read(row.label) or row.label, row.probabilities
+        if p is not None and p.keys() != names:
+            p = _by_class(p, reader)
+        is_usual = p is None or (p.keys() == names and abs(sum(p.values()) - 1) <= _SUM_TOLERANCE)
+        if not is_usual or label not in names or row.predicted_at is not None:
+            wrong = _row_errors(label, p, row.predicted_at, classes, now, max_age)
+            errors += [FieldError(f"predictions[{i}].{field}", message) for field, message in wrong]
+        if not errors:
+            probabilities = None if p is None else tuple([p[name] for name in classes])
+            rows.append(
+                ExternalPrediction(row.features, label, row.version or version, probabilities, row.id, row.predicted_at)
+            )
     if errors:
         raise InvalidRequest(errors)
-    return [
-        ExternalPrediction(
-            record=row.features,
-            label=row.label,
-            version=row.version or version,
-            probabilities=None if row.probabilities is None else tuple(row.probabilities[name] for name in classes),
-            id=row.id,
-            at=row.predicted_at,
-        )
-        for row in given
-    ]
+    return rows
 
 
 def _by_class(given: dict[str, float], reader: ClassReader) -> dict[str, float]:
@@ -331,19 +324,25 @@ def _by_class(given: dict[str, float], reader: ClassReader) -> dict[str, float]:
     return read if len(read) == len(given) else given
 
 
-def _row_errors(given: LoggedIn, classes: tuple[str, ...], now: datetime, max_age: timedelta) -> list[tuple[str, str]]:
-    """Return the fields of a row that are wrong, each with the reason."""
-    errors = []
-    listed = ", ".join(map(repr, classes[:20]))
-    if given.label not in classes:
-        errors.append(("label", f"{given.label!r} is not a class; the classes are {listed}"))
-    p = given.probabilities
-    if p is not None and set(p) != set(classes):
-        errors.append(("probabilities", f"give one probability per class ({listed}), or none"))
+def _row_errors(
+    label: str,
+    p: Mapping[str, float] | None,
+    at: datetime | None,
+    classes: tuple[str, ...],
+    now: datetime,
+    max_age: timedelta,
+) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a row that are wrong, each with the reason."""
+    if label not in classes:
+        yield "label", f"{label!r} is not a class; the classes are {_listed(classes)}"
+    if p is not None and p.keys() != set(classes):
+        yield "probabilities", f"give one probability per class ({_listed(classes)}), or none"
     elif p is not None and abs(sum(p.values()) - 1) > _SUM_TOLERANCE:
-        errors.append(("probabilities", f"probabilities must add up to 1, not {sum(p.values()):g}"))
-    at = given.predicted_at
+        yield "probabilities", f"probabilities must add up to 1, not {sum(p.values()):g}"
     if at is not None and not now - max_age <= at <= now + MAX_CLOCK_SKEW:
         message = f"{at.isoformat()} is more than {max_age.days} days old, or in the future; it is {now.isoformat()}"
-        errors.append(("predicted_at", message))
-    return errors
+        yield "predicted_at", message
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, classes[:20]))

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from service.api.openapi import error_responses, openapi_post
-from service.api.predictions import JSON
-from service.api.requests import Before, Id, Limit, ReadPool, read_body
+from service.api.requests import JSON, Before, Id, Limit, ReadPool, read_body
 from service.api.schemas.runs import (
     ReportIn,
     ReportOut,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
 from time import perf_counter
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 import anyio.to_thread
 from fastapi import Path, Query
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 from service.api.errors import MAX_ERRORS, FieldError, InvalidRequest, TooLarge, UnsupportedMedia
 from service.api.schemas.fields import BodyT
@@ -21,7 +22,12 @@ from service.metrics.process import ProcessMetrics
 from service.store.engine import READERS
 
 if TYPE_CHECKING:
+    from service.metrics.process import StageTimer
     from service.runtime.runtime import Runtime
+
+JSON = "application/json"
+"""Content type of bodies."""
+_JSON = JSON.encode()
 
 LONG_BYTES = 256 * 1024
 """Longer bodies are parsed in a thread."""
@@ -50,6 +56,8 @@ class RequestContext:
         The client's, or generated.
     began
         Start, in seconds of ``perf_counter``.
+    headers
+        Headers of the request by lower-case name; of repeated ones the last.
     status
         Status of the response; 0 before there is one.
     rows
@@ -60,26 +68,46 @@ class RequestContext:
         Bytes of the body that have arrived.
     max_values
         Maximum JSON values of the body.
+    caller
+        Name of the caller; empty without keys.
+    queued, timer
+        Time at which its rows entered the queue, in seconds of ``perf_counter``, and the times of their batch.
     """
 
     id: str
     began: float
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     status: int = 0
     rows: int = 0
     awaiting_body: bool = False
     body_bytes: int = 0
     max_values: int = 600_000
+    caller: str = ""
+    queued: float = 0.0
+    timer: StageTimer | None = None
+
+    def enqueue(self) -> float:
+        """Note that its rows enter the queue; return the seconds since the start."""
+        self.queued = perf_counter()
+        return self.queued - self.began
 
     @property
-    def seconds(self) -> float:
-        """Seconds since the start."""
-        return perf_counter() - self.began
+    def stages(self) -> tuple[list[tuple[str, float, float]], int]:
+        """Name, start and end of the stages of its batch, and the rows of that; none before it has a result."""
+        if self.timer is None:
+            return [], 0
+        return [("queue", self.queued, self.timer.began), *self.timer.stages, *self.timer.committed], self.timer.rows
 
 
 def request_context(request: Request) -> RequestContext:
     """Return the context that the middleware has attached to a request."""
     context: RequestContext = request.scope["state"]["context"]
     return context
+
+
+def actor_of(request: Request, by: str) -> str:
+    """Return the actor for the audit log: the caller; without keys, the name that the body gives, if any."""
+    return request_context(request).caller or by or "http"
 
 
 async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics) -> BodyT:
@@ -94,24 +122,40 @@ async def read_body(request: Request, kind: type[BodyT], metrics: ProcessMetrics
     InvalidRequest
         If the body is not valid.
     """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise UnsupportedMedia(
-            f"content-type of the body is {content_type or 'missing'}: send JSON with content-type: application/json"
-        )
     context = request_context(request)
+    content_type = context.headers.get(b"content-type", b"")
+    if content_type != _JSON and (media := content_type.partition(b";")[0].strip().lower()) != _JSON:
+        raise UnsupportedMedia(
+            f"content-type of the body is {media.decode('latin-1') or 'missing'}: "
+            "send JSON with content-type: application/json"
+        )
     context.awaiting_body = True
-    body = await request.body()
+    body = await _receive_body(request.receive)
     context.awaiting_body = False
     began = perf_counter()
-
-    def decode() -> BodyT:
-        require_few_values(body, context.max_values)
-        return decode_body(kind, body)
-
-    value = await run_off_loop(request, decode)
+    if len(body) <= LONG_BYTES:
+        value = _decode(kind, body, context.max_values)
+    else:
+        value = await anyio.to_thread.run_sync(_decode, kind, body, context.max_values)
     metrics.observe_stage("decode", perf_counter() - began)
     return value
+
+
+def _decode(kind: type[BodyT], body: bytes, max_values: int) -> BodyT:
+    require_few_values(body, max_values)
+    return decode_body(kind, body)
+
+
+async def _receive_body(receive: Receive) -> bytes:
+    """Return a body, which mostly arrives in one message. Raises ClientDisconnect."""
+    parts = []
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def run_off_loop(request: Request, work: Callable[[], T]) -> T:

@@ -10,9 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.api.openapi import error_responses, openapi_post
-from service.api.predictions import JSON
-from service.api.requests import Before, Id, Limit, ReadPool, read_body
-from service.api.schemas.runs import ActionIn, AuditOut, RunDetailOut, RunsOut, actor_of, audit_out, runs_out
+from service.api.requests import JSON, Before, Id, Limit, ReadPool, actor_of, read_body
+from service.api.schemas.runs import ActionIn, AuditOut, RunDetailOut, RunsOut, audit_out, runs_out
 from service.views.runs import audit_view, run_view, runs_view
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def router(runtime: Runtime, readers: ReadPool) -> APIRouter:
         """Train a candidate now; the gate compares it with the champion."""
         body = await read_body(request, ActionIn, runtime.metrics)
         run = await asyncio.to_thread(
-            model.retraining.request, body.reason or "requested", actor_of(body), runtime.clock()
+            model.retraining.request, body.reason or "requested", actor_of(request, body.by), runtime.clock()
         )
         headers = {"location": f"/v1/runs/{run.id}"}
         return Response(RunDetailOut.model_validate(run).model_dump_json(), 202, headers, JSON)

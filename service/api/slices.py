@@ -9,8 +9,7 @@ from starlette.responses import Response
 
 from service.api.errors import FieldError, InvalidRequest
 from service.api.openapi import error_responses
-from service.api.predictions import JSON
-from service.api.requests import ReadPool
+from service.api.requests import JSON, ReadPool
 from service.api.schemas.fields import Time
 from service.api.schemas.slices import (
     RecordsOut,

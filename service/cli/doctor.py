@@ -81,6 +81,7 @@ def _check_all(args: argparse.Namespace, context: Context) -> Iterator[Finding]:
     yield _check("disk", lambda: f"{require_writable(settings.registry)} is writable")
     yield _check("sqlite", lambda: f"{import_module('sqlite3').sqlite_version}, one writing process")
     yield _check("store", lambda: _store(settings))
+    yield _check("keys", lambda: _keys(settings, context))
     if settings.registry.is_dir():
         yield _check("registry", lambda: _champion(settings))
     else:
@@ -134,6 +135,13 @@ def _store(settings: Settings) -> str:
     advice = f"; migrate it to step {latest} with `slicewatch migrate`" if behind else ""
     checked = "no damage found" if contents.findings is not None else f"not checked whole within {CHECK_SECONDS:g} s"
     return f"{settings.store} is at step {contents.revision}{advice}; {checked}; {describe(contents)}"
+
+
+def _keys(settings: Settings, context: Context) -> str:
+    from service.keys import KeyFile
+
+    keys, now = KeyFile(settings.keys_file).read(), context.now()
+    return f"{sum(key.state(now) == 'active' for key in keys)} of {len(keys)} active in {settings.keys_file}"
 
 
 def _champion(settings: Settings) -> str:

@@ -12,8 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast, get_args
 
-from service.cli.parser import Commands, Context, add_command, add_format, add_options
-from service.cli.project import CHAMPION, load_settings, open_registry, require_model, service_url
+from service.cli.parser import Commands, Context, add_command, add_format, add_options, api_key
+from service.cli.project import (
+    CHAMPION,
+    load_settings,
+    named_client,
+    open_registry,
+    project_client,
+    require_model,
+    service_url,
+)
 from service.cli.terminal import format_table, print_json, row_progress
 from service.errors import MisuseError, ServiceError
 
@@ -231,15 +239,15 @@ def open_sink(args: argparse.Namespace, context: Context) -> Iterator[LabelSink]
     ServiceError
         If another process uses the store.
     """
-    from service.client import Client, NotRunning
+    from service.client import NotRunning
 
     if args.url:
-        with Client(args.url) as client:
+        with named_client(args, context) as client:
             client.ready()
             yield _service_sink(client)
         return
     settings = load_settings(args, context)
-    with Client(service_url(settings)) as client:
+    with project_client(settings, args.ca, api_key(args, context)) as client:
         try:
             client.ready()
         except NotRunning:

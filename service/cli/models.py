@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from service.cli.parser import Commands, Context, add_author, add_command, add_options
+from service.cli.parser import Commands, Context, add_author, add_command, add_key_file, add_options, api_key
 from service.cli.project import CHAMPION, load_settings, open_registry, service_of
 from service.cli.terminal import format_table, print_json, print_message
 from service.cli.train import outlook, outlook_text
@@ -44,6 +44,7 @@ def declare(commands: Commands) -> None:
     back = add_command(actions, "rollback", summary, "slicewatch models rollback", run_rollback)
     for action in (promoting, back):
         add_author(action, "reason", "reason stored in the history (default: by hand)")
+        add_key_file(action)
     for action in (listing, showing, promoting, back):
         add_options(action)
 
@@ -118,7 +119,7 @@ def run_promote(args: argparse.Namespace, context: Context) -> int:
         registry.get(number)
         print_message(f"version {number} is already the champion: nothing to do")
         return 0
-    with service_of(settings, registry) as service:
+    with service_of(settings, registry, api_key(args, context)) as service:
         if service is not None:
             change = service.promote(number, expected=expected, reason=args.reason or BY_HAND, by=args.by or ACTOR)
             return _print_change(args, change["champion"], change["before"])
@@ -134,7 +135,7 @@ def run_rollback(args: argparse.Namespace, context: Context) -> int:
     before = registry.alias(CHAMPION)
     if before is None:
         raise MisuseError("there is no champion yet: promote one with `slicewatch models promote VERSION`")
-    with service_of(settings, registry) as service:
+    with service_of(settings, registry, api_key(args, context)) as service:
         if service is not None:
             change = service.rollback(args.reason or BY_HAND, by=args.by or ACTOR)
             return _print_change(args, change["champion"], change["before"])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from service.settings import FILE_NAME, TABLE_FORMATS
+from service.errors import MisuseError
+from service.settings import FILE_NAME, KEY_VARIABLE, TABLE_FORMATS
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -59,12 +61,37 @@ def add_options(parser: argparse.ArgumentParser, *, config: bool = True, json: b
     """Declare ``--url``, ``--config`` and ``--json``, as selected."""
     if url:
         parser.add_argument("--url", help="address of the service (default: serve.host and serve.port in the settings)")
+        parser.add_argument("--ca", metavar="FILE", help="certificates to trust with https (default: SLICEWATCH_CA)")
+        add_key_file(parser)
     if config:
         about = f"settings file (default: {FILE_NAME})"
         parser.add_argument("--config", type=Path, metavar="FILE", help=about)
     if json:
         about = "print one JSON document instead of a table"
         parser.add_argument("--json", action="store_true", help=about)
+
+
+def add_key_file(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--key-file`` of a command that calls the service."""
+    about = f"file with the API key (default: the variable {KEY_VARIABLE} has the key)"
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help=about)
+
+
+def api_key(args: argparse.Namespace, context: Context) -> str | None:
+    """Return the API key of ``--key-file``, else that of the variable; None for none.
+
+    Raises
+    ------
+    MisuseError
+        If it has characters that no key has.
+    """
+    text = (
+        context.environ.get(KEY_VARIABLE, "") if args.key_file is None else args.key_file.read_text("utf-8", "replace")
+    )
+    key: str = text.strip()
+    if not re.fullmatch(r"[A-Za-z0-9_.~+/=-]*", key):
+        raise MisuseError(f"{args.key_file or KEY_VARIABLE} has no key: expected one line, such as sw_...")
+    return key or None
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from service.cli.parser import Context, config_file
+from service.cli.parser import Context, api_key, config_file
 from service.cli.terminal import print_message
 from service.errors import MisuseError
 from service.settings import OTHER_VARIABLES, PREFIX, variable
@@ -160,7 +160,24 @@ def service_url(settings: Settings) -> str:
     """Return the address of the project's service, as this machine reaches it."""
     host, port = settings.serve.host, settings.serve.port
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, not bound
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.serve.tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def project_client(settings: Settings, ca: str | None = None, key: str | None = None) -> Client:
+    """Return a client of the project's service, which trusts the certificate in the settings, or those in a file."""
+    from service.client import Client
+
+    if ca or settings.serve.tls is None:
+        return Client(service_url(settings), ca=ca, key=key)
+    return Client(service_url(settings), ca=settings.serve.tls.cert, any_name=True, key=key)
+
+
+def named_client(args: argparse.Namespace, context: Context) -> Client:
+    """Return a client of the service at ``--url``."""
+    from service.client import Client
+
+    return Client(args.url, ca=args.ca or context.environ.get("SLICEWATCH_CA") or None, key=api_key(args, context))
 
 
 @contextmanager
@@ -174,10 +191,9 @@ def running_service(args: argparse.Namespace, context: Context) -> Iterator[Clie
     MisuseError
         If the service has another model than the project.
     """
-    from service.client import Client
-
     settings = None if args.url else load_settings(args, context)
-    with Client(args.url if settings is None else service_url(settings)) as client:
+    key = api_key(args, context)
+    with named_client(args, context) if settings is None else project_client(settings, args.ca, key) as client:
         client.ready()
         if settings is not None:
             require_model(client, settings)
@@ -185,11 +201,11 @@ def running_service(args: argparse.Namespace, context: Context) -> Iterator[Clie
 
 
 @contextmanager
-def service_of(settings: Settings, registry: ModelRegistry) -> Iterator[Client | None]:
+def service_of(settings: Settings, registry: ModelRegistry, key: str | None) -> Iterator[Client | None]:
     """Yield a client of the service that serves this very registry; None if none runs at the project's address."""
-    from service.client import Client, NotRunning
+    from service.client import NotRunning
 
-    with Client(service_url(settings)) as client:
+    with project_client(settings, key=key) as client:
         try:
             client.ready()
         except NotRunning:

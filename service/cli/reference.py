@@ -128,7 +128,7 @@ def _check(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
         "predicted_column": predicted,
         "label_column": label if predicted is not None else None,
         "labelled": len(pairs.labelled),
-        "correct": sum(pairs.correct),
+        "correct": sum(true == predicted for true, predicted in pairs.pairs),
         "version": args.version,
     }
 

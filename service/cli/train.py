@@ -78,15 +78,16 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     """Return the needs of the promotion gate and of an accuracy alarm per slice, given the held-out rows."""
-    from service.monitor.drift_detector import labels_to_alarm, log_threshold
+    from service.monitor.alternatives import labels_to_alarm
+    from service.monitor.drift_detector import log_threshold
     from service.monitor.promotion_gate import least_rows
     from service.monitor.tolerance_band import accuracy_band
     from sfs.function import ALL_ROWS
     from sfs.intervals import Rate
 
     drift, protected = settings.drift, {ALL_ROWS, *bundle.report.protected}
-    threshold = log_threshold(drift.max_slices, drift.false_alarms_a_month)
     slices = max(drift.max_slices, len(bundle.slice_names))
+    threshold = log_threshold(slices, drift.false_alarms_a_month)
     gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
     entries = []
     for name, counts in bundle.reference.items():
@@ -143,7 +144,8 @@ def train_config(settings: Settings) -> TrainConfig:
     features = tuple(feature_specs(settings))
     functions = load_functions(settings.functions)
     learner = learner_config(settings.learner)
-    return TrainConfig(settings.label, features, functions, learner, settings.name, settings.table_schema)
+    times = settings.time, settings.drift.time_zone
+    return TrainConfig(settings.label, features, functions, learner, settings.name, settings.table_schema, *times)
 
 
 def learner_config(learner: LearnerSettings) -> LearnerConfig:

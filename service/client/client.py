@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import select
+import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from itertools import islice
 from os import urandom
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -40,14 +42,23 @@ T = TypeVar("T")
 class Connection:
     """HTTP connection that is opened on demand and kept open; the URL may have the path prefix of a proxy.
 
-    Raises
-    ------
-    MisuseError
-        If the URL is invalid.
+    Parameters as of `Client`.
     """
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_seconds: float,
+        key: str | None = None,
+        ca: str | Path | None = None,
+        *,
+        any_name: bool = False,
+    ) -> None:
         self.url = url.rstrip("/")
+        key = (key or "").strip()
+        if not key.isascii() or not key.isprintable():  # an error of the header would quote it
+            raise MisuseError("the API key has characters that no key has: expected one line, such as sw_...")
+        self._headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
         try:
             parts = urlsplit(self.url)
             host, port = parts.hostname, parts.port
@@ -55,8 +66,18 @@ class Connection:
             host = port = None
         if not host or parts.scheme not in ("http", "https"):
             raise MisuseError(f"invalid URL {self.url!r} of a service: write it as http://127.0.0.1:8000")
-        connect = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._http, self._prefix = connect(host, port, timeout=timeout_seconds), parts.path
+        self._prefix = parts.path
+        if parts.scheme == "http":
+            self._http = HTTPConnection(host, port, timeout=timeout_seconds)
+            return
+        try:
+            tls = ssl.create_default_context(cafile=ca)
+        except OSError as error:  # also of TLS
+            raise MisuseError(f"{ca} cannot be read as a PEM file of certificates: {error}") from None
+        if ca is not None:
+            tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # the file may have the certificate itself
+            tls.check_hostname = not any_name
+        self._http = HTTPSConnection(host, port, timeout=timeout_seconds, context=tls)
 
     def exchange(self, method: str, path: str, body: bytes | None = None) -> HttpResponse:
         """Send a request and return the response, whatever its status.
@@ -69,7 +90,7 @@ class Connection:
             If the connection breaks or times out; its cause is the error.
         """
         self._connect()
-        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body else {})
+        headers = self._headers | ({"Content-Type": "application/json"} if body else {})
         try:
             self._http.request(method, self._prefix + path, body, headers)
             response = self._http.getresponse()
@@ -90,6 +111,13 @@ class Connection:
         if self._http.sock is None:
             try:
                 self._http.connect()
+            except ssl.SSLError as error:
+                self.close()
+                reason = getattr(error, "verify_message", "") or error.reason
+                raise MisuseError(
+                    f"no TLS connection to {self.url}: {reason}; pass the certificate of "
+                    "its authority with --ca FILE, and the name for which it was issued"
+                ) from error
             except OSError as error:
                 self.close()
                 raise NotRunning(
@@ -108,29 +136,39 @@ class Client:
     ----------
     url
         Address of the service.
+    ca
+        PEM file of the certificates to trust, or of that of the service, for an address with https; those of the
+        system by default.
+    any_name
+        Whether the certificate in ``ca`` may be for another name than that of the address.
     timeout_seconds, retries
         Timeout of a response, and maximum number of retries.
     sleep
         Waits a number of seconds before a retry.
     draw
         Returns a number of random bytes, for idempotency keys.
+    key
+        API key; None for a service without keys.
 
     Raises
     ------
     MisuseError
-        If the URL is invalid.
+        If the URL or the key is invalid, or the certificates cannot be read.
     """
 
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
+        ca: str | Path | None = None,
+        any_name: bool = False,
         timeout_seconds: float = 30.0,
         retries: int = 4,
         sleep: Callable[[float], object] = time.sleep,
         draw: Callable[[int], bytes] = urandom,
+        key: str | None = None,
     ) -> None:
-        self._connection = Connection(url, timeout_seconds)
+        self._connection = Connection(url, timeout_seconds, key, ca, any_name=any_name)
         self._retries, self._sleep, self._draw = retries, sleep, draw
 
     @property
@@ -203,6 +241,26 @@ class Client:
     def resolve(self, alarm_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
         """Resolve an alarm, and return it."""
         return self._call(dict, "POST", f"/v1/alarms/{alarm_id}/resolve", {"by": by, "note": note})
+
+    def accept(self, alarm_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
+        """Accept the rate since the change of an alarm as the new normal, and return the alarm."""
+        return self._call(dict, "POST", f"/v1/alarms/{alarm_id}/accept", {"by": by, "note": note})
+
+    def incidents(self, state: str = "unresolved", *, before: int | None = None, limit: int = 100) -> dict[str, Any]:
+        """Return a page of ``unresolved`` or ``all`` incidents, with their alarms."""
+        return self._page("/v1/incidents", before, limit, state=state)
+
+    def incident(self, incident_id: int) -> dict[str, Any]:
+        """Return one incident with its alarms."""
+        return self._call(dict, "GET", f"/v1/incidents/{incident_id}")
+
+    def acknowledge_incident(self, incident_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
+        """Acknowledge an incident with all its alarms, and return it."""
+        return self._call(dict, "POST", f"/v1/incidents/{incident_id}/acknowledge", {"by": by, "note": note})
+
+    def resolve_incident(self, incident_id: int, *, by: str = "", note: str = "") -> dict[str, Any]:
+        """Resolve all alarms of an incident, and return it."""
+        return self._call(dict, "POST", f"/v1/incidents/{incident_id}/resolve", {"by": by, "note": note})
 
     def retrain(self, reason: str = "", *, by: str = "") -> dict[str, Any]:
         """Start a retraining, and return its run."""

@@ -47,8 +47,7 @@ def reject_cross_site(headers: Headers) -> None:
         own = site == "same-origin"
     if not own:
         raise CrossSiteRequest(
-            "this form was not sent by a page of this service; "
-            "open the alarm here, or use POST /v1/alarms/ID/acknowledge"
+            "this form was not sent by a page of this service; open that page here, or use the HTTP API"
         )
 
 
@@ -71,4 +70,4 @@ async def read_form(request: Request) -> Mapping[str, str]:
     try:
         return dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=10))
     except ValueError:
-        raise MisuseError("the form cannot be decoded; send it from the page of the alarm") from None
+        raise MisuseError("the form cannot be decoded; send it from its page") from None

@@ -46,7 +46,14 @@ STATE_MEANINGS: dict[DisplayState, str] = {
 }
 QUIET_STATES: tuple[DisplayState, ...] = ("ok", "not_judged")
 """States that are not shown beside an alarm."""
-DRIFT_KINDS: dict[DriftKind, str] = {"coverage": "coverage drift", "accuracy": "accuracy drop"}
+DRIFT_KINDS: dict[DriftKind, str] = {
+    "coverage": "coverage drift",
+    "accuracy": "accuracy drop",
+    "unknown": "unknown rows",
+    "predicted": "predicted class",
+    "disagreement": "disagreement of the model",
+    "confidence": "low confidence",
+}
 ALARM_STATES: dict[AlarmState, str] = {
     "open": "open",
     "acknowledged": "acknowledged",
@@ -140,15 +147,20 @@ def counts(rate: Rate, unit: str = "") -> str:
     return f"{rate.count:,} of {rate.n:,}{unit and ' '}{unit}{effective}"
 
 
-def needed(missing: InsufficientData, unit: str) -> str:
-    """Return the number of rows or labels that a figure still needs.
+def needed(missing: InsufficientData, unit: str, last: datetime | None = None) -> str:
+    """Return the number of rows or labels that a figure still needs, and the time of the last one before them.
 
     Examples
     --------
     >>> needed(InsufficientData(12, 20, ""), "labels"), needed(InsufficientData(0, 1, ""), "rows")
     ('12 of 20 labels needed', 'no rows yet')
+    >>> needed(InsufficientData(0, 20, ""), "labels", datetime(2026, 5, 1, 12, 34, tzinfo=UTC))
+    'no labels since 2026-05-01 12:34:00 UTC'
     """
-    return f"no {unit} yet" if missing.needed <= 1 else f"{missing.n:,} of {missing.needed:,} {unit} needed"
+    if last is not None and not missing.n:
+        return f"no {unit} since {utc(last)}"
+    counted = f"no {unit} yet" if missing.needed <= 1 else f"{missing.n:,} of {missing.needed:,} {unit} needed"
+    return counted if last is None else f"{counted}, the last {utc(last)}"
 
 
 def applied_rows(estimate: SliceEstimate) -> int:

@@ -79,6 +79,8 @@ class PageContext:
         Reason why the champion cannot be loaded; empty if it can.
     external
         Version that is monitored and served elsewhere; None if it is served here, or if there is none.
+    has_sessions
+        Whether the console has keys, and therefore sessions to leave.
     """
 
     section: Section = ""
@@ -86,6 +88,7 @@ class PageContext:
     refresh: Refresh = 0
     fault: str = ""
     external: int | None = None
+    has_sessions: bool = False
 
 
 def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> PageContext:
@@ -94,7 +97,7 @@ def page_context(runtime: Runtime, section: Section, refresh: Refresh = 0) -> Pa
         unresolved = count_unresolved(connection, runtime.model.name)
     state = runtime.model.deployment.state
     external = state.version if state.is_external else None
-    return PageContext(section, unresolved, refresh, state.fault, external)
+    return PageContext(section, unresolved, refresh, state.fault, external, runtime.access.has_keys)
 
 
 class TooManyPages(ServiceError):

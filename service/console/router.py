@@ -11,10 +11,17 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 
 from service.console.csrf import CrossSiteRequest
-from service.console.pages import alarms, models, reports, runs, slices
+from service.console.pages import alarms, models, reports, runs, sign_in, slices
 from service.console.render import HEADERS, PAGE_THREADS, PageExecutor, render_message, stylesheet
 from service.errors import MisuseError, ServiceError
-from service.store.errors import AlarmResolved, UnknownAlarm, UnknownReport, UnknownRun
+from service.store.errors import (
+    AlarmOfTarget,
+    AlarmResolved,
+    UnknownAlarm,
+    UnknownIncident,
+    UnknownReport,
+    UnknownRun,
+)
 from service.views.slices import UnknownSlice
 
 if TYPE_CHECKING:
@@ -26,11 +33,14 @@ PAGES = (
     "/alarms",
     "/alarms/{id}",
     "/alarms/{id}/acknowledge",
+    "/alarms/{id}/accept",
     "/runs",
     "/runs/{id}",
     "/models",
     "/reports",
     "/reports/{id}",
+    "/login",
+    "/logout",
     "/console/console.css",
 )
 """Routes whose requests are counted under their own name."""
@@ -38,9 +48,11 @@ ERRORS: dict[type[ServiceError], tuple[int, str]] = {
     CrossSiteRequest: (403, "Nothing was changed"),
     UnknownSlice: (404, "No such slice"),
     UnknownAlarm: (404, "No such alarm"),
+    UnknownIncident: (404, "No such incident"),
     UnknownRun: (404, "No such run"),
     UnknownReport: (404, "No such report"),
     AlarmResolved: (409, "The alarm is already resolved"),
+    AlarmOfTarget: (409, "The slice has a target"),
     MisuseError: (422, "Invalid request"),
 }
 """Status and heading by error; others are answered with 503."""
@@ -73,7 +85,7 @@ def router(runtime: Runtime) -> APIRouter:
     """Return the routes of all pages and their style sheet."""
     routes = APIRouter(route_class=PageRoute, include_in_schema=False, default_response_class=HTMLResponse)
     executor = PageExecutor(runtime.executor("page", PAGE_THREADS))
-    for page in (slices, alarms, runs, models, reports):
+    for page in (slices, alarms, runs, models, reports, sign_in):
         page.add_routes(routes, runtime, executor)
 
     @routes.get("/console/console.css")

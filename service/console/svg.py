@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from markupsafe import Markup
 
 from service.console.formatting import signed_points, utc
-from service.decisions import DriftStatus, SliceDecision, ToleranceBand
+from service.decisions import RATES, DriftStatus, SliceDecision, ToleranceBand
 from service.events import Estimate, InsufficientData
 from service.formatting import percent
 
@@ -363,9 +363,9 @@ def tolerance_chart(drift: DriftStatus) -> Markup:
 
 def _drift_description(drift: DriftStatus, zone: ToleranceBand) -> str:
     value, reference = drift.observed.value, zone.reference.value
-    rate = f"{drift.kind} not observed yet"
+    rate = f"{RATES[drift.kind]} not observed yet"
     if value is not None:
-        rate = f"{drift.kind} {percent(value)}, interval {percent(drift.lower)} to {percent(drift.upper)}"
+        rate = f"{RATES[drift.kind]} {percent(value)}, interval {percent(drift.lower)} to {percent(drift.upper)}"
     beside = "" if reference is None else f", reference {percent(reference)}"
     limits = "" if zone.target is None else " (target)"
     return f"{rate}; expected {percent(zone.lower)} to {percent(zone.upper)}{limits}{beside}"

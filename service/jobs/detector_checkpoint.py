@@ -9,10 +9,11 @@ from datetime import datetime
 import numpy as np
 from pydantic import Base64Bytes, TypeAdapter
 
-from service.decisions import Alarm, DriftDetected, DriftStatus, ToleranceBand
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey
+from service.decisions import Alarm, DriftDetected, DriftStatus, RateKey, ToleranceBand
+from service.monitor.drift_detector import DriftDetector, Observation
+from service.monitor.live_baseline import LiveBaseline
 from service.monitor.reference_period import ReferencePeriod
-from service.store.alarms import changed_further
+from service.monitor.tolerance_band import changed_further
 from sfs.intervals import Rate, anytime_arrays
 
 _VERSIONS = 10  # whose accuracy on first labels is kept
@@ -23,7 +24,8 @@ class DetectorCheckpoint:
     """Detectors of one version since its promotion, and their read position.
 
     ``at`` is the time of the last run; ``until`` and ``seq`` are the end of the last block, and the number of the last
-    first label, that were read; ``bands`` were computed from ``band_inputs``. ``standing`` has the counts of rates with
+    first label, that were read; ``bands`` were computed from ``band_inputs``; ``baseline`` is what live traffic taught.
+    ``standing`` has the counts of rates with
     an unresolved alarm since the start of its change; their detectors have restarted. ``period`` and ``learned`` have
     the first labels of rates of an external version, and the accuracy on them by version.
 
@@ -40,6 +42,7 @@ class DetectorCheckpoint:
     row: int
     bands: Mapping[RateKey, ToleranceBand]
     watch: DriftDetector
+    baseline: LiveBaseline
     band_inputs: tuple[object, ...]
     standing: dict[RateKey, Rate] = field(default_factory=dict)
     alarmed: dict[RateKey, DriftStatus] = field(default_factory=dict)  # at their unresolved alarms
@@ -47,6 +50,7 @@ class DetectorCheckpoint:
     arrived_until: datetime | None = None
     period: ReferencePeriod = field(default_factory=lambda: ReferencePeriod(0))
     learned: dict[int, dict[RateKey, Rate]] = field(default_factory=dict)
+    accepted: dict[RateKey, Rate] = field(default_factory=dict)
 
     @property
     def first_labels(self) -> Mapping[RateKey, Rate]:
@@ -117,6 +121,8 @@ class DetectorCheckpoint:
             [(version, list(rates.items())) for version, rates in self.learned.items()][-_VERSIONS:],
             row=self.row,
             is_behind=self.is_behind,
+            baseline=self.baseline.to_bytes(),
+            accepted=list(self.accepted.items()),
         )
         return STORED.dump_json(stored)
 
@@ -135,6 +141,8 @@ class StoredDetectors:
     learned: list[tuple[int, list[tuple[RateKey, Rate]]]] = field(default_factory=list)
     row: int | None = None
     is_behind: bool = False
+    baseline: Base64Bytes | None = None
+    accepted: list[tuple[RateKey, Rate]] = field(default_factory=list)
 
 
 def rate_key(drift: DriftStatus) -> RateKey:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,12 +12,14 @@ from itertools import chain, takewhile
 import numpy as np
 from sqlalchemy import Connection
 
-from service.decisions import Alarm, DriftDetected, ToleranceBand
-from service.events import Estimate, SliceEstimate, Snapshot, WindowName
+from models.outputs import nearest_limit
+from service.decisions import RATES, Alarm, DriftDetected, DriftKind, RateKey, ToleranceBand
+from service.events import NONE_FIRED, Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import percent
 from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, StoredDetectors, rate_key
 from service.jobs.drift_observations import (
     EVERY_ROW,
+    LOW_CONFIDENCE,
     accuracies,
     coverages,
     feature_content,
@@ -28,14 +30,16 @@ from service.jobs.drift_observations import (
     up_to,
 )
 from service.metrics.gauges import MetricsPage
-from service.monitor.drift_detector import DriftDetector, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, log_threshold
+from service.monitor.live_baseline import NO_REFERENCE, Limits, LiveBaseline, named_zone
 from service.monitor.reference_period import ReferencePeriod
-from service.monitor.tolerance_band import accuracy_band, coverage_band, is_back_inside, is_outside
+from service.monitor.season import WEEK_HOURS, TableProfile
+from service.monitor.tolerance_band import accuracy_band, coverage_band, recovery
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import Deployment, DeploymentState
 from service.settings.schema import DriftSettings
 from service.store import queries
-from service.store.alarms import alarms, open_alarm, resolve_alarm
+from service.store.alarms import accepted_alarms, adopt_alarms, alarms, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted
 from service.store.engine import Store
 from service.store.labels import first_labels, last_first_label
@@ -51,6 +55,10 @@ _LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored
 _RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
 """Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
 
+_OF_VERSION: tuple[DriftKind, ...] = ("predicted", "disagreement", "confidence")
+"""Rates of a model's outputs: another version has others."""
+
+_NEW = timedelta(minutes=1)  # a run that failed is made up for
 _NAMES_LOGGED = 5
 
 _log = logging.getLogger(__name__)
@@ -73,7 +81,6 @@ class DriftDetection:
     ) -> None:
         self._deployment, self._store, self._writer, self._page = deployment, store, writer, page
         self._settings = settings
-        self._threshold = log_threshold(settings.max_slices, settings.false_alarms_a_month)
         self._checkpoint: DetectorCheckpoint | None = None
         self.position: tuple[datetime, int] | None = None
         """End of the rows, and number of the last first label, that the detectors have read; None before."""
@@ -84,16 +91,21 @@ class DriftDetection:
         if state.version is None:
             return
         if state.fault and state.active is None:  # nothing is expected until it is repaired, and then of all its rows
-            with self._store.read() as connection:
-                unresolved = alarms(connection, state.model, unresolved=True)
             self._deployment.drift_statuses, self._deployment.behind_until = (), None
-            self._page.show_drift(state.model, (), unresolved)
+            self.restore()
             return
         try:
             self._run(state, state.version, now)
         except BaseException:
             self._checkpoint = None
             raise
+
+    def restore(self) -> None:
+        """Publish the unresolved alarms: the first run may take long, and no alert is to resolve until it ends."""
+        model = self._deployment.state.model
+        with self._store.read() as connection:
+            unresolved = alarms(connection, model, unresolved=True)
+        self._page.show_drift(model, (), unresolved)
 
     def stored_version(self) -> tuple[int, datetime] | None:
         """Return the version of the stored detectors and the start of its traffic; None without them."""
@@ -120,20 +132,25 @@ class DriftDetection:
             if checkpoint is None or (checkpoint.version, checkpoint.promoted_at) != owner:
                 checkpoint = self._restore(connection, state, version, now)
             elif checkpoint.band_inputs != inputs:
-                checkpoint.bands, checkpoint.band_inputs = self._bands(state, checkpoint.first_labels), inputs
-                checkpoint.watch.rezone(checkpoint.bands)
+                checkpoint.band_inputs = inputs
+                self._rezone(checkpoint, state)
                 _log_restarted(checkpoint.watch)
             self._checkpoint = checkpoint
             checkpoint.period.begin(_lacking_accuracy(state, checkpoint.first_labels))
             unresolved = alarms(connection, state.model, unresolved=True)
+            accepted = accepted_alarms(connection, state.model)
+            if accepted:
+                self._adopt(checkpoint, state, accepted)
             checkpoint.set_alarms(unresolved)
             detections, fed = self._feed(connection, checkpoint, state, now)
             watched_until = _watched_until(connection, checkpoint, state.model, now)
-        over = resolved_alarms(unresolved, state, checkpoint.bands, self._deployment.snapshot)
-        if fed or detections or over:
+        over = resolved_alarms(unresolved, state, checkpoint, self._deployment.snapshot)
+        if fed or detections or over or accepted:
 
             def commit(connection: Connection) -> list[Alarm]:
                 save_checkpoint(connection, CHECKPOINT, now, checkpoint.to_bytes())
+                if accepted:
+                    adopt_alarms(connection, [alarm.id for alarm in accepted])
                 for alarm, reason in over:
                     resolve_alarm(connection, alarm.id, now, reason)
                 for detection in detections:
@@ -168,8 +185,10 @@ class DriftDetection:
                 if stored.version == version and (state.is_external or stored.promoted_at == state.promoted_at):
                     for key, correct, contents in stored.period:
                         period.correct[key], period.contents[key] = correct, np.frombuffer(contents, "<i8").tolist()
-                    bands = self._bands(state, learned.get(version, {}))
-                    watch = DriftDetector.from_bytes(stored.state, bands, self._threshold)
+                    accepted = dict(stored.accepted)
+                    bands = self._bands(state, learned.get(version, {}), accepted)
+                    baseline = self._baseline(state, bands, stored.baseline)
+                    watch = DriftDetector.from_bytes(stored.state, bands, self._threshold(bands), baseline)
                     _log_restarted(watch)
                     standing = dict(stored.standing)
                     row = queries.last_row(connection) if stored.row is None else stored.row
@@ -182,10 +201,12 @@ class DriftDetection:
                         row,
                         bands,
                         watch,
+                        baseline,
                         inputs,
                         standing,
                         period=period,
                         learned=learned,
+                        accepted=accepted,
                         is_behind=stored.is_behind,
                     )
                 earlier = stored
@@ -197,7 +218,14 @@ class DriftDetection:
         if state.promoted_at is not None:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
         seq = last_first_label(connection, state.model, before=since)
-        bands = self._bands(state, learned.get(version, {}))
+        bands = self._bands(state, learned.get(version, {}), {})
+        of_version = [key for key in bands if key.kind in _OF_VERSION]
+        baseline = self._baseline(state, bands, None if earlier is None else earlier.baseline, of_version)
+        if earlier is not None:  # the promotion of a version that answers an alarm takes the rate since as normal
+            moved = {key.slice for key, _ in earlier.standing if key.kind == "coverage"}
+            references = {key: band.reference for key, band in zip(baseline.keys, baseline.references, strict=True)}
+            moved_keys = (key for key in references if key.kind == "coverage" and key.slice in moved)
+            baseline.rebase({key: references[key] for key in moved_keys})
         new = DetectorCheckpoint(
             version,
             state.promoted_at,
@@ -206,7 +234,8 @@ class DriftDetection:
             seq,
             queries.last_row(connection),
             bands,
-            DriftDetector(bands, self._threshold),
+            DriftDetector(bands, self._threshold(bands), baseline),
+            baseline,
             inputs,
             period=period,
             learned=learned,
@@ -215,19 +244,68 @@ class DriftDetection:
             new.follow(earlier, checkpoint.at)
         return new
 
-    def _bands(self, state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> dict[RateKey, ToleranceBand]:
+    def _bands(
+        self, state: DeploymentState, first_labels: Mapping[RateKey, Rate], accepted: Mapping[RateKey, Rate]
+    ) -> dict[RateKey, ToleranceBand]:
         settings, slices = self._settings, self._slices(state)
         bands = {}
-        for name, fingerprint in state.fingerprints.items():
-            if rate := state.references.get(name):
-                key = RateKey(name, fingerprint, "coverage")
-                bands[key] = coverage_band(rate, settings.tolerance, slices)
+        expected = {
+            RateKey(name, fingerprint, "coverage"): state.references.get(name)
+            for name, fingerprint in state.fingerprints.items()
+        }
+        for key, reference in (expected | _stream_rates(state, settings.streams)).items():
+            rate = accepted.get(key) or reference
+            bands[key] = coverage_band(rate, settings.tolerance, slices) if rate else NO_REFERENCE
         for key in _accuracy_keys(state):
-            rate = _expected_accuracy(state, first_labels, key)
+            rate = accepted.get(key) or _expected_accuracy(state, first_labels, key)
             target = state.metadata.get(key.slice, NO_METADATA).target
             if rate or target is not None:  # a target is monitored without a reference, too
                 bands[key] = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
         return bands
+
+    def _threshold(self, bands: Mapping[RateKey, ToleranceBand]) -> float:
+        live = sum(key.kind != "accuracy" for key in bands)
+        return log_threshold(max(self._settings.max_slices, live), self._settings.false_alarms_a_month)
+
+    def _baseline(
+        self,
+        state: DeploymentState,
+        bands: Mapping[RateKey, ToleranceBand],
+        stored: bytes | None,
+        without: Sequence[RateKey] = (),
+    ) -> LiveBaseline:
+        """Return the live baseline of all rates but accuracies, continued from the stored one, except for some."""
+        live = {key: band for key, band in bands.items() if key.kind != "accuracy"}
+        settings = self._settings
+        zone = named_zone(settings.time_zone)
+        table = _table_profile(state, [*live], settings.time_zone)
+        baseline = LiveBaseline([*live], [*live.values()], settings.tolerance, settings.swing, zone, table)
+        if stored is not None:
+            try:
+                baseline.resume(LiveBaseline.from_bytes(stored), without)
+            except ValueError as error:
+                _log.warning("%s", error)
+        return baseline
+
+    def _rezone(self, checkpoint: DetectorCheckpoint, state: DeploymentState) -> None:
+        """Compute the bands again, and continue with the live baseline."""
+        checkpoint.bands = self._bands(state, checkpoint.first_labels, checkpoint.accepted)
+        earlier = checkpoint.baseline
+        checkpoint.baseline = self._baseline(state, checkpoint.bands, None)
+        checkpoint.baseline.resume(earlier)
+        checkpoint.watch.rezone(checkpoint.bands, checkpoint.baseline)
+        checkpoint.watch.threshold = self._threshold(checkpoint.bands)
+
+    def _adopt(self, checkpoint: DetectorCheckpoint, state: DeploymentState, accepted: Sequence[Alarm]) -> None:
+        """Expect the rates since the changes of accepted alarms; those of other versions are ignored."""
+        rates = {}
+        for drift in (alarm.drift for alarm in accepted if alarm.version == checkpoint.version):
+            key = rate_key(drift)
+            rates[key] = checkpoint.standing.get(key, drift.observed)
+        checkpoint.accepted |= rates
+        self._rezone(checkpoint, state)
+        checkpoint.watch.restart(rates)
+        checkpoint.baseline.rebase(rates)
 
     def _feed(
         self, connection: Connection, checkpoint: DetectorCheckpoint, state: DeploymentState, now: datetime
@@ -266,8 +344,7 @@ class DriftDetection:
             if ended := checkpoint.period.end():
                 learned = checkpoint.learned
                 learned[checkpoint.version] = learned.pop(checkpoint.version, {}) | ended
-                checkpoint.bands = self._bands(state, checkpoint.first_labels)
-                checkpoint.watch.rezone(checkpoint.bands)
+                self._rezone(checkpoint, state)
         if blocks:
             checkpoint.until = max(block.end for block in blocks)
         if not checkpoint.is_behind:
@@ -294,9 +371,62 @@ def _watched_until(connection: Connection, checkpoint: DetectorCheckpoint, model
 def _log_restarted(watch: DriftDetector) -> None:
     """Log the rates whose evidence began again, the first of them by name."""
     if watch.restarted:
-        names = ", ".join(f"{key.kind} of {key.slice}" for key in watch.restarted[:_NAMES_LOGGED])
+        names = ", ".join(f"{RATES[key.kind]} of {key.slice}" for key in watch.restarted[:_NAMES_LOGGED])
         more = f", and {len(watch.restarted) - _NAMES_LOGGED:,} more" if len(watch.restarted) > _NAMES_LOGGED else ""
         _log.info("drift evidence is gathered from the start where the tolerance band changed: %s%s", names, more)
+
+
+def _stream_rates(state: DeploymentState, streams: Sequence[str]) -> dict[RateKey, Rate | None]:
+    """Return the further rates to monitor, with those of the held-out rows; None where live traffic alone teaches."""
+    rates: dict[RateKey, Rate | None] = {}
+    for stream in streams:
+        if stream == "no_slice":
+            rates[RateKey(NONE_FIRED, state.functions_version.hash, "coverage")] = None
+        elif stream == "unknown":
+            rates |= {RateKey(name, print_, "unknown"): None for name, print_ in state.fingerprints.items()}
+        elif stream == "predicted":
+            rates |= {RateKey(name, None, "predicted"): None for name in state.classes}
+        elif stream == "disagreement":
+            rates |= _disagreement(state)
+        elif state.classes:
+            rates |= _low_confidence(state)
+    return rates
+
+
+def _disagreement(state: DeploymentState) -> dict[RateKey, Rate | None]:
+    """Return the disagreement of every slice with an indicator."""
+    if state.active is None:
+        return {}
+    names, outputs = state.active.indicated(), state.active.bundle.outputs
+    expected = {} if outputs is None else outputs.disagreement
+    return {RateKey(name, state.fingerprints[name], "disagreement"): _informative(expected.get(name)) for name in names}
+
+
+def _low_confidence(state: DeploymentState) -> dict[RateKey, Rate | None]:
+    """Return the share below the limit of the version; without held-out rows, halfway from chance to certainty."""
+    outputs = None if state.active is None else state.active.bundle.outputs
+    if outputs is None:
+        return {LOW_CONFIDENCE[nearest_limit((1 + 1 / len(state.classes)) / 2)]: None}
+    return {LOW_CONFIDENCE[nearest_limit(outputs.limit)]: _informative(outputs.low_confidence)}
+
+
+def _table_profile(state: DeploymentState, keys: Sequence[RateKey], zone: str) -> TableProfile | None:
+    """Return the season of the training table; None if it has none in this time zone."""
+    season = None if state.active is None else state.active.bundle.season
+    if state.active is None or season is None or season.zone != zone:
+        return None
+    trained = state.active.bundle.function_fingerprints
+    members, rows = np.zeros((2, WEEK_HOURS, len(keys)), np.float32)
+    dispersion = np.ones(len(keys))
+    for k, key in enumerate(keys):
+        if key.kind == "coverage" and key.slice in season.members and trained[key.slice] == key.fingerprint:
+            members[:, k], dispersion[k] = season.members[key.slice], season.dispersion[key.slice]
+            rows[:, k] = np.subtract(season.rows, season.unknown.get(key.slice, 0))
+    return TableProfile.of(members, rows, dispersion)
+
+
+def _informative(rate: Rate | None) -> Rate | None:
+    return rate if rate is not None and rate.is_informative else None
 
 
 def _accuracy_keys(state: DeploymentState) -> list[RateKey]:
@@ -321,22 +451,24 @@ def band_inputs(state: DeploymentState) -> tuple[object, ...]:
 def resolved_alarms(
     unresolved: Sequence[Alarm],
     state: DeploymentState,
-    bands: Mapping[RateKey, ToleranceBand],
+    checkpoint: DetectorCheckpoint,
     snapshot: Snapshot | None,
 ) -> list[tuple[Alarm, str]]:
     """Return the alarms to resolve, with the reasons.
 
     An alarm is resolved once another version is active, its function has changed, its target was lowered below
-    the rate, or removed, or its rate is back within its tolerance band. For that it has to be demonstrably inside
-    over a window of ``_RECENT`` that began after the alarm, and in no shorter one demonstrably outside: a small
-    slice has few labels an hour. A snapshot of another version is ignored.
+    the rate, or removed, its rate is no longer monitored, or is back within its tolerance band in windows of
+    ``_RECENT`` that began after the alarm. Only new rows or labels show that: a window that slides past the last of
+    them does not. A snapshot of another version is ignored; none has rates of outputs.
     """
-    fingerprints = state.fingerprints
-    recent: list[tuple[str, datetime, dict[tuple[str, str | None], SliceEstimate]]] = []
+    fingerprints = state.fingerprints | {NONE_FIRED: state.functions_version.hash}
+    recent: list[tuple[str, datetime, Limits, dict[tuple[str, str | None], SliceEstimate]]] = []
     if unresolved and snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
         for name, span in _RECENT.items():
             window = snapshot.windows[name]
-            recent.append((span, window.start, {(row.slice, row.fingerprint): row for row in window.slices}))
+            rows = {(row.slice, row.fingerprint): row for row in window.slices}
+            limits = checkpoint.baseline.limits_over(window.start, snapshot.at)
+            recent.append((span, window.start, limits, rows))
 
     def resolution(alarm: Alarm) -> str:
         drift = alarm.drift
@@ -344,25 +476,34 @@ def resolved_alarms(
             return f"version {state.version} {'is followed now' if state.is_external else 'was promoted'}"
         if drift.fingerprint and fingerprints.get(drift.slice) != drift.fingerprint:
             return "the slicing function was changed or removed"
-        band = bands.get(rate_key(drift))
+        band = checkpoint.watch.band(rate_key(drift))
+        if band is None and drift.stands_alone:
+            return "the rate is no longer monitored"
         target = None if drift.zone is None else drift.zone.target
         if target is not None and (band is None or (band.target != target and drift.upper >= band.lower)):
             return f"the target of {percent(target)} was lowered or removed"
-        for span, start, slices in recent:
-            estimates = slices.get((drift.slice, drift.fingerprint))
-            if band is None or estimates is None or start < alarm.at:
-                return ""
-            estimate = estimates.coverage if drift.kind == "coverage" else estimates.members.accuracy
-            if not isinstance(estimate, Estimate):
-                continue
-            rate = estimate.rate
-            if is_back_inside(band, rate):
-                back = (
-                    "within its tolerance band" if band.target is None else f"at its target of {percent(band.target)}"
-                )
-                return f"{drift.kind} was {rate.count / rate.n:.3g} in the last {span}, back {back}"
-            if is_outside(band, rate):
-                return ""
-        return ""
+        seen_at = None if snapshot is None else snapshot.last_evidence(drift.slice, drift.fingerprint, drift.kind)
+        if snapshot is None or seen_at is None or seen_at < snapshot.at - _NEW:
+            return ""
+
+        def rates() -> Iterator[tuple[str, ToleranceBand, Rate]]:
+            for span, start, limits, slices in recent:
+                estimates = slices.get((drift.slice, None if drift.slice == NONE_FIRED else drift.fingerprint))
+                if band is None or estimates is None or start < alarm.at:
+                    return
+                if (rate := _rate_in(estimates, drift.kind)) is not None:
+                    yield span, checkpoint.watch.band(rate_key(drift), limits) or band, rate
+
+        return recovery(drift.kind, rates())
 
     return [(alarm, reason) for alarm in unresolved if (reason := resolution(alarm))]
+
+
+def _rate_in(row: SliceEstimate, kind: DriftKind) -> Rate | None:
+    """Return the counts of a rate in a row of a snapshot; None if they are not there, or too few."""
+    if kind in _OF_VERSION:
+        return None
+    if kind == "unknown":
+        return Rate(row.unknown, row.unknown + (row.coverage.rate.n if isinstance(row.coverage, Estimate) else 0))
+    estimate = row.coverage if kind == "coverage" else row.members.accuracy
+    return estimate.rate if isinstance(estimate, Estimate) else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, groupby, takewhile
 from operator import attrgetter, itemgetter
@@ -12,11 +12,12 @@ from operator import attrgetter, itemgetter
 import numpy as np
 from sqlalchemy import Connection
 
-from service.decisions import DriftKind
-from service.events import BlockCounts, FunctionSetVersion
+from models.outputs import LIMITS
+from service.decisions import DriftKind, RateKey
+from service.events import NONE_FIRED, BlockCounts, FunctionSetVersion
 from service.jobs.detector_checkpoint import DetectorCheckpoint
-from service.monitor.block_counts import unpack_bitmaps
-from service.monitor.drift_detector import Observation, RateKey
+from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
+from service.monitor.drift_detector import Observation
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
 from service.serving.deployment import DeploymentState
@@ -24,9 +25,12 @@ from service.store import queries
 from service.store.block_store import first_uncounted
 from service.store.errors import StoreError
 from service.store.labels import FirstLabel
-from service.store.tables import chunks
+from service.store.tables import chunks, to_confidence
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
+
+LOW_CONFIDENCE = tuple(RateKey(f"below {limit:.6g}", None, "confidence") for limit in LIMITS)
+"""Shares of the rows whose confidence is below each limit; one of them is monitored."""
 
 EVERY_ROW = RateKey(ALL_ROWS, None, "accuracy")
 """Accuracy of all rows; their coverage is 1."""
@@ -68,12 +72,22 @@ def next_arrivals(
         start = min([start, *(floor_to(row.at, BLOCK_SECONDS[0]) for row in own)])
         for set_hash, group in groupby(own, key=lambda row: row.set_hash):
             rows = list(group)
-            slices = len(sets[set_hash].names)
-            member = unpack_bitmaps([row.member for row in rows], slices).sum(axis=0).tolist()
-            not_known = unpack_bitmaps([row.unknown for row in rows], slices).sum(axis=0).tolist()
-            _add_known(
-                counts, unknown, _columns(sets[set_hash], "coverage", checkpoint.bands), len(rows), member, not_known
+            functions, predicted = sets[set_hash], [row.predicted for row in rows]
+            bitmaps = [row.member for row in rows], [row.unknown for row in rows]
+            member, not_known = (unpack_bitmaps(each, len(functions.names)) for each in bitmaps)
+            block = empty(model, checkpoint.version, set_hash, len(functions.names), start, BLOCK_SECONDS[0])
+            votes = [functions.names.index(name) for name in functions.votes]
+            block = count_columns(
+                block,
+                predicted,
+                [None] * len(rows),
+                member,
+                not_known,
+                votes,
+                to_confidence([row.packed for row in rows]),
+                [row.disagreement for row in rows],
             )
+            _RateColumns.of(functions, checkpoint.bands).add(counts, unknown, block)
         if final:
             checkpoint.row = final[-1].row
         if len(final) < len(part):
@@ -116,19 +130,18 @@ def known_sets(connection: Connection, hashes: Iterable[str]) -> dict[str, Funct
 
 
 def coverages(
-    blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Container[RateKey]
+    blocks: Iterable[BlockCounts], sets: Mapping[str, FunctionSetVersion], watched: Collection[RateKey]
 ) -> Iterator[Observation]:
-    """Yield members, known and unknown rows of every monitored slice, block by block, in order of time.
+    """Yield the counts of every monitored rate but accuracies, block by block, in order of time.
 
     Blocks of the same time under several function sets are added; a slice is the same if its function is.
     """
-    columns = {set_hash: _columns(functions, "coverage", watched) for set_hash, functions in sets.items()}
+    columns = {set_hash: _RateColumns.of(functions, watched) for set_hash, functions in sets.items()}
     for (start, end), group in groupby(blocks, key=lambda block: (block.start, block.end)):
         counts: dict[RateKey, Rate] = {}
         unknown: dict[RateKey, int] = {}
         for block in group:
-            not_known, member = block.unknown.tolist(), block.member.tolist()
-            _add_known(counts, unknown, columns[block.set_hash], block.n, member, not_known)
+            columns[block.set_hash].add(counts, unknown, block)
         yield Observation(start, end, counts, unknown)
 
 
@@ -192,25 +205,56 @@ def accuracies(
 
 
 def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:
-    """Return the monitored columns of a function set."""
-    pairs = zip(functions.names, functions.fingerprints, strict=True)
+    """Return the monitored columns of a function set; that of the rows in no slice follows the slices."""
+    pairs = zip((*functions.names, NONE_FIRED), (*functions.fingerprints, functions.hash), strict=True)
     keys = (RateKey(name, fingerprint, kind) for name, fingerprint in pairs)
     return [(k, key) for k, key in enumerate(keys) if key in watched]
 
 
-def _add_known(
-    counts: dict[RateKey, Rate],
-    unknown: dict[RateKey, int],
-    columns: Iterable[tuple[int, RateKey]],
-    n: int,
-    member: Sequence[int],
-    not_known: Sequence[int],
-) -> None:
-    """Add the members of n rows to the counts, and the rows of unknown membership to theirs."""
-    for k, key in columns:
-        _add(counts, key, member[k], n - not_known[k])
-        if not_known[k]:
-            unknown[key] = unknown.get(key, 0) + not_known[k]
+@dataclass(frozen=True, slots=True)
+class _RateColumns:
+    """Monitored columns of the counts under one function set, by kind, and the monitored classes and limits."""
+
+    coverage: Sequence[tuple[int, RateKey]]
+    unknown: Sequence[tuple[int, RateKey]]
+    disagreement: Sequence[tuple[int, RateKey]]
+    predicted: Sequence[RateKey]
+    confidence: Sequence[tuple[int, RateKey]]
+
+    @classmethod
+    def of(cls, functions: FunctionSetVersion, watched: Collection[RateKey]) -> _RateColumns:
+        """Return the monitored columns of a function set."""
+        return cls(
+            _columns(functions, "coverage", watched),
+            _columns(functions, "unknown", watched),
+            _columns(functions, "disagreement", watched),
+            [key for key in watched if key.kind == "predicted"],
+            [(k, key) for k, key in enumerate(LOW_CONFIDENCE) if key in watched],
+        )
+
+    def add(self, counts: dict[RateKey, Rate], unknown: dict[RateKey, int], block: BlockCounts) -> None:
+        """Add a block to counts, and its rows of unknown membership to theirs."""
+        n, member, not_known = block.n, block.member.tolist(), block.unknown.tolist()
+        for k, key in self.coverage:
+            _add(counts, key, member[k], n - not_known[k])
+            if not_known[k]:
+                unknown[key] = unknown.get(key, 0) + not_known[k]
+        for k, key in self.unknown:
+            _add(counts, key, not_known[k], n)
+        compared, contradicted = block.indicated.tolist()
+        for k, key in self.disagreement:
+            if compared[k]:
+                _add(counts, key, contradicted[k], compared[k])
+                if not_known[k]:
+                    unknown[key] = unknown.get(key, 0) + not_known[k]
+        if self.predicted:
+            called = dict(zip(block.classes, block.predicted[:, -1].tolist(), strict=True))
+            for key in self.predicted:
+                _add(counts, key, called.get(key.slice, 0), n)
+        below = block.confidence.cumsum().tolist()
+        for k, key in self.confidence:
+            if below[-1]:
+                _add(counts, key, below[k], below[-1])
 
 
 def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:

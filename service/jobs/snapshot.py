@@ -95,7 +95,8 @@ class SnapshotJob:
             cache, self._merged_at = self._cache, merged_at
             last_label_at = queries.last_label_at(connection, state.model)
         scope = SnapshotScope(state.model, state.version, state.functions_version, state.promoted_at, last_label_at)
-        snapshot = take_snapshot(now, scope, cache.timelines.values(), cache.sets, self._deployment.estimate_config)
+        config, before = self._deployment.estimate_config, self._deployment.snapshot
+        snapshot = take_snapshot(now, scope, cache.timelines.values(), cache.sets, config, before)
         self._writer.save_checkpoint(CHECKPOINT, now, to_state(snapshot)).result()
         self._publish(snapshot)
         return snapshot

@@ -1,1 +1,1 @@
-"""Prometheus metrics: the only code that uses ``prometheus_client``."""
+"""Metrics, request log and traces: the only code that uses ``prometheus_client`` and ``opentelemetry``."""

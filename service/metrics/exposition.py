@@ -1,4 +1,4 @@
-"""Prometheus text format."""
+"""Text formats of Prometheus and OpenMetrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+OPENMETRICS_END = b"# EOF\n"
 
 PREFIX = "slicewatch_"
 """Prefix of every metric name."""
@@ -30,10 +32,33 @@ class Families:
 
 def render(collector: Collector | Families) -> bytes:
     """Return the families of a collector as text, without the ``_created`` series of the client library."""
+    return generate_latest(_without_created(collector))
+
+
+def render_openmetrics(collector: Collector | Families) -> bytes:
+    """Return the families in the format of OpenMetrics, with exemplars of histograms and without its end.
+
+    The client library takes twice the time for the same: but for the headers of counters, lines are those of the text
+    format.
+    """
+    lines: list[str] = []
+    for family in _without_created(collector).collect():
+        help_line, type_line, *samples = generate_latest(Families([family])).decode().removesuffix("\n").split("\n")
+        if family.type == "counter":
+            help_line, type_line = (line.replace("_total ", " ", 1) for line in (help_line, type_line))
+        for n, sample in enumerate(family.samples):
+            if (exemplar := sample.exemplar) is not None:
+                labels = ",".join(f'{name}="{value}"' for name, value in sorted(exemplar.labels.items()))
+                samples[n] += f" # {{{labels}}} {exemplar.value} {exemplar.timestamp}"
+        lines += [help_line, type_line, *samples]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _without_created(collector: Collector | Families) -> Families:
     families = list(collector.collect())
     for family in families:
         family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-    return generate_latest(Families(families))
+    return Families(families)
 
 
 def counter(name: str, help_text: str, labels: Sequence[str]) -> CounterMetricFamily:

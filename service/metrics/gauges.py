@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from service.decisions import Alarm, DriftStatus
+from service.decisions import Alarm, DriftStatus, Incident
 from service.events import Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import truncated
-from service.metrics.exposition import Families, gauge, render
+from service.metrics.exposition import OPENMETRICS_END, Families, gauge, render
 from service.metrics.process import ProcessMetrics
 from sfs.intervals import Rate
-from sfs.validation import MAX_NAME_CHARACTERS, NO_METADATA, Metadata
+from sfs.validation import MAX_NAME_CHARACTERS, NO_METADATA, SEVERITIES, Metadata
 
 WINDOWS: tuple[WindowName, ...] = ("1h", "since_promotion")
 """Exported windows; the others are available over HTTP."""
@@ -61,7 +61,13 @@ def render_snapshot(snapshot: Snapshot, metadata: Mapping[str, Metadata], refere
         "Owner, severity and accuracy target of the slice; always 1.",
         ["slice", "owner", "severity", "target"],
     )
+    known_at = gauge("slice_last_known_prediction_timestamp_seconds", "Last row of known membership.", by_slice)
+    labelled_at = gauge("slice_last_label_timestamp_seconds", "Arrival of the last label of the slice.", by_slice)
     for name in names:
+        if (fresh := snapshot.freshness.get(name)) is not None:
+            for family, seen_at in ((known_at, fresh.known_at), (labelled_at, fresh.labelled_at)):
+                if seen_at is not None:
+                    family.add_metric([model, version, name], seen_at.timestamp())
         rate, facts = references.get(name), metadata.get(name, NO_METADATA)
         if rate is not None and rate.value is not None:
             coverage.add_metric([model, version, name], rate.value)
@@ -73,7 +79,7 @@ def render_snapshot(snapshot: Snapshot, metadata: Mapping[str, Metadata], refere
 
     at = gauge("snapshot_timestamp_seconds", "Time of the snapshot behind these gauges.")
     at.add_metric([], snapshot.at.timestamp())
-    families = [*estimates.values(), coverage, rows, target, info, at]
+    families = [*estimates.values(), coverage, rows, known_at, labelled_at, target, info, at]
     if snapshot.last_label_at is not None:
         label = gauge("last_label_timestamp_seconds", "Arrival of the last label.")
         label.add_metric([], snapshot.last_label_at.timestamp())
@@ -120,8 +126,8 @@ def render_drift(
     )
     alarm = gauge("slice_drift_alarm", "1 if the slice has an unresolved alarm, else 0.", labels)
     since = gauge("slice_drift_since_timestamp_seconds", "Start of the change behind the alarm.", labels)
-    observed = gauge("slice_drift_observed_ratio", "Coverage or accuracy since the change, as of the alarm.", labels)
-    expected = gauge("slice_drift_expected_ratio", "Expected coverage or accuracy, or target, as of the alarm.", labels)
+    observed = gauge("slice_drift_observed_ratio", "Rate since the change, as of the alarm.", labels)
+    expected = gauge("slice_drift_expected_ratio", "Expected rate, or target, as of the alarm.", labels)
 
     watched = gauge("drift_watched_until_timestamp_seconds", "End of the rows that the detectors have read.", ["model"])
     if watched_until is not None:
@@ -143,12 +149,34 @@ def render_drift(
     return render(Families([evidence, alarm, since, observed, expected, watched]))
 
 
+def render_incidents(model: str, unresolved: Sequence[Incident], metadata: Mapping[str, Metadata]) -> bytes:
+    """Return the gauges of incidents in the text format.
+
+    Severity and owner route notifications, so they change as little as possible: the severity is the highest of all
+    slices that have had an alarm, and the owner that of the slice whose alarm opened the incident.
+    """
+    labels = ["model", "incident", "cause", "kind", "severity", "owner"]
+    slices = gauge("incident_slices", "Slices with an unresolved alarm in the incident.", labels)
+    since = gauge("incident_since_timestamp_seconds", "Start of the change of the cause.", ["model", "incident"])
+    count = gauge("incidents", "Unresolved incidents.", ["model"])
+    count.add_metric([model], len(unresolved))
+    for incident in unresolved:
+        cause = incident.alarms[0]
+        facts = {alarm.id: metadata.get(alarm.drift.slice, NO_METADATA) for alarm in incident.alarms}
+        severity = max((fact.severity for fact in facts.values()), key=SEVERITIES.index)
+        owner = truncated(facts[min(facts)].owner, MAX_NAME_CHARACTERS)
+        values = [model, str(incident.id), incident.cause, cause.drift.kind, severity, owner]
+        slices.add_metric(values, len({alarm.drift.slice for alarm in incident.unresolved}))
+        since.add_metric(values[:2], (cause.drift.since or cause.at).timestamp())
+    return render(Families([slices, since, count]))
+
+
 class MetricsPage:
     """Metrics of this process, followed by the gauges of the last snapshot, once there is one."""
 
     def __init__(self, process: ProcessMetrics) -> None:
         self._process = process
-        self._snapshot = self._drift = b""
+        self._snapshot = self._drift = self._incidents = b""
 
     def show(self, snapshot: Snapshot, metadata: Mapping[str, Metadata], references: Mapping[str, Rate]) -> None:
         """Serve the gauges of a snapshot until the next call; arguments as for ``render_snapshot``."""
@@ -164,6 +192,14 @@ class MetricsPage:
         """Serve the gauges of drift until the next call; arguments as for ``render_drift``."""
         self._drift = render_drift(model, drifts, unresolved, watched_until)
 
+    def show_incidents(self, model: str, unresolved: Sequence[Incident], metadata: Mapping[str, Metadata]) -> None:
+        """Serve the gauges of incidents until the next call; arguments as for ``render_incidents``."""
+        self._incidents = render_incidents(model, unresolved, metadata)
+
     def text(self) -> bytes:
         """Return the page, of type ``CONTENT_TYPE``; takes milliseconds, so call it off the event loop."""
-        return self._process.text() + self._snapshot + self._drift
+        return self._process.text() + self._snapshot + self._drift + self._incidents
+
+    def openmetrics(self) -> bytes:
+        """Return the page with exemplars, of type ``OPENMETRICS_TYPE``; gauges are the same lines in both formats."""
+        return self._process.openmetrics() + self._snapshot + self._drift + self._incidents + OPENMETRICS_END

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from time import perf_counter
 from typing import Literal, TypeVar, get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
 
 from service.decisions import ACTIVE, RunState
 from service.events import DiskUse, FunctionSetVersion, LabelOutcome, Prediction
-from service.metrics.exposition import OTHER, PREFIX, render
+from service.metrics.exposition import OTHER, PREFIX, render, render_openmetrics
+from service.metrics.histogram import BatchedHistogram
 from service.metrics.prediction_collector import PredictionCollector
+from service.metrics.request_log import LoggedRequest
 from sfs.apply import FunctionStats
 
 MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
@@ -20,8 +23,11 @@ MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
 STAGES = ("decode", "features", "functions", "model", "record", "log", "encode")
 """Timed stages of a request."""
 
-SHED_REASONS = ("queue", "log", "deadline", "connections")
+SHED_REASONS = ("queue", "log", "deadline", "connections", "rate")
 """Reasons for refusing requests under load."""
+
+UNAUTHORIZED_REASONS = ("missing", "wrong", "limited")
+"""Reasons for refusing requests because of their key."""
 
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _JOB_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -61,17 +67,24 @@ class ProcessMetrics:
         self._predictions = PredictionCollector(model)
         self._registry.register(self._predictions)
         ProcessCollector(registry=self._registry)
-        self._request_seconds = self._histogram("request", "Duration of requests.", "route", _REQUEST_SECONDS)
-        self._requests = _with_series(self._request_seconds, ())
-        self._stages = _with_series(
-            self._histogram("stage", "Duration of the stages of a request.", "stage", _STAGE_SECONDS), STAGES
-        )
+        self._requests = self._histogram("request", "Duration of requests.", "route", _REQUEST_SECONDS)
+        self._stages = self._histogram("stage", "Duration of the stages of a request.", "stage", _STAGE_SECONDS, STAGES)
         self._shed = _with_series(
             self._counter("shed_total", "Requests refused because of overload.", "reason"), SHED_REASONS
         )
+        self._unauthorized = _with_series(
+            self._counter("unauthorized_total", "Requests refused because of their key.", "reason"),
+            UNAUTHORIZED_REASONS,
+        )
+        self._keys_usable = self._gauge("keys_usable", "1 if the file of the keys can be read, else 0: see the log.")
+        self._keys_usable.set(1)
         labels = self._counter("labels_total", "Labels received, by outcome.", "model", "outcome")
         self._labels = {outcome: labels.labels(model, outcome) for outcome in get_args(LabelOutcome)}
         self._lost = self._counter("log_lost_total", "Predictions that could not be logged.")
+        self._request_lines_lost = self._counter(
+            "request_log_lost_total", "Requests left out of the request log because its stream is too slow."
+        )
+        self._spans_lost = self._counter("spans_lost_total", "Spans of traces that could not be sent.")
         self._reload_failures = self._counter("model_reload_failures_total", "Model versions that could not be loaded.")
         # Prometheus uses the label `job` itself.
         self._job_runs = self._counter("job_runs_total", "Runs of scheduled jobs.", "task", "outcome")
@@ -81,8 +94,8 @@ class ProcessMetrics:
         self._last_success = self._gauge(
             "job_last_success_timestamp_seconds", "Last successful run of a scheduled job.", "task"
         )
-        self._job_seconds = _with_series(
-            self._histogram("job", "Duration of the runs of scheduled jobs.", "task", _JOB_SECONDS), jobs
+        self._job_seconds = self._histogram(
+            "job", "Duration of the runs of scheduled jobs.", "task", _JOB_SECONDS, jobs
         )
         self._job_interval = self._gauge("job_interval_seconds", "Interval of a scheduled job.", "task")
         steps = self._counter("clock_steps_total", "Steps of the clock of this machine, by direction.", "direction")
@@ -101,7 +114,7 @@ class ProcessMetrics:
 
     def add_routes(self, routes: Iterable[str]) -> None:
         """Register the routes that requests are counted by."""
-        self._requests |= _with_series(self._request_seconds, routes)
+        self._requests.add_values(routes)
 
     def set_functions(self, functions: FunctionSetVersion) -> None:
         """Count by the slices of this function set; series of other slices end."""
@@ -127,21 +140,37 @@ class ProcessMetrics:
         """Count labels of an outcome."""
         self._labels[outcome].inc(count)
 
-    def observe_request(self, route: str, seconds: float) -> None:
-        """Observe the duration of a request."""
-        self._requests.get(route, self._requests[OTHER]).observe(seconds)
+    def observe_request(self, route: str, seconds: float, request: LoggedRequest | None = None) -> None:
+        """Observe the duration of a request, which may become an exemplar."""
+        self._requests.observe(route, seconds, request)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Observe the duration of one stage of a request."""
-        self._stages.get(stage, self._stages[OTHER]).observe(seconds)
+        self._stages.observe(stage, seconds)
 
     def count_shed(self, reason: str) -> None:
         """Count a request refused because of overload."""
         self._shed.get(reason, self._shed[OTHER]).inc()
 
+    def count_unauthorized(self, reason: str) -> None:
+        """Count a request without a valid key."""
+        self._unauthorized.get(reason, self._unauthorized[OTHER]).inc()
+
+    def show_keys(self, usable: bool) -> None:
+        """Show whether the file of the keys can be read."""
+        self._keys_usable.set(usable)
+
     def count_lost_rows(self, rows: int) -> None:
         """Count rows that could not be logged."""
         self._lost.inc(rows)
+
+    def count_lost_request_lines(self, requests: int) -> None:
+        """Count requests that are missing in the request log."""
+        self._request_lines_lost.inc(requests)
+
+    def count_lost_spans(self, spans: int) -> None:
+        """Count spans that could not be sent."""
+        self._spans_lost.inc(spans)
 
     def count_reload_failure(self) -> None:
         """Count a model version that could not be loaded."""
@@ -174,7 +203,7 @@ class ProcessMetrics:
     def count_job_run(self, job: str, outcome: str, at: datetime, seconds: float) -> None:
         """Count a run of a scheduled job that ended at ``at`` after ``seconds``; a success has the outcome ``ok``."""
         self._job_runs.labels(job, outcome).inc()
-        self._job_seconds.get(job, self._job_seconds[OTHER]).observe(seconds)
+        self._job_seconds.observe(job, seconds)
         if outcome == "ok":
             self._last_success.labels(job).set(at.timestamp())
 
@@ -190,17 +219,62 @@ class ProcessMetrics:
         """Return all metrics in the text format."""
         return render(self._registry)
 
+    def openmetrics(self) -> bytes:
+        """Return all metrics in the format of OpenMetrics, without its end."""
+        return render_openmetrics(self._registry)
+
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(PREFIX + name, help_text, labels, registry=self._registry)
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(PREFIX + name, help_text, labels, registry=self._registry)
 
-    def _histogram(self, name: str, help_text: str, label: str, buckets: tuple[float, ...]) -> Histogram:
-        full_name = f"{PREFIX}{name}_duration_seconds"
-        return Histogram(full_name, help_text, [label], buckets=buckets, registry=self._registry)
+    def _histogram(
+        self, name: str, help_text: str, label: str, buckets: tuple[float, ...], values: Iterable[str] = ()
+    ) -> BatchedHistogram:
+        histogram = BatchedHistogram(name, help_text, label, buckets, values)
+        self._registry.register(histogram)
+        return histogram
 
 
 def _with_series(metric: MetricT, names: Iterable[str]) -> dict[str, MetricT]:
     """Return the series of every name and of ``__other__``."""
     return {name: metric.labels(name) for name in sorted({*names, OTHER})}
+
+
+class StageTimer:
+    """Stopwatch of one run of a batch, which its results carry; times in seconds of ``perf_counter``.
+
+    Parameters
+    ----------
+    rows
+        Number of rows in the batch.
+
+    Attributes
+    ----------
+    began
+        Start of the first stage.
+    stages
+        Name, start and end of each stage.
+    committed
+        The same of the commit, once there was one.
+    """
+
+    __slots__ = ("_since", "began", "committed", "rows", "stages")
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self.stages: list[tuple[str, float, float]] = []
+        self.committed: tuple[tuple[str, float, float], ...] = ()
+        self.began = self._since = perf_counter()
+
+    def end(self, stage: str) -> None:
+        """End a stage, and begin the next."""
+        now = perf_counter()
+        self.stages.append((stage, self._since, now))
+        self._since = now
+
+    def report(self, metrics: ProcessMetrics) -> None:
+        """Add the stages to the histograms."""
+        for stage, began, ended in self.stages:
+            metrics.observe_stage(stage, ended - began)

@@ -14,11 +14,13 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from models.outputs import RANGES, count_ranges
 from service.events import EXTRA_COLUMNS, BlockCounts, Counts, FunctionSetVersion
 
 BoolMatrix = NDArray[np.bool_]
 
-_FORMAT = 1
+_FORMAT = 2
+_READ = (1, _FORMAT)  # format 1 has neither confidence nor indicators
 _COMPRESSION = 1  # counts are mostly zeros: the fastest level is dense enough
 
 
@@ -26,8 +28,10 @@ def empty(model: str, version: int, set_hash: str, slices: int, start: datetime,
     """Return the block without rows, the neutral element of ``merge``."""
     columns = slices + len(EXTRA_COLUMNS)
     none, square = np.zeros((0, columns), np.int64), np.zeros((0, 0, columns), np.int64)
-    absent = np.zeros(columns, np.int64)
-    return BlockCounts(model, version, set_hash, start, seconds, (), none, none, square, square, absent)
+    absent, confidence, indicated = (np.zeros(shape, np.int64) for shape in (columns, RANGES, (2, slices)))
+    return BlockCounts(
+        model, version, set_hash, start, seconds, (), none, none, square, square, absent, confidence, indicated
+    )
 
 
 def count_columns(
@@ -37,6 +41,8 @@ def count_columns(
     member: BoolMatrix,
     unknown: BoolMatrix,
     votes: Sequence[int] = (),
+    confidence: NDArray[np.float64] | None = None,
+    disagreement: Sequence[bytes | None] = (),
 ) -> BlockCounts:
     """Return the counts of N rows, given by columns.
 
@@ -50,6 +56,10 @@ def count_columns(
         bool[N, K].
     votes
         Indices of the labelling functions among the K, which "no slice fired" disregards.
+    confidence
+        float64[N], NaN without probabilities; None if all rows are.
+    disagreement
+        N bitmaps of the slices that indicators of the model contradict, None for rows without; empty if all are.
     """
     classes = tuple(sorted({*predicted, *(label for label in true if label is not None)}))
     index = {label: c for c, label in enumerate(classes)}
@@ -75,7 +85,18 @@ def count_columns(
         confusion=_sums(cells, inside[labelled], len(classes) ** 2).reshape(square),
         confusion_unknown=_sums(cells, unclear[labelled], len(classes) ** 2).reshape(square),
         absent=np.zeros(inside.shape[1], np.int64),
+        confidence=np.zeros(RANGES, np.int64) if confidence is None else count_ranges(confidence),
+        indicated=_indicated(disagreement, unknown),
     )
+
+
+def _indicated(disagreement: Sequence[bytes | None], unknown: BoolMatrix) -> Counts:
+    """Return the rows that indicators were compared on, and those that they contradict, int64[2, K]."""
+    compared = [row for row, bitmap in enumerate(disagreement) if bitmap is not None]
+    bitmaps = [bitmap for bitmap in disagreement if bitmap is not None]
+    known = ~unknown[compared]
+    wrong = unpack_bitmaps(bitmaps, unknown.shape[1])
+    return np.stack([known.sum(axis=0), (wrong & known).sum(axis=0)])
 
 
 def _sums(codes: Counts, columns: BoolMatrix, size: int) -> Counts:
@@ -172,6 +193,8 @@ def remap_columns(block: BlockCounts, own: FunctionSetVersion, wanted: FunctionS
         mapped(block.confusion, 0),
         mapped(block.confusion_unknown, block.confusion[..., -1:]),
         mapped(block.absent, block.n),
+        block.confidence,
+        np.where(missing, 0, np.pad(block.indicated, ((0, 0), (0, 2)))[:, column])[:, :-2],
     )
     return replace(_with_arrays(block, block.classes, arrays), set_hash=wanted.hash)
 
@@ -187,7 +210,7 @@ def _widened(block: BlockCounts, classes: tuple[str, ...]) -> Sequence[Counts]:
     confusion, confusion_unknown = np.zeros((2, len(classes), *shape), np.int64)
     predicted[place], predicted_unknown[place] = block.predicted, block.predicted_unknown
     confusion[both], confusion_unknown[both] = block.confusion, block.confusion_unknown
-    return predicted, predicted_unknown, confusion, confusion_unknown, block.absent
+    return predicted, predicted_unknown, confusion, confusion_unknown, *block.arrays()[4:]
 
 
 def _with_arrays(block: BlockCounts, classes: tuple[str, ...], arrays: Sequence[Counts]) -> BlockCounts:
@@ -196,9 +219,12 @@ def _with_arrays(block: BlockCounts, classes: tuple[str, ...], arrays: Sequence[
 
 def compress(block: BlockCounts) -> bytes:
     """Return the counts as bytes, without series and time."""
-    flat = np.concatenate([array.ravel() for array in block.arrays()])
+    *arrays, confidence, indicated = block.arrays()
+    rows = [len(array) if array.any() else 0 for array in (confidence, indicated)]  # often there are none
+    arrays += [confidence[: rows[0]], indicated[: rows[1]]]
+    flat = np.concatenate([array.ravel() for array in arrays])
     dtype = "<i4" if flat.max(initial=0) < 2**31 else "<i8"
-    header = {"format": _FORMAT, "classes": block.classes, "columns": len(block.absent), "dtype": dtype}
+    header = {"format": _FORMAT, "classes": block.classes, "columns": len(block.absent), "dtype": dtype, "rows": rows}
     return zlib.compress(json.dumps(header).encode() + b"\n" + flat.astype(dtype).tobytes(), _COMPRESSION)
 
 
@@ -240,7 +266,7 @@ class PackedSum:
             own = np.frombuffer(body, header.dtype).astype(np.int64)
         except (zlib.error, KeyError, TypeError, ValueError) as error:
             raise _DamagedCounts("the counts of a block are damaged: recount it from its rows") from error
-        if header.format != _FORMAT:
+        if header.format not in _READ:
             raise ValueError(
                 f"counts of format {header.format} were written by a later release: upgrade, or recount the rows"
             )
@@ -254,6 +280,9 @@ class PackedSum:
         for header, flat in self._by_header.values():
             arrays = np.split(flat, header.ends[:-1])
             shaped = [array.reshape(shape) for array, shape in zip(arrays, header.shapes, strict=True)]
+            for i, (shape, rows) in enumerate(zip(header.shapes[-2:], (RANGES, 2), strict=True), len(shaped) - 2):
+                if not shape[0]:
+                    shaped[i] = np.zeros((rows, *shape[1:]), np.int64)
             parts.append(BlockCounts(model, version, set_hash, start, seconds, header.classes, *shaped))
         return parts[0] if len(parts) == 1 else merge(parts)
 
@@ -278,6 +307,7 @@ class _Header:
         classes, columns = tuple(content["classes"]), int(content["columns"])
         by_class = (len(classes), columns)
         square = (len(classes), *by_class)
-        shapes = (by_class, by_class, square, square, (columns,))
+        ranges, indicators = content.get("rows", (0, 0))
+        shapes = (by_class, by_class, square, square, (columns,), (ranges,), (indicators, columns - 2))
         ends = tuple(accumulate(math.prod(shape) for shape in shapes))
         return cls(content["format"], classes, content["dtype"], shapes, ends)

@@ -5,50 +5,33 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.decisions import Direction, DriftDetected, DriftKind, DriftStatus, ToleranceBand
+from service.decisions import Direction, DriftDetected, DriftStatus, RateKey, ToleranceBand
 from service.events import Counts
+from service.monitor.alternatives import ALTERNATIVES, Alternatives
+from service.monitor.live_baseline import NO_REFERENCE, Limits, LiveBaseline
 from sfs.intervals import Rate, anytime_arrays
 
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-COVERAGE_UP = (1.1, 1.25, 1.5, 2.0, 3.0, 6.0)
-COVERAGE_DOWN = (0.9, 0.8, 0.65, 0.5, 0.25, 0.05)
-ACCURACY_DOWN = (1 / 1.15, 1 / 1.3, 1 / 1.5, 1 / 2, 1 / 3)
-TARGET_DOWN = (*ACCURACY_DOWN, 1 / 6, 1 / 12)
-"""Alternatives: factors on the odds at a limit of the tolerance band, away from the band.
-
-A target is a higher limit than that of a small reference, so there is more room below it.
-"""
-
-ALTERNATIVES = len(COVERAGE_UP) + len(COVERAGE_DOWN)
 BLOCKS_A_MONTH = 30 * 86_400 // 10
 
-_FORMAT = 1
+_FORMAT = 2
 """Version of the saved state; raise it when arrays or alternatives change, which invalidates old evidence."""
+
+_CALM_EVIDENCE = 3.0  # nats from which the traffic of a slice is not learned
+_REFRESH_SECONDS = 60  # after which the limits follow the season
 _COMPRESSION = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-
-
-class RateKey(NamedTuple):
-    """Monitored rate of a slice under one version of its function (None for the extra columns).
-
-    A tuple, because every block looks up thousands of them.
-    """
-
-    slice: str
-    fingerprint: str | None
-    kind: DriftKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,70 +70,6 @@ def log_threshold(max_slices: int, false_alarms_a_month: float) -> float:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Alternatives:
-    """C alternatives for each of K rates: a limit of the tolerance band against a rate beyond it.
-
-    Alternatives multiply the odds, not the rate: for rare slices that is the same, and for common ones it
-    spreads them up to 1, where multiples of the rate would leave the scale.
-
-    Parameters
-    ----------
-    hit, miss : float64[C, K]
-        Log-likelihood ratio of the alternative to the limit, per member and per other row.
-    weight : float64[C, K]
-        Log weight in the mixture; -inf for a missing alternative.
-    """
-
-    hit: FloatArray
-    miss: FloatArray
-    weight: FloatArray
-
-    @classmethod
-    def of(cls, bands: Sequence[tuple[DriftKind, ToleranceBand]]) -> Alternatives:
-        """Return the alternatives to these bands; a limit at 0 or 1 has none beyond it."""
-        limits, factors = np.zeros((2, ALTERNATIVES, len(bands)))
-        for k, (kind, band) in enumerate(bands):
-            down, up = _factors(kind, band)
-            beyond = [(band.lower, factor) for factor in down] + [(band.upper, factor) for factor in up]
-            for c, (limit, factor) in enumerate(pair for pair in beyond if 0 < pair[0] < 1):
-                limits[c, k], factors[c, k] = limit, factor
-        exists = factors > 0
-        factors[~exists] = 1
-        # the odds m / (1 - m) times f belong to the rate m f / (1 + m (f - 1))
-        miss = -np.log1p(limits * (factors - 1))
-        per_rate = np.maximum(exists.sum(axis=0), 1)
-        return cls(np.log(factors) + miss, miss, np.where(exists, -np.log(per_rate), -np.inf))
-
-
-def _factors(kind: DriftKind, band: ToleranceBand) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the factors on the odds at the lower limit of a band, and at its upper one."""
-    if kind == "coverage":
-        return COVERAGE_DOWN, COVERAGE_UP
-    return (ACCURACY_DOWN if band.target is None else TARGET_DOWN), ()
-
-
-@lru_cache(maxsize=4096)
-def labels_to_alarm(band: ToleranceBand, accuracy: float, threshold: float) -> int | None:
-    """Return about how many labels, one per block, an alarm takes once the accuracy has fallen this low.
-
-    The quickest alternative decides. None if it takes no finite number, such as at an accuracy in the band.
-
-    Examples
-    --------
-    >>> labels_to_alarm(ToleranceBand(Rate(950, 1_000), 0.92, 1.0, 0.01), 0.82, log_threshold(200, 1.0))
-    346
-    >>> labels_to_alarm(ToleranceBand(Rate(28, 40), 0.75, 1.0, 0.01, 0.75), 0.375, log_threshold(200, 1.0))
-    62
-    """
-    alternatives = Alternatives.of([("accuracy", band)])
-    per_label = (accuracy * alternatives.hit + (1 - accuracy) * alternatives.miss)[:, 0]  # [C]
-    gain, weight = per_label[per_label > 0], alternatives.weight[per_label > 0, 0]
-    # n for which exp(g) + ... + exp(g n) is exp(threshold - weight)
-    labels = np.log1p(np.exp(threshold - weight) * -np.expm1(-gain)) / gain
-    return math.ceil(labels.min()) if labels.size else None
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class DetectorState:
     """State of the detectors of K rates; ``advance`` and ``reset`` change the arrays in place.
 
@@ -174,6 +93,8 @@ class DetectorState:
         Logarithm of the mixture of M, at least 0.
     count, n : int64[K]
         Counts since the start or the last reset.
+    divisor : float64[C, K]
+        Divisor of the log-likelihood ratios, for the dispersion of calm traffic.
 
     References
     ----------
@@ -189,6 +110,7 @@ class DetectorState:
     evidence: FloatArray
     count: Counts
     n: Counts
+    divisor: FloatArray
 
     @classmethod
     def zeros(cls, rates: int) -> DetectorState:
@@ -196,7 +118,8 @@ class DetectorState:
         log_e_process, cusum = np.zeros((2, ALTERNATIVES, rates))
         since, past_count, past_n = np.zeros((3, ALTERNATIVES, rates), np.int64)
         count, n = np.zeros((2, rates), np.int64)
-        return cls(log_e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n)
+        divisor = np.ones((ALTERNATIVES, rates))
+        return cls(log_e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n, divisor)
 
     def advance(self, alternatives: Alternatives, count: Counts, n: Counts, unknown: Counts, start: int) -> None:
         """Add one block.
@@ -230,9 +153,16 @@ class DetectorState:
         np.copyto(self.log_e_process, log_e_process, where=n + unknown > 0)
         np.copyto(self.evidence, _log_sum(log_m + alternatives.weight), where=n + unknown > 0)
 
+    def divide(self, divisor: FloatArray) -> None:
+        """Set the divisor; where it grows, the evidence so far is divided by it, too."""
+        kept = np.minimum(self.divisor / divisor, 1.0)
+        np.multiply(self.log_e_process, kept, out=self.log_e_process)
+        np.multiply(self.cusum, kept, out=self.cusum)
+        self.divisor[...] = divisor
+
     def reset(self, rates: Indices) -> None:
         """Restart these detectors."""
-        for array in self.arrays():
+        for array in self.arrays()[:-1]:
             array[..., rates] = 0
 
     def arrays(self) -> tuple[NDArray[np.float64 | np.int64], ...]:
@@ -281,39 +211,73 @@ class DriftDetector:
     ('up', True, True)
     """
 
-    def __init__(self, zones: Mapping[RateKey, ToleranceBand], threshold: float) -> None:
+    def __init__(
+        self, zones: Mapping[RateKey, ToleranceBand], threshold: float, baseline: LiveBaseline | None = None
+    ) -> None:
         if not threshold > 0:
             raise ValueError(f"the logarithm of the alarm threshold must be positive, got {threshold}")
         self.threshold = threshold
         self.restarted: tuple[RateKey, ...] = ()
-        self._start(zones)
+        self._minute: int = -1
+        self._start(zones, baseline)
 
     def advance(self, block: Observation) -> list[DriftDetected]:
         """Add a block, and return its detections in the order of the bands."""
-        index, state = self._index, self._state
+        index = self._index
         columns = np.array([index.get(key, -1) for key in block.counts], np.intp)
         counts = np.zeros((3, len(index) + 1), np.int64)  # the last column collects rates without a band
         counts[0, columns] = [rate.count for rate in block.counts.values()]
         counts[1, columns] = [rate.n for rate in block.counts.values()]
         counts[2, columns] = [block.unknown.get(key, 0) for key in block.counts]
-        count, n, unknown = counts[:, :-1]
-        state.advance(self._alternatives, count, n, unknown, (block.start - _EPOCH) // _MICROSECOND)
+        return self.advance_arrays(block.start, block.end, *counts[:, :-1])
+
+    def advance_arrays(
+        self, start: datetime, end: datetime, count: Counts, n: Counts, unknown: Counts
+    ) -> list[DriftDetected]:
+        """Add a block as int64[K] in the order of the bands: members or correct, known or labelled, unknown rows."""
+        state, baseline, live = self._state, self._baseline, self._live
+        at = (start - _EPOCH) // _MICROSECOND
+        seconds = at // 1_000_000
+        if baseline is not None:
+            if baseline.starts_day(seconds):
+                baseline.end_day(seconds, state.cusum[:, live].max(axis=0, initial=0.0) < _CALM_EVIDENCE)
+            if seconds // _REFRESH_SECONDS != self._minute:
+                self._minute = seconds // _REFRESH_SECONDS
+                self._refresh(float(n.max(initial=0)) / max(1.0, (end - start).total_seconds()))
+        state.advance(self._alternatives, count, n, unknown, at)
         (alarmed,) = np.nonzero(state.evidence >= self.threshold)
-        if not alarmed.size:
-            return []
-        detections = [DriftDetected(block.end, drift) for drift in self._statuses(alarmed)]
+        detections = [DriftDetected(end, drift) for drift in self._statuses(alarmed)] if alarmed.size else []
         state.reset(alarmed)
+        if baseline is not None:
+            baseline.alarmed |= np.isin(live, alarmed)
+            baseline.peaks.add(state.cusum[:, live], state.divisor[:, live], baseline.alarmed)
+            length = round((end - start).total_seconds())
+            baseline.add(seconds, length, count[live], n[live])
         return detections
 
     def drifts(self) -> tuple[DriftStatus, ...]:
-        """Return the state of every rate, in the order of the bands."""
-        return tuple(self._statuses(np.arange(len(self._keys))))
+        """Return the state of every rate of which something is expected, in the order of the bands."""
+        live = [] if self._baseline is None else self._live[self._baseline.is_live()].tolist()
+        known = [k for k, band in enumerate(self._bands) if band is not NO_REFERENCE or k in live]
+        return tuple(self._statuses(np.array(known, np.intp)))
 
-    def rezone(self, zones: Mapping[RateKey, ToleranceBand]) -> None:
-        """Replace the bands; a rate with the same band continues, any other restarts."""
+    def band(self, key: RateKey, limits: Limits | None = None) -> ToleranceBand | None:
+        """Return the tolerance band of a rate, within limits of the live baseline, by default those of now.
+
+        None if the rate is not monitored.
+        """
+        k = self._index.get(key)
+        return None if k is None else self._live_bands(np.array([k]), limits).get(k, self._bands[k])
+
+    def rezone(self, zones: Mapping[RateKey, ToleranceBand], baseline: LiveBaseline | None = None) -> None:
+        """Replace bands and baseline; a rate with the same band, or with a live one, continues, any other restarts."""
         previous = self._keys, self._bands, self._state
-        self._start(zones)
+        self._start(zones, baseline)
         self._resume(*previous)
+
+    def restart(self, keys: Collection[RateKey]) -> None:
+        """Reset the evidence of these rates."""
+        self._state.reset(np.array([self._index[key] for key in keys if key in self._index], np.intp))
 
     def limit_starts(self, at: datetime) -> None:
         """Move changes that started after a moment to it: the clock was ahead at the time."""
@@ -323,13 +287,19 @@ class DriftDetector:
         """Return the state, from which ``from_bytes`` continues exactly."""
         rates = ((b.reference, b) for b in self._bands)
         bands = [(r.count, r.n, b.lower, b.upper, b.tolerance, r.independent, b.target) for r, b in rates]
-        header = json.dumps({"format": _FORMAT, "keys": self._keys, "zones": bands})
+        header = json.dumps({"format": _FORMAT, "keys": self._keys, "zones": bands, "minute": self._minute})
         arrays = self._state.arrays()
         body = b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in arrays)
         return zlib.compress(header.encode() + b"\n" + body, _COMPRESSION)
 
     @classmethod
-    def from_bytes(cls, state: bytes, zones: Mapping[RateKey, ToleranceBand], threshold: float) -> DriftDetector:
+    def from_bytes(
+        cls,
+        state: bytes,
+        zones: Mapping[RateKey, ToleranceBand],
+        threshold: float,
+        baseline: LiveBaseline | None = None,
+    ) -> DriftDetector:
         """Return the detector that continues from ``state``; rates with another band restart.
 
         Raises
@@ -337,26 +307,53 @@ class DriftDetector:
         ValueError
             If the bytes are damaged, or of an unknown format.
         """
-        detector = cls(zones, threshold)
-        detector._resume(*_unpack(state))
+        detector = cls(zones, threshold, baseline)
+        keys, bands, minute, arrays = _unpack(state)
+        if minute < 0 and baseline is not None and baseline.swing:  # of an earlier release, whose bands were narrower
+            keys = [key if key[2] != "coverage" else ("", None, "coverage") for key in keys]
+        detector._resume(keys, bands, arrays)
+        detector._minute = minute
+        detector._refresh(None)
         return detector
 
-    def _start(self, bands: Mapping[RateKey, ToleranceBand]) -> None:
+    def _start(self, bands: Mapping[RateKey, ToleranceBand], baseline: LiveBaseline | None) -> None:
         self._keys, self._bands = tuple(bands), tuple(bands.values())
         self._index = {key: k for k, key in enumerate(self._keys)}
         self._alternatives = Alternatives.of([(key.kind, band) for key, band in bands.items()])
         self._state = DetectorState.zeros(len(self._keys))
+        self._baseline = baseline
+        self._limits: Limits | None = None
+        self._minute = -1
+        live = () if baseline is None else baseline.keys
+        self._live: Indices = np.array([self._index[key] for key in live], np.intp)
+
+    def _refresh(self, pace: float | None) -> None:
+        """Set the limits of the minute, and, with a pace in rows a second, the divisors, too."""
+        baseline, live = self._baseline, self._live
+        if baseline is None or self._minute < 0:
+            return
+        limits = self._limits = baseline.limits(self._minute * _REFRESH_SECONDS)
+        alternatives = Alternatives.of_coverage(limits.lower, limits.upper)
+        if pace is not None:
+            divisor = self._state.divisor.copy()
+            divisor[:, live] = baseline.divisor(alternatives, limits, pace)
+            self._state.divide(divisor)
+        divided = alternatives.divided(self._state.divisor[:, live])
+        for name in ("hit", "miss", "weight"):
+            getattr(self._alternatives, name)[:, live] = getattr(divided, name)
 
     def _resume(
         self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand | None], state: DetectorState
     ) -> None:
         """Copy the state of the rates whose limits are the same, or unknown and not those of a target."""
         pairs, restarted = [], []
+        live = set() if self._baseline is None else set(self._live[self._baseline.is_live()].tolist())
         for previous, (key, band) in enumerate(zip(keys, bands, strict=True)):
             k = self._index.get(RateKey(*key))
             if k is None:
                 continue
-            if self._bands[k].target is None if band is None else band.has_limits_of(self._bands[k]):
+            same = self._bands[k].target is None if band is None else band.has_limits_of(self._bands[k])
+            if same or k in live:
                 pairs.append((k, previous))
             else:
                 restarted.append(self._keys[k])
@@ -372,6 +369,7 @@ class DriftDetector:
         count = state.count[rates] - np.where(changed, state.past_count[best, rates], 0)
         n = state.n[rates] - np.where(changed, state.past_n[best, rates], 0)
         lower, upper = anytime_arrays(count, n)
+        bands = self._live_bands(rates)
         statuses = []
         for i, (c, k) in enumerate(zip(best.tolist(), rates.tolist(), strict=True)):
             key = self._keys[k]
@@ -385,7 +383,7 @@ class DriftDetector:
                     key.slice,
                     key.fingerprint,
                     key.kind,
-                    self._bands[k],
+                    bands.get(k, self._bands[k]),
                     float(state.evidence[k]),
                     self.threshold,
                     since,
@@ -397,25 +395,33 @@ class DriftDetector:
             )
         return statuses
 
+    def _live_bands(self, rates: Indices, limits: Limits | None = None) -> dict[int, ToleranceBand]:
+        """Return the bands of those of the rates that have a live baseline, as of the minute."""
+        baseline, limits = self._baseline, limits or self._limits
+        if baseline is None or limits is None:
+            return {}
+        columns = {k: i for i, k in enumerate(self._live.tolist())}
+        return {k: baseline.band(columns[k], limits) for k in rates.tolist() if k in columns}
 
-def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBand | None], DetectorState]:
-    """Return keys, bands (of earlier versions None or without targets) and state, as packed by ``to_bytes``."""
+
+def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBand | None], int, DetectorState]:
+    """Return keys, bands, the minute of the limits, and the state, as packed by ``to_bytes``."""
     try:
         head, _, body = zlib.decompress(data).partition(b"\n")
         header = json.loads(head)
-        if header["format"] == _FORMAT:
+        if header["format"] in (1, _FORMAT):
             bands = [
                 ToleranceBand(Rate(count, n, later[0]), lower, upper, tolerance, *later[1:]) if later else None
                 for count, n, lower, upper, tolerance, *later in header["zones"]
             ]
             state, offset = DetectorState.zeros(len(bands)), 0
-            for array in state.arrays():
+            for array in state.arrays()[: -1 if header["format"] == 1 else None]:  # which had no divisor
                 values = np.frombuffer(body, array.dtype.newbyteorder("<"), array.size, offset)
                 array[...] = values.reshape(array.shape)
                 offset += array.nbytes
             if offset != len(body):
                 raise ValueError(f"expected {offset} bytes, got {len(body)}")
-            return header["keys"], bands, state
+            return header["keys"], bands, header.get("minute", -1), state
     except (zlib.error, KeyError, TypeError, ValueError) as error:
         raise ValueError("the saved state of the drift detector is damaged: start a new detector") from error
     raise ValueError(

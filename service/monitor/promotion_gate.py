@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
-from scipy import special
+import scipy
 
 from service.decisions import Decision, Outcome, PairedCounts, SliceDecision, SliceOutcome
 from service.formatting import points
@@ -143,7 +143,7 @@ def mcnemar_p_value(pairs: PairedCounts) -> float:
     (0.03125, 1.0)
     """
     lost, gained = pairs.only_champion, pairs.only_candidate
-    return float(special.betainc(lost, gained + 1, 0.5)) if lost else 1.0
+    return float(scipy.special.betainc(lost, gained + 1, 0.5)) if lost else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -187,7 +187,7 @@ def rows_needed(pairs: PairedCounts, margin: float, confidence: float = 0.95) ->
     if gap <= 0:
         return None
     disagreement = (pairs.only_champion + pairs.only_candidate + 3) / (pairs.n + 3)
-    z = float(special.ndtri(confidence) + special.ndtri(_POWER))
+    z = float(scipy.special.ndtri(confidence) + scipy.special.ndtri(_POWER))
     exact = disagreement * (z / gap) ** 2
     step: int = 10 ** max(0, math.floor(math.log10(exact)) - 1)
     return math.ceil(exact / step) * step

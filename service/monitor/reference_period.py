@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.monitor.drift_detector import RateKey
+from service.decisions import RateKey
 from sfs.intervals import Rate, effective_n
 
 MINIMUM_CONTENTS = 30

@@ -150,7 +150,7 @@ def next_run(
     Parameters
     ----------
     alarms
-        Alarms of a model; resolved ones are ignored.
+        Alarms of a model; resolved ones are ignored, and so are those that stand alone.
     runs
         Its runs, in any order: at least those of the last 30 days, of ``rules.max_age``, and those that
         answered the unresolved alarms.
@@ -191,7 +191,7 @@ def _wanted_run(
         # A candidate that was not promoted leaves the accuracy as it was.
         retried = ("failed",) if alarm.drift.kind == "coverage" else ("failed", "held", "rejected")
         answered = any(alarm.id in run.alarms and run.state not in retried for run in runs)
-        if alarm.state != "resolved" and not answered:
+        if alarm.state != "resolved" and not answered and not alarm.drift.stands_alone:
             unanswered.append(alarm)
     if inaccurate := {alarm.drift.slice for alarm in unanswered if alarm.drift.kind == "accuracy"}:
         return _answer("training", "accuracy", [a for a in unanswered if a.drift.slice in inaccurate])

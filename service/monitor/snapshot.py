@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
 from service.events import (
     Estimate,
+    Freshness,
     FunctionSetVersion,
     InsufficientData,
     IntervalMethod,
@@ -47,6 +49,7 @@ def take_snapshot(
     indexes: Iterable[BlockIndex],
     sets: Mapping[str, FunctionSetVersion],
     config: EstimateConfig,
+    before: Snapshot | None = None,
 ) -> Snapshot:
     """Return the estimates of all windows at ``at``, for the slices of the current function set.
 
@@ -58,6 +61,8 @@ def take_snapshot(
         Blocks of any model and version; only those of the scope are used, one index per function set.
     sets
         Function sets of those indexes by hash.
+    before
+        Latest snapshot; one of another version is ignored.
 
     Raises
     ------
@@ -77,12 +82,39 @@ def take_snapshot(
         total = spanning(merge(parts), span.start, span.end)
         method: IntervalMethod = "anytime" if name == "since_promotion" else "clopper-pearson"
         figures[name] = WindowEstimates(span.start, span.end, estimates(total, wanted, method, config))
-    return Snapshot(at, scope.model, scope.version, wanted.hash, figures, scope.last_label_at)
+    same = before is not None and (before.model, before.version) == (scope.model, scope.version)
+    freshness = before.freshness if before is not None and same else {}
+    if "since_promotion" in figures:
+        slices = figures["since_promotion"].slices
+        freshness = {row.slice: _freshness(row, at, freshness.get(row.slice), scope.last_label_at) for row in slices}
+    return Snapshot(at, scope.model, scope.version, wanted.hash, figures, scope.last_label_at, freshness)
+
+
+def _freshness(row: SliceEstimate, at: datetime, before: Freshness | None, last_label_at: datetime | None) -> Freshness:
+    """Return the freshness of a slice: at ``at`` where its counts have grown, else as before.
+
+    Counts are smaller for a while after the clock was set back. Without an earlier snapshot the last label is that
+    of the model.
+    """
+    coverage, accuracy = row.coverage, row.members.accuracy
+    known = coverage.rate.n if isinstance(coverage, Estimate) else coverage.n
+    labelled, correct = row.members.labelled, accuracy.rate.count if isinstance(accuracy, Estimate) else None
+    if before is None or before.fingerprint != row.fingerprint:
+        known_at, labelled_at = at if known else None, last_label_at if labelled else None
+        return Freshness(row.fingerprint, known, known_at, labelled, correct, labelled_at)
+    if known > before.known:
+        before = replace(before, known=known, known_at=at)
+    corrected = labelled == before.labelled and correct != before.correct
+    if labelled > before.labelled or (corrected and None not in (correct, before.correct)):
+        before = replace(before, labelled=labelled, correct=correct, labelled_at=at)
+    return before
 
 
 _FORMAT = 1
 _SLICE_FIELDS = tuple(field.name for field in fields(SliceEstimate))
 _PERFORMANCE_FIELDS = tuple(field.name for field in fields(Performance))
+_FRESHNESS_FIELDS = tuple(field.name for field in fields(Freshness))
+_FRESHNESS = attrgetter(*_FRESHNESS_FIELDS)
 # A tuple, because a dataclass takes no configuration from its adapter; inside the tuple it does.
 _SNAPSHOT: TypeAdapter[tuple[Snapshot]] = TypeAdapter(tuple[Snapshot], config=ConfigDict(extra="forbid"))
 
@@ -118,6 +150,10 @@ def to_text(snapshot: Snapshot) -> str:
             for name, window in snapshot.windows.items()
         },
         "last_label_at": None if last is None else last.isoformat(),
+        "freshness": {
+            name: [value.isoformat() if isinstance(value, datetime) else value for value in _FRESHNESS(fresh)]
+            for name, fresh in snapshot.freshness.items()
+        },
     }
     return json.dumps(content, separators=(",", ":"))
 
@@ -145,6 +181,10 @@ def from_text(text: str) -> Snapshot:
         if version == _FORMAT:
             for window in content["windows"].values():
                 window["slices"] = tuple(_slice_fields(row) for row in window["slices"])
+            freshness = content.get("freshness", {})  # earlier releases wrote none
+            content["freshness"] = {
+                name: dict(zip(_FRESHNESS_FIELDS, row, strict=True)) for name, row in freshness.items()
+            }
             return _SNAPSHOT.validate_python((content,))[0]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError("the last snapshot is damaged: the next snapshot replaces it") from error

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from service.decisions import ToleranceBand
+from collections.abc import Iterable
+
+from service.decisions import RATES, DriftKind, DriftStatus, ToleranceBand
+from service.formatting import percent
 from sfs.intervals import Rate
 
 UNCHANGED_MISS = 0.01
@@ -97,6 +100,49 @@ def is_outside(band: ToleranceBand, rate: Rate) -> bool:
     """Return True if the 95% Clopper-Pearson interval of a recent rate lies outside the band."""
     lower, upper = rate.interval()
     return upper < band.lower or band.upper < lower
+
+
+def recovery(kind: DriftKind, recent: Iterable[tuple[str, ToleranceBand, Rate]]) -> str:
+    """Return how a rate came back into its band, in words; empty while it has not.
+
+    For that it has to be demonstrably inside over a window, and demonstrably outside over no shorter one: a small
+    slice has few labels an hour.
+
+    Parameters
+    ----------
+    kind
+        Kind of the rate.
+    recent
+        Windows that began after the alarm, the shortest first: name, tolerance band over it, and rate in it.
+
+    Examples
+    --------
+    >>> band = ToleranceBand(Rate(4_000, 200_000), 0.0175, 0.0226, 0.1)
+    >>> recovery("coverage", [("hour", band, Rate(4, 200)), ("day", band, Rate(400, 20_000))])
+    'coverage was 0.02 in the last day, back within its tolerance band'
+    """
+    for name, band, rate in recent:
+        if rate.n and is_back_inside(band, rate):
+            back = "within its tolerance band" if band.target is None else f"at its target of {percent(band.target)}"
+            return f"{RATES[kind]} was {rate.count / rate.n:.3g} in the last {name}, back {back}"
+        if is_outside(band, rate):
+            return ""
+    return ""
+
+
+def changed_further(before: DriftStatus, after: DriftStatus) -> bool:
+    """Return True if the direction changed, or the rate moved on in it by more than the tolerance; intervals count.
+
+    A rate that comes back part of the way is still the change that is known.
+    """
+    if before.direction and after.direction and before.direction != after.direction:
+        return True
+    tolerance = after.zone.tolerance if after.zone is not None else 0.0
+    down, up = (before.lower, before.upper) if after.kind != "accuracy" else (1.0, 1.0)
+    direction = after.direction or before.direction
+    is_lower = after.upper < before.lower - tolerance * down and direction != "up"
+    is_higher = after.lower > before.upper + tolerance * up and direction != "down"
+    return is_lower or is_higher
 
 
 def _limits(rate: Rate, miss: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Alarms of one model, acknowledged and resolved by people."""
+"""Alarms and incidents of one model, acknowledged, resolved and accepted by people."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from service.decisions import Alarm
-from service.store.alarms import acknowledge_alarm, resolve_alarm
+from service.decisions import Alarm, Incident
+from service.store.alarms import accept_alarm, acknowledge_alarm, resolve_alarm
 from service.store.alarms import alarm as stored_alarm
-from service.store.errors import UnknownAlarm
+from service.store.errors import UnknownAlarm, UnknownIncident
+from service.store.incidents import acknowledge_incident, resolve_incident
+from service.store.incidents import incident as stored_incident
 from service.store.writer import Writer
 
 
 class AlarmService:
-    """Acknowledges and resolves the alarms of one model.
+    """Acknowledges and resolves the alarms and incidents of one model.
 
     Parameters
     ----------
@@ -53,6 +55,42 @@ class AlarmService:
         """
         change = partial(resolve_alarm, alarm_id=alarm_id, at=self._clock(), resolution=resolution, actor=actor)
         return await self._change(alarm_id, change)
+
+    async def accept(self, alarm_id: int, note: str, *, actor: str) -> Alarm:
+        """Accept the rate of an alarm as the new normal, which resolves it; the detectors expect it from then on.
+
+        Raises
+        ------
+        UnknownAlarm, AlarmResolved, AlarmOfTarget
+            If there is no such alarm, it is resolved, or its slice misses a target.
+        """
+        change = partial(accept_alarm, alarm_id=alarm_id, at=self._clock(), note=note, actor=actor)
+        return await self._change(alarm_id, change)
+
+    async def acknowledge_incident(self, incident_id: int, by: str, note: str, *, actor: str | None = None) -> Incident:
+        """Acknowledge an incident with its alarms, and those that join it later.
+
+        Raises
+        ------
+        UnknownIncident, AlarmResolved
+            If there is no such incident, or its alarms are resolved.
+        """
+        change = partial(acknowledge_incident, at=self._clock(), by=by, note=note, actor=actor)
+        return await self._change_incident(incident_id, change)
+
+    async def resolve_incident(self, incident_id: int, resolution: str, *, actor: str) -> Incident:
+        """Resolve all alarms of an incident. Raises UnknownIncident if there is no such incident."""
+        change = partial(resolve_incident, at=self._clock(), resolution=resolution, actor=actor)
+        return await self._change_incident(incident_id, change)
+
+    async def _change_incident(self, incident_id: int, change: Callable[..., Incident]) -> Incident:
+        def work(connection: Connection) -> Incident:
+            found = stored_incident(connection, incident_id)
+            if found is None or found.model != self._model:
+                raise UnknownIncident(f"there is no incident {incident_id}; they are listed under /v1/incidents")
+            return change(connection, incident_id=incident_id)
+
+        return await asyncio.wrap_future(self._writer.submit(work))
 
     async def _change(self, alarm_id: int, change: Callable[[Connection], Alarm]) -> Alarm:
         def work(connection: Connection) -> Alarm:  # in one transaction, without a reading connection

@@ -13,12 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sqlalchemy import Connection
 
+from service.decisions import AuditEntry
 from service.errors import ServiceError, Stopping
 from service.events import Estimate, InsufficientData
 from service.jobs.template_preview import apply_in_child
 from service.serving.deployment import Deployment, Origin
-from service.store.writer import Writer
+from service.store.audit import record
+from service.store.writer import Writer, save_checkpoint
 from service.views.records import cut_features
 from service.views.slices import FunctionView, estimate_of, functions_view
 from sfs.declarations import from_declaration, to_declaration
@@ -123,8 +126,8 @@ class FunctionAdmin:
         self._changes = ThreadPoolExecutor(1, "functions")
         self._previews = ThreadPoolExecutor(1, "preview")
 
-    async def add(self, declaration: Mapping[str, Any]) -> FunctionView:
-        """Activate a declared function, and return it.
+    async def add(self, declaration: Mapping[str, Any], actor: str = "http") -> FunctionView:
+        """Activate a declared function, and return it; the audit log names the actor.
 
         Raises
         ------
@@ -135,10 +138,10 @@ class FunctionAdmin:
         Stopping
             If the service is stopping.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._changes, self._add, declaration)
+        return await asyncio.get_running_loop().run_in_executor(self._changes, self._add, declaration, actor)
 
-    async def remove(self, name: str) -> None:
-        """Deactivate a function.
+    async def remove(self, name: str, actor: str = "http") -> None:
+        """Deactivate a function; the audit log names the actor.
 
         Raises
         ------
@@ -147,7 +150,7 @@ class FunctionAdmin:
         Stopping
             If the service is stopping.
         """
-        await asyncio.get_running_loop().run_in_executor(self._changes, self._remove, name)
+        await asyncio.get_running_loop().run_in_executor(self._changes, self._remove, name, actor)
 
     async def preview(
         self, declaration: Mapping[str, Any], records: Sequence[Mapping[str, Any]] | None
@@ -173,7 +176,7 @@ class FunctionAdmin:
         for executor in (self._changes, self._previews):
             executor.shutdown(wait=False, cancel_futures=True)
 
-    def _add(self, declaration: Mapping[str, Any]) -> FunctionView:
+    def _add(self, declaration: Mapping[str, Any], actor: str) -> FunctionView:
         self._require_running()
         with self._lock:
             added = with_added(self._file_functions, self._added, declaration, self._limits)
@@ -182,7 +185,7 @@ class FunctionAdmin:
                 raise InvalidFunction(
                     f"{added[-1].name!r} reads {label!r}, the label, which no record has: leave it out"
                 )
-            self._activate(added)
+            self._activate(added, actor, "added", added[-1].name)
             views = functions_view(self._deployment)
         return next(view for view in views if view.name == declaration["name"])
 
@@ -195,20 +198,26 @@ class FunctionAdmin:
             records = [*map(state.schema.parse_record, records)]
         return preview(declaration, records, source, state.specs, self._limits, self._preview_seconds, stop=self._stop)
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, name: str, actor: str) -> None:
         self._require_running()
         with self._lock:
-            self._activate(without(self._file_functions, self._added, name))
+            self._activate(without(self._file_functions, self._added, name), actor, "removed", name)
 
     def _require_running(self) -> None:
         if self._stop.is_set():
             raise Stopping("the service is stopping: change its functions later")
 
-    def _activate(self, added: tuple[Template, ...]) -> None:
+    def _activate(self, added: tuple[Template, ...], actor: str, action: str, name: str) -> None:
         if added == self._added:
             return
         functions = merge_functions(self._file_functions, added)
-        self._writer.save_checkpoint(CHECKPOINT, self._clock(), write_added(added)).result()
+        at = self._clock()
+
+        def work(connection: Connection) -> None:
+            save_checkpoint(connection, CHECKPOINT, at, write_added(added))
+            record(connection, AuditEntry(at, actor, f"function.{action}", f"function {name}", {}))
+
+        self._writer.submit(work).result()
         self._deployment.activate_functions(functions, origins_of(functions, self._file_functions))
         self._added = added
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from models.registry import ModelRegistry
 from service.jobs.column_report.job import ColumnReports
 from service.jobs.drift_detection import DriftDetection
+from service.jobs.incidents import IncidentJob
 from service.jobs.model_reload import ModelReload
 from service.jobs.promotion import PromotionService
 from service.jobs.reference.job import ReferenceCounts
@@ -74,7 +75,7 @@ class ModelRuntime:
         The active version and functions.
     predictions, external_versions, labels, functions, alarms
         Requests, versions served elsewhere, labels, function administration, and handling of alarms.
-    snapshots, detection, retraining, retention, reports, references, reload
+    snapshots, detection, incidents, retraining, retention, reports, references, reload
         The jobs.
     promotions
         Promotion and rollback.
@@ -121,7 +122,8 @@ class ModelRuntime:
                 clock=clock,
             )
             factory = PredictionFactory(clock, settings.log.features)
-            predictor = Predictor(deployment, factory, metrics)
+            compares = "disagreement" in settings.drift.streams
+            predictor = Predictor(deployment, factory, metrics, compares=compares)
             self.predictions = RequestQueues(deployment, predictor, writer, metrics, settings.serve.queue_rows)
             self.external_versions = ExternalVersions(deployment, writer, clock)
             self.labels = LabelIntake(deployment, writer, metrics)
@@ -131,6 +133,7 @@ class ModelRuntime:
             self.alarms = AlarmService(self.name, writer, clock)
             self.snapshots = SnapshotJob(deployment, store, writer, page)
             self.detection = DriftDetection(deployment, store, writer, page, settings.drift)
+            self.incidents = IncidentJob(deployment, store, writer, page)
             launcher = TrainingLauncher(settings, deployment, store, registry)
             launcher.delete_orphaned_runs()
             self.retraining = Retraining(

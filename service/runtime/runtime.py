@@ -11,12 +11,17 @@ from datetime import datetime
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from service.errors import MisuseError
 from service.jobs.clock_steps import ClockSteps, uptime
+from service.keys import KeyFile
 from service.metrics.gauges import MetricsPage
 from service.metrics.process import ProcessMetrics
+from service.metrics.request_log import RequestLog
+from service.runtime.access import Access
 from service.runtime.clock import read_clock
 from service.runtime.model_runtime import ModelRuntime
 from service.runtime.schedule import JOBS, build_schedule
+from service.settings.schema import address_problem
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.labels import LabelRules
@@ -24,7 +29,8 @@ from service.store.retention import count_pending
 from service.store.writer import Writer
 
 if TYPE_CHECKING:
-    from service.settings.schema import Settings
+    from service.metrics.traces import Traces
+    from service.settings.schema import Settings, TracesSettings
 
 STOPPING = "stopping"
 """Key among the problems of a runtime that is shutting down."""
@@ -48,10 +54,14 @@ class Runtime:
     ----------
     settings, clock, speed
         The settings; the clock of the project, which may run faster than the wall clock, and its speed.
-    store, writer, metrics, page
-        The log and the metrics.
+    store, writer, metrics, page, request_log
+        The log, the metrics, and the log of requests.
     clock_steps
         Job that finds steps of the clock.
+    traces
+        Traces of requests; None if they are not set.
+    access
+        Keys and sessions of the callers.
     models
         The served models, by name.
 
@@ -85,7 +95,15 @@ class Runtime:
             )
             undo.callback(self.writer.stop)
             self.metrics = ProcessMetrics(settings.name, log_queue_rows=lambda: self.writer.backlog_rows, jobs=JOBS)
+            self.access = Access(
+                KeyFile(settings.keys_file), settings.name, settings.serve.trust_proxy, clock, self.metrics,
+                is_closed=address_problem(settings.serve) is not None,
+            )  # fmt: skip
             self.page = MetricsPage(self.metrics)
+            self.request_log = RequestLog(settings.log.requests, self.metrics.count_lost_request_lines)
+            self.traces = open_traces(settings.traces, self.metrics)
+            if self.traces is not None:
+                undo.callback(self.traces.stop)
             model = ModelRuntime(settings, self.store, self.writer, self.metrics, self.page, self.clock)
             undo.callback(model.close)
             self.models = {model.name: model}
@@ -101,6 +119,11 @@ class Runtime:
     def model(self) -> ModelRuntime:
         """The model of requests that name none."""
         return next(iter(self.models.values()))
+
+    @property
+    def is_stopping(self) -> bool:
+        """True once the shutdown has begun."""
+        return self._stopping
 
     def executor(self, name: str, threads: int) -> ThreadPoolExecutor:
         """Return an executor whose threads end when the runtime stops."""
@@ -138,9 +161,10 @@ class Runtime:
                 self.writer.save_checkpoint("probe", self.clock(), b"").result()
 
     def start(self) -> None:
-        """Publish the last snapshot, and start the jobs."""
+        """Publish the last snapshot and the unresolved alarms, and start the jobs."""
         for model in self.models.values():
             model.snapshots.restore()
+            model.detection.restore()
         self._schedule.start()
 
     def begin_stop(self) -> None:
@@ -176,4 +200,33 @@ class Runtime:
         for executor in self._executors:
             executor.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self.store.close)
+        await asyncio.to_thread(self.request_log.stop)
         return unwritten
+
+    async def stop_traces(self) -> None:
+        """Send the spans that wait; a collector that does not answer takes seconds, for which no successor waits."""
+        if self.traces is not None:
+            await asyncio.to_thread(self.traces.stop)
+
+
+def open_traces(settings: TracesSettings, metrics: ProcessMetrics) -> Traces | None:
+    """Return the traces of requests; None if they are not set.
+
+    Raises
+    ------
+    MisuseError
+        If OpenTelemetry is not installed, or one of its variables is not valid.
+    """
+    if settings.endpoint is None:
+        return None
+    try:
+        from service.metrics.traces import Traces
+    except ModuleNotFoundError as error:
+        raise MisuseError(
+            f"traces.endpoint is set, but {error.name} is not installed: run `pip install 'slicewatch[otel]'`, or "
+            "remove the setting"
+        ) from None
+    try:
+        return Traces.over_http(settings.endpoint, settings.sample, metrics.count_lost_spans)
+    except ValueError as error:
+        raise MisuseError(f"traces: a variable OTEL_* of OpenTelemetry is not valid: {error}") from None

@@ -41,6 +41,7 @@ def build_jobs(runtime: Runtime) -> list[Job]:
             now = clock()
             model.snapshots.run(now)
             model.detection.run(now)  # reads the blocks that were just recounted
+            model.incidents.run()
 
     def retrain() -> None:
         for model in models:

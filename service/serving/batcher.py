@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from service.errors import (
     DeadlinePassed,
@@ -23,6 +23,7 @@ from service.errors import (
 
 RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")
+AnswerT = TypeVar("AnswerT")
 
 MAX_FAILED_ROWS = 64
 """Failed rows of a request with which the search for others ends."""
@@ -30,20 +31,23 @@ MAX_SEARCH_RUNS = 64
 """Maximum runs of the search for the failed rows of a request."""
 SEARCH_SHARE = 0.2
 """Share of the time for these searches while other requests wait."""
+_LEAST_ROUNDS = 3
+FINISH_SECONDS = 0.005
+"""Time for which the next batch waits for the end of this one: together, requests make larger batches."""
 
 
 @dataclass(slots=True)
-class _Pending(Generic[RowT, ResultT]):
+class _Pending(Generic[RowT, AnswerT]):
     """One request in the queue; times in monotonic seconds."""
 
     rows: Sequence[RowT]
-    outcomes: asyncio.Future[list[ResultT]]
+    outcomes: asyncio.Future[list[AnswerT]]
     queued_at: float
     deadline: float | None
 
-    def succeed(self, results: list[ResultT]) -> None:
+    def succeed(self, answers: list[AnswerT]) -> None:
         if not self.outcomes.done():
-            self.outcomes.set_result(results)
+            self.outcomes.set_result(answers)
 
     def fail(self, error: Exception) -> None:
         if not self.outcomes.done():
@@ -51,10 +55,10 @@ class _Pending(Generic[RowT, ResultT]):
 
 
 @dataclass(slots=True)
-class _Search(Generic[RowT, ResultT]):
+class _Search(Generic[RowT, ResultT, AnswerT]):
     """Search for the rows for which a request failed: parts that grow while they succeed, and shrink when one fails."""
 
-    pending: _Pending[RowT, ResultT]
+    pending: _Pending[RowT, AnswerT]
     error: Exception
     max_rows: int
     results: list[ResultT] = field(default_factory=list)
@@ -87,17 +91,25 @@ class _Search(Generic[RowT, ResultT]):
         is_done = self.start == len(self.pending.rows) or len(self.failed) >= MAX_FAILED_ROWS
         return is_done or self.runs >= MAX_SEARCH_RUNS or self.pending.outcomes.done()
 
-    def answer(self) -> None:
-        """Answer the request."""
+    @property
+    def outcome(self) -> list[ResultT] | Exception:
+        """Results of the request, or its error."""
         if self.failed:
-            self.pending.fail(RowsFailed(self.failed, self.start))
-        elif self.start < len(self.pending.rows):
-            self.pending.fail(self.error)
-        else:
-            self.pending.succeed(self.results)
+            return RowsFailed(self.failed, self.start)
+        return self.error if self.start < len(self.pending.rows) else self.results
 
 
-class Batcher(Generic[RowT, ResultT]):
+_Finished: TypeAlias = tuple[list[_Pending[RowT, AnswerT]], Future[list[list[AnswerT] | Exception]]]
+_Worked: TypeAlias = tuple[list[tuple[_Pending[RowT, AnswerT], Exception]], _Finished[RowT, AnswerT] | None]
+
+
+def _unchanged(requests: Any) -> Future[Any]:
+    done: Future[Any] = Future()
+    done.set_result(requests)
+    return done
+
+
+class Batcher(Generic[RowT, ResultT, AnswerT]):
     """Gathers requests into batches, and runs one batch at a time in a thread of its own.
 
     An idle model starts at once; a busy one takes the requests that have arrived meanwhile. Rows of one
@@ -109,6 +121,9 @@ class Batcher(Generic[RowT, ResultT]):
     ----------
     run
         Maps N rows to N results, in order, or raises; `RowsFailed` names the rows. Called in the batcher's thread.
+    finish
+        Maps the results of M requests of a batch to their answers, or the error of each, later; None if the results
+        are the answers. Called in the batcher's thread.
     max_batch_rows
         Maximum rows of a batch of several requests; a longer request is a batch by itself.
     max_queue_rows
@@ -125,6 +140,7 @@ class Batcher(Generic[RowT, ResultT]):
     def __init__(
         self,
         run: Callable[[Sequence[RowT]], Sequence[ResultT]],
+        finish: Callable[[list[list[ResultT]]], Future[list[list[AnswerT] | Exception]]] | None = None,
         *,
         max_batch_rows: int = 64,
         max_queue_rows: int = 2048,
@@ -134,23 +150,25 @@ class Batcher(Generic[RowT, ResultT]):
             raise MisuseError(
                 f"max_batch_rows and max_queue_rows must be at least 1, got {max_batch_rows} and {max_queue_rows}"
             )
-        self._run, self._clock = run, clock
+        self._run, self._finish, self._clock = run, finish or _unchanged, clock
         self._max_batch_rows, self._max_queue_rows = max_batch_rows, max_queue_rows
-        self._queue: deque[_Pending[RowT, ResultT]] = deque()
+        self._queue: deque[_Pending[RowT, AnswerT]] = deque()
         self._queued_rows = 0
-        self._searches: deque[_Search[RowT, ResultT]] = deque()
+        self._searches: deque[_Search[RowT, ResultT, AnswerT]] = deque()
+        self._finishing: set[asyncio.Task[None]] = set()
         self._owed_seconds = 0.0
         self._arrived = asyncio.Event()
         self._stopping = False
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     def has_room(self, rows: int = 1) -> bool:
         """Return whether the queue has room for that many rows; lets callers refuse a request before parsing it."""
         return not self._stopping and self._queued_rows + rows <= self._max_queue_rows
 
-    async def submit(self, rows: Sequence[RowT], within_seconds: float | None = None) -> list[ResultT]:
-        """Return the results of one request's rows, in order.
+    async def submit(self, rows: Sequence[RowT], within_seconds: float | None = None) -> list[AnswerT]:
+        """Return the answers to one request's rows, in order.
 
         Parameters
         ----------
@@ -181,9 +199,10 @@ class Batcher(Generic[RowT, ResultT]):
                 f"the queue is full: it holds {self._queued_rows} of {self._max_queue_rows} rows, and has no "
                 f"room for {len(rows)} more; retry later, or send fewer rows"
             )
-        now, loop = self._clock(), asyncio.get_running_loop()
+        now = self._clock()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         deadline = None if within_seconds is None else now + within_seconds
-        pending: _Pending[RowT, ResultT] = _Pending(rows, loop.create_future(), now, deadline)
+        pending: _Pending[RowT, AnswerT] = _Pending(rows, loop.create_future(), now, deadline)
         self._queue.append(pending)
         self._queued_rows += len(rows)
         self._arrived.set()
@@ -201,6 +220,7 @@ class Batcher(Generic[RowT, ResultT]):
         try:
             if self._task is not None:
                 await self._task
+            await asyncio.gather(*self._finishing)
         finally:
             for pending in (*self._queue, *(search.pending for search in self._searches)):
                 pending.fail(Stopping("the service stopped while the request was in the queue"))
@@ -216,28 +236,32 @@ class Batcher(Generic[RowT, ResultT]):
                 await self._search()
                 self._owed_seconds = (self._clock() - began) * (1 / SEARCH_SHARE - 1)
             elif self._queue:
+                await self._gather()
                 if batch := self._next_batch():
                     await self._run_batch(batch)
                     self._owed_seconds -= self._clock() - began
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
-                await asyncio.sleep(0)  # requests that are ready now join the batch
 
-    async def _run_batch(self, batch: list[_Pending[RowT, ResultT]]) -> None:
-        outcomes: list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]]
+    async def _gather(self) -> None:
+        """Let requests join the batch that are ready now, and those that follow answers sent just now."""
+        rows, rounds = -1, 0
+        while rows < self._queued_rows < self._max_batch_rows or rounds < _LEAST_ROUNDS:
+            rows, rounds = self._queued_rows, rounds + 1
+            await asyncio.sleep(0)
+
+    async def _run_batch(self, batch: list[_Pending[RowT, AnswerT]]) -> None:
         try:
-            outcomes = await asyncio.get_running_loop().run_in_executor(self._thread, self._outcomes, batch)
+            failed, succeeded = await asyncio.get_running_loop().run_in_executor(self._thread, self._work, batch)
         except asyncio.CancelledError:
             for pending in batch:
                 pending.fail(Stopping("the service stopped while the request was running"))
             raise
         except Exception as error:  # no thread could be started; the next batch may get one
-            outcomes = [(pending, RowsFailed({0: error}, 1)) for pending in batch]
-        for pending, outcome in outcomes:
-            if isinstance(outcome, list):
-                pending.succeed(outcome)
-            elif isinstance(outcome, RowsFailed):
+            failed, succeeded = [(pending, RowsFailed({0: error}, 1)) for pending in batch], None
+        for pending, outcome in failed:
+            if isinstance(outcome, RowsFailed):
                 pending.fail(outcome)
             elif len(pending.rows) == 1:
                 pending.fail(RowsFailed({0: outcome}, 1))
@@ -246,23 +270,68 @@ class Batcher(Generic[RowT, ResultT]):
                 self._searches.append(_Search(pending, outcome, max_rows))
             else:
                 pending.fail(outcome)
+        await self._succeed(succeeded)
+
+    def _work(self, batch: list[_Pending[RowT, AnswerT]]) -> _Worked[RowT, AnswerT]:
+        """Run a batch, and finish the requests that succeeded; called in the thread."""
+        outcomes = self._outcomes(batch)
+        failed = [(pending, outcome) for pending, outcome in outcomes if not isinstance(outcome, list)]
+        results = [(pending, outcome) for pending, outcome in outcomes if isinstance(outcome, list)]
+        if not results:
+            return failed, None
+        return failed, ([pending for pending, _ in results], self._finish([outcome for _, outcome in results]))
 
     async def _search(self) -> None:
         """Run a part of the request that failed first."""
-        search = self._searches[0]
+        search, finished = self._searches[0], None
+        loop = asyncio.get_running_loop()
         try:
             if not search.is_over:
-                await asyncio.get_running_loop().run_in_executor(self._thread, search.step, self._results)
+                await loop.run_in_executor(self._thread, search.step, self._results)
+            if search.is_over and isinstance(outcome := search.outcome, list):
+                finished = [search.pending], await loop.run_in_executor(self._thread, self._finish, [outcome])
         except Exception as error:  # as for a batch
             search.pending.fail(error)
         if search.is_over:
-            search.answer()
             self._searches.popleft()
+            if isinstance(outcome := search.outcome, Exception):
+                search.pending.fail(outcome)
+            await self._succeed(finished)
 
-    def _next_batch(self) -> list[_Pending[RowT, ResultT]]:
+    async def _succeed(self, finished: _Finished[RowT, AnswerT] | None) -> None:
+        """Answer finished requests; return then, or earlier if their end takes long."""
+        if finished is None:
+            return
+        if finished[1].done():
+            await self._answer(*finished)
+        else:
+            task = asyncio.get_running_loop().create_task(self._answer(*finished), name="batcher-finish")
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
+            await asyncio.wait((task,), timeout=FINISH_SECONDS)
+
+    async def _answer(
+        self, requests: list[_Pending[RowT, AnswerT]], future: Future[list[list[AnswerT] | Exception]]
+    ) -> None:
+        outcomes: list[list[AnswerT] | Exception]
+        try:
+            outcomes = future.result() if future.done() else await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            for pending in requests:
+                pending.fail(Stopping("the service stopped while the request was running"))
+            raise
+        except Exception as error:
+            outcomes = [error] * len(requests)
+        for pending, outcome in zip(requests, outcomes, strict=True):
+            if isinstance(outcome, list):
+                pending.succeed(outcome)
+            else:
+                pending.fail(outcome)
+
+    def _next_batch(self) -> list[_Pending[RowT, AnswerT]]:
         """Take the next batch from the queue; expired and cancelled requests are dropped."""
         now, rows = self._clock(), 0
-        batch: list[_Pending[RowT, ResultT]] = []
+        batch: list[_Pending[RowT, AnswerT]] = []
         while self._queue and (not rows or rows + len(self._queue[0].rows) <= self._max_batch_rows):
             pending = self._queue.popleft()
             self._queued_rows -= len(pending.rows)
@@ -275,14 +344,14 @@ class Batcher(Generic[RowT, ResultT]):
         return batch
 
     def _outcomes(
-        self, batch: list[_Pending[RowT, ResultT]]
-    ) -> list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]]:
+        self, batch: list[_Pending[RowT, AnswerT]]
+    ) -> list[tuple[_Pending[RowT, AnswerT], list[ResultT] | Exception]]:
         """Run requests together, and those of a batch that fails without the ones that fail; called in the thread."""
         try:
             results = iter(self._results([row for pending in batch for row in pending.rows]))
             return [(pending, list(islice(results, len(pending.rows)))) for pending in batch]
         except RowsFailed as failed:
-            outcomes: list[tuple[_Pending[RowT, ResultT], list[ResultT] | Exception]] = []
+            outcomes: list[tuple[_Pending[RowT, AnswerT], list[ResultT] | Exception]] = []
             others, start = [], 0
             for pending in batch:
                 end = start + len(pending.rows)

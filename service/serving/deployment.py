@@ -8,11 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from service.decisions import ClockStep, DriftStatus
+from service.decisions import ClockStep, DriftStatus, RateKey
 from service.errors import NoModel
 from service.events import FunctionSetVersion, Snapshot
 from service.metrics.process import ProcessMetrics
-from service.monitor.drift_detector import RateKey
 from service.monitor.estimates import EstimateConfig
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import baseline_of_run, reference_accuracy, reference_coverage
@@ -72,6 +71,12 @@ class ActiveModel:
         if self._same_functions:  # the usual case; selecting columns would take longer than some models
             return S
         return self.bundle.usable_memberships(S, self.live.functions.fingerprints)
+
+    def indicated(self) -> list[str]:
+        """Return the slices of which the model has an indicator, and whose function is the one it was trained with."""
+        indicated, trained = {*self.bundle.inference.indicated}, self.bundle.function_fingerprints
+        live = self.live.functions.fingerprints
+        return [name for name in live if name in indicated and trained.get(name) == live[name]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import blake2b
 from os import urandom
 from typing import Any, NamedTuple, TypeAlias
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import DataError
-from service.events import Prediction
+from service.events import Prediction, Source
+from service.metrics.process import StageTimer
 from sfs.matrix import SliceMatrix
 
 RecordFields: TypeAlias = Mapping[str, Any]
@@ -22,19 +24,18 @@ RecordFields: TypeAlias = Mapping[str, Any]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _UUID_RANDOM_BYTES = 10
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 _to_json = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionRequest:
+class PredictionRequest(NamedTuple):
     """One record to predict, and the client's id for it, if any."""
 
     record: RecordFields
     id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalPrediction:
+class ExternalPrediction(NamedTuple):
     """One prediction made by another server.
 
     Parameters
@@ -61,8 +62,7 @@ class ExternalPrediction:
     at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PredictionResult:
+class PredictionResult(NamedTuple):
     """A prediction, and the names behind its bitmaps.
 
     Parameters
@@ -73,20 +73,24 @@ class PredictionResult:
         The C classes of its probabilities, in order.
     slices, unknown_slices
         Names of the slices that contain the record, and of those whose membership is unknown.
+    timer
+        Times of its batch.
     """
 
     prediction: Prediction
     classes: tuple[str, ...]
     slices: tuple[str, ...]
     unknown_slices: tuple[str, ...]
+    timer: StageTimer | None = None
 
 
 class ModelOutput(NamedTuple):
-    """Output of a model for one record: version, class, and the C probabilities if known."""
+    """Output of a model for one record: version, class, the C probabilities if known; ``Prediction.disagreement``."""
 
     version: int
     label: str
     probabilities: tuple[float, ...] | None
+    disagreement: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ class PredictionFactory:
         model: str,
         classes: tuple[str, ...],
         set_hash: str,
+        timer: StageTimer | None = None,
     ) -> list[PredictionResult]:
         """Return the results of N records.
 
@@ -128,6 +133,8 @@ class PredictionFactory:
             Slices of the N records.
         model, classes, set_hash
             Name of the model, its C classes in order, and the hash of the function set.
+        timer
+            Times of the batch.
 
         Raises
         ------
@@ -135,64 +142,70 @@ class PredictionFactory:
             If a record is not made of JSON values.
         """
         now = self.now()
-        random = self.random_bytes(_UUID_RANDOM_BYTES * len(rows))
+        new_ids = uuids7(now, self.random_bytes(_UUID_RANDOM_BYTES * len(rows)))
         columns = (
-            rows, outputs, bitmaps_of(S.member), bitmaps_of(S.unknown),
+            rows, outputs, new_ids, bitmaps_of(S.member), bitmaps_of(S.unknown),
             names_of(S.member, S.names), names_of(S.unknown, S.names),
         )  # fmt: skip
-        results = []
-        for n, (row, output, member, unknown, slices, unknown_slices) in enumerate(zip(*columns, strict=True)):
-            external = isinstance(row, ExternalPrediction)
-            features: str | None
-            features = content = _json_of(row.record)
-            if self.features == ("none",):
-                features = None
-            elif self.features != ("all",):
-                features = _json_of({k: value for k, value in row.record.items() if k in self.features})
-            if external:
-                content += _to_json([row.label, row.version, row.probabilities])
+        keeps_all, results = self.features == ("all",), []
+        source: Source
+        for row, (version, label, probabilities, wrong), new_id, member, unknown, slices, unknown_slices in zip(
+            *columns, strict=True
+        ):
+            content = _json_of(row.record)
+            features = content if keeps_all else self._kept(row.record)
+            if isinstance(row, ExternalPrediction):
+                source, at = "logged", row.at or now
+                content += _output_json(row.label, row.version, row.probabilities)
+            else:
+                source, at = "live", now
             digest = blake2b(content.encode(), digest_size=8).digest()
-            id_ = row.id
-            if id_ is None:
-                id_ = uuid7(now, random[n * _UUID_RANDOM_BYTES : (n + 1) * _UUID_RANDOM_BYTES])
             prediction = Prediction(
-                id=id_,
-                model=model,
-                version=output.version,
-                set_hash=set_hash,
-                at=(row.at or now) if external else now,
-                label=output.label,
-                probabilities=output.probabilities,
-                member=member,
-                unknown=unknown,
-                features=features,
-                content_hash=int.from_bytes(digest, "big", signed=True),
-                source="logged" if external else "live",
+                new_id if row.id is None else row.id,
+                model,
+                version,
+                set_hash,
+                at,
+                label,
+                probabilities,
+                member,
+                unknown,
+                features,
+                int.from_bytes(digest, "big", signed=True),
+                source,
+                wrong,
             )
-            results.append(PredictionResult(prediction, classes, slices, unknown_slices))
+            results.append(PredictionResult(prediction, classes, slices, unknown_slices, timer))
         return results
 
+    def _kept(self, record: RecordFields) -> str | None:
+        """Return the features that are kept, as JSON."""
+        if self.features == ("none",):
+            return None
+        return _json_of({name: value for name, value in record.items() if name in self.features})
 
-def uuid7(at: datetime, random: bytes) -> str:
-    """Return a UUID of version 7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
+
+def uuids7(at: datetime, random: bytes) -> list[str]:
+    """Return UUIDs of version 7 (RFC 9562): 48 bits of Unix milliseconds, then 74 random bits.
 
     Parameters
     ----------
     at
-        Its time, with a time zone.
+        Their time, with a time zone.
     random
-        10 random bytes.
+        10 random bytes for each.
 
     Examples
     --------
-    >>> uuid7(datetime(2026, 5, 1, tzinfo=UTC), bytes(10))
-    '019de0d5-c800-7000-8000-000000000000'
+    >>> uuids7(datetime(2026, 5, 1, tzinfo=UTC), bytes(10))
+    ['019de0d5-c800-7000-8000-000000000000']
     """
-    bits = int.from_bytes(random[:_UUID_RANDOM_BYTES], "big")
-    high, low = bits >> 62 & 0xFFF, bits & (1 << 62) - 1
-    number = (at - _EPOCH) // _MILLISECOND << 80 | 7 << 76 | high << 64 | 2 << 62 | low
-    text = f"{number:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    ms, digits, size = f"{(at - _EPOCH) // _MILLISECOND:012x}", random.hex(), 2 * _UUID_RANDOM_BYTES
+    start = f"{ms[:8]}-{ms[8:]}-7"
+    return [
+        f"{start}{digits[n : n + 3]}-{_VARIANT[digits[n + 3]]}{digits[n + 4 : n + 7]}-{digits[n + 7 : n + 19]}"
+        for n in range(0, len(digits), size)
+    ]
 
 
 def bitmaps_of(bits: NDArray[np.bool_]) -> list[bytes]:
@@ -203,7 +216,8 @@ def bitmaps_of(bits: NDArray[np.bool_]) -> list[bytes]:
     >>> [row.hex() for row in bitmaps_of(np.array([[True, False, True], [False, False, False]]))]
     ['05', '00']
     """
-    return [row.tobytes() for row in np.packbits(bits, axis=1, bitorder="little")]
+    packed, size = np.packbits(bits, axis=1, bitorder="little").tobytes(), -(-bits.shape[1] // 8)
+    return [packed[row * size : row * size + size] for row in range(len(bits))]
 
 
 def names_of(bits: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -218,6 +232,17 @@ def names_of(bits: NDArray[np.bool_], names: Sequence[str]) -> list[tuple[str, .
     for row, k in zip(*(at.tolist() for at in np.nonzero(bits)), strict=True):
         rows[row].append(names[k])
     return [tuple(names) for names in rows]
+
+
+def _output_json(label: str, version: int, probabilities: tuple[float, ...] | None) -> str:
+    """Return an output as the JSON encoder writes it, in a third of the time."""
+    p = "null" if probabilities is None else f"[{','.join(map(float.__repr__, probabilities))}]"
+    return f"[{_label_json(label)},{version},{p}]"
+
+
+@lru_cache
+def _label_json(label: str) -> str:
+    return _to_json(label)
 
 
 def _json_of(record: RecordFields) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 FILE_NAME = "slicewatch.yaml"
 PREFIX = "SLICEWATCH_"
-OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG")
+KEY_VARIABLE = "SLICEWATCH_KEY"
+"""Variable with the key of commands that call a service."""
+OTHER_VARIABLES = ("SLICEWATCH_CONFIG", "SLICEWATCH_DEBUG", KEY_VARIABLE, "SLICEWATCH_CA")
 """Variables with the prefix that are not settings."""
 
 FEATURE_KINDS = ("text", "number", "category")
@@ -15,7 +17,9 @@ TABLE_FORMATS = ("csv", "tsv", "parquet", "jsonl")
 """Formats of a table whose suffix names none; ``table`` is a format by suffix or content."""
 FORMATS = ("table", *TABLE_FORMATS, "youtube", "sms")
 LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")
+STREAMS = ("no_slice", "unknown", "predicted", "disagreement", "confidence")
 SURVIVES = ("kill", "power")
+REQUEST_POLICIES = ("all", "errors", "none")
 
 
 def variable(key: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from service.errors import SettingsError
 from service.settings import variable
-from service.settings.schema import SECTIONS, SETTINGS, Settings, describe
+from service.settings.schema import SECTIONS, SETTINGS, DriftSettings, Settings, TlsFiles, describe
 
 Origins: TypeAlias = dict[tuple[str | int, ...], tuple[float, str]]
 """Place of each value by its path, as ``("learner", "hidden", 1)``: a number to sort by, and its name."""
@@ -60,9 +60,12 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
         problems += [_problem(file, detail, origins) for detail in error.errors(include_url=False)]
     if problems:
         raise SettingsError([text for _, text in sorted(problems, key=lambda problem: problem[0])])
-    folder = file.parent
+    folder, tls = file.parent, settings.serve.tls
+    if tls is not None:
+        tls = TlsFiles(folder / tls.cert, folder / tls.key)
     return replace(
         settings,
+        serve=replace(settings.serve, tls=tls),
         data=folder / settings.data,
         registry=folder / settings.registry,
         store=_without_link(folder / settings.store),
@@ -72,6 +75,41 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
             for name in settings.functions
         ),
     )
+
+
+def with_options(drift: DriftSettings, options: Sequence[str]) -> DriftSettings:
+    """Return settings of drift with other values, given as ``drift.tolerance=0.2``, each validated as in the file.
+
+    Raises
+    ------
+    SettingsError
+        With every problem.
+
+    Examples
+    --------
+    >>> with_options(DriftSettings(), ["drift.tolerance=0.2"]).tolerance
+    0.2
+    """
+    from sfs.errors import nearest
+
+    known = [key for key in SETTINGS if key.startswith("drift.")]
+    given, problems = {}, []
+    for option in options:
+        key, _, value = (part.strip() for part in option.partition("="))
+        if key not in known:
+            problems.append(f"--set {option}: expected a setting of drift, as drift.tolerance=0.2{nearest(key, known)}")
+        else:
+            given[key.removeprefix("drift.")] = _read_yaml(value, f"--set {key}", {}) if value else ""
+    try:
+        other = TypeAdapter(DriftSettings).validate_python(given)
+    except ValidationError as error:
+        problems += [
+            f"--set drift.{each['loc'][0]}: {each.get('ctx', {}).get('error') or each['msg']}"
+            for each in error.errors(include_url=False)
+        ]
+    if problems:
+        raise SettingsError(problems)
+    return replace(drift, **{key: getattr(other, key) for key in given})
 
 
 def _without_link(file: Path) -> Path:

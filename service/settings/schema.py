@@ -6,14 +6,18 @@ import ipaddress
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
-from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, SURVIVES
+from service.keys import SCOPES
+from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, REQUEST_POLICIES, STREAMS, SURVIVES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -45,6 +49,47 @@ def host(value: Any) -> str:
     if "*" in text(value).removeprefix("*.") and value != "*":
         raise ValueError(f"expected a host name, or '*.' and a domain, got {value!r}")
     return str(value)
+
+
+@plain_dataclass(frozen=True, slots=True)
+class TrustedProxy:
+    """Proxy that signs its users in, and names them in a header.
+
+    Parameters
+    ----------
+    networks
+        Addresses of its connections.
+    header
+        The header, in lower case.
+    scopes
+        What its users may do.
+    """
+
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+    header: str
+    scopes: tuple[str, ...]
+
+
+def trusted_proxy(value: Any) -> TrustedProxy | None:
+    """Accept ``address`` (addresses or networks), ``header`` and ``scope``."""
+    if value is None or isinstance(value, TrustedProxy):  # a default, or validated before
+        return value
+    if not isinstance(value, Mapping) or "address" not in value or not set(value) <= {"address", "header", "scope"}:
+        example = "{address: 10.0.0.7, header: X-Forwarded-User, scope: [read]}"
+        raise ValueError(f"expected address, header and scope, as in {example}, got {describe(value)}")
+    addresses, scopes = (
+        tuple(map(str, each if isinstance(each, list) else [each]))
+        for each in (value["address"], value.get("scope", "read"))
+    )
+    header = str(value.get("header", "X-Forwarded-User")).lower()
+    if not re.fullmatch(r"[a-z0-9-]{1,64}", header) or header in ("authorization", "cookie", "host"):
+        raise ValueError(f"expected the name of a header that the proxy sets, got {header!r}")
+    if wrong := [scope for scope in scopes if scope not in SCOPES]:
+        raise ValueError(f"unknown scope {wrong[0]!r}: the scopes are {', '.join(SCOPES)}")
+    networks = tuple(map(ipaddress.ip_network, addresses))
+    if not networks or any(network.prefixlen == 0 for network in networks):
+        raise ValueError("name the addresses of the proxy: any other client could send its header, too")
+    return TrustedProxy(networks, header, scopes)
 
 
 def slug(value: Any) -> str:
@@ -80,6 +125,74 @@ def fraction(value: Any) -> float:
     if number >= 1:
         raise ValueError(f"expected a number above 0 and below 1, got {describe(value)}")
     return number
+
+
+def request_policy(value: Any) -> str | float:
+    """Accept ``all``, ``errors``, ``none``, or a share of the requests."""
+    if value in REQUEST_POLICIES:
+        return str(value)
+    try:
+        return fraction(value)
+    except ValueError:
+        words = ", ".join(REQUEST_POLICIES)
+        raise ValueError(f"expected {words}, or a number above 0 and below 1, got {describe(value)}") from None
+
+
+def share(value: Any) -> float:
+    """Accept a number from 0 to 1."""
+    try:
+        number = float(str(value))  # true is none
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise ValueError(f"expected a number from 0 to 1, got {describe(value)}")
+    return number
+
+
+def zone_name(value: Any) -> str:
+    """Accept the name of a time zone, as ``Europe/Berlin``."""
+    name = text(value)
+    if name != "UTC":
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError(
+                f"unknown time zone {name!r}: expected UTC, or one that this machine knows, as Europe/Berlin"
+            ) from None
+    return name
+
+
+def endpoint(value: Any) -> str:
+    """Accept a URL of HTTP without credentials, which would be shown with the settings."""
+    given = text(value)
+    try:
+        url = urlsplit(given)
+        is_whole = bool(url.hostname) and url.port != 0  # a port that is none raises
+    except ValueError:
+        is_whole = False
+    if "@" in (url.netloc if is_whole else given):
+        raise ValueError("expected a URL without user and password: set OTEL_EXPORTER_OTLP_HEADERS instead")
+    if not is_whole or url.scheme not in ("http", "https") or " " in given:
+        raise ValueError(f"expected a URL, as http://localhost:4318/v1/traces, got {value!r}")
+    return str(value)
+
+
+@plain_dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files of the certificate, followed by its intermediates, and of its key."""
+
+    cert: Path
+    key: Path
+
+
+def tls_files(value: Any) -> TlsFiles | None:
+    """Accept a mapping with the files ``cert`` and ``key``."""
+    if value is None or isinstance(value, TlsFiles):  # a default, or validated before
+        return value
+    if not isinstance(value, Mapping) or {*value} != {"cert", "key"}:
+        got = f"the keys {', '.join(map(str, value))}" if isinstance(value, Mapping) and value else describe(value)
+        raise ValueError(f"expected the files {{cert: FILE, key: FILE}}, got {got}")
+    return TlsFiles(Path(text(value["cert"])), Path(text(value["key"])))
 
 
 def column_kinds(value: Any) -> Any:
@@ -154,6 +267,9 @@ Units = Annotated[int, integer(1, 10_000)]
 Days = Annotated[int, integer(1, MAX_NUMBER)]
 Positive = Annotated[float, BeforeValidator(positive)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
+Share = Annotated[float, BeforeValidator(share)]
+Endpoint = Annotated[str, BeforeValidator(endpoint)]
+RequestPolicy = Annotated[str | float, BeforeValidator(request_policy)]
 FilePath = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else text(value))]
 CONFIG = ConfigDict(extra="forbid")
 REGISTRY, STORE = Path(".slicewatch/registry"), Path(".slicewatch/store.sqlite3")
@@ -190,8 +306,20 @@ class ServeSettings:
 
     host: Annotated[Text, "address to listen on (default: 127.0.0.1, this machine only)"] = "127.0.0.1"
     port: Annotated[int, integer(0, 65_535), "port to listen on (default: 8000; 0 picks a free one)"] = 8000
-    insecure: Annotated[Boolean, "allow an address that other machines reach, without authentication"] = False
+    insecure: Annotated[Boolean, "accept any host name; with without_keys, let other machines in without keys"] = False
+    without_keys: Annotated[Boolean, "with insecure, let other machines in without keys (default: false)"] = False
+    keys: Annotated[FilePath | None, "file of API keys (default: keys.json beside the store)"] = None
+    trust_proxy: Annotated[
+        TrustedProxy | None,
+        BeforeValidator(trusted_proxy),
+        "proxy that signs users in: its address, header and scope (default: none)",
+    ] = None
     hosts: Annotated[tuple[Host, ...], list_of(0), "further accepted host names, such as a proxy's"] = ()
+    tls: Annotated[
+        TlsFiles | None,
+        BeforeValidator(tls_files),
+        "serve HTTPS with PEM files, {cert: FILE, key: FILE} (default: HTTP)",
+    ] = None
     connections: Annotated[Count, "maximum connections (default: 1000)"] = 1000
     peer_connections: Annotated[Count, "maximum connections of one other machine (default: 250)"] = 250
     idle_seconds: Annotated[Positive, "maximum time of a connection between two requests (default: 5)"] = 5.0
@@ -214,6 +342,20 @@ class LogSettings:
     features: Annotated[tuple[Text, ...], list_of(1), "features kept: all (default), none, or columns"] = ("all",)
     survives: Annotated[str, choice(SURVIVES), "durability of a logged row: kill (default), or power"] = "kill"
     keep_days: Annotated[Days | None, "age at which rows are deleted with their labels (default: never)"] = None
+    requests: Annotated[
+        RequestPolicy, "requests in the log of the process: all (default), errors, none, or errors and a share as 0.01"
+    ] = "all"
+
+
+@dataclass(frozen=True, slots=True, config=CONFIG)
+class TracesSettings:
+    """Traces of requests, sent by OTLP over HTTP; OpenTelemetry reads further variables, ``OTEL_*``."""
+
+    endpoint: Annotated[
+        Endpoint | None,
+        "receiver of traces, as http://localhost:4318/v1/traces (default: none; needs slicewatch[otel])",
+    ] = None
+    sample: Annotated[Share, "share of the requests traced without a trace of their caller (default: 0.01)"] = 0.01
 
 
 @dataclass(frozen=True, slots=True, config=CONFIG)
@@ -231,9 +373,20 @@ class DriftSettings:
     """Sensitivity of the drift detectors and their false-alarm budget."""
 
     tolerance: Annotated[Fraction, "tolerated relative change of a slice's coverage (default: 0.1)"] = 0.1
+    swing: Annotated[
+        Share, "relative swing of a coverage tolerated until a week of its traffic is known (default: 0.4)"
+    ] = 0.4
+    time_zone: Annotated[str, AfterValidator(zone_name), "time zone of days and weeks of traffic (default: UTC)"] = (
+        "UTC"
+    )
     accuracy_tolerance: Annotated[
         Fraction, "tolerated fall of a slice's accuracy (default: 0.01; doubled above 20% errors)"
     ] = 0.01
+    streams: Annotated[
+        tuple[Annotated[str, choice(STREAMS)], ...],
+        list_of(0),
+        "further rates to monitor: no_slice, unknown, predicted, disagreement, confidence (default: none)",
+    ] = ()
     false_alarms_a_month: Annotated[Positive, "false alarms allowed a month, over all slices (default: 1)"] = 1.0
     max_slices: Annotated[Count, "number of slices that share the false-alarm budget (default: 200)"] = 200
     reference_labels: Annotated[
@@ -308,6 +461,9 @@ class Settings:
     name: Annotated[str, BeforeValidator(slug), "name in the model registry (default: model)"] = "model"
     format: Annotated[str, choice(FORMATS), f"{', '.join(FORMATS)} (default: the first)"] = "table"
     functions: Annotated[tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"] = ()
+    time: Annotated[
+        Text | None, "column with the time of each row, for its season and `drift replay` (default: none)"
+    ] = None
     classes: Annotated[tuple[Text, ...], list_of(2), "classes of a model that is served elsewhere"] = ()
     schema: Annotated[
         Mapping[str, Annotated[Any, AfterValidator(column_type)]],
@@ -317,6 +473,7 @@ class Settings:
     learner: LearnerSettings = field(default_factory=LearnerSettings)
     serve: ServeSettings = field(default_factory=ServeSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    traces: TracesSettings = field(default_factory=TracesSettings)
     monitor: MonitorSettings = field(default_factory=MonitorSettings)
     drift: DriftSettings = field(default_factory=DriftSettings)
     retrain: RetrainSettings = field(default_factory=RetrainSettings)
@@ -324,6 +481,12 @@ class Settings:
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
     template_limits: TemplateLimitSettings = field(default_factory=TemplateLimitSettings)
+
+    @property
+    def keys_file(self) -> Path:
+        """File of the API keys."""
+        given = self.serve.keys
+        return self.store.with_name("keys.json") if given is None else self.file.parent / given
 
     @property
     def late_after_seconds(self) -> float:
@@ -353,21 +516,28 @@ SETTINGS: Mapping[str, str] = dict(_descriptions(Settings))
 SECTIONS = frozenset(key.partition(".")[0] for key in SETTINGS if "." in key)
 
 
-def address_problem(serve: ServeSettings) -> str | None:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches an address to listen on."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def address_problem(serve: ServeSettings, *, has_keys: bool = False) -> str | None:
     """Return the reason why the service must not listen on its address, or None.
 
     Examples
     --------
-    >>> address_problem(ServeSettings()), address_problem(ServeSettings(host="10.0.0.5", insecure=True))
+    >>> address_problem(ServeSettings()), address_problem(ServeSettings(host="10.0.0.5"), has_keys=True)
     (None, None)
+    >>> address_problem(ServeSettings(host="10.0.0.5", insecure=True, without_keys=True))
     """
-    try:
-        loopback = serve.host == "localhost" or ipaddress.ip_address(serve.host).is_loopback
-    except ValueError:
-        loopback = False
-    if serve.insecure or loopback:
+    is_guarded = has_keys or serve.trust_proxy is not None
+    if is_guarded or is_loopback(serve.host) or (serve.insecure and serve.without_keys):
         return None
     return (
-        f"serve.host {serve.host!r} is open to other machines, and the service has no authentication: put an "
-        "authenticating proxy in front of 127.0.0.1, or set serve.insecure to true"
+        f"serve.host {serve.host!r} is open to other machines, and the service has no keys: add one with `slicewatch "
+        "keys add NAME --scope SCOPE`; where every machine of the network may do everything, set both serve.insecure "
+        "and serve.without_keys to true"
     )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from service.decisions import Alarm, AuditEntry, DriftDetected, DriftStatus
+from service.decisions import RATES, Alarm, AuditEntry, DriftDetected, DriftStatus
 from service.formatting import percent
+from service.monitor.tolerance_band import changed_further
 from service.store.audit import MONITOR, record
 from service.store.engine import add_row
-from service.store.errors import AlarmResolved, UnknownAlarm
+from service.store.errors import AlarmOfTarget, AlarmResolved, UnknownAlarm
 from service.store.json_values import from_json, to_json
 from service.store.tables import UNRESOLVED, from_us, to_us
 from service.store.tables import alarms as table
+
+ACCEPTED = "accepted as the new normal"
+"""Resolution of an alarm whose rate was accepted."""
 
 _PAGE = 100
 
@@ -26,32 +31,23 @@ def open_alarm(
     """Open an alarm for a detection; return None if an unresolved alarm covers it already.
 
     A slice has one unresolved alarm of a kind, whichever version raised it. If the rate has changed direction, or
-    has changed by more than the tolerance, that alarm is resolved and a new one opened: its acknowledgement
+    has moved on by more than the tolerance, that alarm is resolved and a new one opened: its acknowledgement
     does not cover this change.
     """
     drift, c = detection.drift, table.c
     same = select(table).where(UNRESOLVED, c.model == model, c.slice == drift.slice, c.kind == drift.kind)
     row = connection.execute(same.with_for_update()).first()
     if row is not None:
-        current = _to_alarm(row)
+        current = to_alarm(row)
         if not changed_further(current.drift, drift):
             return None
         before, after = (percent(d.observed.value or 0.0) for d in (current.drift, drift))
-        reason = f"superseded: {drift.kind} changed from {before} to {after}"
+        reason = f"superseded: {RATES[drift.kind]} changed from {before} to {after}"
         resolve_alarm(connection, current.id, detection.at, reason, actor=actor)
     opened = Alarm(0, model, version, detection.at, drift)
     opened = replace(opened, id=add_row(connection, table, _to_row(opened)))
     _record(connection, detection.at, actor, "opened", opened, {"drift": drift})
     return opened
-
-
-def changed_further(before: DriftStatus, after: DriftStatus) -> bool:
-    """Return True if the direction changed, or the intervals are further apart than the tolerance."""
-    if before.direction and after.direction and before.direction != after.direction:
-        return True
-    tolerance = after.zone.tolerance if after.zone is not None else 0.0
-    down, up = (before.lower, before.upper) if after.kind == "coverage" else (1.0, 1.0)
-    return after.upper < before.lower - tolerance * down or after.lower > before.upper + tolerance * up
 
 
 def acknowledge_alarm(
@@ -106,6 +102,44 @@ def resolve_alarm(
     return resolved
 
 
+def accept_alarm(connection: Connection, alarm_id: int, at: datetime, note: str = "", *, actor: str) -> Alarm:
+    """Accept the rate since the change as the new normal: resolve the alarm, and let the detectors expect it.
+
+    Raises
+    ------
+    UnknownAlarm
+        If the id is unknown.
+    AlarmResolved
+        If the alarm is resolved.
+    AlarmOfTarget
+        If the slice misses its target, which says what is normal.
+    """
+    current = _for_update(connection, alarm_id)
+    if current.state == "resolved":
+        raise AlarmResolved(f"alarm {alarm_id} is resolved and its rate cannot be accepted; a further change alarms")
+    band = current.drift.zone
+    if band is not None and band.target is not None:
+        raise AlarmOfTarget(
+            f"alarm {alarm_id} says that the accuracy misses the target of {percent(band.target)} of the slice: lower "
+            "or remove the target instead"
+        )
+    resolved = resolve_alarm(connection, alarm_id, at, f"{ACCEPTED}{': ' if note else ''}{note}", actor=actor)
+    connection.execute(update(table).where(table.c.id == alarm_id).values(accepted="requested"))
+    _record(connection, at, actor, "accepted", resolved, {"note": note})
+    return resolved
+
+
+def accepted_alarms(connection: Connection, model: str) -> list[Alarm]:
+    """Return the accepted alarms of a model whose rates the detectors do not expect yet, oldest first."""
+    query = select(table).where(table.c.model == model, table.c.accepted == "requested").order_by(table.c.id)
+    return [to_alarm(row) for row in connection.execute(query)]
+
+
+def adopt_alarms(connection: Connection, ids: Collection[int]) -> None:
+    """Record that the detectors expect the rates of these alarms."""
+    connection.execute(update(table).where(table.c.id.in_(ids)).values(accepted="adopted"))
+
+
 def alarms(
     connection: Connection,
     model: str,
@@ -132,7 +166,7 @@ def alarms(
         query = query.where(UNRESOLVED)
     if before is not None:
         query = query.where(table.c.id < before)
-    return [_to_alarm(row) for row in connection.execute(query)]
+    return [to_alarm(row) for row in connection.execute(query)]
 
 
 def count_unresolved(connection: Connection, model: str) -> int:
@@ -144,14 +178,14 @@ def count_unresolved(connection: Connection, model: str) -> int:
 def alarm(connection: Connection, alarm_id: int) -> Alarm | None:
     """Return an alarm by id."""
     row = connection.execute(select(table).where(table.c.id == alarm_id)).first()
-    return None if row is None else _to_alarm(row)
+    return None if row is None else to_alarm(row)
 
 
 def _for_update(connection: Connection, alarm_id: int) -> Alarm:
     row = connection.execute(select(table).where(table.c.id == alarm_id).with_for_update()).first()
     if row is None:
         raise UnknownAlarm(f"unknown alarm {alarm_id}: list the alarms to see their ids")
-    return _to_alarm(row)
+    return to_alarm(row)
 
 
 def _record(
@@ -177,10 +211,14 @@ def _to_row(alarm: Alarm) -> dict[str, Any]:
         "note": alarm.note,
         "resolved_us": None if alarm.resolved_at is None else to_us(alarm.resolved_at),
         "resolution": alarm.resolution,
+        "incident": alarm.incident,
+        "place": alarm.place,
+        "moved": alarm.moved,
     }
 
 
-def _to_alarm(row: Row[Any]) -> Alarm:
+def to_alarm(row: Row[Any]) -> Alarm:
+    """Return the alarm of a row of the table."""
     return Alarm(
         id=row.id,
         model=row.model,
@@ -193,4 +231,7 @@ def _to_alarm(row: Row[Any]) -> Alarm:
         note=row.note,
         resolved_at=None if row.resolved_us is None else from_us(row.resolved_us),
         resolution=row.resolution,
+        incident=row.incident,
+        place=row.place,
+        moved=row.moved,
     )

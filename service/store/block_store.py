@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-from sqlalchemy import BindParameter, Connection, Executable, Table, and_, bindparam, delete, func, select
+from sqlalchemy import BindParameter, Connection, Insert, Table, and_, bindparam, delete, func, select
+from sqlalchemy.dialects import sqlite
 
 from service.events import BlockCounts
 from service.monitor.block_counts import compress, count_columns, empty, merge, spanning, unpack_bitmaps
 from service.monitor.windows import BLOCK_SECONDS
-from service.store.engine import insert_for, insert_into
+from service.store.engine import driver_of, insert_into, sql_of
 from service.store.errors import StoreError
 from service.store.queries import function_set, kept_since
 from service.store.tables import (
@@ -28,19 +28,20 @@ from service.store.tables import (
     label_current,
     predictions,
     to_block,
+    to_confidence,
     to_us,
 )
 
 BLOCK_US = BLOCK_SECONDS[0] * SECOND_US
 _MAX_READ_US = BLOCK_SECONDS[-1] * SECOND_US
 """Time span that one query reads, unless a single block is longer."""
+_ROWS_AT_A_TIME = 2_000
 
 BlockSpan = tuple[int, int]
 """Start in microseconds, and seconds."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SeriesKey:
+class SeriesKey(NamedTuple):
     """Rows that are counted together."""
 
     model: str
@@ -81,17 +82,18 @@ def mark_dirty(connection: Connection, rows: Iterable[tuple[SeriesKey, int]]) ->
         return
     # Always a new mark: it invalidates any recount that was read before this transaction.
     mark = secrets.token_hex(8)
-    values = [_key(series) | {"start_us": start_us, "mark": mark} for series, start_us in sorted(marked)]
-    connection.execute(_mark_upsert(connection.dialect.name), values)
+    values = [(*series, start_us, mark) for series, start_us in sorted(marked)]
+    driver_of(connection).executemany(_MARK, values)
 
 
-@cache
-def _mark_upsert(dialect: str) -> Executable:
-    """Return the statement that marks blocks: every commit of predictions needs it."""
-    insert = insert_for(dialect, dirty_blocks)
+def _mark_upsert() -> Insert:
+    insert = sqlite.insert(dirty_blocks)
     return insert.on_conflict_do_update(
         index_elements=list(dirty_blocks.primary_key), set_={"mark": insert.excluded.mark}
     )
+
+
+_MARK = sql_of(_mark_upsert(), dirty_blocks)
 
 
 def write_counts(connection: Connection, counted: Iterable[tuple[SeriesKey, BlockSpan, BlockCounts]]) -> None:
@@ -289,21 +291,25 @@ def _count_rows(connection: Connection, series: SeriesKey, spans: Sequence[Block
     functions = None
     for run in _adjacent(spans):
         reach = {"since_us": run[0][0], "until_us": _end_us(run[-1])}
-        rows = connection.execute(_SELECT_ROWS, _key(series) | reach).all()
-        if not rows:
-            continue
-        functions = functions or function_set(connection, series.set_hash)
-        if functions is None:
-            raise StoreError(f"function set {series.set_hash!r} is not in the store: record it before its predictions")
-        at_us, predicted, true, members, unknowns = zip(*rows, strict=True)
-        slices, votes = len(functions.names), [functions.names.index(name) for name in functions.votes]
-        member, unknown = unpack_bitmaps(members, slices), unpack_bitmaps(unknowns, slices)
-        first = np.searchsorted(at_us, [start_us for start_us, _ in run]).tolist()
-        last = np.searchsorted(at_us, [_end_us(span) for span in run]).tolist()
-        for span, a, b in zip(run, first, last, strict=True):
-            if a < b:
-                block = empty(series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1])
-                counts[span] = count_columns(block, predicted[a:b], true[a:b], member[a:b], unknown[a:b], votes)
+        # Some rows at a time: requests wait while one call of this thread has the interpreter.
+        for rows in connection.execute(_SELECT_ROWS, _key(series) | reach).partitions(_ROWS_AT_A_TIME):
+            functions = functions or function_set(connection, series.set_hash)
+            if functions is None:
+                raise StoreError(
+                    f"function set {series.set_hash!r} is not in the store: record it before its predictions"
+                )
+            at_us, predicted, true, members, unknowns, packed, wrong = zip(*rows, strict=True)
+            slices, votes = len(functions.names), [functions.names.index(name) for name in functions.votes]
+            member, unknown = unpack_bitmaps(members, slices), unpack_bitmaps(unknowns, slices)
+            confidence = to_confidence(packed)
+            first = [bisect_left(at_us, start_us) for start_us, _ in run]
+            last = [bisect_left(at_us, _end_us(span)) for span in run]
+            for span, a, b in zip(run, first, last, strict=True):
+                if a < b:
+                    block = empty(series.model, series.version, series.set_hash, slices, from_us(span[0]), span[1])
+                    own = block, predicted[a:b], true[a:b], member[a:b], unknown[a:b]
+                    some = count_columns(*own, votes, confidence[a:b], wrong[a:b])
+                    counts[span] = merge([counts[span], some]) if span in counts else some
     return counts
 
 
@@ -334,7 +340,7 @@ def _execute_many(connection: Connection, statement: Any, values: list[dict[str,
 
 
 def _key(series: SeriesKey) -> dict[str, Any]:
-    return {"model": series.model, "version": series.version, "set_hash": series.set_hash}
+    return series._asdict()
 
 
 def _of_series(table: Table) -> Any:
@@ -345,7 +351,7 @@ def _of_series(table: Table) -> Any:
 _p, _b, _d = predictions.c, blocks.c, dirty_blocks.c
 _STARTS: BindParameter[int] = bindparam("starts", expanding=True)
 _SELECT_ROWS = (
-    select(_p.at_us, _p.label, label_current.c.label, _p.member, _p.unknown)
+    select(_p.at_us, _p.label, label_current.c.label, _p.member, _p.unknown, _p.probabilities, _p.disagreement)
     .join_from(predictions, label_current, label_current.c.prediction_row == _p.row, isouter=True)
     .where(_of_series(predictions), _p.at_us >= bindparam("since_us"), _p.at_us < bindparam("until_us"))
     .order_by(_p.at_us)

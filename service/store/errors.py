@@ -43,6 +43,14 @@ class AlarmResolved(ActionRefused):
     """Action on a resolved alarm."""
 
 
+class AlarmOfTarget(ActionRefused):
+    """Acceptance of a rate that misses a target."""
+
+
+class UnknownIncident(ActionRefused):
+    """Unknown incident id."""
+
+
 class UnknownRun(ActionRefused):
     """Unknown run id."""
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, insert, select
+from sqlalchemy import Connection, Select, and_, delete, insert, select
 
 from service.events import Label, LabelOutcome
 from service.store.block_store import SeriesKey, mark_dirty
-from service.store.engine import insert_into
+from service.store.engine import driver_of, insert_into
 from service.store.tables import (
     SECOND_US,
     chunks,
@@ -24,6 +24,8 @@ from service.store.tables import (
 )
 from service.store.tables import first_labels as table
 from sfs.schema import ClassReader
+
+_FIRST_PENDING = "SELECT 1 FROM pending_labels LIMIT 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +67,26 @@ def add_first_labels(connection: Connection, labels: Iterable[tuple[int, str, in
 
 def first_labels(connection: Connection, model: str, after: int, limit: int) -> list[FirstLabel]:
     """Return the next first labels of a model's predictions after a ``seq``, in order."""
-    c, p = table.c, predictions.c
-    query = (
-        select(c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown, p.content_hash, p.row)
-        .join_from(table, predictions, p.row == c.prediction_row)
-        .where(c.model == model, c.seq > after)
-        .order_by(c.seq)
-        .limit(limit)
-    )
+    query = _first_labels(model).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
     return [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in connection.execute(query)]
+
+
+def latest_first_labels(
+    connection: Connection, model: str, version: int, *, since: datetime | None, until: datetime, limit: int
+) -> list[FirstLabel]:
+    """Return the last first labels of a version's predictions that arrived in [since, until), newest first."""
+    c = table.c
+    query = _first_labels(model).where(predictions.c.version == version, c.at_us < to_us(until))
+    if since is not None:
+        query = query.where(c.at_us >= to_us(since))
+    rows = connection.execute(query.order_by(c.seq.desc()).limit(limit))
+    return [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in rows]
+
+
+def _first_labels(model: str) -> Select[Any]:
+    c, p = table.c, predictions.c
+    columns = c.seq, c.at_us, p.version, p.set_hash, p.label, c.label, p.member, p.unknown, p.content_hash, p.row
+    return select(*columns).join_from(table, predictions, p.row == c.prediction_row).where(c.model == model)
 
 
 def last_first_label(connection: Connection, model: str, before: datetime | None = None) -> int:
@@ -285,7 +298,7 @@ def take_labels(connection: Connection, model: str, labels: Sequence[Label], rul
 
 def settle_pending(connection: Connection, keys: Iterable[tuple[str, str]], rules: LabelRules) -> None:
     """Count the pending labels of predictions, given by model and id, that are now logged."""
-    if not connection.scalar(select(exists().select_from(pending_labels))):
+    if driver_of(connection).execute(_FIRST_PENDING).fetchone() is None:
         return
     by_model: dict[str, list[str]] = {}
     for model, id_ in keys:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from sqlalchemy import Connection, insert, null, select, update
-from sqlalchemy.exc import IntegrityError
 
 from service.events import FunctionSetVersion, Prediction
-from service.store.block_store import BLOCK_US, SeriesKey, mark_dirty
-from service.store.engine import insert_into
+from service.store.block_store import SeriesKey, mark_dirty
+from service.store.engine import driver_of, insert_into, sql_of
 from service.store.errors import StoreError
 from service.store.queries import function_set
 from service.store.tables import (
@@ -28,11 +28,11 @@ from service.store.tables import (
 
 # Earlier predictions are returned without their features: those of a thousand ids may take gigabytes.
 _COLUMNS = [null().label(column.name) if column.name == "features" else column for column in PREDICTION_COLUMNS]
-_INSERT = insert(predictions)
+_INSERT, _, _VALUES = sql_of(insert(predictions), predictions).partition(" VALUES ")
+_ROWS_OF_INSERT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class LogResult:
+class LogResult(NamedTuple):
     """Outcome of a logged prediction.
 
     Parameters
@@ -81,12 +81,15 @@ def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list
     for row in given:
         first.setdefault((row.model, row.id), row)
     known: dict[tuple[str, str], Prediction] = {}
-    try:  # usually all ids are new
-        with connection.begin_nested():
-            _insert(connection, first.values())
-        all_new = True
-    except IntegrityError:
+    driver = driver_of(connection)
+    driver.execute("SAVEPOINT new_predictions")
+    try:
+        _insert(connection, first.values())
+        all_new = True  # as usual
+    except sqlite3.IntegrityError:
+        driver.execute("ROLLBACK TO new_predictions")
         all_new = False
+    driver.execute("RELEASE new_predictions")
     if not all_new:
         wanted = {row.set_hash for row in given}
         recorded = select(function_sets.c.hash).where(function_sets.c.hash.in_(wanted))
@@ -105,8 +108,10 @@ def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list
         _insert(connection, [row for key, row in first.items() if key not in known])
 
     new = [row for key, row in first.items() if key not in known]
-    dirty = {(SeriesKey(row.model, row.version, row.set_hash), to_us(row.at) // BLOCK_US) for row in new}
-    mark_dirty(connection, ((series, block * BLOCK_US) for series, block in dirty))
+    written = {(SeriesKey(row.model, row.version, row.set_hash), row.at) for row in new}  # mostly a single one
+    mark_dirty(connection, ((series, to_us(at)) for series, at in written))
+    if all_new and len(first) == len(given):
+        return [LogResult(row, "stored") for row in given]
     results, seen = [], set(known)
     for row in given:
         key = (row.model, row.id)
@@ -121,5 +126,12 @@ def add_predictions(connection: Connection, given: Sequence[Prediction]) -> list
 
 
 def _insert(connection: Connection, rows: Collection[Prediction]) -> None:
-    if rows:
-        connection.execute(_INSERT, [to_row(row) for row in rows])
+    driver = driver_of(connection)
+    for part in chunks(rows, _ROWS_OF_INSERT):
+        # One statement for many rows: between two statements other threads may take the interpreter for 5 ms.
+        driver.execute(_insert_of(len(part)), [value for row in part for value in to_row(row)])
+
+
+@lru_cache
+def _insert_of(rows: int) -> str:
+    return f"{_INSERT} VALUES {', '.join([_VALUES] * rows)}"

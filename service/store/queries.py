@@ -85,13 +85,26 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """Row of the log in order of arrival; ``member`` and ``unknown`` as in ``Prediction``."""
+    """Row of the log in order of arrival, with its class; bitmaps as in ``Prediction``, probabilities as stored."""
 
     row: int
     model: str
     version: int
     set_hash: str
     at: datetime
+    predicted: str
+    member: bytes
+    unknown: bytes
+    packed: bytes | None
+    disagreement: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Row of the log in order of time; ``member`` and ``unknown`` as in ``Prediction``."""
+
+    at: datetime
+    set_hash: str
     member: bytes
     unknown: bytes
 
@@ -145,6 +158,17 @@ def recent_records(
         yield RecentRecord(id_, from_us(at_us), version, set_hash, predicted, to_probabilities(packed), *rest)
 
 
+def memberships(
+    connection: Connection, model: str, *, since: datetime | None, until: datetime, limit: int
+) -> list[tuple[str, bytes, bytes]]:
+    """Return set hash, members and unknown memberships of the last rows of [since, until), of all versions."""
+    p = predictions.c
+    query = select(p.set_hash, p.member, p.unknown).where(p.model == model, p.at_us < to_us(until))
+    if since is not None:
+        query = query.where(p.at_us >= to_us(since))
+    return [tuple(row) for row in connection.execute(query.order_by(p.at_us.desc(), p.row.desc()).limit(limit))]
+
+
 def last_row(connection: Connection) -> int:
     """Return the number of the last row of the log, of any model; 0 without one."""
     return connection.scalar(select(func.max(predictions.c.row))) or 0
@@ -153,9 +177,41 @@ def last_row(connection: Connection) -> int:
 def arrivals(connection: Connection, after: int) -> Iterator[Arrival]:
     """Yield the rows of all models with higher numbers, in order of arrival."""
     p = predictions.c
-    query = select(p.row, p.model, p.version, p.set_hash, p.at_us, p.member, p.unknown).where(p.row > after)
-    for row, model, version, set_hash, at_us, *bitmaps in connection.execute(query.order_by(p.row)):
-        yield Arrival(row, model, version, set_hash, from_us(at_us), *bitmaps)
+    columns = p.row, p.model, p.version, p.set_hash, p.at_us, p.label
+    query = select(*columns, p.member, p.unknown, p.probabilities, p.disagreement)
+    for row, model, version, set_hash, at_us, *rest in connection.execute(query.where(p.row > after).order_by(p.row)):
+        yield Arrival(row, model, version, set_hash, from_us(at_us), *rest)
+
+
+def logged_sets(connection: Connection, model: str, version: int, since: datetime, until: datetime) -> list[str]:
+    """Return the hashes of the function sets of a model version's rows in [since, until), the latest first."""
+    p = predictions.c
+    query = select(p.set_hash).where(*_logged(model, version, since, until)).group_by(p.set_hash)
+    return list(connection.scalars(query.order_by(func.max(p.at_us).desc())))
+
+
+def logged_memberships(
+    connection: Connection, model: str, version: int, since: datetime, until: datetime, limit: int
+) -> Iterator[list[Membership]]:
+    """Yield the rows of a model version in [since, until) in order of time, at most ``limit`` at once.
+
+    Every part is a statement of its own, so that the journal of a running service is not held back.
+    """
+    p = predictions.c
+    query = select(p.at_us, p.row, p.set_hash, p.member, p.unknown).order_by(p.at_us, p.row).limit(limit)
+    last = Cursor(since, -1)
+    while True:
+        is_later = or_(p.at_us > to_us(last.at), p.row > last.row)
+        rows = connection.execute(query.where(*_logged(model, version, last.at, until), is_later)).all()
+        if not rows:
+            return
+        yield [Membership(from_us(row.at_us), row.set_hash, row.member, row.unknown) for row in rows]
+        last = Cursor(from_us(rows[-1].at_us), rows[-1].row)
+
+
+def _logged(model: str, version: int, since: datetime, until: datetime) -> tuple[ColumnElement[bool], ...]:
+    p = predictions.c
+    return p.model == model, p.version == version, p.at_us >= to_us(since), p.at_us < to_us(until)
 
 
 def stored_features(connection: Connection, row: int) -> str | None:

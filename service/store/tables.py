@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from struct import Struct
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -90,6 +93,7 @@ predictions = Table(
     Column("features", Text),
     *_required(BigInteger, "content_hash"),
     *_required(Text, "source"),
+    Column("disagreement", Bytes),
     UniqueConstraint("model", "id"),
     Index(None, "model", "at_us"),
 )
@@ -175,6 +179,20 @@ alarms = Table(
     *_required(Text, "acknowledged_by", "note"),
     Column("resolved_us", BigInteger),
     *_required(Text, "resolution"),
+    Column("accepted", Text),
+    Column("incident", BigInteger),
+    Column("place", BigInteger, nullable=False, server_default="0"),
+    Column("moved", Text, nullable=False, server_default=""),
+    Index(None, "incident"),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("id", RowNumber, primary_key=True, autoincrement=True),
+    *_required(Text, "model"),
+    Column("acknowledged_us", BigInteger),
+    *_required(Text, "acknowledged_by", "note"),
 )
 
 runs = Table(
@@ -284,29 +302,30 @@ def chunks(values: Iterable[T], rows: int = CHUNK_ROWS) -> Iterator[list[T]]:
         yield part
 
 
-def to_row(prediction: Prediction) -> dict[str, Any]:
-    """Return the values of a prediction by column."""
+def to_row(prediction: Prediction) -> tuple[Any, ...]:
+    """Return the values of a prediction in the order of ``PREDICTION_COLUMNS``."""
     p = prediction
     packed = None if p.probabilities is None else _doubles(len(p.probabilities)).pack(*p.probabilities)
-    return {
-        "model": p.model,
-        "id": p.id,
-        "version": p.version,
-        "set_hash": p.set_hash,
-        "at_us": to_us(p.at),
-        "label": p.label,
-        "probabilities": packed,
-        "member": p.member,
-        "unknown": p.unknown,
-        "features": p.features,
-        "content_hash": p.content_hash,
-        "source": p.source,
-    }
+    return (
+        p.model,
+        p.id,
+        p.version,
+        p.set_hash,
+        to_us(p.at),
+        p.label,
+        packed,
+        p.member,
+        p.unknown,
+        p.features,
+        p.content_hash,
+        p.source,
+        p.disagreement,
+    )
 
 
 def to_prediction(row: Sequence[Any] | Row[Any]) -> Prediction:
     """Return the prediction of a row of ``PREDICTION_COLUMNS``."""
-    model, id_, version, set_hash, at_us, label, packed, *rest = row[:12]
+    model, id_, version, set_hash, at_us, label, packed, *rest = row[:13]
     return Prediction(id_, model, version, set_hash, from_us(at_us), label, to_probabilities(packed), *rest)
 
 
@@ -315,11 +334,27 @@ def to_probabilities(packed: bytes | None) -> tuple[float, ...] | None:
     return None if packed is None else _doubles(len(packed) // 8).unpack(packed)
 
 
+def to_confidence(packed: Sequence[bytes | None]) -> NDArray[np.float64]:
+    """Return the greatest probability in N stored values, float64[N]; NaN without probabilities.
+
+    >>> to_confidence([_doubles(2).pack(0.25, 0.75), None, b""]).tolist()
+    [0.75, nan, nan]
+    """
+    confidence = np.full(len(packed), np.nan)
+    lengths = np.array([len(each or b"") for each in packed], np.intp)
+    for length in np.unique(lengths[lengths > 0]).tolist():  # one, as a rule
+        rows = np.flatnonzero(lengths == length)
+        values = np.frombuffer(b"".join(packed[row] or b"" for row in rows.tolist()), "<f8")
+        confidence[rows] = values.reshape(len(rows), -1).max(axis=1)
+    return confidence
+
+
 def to_block(row: Sequence[Any]) -> BlockCounts:
     """Return the block of a row of ``BLOCK_COLUMNS``."""
     counts, model, version, set_hash, start_us, seconds = row
     return decompress(counts, model, version, set_hash, from_us(start_us), seconds)
 
 
+@lru_cache
 def _doubles(count: int) -> Struct:
-    return Struct(f"<{count}d")  # Python caches the last hundred
+    return Struct(f"<{count}d")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from itertools import groupby, islice
+from time import monotonic
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -17,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store.block_store import roll_up
-from service.store.engine import Store, insert_into
+from service.store.engine import Store, driver_of, insert_into
 from service.store.errors import StoreError, StoreFull, StoreStopped, StoreUnusable
 from service.store.labels import LabelResult, LabelRules, settle_pending, take_labels
 from service.store.prediction_log import LogResult, add_predictions, record_set
@@ -26,6 +29,8 @@ from service.store.tables import checkpoints, to_us
 T = TypeVar("T")
 
 ROW_BYTES = 300  # memory of a row without its features
+SLOW_SECONDS = 0.005
+"""Time of a commit after which the next ones are left to the writer thread, which commits several requests together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,20 @@ class WriterLimits:
     group_rows: int = 5_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Request:
     """Request for the writer; neighbours of one kind are passed together to one call of ``work``."""
 
     kind: Hashable
     work: Callable[[Connection, list[Any]], Sequence[Any]]
     values: list[Any]
-    size_bytes: int
+    size_bytes: int = 0
     unwrap: bool = False  # answer with the single result instead of a list
     future: Future[Any] = field(default_factory=Future)
 
 
 class Writer:
-    """Single writer thread; requests are written in order, and answered after their commit.
+    """Writer with a thread; requests are written one after another in order, and answered after their commit.
 
     A request that fails is rolled back alone, and the thread continues with the next. Failed requests can be
     sent again: rows that are in the store already are recognised.
@@ -70,6 +75,9 @@ class Writer:
         self._rows = self._bytes = 0
         self._stopping = False
         self._refusal: str | None = None
+        self._connection: Connection | None = None  # kept, since taking it from the pool takes 30 us
+        self._turn = threading.Lock()  # held by the thread that writes
+        self._slow = False
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -87,8 +95,11 @@ class Writer:
         """Return True if the queue would accept this many rows, regardless of their bytes."""
         return not self._stopping and self._rows + rows <= self._limits.queue_rows
 
-    def append(self, predictions: Sequence[Prediction]) -> Future[list[LogResult]]:
+    def append(self, predictions: Sequence[Prediction], *, here: bool = False) -> Future[list[LogResult]]:
         """Log predictions, and return their outcomes.
+
+        With ``here`` an idle writer commits them in the calling thread, unless commits are slow: two changes of
+        thread take as long as a commit of a few rows.
 
         Raises
         ------
@@ -98,14 +109,18 @@ class Writer:
             If the writer was stopped.
         """
 
-        def work(connection: Connection, rows: list[Prediction]) -> list[LogResult]:
-            results = add_predictions(connection, rows)
-            stored = {(r.prediction.model, r.prediction.id) for r in results if r.outcome == "stored"}
-            settle_pending(connection, stored, self._rules)
-            return results
+        request = _Request("append", self._append, list(predictions))
+        if not (here and self._write_here(request)):
+            sizes = (len(row.features or "") + len(row.member) + len(row.unknown) for row in predictions)
+            request.size_bytes = sum(sizes)
+            self._put(request)
+        return request.future
 
-        size = sum(len(row.features or "") + len(row.member) + len(row.unknown) for row in predictions)
-        return self._put(_Request("append", work, list(predictions), size))
+    def _append(self, connection: Connection, rows: list[Prediction]) -> list[LogResult]:
+        results = add_predictions(connection, rows)
+        stored = ((r.prediction.model, r.prediction.id) for r in results if r.outcome == "stored")
+        settle_pending(connection, stored, self._rules)
+        return results
 
     def label(self, model: str, labels: Sequence[Label]) -> Future[list[LabelResult]]:
         """Take labels of a model's predictions, and return their outcomes. Raises as ``append``."""
@@ -113,7 +128,7 @@ class Writer:
         def work(connection: Connection, values: list[Label]) -> list[LabelResult]:
             return take_labels(connection, model, values, self._rules)
 
-        return self._put(_Request(("label", model), work, list(labels), 0))
+        return self._put(_Request(("label", model), work, list(labels)))
 
     def record_functions(self, functions: FunctionSetVersion) -> Future[None]:
         """Record a function set; see ``prediction_log.record_set``. Raises as ``append``."""
@@ -129,7 +144,7 @@ class Writer:
 
     def submit(self, work: Callable[[Connection], T]) -> Future[T]:
         """Run other work in the writer's transaction, and return its result. Raises as ``append``."""
-        return self._put(_Request(object(), lambda connection, _: [work(connection)], [None], 0, unwrap=True))
+        return self._put(_Request(object(), lambda connection, _: [work(connection)], [None], unwrap=True))
 
     def stop(self, timeout_seconds: float | None = None) -> int:
         """Refuse new requests, write the queue, and return the number of rows unwritten at the deadline."""
@@ -138,6 +153,23 @@ class Writer:
             self._changed.notify_all()
         self._thread.join(timeout_seconds)
         return self._rows
+
+    def _write_here(self, request: _Request) -> bool:
+        """Return whether a request was written by this thread, because nothing else is waiting or being written."""
+        if self._slow or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self._changed:
+                if self._stopping or self._rows:  # rows taken from the queue are written first, too
+                    return False
+                self._rows += len(request.values)
+            request.future.set_running_or_notify_cancel()
+            self._write([request])
+            with self._changed:
+                self._rows -= len(request.values)
+        finally:
+            self._turn.release()
+        return True
 
     def _put(self, request: _Request) -> Future[Any]:
         rows, size = len(request.values), request.size_bytes + ROW_BYTES * len(request.values)
@@ -155,6 +187,13 @@ class Writer:
         return request.future
 
     def _serve(self) -> None:
+        try:
+            self._write_until_stopped()
+        finally:
+            with self._turn:
+                self._disconnect()
+
+    def _write_until_stopped(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._stopping)
@@ -164,18 +203,29 @@ class Writer:
                     rows += len(group[-1].values)
             if not group:
                 return
-            self._write([request for request in group if request.future.set_running_or_notify_cancel()])
+            with self._turn:
+                self._write([request for request in group if request.future.set_running_or_notify_cancel()])
             with self._changed:
                 self._rows -= rows
                 self._bytes -= sum(request.size_bytes + ROW_BYTES * len(request.values) for request in group)
 
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
+
     def _write(self, group: Sequence[_Request]) -> None:
         """Commit requests together, or each in a transaction of its own if one of them fails."""
         results: list[Any] = []
+        began = monotonic()
         try:
             self._store.require_usable()
-            with self._store.writing.begin() as connection:
-                database: Any = connection.connection.driver_connection
+            if self._connection is None:
+                self._connection = self._store.writing.connect()
+            connection = self._connection
+            with connection.begin():
+                database = driver_of(connection)
                 changes = database.total_changes
                 for _, neighbours in groupby(group, key=lambda request: request.kind):
                     requests = list(neighbours)
@@ -185,9 +235,11 @@ class Writer:
                 wrote = database.total_changes > changes  # one that changes nothing succeeds on a full disk, too
             self._store.require_usable()  # or a row would be acknowledged that no later process finds
         except Exception as error:  # the thread survives any error of the database
+            self._slow = monotonic() - began > SLOW_SECONDS  # such as of another process that holds a lock
+            self._disconnect()
             if len(group) == 1:
                 failure = _store_error(error)
-                self._store.note(getattr(failure.__cause__, "orig", None))
+                self._store.note(_driver_error(failure.__cause__))
                 if isinstance(failure, StoreError) and not isinstance(
                     failure, StoreUnusable
                 ):  # the store names its own
@@ -199,22 +251,27 @@ class Writer:
             return
         if wrote:
             self._refusal = None
+        self._slow = monotonic() - began > SLOW_SECONDS
         for request, result in zip(group, results, strict=True):
             request.future.set_result(result[0] if request.unwrap else result)
 
 
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    """Return the error of the driver behind one of SQLAlchemy; others unchanged."""
+    return getattr(error, "orig", None) or error
+
+
 def _store_error(error: Exception) -> Exception:
     """Return an error of the database as a StoreError, and any other error unchanged."""
-    if not isinstance(error, SQLAlchemyError):
+    if not isinstance(error, SQLAlchemyError | sqlite3.Error):
         return error
-    first: SQLAlchemyError = error
+    first: BaseException = error
     context = error.__context__
     while context is not None:
         # The rollback may fail as well; the first error is the cause.
-        first = context if isinstance(context, SQLAlchemyError) else first
+        first = context if isinstance(context, SQLAlchemyError | sqlite3.Error) else first
         context = context.__context__
-    cause = getattr(first, "orig", None) or first
-    failure = StoreError(f"the store could not write: {cause}; the request was rolled back")
+    failure = StoreError(f"the store could not write: {_driver_error(first)}; the request was rolled back")
     failure.__cause__ = error
     return failure
 

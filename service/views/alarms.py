@@ -1,21 +1,25 @@
-"""Alarms and drift statuses, and the sentence that describes them."""
+"""Alarms, incidents and drift statuses, and the sentences that describe them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 
-from service.decisions import Alarm, DriftKind, DriftStatus
-from service.events import NONE_FIRED
+from service.decisions import Alarm, DriftKind, DriftStatus, Incident
+from service.events import NONE_FIRED, Snapshot
 from service.formatting import limit_text, percent
-from service.monitor.drift_detector import labels_to_alarm
+from service.monitor.alternatives import labels_to_alarm
 from service.serving.deployment import Deployment
 from service.store import alarms as stored_alarms
+from service.store import incidents as stored_incidents
 from service.store.engine import Store
-from service.store.errors import UnknownAlarm
+from service.store.errors import UnknownAlarm, UnknownIncident
 from service.views import Page, first_page
 from sfs.function import ALL_ROWS
+
+_ALARM_VALUES = 30  # of one alarm in a page
 
 
 def alarms_view(
@@ -36,13 +40,32 @@ def alarm_view(store: Store, model: str, id_: int) -> Alarm:
     return alarm
 
 
+def incidents_view(
+    store: Store, model: str, *, unresolved: bool = False, before: int | None = None, limit: int = 100
+) -> Page[Incident]:
+    """Return a page of incidents, or of unresolved ones; ``before`` is ``next`` of the previous page."""
+    with store.read() as connection:
+        found = stored_incidents.incidents(connection, model, unresolved=unresolved, before=before, limit=limit + 1)
+    return first_page(found, limit, attrgetter("id"), lambda incident: _ALARM_VALUES * len(incident.alarms))
+
+
+def incident_view(store: Store, model: str, id_: int) -> Incident:
+    """Return one incident. Raises UnknownIncident if the model has no incident with the id."""
+    with store.read() as connection:
+        incident = stored_incidents.incident(connection, id_)
+    if incident is None or incident.model != model:
+        raise UnknownIncident(f"there is no incident {id_}; they are listed under /v1/incidents")
+    return incident
+
+
 def unresolved_by_slice(store: Store, model: str) -> dict[str, tuple[Alarm, ...]]:
-    """Return the unresolved alarms of every slice that has any, newest first."""
+    """Return the unresolved alarms of every slice that has any, newest first; others under an empty name."""
     by_slice: dict[str, tuple[Alarm, ...]] = {}
     with store.read() as connection:
         unresolved = stored_alarms.alarms(connection, model, unresolved=True)
     for alarm in unresolved:
-        by_slice[alarm.drift.slice] = (*by_slice.get(alarm.drift.slice, ()), alarm)
+        name = alarm.drift.slice if alarm.drift.is_of_slice else ""
+        by_slice[name] = (*by_slice.get(name, ()), alarm)
     return by_slice
 
 
@@ -53,7 +76,8 @@ def drift_view(deployment: Deployment) -> tuple[DriftStatus, ...]:
 
 def drifts_by_slice(deployment: Deployment) -> Mapping[str, Mapping[DriftKind, DriftStatus]]:
     """Return the drift statuses by slice and kind, without those of earlier versions of a function."""
-    fingerprints = deployment.state.functions.fingerprints
+    state = deployment.state
+    fingerprints = state.functions.fingerprints | {NONE_FIRED: state.functions_version.hash}
     by_slice: dict[str, dict[DriftKind, DriftStatus]] = {}
     for status in deployment.drift_statuses:
         if status.fingerprint == fingerprints.get(status.slice):
@@ -70,17 +94,38 @@ class LabelsToAlarm:
 
 
 def labels_at_half(drift: DriftStatus) -> LabelsToAlarm | None:
-    """Return the labels to an alarm at half of the band's lower limit; None for coverage, and without a band."""
-    if drift.kind == "coverage" or drift.zone is None:
+    """Return the labels to an alarm at half of the band's lower limit; None for other rates, and without a band."""
+    if drift.kind != "accuracy" or drift.zone is None:
         return None
     accuracy = drift.zone.lower / 2
     labels = labels_to_alarm(drift.zone, accuracy, drift.threshold)
     return None if labels is None else LabelsToAlarm(accuracy, labels)
 
 
-def alarm_sentence(alarm: Alarm) -> str:
-    """Return an alarm as a sentence: the rate and its slice, since when, and the expected range."""
-    return drift_sentence(alarm.drift, alarm.at)
+def unknown_since(drift: DriftStatus, snapshot: Snapshot | None) -> datetime | None:
+    """Return the time of a rate's last row or label if it had none for an hour; None if it had, or never any."""
+    return None if snapshot is None else snapshot.unknown_since(drift.slice, drift.fingerprint, drift.kind)
+
+
+def alarm_unknown_since(alarm: Alarm, snapshot: Snapshot | None) -> datetime | None:
+    """Return the same for an unresolved alarm; None for a resolved one."""
+    return None if alarm.state == "resolved" else unknown_since(alarm.drift, snapshot)
+
+
+def alarm_sentence(alarm: Alarm, unknown_since: datetime | None = None) -> str:
+    """Return an alarm as a sentence: the rate and its slice, since when, the expected range, and since when unknown."""
+    unknown = "" if unknown_since is None else f"; unknown since {unknown_since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return drift_sentence(alarm.drift, alarm.at) + unknown
+
+
+def incident_sentence(incident: Incident) -> str:
+    """Return an incident as a sentence: the change of its cause, and the number of slices that moved with it."""
+    cause, *others = incident.alarms
+    moved = sum(alarm.moved.startswith("with ") for alarm in others)
+    rest = len(others) - moved
+    and_ = [f"{moved} moved with it"] if moved else []
+    and_ += [f"{rest} more by {'itself' if rest == 1 else 'themselves'}"] if rest else []
+    return "; ".join([alarm_sentence(cause), *and_])
 
 
 def drift_sentence(drift: DriftStatus, at: datetime) -> str:
@@ -100,6 +145,14 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     observed = "unknown" if rate.value is None else percent(rate.value)
     if drift.kind == "coverage":
         subject = f"coverage of {name} is {observed}"
+    elif drift.kind == "unknown":
+        subject = f"unknown rows of {name} are {observed}"
+    elif drift.kind == "predicted":
+        subject = f"share of predicted class {drift.slice} is {observed}"
+    elif drift.kind == "disagreement":
+        subject = f"rows of which the model's indicator contradicts {name} are {observed}"
+    elif drift.kind == "confidence":
+        subject = f"share of predictions with a confidence {drift.slice} is {observed}"
     else:
         of_rows = f" of {rate.n:,} labelled rows" if rate.n else ""
         subject = f"accuracy on {name} is {observed}{of_rows}"

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
-from service.decisions import ClockStep, DriftKind, DriftStatus
+from service.decisions import ClockStep, DriftKind, DriftStatus, RateKey
 from service.errors import ServiceError
 from service.events import NONE_FIRED, Estimate, InsufficientData, Performance, SliceEstimate, WindowName
 from service.formatting import step_text
-from service.monitor.drift_detector import RateKey
 from service.monitor.reference_period import MINIMUM_CONTENTS
 from service.serving.deployment import DAMAGED, Deployment, DeploymentState, FunctionHealth, Origin
 from service.views.alarms import drifts_by_slice
@@ -97,6 +96,10 @@ class SliceView:
         Drift statuses by kind; empty if the slice is not monitored.
     accuracy_reference
         Expected accuracy.
+    last_known_at, last_label_at
+        Snapshots that counted its last row of known membership, and its last label; None before the first.
+    unknown_since
+        Time of the last row or label, by kind, if there was none in the last hour.
     """
 
     name: str
@@ -110,6 +113,9 @@ class SliceView:
     state: SliceState
     drifts: Mapping[DriftKind, DriftStatus] = field(default_factory=dict)
     accuracy_reference: Estimate | InsufficientData = _NO_ACCURACY
+    last_known_at: datetime | None = None
+    last_label_at: datetime | None = None
+    unknown_since: Mapping[DriftKind, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,7 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
     references = state.references if is_current else {}
     accuracies = state.accuracies if is_current else {}
     drifts = drifts_by_slice(deployment)
+    kinds: tuple[DriftKind, ...] = ("coverage", "accuracy")
 
     def view(
         name: str,
@@ -198,6 +205,9 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
             state_of(estimate, reference, metadata.target),
             drifts.get(name, {}),
             _expected_accuracy(state, name, fingerprint, accuracies.get(name)),
+            snapshot.last_evidence(name, fingerprint, "coverage"),
+            snapshot.last_evidence(name, fingerprint, "accuracy"),
+            {kind: at for kind in kinds if (at := snapshot.unknown_since(name, fingerprint, kind)) is not None},
         )
 
     slices = [

@@ -25,7 +25,7 @@ from service.__main__ import main, utc_now
 ROWS = 600
 START_SECONDS = 300.0
 COMMAND = Path(sys.executable).with_name("slicewatch")
-ADDRESS = re.compile(r"console and API at http://127\.0\.0\.1:(\d+)")
+ADDRESS = re.compile(r"console and API at http://(?:127\.0\.0\.1|0\.0\.0\.0):(\d+)")
 
 Record = dict[str, Any]
 
@@ -67,10 +67,12 @@ class Caller:
 
     def __init__(self, port: int, timeout: float = 150.0) -> None:
         self._connection = HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self.opened = 0  # connections
 
     def __call__(self, method: str, path: str, sent: Any = None) -> Reply:
         body = None if sent is None else json.dumps(sent)
         headers = {} if body is None else {"content-type": "application/json"}
+        self.opened += self._connection.sock is None
         self._connection.request(method, path, body, headers)
         response = self._connection.getresponse()
         return Reply(response.status, dict(response.getheaders()), response.read())
@@ -107,8 +109,9 @@ class Running:
         return self.log.read_bytes()[self.said_before :].decode(errors="replace")
 
     def lines(self) -> list[Record]:
-        """Return the log entries; the log is JSON because standard error is not a terminal."""
-        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
+        """Return the whole log entries; the log is JSON because standard error is not a terminal."""
+        whole, _, _unfinished = self.said().rpartition("\n")
+        return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
 
     def ask(self, method: str, path: str, sent: Any = None) -> Reply:
         """Send one request on a new connection."""

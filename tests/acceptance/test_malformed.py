@@ -1,4 +1,4 @@
-"""Two thousand malformed requests: prompt, explained rejections without side effects."""
+"""Thousands of malformed requests, without keys and with them: prompt, explained rejections without side effects."""
 
 import json
 import os
@@ -9,19 +9,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.client import HTTPException, HTTPResponse
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.__main__ import utc_now
+from service.client import Client
+from service.keys import KeyFile
+
 SEED = 5
-REQUESTS = 2000
+REQUESTS = int(os.environ.get("SLICEWATCH_TEST_BODIES", "2000")) // 2
+"""Requests to each of both services."""
 SENDERS = 6
 PATIENCE_SECONDS = 150.0
 MEAN_CPU_SECONDS = 0.02
 BODY_BYTES = 4 * 2**20
+GROWTH_BYTES = 64 * 2**20
+"""Maximum growth of the service's memory after the first fifth of the requests."""
 
 Json = Any
 GOOD: dict[str, Json] = {
@@ -63,6 +71,10 @@ GOOD: dict[str, Json] = {
         "function": {"name": "links", "keyword": {"field": "text", "words": ["http", "www"]}},
         "records": [{"text": "www", "likes": 1}, {"text": None}],
     },
+    "/v1/models/1/promote": {"reason": "better", "by": "me", "expected": 1},
+    "/v1/models/rollback": {"reason": "worse", "by": "me"},
+    "/v1/alarms/1/acknowledge": {"by": "me", "note": "seen"},
+    "/v1/alarms/1/resolve": {"by": "me", "note": "gone"},
 }
 WRONG: tuple[Json, ...] = (
     None,
@@ -106,6 +118,17 @@ NUMBERS = (
     "+1",
     "-0.0",
 )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Service with the outcomes of all requests, its processor time in seconds, and the growth of its memory."""
+
+    service: Any
+    token: str | None
+    outcomes: list["Outcome"]
+    seconds: float
+    growth_bytes: int
 
 
 @dataclass(frozen=True)
@@ -353,19 +376,56 @@ def cpu_seconds(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.fixture(scope="module")
-def measured(running: Any) -> tuple[list[Outcome], float]:
-    """Outcomes of all requests, and the service's processor time in seconds; a request without an end fails it."""
-    before = cpu_seconds(running.process.pid)
+def memory_bytes(pid: int) -> int:
+    """Return the memory of a process in use."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def authorized(sent: Malformed, token: str) -> Malformed:
+    """Return a request with a key."""
+    head, _, rest = sent.sent.partition(b"host: localhost\r\n")
+    with_key = head + b"host: localhost\r\nauthorization: Bearer " + token.encode() + b"\r\n" + rest
+    return replace(sent, sent=with_key if rest else sent.sent)
+
+
+@pytest.fixture(scope="module", params=["open", "keyed"])
+def measured(request: pytest.FixtureRequest, trained: Path, start_shared: Callable[..., Any]) -> Measured:
+    """Outcomes for a service without keys, or with some, of which a third of the requests have a valid one.
+
+    A request without an end fails it.
+    """
+    tokens: list[str] = []
+
+    def prepare(folder: Path) -> None:
+        if request.param == "keyed":
+            file = KeyFile(folder / ".slicewatch" / "keys.json")
+            tokens.append(file.add("all", ("admin",), utc_now()).token)
+
+    service = start_shared(trained, prepare)
+    pid, before = service.process.pid, cpu_seconds(service.process.pid)
+    sent = list(malformed())
+    if tokens:
+        head = service_head(tokens[0])
+        assert outcome(service.port, Malformed("first", "/v1/models", head)).status == 200  # now it is a key in use
+        keys = (tokens[0], "sw_AAAAAAAA_" + 43 * "A", None)
+        sent = [each if key is None else authorized(each, key) for each, key in zip(sent, cycle(keys), strict=False)]
     with ThreadPoolExecutor(SENDERS) as senders:
-        outcomes = list(senders.map(lambda sent: outcome(running.port, sent), malformed()))
-    return outcomes, cpu_seconds(running.process.pid) - before
+        outcomes = list(senders.map(lambda each: outcome(service.port, each), sent[: REQUESTS // 5]))
+        memory = memory_bytes(pid)
+        outcomes += senders.map(lambda each: outcome(service.port, each), sent[REQUESTS // 5 :])
+    token = tokens[0] if tokens else None
+    return Measured(service, token, outcomes, cpu_seconds(pid) - before, memory_bytes(pid) - memory)
+
+
+def service_head(token: str) -> bytes:
+    """Return a valid request with a key."""
+    return f"GET /v1/models HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n".encode()
 
 
 @pytest.fixture(scope="module")
-def outcomes(measured: tuple[list[Outcome], float]) -> list[Outcome]:
+def outcomes(measured: Measured) -> list[Outcome]:
     """Outcomes of all requests."""
-    return measured[0]
+    return measured.outcomes
 
 
 def test_none_is_answered_by_a_server_error(outcomes: list[Outcome]) -> None:
@@ -390,19 +450,31 @@ def test_refusals_are_problems(outcomes: list[Outcome]) -> None:
     assert kinds.keys() == {"application/problem+json"}
 
 
-def test_none_is_expensive(measured: tuple[list[Outcome], float]) -> None:
+def test_requests_without_a_valid_key_get_nothing_else(measured: Measured) -> None:
+    """With keys, two thirds of the requests are refused for that reason alone."""
+    refused = Counter(each.status for each in measured.outcomes if each.status in (401, 429))
+    framed = sum(each.request.framed for each in measured.outcomes)
+    assert (sum(refused.values()) > framed / 2) is (measured.token is not None)
+
+
+def test_none_is_expensive(measured: Measured) -> None:
     """A malformed request costs less than 20 ms of processor time on average."""
-    spent = measured[1]
-    print(f"{1000 * spent / REQUESTS:.1f} ms of processor time per request")
-    assert 0 < spent < MEAN_CPU_SECONDS * REQUESTS
+    print(f"{1000 * measured.seconds / REQUESTS:.1f} ms of processor time per request")
+    assert 0 < measured.seconds < MEAN_CPU_SECONDS * REQUESTS
 
 
-def test_it_goes_on_as_before(outcomes: list[Outcome], running: Any, records: list[dict[str, Any]]) -> None:
+def test_memory_is_flat(measured: Measured) -> None:
+    """After the first fifth of the requests the service takes little more."""
+    print(f"{measured.growth_bytes / 2**20:.1f} MiB after {REQUESTS - REQUESTS // 5} requests")
+    assert measured.growth_bytes < GROWTH_BYTES
+
+
+def test_it_goes_on_as_before(measured: Measured, records: list[dict[str, Any]]) -> None:
     """A valid request is answered afterwards, and the log has no internal errors."""
-    assert len(outcomes) == REQUESTS
-    reply = running.ask("POST", "/v1/predict", {"instances": records[:3]})
-    assert (reply.status, len(reply.json["predictions"])) == (200, 3)
-    assert [line for line in running.lines() if line["level"] == "ERROR"] == []
+    assert len(measured.outcomes) == REQUESTS
+    with Client(f"http://127.0.0.1:{measured.service.port}", key=measured.token) as client:
+        assert len(client.predict(records[:3]).predictions) == 3
+    assert [line for line in measured.service.lines() if line["level"] == "ERROR"] == []
 
 
 def test_a_body_that_does_not_come_is_no_fault_of_the_server(up: Callable[..., Any], project: Any) -> None:

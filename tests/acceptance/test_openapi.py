@@ -2,21 +2,49 @@
 
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from service.__main__ import utc_now
+from service.keys import KeyFile
+
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-EXAMPLES = 25
+EXAMPLES, KEYED_EXAMPLES = 25, 6
+
+
+def conforms(port: int, folder: Path, examples: int, *options: str) -> subprocess.CompletedProcess[str]:
+    """Check a service against its description, and return the finished run."""
+    command = [
+        Path(sys.executable).with_name("st"), "run", f"http://127.0.0.1:{port}/openapi.json",
+        "--checks", CHECKS, "--max-examples", str(examples), "--seed", "1", "--phases", "examples,coverage,fuzzing",
+        "--request-timeout", "150", "--continue-on-failure", "--no-shrink", "--warnings", "off", "--no-color", *options,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1200)
+    print(done.stdout)
+    return done
 
 
 def test_it_is_as_it_says(running: Any, tmp_path: Path) -> None:
     """For any request, no 5xx, and status, content type and document conform to ``/openapi.json``."""
-    command = [
-        Path(sys.executable).with_name("st"), "run", f"http://127.0.0.1:{running.port}/openapi.json",
-        "--checks", CHECKS, "--max-examples", str(EXAMPLES), "--seed", "1", "--phases", "examples,coverage,fuzzing",
-        "--request-timeout", "150", "--continue-on-failure", "--no-shrink", "--warnings", "off", "--no-color",
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1200)
-    print(done.stdout)
+    done = conforms(running.port, tmp_path, EXAMPLES)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in running.lines() if line["level"] == "ERROR"] == []
+
+
+@pytest.mark.parametrize("scope", [None, "admin"])
+def test_a_service_with_keys_is_as_it_says(up: Callable[..., Any], project: Path, tmp_path: Path, scope: str) -> None:
+    """Without a key, and with one that may do everything."""
+    file = KeyFile(project / ".slicewatch" / "keys.json")
+    token = file.add("key", (scope or "read",), utc_now()).token
+    service = up(project)
+    options = () if scope is None else ("--header", f"Authorization: Bearer {token}")
+    done = conforms(service.port, tmp_path, KEYED_EXAMPLES, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = service.lines()
+    assert [line for line in lines if line["level"] == "ERROR"] == []
+    statuses = Counter(line["status"] for line in lines if line["message"] == "request")
+    assert statuses[401 if scope is None else 200] > 20

@@ -135,7 +135,7 @@ class NoLog:
 
     backlog_rows = 0
 
-    def append(self, predictions: Sequence[Prediction]) -> Future[list[LogResult]]:
+    def append(self, predictions: Sequence[Prediction], *, here: bool) -> Future[list[LogResult]]:
         done: Future[list[LogResult]] = Future()
         done.set_result([LogResult(each, "stored") for each in predictions])
         return done
@@ -178,7 +178,9 @@ def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
     with tempfile.TemporaryDirectory() as folder:
         app = application(stage, load(Path(settings_file), {}), Path(folder))
-        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, server_header=False, proxy_headers=False
+        )
         print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             gc.collect()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -123,6 +123,7 @@ def running(folder: Path) -> Iterator[Prometheus]:
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'data'}",
         "--rules.alert.resend-delay=2s",
+        "--enable-feature=exemplar-storage",
         "--log.level=warn",
     ]
     with listening(command, folder) as client:
@@ -165,6 +166,8 @@ def alertmanager(
         folder = tmp_path_factory.mktemp("alertmanager")
         config = yaml.safe_load((deploy / "alertmanager" / "alertmanager.yml").read_text())
         config["route"] |= {"group_wait": "1s", "group_interval": "2s"}
+        for route in config["route"]["routes"]:
+            route["group_wait"] = "5s"
         config["receivers"][0]["webhook_configs"][0]["url"] = url
         (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
         command = [
@@ -344,3 +347,46 @@ def name_of(panel: Mapping[str, object], target: Mapping[str, object]) -> str:
         return target["legendFormat"]
     renamed = panel["transformations"][-1]["options"]["renameByName"]
     return renamed.get(f"Value #{target['refId']}", "facts")
+
+
+class Refused(Exception):
+    """Error of Helm about the values of a chart."""
+
+
+class HelmChart:
+    """The shipped chart, rendered by Helm as the release slicewatch in the namespace shop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def rendered(self, **values: object) -> dict[str, Any]:
+        """Return the files by path, and the messages of the linter; raise on values that Helm refuses."""
+        script = Path(__file__).with_name("render_chart.py")
+        command = [sys.executable, str(script), str(self.folder)]
+        done = subprocess.run(command, input=json.dumps(values), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Refused(done.stderr)
+        return json.loads(done.stdout)
+
+    def objects(self, **values: object) -> list[dict[str, Any]]:
+        """Return all objects; raise on values that Helm refuses."""
+        files = self.rendered(**values)["files"]
+        texts = [text for path, text in files.items() if path.endswith(".yaml")]
+        return [found for text in texts for found in yaml.safe_load_all(text) if found]
+
+    def object(self, kind: str, **values: object) -> dict[str, Any]:
+        """Return the only object of a kind."""
+        (found,) = (each for each in self.objects(**values) if each["kind"] == kind)
+        return found
+
+
+@pytest.fixture(scope="session")
+def helm_chart(deploy: Path) -> HelmChart:
+    """The shipped chart."""
+    return HelmChart(deploy / "helm" / "slicewatch")
+
+
+@pytest.fixture(scope="session")
+def refused() -> type[Refused]:
+    """Error of Helm about the values of a chart."""
+    return Refused

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from factories import PATIENT
 
 from service.__main__ import main
 
@@ -289,25 +291,70 @@ def test_prometheus_and_alertmanager_start_with_their_commands(
         settled(lambda: answers(process, asked), name)
 
 
+def test_the_service_has_the_command_of_the_image(compose: Mapping[str, Any], steps: list[tuple[str, str]]) -> None:
+    """The Compose file repeats it."""
+    assert compose["services"][BUILT]["command"] == yaml.safe_load(of(steps, "CMD")[-1])
+
+
+@dataclass(frozen=True)
+class Container:
+    """Container of the service: its variables, the command that trains, and the paths of its probes."""
+
+    environment: Mapping[str, str]
+    train: list[str]
+    probes: list[str]
+
+
+@pytest.fixture(params=["compose", "chart"])
+def container(
+    request: pytest.FixtureRequest, compose: Mapping[str, Any], steps: list[tuple[str, str]], helm_chart: Any
+) -> Container:
+    """The container of the Compose file, or of the chart."""
+    if request.param == "compose":
+        entry = yaml.safe_load(of(steps, "ENTRYPOINT")[0])
+        return Container(compose["services"][BUILT]["environment"], [*entry, "train"], [])
+    values = {"keys": {"secret": ""}, "insecure": True, "project": {"train": True}}
+    spec = helm_chart.object("Deployment", **values)["spec"]["template"]["spec"]
+    (train,), (served,) = spec["initContainers"], spec["containers"]
+    given = {each["name"]: each.get("value", "127.0.0.1").replace("$(POD_IP)", "127.0.0.1") for each in served["env"]}
+    probes = [served[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")]
+    return Container(given, train["command"], probes)
+
+
+def mounted_as_config_map(project: Path) -> None:
+    """Put links in the place of the files, as a mounted ConfigMap has them."""
+    (project / "..2026_03_10").mkdir()
+    (project / "..data").symlink_to("..2026_03_10")
+    for file in [each for each in project.iterdir() if each.is_file()]:
+        file.rename(project / "..data" / file.name)
+        file.symlink_to(Path("..data") / file.name)
+
+
 def test_the_service_runs_as_in_its_container(
-    compose: Mapping[str, Any],
+    container: Container,
     steps: list[tuple[str, str]],
     tmp_path: Path,
     settled: Callable,
     free_port: Callable[[], int],
 ) -> None:
-    """With the same command and variables it is healthy, scraped, writes to its volume only, and stops."""
+    """With the image's command it trains, is ready and scraped, predicts, writes to its volume only, and stops."""
     project, data, port = tmp_path / "project", tmp_path / "data", str(free_port())
     data.mkdir()
     assert main(["init", str(project), "--json"], environ={}) == 0
+    table = project / "comments.csv"
+    table.write_text("".join(table.read_text().splitlines(True)[:601]))
+    mounted_as_config_map(project)
     before = sorted(path.name for path in project.iterdir())
-    service = compose["services"][BUILT]
     own = dict(re.findall(r"(\w+)=(\S+)", " ".join(of(steps, "ENV")[1:])))
-    variables = {**own, **service["environment"]}
+    variables = {**own, **container.environment}
     environ = {name: value.replace("/data", str(data)) for name, value in variables.items()}
     environ |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(tmp_path / "home")}
-    command = [*yaml.safe_load(of(steps, "ENTRYPOINT")[0]), *service["command"]]
-    assert service["command"] == yaml.safe_load(of(steps, "CMD")[-1])
+    environ |= {**PATIENT, "SLICEWATCH_LEARNER_KIND": "erm", "SLICEWATCH_LEARNER_EPOCHS": "1"}
+    train = [word.replace("/data/", f"{data}/") for word in container.train]
+    for _ in range(1 + bool(container.probes)):  # that of the chart is run at every start
+        subprocess.run(train, cwd=project, env=environ, check=True, capture_output=True)
+    assert len(list(data.glob("registry/*/versions/*"))) == 1
+    command = [*yaml.safe_load(of(steps, "ENTRYPOINT")[0]), *yaml.safe_load(of(steps, "CMD")[-1])]
     command = [word.replace("8000", port) for word in command]
     check = yaml.safe_load(of(steps, "HEALTHCHECK")[0].partition("CMD ")[2])
     check = [word.replace("8000", port) for word in check]
@@ -315,10 +362,14 @@ def test_the_service_runs_as_in_its_container(
         [shutil.which(command[0], path=environ["PATH"]), *command[1:]], tmp_path, cwd=project, env=environ
     ) as process:
         url = f"http://127.0.0.1:{port}"
-        settled(lambda: answers(process, f"{url}/healthz"), "service")
+        settled(lambda: answers(process, f"{url}/readyz"), "readiness")
+        assert all(answers(process, f"{url}{path}") for path in container.probes)
         assert subprocess.run(check, env=environ, capture_output=True, check=False).returncode == 0
         assert answers(process, f"{url}/metrics", headers={"host": "slicewatch:8000"})
         assert not answers(process, f"{url}/metrics", headers={"host": "elsewhere.example"})
+        record = {"text": "check out bit.ly/x1", "video": None, "likes": 3}
+        (predicted,) = httpx.post(f"{url}/v1/predict", json={"instances": [record]}, timeout=150).json()["predictions"]
+        assert "short_link" in predicted["slices"]
     assert subprocess.run(check, env=environ, capture_output=True, check=False).returncode != 0
     assert sorted(path.name for path in project.iterdir()) == before
     assert (data / "store.sqlite3").is_file()

@@ -62,7 +62,7 @@ def test_the_dashboard_cannot_be_edited_in_the_browser(dashboard: Mapping, deplo
 
 def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) -> None:
     """Panels have a title, a description and a unit; titles are unique; a panel without data says so."""
-    assert len(panels(dashboard)) <= 27
+    assert len(panels(dashboard)) <= 28
     for panel in panels(dashboard):
         assert panel["title"]
         assert panel["description"].endswith(".")
@@ -73,7 +73,7 @@ def test_every_panel_says_what_it_shows_and_in_which_unit(dashboard: Mapping) ->
 
 
 def test_every_column_of_the_table_has_its_unit(dashboard: Mapping) -> None:
-    """Ratios have the unit percent; all numbers of the table have a name and a unit."""
+    """Ratios have the unit percent, times that of a date; all numbers of the table have a name and a unit."""
     table = titled(dashboard, "Slices")
     options = table["transformations"][-1]["options"]
     numbers = [name for key, name in options["renameByName"].items() if key.startswith("Value #")]
@@ -85,7 +85,7 @@ def test_every_column_of_the_table_has_its_unit(dashboard: Mapping) -> None:
     }
     assert list(units) == numbers
     assert len(table["targets"]) == len(numbers) + 1
-    assert set(units.values()) == {"percentunit", "none"}
+    assert set(units.values()) == {"percentunit", "none", "dateTimeAsIso"}
     dropped = options["excludeByName"]
     assert {f"Time {k}" for k in range(1, len(table["targets"]) + 1)} <= set(dropped)
 

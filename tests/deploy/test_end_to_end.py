@@ -288,9 +288,9 @@ def test_counters_equal_the_recount(live: Live, expected: Mapping[str, Counted])
 
 
 def test_every_query_of_the_dashboard_is_answered(live: Live, queries: Sequence) -> None:
-    """No panel, column or annotation is empty after some traffic, except the table of alarms."""
+    """No panel, column or annotation is empty after some traffic, except the tables of alarms and incidents."""
     empty = [each for each in queries if not live.server.over_time(each.filled(model="comments"))]
-    assert {each.panel for each in empty} == {"Unresolved alarms"}
+    assert {each.panel for each in empty} == {"Unresolved alarms", "Unresolved incidents"}
 
 
 def test_no_rule_fails_and_no_alert_fires(live: Live, settled: Callable) -> None:
@@ -310,3 +310,10 @@ def test_the_page_is_clean(live: Live) -> None:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     said = subprocess.run(["promtool", "check", "metrics"], input=answer.content, capture_output=True, check=False)
     assert (said.returncode, said.stdout + said.stderr) == (0, b"")
+
+
+def test_prometheus_keeps_the_exemplars(live: Live, settled: Callable) -> None:
+    """It asks for OpenMetrics, and finds requests at the buckets of their duration."""
+    asked = {"query": "slicewatch_request_duration_seconds_bucket", "start": 0, "end": 4e9}
+    found = settled(lambda: live.server.ask("query_exemplars", **asked), "exemplar")
+    assert {name for series in found for each in series["exemplars"] for name in each["labels"]} == {"request_id"}

@@ -12,6 +12,7 @@ SUITES = (
     "coverage",
     "drift",
     "functions",
+    "incidents",
     "labels",
     "operations",
     "retraining",
@@ -86,5 +87,5 @@ def test_every_alert_has_annotations_and_a_runbook_section(folder: Path, root: P
 def test_alerts_on_slices_leave_owner_and_severity_to_the_slice(folder: Path) -> None:
     """A rule about slices sets no severity of its own; the others do."""
     for rule in alerts(folder):
-        of_slices = bool(re.search("Slice(Coverage|Accuracy|Unknown)", rule["alert"]))
+        of_slices = bool(re.search("Slice(Coverage|Accuracy|Unknown)|Incident", rule["alert"]))
         assert ("severity" in rule.get("labels", {})) is not of_slices

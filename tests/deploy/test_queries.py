@@ -10,11 +10,12 @@ import pytest
 import yaml
 from scipy.stats import binomtest
 
-from service.decisions import Alarm, DriftStatus, ToleranceBand
+from service.decisions import Alarm, DriftStatus, Incident, ToleranceBand
 from service.events import (
     NONE_FIRED,
     DiskUse,
     Estimate,
+    Freshness,
     FunctionSetVersion,
     InsufficientData,
     Performance,
@@ -60,7 +61,12 @@ class Process:
         self.metrics.set_version(3, ["ham", "spam"])
         self.page = MetricsPage(self.metrics)
         window = WindowEstimates(at - timedelta(hours=1), at, tuple(map(estimate, COUNTS)))
-        shown = Snapshot(at, "spam", 3, "set", {"1h": window, "since_promotion": window}, at)
+        self.at = at
+        dry = at - timedelta(hours=2)
+        fresh = {name: Freshness(name, ROWS, at, 100, 90, at) for name in COUNTS} | {
+            "few": Freshness("few", 1, dry, 4, None, dry)
+        }
+        shown = Snapshot(at, "spam", 3, "set", {"1h": window, "since_promotion": window}, at, fresh)
         metadata = {
             "short": Metadata(owner="trust", severity="critical", target=TARGET),
             "link": Metadata(target=0.9),
@@ -68,7 +74,9 @@ class Process:
         self.page.show(shown, metadata, REFERENCES)
         zone = ToleranceBand(REFERENCES["short"], 0.04, 0.06, 0.1)
         drift = DriftStatus("short", "1", "coverage", zone, 20.0, 19.0, at, "up", Rate(150, ROWS), 0.0, 1.0)
-        self.page.show_drift("spam", [drift], [Alarm(1, "spam", 3, at, drift)], at)
+        alarm = Alarm(1, "spam", 3, at, drift)
+        self.page.show_drift("spam", [drift], [alarm], at)
+        self.page.show_incidents("spam", [Incident(1, "spam", (alarm,))], metadata)
 
     def text(self) -> bytes:
         bits = np.packbits([True, False, False], bitorder="little").tobytes()
@@ -120,7 +128,7 @@ def test_one_slice_can_be_selected(server: object, queries: list) -> None:
     assert set(found.values()) == {1}
 
 
-def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries: list) -> None:
+def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries: list, process: Process) -> None:
     """Two processes give one row per slice: coverage, reference, accuracy and limits, n, owner and severity."""
     table = {each.column: each.filled(model="spam") for each in queries if each.panel == "Slices"}
     column = {
@@ -141,6 +149,8 @@ def test_the_table_has_the_figures_of_the_snapshot_once(server: object, queries:
         "link": pytest.approx(0.94 - 0.9),
     }
     assert set(column["Unknown, 1 h"]) == {"link"}
+    assert column["Last label"]["short"] == pytest.approx(1000 * process.at.timestamp())
+    assert column["Last label"]["few"] == pytest.approx(1000 * process.at.timestamp() - 2 * 3600 * 1000)
     facts = server.values(table["facts"], "slice", "owner", "severity")
     assert set(facts) == {
         ("short", "trust", "critical"),
@@ -220,6 +230,7 @@ def test_rules_are_evaluated_and_the_right_alerts_are_pending(server: object, se
     """No rule fails, and exactly the alerts with a cause are pending."""
 
     expected = {
+        ("SlicewatchIncident", "", "critical"),
         ("SlicewatchSliceCoverageDrift", "short", "critical"),
         ("SlicewatchSliceCoverageOutsideReference", "short", "critical"),
         ("SlicewatchSliceAccuracyBelowTarget", "short", "critical"),

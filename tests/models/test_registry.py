@@ -49,7 +49,7 @@ def make_bundle(seed: int) -> ModelBundle:
         model=model,
         function_fingerprints={},
         lineage={"seed": seed},
-        reference=reference_counts(S, np.arange(2, dtype=np.uint64), np.arange(2), np.ones(2, dtype=bool)),
+        reference=reference_counts(S, np.arange(2, dtype=np.uint64), np.arange(2), ["a", "b"], ["a", "b"]),
         sample=(),
         golden=GoldenBatch.record(predict, rows, S),
         report=REPORT,

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,14 @@ def test_a_trained_bundle_survives_saving(bundle: ModelBundle, data: pd.DataFram
     assert loaded.predict(data) == bundle.predict(data)
 
 
+def test_the_golden_batch_is_predicted_as_a_request(bundle: ModelBundle) -> None:
+    """By the same arithmetic: a bundle whose network rounds badly can be loaded where it was trained."""
+    golden = bundle.golden
+    np.testing.assert_allclose(
+        bundle.predict_proba(golden.records, golden.slices), golden.probabilities, rtol=0, atol=1e-12
+    )
+
+
 def test_it_learns_what_is_there(bundle: ModelBundle) -> None:
     """On held-out rows of a table this plain nearly every prediction is right."""
     assert bundle.report.shipped[0].accuracy > 0.9
@@ -134,6 +143,53 @@ def test_reference_counts_are_the_report_s(bundle: ModelBundle) -> None:
         assert counts.held_out == row.n
         if counts.held_out:
             assert counts.correct / counts.held_out == row.accuracy
+
+
+def test_rates_of_outputs_are_of_the_held_out_rows(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """Low confidence and disagreement agree with predictions of these rows."""
+    rows = data[held_out(content_hashes(data, FEATURES))]
+    S = bundle.memberships(FUNCTIONS, rows)
+    P, inside = bundle.inference.predict_indicated(bundle.featurizer.transform(rows), S)
+    outputs = bundle.outputs
+    assert outputs is not None
+    assert (outputs.low_confidence.count, outputs.low_confidence.n) == (
+        (P.max(axis=1) < outputs.limit).sum(),
+        len(rows),
+    )
+    assert tuple(outputs.disagreement) == bundle.inference.indicated
+    own = S.align(bundle.inference.indicated)
+    for k, rate in enumerate(outputs.disagreement.values()):
+        known = ~own.unknown[:, k]
+        assert (rate.count, rate.n) == ((inside[:, k] != own.member[:, k])[known].sum(), known.sum())
+
+
+def test_a_column_with_times_gives_a_season(data: pd.DataFrame, tmp_path: Path) -> None:
+    """Which survives saving; a table without the column, and one without the setting, has none."""
+    frame = data.assign(at=pd.date_range("2026-02-16", periods=len(data), freq="h"))
+    timed = config(learner=LearnerConfig(kind="erm", n_epochs=1), time="at", time_zone="Europe/Berlin")
+    made = train(timed, frame)
+    assert made.season is not None
+    assert (made.season.zone, sum(made.season.rows)) == ("Europe/Berlin", len(data))
+    assert {name: sum(counts) for name, counts in made.season.members.items()} == {
+        name: counts.member for name, counts in made.reference.items() if counts.member and name != "__all__"
+    }
+    made.save(tmp_path / "b")
+    assert ModelBundle.load(tmp_path / "b").season == made.season
+    assert train(timed, data).season is None
+    assert train(config(learner=LearnerConfig(kind="erm", n_epochs=1)), frame).season is None
+
+
+def test_reference_counts_are_by_true_and_predicted_class(bundle: ModelBundle, data: pd.DataFrame) -> None:
+    """The held-out rows of every true class, and of every slice, are counted in the pairs of classes."""
+    out = held_out(content_hashes(data, FEATURES))
+    true = Counter(data["kind of it"][out].astype(str))
+    counted: Counter[str] = Counter()
+    for true_class, predicted, number in bundle.reference["__all__"].confusion:
+        assert predicted in bundle.classes
+        counted[true_class] += number
+    assert counted == true
+    for counts in bundle.reference.values():
+        assert sum(number for *_, number in counts.confusion) == counts.held_out
 
 
 def test_reference_coverage_is_of_all_rows(bundle: ModelBundle, data: pd.DataFrame) -> None:

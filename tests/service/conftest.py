@@ -1,5 +1,6 @@
 """A tiny table, a project around it, and the command line in process."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -143,3 +144,13 @@ features:
 functions: [slices.py, slices.yaml]
 learner: {kind: erm, epochs: 2, hidden: [8]}
 """
+
+
+@pytest.fixture
+def stream() -> Iterator[StringIO]:
+    """A stream for the log; afterwards logging is reset."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)

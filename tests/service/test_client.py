@@ -410,6 +410,21 @@ def test_an_invalid_url_is_refused(url: str) -> None:
         Client(url)
 
 
+@pytest.mark.parametrize("key", ["sw_ä", "sw_a\nsw_b", "sw_\udcff"])
+def test_a_key_that_is_none_is_refused_without_quoting_it(key: str) -> None:
+    """It may be a secret in the wrong form, and errors are logged."""
+    with pytest.raises(MisuseError, match="has characters that no key has") as error:
+        Client(key=key)
+    assert key not in str(error.value)
+
+
+def test_a_key_may_have_the_end_of_its_line(server: Scripted) -> None:
+    """As read from a file."""
+    server.responses.append(Response(document={"model": "comments", "models": []}))
+    with Client(server.url, key="sw_a\n") as client:
+        assert client.models()["model"] == "comments"
+
+
 def test_a_service_behind_a_path_is_reached(server: Scripted) -> None:
     """The URL may have a path prefix."""
     server.will(Response(document={"models": []}))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import resource
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -83,26 +84,45 @@ class Wire(asyncio.Transport):
         return int(self.received.split(b" ")[1]) if self.received else None
 
 
+class FullQueue:
+    """Refuses predictions while it is full."""
+
+    is_full = False
+
+    def refuses(self, method: bytes, path: bytes) -> bool:
+        return self.is_full and (method, path) == (b"POST", b"/v1/predict")
+
+    def answer(self, path: bytes, headers: Any, more_headers: Any) -> bytes:
+        return b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 0\r\n\r\n"
+
+
 class Server:
     """An application behind the limits; requests of ``/slow`` wait for an event."""
 
     def __init__(self, **limits: Any) -> None:
         self.metrics = ProcessMetrics("m", log_queue_rows=lambda: 0)
-        self.connections = Connections(ServeSettings(**limits), self.metrics)
+        self.overload = FullQueue()
+        self.connections = Connections(ServeSettings(**limits), self.metrics, self.overload)
         self.config = uvicorn.Config(self.app, interface="asgi3", lifespan="off", log_config=None, ws="none")
         self.config.load()
         self.state = ServerState()
-        self.release = asyncio.Event()
+        self.release, self.busy = asyncio.Event(), False
         self.header_names: list[set[bytes]] = []
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["path"] == "/slow":
+            self.busy = True
             await self.release.wait()
         while (await receive()).get("more_body"):
             pass
         self.header_names.append({name for name, _ in scope["headers"]})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
+
+    def protocol(self) -> asyncio.Protocol:
+        """Return the protocol of a real connection."""
+        loop = asyncio.get_running_loop()
+        return self.connections.protocol(config=self.config, server_state=self.state, app_state={}, _loop=loop)
 
     def connect(self, host: str = "127.0.0.1") -> Wire:
         return Wire(self.connections, self, host)
@@ -201,6 +221,22 @@ def test_an_idle_connection_gives_way_before_one_that_works() -> None:
         server.release.set()
         await settle()
         assert busy.status == 200
+
+    drive(story)
+
+
+def test_a_client_whose_request_is_refused_is_not_silent() -> None:
+    """While the queue is full, a connection that has sent nothing makes room before it."""
+
+    async def story() -> None:
+        server = Server(connections=2)
+        refused, silent = server.connect(), server.connect()
+        server.overload.is_full = True
+        refused.send(GET.replace(b"GET /v1/slices", b"POST /v1/predict"))
+        await settle()
+        assert refused.status == 429
+        server.connect()
+        assert (refused.ended.is_set(), silent.ended.is_set()) == (False, True)
 
     drive(story)
 
@@ -442,6 +478,109 @@ def test_a_connection_is_not_handed_to_another_protocol() -> None:
     drive(story)
 
 
+class Real:
+    """A client on a real connection of a server."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def ask(self, data: bytes) -> bytes:
+        """Send bytes, and return the answer."""
+        self._writer.write(data)
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        return await self._reader.readuntil(b"ok")
+
+    async def close(self) -> bool:
+        """Close it; return whether the server had closed it before."""
+        self._writer.write_eof()
+        ended = not await self._reader.read()
+        self._writer.close()
+        return ended
+
+
+async def listening(server: Server) -> tuple[asyncio.Server, Callable[[], Awaitable[Real]]]:
+    """Return a listener of a server, and a function that opens a connection to it."""
+    listener = await asyncio.get_running_loop().create_server(server.protocol, "127.0.0.1", 0)
+
+    async def connect() -> Real:
+        return Real(*await asyncio.open_connection(*listener.sockets[0].getsockname()))
+
+    return listener, connect
+
+
+def test_connections_between_requests_are_answered_by_the_next_server() -> None:
+    """Silent ones, used ones, and one in a request, which is answered first; each stays open for its client."""
+
+    async def story() -> None:
+        first, second, loop = Server(), Server(), asyncio.get_running_loop()
+        listener, connect = await listening(first)
+        async with listener:
+            silent, used, chunked, busy = [await connect() for _ in range(4)]
+            await used.ask(GET)
+            await chunked.ask(CHUNKED + b"0\r\n\r\n")
+            answer = asyncio.create_task(busy.ask(SLOW))
+            while not first.busy:
+                await asyncio.sleep(0)
+            detaching = asyncio.create_task(first.connections.detach())
+            while len(first.connections.detached or ()) < 3:
+                await asyncio.sleep(0)
+            first.release.set()
+            sockets = await detaching
+            assert b"200 OK" in await answer
+        assert len(sockets) == 4
+        for each in sockets:
+            await loop.connect_accepted_socket(second.protocol, each)
+        for client in (silent, used, chunked, busy):
+            assert b"200 OK" in await client.ask(GET)
+            assert await client.close()
+        assert len(second.header_names) == 4
+
+    drive(story)
+
+
+def test_a_header_that_has_begun_stays_with_its_server() -> None:
+    """Its first bytes have been read there, so it is answered there, if its end comes within a second."""
+
+    async def story() -> None:
+        server = Server()
+        listener, connect = await listening(server)
+        async with listener:
+            begun = await connect()
+            await begun.ask(GET + GET[:20])
+            detaching = asyncio.create_task(server.connections.detach())
+            while server.connections.detached is None:
+                await asyncio.sleep(0)
+            assert b"200 OK" in await begun.ask(GET[20:])
+            (socket,) = await detaching
+            socket.close()
+            assert await begun.close()
+
+    drive(story)
+
+
+def test_a_slow_client_delays_no_handover() -> None:
+    """One that does not read its answer gets it later, and a body that is slow to arrive is not awaited."""
+
+    async def story() -> None:
+        server = Server()
+        reading, sending = server.connect(), server.connect()
+        reading.unread = 10
+        reading.send(GET)
+        sending.send(CHUNKED)
+        await settle()
+        assert await server.connections.detach() == []
+        assert (reading.ended.is_set(), sending.ended.is_set()) == (False, True)
+        assert server.state.connections == set()
+        reading.unread = 0
+        reading.close()
+        await server.connections.sent(SECONDS)
+        assert reading.status == 200
+
+    drive(story)
+
+
 @pytest.fixture
 def few_files() -> Iterator[int]:
     """A soft limit of open files below what the connections need; set back after the test."""
@@ -457,3 +596,102 @@ def test_the_limit_of_open_files_is_raised_for_the_connections(few_files: int) -
     assert Connections(ServeSettings(connections=500), metrics).limit == 500
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 500 + HEALTH_CONNECTIONS + OTHER_FILES
     assert Connections(ServeSettings(connections=few_files), metrics).limit < few_files
+
+
+def test_connections_are_handed_over_within_the_limit_of_open_files(few_files: int) -> None:
+    """Each is open twice for a moment, which is waited for."""
+
+    async def story() -> None:
+        server = Server()
+        listener, connect = await listening(server)
+        async with listener:
+            clients = [await connect() for _ in range(40)]
+            for client in clients:
+                await client.ask(GET)
+            probe = os.dup(0)
+            os.close(probe)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 4, few_files))
+            sockets = await server.connections.detach()
+        assert len(sockets) == 40
+        for each in sockets:
+            each.close()
+        assert all([await client.close() for client in clients])
+
+    drive(story)
+
+
+PREDICT = b"POST /v1/predict?a=b HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
+
+
+def test_a_full_queue_refuses_before_the_body_is_there() -> None:
+    """The rest of the request is not kept, and the connection serves the next one."""
+
+    async def story() -> None:
+        server = Server()
+        wire = server.connect()
+        server.overload.is_full = True
+        wire.send(PREDICT + b"ab")
+        await settle()
+        assert wire.received.startswith(b"HTTP/1.1 429 ")
+        assert server.header_names == []
+        wire.send(b"cd" + PREDICT + b"abcd")
+        await settle()
+        assert wire.received.count(b"HTTP/1.1 429 ") == 2
+        server.overload.is_full = False
+        wire.send(PREDICT + b"abcd")
+        await settle()
+        assert wire.received.endswith(b"ok")
+        assert len(server.header_names) == 1
+
+    drive(story)
+
+
+def test_a_full_queue_leaves_other_requests_to_the_application() -> None:
+    """Other paths, connections that end with the request, and requests behind one that is not answered."""
+
+    async def story() -> None:
+        server = Server()
+        server.overload.is_full = True
+        assert await server.asked(GET) == 200
+        last = PREDICT.replace(b"\r\nhost", b"\r\nconnection: close\r\nhost")
+        assert await server.asked(last + b"abcd") == 200
+        assert await server.asked(PREDICT.replace(b"\r\nhost", b"\r\nexpect: 100-continue\r\nhost") + b"abcd") == 100
+        wire = server.connect()
+        wire.send(SLOW + PREDICT + b"abcd")
+        await settle()
+        assert wire.received == b""
+        server.release.set()
+        await settle()
+        assert wire.received.count(b"HTTP/1.1 200 ") == 2
+
+    drive(story)
+
+
+def test_a_refused_body_that_does_not_come_ends_its_connection() -> None:
+    """It has the time of a header."""
+
+    async def story() -> None:
+        server = Server(stall_seconds=0.01)
+        server.overload.is_full = True
+        wire = server.connect()
+        wire.send(PREDICT + b"ab")
+        await wire.ended.wait()
+
+    drive(story)
+
+
+def test_header_and_body_of_an_answer_are_written_at_once() -> None:
+    """A call of the system for each part would take as long as the request."""
+
+    async def story() -> None:
+        server = Server()
+        wire = server.connect()
+        parts: list[bytes] = []
+        wire.write = parts.append  # type: ignore[method-assign]
+        wire.send(GET)
+        await settle()
+        (answer,) = parts
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\nok")
+
+    drive(story)

@@ -16,9 +16,10 @@ COMMANDS = (
     ["init"], ["check"], ["train"], ["apply"], ["doctor"], ["sfs"], ["sfs", "list"], ["sfs", "check"],
     ["sfs", "stats"], ["models"], ["models", "list"], ["models", "show"], ["models", "promote"],
     ["models", "rollback"], ["up"], ["labels"], ["migrate"], ["drift"], ["drift", "alarms"],
-    ["drift", "show"], ["drift", "acknowledge"], ["drift", "resolve"], ["retrain"],
+    ["drift", "show"], ["drift", "acknowledge"], ["drift", "resolve"], ["drift", "replay"], ["retrain"],
     ["reference"],
     ["retrain", "list"], ["retrain", "show"], ["backup"], ["restore"],
+    ["keys"], ["keys", "add"], ["keys", "list"], ["keys", "revoke"], ["keys", "rotate"],
 )  # fmt: skip
 
 
@@ -45,6 +46,26 @@ for command in {[[], *COMMANDS]!r}:
         assert main([*command, "--help"]) == 0
 print([name for name in {HEAVY!r} if name in sys.modules])
 """
+    assert python("-c", code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", [["models", "list"], ["sfs", "list"], ["drift"], ["retrain", "list"]], ids=" ".join)
+def test_a_command_without_a_network_is_quick(project: Path, command: list[str]) -> None:
+    """It imports no torch, and neither tables, SQL, the web nor the parts of SciPy."""
+    heavy = ("torch", "pandas", "sklearn", "sqlalchemy", "alembic", "fastapi", "uvicorn", "scipy.special", "evidently")
+    code = f"""
+import sys
+from service.__main__ import main
+main({[*command, "--config", str(project)]!r})
+print([name for name in {heavy!r} if name in sys.modules])
+"""
+    assert python("-c", code).stdout.splitlines()[-1] == "[]"
+
+
+def test_the_server_imports_nothing_that_it_may_not_need() -> None:
+    """Reports, statistics and training are imported when they are used."""
+    heavy = ("torch", "evidently", "sklearn", "sympy", "scipy.stats", "scipy.spatial")
+    code = f"import service.server, sys; print([name for name in {heavy!r} if name in sys.modules])"
     assert python("-c", code).stdout.strip() == "[]"
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.decisions import Alarm, DriftStatus, ToleranceBand
+from service.decisions import Alarm, DriftStatus, Incident, ToleranceBand
 from service.events import (
     NONE_FIRED,
     DiskUse,
     Estimate,
+    Freshness,
     FunctionSetVersion,
     InsufficientData,
     Performance,
@@ -28,7 +30,7 @@ from service.events import (
     WindowEstimates,
 )
 from service.metrics.exposition import CONTENT_TYPE
-from service.metrics.gauges import MetricsPage, render_drift, render_snapshot
+from service.metrics.gauges import MetricsPage, render_drift, render_incidents, render_snapshot
 from service.metrics.prediction_collector import reindex
 from service.metrics.process import STAGES, ProcessMetrics
 from sfs.apply import FunctionStats
@@ -150,7 +152,10 @@ def test_a_name_from_outside_makes_no_series(metrics: ProcessMetrics) -> None:
     assert rows[("spam", "3", "__other__")] == rows[("spam", "__other__", "__other__")] == 1
     assert len(series(text)) == before + 2  # the class and the slice of the other version
     reasons = named(text, "shed_total", "reason")
-    assert reasons == {("queue",): 0, ("log",): 0, ("deadline",): 0, ("connections",): 0, ("__other__",): 1}
+    assert reasons == {
+        **{(name,): 0 for name in ("queue", "log", "deadline", "connections", "rate")},
+        ("__other__",): 1,
+    }
 
 
 def test_a_removed_slice_loses_its_series_and_the_others_go_on(metrics: ProcessMetrics) -> None:
@@ -334,6 +339,19 @@ def test_the_gauges_of_a_slice_carry_the_figures_of_the_snapshot() -> None:
     assert named(text, "last_label_timestamp_seconds") == {(): AT.timestamp()}
 
 
+def test_the_last_label_and_the_last_known_row_of_a_slice_are_timestamps() -> None:
+    """A slice without any has no series."""
+    fresh = {
+        "a": Freshness("aa", 1000, AT, 100, 90, AT - timedelta(hours=9)),
+        "b": Freshness("bb", 0, None, 0, None, None),
+    }
+    text = render_snapshot(replace(snapshot(estimate("a"), estimate("b")), freshness=fresh), {}, {})
+    keys = ("model", "version", "slice")
+    labels, rows = (named(text, f"slice_last_{n}_timestamp_seconds", *keys) for n in ("label", "known_prediction"))
+    assert labels == {("spam", "3", "a"): AT.timestamp() - 9 * 3600}
+    assert rows == {("spam", "3", "a"): AT.timestamp()}
+
+
 def test_what_is_not_known_has_no_series() -> None:
     """Missing accuracy, F1, coverage and last label have no series; the number of labels has."""
     text = render_snapshot(snapshot(estimate("few", labelled=19), estimate("empty", n=0), last_label_at=None), {}, {})
@@ -403,9 +421,12 @@ def realistic(slices: int) -> bytes:
     metrics.count_function_runs(FunctionStats(name, 0.001, {"KeyError": 1}, None) for name in names)
     page = MetricsPage(metrics)
     facts = {name: Metadata(owner="trust", target=0.9) for name in names}
-    page.show(snapshot(*map(estimate, names)), facts, {name: Rate(5, 100) for name in names})
+    fresh = {name: Freshness(name * 2, 1000, AT, 100, 90, AT) for name in names}
+    shown = replace(snapshot(*map(estimate, names)), freshness=fresh)
+    page.show(shown, facts, {name: Rate(5, 100) for name in names})
     page.show_drift("m", [drift(name, 1.0) for name in names], [Alarm(1, "m", 3, AT, drift(names[0], 21.0))], AT)
     metrics.show_job_interval("tick", 10.0)
+    page.show_incidents("m", [Incident(1, "m", (Alarm(1, "m", 3, AT, drift(names[0], 21.0)),))], facts)
     return page.text()
 
 
@@ -431,6 +452,24 @@ def test_the_expected_accuracy_of_an_alarm_about_a_target_is_the_target() -> Non
     missed = replace(drift("up", 21.0, ToleranceBand(Rate(0, 0), 0.75, 1.0, 0.01, 0.75)), kind="accuracy")
     text = render_drift("m", [missed], [Alarm(3, "m", 1, AT, missed)])
     assert named(text, "slice_drift_expected_ratio", "model", "slice", "kind") == {("m", "up", "accuracy"): 0.75}
+
+
+def test_an_incident_shows_its_cause_and_whom_to_notify() -> None:
+    """Unresolved slices count; the severity is the highest of all, and the owner that of the first alarm."""
+    names = {4: "cause", 3: "first", 5: "other"}
+    metadata = {
+        "first": Metadata(owner="trust", severity="info"),
+        "cause": Metadata(owner="shop"),
+        "other": Metadata(severity="critical"),
+    }
+    alarms = [Alarm(k, "m", 1, AT, drift(name, 21.0)) for k, name in names.items()]
+    alarms[2] = replace(alarms[2], state="resolved", resolved_at=AT)
+    text = render_incidents("m", [Incident(7, "m", tuple(alarms))], metadata)
+    keys = "model", "incident", "cause", "kind", "severity", "owner"
+    assert named(text, "incident_slices", *keys) == {("m", "7", "cause", "coverage", "critical", "trust"): 2.0}
+    assert named(text, "incident_since_timestamp_seconds", "model", "incident") == {("m", "7"): AT.timestamp()}
+    assert named(text, "incidents", "model") == {("m",): 1.0}
+    assert named(render_incidents("m", [], {}), "incidents", "model") == {("m",): 0.0}
 
 
 def test_runs_that_ended_are_counted_from_zero(metrics: ProcessMetrics) -> None:
@@ -496,3 +535,19 @@ def test_a_long_owner_is_cut() -> None:
     assert (
         max(len(owner) for _, owner, _, _ in named(text, "slice_info", "slice", "owner", "severity", "target")) == 200
     )
+
+
+def test_openmetrics_has_the_same_samples(metrics: ProcessMetrics) -> None:
+    """Only the names of counter families differ; a strict parser reads the page."""
+    metrics.set_version(1, ["a\u2028b", 'quo"te', "line\nfeed"])
+    page = MetricsPage(metrics).openmetrics().decode()
+    assert page.endswith("# EOF\n")
+    found = {
+        (sample.name.removeprefix("slicewatch_"), frozenset(sample.labels.items())): sample.value
+        for family in openmetrics_families(page)
+        for sample in family.samples
+    }
+    text = series(metrics.text())
+    assert found.keys() == text.keys()
+    ours = {key for key in text if not key[0].startswith("process_")}
+    assert {key: found[key] for key in ours} == {key: text[key] for key in ours}

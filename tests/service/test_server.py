@@ -5,7 +5,8 @@ import socket
 import pytest
 
 from service.errors import ServiceError
-from service.server import address, listen
+from service.handover import listen
+from service.server import address
 from service.settings.schema import ServeSettings
 
 

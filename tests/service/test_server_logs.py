@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,16 +10,6 @@ from hypothesis import strategies as st
 
 from service.errors import ServiceError
 from service.server import configure
-
-
-@pytest.fixture
-def stream() -> Iterator[io.StringIO]:
-    """A stream for the log; afterwards logging is reset."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield io.StringIO()
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 def test_a_record_is_one_json_object(stream: io.StringIO) -> None:

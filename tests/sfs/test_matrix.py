@@ -1,5 +1,7 @@
 """Slice matrix: member, not member, unknown."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,6 +53,14 @@ def test_align_orders_by_name_and_leaves_the_absent_unknown() -> None:
     aligned = SliceMatrix(["a", "b"], [[True, False]]).align(["c", "b", "a"])
     assert aligned.member.tolist() == [[False, False, True]]
     assert aligned.unknown.tolist() == [[True, False, False]]
+
+
+@pytest.mark.parametrize(("rows", "shape"), [(0, r"\(\)"), (True, r"\(\)"), ([[True], [False], [True]], r"\(3, 1\)")])
+def test_take_needs_one_dimension(rows: Any, shape: str) -> None:
+    """A scalar or a mask of another shape would give arrays that are no matrix; the error names the shape."""
+    matrix = SliceMatrix(["a"], [[True], [False], [True]])
+    with pytest.raises(SliceError, match=f"a list of positions or a mask .* got an array of shape {shape}"):
+        matrix.take(rows)
 
 
 def test_take_keeps_the_rows_asked_for() -> None:
@@ -105,3 +115,11 @@ def test_no_slices_is_a_matrix_too() -> None:
     assert (len(SliceMatrix.empty(3)), SliceMatrix.empty(3).names) == (3, ())
     assert "3 rows" in repr(SliceMatrix.empty(3))
     assert SliceMatrix.empty(3) != SliceMatrix.empty(2)
+
+
+def test_an_aligned_matrix_lies_by_rows_in_memory() -> None:
+    """Otherwise sums over it have other last digits, and a training with the same seed has other weights."""
+    S = SliceMatrix(["a", "b", "c"], np.eye(3, dtype=bool)).align(["c", "a"])
+    assert S.member.tolist() == [[False, True], [False, False], [True, False]]
+    assert S.member.flags.c_contiguous
+    assert S.unknown.flags.c_contiguous

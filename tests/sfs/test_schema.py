@@ -1,9 +1,10 @@
 """Schema: one value per column in every spelling that the rule allows, and types settled once."""
 
 import json
+import pickle
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfs.errors import SliceError
-from sfs.schema import ClassReader, Column, Schema, canonical
+from sfs.schema import ClassReader, Column, ColumnType, Schema, canonical
 from sfs.tables import read_table
 
 FRAME = pd.DataFrame(
@@ -270,6 +271,30 @@ def test_every_spelling_of_a_row_is_the_same_row(
             texts.append(int(zip_code))
         spelled[name] = data.draw(st.sampled_from(texts))
     assert SCHEMA.parse_record(spelled) == row
+
+
+@given(
+    st.sampled_from([*get_args(ColumnType)]),
+    st.sampled_from([(), ("-",)]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["", " ", " a\u0301 ", "-", "1"]),
+)
+def test_a_record_is_read_as_its_columns(kind: ColumnType, missing: tuple[str, ...], value: Any) -> None:
+    """The shortcuts for usual values change nothing."""
+    column = Column("x", kind, missing=missing)
+    assert repr(Schema([column]).parse_record({"x": value})) == repr({"x": column.parse(value)})
+
+
+def test_a_schema_can_be_pickled_after_use() -> None:
+    """For a copy in another process."""
+    schema = Schema([Column("tier", "category"), Column("body", "text")])
+    schema.parse_record({"tier": " gold ", "body": ""})
+    again = pickle.loads(pickle.dumps(schema))  # noqa: S301  # our own bytes
+    assert again.parse_record({"tier": " gold ", "body": ""}) == {"tier": "gold", "body": None}
 
 
 def test_files_of_all_formats_give_the_same_table(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
-"""Drift statuses and alarms: observed and expected rate, and the evidence for a change."""
+"""Drift statuses, alarms and incidents: observed and expected rate, and the evidence for a change."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from service.api.schemas.fields import Body, Out, Remark, Text, out_of
-from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus
+from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus, Incident, ToleranceBand
+from service.events import Snapshot
 from service.views import Page
-from service.views.alarms import alarm_sentence, labels_at_half
+from service.views.alarms import alarm_sentence, alarm_unknown_since, incident_sentence, labels_at_half
 
 
 class RateOut(Out):
@@ -32,6 +33,15 @@ class ObservedOut(RateOut):
     upper: float
 
 
+class BaselineOut(Out):
+    """Source of the expected coverage: the reference at first, live traffic after a whole day of it."""
+
+    source: Literal["reference", "live traffic"]
+    since: datetime | None = Field(description="Start of the live traffic that is learned; null before its first row.")
+    days: int = Field(description="Whole calm days that were learned.")
+    learning: str = Field(description="What is still being learned, such as `hour of week: 3 of 8 days`; else empty.")
+
+
 class ToleranceBandOut(RateOut):
     """Range of rates without drift, with the reference rate."""
 
@@ -40,6 +50,7 @@ class ToleranceBandOut(RateOut):
     upper: float
     tolerance: float = Field(description="Relative for coverage, absolute for accuracy.")
     target: float | None = Field(description="Accuracy target of the slice if it is the lower limit; else null.")
+    baseline: BaselineOut | None = Field(description="Null for an accuracy.")
 
 
 class LabelsToAlarmOut(Out):
@@ -62,6 +73,10 @@ class DriftOut(Out):
     threshold: float = Field(description="Evidence at which an alarm is raised, natural logarithm.")
     share: float = Field(description="Evidence as a fraction of the threshold.")
     labels_to_alarm: LabelsToAlarmOut | None = Field(description="Null for coverage, and where no fall can alarm.")
+    unknown_since: datetime | None = Field(
+        description="Time of the slice's last label, or for its coverage of its last row of known membership, if it is "
+        "more than an hour old: the rate is unknown since then. Null if it is not, and for a resolved alarm."
+    )
 
 
 class AlarmOut(DriftOut):
@@ -84,6 +99,11 @@ class AlarmOut(DriftOut):
     note: str
     resolved_at: datetime | None
     resolution: str
+    incident: int | None = Field(description="Null for a moment after the alarm was raised.")
+    moved: str = Field(
+        description="`by itself`, or `with X`: less than half of the change remains among the rows outside slice X. "
+        "Ends in `, too few rows to be sure` where these do not show it at 95%."
+    )
 
 
 class AlarmsOut(Out):
@@ -93,33 +113,75 @@ class AlarmsOut(Out):
     next: int | None = Field(description="`before` of the next page; null on the last page.")
 
 
+class IncidentOut(Out):
+    """Alarms with one cause."""
+
+    id: int
+    model: str
+    state: AlarmState
+    at: datetime = Field(description="Data time: that of the earliest alarm.")
+    cause: str = Field(description="Slice whose change explains the most of the others.")
+    sentence: str = Field(description="The incident as a sentence.")
+    slices: list[str] = Field(description="Slices with an alarm, the cause first.")
+    acknowledged_at: datetime | None = Field(description="While it is set, alarms that join are acknowledged.")
+    acknowledged_by: str
+    note: str
+    resolved_at: datetime | None = Field(description="Null while an alarm is unresolved.")
+    alarms: list[AlarmOut] = Field(description="The cause first.")
+
+
+class IncidentsOut(Out):
+    """Incidents, newest first."""
+
+    incidents: list[IncidentOut]
+    next: int | None = Field(description="`before` of the next page; null on the last page.")
+
+
 class AlarmIn(Body):
-    """Author and note of a change to an alarm."""
+    """Author and note of a change to an alarm or incident."""
 
     by: Text = ""
     note: Remark = ""
 
 
-def drift_out(drift: DriftStatus) -> DriftOut:
+def drift_out(drift: DriftStatus, unknown_since: datetime | None = None) -> DriftOut:
     """Return a drift status."""
-    return out_of(DriftOut, drift, **_drift_fields(drift))
+    return out_of(DriftOut, drift, unknown_since=unknown_since, **_drift_fields(drift))
 
 
-def alarm_out(alarm: Alarm) -> AlarmOut:
-    """Return an alarm."""
-    drift = alarm.drift
-    return out_of(AlarmOut, alarm, drift, sentence=alarm_sentence(alarm), **_drift_fields(drift))
+def alarm_out(alarm: Alarm, snapshot: Snapshot | None = None) -> AlarmOut:
+    """Return an alarm; the latest snapshot says since when its rate is unknown."""
+    drift, since = alarm.drift, alarm_unknown_since(alarm, snapshot)
+    sentence = alarm_sentence(alarm, since)
+    return out_of(AlarmOut, alarm, drift, sentence=sentence, unknown_since=since, **_drift_fields(drift))
 
 
-def alarms_out(page: Page[Alarm]) -> AlarmsOut:
-    """Return a page of alarms."""
-    return AlarmsOut(alarms=[alarm_out(alarm) for alarm in page.items], next=page.next)
+def alarms_out(page: Page[Alarm], snapshot: Snapshot | None = None) -> AlarmsOut:
+    """Return a page of alarms; ``snapshot`` as for ``alarm_out``."""
+    return AlarmsOut(alarms=[alarm_out(alarm, snapshot) for alarm in page.items], next=page.next)
+
+
+def incident_out(incident: Incident, snapshot: Snapshot | None = None) -> IncidentOut:
+    """Return an incident; ``snapshot`` as for ``alarm_out``."""
+    slices = list(dict.fromkeys(alarm.drift.slice for alarm in incident.alarms))
+    alarms = [alarm_out(alarm, snapshot) for alarm in incident.alarms]
+    return out_of(IncidentOut, incident, sentence=incident_sentence(incident), slices=slices, alarms=alarms)
+
+
+def incidents_out(page: Page[Incident], snapshot: Snapshot | None = None) -> IncidentsOut:
+    """Return a page of incidents; ``snapshot`` as for ``alarm_out``."""
+    return IncidentsOut(incidents=[incident_out(incident, snapshot) for incident in page.items], next=page.next)
+
+
+def _baseline(band: ToleranceBand) -> BaselineOut | None:
+    live = band.live
+    return None if live is None else out_of(BaselineOut, live, source=live.source, learning=live.missing)
 
 
 def _drift_fields(drift: DriftStatus) -> dict[str, Any]:
     band, fall = drift.zone, labels_at_half(drift)
     return {
-        "expected": None if band is None else out_of(ToleranceBandOut, band, band.reference),
+        "expected": None if band is None else out_of(ToleranceBandOut, band, band.reference, baseline=_baseline(band)),
         "observed": out_of(ObservedOut, drift.observed, drift),
         "share": drift.evidence_ratio,
         "evidence": drift.evidence if isfinite(drift.evidence) else None,

@@ -116,11 +116,6 @@ class PromotedOut(Out):
     at: datetime
 
 
-def actor_of(body: ActionIn) -> str:
-    """Return the actor for the audit log."""
-    return body.by or "http"
-
-
 def runs_out(page: Page[Run]) -> RunsOut:
     """Return a page of runs."""
     return RunsOut(runs=[RunOut.model_validate(run) for run in page.items], next=page.next)

@@ -100,6 +100,8 @@ class SliceOut(FigureOut):
     accuracy_reference: ReferenceEstimateOut | InsufficientDataOut = Field(description="Expected accuracy.")
     health: HealthOut | None
     drift: dict[DriftKind, DriftOut] | None = Field(description="By kind; null if not monitored.")
+    last_known_at: datetime | None = Field(description="Last row of known membership, to within a tick.")
+    last_label_at: datetime | None = Field(description="Arrival of the slice's last label, to within a tick.")
     alarms: list[int] = Field(description="Ids of the unresolved alarms.")
 
 
@@ -195,7 +197,7 @@ def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> Slice
             SliceOut,
             row,
             row.estimate,
-            drift={kind: drift_out(drift) for kind, drift in row.drifts.items()} or None,
+            drift={kind: drift_out(drift, row.unknown_since.get(kind)) for kind, drift in row.drifts.items()} or None,
             alarms=[alarm.id for alarm in alarms.get(row.name, ())],
         )
         for row in view.slices

@@ -144,7 +144,9 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
     classes = deployment.state.classes
     if snapshot is None:
         return _no_snapshot_page(
-            runtime, params.href(), example_commands(base_url, None, classes, _example_record(runtime))
+            runtime,
+            params.href(),
+            example_commands(base_url, None, classes, _example_record(runtime), with_key=runtime.access.has_keys),
         )
     if params.window not in snapshot.windows:
         return _no_window_page(snapshot, params)
@@ -156,7 +158,9 @@ def overview_page(runtime: Runtime, params: OverviewParams, base_url: str) -> st
             for record in recent_records(connection, runtime.model.name, before=now, limit=1, labelled=False):
                 unlabelled_id = record.id
     external = view.version if deployment.state.is_external else None
-    commands = example_commands(base_url, unlabelled_id, classes, _example_record(runtime), external)
+    commands = example_commands(
+        base_url, unlabelled_id, classes, _example_record(runtime), external, with_key=runtime.access.has_keys
+    )
     if deployment.state.awaits_repair:
         commands = replace(commands, predict="")
     return render_overview(
@@ -478,7 +482,7 @@ def render_slice(
         back=OverviewParams(window=params.window).href(),
         state=display_state(slice_),
         unresolved=[alarm for alarm in activity.alarms if alarm.state != "resolved"],
-        detectors=[detector_row(drift) for drift in activity.drifts],
+        detectors=[detector_row(drift, slice_.unknown_since.get(drift.kind)) for drift in activity.drifts],
         failures=sorted(activity.failures.items(), key=lambda item: (-item[1], item[0])),
         rows=[
             WindowRow(
@@ -553,6 +557,8 @@ def example_commands(
     classes: Sequence[str],
     record: Mapping[str, Any] | None = None,
     external: int | None = None,
+    *,
+    with_key: bool = False,
 ) -> ExampleCommands:
     """Return commands to copy.
 
@@ -568,12 +574,15 @@ def example_commands(
         Features that the model takes; None if unknown.
     external
         Version to log predictions of while none can be made here; None if they can.
+    with_key
+        Whether the service asks for a key, which the commands take from ``SLICEWATCH_KEY``.
     """
+    key = '-H "Authorization: Bearer $SLICEWATCH_KEY" ' if with_key else ""
 
     def curl(path: str, body: Any) -> str:
         address = shlex.quote(f"{base_url.rstrip('/')}/v1/{path}")
         content = shlex.quote(json.dumps(body, ensure_ascii=False))
-        return f"curl {address} -H 'Content-Type: application/json' \\\n  -d {content}"
+        return f"curl {address} {key}-H 'Content-Type: application/json' \\\n  -d {content}"
 
     label = classes[0] if classes else "CLASS"
     features = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.spatial.distance import jensenshannon
 
 from models.column_encoders import as_number
 from models.errors import DataError
@@ -250,7 +250,7 @@ def jensenshannon_by_chance(reference: IntArray, live: IntArray, sizes: Sizes = 
     random = np.random.default_rng(0)
     first = random.multivariate_hypergeometric(both, one, size=PERMUTATIONS)  # int[P, K]
     second = np.array([random.multivariate_hypergeometric(rest, other) for rest in both - first])
-    return float(np.quantile(jensenshannon(first, second, axis=1), QUANTILE))
+    return float(np.quantile(scipy.spatial.distance.jensenshannon(first, second, axis=1), QUANTILE))
 
 
 def count_names(reference: Sequence[str], live: Sequence[str]) -> tuple[list[str], IntArray, IntArray]:

@@ -115,7 +115,8 @@ def count_slices(
         for part in ("member", "unknown")
     )
     S, labelled = SliceMatrix(names, member, unknown), np.array(reader.labelled, np.int64)
-    counts = reference_counts(S, np.concatenate(hashes), labelled, np.array(reader.correct, np.bool_))
+    true, predicted = ([pair[which] for pair in reader.pairs] for which in range(2))
+    counts = reference_counts(S, np.concatenate(hashes), labelled, true, predicted)
     drawn, labels = sample.rows()
     # in this process, without limits: not those that were stopped
     readers = [each for each in (*of_files, *added) if each.name not in stopped]
@@ -154,7 +155,7 @@ class ClassPairs:
     def __init__(self, label: str, predicted: str | None, classes: Sequence[str]) -> None:
         self.label, self.predicted, self._classes = label, predicted, classes
         self.labelled: list[int] = []  # positions of the rows with both classes
-        self.correct: list[bool] = []
+        self.pairs: list[tuple[str, str]] = []  # their true and predicted classes
         self._reader, self._rows = ClassReader(classes), 0
 
     def add(self, batch: pd.DataFrame) -> list[str | None]:
@@ -163,9 +164,9 @@ class ClassPairs:
         if self.predicted is not None:
             true, predicted = (self._read(batch, column) for column in (self.label, self.predicted))
             for row, pair in enumerate(zip(true, predicted, strict=True)):
-                if None not in pair:
+                if pair[0] is not None and pair[1] is not None:
                     self.labelled.append(self._rows + row)
-                    self.correct.append(pair[0] == pair[1])
+                    self.pairs.append((pair[0], pair[1]))
         self._rows += len(batch)
         return predicted
 

@@ -147,6 +147,8 @@ class TrainingLauncher:
             traffic=str(traffic) if written else None,
             champion=str(self._registry.path(champion)),
             schema=settings.table_schema.to_json(),
+            time=settings.time,
+            time_zone=settings.drift.time_zone,
         )
         return start_training(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
 

@@ -41,6 +41,8 @@ class TrainingSpec:
         Folder of the version to compare with; None for none.
     schema
         Types of columns in the project's settings, as JSON values.
+    time, time_zone
+        Column with the time of the project's rows, if any, and the time zone of their season.
     """
 
     name: str
@@ -54,6 +56,8 @@ class TrainingSpec:
     traffic: str | None = None
     champion: str | None = None
     schema: list[dict[str, Any]] = field(default_factory=list)
+    time: str | None = None
+    time_zone: str = "UTC"
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     learner = dict(spec.learner)
     if "widths" in learner:
         learner["widths"] = tuple(learner["widths"])
-    config = TrainConfig(spec.label, features, functions, LearnerConfig(**learner), spec.name, rows.schema)
+    fitted = LearnerConfig(**learner)
+    config = TrainConfig(spec.label, features, functions, fitted, spec.name, rows.schema, spec.time, spec.time_zone)
     trained = train(
         config,
         rows.frame,

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from models.bundle.records import GoldenBatch, plain_records
 from models.bundle.reference import reference_counts
 from models.errors import BundleError, DataError
 from models.features import FeatureSpec, Featurizer
+from models.outputs import OutputRates
 from models.slice_residual import SliceResidualClassifier
 from models.training_report import SplitSizes, TrainingReport
 from sfs.apply import apply_with_stats
 from sfs.function import SlicingFunction
+from sfs.intervals import Rate
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
 from sfs.schema import Column, Schema
@@ -75,7 +78,7 @@ def make_bundle(seed: int = 0, kind: str = "slice_residual") -> ModelBundle:
         function_fingerprints=FUNCTIONS.fingerprints,
         lineage={"seed": seed},
         reference=reference_counts(
-            S, np.arange(len(FRAME), dtype=np.uint64), np.arange(len(FRAME)), np.ones(len(FRAME), dtype=bool)
+            S, np.arange(len(FRAME), dtype=np.uint64), np.arange(len(FRAME)), *[["a"] * len(FRAME)] * 2
         ),
         sample=tuple(sample),
         golden=GoldenBatch.record(predict, sample[:6], S.take(slice(0, 6))),
@@ -113,6 +116,19 @@ def test_a_loaded_bundle_is_the_saved_one(kind: str, tmp_path: Path) -> None:
     assert loaded.feature_columns == ("a text", "n", "c")
 
 
+def test_rates_of_outputs_are_kept(saved: Path, tmp_path: Path) -> None:
+    """Bundles of earlier releases have none; those of a slice that the bundle does not have are refused."""
+    bundle = ModelBundle.load(saved)
+    assert bundle.outputs is None
+    outputs = OutputRates(0.5, Rate(3, 40), {"big": Rate(1, 40, 30)})
+    replace(bundle, outputs=outputs).save(tmp_path / "with")
+    assert ModelBundle.load(tmp_path / "with").outputs == outputs
+    of_others = {"outputs": outputs.to_json() | {"disagreement": {"small": {"count": 1, "n": 2}}}}
+    folder = rewritten(tmp_path / "with", "config.json", lambda config: config | of_others)
+    with pytest.raises(BundleError, match="impossible"):
+        ModelBundle.load(folder)
+
+
 def test_a_bundle_without_a_schema_gets_that_of_its_sample(saved: Path) -> None:
     """Bundles of the first release have no schema."""
     folder = rewritten(saved, "config.json", lambda config: config | {"schema": None})
@@ -128,10 +144,10 @@ def test_a_bundle_holds_no_code_and_only_known_files(saved: Path) -> None:
 
 
 def test_loading_brings_no_compiler(saved: Path) -> None:
-    """torch's compiler takes a second and a hundred megabytes to import, and nothing here is compiled."""
+    """torch's compiler takes a second and a hundred megabytes to import, and nothing here is compiled; SymPy is its."""
     code = (
         "import sys; from models.bundle.model_bundle import ModelBundle; "
-        f"ModelBundle.load({str(saved)!r}); sys.exit('torch._dynamo' in sys.modules)"
+        f"ModelBundle.load({str(saved)!r}); sys.exit(bool({{'torch._dynamo', 'sympy'}} & {{*sys.modules}}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

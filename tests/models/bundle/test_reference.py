@@ -1,5 +1,8 @@
 """Counts of labelled rows per slice."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,8 +28,8 @@ HELD_OUT = [2, 3, 4, 5]
 def counts() -> dict[str, SliceCounts]:
     """Six rows of four contents, four of them held out."""
     S = SliceMatrix(["a", "b"], np.array(MEMBER, dtype=bool), np.array(UNKNOWN, dtype=bool))
-    right = np.array([True, False, True, False])
-    return reference_counts(S, np.array(CONTENTS, dtype=np.uint64), np.array(HELD_OUT), right)
+    true, predicted = ["ham", "ham", "spam", "spam"], ["ham", "spam", "spam", "ham"]
+    return reference_counts(S, np.array(CONTENTS, dtype=np.uint64), np.array(HELD_OUT), true, predicted)
 
 
 def test_coverage_is_counted_on_all_rows_and_accuracy_on_held_out_ones(
@@ -34,9 +37,12 @@ def test_coverage_is_counted_on_all_rows_and_accuracy_on_held_out_ones(
 ) -> None:
     """By hand: members, unknowns and contents of all rows; members, correct predictions and contents held out."""
     assert counts == {
-        "__all__": SliceCounts(6, 6, 0, 4, 4, 2, 3, 3, 4),
-        "a": SliceCounts(6, 3, 1, 3, 1, 1, 1, 1, 3),
-        "b": SliceCounts(6, 2, 2, 2, 1, 0, 1, 1, 2),
+        "__all__": SliceCounts(
+            *(6, 6, 0, 4, 4, 2, 3, 3, 4),
+            (("ham", "ham", 1), ("ham", "spam", 1), ("spam", "ham", 1), ("spam", "spam", 1)),
+        ),
+        "a": SliceCounts(6, 3, 1, 3, 1, 1, 1, 1, 3, (("spam", "spam", 1),)),
+        "b": SliceCounts(6, 2, 2, 2, 1, 0, 1, 1, 2, (("spam", "ham", 1),)),
     }
 
 
@@ -50,7 +56,7 @@ def test_rates_have_the_counts_of_rows_and_an_effective_n(counts: dict[str, Slic
 
 def test_counts_survive_json(counts: dict[str, SliceCounts]) -> None:
     """Counts are read back, for exactly the named slices."""
-    saved = counts_to_json(counts)
+    saved = json.loads(json.dumps(counts_to_json(counts)))
     assert counts_from_json(saved, ["a", "b"]) == counts
     with pytest.raises(BundleError, match="must hold counts of __all__, a"):
         counts_from_json(saved, ["a"])
@@ -72,12 +78,20 @@ def test_without_a_stored_effective_n_it_is_the_number_of_contents() -> None:
     assert (only.coverage, only.accuracy) == (Rate(10, 45, 40), Rate(4, 9, 3))
 
 
+def test_without_stored_pairs_of_classes_they_are_unknown(counts: dict[str, SliceCounts]) -> None:
+    """Earlier versions counted the correct predictions only."""
+    saved = counts_to_json(counts)
+    for each in saved.values():
+        del each["confusion"]
+    assert counts_from_json(saved, ["a", "b"]) == {name: replace(each, confusion=()) for name, each in counts.items()}
+
+
 def test_a_slice_of_one_content_has_the_effective_n_of_its_repeats() -> None:
     """Of 3,000 rows 300 are one content, which alone is a slice; other slices have more independent rows."""
     contents = np.array([0] * 300 + [*range(1, 2701)], dtype=np.uint64)
     member = np.column_stack([contents == 0, contents > 2400, contents % 2 == 1])
     S = SliceMatrix(["campaign", "rare", "odd"], member, np.zeros_like(member))
-    counts = reference_counts(S, contents, np.arange(0), np.zeros(0, dtype=bool))
+    counts = reference_counts(S, contents, np.arange(0), [], [])
     rates = [counts[name].coverage for name in ("campaign", "rare", "odd")]
     assert [(rate.count, rate.n, rate.effective_n) for rate in rates] == [
         (300, 3000, 11),
@@ -113,6 +127,34 @@ def test_counts_that_cannot_be_are_refused(values: tuple[int, ...]) -> None:
         SliceCounts(*values)
 
 
+@pytest.mark.parametrize(
+    "confusion",
+    [
+        (("a", "a", 1),),  # fewer than held out
+        (("a", "a", 1), ("b", "a", 1), ("a", "b", 1)),  # another number of correct ones
+        (("a", "a", 2), ("b", "a", 1), ("b", "c", 0)),
+        (("a", "a", 1), ("a", "a", 1), ("b", "a", 1)),
+        (("a", "a", 3), ("b", "b", -1), ("b", "a", 1)),
+        (("a", "a", 2), ("b", "a", True)),
+        (("a", "a", 2), (1, "a", 1)),
+    ],
+)
+def test_pairs_of_classes_that_cannot_be_are_refused(confusion: tuple[tuple[str, str, int], ...]) -> None:
+    """They are those of all held-out members, two of three correct, each pair once."""
+    assert SliceCounts(5, 3, 0, 5, 3, 2, 3, 3, 5, (("a", "a", 2), ("b", "a", 1))).accuracy == Rate(2, 3)
+    with pytest.raises(BundleError, match="impossible counts"):
+        SliceCounts(5, 3, 0, 5, 3, 2, 3, 3, 5, confusion)
+
+
+def test_pairs_of_classes_of_another_form_are_refused(counts: dict[str, SliceCounts]) -> None:
+    """Each is two classes and a number."""
+    saved = counts_to_json(counts)
+    for confusion in (7, [7], [["ham", "ham"]], None):
+        saved["a"]["confusion"] = confusion
+        with pytest.raises(BundleError, match="holds malformed counts"):
+            counts_from_json(saved, ["a", "b"])
+
+
 @pytest.mark.parametrize("saved", [3, None, [1], {"n": 5}, "abcd"])
 def test_what_is_no_counts_is_refused(saved: object) -> None:
     """Values of another kind, and other fields."""
@@ -126,7 +168,8 @@ def test_the_effective_n_is_at_most_the_number_of_contents(rows: list[tuple[int,
     contents, held, right, member = (np.array(column) for column in zip(*rows, strict=True))
     S = SliceMatrix(["s"], member[:, None], np.zeros((len(rows), 1), dtype=bool))
     out = np.flatnonzero(held)
-    counts = reference_counts(S, contents.astype(np.uint64), out, right[out])
+    called = np.where(right[out], "ham", "spam").tolist()
+    counts = reference_counts(S, contents.astype(np.uint64), out, ["ham"] * len(out), called)
     for name, chosen in (("__all__", held), ("s", held & member)):
         rate = counts[name].accuracy
         assert (rate.count, rate.n) == (int((right & chosen).sum()), int(chosen.sum()))

@@ -112,7 +112,7 @@ class Service:
     def override(self, **methods: Any) -> None:
         """Replace some methods of the request path."""
         real = self.predictions
-        names = ("predict", "slice_external", "log", "has_room", "stop")
+        names = ("predict", "slice_external", "has_room", "stop")
         self.model.predictions = SimpleNamespace(**{name: getattr(real, name) for name in names} | methods)
 
     def fill_queue(self) -> None:

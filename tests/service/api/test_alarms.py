@@ -1,10 +1,12 @@
 """``/v1/alarms``."""
 
 from contextlib import ExitStack
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
+from service.events import Freshness
 from service.store.engine import READERS
 from sfs.intervals import Rate
 
@@ -19,7 +21,7 @@ def test_an_alarm_is_told_with_its_evidence(service):
     assert (one["slice"], one["kind"], one["direction"], one["state"]) == ("short", "coverage", "up", "open")
     assert one["observed"] == {"value": 0.081, "count": 81, "n": 1000, "lower": 0.06, "upper": 0.1}
     assert one["expected"] == {
-        "value": 0.02, "count": 400, "n": 20_000, "effective_n": 20_000,
+        "baseline": None, "value": 0.02, "count": 400, "n": 20_000, "effective_n": 20_000,
         "lower": 0.018, "upper": 0.022, "tolerance": 0.1, "target": None,
     }  # fmt: skip
     assert (one["evidence"], one["threshold"], one["share"]) == (20.0, 16.0, 1.25)
@@ -33,6 +35,21 @@ def test_what_has_no_reference_has_no_expectation(service):
     (one,) = service.get("/v1/alarms").json()["alarms"]
     assert (one["expected"], one["since"], one["observed"]["value"]) == (None, None, None)
     assert one["sentence"] == "coverage of short is unknown so far, no reference to compare with"
+
+
+def test_the_rate_of_an_alarm_is_unknown_since_the_last_row(service):
+    """While it is unresolved; the list and the alarm say the same."""
+    service.tick()
+    fingerprint = service.model.deployment.state.fingerprints["short"]
+    raised, dry = service.raised(fingerprint=fingerprint), service.now - timedelta(hours=2)
+    fresh = Freshness(fingerprint, 9, dry, 0, None, None)
+    service.model.deployment.snapshot = replace(service.model.deployment.snapshot, freshness={"short": fresh})
+    (one,) = service.get("/v1/alarms").json()["alarms"]
+    assert datetime.fromisoformat(one["unknown_since"]) == dry
+    assert one["sentence"] == f"{SENTENCE}; unknown since {dry:%Y-%m-%d %H:%M} UTC"
+    assert service.get(f"/v1/alarms/{raised.id}").json() == one
+    resolved = service.post(f"/v1/alarms/{raised.id}/resolve", {}).json()
+    assert (resolved["unknown_since"], resolved["sentence"]) == (None, SENTENCE)
 
 
 def test_alarms_that_have_ended_are_told_when_asked_for(service):
@@ -76,6 +93,15 @@ def test_an_alarm_is_resolved_by_hand(service):
     one = service.post(path, {"by": "ada", "note": "the filter was repaired"}).json()
     assert (one["state"], one["resolution"]) == ("resolved", "by ada: the filter was repaired")
     assert service.post(path, {}).json() == one
+
+
+def test_a_rate_is_accepted_as_normal(service):
+    """The alarm is resolved; one that misses a target is not, and says what to do."""
+    raised = service.raised()
+    path = f"/v1/alarms/{raised.id}/accept"
+    one = service.post(path, {"by": "ada", "note": "a new client"}).json()
+    assert (one["state"], one["resolution"]) == ("resolved", "accepted as the new normal: a new client")
+    assert service.post(path, {}).json()["type"] == "urn:slicewatch:problem:alarm-resolved"
 
 
 def test_who_resolves_need_not_say_who(service):

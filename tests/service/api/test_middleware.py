@@ -1,21 +1,24 @@
 """Request middleware."""
 
 import asyncio
+import gc
 import logging
 from concurrent.futures import Future
 
 import pytest
 
 from service.api.app import create_api
-from service.api.middleware import RequestMiddleware
+from service.api.middleware import Deadline, Deadlines
 from service.runtime.runtime import STOPPING
+from service.server import request_lines
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 JSON = {"content-type": "application/json"}
 
 
-def lines(caplog):
-    return [vars(each) for each in caplog.records if each.name == "service.access"]
+def lines(service, caplog):
+    service.runtime.request_log.flush()
+    return [line for record in caplog.records for line in request_lines(record)]
 
 
 def scope_of(path, method, headers):
@@ -100,7 +103,7 @@ def test_a_body_as_long_as_may_be_is_read(service):
 def test_all_bodies_together_have_a_limit(service):
     """While long ones are in hand, another is refused unread, or in the middle; afterwards it is taken."""
     service.limit(body_bytes=1024)
-    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=1500))
+    service.connect(create_api(service.runtime, max_in_flight_bytes=1500))
     body = b'{"instances":[{"text":"love","likes":0}]}'.ljust(900)
 
     async def story():
@@ -132,7 +135,7 @@ def test_all_bodies_together_have_a_limit(service):
 def test_long_bodies_leave_room_for_short_ones(service):
     """While long ones arrive slowly up to their share, another is refused, and a short one is taken."""
     service.limit(body_bytes=100_000)
-    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=244_000))
+    service.connect(create_api(service.runtime, max_in_flight_bytes=244_000))
     body = b'{"instances":[{"text":"love","likes":0}]}'
 
     async def story():
@@ -151,7 +154,7 @@ def test_long_bodies_leave_room_for_short_ones(service):
 
 def test_a_body_as_long_as_may_be_is_always_taken(service):
     """Also where it is longer than all together may be."""
-    service.connect(RequestMiddleware(create_api(service.runtime), service.runtime, max_in_flight_bytes=10))
+    service.connect(create_api(service.runtime, max_in_flight_bytes=10))
     assert service.predicted(GOOD).status_code == 200
 
 
@@ -215,6 +218,21 @@ def test_a_request_ends_in_time(service):
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
     assert "longer than 0.05 s" in answer.json()["detail"]
     assert service.counted('shed_total{reason="deadline"}') == 1
+
+
+def test_requests_that_have_ended_are_forgotten():
+    """Also behind one that takes its whole time."""
+
+    async def story():
+        deadlines = Deadlines(60)
+        waiting = deadlines.begin()
+        for _ in range(100):
+            deadlines.begin().end()
+        return waiting, sum(type(each) is Deadline for each in gc.get_objects())
+
+    gc.collect()
+    before = sum(type(each) is Deadline for each in gc.get_objects())
+    assert asyncio.run(story())[1] == before + 1
 
 
 def test_a_body_that_does_not_come_is_the_clients(service):
@@ -283,7 +301,7 @@ def test_a_client_that_leaves_is_no_defect(service, caplog):
 
     with caplog.at_level(logging.INFO):
         service.runner.run(app(scope, receive, send))
-    assert [(each["status"], each["route"]) for each in lines(caplog)] == [(499, "/v1/predict")]
+    assert [(each["status"], each["route"]) for each in lines(service, caplog)] == [(499, "/v1/predict")]
     assert len(caplog.records) == 1
 
 
@@ -303,7 +321,7 @@ def test_a_request_is_one_line_in_the_log(service, caplog):
     """The line has route, status, time and rows, and nothing that the request held."""
     with caplog.at_level(logging.INFO):
         service.predicted(GOOD, GOOD, ids=["private-1", "private-2"])
-    (line,) = lines(caplog)
+    (line,) = lines(service, caplog)
     assert (line["method"], line["route"], line["status"], line["rows"]) == ("POST", "/v1/predict", 200, 2)
     assert line["ms"] > 0
     assert "private" not in str(line)
@@ -315,7 +333,7 @@ def test_requests_are_told_apart_by_their_route(service, caplog):
     with caplog.at_level(logging.INFO):
         service.get("/v1/models/1")
         service.get("/v1/secret/path")
-    assert [each["route"] for each in lines(caplog)] == ["/v1/models/{version}", "__other__"]
+    assert [each["route"] for each in lines(service, caplog)] == ["/v1/models/{version}", "__other__"]
     assert service.counted('request_duration_seconds_count{route="/v1/models/{version}"}') == 1
     assert service.counted('request_duration_seconds_count{route="__other__"}') == 1
 
@@ -326,13 +344,13 @@ def test_what_machines_ask_is_for_debugging(service, caplog):
         service.get("/healthz")
         service.get("/metrics")
         service.get("/readyz")
-        assert lines(caplog) == []
+        assert lines(service, caplog) == []
         service.set_state(active=None, classes=())
         service.get("/readyz")
-    assert [each["status"] for each in lines(caplog)] == [503]
+    assert [each["status"] for each in lines(service, caplog)] == [503]
     with caplog.at_level(logging.DEBUG):
         service.get("/healthz")
-    assert len(lines(caplog)) == 2
+    assert len(lines(service, caplog)) == 2
 
 
 def test_refusals_are_counted_and_logged_as_well(service, caplog):
@@ -340,7 +358,7 @@ def test_refusals_are_counted_and_logged_as_well(service, caplog):
     service.fill_queue()
     with caplog.at_level(logging.INFO):
         service.predicted(GOOD)
-    assert [(each["status"], each["route"]) for each in lines(caplog)] == [(429, "/v1/predict")]
+    assert [(each["status"], each["route"]) for each in lines(service, caplog)] == [(429, "/v1/predict")]
     assert service.counted('request_duration_seconds_count{route="/v1/predict"}') == 1
 
 
@@ -363,5 +381,5 @@ def test_a_method_of_a_client_is_one_of_a_few_in_the_log(service, caplog, method
     """An unknown method is logged as __other__, and counted under a fixed route."""
     with caplog.at_level(logging.INFO):
         asyncio.run(ask(service, [b""], path="/odd\n/path", method=method))
-    (line,) = lines(caplog)
+    (line,) = lines(service, caplog)
     assert (line["method"], line["route"]) == ("__other__", "__other__")

@@ -5,6 +5,8 @@ import pytest
 from service.api.app import ROUTES
 
 PROBLEM = "application/problem+json"
+KEYS = {"401", "403", "429"}
+"""Answers of a route that needs a key, if the service has keys."""
 BODY = {"408", "413", "415", "422", "429", "503", "504"}
 OPERATIONS = {
     ("post", "/v1/predict"): {"200", "408", "409", "413", "415", "422", "429", "503", "504"},
@@ -26,6 +28,11 @@ OPERATIONS = {
     ("get", "/v1/alarms/{id}"): {"200", "404", "422", "503", "504"},
     ("post", "/v1/alarms/{id}/acknowledge"): BODY | {"200", "404", "409"},
     ("post", "/v1/alarms/{id}/resolve"): BODY | {"200", "404"},
+    ("post", "/v1/alarms/{id}/accept"): BODY | {"200", "404", "409"},
+    ("get", "/v1/incidents"): {"200", "422", "503", "504"},
+    ("get", "/v1/incidents/{id}"): {"200", "404", "422", "503", "504"},
+    ("post", "/v1/incidents/{id}/acknowledge"): BODY | {"200", "404", "409"},
+    ("post", "/v1/incidents/{id}/resolve"): BODY | {"200", "404"},
     ("post", "/v1/retrain"): BODY | {"202", "409"},
     ("get", "/v1/runs"): {"200", "422", "503", "504"},
     ("get", "/v1/runs/{id}"): {"200", "404", "422", "503", "504"},
@@ -63,7 +70,8 @@ def test_every_route_says_how_it_may_answer(document):
         for path, item in document["paths"].items()
         for method, operation in item.items()
     }
-    assert found == OPERATIONS
+    is_open = ("/healthz", "/readyz")
+    assert found == {(m, path): own if path in is_open else own | KEYS for (m, path), own in OPERATIONS.items()}
     assert set(document["paths"]) == {route.replace(":path}", "}") for route in ROUTES}
 
 
@@ -95,6 +103,9 @@ def test_every_schema_that_is_spoken_of_is_there(document):
         ("/v1/models/rollback", "ActionIn", "PromotedOut"),
         ("/v1/alarms/{id}/acknowledge", "AlarmIn", "AlarmOut"),
         ("/v1/alarms/{id}/resolve", "AlarmIn", "AlarmOut"),
+        ("/v1/alarms/{id}/accept", "AlarmIn", "AlarmOut"),
+        ("/v1/incidents/{id}/acknowledge", "AlarmIn", "IncidentOut"),
+        ("/v1/incidents/{id}/resolve", "AlarmIn", "IncidentOut"),
         ("/v1/retrain", "ActionIn", "RunDetailOut"),
         ("/v1/reports", "ReportIn", "ReportRequestedOut"),
     ],

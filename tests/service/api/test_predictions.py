@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from concurrent.futures import Future
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,11 @@ from models.errors import DataError
 from service.errors import DeadlinePassed, NoModel, Overloaded, RowsFailed, Stopping
 from service.serving.batcher import MAX_FAILED_ROWS, Batcher
 from service.serving.prediction_factory import PredictionFactory
+from service.serving.predictions import LoggedResult
 from service.serving.predictor import Predictor
 from service.store import queries
 from service.store.errors import StoreFull
+from service.store.prediction_log import LogResult
 
 GOOD = {"text": "subscribe to my song for free money", "likes": 2}
 SHORT = {"text": "love", "likes": 0}
@@ -22,10 +25,6 @@ SERVED = {"features": GOOD, "label": True}
 def logged(service, id_):
     with service.store.read() as connection:
         return queries.prediction(connection, "comments", id_)
-
-
-async def full(results):
-    raise StoreFull("2 rows are queued")
 
 
 def fields(answer):
@@ -201,9 +200,16 @@ def test_a_row_that_exits_ends_no_service(service, caplog):
             raise SystemExit(3)
         return predictor.predict(rows)
 
+    def log(requests):
+        logged = Future()
+        logged.set_result(
+            [[LoggedResult(row, LogResult(row.prediction, "stored")) for row in rows] for rows in requests]
+        )
+        return logged
+
     factory = PredictionFactory(service.clock)
     predictor = Predictor(service.model.deployment, factory, service.runtime.metrics)
-    batcher = Batcher(run)
+    batcher = Batcher(run, log)
     service.override(predict=batcher.submit)
     assert service.predicted(GOOD, ids=["bad"]).status_code == 500
     assert service.predicted(GOOD, ids=["good"]).status_code == 200
@@ -312,7 +318,11 @@ def test_the_queue_gets_what_is_left_of_the_requests_time(service):
 
 def test_a_full_log_is_too_much_at_once(service):
     """Rows that the log has no room for are refused with a time to come again, and counted."""
-    service.override(log=full)
+
+    async def refuse(requests, seconds):
+        raise StoreFull("2 rows are queued")
+
+    service.override(predict=refuse)
     answer = service.predicted(GOOD, GOOD, GOOD)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert service.counted('shed_total{reason="log"}') == 1
@@ -479,3 +489,11 @@ def test_a_class_is_one_however_it_was_typed(service):
     """True and "true" are one class."""
     told = [send(service, SERVED | {"label": label}).json()["predictions"][0] for label in (True, "true")]
     assert {each["label"] for each in told} == {"true"}
+
+
+@pytest.mark.parametrize("at", [{}, {"predicted_at": "2026-05-01T12:00:00Z"}], ids=["now", "at a time"])
+def test_a_class_that_the_settings_list_twice_is_one(service, at):
+    """Whatever else a row gives."""
+    service.set_state(classes=("true", "false", "true"))
+    answer = send(service, SERVED | {"probabilities": {"true": 0.75, "false": 0.25}} | at)
+    assert (answer.status_code, answer.json()) == (200, answer.json())

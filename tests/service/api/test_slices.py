@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -43,6 +44,20 @@ def test_every_figure_has_its_n_and_interval(watched):
     assert coverage["method"] == "clopper-pearson"
     assert by_name["short"]["reference"]["n"] > 0
     assert (by_name["short"]["origin"], by_name["__all__"]["origin"]) == ("file", None)
+
+
+def test_the_last_label_and_row_of_a_slice_are_told(watched):
+    """They are the same after a restart."""
+    labelled_at = datetime.fromisoformat(watched.get("/v1/slices").json()["last_label_at"])
+    watched.now += timedelta(minutes=90)
+    watched.predicted(GOOD, SHORT)
+    watched.tick()
+    for _ in range(2):
+        short = next(each for each in watched.get("/v1/slices").json()["slices"] if each["name"] == "short")
+        at = {key: datetime.fromisoformat(short[key]) for key in ("last_label_at", "last_known_at")}
+        assert at == {"last_label_at": labelled_at, "last_known_at": watched.model.deployment.snapshot.at}
+        watched.model.deployment.snapshot = None
+        watched.model.snapshots.restore()
 
 
 def test_the_reference_table_is_named(watched):

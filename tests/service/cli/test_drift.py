@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from service.api.schemas.alarms import alarm_out, drift_out
-from service.decisions import Alarm, DriftStatus, ToleranceBand
+from service.api.schemas.alarms import alarm_out, drift_out, incident_out
+from service.decisions import Alarm, DriftStatus, Incident, ToleranceBand
+from service.events import Freshness, Snapshot
 from sfs.intervals import Rate
 
 AT = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -70,6 +71,24 @@ def test_the_nearest_to_an_alarm_is_first(cli: Callable, service: Any) -> None:
     ]
     assert " ".join(first.split()) == "links coverage 1.8% to 2.2% 8.1% 1,000 2026-05-01 11:40:00 125% 3 -"
     assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% - about 40 at 45.0%"
+
+
+@pytest.mark.usefixtures("slices")
+def test_a_rate_without_labels_is_unknown_since_the_last_one(cli: Callable, service: Any) -> None:
+    """The list has a column for it, and the alarm a line, once a rate had no label for an hour."""
+    dry = {"accuracy": drift_out(RIGHT, AT - timedelta(hours=9)).model_dump(mode="json")}
+    service.documents["/v1/slices?window=1h"]["slices"][1]["drift"] |= dry
+    head, _, coverage, accuracy = cli("drift", "--url", service.url).out.splitlines()
+    assert head.endswith("unknown since (UTC)")
+    assert accuracy.endswith("2026-05-01 03:00:00")
+    assert coverage.split()[-1] == "-"
+    fresh = Freshness("f", 9, AT, 99, 9, AT - timedelta(hours=9))
+    snapshot = Snapshot(AT, "orders", 1, "", {}, AT, {"links": fresh})
+    service.documents["/v1/alarms/3"] = alarm_out(replace(ALARM, drift=RIGHT), snapshot).model_dump(mode="json")
+    shown = cli("drift", "show", "3", "--url", service.url).out
+    assert "expected at least 90.0%; unknown since 2026-05-01 03:00 UTC" in shown
+    assert "unknown since (UTC)" in shown
+    assert "2026-05-01 03:00:00, the last label of the slice" in shown
 
 
 @pytest.mark.usefixtures("slices")
@@ -189,3 +208,41 @@ def test_the_service_itself_is_understood(cli: Callable, running: tuple[Path, st
     answer = cli("drift", "acknowledge", "7", "--url", url)
     assert (answer.code, answer.out) == (1, "")
     assert "there is no alarm 7" in answer.err
+
+
+def incident(*each: Alarm) -> Any:
+    return incident_out(Incident(4, "orders", each)).model_dump(mode="json")
+
+
+CAUSE, MOVED = replace(ALARM, incident=4, moved="by itself"), replace(ALARM, id=5, incident=4, moved="with links")
+
+
+def test_incidents_are_listed_with_their_alarms(cli: Callable, service: Any) -> None:
+    """The cause is first, and a line says how each rate moved."""
+    service.documents["/v1/incidents?state=unresolved&limit=200"] = {
+        "incidents": [incident(CAUSE, MOVED)],
+        "next": None,
+    }
+    answer = cli("drift", "incidents", "--url", service.url)
+    head, _, _, first, second = answer.out.splitlines()
+    assert head == "incident 4: links, open, since 2026-05-01 12:00:00 UTC"
+    assert " ".join(first.split()).startswith("3 links coverage open by itself coverage of links")
+    assert " ".join(second.split()).startswith("5 links coverage open with links coverage of links")
+
+
+@pytest.mark.parametrize(("more", "said"), [([], "no unresolved incidents\n"), (["--all"], "no incidents\n")])
+def test_no_incidents_are_a_sentence(cli: Callable, service: Any, more: list[str], said: str) -> None:
+    """An empty list is a sentence; as JSON it is an empty list."""
+    state = "all" if more else "unresolved"
+    service.documents[f"/v1/incidents?state={state}&limit=200"] = {"incidents": [], "next": None}
+    assert cli("drift", "incidents", *more, "--url", service.url).out == said
+    assert json.loads(cli("drift", "incidents", *more, "--json", "--url", service.url).out) == {"incidents": []}
+
+
+@pytest.mark.parametrize(("action", "path"), [("show", ""), ("acknowledge", "/acknowledge"), ("resolve", "/resolve")])
+def test_commands_take_an_incident(cli: Callable, service: Any, action: str, path: str) -> None:
+    """In place of an alarm; one of the two is required, and not both."""
+    service.documents[f"/v1/incidents/4{path}"] = incident(CAUSE, MOVED)
+    assert cli("drift", action, "--incident", "4", "--url", service.url).out.startswith("incident 4: links")
+    assert cli("drift", action, "--url", service.url).code == 2
+    assert cli("drift", action, "3", "--incident", "4", "--url", service.url).code == 2

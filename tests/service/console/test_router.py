@@ -17,6 +17,7 @@ from service.console.router import router
 from service.decisions import DriftDetected
 from service.store.alarms import alarm, open_alarm, resolve_alarm
 from service.store.audit import entries_about
+from service.store.incidents import assign_alarms
 from sfs.registry import FunctionSet
 from sfs.template import template
 
@@ -185,6 +186,25 @@ def test_the_form_acknowledges_an_alarm(desk):
         kept, told = alarm(connection, opened.id), entries_about(connection, f"alarm {opened.id}")
     assert (kept.state, kept.acknowledged_by, kept.note) == ("acknowledged", "Ada Möller", "a b")
     assert [each.action for each in told] == ["alarm.opened", "alarm.acknowledged"]
+
+
+def test_the_form_acknowledges_an_incident(desk):
+    """With all its alarms; forms of other sites change nothing, and an unknown incident is not found."""
+    opened = [desk.open_alarm(name).id for name in ("short", "links")]
+    moved = dict.fromkeys(opened, "by itself")
+    number = desk.write(lambda c: assign_alarms(c, "spam", opened, moved)).id
+    path = f"/incidents/{number}/acknowledge"
+    assert desk.post(path, {"by": "Ada"}).status_code == 403
+    answer = desk.post(path, {"by": "Ada", "note": "mine"}, **OWN)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/incidents/{number}")
+    page = desk.get(f"/incidents/{number}").text
+    assert "by Ada: mine" in page
+    with desk.runtime.store.read() as connection:
+        assert {alarm(connection, id_).acknowledged_by for id_ in opened} == {"Ada"}
+    assert (
+        desk.get("/incidents/99").status_code == desk.post("/incidents/99/acknowledge", {"by": "A"}, **OWN).status_code
+    )
+    assert "No such incident" in desk.get("/incidents/99").text
 
 
 @pytest.mark.parametrize(

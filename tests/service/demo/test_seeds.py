@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from service.decisions import RateKey
 from service.demo.checks import Coverages, coverages, slice_truths
 from service.demo.project import LIKES_YAML, SLICES_PY, SLICES_YAML
 from service.demo.scenario import PHASES, Scenario, generated_comments, phase_at
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.tolerance_band import coverage_band
 from sfs.apply import apply_with_stats
 from sfs.intervals import Rate

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,25 +20,27 @@ from factories import (
     make_state,
 )
 
-from service.decisions import Alarm, DriftStatus
-from service.events import Snapshot
+from models.outputs import LIMITS, OutputRates, nearest_limit
+from models.table_season import TableSeason
+from service.decisions import Alarm, DriftStatus, RateKey
+from service.events import NONE_FIRED, Snapshot
 from service.jobs.drift_detection import DriftDetection
 from service.jobs.drift_observations import EVERY_ROW, accuracies
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.block_counts import empty
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
+from service.monitor.live_baseline import LiveBaseline
 from service.monitor.tolerance_band import coverage_band
 from service.monitor.windows import watermark
 from service.serving.deployment import DeploymentState
 from service.serving.table_reference import TableReference
 from service.settings.schema import DriftSettings, Settings
-from service.store.alarms import alarms, resolve_alarm
+from service.store.alarms import accept_alarm, alarms, resolve_alarm
 from service.store.audit import entries
 from service.store.block_store import SeriesKey, write_counts
 from service.store.engine import Store
 from service.store.errors import StoreError
 from service.store.labels import FirstLabel
-from service.store.queries import checkpoint
 from service.store.writer import Writer
 from service.views.alarms import alarm_sentence
 from sfs.function import ALL_ROWS
@@ -58,7 +61,7 @@ class Watch:
         self.now, self.rows = self.begin, 0
         values = {"promoted_at": self.begin, "references": REFERENCES, "accuracies": ACCURACIES} | state
         self.deployment: Any = make_deployment(*log, settings, state=make_local_state(**values))
-        self.settings = DriftSettings()
+        self.settings = DriftSettings(swing=0.0)  # its traffic has no season
         self.restart()
 
     def restart(self) -> None:
@@ -219,10 +222,9 @@ def test_a_resolved_alarm_leaves_no_rate_behind(watch: Make) -> None:
 @pytest.mark.parametrize("every", [1, 7])
 def test_restarts_change_nothing(watch: Make, every: int) -> None:
     """Detection restarted after every few blocks alarms at the same block on the same evidence."""
-    twin = DriftDetector(
-        {RateKey(name, "1", "coverage"): coverage_band(rate, 0.1, 200) for name, rate in REFERENCES.items()},
-        THRESHOLD,
-    )
+    bands = {RateKey(name, "1", "coverage"): coverage_band(rate, 0.1, 200) for name, rate in REFERENCES.items()}
+    baseline = LiveBaseline([RateKey(key.slice, "1", "coverage") for key in bands], [*bands.values()], 0.1, 0.0)
+    twin = DriftDetector(bands, THRESHOLD, baseline)
     here, detections = watch(accuracies={}), []
     for block in range(30):
         a = 20 if block < 10 else 33
@@ -386,7 +388,7 @@ def test_evidence_about_another_target_is_not_used(watch: Make, caplog: pytest.L
 def elsewhere(watch: Make) -> Watch:
     """Return a watch of external version 1, which has a reference table; 100 first labels set its accuracy."""
     here = watch()
-    here.settings = DriftSettings(reference_labels=100)
+    here.settings = DriftSettings(swing=0.0, reference_labels=100)
     here.deployment.state = make_state(promoted_at=here.begin)
     counts = {name: make_counts(20_000, members, 0, 20_000) for name, members in (("a", 4_000), ("b", 2_000))}
     here.deployment.set_table(TableReference("t.csv", "", 20_000, False, None, {"a": "1", "b": "1"}, counts))
@@ -402,7 +404,8 @@ def test_an_external_version_raises_the_alarms_of_a_local_one(watch: Make) -> No
     here.run()
     (alarm,) = here.alarms()
     assert (alarm.drift.slice, alarm.drift.kind, alarm.drift.direction) == ("a", "coverage", "up")
-    assert alarm.drift.zone == coverage_band(Rate(4_000, 20_000), 0.1, 200)
+    assert alarm.drift.zone is not None
+    assert alarm.drift.zone.has_limits_of(coverage_band(Rate(4_000, 20_000), 0.1, 200))
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -662,6 +665,65 @@ def test_an_alarm_is_resolved_once_the_rate_is_back_for_an_hour(watch: Make) -> 
     assert alarm.resolution == "coverage was 0.2 in the last hour, back within its tolerance band"
 
 
+def test_an_accuracy_alarm_is_resolved_by_labels_and_not_by_a_window_that_leaves_wrong_ones_behind(watch: Make) -> None:
+    """Labels run dry after a good end: hours later the last hour has good ones only, and the alarm stays."""
+    here = missed(watch)
+    here.now += timedelta(minutes=65)
+    for labels in (WRONG, WRONG, WRONG):
+        here.predict(rows(20, 10), labels)
+    here.now += timedelta(minutes=30)
+    for _ in range(2):
+        here.predict(rows(20, 10), RIGHT)
+    here.run()
+    for _ in range(6):
+        here.now += timedelta(minutes=10)
+        here.predict(rows(20, 10))
+        here.run()
+        here.restart()
+    (alarm,) = here.alarms()
+    assert (alarm.state, here.drift("a", "accuracy").observed.n) == ("open", 5 * 20 + 8 * 20)
+    here.predict(rows(20, 10), RIGHT)
+    here.run()
+    assert [each.resolution for each in here.alarms()] == [
+        "accuracy was 1 in the last hour, back at its target of 75.0%"
+    ]
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_a_coverage_alarm_is_not_resolved_by_missing_rows(watch: Make, unknown: bool) -> None:
+    """Traffic stops, or the function fails on all rows, after a good end; the last hour loses the bad rows."""
+    here = watch(accuracies={})
+    for _ in range(5):
+        here.predict(rows(60, 10))
+    here.run()
+    here.now += timedelta(minutes=65)
+    for members in (60, 20):
+        for _ in range(20):
+            here.predict(rows(members, 10))
+        here.now += timedelta(minutes=10)
+    here.run()
+    for minute in range(0, 42, 6):
+        if unknown:
+            lost = make_prediction(f"lost{minute}", here.now, member=b"\0", unknown=b"\3", content_hash=minute)
+            here.writer.append([lost]).result()
+        here.now += timedelta(minutes=6)
+        here.run()
+    assert [(each.drift.slice, each.state) for each in here.alarms()] == [("a", "open")]
+    here.predict(rows(20, 10))
+    here.run()
+    (alarm,) = here.alarms()
+    assert alarm.resolution == "coverage was 0.2 in the last hour, back within its tolerance band"
+
+
+def test_unresolved_alarms_are_on_the_metrics_page_before_the_first_run(watch: Make) -> None:
+    """A start shows them with the last snapshot: the first run may take long."""
+    here = missed(watch)
+    here.restart()
+    here.page.drift = None
+    here.job.restore()
+    assert here.page.drift == ("m", (), here.alarms())
+
+
 def test_an_alarm_of_a_changed_function_is_resolved(watch: Make) -> None:
     """An alarm concerns one version of a function."""
     here = watch(references={"b": Rate(2_000, 20_000)}, accuracies={})
@@ -804,14 +866,12 @@ def test_a_backlog_is_read_in_parts(watch: Make) -> None:
     assert read[-1] == 800
 
 
-def test_without_references_nothing_is_read(watch: Make) -> None:
-    """Once there are references, only later rows are read."""
+def test_without_references_rows_are_no_evidence(watch: Make) -> None:
+    """Once there are references, only later rows are evidence."""
     here = watch(references={}, accuracies={})
     here.predict(rows(20, 10), "x" * 100)
     here.run()
     assert here.deployment.drift_statuses == ()
-    with here.store.read() as connection:
-        assert checkpoint(connection, "drift") is None
     values = {"promoted_at": here.begin, "references": REFERENCES, "accuracies": ACCURACIES}
     here.deployment.state = make_local_state(**values)
     here.now += timedelta(seconds=60)
@@ -913,3 +973,301 @@ def test_rows_logged_with_a_lag_are_watched(watch: Make, page: Any) -> None:
     assert page.watched_until < made.now - timedelta(minutes=20)
     made.run()
     assert page.watched_until == watermark(made.now + timedelta(seconds=40))
+
+
+def accept(here: Watch, alarm: Alarm) -> None:
+    here.writer.submit(lambda c: accept_alarm(c, alarm.id, here.now, "a new client", actor="ada")).result()
+
+
+def test_an_accepted_rate_is_expected_from_then_on(watch: Make) -> None:
+    """After the acceptance the rate since the change raises no alarm, also after a restart, and a further one does."""
+    here = watch(accuracies={})
+    for _ in range(20):
+        here.predict(rows(40, 10))
+        here.run()
+    (raised,) = here.alarms(unresolved=True)
+    accept(here, raised)
+    for block in range(30):
+        here.predict(rows(40, 10))
+        here.run()
+        if block == 10:
+            here.restart()
+    assert [(each.id, each.resolution) for each in here.alarms()] == [
+        (raised.id, "accepted as the new normal: a new client")
+    ]
+    zone = here.drift("a").zone
+    assert zone is not None
+    assert zone.lower < 0.4 < zone.upper
+    for _ in range(20):
+        here.predict(rows(75, 10))
+        here.run()
+    (further,) = here.alarms(unresolved=True)
+    assert further.drift.direction == "up"
+
+
+def test_an_accepted_accuracy_is_expected_from_then_on(watch: Make) -> None:
+    """An accuracy that fell is the reference of its slice once it was accepted."""
+    here = watch(references={})
+    for _ in range(20):
+        here.predict(rows(60, 0), "x" * 50 + "y" * 50)
+        here.run()
+    raised = next(each for each in here.alarms(unresolved=True) if each.drift.slice == "a")
+    for each in here.alarms(unresolved=True):
+        accept(here, each)
+    for _ in range(20):
+        here.predict(rows(60, 0), "x" * 50 + "y" * 50)
+        here.run()
+    assert here.alarms(unresolved=True) == []
+    zone = here.drift("a", "accuracy").zone
+    assert zone is not None
+    assert zone.reference.n >= raised.drift.observed.n
+
+
+def test_live_traffic_sets_the_expected_coverage_after_a_day(watch: Make) -> None:
+    """After a whole day the coverage of live traffic is expected, of other versions, too, and after restarts."""
+    here = watch(accuracies={}, references={"a": Rate(400, 2_000)})
+    here.now = here.begin = here.begin.replace(hour=23, minute=50)
+    here.deployment.state = make_local_state(promoted_at=here.begin, references={"a": Rate(400, 2_000)})
+    for block in range(160):
+        here.predict(rows(22, 10))
+        here.now += timedelta(minutes=9, seconds=50)
+        if block % 20 == 0 or block > 155:
+            here.run()
+        if block == 80:
+            here.restart()
+    assert here.alarms() == []
+    zone = here.drift("b").zone  # without a reference
+    assert zone is not None
+    assert zone.live is not None
+    assert (zone.live.source, zone.live.days) == ("live traffic", 1)
+    assert zone.lower < 0.1 < zone.upper
+    here.deployment.state = replace(here.deployment.state, version=2, promoted_at=here.now)
+    here.predict(rows(22, 10), version=2)
+    here.run()
+    again = here.drift("b").zone
+    assert again is not None
+    assert again.live == zone.live
+
+
+STREAMS = ("no_slice", "unknown", "predicted")
+
+
+def streaming(watch: Make) -> Watch:
+    """Return a watch of further rates after a calm day: no unknown rows, 40% in no slice, 5% predicted as y."""
+    here = watch(accuracies={}, references={})
+    here.settings = DriftSettings(swing=0.0, streams=STREAMS)
+    here.now = here.begin.replace(hour=23, minute=0) - timedelta(days=2)
+    here.deployment.state = make_local_state(promoted_at=here.now, accuracies={}, references={})
+    here.restart()
+    for hour in range(26):
+        mixed(here, a=60, unknown=0, y=5)
+        here.now += timedelta(minutes=59, seconds=50)
+        if hour == 0:
+            here.run()
+    here.run()
+    return here
+
+
+def mixed(here: Watch, a: int, unknown: int, y: int, blocks: int = 1, version: int = 1) -> None:
+    """Log blocks of 100 rows: the first in slice a, the next unknown to b, the last predicted as y."""
+    for _ in range(blocks):
+        given = [
+            make_prediction(
+                f"s{here.rows + k}",
+                here.now,
+                "y" if k >= 100 - y else "x",
+                version=version,
+                member=b"\x01" if k < a else b"\x00",
+                unknown=b"\x02" if a <= k < a + unknown else b"\x00",
+                content_hash=here.rows + k,
+            )
+            for k in range(100)
+        ]
+        here.rows += 100
+        here.writer.append(given).result()
+        here.now += timedelta(seconds=10)
+
+
+def test_further_rates_alarm_once_live_traffic_has_taught_them(watch: Make) -> None:
+    """Unknown rows, rows in no slice and classes have alarms of their own, which say what moved; restarts add none."""
+    here = streaming(watch)
+    assert here.alarms() == []
+    mixed(here, a=10, unknown=5, y=50, blocks=10)
+    here.run()
+    here.restart()
+    mixed(here, a=10, unknown=5, y=50, blocks=5)
+    here.run()
+    found = {(each.drift.kind, each.drift.slice, each.drift.direction): each for each in here.alarms(unresolved=True)}
+    assert {("unknown", "b", "up"), ("predicted", "x", "down"), ("predicted", "y", "up")} < found.keys()
+    assert ("coverage", NONE_FIRED, "up") in found
+    assert "unknown rows of b are 5" in alarm_sentence(found["unknown", "b", "up"])
+    assert alarm_sentence(found["unknown", "b", "up"]).endswith("expected <0.001% to 0.54%")
+    assert alarm_sentence(found["predicted", "y", "up"]).startswith("share of predicted class y is 50")
+    assert len(found) == len(here.alarms())
+
+
+OUTPUTS = OutputRates(float(LIMITS[20]), Rate(200, 2_000), {"b": Rate(40, 2_000)})
+LOW = f"below {LIMITS[20]:.6g}"
+HALFWAY = f"below {LIMITS[nearest_limit(0.75)]:.6g}"
+
+
+def comparing(watch: Make, outputs: OutputRates | None) -> Watch:
+    """Return a watch of the outputs of a model with an indicator of slice b, and these held-out rates."""
+    here = watch(accuracies={})
+    here.settings = DriftSettings(swing=0.0, streams=("disagreement", "confidence"))
+    bundle = SimpleNamespace(outputs=outputs, season=None)
+    active: Any = SimpleNamespace(bundle=bundle, indicated=lambda: ["b"])
+    here.deployment.state = replace(here.deployment.state, active=active)
+    here.restart()
+    return here
+
+
+def decided(here: Watch, wrong: int, low: int, known: int = 100) -> None:
+    """Log a block of 100 rows: indicators contradict b on the first, and the last have a low confidence."""
+    given = [
+        make_prediction(
+            f"d{here.rows + k}",
+            here.now,
+            member=b"\x01" if k % 5 == 0 else b"\x02" if k % 10 == 1 else b"\x00",
+            unknown=b"\x00" if k < known else b"\x02",
+            content_hash=here.rows + k,
+            probabilities=(0.52, 0.48) if k >= 100 - low else (0.01, 0.99),
+            disagreement=b"\x02" if k < wrong else b"\x00",
+        )
+        for k in range(100)
+    ]
+    here.rows += 100
+    here.writer.append(given).result()
+    here.now += timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_outputs_alarm_against_the_held_out_rows(watch: Make, restarts: bool) -> None:
+    """At once, without a day of traffic; slices without an indicator have no such rate."""
+    here = comparing(watch, OUTPUTS)
+    for wrong, low in ((2, 10), (30, 60)):
+        for _ in range(20):
+            decided(here, wrong, low)
+            here.run()
+            if restarts:
+                here.restart()
+        if wrong == 2:
+            assert here.alarms() == []
+            assert (here.drift("b", "disagreement").observed, here.drift(LOW, "confidence").observed) == (
+                Rate(40, 2_000),
+                Rate(200, 2_000),
+            )
+    found = {(each.drift.kind, each.drift.slice): each for each in here.alarms(unresolved=True)}
+    assert found.keys() == {("disagreement", "b"), ("confidence", LOW)}
+    assert {each.drift.direction for each in found.values()} == {"up"}
+    sentences = {kind: alarm_sentence(alarm) for (kind, _), alarm in found.items()}
+    assert sentences["disagreement"].startswith("rows of which the model's indicator contradicts b are 30")
+    assert sentences["confidence"].startswith(f"share of predictions with a confidence {LOW} is 60")
+
+
+def test_outputs_of_earlier_bundles_are_learned_from_live_traffic(watch: Make) -> None:
+    """They are monitored once there is a day of it, below the limit halfway to certainty; another version begins."""
+    here = comparing(watch, None)
+    here.now = here.begin.replace(hour=23, minute=0) - timedelta(days=2)
+    here.deployment.state = replace(here.deployment.state, promoted_at=here.now)
+    here.restart()
+    for hour in range(26):
+        decided(here, 30, 60)
+        here.now += timedelta(minutes=59, seconds=50)
+        if hour == 0:
+            here.run()
+            assert {each.kind for each in here.deployment.drift_statuses} == {"coverage"}
+    here.run()
+    for drift in (here.drift("b", "disagreement"), here.drift(HALFWAY, "confidence")):
+        assert drift.zone is not None
+        assert drift.zone.live is not None
+        assert drift.zone.live.source == "live traffic"
+        assert drift.zone.lower < (0.3 if drift.slice == "b" else 0.6) < drift.zone.upper
+    for _ in range(10):
+        decided(here, 0, 5)
+    here.run()
+    assert {(each.drift.kind, each.drift.direction) for each in here.alarms()} == {
+        ("disagreement", "down"),
+        ("confidence", "down"),
+    }
+    here.deployment.state = replace(here.deployment.state, version=2, promoted_at=here.now)
+    here.run()
+    assert {each.kind for each in here.deployment.drift_statuses} == {"coverage"}
+
+
+def test_outputs_count_once_while_the_clock_is_set(watch: Make) -> None:
+    """Rows that are read in order of arrival have them, too; rows without a known membership are not compared."""
+    here = comparing(watch, OUTPUTS)
+    for step in (timedelta(0), -2 * HOUR):
+        here.now += step
+        for _ in range(4):
+            decided(here, 2, 10, known=90)
+            here.run(timedelta(0))
+    here.now += timedelta(days=1)
+    here.run()
+    assert here.drift("b", "disagreement").observed == Rate(16, 720)
+    assert here.drift(LOW, "confidence").observed == Rate(80, 800)
+
+
+@pytest.mark.parametrize(("zone", "fingerprint"), [("UTC", "1"), ("Europe/Berlin", "1"), ("UTC", "2")])
+def test_the_season_of_the_table_is_in_force_for_its_functions(watch: Make, zone: str, fingerprint: str) -> None:
+    """In the time zone of the settings, and for functions that are those of the training."""
+    here = watch(accuracies={})
+    here.settings = DriftSettings()
+    members = dict.fromkeys(("a", "b"), (40000,) * 84 + (80000,) * 84)
+    season = TableSeason(zone, (400_000,) * 168, members, {}, {"a": 1.0, "b": 1.0})
+    bundle = SimpleNamespace(season=season, function_fingerprints={"a": fingerprint, "b": "2"})
+    here.deployment.state = replace(here.deployment.state, active=SimpleNamespace(bundle=bundle))
+    here.restart()
+    here.predict(rows(20, 10))
+    here.run()
+    learning = {}
+    for name in ("a", "b"):
+        zone_of = here.drift(name).zone
+        assert zone_of is not None
+        assert zone_of.live is not None
+        learning[name] = zone_of.live.missing
+    is_used = (zone, fingerprint) == ("UTC", "1")
+    assert learning["a"] == "hour of day: 0 of 1 days" + "; season: training table" * is_used
+    assert learning["b"] == "hour of day: 0 of 1 days"
+
+
+def test_rows_without_outputs_are_no_evidence(watch: Make) -> None:
+    """Such as those of the time before the stream was switched on."""
+    here = comparing(watch, OUTPUTS)
+    here.predict(rows(20, 10))
+    decided(here, 2, 10)
+    here.predict(rows(20, 10))
+    here.run()
+    assert here.drift("b", "disagreement").observed == Rate(2, 100)
+    assert here.drift(LOW, "confidence").observed == Rate(10, 100)
+    assert here.drift("a").observed == Rate(60, 300)
+
+
+def test_further_rates_are_accepted_relearned_and_given_up(watch: Make) -> None:
+    """An accepted rate is expected, a new version has class shares of its own, and a removed stream has no alarm."""
+    here = streaming(watch)
+    mixed(here, a=60, unknown=25, y=5, blocks=5)
+    here.run()
+    (unknown,) = (each for each in here.alarms(unresolved=True) if each.drift.kind == "unknown")
+    accept(here, unknown)
+    mixed(here, a=60, unknown=25, y=5, blocks=10)
+    here.run()
+    zone = here.drift("b", "unknown").zone
+    assert zone is not None
+    assert zone.lower < 0.25 < zone.upper
+    assert [each for each in here.alarms(unresolved=True) if each.drift.kind == "unknown"] == []
+    mixed(here, a=60, unknown=25, y=60, blocks=5)
+    here.run()
+    assert "predicted" in {each.drift.kind for each in here.alarms(unresolved=True)}
+    here.settings = DriftSettings(swing=0.0, streams=("unknown",))
+    here.restart()
+    mixed(here, a=60, unknown=25, y=60)
+    here.run()
+    given_up = {each.resolution for each in here.alarms() if each.drift.kind == "predicted"}
+    assert given_up == {"the rate is no longer monitored"}
+    here.settings = DriftSettings(swing=0.0, streams=STREAMS)
+    here.deployment.state = replace(here.deployment.state, version=2, promoted_at=here.now)
+    mixed(here, a=60, unknown=25, y=60, version=2)
+    here.run()
+    assert {each.kind for each in here.deployment.drift_statuses} == {"coverage", "unknown"}

@@ -106,7 +106,7 @@ class Loop:
 
     def restart(self, **settings: Any) -> None:
         retrain = RetrainSettings(new_labels=10, attempts=2, **settings)
-        detection = DriftDetection(self.deployment, self.store, self.writer, self.page, DriftSettings())
+        detection = DriftDetection(self.deployment, self.store, self.writer, self.page, DriftSettings(swing=0.0))
         self.job = Retraining(
             retrain,
             self.deployment,

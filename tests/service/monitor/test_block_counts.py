@@ -12,6 +12,7 @@ from factories import count_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.outputs import low_limit
 from service.events import BlockCounts
 from service.monitor.block_counts import (
     PackedSum,
@@ -106,7 +107,7 @@ def test_blocks_are_equal_by_what_they_count(traffic: Any) -> None:
 def test_arrays_that_do_not_fit_together_are_refused(traffic: Any) -> None:
     """Arrays with different numbers of columns are an error."""
     block = empty("m", 3, "first", 1, traffic.at, 10)
-    predicted, predicted_unknown, confusion, confusion_unknown, absent = block.arrays()
+    predicted, predicted_unknown, confusion, confusion_unknown, *others = block.arrays()
     with pytest.raises(ValueError, match="the counts of a block must have shapes"):
         BlockCounts(
             *block.series,
@@ -117,7 +118,7 @@ def test_arrays_that_do_not_fit_together_are_refused(traffic: Any) -> None:
             predicted_unknown,
             confusion,
             confusion_unknown[..., :2],
-            absent,
+            *others,
         )
 
 
@@ -295,10 +296,60 @@ def test_damaged_bytes_are_refused(traffic: Any, data: bytes) -> None:
         decompress(data, "m", 3, "first", traffic.at, 10)
 
 
+def told(traffic: Any, name: str, p: tuple[float, ...] | None, wrong: bytes | None, **states: str) -> Any:
+    """Return a row with probabilities and the slices that indicators contradict."""
+    row = traffic.row(name, **states)
+    return replace(row, prediction=row.prediction._replace(probabilities=p, disagreement=wrong))
+
+
+def test_confidence_and_indicators_are_counted(traffic: Any) -> None:
+    """Rows without probabilities or indicators, and unknown memberships, are left out; merging adds the rest."""
+    rows = [
+        told(traffic, "1", (0.6, 0.4), b"\x03", a="in", b="unknown"),
+        told(traffic, "2", (0.1, 0.9), b"\x00"),
+        told(traffic, "3", None, None, a="in"),
+    ]
+    block = traffic.block_of(rows)
+    assert block.indicated.tolist() == [[2, 1, 2], [1, 0, 0]]
+    below = block.confidence.cumsum()
+    assert (below[-1], below[low_limit(np.array([0.6]))], below[low_limit(np.array([0.9])) - 1]) == (2, 1, 1)
+    assert merge([traffic.block_of([row]) for row in rows]) == block
+    packed = [compress(traffic.block_of([row])) for row in rows]
+    total = PackedSum()
+    for each in packed:
+        total.add(each)
+    assert total.block(*block.series, block.start, 10) == block
+
+
+def test_indicators_follow_their_slices_to_another_set(traffic: Any) -> None:
+    """A slice whose function was edited, or is new, has none."""
+    block = traffic.block_of([told(traffic, "1", (0.6, 0.4), b"\x05", a="in")])
+    edited = remap_columns(block, traffic.sets["first"], traffic.sets["edited"])
+    assert edited.indicated.tolist() == [[1, 0, 0], [1, 0, 0]]
+    shuffled = remap_columns(block, traffic.sets["first"], traffic.sets["shuffled"])
+    assert shuffled.indicated.tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert edited.confidence.sum() == 1
+
+
+def test_blocks_of_format_1_are_read(traffic: Any) -> None:
+    """Its counts add up with those of later blocks, and it has neither confidence nor indicators."""
+    plain, later = traffic.block_of([traffic.row("1", a="in")]), told(traffic, "2", (0.6, 0.4), b"\x01")
+    head, _, body = zlib.decompress(compress(plain)).partition(b"\n")
+    first = json.loads(head) | {"format": 1}
+    del first["rows"]
+    packed = zlib.compress(json.dumps(first).encode() + b"\n" + body)
+    assert decompress(packed, *plain.series, plain.start, 10) == plain
+    total = PackedSum()
+    total.add(packed)
+    total.add(compress(traffic.block_of([later])))
+    both = total.block(*plain.series, plain.start, 10)
+    assert (both.n, both.confidence.sum(), both.indicated[1].tolist()) == (2, 1, [1, 0, 0])
+
+
 def test_a_later_format_is_refused(traffic: Any) -> None:
     """Counts of a later format are an error."""
     block = traffic.block_of([traffic.row("1")])
     head, _, body = zlib.decompress(compress(block)).partition(b"\n")
-    later = zlib.compress(json.dumps(json.loads(head) | {"format": 2}).encode() + b"\n" + body)
+    later = zlib.compress(json.dumps(json.loads(head) | {"format": 3}).encode() + b"\n" + body)
     with pytest.raises(ValueError, match="by a later release"):
         decompress(later, *block.series, block.start, 10)

@@ -10,14 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.decisions import DriftDetected, ToleranceBand
-from service.monitor.drift_detector import (
-    DriftDetector,
-    Observation,
-    RateKey,
-    labels_to_alarm,
-    log_threshold,
-)
+from service.decisions import DriftDetected, RateKey, ToleranceBand
+from service.monitor.alternatives import labels_to_alarm
+from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
@@ -296,8 +291,8 @@ def test_damaged_state_is_refused() -> None:
 
 def test_state_of_another_release_is_refused() -> None:
     """Evidence against other alternatives is void."""
-    state = zlib.decompress(DriftDetector(ZONES, THRESHOLD).to_bytes()).replace(b'"format": 1', b'"format": 2')
-    with pytest.raises(ValueError, match="has format 2, this release reads 1: start a new detector"):
+    state = zlib.decompress(DriftDetector(ZONES, THRESHOLD).to_bytes()).replace(b'"format": 2', b'"format": 3')
+    with pytest.raises(ValueError, match="has format 3, this release reads 2: start a new detector"):
         DriftDetector.from_bytes(zlib.compress(state), ZONES, THRESHOLD)
 
 

@@ -1,23 +1,14 @@
 """False alarms and detection delay of the drift detector."""
 
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from service.decisions import DriftKind
-from service.monitor.drift_detector import (
-    Alternatives,
-    DetectorState,
-    DriftDetector,
-    Observation,
-    RateKey,
-    labels_to_alarm,
-    log_threshold,
-)
+from service.decisions import DriftKind, RateKey
+from service.monitor.alternatives import Alternatives, labels_to_alarm
+from service.monitor.drift_detector import DetectorState, DriftDetector, Observation, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
 
@@ -56,35 +47,6 @@ def test_calm_is_calm(kind: DriftKind, low: float, high: float, reference: int, 
         for detection in detector.advance(block_of(number, keys, rng.binomial(block, p), block))
     ]
     assert alarms == []
-
-
-def test_planted_changes_alarm_as_soon_as_the_simulation_says(root: Path) -> None:
-    """The mean delay over 100 streams is within 1.25 times the committed figure, and no change is missed."""
-    committed = json.loads((root / "tests/benchmarks/drift_delays.json").read_text())
-    n, streams, calm = committed["block_rows"], 100, 20
-    rows = committed["reference_rows"]
-    before = np.repeat([row["coverage"] for row in committed["delays"]], streams)
-    after = np.repeat([row["coverage"] * row["ratio"] for row in committed["delays"]], streams)
-    keys = [RateKey(str(k), "f", "coverage") for k in range(len(before))]
-    zones = {
-        key: coverage_band(Rate(round(rows * p), rows), committed["tolerance"], committed["slices"])
-        for key, p in zip(keys, before.tolist(), strict=True)
-    }
-    threshold = log_threshold(committed["slices"], committed["false_alarms_a_month"])
-    detector, rng = DriftDetector(zones, threshold), np.random.default_rng(1)
-    delays = np.zeros(len(keys))
-    number = 0
-    while (left := np.flatnonzero(delays == 0)).size:
-        p = (before if number < calm else after)[left]
-        some = [keys[k] for k in left]
-        detections = detector.advance(block_of(number, some, rng.binomial(n, p), n))
-        number += 1
-        for detection in detections:
-            delays[int(detection.drift.slice)] = (number - calm) * n
-        assert number < 3_000, "some are missed"
-    assert (delays > 0).all(), "some alarmed before the change"
-    for row, mean in zip(committed["delays"], delays.reshape(-1, streams).mean(axis=1), strict=True):
-        assert 0.75 * row["mean_rows"] <= mean <= 1.25 * row["mean_rows"], row
 
 
 def test_a_small_slice_with_a_target_alarms_within_thirty_labels() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.decisions import DriftKind, ToleranceBand
-from service.monitor.drift_detector import ALTERNATIVES, Alternatives, DetectorState
+from service.monitor.alternatives import ALTERNATIVES, Alternatives
+from service.monitor.drift_detector import DetectorState
 from sfs.intervals import Rate
 
 NONE = Rate(0, 0)
@@ -26,6 +27,7 @@ class Alternative:
 
     m: float
     q: float
+    weight: int = 1
     log_sum: float = -math.inf
     cusum: float = 0.0
     since: int = 0
@@ -49,31 +51,33 @@ class Twin:
 
     kind: DriftKind
     zone: ToleranceBand
-    alternatives: list[Alternative] = field(default_factory=list)
+    alternatives: dict[int, Alternative] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         down, up = [0.9, 0.8, 0.65, 0.5, 0.25, 0.05], [1.1, 1.25, 1.5, 2, 3, 6]
         if self.kind == "accuracy":  # multiples of the odds of an error
             wide = () if self.zone.target is None else (6, 12)
             down, up = [1 / each for each in (1.15, 1.3, 1.5, 2, 3, *wide)], []
+        weights = 2 * [1, 2, 3, 2, 1, 1] if self.kind == "coverage" else [1] * len(down)
         pairs = [(self.zone.lower, f) for f in down] + [(self.zone.upper, f) for f in up]
-        for m, f in pairs:
+        for c, ((m, f), weight) in enumerate(zip(pairs, weights, strict=True)):
             if 0 < m < 1:
                 odds = f * m / (1 - m)
-                self.alternatives.append(Alternative(m, odds / (1 + odds)))
+                self.alternatives[c] = Alternative(m, odds / (1 + odds), weight)
 
     def add(self, count: int, n: int, start: int) -> None:
-        for each in self.alternatives if n else ():
+        for each in self.alternatives.values() if n else ():
             each.add(count, n, start)
 
     @property
     def evidence(self) -> float:
-        logs = [each.log_sum for each in self.alternatives]
+        alternatives = self.alternatives.values()
+        logs = [each.log_sum for each in alternatives]
         if not logs or max(logs) == -math.inf:
             return 0.0
         largest = max(logs)
-        mean = sum(math.exp(each - largest) for each in logs) / len(logs)
-        return max(0.0, largest + math.log(mean))
+        total = sum(each.weight * math.exp(each.log_sum - largest) for each in alternatives)
+        return max(0.0, largest + math.log(total / sum(each.weight for each in alternatives)))
 
 
 limits = st.one_of(st.just(0.0), st.floats(1e-4, 0.99))
@@ -99,13 +103,13 @@ def test_the_detector_equals_its_slow_twin(data: st.DataObject, keys: list[tuple
             twin.add(count, n, start)
     for k, twin in enumerate(twins):
         assert standing.evidence[k] == pytest.approx(twin.evidence, rel=1e-9, abs=1e-9)
-        for c, each in enumerate(twin.alternatives):
+        for c, each in twin.alternatives.items():
             assert standing.cusum[c, k] == pytest.approx(each.cusum, rel=1e-9, abs=1e-9)
             if each.cusum > 1e-6:
                 past = standing.past_count[c, k], standing.past_n[c, k]
                 since = standing.since[c, k], standing.count[k] - past[0], standing.n[k] - past[1]
                 assert since == (each.since, each.count, each.n)
-        assert not standing.cusum[len(twin.alternatives) :, k].any()
+        assert not np.delete(standing.cusum[:, k], list(twin.alternatives)).any()
 
 
 @pytest.mark.parametrize(

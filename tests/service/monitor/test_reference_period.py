@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from service.monitor.drift_detector import DriftDetector, Observation, RateKey, log_threshold
+from service.decisions import RateKey
+from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.tolerance_band import accuracy_band
 from sfs.intervals import Rate

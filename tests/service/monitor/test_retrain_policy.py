@@ -20,6 +20,7 @@ from service.monitor.retrain_policy import (
     blocking_alarm,
     next_run,
 )
+from sfs.function import NO_SLICE
 from sfs.intervals import Rate
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -334,3 +335,10 @@ def test_after_the_wait_the_slices_with_labels_decide() -> None:
     )
     assert isinstance(next_step(few, evidence(right=100), waited=late), Train)
     assert next_step(few, evidence(), waited=late) == Skip("too few labels after 14 days: short has 20 of 200 labels")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("links", "unknown"), ("spam", "predicted"), (NO_SLICE, "coverage")])
+def test_alarms_that_stand_alone_open_no_run(name: str, kind: str) -> None:
+    """Unknown rows, predicted classes and rows in no slice are no reason to retrain, also beside one."""
+    assert next_of([alarm(1, name, kind)]) is None
+    assert next_of([alarm(1, name, kind), alarm(2)]).alarms == (2,)

@@ -99,6 +99,51 @@ def test_versions_are_never_added(traffic: Any) -> None:
     assert everything.coverage.rate.n == 1
 
 
+def test_the_last_label_and_row_of_a_slice_are_those_of_the_snapshot_that_counted_them(traffic: Any) -> None:
+    """More rows, labels or a correction are new; fewer of them, since the clock was set back, are not."""
+    row, at = traffic.row, traffic.at
+    scope, minute = watched(traffic, promoted_days=1), timedelta(minutes=1)
+    inside, lost = {scope.functions.names[0]: "in"}, {scope.functions.names[0]: "unknown"}
+    name = scope.functions.names[0]
+    labelled = [row("1", label="x", **inside), row("2", label="y", **inside)]
+    seen: Snapshot | None = None
+    expected = {}
+    for n, rows in enumerate(
+        (
+            [row("1", **inside)],
+            labelled,
+            [*labelled, row("3", **lost)],
+            labelled[:1],
+            [*labelled, row("3", **lost)],
+            [labelled[0], row("2", label="x", **inside), row("3", **lost)],
+        )
+    ):
+        scope = replace(scope, last_label_at=at)
+        seen = take_snapshot(
+            at + n * minute, scope, lines_of(traffic.blocks_of(rows)), traffic.sets, EstimateConfig(2), seen
+        )
+        fresh = seen.freshness[name]
+        expected[n] = ((fresh.known_at or at) - at) / minute, ((fresh.labelled_at or at) - at) / minute
+    assert expected == {0: (0, 0), 1: (1, 1), 2: (1, 1), 3: (1, 1), 4: (1, 1), 5: (1, 5)}
+    assert from_text(to_text(seen)) == seen
+
+
+def test_what_is_known_of_an_earlier_snapshot_ends_with_its_version(traffic: Any) -> None:
+    """The first snapshot of a version, or of an earlier release, has the model's last label."""
+    rows = [traffic.row("1", label="x")]
+    scope = replace(watched(traffic, promoted_days=1), last_label_at=traffic.at - timedelta(hours=3))
+    before = take_snapshot(traffic.at, scope, lines_of(traffic.blocks_of(rows)), traffic.sets, EstimateConfig(2))
+    late = traffic.at + timedelta(hours=1)
+    for earlier in (None, replace(before, version=2), replace(before, freshness={})):
+        again = take_snapshot(late, scope, lines_of(traffic.blocks_of(rows)), traffic.sets, EstimateConfig(2), earlier)
+        assert again.last_evidence(ALL_ROWS, None, "accuracy") == scope.last_label_at
+        assert again.last_evidence(ALL_ROWS, None, "coverage") == late
+    assert again.last_evidence(ALL_ROWS, "another function", "accuracy") is None
+    text = json.loads(to_text(before))
+    del text["freshness"]
+    assert from_text(json.dumps(text)) == replace(before, freshness={})
+
+
 def test_an_unknown_function_set_is_refused(traffic: Any) -> None:
     """Counts of an unknown set are an error."""
     lines = lines_of([traffic.block_of([traffic.row("1")])])

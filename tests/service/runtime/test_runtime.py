@@ -4,16 +4,20 @@ import asyncio
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from models.registry import ModelRegistry
+from service.decisions import DriftDetected, DriftStatus
 from service.runtime.runtime import Runtime
 from service.settings.loading import load
+from service.store.alarms import open_alarm
 from service.store.errors import StoreInUse
 from service.store.queries import prediction
 from sfs.errors import SliceError
+from sfs.intervals import Rate
 
 COMMENT = "Customer's comment: (raw)"
 ORDER = {"Price [eur]": 12.5, "country": "no", COMMENT: "late again"}
@@ -41,6 +45,32 @@ def test_a_prediction_and_its_label_reach_the_figures(trained: Path, serving) ->
             assert 'slicewatch_slice_coverage_ratio{model="orders",slice="cheap",version="1",window="1h"} 1.0' in page
             assert "slicewatch_stage_duration_seconds_count" in page
             assert (await running.http.get("/")).status_code == 200
+
+    asyncio.run(story())
+
+
+def test_a_start_shows_the_last_label_and_the_unresolved_alarms_at_once(trained: Path, serving) -> None:
+    """The metrics have them before the first tick, so that no alert ends with a stop."""
+
+    async def story() -> None:
+        since = 'slicewatch_slice_last_label_timestamp_seconds{model="orders",slice="cheap",version="1"}'
+        alarm = 'slicewatch_slice_drift_alarm{kind="accuracy",model="orders",slice="cheap"} 1.0'
+        pages = []
+        async with serving(trained) as running:
+            await running.post("/v1/predict", {"instances": [ORDER], "ids": ["one"]})
+            await running.post("/v1/labels", {"labels": [{"id": "one", "label": "kept"}]})
+            running.tick()
+            drift = DriftStatus("cheap", None, "accuracy", None, 20.0, 19.0, None, "down", Rate(1, 9), 0.0, 1.0)
+            detection = DriftDetected(running.clock.now, drift)
+            running.runtime.writer.submit(partial(open_alarm, model="orders", version=1, detection=detection)).result()
+            running.runtime.model.detection.restore()
+            pages.append((await running.http.get("/metrics")).text)
+        async with serving(trained) as running:
+            running.runtime.start()
+            pages.append((await running.http.get("/metrics")).text)
+        shown = [{line for line in page.splitlines() if line.startswith((since, alarm))} for page in pages]
+        assert shown[0] == shown[1]
+        assert len(shown[0]) == 2
 
     asyncio.run(story())
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -51,14 +52,14 @@ def drive(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     return asyncio.run(limited())
 
 
-async def busy(model: Model, batcher: Batcher[int, int]) -> "asyncio.Task[Any]":
+async def busy(model: Model, batcher: Batcher[int, int, int]) -> "asyncio.Task[Any]":
     """Return a running request; the gate is closed."""
     task = asyncio.create_task(batcher.submit([0]))
     await asyncio.to_thread(model.began.wait, LONG_SECONDS)
     return task
 
 
-async def queued(batcher: Batcher[int, int], *requests: Sequence[int], **more: Any) -> "list[asyncio.Task[Any]]":
+async def queued(batcher: Batcher[int, int, int], *requests: Sequence[int], **more: Any) -> "list[asyncio.Task[Any]]":
     """Return requests in the queue."""
     tasks = [asyncio.create_task(batcher.submit(rows, **more)) for rows in requests]
     await asyncio.sleep(0)
@@ -113,7 +114,7 @@ def test_batches_are_cut_between_requests() -> None:
     assert model.batches == [[0], [1, 1], [2, 2], [3] * 5, [4]]
 
 
-async def outcome(batcher: Batcher[int, int], rows: Sequence[int]) -> Any:
+async def outcome(batcher: Batcher[int, int, int], rows: Sequence[int]) -> Any:
     """Return the results of a request, or the errors of its rows by place."""
     try:
         return await batcher.submit(rows)
@@ -327,6 +328,33 @@ def test_rows_that_succeed_in_parts_have_results() -> None:
     assert submit(run, range(20)) == list(range(20))
 
 
+def test_an_error_after_a_search_fails_its_request_alone() -> None:
+    """The next request has a result."""
+
+    def run(rows: Sequence[int]) -> list[int]:
+        if len(rows) > 3:
+            raise MemoryError
+        return list(rows)
+
+    def finish(requests: list[list[int]]) -> Future[Any]:
+        if len(requests[0]) > 3:
+            raise KeyError("x")
+        done: Future[Any] = Future()
+        done.set_result(requests)
+        return done
+
+    async def main() -> Any:
+        batcher: Batcher[int, int, int] = Batcher(run, finish)
+        answers = await asyncio.gather(batcher.submit(range(20)), return_exceptions=True)
+        answers.append(await batcher.submit([1]))
+        await batcher.stop()
+        return answers
+
+    failed, answer = drive(main)
+    assert isinstance(failed, KeyError)
+    assert answer == [1]
+
+
 def test_a_full_queue_refuses_requests_until_it_has_room() -> None:
     """Its capacity is in rows; running rows do not count."""
     model = Model(gate_open=False)
@@ -444,7 +472,7 @@ def test_many_requests_get_the_results_of_their_own_rows() -> None:
     """However they are batched."""
     model = Model()
 
-    async def one(batcher: Batcher[int, int], n: int) -> bool:
+    async def one(batcher: Batcher[int, int, int], n: int) -> bool:
         rows = list(range(n, n + n % 7 + 1))
         for _ in range(n % 3):
             await asyncio.sleep(0)

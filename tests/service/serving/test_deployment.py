@@ -20,9 +20,9 @@ from factories import (
 
 from models.bundle.model_bundle import ModelBundle
 from models.registry import AliasChange
+from service.decisions import RateKey
 from service.errors import NoModel
 from service.metrics.process import ProcessMetrics
-from service.monitor.drift_detector import RateKey
 from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
 from service.serving.live_functions import LiveFunctions
 from service.serving.references import BASELINE_KEY, baseline_to_json, reference_accuracy, reference_coverage

@@ -1,8 +1,8 @@
 """Predictions for the log: ids, content hashes, bitmaps, and the features that are kept."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from os import urandom
 from typing import Any
 from uuid import RFC_4122, UUID
@@ -22,7 +22,7 @@ from service.serving.prediction_factory import (
     PredictionResult,
     bitmaps_of,
     names_of,
-    uuid7,
+    uuids7,
 )
 from sfs.matrix import SliceMatrix
 
@@ -92,9 +92,18 @@ def test_the_content_hash_is_stable() -> None:
 def test_the_content_of_an_external_prediction_includes_its_output() -> None:
     """Another label, version or probabilities are other content; another time or id is not."""
     one = ExternalPrediction({"text": "a"}, "yes", 1, (0.2, 0.8))
-    others = [replace(one, label="no"), replace(one, version=2), replace(one, probabilities=None)]
-    assert content_hash(one) == content_hash(replace(one, at=EARLIER, id="x"))
+    others = [one._replace(label="no"), one._replace(version=2), one._replace(probabilities=None)]
+    assert content_hash(one) == content_hash(one._replace(at=EARLIER, id="x"))
     assert len({content_hash(each) for each in [one, *others]}) == 4
+
+
+@given(st.text(), st.integers(1, 2**31 - 1), st.none() | st.lists(st.floats(0, 1), max_size=3).map(tuple))
+def test_the_content_of_an_external_prediction_is_json(label: str, version: int, p: tuple[float, ...] | None) -> None:
+    """Of the record, and then of label, version and probabilities: hashes of earlier releases stay equal."""
+    content = '{"text":"a"}' + json.dumps([label, version, p], separators=(",", ":"))
+    digest = blake2b(content.encode(), digest_size=8).digest()
+    row = ExternalPrediction({"text": "a"}, label, version, p)
+    assert content_hash(row) == int.from_bytes(digest, "big", signed=True)
 
 
 def test_a_prediction_has_its_model_output_slices_and_time(factory: PredictionFactory) -> None:
@@ -150,19 +159,19 @@ def test_unpaired_surrogates_can_be_logged() -> None:
 )
 def test_ids_are_uuids_of_version_7(at: datetime, random: bytes) -> None:
     """Variant and version are right, and the first 48 bits are Unix milliseconds."""
-    id_ = UUID(uuid7(at, random))
+    [id_] = map(UUID, uuids7(at, random))
     assert (id_.version, id_.variant) == (7, RFC_4122)
     assert id_.int >> 80 == (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
 def test_ids_keep_74_random_bits() -> None:
     """Any of them makes another id."""
-    assert len({uuid7(AT, (1 << bit).to_bytes(10, "big")) for bit in range(80)}) == 74 + 1
+    assert len(set(uuids7(AT, b"".join((1 << bit).to_bytes(10, "big") for bit in range(80))))) == 74 + 1
 
 
 def test_ids_are_ordered_by_time() -> None:
     """An id of a later millisecond is greater for any random bits."""
-    assert uuid7(AT, b"\xff" * 10) < uuid7(AT + timedelta(milliseconds=1), bytes(10))
+    assert uuids7(AT, b"\xff" * 10) < uuids7(AT + timedelta(milliseconds=1), bytes(10))
 
 
 def test_records_without_an_id_get_distinct_ids_of_their_batch() -> None:

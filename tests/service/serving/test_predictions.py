@@ -1,6 +1,7 @@
 """Requests and external predictions from their queues to the log."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,14 +65,9 @@ def drive(
 def test_a_request_is_predicted_logged_and_counted(
     drive: Any, deployment: Deployment, active: ActiveModel, metrics: ProcessMetrics, log: Any
 ) -> None:
-    """Its row is committed when `log` returns."""
+    """Its row is committed when it is answered."""
     deployment.activate_version(active, ())
-
-    async def main(queues: RequestQueues) -> Any:
-        results = await queues.predict([REQUEST], 10)
-        return results, await queues.log(results)
-
-    [result], [logged] = drive(main)
+    [(result, logged)] = drive(lambda queues: queues.predict([REQUEST], 10))
     assert result.slices == ("short", "clicks")
     assert logged.outcome == "stored"
     with log[0].read() as connection:
@@ -98,7 +94,7 @@ def test_the_first_external_predictions_make_their_version_active(
         await queues.slice_external([ExternalPrediction(SHORT, "true", 8)])
         return results
 
-    [result] = drive(main)
+    [(result, _)] = drive(main)
     assert (result.slices, result.prediction.source) == (("short", "clicks"), "logged")
     assert (deployment.state.version, deployment.state.promoted_at) == (7, factory.now())
 
@@ -126,9 +122,8 @@ def test_rows_that_cannot_be_logged_are_counted_as_lost(
     deployment.activate_version(active, ())
 
     async def main(queues: RequestQueues) -> None:
-        results = await queues.predict([REQUEST], 10)
         log[1].submit(lambda connection: connection.exec_driver_sql("DROP TABLE predictions")).result()
-        await queues.log(results)
+        await queues.predict([REQUEST], 10)
 
     with pytest.raises(Exception, match="predictions"):
         drive(main)
@@ -137,14 +132,52 @@ def test_rows_that_cannot_be_logged_are_counted_as_lost(
     assert 'label="true",model="comments",version="1"} 1.0' not in page
 
 
+def test_what_is_committed_is_answered(
+    drive: Any, deployment: Deployment, active: ActiveModel, metrics: ProcessMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it cannot be counted."""
+    deployment.activate_version(active, ())
+
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(metrics, "count_predictions", fail)
+    [(_, logged)] = drive(lambda queues: queues.predict([REQUEST], 10))
+    assert logged.outcome == "stored"
+
+
+def test_a_commit_after_the_stop_is_no_defect(
+    drive: Any, deployment: Deployment, active: ActiveModel, log: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its request was told that the service stops; the row is in the log."""
+    deployment.activate_version(active, ())
+    entered, gate = threading.Event(), threading.Event()
+
+    async def main(queues: RequestQueues) -> Any:
+        log[1].submit(lambda _: (entered.set(), gate.wait(30)))
+        assert await asyncio.to_thread(entered.wait, 30)
+        asked = asyncio.create_task(queues.predict([REQUEST], 10))
+        while log[1].backlog_rows < 2:
+            await asyncio.sleep(0.01)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(queues.stop(), 0.1)
+        gate.set()
+        return await asyncio.gather(asked, return_exceptions=True)
+
+    assert [type(each) for each in drive(main)] == [Stopping]
+    assert log[1].stop() == 0
+    with log[0].read() as connection:
+        assert prediction(connection, "comments", "one") is not None
+    assert caplog.records == []
+
+
 def test_a_stopped_writer_refuses_rows(drive: Any, deployment: Deployment, active: ActiveModel, log: Any) -> None:
     """With its own error."""
     deployment.activate_version(active, ())
 
     async def main(queues: RequestQueues) -> None:
-        results = await queues.predict([REQUEST], 10)
         log[1].stop()
-        await queues.log(results)
+        await queues.predict([REQUEST], 10)
 
     with pytest.raises(StoreStopped):
         drive(main)
@@ -166,3 +199,21 @@ def test_each_queue_has_its_capacity(drive: Any, deployment: Deployment, active:
         return *room, queues.has_room(1)
 
     assert drive(main) == (True, False, False)
+
+
+def test_a_request_that_cannot_be_logged_fails_alone(
+    drive: Any, deployment: Deployment, active: ActiveModel, metrics: ProcessMetrics, log: Any
+) -> None:
+    """Other requests of its batch are committed after it."""
+    deployment.activate_version(active, ())
+
+    async def main(queues: RequestQueues) -> Any:
+        requests = [PredictionRequest(SHORT, "one"), PredictionRequest(SHORT, "\ud800")]  # no UTF-8
+        return await asyncio.gather(*(queues.predict([each], 10) for each in requests), return_exceptions=True)
+
+    good, bad = drive(main)
+    assert [entry.outcome for _, entry in good] == ["stored"]
+    assert isinstance(bad, Exception)
+    assert "slicewatch_log_lost_total 1.0" in metrics.text().decode()
+    with log[0].read() as connection:
+        assert prediction(connection, "comments", "one") is not None

@@ -96,6 +96,36 @@ def test_slices_are_those_of_the_live_functions(predictor: Predictor, active: Ac
         assert result.prediction.set_hash == functions.hash
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_indicators_that_contradict_a_function_are_logged(
+    edited: bool, active: ActiveModel, bundle: ModelBundle, deploy: Deploy, factory: Any, metrics: Any, live_of: Any
+) -> None:
+    """By the columns of the live functions, of those that the model was trained with; the answer is the same."""
+    short, clicks = active.live.functions
+    changed = template("short", length={"field": "text", "unit": "words", "below": 9})
+    live = live_of("@slicing_function()\ndef more(x): return True", clicks, changed if edited else short)
+    predictor = Predictor(deploy(live, bundle), factory, metrics, compares=True)
+    results = predictor.predict(REQUESTS)
+    S = apply(live.functions, RECORDS)
+    usable = bundle.usable_memberships(S, live.functions.fingerprints)
+    P, inside = bundle.inference.predict_indicated(bundle.featurizer.transform(RECORDS), usable)
+    assert bundle.inference.indicated
+    expected = np.zeros_like(S.member)
+    for k, name in enumerate(bundle.inference.indicated):
+        column = S.names.index(name)
+        if not (edited and name == "short"):
+            expected[:, column] = inside[:, k] != S.member[:, column]
+    found = [result.prediction.disagreement for result in results]
+    assert found == [np.packbits(row, bitorder="little").tobytes() for row in expected]
+    np.testing.assert_array_equal(np.array([result.prediction.probabilities for result in results]), P)
+
+
+def test_predictions_are_not_compared_otherwise(predictor: Predictor) -> None:
+    """Rows have no bitmap then, and neither have external ones."""
+    assert {result.prediction.disagreement for result in predictor.predict(REQUESTS)} == {None}
+    assert predictor.slice_external([ExternalPrediction(RECORDS[0], "true", 1)])[0].prediction.disagreement is None
+
+
 def test_a_row_alone_is_predicted_as_in_a_batch(predictor: Predictor) -> None:
     """Rows are independent."""
     alone = np.array([predictor.predict([each])[0].prediction.probabilities for each in REQUESTS])
@@ -279,7 +309,7 @@ def test_activating_versions_under_load_fails_no_request(
 ) -> None:
     """Rows of one request have one version, and after the last activation all have the last."""
 
-    async def client(batcher: Batcher[PredictionRequest, Any]) -> list[Any]:
+    async def client(batcher: Batcher[PredictionRequest, Any, Any]) -> list[Any]:
         return [await batcher.submit(REQUESTS) for _ in range(10)]
 
     async def activate() -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from service.errors import SettingsError
 from service.settings import LEARNERS, variable
-from service.settings.loading import load, overrides
-from service.settings.schema import SETTINGS, LearnerSettings, TemplateLimitSettings
+from service.settings.loading import load, overrides, with_options
+from service.settings.schema import SETTINGS, DriftSettings, LearnerSettings, TemplateLimitSettings, TlsFiles
 from sfs.schema import Column, Schema
 
 GOOD = "data: a.csv\nlabel: y\nfeatures: {text: text}\n"
@@ -280,3 +280,41 @@ def test_only_given_values_replace_defaults():
     """A section holds None for every key that was not set."""
     assert LearnerSettings(epochs=3).given == {"kind": LEARNERS[0], "epochs": 3, "seed": 0}
     assert TemplateLimitSettings().given == {}
+
+
+def test_files_of_tls_are_relative_to_the_settings(tmp_path: Path) -> None:
+    """As all paths in the file; a variable takes the same form."""
+    settings = load(write(tmp_path, GOOD + "serve: {tls: {cert: a.pem, key: /b.key}}\n"), {})
+    assert settings.serve.tls == TlsFiles(tmp_path / "a.pem", Path("/b.key"))
+    by_variable = load(write(tmp_path, GOOD), {"SLICEWATCH_SERVE_TLS": "{cert: a.pem, key: b.key}"})
+    assert by_variable.serve.tls == TlsFiles(tmp_path / "a.pem", tmp_path / "b.key")
+    assert load(write(tmp_path, GOOD), {}).serve.tls is None
+
+
+@pytest.mark.parametrize(
+    ("tls", "got"),
+    [
+        ("{cert: a.pem}", "the keys cert"),
+        ("a.pem", "'a.pem'"),
+        ("", "nothing"),
+        ("{a: b, key: b}", "the keys a, key"),
+    ],
+)
+def test_tls_takes_both_files(tmp_path: Path, tls: str, got: str) -> None:
+    """The error has the form, and the value."""
+    (problem,) = problems(tmp_path, f"{GOOD}serve:\n  tls: {tls}\n")
+    assert re.search(r"line 5: 'serve.tls': expected the files \{cert: FILE, key: FILE\}, got " + got, problem)
+
+
+def test_options_replace_single_settings() -> None:
+    """Options are validated as the file is, and every other setting stays."""
+    drift = DriftSettings(max_slices=7)
+    changed = with_options(drift, ["drift.tolerance=0.2", "drift.time_zone=UTC"])
+    assert changed == replace(drift, tolerance=0.2)
+    with pytest.raises(SettingsError) as error:
+        with_options(drift, ["drift.tolerance=2", "drift.max_slice=1", "retrain.margin=0.1", "drift.max_slices="])
+    wrong = "\n".join(error.value.problems)
+    assert "--set drift.tolerance: expected a number above 0 and below 1, got '2'" in wrong
+    assert "--set drift.max_slice=1: expected a setting of drift, as drift.tolerance=0.2; did you mean" in wrong
+    assert "--set retrain.margin=0.1: expected a setting of drift" in wrong
+    assert "--set drift.max_slices: expected an integer" in wrong

@@ -72,7 +72,7 @@ def test_a_slice_has_one_unresolved_alarm_of_a_kind(store: Store, writer, detect
     assert (len(stored(store)), len(audited(store))) == (1, 2)
 
 
-def later(detection, count: int, of: int = 100, direction: str = "up", **how) -> DriftDetected:
+def later(detection, count: int, of: int = 100, direction: str | None = "up", **how) -> DriftDetected:
     """Return a detection a minute later, with an interval of ten points to each side."""
     first, share = detection(seconds=60, **how), count / of
     drift = replace(first.drift, observed=Rate(count, of), lower=share - 0.1, upper=share + 0.1, direction=direction)
@@ -94,24 +94,27 @@ def test_what_moved_on_is_another_alarm(store: Store, writer, detection, start, 
 
 
 @pytest.mark.parametrize(
-    ("kind", "before", "after", "raised"),
+    ("kind", "direction", "before", "after", "raised"),
     [
-        ("coverage", 20, 48, True),  # it was shown to be 0.3 at most, and a quarter more is let pass: 0.375
-        ("coverage", 20, 47, False),
-        ("coverage", 80, 42, True),  # 0.7 at least, less a quarter: 0.525
-        ("coverage", 80, 43, False),
-        ("accuracy", 80, 34, True),  # 0.7 at least, less 0.25
-        ("accuracy", 80, 36, False),
-        ("accuracy", 20, 66, True),  # 0.3 at most, and 0.25
-        ("accuracy", 20, 64, False),
+        ("coverage", "up", 20, 48, True),  # it was shown to be 0.3 at most, and a quarter more is let pass: 0.375
+        ("coverage", "up", 20, 47, False),
+        ("coverage", "up", 80, 30, False),  # part of the way back
+        ("coverage", "down", 80, 42, True),  # 0.7 at least, less a quarter: 0.525
+        ("coverage", "down", 80, 43, False),
+        ("coverage", "down", 20, 60, False),
+        ("coverage", None, 80, 42, True),
+        ("accuracy", "down", 80, 34, True),  # 0.7 at least, less 0.25
+        ("accuracy", "down", 80, 36, False),
+        ("accuracy", "up", 20, 66, True),  # 0.3 at most, and 0.25
+        ("accuracy", "up", 20, 64, False),
     ],
 )
 def test_what_is_tolerated_of_a_zone_is_tolerated_between_alarms(
-    store: Store, writer, detection, kind: str, before: int, after: int, raised: bool
+    store: Store, writer, detection, kind: str, direction: str | None, before: int, after: int, raised: bool
 ) -> None:
-    """A change is a further one if it exceeds the tolerance."""
-    opened(writer, later(detection, before, kind=kind))
-    assert (opened(writer, later(detection, after, kind=kind)) is not None) is raised
+    """A change is a further one if it exceeds the tolerance, in the direction of the first."""
+    opened(writer, later(detection, before, kind=kind, direction=direction))
+    assert (opened(writer, later(detection, after, kind=kind, direction=direction)) is not None) is raised
     assert len(stored(store, unresolved=True)) == 1
 
 

@@ -9,7 +9,8 @@ from factories import count_rows, dirty_count, recount
 from sqlalchemy import Connection, delete, event, select
 
 from service.events import BlockCounts
-from service.store import queries
+from service.monitor.block_counts import merge
+from service.store import block_store, queries
 from service.store.block_store import SeriesKey, first_uncounted, mark_dirty, read_dirty, replace_blocks
 from service.store.engine import Store
 from service.store.errors import StoreError
@@ -185,6 +186,27 @@ def test_many_blocks_take_few_statements(store: Store, writer: Writer, predictio
         executed.append((counted, len(statements)))
     assert executed[0][1] > 0
     assert executed == [(2, executed[0][1]), (200, executed[0][1])]
+
+
+def test_rows_are_counted_some_at_a_time(store: Store, writer: Writer, prediction, label, start, monkeypatch) -> None:
+    """Parts end within a block and a moment, and each is added to the counts so far: together they take memory."""
+    kept: list[int] = []
+
+    def hear(parts: list[BlockCounts]) -> BlockCounts:
+        kept.append(len(parts))
+        return merge(parts)
+
+    monkeypatch.setattr(block_store, "_ROWS_AT_A_TIME", 3)
+    monkeypatch.setattr(block_store, "merge", hear)
+    rows = [prediction(f"p{i}", 2 * (i // 4), label="abc"[i % 3]) for i in range(50)]
+    writer.append(rows).result()
+    writer.label("spam", [label(f"p{i}", "abd"[i % 2]) for i in range(7)]).result()
+    recount(store, writer)
+    labels = {f"p{i}": "abd"[i % 2] for i in range(7)}
+    assert stored_blocks(store, start) == [
+        count_rows(rows[20 * k : 20 * k + 20], labels, 3, start + timedelta(seconds=10 * k), 10) for k in range(3)
+    ]
+    assert set(kept) == {2}
 
 
 def test_a_label_for_a_rolled_up_block_recounts_it(store: Store, writer: Writer, prediction, label, start) -> None:

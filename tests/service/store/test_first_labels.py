@@ -1,7 +1,6 @@
 """First labels: one for every labelled prediction, the first valid one, never replaced."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
 from typing import Any
@@ -165,7 +164,7 @@ def play(shared: tuple[Store, Writer], history: Sequence[Event], group: int) -> 
         for kind, some in groupby(history[start : start + group], key=type):
             batch: list[Any] = list(some)
             if kind is Prediction:
-                writer.append([replace(each, model=model) for each in batch]).result()
+                writer.append([each._replace(model=model) for each in batch]).result()
             else:
                 writer.label(model, batch).result()
     with store.read() as connection:

@@ -35,8 +35,10 @@ class Step:
 Event = Prediction | Label | Step
 
 
-def prediction(id_: int, version: int, at: int, label: str, bits: tuple[int, int], content: int) -> Prediction:
-    member, unknown = bits[0] & ~bits[1], bits[1]
+def prediction(
+    id_: int, version: int, at: int, label: str, bits: tuple[int, int, int | None], content: int
+) -> Prediction:
+    member, unknown, wrong = bits[0] & ~bits[1], bits[1], bits[2]
     moment = START + timedelta(seconds=at)
     return Prediction(
         f"p{id_}",
@@ -45,12 +47,13 @@ def prediction(id_: int, version: int, at: int, label: str, bits: tuple[int, int
         "s",
         moment,
         label,
-        None,
+        None if wrong is None else (wrong / 8, 1 - wrong / 8),
         bytes([member]),
         bytes([unknown]),
         None,
         content,
         "live",
+        None if wrong is None else bytes([wrong]),
     )
 
 
@@ -60,7 +63,7 @@ def label(id_: int, label: str, observed: int, delay: int, labeller: str) -> Lab
 
 
 ids, classes = st.integers(0, 5), st.sampled_from("ab")
-bits = st.tuples(st.integers(0, 7), st.integers(0, 7))
+bits = st.tuples(st.integers(0, 7), st.integers(0, 7), st.none() | st.integers(0, 7))
 predictions = st.builds(prediction, ids, st.integers(1, 2), st.integers(0, 700), classes, bits, st.integers(0, 1))
 labels = st.builds(
     label, ids, classes, st.integers(0, 900), st.sampled_from([0, 60, 400, 600]), st.sampled_from(["", "ann"])

@@ -107,7 +107,7 @@ def test_what_json_cannot_say_is_refused(value) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "size"}, "DriftStatus.kind: Input should be 'coverage' or 'accuracy', got 'size'"),
+        ({"kind": "size"}, "DriftStatus.kind: Input should be 'coverage', 'accuracy', 'unknown', "),
         ({"slice": 3}, "DriftStatus.slice: Input should be a valid string, got 3"),
         ({"evidence": "15"}, "DriftStatus.evidence: Input should be a valid number, got '15'"),
         ({"evidence": 10**400}, "DriftStatus.evidence: Input should be a finite number"),

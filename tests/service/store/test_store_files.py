@@ -104,9 +104,8 @@ def damage(path: Path) -> None:
 def test_damage_found_by_a_read_stops_writes(store: Store, writer: Writer, prediction: Callable) -> None:
     """A read that finds damage makes the store refuse writes, and it stays so."""
     writer.append([prediction("p1")]).result()
-    with store.writing.connect() as connection:
-        connection.rollback()
-        connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    with closing(sqlite3.connect(store.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
     damage(store.path)
     assert "is damaged" in (store.probe() or "")
     with pytest.raises(StoreUnusable, match="slicewatch restore"):

@@ -1,10 +1,14 @@
 """The writer thread: grouping, isolation of failures, limits and shutdown."""
 
+import sqlite3
 import threading
 from concurrent.futures import Future
+from contextlib import closing
+from functools import partial
+from time import sleep
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 from service.store import queries
 from service.store.engine import Store
@@ -26,6 +30,16 @@ class Gate:
 
     def release(self) -> None:
         self._open.set()
+
+
+@pytest.fixture
+def idle(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> Writer:
+    """A writer that has nothing to do, and takes commits of 0.3 s for fast ones."""
+    monkeypatch.setattr("service.store.writer.SLOW_SECONDS", 0.3)
+    writer.submit(lambda _: None).result()
+    while writer.backlog_rows:
+        sleep(0.001)
+    return writer
 
 
 @pytest.fixture
@@ -137,16 +151,18 @@ def test_a_cancelled_request_is_not_written(store: Store, writer: Writer, predic
 def test_a_full_disk_fails_the_request_and_not_the_writer(store: Store, writer: Writer, prediction) -> None:
     """Requests fail with the reason while the file cannot grow, and succeed afterwards."""
     writer.append([prediction("p0")]).result()
-    with store.writing.connect() as connection:
-        pages = connection.scalar(text("PRAGMA page_count"))
+
+    def limit(connection: Connection, pages: str) -> None:
+        pages = pages or connection.scalar(text("PRAGMA page_count"))
         connection.execute(text(f"PRAGMA max_page_count={pages}"))
+
+    writer.submit(partial(limit, pages="")).result()
     rows = [prediction(f"p{n}", features="x" * 5_000) for n in range(1, 9)]
     futures = [writer.append([row]) for row in rows]
     for future in futures:
         with pytest.raises(StoreError, match="database or disk is full; the request was rolled back"):
             future.result()
-    with store.writing.connect() as connection:
-        connection.execute(text("PRAGMA max_page_count=1000000"))
+    writer.submit(partial(limit, pages="1000000")).result()
     assert [each.outcome for each in writer.append([prediction("p0"), *rows]).result()] == [
         "repeated",
         *["stored"] * 8,
@@ -181,3 +197,52 @@ def test_a_write_that_changes_nothing_does_not_end_a_refusal(store: Store, write
     writer.submit(lambda c: c.execute(text("PRAGMA max_page_count=1000000")).scalar()).result()
     writer.append([prediction("p1")]).result()
     assert writer.refusal is None
+
+
+def test_an_idle_writer_commits_in_the_calling_thread(store: Store, idle: Writer, prediction) -> None:
+    """The rows are there when `append` returns; a busy writer takes them into its queue, in order."""
+    assert idle.append([prediction("p0")], here=True).done()
+    gate = Gate(idle)
+    future = idle.append([prediction("p1")], here=True)
+    assert not future.done()
+    gate.release()
+    assert [each.outcome for each in future.result()] == ["stored"]
+    assert [each.outcome for each in idle.append([prediction("p0")], here=True).result()] == ["repeated"]
+    assert idle.stop() == 0
+
+
+def test_a_commit_that_fails_slowly_is_slow(store: Store, idle: Writer, prediction) -> None:
+    """While another process holds a lock, the calling thread waits for it once; the writer's thread goes on waiting."""
+    idle.submit(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=500").all()).result()
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="locked"):
+            idle.append([prediction("p0")], here=True).result()
+        second = idle.append([prediction("p1")], here=True)
+        assert not second.done()
+        other.execute("ROLLBACK")
+        assert second.result()[0].outcome == "stored"
+    assert idle.append([prediction("p2")], here=True).result()[0].outcome == "stored"
+
+
+def test_threads_write_one_after_another(store: Store, writer: Writer, prediction) -> None:
+    """Rows of several threads that write here are all stored once."""
+    given = [[prediction(f"p{k}-{n}") for n in range(50)] for k in range(4)]
+    threads = [
+        threading.Thread(target=lambda rows=rows: [writer.append([row], here=True).result() for row in rows])
+        for rows in given
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [each.outcome for each in writer.append([row for rows in given for row in rows]).result()] == [
+        "repeated"
+    ] * 200
+
+
+def test_a_stopped_writer_writes_nowhere(writer: Writer, prediction) -> None:
+    """Also not in the calling thread."""
+    writer.stop()
+    with pytest.raises(StoreStopped):
+        writer.append([prediction("p0")], here=True)

@@ -140,6 +140,15 @@ def test_a_slice_without_members_has_a_coverage() -> None:
     assert drift_sentence(drift, AT).startswith("coverage of cheap is 0% since 12:40 UTC")
 
 
+def test_further_rates_in_a_sentence() -> None:
+    """Unknown rows name their function, a share of predictions its class; neither has labels to an alarm."""
+    unknown, predicted = replace(COVERAGE, kind="unknown"), replace(COVERAGE, kind="predicted", slice="spam")
+    of_coverage = drift_sentence(COVERAGE, AT)
+    assert drift_sentence(unknown, AT) == of_coverage.replace("coverage of cheap is", "unknown rows of cheap are")
+    assert drift_sentence(predicted, AT).startswith("share of predicted class spam is ")
+    assert labels_at_half(unknown) is labels_at_half(predicted) is None
+
+
 @pytest.mark.parametrize(("name", "text"), [(ALL_ROWS, "all traffic"), (NONE_FIRED, "rows in no slice")])
 def test_extra_columns_have_names(name: str, text: str) -> None:
     """Sentences have no internal column names."""

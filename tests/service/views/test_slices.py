@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 from factories import make_page
 
-from service.decisions import ClockStep
+from service.decisions import ClockStep, RateKey
 from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
 from service.jobs.snapshot import SnapshotJob
-from service.monitor.drift_detector import RateKey
 from service.serving.deployment import Deployment, FunctionHealth
 from service.serving.table_reference import TableReference
 from service.views.slices import NotReady, ReferenceTableView, estimate_of, slices_view, state_of
@@ -31,6 +30,22 @@ def test_no_slices_before_the_first_snapshot(deployment: Deployment) -> None:
     """Slices have no estimates before the first snapshot."""
     with pytest.raises(NotReady, match="no snapshot yet"):
         slices_view(deployment, "1h")
+
+
+def test_an_hour_after_its_last_label_the_accuracy_of_a_slice_is_unknown(
+    log: Any, deployment: Deployment, prediction: Callable[..., Any], now: datetime
+) -> None:
+    """Since its last label; the coverage is known while rows arrive, and unknown since the last one afterwards."""
+    deployment.state = replace(deployment.state, promoted_at=now - timedelta(days=1))
+    log.add(prediction("p1", timedelta(minutes=2), "c"), p1="lost")
+    for hours, expected in ((0, {}), (2, {"accuracy": 0}), (4, {"accuracy": 0, "coverage": 2})):
+        at = now + timedelta(hours=hours)
+        if hours == 2:
+            log.add(prediction("p2", -timedelta(hours=hours), "c"))
+        take_snapshot(log, deployment, at)
+        view = slices_view(deployment, "1h").slices[0]
+        assert {kind: (since - now) / timedelta(hours=1) for kind, since in view.unknown_since.items()} == expected
+    assert ((view.last_label_at or now) - now, (view.last_known_at or now) - now) == (timedelta(0), timedelta(hours=2))
 
 
 def test_a_window_that_the_snapshot_lacks(log: Any, deployment: Deployment, now: datetime) -> None:

@@ -6,10 +6,18 @@ from datetime import timedelta
 import pytest
 from page_factories import EVIL, NOW, accuracy_drift, alarm, drift, read, run
 
-from service.console.pages.alarms import AlarmList, alarm_row, detector_summary, render_alarm, render_alarms
+from service.console.pages.alarms import (
+    AlarmList,
+    alarm_row,
+    detector_summary,
+    render_alarm,
+    render_alarms,
+    render_incident,
+)
 from service.console.query_params import ListParams
 from service.console.render import PageContext
-from service.decisions import ToleranceBand
+from service.decisions import Incident, ToleranceBand
+from service.events import Freshness, Snapshot
 from service.settings.schema import DriftSettings
 from sfs.intervals import Rate
 
@@ -18,7 +26,7 @@ from sfs.intervals import Rate
 def listing():
     """Renders the page of all alarms."""
 
-    def make(unresolved=(), resolved=(), drifts=(), runs=(), older="", **params):
+    def make(unresolved=(), resolved=(), drifts=(), runs=(), older="", incidents=(), **params):
         alarmed = {(each.drift.slice, each.drift.kind) for each in unresolved}
         html = render_alarms(
             PageContext("alarms", len(unresolved)),
@@ -29,6 +37,7 @@ def listing():
             detector_summary(drifts, alarmed),
             DriftSettings(false_alarms_a_month=2.0, max_slices=50),
             NOW,
+            incidents,
         )
         return read(html)
 
@@ -39,9 +48,9 @@ def listing():
 def single():
     """Renders the page of one alarm."""
 
-    def make(shown, runs=(), current=None):
+    def make(shown, runs=(), current=None, snapshot=None):
         context = PageContext("alarms", 1)
-        html = render_alarm(context, shown, runs, current, DriftSettings(), NOW)
+        html = render_alarm(context, shown, runs, current, DriftSettings(), NOW, snapshot=snapshot)
         return read(html)
 
     return make
@@ -62,6 +71,16 @@ def test_a_row_shows_the_whole_alarm(listing):
         "open",
     ):
         assert part in said
+
+
+def test_an_alarm_without_labels_is_unknown_since_the_last_one(single):
+    """The sentence and the current status say so."""
+    found, dry = accuracy_drift(), NOW - timedelta(hours=9)
+    fresh = Freshness(found.fingerprint, 9, NOW, 60, 34, dry)
+    snapshot = Snapshot(NOW, "spam", 4, "set", {}, dry, {found.slice: fresh})
+    said = single(alarm(found=found), current=found, snapshot=snapshot).words()
+    assert f"; unknown since {dry:%Y-%m-%d %H:%M} UTC." in said
+    assert f"unknown since {dry:%Y-%m-%d %H:%M:%S} UTC" in said
 
 
 def test_accuracy_has_no_upper_limit(listing):
@@ -192,12 +211,14 @@ def test_the_times_of_an_alarm_and_its_run_are_named(single):
 
 
 def test_an_open_alarm_can_be_acknowledged(single):
-    """The form is sent to this service; alarms in other states have none."""
-    (form,) = single(alarm()).all("form")
+    """The forms are sent to this service; a resolved alarm has none, and one is acknowledged once."""
+    form, accepting = single(alarm()).all("form")
     assert (form.attributes["method"], form.attributes["action"]) == ("post", "/alarms/7/acknowledge")
     assert [field.attributes["name"] for field in form.all("input")] == ["by", "note"]
-    for state in ("acknowledged", "resolved"):
-        assert single(alarm(state=state)).all("form") == []
+    assert accepting.attributes["action"] == "/alarms/7/accept"
+    (left,) = single(alarm(state="acknowledged")).all("form")
+    assert left.attributes["action"] == "/alarms/7/accept"
+    assert single(alarm(state="resolved")).all("form") == []
 
 
 def test_the_current_status_is_beside_the_evidence(single):
@@ -249,3 +270,36 @@ def test_an_old_change_has_its_date(listing):
     said = listing([alarm(at=before, found=drift(since=before - timedelta(hours=1)))]).words()
     assert "raised 2026-04-29 12:00:07 UTC (data time), 2 days ago" in said
     assert "since 2026-04-29 11:00:07 UTC" in said
+
+
+def incident(count=3, **changes):
+    """Return an incident, the first alarm as the cause."""
+    moved = ["by itself", *(["with slice 0"] * (count - 1))]
+    alarms = tuple(alarm(k + 1, drift(f"slice {k}"), incident=4, moved=moved[k]) for k in range(count))
+    return Incident(4, "spam", alarms, **changes)
+
+
+def test_incidents_come_before_their_alarms(listing):
+    """Cause, state and slices, at most twelve of them; each says how it moved, and links to its alarm."""
+    page = listing([*incident().alarms], incidents=[incident(), incident(14)])
+    said = page.words()
+    assert "4: slice 0" in said
+    assert "slice 1 coverage drift, moved with slice 0" in said
+    assert "2 more" in said
+    assert said.index("4: slice 0") < said.index("coverage of slice 0")
+    assert "incident 4: moved by itself" in said
+    assert "Incidents" not in listing([alarm()]).words()
+
+
+def test_an_incident_shows_all_slices_and_the_form():
+    """Every alarm with its figures and how it moved; one form for all of them."""
+    page = read(render_incident(PageContext("alarms", 1), incident(14), NOW))
+    said = page.words()
+    assert "Incident 4: slice 0" in said
+    assert "; 13 moved with it" in said
+    assert len(page.all("tbody")[0].all("tr")) == 14
+    assert len(page.all("form")) == 1
+    done = read(render_incident(PageContext("alarms", 1), incident(acknowledged_at=NOW, acknowledged_by="ada"), NOW))
+    assert "by ada" in done.words()
+    assert "Alarms that join are acknowledged, too" in done.words()
+    assert not done.all("form")

@@ -69,6 +69,23 @@ def test_missing_labels_replace_the_accuracy(three):
     assert "83.3%" not in said
 
 
+def test_figures_that_have_run_dry_name_the_last_row_and_label():
+    """In place of the accuracy and the coverage, in the overview and on the page of the slice."""
+    dry = replace(
+        slice_view(estimate("links", 0, 0), reference=(400, 20_000)),
+        last_known_at=NOW - timedelta(hours=3),
+        last_label_at=NOW - timedelta(hours=9),
+        unknown_since={"accuracy": NOW - timedelta(hours=9)},
+    )
+    for said in (overview_of([dry]).words(), slice_page(dry).words()):
+        assert f"no rows since {NOW - timedelta(hours=3):%Y-%m-%d %H:%M:%S} UTC" in said
+        assert f"no labels since {NOW - timedelta(hours=9):%Y-%m-%d %H:%M:%S} UTC" in said
+    raised = alarm(found=accuracy_drift())
+    said = slice_page(dry, activity=SliceActivity(1, (raised,), (accuracy_drift(),))).words()
+    assert f"unknown since {NOW - timedelta(hours=9):%Y-%m-%d %H:%M} UTC. Raised" in said
+    assert f"unknown since {NOW - timedelta(hours=9):%Y-%m-%d %H:%M:%S} UTC" in said
+
+
 def test_alarms_come_first_by_default(three):
     """A slice with an alarm is above those in a worse state, with a badge that links to the evidence."""
     view = slices_view(three)
@@ -231,6 +248,9 @@ def test_commands_have_the_columns_of_the_model():
     assert f'{{"comment": "{"x" * 60}", "likes": 3}}' in made.predict
     assert '{"name": "no_comment", "missing": {"field": "comment"}}' in made.function
     assert '{"text": "check this out"}' in example_commands("http://here/", None, ("a",)).predict
+    assert "Bearer" not in made.predict
+    keyed = example_commands("http://here/", None, ("a",), with_key=True)
+    assert all('-H "Authorization: Bearer $SLICEWATCH_KEY"' in each for each in (keyed.predict, keyed.label))
 
 
 def test_a_prediction_made_elsewhere_is_logged_with_its_version():

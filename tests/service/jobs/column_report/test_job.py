@@ -288,9 +288,10 @@ class NotifyingWriter(Writer):
 
 def test_a_page_in_progress_keeps_its_folder(here: Log) -> None:
     """The oldest folder is deleted after the next report once its page is rendered or has failed."""
+    first = here.add(0)
+    here.writer.stop()  # a store has one writer
     writer = NotifyingWriter(here.store)
     job = here.new_job(writer)
-    first = here.add(0)
     later = [here.folder_at(hours) for hours in range(1, KEEP + 1)]
     folder = here.folder_at(0, os.mkfifo)
     with rendering(job, first, folder) as page:

@@ -1,6 +1,7 @@
 """Counts of the slices on the reference table: made once, in a process, and again only where something is new."""
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,8 @@ def test_predictions_in_a_file_set_the_accuracy_of_the_followed_version(make: Ma
     assert deployment.state.accuracies == {"__all__": Rate(74, 89, 50)}
     assert deployment.state.table is not None
     assert deployment.state.table.version == 7
+    pairs = Counter(zip(rows["label"][1:], rows["guess"][1:], strict=True))
+    assert deployment.state.table.counts["__all__"].confusion == tuple((*pair, pairs[pair]) for pair in sorted(pairs))
     assert deployment.state.missing_reference("peeks") == "known on fewer than two distinct rows of v.csv"
     live.close()
 

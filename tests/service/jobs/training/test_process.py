@@ -57,7 +57,7 @@ SLEEPING = "import time\ntime.sleep(600)\n"
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """600 comments, a function, a champion trained on them, and traffic of which 3 rows lack the text."""
     folder = tmp_path_factory.mktemp("project")
-    rows = generate(600, seed=1)
+    rows = generate(600, seed=1).assign(at=pd.date_range("2026-02-16", periods=600, freq="h"))
     rows.to_csv(folder / "rows.csv", index=False)
     (folder / "slices.yaml").write_text(SLICES)
     features = tuple(FeatureSpec(*each) for each in FEATURES.items())
@@ -82,6 +82,8 @@ def spec_of(project: Path, **changes: object) -> TrainingSpec:
         "learner": LEARNER,
         "traffic": str(project / TRAFFIC),
         "champion": str(project / "champion"),
+        "time": "at",
+        "time_zone": "Europe/Berlin",
     }
     return TrainingSpec(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -148,6 +150,13 @@ def test_the_candidate_is_a_complete_bundle(done: tuple[RunningTraining, Trainin
     assert bundle.slice_names == ("liked", "asks")
     assert bundle.lineage["data"] == {"base_rows": 600, "traffic_rows": 200, "traffic_left_out": 3}
     assert bundle.reference["__all__"].n == 800
+
+
+def test_the_candidate_has_the_season_of_the_rows_with_a_time(done: tuple[RunningTraining, TrainingResult]) -> None:
+    """The rows of the table have one, those of the log do not."""
+    season = ModelBundle.load(done[1].candidate).season
+    assert season is not None
+    assert (season.zone, sum(season.rows)) == ("Europe/Berlin", 600)
 
 
 def test_a_result_can_be_read_again(done: tuple[RunningTraining, TrainingResult]) -> None:
