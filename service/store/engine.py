@@ -183,7 +183,8 @@ class Store:
                 self._unreadable = str(error)
             except sqlite3.Error as error:
                 self.note(error)
-                self._unreadable = f"{self.path} could not be read: {error}"
+                if self._files.problem() is None:  # else moved meanwhile, which says more
+                    self._unreadable = f"{self.path} could not be read: {error}"
         return self.problem
 
     def disk_use(self) -> DiskUse:

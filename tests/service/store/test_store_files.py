@@ -14,7 +14,7 @@ import pytest
 
 from service.store import queries
 from service.store.backup import read_contents
-from service.store.engine import Store
+from service.store.engine import Store, connect_read_only
 from service.store.errors import StoreError, StoreInUse, StoreUnusable
 from service.store.store_files import StoreLock, quick_check
 from service.store.writer import Writer
@@ -74,6 +74,20 @@ def test_a_store_that_is_moved_back_is_used_again(
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
 
 
+def test_a_move_during_a_probe_is_named_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe whose connection fails for the move leaves no second reason, which would outlive it."""
+    away = store.path.with_name("elsewhere")
+
+    def moved_before(path: Path) -> sqlite3.Connection:
+        path.rename(away)
+        return connect_read_only(path)
+
+    monkeypatch.setattr("service.store.engine.connect_read_only", moved_before)
+    assert "moved or deleted" in (store.probe() or "")
+    away.rename(store.path)
+    assert store.problem is None
+
+
 def test_a_new_reader_never_opens_another_file(store: Store, writer: Writer, prediction: Callable) -> None:
     """A file that took the place of the store is not read in its stead."""
     writer.append([prediction("p1")]).result()
@@ -115,7 +129,7 @@ def test_damage_found_by_a_read_stops_writes(store: Store, writer: Writer, predi
 KILLED = """
 import os, sys
 from pathlib import Path
-from service.store.engine import Store
+from service.store.engine import Store, connect_read_only
 store = Store(Path(sys.argv[1]))
 os._exit(1)
 """
