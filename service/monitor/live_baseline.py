@@ -22,13 +22,12 @@ from service.monitor.season import (
     LEVEL_DAYS,
     WEEK_DAYS,
     WEEK_HOURS,
+    BoolArray,
     FloatArray,
     Season,
     TableProfile,
 )
 from sfs.intervals import Rate
-
-BoolArray = NDArray[np.bool_]
 
 SETTLED_DAYS = WEEK_DAYS + 1
 """Days from which the season is known, and the residuals from it: no swing is tolerated any more."""
@@ -38,6 +37,7 @@ _MONDAY = 4 * _DAY_SECONDS  # after the epoch, a Thursday
 _LIMIT_DEVIATIONS, _EARLY_DEVIATIONS = 1.645, 3.5  # of the expected rate, on one side
 _LEAST_UPPER = 0.001  # limit of live traffic: a rate of 0 is not refuted by a handful of rows
 _ASSUMED_DAYS, _ASSUMED_SWINGS = 2, 4.0  # bursts of so many times the swing are assumed at first
+_CALM_BETWEEN = 4  # of the six days between two that recur: after a lasting change none is calm
 _FORMAT = 1
 _COMPRESSION = 1
 
@@ -68,8 +68,9 @@ class LiveBaseline:
     """Expected rates of K slices, from the reference until the first whole day, from live traffic afterwards.
 
     Traffic is learned a day at a time, in the time zone of the baseline, and only that of slices that were calm all
-    day. Until a week and a day are known, a swing is tolerated on top. The upper limit of live traffic is at least
-    0.001.
+    day, or deviated on the same weekday a week before, by about as much, and were calm on most days between: a change
+    that lasts is not learned. Until a week and a day are known, a swing is tolerated on top. The upper limit of live
+    traffic is at least 0.001.
 
     Parameters
     ----------
@@ -106,6 +107,8 @@ class LiveBaseline:
     """float64[K]: start of the traffic that is learned, in seconds since the epoch; 0 before."""
     alarmed: BoolArray = field(init=False)
     """bool[K]: slices that alarmed this day."""
+    deviations: FloatArray = field(init=False)
+    """float64[7, K]: logarithm of the rate of the last Monday to Sunday over the expected one; 0 if it was calm."""
     day: int = field(init=False, default=-1)
     """Current day since the epoch, by the zone; -1 before the first row."""
     _hourly: FloatArray = field(init=False)  # dispersion of the members of an hour, as of the start of the day
@@ -122,6 +125,7 @@ class LiveBaseline:
         self.season, self.dispersion = Season.empty(rates), Dispersion.empty(rates)
         self.peaks = Peaks.empty(ALTERNATIVES, rates)
         self.since, self.alarmed, self._hourly = np.zeros(rates), np.zeros(rates, np.bool_), np.ones(rates)
+        self.deviations = np.zeros((WEEK_DAYS, rates))
         self._members, self._rows = np.zeros((2, DAY_HOURS, rates), np.float32)
         self._bands = self._reference_bands()
 
@@ -145,19 +149,22 @@ class LiveBaseline:
         return -1 < self.day < self._day(at)
 
     def end_day(self, at: int, calm: BoolArray) -> None:
-        """Learn from the day that is over, for the slices that were calm; ``at`` is a time of the next day.
+        """Learn from the day that is over, for the slices that were calm or recur; ``at`` is a time of the next day.
 
-        Slices that alarmed during the day were not.
+        Slices that alarmed during the day were not calm.
         """
         calm = calm & ~self.alarmed
         start = self.day * _DAY_SECONDS - self._utc_offset(at)
-        whole = calm & (self.since > 0) & (self.since <= start) & (self._rows.sum(axis=0) > 0)
         incomplete = self.season.days < WEEK_DAYS
         weekday = (self.day - _MONDAY // _DAY_SECONDS) % WEEK_DAYS
         hours = slice(weekday * DAY_HOURS, (weekday + 1) * DAY_HOURS)
         due = self._rows * self.season.profile(self._hourly).rate[hours] * self.is_live()
         self.dispersion.end_day(calm, self._members.astype(np.float64), due)
-        self.season.add_day(weekday, self._members * calm, self._rows * calm, whole)
+        recurring = self._recurs(weekday, due.sum(axis=0), calm)
+        whole = (self.since > 0) & (self.since <= start) & (self._rows.sum(axis=0) > 0)
+        self.season.add_day(weekday, self._members * calm, self._rows * calm, whole & (calm | recurring))
+        if recurring.any():
+            self.season.replace_day(weekday, self._members * recurring, self._rows * recurring, self._hourly)
         self.dispersion.forget_residuals(incomplete & (self.season.days >= WEEK_DAYS))
         self.peaks.fade()
         self._hourly = np.maximum(self.dispersion.ratios().max(axis=0), 1.0)
@@ -338,9 +345,19 @@ class LiveBaseline:
             raise ValueError("the stored live baseline is damaged: it is learned from the start") from error
         return baseline
 
+    def _recurs(self, weekday: int, due: FloatArray, calm: BoolArray) -> BoolArray:
+        """Return whether the day deviates as its weekday did a week before, bool[K], and note its deviation."""
+        deviation = np.log((self._members.sum(axis=0) + 0.5) / (due + 0.5))
+        deviation = np.where(calm | (due == 0), 0.0, deviation)
+        before, between = self.deviations[weekday], np.delete(self.deviations, weekday, axis=0)
+        alike = np.abs(deviation - before) < np.minimum(np.abs(deviation), np.abs(before)) / 2
+        recurring = alike & ((between == 0).sum(axis=0) >= _CALM_BETWEEN)
+        self.deviations[weekday] = np.where(recurring, 0.0, deviation)
+        return np.asarray(recurring)
+
     def _by_rate(self) -> tuple[NDArray[Any], ...]:
         """Return the arrays whose last axis are the slices; those of the season by hour first."""
-        own = self.since, self.alarmed, self._hourly, self._members, self._rows
+        own = self.since, self.alarmed, self.deviations, self._hourly, self._members, self._rows
         return *self.season.arrays(), *own, *self.dispersion.by_rate(), *self.peaks.arrays()
 
     def _changed(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 Indices = NDArray[np.intp]
 
 DAY_HOURS, WEEK_DAYS = 24, 7
@@ -31,12 +32,15 @@ class SeasonProfile:
         it: by how much the slope there exceeds that of the hours around.
     level : float64[K]
         Rate over all rows.
+    scale : float64[K]
+        Factor by which the counts were scaled to the anchor.
     """
 
     rate: FloatArray
     error: FloatArray
     bend: FloatArray
     level: FloatArray
+    scale: FloatArray
 
     def at(self, hours: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
         """Return expected rate, its lowest and highest value, and its relative standard error; float64[H, K] each.
@@ -97,9 +101,7 @@ class Season:
         days, anchor, level_rows = np.zeros((3, rates))
         return cls(members, rows, days, anchor, level_rows)
 
-    def add_day(
-        self, weekday: int, members: NDArray[np.float32], rows: NDArray[np.float32], whole: NDArray[np.bool_]
-    ) -> None:
+    def add_day(self, weekday: int, members: NDArray[np.float32], rows: NDArray[np.float32], whole: BoolArray) -> None:
         """Add a day: its counts float32[24, K] by hour, and bool[K] whether all of the day was observed."""
         hours = slice(weekday * DAY_HOURS, (weekday + 1) * DAY_HOURS)
         settled = self.anchor > 0
@@ -116,6 +118,18 @@ class Season:
         if new.any():
             self.anchor = np.where(new, self.profile(dispersion).rate.mean(axis=0), self.anchor)
             self._profile = None
+
+    def replace_day(
+        self, weekday: int, members: NDArray[np.float32], rows: NDArray[np.float32], dispersion: FloatArray
+    ) -> None:
+        """Let a day, as that of ``add_day``, take the place of its weekday, where it has rows; other days stay."""
+        rates, scale = rows.sum(axis=0) > 0, self.profile(dispersion).scale
+        hours = slice(weekday * DAY_HOURS, (weekday + 1) * DAY_HOURS)
+        self.members[hours] = np.where(rates, members, self.members[hours])
+        self.rows[hours] = np.where(rates, rows, self.rows[hours])
+        self._profile = None
+        self.anchor = np.where(rates, self.anchor * scale / self.profile(dispersion).scale, self.anchor)
+        self._profile = None
 
     def rebase(self, rates: Indices, level: FloatArray, rows: FloatArray) -> None:
         """Give rates another level, float64[K] with its rows; their season stays, their level is learned on.
@@ -179,7 +193,7 @@ class Season:
         jump = np.abs(slope - (np.roll(slope, 1, axis=0) + np.roll(slope, -1, axis=0)) / 2)
         bend = np.maximum(jump, np.roll(jump, -1, axis=0)) / (2 * rate)
         variance = variance.reshape(WEEK_HOURS, -1) + noise / np.maximum(self.level_rows, 1.0)
-        return SeasonProfile(rate, np.sqrt(variance), bend, scale * level)
+        return SeasonProfile(rate, np.sqrt(variance), bend, scale * level, scale)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

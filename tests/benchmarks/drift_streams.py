@@ -55,7 +55,7 @@ class FlatSeason(Season):
             level = seasonal.level
             error = np.sqrt(dispersion * (1 - level) / level / np.maximum(self.level_rows, 1.0))
             rate, errors = (np.tile(each, (len(seasonal.rate), 1)) for each in (level, error))
-            self.flat = seasonal, SeasonProfile(rate, errors, np.zeros_like(rate), level)
+            self.flat = seasonal, SeasonProfile(rate, errors, np.zeros_like(rate), level, np.ones_like(level))
         return self.flat[1]
 
 

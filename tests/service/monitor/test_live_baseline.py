@@ -28,12 +28,14 @@ def make(zone: str = "UTC", swing: float = 0.4) -> tuple[DriftDetector, LiveBase
     return DriftDetector(bands, log_threshold(200, 1.0), baseline), baseline
 
 
-def feed(detector: DriftDetector, start: datetime, days: float, rates: np.ndarray = RATES, seed: int = 0) -> list:
-    """Feed blocks of five minutes, and return the detections."""
-    rng, found = np.random.default_rng(seed), []
-    for block in range(round(days * 288)):
-        at, n = start + block * BLOCK, np.full(2, 2_000)
-        found += detector.advance_arrays(at, at + BLOCK, rng.binomial(n, rates), n, np.zeros(2, np.int64))
+def feed(
+    detector: DriftDetector, start: datetime, days: float, rates: np.ndarray = RATES, seed: int = 0, minutes: int = 5
+) -> list:
+    """Feed blocks of some minutes with 2,000 rows, and return the detections."""
+    rng, found, block = np.random.default_rng(seed), [], timedelta(minutes=minutes)
+    for k in range(round(days * 1_440 / minutes)):
+        at, n = start + k * block, np.full(2, 2_000)
+        found += detector.advance_arrays(at, at + block, rng.binomial(n, rates), n, np.zeros(2, np.int64))
     return found
 
 
@@ -107,6 +109,35 @@ def test_a_change_is_not_learned() -> None:
     limits = baseline.limits(MONDAY + timedelta(days=12))
     assert limits.expected.tolist() == pytest.approx([0.2, 0.05], rel=0.02)
     assert baseline.season.days.tolist() == [11, 9]
+
+
+@pytest.mark.parametrize("first_week", [0, 5])
+def test_a_weekend_is_learned_when_it_recurs(first_week: int) -> None:
+    """Three times the members on Saturday and Sunday alarm on two weekends at most; other days stay as they are.
+
+    Also if they begin after the level was fixed.
+    """
+    detector, baseline = make()
+    weeks = range(first_week + 4)
+    alarms = []
+    for day in range(7 * len(weeks)):
+        week, weekday = divmod(day, 7)
+        factor = np.array([3.0 if weekday >= 5 and week >= first_week else 1.0, 1.0])
+        found = feed(detector, MONDAY + timedelta(days=day), 1, RATES * factor, day, minutes=30)
+        alarms += [(week, weekday) for each in found if each.drift.slice == "short"]
+    assert set(alarms) <= {(week, day) for week in (first_week, first_week + 1) for day in (5, 6)}
+    assert alarms
+    start = MONDAY + timedelta(weeks=len(weeks))
+    expected = [baseline.limits(start + timedelta(days=day, hours=12)).expected[0] for day in range(7)]
+    assert expected == pytest.approx([0.2] * 5 + [0.6] * 2, rel=0.05)
+
+
+def test_a_change_that_lasts_for_weeks_is_not_learned() -> None:
+    """It deviates on the same weekdays, and is calm on none between."""
+    detector, baseline = make()
+    feed(detector, MONDAY, 9, minutes=30)
+    feed(detector, MONDAY + timedelta(days=9), 21, np.array([0.2, 0.1]), minutes=30)
+    assert baseline.limits(MONDAY + timedelta(days=30)).expected[1] == pytest.approx(0.05, rel=0.02)
 
 
 def test_an_accepted_rate_is_expected_at_once() -> None:
