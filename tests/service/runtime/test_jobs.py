@@ -18,6 +18,7 @@ from service.decisions import DriftReport
 from service.jobs.column_report.job import REPORTS
 from service.jobs.column_report.process import COLUMNS, report_folder
 from service.jobs.training.process import RUNS
+from service.jobs.training.spec import read_spec
 from service.settings.loading import load
 from service.store.reports import add_report
 from service.store.runs import move_run, open_run
@@ -148,6 +149,20 @@ def test_the_files_of_a_run_are_for_nobody_else(trained: Path, serving) -> None:
             folder = trained.parent / ".slicewatch" / RUNS
             folders = [folder, folder / f"{run['id']:06d}", folder / f"{run['id']:06d}/attempt-1"]
             assert [each.stat().st_mode & 0o777 for each in folders] == [0o700] * 3
+
+    asyncio.run(story())
+
+
+def test_a_retraining_takes_the_season_of_the_settings(trained: Path, serving) -> None:
+    """Column of times and time zone are those of the settings, as with `slicewatch train`."""
+    trained.write_text(trained.read_text() + "time: placed\ndrift: {time_zone: Asia/Tokyo}\n")
+
+    async def story() -> None:
+        async with serving(trained) as running:
+            run = await running.post("/v1/retrain", {}, 202)
+            running.runtime.model.retraining.run(running.clock.now)
+            spec = read_spec(trained.parent / ".slicewatch" / RUNS / f"{run['id']:06d}/attempt-1")
+            assert (spec.time, spec.time_zone) == ("placed", "Asia/Tokyo")
 
     asyncio.run(story())
 
