@@ -41,7 +41,7 @@ class Alternatives:
     hit, miss : float64[C, K]
         Log-likelihood ratio of the alternative to the limit, per member and per other row.
     weight : float64[C, K]
-        Log weight in the mixture; -inf for a missing alternative.
+        Weight in the mixture; 0 for a missing alternative.
     """
 
     hit: FloatArray
@@ -71,8 +71,7 @@ class Alternatives:
         # the odds m / (1 - m) times f belong to the rate m f / (1 + m (f - 1))
         miss = -np.log1p(limits * (factors - 1))
         weights = np.where(exists, weights, 0.0)
-        with np.errstate(divide="ignore"):
-            weight = np.log(weights / np.maximum(weights.sum(axis=0), 1.0))
+        weight = weights / np.maximum(weights.sum(axis=0), 1.0)
         return cls(np.log(factors) + miss, miss, weight)
 
     def divided(self, divisor: FloatArray) -> Alternatives:
@@ -106,6 +105,6 @@ def labels_to_alarm(band: ToleranceBand, accuracy: float, threshold: float) -> i
     alternatives = Alternatives.of([("accuracy", band)])
     per_label = (accuracy * alternatives.hit + (1 - accuracy) * alternatives.miss)[:, 0]  # [C]
     gain, weight = per_label[per_label > 0], alternatives.weight[per_label > 0, 0]
-    # n for which exp(g) + ... + exp(g n) is exp(threshold - weight)
-    labels = np.log1p(np.exp(threshold - weight) * -np.expm1(-gain)) / gain
+    # n for which exp(g) + ... + exp(g n) is exp(threshold) / weight
+    labels = np.log1p(np.exp(threshold) / weight * -np.expm1(-gain)) / gain
     return math.ceil(labels.min()) if labels.size else None

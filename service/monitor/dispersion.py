@@ -281,14 +281,16 @@ class Peaks:
 
         The heights of rates that alarmed, bool[K], are not those of calm traffic.
         """
-        self.height[:, alarmed] = 0
-        ended = (cusum == 0) & (self.height > 0)
-        if ended.any():
-            height = (self.height * divisor)[ended]
+        if alarmed.any():
+            self.height[:, alarmed] = 0
+            cusum = np.where(alarmed, 0.0, cusum)
+        ended = np.unravel_index(np.flatnonzero((cusum == 0) & (self.height > 0)), cusum.shape)
+        if ended[0].size:
+            height = self.height[ended] * divisor[ended]
             self.squares[ended] += height**2
             self.cubes[ended] += height**3
             self.height[ended] = 0
-        np.maximum(self.height, np.where(alarmed, 0.0, cusum), out=self.height)
+        np.maximum(self.height, cusum, out=self.height)
 
     def divisor(self, block: FloatArray) -> FloatArray:
         """Return the divisor that the heights ask for, float64[C, K]; without heights that of blocks, float64[K]."""

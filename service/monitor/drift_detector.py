@@ -27,6 +27,10 @@ BLOCKS_A_MONTH = 30 * 86_400 // 10
 _FORMAT = 2
 """Version of the saved state; raise it when arrays or alternatives change, which invalidates old evidence."""
 
+MOST_EVIDENCE = 300.0
+"""Nats of a block, and of evidence, that are counted: M stays finite, and an alarm needs far less."""
+
+_MOST = math.exp(MOST_EVIDENCE)
 _CALM_EVIDENCE = 3.0  # nats from which the traffic of a slice is not learned
 _REFRESH_SECONDS = 60  # after which the limits follow the season
 _COMPRESSION = 1
@@ -83,14 +87,14 @@ class DetectorState:
 
     Parameters
     ----------
-    log_e_process : float64[C, K]
-        log(1 + M).
+    e_process : float64[C, K]
+        1 + M.
     cusum : float64[C, K]
         Log-likelihood ratio since the likeliest change; 0 if no change is likelier than none.
     since, past_count, past_n : int64[C, K]
-        Start of the first block after ``cusum`` was last 0, and the counts before it.
+        Start of the first block after ``cusum`` was last 0, and the counts before it; while it is 0 of no meaning.
     evidence : float64[K]
-        Logarithm of the mixture of M, at least 0.
+        Logarithm of the mixture of M, from 0 to ``MOST_EVIDENCE``.
     count, n : int64[K]
         Counts since the start or the last reset.
     divisor : float64[C, K]
@@ -102,7 +106,7 @@ class DetectorState:
     Roberts (1966), Technometrics 8, 411-430; Page (1954), Biometrika 41, 100-115.
     """
 
-    log_e_process: FloatArray
+    e_process: FloatArray
     cusum: FloatArray
     since: Counts
     past_count: Counts
@@ -115,11 +119,11 @@ class DetectorState:
     @classmethod
     def zeros(cls, rates: int) -> DetectorState:
         """Return the state of detectors without observations."""
-        log_e_process, cusum = np.zeros((2, ALTERNATIVES, rates))
+        cusum = np.zeros((ALTERNATIVES, rates))
         since, past_count, past_n = np.zeros((3, ALTERNATIVES, rates), np.int64)
         count, n = np.zeros((2, rates), np.int64)
-        divisor = np.ones((ALTERNATIVES, rates))
-        return cls(log_e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n, divisor)
+        e_process, divisor = np.ones((2, ALTERNATIVES, rates))
+        return cls(e_process, cusum, since, past_count, past_n, np.zeros(rates), count, n, divisor)
 
     def advance(self, alternatives: Alternatives, count: Counts, n: Counts, unknown: Counts, start: int) -> None:
         """Add one block.
@@ -139,42 +143,39 @@ class DetectorState:
             Start of the block.
         """
         hit, miss = alternatives.hit, alternatives.miss
-        log_e = count * hit + (n - count) * miss + unknown * np.minimum(hit, miss)  # [C, K]
-        log_m = self.log_e_process + log_e
-        starts = self.cusum == 0
-        np.copyto(self.since, start, where=starts)
-        np.copyto(self.past_count, self.count, where=starts)
-        np.copyto(self.past_n, self.n, where=starts)
-        np.maximum(self.cusum + log_e, 0.0, out=self.cusum)
+        log_e = count * hit + (n - count) * miss  # [C, K]
+        if unknown.any():
+            log_e += unknown * np.minimum(hit, miss)
+        cusum = np.maximum(self.cusum + log_e, 0.0)
+        begun = np.unravel_index(np.flatnonzero((self.cusum == 0) & (cusum > 0)), cusum.shape)
+        self.since[begun] = start
+        self.past_count[begun] = self.count[begun[1]]
+        self.past_n[begun] = self.n[begun[1]]
+        self.cusum[...] = cusum
         np.add(self.count, count, out=self.count)
         np.add(self.n, n, out=self.n)
-        # log(1 + exp(log_m)); numpy's logaddexp takes six times as long
-        log_e_process = np.maximum(log_m, 0.0) + np.log1p(np.exp(-np.abs(log_m)))
-        np.copyto(self.log_e_process, log_e_process, where=n + unknown > 0)
-        np.copyto(self.evidence, _log_sum(log_m + alternatives.weight), where=n + unknown > 0)
+        m = np.minimum(self.e_process * np.exp(np.minimum(log_e, MOST_EVIDENCE)), _MOST)
+        mixture = np.einsum("ck,ck->k", m, alternatives.weight)
+        observed = n + unknown > 0
+        np.copyto(self.e_process, m + 1, where=observed)
+        np.copyto(self.evidence, np.log(np.maximum(mixture, 1.0)), where=observed)
 
     def divide(self, divisor: FloatArray) -> None:
         """Set the divisor; where it grows, the evidence so far is divided by it, too."""
         kept = np.minimum(self.divisor / divisor, 1.0)
-        np.multiply(self.log_e_process, kept, out=self.log_e_process)
+        np.power(self.e_process, kept, out=self.e_process, where=kept < 1)
         np.multiply(self.cusum, kept, out=self.cusum)
         self.divisor[...] = divisor
 
     def reset(self, rates: Indices) -> None:
         """Restart these detectors."""
-        for array in self.arrays()[:-1]:
+        for array in self.arrays()[1:-1]:
             array[..., rates] = 0
+        self.e_process[:, rates] = 1
 
     def arrays(self) -> tuple[NDArray[np.float64 | np.int64], ...]:
         """Return the arrays in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
-
-
-def _log_sum(logs: FloatArray) -> FloatArray:
-    """Return log(sum(exp(logs))) over the alternatives, at least 0."""
-    largest = logs.max(axis=0, initial=0.0)
-    # If no logarithm is positive the sum itself is compared with 1; else it is at least 1.
-    return np.asarray(largest + np.log(np.maximum(np.exp(logs - largest).sum(axis=0), 1.0)), np.float64)
 
 
 class DriftDetector:
@@ -235,7 +236,7 @@ class DriftDetector:
         self, start: datetime, end: datetime, count: Counts, n: Counts, unknown: Counts
     ) -> list[DriftDetected]:
         """Add a block as int64[K] in the order of the bands: members or correct, known or labelled, unknown rows."""
-        state, baseline, live = self._state, self._baseline, self._live
+        state, baseline, live = self._state, self._baseline, self._columns
         at = (start - _EPOCH) // _MICROSECOND
         seconds = at // 1_000_000
         if baseline is not None:
@@ -246,10 +247,13 @@ class DriftDetector:
                 self._refresh(float(n.max(initial=0)) / max(1.0, (end - start).total_seconds()))
         state.advance(self._alternatives, count, n, unknown, at)
         (alarmed,) = np.nonzero(state.evidence >= self.threshold)
-        detections = [DriftDetected(end, drift) for drift in self._statuses(alarmed)] if alarmed.size else []
-        state.reset(alarmed)
+        detections = []
+        if alarmed.size:
+            detections = [DriftDetected(end, drift) for drift in self._statuses(alarmed)]
+            state.reset(alarmed)
         if baseline is not None:
-            baseline.alarmed |= np.isin(live, alarmed)
+            if alarmed.size:
+                baseline.alarmed |= np.isin(self._live, alarmed)
             baseline.peaks.add(state.cusum[:, live], state.divisor[:, live], baseline.alarmed)
             length = round((end - start).total_seconds())
             baseline.add(seconds, length, count[live], n[live])
@@ -326,10 +330,13 @@ class DriftDetector:
         self._minute = -1
         live = () if baseline is None else baseline.keys
         self._live: Indices = np.array([self._index[key] for key in live], np.intp)
+        self._columns: Indices | slice = self._live
+        if np.array_equal(self._live, np.arange(len(self._live))):
+            self._columns = slice(len(self._live))  # views, not copies
 
     def _refresh(self, pace: float | None) -> None:
         """Set the limits of the minute, and, with a pace in rows a second, the divisors, too."""
-        baseline, live = self._baseline, self._live
+        baseline, live = self._baseline, self._columns
         if baseline is None or self._minute < 0:
             return
         limits = self._limits = baseline.limits(self._minute * _REFRESH_SECONDS)
@@ -421,6 +428,8 @@ def _unpack(data: bytes) -> tuple[Sequence[Sequence[Any]], Sequence[ToleranceBan
                 offset += array.nbytes
             if offset != len(body):
                 raise ValueError(f"expected {offset} bytes, got {len(body)}")
+            if header["format"] == 1:  # which stored logarithms
+                np.exp(np.minimum(state.e_process, MOST_EVIDENCE), out=state.e_process)
             return header["keys"], bands, header.get("minute", -1), state
     except (zlib.error, KeyError, TypeError, ValueError) as error:
         raise ValueError("the saved state of the drift detector is damaged: start a new detector") from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from traffic_streams import BLOCK_SECONDS, DAY_HOURS, HOUR_BLOCKS, START, WEEK_HOURS, Hour, TrafficStream
 
 from service.decisions import DriftDetected, RateKey, ToleranceBand
-from service.monitor import drift_detector
+from service.monitor import alternatives, dispersion, drift_detector, live_baseline, season, tolerance_band
 from service.monitor.alternatives import Alternatives
 from service.monitor.drift_detector import DriftDetector, log_threshold
 from service.monitor.live_baseline import Limits, LiveBaseline
@@ -36,6 +36,7 @@ REFERENCE_ROWS, TOLERANCE, SWING = 200_000, 0.1, 0.4
 DAY_BLOCKS = DAY_HOURS * HOUR_BLOCKS
 LEARNING_DAYS, MONTH_DAYS = 28, 30
 BLOCK = timedelta(seconds=BLOCK_SECONDS)
+_MONITOR = alternatives, dispersion, drift_detector, live_baseline, season, tolerance_band
 
 
 def start_of(block: int) -> datetime:
@@ -197,7 +198,7 @@ def cached(folder: Path | None, name: str, measure: Callable[[], Any], **what: A
     """Return what a run measured; from a file of the folder, if the same was measured before of the same monitor."""
     if folder is None:
         return measure()
-    code = [path.read_text(encoding="utf-8") for path in sorted(Path(drift_detector.__file__).parent.glob("*.py"))]
+    code = [Path(each.__file__).read_text(encoding="utf-8") for each in _MONITOR]
     key = json.dumps([name, what, code], sort_keys=True)
     path = folder / f"{name.replace(' ', '-')}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
     if path.exists():

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.decisions import DriftDetected, RateKey, ToleranceBand
-from service.monitor.alternatives import labels_to_alarm
+from service.monitor.alternatives import ALTERNATIVES, labels_to_alarm
 from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
@@ -294,6 +294,26 @@ def test_state_of_another_release_is_refused() -> None:
     state = zlib.decompress(DriftDetector(ZONES, THRESHOLD).to_bytes()).replace(b'"format": 2', b'"format": 3')
     with pytest.raises(ValueError, match="has format 3, this release reads 2: start a new detector"):
         DriftDetector.from_bytes(zlib.compress(state), ZONES, THRESHOLD)
+
+
+def test_state_of_the_first_release_continues() -> None:
+    """It had the logarithm of what is stored now, and no divisors."""
+    detector = DriftDetector(ZONES, THRESHOLD)
+    detections_of(detector, blocks({SHORT: 0.17, SPAM: 0.035, ALL: 0.85}, 300, 3))
+    head, _, body = zlib.decompress(detector.to_bytes()).partition(b"\n")
+    arrays = np.frombuffer(body, "<f8").copy()
+    cells = ALTERNATIVES * len(ZONES)
+    arrays[:cells] = np.log(arrays[:cells])
+    first = head.replace(b'"format": 2', b'"format": 1') + b"\n" + arrays[:-cells].tobytes()
+    continued = DriftDetector.from_bytes(zlib.compress(first), ZONES, THRESHOLD)
+    for standing, other in zip(continued.drifts(), detector.drifts(), strict=True):
+        assert standing.evidence == other.evidence > 0
+        assert (standing.since, standing.observed) == (other.since, other.observed)
+    for each in (continued, detector):
+        detections_of(each, blocks({SHORT: 0.17, SPAM: 0.035, ALL: 0.85}, 300, 1, first=3))
+    assert [each.evidence for each in continued.drifts()] == pytest.approx(
+        [each.evidence for each in detector.drifts()]
+    )
 
 
 def test_a_zone_can_be_wide_open() -> None:
