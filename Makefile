@@ -31,6 +31,8 @@ KILLS ?= 30
 WORKERS ?= $(shell nproc)
 WAITERS ?= $(shell expr 2 \* $(WORKERS))
 export OMP_NUM_THREADS ?= 1
+# The tests start hundreds of processes; without bytecode each would compile the packages again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # In a terminal pip shows its own progress; elsewhere one line per large download, and all of its output if it fails.
 # $(1): pip, $(2): arguments of install

@@ -23,12 +23,31 @@ ONE_PROCESS = (
     "tests/acceptance/test_faulty_functions.py",
     "tests/acceptance/test_keys.py",
     "tests/acceptance/test_malformed.py",
+    "tests/acceptance/test_served_elsewhere.py",
     "tests/deploy/test_end_to_end.py",
     "tests/deploy/test_queries.py",
+    "tests/service/console/test_browser.py",
+    "tests/service/jobs/column_report/test_process.py",
+    "tests/service/jobs/training/test_process.py",
     "tests/service/monitor/test_drift_detector_traffic.py",
     "tests/test_docs.py",
 )
 """Modules whose fixtures take longest: their tests run in one process."""
+
+SLOWEST = (
+    "tests/service/monitor/test_drift_detector_traffic.py",
+    "tests/acceptance/test_demo_kills.py",
+    "tests/acceptance/test_demo.py",
+    "tests/deploy/test_drift_end_to_end.py",
+    "tests/chaos/test_soak.py",
+    "tests/acceptance/test_handover.py",
+    "tests/acceptance/test_ends.py",
+    "tests/acceptance/test_openapi.py",
+    "tests/acceptance/test_served_elsewhere.py",
+    "tests/acceptance/test_hostile_templates.py",
+    *ONE_PROCESS,
+)
+"""Modules whose tests take longest, or are taken together: they begin first, so that the others fill the gaps."""
 
 settings.register_profile("patient", deadline=None)  # an example may take any time on a busy machine
 settings.load_profile("patient")
@@ -42,8 +61,15 @@ class Scheduling(LoadScopeScheduling):
         return module if module in ONE_PROCESS else nodeid
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest modules first."""
+    place = {module: n for n, module in reversed([*enumerate(SLOWEST)])}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(SLOWEST)))
+
+
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
-    """Return the distribution of the tests."""
+    """Return the distribution of the tests, in the order of the collection."""
+    config.option.loadscopereorder = False
     return Scheduling(config, log)
 
 

@@ -90,7 +90,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str, str]]:
         yield done.stdout, metrics, called.stdout
     finally:
         service.send_signal(signal.SIGTERM)
-        assert service.wait(30) == 0
+        assert service.wait(300) == 0
 
 
 def wait_for(url: str, service: subprocess.Popen[bytes], text: str = "") -> str:

@@ -41,6 +41,8 @@ BATCH_ROWS = 50
 POLL_SECONDS = 1.0
 STATUS_SECONDS = 10.0
 IDLE_ROWS_A_SECOND = 5.0
+TRAINING_ROWS_A_SECOND = 60.0
+"""Rate at most while a run trains: the processors are for the training, which has a lower priority."""
 SETTLED = timedelta(minutes=1)
 """Age, by the service's clock, at which rows and labels are in every snapshot."""
 
@@ -90,7 +92,8 @@ class ScenarioRunner:
         """
         progress, since = self._progress(), self._seconds()
         while not self._is_over():
-            self._advance(self._scenario.rows_a_second)
+            rate = self._scenario.rows_a_second
+            self._advance(min(rate, TRAINING_ROWS_A_SECOND) if self._is_training() else rate)
             now, before, progress = self._seconds(), progress, self._progress()
             if progress != before:
                 since = now
@@ -159,8 +162,11 @@ class ScenarioRunner:
         if step != self._step:
             self._step, self._step_start = step, traffic.position
         rows = min(traffic.position - self._step_start, self._scenario.step_rows)
-        trains = any(run["state"] in ("training", "gated") for run in state.runs.values())
-        return step, rows, self._is_sent() and traffic.waiting, min(self._settled, 2), trains and state.at
+        at = self._is_training() and state.at
+        return step, rows, self._is_sent() and traffic.waiting, min(self._settled, 2), at
+
+    def _is_training(self) -> bool:
+        return any(run["state"] in ("training", "gated") for run in self.state.runs.values())
 
     def _is_sent(self) -> bool:
         return self._scenario.length is not None and self._traffic.position >= self._scenario.length

@@ -370,7 +370,9 @@ class Deployment:
             active, references, accuracies = self.state.active, {}, {}
             if active is not None:
                 active = ActiveModel(active.bundle, active.version, live)
-                references = self._references(active)
+                before, now = self.state.fingerprints, functions.fingerprints
+                counted = {name: rate for name, rate in self.state.references.items() if before[name] == now.get(name)}
+                references = self._references(active, counted)
                 accuracies = reference_accuracy(active.bundle, live)
             self.state = with_table_rates(
                 replace(
@@ -430,11 +432,14 @@ class Deployment:
         if logged is not None:
             self.activate_external(*logged)
 
-    def _references(self, active: ActiveModel) -> dict[str, Rate]:
-        """Return the expected coverage: the baseline of the run that made the version, else its training rows."""
+    def _references(self, active: ActiveModel, counted: Mapping[str, Rate] | None = None) -> dict[str, Rate]:
+        """Return the expected coverage: the baseline of the run that made the version, else its training rows.
+
+        Functions that were ``counted`` on them before are not applied again.
+        """
         with self._store.read() as connection:
             run = run_that_made(connection, self.state.model, active.version)
-        references = reference_coverage(active.bundle, active.live)
+        references = reference_coverage(active.bundle, active.live, counted)
         fingerprints = active.live.functions.fingerprints
         for (name, fingerprint), rate in baseline_of_run(run).items():
             if fingerprints.get(name) == fingerprint:

@@ -28,15 +28,18 @@ BASELINE_KEY = "baseline"
 _BATCH_ROWS = 64
 
 
-def reference_coverage(bundle: ModelBundle, live: LiveFunctions) -> dict[str, Rate]:
+def reference_coverage(
+    bundle: ModelBundle, live: LiveFunctions, counted: Mapping[str, Rate] | None = None
+) -> dict[str, Rate]:
     """Return the expected coverage by slice, with its n.
 
     A function unchanged since training has the count of all training rows. A new or changed function is
-    applied to the held-out records in the bundle; it has no reference if it is known on fewer than two contents
-    of them, for instance because they lack its columns.
+    applied to the held-out records in the bundle, unless it is among those ``counted`` before; it has no reference
+    if it is known on fewer than two contents of them, for instance because they lack its columns.
     """
     fingerprints = live.functions.fingerprints
-    coverages = {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
+    coverages = {name: rate for name, rate in (counted or {}).items() if name in fingerprints}
+    coverages |= {name: bundle.reference[name].coverage for name in _unchanged(bundle, fingerprints)}
     if len(coverages) < len(fingerprints):
         new = FunctionSet(function for function in live.functions if function.name not in coverages)
         coverages |= _coverage_of_sample(bundle, live.with_functions(new))

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from factories import PATIENT
+from fork_server import Forked, ForkServer
 
 from service.__main__ import main, utc_now
 
@@ -41,11 +42,12 @@ monitor: {tick_seconds: 0.5, minimum_labels: 5}
 
 
 def until(what: Callable[[], Any], seconds: float = 300.0) -> Any:
-    """Poll until the result is truthy, and return it; fail at the deadline."""
-    end = time.monotonic() + seconds
+    """Poll until the result is truthy, more rarely the longer it takes, and return it; fail at the deadline."""
+    began = time.monotonic()
     while not (answer := what()):
-        assert time.monotonic() < end, f"still {answer!r} after {seconds:g} s"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"still {answer!r} after {seconds:g} s"
+        time.sleep(min(0.02 + waited / 50, 0.2))
     return answer
 
 
@@ -85,7 +87,7 @@ class Caller:
 class Running:
     """Running service: process, port and log."""
 
-    process: subprocess.Popen[bytes]
+    process: Forked
     log: Path
     said_before: int
     port: int = field(init=False)
@@ -108,10 +110,10 @@ class Running:
         """Return the standard error output so far."""
         return self.log.read_bytes()[self.said_before :].decode(errors="replace")
 
-    def lines(self) -> list[Record]:
-        """Return the whole log entries; the log is JSON because standard error is not a terminal."""
+    def lines(self, text: str = "") -> list[Record]:
+        """Return the whole log entries that contain a text; the log is JSON because stderr is not a terminal."""
         whole, _, _unfinished = self.said().rpartition("\n")
-        return [json.loads(line) for line in whole.split("\n") if line.startswith("{")]
+        return [json.loads(line) for line in whole.split("\n") if line.startswith("{") and text in line]
 
     def ask(self, method: str, path: str, sent: Any = None) -> Reply:
         """Send one request on a new connection."""
@@ -141,7 +143,7 @@ class Running:
         others = self.descendants()
         self.process.kill()
         self.process.wait()
-        until(lambda: not any(map(_lives, others)), 10)
+        until(lambda: not any(map(_lives, others)))
 
     def stop(self, seconds: float = 300.0) -> int:
         """Send SIGTERM, and return the exit code."""
@@ -173,17 +175,13 @@ def variables(**settings: object) -> dict[str, str]:
     return mine | PATIENT | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in settings.items()}
 
 
-def start(folder: Path, *options: str, **settings: object) -> Running:
+def start(forks: ForkServer, folder: Path, *options: str, **settings: object) -> Running:
     """Start the service of a project on a free port."""
     log = folder / "up.log"
-    said_before = log.stat().st_size if log.exists() else 0
-    with log.open("ab") as stream:
-        process = subprocess.Popen(
-            [COMMAND, "up", "--port", "0", "--config", folder / "slicewatch.yaml", *options],
-            stderr=stream,
-            stdout=subprocess.DEVNULL,
-            env=variables(**settings),
-        )
+    log.touch()
+    said_before = log.stat().st_size
+    command = [str(COMMAND), "up", "--port", "0", "--config", str(folder / "slicewatch.yaml"), *options]
+    process = forks.start(command, log, variables(**settings))
     try:
         return Running(process, log, said_before)
     except BaseException:
@@ -198,13 +196,21 @@ def ended(running: Running) -> None:
         running.kill()
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Process whose forks are the services: it has imported their libraries."""
+    server = ForkServer(tmp_path_factory.mktemp("exits"))
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def up() -> Iterator[Up]:
+def up(forks: ForkServer) -> Iterator[Up]:
     """Function that starts a service; services are killed after the test."""
     started: list[Running] = []
 
     def up(folder: Path, *options: str, **settings: object) -> Running:
-        started.append(start(folder, *options, **settings))
+        started.append(start(forks, folder, *options, **settings))
         return started[-1]
 
     yield up
@@ -284,14 +290,14 @@ def records(untrained: Path) -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
+def start_shared(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Running]]:
     """Function that starts a module-wide service on a prepared copy of a project, with some settings."""
     started: list[Running] = []
 
     def shared(project: Path, prepare: Callable[[Path], object], **settings: object) -> Running:
         folder = shutil.copytree(project, tmp_path_factory.mktemp("shared") / "comments")
         prepare(folder)
-        started.append(start(folder, **settings))
+        started.append(start(forks, folder, **settings))
         return started[-1]
 
     yield shared
@@ -300,8 +306,8 @@ def start_shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 
 @pytest.fixture(scope="session")
-def running(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(forks: ForkServer, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Service shared by all tests that leave its state unchanged."""
-    service = start(shutil.copytree(trained, tmp_path_factory.mktemp("running") / "comments"))
+    service = start(forks, shutil.copytree(trained, tmp_path_factory.mktemp("running") / "comments"))
     yield service
     ended(service)

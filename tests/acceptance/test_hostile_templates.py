@@ -95,7 +95,7 @@ def test_a_slow_template_is_disabled_and_the_service_goes_on(up, project, until,
 
 def test_many_large_templates_are_refused_in_time(up, project, caller) -> None:
     """Patterns are limited in sum; a refusal names the setting, and one more function is added as fast as before."""
-    running = up(project, SLICEWATCH_SERVE_REQUEST_SECONDS=15, **LIMITS)
+    running = up(project, SLICEWATCH_SERVE_REQUEST_SECONDS=20, **LIMITS)
     pid, statuses, seconds = running.process.pid, [], []
     at_start = memory(pid)
     with small_requests(running, caller, "20 additions"):

@@ -5,6 +5,7 @@ import os
 import random
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
@@ -73,19 +74,25 @@ def keyed(trained: Path, start_shared: Callable[..., Any]) -> Keyed:
 def test_keys_change_without_a_restart(keyed: Keyed, until: Callable[..., Any]) -> None:
     """A key is valid within about a second of its addition, rotation and revocation."""
     token = keyed.file.add("new", ("read",), utc_now()).token
-    until(lambda: keyed.status("GET", "/v1/models", token) == 200, 20)
+    until(lambda: keyed.status("GET", "/v1/models", token) == 200)
     other = keyed.file.rotate("new", utc_now(), 0.0).token
-    until(lambda: keyed.status("GET", "/v1/models", other) == 200, 20)
+    until(lambda: keyed.status("GET", "/v1/models", other) == 200)
     assert keyed.status("GET", "/v1/models", token) == 401
     keyed.file.revoke("new", utc_now())
-    until(lambda: keyed.status("GET", "/v1/models", other) in (401, 429), 20)
+    until(lambda: keyed.status("GET", "/v1/models", other) in (401, 429))
 
 
 def test_an_expired_key_is_refused(keyed: Keyed, until: Callable[..., Any]) -> None:
-    """By the clock, while the service runs."""
-    token = keyed.file.add("brief", ("read",), utc_now(), expires=utc_now() + timedelta(seconds=3)).token
-    until(lambda: keyed.status("GET", "/v1/models", token) == 200, 3)
-    until(lambda: keyed.status("GET", "/v1/models", token) == 401, 20)
+    """By the clock, while the service runs: a key of a longer life, if it was read too late on a busy machine."""
+    for seconds in (3, 30, 300):
+        expires = utc_now() + timedelta(seconds=seconds)
+        token = keyed.file.add("brief", ("read",), utc_now(), expires=expires).token
+        while (status := keyed.status("GET", "/v1/models", token)) != 200 and utc_now() < expires:
+            time.sleep(0.02)
+        if status == 200:
+            break
+    assert status == 200
+    until(lambda: keyed.status("GET", "/v1/models", token) == 401)
 
 
 def test_commands_and_clients_have_a_key(keyed: Keyed, command: Callable[..., int]) -> None:
@@ -204,7 +211,7 @@ def test_nobody_takes_over_without_the_keys(project: Path, up: Callable[..., Any
     service = Keyed(up(project), file, {})
     file.path.unlink()
     os.kill(service.running.process.pid, signal.SIGUSR2)
-    until(lambda: any("no process can take over" in line.get("message", "") for line in service.running.lines()), 20)
+    until(lambda: any("no process can take over" in line.get("message", "") for line in service.running.lines()))
     assert service.status("GET", "/v1/models") == 401
 
 

@@ -51,7 +51,7 @@ def test_a_stop_waits_for_no_idle_connection(certified: Path, until: Wait) -> No
         process.send_signal(signal.SIGUSR2)
         until(lambda: told_to_close(found[1], certified))
         process.terminate()
-        assert process.wait(100) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
         process.wait()

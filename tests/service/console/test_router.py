@@ -190,7 +190,7 @@ def test_the_form_acknowledges_an_alarm(desk):
 
 def test_the_form_acknowledges_an_incident(desk):
     """With all its alarms; forms of other sites change nothing, and an unknown incident is not found."""
-    opened = [desk.open_alarm(name).id for name in ("short", "links")]
+    opened = [desk.open_alarm(name).id for name in ("cause", "effect")]
     moved = dict.fromkeys(opened, "by itself")
     number = desk.write(lambda c: assign_alarms(c, "spam", opened, moved)).id
     path = f"/incidents/{number}/acknowledge"

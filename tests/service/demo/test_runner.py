@@ -11,7 +11,7 @@ from service.client import Predictions
 from service.demo.checks import PATH, find_failures
 from service.demo.client import run_states
 from service.demo.console_output import ending
-from service.demo.runner import ScenarioRunner
+from service.demo.runner import BATCH_ROWS, ScenarioRunner
 from service.demo.scenario import Goal, Phase, Scenario
 from service.demo.traffic import Traffic
 from sfs.registry import FunctionSet
@@ -78,6 +78,27 @@ def test_a_training_may_take_any_time(
     client.runs = runs
     assert runner().run_story(60.0) == ""
     assert clock.seconds > ends
+
+
+@pytest.mark.parametrize(("rows_a_second", "in_training"), [(600.0, 60), (50.0, 50)])
+def test_traffic_leaves_the_machine_to_a_training(
+    runner: Make, scenario: Scenario, client: Any, clock: Any, run: Callable[..., Document], rows_a_second: float,
+    in_training: float,
+) -> None:  # fmt: skip
+    """While a run trains at most 60 rows a second are sent, and as many as before once it has ended."""
+    sent: dict[float, int] = {}  # rows, by time
+
+    def runs() -> Document:
+        sent[clock.seconds] = len([kind for kind, _ in client.calls if kind == "predict"])
+        return {"runs": [run(state="training" if clock.seconds < 10 else "promoted")]}
+
+    client.runs = runs
+    story = replace(scenario, rows_a_second=rows_a_second, length=1_200, labelling=replace(scenario.labelling, share=0))
+    assert runner(other=story).run_story(60.0) == ""
+    last = max(seconds for seconds in sent if seconds < 10)
+    assert sent[last] == pytest.approx(in_training * last, abs=BATCH_ROWS)
+    end = min(seconds for seconds, rows in sent.items() if rows == 1_200)
+    assert end - last == pytest.approx((1_200 - sent[last]) / rows_a_second, abs=3)
 
 
 def test_a_training_without_snapshots_is_given_up(

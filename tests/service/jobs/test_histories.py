@@ -339,14 +339,14 @@ def play(history: Sequence[Event], monitor: dict[str, Any]) -> None:
         player.close()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(history=histories, monitor=st.sampled_from(MONITORS))
 def test_every_figure_equals_a_naive_recount(history: list[Event], monitor: dict[str, Any]) -> None:
     """Rows and labels come late, early, repeated and corrected, over merged blocks, function changes and restarts."""
     play(history, monitor)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     history=st.lists(st.one_of(predictions, labels), min_size=10, max_size=40),
     random=st.randoms(use_true_random=False),

@@ -122,7 +122,7 @@ def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Pa
             asked = await running.post("/v1/retrain", {"reason": "tried", "by": "ada"}, 202)
             assert asked["state"] == "training"
             await running.post("/v1/retrain", {}, 409)
-            for _ in range(1200):
+            for _ in range(6_000):
                 running.runtime.model.retraining.run(running.clock.advance(seconds=1))
                 run = await running.get(f"/v1/runs/{asked['id']}")
                 if run["state"] not in ("training", "gated"):
@@ -279,7 +279,7 @@ def test_a_page_that_took_longer_than_a_request_may_is_there_the_next_time(train
 
 async def answered(running: Any, path: str, wanted: int, meanwhile: set[int]) -> None:
     """Ask until the status is the wanted one; others may come meanwhile, and a response may be cut off in time."""
-    for _ in range(600):
+    for _ in range(6_000):
         with suppress(TimeoutError):
             status = (await running.http.get(path)).status_code
             if status == wanted:

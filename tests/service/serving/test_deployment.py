@@ -143,6 +143,21 @@ def test_functions_are_activated_with_their_references(
     assert [each["name"] for each in state.declarations] == ["popular"]
 
 
+def test_a_change_applies_only_new_functions_to_the_sample(deployment: Deployment, active: ActiveModel) -> None:
+    """The rate of an added function is that of its addition, until another function has its name."""
+    deployment.activate_version(active, ())
+    other = template("other", length={"field": "text", "below": 20})
+    changed = template("popular", compare={"field": "likes", "above": 1})
+    rates = []
+    for functions in ([POPULAR], [other, POPULAR], [other, changed]):
+        deployment.activate_functions(FunctionSet(functions), {each.name: "http" for each in functions})
+        assert deployment.state.active is not None
+        assert deployment.state.references == reference_coverage(active.bundle, deployment.state.active.live)
+        rates.append(deployment.state.references["popular"])
+    assert rates[1] is rates[0]
+    assert rates[2] != rates[0]
+
+
 def test_a_change_that_cannot_be_recorded_has_no_effect(
     deployment: Deployment, active: ActiveModel, log: tuple[Store, Writer]
 ) -> None:

@@ -66,6 +66,15 @@ def test_a_changed_function_is_a_new_one(bundle: ModelBundle, active: ActiveMode
     assert set(reference_accuracy(bundle, live)) == {"__all__", "clicks"}
 
 
+def test_a_function_that_was_counted_is_not_applied_again(bundle: ModelBundle, active: ActiveModel) -> None:
+    """Its rate is kept, the counts of training are preferred, and a name that is no longer live is left out."""
+    popular = template("popular", compare={"field": "likes", "above": 4})
+    live = LiveFunctions(FunctionSet([*active.live.functions, popular]))
+    counted = dict.fromkeys(("short", "popular", "removed"), Rate(3, 4))
+    trained = reference_coverage(bundle, active.live)
+    assert reference_coverage(bundle, live, counted) == {**trained, "popular": Rate(3, 4)}
+
+
 @pytest.mark.parametrize(("contents", "effective", "is_expected"), [(1, 1, False), (2, 2, True), (2, 1, False)])
 def test_of_one_content_no_accuracy_is_expected(
     bundle: ModelBundle, active: ActiveModel, contents: int, effective: int, is_expected: bool

@@ -34,7 +34,7 @@ from service.store.reports import add_report, reports
 from service.store.writer import Writer
 from sfs.schema import Column, Schema
 
-SECONDS = 60  # a thread that takes longer hangs
+SECONDS = 600  # a thread that takes longer hangs
 
 
 class Log:

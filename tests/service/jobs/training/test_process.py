@@ -49,7 +49,7 @@ ADDED = (
     {"name": "liked", "missing": {"field": "likes"}},
     {"name": "nowhere", "missing": {"field": "no such column"}},
 )
-SECONDS = 120  # a child that takes longer hangs
+SECONDS = 600  # a child that takes longer hangs
 SLEEPING = "import time\ntime.sleep(600)\n"
 
 
