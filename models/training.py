@@ -21,7 +21,7 @@ from models.bundle.records import (
     sample_columns,
     sample_records,
 )
-from models.bundle.reference import reference_counts
+from models.bundle.reference import family_counts, reference_counts
 from models.classes import check_label_not_read, class_codes, class_names, label_leaks, read_labels, without_label
 from models.config import TrainConfig
 from models.errors import DataError, require_type
@@ -46,6 +46,7 @@ from sfs.function import SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
+from sfs.validation import families
 
 Progress: TypeAlias = Callable[[str, float], None]
 
@@ -226,6 +227,8 @@ def _bundle(
     if config.time is not None and [*rows.frame.columns].count(config.time) == 1:
         season = TableSeason.of(utc_times(rows.frame[config.time]), config.time_zone, matrix)
     outputs = OutputRates.of(P, inside, known.align(network.indicated), contents) if len(held) else None
+    kinds = families({function.name: function.metadata for function in config.functions})
+    counted = rows.hashes, splits.held_out, evaluation.truth, predicted
 
     def predict(records: Any, S: SliceMatrix | None) -> NDArray[np.float64]:
         return network.predict_proba(featurizer.transform(records), S)
@@ -248,10 +251,11 @@ def _bundle(
             },
             "data_sha256": sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest(),
         },
-        reference=reference_counts(matrix, rows.hashes, splits.held_out, evaluation.truth, predicted),
+        reference=reference_counts(matrix, *counted),
         sample=sample_records(rows.frame.iloc[sampled], columns),
         golden=GoldenBatch.record(predict, golden_records, matrix.take(golden)),
         report=report,
         outputs=outputs,
         season=season,
+        families=family_counts(matrix, kinds, rows.fingerprints, *counted),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from sfs.function import NO_SLICE
 from sfs.intervals import Rate
 
-DriftKind: TypeAlias = Literal["coverage", "accuracy", "unknown", "predicted", "disagreement", "confidence"]
+DriftKind: TypeAlias = Literal[
+    "coverage", "accuracy", "family_accuracy", "unknown", "predicted", "disagreement", "confidence"
+]
 Direction: TypeAlias = Literal["up", "down"]
 AlarmState: TypeAlias = Literal["open", "acknowledged", "resolved"]
 RunState: TypeAlias = Literal[
@@ -27,6 +30,7 @@ ACTIVE: tuple[RunState, ...] = ("waiting_for_labels", "training", "gated")
 RATES: Mapping[DriftKind, str] = {
     "coverage": "coverage",
     "accuracy": "accuracy",
+    "family_accuracy": "family accuracy",
     "unknown": "unknown rate",
     "predicted": "predicted share",
     "disagreement": "disagreement",
@@ -36,7 +40,7 @@ RATES: Mapping[DriftKind, str] = {
 
 
 class RateKey(NamedTuple):
-    """Monitored rate of a slice under one version of its function, or of a class or limit of confidence ``slice``.
+    """Monitored rate of a slice under one version of its function, or of a family, class or limit of confidence.
 
     The fingerprint is None for all rows, classes and limits; rows in no slice have the hash of their function set. A
     tuple, because every block looks up thousands of them.
@@ -45,6 +49,12 @@ class RateKey(NamedTuple):
     slice: str
     fingerprint: str | None
     kind: DriftKind
+
+    @classmethod
+    def of_family(cls, family: str, fingerprints: Mapping[str, str]) -> RateKey:
+        """Return the accuracy of a family; its fingerprint is that of its functions, given by slice."""
+        digest = sha256(repr(sorted(fingerprints.items())).encode()).hexdigest()
+        return cls(family, digest, "family_accuracy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +117,41 @@ class ToleranceBand:
 
 
 @dataclass(frozen=True, slots=True)
+class FallPart:
+    """Errors and labels of a slice since the fall in its family, or in all rows."""
+
+    slice: str
+    errors: int
+    labels: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccuracyFall:
+    """Labels behind a lower accuracy.
+
+    Parameters
+    ----------
+    true_class
+        Class whose recall fell; None for all classes.
+    errors, labels
+        Wrong and all labels since the change, of this class or of all.
+    limit
+        Highest share of errors without drift; None where every class has its own.
+    dispersion
+        Factor by which the errors of labels that arrive together vary more than independent ones.
+    parts
+        Of a family, or of all rows: the slices with labels since then, the one with the most errors first.
+    """
+
+    true_class: str | None
+    errors: int
+    labels: int
+    limit: float | None
+    dispersion: float
+    parts: tuple[FallPart, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DriftStatus:
     """State of the drift detector of one rate.
 
@@ -124,6 +169,10 @@ class DriftStatus:
         Counts since then, or since the detector started.
     lower, upper
         Anytime-valid 95% interval of the observed rate; 0 and 1 without rows.
+    fall
+        Of an alarm on accuracy, the labels behind it.
+    pooled
+        Families, and ``__all__``, that watch a slice whose labels of a month are too few for an alarm of its own.
     """
 
     slice: str
@@ -137,6 +186,30 @@ class DriftStatus:
     observed: Rate
     lower: float
     upper: float
+    fall: AccuracyFall | None = None
+    pooled: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> str:
+        """Name of the rate, for sentences."""
+        return RATES[self.kind]
+
+    @property
+    def place(self) -> str:
+        """The slice, or the family by that word."""
+        return f"family {self.slice}" if self.kind == "family_accuracy" else self.slice
+
+    @property
+    def slices(self) -> tuple[str, ...]:
+        """The slice; of a family, the slices with errors in its alarm."""
+        if self.kind != "family_accuracy" or self.fall is None:
+            return (self.slice,)
+        return tuple(part.slice for part in self.fall.parts if part.errors)
+
+    @property
+    def is_accuracy(self) -> bool:
+        """Whether labels are the evidence, of a slice, a family or all rows."""
+        return self.kind in ("accuracy", "family_accuracy")
 
     @property
     def evidence_ratio(self) -> float:
@@ -146,12 +219,12 @@ class DriftStatus:
     @property
     def stands_alone(self) -> bool:
         """Whether no rows of a slice are behind it: it joins no other alarm, and a retraining does not answer it."""
-        return self.kind not in ("coverage", "accuracy") or self.slice == NO_SLICE
+        return not (self.kind == "coverage" or self.is_accuracy) or self.slice == NO_SLICE
 
     @property
     def is_of_slice(self) -> bool:
-        """Whether ``slice`` names a slice, and not a class or a limit of confidence."""
-        return self.kind not in ("predicted", "confidence")
+        """Whether ``slice`` names a slice, and not a family, a class or a limit of confidence."""
+        return self.kind not in ("family_accuracy", "predicted", "confidence")
 
 
 @dataclass(frozen=True, slots=True)

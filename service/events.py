@@ -14,7 +14,7 @@ from sfs.function import ALL_ROWS, NO_SLICE
 from sfs.intervals import Rate
 
 Source = Literal["live", "logged", "backfill"]
-_RateKind = Literal["coverage", "accuracy", "unknown", "predicted", "disagreement", "confidence"]
+_RateKind = Literal["coverage", "accuracy", "family_accuracy", "unknown", "predicted", "disagreement", "confidence"]
 LabelOutcome = Literal["accepted", "duplicate", "corrected", "pending", "too_late", "rejected"]
 IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]

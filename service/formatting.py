@@ -46,6 +46,17 @@ def limit_text(limit: float | None, target: float | None) -> str:
     return percent(limit) if target is None else f"{percent(limit)} (target)"
 
 
+def recall_text(true_class: str, place: str, errors: int, labels: int) -> str:
+    """Return the recall of a class that fell, in words.
+
+    Examples
+    --------
+    >>> recall_text("spam", "links", 12, 40)
+    'recall of spam on links fell: 12 of 40 labels wrong'
+    """
+    return f"recall of {true_class} on {place} fell: {errors:,} of {labels:,} labels wrong"
+
+
 def points(difference: float) -> str:
     """Return a difference of two ratios in percentage points, with its sign.
 

@@ -41,7 +41,7 @@ class Metadata:
     protected
         Whether the slice can reject a candidate model.
     family
-        Name shared by related slices.
+        Name shared by related slices, whose accuracy is monitored together, too.
 
     Raises
     ------
@@ -72,6 +72,22 @@ class Metadata:
 
 
 NO_METADATA = Metadata()
+
+
+def families(metadata: Mapping[str, Metadata]) -> dict[str, tuple[str, ...]]:
+    """Return the slices of every family, in order; a family of one slice is none.
+
+    Examples
+    --------
+    >>> links = Metadata(family="links")
+    >>> families({"short": NO_METADATA, "has_url": links, "short_link": links})
+    {'links': ('has_url', 'short_link')}
+    """
+    slices: dict[str, tuple[str, ...]] = {}
+    for name, facts in metadata.items():
+        if facts.family:
+            slices[facts.family] = (*slices.get(facts.family, ()), name)
+    return {family: names for family, names in slices.items() if len(names) > 1}
 
 
 def short_repr(value: object) -> str:

@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx
 
+from service.monitor.label_detector import log_thresholds
+
 FIXTURES = Path(__file__).parent / "fixtures"
 ARCHIVE = FIXTURES / "earlier_version.tar.xz"
 EXPECTED = FIXTURES / "expected.json.xz"
@@ -32,7 +34,7 @@ JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
 LATER = {
     "labels_to_alarm", "accuracy_reference", "reference_table", "incident", "moved", "baseline", "unknown_since",
-    "last_known_at", "last_label_at",
+    "last_known_at", "last_label_at", "fall", "pooled", "families",
 }  # fmt: skip
 """Fields of later versions that follow from those of 0.1.0."""
 PROSE = {
@@ -208,8 +210,9 @@ def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
 def with_changes(answer: Any) -> Any:
     """Return an answer of 0.1.0 in the form of this version.
 
-    ``f1`` is null beside its reason, not an object; a target above the tolerance band is the limit of the accuracy, for
-    which the evidence starts over. A record names what is cut of it, and figures what is wrong with the clock.
+    ``f1`` is null beside its reason, not an object; a target above the tolerance band is the limit of the accuracy. The
+    evidence on accuracies starts over, at other thresholds. A record names what is cut of it, and figures what is wrong
+    with the clock.
     """
     if isinstance(answer, list):
         return [with_changes(part) for part in answer]
@@ -227,15 +230,17 @@ def with_changes(answer: Any) -> Any:
     if {"window", "slices"} <= changed.keys():
         changed["clock"] = None
     target = (changed.get("metadata") or {}).get("target")
-    if target is not None and changed.get("drift"):
+    if "metadata" in changed and "accuracy" in (changed.get("drift") or {}):
         drift = changed["drift"]["accuracy"]
-        assert drift["expected"]["lower"] < target
-        drift["expected"] |= {"lower": target, "target": target}
+        if target is not None:
+            assert drift["expected"]["lower"] < target
+            drift["expected"] |= {"lower": target, "target": target}
         drift |= {"evidence": 0.0, "share": 0.0, "since": None, "direction": None}
         drift["observed"] = {"count": 0, "n": 0, "value": None, "lower": 0.0, "upper": 1.0}
-    for name in ("shouting", "dear", "short", "small_order"):  # slices with a target
-        series = f'slicewatch_slice_drift_evidence{{kind="accuracy",model="tickets",slice="{name}"}}'
-        if series in changed:
+        of_slice, _, of_all = log_thresholds(200, 0, 0.5)
+        drift["threshold"] = of_all if changed["name"] == "__all__" else of_slice
+    for series in changed:
+        if series.startswith('slicewatch_slice_drift_evidence{kind="accuracy"'):
             changed[series] = 0.0
     return changed
 

@@ -155,7 +155,8 @@ def make_state(set_hash: str = "first", version: int | None = 1, **changes: Any)
 
 def make_local_state(set_hash: str = "first", version: int = 1, **changes: Any) -> DeploymentState:
     """Return `make_state` with a local model, an empty one: no external version is followed."""
-    empty = cast("ModelBundle", SimpleNamespace(function_fingerprints={}, outputs=None, season=None))
+    nothing: dict[str, Any] = {"function_fingerprints": {}, "reference": {}, "families": {}}
+    empty = cast("ModelBundle", SimpleNamespace(outputs=None, season=None, **nothing))
     active = ActiveModel(empty, version, LiveFunctions(FunctionSet([])))
     return make_state(set_hash, version, **({"active": active} | changes))
 

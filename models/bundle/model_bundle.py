@@ -29,7 +29,7 @@ from models.bundle.files import (
     write_folder,
 )
 from models.bundle.records import SAMPLE_ROWS, GoldenBatch, stored_schema
-from models.bundle.reference import SliceCounts, counts_from_json, counts_to_json
+from models.bundle.reference import FamilyCounts, SliceCounts, counts_from_json, counts_to_json
 from models.classes import without_label
 from models.errors import BundleError, DataError
 from models.features import Featurizer, Table, check_columns
@@ -80,6 +80,7 @@ class BundleConfig:
     schema: list[Any] | None = None
     outputs: dict[str, Any] | None = None
     season: dict[str, Any] | None = None
+    families: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.format != FORMAT:
@@ -128,6 +129,8 @@ class ModelBundle:
         Rates of its outputs on held-out rows; None without such rows, and of bundles of earlier versions.
     season
         Counts of the training rows by hour of week; None without times over two weeks.
+    families
+        Counts of the rows in any slice of a family, as ``reference``; of bundles of earlier versions none.
     schema
         Types of the columns, by which every source of rows is read. Of a bundle without one, it is settled from
         the sample.
@@ -147,6 +150,7 @@ class ModelBundle:
     schema: Schema = field(default_factory=Schema, repr=False)
     outputs: OutputRates | None = field(default=None, repr=False)
     season: TableSeason | None = field(default=None, repr=False)
+    families: Mapping[str, FamilyCounts] = field(default_factory=dict, repr=False)
 
     @property
     def slice_names(self) -> tuple[str, ...]:
@@ -233,6 +237,7 @@ class ModelBundle:
             schema=self.schema.to_json(),
             outputs=None if self.outputs is None else self.outputs.to_json(),
             season=None if self.season is None else self.season.to_json(),
+            families={name: asdict(family) for name, family in self.families.items()},
         )
         weights = {name: value.detach().cpu().contiguous().clone() for name, value in self.model.state_dict().items()}
         lines = [json.dumps(record, allow_nan=False) + "\n" for record in self.sample]
@@ -292,6 +297,7 @@ class ModelBundle:
             featurizer = Featurizer.from_json(config.features)
             outputs = None if config.outputs is None else OutputRates.from_json(config.outputs, list(fingerprints))
             season = None if config.season is None else TableSeason.from_json(config.season, list(fingerprints))
+            families = FamilyCounts.from_json(config.families or {}, fingerprints)
         model = _load_network(config, featurizer.n_features, files[WEIGHTS])
         sample = _parse_sample(files[SAMPLE])
         with bundle_part(SAMPLE):
@@ -319,6 +325,7 @@ class ModelBundle:
             report=TrainingReport.from_json(files[REPORT]),
             outputs=outputs,
             season=season,
+            families=families,
         )
 
 

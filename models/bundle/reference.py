@@ -105,6 +105,57 @@ class SliceCounts:
         return Rate(self.correct, self.held_out, self.held_out_effective_n)
 
 
+@dataclass(frozen=True, slots=True)
+class FamilyCounts:
+    """Counts of the rows in any slice of a family.
+
+    Parameters
+    ----------
+    fingerprints
+        Fingerprint of the function by slice of the family.
+    counts
+        Counts of the union; a row is unknown if it is in none of the slices, and unknown in one.
+    """
+
+    fingerprints: Mapping[str, str]
+    counts: SliceCounts
+
+    @classmethod
+    def from_json(cls, saved: Any, fingerprints: Mapping[str, str]) -> dict[str, FamilyCounts]:
+        """Return stored families. Raises BundleError if they are malformed, or of other functions."""
+        try:
+            found = {
+                str(name): cls(dict(each["fingerprints"]), slice_counts(each["counts"])) for name, each in saved.items()
+            }
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise BundleError(f"the counts of the families are malformed: {error!r:.100}") from error
+        for name, family in found.items():
+            if len(family.fingerprints) < 2 or not family.fingerprints.items() <= fingerprints.items():
+                raise BundleError(f"the family {name!r:.60} is of other functions: {family.fingerprints!r:.100}")
+        return found
+
+
+def family_counts(
+    S: SliceMatrix,
+    families: Mapping[str, Sequence[str]],
+    fingerprints: Mapping[str, str],
+    hashes: NDArray[np.uint64],
+    held_out: NDArray[np.int64],
+    true: Sequence[str],
+    predicted: Sequence[str],
+) -> dict[str, FamilyCounts]:
+    """Return the counts of families, given with their slices; other parameters as of `reference_counts`."""
+    columns = [[S.position(name) for name in names] for names in families.values()]
+    none = np.zeros((len(S), 0), np.bool_)
+    member = np.column_stack([none, *(S.member[:, column].any(axis=1) for column in columns)])
+    unknown = np.column_stack([none, *(S.unknown[:, column].any(axis=1) for column in columns)]) & ~member
+    counts = reference_counts(SliceMatrix(families, member, unknown), hashes, held_out, true, predicted)
+    return {
+        family: FamilyCounts({name: fingerprints[name] for name in names}, counts[family])
+        for family, names in families.items()
+    }
+
+
 def reference_counts(
     S: SliceMatrix,
     hashes: NDArray[np.uint64],

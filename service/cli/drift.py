@@ -76,6 +76,10 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
         for entry in slices["slices"]
         for kind, drift in (entry["drift"] or {}).items()
     ]
+    for family in slices.get("families", ()):
+        if family["drift"] is not None:
+            alarm = alarms.get((family["name"], "family_accuracy"))
+            drifts.append({"slice": family["name"], "kind": "family_accuracy", **family["drift"], "alarm": alarm})
     drifts.sort(key=lambda drift: -drift["share"])
     if args.json:
         header = {name: slices.get(name) for name in ("at", "model", "version", "clock", "reference_table")}
@@ -92,7 +96,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     rows = [
         [
             drift["slice"],
-            drift["kind"],
+            drift["kind"].replace("_", " "),
             _expected(drift),
             None if drift["observed"]["value"] is None else percent(drift["observed"]["value"]),
             drift["observed"]["n"],
@@ -106,7 +110,7 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     columns = ("slice", "kind", "expected", "observed", "of", "since (UTC)", "evidence", "alarm", "labels to an alarm")
     print(format_table((*columns, "unknown since (UTC)") if has_unknown else columns, rows))
-    for line in (*_baselines(drifts), *_gathering(slices["slices"])):
+    for line in (*_baselines(drifts), *_gathering(slices["slices"]), *_pooled(drifts)):
         print(line)
     return 0
 
@@ -218,20 +222,45 @@ def _gathering(slices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"\n{needed:,} labels of a slice set its expected accuracy, which is then monitored; so far: {listed}"
 
 
+def _pooled(drifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each group that watches slices with few labels."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for drift in drifts:
+        if drift.get("pooled"):
+            groups.setdefault(tuple(drift["pooled"]), []).append(drift["slice"])
+    for pooled, names in groups.items():
+        named = ["all traffic" if name == "__all__" else f"family {name}" for name in pooled]
+        yield f"\nfew labels for an accuracy alarm of their own, watched with {' and '.join(named)}: {', '.join(names)}"
+
+
 def _expected(drift: Mapping[str, Any]) -> str | None:
     band = drift["expected"]
     if band is None:
         return None
-    if drift["kind"] == "accuracy":
+    if drift["kind"] in ("accuracy", "family_accuracy"):
         return f"at least {limit_text(band['lower'], band['target'])}"
     return f"{percent(band['lower'])} to {percent(band['upper'])}"
+
+
+def _of_fall(fall: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the labels behind an alarm on accuracy, by class and slice."""
+    parts = [f"{part['slice']} {part['errors']:,} of {part['labels']:,}" for part in fall["parts"]]
+    limit = "" if fall["limit"] is None else f", expected at most {percent(fall['limit'])}"
+    of_class = "" if fall["true_class"] is None else f" of {fall['true_class']}"
+    return {
+        "wrong labels": f"{fall['errors']:,} of {fall['labels']:,}{of_class}{limit}",
+        "by slice": ", ".join(parts) or None,
+        "dispersion of labels": f"{fall['dispersion']:.2g}",
+    }
 
 
 def _unknown_since(alarm: Mapping[str, Any]) -> str | None:
     """Return the time of the last label or row of an alarm's slice, if that is long ago."""
     if (at := alarm.get("unknown_since")) is None:
         return None
-    last = {"coverage": "row of known membership", "accuracy": "label of the slice"}.get(alarm["kind"], "row")
+    last = {"coverage": "row of known membership", "accuracy": "label of the slice", "family_accuracy": "label"}.get(
+        alarm["kind"], "row"
+    )
     return f"{format_time(at)}, the last {last}"
 
 
@@ -262,7 +291,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
     if args.json:
         print_json(alarm)
         return 0
-    observed, band = alarm["observed"], alarm["expected"]
+    observed, band, fall = alarm["observed"], alarm["expected"], alarm.get("fall")
     effective = f", effective n {band['effective_n']:,}" if band and band["effective_n"] < band["n"] else ""
     fields = {
         "state": alarm["state"],
@@ -272,6 +301,7 @@ def _print_alarm(args: argparse.Namespace, alarm: Mapping[str, Any]) -> int:
         "model version": alarm["version"],
         "change began (UTC, data time)": format_time(alarm["since"]),
         "observed": f"{observed['count']:,} of {observed['n']:,}",
+        **({} if fall is None else _of_fall(fall)),
         "expected": _expected(alarm),
         "reference": f"{band['count']:,} of {band['n']:,}{effective}" if band and band["n"] else None,
         "expected by": band["baseline"]["source"] if band and band.get("baseline") else None,

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, context: Context) -> int:
     is_needed = args.log or args.config is not None or config_file(args, context).exists()
     settings = load_settings(args, context) if is_needed else None
     drift = with_options(DriftSettings() if settings is None else settings.drift, args.options or [])
-    with _traffic(args, settings) as (traffic, expected):
+    with _traffic(args, settings, drift) as (traffic, expected):
         detection = PastDetection(traffic, drift, expected)
         with row_progress("replay", traffic.total()) as progress:
             detection.run(progress)
@@ -99,10 +99,12 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 
 @contextmanager
-def _traffic(args: argparse.Namespace, settings: Settings | None) -> Iterator[tuple[PastTraffic, Expected]]:
+def _traffic(
+    args: argparse.Namespace, settings: Settings | None, drift: DriftSettings
+) -> Iterator[tuple[PastTraffic, Expected]]:
     """Yield the traffic that the arguments name, with its first expectations."""
     if args.log and settings is not None:
-        with _logged(args, settings) as logged:
+        with _logged(args, settings, timedelta(hours=drift.settling_hours)) as logged:
             yield logged, _expected(settings, logged, logged.version)
         return
     file = _file(args, settings)
@@ -110,7 +112,7 @@ def _traffic(args: argparse.Namespace, settings: Settings | None) -> Iterator[tu
 
 
 @contextmanager
-def _logged(args: argparse.Namespace, settings: Settings) -> Iterator[LoggedTraffic]:
+def _logged(args: argparse.Namespace, settings: Settings, settling: timedelta) -> Iterator[LoggedTraffic]:
     from service.jobs.past_traffic import LoggedTraffic
     from service.store.engine import current_revision, latest_revision, open_read_only
     from service.store.queries import most_logged_version
@@ -128,7 +130,7 @@ def _logged(args: argparse.Namespace, settings: Settings) -> Iterator[LoggedTraf
             version, _ = found
         since = args.since or datetime(1970, 1, 2, tzinfo=UTC)
         until = args.until or datetime(9000, 1, 1, tzinfo=UTC)
-        logged = LoggedTraffic(connection, settings.name, version, since, until)
+        logged = LoggedTraffic(connection, settings.name, version, since, until, settling)
         if not logged.slices:
             raise MisuseError(f"the log has no rows of version {version} of {settings.name!r} at that time")
         yield logged
@@ -204,32 +206,41 @@ def _expected(settings: Settings | None, traffic: PastTraffic, version: int | st
     from models.errors import ModelError
     from service.decisions import RateKey
     from sfs.function import ALL_ROWS
+    from sfs.validation import families
 
     functions = load_functions(settings.functions, votes=True)
     targets = {each.name: each.metadata.target for each in functions if each.metadata.target is not None}
+    own = families({each.name: each.metadata for each in functions})
+    members = {family: {name: functions.fingerprints[name] for name in names} for family, names in own.items()}
+    unions = {RateKey.of_family(family, slices): slices for family, slices in members.items()}
+    nothing = Expected(targets=targets, families=unions)
     if not settings.registry.is_dir():
-        return Expected(targets=targets)
+        return nothing
     registry = open_registry(settings)
     number = registry.alias(CHAMPION) if version == CHAMPION else int(version)
     if number not in [each.number for each in registry.list()]:
-        return Expected(targets=targets)
+        return nothing
     try:
         bundle = registry.get(number)
     except ModelError as error:
         print_message(f"note: nothing is expected at first, since version {number} cannot be read: {error}")
-        return Expected(targets=targets)
+        return nothing
     prints = bundle.function_fingerprints
     known = [
         key for key in traffic.slices if key.slice in bundle.reference and prints.get(key.slice) == key.fingerprint
     ]
     coverages = {key: bundle.reference[key.slice].coverage for key in known}
-    accuracies = {key._replace(kind="accuracy"): bundle.reference[key.slice].accuracy for key in known}
-    accuracies[RateKey(ALL_ROWS, None, "accuracy")] = bundle.reference[ALL_ROWS].accuracy
+    counts = {key._replace(kind="accuracy"): bundle.reference[key.slice] for key in known}
+    counts[RateKey(ALL_ROWS, None, "accuracy")] = bundle.reference[ALL_ROWS]
+    for key, slices in unions.items():
+        if key.slice in bundle.families and bundle.families[key.slice].fingerprints == slices:
+            counts[key] = bundle.families[key.slice].counts
     return Expected(
         f"version {number}",
         {key: rate for key, rate in coverages.items() if rate.is_informative},
-        {key: rate for key, rate in accuracies.items() if rate.is_informative},
+        {key: (each.accuracy, each.confusion) for key, each in counts.items() if each.accuracy.is_informative},
         targets,
+        unions,
     )
 
 
@@ -353,7 +364,7 @@ def _range(alarm: Mapping[str, Any]) -> str | None:
     band = alarm["expected"]
     if band is None:
         return None
-    if alarm["kind"] == "accuracy":
+    if alarm["kind"] in ("accuracy", "family_accuracy"):
         return f"at least {limit_text(band['lower'], band['target'])}"
     return f"{percent(band['lower'])} to {percent(band['upper'])}"
 

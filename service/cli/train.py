@@ -78,8 +78,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
     """Return the needs of the promotion gate and of an accuracy alarm per slice, given the held-out rows."""
-    from service.monitor.alternatives import labels_to_alarm
-    from service.monitor.drift_detector import log_threshold
+    from service.monitor.accuracy_detector import labels_to_alarm
+    from service.monitor.label_detector import log_thresholds
     from service.monitor.promotion_gate import least_rows
     from service.monitor.tolerance_band import accuracy_band
     from sfs.function import ALL_ROWS
@@ -87,12 +87,12 @@ def outlook(bundle: ModelBundle, settings: Settings) -> list[dict[str, Any]]:
 
     drift, protected = settings.drift, {ALL_ROWS, *bundle.report.protected}
     slices = max(drift.max_slices, len(bundle.slice_names))
-    threshold = log_threshold(slices, drift.false_alarms_a_month)
+    of_slice, _, of_all = log_thresholds(slices, len(bundle.families), drift.false_alarms_a_month / 2)
     gate_rows = max(settings.retrain.minimum_rows, least_rows(settings.retrain.margin))
     entries = []
     for name, counts in bundle.reference.items():
         expected = counts.accuracy if counts.accuracy.is_informative else Rate(0, 0)
-        target = bundle.report.targets.get(name)
+        target, threshold = bundle.report.targets.get(name), of_all if name == ALL_ROWS else of_slice
         band = accuracy_band(expected, drift.accuracy_tolerance, slices, target)
         entry = {"slice": name, "protected": name in protected, "held_out": counts.held_out_contents}
         alarm = {

@@ -49,6 +49,7 @@ QUIET_STATES: tuple[DisplayState, ...] = ("ok", "not_judged")
 DRIFT_KINDS: dict[DriftKind, str] = {
     "coverage": "coverage drift",
     "accuracy": "accuracy drop",
+    "family_accuracy": "accuracy drop of a family",
     "unknown": "unknown rows",
     "predicted": "predicted class",
     "disagreement": "disagreement of the model",

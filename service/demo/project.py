@@ -38,8 +38,8 @@ learner: {{kind: {kind}, epochs: {epochs}, batch_rows: {batch_rows}, seed: {seed
 # A fast clock: two minutes pass every second. All times below are in this clock.
 clock: {clock}
 monitor: {{tick_seconds: 120}}
-# Its traffic has no day or week that would have to be learned first.
-drift: {{swing: 0}}
+# Its traffic has no day or week that would have to be learned first; labels are corrected within half an hour.
+drift: {{swing: 0, settling_hours: 0.5}}
 retrain:
   new_labels: {new_labels}
   check_seconds: 120

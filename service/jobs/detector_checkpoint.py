@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeAlias
 
 import numpy as np
 from pydantic import Base64Bytes, TypeAdapter
 
 from service.decisions import Alarm, DriftDetected, DriftStatus, RateKey, ToleranceBand
+from service.monitor.accuracy_detector import AccuracyDetector, LabelledBlock, Pairs
 from service.monitor.drift_detector import DriftDetector, Observation
-from service.monitor.live_baseline import LiveBaseline
+from service.monitor.live_baseline import Limits, LiveBaseline
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.tolerance_band import changed_further
 from sfs.intervals import Rate, anytime_arrays
@@ -25,9 +28,10 @@ class DetectorCheckpoint:
 
     ``at`` is the time of the last run; ``until`` and ``seq`` are the end of the last block, and the number of the last
     first label, that were read; ``bands`` were computed from ``band_inputs``; ``baseline`` is what live traffic taught.
-    ``standing`` has the counts of rates with
+    ``accuracy`` has the detectors of accuracies. ``standing`` has the counts of rates with
     an unresolved alarm since the start of its change; their detectors have restarted. ``period`` and ``learned`` have
-    the first labels of rates of an external version, and the accuracy on them by version.
+    the first labels of rates of an external version, and the accuracy on them by version; ``accepted`` rates are
+    expected in place of the reference. Accuracies come with their counts by class.
 
     ``row`` is the number of the last row in the log at that moment. After the clock was set back behind ``until``,
     the checkpoint ``is_behind`` until the clock has caught up: of rows before ``until``, those up to ``row`` were
@@ -42,6 +46,7 @@ class DetectorCheckpoint:
     row: int
     bands: Mapping[RateKey, ToleranceBand]
     watch: DriftDetector
+    accuracy: AccuracyDetector
     baseline: LiveBaseline
     band_inputs: tuple[object, ...]
     standing: dict[RateKey, Rate] = field(default_factory=dict)
@@ -49,23 +54,29 @@ class DetectorCheckpoint:
     is_behind: bool = False
     arrived_until: datetime | None = None
     period: ReferencePeriod = field(default_factory=lambda: ReferencePeriod(0))
-    learned: dict[int, dict[RateKey, Rate]] = field(default_factory=dict)
-    accepted: dict[RateKey, Rate] = field(default_factory=dict)
+    learned: dict[int, dict[RateKey, tuple[Rate, Pairs]]] = field(default_factory=dict)
+    accepted: dict[RateKey, tuple[Rate, Pairs]] = field(default_factory=dict)
 
     @property
-    def first_labels(self) -> Mapping[RateKey, Rate]:
+    def first_labels(self) -> Mapping[RateKey, tuple[Rate, Pairs]]:
         """Accuracy of the version on the first labels."""
         return self.learned.get(self.version, {})
 
-    def advance(self, observation: Observation) -> list[DriftDetected]:
+    def band(self, key: RateKey, limits: Limits | None = None) -> ToleranceBand | None:
+        """Return the tolerance band of a rate, as of now or within other limits; None if it is not monitored."""
+        return self.accuracy.band(key) or self.watch.band(key, limits)
+
+    def advance(self, block: Observation | LabelledBlock) -> list[DriftDetected]:
         """Feed the detectors, and return the detections."""
-        for key in self.standing.keys() & observation.counts.keys():
-            self.standing[key] += observation.counts[key]
-        detections = self.watch.advance(observation)
+        for key in self.standing.keys() & block.counts.keys():
+            counts = block.counts[key]
+            self.standing[key] += counts if isinstance(counts, Rate) else Rate(int(counts.trace()), int(counts.sum()))
+        detections = self.accuracy.advance(block) if isinstance(block, LabelledBlock) else self.watch.advance(block)
         for drift in (detection.drift for detection in detections):
             key = rate_key(drift)
             if key not in self.alarmed or changed_further(self.alarmed[key], drift):  # a new alarm
                 self.standing[key], self.alarmed[key] = drift.observed, drift
+                self.accuracy.follow(self.alarmed)
         return detections
 
     def follow(self, stored: StoredDetectors, at: datetime) -> None:
@@ -81,6 +92,7 @@ class DetectorCheckpoint:
         self.alarmed = {rate_key(drift): drift for drift in of_version}
         for key in self.standing.keys() - self.alarmed.keys():
             del self.standing[key]
+        self.accuracy.follow(self.alarmed)
 
     def statuses(self) -> tuple[DriftStatus, ...]:
         """Return the state of every rate; one with an unresolved alarm has its rate since the change of the alarm."""
@@ -101,7 +113,7 @@ class DetectorCheckpoint:
                 upper=float(upper[0]),
             )
 
-        return tuple(map(status, self.watch.drifts()))
+        return tuple(map(status, (*self.watch.drifts(), *self.accuracy.drifts())))
 
     def to_bytes(self) -> bytes:
         """Return the state for the store."""
@@ -114,22 +126,33 @@ class DetectorCheckpoint:
             self.watch.to_bytes(),
             standing,
             [
-                (key, self.period.correct[key], np.array(contents, "<i8").tobytes())
-                for key, contents in self.period.contents.items()
-                if contents
+                (key, [(*pair, n) for pair, n in self.period.confusion[key].items()], np.array(rows, "<i8").tobytes())
+                for key, rows in self.period.contents.items()
+                if rows
             ],
-            [(version, list(rates.items())) for version, rates in self.learned.items()][-_VERSIONS:],
+            [
+                (version, [(key, *expected) for key, expected in rates.items()])
+                for version, rates in self.learned.items()
+            ][-_VERSIONS:],
             row=self.row,
             is_behind=self.is_behind,
             baseline=self.baseline.to_bytes(),
-            accepted=list(self.accepted.items()),
+            accepted=[(key, *expected) for key, expected in self.accepted.items()],
+            accuracy=self.accuracy.to_bytes(),
         )
         return STORED.dump_json(stored)
 
 
+StoredRate: TypeAlias = tuple[RateKey, Rate, Pairs] | tuple[RateKey, Rate]
+"""A rate with its counts by class, which earlier releases did not store."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredDetectors:
-    """The checkpoint as stored, with the fields of `DetectorCheckpoint`; earlier releases lack the last of them."""
+    """The checkpoint as stored, with the fields of `DetectorCheckpoint`; earlier releases lack the last of them.
+
+    They counted accuracies without classes: labels of an unfinished ``period`` are gathered again.
+    """
 
     version: int
     promoted_at: datetime | None
@@ -137,12 +160,27 @@ class StoredDetectors:
     seq: int
     state: Base64Bytes
     standing: list[tuple[RateKey, Rate]] = field(default_factory=list)
-    period: list[tuple[RateKey, int, Base64Bytes]] = field(default_factory=list)
-    learned: list[tuple[int, list[tuple[RateKey, Rate]]]] = field(default_factory=list)
+    period: list[tuple[RateKey, int | list[tuple[str, str, int]], Base64Bytes]] = field(default_factory=list)
+    learned: Sequence[tuple[int, Sequence[StoredRate]]] = field(default_factory=list)
     row: int | None = None
     is_behind: bool = False
     baseline: Base64Bytes | None = None
-    accepted: list[tuple[RateKey, Rate]] = field(default_factory=list)
+    accepted: Sequence[StoredRate] = field(default_factory=list)
+    accuracy: Base64Bytes | None = None
+
+    def gathered(self, labels: int) -> ReferencePeriod:
+        """Return the first labels so far, of which each rate needs this number."""
+        period = ReferencePeriod(labels)
+        for key, confusion, contents in self.period:
+            if not isinstance(confusion, int):
+                period.confusion[key] = Counter({(true, predicted): n for true, predicted, n in confusion})
+                period.contents[key] = np.frombuffer(contents, "<i8").tolist()
+        return period
+
+
+def expected_rates(stored: Iterable[StoredRate]) -> dict[RateKey, tuple[Rate, Pairs]]:
+    """Return stored rates with their counts by class."""
+    return {key: (rate, pairs[0] if pairs else ()) for key, rate, *pairs in stored}
 
 
 def rate_key(drift: DriftStatus) -> RateKey:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, takewhile
+from itertools import chain
 
 import numpy as np
 from sqlalchemy import Connection
@@ -16,21 +16,21 @@ from models.outputs import nearest_limit
 from service.decisions import RATES, Alarm, DriftDetected, DriftKind, RateKey, ToleranceBand
 from service.events import NONE_FIRED, Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import percent
-from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, StoredDetectors, rate_key
+from service.jobs.accuracy_references import accuracy_references, family_rates, lacking_accuracy
+from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, StoredDetectors, expected_rates, rate_key
 from service.jobs.drift_observations import (
-    EVERY_ROW,
     LOW_CONFIDENCE,
-    accuracies,
+    LabelCounter,
     coverages,
     feature_content,
-    is_final,
     known_sets,
     next_arrivals,
     next_blocks,
     up_to,
 )
 from service.metrics.gauges import MetricsPage
-from service.monitor.drift_detector import DriftDetector, log_threshold
+from service.monitor.accuracy_detector import AccuracyDetector, LabelledBlock, Pairs, pairs_of
+from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.live_baseline import NO_REFERENCE, Limits, LiveBaseline, named_zone
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.season import WEEK_HOURS, TableProfile
@@ -42,10 +42,9 @@ from service.store import queries
 from service.store.alarms import accepted_alarms, adopt_alarms, alarms, open_alarm, resolve_alarm
 from service.store.block_store import first_uncounted
 from service.store.engine import Store
-from service.store.labels import first_labels, last_first_label
+from service.store.labels import first_labels, first_unsettled, last_first_label
 from service.store.writer import Writer, save_checkpoint
 from sfs.intervals import Rate
-from sfs.validation import NO_METADATA
 
 CHECKPOINT = "drift"
 """Name of the checkpoint with the state of the detectors."""
@@ -53,7 +52,7 @@ CHECKPOINT = "drift"
 _LABELS = 20_000  # read per run
 _LOOK_BACK = timedelta(days=1)  # maximum look-back for a version without stored detectors
 _RECENT: dict[WindowName, str] = {"1h": "hour", "1d": "day", "7d": "week"}
-"""Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
+"""Windows of a snapshot, as in `RECENT`."""
 
 _OF_VERSION: tuple[DriftKind, ...] = ("predicted", "disagreement", "confidence")
 """Rates of a model's outputs: another version has others."""
@@ -80,7 +79,7 @@ class DriftDetection:
         settings: DriftSettings,
     ) -> None:
         self._deployment, self._store, self._writer, self._page = deployment, store, writer, page
-        self._settings = settings
+        self._settings, self._settling = settings, timedelta(hours=settings.settling_hours)
         self._checkpoint: DetectorCheckpoint | None = None
         self.position: tuple[datetime, int] | None = None
         """End of the rows, and number of the last first label, that the detectors have read; None before."""
@@ -134,13 +133,13 @@ class DriftDetection:
             elif checkpoint.band_inputs != inputs:
                 checkpoint.band_inputs = inputs
                 self._rezone(checkpoint, state)
-                _log_restarted(checkpoint.watch)
+                _log_restarted(checkpoint.watch.restarted + checkpoint.accuracy.restarted)
             self._checkpoint = checkpoint
-            checkpoint.period.begin(_lacking_accuracy(state, checkpoint.first_labels))
+            checkpoint.period.begin(lacking_accuracy(state, checkpoint.first_labels))
             unresolved = alarms(connection, state.model, unresolved=True)
             accepted = accepted_alarms(connection, state.model)
             if accepted:
-                self._adopt(checkpoint, state, accepted)
+                self._adopt(connection, checkpoint, state, accepted)
             checkpoint.set_alarms(unresolved)
             detections, fed = self._feed(connection, checkpoint, state, now)
             watched_until = _watched_until(connection, checkpoint, state.model, now)
@@ -160,7 +159,8 @@ class DriftDetection:
             unresolved = self._writer.submit(commit).result()
         if state.is_external:
             counts = {key: len(contents) for key, contents in checkpoint.period.contents.items()}
-            self._deployment.record_first_labels(version, checkpoint.first_labels, counts)
+            rates = {key: rate for key, (rate, _) in checkpoint.first_labels.items()}
+            self._deployment.record_first_labels(version, rates, counts)
         checkpoint.set_alarms(unresolved)
         self._deployment.behind_until = checkpoint.until if checkpoint.is_behind else None
         self.position = checkpoint.until, checkpoint.seq
@@ -171,101 +171,136 @@ class DriftDetection:
         self, connection: Connection, state: DeploymentState, version: int, now: datetime
     ) -> DetectorCheckpoint:
         """Return the stored detectors of a version, or new ones that start at its promotion, at most a day ago."""
-        inputs, period = band_inputs(state), ReferencePeriod(self._settings.reference_labels)
-        learned: dict[int, dict[RateKey, Rate]] = {}
-        earlier: StoredDetectors | None = None
         checkpoint = queries.checkpoint(connection, CHECKPOINT)
+        learned: dict[int, dict[RateKey, tuple[Rate, Pairs]]] = {}
+        earlier: StoredDetectors | None = None
         if checkpoint is not None:
             try:
                 stored = STORED.validate_json(checkpoint.state)
-                learned = {of_version: dict(rates) for of_version, rates in stored.learned}
+                learned = {of_version: expected_rates(rates) for of_version, rates in stored.learned}
                 if version in learned:
                     learned[version] = learned.pop(version)  # those followed last are kept
                 # The first row of an external version may have become known since; its number identifies it.
                 if stored.version == version and (state.is_external or stored.promoted_at == state.promoted_at):
-                    for key, correct, contents in stored.period:
-                        period.correct[key], period.contents[key] = correct, np.frombuffer(contents, "<i8").tolist()
-                    accepted = dict(stored.accepted)
-                    bands = self._bands(state, learned.get(version, {}), accepted)
-                    baseline = self._baseline(state, bands, stored.baseline)
-                    watch = DriftDetector.from_bytes(stored.state, bands, self._threshold(bands), baseline)
-                    _log_restarted(watch)
-                    standing = dict(stored.standing)
-                    row = queries.last_row(connection) if stored.row is None else stored.row
-                    return DetectorCheckpoint(
-                        version,
-                        state.promoted_at,
-                        checkpoint.at,
-                        stored.until,
-                        stored.seq,
-                        row,
-                        bands,
-                        watch,
-                        baseline,
-                        inputs,
-                        standing,
-                        period=period,
-                        learned=learned,
-                        accepted=accepted,
-                        is_behind=stored.is_behind,
-                    )
+                    return self._continued(connection, state, stored, checkpoint.at, learned)
                 earlier = stored
             except ValueError as error:
                 kind = type(error).__name__
                 _log.warning("stored drift evidence is damaged (%s): it is gathered from the start", kind)
                 _log.debug("the stored drift evidence: %s", error)
+        new = self._begun(connection, state, version, now, learned, earlier)
+        if state.is_external and checkpoint is not None and earlier is not None:
+            new.follow(earlier, checkpoint.at)
+        return new
+
+    def _continued(
+        self,
+        connection: Connection,
+        state: DeploymentState,
+        stored: StoredDetectors,
+        at: datetime,
+        learned: dict[int, dict[RateKey, tuple[Rate, Pairs]]],
+    ) -> DetectorCheckpoint:
+        """Return the stored detectors. Raises ValueError if they are damaged."""
+        accepted, version = expected_rates(stored.accepted), stored.version
+        bands = self._bands(state, accepted)
+        baseline = self._baseline(state, bands, stored.baseline)
+        watch = DriftDetector.from_bytes(stored.state, bands, self._threshold(bands), baseline)
+        start = watermark(at) - self._settling  # of rates that are new
+        accuracy = self._accuracy(state, learned.get(version, {}), accepted, start)
+        if stored.accuracy is not None:  # of this release
+            accuracy.resume(stored.accuracy)
+        _log_restarted(watch.restarted + accuracy.restarted)
+        return DetectorCheckpoint(
+            version,
+            state.promoted_at,
+            at,
+            stored.until,
+            stored.seq,
+            queries.last_row(connection) if stored.row is None else stored.row,
+            bands,
+            watch,
+            accuracy,
+            baseline,
+            band_inputs(state),
+            dict(stored.standing),
+            period=stored.gathered(self._settings.reference_labels),
+            learned=learned,
+            accepted=accepted,
+            is_behind=stored.is_behind,
+        )
+
+    def _begun(
+        self,
+        connection: Connection,
+        state: DeploymentState,
+        version: int,
+        now: datetime,
+        learned: dict[int, dict[RateKey, tuple[Rate, Pairs]]],
+        earlier: StoredDetectors | None,
+    ) -> DetectorCheckpoint:
+        """Return new detectors, with the live baseline and the dispersion of labels of those of an earlier version."""
         since = now - _LOOK_BACK
         if state.promoted_at is not None:
             since = min(max(state.promoted_at, since), now)  # the clock may have been set back
-        seq = last_first_label(connection, state.model, before=since)
-        bands = self._bands(state, learned.get(version, {}), {})
+        bands = self._bands(state, {})
         of_version = [key for key in bands if key.kind in _OF_VERSION]
         baseline = self._baseline(state, bands, None if earlier is None else earlier.baseline, of_version)
+        accuracy = self._accuracy(state, learned.get(version, {}), {}, since)
         if earlier is not None:  # the promotion of a version that answers an alarm takes the rate since as normal
             moved = {key.slice for key, _ in earlier.standing if key.kind == "coverage"}
             references = {key: band.reference for key, band in zip(baseline.keys, baseline.references, strict=True)}
             moved_keys = (key for key in references if key.kind == "coverage" and key.slice in moved)
             baseline.rebase({key: references[key] for key in moved_keys})
-        new = DetectorCheckpoint(
+            if earlier.accuracy is not None:
+                with suppress(ValueError):
+                    accuracy.resume(earlier.accuracy, evidence=False)
+        return DetectorCheckpoint(
             version,
             state.promoted_at,
             now,
             floor_to(since, BLOCK_SECONDS[0]),
-            seq,
+            last_first_label(connection, state.model, before=since),
             queries.last_row(connection),
             bands,
             DriftDetector(bands, self._threshold(bands), baseline),
+            accuracy,
             baseline,
-            inputs,
-            period=period,
+            band_inputs(state),
+            period=ReferencePeriod(self._settings.reference_labels),
             learned=learned,
         )
-        if state.is_external and checkpoint is not None and earlier is not None:
-            new.follow(earlier, checkpoint.at)
-        return new
 
     def _bands(
-        self, state: DeploymentState, first_labels: Mapping[RateKey, Rate], accepted: Mapping[RateKey, Rate]
+        self, state: DeploymentState, accepted: Mapping[RateKey, tuple[Rate, Pairs]]
     ) -> dict[RateKey, ToleranceBand]:
-        settings, slices = self._settings, self._slices(state)
-        bands = {}
+        """Return the tolerance bands of all rates but accuracies."""
+        settings, slices, bands = self._settings, self._slices(state), {}
         expected = {
             RateKey(name, fingerprint, "coverage"): state.references.get(name)
             for name, fingerprint in state.fingerprints.items()
         }
         for key, reference in (expected | _stream_rates(state, settings.streams)).items():
-            rate = accepted.get(key) or reference
+            rate = accepted[key][0] if key in accepted else reference
             bands[key] = coverage_band(rate, settings.tolerance, slices) if rate else NO_REFERENCE
-        for key in _accuracy_keys(state):
-            rate = accepted.get(key) or _expected_accuracy(state, first_labels, key)
-            target = state.metadata.get(key.slice, NO_METADATA).target
-            if rate or target is not None:  # a target is monitored without a reference, too
-                bands[key] = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
         return bands
 
+    def _accuracy(
+        self,
+        state: DeploymentState,
+        first_labels: Mapping[RateKey, tuple[Rate, Pairs]],
+        accepted: Mapping[RateKey, tuple[Rate, Pairs]],
+        start: datetime,
+    ) -> AccuracyDetector:
+        """Return new detectors of accuracies."""
+        references = accuracy_references(state, self._settings, first_labels if state.is_external else {}, accepted)
+        families = {
+            key: [RateKey(*pair, "accuracy") for pair in own.items()] for key, own in family_rates(state).items()
+        }
+        return AccuracyDetector(references, families, state.classes, self._settings, start)
+
     def _threshold(self, bands: Mapping[RateKey, ToleranceBand]) -> float:
-        live = sum(key.kind != "accuracy" for key in bands)
-        return log_threshold(max(self._settings.max_slices, live), self._settings.false_alarms_a_month)
+        return log_threshold(max(self._settings.max_slices, len(bands)), self._settings.false_alarms_a_month)
 
     def _baseline(
         self,
@@ -274,12 +309,11 @@ class DriftDetection:
         stored: bytes | None,
         without: Sequence[RateKey] = (),
     ) -> LiveBaseline:
-        """Return the live baseline of all rates but accuracies, continued from the stored one, except for some."""
-        live = {key: band for key, band in bands.items() if key.kind != "accuracy"}
+        """Return the live baseline of all rates, continued from the stored one, except for some."""
         settings = self._settings
         zone = named_zone(settings.time_zone)
-        table = _table_profile(state, [*live], settings.time_zone)
-        baseline = LiveBaseline([*live], [*live.values()], settings.tolerance, settings.swing, zone, table)
+        table = _table_profile(state, [*bands], settings.time_zone)
+        baseline = LiveBaseline([*bands], [*bands.values()], settings.tolerance, settings.swing, zone, table)
         if stored is not None:
             try:
                 baseline.resume(LiveBaseline.from_bytes(stored), without)
@@ -289,36 +323,70 @@ class DriftDetection:
 
     def _rezone(self, checkpoint: DetectorCheckpoint, state: DeploymentState) -> None:
         """Compute the bands again, and continue with the live baseline."""
-        checkpoint.bands = self._bands(state, checkpoint.first_labels, checkpoint.accepted)
+        checkpoint.bands = self._bands(state, checkpoint.accepted)
         earlier = checkpoint.baseline
         checkpoint.baseline = self._baseline(state, checkpoint.bands, None)
         checkpoint.baseline.resume(earlier)
         checkpoint.watch.rezone(checkpoint.bands, checkpoint.baseline)
         checkpoint.watch.threshold = self._threshold(checkpoint.bands)
+        self._expect(checkpoint, state, watermark(checkpoint.at) - self._settling)
 
-    def _adopt(self, checkpoint: DetectorCheckpoint, state: DeploymentState, accepted: Sequence[Alarm]) -> None:
+    def _expect(self, checkpoint: DetectorCheckpoint, state: DeploymentState, start: datetime) -> None:
+        """Compute the expected accuracies again, and continue with the evidence; new rates start at a time."""
+        before = checkpoint.accuracy
+        checkpoint.accuracy = self._accuracy(state, checkpoint.first_labels, checkpoint.accepted, start)
+        checkpoint.accuracy.resume(before)
+
+    def _adopt(
+        self, connection: Connection, checkpoint: DetectorCheckpoint, state: DeploymentState, accepted: Sequence[Alarm]
+    ) -> None:
         """Expect the rates since the changes of accepted alarms; those of other versions are ignored."""
-        rates = {}
+        rates: dict[RateKey, Rate] = {}
         for drift in (alarm.drift for alarm in accepted if alarm.version == checkpoint.version):
             key = rate_key(drift)
             rates[key] = checkpoint.standing.get(key, drift.observed)
-        checkpoint.accepted |= rates
+            checkpoint.accepted[key] = rates[key], ()
+            if drift.is_accuracy and drift.since is not None:
+                checkpoint.accepted[key] = self._accepted(connection, checkpoint, state, key, drift.since)
         self._rezone(checkpoint, state)
         checkpoint.watch.restart(rates)
+        checkpoint.accuracy.restart(rates)
         checkpoint.baseline.rebase(rates)
+
+    def _accepted(
+        self,
+        connection: Connection,
+        checkpoint: DetectorCheckpoint,
+        state: DeploymentState,
+        key: RateKey,
+        since: datetime,
+    ) -> tuple[Rate, Pairs]:
+        """Return the last labels of a rate since a change, also by class."""
+        seq = last_first_label(connection, state.model, before=since)
+        last = checkpoint.seq + 1
+        labels = first_labels(connection, state.model, seq, _LABELS, self._settling, before=last)
+        labels = [label for label in labels if label.version == checkpoint.version]
+        sets = known_sets(connection, {label.set_hash for label in labels})
+        counter = LabelCounter(sets, state.classes, family_rates(state))
+        blocks = [block.counts[key] for block in counter.blocks(labels) if key in block.counts]
+        confusion = np.sum([np.zeros((len(state.classes),) * 2, np.int64), *blocks], axis=0)
+        return Rate(int(confusion.trace()), int(confusion.sum())), pairs_of(confusion, state.classes)
 
     def _feed(
         self, connection: Connection, checkpoint: DetectorCheckpoint, state: DeploymentState, now: datetime
     ) -> tuple[list[DriftDetected], bool]:
         """Feed the next final blocks and first labels; return the detections, and whether anything was fed."""
         until, bands, model = watermark(now), checkpoint.bands, state.model
+        settled = until - self._settling
         last_row = queries.last_row(connection)
         set_back, checkpoint.at = now < checkpoint.at, now
         if set_back:
             checkpoint.watch.limit_starts(until)
-        if not bands and not checkpoint.period.contents:  # nothing is monitored, and these rows are not fed later
+            checkpoint.accuracy.limit_starts(until)
+        is_idle = not bands and not checkpoint.accuracy.watches and not checkpoint.period.contents
+        if is_idle:  # nothing is monitored, and these rows are not fed later
             checkpoint.until, checkpoint.row, checkpoint.is_behind = until, last_row, False
-            checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=until))
+            checkpoint.seq = max(checkpoint.seq, last_first_label(connection, model, before=settled))
             return [], False
         set_back = set_back and until < checkpoint.until and not checkpoint.is_behind
         if set_back:
@@ -331,20 +399,23 @@ class DriftDetection:
                 )
         behind = next_arrivals(connection, checkpoint, model, now) if checkpoint.is_behind else None
         blocks = next_blocks(connection, model, checkpoint.version, checkpoint.until, until)
-        arrived = first_labels(connection, model, checkpoint.seq, _LABELS)
-        labels = [up_to(label, until) for label in takewhile(lambda label: is_final(label.at, now), arrived)]
+        waiting = first_unsettled(connection, model, checkpoint.seq, settled, now)
+        arrived = first_labels(connection, model, checkpoint.seq, _LABELS, self._settling, waiting)
+        labels = [up_to(label, until) for label in arrived]
         of_version = [label for label in labels if label.version == checkpoint.version]
         hashes = {block.set_hash for block in blocks} | {label.set_hash for label in of_version}
         sets = known_sets(connection, hashes)
         detections: list[DriftDetected] = []
         content = partial(feature_content, connection, state)
-        labelled = accuracies(of_version, sets, bands, checkpoint.period, content)
-        for observation in chain([behind] if behind else [], coverages(blocks, sets, bands), labelled):
-            detections += checkpoint.advance(observation)
+        counter = LabelCounter(sets, state.classes, family_rates(state), checkpoint.period, content)
+        live, labelled = coverages(blocks, sets, bands), counter.blocks(of_version)
+        parts: Iterator[Observation | LabelledBlock] = chain([behind] if behind else [], live, labelled)
+        for block in parts:
+            detections += checkpoint.advance(block)
             if ended := checkpoint.period.end():
                 learned = checkpoint.learned
                 learned[checkpoint.version] = learned.pop(checkpoint.version, {}) | ended
-                self._rezone(checkpoint, state)
+                self._expect(checkpoint, state, block.start)
         if blocks:
             checkpoint.until = max(block.end for block in blocks)
         if not checkpoint.is_behind:
@@ -368,11 +439,11 @@ def _watched_until(connection: Connection, checkpoint: DetectorCheckpoint, model
     return since if waits else max(since, until)
 
 
-def _log_restarted(watch: DriftDetector) -> None:
+def _log_restarted(restarted: Sequence[RateKey]) -> None:
     """Log the rates whose evidence began again, the first of them by name."""
-    if watch.restarted:
-        names = ", ".join(f"{RATES[key.kind]} of {key.slice}" for key in watch.restarted[:_NAMES_LOGGED])
-        more = f", and {len(watch.restarted) - _NAMES_LOGGED:,} more" if len(watch.restarted) > _NAMES_LOGGED else ""
+    if restarted:
+        names = ", ".join(f"{RATES[key.kind]} of {key.slice}" for key in restarted[:_NAMES_LOGGED])
+        more = f", and {len(restarted) - _NAMES_LOGGED:,} more" if len(restarted) > _NAMES_LOGGED else ""
         _log.info("drift evidence is gathered from the start where the tolerance band changed: %s%s", names, more)
 
 
@@ -429,23 +500,9 @@ def _informative(rate: Rate | None) -> Rate | None:
     return rate if rate is not None and rate.is_informative else None
 
 
-def _accuracy_keys(state: DeploymentState) -> list[RateKey]:
-    return [EVERY_ROW, *(RateKey(name, fingerprint, "accuracy") for name, fingerprint in state.fingerprints.items())]
-
-
-def _expected_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate], key: RateKey) -> Rate | None:
-    return state.accuracies.get(key.slice) or (first_labels.get(key) if state.is_external else None)
-
-
-def _lacking_accuracy(state: DeploymentState, first_labels: Mapping[RateKey, Rate]) -> list[RateKey]:
-    """Return the rates of an external version without an expected accuracy; none of a local one."""
-    keys = _accuracy_keys(state) if state.is_external else []
-    return [key for key in keys if _expected_accuracy(state, first_labels, key) is None]
-
-
 def band_inputs(state: DeploymentState) -> tuple[object, ...]:
     """Return the inputs of the tolerance bands."""
-    return state.references, state.accuracies, state.metadata, state.functions_version.hash
+    return state.references, state.accuracies, state.class_counts, state.metadata, state.functions_version.hash
 
 
 def resolved_alarms(
@@ -462,6 +519,7 @@ def resolved_alarms(
     them does not. A snapshot of another version is ignored; none has rates of outputs.
     """
     fingerprints = state.fingerprints | {NONE_FIRED: state.functions_version.hash}
+    families = {key.slice: key.fingerprint for key in family_rates(state)}
     recent: list[tuple[str, datetime, Limits, dict[tuple[str, str | None], SliceEstimate]]] = []
     if unresolved and snapshot is not None and (snapshot.model, snapshot.version) == (state.model, state.version):
         for name, span in _RECENT.items():
@@ -474,14 +532,18 @@ def resolved_alarms(
         drift = alarm.drift
         if alarm.version != state.version:
             return f"version {state.version} {'is followed now' if state.is_external else 'was promoted'}"
-        if drift.fingerprint and fingerprints.get(drift.slice) != drift.fingerprint:
-            return "the slicing function was changed or removed"
-        band = checkpoint.watch.band(rate_key(drift))
+        current = families if drift.kind == "family_accuracy" else fingerprints
+        if drift.fingerprint and current.get(drift.slice) != drift.fingerprint:
+            which = "a slicing function of the family" if drift.kind == "family_accuracy" else "the slicing function"
+            return f"{which} was changed or removed"
+        band = checkpoint.band(rate_key(drift))
         if band is None and drift.stands_alone:
             return "the rate is no longer monitored"
         target = None if drift.zone is None else drift.zone.target
         if target is not None and (band is None or (band.target != target and drift.upper >= band.lower)):
             return f"the target of {percent(target)} was lowered or removed"
+        if drift.is_accuracy:
+            return checkpoint.accuracy.recovery(alarm)
         seen_at = None if snapshot is None else snapshot.last_evidence(drift.slice, drift.fingerprint, drift.kind)
         if snapshot is None or seen_at is None or seen_at < snapshot.at - _NEW:
             return ""
@@ -494,7 +556,7 @@ def resolved_alarms(
                 if (rate := _rate_in(estimates, drift.kind)) is not None:
                     yield span, checkpoint.watch.band(rate_key(drift), limits) or band, rate
 
-        return recovery(drift.kind, rates())
+        return recovery(drift.rate, rates())
 
     return [(alarm, reason) for alarm in unresolved if (reason := resolution(alarm))]
 
@@ -505,5 +567,4 @@ def _rate_in(row: SliceEstimate, kind: DriftKind) -> Rate | None:
         return None
     if kind == "unknown":
         return Rate(row.unknown, row.unknown + (row.coverage.rate.n if isinstance(row.coverage, Estimate) else 0))
-    estimate = row.coverage if kind == "coverage" else row.members.accuracy
-    return estimate.rate if isinstance(estimate, Estimate) else None
+    return row.coverage.rate if isinstance(row.coverage, Estimate) else None

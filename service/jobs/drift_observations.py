@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import accumulate, groupby, takewhile
 from operator import attrgetter, itemgetter
@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from models.outputs import LIMITS
 from service.decisions import DriftKind, RateKey
-from service.events import NONE_FIRED, BlockCounts, FunctionSetVersion
+from service.events import NONE_FIRED, BlockCounts, Counts, FunctionSetVersion
 from service.jobs.detector_checkpoint import DetectorCheckpoint
-from service.monitor.block_counts import count_columns, empty, unpack_bitmaps
+from service.monitor.accuracy_detector import LabelledBlock
+from service.monitor.block_counts import BoolMatrix, count_columns, empty, unpack_bitmaps
 from service.monitor.drift_detector import Observation
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.windows import BLOCK_SECONDS, floor_to, watermark
@@ -154,54 +155,100 @@ def feature_content(connection: Connection, state: DeploymentState, label: First
     return record_contents([record], state.specs, [label.content])[0]
 
 
-def accuracies(
-    labels: Sequence[FirstLabel],
-    sets: Mapping[str, FunctionSetVersion],
-    watched: Collection[RateKey],
-    period: ReferencePeriod | None = None,
-    content: Callable[[FirstLabel], int] = attrgetter("content"),
-) -> Iterator[Observation]:
-    """Yield correct and labelled members of every monitored slice, per 10 seconds of label arrival.
+@dataclass(frozen=True, slots=True)
+class LabelCounter:
+    """Counts labels by true and predicted class for all rows, slices and families.
 
-    A label that arrived after one of a later time belongs to the 10 seconds of that one, so that these are one
-    observation each: the number of observations bounds that of false alarms.
-
-    The first labels of rates in a period are gathered there, with their ``content``. They are counted apart, before
-    the others of their 10 seconds: a target applies to them, too.
+    Parameters
+    ----------
+    sets
+        Function sets of the labels, by hash.
+    classes
+        The C classes; a label or prediction of another one is not counted.
+    families
+        Fingerprint by slice of every family.
+    period
+        First labels of rates without an expected accuracy.
+    content
+        Content of a labelled record.
     """
-    gathered = {} if period is None else period.contents
-    keys = {*watched, *gathered}
-    columns = {set_hash: _columns(functions, "accuracy", keys) for set_hash, functions in sets.items()}
-    starts = accumulate((floor_to(label.at, BLOCK_SECONDS[0]) for label in labels), max)
-    for start, arrived in groupby(zip(starts, labels, strict=True), key=itemgetter(0)):
-        end = start + timedelta(seconds=BLOCK_SECONDS[0])
-        counts: dict[RateKey, Rate] = {}
-        first: dict[RateKey, Rate] = {}
-        by_set = sorted((label for _, label in arrived), key=attrgetter("set_hash"))
-        for set_hash, group in groupby(by_set, key=attrgetter("set_hash")):
-            rows = list(group)
-            member = unpack_bitmaps([label.member for label in rows], len(sets[set_hash].names))  # [N, K]
-            correct = np.array([label.label == label.predicted for label in rows], np.bool_)
-            _add(counts, EVERY_ROW, int(correct.sum()), len(rows))
-            n, right = member.sum(axis=0).tolist(), (member & correct[:, None]).sum(axis=0).tolist()
-            for k, key in columns[set_hash]:
-                _add(counts, key, right[k], n[k])
-            if period is not None and gathered:
-                members = {EVERY_ROW: np.arange(len(rows))}
-                members |= {key: np.flatnonzero(member[:, k]) for k, key in columns[set_hash]}
-                contents: dict[int, int] = {}
-                for key in members.keys() & gathered.keys():
-                    at = members[key]
-                    while at.size and (lacks := period.lacks(key)):
-                        part, at = at[:lacks], at[lacks:]
-                        contents |= {row: content(rows[row]) for row in part.tolist() if row not in contents}
-                        period.take(key, np.array([contents[row] for row in part.tolist()], np.int64), correct[part])
-                        _add(first, key, int(correct[part].sum()), len(part))
-        if first:
-            yield Observation(start, end, first)
-            for key, rate in first.items():
-                _add(counts, key, -rate.count, -rate.n)
-        yield Observation(start, end, counts)
+
+    sets: Mapping[str, FunctionSetVersion]
+    classes: Sequence[str]
+    families: Mapping[RateKey, Mapping[str, str]] = field(default_factory=dict)
+    period: ReferencePeriod | None = None
+    content: Callable[[FirstLabel], int] = attrgetter("content")
+
+    def blocks(self, labels: Sequence[FirstLabel]) -> Iterator[LabelledBlock]:
+        """Yield the labels of every rate, per 10 seconds of their arrival.
+
+        A label that arrived after one of a later time belongs to the 10 seconds of that one, so that these are one
+        block each: the number of blocks bounds that of false alarms.
+
+        The first labels of rates in a period are gathered there, with their contents. They are counted apart, before
+        the others of their 10 seconds: a target applies to them, too.
+        """
+        known, rates = {*self.classes}, {set_hash: self._rates(each) for set_hash, each in self.sets.items()}
+        labels = [label for label in labels if {label.label, label.predicted} <= known]
+        starts = accumulate((floor_to(label.at, BLOCK_SECONDS[0]) for label in labels), max)
+        for start, arrived in groupby(zip(starts, labels, strict=True), key=itemgetter(0)):
+            end = start + timedelta(seconds=BLOCK_SECONDS[0])
+            counts: dict[RateKey, Counts] = {}
+            first: dict[RateKey, Counts] = {}
+            by_set = sorted((label for _, label in arrived), key=attrgetter("set_hash"))
+            for set_hash, group in groupby(by_set, key=attrgetter("set_hash")):
+                rows = list(group)
+                keys, unions = rates[set_hash]
+                member = unpack_bitmaps([label.member for label in rows], len(self.sets[set_hash].names))
+                of_families = [member[:, own].any(axis=1) for own in unions]
+                inside = np.column_stack([np.ones(len(rows), np.bool_), member, *of_families])
+                confusion = self._confusion(rows, inside)
+                for k in np.flatnonzero(inside.any(axis=0)).tolist():
+                    counts[keys[k]] = counts.get(keys[k], 0) + confusion[k]
+                if self.period is not None and self.period.contents:
+                    self._gather(self.period, first, rows, keys, inside)
+            if first:
+                yield LabelledBlock(start, end, first)
+                counts = {key: each - first[key] if key in first else each for key, each in counts.items()}
+                counts = {key: each for key, each in counts.items() if each.any()}
+            if counts:
+                yield LabelledBlock(start, end, counts)
+
+    def _rates(self, functions: FunctionSetVersion) -> tuple[list[RateKey], list[list[int]]]:
+        """Return the rates under a function set, and the columns of the families, the last of them."""
+        prints = dict(zip(functions.names, functions.fingerprints, strict=True))
+        families = {key: own for key, own in self.families.items() if own.items() <= prints.items()}
+        keys = [EVERY_ROW, *(RateKey(*pair, "accuracy") for pair in prints.items()), *families]
+        return keys, [[functions.names.index(name) for name in own] for own in families.values()]
+
+    def _confusion(self, rows: Sequence[FirstLabel], inside: BoolMatrix) -> Counts:
+        """Return the rows of every rate by true and predicted class, int64[K, C, C]."""
+        position, classes = {name: c for c, name in enumerate(self.classes)}, len(self.classes)
+        pair = np.array([position[row.label] * classes + position[row.predicted] for row in rows], np.intp)
+        row, rate = np.nonzero(inside)
+        counts = np.bincount(rate * classes**2 + pair[row], minlength=inside.shape[1] * classes**2)
+        return counts.reshape(-1, classes, classes)
+
+    def _gather(
+        self,
+        period: ReferencePeriod,
+        first: dict[RateKey, Counts],
+        rows: Sequence[FirstLabel],
+        keys: Sequence[RateKey],
+        inside: BoolMatrix,
+    ) -> None:
+        """Add the rows that a period still lacks to it, and to the counts of first labels."""
+        contents: dict[int, int] = {}
+        for k in [k for k, key in enumerate(keys) if key in period.contents]:
+            key, at = keys[k], np.flatnonzero(inside[:, k]).tolist()
+            while at and (lacks := period.lacks(key)):
+                part, at = at[:lacks], at[lacks:]
+                contents |= {row: self.content(rows[row]) for row in part if row not in contents}
+                taken = [rows[row] for row in part]
+                pairs = [(label.label, label.predicted) for label in taken]
+                period.take(key, [contents[row] for row in part], pairs)
+                counted = self._confusion(taken, np.ones((len(part), 1), np.bool_))[0]
+                first[key] = first.get(key, 0) + counted
 
 
 def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[RateKey]) -> list[tuple[int, RateKey]]:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from service.decisions import RateKey, ToleranceBand
-from service.jobs.drift_observations import EVERY_ROW, accuracies
+from service.decisions import RateKey
+from service.jobs.drift_observations import EVERY_ROW, LabelCounter
 from service.jobs.past_traffic import PastTraffic, TrafficPart
-from service.monitor.live_baseline import NO_REFERENCE
+from service.monitor.accuracy_detector import AccuracyDetector, AccuracyReference, Pairs
 from service.monitor.reference_period import ReferencePeriod
 from service.monitor.replay import DriftReplay, SpacedRows
 from service.monitor.tolerance_band import accuracy_band
+from service.monitor.windows import BLOCK_SECONDS, floor_to
 from service.settings.schema import DriftSettings
 from sfs.intervals import Rate
 
@@ -28,15 +29,18 @@ class Expected:
     coverages
         Coverage by slice.
     accuracies
-        Accuracy by rate. First labels set that of the others.
+        Accuracy by rate, with its counts by class. First labels set that of the others.
     targets
         Accuracy target by the name of the slice.
+    families
+        Fingerprint by slice of every family, by its rate.
     """
 
     source: str = ""
     coverages: Mapping[RateKey, Rate] = field(default_factory=dict)
-    accuracies: Mapping[RateKey, Rate] = field(default_factory=dict)
+    accuracies: Mapping[RateKey, tuple[Rate, Pairs]] = field(default_factory=dict)
     targets: Mapping[str, float] = field(default_factory=dict)
+    families: Mapping[RateKey, Mapping[str, str]] = field(default_factory=dict)
 
 
 class PastDetection:
@@ -57,11 +61,15 @@ class PastDetection:
     def __init__(self, traffic: PastTraffic, settings: DriftSettings, expected: Expected) -> None:
         self._traffic, self._settings, self._expected = traffic, settings, expected
         of_slices = [key._replace(kind="accuracy") for key in traffic.slices]
-        self._keys = [EVERY_ROW, *of_slices] if traffic.has_labels else []
+        here = {(key.slice, key.fingerprint) for key in traffic.slices}
+        self._families = {key: own for key, own in expected.families.items() if own.items() <= here}
+        self._keys = [EVERY_ROW, *of_slices, *self._families] if traffic.has_labels else []
         self.first_labels: dict[RateKey, tuple[Rate, datetime]] = {}
-        self.replay = DriftReplay(traffic.slices, settings, expected.coverages, self._bands())
+        self.replay = DriftReplay(traffic.slices, settings, expected.coverages)
         self.sample: SpacedRows | None = None
         self.rows = 0
+        self._classes: list[str] = []
+        self._learned: dict[RateKey, tuple[Rate, Pairs]] = dict(expected.accuracies)
         self._period = ReferencePeriod(settings.reference_labels)
         self._period.begin([key for key in self._keys if key not in expected.accuracies])
 
@@ -78,19 +86,26 @@ class PastDetection:
             self.sample.add(part.member)
         for block in part.blocks:
             self.replay.add(block.start, block.end, block.member, block.known, block.unknown)
-        for observation in accuracies(part.labels, self._traffic.sets, self._keys, self._period):
-            self.replay.accuracy.add_observation(observation)
+        new = {name for label in part.labels for name in (label.label, label.predicted)} - {*self._classes}
+        if new and part.labels:
+            self._classes += sorted(new)
+            self._expect(floor_to(part.labels[0].at, BLOCK_SECONDS[0]))
+        counter = LabelCounter(self._traffic.sets, self._classes, self._families, self._period)
+        for labelled in counter.blocks(part.labels):
+            self.replay.accuracy.add(labelled)
             if ended := self._period.end():
-                self.first_labels |= {key: (rate, observation.end) for key, rate in ended.items()}
-                self.replay.accuracy.rezone(self._bands())
+                self.first_labels |= {key: (rate, labelled.end) for key, (rate, _) in ended.items()}
+                self._learned |= ended
+                self._expect(labelled.start)
 
-    def _bands(self) -> dict[RateKey, ToleranceBand]:
-        """Return the tolerance bands of the accuracies; one that nothing is expected of has none."""
-        expected, settings = self._expected, self._settings
-        slices, bands = max(settings.max_slices, len(self._traffic.slices)), {}
+    def _expect(self, at: datetime) -> None:
+        """Compute the expected accuracies again; a rate that nothing is expected of is counted only."""
+        settings = self._settings
+        slices, references = max(settings.max_slices, len(self._traffic.slices)), {}
         for key in self._keys:
-            rate = expected.accuracies.get(key) or self.first_labels.get(key, (None,))[0]
-            target = expected.targets.get(key.slice)
-            band = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
-            bands[key] = band if rate or target is not None else NO_REFERENCE
-        return bands
+            rate, pairs = self._learned.get(key) or (Rate(0, 0), ())
+            target = self._expected.targets.get(key.slice) if key.kind == "accuracy" else None
+            band = accuracy_band(rate, settings.accuracy_tolerance, slices, target)
+            references[key] = AccuracyReference(band if rate.n or target is not None else None, pairs)
+        families = {key: [RateKey(*pair, "accuracy") for pair in own.items()] for key, own in self._families.items()}
+        self.replay.accuracy.expect(AccuracyDetector(references, families, self._classes, settings, at))

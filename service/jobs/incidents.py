@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter, itemgetter
+from typing import TypeAlias
 
 import numpy as np
 from sqlalchemy import Connection
 
 from service.decisions import Alarm
+from service.jobs.accuracy_references import family_rates
 from service.jobs.drift_observations import known_sets
 from service.metrics.gauges import MetricsPage
 from service.monitor.block_counts import BoolMatrix, unpack_bitmaps
@@ -23,6 +25,9 @@ from service.store.labels import latest_first_labels
 from service.store.queries import memberships
 from service.store.writer import Writer
 from sfs.function import ALL_ROWS
+
+Families: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, str]]
+"""Fingerprint by slice of families, by name and fingerprint of the family."""
 
 ROWS, CELLS = 20_000, 10_000_000
 """Maximum number of rows, and of rows times alarms, that are read before and since a change."""
@@ -73,10 +78,11 @@ class IncidentJob:
                 return [{joining[0].id: "by itself"}]
             together = known + joining
             limit = min(ROWS, CELLS // len(together))
-            before = _sample(connection, model, together, None, min(map(_start, together)), limit)
+            families = {key[:2]: own for key, own in family_rates(self._deployment.state).items()}
+            before = _sample(connection, model, together, families, None, min(map(_start, together)), limit)
             until = max(alarm.at for alarm in joining)
-            since = _sample(connection, model, together, max(map(_start, joining)), until, limit)
-        wrong = np.array([alarm.drift.kind == "accuracy" for alarm in together], np.bool_)
+            since = _sample(connection, model, together, families, max(map(_start, joining)), until, limit)
+        wrong = np.array([alarm.drift.is_accuracy for alarm in together], np.bool_)
         rising = [(alarm.drift.direction == "up") != of_wrong for alarm, of_wrong in zip(together, wrong, strict=True)]
         merged: dict[int, list[Place]] = {}  # by incident; alarms that are in one stay together
         for places in find_incidents(before, since, rising, wrong):
@@ -102,17 +108,23 @@ def _began_together(one: Alarm, other: Alarm) -> bool:
 
 
 def _sample(
-    connection: Connection, model: str, alarms: Sequence[Alarm], since: datetime | None, until: datetime, limit: int
+    connection: Connection,
+    model: str,
+    alarms: Sequence[Alarm],
+    families: Families,
+    since: datetime | None,
+    until: datetime,
+    limit: int,
 ) -> RowSample:
     """Return the last rows of [since, until), for the coverages, and the last labelled ones, for the accuracies."""
     rows = [(*row, False) for row in memberships(connection, model, since=since, until=until, limit=limit)]
-    is_accuracy = np.array([alarm.drift.kind == "accuracy" for alarm in alarms], np.bool_)
-    parts = _parts(connection, alarms, rows, ~is_accuracy)
+    is_accuracy = np.array([alarm.drift.is_accuracy for alarm in alarms], np.bool_)
+    parts = _parts(connection, alarms, families, rows, ~is_accuracy)
     if is_accuracy.any():
         version = max(alarm.version for alarm in alarms)
         labels = latest_first_labels(connection, model, version, since=since, until=until, limit=limit)
         labelled = [(label.set_hash, label.member, label.unknown, label.label != label.predicted) for label in labels]
-        parts += _parts(connection, alarms, labelled, is_accuracy, of_labels=True)
+        parts += _parts(connection, alarms, families, labelled, is_accuracy, of_labels=True)
     none = np.zeros((0, len(alarms)), np.bool_)
     return RowSample(*(np.concatenate([none, *columns]) for columns in zip(*parts, strict=True)))
 
@@ -120,12 +132,16 @@ def _sample(
 def _parts(
     connection: Connection,
     alarms: Sequence[Alarm],
+    families: Families,
     rows: Sequence[tuple[str, bytes, bytes, bool]],
     counted: BoolMatrix,
     *,
     of_labels: bool = False,
 ) -> list[tuple[BoolMatrix, BoolMatrix, BoolMatrix]]:
-    """Return members, exposed rows and hits by function set: of rows or labels, for the ``counted`` alarms alone."""
+    """Return members, exposed rows and hits by function set: of rows or labels, for the ``counted`` alarms alone.
+
+    The rows of a family are those in any of its slices.
+    """
     sets = known_sets(connection, {row[0] for row in rows})
     parts = []
     for set_hash, group in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
@@ -133,10 +149,13 @@ def _parts(
         names = list(zip(sets[set_hash].names, sets[set_hash].fingerprints, strict=True))
         every = np.ones((len(is_wrong), 1), np.bool_)
         member, unknown = (unpack_bitmaps(bits, len(names)) for bits in (member_bits, unknown_bits))
-        column = {key: k for k, key in enumerate([*names, (ALL_ROWS, None)])}
+        unions = {key: own for key, own in families.items() if own.items() <= {*names}}
+        inside = [member[:, [names.index(pair) for pair in own.items()]].any(axis=1) for own in unions.values()]
+        of_families = np.column_stack([~every[:, :0], *inside])
+        column = {key: k for k, key in enumerate([*names, (ALL_ROWS, None), *unions])}
         chosen = [column.get((alarm.drift.slice, alarm.drift.fingerprint), len(column)) for alarm in alarms]
-        member = np.hstack([member, every, ~every])[:, chosen]  # [N, M]
-        known = np.hstack([~unknown, every, ~every])[:, chosen]  # [N, M]
+        member = np.hstack([member, every, of_families, ~every])[:, chosen]  # [N, M]
+        known = np.hstack([~unknown, every, of_families, ~every])[:, chosen]  # [N, M]
         exposed = (member if of_labels else known) & counted
         hit = exposed & (np.array(is_wrong, np.bool_)[:, None] if of_labels else member)
         parts.append((member, exposed, hit))
@@ -144,5 +163,5 @@ def _parts(
 
 
 def _moved(place: Place, together: Sequence[Alarm]) -> str:
-    how = "by itself" if place.cause is None else f"with {together[place.cause].drift.slice}"
+    how = "by itself" if place.cause is None else f"with {together[place.cause].drift.place}"
     return how if place.is_shown else f"{how}, too few rows to be sure"

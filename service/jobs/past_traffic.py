@@ -335,12 +335,20 @@ class RowsFile:
 
 
 class LoggedTraffic:
-    """Rows and first labels of a model version in the log, from a time until another."""
+    """Rows and labels of a model version in the log, from a time until another; labels as of ``settling`` later."""
 
     has_labels = True
 
-    def __init__(self, connection: Connection, model: str, version: int, since: datetime, until: datetime) -> None:
-        self._connection, self._model, self.version = connection, model, version
+    def __init__(
+        self,
+        connection: Connection,
+        model: str,
+        version: int,
+        since: datetime,
+        until: datetime,
+        settling: timedelta = timedelta(0),
+    ) -> None:
+        self._connection, self._model, self.version, self._settling = connection, model, version, settling
         self._since, self._until = since, until
         hashes = queries.logged_sets(connection, model, version, since, until)
         self.sets = known_sets(connection, hashes)
@@ -390,7 +398,7 @@ class LoggedTraffic:
 
     def _labels(self) -> Iterator[FirstLabel]:
         seq = last_first_label(self._connection, self._model, before=self._since)
-        while part := first_labels(self._connection, self._model, seq, _LABELS):
+        while part := first_labels(self._connection, self._model, seq, _LABELS, self._settling):
             yield from (label for label in part if label.version == self.version)
             seq = part[-1].seq
 

@@ -162,9 +162,12 @@ def render_incidents(model: str, unresolved: Sequence[Incident], metadata: Mappi
     count.add_metric([model], len(unresolved))
     for incident in unresolved:
         cause = incident.alarms[0]
-        facts = {alarm.id: metadata.get(alarm.drift.slice, NO_METADATA) for alarm in incident.alarms}
-        severity = max((fact.severity for fact in facts.values()), key=SEVERITIES.index)
-        owner = truncated(facts[min(facts)].owner, MAX_NAME_CHARACTERS)
+        facts = {
+            alarm.id: [metadata.get(name, NO_METADATA) for name in alarm.drift.slices] or [NO_METADATA]
+            for alarm in incident.alarms
+        }
+        severity = max((fact.severity for own in facts.values() for fact in own), key=SEVERITIES.index)
+        owner = truncated(facts[min(facts)][0].owner, MAX_NAME_CHARACTERS)
         values = [model, str(incident.id), incident.cause, cause.drift.kind, severity, owner]
         slices.add_metric(values, len({alarm.drift.slice for alarm in incident.unresolved}))
         since.add_metric(values[:2], (cause.drift.since or cause.at).timestamp())

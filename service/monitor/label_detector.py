@@ -27,6 +27,10 @@ _LOG_FACTORS = np.log(FACTORS)
 PAIRED_LABELS, PAIRED_RATIO = 50, math.exp(3)
 """After so many labels of a rate, the larger statistic of its two views is at most so many times the smaller."""
 
+_STATE = (
+    *("sums", "unpaired", "last", "cusum", "counts", "change", "past_parts"),
+    *("begun", "blocks", "blocks_with_labels"),
+)
 _MOST = 300.0
 _LARGEST = math.exp(_MOST)  # finite when multiplied by itself
 
@@ -147,6 +151,8 @@ class Fall:
         Likeliest start of the change, in seconds since the epoch.
     errors, labels
         Counts since then, of this class or of all.
+    all_errors, all_labels
+        Counts since then, of all classes.
     evidence, threshold
         Logarithms of the statistic and of its threshold.
     dispersion
@@ -160,6 +166,8 @@ class Fall:
     since: int
     errors: int
     labels: int
+    all_errors: int
+    all_labels: int
     evidence: float
     threshold: float
     dispersion: float
@@ -227,7 +235,8 @@ class LabelDetector:
         exists = (limits > 0) & (limits < 1)  # [K, 2, C]
         self._expected = exists
         # the odds m / (1 - m) times f belong to the rate m f / (1 + m (f - 1))
-        self._growth = np.log1p(np.where(exists, limits, 0.0)[..., None] * (np.array(FACTORS) - 1))  # [K, 2, C, F]
+        growth = np.log1p(np.where(exists, limits, 0.0)[..., None] * (np.array(FACTORS) - 1))  # [K, 2, C, F]
+        self._growth = np.concatenate([np.zeros_like(growth[:, :, :1]), growth], axis=2)  # [K, 2, 1 + C, F]
         # half of the weight is for all classes together, half for each alone
         known = exists.sum(axis=2)[..., None]  # [K, 2, 1]
         alone = np.where(exists & (known > 1), 0.5 / np.maximum(known, 1), 0.0)
@@ -240,20 +249,71 @@ class LabelDetector:
             self._pairs[group] = slice(pairs, pairs := pairs + len(parts))
         self._dispersion = [LabelDispersion.zeros(rates, classes) for _ in range(2)]
         self._sums = np.zeros((rates, 2, 1 + classes, len(FACTORS)))
+        self._work = np.empty((2, *self._sums.shape))
         self._unpaired = np.zeros(rates, np.int64)
-        self._last = np.full(rates, start, np.int64)
+        self._start, self._last = start, np.full(rates, start, np.int64)
         self._cusum = np.zeros((rates, 1 + classes))
-        self._since = np.full((rates, 1 + classes), start, np.int64)
-        self._counts, self._past = np.zeros((2, rates, 1 + classes, 2), np.int64)
+        self._counts = np.zeros((rates, 1 + classes, 2), np.int64)
+        self._change = np.zeros((rates, 1 + classes, 5), np.int64)  # start; counts before it, own and of all classes
+        self._change[..., 0] = start
         self._past_parts = np.zeros((pairs, 1 + classes, 2), np.int64)
+        self._begun = np.zeros((rates, 2), np.int64)
+        self._blocks, self._blocks_with_labels = np.zeros((2, rates), np.int64)
 
     def arrays(self) -> Mapping[str, NDArray[np.float64 | np.int64]]:
         """Return the state by name: a detector whose arrays are set to these values continues exactly."""
-        own = ("sums", "unpaired", "last", "cusum", "since", "counts", "past", "past_parts")
-        state = {name: getattr(self, f"_{name}") for name in own}
+        state = {name: getattr(self, f"_{name}") for name in _STATE}
         for view, dispersion in enumerate(self._dispersion):
             state |= {f"{name}_{view}": array for name, array in dispersion.arrays().items()}
         return state
+
+    def resume(
+        self,
+        earlier: Mapping[str, NDArray[np.float64 | np.int64]],
+        rates: tuple[Indices, Indices],
+        parts: tuple[Indices, Indices],
+        same: BoolArray,
+    ) -> None:
+        """Continue from the arrays of a detector with the same classes.
+
+        Parameters
+        ----------
+        earlier
+            Its ``arrays``.
+        rates, parts
+            Positions here, and there, of k rates and of the parts of their groups.
+        same : bool[k, 2]
+            Views whose limits are the same; the evidence of others begins again, and so does a rate without any.
+        """
+        for name, array in self.arrays().items():
+            (here, there), axis = (parts, 0) if name == "past_parts" else (rates, 0 if name in _STATE else 1)
+            np.moveaxis(array, axis, 0)[here] = np.moveaxis(earlier[name], axis, 0)[there]
+        self._sums[rates[0]] *= same[:, :, None, None]
+        restarted = rates[0][~same.any(axis=1)]
+        self.reset(restarted)
+        self._last[restarted] = self._start
+
+    def limit_starts(self, at: int) -> None:
+        """Move changes that started after a moment to it: the clock was ahead at the time."""
+        np.minimum(self._change[..., 0], at, out=self._change[..., 0])
+        np.minimum(self._last, at, out=self._last)
+
+    def log_statistic(self) -> FloatArray:
+        """Return the logarithm of every rate's statistic, as of its last label, at least 0: float64[K]."""
+        return np.log(np.maximum(self._smaller(np.arange(len(self._sums)), self._sums)[0], 1.0))
+
+    def blocks_a_label(self) -> FloatArray:
+        """Return the mean number of blocks up to one with labels, at least 1: float64[K]."""
+        return np.maximum(self._blocks / np.maximum(self._blocks_with_labels, 1), 1.0)
+
+    def counted(self) -> Counts:
+        """Return errors and labels of every rate since it began or alarmed: int64[K, 2]."""
+        return np.asarray(self._counts[:, 0] - self._begun, np.int64)
+
+    def labels_a_month(self) -> FloatArray:
+        """Return the labels of every rate in thirty days, fewer if it has been counted for less: float64[K]."""
+        shares = np.minimum(1.0, MONTH_BLOCKS / np.maximum(self._blocks, 1))
+        return np.asarray(self._counts[:, 0, 1] * shares, np.float64)
 
     def divisors(self, rates: Indices) -> FloatArray:
         """Return the dispersion of the labels of these rates: float64[k].
@@ -261,8 +321,8 @@ class LabelDetector:
         Selection by one of the classes disperses the errors within the other, which is no correlation of errors: the
         smaller of the two dispersions is the one that counts.
         """
-        by_view = np.stack([dispersion.divisors(rates) for dispersion in self._dispersion], axis=1)
-        smallest = np.where(self._missing[rates], np.inf, by_view).min(axis=1)
+        views = zip(self._dispersion, self._missing[rates].T, strict=True)
+        smallest = np.minimum(*(np.where(missing, np.inf, each.divisors(rates)) for each, missing in views))
         return np.where(np.isinf(smallest), 1.0, smallest)
 
     def advance(self, end: int, rates: Indices, confusion: Counts) -> list[Fall]:
@@ -289,52 +349,71 @@ class LabelDetector:
         for view, dispersion in enumerate(self._dispersion):
             dispersion.advance(end - 1, rates, labels[:, view], errors[:, view])
         phi = self.divisors(rates)
-        scaled = (errors / phi[:, None, None])[..., None], (labels / phi[:, None, None])[..., None]
-        log_e = np.empty((len(rates), 2, 1 + labels.shape[2], len(FACTORS)))
-        np.multiply(scaled[0] * self._expected[rates, :, :, None], _LOG_FACTORS, out=log_e[:, :, 1:])
-        log_e[:, :, 1:] -= scaled[1] * self._growth[rates]
+        weighted = labels / phi[:, None, None], (errors / phi[:, None, None]) * self._expected[rates]
+        log_e, sums = self._work[0, : len(rates)], self._work[1, : len(rates)]  # new memory takes longer
+        np.take(self._growth, rates, axis=0, out=sums, mode="clip")
+        np.multiply(weighted[1][..., None], _LOG_FACTORS, out=log_e[:, :, 1:])
+        log_e[:, :, 1:] -= np.multiply(sums[:, :, 1:], weighted[0][..., None], out=sums[:, :, 1:])
         np.einsum("kvcf->kvf", log_e[:, :, 1:], out=log_e[:, :, 0])
-        flat = log_e.reshape(len(rates), -1)  # long rows are quicker
-        sums = self._sums[rates]
-        blocks = np.clip((end - self._last[rates]) / BLOCK_SECONDS, 0, MONTH_BLOCKS)
-        changed = (sums.reshape(flat.shape) + blocks[:, None]) * np.exp(np.minimum(flat, _MOST))
-        sums = np.minimum(changed, _LARGEST).reshape(sums.shape)
         medium = np.where(self._missing[rates, 0, None], log_e[:, 1, :, MEDIUM], log_e[:, 0, :, MEDIUM])
-        self._date(rates, labels[:, 0], errors[:, 0], medium)
-        self._last[rates] = end
-        mixture = np.einsum("kvgf,kvg->kv", sums, self._weight[rates])
-        mixture = np.where(self._missing[rates], _LARGEST, mixture)  # [k, 2]
-        statistic = np.where(self._missing[rates].all(axis=1), 0.0, mixture.min(axis=1))
-        self._unpaired[rates] += labels[:, 0].sum(axis=1)
-        paired = self._unpaired[rates] >= PAIRED_LABELS
-        most = PAIRED_RATIO * statistic[:, None] / np.maximum(mixture, 1 / _LARGEST)
-        scale = np.where(paired[:, None], np.minimum(most, 1.0), 1.0)
-        self._sums[rates] = sums * scale[..., None, None]
+        self._date(end - BLOCK_SECONDS, rates, labels[:, 0], errors[:, 0], medium)
+        blocks = np.clip((end - self._last[rates]) // BLOCK_SECONDS, 0, MONTH_BLOCKS)
+        self._blocks[rates] += blocks
+        self._blocks_with_labels[rates] += 1
+        self._last[rates] = np.maximum(self._last[rates], end)
+        np.take(self._sums, rates, axis=0, out=sums, mode="clip")
+        ratio, flat = (each.reshape(len(rates), -1) for each in (log_e, sums))  # long rows are quicker
+        np.exp(np.minimum(ratio, _MOST, out=ratio), out=ratio)
+        flat += blocks[:, None]
+        flat *= ratio
+        np.minimum(flat, _LARGEST, out=flat)
+        self._sums[rates] = sums
+        statistic, mixture = self._smaller(rates, sums)
+        self._unpaired[rates] += np.einsum("kc->k", labels[:, 0])
+        (paired,) = np.nonzero(self._unpaired[rates] >= PAIRED_LABELS)
+        most = PAIRED_RATIO * statistic[paired, None] / np.maximum(mixture[paired], 1 / _LARGEST)
+        self._sums[rates[paired]] *= np.minimum(most, 1.0)[..., None, None]
         self._unpaired[rates[paired]] = 0
         (alarmed,) = np.nonzero(statistic >= np.exp(self.thresholds[rates]))
         evidence = np.log(statistic[alarmed])
         found = zip(rates[alarmed].tolist(), evidence.tolist(), phi[alarmed].tolist(), strict=True)
         falls = [self._fall(*each) for each in sorted(found)]
-        self._reset(rates[alarmed])
+        self.reset(rates[alarmed])
         return falls
 
-    def _date(self, rates: Indices, labels: Counts, errors: Counts, log_e: FloatArray) -> None:
+    def likeliest(self, rate: int) -> Fall | None:
+        """Return the likeliest change of a rate, without evidence; None if none is likelier than no change."""
+        return self._fall(rate, 0.0, 1.0) if self._cusum[rate].any() else None
+
+    def _smaller(self, rates: Indices, sums: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the statistic of some rates, float64[k], and the mixtures of its views, float64[k, 2]."""
+        mixture = np.einsum("kvgf,kvg->kv", sums, self._weight[rates])
+        mixture[self._missing[rates]] = _LARGEST
+        smaller = np.minimum(mixture[:, 0], mixture[:, 1])
+        smaller[self._missing[rates, 0] & self._missing[rates, 1]] = 0.0
+        return smaller, mixture
+
+    def _date(self, start: int, rates: Indices, labels: Counts, errors: Counts, log_e: FloatArray) -> None:
         """Bring the likeliest start of a change, and the counts before it, up to date: by true class, or of all."""
-        starts = self._cusum[rates] == 0  # [k, 1 + C]
-        self._since[rates] = np.where(starts, self._last[rates, None], self._since[rates])
-        self._past[rates] = np.where(starts[..., None], self._counts[rates], self._past[rates])
-        for i, group in enumerate(rates.tolist()):
-            if group in self._groups and starts[i].any():
-                pairs = self._pairs[group]
-                now = self._counts[self._groups[group]]
-                self._past_parts[pairs] = np.where(starts[i, None, :, None], now, self._past_parts[pairs])
-        self._cusum[rates] = np.maximum(self._cusum[rates] + log_e, 0.0)
-        added = np.stack([errors, labels], axis=2)  # [k, C, 2]
-        self._counts[rates] += np.concatenate([added.sum(axis=1, keepdims=True), added], axis=1)
+        before = self._cusum[rates]  # [k, 1 + C]
+        cusum = np.maximum(before + log_e, 0.0)
+        self._cusum[rates] = cusum
+        counts = self._counts[rates]
+        which, group = np.nonzero((before == 0) & (cusum > 0))
+        self._change[rates[which], group, 0] = start
+        self._change[rates[which], group, 1:3] = counts[which, group]
+        self._change[rates[which], group, 3:] = counts[which, 0]
+        for rate, own in zip(rates[which].tolist(), group.tolist(), strict=True):
+            if rate in self._groups:
+                self._past_parts[self._pairs[rate], own] = self._counts[self._groups[rate], own]
+        for place, added in enumerate((errors, labels)):
+            counts[:, 0, place] += np.einsum("kc->k", added)  # quicker than sum over few classes
+            counts[:, 1:, place] += added
+        self._counts[rates] = counts
 
     def _fall(self, rate: int, evidence: float, dispersion: float) -> Fall:
         best = int(self._cusum[rate].argmax())
-        since = self._counts[rate, best] - self._past[rate, best]
+        start, *before = self._change[rate, best].tolist()
         parts: list[Part] = []
         if rate in self._groups:
             slices = self._groups[rate]
@@ -343,11 +422,13 @@ class LabelDetector:
             parts = [Part(part, errors, labels) for part, (errors, labels) in of_slices if labels]
             parts.sort(key=lambda part: (-part.errors, part.labels))
         true_class = best - 1 if best else None
-        start, threshold = int(self._since[rate, best]), float(self.thresholds[rate])
-        errors, labels = since.tolist()
-        return Fall(rate, true_class, start, errors, labels, evidence, threshold, dispersion, tuple(parts))
+        now, threshold = self._counts[rate, [best, 0]].ravel().tolist(), float(self.thresholds[rate])
+        errors, labels, all_errors, all_labels = (count - past for count, past in zip(now, before, strict=True))
+        found = errors, labels, all_errors, all_labels, evidence, threshold, dispersion
+        return Fall(rate, true_class, start, *found, tuple(parts))
 
-    def _reset(self, rates: Indices) -> None:
+    def reset(self, rates: Indices) -> None:
         """Begin again: no start of a change before now counts."""
         self._sums[rates] = 0
         self._cusum[rates] = 0
+        self._begun[rates] = self._counts[rates, 0]

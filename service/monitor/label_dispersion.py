@@ -19,6 +19,9 @@ SCALES_SECONDS = (3_600, 8 * 3_600)
 PRIOR_CORRELATION, PRIOR_WINDOWS = 0.02, 30
 """Correlation assumed at first, so that the first clump of labels is no alarm; pairs of windows that weigh as much."""
 
+PRIOR_DISPERSION = 3.0
+"""Dispersion assumed at first, at most: a thousand labels in the first minutes are not one clump."""
+
 SHARED_WINDOWS = 100
 """Pairs of windows of a rate that weigh as much as the correlation of all rates."""
 
@@ -41,11 +44,13 @@ class LabelDispersion:
     window : int64[W, K]
         Number of the window under way at each of W scales.
     labels, errors : int64[W, K, 2, C]
-        Counts of the window before it, and of the window under way.
+        Counts of the window before it, and of the window under way, of a longer one without those of the hour.
     excess, information : float64[W, K]
         Sums of (2 h - 1) (h (k1/n1 - k2/n2)^2 - v) and of (2 h - 1)^2 v, over pairs of windows.
     pairs, total, squares : float64[W, K]
         Pairs compared; sums of the labels of finished windows, and of their squares.
+    offset, slope : float64[W, K]
+        Correlation of the rate, as a linear function of that of all rates.
 
     References
     ----------
@@ -62,13 +67,17 @@ class LabelDispersion:
     pairs: FloatArray
     total: FloatArray
     squares: FloatArray
+    offset: FloatArray
+    slope: FloatArray
 
     @classmethod
     def zeros(cls, rates: int, strata: int) -> LabelDispersion:
         """Return the state before the first label."""
         scales = len(SCALES_SECONDS)
         labels, errors = np.zeros((2, scales, rates, 2, strata), np.int64)
-        return cls(np.full((scales, rates), -1), labels, errors, *np.zeros((5, scales, rates)))
+        excess, information, pairs, total, squares, offset = np.zeros((6, scales, rates))
+        window, slope = np.full((scales, rates), -1), np.ones((scales, rates))
+        return cls(window, labels, errors, excess, information, pairs, total, squares, offset, slope)
 
     def arrays(self) -> Mapping[str, NDArray[np.float64 | np.int64]]:
         """Return the state by name; the arrays are changed in place."""
@@ -87,13 +96,15 @@ class LabelDispersion:
             Their labels and errors by stratum.
         """
         for scale, width in enumerate(SCALES_SECONDS):
-            window = seconds // width
-            ended = rates[self.window[scale, rates] != window]
+            ended = rates[self.window[scale, rates] != seconds // width]
             if ended.size:
+                if scale == 0:  # hours make up the longer windows
+                    self.labels[1:, ended, 1] += self.labels[0, ended, 1]
+                    self.errors[1:, ended, 1] += self.errors[0, ended, 1]
                 self._finish(scale, ended)
-                self.window[scale, ended] = window
-            self.labels[scale, rates, 1] += labels
-            self.errors[scale, rates, 1] += errors
+                self.window[scale, ended] = seconds // width
+        self.labels[0, rates, 1] += labels
+        self.errors[0, rates, 1] += errors
 
     def _finish(self, scale: int, rates: Indices) -> None:
         """Compare the windows of these rates with those before, and begin new ones."""
@@ -109,6 +120,8 @@ class LabelDispersion:
         self.excess[scale, rates] += np.where(known, (2 * h - 1) * excess, 0.0).sum(axis=1)
         self.information[scale, rates] += np.where(known, (2 * h - 1) ** 2 * v, 0.0).sum(axis=1)
         self.pairs[scale, rates] += known.any(axis=1)
+        own = self.excess[scale, rates], self.information[scale, rates], self.pairs[scale, rates]
+        self.offset[scale, rates], self.slope[scale, rates] = _shrunken(*own, SHARED_WINDOWS)
         size = n[:, 1].sum(axis=1)
         self.total[scale, rates] += size
         self.squares[scale, rates] += size.astype(np.float64) ** 2
@@ -123,24 +136,29 @@ class LabelDispersion:
 
         A log-likelihood ratio divided by it is that of about as many independent labels.
         """
-        largest = np.ones(len(rates))
-        for scale in range(len(SCALES_SECONDS)):
-            every = self.excess[scale].sum(), self.information[scale].sum(), self.pairs[scale].sum()
-            common = _shrunken(*every, PRIOR_CORRELATION, PRIOR_WINDOWS)
-            own = self.excess[scale, rates], self.information[scale, rates], self.pairs[scale, rates]
-            correlation = np.maximum(_shrunken(*own, common, SHARED_WINDOWS), 0.0)
-            under_way = self.labels[scale, rates, 1].sum(axis=1)
-            size = (self.squares[scale, rates] + under_way.astype(np.float64) ** 2) / np.maximum(
-                self.total[scale, rates] + under_way, 1
-            )
-            largest = np.maximum(largest, 1 + correlation * np.maximum(size - 1, 0))
-        return largest
+        labels = np.einsum("wkc->wk", np.take(self.labels[:, :, 1], rates, axis=1))  # under way
+        labels[1:] += labels[0]
+        total, squares, offset, slope = (
+            np.take(each, rates, axis=1) for each in (self.total, self.squares, self.offset, self.slope)
+        )
+        squares += labels * labels
+        total += labels
+        others = np.maximum(squares / np.maximum(total, 1.0, out=total) - 1, 0.0)
+        prior = np.minimum(PRIOR_CORRELATION, (PRIOR_DISPERSION - 1) / np.maximum(others, 1.0))
+        excess, information, pairs = (
+            each.sum(axis=1, keepdims=True) for each in (self.excess, self.information, self.pairs)
+        )
+        of_all, weight = _shrunken(excess, information, pairs, PRIOR_WINDOWS)
+        correlation = offset + slope * (of_all + weight * prior)
+        return np.asarray((1 + np.maximum(correlation, 0.0) * others).max(axis=0), np.float64)
 
 
 def _shrunken(
-    excess: FloatArray, information: FloatArray, pairs: FloatArray, prior: FloatArray | float, windows: int
-) -> FloatArray:
-    """Return correlations of which the prior weighs as much as a number of pairs of windows."""
-    weight = windows * np.divide(information, np.maximum(pairs, 1))
+    excess: FloatArray, information: FloatArray, pairs: FloatArray, windows: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return offset and slope of correlations as functions of the prior, which weighs as much as some windows."""
+    weight = windows * information / np.maximum(pairs, 1)
     total = information + weight
-    return np.where(total > 0, (excess + weight * prior) / np.where(total > 0, total, 1.0), prior)
+    known = total > 0
+    total = np.where(known, total, 1.0)
+    return np.where(known, excess / total, 0.0), np.where(known, weight / total, 1.0)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from service.decisions import RateKey
+from service.monitor.accuracy_detector import Pairs
 from sfs.intervals import Rate, effective_n
 
 MINIMUM_CONTENTS = 30
@@ -28,62 +27,65 @@ class ReferencePeriod:
     ----------
     labels
         Labels that set an expected accuracy.
-    correct, contents, needed
-        Correct predictions, the content of every labelled record, and the number of labels to gather, by rate.
+    confusion, contents, needed
+        Labels by true and predicted class, the content of every labelled record, and the number of labels to gather, by
+        rate.
 
     Examples
     --------
     >>> key = RateKey("short", "f1", "accuracy")
     >>> period = ReferencePeriod(40)
     >>> period.begin([key])
-    >>> period.take(key, np.arange(50), np.arange(50) > 1)
+    >>> period.take(key, range(50), 2 * [("ham", "spam")] + 48 * [("ham", "ham")])
     40
     >>> period.end()[key], period.contents
-    (Rate(count=38, n=40), {})
+    ((Rate(count=38, n=40), (('ham', 'ham', 38), ('ham', 'spam', 2))), {})
     """
 
     labels: int
-    correct: dict[RateKey, int] = field(default_factory=dict)
+    confusion: dict[RateKey, Counter[tuple[str, str]]] = field(default_factory=dict)
     contents: dict[RateKey, list[int]] = field(default_factory=dict)
     needed: dict[RateKey, int] = field(default_factory=dict)
 
     def begin(self, keys: Collection[RateKey]) -> None:
         """Gather labels of these rates, and forget those of all others."""
         self.contents = {key: self.contents.get(key, []) for key in keys}
-        self.correct = {key: self.correct.get(key, 0) for key in keys}
+        self.confusion = {key: self.confusion.get(key, Counter()) for key in keys}
         self.needed = {key: self.labels * (len(rows) // self.labels + 1) for key, rows in self.contents.items()}
 
     def lacks(self, key: RateKey) -> int:
         """Return the number of labels that a rate whose labels are gathered still lacks."""
         return self.needed[key] - len(self.contents[key])
 
-    def take(self, key: RateKey, contents: NDArray[np.int64], correct: NDArray[np.bool_]) -> int:
+    def take(self, key: RateKey, contents: Sequence[int], pairs: Sequence[tuple[str, str]]) -> int:
         """Take the first of N labels, as many as the rate lacks, and return their number.
 
         Parameters
         ----------
         key
             A rate whose labels are gathered.
-        contents, correct : int64[N], bool[N]
-            Contents of the labelled records, and whether their predictions are correct.
+        contents, pairs
+            Contents of the N labelled records, and their true and predicted classes.
         """
         taken = min(self.lacks(key), len(contents))
-        self.contents[key] += contents[:taken].tolist()
-        self.correct[key] += int(correct[:taken].sum())
+        self.contents[key] += contents[:taken]
+        self.confusion[key].update(pairs[:taken])
         if not self.lacks(key) and effective_n(self.contents[key]) < MINIMUM_CONTENTS:
             if self.needed[key] >= _MOST * self.labels:
-                self.correct[key], self.contents[key], self.needed[key] = 0, [], 0
+                self.confusion[key], self.contents[key], self.needed[key] = Counter(), [], 0
             self.needed[key] += self.labels
         return taken
 
-    def end(self) -> dict[RateKey, Rate]:
-        """Return the expected accuracy of the rates that have their labels, and end their periods.
+    def end(self) -> dict[RateKey, tuple[Rate, Pairs]]:
+        """Return the expected accuracy of the rates that have their labels, also by class, and end their periods.
 
         The effective n is that of their contents.
         """
-        rates = {}
+        ended = {}
         for key in [key for key in self.contents if not self.lacks(key)]:
-            contents = self.contents.pop(key)
-            rates[key] = Rate(self.correct.pop(key), len(contents), effective_n(contents))
+            contents, confusion = self.contents.pop(key), self.confusion.pop(key)
+            correct = sum(number for (true, predicted), number in confusion.items() if true == predicted)
+            pairs = tuple((*pair, number) for pair, number in sorted(confusion.items()))
+            ended[key] = Rate(correct, len(contents), effective_n(contents)), pairs
             del self.needed[key]
-        return rates
+        return ended

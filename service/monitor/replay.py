@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,11 +14,12 @@ from scipy.sparse.csgraph import connected_components
 from service.decisions import RATES, Alarm, DriftDetected, RateKey, ToleranceBand
 from service.events import Counts
 from service.formatting import percent
-from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
+from service.monitor.accuracy_detector import AccuracyDetector, LabelledBlock
+from service.monitor.drift_detector import DriftDetector, log_threshold
 from service.monitor.incidents import CONTAINED
 from service.monitor.live_baseline import NO_REFERENCE, SETTLED_DAYS, Limits, LiveBaseline, named_zone
-from service.monitor.tolerance_band import changed_further, coverage_band, recovery
-from service.monitor.windows import floor_to
+from service.monitor.tolerance_band import RECENT, changed_further, coverage_band, recovery
+from service.monitor.windows import BLOCK_SECONDS, floor_to
 from service.settings.schema import DriftSettings
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
@@ -28,7 +29,6 @@ BoolMatrix = NDArray[np.bool_]
 CHECK_SECONDS = 600
 """Time between two looks at whether a rate is back in its band."""
 
-_RECENT = (("hour", timedelta(hours=1)), ("day", timedelta(days=1)), ("week", timedelta(days=7)))
 _ONSET = timedelta(minutes=1)  # least uncertainty of the start of a change
 _SAMPLE_ROWS = 10_000
 
@@ -40,7 +40,7 @@ class AlarmLog:
         self.alarms: list[Alarm] = []
         self._unresolved: dict[RateKey, int] = {}
 
-    def unresolved(self, keys: Mapping[RateKey, int]) -> list[tuple[RateKey, Alarm]]:
+    def unresolved(self, keys: Container[RateKey]) -> list[tuple[RateKey, Alarm]]:
         """Return the unresolved alarms of these rates."""
         return [(key, self.alarms[place]) for key, place in self._unresolved.items() if key in keys]
 
@@ -64,15 +64,15 @@ class AlarmLog:
 
 
 class ReplayedRates:
-    """Rates of one kind: their detector, and their counts since the first unresolved alarm."""
+    """Coverages: their detector, and their counts since the first unresolved alarm."""
 
     def __init__(
-        self, zones: Mapping[RateKey, ToleranceBand], threshold: float, log: AlarmLog, baseline: LiveBaseline | None
+        self, zones: Mapping[RateKey, ToleranceBand], threshold: float, log: AlarmLog, baseline: LiveBaseline
     ) -> None:
         self.detector, self.observations = DriftDetector(zones, threshold, baseline), 0
-        self.zones, self._log, self._baseline = zones, log, baseline
+        self._log, self._baseline = log, baseline
         self._index = {key: k for k, key in enumerate(zones)}
-        self._total = np.zeros((2, len(zones)), np.int64)  # members and known rows, or correct and labelled ones
+        self._total = np.zeros((2, len(zones)), np.int64)  # members and known rows
         self._times: list[datetime] = []
         self._totals: list[Counts] = []  # at these times
 
@@ -86,19 +86,6 @@ class ReplayedRates:
         self._total += count, n
         self.observations += 1
 
-    def add_observation(self, block: Observation) -> None:
-        """Add a block of a few rates."""
-        counts = np.zeros((3, len(self._index)), np.int64)
-        for key, rate in block.counts.items():
-            if (k := self._index.get(key)) is not None:
-                counts[:, k] = rate.count, rate.n, block.unknown.get(key, 0)
-        self.add(block.start, block.end, *counts)
-
-    def rezone(self, zones: Mapping[RateKey, ToleranceBand]) -> None:
-        """Replace the bands of the same rates; a rate with another band restarts."""
-        self.zones = zones
-        self.detector.rezone(zones, self._baseline)
-
     def _look_back(self, now: datetime) -> None:
         """Resolve the alarms of rates that are back in their bands, and keep the counts until now."""
         unresolved = self._log.unresolved(self._index)
@@ -107,23 +94,20 @@ class ReplayedRates:
             return
         self._times.append(now)
         self._totals.append(self._total.copy())
-        old = bisect_left(self._times, now - _RECENT[-1][1])
+        old = bisect_left(self._times, now - RECENT[-1][1])
         del self._times[:old], self._totals[:old]
         first = min(alarm.at for _, alarm in unresolved)
         windows = [
-            (name, start, self._totals[bisect_left(self._times, start)], self._limits_over(start, now))
-            for name, start in ((name, now - length) for name, length in _RECENT)
+            (name, start, self._totals[bisect_left(self._times, start)], self._baseline.limits_over(start, now))
+            for name, start in ((name, now - length) for name, length in RECENT)
             if start >= first
         ]
         for key, alarm in unresolved:
-            if reason := recovery(key.kind, self._recent(key, alarm, windows)):
+            if reason := recovery(RATES[key.kind], self._recent(key, alarm, windows)):
                 self._log.resolve(key, now, reason)
 
-    def _limits_over(self, start: datetime, end: datetime) -> Limits | None:
-        return None if self._baseline is None else self._baseline.limits_over(start, end)
-
     def _recent(
-        self, key: RateKey, alarm: Alarm, windows: Sequence[tuple[str, datetime, Counts, Limits | None]]
+        self, key: RateKey, alarm: Alarm, windows: Sequence[tuple[str, datetime, Counts, Limits]]
     ) -> Iterator[tuple[str, ToleranceBand, Rate]]:
         """Yield the windows that began after an alarm, the shortest first: name, band over it, and rate."""
         k = self._index[key]
@@ -134,6 +118,42 @@ class ReplayedRates:
             band = self.detector.band(key, limits)
             if n and band is not None:
                 yield name, band, Rate(count, n)
+
+
+class ReplayedLabels:
+    """Accuracies: their detector, whose expectations grow with the first labels.
+
+    Attributes
+    ----------
+    observations
+        Blocks with labels.
+    false_alarms
+        Expected number of false alarms so far, at most; blocks without labels count, too.
+    """
+
+    def __init__(self, log: AlarmLog) -> None:
+        self.observations, self.false_alarms = 0, 0.0
+        self._log, self._detector = log, AccuracyDetector({}, {}, (), DriftSettings(), datetime(1970, 1, 1, tzinfo=UTC))
+        self._end: datetime | None = None
+
+    def expect(self, detector: AccuracyDetector) -> None:
+        """Continue with a detector of other expectations."""
+        detector.resume(self._detector)
+        self._detector = detector
+
+    def add(self, block: LabelledBlock) -> None:
+        """Add a block of labels."""
+        length = timedelta(seconds=BLOCK_SECONDS[0])
+        now, before = floor_to(block.start, CHECK_SECONDS), self._end or block.start
+        if floor_to(before - length, CHECK_SECONDS) < now:
+            for key, alarm in self._log.unresolved(self._detector.references):
+                if reason := self._detector.recovery(alarm):
+                    self._log.resolve(key, now, reason)
+        for detection in self._detector.advance(block):
+            self._log.take(detection)
+        self._detector.follow([key for key, _ in self._log.unresolved(self._detector.references)])
+        self.observations, self._end = self.observations + 1, block.end
+        self.false_alarms += (block.end - before) / length * self._detector.false_alarms_a_block
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +193,6 @@ class DriftReplay:
         Settings of the detectors.
     references
         Expected coverages; a slice without one has none until its traffic has taught it.
-    accuracies
-        Tolerance bands of the accuracies; empty without labels.
 
     Attributes
     ----------
@@ -201,7 +219,6 @@ class DriftReplay:
         slices: Sequence[RateKey],
         settings: DriftSettings,
         references: Mapping[RateKey, Rate],
-        accuracies: Mapping[RateKey, ToleranceBand] | None = None,
     ) -> None:
         many = max(settings.max_slices, len(slices))
         bands = [
@@ -216,7 +233,7 @@ class DriftReplay:
         self._baseline = LiveBaseline(slices, bands, settings.tolerance, settings.swing, zone)
         zones = dict(zip(slices, bands, strict=True))
         self.coverage = ReplayedRates(zones, self.threshold, self._log, self._baseline)
-        self.accuracy = ReplayedRates(accuracies or {}, self.threshold, self._log, None)
+        self.accuracy = ReplayedLabels(self._log)
         self._day = -1
         self._reached = np.zeros((3, len(slices)))  # live traffic, season and level: seconds since the epoch
 
@@ -228,9 +245,8 @@ class DriftReplay:
     @property
     def false_alarms(self) -> float:
         """Expected number of false alarms so far, at most: a rate has one in as many blocks as the threshold."""
-        of_labels = sum(band.lower > 0 for band in self.accuracy.zones.values())
-        rates = len(self.slices) * self.coverage.observations + of_labels * self.accuracy.observations
-        return float(rates * np.exp(-self.threshold))
+        rates = len(self.slices) * self.coverage.observations
+        return float(rates * np.exp(-self.threshold)) + self.accuracy.false_alarms
 
     def add(self, start: datetime, end: datetime, count: Counts, n: Counts, unknown: Counts) -> None:
         """Add a block: int64[K] members, known and unknown rows."""

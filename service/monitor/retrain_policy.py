@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from service.decisions import ACTIVE, Alarm, Direction, Run, ToleranceBand, Trigger
-from service.formatting import limit_text, percent, percent_of
+from service.formatting import limit_text, percent, percent_of, recall_text
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 
@@ -189,12 +189,12 @@ def _wanted_run(
     unanswered = []
     for alarm in sorted(alarms, key=lambda alarm: alarm.id):
         # A candidate that was not promoted leaves the accuracy as it was.
-        retried = ("failed",) if alarm.drift.kind == "coverage" else ("failed", "held", "rejected")
+        retried = ("failed", "held", "rejected") if alarm.drift.is_accuracy else ("failed",)
         answered = any(alarm.id in run.alarms and run.state not in retried for run in runs)
         if alarm.state != "resolved" and not answered and not alarm.drift.stands_alone:
             unanswered.append(alarm)
-    if inaccurate := {alarm.drift.slice for alarm in unanswered if alarm.drift.kind == "accuracy"}:
-        return _answer("training", "accuracy", [a for a in unanswered if a.drift.slice in inaccurate])
+    if inaccurate := {name for alarm in unanswered if alarm.drift.is_accuracy for name in alarm.drift.slices}:
+        return _answer("training", "accuracy", [a for a in unanswered if inaccurate & {*a.drift.slices}])
     if unanswered:
         return _answer("waiting_for_labels", "coverage", unanswered)
     if rules.max_age is None or in_force_since is None:
@@ -212,7 +212,7 @@ def _answer(state: Literal["waiting_for_labels", "training"], trigger: Trigger, 
         trigger,
         "; ".join(alarm_summary(alarm) for alarm in alarms),
         tuple(alarm.id for alarm in alarms),
-        tuple(dict.fromkeys(alarm.drift.slice for alarm in alarms)),
+        tuple(dict.fromkeys(name for alarm in alarms for name in alarm.drift.slices)),
         min(alarm.drift.since or alarm.at for alarm in alarms),
     )
 
@@ -220,6 +220,10 @@ def _answer(state: Literal["waiting_for_labels", "training"], trigger: Trigger, 
 def alarm_summary(alarm: Alarm) -> str:
     """Return an alarm in words: rate, slice, size and start of the change, and the expected range."""
     drift, band = alarm.drift, alarm.drift.zone
+    since, fall = _time(drift.since or alarm.at), drift.fall
+    if fall is not None and fall.true_class is not None:
+        limit = "" if fall.limit is None else f", expected at most {percent(fall.limit)}"
+        return f"{recall_text(fall.true_class, drift.place, fall.errors, fall.labels)} since {since}{limit}"
     verb = "changed" if drift.direction is None else {"up": "rose", "down": "fell"}[drift.direction]
     unit = "rows" if drift.kind == "coverage" else "labels"
     observed = percent_of(drift.observed.count, drift.observed.n, unit)
@@ -229,15 +233,14 @@ def alarm_summary(alarm: Alarm) -> str:
         expected = f", expected at least {limit_text(band.lower, band.target)}"
     else:
         expected = f", expected {percent(band.lower)} to {percent(band.upper)}"
-    since = _time(drift.since or alarm.at)
-    return f"{drift.kind} of {drift.slice} {verb} to {observed} since {since}{expected}"
+    return f"{drift.rate} of {drift.slice} {verb} to {observed} since {since}{expected}"
 
 
 def blocking_alarm(run: Run, alarms: Iterable[Alarm]) -> Alarm | None:
     """Return an unresolved accuracy alarm of a slice of the run, or of all rows: its change is not benign."""
     slices = {*run.slices, ALL_ROWS}
     for alarm in alarms:
-        if alarm.state != "resolved" and alarm.drift.kind == "accuracy" and alarm.drift.slice in slices:
+        if alarm.state != "resolved" and alarm.drift.is_accuracy and slices & {*alarm.drift.slices}:
             return alarm
     return None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
-from service.decisions import RATES, DriftKind, DriftStatus, ToleranceBand
+from service.decisions import DriftStatus, ToleranceBand
 from service.formatting import percent
 from sfs.intervals import Rate
 
@@ -16,6 +17,9 @@ TOLERATED_MISS = 0.05
 
 MANY_ERRORS = 0.2
 """Error rate from which the tolerance of accuracy is doubled."""
+
+RECENT = (("hour", timedelta(hours=1)), ("day", timedelta(days=1)), ("week", timedelta(days=7)))
+"""Windows in which a rate that is back in its band resolves its alarm, if they began after it; shortest first."""
 
 HIGHEST_TARGET = 0.999
 """Highest accuracy target that is monitored: a single wrong label would refute a target of 1."""
@@ -102,7 +106,7 @@ def is_outside(band: ToleranceBand, rate: Rate) -> bool:
     return upper < band.lower or band.upper < lower
 
 
-def recovery(kind: DriftKind, recent: Iterable[tuple[str, ToleranceBand, Rate]]) -> str:
+def recovery(rate: str, recent: Iterable[tuple[str, ToleranceBand, Rate]]) -> str:
     """Return how a rate came back into its band, in words; empty while it has not.
 
     For that it has to be demonstrably inside over a window, and demonstrably outside over no shorter one: a small
@@ -110,8 +114,8 @@ def recovery(kind: DriftKind, recent: Iterable[tuple[str, ToleranceBand, Rate]])
 
     Parameters
     ----------
-    kind
-        Kind of the rate.
+    rate
+        Name of the rate.
     recent
         Windows that began after the alarm, the shortest first: name, tolerance band over it, and rate in it.
 
@@ -121,11 +125,11 @@ def recovery(kind: DriftKind, recent: Iterable[tuple[str, ToleranceBand, Rate]])
     >>> recovery("coverage", [("hour", band, Rate(4, 200)), ("day", band, Rate(400, 20_000))])
     'coverage was 0.02 in the last day, back within its tolerance band'
     """
-    for name, band, rate in recent:
-        if rate.n and is_back_inside(band, rate):
+    for name, band, observed in recent:
+        if observed.n and is_back_inside(band, observed):
             back = "within its tolerance band" if band.target is None else f"at its target of {percent(band.target)}"
-            return f"{RATES[kind]} was {rate.count / rate.n:.3g} in the last {name}, back {back}"
-        if is_outside(band, rate):
+            return f"{rate} was {observed.count / observed.n:.3g} in the last {name}, back {back}"
+        if is_outside(band, observed):
             return ""
     return ""
 
@@ -138,7 +142,7 @@ def changed_further(before: DriftStatus, after: DriftStatus) -> bool:
     if before.direction and after.direction and before.direction != after.direction:
         return True
     tolerance = after.zone.tolerance if after.zone is not None else 0.0
-    down, up = (before.lower, before.upper) if after.kind != "accuracy" else (1.0, 1.0)
+    down, up = (1.0, 1.0) if after.is_accuracy else (before.lower, before.upper)
     direction = after.direction or before.direction
     is_lower = after.upper < before.lower - tolerance * down and direction != "up"
     is_higher = after.lower > before.upper + tolerance * up and direction != "down"

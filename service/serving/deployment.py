@@ -22,15 +22,16 @@ from service.store.queries import last_row, leads_since, most_logged_version
 from service.store.runs import run_that_made
 from service.store.writer import Writer
 from sfs.declarations import to_declaration
-from sfs.function import LabelingFunctionSlice
+from sfs.function import ALL_ROWS, LabelingFunctionSlice
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
 from sfs.template import Template
-from sfs.validation import Metadata
+from sfs.validation import Metadata, families
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle
+    from models.bundle.reference import SliceCounts
     from models.features import FeatureKind, FeatureSpec
     from models.registry import AliasChange
     from sfs.matrix import SliceMatrix
@@ -144,6 +145,13 @@ class DeploymentState:
         return dict(zip(self.functions_version.names, self.functions_version.fingerprints, strict=True))
 
     @property
+    def families(self) -> dict[str, dict[str, str]]:
+        """Fingerprint by slice, of every family of several slices."""
+        prints = self.fingerprints
+        live = {name: facts for name, facts in self.metadata.items() if name in prints}
+        return {family: {name: prints[name] for name in names} for family, names in families(live).items()}
+
+    @property
     def declarations(self) -> list[dict[str, Any]]:
         """The functions added over HTTP, as declared in a YAML file."""
         return [
@@ -195,6 +203,26 @@ class DeploymentState:
         if table is not None and table.fingerprints.get(name) == self.fingerprints.get(name):
             return f"known on fewer than two distinct rows of {table.name}"
         return self.table_note or "not counted on the reference table yet"
+
+    @property
+    def class_counts(self) -> dict[RateKey, SliceCounts]:
+        """Reference counts by class of all rows, and of slices and families whose functions they belong to."""
+        prints, table = self.fingerprints, self.table
+        if self.active is not None:
+            bundle = self.active.bundle
+            counted, known, unions = bundle.reference, bundle.function_fingerprints, bundle.families
+        elif table is not None and self.is_external and table.has_predictions and table.version == self.version:
+            counted, known, unions = table.counts, table.fingerprints, table.families
+        else:
+            return {}
+        keys = [RateKey(name, print_, "accuracy") for name, print_ in prints.items() if known.get(name) == print_]
+        counts = {
+            key: counted[key.slice] for key in (RateKey(ALL_ROWS, None, "accuracy"), *keys) if key.slice in counted
+        }
+        for family, own in self.families.items():
+            if family in unions and unions[family].fingerprints == own:
+                counts[RateKey.of_family(family, own)] = unions[family].counts
+        return counts
 
     @property
     def promotion(self) -> AliasChange | None:

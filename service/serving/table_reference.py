@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.bundle.reference import SliceCounts, slice_counts
+from models.bundle.reference import FamilyCounts, SliceCounts, slice_counts
 from models.errors import BundleError
 from service.errors import ServiceError
 from service.monitor.reference_period import MINIMUM_CONTENTS
@@ -103,6 +103,8 @@ class TableReference:
         Types of the columns, by which records are read.
     sample
         Random records, each with its predicted class; None if the table has none.
+    families
+        Counts of families, of a table with predictions.
     """
 
     name: str
@@ -114,6 +116,7 @@ class TableReference:
     counts: Mapping[str, SliceCounts]
     schema: Schema = field(default_factory=Schema)
     sample: tuple[tuple[Mapping[str, Any], str | None], ...] = field(default=(), repr=False)
+    families: Mapping[str, FamilyCounts] = field(default_factory=dict)
 
     def coverages(self, fingerprints: Mapping[str, str]) -> dict[str, Rate]:
         """Return the expected coverage of functions; its effective n is the number of distinct contents."""
@@ -134,9 +137,9 @@ class TableReference:
         """Return everything but the sample."""
         counts = {name: asdict(count) for name, count in self.counts.items()}
         values = {name: getattr(self, name) for name in ("name", "key", "rows", "has_predictions", "version")}
-        return json.dumps(
-            {**values, "fingerprints": dict(self.fingerprints), "counts": counts, "schema": self.schema.to_json()}
-        )
+        families = {name: asdict(family) for name, family in self.families.items()}
+        values |= {"fingerprints": dict(self.fingerprints), "counts": counts, "families": families}
+        return json.dumps({**values, "schema": self.schema.to_json()})
 
     @classmethod
     def load(cls, folder: Path) -> TableReference | None:
@@ -152,7 +155,9 @@ class TableReference:
             lines = (folder / SAMPLE).read_text(encoding="utf-8").splitlines()
             sample = tuple((row["features"], row["label"]) for row in map(json.loads, lines))
             counts = {name: slice_counts(count) for name, count in saved.pop("counts").items()}
-            return cls(**{**saved, "counts": counts, "schema": Schema.from_json(saved["schema"]), "sample": sample})
+            families = FamilyCounts.from_json(saved.pop("families", {}), saved["fingerprints"])
+            parts = {"counts": counts, "schema": Schema.from_json(saved["schema"]), "families": families}
+            return cls(**{**saved, **parts, "sample": sample})
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, LookupError, AttributeError, BundleError) as error:

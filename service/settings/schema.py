@@ -149,6 +149,11 @@ def share(value: Any) -> float:
     return number
 
 
+def hours(value: Any) -> float:
+    """Accept 0, or a number of hours up to 100,000."""
+    return 0.0 if str(value) in ("0", "0.0") else positive(value)
+
+
 def zone_name(value: Any) -> str:
     """Accept the name of a time zone, as ``Europe/Berlin``."""
     name = text(value)
@@ -268,6 +273,7 @@ Days = Annotated[int, integer(1, MAX_NUMBER)]
 Positive = Annotated[float, BeforeValidator(positive)]
 Fraction = Annotated[float, BeforeValidator(fraction)]
 Share = Annotated[float, BeforeValidator(share)]
+Hours = Annotated[float, BeforeValidator(hours)]
 Endpoint = Annotated[str, BeforeValidator(endpoint)]
 RequestPolicy = Annotated[str | float, BeforeValidator(request_policy)]
 FilePath = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else text(value))]
@@ -382,6 +388,9 @@ class DriftSettings:
     accuracy_tolerance: Annotated[
         Fraction, "tolerated fall of a slice's accuracy (default: 0.01; doubled above 20% errors)"
     ] = 0.01
+    settling_hours: Annotated[
+        Hours, "time in which a label may be corrected, before it is evidence of a lower accuracy (default: 1)"
+    ] = 1.0
     streams: Annotated[
         tuple[Annotated[str, choice(STREAMS)], ...],
         list_of(0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, delete, insert, select
@@ -41,7 +41,7 @@ class FirstLabel:
     version, set_hash, predicted, member, unknown
         Fields of the ``Prediction``.
     label
-        Class of the first label, regardless of later labels.
+        Class of the first label, or that in force some time after it.
     content, row
         Hash of the whole record, and row number of the ``Prediction``.
     """
@@ -65,10 +65,51 @@ def add_first_labels(connection: Connection, labels: Iterable[tuple[int, str, in
         connection.execute(insert_into(connection, table).on_conflict_do_nothing(), values)
 
 
-def first_labels(connection: Connection, model: str, after: int, limit: int) -> list[FirstLabel]:
-    """Return the next first labels of a model's predictions after a ``seq``, in order."""
+def first_labels(
+    connection: Connection,
+    model: str,
+    after: int,
+    limit: int,
+    settling: timedelta = timedelta(0),
+    before: int | None = None,
+) -> list[FirstLabel]:
+    """Return the next first labels of a model's predictions after a ``seq``, in order, at most up to another one.
+
+    Their classes are those in force ``settling`` after their arrival.
+    """
     query = _first_labels(model).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
-    return [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in connection.execute(query)]
+    if before is not None:
+        query = query.where(table.c.seq < before)
+    return _in_force(connection, connection.execute(query).all(), settling)
+
+
+def first_unsettled(connection: Connection, model: str, after: int, until: datetime, now: datetime) -> int | None:
+    """Return the ``seq`` of the next first label that arrived in [until, now], and so waits; None without one."""
+    c = table.c
+    waits = select(c.seq).where(c.model == model, c.seq > after, c.at_us >= to_us(until), c.at_us <= to_us(now))
+    return connection.scalar(waits.order_by(c.seq).limit(1))
+
+
+def _in_force(connection: Connection, rows: Sequence[Any], settling: timedelta) -> list[FirstLabel]:
+    """Return first labels with the classes in force some time after their arrival."""
+    labels = [FirstLabel(seq, from_us(at_us), *rest) for seq, at_us, *rest in rows]
+    ends = {label.row: to_us(label.at + settling) for label in labels}
+    e, p, current, rules = label_events.c, predictions.c, label_current.c, LabelRules()
+    given_again = (
+        select(p.row, e.label, e.observed_us, e.received_us)
+        .join_from(predictions, table, table.c.prediction_row == p.row)
+        .join(label_current, current.prediction_row == p.row)
+        .join(label_events, and_(e.model == p.model, e.prediction_id == p.id))
+        .where(current.received_us > table.c.at_us, e.outcome.in_(("accepted", "corrected", "pending")))
+        .order_by(e.row)
+    )
+    found: dict[int, tuple[str, int]] = {}
+    for part in chunks([*ends] if settling else []):
+        for row, label, observed_us, received_us in connection.execute(given_again.where(p.row.in_(part))):
+            _, before = found.get(row, ("", observed_us))
+            if received_us <= ends[row] and (observed_us >= before or rules.is_future(before, received_us)):
+                found[row] = label, observed_us
+    return [replace(label, label=found[label.row][0]) if label.row in found else label for label in labels]
 
 
 def latest_first_labels(

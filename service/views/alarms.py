@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 
-from service.decisions import Alarm, DriftKind, DriftStatus, Incident
+from service.decisions import AccuracyFall, Alarm, DriftKind, DriftStatus, Incident
 from service.events import NONE_FIRED, Snapshot
-from service.formatting import limit_text, percent
-from service.monitor.alternatives import labels_to_alarm
+from service.formatting import limit_text, percent, recall_text
+from service.monitor.accuracy_detector import labels_to_alarm
 from service.serving.deployment import Deployment
 from service.store import alarms as stored_alarms
 from service.store import incidents as stored_incidents
@@ -95,10 +95,10 @@ class LabelsToAlarm:
 
 def labels_at_half(drift: DriftStatus) -> LabelsToAlarm | None:
     """Return the labels to an alarm at half of the band's lower limit; None for other rates, and without a band."""
-    if drift.kind != "accuracy" or drift.zone is None:
+    if not drift.is_accuracy or drift.zone is None:
         return None
     accuracy = drift.zone.lower / 2
-    labels = labels_to_alarm(drift.zone, accuracy, drift.threshold)
+    labels = labels_to_alarm(drift.zone, accuracy, round(drift.threshold, 1))
     return None if labels is None else LabelsToAlarm(accuracy, labels)
 
 
@@ -141,7 +141,7 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
     >>> drift_sentence(drift, at)
     'coverage of links is 8.1% since 12:40 UTC, expected 1.8% to 2.2%'
     """
-    rate, band, name = drift.observed, drift.zone, slice_text(drift.slice)
+    rate, band, name, fall = drift.observed, drift.zone, slice_text(drift.place), drift.fall
     observed = "unknown" if rate.value is None else percent(rate.value)
     if drift.kind == "coverage":
         subject = f"coverage of {name} is {observed}"
@@ -153,6 +153,8 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
         subject = f"rows of which the model's indicator contradicts {name} are {observed}"
     elif drift.kind == "confidence":
         subject = f"share of predictions with a confidence {drift.slice} is {observed}"
+    elif fall is not None and fall.true_class is not None:
+        subject = recall_text(fall.true_class, name, fall.errors, fall.labels)
     else:
         of_rows = f" of {rate.n:,} labelled rows" if rate.n else ""
         subject = f"accuracy on {name} is {observed}{of_rows}"
@@ -163,11 +165,29 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
         since = f"since {start:%H:%M} UTC" if start.date() == end.date() else f"since {start:%Y-%m-%d %H:%M} UTC"
     if band is None:
         expected = "no reference to compare with"
-    elif drift.kind == "accuracy":
+    elif fall is not None and fall.true_class is not None:
+        expected = f"expected at most {percent(fall.limit)}"
+    elif drift.is_accuracy:
         expected = f"expected at least {limit_text(band.lower, band.target)}"
     else:
         expected = f"expected {percent(band.lower)} to {percent(band.upper)}"
-    return f"{subject} {since}, {expected}"
+    return f"{subject} {since}, {expected}{_most(fall)}"
+
+
+def _most(fall: AccuracyFall | None) -> str:
+    """Return the slice with the most errors of a fall in a group; empty without one."""
+    if fall is None or not fall.parts:
+        return ""
+    part = fall.parts[0]
+    return f"; slice {part.slice} has {part.errors:,} of the {fall.errors:,} errors"
+
+
+def pooled_text(drift: DriftStatus) -> str:
+    """Return which groups watch a slice with few labels, in words; empty for others."""
+    if not drift.pooled:
+        return ""
+    named = ["all traffic" if name == ALL_ROWS else f"family {name}" for name in drift.pooled]
+    return f"few labels: watched with {', '.join(named)}"
 
 
 def slice_text(name: str) -> str:

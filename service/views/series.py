@@ -149,7 +149,7 @@ def series(
         *(
             SeriesEvent(alarm.at, "alarm", f"alarm {alarm.id}: {alarm_sentence(alarm)}", alarm.id)
             for alarm in recent_alarms
-            if alarm.drift.slice == name
+            if name in alarm.drift.slices
         ),
     ]
     events = sorted((event for event in events if start <= event.at < until), key=lambda event: event.at)

@@ -136,6 +136,15 @@ class ReferenceTableView:
 
 
 @dataclass(frozen=True, slots=True)
+class FamilyView:
+    """Slices of a family, and its drift status; None if its accuracy is not monitored."""
+
+    name: str
+    slices: tuple[str, ...]
+    drift: DriftStatus | None
+
+
+@dataclass(frozen=True, slots=True)
 class SlicesView:
     """Every slice in one window of one snapshot: all rows first, then the rows in no slice, then the slices.
 
@@ -154,6 +163,7 @@ class SlicesView:
     fault: str = ""
     clock: str | None = None
     reference_table: ReferenceTableView | None = None
+    families: tuple[FamilyView, ...] = ()
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -242,6 +252,16 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         clock=clock_note(deployment.clock_step, deployment.behind_until, snapshot.at),
         fault=state.fault,
         reference_table=_reference_table(state),
+        families=families_view(deployment),
+    )
+
+
+def families_view(deployment: Deployment) -> tuple[FamilyView, ...]:
+    """Return the families of several slices."""
+    statuses = {(each.slice, each.fingerprint): each for each in deployment.drift_statuses if not each.is_of_slice}
+    return tuple(
+        FamilyView(family, tuple(own), statuses.get(RateKey.of_family(family, own)[:2]))
+        for family, own in deployment.state.families.items()
     )
 
 

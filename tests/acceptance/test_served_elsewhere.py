@@ -150,7 +150,7 @@ async def running(file: Path, classifier: Pipeline | None) -> AsyncIterator[Serv
 @pytest.fixture(scope="module")
 def own_delays(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int]:
     """Rows and labels until the alarms of a model that is served here."""
-    file = write_project(tmp_path_factory.mktemp("own") / "project", table, "drift: {swing: 0}\n")
+    file = write_project(tmp_path_factory.mktemp("own") / "project", table, "drift: {swing: 0, settling_hours: 0}\n")
     assert run_command("train", "--config", file) == 0
 
     async def story() -> tuple[int, int]:
@@ -165,7 +165,7 @@ def test_alarms_are_as_early_as_those_of_a_model_served_here(
     table: pd.DataFrame, classifier: Pipeline, own_delays: tuple[int, int], tmp_path: Path, from_file: bool
 ) -> None:
     """Share times four, then flipped labels; pages, report and sentences are the same, and nothing is unavailable."""
-    more = "classes: [ham, spam]\ndrift: {swing: 0, reference_labels: 100}\n"
+    more = "classes: [ham, spam]\ndrift: {swing: 0, settling_hours: 0, reference_labels: 100}\n"
     file = write_project(tmp_path / "project", table, more)
     if from_file:  # the held-out rows, as of the model that is trained here
         kept = table[held_out(content_hashes(table, [FeatureSpec("text", "text")]))]

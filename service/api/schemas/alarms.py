@@ -9,7 +9,16 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.api.schemas.fields import Body, Out, Remark, Text, out_of
-from service.decisions import Alarm, AlarmState, Direction, DriftKind, DriftStatus, Incident, ToleranceBand
+from service.decisions import (
+    AccuracyFall,
+    Alarm,
+    AlarmState,
+    Direction,
+    DriftKind,
+    DriftStatus,
+    Incident,
+    ToleranceBand,
+)
 from service.events import Snapshot
 from service.views import Page
 from service.views.alarms import alarm_sentence, alarm_unknown_since, incident_sentence, labels_at_half
@@ -60,6 +69,27 @@ class LabelsToAlarmOut(Out):
     labels: int = Field(description="Expected number of labels from the fall to the alarm, about.")
 
 
+class FallPartOut(Out):
+    """Errors and labels of a slice since the fall in its family, or in all rows."""
+
+    slice: str
+    errors: int
+    labels: int
+
+
+class AccuracyFallOut(Out):
+    """Labels behind an alarm on accuracy."""
+
+    true_class: str | None = Field(description="Class whose recall fell; null for all classes.")
+    errors: int = Field(description="Wrong labels since the change, of the class or of all.")
+    labels: int
+    limit: float | None = Field(
+        description="Highest share of errors without drift; null where every class has its own."
+    )
+    dispersion: float = Field(description="Variance of errors that arrive together over that of independent ones.")
+    parts: list[FallPartOut] = Field(description="Of a family or all rows: its slices, the most errors first.")
+
+
 class DriftOut(Out):
     """Status of one slice with one drift detector."""
 
@@ -73,6 +103,10 @@ class DriftOut(Out):
     threshold: float = Field(description="Evidence at which an alarm is raised, natural logarithm.")
     share: float = Field(description="Evidence as a fraction of the threshold.")
     labels_to_alarm: LabelsToAlarmOut | None = Field(description="Null for coverage, and where no fall can alarm.")
+    fall: AccuracyFallOut | None = Field(description="Labels behind an alarm on accuracy; else null.")
+    pooled: list[str] = Field(
+        description="Families, and `__all__`, that watch a slice whose labels of a month are too few for an alarm."
+    )
     unknown_since: datetime | None = Field(
         description="Time of the slice's last label, or for its coverage of its last row of known membership, if it is "
         "more than an hour old: the rate is unknown since then. Null if it is not, and for a resolved alarm."
@@ -186,4 +220,9 @@ def _drift_fields(drift: DriftStatus) -> dict[str, Any]:
         "share": drift.evidence_ratio,
         "evidence": drift.evidence if isfinite(drift.evidence) else None,
         "labels_to_alarm": None if fall is None else out_of(LabelsToAlarmOut, fall),
+        "fall": None if drift.fall is None else _fall_out(drift.fall),
     }
+
+
+def _fall_out(fall: AccuracyFall) -> AccuracyFallOut:
+    return out_of(AccuracyFallOut, fall, parts=[out_of(FallPartOut, part) for part in fall.parts])

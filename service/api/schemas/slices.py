@@ -113,6 +113,14 @@ class ReferenceTableOut(Out):
     note: str = Field(description="Reason why functions are not counted on the table as it is; empty if all are.")
 
 
+class FamilyOut(Out):
+    """Slices whose functions have the same family."""
+
+    name: str
+    slices: list[str]
+    drift: DriftOut | None = Field(description="Accuracy of the rows in any of them; null if not monitored.")
+
+
 class SlicesOut(Out):
     """Every slice in one window: all rows first, then the rows in no slice, then the slices."""
 
@@ -124,6 +132,7 @@ class SlicesOut(Out):
     end: datetime
     last_label_at: datetime | None
     slices: list[SliceOut]
+    families: list[FamilyOut] = Field(description="Families of several slices.")
     clock: str | None = Field(description="Last step of the clock, and its effect on drift detection.")
     reference_table: ReferenceTableOut | None = Field(description="Null unless the version is served elsewhere.")
 
@@ -202,7 +211,10 @@ def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> Slice
         )
         for row in view.slices
     ]
-    return out_of(SlicesOut, view, slices=slices)
+    families = [
+        out_of(FamilyOut, each, drift=None if each.drift is None else drift_out(each.drift)) for each in view.families
+    ]
+    return out_of(SlicesOut, view, slices=slices, families=families)
 
 
 def series_out(view: SliceSeries) -> SeriesOut:

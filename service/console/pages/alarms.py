@@ -32,6 +32,7 @@ from service.views.alarms import (
     incident_view,
     incidents_view,
     labels_at_half,
+    pooled_text,
     unknown_since,
     unresolved_by_slice,
 )
@@ -189,20 +190,21 @@ def detector_row(drift: DriftStatus, unknown_since: datetime | None = None) -> D
     zone, value = drift.zone, drift.observed.value
     if zone is None:
         expected = "no reference yet"
-    elif drift.kind == "accuracy":
+    elif drift.is_accuracy:
         expected = f"at least {limit_text(zone.lower, zone.target)}"
     else:
         expected = percent_range(zone.lower, zone.upper)
     reference = None if zone is None else zone.expected
     if value is None or zone is None or reference is None:
         change = ""
-    elif drift.kind != "accuracy":
+    elif not drift.is_accuracy:
         change = times_reference(value, reference)
     else:
         origin = "reference" if zone.target is None else "target"
         change = f"{signed_points(value - reference)} points from the {origin}"
-    title, plot, labels = slice_title(drift.slice), tolerance_plot(drift), labels_at_half(drift)
+    title, plot, labels = slice_title(drift.place), tolerance_plot(drift), labels_at_half(drift)
     fall = "" if labels is None else f"a fall to {percent(labels.accuracy)} alarms after about {labels.labels:,} labels"
+    fall = "; ".join(filter(None, [fall, pooled_text(drift)]))
     meter = evidence_meter(drift.evidence_ratio)
     return DetectorRow(drift, title, plot, meter, expected, change, fall, baseline(drift), unknown_since)
 

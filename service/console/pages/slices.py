@@ -199,7 +199,7 @@ def slice_page(runtime: Runtime, params: SliceParams) -> str:
     alarms = {
         alarm.id: alarm
         for alarm in (*unresolved.get(params.name, ()), *recent)
-        if alarm.drift.slice == params.name and (alarm.state != "resolved" or alarm.at >= history.points[0].start)
+        if params.name in alarm.drift.slices and (alarm.state != "resolved" or alarm.at >= history.points[0].start)
     }
     return render_slice(
         view,

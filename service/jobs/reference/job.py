@@ -7,13 +7,14 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
 from time import monotonic
 from typing import Any
 
-from models.bundle.reference import slice_counts
+from models.bundle.reference import FamilyCounts, slice_counts
 from service.errors import ServiceError
 from service.jobs.child_process import ChildProcess, write_atomically
 from service.serving.deployment import Deployment, DeploymentState
@@ -95,6 +96,14 @@ class ReferenceCounts:
         table = state.table if state.table is not None and state.table.key == key else None
         counted = {} if table is None else table.fingerprints
         names = [name for name, fingerprint in state.fingerprints.items() if counted.get(name) != fingerprint]
+        if source.predicted is not None:  # a family is counted on all of its slices at once
+            known = {} if table is None else table.families
+            lacking = [
+                own for name, own in state.families.items() if name not in known or known[name].fingerprints != own
+            ]
+            failed = {*self._failed[1]} & {*names} if self._failed[0] == key else set()
+            needed = {*names, *chain.from_iterable(own for own in lacking if not failed & {*own})}
+            names = [name for name in state.fingerprints if name in needed]
         if table is not None and not names:
             return table
         if self._failed[:2] == (key, names) and monotonic() < self._retry_at:
@@ -115,7 +124,9 @@ class ReferenceCounts:
             kept = {name: f for name, f in state.fingerprints.items() if counted.get(name) == f}
             counts = {name: table.counts[name] for name in kept}
             fingerprints = {**kept, **new.fingerprints}
-            new = replace(new, fingerprints=fingerprints, counts={**counts, **new.counts})
+            same = {n: each for n, each in table.families.items() if each.fingerprints.items() <= fingerprints.items()}
+            counts, families = {**counts, **new.counts}, {**same, **new.families}
+            new = replace(new, fingerprints=fingerprints, counts=counts, families=families)
         if state.table is not None and state.table.key.split("-")[0] == key.split("-")[0]:  # the same predictions
             new = replace(new, version=state.table.version)
         self._save(new)
@@ -142,6 +153,7 @@ class ReferenceCounts:
             "functions": [*settings.functions],
             "added": state.declarations,
             "names": [*names],
+            "families": {name: [*own] for name, own in state.families.items()},
         }
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with TemporaryDirectory(dir=self._folder, prefix=_PART) as name:
@@ -158,6 +170,7 @@ class ReferenceCounts:
         lines = (self._folder / SAMPLE).read_text(encoding="utf-8").splitlines()
         live = state.fingerprints
         fingerprints = {name: f for name, f in result["fingerprints"].items() if live.get(name) == f}
+        families = {n: each for n, each in result["families"].items() if {*each["fingerprints"]} <= {*fingerprints}}
         table = TableReference(
             source.name,
             key,
@@ -168,6 +181,7 @@ class ReferenceCounts:
             {name: slice_counts(result["counts"][name]) for name in (ALL_ROWS, *fingerprints)},
             Schema.from_json(result["schema"]),
             tuple((row["features"], row["label"]) for row in map(json.loads, lines)),
+            FamilyCounts.from_json(families, fingerprints),
         )
         return table, result["stopped"]
 

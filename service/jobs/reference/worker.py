@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from models.bundle.records import plain_records, sample_columns, sample_records
-from models.bundle.reference import reference_counts
+from models.bundle.reference import family_counts, reference_counts
 from models.column_encoders import as_text
 from models.errors import DataError, ModelError
 from models.features import FeatureKind, FeatureSpec, check_columns
@@ -71,7 +71,8 @@ def count_slices(
     spec
         ``path``, ``format``, ``label`` and ``predicted`` of a `ReferenceSource`; ``features`` (kind by column),
         ``hidden`` (the project's label), ``schema`` and ``classes`` of the settings; ``functions`` and ``added``,
-        files and declarations of the live functions; ``names``, the functions to count.
+        files and declarations of the live functions; ``names``, the functions to count; ``families``, the slices of
+        each family.
     limits
         Limits of the functions.
 
@@ -116,7 +117,10 @@ def count_slices(
     )
     S, labelled = SliceMatrix(names, member, unknown), np.array(reader.labelled, np.int64)
     true, predicted = ([pair[which] for pair in reader.pairs] for which in range(2))
-    counts = reference_counts(S, np.concatenate(hashes), labelled, true, predicted)
+    counted = np.concatenate(hashes), labelled, true, predicted
+    related = {family: own for family, own in spec["families"].items() if {*own} <= {*names}}
+    prints = {name: functions.fingerprints[name] for name in names}
+    counts = reference_counts(S, *counted)
     drawn, labels = sample.rows()
     # in this process, without limits: not those that were stopped
     readers = [each for each in (*of_files, *added) if each.name not in stopped]
@@ -125,7 +129,8 @@ def count_slices(
     result = {
         "rows": len(S),
         "has_predictions": reader.predicted is not None,
-        "fingerprints": {name: functions.fingerprints[name] for name in names},
+        "fingerprints": prints,
+        "families": {name: asdict(each) for name, each in family_counts(S, related, prints, *counted).items()},
         "stopped": stopped,
         "counts": {name: asdict(count) for name, count in counts.items()},
         "schema": schema.to_json(),

@@ -18,7 +18,7 @@ from models.baselines import MLP, PlainClassifier
 from models.bundle.files import content_hash, write_folder
 from models.bundle.model_bundle import FILES, ModelBundle
 from models.bundle.records import GoldenBatch, plain_records
-from models.bundle.reference import reference_counts
+from models.bundle.reference import FamilyCounts, reference_counts
 from models.errors import BundleError, DataError
 from models.features import FeatureSpec, Featurizer
 from models.outputs import OutputRates
@@ -114,6 +114,20 @@ def test_a_loaded_bundle_is_the_saved_one(kind: str, tmp_path: Path) -> None:
         assert getattr(loaded, name) == getattr(bundle, name)
     assert loaded.slice_names == ("big", "asks", "late")
     assert loaded.feature_columns == ("a text", "n", "c")
+
+
+def test_counts_of_families_are_kept(saved: Path, tmp_path: Path) -> None:
+    """Bundles of earlier releases have none."""
+    bundle = ModelBundle.load(saved)
+    family = FamilyCounts({name: FUNCTIONS.fingerprints[name] for name in ("big", "asks")}, bundle.reference["big"])
+    replace(bundle, families={"size": family}).save(tmp_path / "with")
+    assert ModelBundle.load(tmp_path / "with").families == {"size": family}
+    earlier = rewritten(
+        tmp_path / "with",
+        "config.json",
+        lambda config: {key: value for key, value in config.items() if key != "families"},
+    )
+    assert ModelBundle.load(earlier).families == {}
 
 
 def test_rates_of_outputs_are_kept(saved: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Counts of labelled rows per slice."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.bundle.reference import (
+    FamilyCounts,
     SliceCounts,
     counts_from_json,
     counts_to_json,
+    family_counts,
     reference_counts,
 )
 from models.errors import BundleError
@@ -52,6 +54,24 @@ def test_rates_have_the_counts_of_rows_and_an_effective_n(counts: dict[str, Slic
     assert counts["__all__"].coverage == Rate(6, 6, 4)
     assert counts["__all__"].accuracy == Rate(2, 4, 3)
     assert counts["b"].accuracy == Rate(0, 1)
+
+
+def test_a_family_has_the_rows_in_any_of_its_slices_once() -> None:
+    """Four members of which one is in both slices; the row that is unknown in one and in no other is unknown."""
+    S = SliceMatrix(["a", "b"], np.array(MEMBER, dtype=bool), np.array(UNKNOWN, dtype=bool))
+    true, predicted = ["ham", "ham", "spam", "spam"], ["ham", "spam", "spam", "ham"]
+    prints = {"a": "1", "b": "2", "c": "3"}
+    counts = family_counts(
+        S, {"both": ["b", "a"]}, prints, np.array(CONTENTS, np.uint64), np.array(HELD_OUT), true, predicted
+    )
+    pairs = (("spam", "ham", 1), ("spam", "spam", 1))
+    assert counts == {"both": FamilyCounts({"b": "2", "a": "1"}, SliceCounts(6, 4, 2, 2, 2, 1, 1, 1, 2, pairs))}
+    saved = json.loads(json.dumps({name: asdict(each) for name, each in counts.items()}))
+    assert FamilyCounts.from_json(saved, prints) == counts
+    with pytest.raises(BundleError, match="'both' is of other functions"):
+        FamilyCounts.from_json(saved, {"a": "1", "b": "3"})
+    with pytest.raises(BundleError, match="malformed"):
+        FamilyCounts.from_json({"both": {"fingerprints": prints}}, prints)
 
 
 def test_counts_survive_json(counts: dict[str, SliceCounts]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.api.schemas.alarms import alarm_out, drift_out, incident_out
-from service.decisions import Alarm, DriftStatus, Incident, ToleranceBand
+from service.decisions import AccuracyFall, Alarm, DriftStatus, FallPart, Incident, ToleranceBand
 from service.events import Freshness, Snapshot
 from sfs.intervals import Rate
 
@@ -70,7 +70,41 @@ def test_the_nearest_to_an_alarm_is_first(cli: Callable, service: Any) -> None:
         "alarm",
     ]
     assert " ".join(first.split()) == "links coverage 1.8% to 2.2% 8.1% 1,000 2026-05-01 11:40:00 125% 3 -"
-    assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% - about 40 at 45.0%"
+    assert " ".join(second.split()) == "links accuracy at least 90.0% - 0 - 25% - about 29 at 45.0%"
+
+
+@pytest.mark.usefixtures("slices")
+def test_families_are_listed_and_watch_slices_with_few_labels(cli: Callable, service: Any) -> None:
+    """A family has a line of its own; slices with few labels are named below it."""
+    listed = service.documents["/v1/slices?window=1h"]
+    listed["slices"][1]["drift"]["accuracy"] = drift_out(replace(RIGHT, pooled=("web", "__all__"))).model_dump(
+        mode="json"
+    )
+    family = replace(RIGHT, slice="web", kind="family_accuracy", evidence=8.0)
+    listed["families"] = [
+        {"name": "web", "slices": ["links", "short"], "drift": drift_out(family).model_dump(mode="json")},
+        {"name": "new", "slices": ["a", "b"], "drift": None},
+    ]
+    answer = cli("drift", "--url", service.url)
+    lines = answer.out.splitlines()
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["links", "coverage", "1.8%"],
+        ["web", "family", "accuracy"],
+        ["links", "accuracy", "at"],
+    ]
+    last = "few labels for an accuracy alarm of their own, watched with family web and all traffic: links"
+    assert lines[-1] == last
+
+
+def test_a_fall_is_shown_by_class_and_slice(cli: Callable, service: Any) -> None:
+    """Wrong labels of the class, of which slices, and how they are dispersed."""
+    fall = AccuracyFall("spam", 12, 40, 0.04, 1.25, (FallPart("links", 9, 20), FallPart("short", 3, 20)))
+    service.documents["/v1/alarms/3"] = document(replace(ALARM, drift=replace(RIGHT, since=AT, fall=fall)))
+    answer = cli("drift", "show", "3", "--url", service.url)
+    assert "recall of spam on links fell: 12 of 40 labels wrong" in answer.out
+    assert "12 of 40 of spam, expected at most 4.0%" in answer.out
+    assert "links 9 of 20, short 3 of 20" in answer.out
+    assert "1.2" in answer.out
 
 
 @pytest.mark.usefixtures("slices")

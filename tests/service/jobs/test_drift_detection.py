@@ -20,12 +20,13 @@ from factories import (
     make_state,
 )
 
+from models.bundle.reference import FamilyCounts, SliceCounts
 from models.outputs import LIMITS, OutputRates, nearest_limit
 from models.table_season import TableSeason
 from service.decisions import Alarm, DriftStatus, RateKey
 from service.events import NONE_FIRED, Snapshot
 from service.jobs.drift_detection import DriftDetection
-from service.jobs.drift_observations import EVERY_ROW, accuracies
+from service.jobs.drift_observations import EVERY_ROW, LabelCounter
 from service.jobs.snapshot import SnapshotJob
 from service.monitor.block_counts import empty
 from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
@@ -61,7 +62,7 @@ class Watch:
         self.now, self.rows = self.begin, 0
         values = {"promoted_at": self.begin, "references": REFERENCES, "accuracies": ACCURACIES} | state
         self.deployment: Any = make_deployment(*log, settings, state=make_local_state(**values))
-        self.settings = DriftSettings(swing=0.0)  # its traffic has no season
+        self.settings = DriftSettings(swing=0.0, settling_hours=0.0)  # its traffic has no season
         self.restart()
 
     def restart(self) -> None:
@@ -71,19 +72,20 @@ class Watch:
     def detection(self, writer: Writer) -> DriftDetection:
         return DriftDetection(self.deployment, self.store, writer, self.page, self.settings)
 
-    def predict(self, member: np.ndarray, labels: str | None = None, version: int = 1) -> None:
+    def predict(self, member: np.ndarray, labels: str | None = None, version: int = 1, called: str = "x") -> None:
         """Log the rows of one block, bit k of ``member`` for slice k, and move on to the next block."""
-        ids = self.log(self.now, member, version)
+        ids = self.log(self.now, member, version, called)
         if labels is not None:
             given = [make_label(id_, self.now, label) for id_, label in zip(ids, labels, strict=True)]
             self.writer.label("m", given).result()
         self.now += timedelta(seconds=10)
 
-    def log(self, at: datetime, member: np.ndarray, version: int = 1) -> list[str]:
-        """Log rows of any time and distinct contents, and return their ids."""
+    def log(self, at: datetime, member: np.ndarray, version: int = 1, called: str = "x") -> list[str]:
+        """Log rows of any time and distinct contents, whose predicted classes take turns, and return their ids."""
+        classes = [called[n % len(called)] for n in range(len(member))]
         rows = [
-            make_prediction(f"r{i}", at, member=bytes([int(bits)]), version=version, content_hash=i)
-            for i, bits in enumerate(member, self.rows)
+            make_prediction(f"r{i}", at, name, member=bytes([int(bits)]), version=version, content_hash=i)
+            for i, (name, bits) in enumerate(zip(classes, member, strict=True), self.rows)
         ]
         self.rows += len(rows)
         self.writer.append(rows).result()
@@ -282,6 +284,12 @@ def test_without_an_expected_accuracy_nothing_is_watched(watch: Make) -> None:
     assert {each.kind for each in here.deployment.drift_statuses} == {"coverage"}
 
 
+def of_both(n: int, wrong: int) -> dict[str, str]:
+    """Return predictions that take turns and their labels, of which the first are wrong."""
+    labels = ["yx"[i % 2] if i < wrong else "xy"[i % 2] for i in range(n)]
+    return {"labels": "".join(labels), "called": "xy"}
+
+
 WRONG, RIGHT = "y" * 20 + "x" * 80, "x" * 100
 """Labels of the 20 members of a slice and of 80 other rows: the members wrong, and all correct."""
 
@@ -388,7 +396,7 @@ def test_evidence_about_another_target_is_not_used(watch: Make, caplog: pytest.L
 def elsewhere(watch: Make) -> Watch:
     """Return a watch of external version 1, which has a reference table; 100 first labels set its accuracy."""
     here = watch()
-    here.settings = DriftSettings(swing=0.0, reference_labels=100)
+    here.settings = DriftSettings(swing=0.0, settling_hours=0.0, reference_labels=100)
     here.deployment.state = make_state(promoted_at=here.begin)
     counts = {name: make_counts(20_000, members, 0, 20_000) for name, members in (("a", 4_000), ("b", 2_000))}
     here.deployment.set_table(TableReference("t.csv", "", 20_000, False, None, {"a": "1", "b": "1"}, counts))
@@ -413,7 +421,7 @@ def test_first_labels_set_the_accuracy_expected_of_an_external_version(watch: Ma
     """Each rate has its own 100, and begins after them; then a fall alarms."""
     here = elsewhere(watch)
     for _ in range(10):
-        here.predict(rows(20, 10), "y" * 2 + "x" * 98)
+        here.predict(rows(20, 10), **of_both(100, wrong=2))
         here.run()
         if restarts:  # the first row of the version may be known more exactly then
             here.deployment.state = replace(here.deployment.state, promoted_at=here.now - timedelta(hours=1))
@@ -424,7 +432,7 @@ def test_first_labels_set_the_accuracy_expected_of_an_external_version(watch: Ma
     assert observed == {ALL_ROWS: Rate(882, 900), "a": Rate(90, 100), "b": Rate(0, 0)}
     assert here.alarms() == []
     for _ in range(10):
-        here.predict(rows(20, 10), "y" * 20 + "x" * 80)
+        here.predict(rows(20, 10), **of_both(100, wrong=20))
         here.run()
     assert ("a", "accuracy", "down") in {(a.drift.slice, a.drift.kind, a.drift.direction) for a in here.alarms()}
 
@@ -483,7 +491,8 @@ def test_first_labels_of_repeated_features_are_worth_their_contents(watch: Make)
 def test_many_labels_at_once_are_expectation_first_and_evidence_then(watch: Make) -> None:
     """A file of labels that arrives in one block alarms as one that arrives block by block."""
     here = elsewhere(watch)
-    here.predict(rows(400, 0, of=400), "x" * 200 + "y" * 200)
+    given = of_both(400, wrong=200)
+    here.predict(rows(400, 0, of=400), given["labels"][::-1], called="yx")
     here.run()
     assert here.deployment.state.accuracies["a"] == Rate(100, 100)
     assert ("a", "accuracy", Rate(100, 300)) in {(a.drift.slice, a.drift.kind, a.drift.observed) for a in here.alarms()}
@@ -539,8 +548,8 @@ def test_labels_out_of_the_order_of_their_times_are_no_more_observations() -> No
         FirstLabel(n, START + timedelta(seconds=40 if n % 2 else n), 1, "first", "x", "x", b"\0", b"\0", n, n)
         for n in range(9)
     ]
-    observed = [each.counts[EVERY_ROW] for each in accuracies(labels, {"first": FUNCTION_SETS["first"]}, [EVERY_ROW])]
-    assert observed == [Rate(1, 1), Rate(8, 8)]
+    blocks = LabelCounter({"first": FUNCTION_SETS["first"]}, ["x"]).blocks(labels)
+    assert [block.counts[EVERY_ROW].tolist() for block in blocks] == [[[1]], [[8]]]
 
 
 HOUR = timedelta(hours=1)
@@ -625,8 +634,116 @@ def test_nothing_is_expected_of_a_champion_that_cannot_be_loaded(watch: Make) ->
     assert here.drift(ALL_ROWS, "accuracy").observed == Rate(400, 400)
 
 
+def test_a_label_is_evidence_once_it_has_settled(watch: Make) -> None:
+    """Corrections within two hours count, later ones do not; a label that waits holds back those after it."""
+    here = watch()
+    here.settings = DriftSettings(swing=0.0, settling_hours=2.0)
+    here.restart()
+    here.predict(rows(20, 10), WRONG)
+    here.run()
+    assert here.drift("a", "accuracy").observed == Rate(0, 0)
+    for after, ids in ((HOUR, range(10)), (2 * HOUR, range(10, 20))):  # of the 20 wrong ones
+        here.now += after
+        here.writer.label("m", [make_label(f"r{i}", here.now, "x") for i in ids]).result()
+        here.predict(rows(20, 10), RIGHT)
+        here.run()
+        here.restart()
+    assert here.drift("a", "accuracy").observed == Rate(30, 40)
+    here.now += 2 * HOUR
+    here.run()
+    assert here.drift("a", "accuracy").observed == Rate(50, 60)
+
+
+@pytest.mark.parametrize(("settling", "alarmed"), [(1.0, set()), (0.0, {"a", ALL_ROWS})])
+def test_slips_that_are_corrected_in_time_are_no_alarm(watch: Make, settling: float, alarmed: set[str]) -> None:
+    """A fifth of the first labels is wrong by mistake, for half an hour; at once they would alarm."""
+    here = watch()
+    here.settings = DriftSettings(swing=0.0, settling_hours=settling)
+    here.restart()
+    for _ in range(20):
+        first = here.rows
+        here.predict(rows(20, 10), **of_both(100, wrong=20))
+        right = [make_label(f"r{first + i}", here.now + HOUR / 2, "xy"[i % 2]) for i in range(20)]
+        here.writer.label("m", right).result()
+    here.now += 2 * HOUR
+    here.run()
+    assert {alarm.drift.slice for alarm in here.alarms() if alarm.drift.kind == "accuracy"} == alarmed
+
+
+def family_of_both(watch: Make, **changes: Any) -> Watch:
+    """Return a watch of slices a and b in one family, with held-out counts by class of it and of all rows."""
+    pairs = (("x", "x", 480), ("x", "y", 20), ("y", "x", 20), ("y", "y", 480))
+    counts = SliceCounts(5_000, 5_000, 0, 5_000, 1_000, 960, 1_000, 1_000, 5_000, pairs)
+    prints = {"a": "1", "b": "1"}
+    here = watch(accuracies={ALL_ROWS: counts.accuracy}, metadata=dict.fromkeys("ab", Metadata(family="f")), **changes)
+    bundle = SimpleNamespace(
+        outputs=None,
+        season=None,
+        reference={ALL_ROWS: counts},
+        function_fingerprints=prints,
+        families={"f": FamilyCounts(prints, counts)},
+    )
+    here.deployment.state = replace(here.deployment.state, active=SimpleNamespace(bundle=bundle))
+    here.restart()
+    return here
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_family_alarms_for_slices_without_a_reference(watch: Make, restarts: bool) -> None:
+    """A row in both slices counts once; the alarm names the class and the slices, and ends when its recall is back."""
+    here = family_of_both(watch)
+    overlapping = np.array([1] * 10 + [3] * 5 + [2] * 5 + [0] * 80, np.uint8)
+
+    def block(wrong: int) -> None:
+        labels = "".join("y" if n % 2 == 0 and n // 2 < wrong else "xy"[n % 2] for n in range(100))
+        here.predict(overlapping, labels, called="xy")
+        here.now += timedelta(minutes=5)
+        here.run()
+        if restarts:
+            here.restart()
+
+    for _ in range(6):
+        block(wrong=0)
+    family = here.drift("f", "family_accuracy")
+    assert (family.observed, family.zone.reference) == (Rate(120, 120), Rate(960, 1_000, 1_000))
+    assert "a" not in {status.slice for status in here.deployment.drift_statuses if status.kind == "accuracy"}
+    while not (raised := [alarm for alarm in here.alarms() if alarm.drift.kind == "family_accuracy"]):
+        block(wrong=7)
+    (alarm,) = raised
+    fall = alarm.drift.fall
+    assert fall is not None
+    assert (fall.true_class, fall.errors == fall.labels) == ("y", False)
+    assert {part.slice for part in fall.parts} == {"a", "b"}
+    assert sum(part.errors for part in fall.parts) > fall.errors  # those in both
+    at = here.now
+    while here.alarms(unresolved=True):
+        block(wrong=0)
+    (ended,) = {each.resolution for each in here.alarms() if each.drift.kind == "family_accuracy"}
+    assert ended.startswith("recall of y was ")
+    assert here.now - at > timedelta(minutes=50)
+    here.deployment.state = replace(here.deployment.state, metadata={})
+    here.run()
+    assert "family_accuracy" not in {status.kind for status in here.deployment.drift_statuses}
+
+
+def test_an_accepted_accuracy_is_known_by_class(watch: Make) -> None:
+    """Its labels since the change are counted again from the log: the recall since then is no further fall."""
+    here = family_of_both(watch)
+    while not (raised := [alarm for alarm in here.alarms() if alarm.drift.slice == ALL_ROWS]):
+        here.predict(rows(20, 10), **of_both(100, wrong=30))
+        here.run()
+    accept(here, raised[0])
+    here.run()
+    for _ in range(20):
+        here.predict(rows(20, 10), **of_both(100, wrong=30))
+        here.now += timedelta(minutes=5)
+        here.run()
+    assert [alarm for alarm in here.alarms(unresolved=True) if alarm.drift.slice == ALL_ROWS] == []
+    assert here.drift(ALL_ROWS, "accuracy").zone.reference == raised[0].drift.observed
+
+
 def test_a_corrected_label_is_no_new_evidence(watch: Make) -> None:
-    """Only the first label of a prediction counts."""
+    """Only the first label of a prediction counts, where labels do not settle."""
     here = watch()
     here.predict(rows(20, 10), "x" * 100)
     here.writer.label("m", [make_label(f"r{i}", here.now, "y") for i in range(100)]).result()
@@ -1009,13 +1126,13 @@ def test_an_accepted_accuracy_is_expected_from_then_on(watch: Make) -> None:
     """An accuracy that fell is the reference of its slice once it was accepted."""
     here = watch(references={})
     for _ in range(20):
-        here.predict(rows(60, 0), "x" * 50 + "y" * 50)
+        here.predict(rows(60, 0), "x" * 30 + "y" * 70)
         here.run()
     raised = next(each for each in here.alarms(unresolved=True) if each.drift.slice == "a")
     for each in here.alarms(unresolved=True):
         accept(here, each)
     for _ in range(20):
-        here.predict(rows(60, 0), "x" * 50 + "y" * 50)
+        here.predict(rows(60, 0), "x" * 30 + "y" * 70)
         here.run()
     assert here.alarms(unresolved=True) == []
     zone = here.drift("a", "accuracy").zone
@@ -1115,7 +1232,7 @@ def comparing(watch: Make, outputs: OutputRates | None) -> Watch:
     """Return a watch of the outputs of a model with an indicator of slice b, and these held-out rates."""
     here = watch(accuracies={})
     here.settings = DriftSettings(swing=0.0, streams=("disagreement", "confidence"))
-    bundle = SimpleNamespace(outputs=outputs, season=None)
+    bundle = SimpleNamespace(outputs=outputs, season=None, reference={}, families={}, function_fingerprints={})
     active: Any = SimpleNamespace(bundle=bundle, indicated=lambda: ["b"])
     here.deployment.state = replace(here.deployment.state, active=active)
     here.restart()
@@ -1216,7 +1333,8 @@ def test_the_season_of_the_table_is_in_force_for_its_functions(watch: Make, zone
     here.settings = DriftSettings()
     members = dict.fromkeys(("a", "b"), (40000,) * 84 + (80000,) * 84)
     season = TableSeason(zone, (400_000,) * 168, members, {}, {"a": 1.0, "b": 1.0})
-    bundle = SimpleNamespace(season=season, function_fingerprints={"a": fingerprint, "b": "2"})
+    trained = {"a": fingerprint, "b": "2"}
+    bundle = SimpleNamespace(season=season, function_fingerprints=trained, reference={}, families={})
     here.deployment.state = replace(here.deployment.state, active=SimpleNamespace(bundle=bundle))
     here.restart()
     here.predict(rows(20, 10))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from factories import START, function_set, make_label, make_prediction
+from factories import START, function_set, make_label, make_prediction, make_state
 
-from service.decisions import Alarm, DriftDetected, DriftStatus, Incident, ToleranceBand
+from service.decisions import Alarm, DriftDetected, DriftStatus, Incident, RateKey, ToleranceBand
 from service.jobs.incidents import IncidentJob
 from service.store.alarms import alarms, open_alarm, resolve_alarm
 from service.store.engine import Store
@@ -16,6 +17,7 @@ from service.store.incidents import acknowledge_incident, incidents
 from service.store.writer import Writer
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
+from sfs.validation import Metadata
 
 NAMES = ("cause", "wide", "wider", "apart")
 CHANGE = START + timedelta(minutes=10)
@@ -30,6 +32,10 @@ class Site:
         (self.store, self.writer), self.page, self._deployment = log, page, deployment
         self.writer.record_functions(function_set("four", **dict.fromkeys(NAMES, "1"))).result()
         self._rng, self._rows = np.random.default_rng(0), 0
+        self.restart()
+
+    def deploy(self, deployment: Any) -> None:
+        self._deployment = deployment
         self.restart()
 
     def restart(self) -> None:
@@ -121,6 +127,22 @@ def test_an_accuracy_fell_with_that_of_a_slice(site: Site) -> None:
     site.job.run()
     assert [sorted(incident) for incident in site.found()] == [sorted([*MOVED, (ALL_ROWS, "with cause")])]
     assert site.found()[0][0] == ("cause", "by itself")
+
+
+def test_a_family_fell_with_its_slice(site: Site) -> None:
+    """Its rows are those in any of its slices, of which one explains the fall."""
+    metadata = {name: Metadata(family="f") for name in ("cause", "apart")}
+    prints = dict.fromkeys(NAMES, "1")
+    deployed = SimpleNamespace(state=make_state(metadata=metadata, functions_version=function_set("four", **prints)))
+    site.deploy(deployed)
+    site.log(START, 0.1, wrong=0.05)
+    site.log(CHANGE, 0.1, wrong=0.6)
+    down = {"kind": "accuracy", "direction": "down"}
+    family = RateKey.of_family("f", {"cause": "1", "apart": "1"})
+    site.raised("f", **(down | {"kind": "family_accuracy", "fingerprint": family.fingerprint}))
+    site.raised("cause", **down)
+    site.job.run()
+    assert site.found() == [[("cause", "by itself"), ("f", "with cause")]]
 
 
 def test_changes_of_other_times_are_apart(site: Site) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from service.decisions import Alarm, DriftStatus, RateKey, ToleranceBand
-from service.monitor.drift_detector import Observation
+from service.monitor.accuracy_detector import AccuracyDetector, AccuracyReference, LabelledBlock
+from service.monitor.label_detector import log_thresholds
 from service.monitor.replay import DriftReplay, SpacedRows, incidents_of
 from service.monitor.tolerance_band import accuracy_band, recovery
 from service.settings.schema import DriftSettings
@@ -64,16 +65,20 @@ def test_a_slice_without_a_reference_is_learned_first() -> None:
     assert all(each.at > start + 24 * hour for each in replay.alarms)
 
 
-def test_the_budget_counts_rates_and_observations() -> None:
-    """The bound on false alarms is that of the threshold, for every rate of which something is expected."""
+def test_the_budget_counts_rates_and_blocks() -> None:
+    """A rate of the traffic has blocks with rows; an accuracy that is expected has blocks without labels, too."""
     key = RateKey("a", "f", "accuracy")
     band = accuracy_band(Rate(900, 1000), 0.01, 200)
-    replay = DriftReplay([A, B], DriftSettings(), {}, {key: band})
+    replay = DriftReplay([A, B], DriftSettings(), {})
     none = np.zeros(2, np.int64)
     for k in range(10):
         replay.add(NOON + k * TEN, NOON + (k + 1) * TEN, none, none + 10, none)
-    replay.accuracy.add_observation(Observation(NOON, NOON + TEN, {key: Rate(9, 10)}))
-    assert replay.false_alarms == pytest.approx((2 * 10 + 1) * np.exp(-replay.threshold))
+    references = {key: AccuracyReference(band), key._replace(slice="b"): AccuracyReference(None)}
+    replay.accuracy.expect(AccuracyDetector(references, {}, "xy", DriftSettings(), NOON))
+    for k in (0, 5):
+        replay.accuracy.add(LabelledBlock(NOON + k * TEN, NOON + (k + 1) * TEN, {key: np.array([[9, 1], [0, 0]])}))
+    of_slice, _, _ = log_thresholds(200, 0, 0.5)
+    assert replay.false_alarms == pytest.approx(2 * 10 * np.exp(-replay.threshold) + 6 * np.exp(-of_slice))
 
 
 def test_alarms_of_one_time_are_one_incident_without_rows() -> None:

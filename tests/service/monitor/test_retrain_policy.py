@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from service.decisions import Alarm, DriftStatus, Run, ToleranceBand
+from service.decisions import AccuracyFall, Alarm, DriftStatus, FallPart, Run, ToleranceBand
 from service.monitor.retrain_policy import (
     Deferred,
     OpenRun,
@@ -104,6 +104,23 @@ def test_an_accuracy_alarm_takes_the_coverage_alarms_of_its_slices_along() -> No
     assert (opening.state, opening.alarms, opening.slices) == ("training", (1, 3), ("links",))
     left = next_of(standing, [run(1, ago=2 * DAY, alarms=(1, 3))])
     assert (left.state, left.alarms) == ("waiting_for_labels", (2,))
+
+
+def test_a_family_is_trained_for_its_slices_with_errors() -> None:
+    """The reason is the recall; coverage alarms of these slices are answered, too, and hold no benign end."""
+    fall = AccuracyFall("spam", 12, 40, 0.04, 1.0, (FallPart("links", 9, 20), FallPart("short", 0, 20)))
+    family = alarm(7, "f", "family_accuracy", zone=ACCURACY)
+    family = replace(family, drift=replace(family.drift, fall=fall))
+    opening = next_of([family, alarm(8), alarm(9, "short")])
+    assert (opening.state, opening.trigger, opening.alarms, opening.slices) == (
+        *("training", "accuracy"),
+        *((7, 8), ("links",)),
+    )
+    assert opening.reason.startswith(
+        "recall of spam on family f fell: 12 of 40 labels wrong since 2026-03-10 10:00:00 UTC, expected at most 4.0%; "
+    )
+    assert blocking_alarm(run(1, slices=("links",)), [family]) == family
+    assert blocking_alarm(run(1, slices=("short",)), [family]) is None
 
 
 def test_an_alarm_without_a_time_of_change_counts_from_when_it_was_raised() -> None:

@@ -1,6 +1,7 @@
 """First labels: one for every labelled prediction, the first valid one, never replaced."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, groupby
 from typing import Any
@@ -13,7 +14,14 @@ from sqlalchemy import Connection, func, select
 from service.events import FunctionSetVersion, Label, Prediction
 from service.store import queries
 from service.store.engine import Store
-from service.store.labels import FirstLabel, LabelRules, first_labels, last_first_label, take_labels
+from service.store.labels import (
+    FirstLabel,
+    LabelRules,
+    first_labels,
+    first_unsettled,
+    last_first_label,
+    take_labels,
+)
 from service.store.tables import first_labels as kept
 from service.store.writer import Writer
 
@@ -33,6 +41,42 @@ def test_the_first_label_is_kept_with_what_the_prediction_was(store: Store, writ
     writer.label("spam", [label(label="spam")]).result()
     at = label().received_at
     assert all_first(store) == [FirstLabel(1, at, 3, "set-1", "ham", "spam", b"\x05", b"\x02", 7, 1)]
+
+
+@pytest.mark.parametrize(
+    ("settling", "expected"), [(0, "spam"), (80, "spam"), (90, "ham"), (150, "eggs"), (200, "eggs"), (400, "ham")]
+)
+def test_the_class_in_force_some_time_later(
+    store: Store, writer, prediction, label, settling: int, expected: str
+) -> None:
+    """Corrections within the time count, unless a label that was observed later is known; later ones do not."""
+    writer.append([prediction()])
+    first = label(label="spam")
+    given = [(90, "ham", 90), (150, "eggs", 150), (200, "ham", 100), (400, "ham", 400)]  # received, observed after
+    writer.label("spam", [first]).result()
+    for received, name, observed in given:
+        at = first.received_at + timedelta(seconds=received)
+        seen = first.received_at + timedelta(seconds=observed)
+        writer.label("spam", [replace(first, label=name, received_at=at, observed_at=seen)]).result()
+    with store.read() as connection:
+        (found,) = first_labels(connection, "spam", 0, 9, timedelta(seconds=settling))
+    assert (found.label, found.at) == (expected, first.received_at)
+
+
+def test_a_label_waits_unless_it_is_of_a_time_to_come(store: Store, writer, prediction, label) -> None:
+    """The next label in [until, now] holds back those after it."""
+    writer.append([prediction(f"p{k}") for k in range(4)])
+    for k, seconds in enumerate((0, 900, 50, 100)):
+        writer.label("spam", [label(f"p{k}", seconds=seconds)]).result()
+    start = label(seconds=0).received_at
+
+    def waiting(until: int, now: int, after: int = 0) -> int | None:
+        moments = (start + timedelta(seconds=each) for each in (until, now))
+        with store.read() as connection:
+            return first_unsettled(connection, "spam", after, *moments)
+
+    assert [waiting(1, 200), waiting(60, 200), waiting(101, 200), waiting(60, 900)] == [3, 4, None, 2]
+    assert waiting(1, 200, after=3) == 4
 
 
 def test_a_correction_leaves_it(store: Store, writer, prediction, label) -> None:

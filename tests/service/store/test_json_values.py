@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.decisions import Decision, DriftDetected, DriftStatus, PairedCounts, SliceDecision, ToleranceBand
+from service.decisions import (
+    AccuracyFall,
+    Decision,
+    DriftDetected,
+    DriftStatus,
+    FallPart,
+    PairedCounts,
+    SliceDecision,
+    ToleranceBand,
+)
 from service.store.errors import StoreError
 from service.store.json_values import from_json, to_json, values_from_json
 from sfs.intervals import Rate
@@ -22,6 +31,8 @@ moments = st.datetimes(
 )
 rates = st.builds(Rate, counts, counts)
 zones = st.builds(ToleranceBand, rates, numbers, numbers, numbers)
+parts = st.lists(st.builds(FallPart, texts, counts, counts), max_size=2).map(tuple)
+falls = st.builds(AccuracyFall, st.none() | texts, counts, counts, st.none() | numbers, numbers, parts)
 drifts = st.builds(
     DriftStatus,
     texts,
@@ -35,6 +46,8 @@ drifts = st.builds(
     rates,
     numbers,
     numbers,
+    st.none() | falls,
+    st.lists(texts, max_size=2).map(tuple),
 )
 outcomes = st.sampled_from(["better", "as_good", "no_harm", "worse", "not_verified"])
 pairs = st.builds(PairedCounts, texts, counts, counts, counts, counts)
@@ -74,6 +87,13 @@ def test_the_words_are_those_of_the_fields(detection, start) -> None:
     assert list(told) == list(asdict(detection().drift))
 
 
+def test_a_drift_of_an_earlier_release_is_read(detection) -> None:
+    """It has neither the labels behind a fall nor the groups that watch a slice."""
+    told = asdict(detection().drift)
+    del told["fall"], told["pooled"]
+    assert from_json(DriftStatus, to_json(told)) == detection().drift
+
+
 def test_numbers_of_arrays_are_numbers(detection) -> None:
     """numpy numbers are stored like Python numbers."""
     drift = replace(detection().drift, observed=Rate(np.int64(8), np.int64(90)), evidence=np.float64(15.5))
@@ -107,7 +127,7 @@ def test_what_json_cannot_say_is_refused(value) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"kind": "size"}, "DriftStatus.kind: Input should be 'coverage', 'accuracy', 'unknown', "),
+        ({"kind": "size"}, "DriftStatus.kind: Input should be 'coverage', 'accuracy', 'family_accuracy', "),
         ({"slice": 3}, "DriftStatus.slice: Input should be a valid string, got 3"),
         ({"evidence": "15"}, "DriftStatus.evidence: Input should be a valid number, got '15'"),
         ({"evidence": 10**400}, "DriftStatus.evidence: Input should be a finite number"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.decisions import Alarm, DriftDetected, DriftStatus, ToleranceBand
+from service.decisions import AccuracyFall, Alarm, DriftDetected, DriftStatus, FallPart, ToleranceBand
 from service.events import NONE_FIRED
 from service.serving.deployment import Deployment
 from service.store.alarms import open_alarm, resolve_alarm
@@ -23,6 +23,7 @@ from service.views.alarms import (
     drift_view,
     drifts_by_slice,
     labels_at_half,
+    pooled_text,
     unresolved_by_slice,
 )
 from service.views.series import series
@@ -90,11 +91,37 @@ def test_an_alarm_about_a_target_says_so() -> None:
     )
 
 
+def test_a_fall_of_one_class_is_a_recall() -> None:
+    """The labels of the class that are wrong, and the highest share; of a group the slice with the most errors."""
+    fall = AccuracyFall("spam", 12, 40, 0.04, 1.2)
+    assert drift_sentence(replace(ACCURACY, fall=fall), AT) == (
+        "recall of spam on cheap fell: 12 of 40 labels wrong since 12:40 UTC, expected at most 4.0%"
+    )
+    family = replace(ACCURACY, slice="price", kind="family_accuracy")
+    parts = FallPart("short", 7, 9), FallPart("cheap", 5, 31)
+    assert drift_sentence(replace(family, fall=replace(fall, parts=parts)), AT) == (
+        "recall of spam on family price fell: 12 of 40 labels wrong since 12:40 UTC, expected at most 4.0%; "
+        "slice short has 7 of the 12 errors"
+    )
+    of_all = replace(fall, true_class=None, limit=None, parts=parts)
+    assert drift_sentence(replace(family, fall=of_all), AT) == (
+        "accuracy on family price is 60.9% of 312 labelled rows since 12:40 UTC, expected at least 87.0%; "
+        "slice short has 7 of the 12 errors"
+    )
+
+
+def test_a_slice_with_few_labels_says_what_watches_it() -> None:
+    """Its families and all traffic; nothing for others."""
+    assert pooled_text(ACCURACY) == ""
+    few = replace(ACCURACY, pooled=("price", "__all__"))
+    assert pooled_text(few) == "few labels: watched with family price, all traffic"
+
+
 def test_the_labels_to_an_alarm_are_stated_for_half_of_the_limit() -> None:
     """For an accuracy with a limit; not for coverage, nor without a band or a limit above 0."""
     at_half = labels_at_half(TARGET)
     assert at_half is not None
-    assert (at_half.accuracy, at_half.labels) == (0.375, 62)
+    assert (at_half.accuracy, at_half.labels) == (0.375, 64)
     without = (COVERAGE, replace(TARGET, zone=None), replace(TARGET, zone=ToleranceBand(Rate(0, 0), 0.0, 1.0, 0.01)))
     assert [labels_at_half(drift) for drift in without] == [None] * 3
 

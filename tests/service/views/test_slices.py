@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from factories import make_page
+from factories import make_page, make_state
 
-from service.decisions import ClockStep, RateKey
+from service.decisions import ClockStep, DriftStatus, RateKey
 from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
 from service.jobs.snapshot import SnapshotJob
 from service.serving.deployment import Deployment, FunctionHealth
 from service.serving.table_reference import TableReference
-from service.views.slices import NotReady, ReferenceTableView, estimate_of, slices_view, state_of
+from service.views.slices import (
+    FamilyView,
+    NotReady,
+    ReferenceTableView,
+    estimate_of,
+    families_view,
+    slices_view,
+    state_of,
+)
 from sfs.intervals import Rate
-from sfs.validation import NO_METADATA
+from sfs.validation import NO_METADATA, Metadata
 
 
 def take_snapshot(log: Any, deployment: Deployment, now: datetime) -> Snapshot:
@@ -220,3 +229,15 @@ def estimate(coverage: tuple[int, int], accuracy: tuple[int, int], unknown: int 
 def test_states(seen: SliceEstimate, reference: tuple[int, int], target: float | None, state: str) -> None:
     """Disjoint intervals, upper limits below targets, and many unknown rows are found, worst first."""
     assert state_of(seen, estimate_of(Rate(*reference)), target) == state
+
+
+def test_a_family_has_the_status_of_its_slices() -> None:
+    """That of its present functions; a family whose accuracy is not monitored has none."""
+    metadata = dict.fromkeys("ab", Metadata(family="f")) | {"c": Metadata(family="alone")}
+    state = make_state(metadata=metadata)
+    now, before = (RateKey.of_family("f", {"a": "1", "b": print_}) for print_ in "12")
+    statuses = [DriftStatus(*key, None, 1.0, 9.0, None, None, Rate(0, 0), 0.0, 1.0) for key in (now, before)]
+    deployed: Any = SimpleNamespace(state=state, drift_statuses=statuses)
+    assert families_view(deployed) == (FamilyView("f", ("a", "b"), statuses[0]),)
+    deployed.drift_statuses = statuses[1:]
+    assert families_view(deployed) == (FamilyView("f", ("a", "b"), None),)

@@ -16,7 +16,7 @@ from service.console.pages.alarms import (
 )
 from service.console.query_params import ListParams
 from service.console.render import PageContext
-from service.decisions import Incident, ToleranceBand
+from service.decisions import AccuracyFall, FallPart, Incident, ToleranceBand
 from service.events import Freshness, Snapshot
 from service.settings.schema import DriftSettings
 from sfs.intervals import Rate
@@ -100,8 +100,20 @@ def test_an_alarm_about_a_target_shows_it(listing, single):
     page = single(missed, current=missed.drift)
     shown = page.words()
     assert "accuracy target of the slice; reference 70.0%, 28 of 40" in shown
-    assert "a fall to 37.5% alarms after about 62 labels" in shown
+    assert "a fall to 37.5% alarms after about 64 labels" in shown
     assert "expected 75.0% to 100% (target), reference 70.0%" in page.all("svg")[0].attributes["aria-label"]
+
+
+def test_a_fall_is_shown_by_class_and_slice(single):
+    """The page of a family's alarm has the wrong labels of the class, and the slices with their links."""
+    fall = AccuracyFall("spam", 12, 40, 0.04, 1.25, (FallPart("links", 9, 20), FallPart("short", 3, 20)))
+    family = replace(accuracy_drift(), slice="web", kind="family_accuracy", fall=fall, pooled=("__all__",))
+    page = single(alarm(1, family), current=family)
+    shown = page.words()
+    assert "family web" in shown
+    assert "12 of 40 of class spam expected at most 4.0%; dispersion 1.2" in shown
+    assert "links 9 of 20, short 3 of 20" in shown
+    assert "few labels: watched with all traffic" in shown
 
 
 def test_a_plot_is_named_by_its_content(listing):

@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from factories import START, make_deployment, make_settings
 
+from service.decisions import RateKey
 from service.jobs.reference.job import ReferenceCounts
 from service.jobs.reference.worker import count_slices
 from service.serving.breaker import BreakerLimits
 from service.serving.deployment import Deployment
 from service.serving.live_functions import LiveFunctions
-from service.serving.table_reference import COUNTS, FOLDER, GIVEN, SAMPLE
+from service.serving.table_reference import COUNTS, FOLDER, GIVEN, SAMPLE, TableReference
 from service.settings.schema import Settings
 from service.store.engine import Store
 from service.store.writer import Writer
@@ -144,6 +145,36 @@ def test_predictions_in_a_file_set_the_accuracy_of_the_followed_version(make: Ma
     live.close()
 
 
+def test_a_family_is_counted_on_a_table_with_predictions(make: Make, tmp_path: Path) -> None:
+    """All of its slices at once, and again when one joins it; one that is stopped leaves the others as they are."""
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    table(90).assign(guess="y").to_csv(folder / "given-1.csv", index=False)
+    given = '{"path": "given-1.csv", "name": "v.csv", "format": "table", "label": "label", "predicted": "guess"}'
+    (folder / GIVEN).write_text(given)
+    ones = template("ones", family="ends", regex={"field": "text", "pattern": "1$"})
+    twos = template("twos", family="ends", regex={"field": "text", "pattern": "2$"})
+    deployment, job = make(ones, twos)
+    deployment.activate_external(7, START)
+    job.run()
+    both = deployment.state.families["ends"]
+    counts = deployment.state.class_counts[RateKey.of_family("ends", both)]
+    assert (counts.member, [*both]) == (14, ["ones", "twos"])
+    assert sum(number for *_, number in counts.confusion) == 14
+    threes = template("threes", family="ends", regex={"field": "text", "pattern": "3$"})
+    functions = FunctionSet([ones, twos, threes])
+    deployment.activate_functions(functions, dict.fromkeys(functions.names, "http"))
+    job.run()
+    all_three = deployment.state.families["ends"]
+    assert deployment.state.class_counts[RateKey.of_family("ends", all_three)].member == 20
+    loaded = TableReference.load(folder)
+    assert loaded is not None
+    assert loaded.families["ends"].fingerprints == all_three
+    before = (folder / COUNTS).stat().st_mtime_ns
+    job.run()
+    assert (folder / COUNTS).stat().st_mtime_ns == before
+
+
 def test_a_table_is_counted_again_for_other_features(make: Make, tmp_path: Path) -> None:
     """Contents are those of the features; predictions in the table still belong to the version that made them."""
     folder = tmp_path / FOLDER
@@ -231,8 +262,9 @@ def test_a_slow_function_is_not_counted(tmp_path: Path) -> None:
         "functions": [str(file)],
         "added": [],
         "names": ["slow", "fast"],
+        "families": {"speed": ["slow", "fast"]},
     }
     result, _ = count_slices(spec, BreakerLimits(budget_ms=0.2, least_ms=60_000, hold_ms=60_000, slow_batches=1))
     assert result["stopped"] == {"slow": "over budget"}
-    assert result["fingerprints"].keys() == {"fast"}
+    assert (result["fingerprints"].keys(), result["families"]) == ({"fast"}, {})
     assert (result["counts"]["fast"]["member"], result["counts"]["fast"]["n"]) == (334, 1002)
