@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from models.dataset import add_slice_labels as add_slice_labels
     from models.features import FeatureSpec as FeatureSpec
     from models.features import Featurizer as Featurizer
+    from models.multitask import MultitaskClassifier as MultitaskClassifier
+    from models.multitask import Operation as Operation
+    from models.multitask import Task as Task
     from models.objectives import cross_entropy_with_probs as cross_entropy_with_probs
     from models.registry import ModelRegistry as ModelRegistry
     from models.scoring import Scorer as Scorer
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from models.scoring import probs_to_preds as probs_to_preds
     from models.slice_aware import SliceAwareClassifier as SliceAwareClassifier
     from models.slice_residual import SliceResidualClassifier as SliceResidualClassifier
+    from models.slice_tasks import SliceCombinerModule as SliceCombinerModule
+    from models.slice_tasks import convert_to_slice_tasks as convert_to_slice_tasks
     from models.trainer import Trainer as Trainer
     from models.trainer import set_seed as set_seed
     from models.training import evaluate as evaluate
@@ -32,11 +37,13 @@ _NAMES = {
     "config": "LearnerConfig TrainConfig",
     "dataset": "DictDataLoader DictDataset add_slice_labels",
     "features": "FeatureSpec Featurizer",
+    "multitask": "MultitaskClassifier Operation Task",
     "objectives": "cross_entropy_with_probs",
     "registry": "ModelRegistry",
     "scoring": "Scorer SliceScorer get_label_buckets get_label_instances preds_to_probs probs_to_preds",
     "slice_aware": "SliceAwareClassifier",
     "slice_residual": "SliceResidualClassifier",
+    "slice_tasks": "SliceCombinerModule convert_to_slice_tasks",
     "trainer": "Trainer set_seed",
     "training": "evaluate train",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeAlias
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -35,6 +37,8 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
     Y_dict
         Per task a tensor of N labels, -1 where unknown; may be empty for prediction.
 
+    A subclass may override ``__getitem__``, for example to load images: every batch then takes its rows from it.
+
     Raises
     ------
     DataError
@@ -44,12 +48,10 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
     def __init__(self, name: str, split: str, X_dict: XDict, Y_dict: YDict) -> None:
         self.name, self.split, self.X_dict, self.Y_dict = name, split, X_dict, Y_dict
         for label, values in Y_dict.items():
-            if not isinstance(values, Tensor):
-                raise DataError(f"labels {label!r} must be a tensor, got {type(values).__name__}")
+            label_tensor(label, values)
         lengths = {key: len(values) for key, values in (X_dict | Y_dict).items()}
         if len(set(lengths.values())) > 1:
             raise DataError(f"all fields and labels must have the same number of rows, got {lengths}")
-        self._length = next(iter(lengths.values()), 0)
 
     @classmethod
     def from_tensors(
@@ -65,14 +67,22 @@ class DictDataset(Dataset[tuple[XDict, YDict]]):
         return cls(dataset_name, split, {input_data_key: X_tensor}, {task_name: Y_tensor})
 
     def __len__(self) -> int:
-        return self._length
+        return len(next(chain(self.Y_dict.values(), self.X_dict.values()), ()))
 
     def __getitem__(self, index: int) -> tuple[XDict, YDict]:
         x = {key: values[index] for key, values in self.X_dict.items()}
         return x, {label: values[index] for label, values in self.Y_dict.items()}
 
-    def __getitems__(self, positions: list[int]) -> SelectedRows:
+    def __getitems__(self, positions: list[int]) -> Sequence[tuple[XDict, YDict]]:
+        if type(self).__getitem__ is not DictDataset.__getitem__:
+            return [self[position] for position in positions]
         return SelectedRows(self, positions)
+
+    def with_labels(self, Y_dict: YDict) -> Self:
+        """Return a copy that shares the fields and has other labels."""
+        out = copy.copy(self)
+        out.Y_dict = Y_dict
+        return out
 
     def __repr__(self) -> str:
         keys = f"X_keys={list(self.X_dict)}, Y_keys={list(self.Y_dict)}"
@@ -103,16 +113,30 @@ class SelectedRows(Sequence[tuple[XDict, YDict]]):
             else _collate([values[position] for position in self.positions])
             for key, values in self.dataset.X_dict.items()
         }
-        return x, {label: values.index_select(0, index) for label, values in self.dataset.Y_dict.items()}
+        try:
+            return x, {label: values.index_select(0, index) for label, values in self.dataset.Y_dict.items()}
+        except AttributeError:  # a label that is no tensor, put into Y_dict later
+            for label, values in self.dataset.Y_dict.items():
+                label_tensor(label, values)
+            raise
+
+
+def label_tensor(label: str, values: Any) -> Tensor:
+    """Return labels that are a tensor; raise DataError for others."""
+    if not isinstance(values, Tensor):
+        raise DataError(
+            f"Label {label!r} should be torch.Tensor, not {type(values).__name__}: convert it with torch.tensor"
+        )
+    return values
 
 
 def collate_dicts(batch: Sequence[tuple[XDict, YDict]]) -> tuple[XDict, YDict]:
-    """Collate rows into a batch: equal shapes are stacked, unequal vectors zero-padded."""
+    """Collate rows into a batch: equal shapes are stacked, unequal vectors zero-padded; labels become tensors."""
     if isinstance(batch, SelectedRows):
         return batch.batch()
     fields, labels = batch[0] if batch else ({}, {})
     x = {key: _collate([row[key] for row, _ in batch]) for key in fields}
-    return x, {label: list_to_tensor([row[label] for _, row in batch]) for label in labels}
+    return x, {label: list_to_tensor([torch.as_tensor(row[label]) for _, row in batch]) for label in labels}
 
 
 def _collate(values: list[Any]) -> Any:
@@ -227,18 +251,18 @@ def with_slice_labels(dataset: DictDataset, task_name: str, S: Slices, slice_nam
     matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
     labels = _slice_labels(dataset, task_name, matrix, slice_names)
     own = {k: v for k, v in dataset.Y_dict.items() if not k.startswith(f"{task_name}_slice:")}
-    return DictDataset(dataset.name, dataset.split, dataset.X_dict, own | labels)
+    return dataset.with_labels(own | labels)
 
 
 def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: Sequence[str]) -> YDict:
     if task_name not in dataset.Y_dict:
-        raise DataError(f"the dataset has no labels {task_name!r} to derive slice labels from: {dataset}")
+        raise DataError(f"Base task {task_name!r} has its labels missing from {dataset}: add them to Y_dict")
     if len(S) != len(dataset):
         raise DataError(f"the slice matrix has {len(S)} rows, the dataset {len(dataset)}")
     if set(S.names) != set(names):
         missing, extra = [n for n in names if n not in S.names], [n for n in S.names if n not in names]
         raise DataError(f"the slice matrix lacks the slices {missing} and has slices unknown to the model {extra}")
-    y, aligned = dataset.Y_dict[task_name], S.align(names)
+    y, aligned = label_tensor(task_name, dataset.Y_dict[task_name]), S.align(names)
     codes = torch.from_numpy(np.where(aligned.unknown, -1, aligned.member.astype(np.int64)))  # [N, K]
     columns = dict(zip(aligned.names, codes.unbind(dim=1), strict=True))
     # A user-defined slice named "base" keeps its own memberships.
@@ -251,13 +275,18 @@ def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: S
     return labels
 
 
-def read_slice_labels(Y_dict: YDict, task_name: str, names: Sequence[str]) -> tuple[Tensor, SliceTargets]:
+def read_slice_labels(
+    Y_dict: Mapping[str, Tensor], task_name: str, names: Sequence[str]
+) -> tuple[Tensor, SliceTargets]:
     """Return the task's labels and the slice targets of a batch; DataError if a label is missing."""
     wanted = [indicator_label(task_name, name) for name in names]
     absent = [label for label in (task_name, *wanted) if label not in Y_dict]
     if absent:
-        raise DataError(f"the batch lacks labels {absent}: make its loader with make_slice_dataloader")
-    y = Y_dict[task_name]
+        raise DataError(
+            f"the batch lacks labels {absent}: make its loader with make_slice_dataloader, and return the labels of "
+            "Y_dict from a __getitem__ of your own"
+        )
+    y = label_tensor(task_name, Y_dict[task_name])
     codes = torch.stack([Y_dict[label] for label in wanted], dim=1) if wanted else y.new_zeros(len(y), 0)
     labelled = (y != -1).view(len(y), -1).any(dim=1)
     return y.clamp(min=0), SliceTargets(codes == 1, codes != -1, labelled)

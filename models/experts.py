@@ -67,6 +67,12 @@ class LowRankExperts(nn.Module):
         up = self.up.view(self.slices, self.rank, -1)
         return z.unsqueeze(1) + torch.einsum("bsr,srh->bsh", codes, up) + self.bias
 
+    def linear(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return weight float[H, H] and bias float[H] of an expert; for inspection only."""
+        rows = slice(k * self.rank, (k + 1) * self.rank)
+        identity = torch.eye(self.up.shape[1], dtype=self.up.dtype, device=self.up.device)
+        return identity + self.up[rows].T @ self.down[rows], self.bias[k]
+
 
 class FullExperts(nn.Module):
     """Experts r_s = W_s z + b_s with W_s [H, H], as in Snorkel; methods as of `LowRankExperts`."""
@@ -96,13 +102,19 @@ class FullExperts(nn.Module):
         """Return float[B, S, H], every expert's representation."""
         return self.codes(z).view(-1, self.slices, self.width)
 
+    def linear(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return weight float[H, H] and bias float[H] of an expert."""
+        rows = slice(k * self.width, (k + 1) * self.width)
+        return self.weight[rows], self.bias[rows]
+
 
 def attend(kind: Attention, membership: Tensor, experts: Tensor, temperature: float) -> Tensor:
     """Return float[B, S], the attention weight of each expert; rows sum to 1.
 
     ``symmetric`` weights the membership logit by the expert's confidence, the margin of its likeliest class
     over chance, which is invariant to renamed classes. ``snorkel`` weights P(member) by P(class 1) [1]_: both
-    lie in [0, 1], so that no weight is more than e times another, and certainty of class 0 counts as doubt.
+    lie in [0, 1], so that no weight is more than e times another, and certainty of class 0 counts as doubt. Of more
+    than two classes, which Snorkel does not combine, it takes the margin of the likeliest.
 
     Parameters
     ----------
@@ -119,7 +131,8 @@ def attend(kind: Attention, membership: Tensor, experts: Tensor, temperature: fl
     """
     probabilities = torch.softmax(experts, dim=2)  # [B, S, C]
     if kind == "snorkel":
-        relevance = torch.sigmoid(membership) * probabilities[..., 1]
+        binary = experts.shape[2] == 2
+        relevance = torch.sigmoid(membership) * (probabilities[..., 1] if binary else margin(probabilities))
     else:
         relevance = membership * margin(probabilities)
     return torch.softmax(relevance / temperature, dim=1)

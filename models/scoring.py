@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -74,7 +75,7 @@ class Scorer:
             If there are no labels, or an input of a metric is missing.
         """
         if len(np.asarray(golds)) == 0:
-            raise DataError("golds is empty: there are no labels to score")
+            raise DataError("Cannot score empty labels: golds has no rows")
         return self.score_known(golds, preds, probs)
 
     def score_known(self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None) -> Scores:
@@ -104,7 +105,7 @@ class Scorer:
         arrays = [np.asarray(values) for values in (golds, preds, probs)]
         lengths = [len(matrix), *map(len, arrays)]
         if len(set(lengths)) > 1:
-            raise DataError(f"S, golds, preds and probs must have the same number of rows, got {lengths}")
+            raise DataError(f"S, golds, preds, and probs must have the same number of elements, got {lengths}")
         if OVERALL in matrix.names:
             raise DataError(f"the slice name {OVERALL!r} is reserved for all rows: rename the slice")
         scores = {OVERALL: self.score(*arrays)}
@@ -155,7 +156,7 @@ def metric_score(
     metric: str = "accuracy",
     filter_dict: Mapping[str, Sequence[Any]] | None = None,
     **kwargs: Any,
-) -> float | None:
+) -> Any:
     """Return a metric, or None if no rows remain after filtering.
 
     Parameters
@@ -167,12 +168,13 @@ def metric_score(
     filter_dict
         Values of ``golds``, ``preds`` or ``probs`` whose rows are left out.
     kwargs
-        Options of the metric (``beta`` of fbeta).
+        Options of scikit-learn's function of the metric, such as ``pos_label``, ``normalize``, ``average``,
+        ``sample_weight`` (of the rows before filtering) or ``beta``.
 
     Raises
     ------
     DataError
-        If the metric does not exist, or an input is missing or does not fit.
+        If the metric does not exist or takes no options, or an input is missing or does not fit.
 
     Examples
     --------
@@ -185,20 +187,47 @@ def metric_score(
         "preds": None if preds is None else label_array(preds),
         "probs": None if probs is None else np.asarray(probs),
     }
-    function, inputs = METRICS[metric]
+    if kwargs.get("sample_weight") is not None:
+        given["sample_weight"] = np.asarray(kwargs["sample_weight"])
+    function, inputs, _ = METRICS[metric]
     for name in inputs:
         if given[name] is None:
-            raise DataError(f"{metric} requires {' and '.join(inputs)}, but {name} is missing")
+            raise DataError(f"Metric {metric} requires access to {name}: pass {' and '.join(inputs)}")
     kept = filter_labels(given, filter_dict or {})
     arrays = [kept[name] for name in inputs]
     if len({len(array) for array in arrays}) > 1:
         raise DataError(f"{' and '.join(inputs)} differ in length: {[len(array) for array in arrays]}")
-    return function(*arrays, **kwargs) if len(arrays[0]) else None
+    if not len(arrays[0]):
+        return None
+    if "sample_weight" in kept:
+        kwargs["sample_weight"] = kept["sample_weight"]
+    return _score_with_options(metric, *arrays, **kwargs) if kwargs else function(*arrays)
+
+
+def _score_with_options(metric: str, golds: Labels, given: Any = None, **options: Any) -> Any:
+    """Return scikit-learn's value of a metric; 0 for a precision or recall without rows, unless ``zero_division``."""
+    name = METRICS[metric].scikit
+    if name is None:
+        raise DataError(f"Metric {metric} takes no options, got {', '.join(options)}")
+    from sklearn import metrics
+
+    defaults = {"zero_division": 0} if metric in ("precision", "recall", "f1", "fbeta") else {}
+    if metric == "fbeta":
+        defaults["beta"] = 1
+    if metric == "roc_auc":
+        given = _positive(given)
+        if len(np.unique(golds)) != 2:
+            return None
+    try:
+        value = getattr(metrics, name)(golds, given, **defaults | options)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"Metric {metric} with the options {', '.join(options)}: {error}") from error
+    return float(value) if np.ndim(value) == 0 else value
 
 
 def _check_metric(name: str) -> None:
     if name not in METRICS:
-        raise DataError(f"unknown metric {name!r}; known are {', '.join(METRICS)}")
+        raise DataError(f"Unrecognized metric: {name!r}; known are {', '.join(METRICS)}")
 
 
 def filter_labels(
@@ -213,7 +242,7 @@ def filter_labels(
     """
     unknown = set(filter_dict) - set(label_dict)
     if unknown:
-        raise DataError(f"filter_dict can filter {', '.join(label_dict)}; it names {sorted(unknown)}")
+        raise DataError(f"filter_dict must only include keys in {list(label_dict)}; it names {sorted(unknown)}")
     given = {name: values for name, values in label_dict.items() if values is not None}
     masks = [~np.isin(given[name], list(values)) for name, values in filter_dict.items() if name in given and values]
     if not masks:
@@ -234,18 +263,20 @@ def label_array(values: ArrayLike) -> Labels:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise DataError(f"labels must be [N] or [N, 1], got {list(array.shape)}")
+        raise DataError(f"labels must be [N] or [N, 1], a 1d array, got {list(array.shape)}")
     if array.dtype.kind in "OUS":
         return array
     if array.dtype.kind == "f" and (array != np.floor(array)).any():
-        raise DataError(f"labels must be whole numbers, got {array[array != np.floor(array)][0]!r}")
+        raise DataError(
+            f"labels must be whole numbers, got the non-integer value {array[array != np.floor(array)][0]!r}"
+        )
     return array.astype(np.int64)
 
 
-def f_measure(true_positives: int, predicted: int, actual: int, beta: float = 1.0) -> float:
-    """Return F-beta from counts; 0 where nothing is positive on either side."""
-    below = predicted + beta**2 * actual
-    return float((1 + beta**2) * true_positives / below) if below else 0.0
+def f_measure(true_positives: int, predicted: int, actual: int) -> float:
+    """Return F1 from counts; 0 where nothing is positive on either side."""
+    below = predicted + actual
+    return 2 * true_positives / below if below else 0.0
 
 
 def _counts(golds: Labels, preds: Labels, positive: Any) -> tuple[int, int, int]:
@@ -256,7 +287,9 @@ def _counts(golds: Labels, preds: Labels, positive: Any) -> tuple[int, int, int]
 
 def _binary_counts(golds: Labels, preds: Labels, metric: str) -> tuple[int, int, int]:
     if golds.dtype.kind in "OUS" or golds.max() > 1:
-        raise DataError(f"{metric} requires the classes 0 and 1: use f1_macro or f1_micro for other labels")
+        raise DataError(
+            f"{metric} not supported for multiclass: it counts the classes 0 and 1, use f1_macro or f1_micro"
+        )
     return _counts(golds, preds, 1)
 
 
@@ -270,8 +303,8 @@ def _recall(golds: Labels, preds: Labels) -> float:
     return true_positives / actual if actual else 0.0
 
 
-def _fbeta(golds: Labels, preds: Labels, beta: float = 1.0) -> float:
-    return f_measure(*_binary_counts(golds, preds, "fbeta"), beta=beta)
+def _f1(golds: Labels, preds: Labels, metric: str) -> float:
+    return f_measure(*_binary_counts(golds, preds, metric))
 
 
 def _f1_macro(golds: Labels, preds: Labels) -> float:
@@ -288,9 +321,14 @@ def _matthews(golds: Labels, preds: Labels) -> float:
 def _roc_auc(golds: Labels, probs: Labels) -> float | None:
     from sklearn.metrics import roc_auc_score
 
+    positive = _positive(probs)
+    return float(roc_auc_score(golds, positive)) if len(np.unique(golds)) == 2 else None
+
+
+def _positive(probs: Labels) -> Labels:
     if probs.ndim != 2 or probs.shape[1] != 2:
-        raise DataError(f"roc_auc requires two classes: probs must be [N, 2], got {list(probs.shape)}")
-    return float(roc_auc_score(golds, probs[:, 1])) if len(np.unique(golds)) == 2 else None
+        raise DataError(f"roc_auc is only defined for binary problems: probs must be [N, 2], got {list(probs.shape)}")
+    return probs[:, 1]
 
 
 def _accuracy(golds: Labels, preds: Labels) -> float:
@@ -300,19 +338,20 @@ def _accuracy(golds: Labels, preds: Labels) -> float:
 class _Metric(NamedTuple):
     function: Callable[..., float | None]
     inputs: tuple[str, ...] = ("golds", "preds")
+    scikit: str | None = None  # its function that takes options
 
 
 METRICS: dict[str, _Metric] = {
-    "accuracy": _Metric(_accuracy),
+    "accuracy": _Metric(_accuracy, scikit="accuracy_score"),
     "coverage": _Metric(lambda preds: float((preds != -1).mean()), ("preds",)),
-    "precision": _Metric(_precision),
-    "recall": _Metric(_recall),
-    "f1": _Metric(lambda golds, preds: f_measure(*_binary_counts(golds, preds, "f1"))),
+    "precision": _Metric(_precision, scikit="precision_score"),
+    "recall": _Metric(_recall, scikit="recall_score"),
+    "f1": _Metric(partial(_f1, metric="f1"), scikit="f1_score"),
     "f1_micro": _Metric(_accuracy),  # the same where every row has one label
     "f1_macro": _Metric(_f1_macro),
-    "fbeta": _Metric(_fbeta),
-    "matthews_corrcoef": _Metric(_matthews),
-    "roc_auc": _Metric(_roc_auc, ("golds", "probs")),
+    "fbeta": _Metric(partial(_f1, metric="fbeta"), scikit="fbeta_score"),
+    "matthews_corrcoef": _Metric(_matthews, scikit="matthews_corrcoef"),
+    "roc_auc": _Metric(_roc_auc, ("golds", "probs"), scikit="roc_auc_score"),
 }
 
 
@@ -333,7 +372,9 @@ def get_label_buckets(*y: ArrayLike) -> dict[tuple[Any, ...], NDArray[np.int64]]
     columns = [label_array(labels).tolist() for labels in y]
     lengths = [len(column) for column in columns]
     if len(set(lengths)) != 1:
-        raise DataError(f"one or more label sets of the same length are required, got lengths {lengths}")
+        raise DataError(
+            f"the label sets must all have the same number of elements, and be one or more, got lengths {lengths}"
+        )
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, bucket in enumerate(zip(*columns, strict=True)):
         rows.setdefault(bucket, []).append(row)
@@ -349,10 +390,12 @@ def get_label_instances(bucket: tuple[Any, ...], x: NDArray[Any], *y: ArrayLike)
         If the bucket's length is not the number of label sets, or x and the label sets differ in length.
     """
     if len(y) != len(bucket):
-        raise DataError(f"bucket {bucket} has {len(bucket)} labels, but there are {len(y)} label sets")
+        raise DataError(
+            f"Number of lists must match the labels in the bucket: {bucket} has {len(bucket)}, there are {len(y)} lists"
+        )
     if len(x) != len(np.asarray(y[0])):
         raise DataError(
-            f"x has {len(x)} rows, the first label set {len(np.asarray(y[0]))}: pass rows and labels of equal length"
+            f"Number of rows in x does not match the labels: x has {len(x)}, the first list {len(np.asarray(y[0]))}"
         )
     buckets = get_label_buckets(*y)
     if bucket not in buckets:
@@ -380,9 +423,11 @@ def probs_to_preds(
         If there are fewer than two classes, or the policy is unknown.
     """
     if probs.ndim != 2 or probs.shape[1] < 2:
-        raise DataError(f"probs must be [N, C] with two or more classes, got {list(probs.shape)}")
+        raise DataError(f"probs must be [N, C] for at least 2 classes, got {list(probs.shape)}")
     if tie_break_policy not in ("random", "true-random", "abstain"):
-        raise DataError(f"tie_break_policy must be random, true-random or abstain, got {tie_break_policy!r}")
+        raise DataError(
+            f"tie_break_policy {tie_break_policy!r}: policy not recognized, use random, true-random or abstain"
+        )
     preds: NDArray[np.int64] = probs.argmax(axis=1).astype(np.int64)
     tied = np.abs(probs - probs.max(axis=1, keepdims=True)) < tol  # [N, C]
     for row in np.flatnonzero(tied.sum(axis=1) > 1).tolist():
@@ -408,8 +453,8 @@ def preds_to_probs(preds: ArrayLike, num_classes: int) -> NDArray[np.float64]:
     classes = label_array(preds)
     invalid = classes[(classes < 0) | (classes >= num_classes)]
     if len(invalid):
-        raise DataError(
-            f"prediction {invalid[0]} is not among the classes 0 to {num_classes - 1}: drop abstained rows (-1) first"
-        )
+        vote = "abstained vote" if invalid[0] == -1 else "vote"
+        classes_are = f"the classes are 0 to {num_classes - 1}, drop abstained rows first"
+        raise DataError(f"Could not convert {vote} {invalid[0]} to a probability: {classes_are}")
     out: NDArray[np.float64] = np.eye(num_classes)[classes]
     return out

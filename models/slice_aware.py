@@ -11,22 +11,21 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.baselines import MLP
 from models.batches import Batch, FeatureRows, as_rows, finite_softmax, predict_in_chunks
 from models.dataset import (
-    BASE_SLICE,
     DEFAULT_INPUT_DATA_KEY,
     DEFAULT_TASK_NAME,
     DictDataLoader,
@@ -38,10 +37,31 @@ from models.dataset import (
     slice_targets,
     with_slice_labels,
 )
-from models.errors import ConfigError, DataError, require_type
+from models.errors import ConfigError, ModelError, require_type
 from models.experts import Attention, FullExperts, LowRankExperts, attend, default_temperature
+from models.multitask import (
+    INPUT,
+    Device,
+    MultitaskClassifier,
+    Operation,
+    Outputs,
+    Task,
+    eval_mode,
+    find_device,
+    move_to_device,
+    names_of_weights,
+)
 from models.objectives import expert_loss, indicator_loss, weighted_cross_entropy
 from models.scoring import Scorer
+from models.slice_tasks import (
+    LinearView,
+    SliceCombinerModule,
+    StackedModules,
+    convert_to_slice_tasks,
+    key_of,
+    slice_operations,
+    with_base,
+)
 from sfs.matrix import SliceMatrix
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -64,8 +84,12 @@ class Heads(NamedTuple):
     attention: Tensor
 
 
-class SliceAwareClassifier(nn.Module):
+class SliceAwareClassifier(MultitaskClassifier):
     """Classifier with one representation per slice, and attention over the slices of a row.
+
+    It has the tasks, operations and modules of `models.slice_tasks.convert_to_slice_tasks` by their names, but
+    computes all slices at once: ``module_pool`` has views of the stacked weights. Tasks of one's own are added with
+    ``add_task``; they may start from the operation ``input_op``, the backbone's float[B, H].
 
     Parameters
     ----------
@@ -80,13 +104,16 @@ class SliceAwareClassifier(nn.Module):
     num_classes
         C.
     expert_rank
-        Rank of each expert's correction of the shared representation, or None for a full H x H matrix per expert.
+        Rank of each expert's correction of the shared representation, or None for a full H x H matrix per expert; by
+        default 4, and full with ``attention="snorkel"``, which thus is Snorkel's network.
     attention
-        ``symmetric``, or ``snorkel`` for two classes: see ``models.attention.attend``.
+        ``symmetric``, or ``snorkel`` for two classes: see ``models.experts.attend``.
     temperature
         Divides the attention logits; ``default_temperature`` by default, with which one slice can win against K.
     class_weights
         C factors on the loss of each class.
+    device, dataparallel
+        As for `MultitaskClassifier`.
 
     Raises
     ------
@@ -104,19 +131,23 @@ class SliceAwareClassifier(nn.Module):
         scorer: Scorer | None = None,
         *,
         num_classes: int = 2,
-        expert_rank: int | None = DEFAULT_RANK,
+        expert_rank: int | Literal["default"] | None = "default",
         attention: Attention = "symmetric",
         temperature: float | None = None,
         class_weights: Sequence[float] | None = None,
+        device: Device = None,
+        dataparallel: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__((), f"{task_name}_sliceaware_classifier", dataparallel=dataparallel)
         require_type(base_architecture, nn.Module, "base_architecture", "a torch module")
         if isinstance(slice_names, str) or len(set(slice_names)) != len(slice_names):
             raise ConfigError(f"slice_names must be distinct names, got {slice_names!r}")
         if num_classes < 2:
             raise ConfigError(f"num_classes must be at least 2, got {num_classes}")
-        if expert_rank is not None and expert_rank < 1:
-            raise ConfigError(f"expert_rank must be at least 1, or None for full rank, got {expert_rank}")
+        if expert_rank == "default":
+            expert_rank = None if attention == "snorkel" else DEFAULT_RANK
+        if not (expert_rank is None or (isinstance(expert_rank, int) and expert_rank >= 1)):
+            raise ConfigError(f"expert_rank must be at least 1, or None for full rank, got {expert_rank!r}")
         if attention not in ("symmetric", "snorkel"):
             raise ConfigError(f"attention must be 'symmetric' or 'snorkel', got {attention!r}")
         if attention == "snorkel" and num_classes != 2:
@@ -129,7 +160,6 @@ class SliceAwareClassifier(nn.Module):
         S = len(slice_names) + 1
         self.slice_names, self.head_dim, self.num_classes = list(slice_names), head_dim, num_classes
         self.input_data_key, self.task_name = input_data_key, task_name
-        self.scorer = scorer or Scorer(metrics=["accuracy", "f1" if num_classes == 2 else "f1_macro"])
         self.expert_rank, self.attention_kind = expert_rank, attention
         self.temperature = temperature or default_temperature(attention, S - 1)
         self.base_architecture = base_architecture
@@ -141,10 +171,55 @@ class SliceAwareClassifier(nn.Module):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=False)
+        self._head_of: dict[str, tuple[str, int]] = {task_name: ("task", 0)}
+        for k, name in enumerate(with_base(self.slice_names)):
+            self._head_of[indicator_label(task_name, name)] = ("indicator", k)
+            self._head_of[expert_label(task_name, name)] = ("expert", k)
+        scorer = scorer or Scorer(metrics=["accuracy", "f1" if num_classes == 2 else "f1_macro"])
+        self._add(list(self._slice_tasks(scorer)))
+        if device is not None:
+            self.to(find_device(device))
+
+    def _slice_tasks(self, scorer: Scorer) -> Iterator[Task]:
+        body = [Operation("base_architecture", [(INPUT, self.input_data_key)], "input_op")]
+        operations = slice_operations(self.task_name, with_base(self.slice_names), body, ["input_op"])
+        f1 = Scorer(metrics=["f1"])
+        for label, sequence in operations.items():
+            kind, _ = self._head_of[label]
+            yield Task(label, nn.ModuleDict(), sequence, f1 if kind == "indicator" else scorer)
+
+    @property
+    def module_pool(self) -> nn.ModuleDict:  # type: ignore[override]  # made anew, without a cycle of references
+        """All modules by name: those of added tasks, and views of the slices'."""
+        added: Any = self._modules["module_pool"]
+        return StackedModules(added, self.slice_modules)
+
+    @property
+    def base_task(self) -> Task:
+        """The task without slices: the backbone, and the head as it is."""
+        body = Operation("base_architecture", [(INPUT, self.input_data_key)], "input_op")
+        pool = nn.ModuleDict({"base_architecture": self.base_architecture, "prediction_head": self.head})
+        return Task(self.task_name, pool, [body, Operation("prediction_head", ["input_op"], "head_op")], self.scorer)
+
+    @property
+    def scorer(self) -> Scorer:
+        """Metrics of all labels but those of indicators, which are measured by F1."""
+        return self.scorers[self.task_name]
+
+    @scorer.setter
+    def scorer(self, scorer: Scorer) -> None:
+        self.scorers |= {label: scorer for label, (kind, _) in self._head_of.items() if kind != "indicator"}
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the modules."""
+        return self.head.weight.device
 
     def heads(self, X: Any) -> Heads:
         """Return the outputs of every head for a batch in the form that the backbone takes."""
-        z = self.base_architecture(X)  # [B, H]
+        return self._heads(self.base_architecture(X))
+
+    def _heads(self, z: Tensor) -> Heads:
         membership = self.indicators(z)  # [B, S], or [B, 2 S] for Snorkel's pairs
         if self.attention_kind == "snorkel":
             pairs = membership.view(len(z), -1, 2)
@@ -154,9 +229,60 @@ class SliceAwareClassifier(nn.Module):
         attention = attend(self.attention_kind, membership, experts, self.temperature)
         return Heads(self.head(self.experts.mixture(z, codes, attention)), membership, experts, attention)
 
-    def forward(self, X: Any) -> Tensor:
-        """Return logits float[B, C]; X is a batch for the backbone, or a dictionary that holds it."""
-        return self.heads(X[self.input_data_key] if isinstance(X, Mapping) else X).logits
+    def forward(self, X: Any, task_names: Iterable[str] | None = None) -> Any:
+        """Return logits float[B, C]; X is a batch for the backbone, or a dictionary that holds it.
+
+        With names of tasks, return the output of each of their operations by its name, as `MultitaskClassifier` does.
+        """
+        if task_names is None:
+            return self.heads(X[self.input_data_key] if isinstance(X, Mapping) else X).logits
+        return super().forward(X, task_names)
+
+    def _run(self, outputs: Outputs, task_names: Iterable[str]) -> Outputs:
+        names = list(task_names)
+        if any(name in self._head_of for name in names):
+            stacked = self._stacked_outputs(outputs)
+            for name in names:
+                used = self._operations(name) if name in self._head_of else ()
+                outputs |= {operation.name: stacked[operation.name] for operation in used}
+        return super()._run(outputs, names)
+
+    def _stacked_outputs(self, outputs: Outputs) -> Outputs:
+        """Return the outputs of all operations of the slices."""
+        z = self._backbone(outputs)
+        heads, represented = self._heads(z), self.experts.represent(z)
+        inside = heads.membership
+        pairs = torch.stack([torch.zeros_like(inside), inside], dim=2)  # [B, S, 2]
+        if self.attention_kind == "snorkel":
+            pairs = self.indicators(z).view(len(z), -1, 2)
+        task = self.task_name
+        out = {"input_op": z, f"{task}_master_head": heads.logits}
+        out[f"{task}_master_combiner"] = torch.einsum("bs,bsh->bh", heads.attention, represented)
+        for k, name in enumerate(with_base(self.slice_names)):
+            out[indicator_label(task, name) + "_head"] = pairs[:, k]
+            out[expert_label(task, name) + "_transform"] = represented[:, k]
+            out[expert_label(task, name) + "_head"] = heads.experts[:, k]
+        return out
+
+    def _backbone(self, outputs: Outputs) -> Tensor:
+        """Return the backbone's output float[B, H], computed once for a batch."""
+        if "input_op" not in outputs:
+            modules = {"base_architecture": self.base_architecture}  # without making the views of all slices
+            outputs["input_op"] = self.op_sequences[self.task_name][0].run(modules, outputs)
+        z: Tensor = outputs["input_op"]
+        return z
+
+    def _task_outputs(self, X_dict: Mapping[str, Any], task_names: Iterable[str]) -> dict[str, Tensor]:
+        names, outputs = list(task_names), {INPUT: move_to_device(X_dict, self.device)}
+        sliced = [name for name in names if name in self._head_of]
+        own = [name for name in names if name not in self._head_of]
+        heads = self._heads(self._backbone(outputs)) if sliced else None
+        super()._run(outputs, own)
+        answers = {name: outputs[self.op_sequences[name][-1].name] for name in own}
+        return answers | {name: _head_logits(heads, *self._head_of[name]) for name in sliced if heads is not None}
+
+    def _main_tasks(self) -> Iterable[str]:
+        return [name for name in self.op_sequences if self._head_of.get(name, ("task", 0))[0] == "task"]
 
     def loss(self, X: Any, y: Tensor, S: SliceMatrix | None, weights: Tensor | None = None) -> Tensor:
         """Return the loss of a batch: L_base + L_ind + L_pred, each a mean (see ``models.objectives``).
@@ -170,24 +296,39 @@ class SliceAwareClassifier(nn.Module):
         weights
             float[B], the weight of each row in L_base, 1 on average over all rows.
         """
-        losses = self.losses(X, y, slice_targets(S, self.slice_names, len(y)), weights)
+        targets = move_to_device(slice_targets(S, self.slice_names, len(y)), y.device)
+        losses = self.losses(X, y, targets, weights)
         return sum(losses.values(), torch.zeros((), device=y.device))
 
     def calculate_loss(
-        self, X_dict: dict[str, Any], Y_dict: dict[str, Tensor]
+        self, X_dict: Mapping[str, Any], Y_dict: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Return the three losses and the number of known labels or memberships of each.
+        """Return the three losses and the number of known labels or memberships of each, and those of added tasks.
 
-        The labels are those of ``make_slice_dataloader``.
+        The labels are those of ``make_slice_dataloader``; the three are absent from a batch with labels of added tasks
+        only.
         """
-        y, targets = read_slice_labels(Y_dict, self.task_name, self.slice_names)
-        losses = self.losses(X_dict[self.input_data_key], y, targets)
-        counts = (targets.labelled, targets.known, targets.member)
-        return losses, {name: int(mask.sum()) for name, mask in zip(losses, counts, strict=True)}
+        own = [label for label in Y_dict if label in self.op_sequences and label not in self._head_of]
+        outputs: Outputs = {INPUT: move_to_device(X_dict, self.device)}
+        losses, counts = dict[str, Tensor](), dict[str, int]()
+        if self.task_name in Y_dict or not own:
+            y, targets = move_to_device(read_slice_labels(Y_dict, self.task_name, self.slice_names), self.device)
+            losses = self._losses(self._heads(self._backbone(outputs)), y, targets)
+            known = (targets.labelled, targets.known, targets.member)
+            counts = {name: int(mask.sum()) for name, mask in zip(losses, known, strict=True)}
+        if own:
+            super()._run(outputs, own)
+            added = self._labelled_losses({name: outputs[self.op_sequences[name][-1].name] for name in own}, Y_dict)
+            losses, counts = losses | added[0], counts | added[1]
+        return losses, counts
 
     def losses(self, X: Any, y: Tensor, targets: SliceTargets, weights: Tensor | None = None) -> dict[str, Tensor]:
         """Return the three losses by name; ``targets`` are of the K slices in order, weights as in ``loss``."""
-        heads = self.heads(X)
+        return self._losses(self.heads(X), y, targets, weights)
+
+    def _losses(
+        self, heads: Heads, y: Tensor, targets: SliceTargets, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
         everyone = torch.ones_like(targets.labelled).unsqueeze(1)  # the base slice, [B, 1]
         member = torch.cat([targets.member, everyone], dim=1)  # [B, S]
         known = torch.cat([targets.known, everyone], dim=1)
@@ -223,7 +364,7 @@ class SliceAwareClassifier(nn.Module):
             for start in range(0, len(X), _PREDICTION_ROWS):
                 chosen = slice(start, start + _PREDICTION_ROWS)
                 batch = rows[chosen] if isinstance(rows, Tensor) else rows.take(chosen)
-                out[chosen] = part(self.heads(batch), start)
+                out[chosen] = part(self.heads(batch.to(self.device)), start)
         return out
 
     def make_slice_dataloader(
@@ -239,102 +380,59 @@ class SliceAwareClassifier(nn.Module):
         sliced = with_slice_labels(dataset, self.task_name, S, self.slice_names)
         return DictDataLoader(sliced, **dataloader_kwargs)
 
-    def predict(
-        self,
-        dataloader: DictDataLoader,
-        return_preds: bool = False,
-        remap_labels: Mapping[str, str | None] | None = None,
-    ) -> dict[str, dict[str, NDArray[Any]]]:
-        """Return ``golds`` [N], ``probs`` float[N, C] and optionally ``preds`` int[N], each by label.
-
-        Parameters
-        ----------
-        dataloader
-            Batches with the labels of any heads; without labels, the task is predicted.
-        return_preds
-            Add the likeliest class of every row.
-        remap_labels
-            For a label, the label whose head predicts it, or None to leave it out.
-
-        Raises
-        ------
-        DataError
-            If a label is mapped to a head that does not exist.
-        """
-        heads, remap = self._heads_by_label(), remap_labels or {}
-        present = [label for label in heads if label in dataloader.dataset.Y_dict] or [self.task_name]
-        head_of = {label: target for label in present if (target := remap.get(label, label)) is not None}
-        for target in head_of.values():
-            if target not in heads:
-                raise DataError(f"unknown head {target!r} in remap_labels; known are {list(heads)}")
-        golds: dict[str, list[NDArray[Any]]] = {}
-        probs: dict[str, list[NDArray[Any]]] = {}
-        with eval_mode(self):
-            for X_dict, Y_dict in dataloader:
-                outputs = self.heads(X_dict[self.input_data_key])
-                by_head = {head: _head_probabilities(outputs, *heads[head]) for head in set(head_of.values())}
-                for label, head in head_of.items():
-                    probs.setdefault(label, []).append(by_head[head])
-                    if label in Y_dict:
-                        golds.setdefault(label, []).append(Y_dict[label].numpy(force=True))
-        out = {
-            name: {label: np.concatenate(arrays) for label, arrays in parts.items()}
-            for name, parts in (("golds", golds), ("probs", probs))
-        }
-        if return_preds:
-            out["preds"] = {label: values.argmax(axis=1) for label, values in out["probs"].items()}
-        return out
-
-    def score(
-        self,
-        dataloaders: Sequence[DictDataLoader],
-        remap_labels: Mapping[str, str | None] | None = None,
-        as_dataframe: bool = False,
-    ) -> dict[str, float | None] | pd.DataFrame:
-        """Score every label by its own head, under label/dataset/split/metric; None has nothing to score.
-
-        The classifier's scorer measures all labels but those of indicators, which are measured by F1.
-
-        Parameters
-        ----------
-        dataloaders
-            One or more, identified by the names and splits of their datasets.
-        remap_labels
-            As for ``predict``.
-        as_dataframe
-            Return a row per score instead.
-        """
-        heads, remap = self._heads_by_label(), remap_labels or {}
-        rows: list[tuple[str, str, str, str, float | None]] = []
-        for loader in dataloaders:
-            outputs = self.predict(loader, True, remap)
-            for label, gold in outputs["golds"].items():
-                indicator = heads[remap.get(label) or label][0] == "indicator"
-                scorer = Scorer(metrics=["f1"]) if indicator else self.scorer
-                metrics = scorer.score_known(gold, outputs["preds"][label], outputs["probs"][label])
-                rows += [(label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()]
-        if as_dataframe:
-            return pd.DataFrame(rows, columns=["label", "dataset", "split", "metric", "score"])
-        return {"/".join(row[:4]): row[4] for row in rows}
-
     def score_slices(
         self, dataloaders: Sequence[DictDataLoader], as_dataframe: bool = False
     ) -> dict[str, float | None] | pd.DataFrame:
         """Score the final prediction overall and on the members of every slice; indicators are left out."""
-        remap = {
-            label: None if kind == "indicator" else self.task_name
-            for label, (kind, _) in self._heads_by_label().items()
-        }
+        remap = {label: None if kind == "indicator" else self.task_name for label, (kind, _) in self._head_of.items()}
         return self.score(dataloaders, remap, as_dataframe)
 
-    def _heads_by_label(self) -> dict[str, tuple[str, int]]:
-        """Return the head of each label: ``task``, or ``indicator`` or ``expert`` k; the base is last."""
-        names = [*self.slice_names] if BASE_SLICE in self.slice_names else [*self.slice_names, BASE_SLICE]
-        heads = {self.task_name: ("task", 0)}
+    def slice_modules(self) -> dict[str, nn.Module]:
+        """Return the modules by Snorkel's names: the backbone, the heads, and views of the stacked weights."""
+        names, task = with_base(self.slice_names), self.task_name
+        out: dict[str, nn.Module] = {"base_architecture": self.base_architecture}
         for k, name in enumerate(names):
-            heads[indicator_label(self.task_name, name)] = ("indicator", k)
-            heads[expert_label(self.task_name, name)] = ("expert", k)
-        return heads
+            out[key_of(indicator_label(task, name) + "_head")] = LinearView(partial(self._indicator, k))
+            out[key_of(expert_label(task, name) + "_transform")] = LinearView(partial(self.experts.linear, k))
+            out[key_of(expert_label(task, name) + "_head")] = self.expert_head
+        prefixes = [f"{task}_slice:{name}" for name in names]
+        options: dict[str, Any] = {"temperature": self.temperature, "attention": self.attention_kind}
+        out[key_of(f"{task}_master_combiner")] = SliceCombinerModule(slices=prefixes, **options)
+        out[key_of(f"{task}_master_head")] = self.head
+        return out
+
+    def _indicator(self, k: int) -> tuple[Tensor, Tensor]:
+        """Return weight float[2, H] and bias float[2] of an indicator."""
+        weight, bias = self.indicators.weight, self.indicators.bias
+        if self.attention_kind == "snorkel":
+            return weight[2 * k : 2 * k + 2], bias[2 * k : 2 * k + 2]
+        return torch.stack([torch.zeros_like(weight[k]), weight[k]]), torch.stack([torch.zeros_like(bias[k]), bias[k]])
+
+    def load(self, path: str | Path) -> None:
+        """Read weights that ``save`` wrote, or those of Snorkel's network by the names of its modules.
+
+        Raises
+        ------
+        ModelError
+            As `MultitaskClassifier.load`; or for Snorkel's weights, if this is not Snorkel's network.
+        """
+        if not any(name.startswith("module_pool.base_architecture.") for name in names_of_weights(path)):
+            super().load(path)
+            return
+        if self.attention_kind != "snorkel" or self.expert_rank is not None:
+            raise ModelError(
+                f"{path} has the weights of Snorkel's network: make one with attention='snorkel' to load it"
+            )
+        read = MultitaskClassifier(convert_to_slice_tasks(copy.deepcopy(self.base_task), self.slice_names))
+        read.load(path)
+        with torch.no_grad():
+            for name, module in read.module_pool.items():
+                own = self.module_pool[name]
+                if isinstance(own, LinearView) and isinstance(module, nn.Linear):
+                    own.weight.copy_(module.weight)
+                    own.bias.copy_(module.bias)
+                else:
+                    own.load_state_dict(module.state_dict())
 
     def config(self) -> dict[str, Any]:
         """Return everything but the backbone and the weights, as JSON values."""
@@ -355,35 +453,14 @@ class SliceAwareClassifier(nn.Module):
         """Return a classifier over a backbone, with fresh weights."""
         return cls(base_architecture, **config)
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors, making the folder where needed."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, path)
 
-    def load(self, path: str | Path) -> None:
-        """Read weights that ``save`` wrote."""
-        self.load_state_dict(load_file(path))
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run a block in eval mode without gradients, and restore the previous mode afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def _head_probabilities(heads: Heads, kind: str, k: int) -> NDArray[Any]:
+def _head_logits(heads: Heads, kind: str, k: int) -> Tensor:
+    """Return float[B, C] of a head; of an indicator float[B, 2], whose softmax is the membership."""
     if kind == "indicator":
-        inside = torch.sigmoid(heads.membership[:, k])
-        probabilities: Tensor = torch.stack([1 - inside, inside], dim=1)
-    else:
-        probabilities = torch.softmax(heads.logits if kind == "task" else heads.experts[:, k], dim=1)
-    return probabilities.numpy(force=True)
+        inside = heads.membership[:, k]
+        return torch.stack([torch.zeros_like(inside), inside], dim=1)
+    logits: Tensor = heads.logits if kind == "task" else heads.experts[:, k]
+    return logits
 
 
 class AttentiveClassifier(nn.Module):
@@ -419,7 +496,8 @@ class AttentiveClassifier(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return logits float[B, C]."""
-        return self.network.forward(X)
+        logits: Tensor = self.network.forward(X)
+        return logits
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the sum of the three losses of slice-based learning; row weights apply to the first."""

@@ -128,7 +128,8 @@ class TrainerConfig:
                 raise ConfigError(f"{name} must be above 0, got {value!r}")
         for name, known in (("optimizer", _OPTIMIZERS), ("lr_scheduler", _SCHEDULES)):
             if getattr(self, name) not in known:
-                raise ConfigError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                expected = f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
+                raise ConfigError(f"Unrecognized {name.replace('_', ' ')} option: {expected}")
 
 
 def learning_rate(config: TrainerConfig, step: int, epoch: int) -> float:
@@ -319,12 +320,16 @@ class Trainer:
         Raises
         ------
         DataError
-            If no loader has split ``train``.
+            If no loader has split ``train``, or one has a split of another name than train, valid and test.
         """
+        for loader in dataloaders:
+            if loader.dataset.split not in ("train", "valid", "test"):
+                raise DataError(f"Dataloader splits must be one of train, valid and test, got {loader.dataset.split!r}")
         train, valid = ([d for d in dataloaders if d.dataset.split == s] for s in ("train", "valid"))
         if not train:
-            splits = [d.dataset.split for d in dataloaders]
-            raise DataError(f"no dataset has the split 'train'; the splits are {splits}")
+            raise DataError(
+                "Cannot find any dataloaders with split matching train split: give a dataset the split 'train'"
+            )
         task: Any = model
 
         def score() -> float:

@@ -1,13 +1,14 @@
 """Snorkel-compatible appliers: same names, arguments and results.
 
 Missing values are those of pandas (NaN, NA), as in Snorkel; ``sfs.apply`` passes None instead. A row of a data
-frame is a record with the interface of a Series, such as ``x.get("likes")``. The result is -1 if the function
+frame is a record with the interface of a Series, such as ``x.get("likes")``, and that of a mapping is a dict. A
+function may assign to fields of its row; the next one does not see it. The result is -1 if the function
 abstained, or if it raised or returned an invalid value and faults are tolerated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from sfs.apply import evaluate_rows, evaluate_templates, validate_rows
 from sfs.errors import InvalidReturnValue, SliceError
 from sfs.function import LabelingFunction, SlicingFunction
-from sfs.record import FrameRow, MappingRow, Rows, is_dataframe
+from sfs.record import FrameRow, Rows, is_dataframe, mapping_row
 from sfs.registry import FunctionSet, validate_functions
 from sfs.template import Template
 
@@ -94,7 +95,7 @@ class LFApplier(_Applier):
 
     def apply(
         self,
-        data_points: Sequence[Any] | NDArray[Any],
+        data_points: Iterable[Any] | NDArray[Any],
         progress_bar: bool = True,
         fault_tolerant: bool = False,
         return_meta: bool = False,
@@ -104,7 +105,7 @@ class LFApplier(_Applier):
         Parameters
         ----------
         data_points
-            List of objects, or an array.
+            Objects, or an array.
         progress_bar
             Whether to show a progress bar if standard error is a terminal.
         fault_tolerant
@@ -123,7 +124,10 @@ class LFApplier(_Applier):
             Without ``fault_tolerant``: the original exception of the first faulty function in the first faulty
             row; ``InvalidReturnValue`` for an invalid return value.
         """
-        return self._apply(validate_rows(data_points), progress_bar, fault_tolerant, return_meta)
+        points: Any = data_points
+        if isinstance(points, Iterable) and not hasattr(points, "__getitem__"):
+            points = list(points)  # a generator, for example
+        return self._apply(validate_rows(points), progress_bar, fault_tolerant, return_meta)
 
 
 class SFApplier(LFApplier):
@@ -178,7 +182,8 @@ def slice_dataframe(df: pd.DataFrame, slicing_function: SlicingFunction) -> pd.D
 def snorkel_rows(block: Any) -> list[Any]:
     """Return the rows of a block as Snorkel passes them to functions."""
     if not is_dataframe(block):
-        return [MappingRow(dict(row)) if isinstance(row, Mapping) else row for row in block]
+        # The exact type check is faster, and covers most rows.
+        return [mapping_row(row) if type(row) is dict or isinstance(row, Mapping) else row for row in block]
     names = list(block.columns)
     if not names:
         return [FrameRow({}, label) for label in block.index]

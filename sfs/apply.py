@@ -26,7 +26,7 @@ from sfs.function import LabelingFunction, SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.metering import Meter
 from sfs.preprocess import Step
-from sfs.record import Columns, Rows, copy_for_call, has_containers, is_dataframe
+from sfs.record import Columns, Rows, changes_undone, copy_for_call, has_containers, is_dataframe
 from sfs.registry import FunctionSet, validate_functions
 from sfs.template import Template
 from sfs.template_plan import TemplatePlan, TemplateResults
@@ -210,15 +210,18 @@ def evaluate_rows(
     progress: Callable[[int], object] | None = None,
     *,
     strict: bool = False,
-    records: Callable[[Any], list[Any]] = lambda block: Columns(block).records,
+    records: Callable[[Any], list[Any]] | None = None,
 ) -> RowEvaluator:
-    """Evaluate plain functions in blocks of rows; the records of only one block are in memory at a time."""
-    evaluator = RowEvaluator(functions, len(rows), strict=strict)
+    """Evaluate plain functions in blocks of rows; the records of only one block are in memory at a time.
+
+    With ``records``, the rows of a block as passed to functions, a function may assign to fields of its row.
+    """
+    evaluator = RowEvaluator(functions, len(rows), strict=strict, assignable=records is not None)
     for start in range(0, len(rows), BLOCK_ROWS):
         stop = min(start + BLOCK_ROWS, len(rows))
         if functions:
             block = rows.iloc[start:stop] if is_dataframe(rows) else rows[start:stop]
-            evaluator.evaluate(start, records(block))
+            evaluator.evaluate(start, Columns(block).records if records is None else records(block))
         if progress is not None:
             progress(stop - start)
     return evaluator
@@ -286,13 +289,22 @@ class RowEvaluator:
         Whether to raise the first fault instead of recording it.
     copies
         Whether each function gets a copy of the containers of a row: needed if another one reads the row afterwards.
+    assignable
+        Whether a function may assign to fields of a row, which is undone before the next function.
     """
 
     def __init__(
-        self, functions: Sequence[LabelingFunction], rows: int, *, strict: bool = False, copies: bool = True
+        self,
+        functions: Sequence[LabelingFunction],
+        rows: int,
+        *,
+        strict: bool = False,
+        copies: bool = True,
+        assignable: bool = False,
     ) -> None:
         self.functions = functions
         self.copies = copies
+        self.assignable = assignable
         self.values = np.zeros((len(functions), rows), dtype=np.int64)  # [K, N]
         self.unknown = np.zeros((len(functions), rows), dtype=bool)  # [K, N]
         self.results = [RowResults(*each) for each in zip(self.values, self.unknown, strict=True)]
@@ -323,7 +335,11 @@ class RowEvaluator:
                 result.mark_unknown(row, reason)
             if block.first_fault is not None:
                 result.first_fault = _earlier(result.first_fault, block.first_fault)
-            _call_on_block(call, function.parse_return_value, block, result, self.strict)
+            if self.assignable:
+                with changes_undone():
+                    _call_on_block(call, function.parse_return_value, block, result, self.strict)
+            else:
+                _call_on_block(call, function.parse_return_value, block, result, self.strict)
         if self.strict:
             faults = [result.first_fault for result in self.results if result.first_fault is not None]
             if faults:

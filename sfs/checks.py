@@ -281,6 +281,7 @@ def _seconds(function: SlicingFunction, row: Any) -> float:
 def _evaluate(function: SlicingFunction, row: Any) -> bool | str:
     """Return the membership, or the fault as text."""
     try:
-        return function(row)
+        code = function.parse_return_value(function(row))
+        return f"{function.name!r} abstained (-1): the membership of this row is unknown" if code is None else code == 1
     except (Exception, SystemExit) as error:
         return str(error) if isinstance(error, InvalidReturnValue) else f"{type(error).__name__}: {error}"

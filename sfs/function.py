@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property, partial
+from numbers import Real
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
@@ -14,7 +15,7 @@ from sfs.errors import InvalidFunction, InvalidReturnValue
 from sfs.fingerprint import fingerprint_of
 from sfs.loading import reduce_wrapper
 from sfs.preprocess import Preprocessor, Step, validate_pre
-from sfs.record import Columns
+from sfs.record import mapping_row, none_if_missing
 from sfs.validation import (
     NO_METADATA,
     Metadata,
@@ -109,13 +110,20 @@ class LabelingFunction:
             )
         return None if label == -1 else label
 
-    def __call__(self, x: Any) -> int:
-        """Return the label of one row, -1 for an abstention; exceptions of ``f`` propagate."""
-        label = self.parse_return_value(self._evaluate_row(x))
-        return -1 if label is None else label
+    def __call__(self, x: Any) -> Any:
+        """Return the label of one row, -1 for an abstention, None if ``f`` returns None; its exceptions propagate.
+
+        Raises
+        ------
+        InvalidReturnValue
+            If ``f`` returns another invalid value.
+        """
+        returned = self._evaluate_row(x)
+        label = None if returned is None else self.parse_return_value(returned)
+        return -1 if label is None and returned is not None else label
 
     def _evaluate_row(self, x: Any) -> Any:
-        row = Columns([x]).records[0] if isinstance(x, Mapping) else x
+        row = mapping_row({key: none_if_missing(value) for key, value in x.items()}) if isinstance(x, Mapping) else x
         for step in self.steps:
             row = step(row)
         return self.bound_function(row)
@@ -130,7 +138,8 @@ class LabelingFunction:
 class SlicingFunction(LabelingFunction):
     """Named function that returns whether a row is in the slice.
 
-    Valid return values are True, False, 1 and 0, and -1 to abstain, which makes the membership unknown.
+    Valid return values are True, False, 1 and 0, and -1 to abstain, which makes the membership unknown; each also as
+    a float or as an array or tensor of one element.
     Parameters are those of ``LabelingFunction``.
 
     Examples
@@ -156,18 +165,16 @@ class SlicingFunction(LabelingFunction):
             raise InvalidReturnValue(f"{self.name!r} returned {short_repr(value)}: return True or False")
         return None if code == -1 else code
 
-    def __call__(self, x: Any) -> bool:
-        """Return whether one row is in the slice; exceptions of ``f`` propagate.
+    def __call__(self, x: Any) -> Any:
+        """Return whether one row is in the slice; -1 and None if ``f`` returns them. Exceptions of ``f`` propagate.
 
         Raises
         ------
         InvalidReturnValue
-            If ``f`` abstained or returned an invalid value.
+            If ``f`` returns another invalid value.
         """
-        code = self.parse_return_value(self._evaluate_row(x))
-        if code is None:
-            raise InvalidReturnValue(f"{self.name!r} abstained (-1): the membership of this row is unknown")
-        return bool(code)
+        code = super().__call__(x)
+        return bool(code) if code in (0, 1) else code
 
 
 class LabelingFunctionSlice(SlicingFunction):
@@ -315,5 +322,16 @@ def _decorator(
     return wrap
 
 
-def _as_int(value: object) -> int | None:
-    return int(value) if isinstance(value, (bool, int, np.bool_, np.integer)) else None
+def _as_int(value: Any) -> int | None:
+    """Return a number that is whole as an integer, also from an array or tensor of one element; else None."""
+    if isinstance(value, (bool, int, np.bool_, np.integer)):
+        return int(value)
+    if isinstance(value, np.ma.MaskedArray):
+        return None
+    if not isinstance(value, Real) and getattr(value, "shape", None) in ((), (1,)) and hasattr(value, "item"):
+        return _as_int(value.item())
+    try:
+        number = int(value) if isinstance(value, Real) else None  # type: ignore[call-overload]  # all have __trunc__
+        return number if number == value else None
+    except (ValueError, OverflowError):  # NaN and infinity
+        return None

@@ -139,10 +139,14 @@ class SliceMatrix:
         Raises
         ------
         SliceError
-            If a field holds any other value.
+            If S is no record array, or a field holds any other value.
         """
-        if not isinstance(S, np.ndarray):
-            raise SliceError(f"memberships must be a record array, as an applier returns, got {type(S).__name__}")
+        if not isinstance(S, np.ndarray) or (S.dtype.names is None and S.dtype.kind != "V"):
+            got = "an array without names" if isinstance(S, np.ndarray) else f"a {type(S).__name__}"
+            raise SliceError(
+                f"memberships must be a record array with the name of every slice, as an applier returns, got {got}: "
+                "pass that, or SliceMatrix(names, S == 1, S == -1)"
+            )
         names = S.dtype.names or ()
         codes = np.stack([np.asarray(S[name]) for name in names], axis=1) if names else np.zeros((len(S), 0))
         if not np.isin(codes, (-1, 0, 1)).all():

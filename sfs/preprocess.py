@@ -15,7 +15,7 @@ import numpy as np
 from sfs.errors import InvalidFunction, InvalidReturnValue, SliceError
 from sfs.fingerprint import fingerprint_of
 from sfs.loading import reduce_wrapper
-from sfs.record import FrameRow, Record, deep_copy, freeze, mutable_copy
+from sfs.record import ABSENT, Record, deep_copy, freeze, label_of, labels_read, mutable_copy, with_label_of
 from sfs.validation import short_repr, validate_callable, validate_name
 
 Step: TypeAlias = Callable[[Any], Any]
@@ -74,48 +74,75 @@ class Preprocessor:
         if field_names is None:
             parameters = inspect.signature(self.run).parameters.values()
             if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-                raise InvalidFunction(f"run of {self.name!r} takes *args or **kwargs: pass field_names")
+                raise InvalidFunction(
+                    f"Function run of {self.name!r} should not have *args or **kwargs: pass field_names"
+                )
             field_names = {p.name: p.name for p in parameters}
         self.field_names = dict(field_names)
         self.mapped_field_names = None if mapped_field_names is None else dict(mapped_field_names)
         self.memoize = memoize
         self.memoize_key = memoize_key
         self._memo = _ResultCache(memoize_size)
+        self._reads_label = False
+        """Whether a result may depend on the index label of a data frame's row, which is part of the key only then."""
 
     def run(self, *args: Any, **fields: Any) -> Mapping[str, Any] | None:
         """Return the new fields of a row; subclasses declare the fields that they read as parameters."""
         raise NotImplementedError(f"preprocessor {self.name!r} does not implement run: define it in a subclass")
 
     def __call__(self, x: Any) -> Any:
-        """Return a copy of the row with the new fields.
+        """Return a copy of the row with the new fields; None if the preprocessor returns None.
+
+        Raises
+        ------
+        InvalidReturnValue
+            If the preprocessor returns an invalid value, or one of ``pre`` None.
+        """
+        if not self.memoize:
+            return self._run_with_pre(x)
+        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
+        if self._reads_label:
+            key = key, _cache_key(label_of(x))
+        found = self._memo.get(key)
+        if found is not ABSENT:
+            return with_label_of(found, x)
+        before = labels_read()
+        result = self._run_with_pre(x)
+        if self.memoize_key is None and labels_read() > before and not self._reads_label:
+            self._reads_label = True
+            key = key, _cache_key(label_of(x))
+        self._memo.put(key, result)
+        return result
+
+    def require(self, x: Any) -> Any:
+        """Return a copy of the row with the new fields, as a function reads it.
 
         Raises
         ------
         InvalidReturnValue
             If the preprocessor returns None or an invalid value.
         """
-        if not self.memoize:
-            return self._run_with_pre(x)
-        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
-        result = self._memo.get(key)
+        result = self(x)
         if result is None:
-            result = self._run_with_pre(x)
-            self._memo.put(key, result)
+            raise self._returned_none()
         return result
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Steps that functions can share: those of ``pre`` and ``derive``, or the preprocessor itself if memoized."""
         if self.memoize:
-            return (self,)
+            return (self.require,)
         return (*(step for p in self.pre for step in p.steps), self.derive)
 
     def derive(self, x: Any) -> Any:
-        """Run this preprocessor without ``pre``, on a copy of the row."""
+        """Run this preprocessor without ``pre``, on a copy of the row; raise InvalidReturnValue if it returns None."""
         result = self._run_on_copy(mutable_copy(x))
         if result is None:
-            raise InvalidReturnValue(f"preprocessor {self.name!r} should not return None: return the row")
+            raise self._returned_none()
         return freeze(result, x)
+
+    def _returned_none(self) -> InvalidReturnValue:
+        return InvalidReturnValue(f"Preprocessor should not return None, but {self.name!r} did: return the row")
 
     def reset_cache(self) -> None:
         """Clear all memoized results."""
@@ -123,8 +150,8 @@ class Preprocessor:
 
     def _run_with_pre(self, x: Any) -> Any:
         for preprocessor in self.pre:
-            x = preprocessor(x)
-        return self.derive(x)
+            x = preprocessor.require(x)
+        return freeze(self._run_on_copy(mutable_copy(x)), x)
 
     def _run_on_copy(self, row: Any) -> Any:
         """Return a mutable row with the derived fields set, or None."""
@@ -154,7 +181,7 @@ class Preprocessor:
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
         """Return the parts that the fingerprint covers: name, class, settings, and preprocessors."""
-        uncovered = ("name", "pre", "memoize", "memoize_key", "_memo", "fingerprint")
+        uncovered = ("name", "pre", "memoize", "memoize_key", "_memo", "_reads_label", "fingerprint")
         settings = {key: value for key, value in vars(self).items() if key not in uncovered}
         return "preprocessor", self.name, type(self), settings, self.pre
 
@@ -257,7 +284,7 @@ class _ResultCache:
     def get(self, key: Hashable) -> Any:
         with self._lock:
             if key not in self._results:
-                return None
+                return ABSENT
             self._results.move_to_end(key)
             result = self._results[key]
         return deep_copy(result)
@@ -302,14 +329,11 @@ def _cache_key(value: Any) -> Hashable:
         return kind, frozenset(_cache_key(item) for item in value)
     fields = _fields(value)
     if fields is not None:
-        # A preprocessor may read the index label of a data frame's row: include it in the key.
-        label = value._label if isinstance(value, FrameRow) else value.name if kind.__name__ == "Series" else None
-        parts = frozenset((_cache_key(name), _cache_key(item)) for name, item in fields.items())
-        return kind, parts, _cache_key(label)
+        return kind, frozenset((_cache_key(name), _cache_key(item)) for name, item in fields.items())
     try:
         hash(value)
     except TypeError:
-        raise SliceError(f"cannot memoize a row that contains a {kind.__name__}: pass memoize_key") from None
+        raise SliceError(f"a {kind.__name__} in a row to memoize has no hashing proxy: pass memoize_key") from None
     return kind, value
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from contextlib import contextmanager
+from functools import cached_property, wraps
 from itertools import chain
 from numbers import Integral, Real
 from types import MappingProxyType
@@ -24,6 +26,7 @@ Rows: TypeAlias = "pd.DataFrame | Sequence[Any] | NDArray[Any]"
 
 _ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
 _CONTAINERS = (list, dict, set, tuple, bytearray, np.ndarray)
+_NO_FIELDS: Final[Mapping[Any, Any]] = MappingProxyType({})
 _PANDAS_MISSING = ("NAType", "NaTType")  # compared by name, to avoid an import of pandas
 
 
@@ -88,7 +91,7 @@ class _Fields:
     __slots__ = ("__dict__",)
 
 
-fields_of = cast("Callable[[Record], dict[Any, Any]]", vars(_Fields)["__dict__"].__get__)
+fields_of = cast("Callable[[_Fields], dict[Any, Any]]", vars(_Fields)["__dict__"].__get__)
 """Return the fields of a record as the dictionary that it has, to be read only."""
 _set_fields = vars(_Fields)["__dict__"].__set__
 
@@ -151,42 +154,60 @@ class Record(_Fields):
 class MutableRecord(Record):
     """Mutable copy of a record for a preprocessor: ``x.field = value`` or ``x["my field"] = value``."""
 
-    __slots__ = ("_original",)
-
-    def __init__(self, fields: dict[Any, Any], original: Record) -> None:
-        super().__init__(fields)
-        object.__setattr__(self, "_original", original)
+    __slots__ = ()
 
     @property
     def __dict__(self) -> dict[Any, Any]:  # type: ignore[override]  # it may be changed
         return fields_of(self)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        fields_of(self)[name] = value
+        self[name] = value
 
-    def __setitem__(self, name: str, value: Any) -> None:
+    def __setitem__(self, name: Any, value: Any) -> None:
         fields_of(self)[name] = value
 
     def __delattr__(self, name: str) -> None:
         if name not in fields_of(self):
             self.__getattr__(name)
+        del self[name]
+
+    def __delitem__(self, name: Any) -> None:
         del fields_of(self)[name]
 
-    def __delitem__(self, name: str) -> None:
-        del fields_of(self)[name]
 
-    def __getattr__(self, name: str) -> Any:  # a subclass of Record may have attributes besides its fields
-        if _is_dunder(name):
-            return super().__getattr__(name)
-        if isinstance(self._original, MappingRow) and hasattr(dict, name):
-            return getattr(fields_of(self), name)
-        return getattr(with_fields(self._original, fields_of(self)), name)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (fields_of(self), self._original)
+class _ThreadState(threading.local):
+    changed: list[tuple[Any, dict[Any, Any]]] | None = None
+    """Rows of Snorkel's doors that the current function changed, with their fields before; None between calls."""
+    labels_read = 0
+    """Number of rows whose index label may have been read."""
 
 
-class FrameRow(Record):
+_state = _ThreadState()
+
+
+@contextmanager
+def changes_undone() -> Iterator[None]:
+    """Undo the assignments to rows of the Snorkel-compatible appliers inside the block: the next function sees none."""
+    before, _state.changed = _state.changed, []
+    try:
+        yield
+    finally:
+        changed, _state.changed = _state.changed, before
+        for row, fields in reversed(changed):
+            if isinstance(row, MappingRow):
+                dict.clear(row)
+                dict.update(row, fields)
+                _set_fields(row, {})
+            else:
+                _set_fields(row, fields)
+
+
+def _note_change(row: Any) -> None:
+    if _state.changed is not None:
+        _state.changed.append((row, dict(row if type(row) is MappingRow else fields_of(row))))
+
+
+class FrameRow(MutableRecord):
     """Row of a data frame in the Snorkel-compatible appliers: a record with the interface of a Series."""
 
     __slots__ = ("_label",)
@@ -194,6 +215,18 @@ class FrameRow(Record):
     def __init__(self, fields: dict[Any, Any], label: Any) -> None:
         super().__init__(fields)
         object.__setattr__(self, "_label", label)
+
+    @property  # type: ignore[misc]  # it cannot be assigned
+    def __class__(self) -> Any:
+        """``Series``, for ``isinstance``."""
+        import pandas as pd
+
+        return pd.Series
+
+    @property
+    def __dict__(self) -> dict[Any, Any]:  # type: ignore[override]  # it may be changed
+        _note_change(self)
+        return fields_of(self)
 
     def __getattr__(self, name: str) -> Any:  # reached only when no column has the name
         return super().__getattr__(name) if _is_dunder(name) else getattr(self.series(), name)
@@ -204,41 +237,120 @@ class FrameRow(Record):
         except (KeyError, TypeError):
             return self.series()[name]
 
+    def __setitem__(self, name: Any, value: Any) -> None:
+        _note_change(self)
+        fields_of(self)[name] = value
+
+    def __delitem__(self, name: Any) -> None:
+        _note_change(self)
+        del fields_of(self)[name]
+
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.__dict__.values())
+        return iter(fields_of(self).values())
 
     def __len__(self) -> int:
         return len(fields_of(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.series(), dtype)
 
     def series(self) -> Any:
         """Return the row as the Series that ``DataFrame.apply(axis=1)`` passes."""
-        import pandas as pd
-
-        return pd.Series(dict(self.__dict__), name=self._label)
+        _state.labels_read += 1
+        return _series(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (fields_of(self), self._label)
+        return FrameRow, (fields_of(self), self._label)
 
 
-class MappingRow(Record):
-    """Row of a mapping in the Snorkel-compatible appliers: a record with the methods of a dict."""
+_SERIES_OPERATORS = (
+    "eq ne lt le gt ge add sub mul truediv floordiv mod pow and or xor matmul "
+    "radd rsub rmul rtruediv rfloordiv rmod rpow rand ror rxor neg pos abs invert"
+)
+_DICT_METHODS = frozenset(dir(dict))
+
+
+def _series_operator(name: str) -> Callable[..., Any]:
+    def operator(row: FrameRow, *others: Any) -> Any:
+        return getattr(row.series(), name)(*(_series(o) if type(o) is FrameRow else o for o in others))
+
+    return operator
+
+
+for _name in _SERIES_OPERATORS.split():
+    setattr(FrameRow, f"__{_name}__", _series_operator(f"__{_name}__"))
+
+
+class MappingRow(dict[Any, Any], _Fields):
+    """Row of a mapping in the Snorkel-compatible appliers: a dict whose fields can be read as attributes, too.
+
+    A field that has the name of a method of dict is an item only. Attributes that repeat the items make reading them
+    faster; without them they are looked up among the items.
+
+    Examples
+    --------
+    >>> x = mapping_row({"text": "Cool video!"})
+    >>> x["text"] == x.text, x == {"text": "Cool video!"}
+    (True, True)
+    """
 
     __slots__ = ()
 
-    def __getattr__(self, name: str) -> Any:
-        if _is_dunder(name) or not hasattr(dict, name):
-            return super().__getattr__(name)
-        return getattr(self.__dict__, name)
+    @property
+    def __dict__(self) -> MappingRow:  # type: ignore[override]  # its items are the fields
+        return self
 
-    def __len__(self) -> int:
-        return len(fields_of(self))
+    def __getattr__(self, name: str) -> Any:  # reached only when there is no such attribute
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"the record has no field {name!r}; its fields are {list(self)}") from None
+
+    def __setitem__(self, name: Any, value: Any) -> None:
+        _note_change(self)
+        dict.__setitem__(self, name, value)
+        if name not in _DICT_METHODS:
+            fields_of(self)[name] = value
+
+    __setattr__ = __setitem__
+
+    def __delattr__(self, name: str) -> None:
+        if name not in self:
+            self.__getattr__(name)
+        del self[name]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return mapping_row, (dict(self),)
 
 
-def with_fields(row: Record, fields: dict[Any, Any]) -> Record:
+def mapping_row(fields: Mapping[Any, Any]) -> MappingRow:
+    """Return a row with the fields of a mapping, as items and as attributes."""
+    row = MappingRow(fields)
+    if _DICT_METHODS.isdisjoint(fields):
+        _set_fields(row, dict(fields))
+    return row
+
+
+def _change_of_dict(name: str) -> Callable[..., Any]:
+    method = getattr(dict, name)
+
+    @wraps(method)
+    def change(row: MappingRow, *args: Any, **kwargs: Any) -> Any:
+        _note_change(row)
+        _set_fields(row, {})
+        return method(row, *args, **kwargs)
+
+    return change
+
+
+for _name in ("__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(MappingRow, _name, _change_of_dict(_name))
+
+
+def with_fields(row: Any, fields: dict[Any, Any]) -> Any:
     """Return a row of the same type and label with the given fields."""
     kind, arguments = row.__reduce__()
-    renewed: Record = kind(fields, *arguments[1:])
-    return renewed
+    return kind(fields, *arguments[1:])
 
 
 def mutable_copy(x: Any) -> Any:
@@ -246,40 +358,69 @@ def mutable_copy(x: Any) -> Any:
 
     Fields that are plain containers are copied; other objects, such as a parsed document, are shared.
     """
-    if isinstance(x, Record):
-        return MutableRecord({name: _copy_container(value) for name, value in x.__dict__.items()}, x)
+    if isinstance(x, Record) or type(x) is MappingRow:
+        fields = {name: _copy_container(value) for name, value in x.__dict__.items()}
+        return with_fields(x, fields) if type(x) in (MappingRow, FrameRow) else MutableRecord(fields)
     if _is_series(x):
-        return MutableRecord({name: _copy_container(value) for name, value in x.items()}, FrameRow({}, x.name))
+        return FrameRow({name: _copy_container(value) for name, value in x.items()}, x.name)
     return copy.deepcopy(x)
 
 
 def freeze(result: Any, original: Any) -> Any:
-    """Return the result of a preprocessor; a mutable record becomes an immutable row of the original type."""
-    if not isinstance(result, MutableRecord):
-        return result
-    row = with_fields(result._original, fields_of(result))
-    return row.series() if isinstance(row, FrameRow) and _is_series(original) else row
+    """Return the result of a preprocessor: an immutable record, or a Series where the original is one."""
+    if type(result) is MutableRecord:
+        return Record(fields_of(result))
+    return _series(result) if type(result) is FrameRow and _is_series(original) else result
+
+
+def label_of(x: Any) -> Any:
+    """Return the index label of the row of a data frame; None for other rows."""
+    return x._label if type(x) is FrameRow else x.name if _is_series(x) else None
+
+
+def with_label_of(result: Any, x: Any) -> Any:
+    """Return a result with the index label of a row, where both have labels; the result is changed."""
+    if type(result) is FrameRow:
+        object.__setattr__(result, "_label", label_of(x))
+    elif _is_series(result) and _is_series(x):
+        result.name = x.name
+    return result
+
+
+def labels_read() -> int:
+    """Return the number of rows in this thread whose index label may have been read."""
+    return _state.labels_read
 
 
 def has_containers(rows: Iterable[Any]) -> bool:
     """Return whether any record has a field that is a container, which a function could modify."""
-    values = chain.from_iterable(fields_of(row).values() for row in rows if isinstance(row, Record))
+    values = chain.from_iterable(
+        (fields_of(row) if isinstance(row, Record) else row if type(row) is MappingRow else _NO_FIELDS).values()
+        for row in rows
+    )
     return any(issubclass(kind, _CONTAINERS) for kind in set(map(type, values)) - _ATOMS)
 
 
 def copy_for_call(x: Any) -> Any:
     """Return the row for one function call: copy the containers of a record; return other rows unchanged."""
-    if not isinstance(x, Record) or not has_containers((x,)):
+    if not has_containers((x,)):
         return x
-    return with_fields(x, {name: _copy_container(value, strict=False) for name, value in fields_of(x).items()})
+    fields = x if type(x) is MappingRow else fields_of(x)
+    return with_fields(x, {name: _copy_container(value, strict=False) for name, value in fields.items()})
 
 
 def deep_copy(x: Any) -> Any:
     """Return a copy that shares no mutable objects with the row."""
-    if not isinstance(x, Record):
+    if not isinstance(x, Record) and type(x) is not MappingRow:
         return copy.deepcopy(x)
-    fields = x.__dict__.items()
-    return with_fields(x, {name: v if type(v) in _ATOMS else copy.deepcopy(v) for name, v in fields})
+    fields = x if type(x) is MappingRow else fields_of(x)
+    return with_fields(x, {name: v if type(v) in _ATOMS else copy.deepcopy(v) for name, v in fields.items()})
+
+
+def _series(row: FrameRow) -> Any:
+    import pandas as pd
+
+    return pd.Series(dict(fields_of(row)), name=row._label)
 
 
 def _copy_container(value: Any, *, strict: bool = True) -> Any:
@@ -301,7 +442,7 @@ def _is_dunder(name: str) -> bool:
 
 def _is_series(x: Any) -> bool:
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(x, pandas.Series)
+    return pandas is not None and issubclass(type(x), pandas.Series)  # not isinstance: a FrameRow is no Series here
 
 
 class Columns:

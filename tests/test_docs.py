@@ -68,7 +68,7 @@ def curled(root: Path, readme_folder: Path) -> Iterator[tuple[str, str, str]]:
     """Output of the README's calls, of the service that its command starts: responses, metrics, the client's lines."""
     project, page = readme_folder / "comments", root / "README.md"
     (project / "labels.csv").write_text("id,label\ncomment-1,spam\n")
-    (client,) = blocks(root / "docs/how-to.md", "py")
+    client = next(block for block in blocks(root / "docs/how-to.md", "py") if "service.client" in block)
     port = random.SystemRandom().randrange(20_000, 32_000)  # no client gets one of these meanwhile
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {

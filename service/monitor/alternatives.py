@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,25 +84,3 @@ def _factors(kind: DriftKind, band: ToleranceBand) -> tuple[tuple[float, ...], t
     down = ACCURACY_DOWN if band.target is None else TARGET_DOWN
     none = (0.0,) * (ALTERNATIVES - len(down))
     return (*down, *none), (*(1.0,) * len(down), *none)
-
-
-@lru_cache(maxsize=4096)
-def labels_to_alarm(band: ToleranceBand, accuracy: float, threshold: float) -> int | None:
-    """Return about how many labels, one per block, an alarm takes once the accuracy has fallen this low.
-
-    The quickest alternative decides. None if it takes no finite number, such as at an accuracy in the band.
-
-    Examples
-    --------
-    >>> from sfs.intervals import Rate
-    >>> labels_to_alarm(ToleranceBand(Rate(950, 1_000), 0.92, 1.0, 0.01), 0.82, 18.46)
-    346
-    >>> labels_to_alarm(ToleranceBand(Rate(28, 40), 0.75, 1.0, 0.01, 0.75), 0.375, 18.46)
-    62
-    """
-    alternatives = Alternatives.of([("accuracy", band)])
-    per_label = (accuracy * alternatives.hit + (1 - accuracy) * alternatives.miss)[:, 0]  # [C]
-    gain, weight = per_label[per_label > 0], alternatives.weight[per_label > 0, 0]
-    # n for which exp(g) + ... + exp(g n) is exp(threshold) / weight
-    labels = np.log1p(np.exp(threshold) / weight * -np.expm1(-gain)) / gain
-    return math.ceil(labels.min()) if labels.size else None

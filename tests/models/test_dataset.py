@@ -19,6 +19,7 @@ from models.dataset import (
 )
 from models.errors import DataError
 from models.slice_aware import SliceAwareClassifier
+from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
 
 
@@ -50,9 +51,16 @@ def test_from_tensors_uses_snorkels_names() -> None:
 
 
 def test_labels_must_be_tensors() -> None:
-    """The message names the label and its type."""
-    with pytest.raises(DataError, match="labels 'task' must be a tensor, got list"):
+    """The message names the label and its type, when the dataset is made or where labels were added to it later."""
+    message = "Label 'task' should be torch.Tensor, not list"
+    with pytest.raises(DataError, match=message):
         DictDataset("d", "train", {}, {"task": [0, 1]})  # type: ignore[dict-item]
+    dl = loader()
+    dl.dataset.Y_dict["task"] = [0, 1, 1]  # type: ignore[assignment]
+    with pytest.raises(DataError, match=message):
+        next(iter(dl))
+    with pytest.raises(DataError, match=message):
+        add_slice_labels(dl, "task", recarray(a=[1, 0, 1]))
 
 
 def test_lengths_must_agree() -> None:
@@ -80,6 +88,45 @@ def test_batches_in_one_piece_equal_batches_row_by_row() -> None:
         assert torch.equal(fast[0]["input_data"], slow[0]["input_data"])
         assert fast[0]["text"] == slow[0]["text"]
         assert torch.equal(fast[1]["task"], slow[1]["task"])
+
+
+class Images(DictDataset):
+    """Rows whose field is loaded from the name of a file, and whose labels are plain numbers."""
+
+    def __init__(self, names: list[str], labels: list[int]) -> None:
+        super().__init__("images", "train", {"path": names}, {"task": torch.tensor(labels)})
+
+    def __getitem__(self, index: int):
+        x, y = super().__getitem__(index)
+        return {"input_data": torch.full((2,), float(len(x["path"])))}, y | {"width": len(x["path"])}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_row_is_the_one_that_a_subclass_returns(workers: int) -> None:
+    """Batches, and those of a loader with slices, consist of the items of a dataset that overrides __getitem__."""
+    images = Images(["a", "bb", "ccc"], [0, 1, 1])
+    model = SliceAwareClassifier(nn.Linear(2, 4), 4, ["a"])
+    sliced = model.make_slice_dataloader(images, recarray(a=[1, 0, -1]), batch_size=3, num_workers=workers)
+    for x, y in (*DictDataLoader(images, batch_size=3), *sliced):
+        assert x["input_data"].tolist() == [[1, 1], [2, 2], [3, 3]]
+        assert y["width"].tolist() == [1, 2, 3]
+    assert y["task_slice:a_ind"].tolist() == [1, 0, -1]
+    assert list(images.Y_dict) == ["task"]
+    assert isinstance(sliced.dataset, Images)
+
+
+def test_a_subclass_that_leaves_out_the_slice_labels_is_told() -> None:
+    """The slices would be lost without a word if a dataset returned its own labels only."""
+
+    class OwnLabels(DictDataset):
+        def __getitem__(self, index: int):
+            return {"input_data": torch.zeros(2)}, {"task": self.Y_dict["task"][index]}
+
+    dataset = OwnLabels("d", "train", {}, {"task": torch.tensor([0, 1, 1])})
+    model = SliceAwareClassifier(nn.Linear(2, 4), 4, ["a"])
+    sliced = model.make_slice_dataloader(dataset, recarray(a=[1, 0, 1]), batch_size=3)
+    with pytest.raises(DataError, match="return the labels of Y_dict from a __getitem__ of your own"):
+        model.calculate_loss(*next(iter(sliced)))
 
 
 def test_a_collate_function_of_ones_own_sees_rows() -> None:
@@ -208,6 +255,17 @@ def test_the_matrix_may_be_in_any_order_and_of_either_kind() -> None:
     assert list(labels_of(first))[1] == "task_slice:a_ind"
 
 
+def test_memberships_without_names_are_refused() -> None:
+    """Slice labels for no slice at all would be added without a word."""
+    model, plain = SliceAwareClassifier(nn.Linear(2, 4), 4, ["a"]), np.array([[1], [0], [1]])
+    for call in (
+        lambda: add_slice_labels(loader(), "task", plain),
+        lambda: model.make_slice_dataloader(dataset(3), plain),
+    ):
+        with pytest.raises(SliceError, match=r"record array with the name of every slice.*an array without names"):
+            call()
+
+
 def test_rows_must_agree() -> None:
     """A matrix of another number of rows is refused."""
     with pytest.raises(DataError, match="slice matrix has 1 rows, the dataset 3"):
@@ -216,7 +274,7 @@ def test_rows_must_agree() -> None:
 
 def test_the_tasks_labels_must_be_there() -> None:
     """The message names the labels and the dataset."""
-    with pytest.raises(DataError, match=r"the dataset has no labels 'spam'.*DictDataset"):
+    with pytest.raises(DataError, match=r"Base task 'spam' has its labels missing from DictDataset"):
         add_slice_labels(loader(), "spam", recarray(a=[1, 0, 1]))
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from models.scoring import (
     preds_to_probs,
     probs_to_preds,
 )
+from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
 
 GOLDS = np.array([1, 0, 1, 0])
@@ -67,13 +69,13 @@ def test_custom_metrics_see_everything() -> None:
 
 def test_no_labels_at_all_is_an_error() -> None:
     """The message names the empty input."""
-    with pytest.raises(DataError, match="golds is empty: there are no labels to score"):
+    with pytest.raises(DataError, match="Cannot score empty labels"):
         Scorer(metrics=["accuracy"]).score([], [])
 
 
 def test_a_metric_that_does_not_exist() -> None:
     """It is refused when the scorer is made."""
-    with pytest.raises(DataError, match="unknown metric 'acuracy'"):
+    with pytest.raises(DataError, match="Unrecognized metric: 'acuracy'"):
         Scorer(metrics=["acuracy"])
 
 
@@ -106,7 +108,7 @@ def test_a_recarray_will_do() -> None:
 
 def test_lengths_must_agree() -> None:
     """The message names every length."""
-    with pytest.raises(DataError, match=r"the same number of rows, got \[4, 3, 4, 4\]"):
+    with pytest.raises(DataError, match=r"must have the same number of elements, got \[4, 3, 4, 4\]"):
         Scorer(metrics=["f1"]).score_slices(S, GOLDS[:3], PREDS, PROBS)
 
 
@@ -211,20 +213,23 @@ def test_area_with_one_class_is_none() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metric_score([1], [1], metric="f2"), "unknown metric 'f2'; known are accuracy"),
+        (lambda: metric_score([1], [1], metric="f2"), "Unrecognized metric: 'f2'; known are accuracy"),
         (
             lambda: metric_score([1], metric="f1"),
-            "f1 requires golds and preds, but preds is missing",
+            "Metric f1 requires access to preds: pass golds and preds",
         ),
-        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 requires the classes 0 and 1.*use f1_macro"),
-        (lambda: metric_score(["a"], ["b"], metric="precision"), "precision requires the classes 0 and 1"),
+        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 not supported for multiclass.*use f1_macro"),
+        (lambda: metric_score(["a"], ["b"], metric="precision"), "precision not supported for multiclass"),
         (lambda: metric_score([0, 1], [0], metric="accuracy"), r"differ in length: \[2, 1\]"),
-        (lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"), "roc_auc requires two classes"),
+        (
+            lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"),
+            "roc_auc is only defined for binary problems",
+        ),
         (
             lambda: metric_score([0], [0], filter_dict={"gold": [1]}),
-            r"can filter golds, preds, probs; it names \['gold'\]",
+            r"must only include keys in \['golds', 'preds', 'probs'\]; it names \['gold'\]",
         ),
-        (lambda: label_array([[1, 2]]), r"labels must be \[N\] or \[N, 1\], got \[1, 2\]"),
+        (lambda: label_array([[1, 2]]), r"labels must be \[N\] or \[N, 1\], a 1d array, got \[1, 2\]"),
         (lambda: label_array([0.5]), "whole numbers, got .*0.5"),
     ],
 )
@@ -232,6 +237,62 @@ def test_what_cannot_be_measured_says_why(call: Callable[[], object], message: s
     """The message names the metric and the fault."""
     with pytest.raises(DataError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [
+        ("accuracy", {"normalize": False}),
+        ("accuracy", {"sample_weight": [1, 2, 3, 4]}),
+        ("precision", {"pos_label": 0}),
+        ("recall", {"pos_label": 0, "zero_division": 1.0}),
+        ("recall", {"average": "macro"}),
+        ("f1", {"pos_label": 0}),
+        ("fbeta", {"beta": 2.0, "pos_label": 0}),
+        ("matthews_corrcoef", {"sample_weight": [1, 2, 3, 4]}),
+        ("roc_auc", {"max_fpr": 0.5}),
+    ],
+)
+def test_options_are_those_of_scikit_learn(metric: str, options: dict) -> None:
+    """They reach its function, as they do from Snorkel; weights are filtered with their rows."""
+    function = getattr(oracle, METRICS[metric].scikit)
+    given = PROBS[:, 1] if metric == "roc_auc" else PREDS
+    expected = pytest.approx(function(GOLDS, given, **options))
+    assert metric_score(GOLDS, PREDS, PROBS, metric, **options) == expected
+    golds, preds, probs = [*GOLDS, -1], [*PREDS, 1], np.vstack([PROBS, [0, 1]])
+    more = {name: [*values, 5] if name == "sample_weight" else values for name, values in options.items()}
+    assert metric_score(golds, preds, probs, metric, {"golds": [-1]}, **more) == expected
+
+
+def test_several_values_are_an_array() -> None:
+    """Without an average, there is a value for each class; one class has no area, with options too."""
+    assert metric_score(GOLDS, PREDS, metric="recall", average=None).shape == (2,)
+    assert metric_score([1, 1], probs=PROBS[:2], metric="roc_auc", max_fpr=0.5) is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "options", "message"),
+    [
+        ("f1_macro", {"pos_label": 0}, "Metric f1_macro takes no options, got pos_label"),
+        ("coverage", {"normalize": False}, "Metric coverage takes no options"),
+        ("accuracy", {"bogus": 1}, "Metric accuracy with the options bogus.*unexpected keyword"),
+        ("precision", {"pos_label": 7}, "Metric precision with the options pos_label"),
+    ],
+)
+def test_options_that_a_metric_does_not_take_are_refused(metric: str, options: dict, message: str) -> None:
+    """The message names the metric and the option."""
+    with pytest.raises(DataError, match=message):
+        metric_score(GOLDS, PREDS, PROBS, metric, **options)
+
+
+def test_memberships_without_names_are_refused() -> None:
+    """A plain matrix would have lost all slices: an array of no slices is a record array still."""
+    scorer = Scorer(metrics=["accuracy"])
+    for plain in (S.member.astype(int), S.member, np.zeros((4, 0)), [[1, 0, 1]] * 4, pd.DataFrame(S.to_recarray())):
+        for scores in (scorer.score_slices, SliceScorer(scorer).score_slices):
+            with pytest.raises(SliceError, match="record array with the name of every slice"):
+                scores(plain, GOLDS, PREDS, PROBS)
+    assert list(scorer.score_slices(SliceMatrix.empty(4).to_recarray(), GOLDS, PREDS, PROBS)) == ["overall"]
 
 
 def test_labels_may_be_text_or_columns() -> None:
@@ -259,7 +320,7 @@ def test_buckets_of_text_and_of_three_label_sets() -> None:
 
 def test_buckets_need_equal_lengths() -> None:
     """The lengths are named."""
-    with pytest.raises(DataError, match=r"of the same length are required, got lengths \[1, 2\]"):
+    with pytest.raises(DataError, match=r"must all have the same number of elements.*got lengths \[1, 2\]"):
         get_label_buckets([1], [1, 2])
 
 
@@ -278,9 +339,9 @@ def test_a_bucket_without_rows_warns(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_instances_say_what_does_not_fit() -> None:
     """Labels per bucket, and rows, must agree."""
-    with pytest.raises(DataError, match="has 2 labels, but there are 1 label sets"):
+    with pytest.raises(DataError, match="Number of lists must match the labels in the bucket"):
         get_label_instances((1, 0), np.zeros(2), [1, 0])
-    with pytest.raises(DataError, match="x has 3 rows, the first label set 2"):
+    with pytest.raises(DataError, match="Number of rows in x does not match the labels: x has 3, the first list 2"):
         get_label_instances((1,), np.zeros(3), [1, 0])
 
 
@@ -299,9 +360,9 @@ def test_clear_rows_are_the_largest() -> None:
 
 def test_probabilities_that_are_none() -> None:
     """One class, or a policy that does not exist, is refused."""
-    with pytest.raises(DataError, match=r"two or more classes, got \[3, 1\]"):
+    with pytest.raises(DataError, match=r"for at least 2 classes, got \[3, 1\]"):
         probs_to_preds(np.ones((3, 1)))
-    with pytest.raises(DataError, match="must be random, true-random or abstain, got 'coin'"):
+    with pytest.raises(DataError, match="tie_break_policy 'coin': policy not recognized"):
         probs_to_preds(np.full((1, 2), 0.5), "coin")  # type: ignore[arg-type]
 
 
@@ -310,8 +371,8 @@ def test_predictions_become_probabilities() -> None:
     assert preds_to_probs([[1], [0]], 3).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("bad", [-1, 2])
-def test_predictions_must_be_classes(bad: int) -> None:
+@pytest.mark.parametrize(("bad", "vote"), [(-1, "abstained vote -1"), (2, "vote 2")])
+def test_predictions_must_be_classes(bad: int, vote: str) -> None:
     """An abstained vote has no probability."""
-    with pytest.raises(DataError, match=f"prediction {bad} is not among the classes 0 to 1"):
+    with pytest.raises(DataError, match=f"Could not convert {vote} to a probability: the classes are 0 to 1"):
         preds_to_probs([0, bad], 2)

@@ -23,8 +23,8 @@ NAMES = ("flipped", "half", "tail")
 MODES = [
     {"expert_rank": 3},
     {"expert_rank": None},
-    {"attention": "snorkel", "expert_rank": None},
     {"attention": "snorkel"},
+    {"attention": "snorkel", "expert_rank": 3},
 ]
 
 
@@ -311,6 +311,7 @@ def test_a_bare_file_name_can_be_saved_to(sliced, tmp_path: Path, monkeypatch: p
         ({"names": "ab"}, "distinct names"),
         ({"num_classes": 1}, "at least 2, got 1"),
         ({"expert_rank": 0}, "expert_rank must be at least 1"),
+        ({"expert_rank": "full"}, "expert_rank must be at least 1, or None for full rank, got 'full'"),
         ({"attention": "paper"}, "must be 'symmetric' or 'snorkel', got 'paper'"),
         ({"attention": "snorkel", "num_classes": 3}, "requires two classes, got 3: use 'symmetric'"),
         ({"temperature": 0.0}, "temperature must be above 0"),
@@ -385,11 +386,11 @@ def test_score_asks_every_head_for_its_own_label(sliced) -> None:
     model, loader = build(sliced)
     scores = model.score([loader])
     answers = model.predict(loader, return_preds=True)
-    said, member = answers["preds"]["task_slice:half_ind"], sliced.S.column("half")
+    said, member = answers["preds"]["task_slice:half_ind"].numpy() == 1, sliced.S.column("half")
     expected = 2 * (said & member).sum() / (said.sum() + member.sum())
     assert scores["task_slice:half_ind/SnorkelDataset/test/f1"] == pytest.approx(expected)
     members = answers["golds"]["task_slice:half_pred"] != -1
-    right = (answers["preds"]["task_slice:half_pred"] == sliced.y.numpy())[members]
+    right = (answers["preds"]["task_slice:half_pred"] == sliced.y)[members].numpy()
     assert scores["task_slice:half_pred/SnorkelDataset/test/accuracy"] == pytest.approx(right.mean())
 
 
@@ -399,13 +400,36 @@ def test_labels_can_be_left_out_and_answered_by_others(sliced) -> None:
     remap = dict.fromkeys(loader.dataset.Y_dict) | {"task_slice:half_pred": "task"}
     answers = model.predict(loader, remap_labels=remap)
     assert list(answers["probs"]) == ["task_slice:half_pred"]
-    assert answers["probs"]["task_slice:half_pred"] == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
+    assert answers["probs"]["task_slice:half_pred"].numpy() == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
+
+
+def test_labels_of_any_name_are_predicted_by_the_head_they_are_mapped_to(sliced) -> None:
+    """As in Snorkel; a loader that has other labels too gives those that are mapped, and unmapped ones are ignored."""
+    model, loader = build(sliced)
+    renamed = DictDataset("d", "test", {"input_data": sliced.X}, {"gold": sliced.y, "other": sliced.y})
+    remap = {"gold": "task"}
+    scores = model.score([DictDataLoader(renamed, batch_size=64)], remap_labels=remap)
+    assert list(scores) == ["gold/d/test/accuracy", "gold/d/test/f1"]
+    assert scores["gold/d/test/f1"] == model.score([loader])["task/SnorkelDataset/test/f1"]
+    assert set(model.predict(DictDataLoader(renamed), remap_labels=remap)["golds"]) == {"gold"}
+    assert model.score([loader], remap_labels=dict.fromkeys(loader.dataset.Y_dict)) == {}
+
+
+def test_predictions_are_float_tensors(sliced) -> None:
+    """As in Snorkel golds, probabilities and classes can be computed with."""
+    model, loader = build(sliced)
+    answers = model.predict(loader, return_preds=True)
+    for part, shape in {"golds": (200,), "probs": (200, 2), "preds": (200,)}.items():
+        assert {(values.dtype, values.shape) for values in answers[part].values()} == {(torch.float32, shape)}
+    assert (answers["preds"]["task"] == answers["golds"]["task"]).float().mean() == pytest.approx(
+        model.score([loader])["task/SnorkelDataset/test/accuracy"]
+    )
 
 
 def test_a_head_that_does_not_exist_is_named(sliced) -> None:
     """Mapping a label to nothing known is an error."""
     model, loader = build(sliced)
-    with pytest.raises(DataError, match="unknown head 'spam'"):
+    with pytest.raises(DataError, match="unknown task 'spam'"):
         model.score([loader], remap_labels={"task": "spam"})
 
 
@@ -415,7 +439,7 @@ def test_predictions_without_labels(sliced) -> None:
     bare = DictDataLoader(DictDataset("d", "test", {"input_data": sliced.X}, {}), batch_size=64)
     answers = model.predict(bare, return_preds=True)
     assert answers["golds"] == {}
-    assert answers["probs"]["task"] == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
+    assert answers["probs"]["task"].numpy() == pytest.approx(model.predict_proba(sliced.X), abs=1e-6)
     assert answers["preds"]["task"].shape == (200,)
 
 

@@ -637,7 +637,8 @@ def of_another_kind(folder: Path) -> dict[str, tuple[Callable[[], object], str]]
         "files": (lambda: FunctionSet.from_files("a.py"), "expected a list of files or modules: ['a.py']"),
         "memberships": (
             lambda: sfs.SliceMatrix.from_recarray(frame),
-            "memberships must be a record array, as an applier returns, got DataFrame",
+            "memberships must be a record array with the name of every slice, as an applier returns, got a DataFrame: "
+            "pass that, or SliceMatrix(names, S == 1, S == -1)",
         ),
     }
 

@@ -1,5 +1,7 @@
 """Snorkel-compatible appliers: results as in Snorkel, without its bugs."""
 
+import json
+from collections import deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -189,8 +191,8 @@ def test_no_faults_are_an_empty_dict(points) -> None:
 
 
 def test_duplicate_names_are_rejected_at_construction() -> None:
-    """The message is Snorkel's, the error a ValueError."""
-    with pytest.raises(DuplicateName, match="names must be unique, got 2 named 'big'"):
+    """The message has the words that Snorkel's users look for, the error is a ValueError."""
+    with pytest.raises(DuplicateName, match="Operator names not unique: 2 functions are named 'big'"):
         SFApplier([big, far, SlicingFunction("big", len)])
 
 
@@ -260,6 +262,52 @@ def test_a_failed_function_is_not_membership(frame, points) -> None:
     assert matrix.unknown.all()
     abstains = SlicingFunction("abstains", lambda x: 0 if x.num > 42 else -1)
     assert len(slice_dataframe(frame, abstains)) == 0
+
+
+def assigning(x) -> bool:
+    """Change the row by every means that a dict has."""
+    x["new"] = x.num = 5
+    vars(x)["newer"] = 6
+    del x["text"]
+    if isinstance(x, dict):
+        x.update(a=1)
+        x.setdefault("b", 2)
+        x |= {"c": 3}
+        x.pop("a")
+        x.popitem()
+    return "new" in x and x.new == x["num"] == 5 and "text" not in x
+
+
+def test_a_function_may_assign_to_fields_of_its_row(frame) -> None:
+    """The next function does not see it, nor do the caller's rows; a preprocessed row is no exception."""
+    mappings = frame.to_dict("records")
+    untouched = SlicingFunction("untouched", lambda x: list(vars(x)) == ["num", "text"] and x.num in NUMBERS)
+    same = preprocessor()(lambda x: x)
+    functions = [SlicingFunction("f", assigning), untouched] + [
+        SlicingFunction(f"{f.name}_too", f.f, pre=[same]) for f in (SlicingFunction("f", assigning), untouched)
+    ]
+    before = repr((frame, mappings))
+    for applier, rows in ((PandasSFApplier, frame), (SFApplier, mappings)):
+        assert applier(functions).apply(rows, **QUIET).tolist() == [(1, 1, 1, 1)] * 4
+    assert repr((frame, mappings)) == before
+
+
+def test_a_row_of_a_mapping_is_a_dict() -> None:
+    """Functions written for dicts work unchanged."""
+    row = {"num": 1, "items": [2]}
+    f = SlicingFunction("f", lambda x: isinstance(x, dict) and x == row and json.loads(json.dumps(x)) == row)
+    methods = SlicingFunction("methods", lambda x: dict(x.items()) == row and {**x} == row and x | {} == row)
+    other = SlicingFunction("other", lambda x: x.num == 1 and x["items"] == [2] and x.get("nope", 3) == 3)
+    assert SFApplier([f, methods, other]).apply([row], **QUIET).tolist() == [(1, 1, 1)]
+
+
+def test_rows_may_come_from_any_iterable(points) -> None:
+    """A generator, a view or an iterator is read once; text and a single mapping are no rows."""
+    for rows in (iter(points), (x for x in points), dict(enumerate(points)).values(), deque(points)):
+        assert SFApplier([big]).apply(rows, **QUIET).tolist() == [(0,), (1,), (0,), (1,)]
+    for wrong in ("text", {"num": 1}, 3, None):
+        with pytest.raises(SliceError, match="rows must be a data frame or a list"):
+            SFApplier([big]).apply(wrong, **QUIET)
 
 
 @pytest.mark.parametrize("junk", [None, 0.7, 5, "yes", float("nan"), np.array([1, 0])])

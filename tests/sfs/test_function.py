@@ -1,11 +1,15 @@
 """Slicing and labelling functions, their metadata and their decorators."""
 
+import math
 import pickle
+from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from sfs.errors import InvalidFunction, InvalidReturnValue
 from sfs.function import LabelingFunction, Metadata, SlicingFunction, labeling_function, slicing_function
@@ -33,19 +37,33 @@ def is_short(x):
     return len(x.text) < 5
 
 
-@pytest.mark.parametrize("answer", [True, 1, np.True_, np.int64(1)])
+def numbers(value: int) -> list:
+    """The same number as a float, a fraction, and arrays and tensors of one element."""
+    arrays = np.array(value), np.array([float(value)])
+    tensors = torch.tensor(value), torch.tensor([value == 1]), torch.tensor(float(value), requires_grad=True)
+    return [float(value), np.float16(value), Fraction(value), *arrays, *tensors]
+
+
+@pytest.mark.parametrize("answer", [True, 1, np.True_, np.int64(1), *numbers(1)], ids=repr)
 def test_true_and_one_are_members(answer) -> None:
     """True and 1 of any type are membership."""
     assert SlicingFunction("f", lambda x: answer)({}) is True
 
 
-@pytest.mark.parametrize("answer", [False, 0, np.False_, np.uint8(0)])
+@pytest.mark.parametrize("answer", [False, 0, np.False_, np.uint8(0), *numbers(0)], ids=repr)
 def test_false_and_zero_are_non_members(answer) -> None:
     """False and 0 of any type are non-membership."""
     assert SlicingFunction("f", lambda x: answer)({}) is False
 
 
-@pytest.mark.parametrize("answer", [None, 0.0, 0.7, 5, -2, "True", [], np.array([True]), 1.0])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(0.7, 5, -2, "True", [], [1], math.nan, -math.inf, np.ma.masked, 1 + 0j, pd.NA, torch.tensor([])),
+        *(np.array(content) for content in (0.5, None, "1", [True, False])),
+    ],
+    ids=repr,
+)
 def test_an_invalid_return_value_is_an_error(answer) -> None:
     """The error names the function."""
     with pytest.raises(InvalidReturnValue, match=r"'odd' returned .*: return True or False"):
@@ -64,19 +82,28 @@ def test_a_return_value_without_a_repr_is_an_error() -> None:
             SlicingFunction("f", lambda x, junk=junk: junk)({})
 
 
-def test_abstaining_has_no_truth_value() -> None:
-    """-1 is neither a member nor a non-member."""
-    with pytest.raises(InvalidReturnValue, match="abstained"):
-        SlicingFunction("f", lambda x: -1)({})
+@pytest.mark.parametrize("answer", [-1, -1.0, np.array(-1), None])
+@pytest.mark.parametrize("kind", [SlicingFunction, LabelingFunction])
+def test_abstentions_and_none_are_returned_by_a_direct_call(kind, answer) -> None:
+    """As in Snorkel; applied to rows, both are unknown."""
+    returned = kind("f", lambda x: answer)({})
+    assert returned is None if answer is None else returned == -1
+    assert kind("f", lambda x: answer).parse_return_value(-1) is None
 
 
-@pytest.mark.parametrize(("answer", "label"), [(2, 2), (True, 1), (-1, -1), (np.int32(0), 0)])
+def test_a_direct_call_on_a_dict_gets_a_dict_with_attributes() -> None:
+    """Missing values are None, as in ``apply``."""
+    f = SlicingFunction("f", lambda x: isinstance(x, dict) and x == {"a": 1, "b": None} and x.a == 1)
+    assert f({"a": 1, "b": float("nan")})
+
+
+@pytest.mark.parametrize(("answer", "label"), [(2, 2), (True, 1), (-1, -1), (np.int32(0), 0), (2.0, 2)])
 def test_a_labelling_function_returns_an_integer(answer, label) -> None:
     """Labels are integers, and -1 abstains."""
     assert LabelingFunction("f", lambda x: answer)({}) == label
 
 
-@pytest.mark.parametrize("answer", [-2, 0.5, None, "1"])
+@pytest.mark.parametrize("answer", [-2, 0.5, "1"])
 def test_an_invalid_label_is_an_error(answer) -> None:
     """A labelling function returns -1, 0, 1, ... only."""
     with pytest.raises(InvalidReturnValue, match="return a label"):

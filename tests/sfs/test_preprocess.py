@@ -152,11 +152,24 @@ def test_a_mutable_record_can_be_copied() -> None:
 
 
 @pytest.mark.parametrize("made", [LambdaPreprocessor("gone", lambda x: None), Reversed("gone")])
-def test_returning_none_is_an_error_that_names_the_preprocessor(made) -> None:
-    """A forgotten return statement is an error."""
+def test_returning_none_to_a_function_is_an_error_that_names_the_preprocessor(made) -> None:
+    """A forgotten return statement is an error, memoized or not."""
     made.run = lambda text: None
-    with pytest.raises(InvalidReturnValue, match="'gone' should not return None"):
-        made(Record({"text": "a"}))
+    message = "Preprocessor should not return None, but 'gone' did"
+    for memoize in (False, True):
+        made.memoize = memoize
+        for pre in (made, preprocessor("outer", pre=[made])(lambda x: x)):
+            with pytest.raises(InvalidReturnValue, match=message):
+                SlicingFunction("f", lambda x: True, pre=[pre])(Record({"text": "a"}))
+
+
+def test_a_direct_call_returns_none_as_it_is() -> None:
+    """As in Snorkel; a memoized None is not computed again."""
+    calls = []
+    for memoize in (False, True):
+        gone = LambdaPreprocessor("gone", lambda x: calls.append(x), memoize=memoize)
+        assert [gone(Record({"text": "a"})) for _ in range(2)] == [None, None]
+    assert len(calls) == 3
 
 
 def test_run_returns_a_mapping_with_the_named_keys() -> None:
@@ -332,14 +345,29 @@ def test_memoize_size_is_validated(size) -> None:
         Reversed("turned", memoize=True, memoize_size=size)
 
 
-@pytest.mark.parametrize("rows", [snorkel_rows, lambda frame: [row for _, row in frame.iterrows()]])
-def test_memoised_rows_keep_their_own_label(rows) -> None:
-    """Equal rows of a data frame with different index labels have different keys."""
+KINDS_OF_FRAME_ROWS = pytest.mark.parametrize(
+    "rows", [snorkel_rows, lambda frame: [row for _, row in frame.iterrows()]]
+)
 
-    @preprocessor(memoize=True)
+
+@KINDS_OF_FRAME_ROWS
+def test_equal_rows_of_a_frame_are_processed_once(rows) -> None:
+    """The index label is no part of the key, and every result has that of its own row."""
+    made, worked = counting()
+    results = [made(row) for row in rows(pd.DataFrame({"value": ["a", "b", "a"]}, index=[4, 7, 9]))]
+    assert worked == ["a", "b"]
+    assert [row.name for row in results] == [4, 7, 9]
+
+
+@KINDS_OF_FRAME_ROWS
+def test_a_result_that_depends_on_the_index_label_is_not_shared(rows) -> None:
+    """A preprocessor that reads the label, also nested, runs once for each label."""
+
+    @preprocessor()
     def labelled(x):
         x.label = x.name
         return x
 
-    made = [labelled(row) for row in rows(pd.DataFrame({"text": ["a", "a"]}, index=[4, 7]))]
-    assert [(row.name, row.label) for row in made] == [(4, 4), (7, 7)]
+    outer = LambdaPreprocessor("outer", lambda x: x, pre=[labelled], memoize=True)
+    frame = pd.DataFrame({"text": ["a", "a", "a"]}, index=[4, 7, 4])
+    assert [(row.name, row.label) for row in map(outer, rows(frame))] == [(4, 4), (7, 7), (4, 4)]

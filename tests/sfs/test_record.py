@@ -10,7 +10,18 @@ import pandas as pd
 import pytest
 
 from sfs.errors import UnknownName
-from sfs.record import ABSENT, Columns, FrameRow, MappingRow, Record, freeze, mutable_copy, none_if_missing, text_of
+from sfs.record import (
+    ABSENT,
+    Columns,
+    FrameRow,
+    Record,
+    freeze,
+    label_of,
+    mapping_row,
+    mutable_copy,
+    none_if_missing,
+    text_of,
+)
 
 MISSING = [None, float("nan"), np.float32("nan"), np.float64("nan"), pd.NA, pd.NaT]
 
@@ -146,10 +157,9 @@ def test_a_frame_without_columns_still_has_rows() -> None:
     assert [Record({}), Record({})] == Columns(pd.DataFrame(index=[0, 1])).records
 
 
-@pytest.mark.parametrize("kind", [Record, MappingRow, lambda fields: FrameRow(fields, 7)])
-def test_the_dictionary_of_a_record_is_read_only(kind) -> None:
+def test_the_dictionary_of_a_record_is_read_only() -> None:
     """A function that changed it would change the input of the next one."""
-    x = kind({"text": "a"})
+    x = Record({"text": "a"})
     for change in (
         lambda: vars(x).update(text="b"),
         lambda: x.__dict__.__setitem__("text", "b"),
@@ -157,18 +167,48 @@ def test_the_dictionary_of_a_record_is_read_only(kind) -> None:
     ):
         with pytest.raises((AttributeError, TypeError)):
             change()
-    if kind is MappingRow:
-        with pytest.raises(AttributeError):
-            x.pop("text")
     assert dict(vars(x)) == {"text": "a"}
     assert vars(x)["text"] == x.text == "a"
 
 
-def test_a_mutable_copy_has_a_dictionary_of_its_own() -> None:
+@pytest.mark.parametrize("kind", [Record, mapping_row, lambda fields: FrameRow(fields, 7)])
+def test_a_mutable_copy_has_a_dictionary_of_its_own(kind) -> None:
     """A preprocessor may change it by any means."""
-    original = MappingRow({"text": "a"})
+    original = kind({"text": "a", "seen": [1]})
     x = mutable_copy(original)
     vars(x)["text"] = "b"
-    x.update(more=1)
-    assert dict(vars(freeze(x, original))) == {"text": "b", "more": 1}
-    assert original.text == "a"
+    x["more"] = 1
+    x.seen.append(2)
+    made = freeze(x, original)
+    assert dict(vars(made)) == {"text": "b", "seen": [1, 2], "more": 1}
+    assert (type(made), original.text, original.seen) == (type(original), "a", [1])
+
+
+FRAME_ROW = FrameRow({"a": 1, "b": 2}, 7)
+
+
+@pytest.mark.parametrize("operate", [
+    lambda x: x == 2, lambda x: x != 2, lambda x: x > 1, lambda x: x * 2 + x, lambda x: 2 - x,
+    lambda x: -x, lambda x: (x > 1) | (x < 2), lambda x: x // 2, lambda x: x ** 2, np.asarray, pd.isna,
+    lambda x: x.max(), lambda x: pd.Series([1], index=["c"]).add(x, fill_value=0), lambda x: x.to_dict(),
+])  # fmt: skip
+def test_the_row_of_a_frame_is_computed_with_as_a_series(operate) -> None:
+    """Operators and functions give what they give for the Series."""
+    series = pd.Series({"a": 1, "b": 2}, name=7)
+    assert isinstance(FRAME_ROW, pd.Series)
+    assert repr(operate(FRAME_ROW)) == repr(operate(series))
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+@pytest.mark.parametrize("x", [mapping_row({"a": [1]}), FrameRow({"a": [1]}, 7)])
+def test_rows_of_snorkels_doors_copy_and_pickle(x, again) -> None:
+    """Type, fields and label are kept."""
+    made = again(x)
+    assert (type(made), dict(vars(made)), label_of(made)) == (type(x), {"a": [1]}, label_of(x))
+
+
+@pytest.mark.parametrize("action", [lambda x: x.nope, lambda x: delattr(x, "nope")])
+def test_a_mapping_names_its_fields(action) -> None:
+    """An attribute that is no field lists those that there are."""
+    with pytest.raises(AttributeError, match=r"no field 'nope'; its fields are \['a'\]"):
+        action(mapping_row({"a": 1}))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.decisions import DriftDetected, RateKey, ToleranceBand
-from service.monitor.alternatives import ALTERNATIVES, labels_to_alarm
+from service.monitor.alternatives import ALTERNATIVES
 from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
 from service.monitor.tolerance_band import accuracy_band, coverage_band
 from sfs.intervals import Rate
@@ -320,39 +320,6 @@ def test_a_zone_can_be_wide_open() -> None:
     """A reference without rows gives a band that no rate leaves."""
     detector = DriftDetector({SPAM: ToleranceBand(Rate(0, 0), 0.0, 1.0, 0.1)}, THRESHOLD)
     assert detections_of(detector, blocks({SPAM: 0.5}, 1_000, 5) + blocks({SPAM: 1.0}, 1_000, 5, first=5)) == []
-
-
-@pytest.mark.parametrize(
-    ("reference", "target", "fall"),
-    [
-        (Rate(950, 1_000), None, 0.1),
-        (Rate(90, 100), None, 0.1),
-        (Rate(25, 30), None, 0.1),
-        (Rate(700, 1_000), None, 0.1),
-        (Rate(28, 40), 0.75, 0.375),
-        (Rate(0, 0), 0.9, 0.45),
-    ],
-)
-def test_labels_to_an_alarm_are_those_of_a_simulation(reference: Rate, target: float | None, fall: float) -> None:
-    """The mean number of single labels to an alarm, over forty detectors, is within a quarter of the estimate."""
-    band = accuracy_band(reference, 0.01, 200, target)
-    keys = [RateKey(str(k), None, "accuracy") for k in range(40)]
-    detector, rng = DriftDetector(dict.fromkeys(keys, band), THRESHOLD), np.random.default_rng(0)
-    expected = labels_to_alarm(band, band.lower - fall, THRESHOLD)
-    assert expected is not None
-    alarmed: dict[str, int] = {}
-    for n in range(3 * expected):
-        counts = {key: Rate(int(rng.random() < band.lower - fall), 1) for key in keys}
-        for detection in detector.advance(Observation(at(n), at(n + 1), counts)):
-            alarmed.setdefault(detection.drift.slice, n + 1)
-    assert len(alarmed) == 40
-    assert np.mean(list(alarmed.values())) == pytest.approx(expected, rel=0.25)
-
-
-def test_no_number_of_labels_alarms_without_a_fall() -> None:
-    """Neither without held-out rows and a target, nor at the target itself."""
-    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200), 0.0, THRESHOLD) is None
-    assert labels_to_alarm(accuracy_band(Rate(0, 0), 0.01, 200, 0.75), 0.75, THRESHOLD) is None
 
 
 UP = RateKey("rare", "f", "coverage")
