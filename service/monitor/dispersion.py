@@ -112,7 +112,8 @@ class Dispersion:
             self.chunk[i, 0] += count
             self.chunk[i, 1] += n
         due = n * (0.0 if expected is None else expected)
-        parts = np.where(due > 0, count - due, 0.0), due * (1 - due / np.maximum(n, 1.0)), due
+        parts = (due > 0) * (count - due), due * (1 - due / np.maximum(n, 1.0)), due
+        largest = n.max(initial=0.0)
         for i, length in enumerate(RESIDUAL_SECONDS):
             k = len(DIFFERENCE_SECONDS) + i
             if seconds > length:
@@ -123,7 +124,7 @@ class Dispersion:
             if expected is not None:
                 for target, part in zip(self.residual[i], parts, strict=True):
                     target += part
-            self.rows[i] += n.max(initial=0.0)
+            self.rows[i] += largest
 
     def end_day(self, calm: BoolArray, members: FloatArray, due: FloatArray) -> None:
         """Keep the residuals of this day for the rates that were calm, and let those of earlier days fade.
@@ -207,7 +208,7 @@ class Dispersion:
         """End a chunk, and compare it with the one before."""
         (count, n), (before, n_before) = self.chunk[i], self.chunk_before[i]
         rows = n + n_before
-        weight = np.where((n > 0) & (n_before > 0) & adjacent, n * n_before / np.maximum(rows, 1.0), 0.0)
+        weight = adjacent * n * n_before / np.maximum(rows, 1.0)
         difference = count / np.maximum(n, 1.0) - before / np.maximum(n_before, 1.0)
         pooled = (count + before) / np.maximum(rows, 1.0)
         self.differences[i, 0] += (weight * difference) ** 2
@@ -284,12 +285,12 @@ class Peaks:
         if alarmed.any():
             self.height[:, alarmed] = 0
             cusum = np.where(alarmed, 0.0, cusum)
-        ended = np.unravel_index(np.flatnonzero((cusum == 0) & (self.height > 0)), cusum.shape)
-        if ended[0].size:
-            height = self.height[ended] * divisor[ended]
-            self.squares[ended] += height**2
-            self.cubes[ended] += height**3
-            self.height[ended] = 0
+        ended = (cusum == 0) & (self.height > 0)
+        height = self.height * divisor * ended  # far cheaper than to select
+        squares = height * height
+        self.squares += squares
+        self.cubes += squares * height
+        self.height *= ~ended
         np.maximum(self.height, cusum, out=self.height)
 
     def divisor(self, block: FloatArray) -> FloatArray:

@@ -40,7 +40,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Counts of one block: members of known rows, or correct predictions of labelled rows; and unknown rows."""
+    """Counts of one block: members of known rows, and unknown rows."""
 
     start: datetime
     end: datetime
@@ -137,20 +137,20 @@ class DetectorState:
         alternatives
             Alternatives of the same K rates.
         count, n, unknown : int64[K]
-            Members, known rows, and rows whose membership is unknown; or correct and labelled rows. Rates without
-            rows do not change.
+            Members, known rows, and rows whose membership is unknown. Rates without rows do not change.
         start
             Start of the block.
         """
         hit, miss = alternatives.hit, alternatives.miss
-        log_e = count * hit + (n - count) * miss  # [C, K]
+        log_e = count.astype(np.float64) * hit + (n - count).astype(np.float64) * miss  # [C, K]
         if unknown.any():
             log_e += unknown * np.minimum(hit, miss)
         cusum = np.maximum(self.cusum + log_e, 0.0)
-        begun = np.unravel_index(np.flatnonzero((self.cusum == 0) & (cusum > 0)), cusum.shape)
-        self.since[begun] = start
-        self.past_count[begun] = self.count[begun[1]]
-        self.past_n[begun] = self.n[begun[1]]
+        begun = np.flatnonzero((self.cusum == 0) & (cusum > 0))
+        rates = begun % len(count)
+        self.since.put(begun, start)
+        self.past_count.put(begun, self.count[rates])
+        self.past_n.put(begun, self.n[rates])
         self.cusum[...] = cusum
         np.add(self.count, count, out=self.count)
         np.add(self.n, n, out=self.n)
@@ -235,7 +235,7 @@ class DriftDetector:
     def advance_arrays(
         self, start: datetime, end: datetime, count: Counts, n: Counts, unknown: Counts
     ) -> list[DriftDetected]:
-        """Add a block as int64[K] in the order of the bands: members or correct, known or labelled, unknown rows."""
+        """Add a block as int64[K] in the order of the bands: members, known rows, unknown rows."""
         state, baseline, live = self._state, self._baseline, self._columns
         at = (start - _EPOCH) // _MICROSECOND
         seconds = at // 1_000_000
@@ -323,7 +323,8 @@ class DriftDetector:
     def _start(self, bands: Mapping[RateKey, ToleranceBand], baseline: LiveBaseline | None) -> None:
         self._keys, self._bands = tuple(bands), tuple(bands.values())
         self._index = {key: k for k, key in enumerate(self._keys)}
-        self._alternatives = Alternatives.of([(key.kind, band) for key, band in bands.items()])
+        limits = np.array([(band.lower, band.upper) for band in self._bands]).reshape(-1, 2).T
+        self._alternatives = Alternatives.of(*limits)
         self._state = DetectorState.zeros(len(self._keys))
         self._baseline = baseline
         self._limits: Limits | None = None
@@ -340,7 +341,7 @@ class DriftDetector:
         if baseline is None or self._minute < 0:
             return
         limits = self._limits = baseline.limits(self._minute * _REFRESH_SECONDS)
-        alternatives = Alternatives.of_coverage(limits.lower, limits.upper)
+        alternatives = Alternatives.of(limits.lower, limits.upper)
         if pace is not None:
             divisor = self._state.divisor.copy()
             divisor[:, live] = baseline.divisor(alternatives, limits, pace)
@@ -352,15 +353,14 @@ class DriftDetector:
     def _resume(
         self, keys: Sequence[Sequence[Any]], bands: Sequence[ToleranceBand | None], state: DetectorState
     ) -> None:
-        """Copy the state of the rates whose limits are the same, or unknown and not those of a target."""
+        """Copy the state of the rates whose limits are the same, or unknown."""
         pairs, restarted = [], []
         live = set() if self._baseline is None else set(self._live[self._baseline.is_live()].tolist())
         for previous, (key, band) in enumerate(zip(keys, bands, strict=True)):
             k = self._index.get(RateKey(*key))
             if k is None:
                 continue
-            same = self._bands[k].target is None if band is None else band.has_limits_of(self._bands[k])
-            if same or k in live:
+            if band is None or band.has_limits_of(self._bands[k]) or k in live:
                 pairs.append((k, previous))
             else:
                 restarted.append(self._keys[k])

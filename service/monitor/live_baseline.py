@@ -365,11 +365,11 @@ class LiveBaseline:
         self.season.touch()
 
     def _expected(self, at: int) -> FloatArray:
-        hours, by_table = np.array([self.hour(at)]), self._by_table()
-        expected = np.asarray(self.season.profile(self._hourly).at(hours)[0][0])
+        hour, by_table = self.hour(at), self._by_table()
+        expected = self.season.profile(self._hourly).expected(hour)
         if self.table is None or not by_table.any():
             return expected
-        return np.where(by_table, self._table_level()[0] * self.table.at(hours)[0][0], expected)
+        return np.where(by_table, self._table_level()[0] * self.table.at(np.array([hour]))[0][0], expected)
 
     def _by_table(self) -> BoolArray:
         """Return whether the season is that of the training table, bool[K]: its uncertainty is below half the swing."""

@@ -22,7 +22,8 @@ import numpy as np
 from label_streams import DAY, FAMILY_SLICES, KINDS, START, Labels, LabelStream, Shift
 from numpy.typing import NDArray
 
-from service.monitor.drift_detector import Alternatives, DetectorState, log_threshold
+from service.monitor.alternatives import ALTERNATIVES, Alternatives
+from service.monitor.drift_detector import DetectorState, log_threshold
 from service.monitor.label_detector import Fall, LabelDetector, error_limits, log_thresholds
 from service.monitor.tolerance_band import accuracy_band
 from sfs.intervals import Rate
@@ -44,6 +45,9 @@ CHANGES: Mapping[str, tuple[float, tuple[float, float], tuple[float, float]]] = 
     "ham recall 98 % to 92 %": (0.3, (0.02, 0.12), (4.0, 1.0)),
 }
 """Share of spam, error rates of ham and spam, and factors on their odds."""
+
+LOWER = (1 / 1.15, 1 / 1.3, 1 / 1.5, 1 / 2, 1 / 3)
+"""Factors on the odds of a correct prediction, of the designs that count all labels alike."""
 
 
 class UndividedDetector(LabelDetector):
@@ -76,7 +80,7 @@ def first_alarms(labels: Labels, reference: IntArray, design: str, block: int = 
 def _of_all_labels(labels: Labels, reference: IntArray, block: int) -> list[tuple[int, int]]:
     right, n = np.einsum("kcc->k", reference), reference.sum(axis=(1, 2))
     bands = [accuracy_band(Rate(*each), TOLERANCE, SLICES) for each in zip(right.tolist(), n.tolist(), strict=True)]
-    against = Alternatives.of([("accuracy", band) for band in bands])
+    against = _lower_accuracies(np.array([band.lower for band in bands]))
     state, alarms = DetectorState.zeros(len(bands)), []
     none = np.zeros(len(bands), np.int64)
     for end, rates, counts in labels.blocks(block, len(bands)):
@@ -87,6 +91,14 @@ def _of_all_labels(labels: Labels, reference: IntArray, block: int) -> list[tupl
         alarms += [(end, int(rate)) for rate in alarmed]
         state.reset(alarmed)
     return alarms
+
+
+def _lower_accuracies(limits: NDArray[np.float64]) -> Alternatives:
+    """Return alternatives below limits of accuracies, float64[K]; the other rows have no weight."""
+    odds = np.zeros((ALTERNATIVES, len(limits)))
+    odds[: len(LOWER)] = np.where((limits > 0) & (limits < 1), np.log(LOWER)[:, None], 0.0)
+    miss = -np.log1p(limits * np.expm1(odds))
+    return Alternatives(odds + miss, miss, (odds < 0) / np.maximum((odds < 0).sum(axis=0), 1))
 
 
 def calm(labels_a_month: int, kinds: list[str], designs: list[str], block: int, seed: int) -> list[dict[str, Any]]:

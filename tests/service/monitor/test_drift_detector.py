@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.decisions import DriftDetected, RateKey, ToleranceBand
 from service.monitor.alternatives import ALTERNATIVES
 from service.monitor.drift_detector import DriftDetector, Observation, log_threshold
-from service.monitor.tolerance_band import accuracy_band, coverage_band
+from service.monitor.tolerance_band import coverage_band
 from sfs.intervals import Rate
 
 TEN = datetime(2026, 3, 1, 10, tzinfo=UTC)
@@ -22,12 +22,12 @@ THRESHOLD = log_threshold(200, 1.0)
 SPAM, SHORT, ALL = (
     RateKey("spam", "f1", "coverage"),
     RateKey("short", "f2", "coverage"),
-    RateKey("__all__", None, "accuracy"),
+    RateKey("__all__", None, "confidence"),
 )
 ZONES = {
     SPAM: coverage_band(Rate(1_000, 50_000), 0.1, 200),
     SHORT: coverage_band(Rate(10_000, 50_000), 0.1, 200),
-    ALL: accuracy_band(Rate(4_500, 5_000), 0.01, 200),
+    ALL: coverage_band(Rate(4_500, 5_000), 0.01, 200),
 }
 
 
@@ -89,13 +89,6 @@ def test_changes_alarm_and_calm_does_not() -> None:
         drift = detection.drift
         assert (drift.evidence >= drift.threshold, drift.threshold) == (True, THRESHOLD)
         assert drift.zone == ZONES[RateKey(drift.slice, drift.fingerprint, drift.kind)]
-
-
-def test_a_better_accuracy_is_no_drift() -> None:
-    """Accuracy is monitored on one side."""
-    detector = DriftDetector(ZONES, THRESHOLD)
-    assert detections_of(detector, blocks({ALL: 0.999}, 500, 50)) == []
-    assert detector.drifts()[2].evidence == 0
 
 
 def test_verdicts_of_one_block_are_in_the_order_of_the_zones() -> None:
@@ -238,35 +231,17 @@ def test_state_of_an_earlier_version_goes_on() -> None:
     header = json.loads(head)
     header["zones"] = [band[:5] for band in header["zones"]]
     earlier = zlib.compress(json.dumps(header).encode() + b"\n" + body)
-    zones = {**ZONES, ALL: accuracy_band(Rate(4_510, 5_012, 5_000), 0.01, 200)}
+    zones = {**ZONES, ALL: coverage_band(Rate(4_510, 5_012, 5_000), 0.01, 200)}
     again = DriftDetector.from_bytes(earlier, zones, THRESHOLD).drifts()
     assert [each.evidence for each in again] == [each.evidence for each in detector.drifts()]
     assert [each.observed for each in again] == [each.observed for each in detector.drifts()]
     assert again[2].zone == zones[ALL]
 
 
-@pytest.mark.parametrize("fields", [5, 6])
-def test_a_target_that_an_earlier_version_did_not_watch_starts_over(fields: int) -> None:
-    """Its evidence was about another limit; the detector names the rate, and the others go on."""
-    detector = DriftDetector(ZONES, THRESHOLD)
-    detections_of(detector, STORY[:32])
-    head, _, body = zlib.decompress(detector.to_bytes()).partition(b"\n")
-    header = json.loads(head)
-    header["zones"] = [band[:fields] for band in header["zones"]]
-    earlier = zlib.compress(json.dumps(header).encode() + b"\n" + body)
-    zones = {**ZONES, ALL: accuracy_band(Rate(4_500, 5_000), 0.01, 200, 0.95)}
-    again = DriftDetector.from_bytes(earlier, zones, THRESHOLD)
-    assert again.restarted == (ALL,)
-    before, after = detector.drifts(), again.drifts()
-    assert [each.observed.n for each in after] == [before[0].observed.n, before[1].observed.n, 0]
-    same = DriftDetector.from_bytes(again.to_bytes(), zones, THRESHOLD)
-    assert (same.restarted, same.drifts()) == ((), after)
-
-
 @pytest.mark.parametrize(("contents", "alarms"), [(2, 0), (3, 0), (None, 1)])
 def test_repeats_of_few_contents_are_no_evidence(contents: int | None, alarms: int) -> None:
-    """8,000 live rows at 58.5% against 221 correct of 229: evidence only where the 229 rows are independent."""
-    band = accuracy_band(Rate(221, 229, contents), 0.01, 200)
+    """8,000 live rows at 58.5% against 221 of 229: evidence only where the 229 rows are independent."""
+    band = coverage_band(Rate(221, 229, contents), 0.01, 200)
     detector = DriftDetector({ALL: band}, THRESHOLD)
     live = [Observation(at(b), at(b + 1), {ALL: Rate(585, 1_000)}) for b in range(8)]
     assert bool(detections_of(detector, live)) is bool(alarms)
