@@ -280,9 +280,14 @@ class WindowEstimates:
     slices: tuple[SliceEstimate, ...]
 
 
+def family_name(family: str) -> str:
+    """Return the name of a family where slices are, too; no slice has a space in its name."""
+    return f"family {family}"
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Last row and last label of a slice since the promotion of its version.
+    """Last row and last label of a slice since the promotion of its version; of a family, the last label alone.
 
     Parameters
     ----------
@@ -318,7 +323,7 @@ class Snapshot:
     last_label_at
         Arrival of the model's last label; None before the first.
     freshness
-        By slice; empty without a promotion.
+        By slice, and by family under its ``family_name``; empty without a promotion.
     """
 
     at: datetime
@@ -330,12 +335,14 @@ class Snapshot:
     freshness: Mapping[str, Freshness] = field(default_factory=dict)
 
     def last_evidence(self, slice_: str, fingerprint: str | None, kind: _RateKind) -> datetime | None:
-        """Return the time of a slice's last label, or for its coverage of its last known row; None without one.
+        """Return the time of a slice's or family's last label, or for its coverage of its last known row.
 
-        Any row is evidence on unknown rows, predicted classes and confidence.
+        Any row is evidence on unknown rows, predicted classes and confidence. None without one.
         """
         if kind in ("unknown", "predicted", "confidence"):
             slice_, fingerprint, kind = ALL_ROWS, None, "coverage"
+        elif kind == "family_accuracy":
+            slice_, kind = family_name(slice_), "accuracy"
         elif slice_ == NONE_FIRED:
             fingerprint = None
         fresh = self.freshness.get(slice_)

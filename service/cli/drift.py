@@ -110,7 +110,8 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
     ]
     columns = ("slice", "kind", "expected", "observed", "of", "since (UTC)", "evidence", "alarm", "labels to an alarm")
     print(format_table((*columns, "unknown since (UTC)") if has_unknown else columns, rows))
-    for line in (*_baselines(drifts), *_gathering(slices["slices"]), *_pooled(drifts)):
+    hours = slices.get("settling_hours")
+    for line in (*_baselines(drifts), *_gathering(slices["slices"]), *_settling(drifts, hours), *_pooled(drifts)):
         print(line)
     return 0
 
@@ -220,6 +221,12 @@ def _gathering(slices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         listed = ", ".join(f"{name} {expected['n']:,}" for name, expected in missing.items())
         needed = max(expected["needed"] for expected in missing.values())
         yield f"\n{needed:,} labels of a slice set its expected accuracy, which is then monitored; so far: {listed}"
+
+
+def _settling(drifts: Sequence[Mapping[str, Any]], hours: float | None) -> Iterator[str]:
+    """Yield a line if labels are not evidence at once; services of earlier releases do not tell."""
+    if hours and any(drift["kind"] in ("accuracy", "family_accuracy") for drift in drifts):
+        yield f"\naccuracy: labels are evidence {hours:g} h after they arrive (drift.settling_hours)"
 
 
 def _pooled(drifts: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from functools import partial
 from time import monotonic
 
 from service.events import Snapshot
+from service.jobs.accuracy_references import family_rates
 from service.jobs.block_cache import BlockCache
 from service.metrics.gauges import MetricsPage
 from service.monitor.snapshot import SnapshotScope, from_text, take_snapshot, to_text
@@ -94,7 +95,9 @@ class SnapshotJob:
                 self._cache.take_merged(connection)
             cache, self._merged_at = self._cache, merged_at
             last_label_at = queries.last_label_at(connection, state.model)
-        scope = SnapshotScope(state.model, state.version, state.functions_version, state.promoted_at, last_label_at)
+        scope = SnapshotScope(
+            state.model, state.version, state.functions_version, state.promoted_at, last_label_at, family_rates(state)
+        )
         config, before = self._deployment.estimate_config, self._deployment.snapshot
         snapshot = take_snapshot(now, scope, cache.timelines.values(), cache.sets, config, before)
         self._writer.save_checkpoint(CHECKPOINT, now, to_state(snapshot)).result()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
+from service.decisions import RateKey
 from service.events import (
     Estimate,
     Freshness,
@@ -22,6 +23,7 @@ from service.events import (
     Snapshot,
     WindowEstimates,
     WindowName,
+    family_name,
 )
 from service.monitor.block_counts import empty, merge, remap_columns, spanning
 from service.monitor.block_index import BlockIndex
@@ -33,7 +35,7 @@ from service.monitor.windows import windows
 class SnapshotScope:
     """Model version of a snapshot, and the current function set, whose slices are shown.
 
-    ``promoted_at`` is None if the version is not the champion.
+    ``promoted_at`` is None if the version is not the champion; ``families`` has the slices of each, by its rate.
     """
 
     model: str
@@ -41,6 +43,7 @@ class SnapshotScope:
     functions: FunctionSetVersion
     promoted_at: datetime | None
     last_label_at: datetime | None
+    families: Mapping[RateKey, Collection[str]] = field(default_factory=dict)
 
 
 def take_snapshot(
@@ -87,6 +90,8 @@ def take_snapshot(
     if "since_promotion" in figures:
         slices = figures["since_promotion"].slices
         freshness = {row.slice: _freshness(row, at, freshness.get(row.slice), scope.last_label_at) for row in slices}
+        for key, names in scope.families.items():
+            freshness[family_name(key.slice)] = _freshness_of_family(key, [freshness[name] for name in names])
     return Snapshot(at, scope.model, scope.version, wanted.hash, figures, scope.last_label_at, freshness)
 
 
@@ -110,10 +115,17 @@ def _freshness(row: SliceEstimate, at: datetime, before: Freshness | None, last_
     return before
 
 
+def _freshness_of_family(key: RateKey, slices: Iterable[Freshness]) -> Freshness:
+    """Return the freshness of a family: its last label is that of any of its slices."""
+    return Freshness(
+        key.fingerprint, 0, None, 0, None, max(filter(None, (each.labelled_at for each in slices)), default=None)
+    )
+
+
 _FORMAT = 1
-_SLICE_FIELDS = tuple(field.name for field in fields(SliceEstimate))
-_PERFORMANCE_FIELDS = tuple(field.name for field in fields(Performance))
-_FRESHNESS_FIELDS = tuple(field.name for field in fields(Freshness))
+_SLICE_FIELDS = tuple(each.name for each in fields(SliceEstimate))
+_PERFORMANCE_FIELDS = tuple(each.name for each in fields(Performance))
+_FRESHNESS_FIELDS = tuple(each.name for each in fields(Freshness))
 _FRESHNESS = attrgetter(*_FRESHNESS_FIELDS)
 # A tuple, because a dataclass takes no configuration from its adapter; inside the tuple it does.
 _SNAPSHOT: TypeAdapter[tuple[Snapshot]] = TypeAdapter(tuple[Snapshot], config=ConfigDict(extra="forbid"))

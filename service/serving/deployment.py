@@ -106,6 +106,8 @@ class DeploymentState:
     first_labels, label_counts, reference_labels
         Accuracy of an external version on the first labels of a rate; the number of labels so far of rates that
         lack some, and the number that they need.
+    settling_hours
+        Time from a label until it is evidence on accuracy.
     promoted_at
         Time of the promotion, or of the first row of an external version; None without a version.
     history
@@ -130,6 +132,7 @@ class DeploymentState:
     first_labels: Mapping[RateKey, Rate] = field(default_factory=dict)
     label_counts: Mapping[RateKey, int] = field(default_factory=dict)
     reference_labels: int = 0
+    settling_hours: float = 0.0
     promoted_at: datetime | None = None
     history: tuple[AliasChange, ...] = ()
     fault: str = ""
@@ -274,6 +277,7 @@ class Deployment:
             classes=settings.classes,
             features=settings.features,
             reference_labels=settings.drift.reference_labels,
+            settling_hours=settings.drift.settling_hours,
         )
         self.snapshot: Snapshot | None = None
         self.drift_statuses: tuple[DriftStatus, ...] = ()

@@ -137,11 +137,15 @@ class ReferenceTableView:
 
 @dataclass(frozen=True, slots=True)
 class FamilyView:
-    """Slices of a family, and its drift status; None if its accuracy is not monitored."""
+    """Slices of a family, and its drift status; None if its accuracy is not monitored.
+
+    ``unknown_since`` is the time of its last label, if it had none for an hour.
+    """
 
     name: str
     slices: tuple[str, ...]
     drift: DriftStatus | None
+    unknown_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ class SlicesView:
     clock: str | None = None
     reference_table: ReferenceTableView | None = None
     families: tuple[FamilyView, ...] = ()
+    settling_hours: float = 0.0
 
 
 def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
@@ -253,15 +258,18 @@ def slices_view(deployment: Deployment, window: WindowName) -> SlicesView:
         fault=state.fault,
         reference_table=_reference_table(state),
         families=families_view(deployment),
+        settling_hours=state.settling_hours,
     )
 
 
 def families_view(deployment: Deployment) -> tuple[FamilyView, ...]:
     """Return the families of several slices."""
     statuses = {(each.slice, each.fingerprint): each for each in deployment.drift_statuses if not each.is_of_slice}
+    keys = {RateKey.of_family(family, own): own for family, own in deployment.state.families.items()}
+    last = deployment.snapshot
     return tuple(
-        FamilyView(family, tuple(own), statuses.get(RateKey.of_family(family, own)[:2]))
-        for family, own in deployment.state.families.items()
+        FamilyView(key.slice, tuple(own), statuses.get(key[:2]), None if last is None else last.unknown_since(*key))
+        for key, own in keys.items()
     )
 
 

@@ -133,6 +133,7 @@ class SlicesOut(Out):
     last_label_at: datetime | None
     slices: list[SliceOut]
     families: list[FamilyOut] = Field(description="Families of several slices.")
+    settling_hours: float = Field(description="Hours from a label until it is evidence on accuracy.")
     clock: str | None = Field(description="Last step of the clock, and its effect on drift detection.")
     reference_table: ReferenceTableOut | None = Field(description="Null unless the version is served elsewhere.")
 
@@ -212,7 +213,8 @@ def slices_out(view: SlicesView, alarms: Mapping[str, Sequence[Alarm]]) -> Slice
         for row in view.slices
     ]
     families = [
-        out_of(FamilyOut, each, drift=None if each.drift is None else drift_out(each.drift)) for each in view.families
+        out_of(FamilyOut, each, drift=None if each.drift is None else drift_out(each.drift, each.unknown_since))
+        for each in view.families
     ]
     return out_of(SlicesOut, view, slices=slices, families=families)
 

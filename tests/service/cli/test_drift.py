@@ -126,6 +126,15 @@ def test_a_rate_without_labels_is_unknown_since_the_last_one(cli: Callable, serv
 
 
 @pytest.mark.usefixtures("slices")
+@pytest.mark.parametrize(("hours", "said"), [(1, ["1 h"]), (0.5, ["0.5 h"]), (0, [])])
+def test_labels_settle_before_they_are_evidence(cli: Callable, service: Any, hours: float, said: list[str]) -> None:
+    """The list says how long, unless they are evidence at once."""
+    service.documents["/v1/slices?window=1h"]["settling_hours"] = hours
+    lines = [line for line in cli("drift", "--url", service.url).out.splitlines() if "settling" in line]
+    assert lines == [f"accuracy: labels are evidence {each} after they arrive (drift.settling_hours)" for each in said]
+
+
+@pytest.mark.usefixtures("slices")
 def test_drift_is_one_document(cli: Callable, service: Any) -> None:
     """The document has the service's names."""
     told = json.loads(cli("drift", "--url", service.url, "--json").out)

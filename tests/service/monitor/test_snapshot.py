@@ -12,6 +12,7 @@ from factories import anytime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.decisions import RateKey
 from service.events import Estimate, InsufficientData, Performance, Snapshot
 from service.monitor.block_index import BlockIndex
 from service.monitor.estimates import EstimateConfig
@@ -125,6 +126,26 @@ def test_the_last_label_and_row_of_a_slice_are_those_of_the_snapshot_that_counte
         fresh = seen.freshness[name]
         expected[n] = ((fresh.known_at or at) - at) / minute, ((fresh.labelled_at or at) - at) / minute
     assert expected == {0: (0, 0), 1: (1, 1), 2: (1, 1), 3: (1, 1), 4: (1, 1), 5: (1, 5)}
+    assert from_text(to_text(seen)) == seen
+
+
+def test_the_last_label_of_a_family_is_that_of_any_of_its_slices(traffic: Any) -> None:
+    """A family without a label has none; its time is kept while no label arrives."""
+    first, second = traffic.sets["first"].names[:2]
+    web, mail = RateKey("web", "f1", "family_accuracy"), RateKey("mail", "f2", "family_accuracy")
+    scope = replace(watched(traffic, promoted_days=1), families={web: (first, second), mail: (second,)})
+    seen: Snapshot | None = None
+    for hours, label in ((0, None), (1, "x"), (3, "x")):
+        at = traffic.at + timedelta(hours=hours)
+        blocks = traffic.blocks_of([traffic.row("1", label=label, **{first: "in", second: "out"})])
+        seen = take_snapshot(
+            at, replace(scope, last_label_at=at), lines_of(blocks), traffic.sets, EstimateConfig(2), seen
+        )
+        assert seen.last_evidence(*web) == (traffic.at + timedelta(hours=1) if hours else None)
+        assert seen.last_evidence(*mail) is None
+    assert seen is not None
+    assert seen.unknown_since(*web) == traffic.at + timedelta(hours=1)
+    assert seen.unknown_since("web", "other functions", "family_accuracy") is None
     assert from_text(to_text(seen)) == seen
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from factories import make_page, make_state
 
 from service.decisions import ClockStep, DriftStatus, RateKey
-from service.events import Estimate, InsufficientData, Performance, SliceEstimate, Snapshot
+from service.events import Estimate, Freshness, InsufficientData, Performance, SliceEstimate, Snapshot
 from service.jobs.snapshot import SnapshotJob
 from service.serving.deployment import Deployment, FunctionHealth
 from service.serving.table_reference import TableReference
@@ -237,7 +237,21 @@ def test_a_family_has_the_status_of_its_slices() -> None:
     state = make_state(metadata=metadata)
     now, before = (RateKey.of_family("f", {"a": "1", "b": print_}) for print_ in "12")
     statuses = [DriftStatus(*key, None, 1.0, 9.0, None, None, Rate(0, 0), 0.0, 1.0) for key in (now, before)]
-    deployed: Any = SimpleNamespace(state=state, drift_statuses=statuses)
+    deployed: Any = SimpleNamespace(state=state, drift_statuses=statuses, snapshot=None)
     assert families_view(deployed) == (FamilyView("f", ("a", "b"), statuses[0]),)
     deployed.drift_statuses = statuses[1:]
     assert families_view(deployed) == (FamilyView("f", ("a", "b"), None),)
+
+
+def test_a_family_is_unknown_since_its_last_label() -> None:
+    """Once it had none for an hour; another set of functions is another family."""
+    state = make_state(metadata=dict.fromkeys("ab", Metadata(family="f")))
+    key, now = RateKey.of_family("f", {"a": "1", "b": "1"}), datetime(2026, 5, 1, 12, tzinfo=UTC)
+    dry = now - timedelta(hours=2)
+    for fingerprint, since in ((key.fingerprint, dry), ("other", None)):
+        fresh = {"family f": Freshness(fingerprint, 0, None, 0, None, dry)}
+        deployed: Any = SimpleNamespace(
+            state=state, drift_statuses=[], snapshot=Snapshot(now, "m", 1, "", {}, now, fresh)
+        )
+        (family,) = families_view(deployed)
+        assert family.unknown_since == since
