@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from models.dataset import add_slice_labels as add_slice_labels
     from models.features import FeatureSpec as FeatureSpec
     from models.features import Featurizer as Featurizer
+    from models.label_model import LabelModel as LabelModel
+    from models.label_model import TripletLabelModel as TripletLabelModel
+    from models.labelers import MajorityClassVoter as MajorityClassVoter
+    from models.labelers import MajorityLabelVoter as MajorityLabelVoter
+    from models.labelers import RandomVoter as RandomVoter
     from models.multitask import MultitaskClassifier as MultitaskClassifier
     from models.multitask import Operation as Operation
     from models.multitask import Task as Task
@@ -37,6 +42,8 @@ _NAMES = {
     "config": "LearnerConfig TrainConfig",
     "dataset": "DictDataLoader DictDataset add_slice_labels",
     "features": "FeatureSpec Featurizer",
+    "label_model": "LabelModel TripletLabelModel",
+    "labelers": "MajorityClassVoter MajorityLabelVoter RandomVoter",
     "multitask": "MultitaskClassifier Operation Task",
     "objectives": "cross_entropy_with_probs",
     "registry": "ModelRegistry",

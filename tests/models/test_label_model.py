@@ -1,0 +1,238 @@
+"""Label models on votes whose accuracies are known."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.errors import DataError, ModelError
+from models.label_model import LabelModel, TripletLabelModel, estimate_class_balance
+from models.labelers import MajorityLabelVoter
+
+Array = NDArray[Any]
+MODELS = [LabelModel, TripletLabelModel]
+ROWS, FUNCTIONS = 20_000, 10
+
+
+def votes_of(classes: int, seed: int = 0, *, one_class: bool = False, rows: int = ROWS) -> tuple[Array, Array, Array]:
+    """Return votes of independent functions, the true classes, and their frequencies.
+
+    Each votes for every class, or for one alone, as keywords do.
+    """
+    rng = np.random.default_rng([seed, classes, one_class])
+    p = rng.dirichlet(np.full(classes, 8.0))
+    y = rng.choice(classes, rows, p=p)
+    accuracy, coverage = rng.uniform(0.6, 0.9, FUNCTIONS), rng.uniform(0.2, 0.6, FUNCTIONS)
+    votes = np.full((rows, FUNCTIONS), -1)
+    for i in range(FUNCTIONS):
+        if one_class:
+            own = i % classes
+            rate = np.where(
+                y == own, min(0.9, coverage[i] * accuracy[i] / p[own] / 2), coverage[i] * 0.1 / (1 - p[own])
+            )
+            votes[:, i] = np.where(rng.random(rows) < rate, own, -1)
+        else:
+            wrong = (y + rng.integers(1, classes, rows)) % classes
+            vote = np.where(rng.random(rows) < accuracy[i], y, wrong)
+            votes[:, i] = np.where(rng.random(rows) < coverage[i], vote, -1)
+    return votes, y, p
+
+
+def true_mu(votes: Array, y: Array, classes: int) -> Array:
+    """Return the frequency of each vote of each function by class."""
+    return np.array(
+        [[[(votes[y == c, i] == v).mean() for c in range(classes)] for v in range(classes)] for i in range(FUNCTIONS)]
+    )
+
+
+def accuracies(votes: Array, y: Array) -> Array:
+    return np.array([(votes[:, i] == y)[votes[:, i] >= 0].mean() for i in range(votes.shape[1])])
+
+
+@pytest.mark.parametrize("one_class", [False, True])
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("kind", MODELS)
+def test_accuracies_are_learned_from_agreements(kind: type[Any], classes: int, one_class: bool) -> None:
+    """Accuracies within .03 and probabilities of votes within .06 in the mean, as of Snorkel's own tests."""
+    votes, y, p = votes_of(classes, one_class=one_class)
+    model = kind(classes)
+    model.fit(votes, class_balance=p)
+    assert np.abs(model.get_weights() - accuracies(votes, y)).mean() < 0.03
+    found = model.get_conditional_probs()
+    assert found.shape == (FUNCTIONS, classes + 1, classes)
+    assert found.sum(axis=1) == pytest.approx(1)
+    assert np.abs(found[:, 1:] - true_mu(votes, y, classes)).mean() < 0.06
+    assert model.dependencies == ()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("classes", [2, 4])
+def test_labels_are_better_than_a_majority(kind: type[Any], classes: int) -> None:
+    """By a point and more, on the rows that have a vote; probabilities are calibrated within two points."""
+    votes, y, p = votes_of(classes)
+    some = (votes >= 0).any(axis=1)
+    model = kind(classes)
+    model.fit(votes, class_balance=p)
+    labels, probs = model.predict(votes, return_probs=True, tie_break_policy="random")
+    majority = MajorityLabelVoter(classes).predict(votes, tie_break_policy="random")
+    assert (labels == y)[some].mean() > (majority == y)[some].mean() + 0.01
+    assert probs.max(axis=1)[some].mean() == pytest.approx((labels == y)[some].mean(), abs=0.02)
+    assert probs[~some] == pytest.approx(np.tile(p, (int((~some).sum()), 1)))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_label_is_that_of_naive_bayes(kind: type[Any]) -> None:
+    """By the rule itself, for a row; what abstains says nothing."""
+    votes, _, p = votes_of(3)
+    model = kind(3)
+    model.fit(votes, class_balance=p)
+    given = model.get_conditional_probs()
+    for row in votes[:20]:
+        expected = p.copy()
+        for i, vote in enumerate(row.tolist()):
+            if vote >= 0:
+                expected = expected * given[i, vote + 1]
+        assert model.predict_proba(row[None])[0] == pytest.approx(expected / expected.sum())
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_duplicate_is_reported_and_has_no_second_vote(kind: type[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Accuracies and labels are those without it."""
+    votes, y, p = votes_of(2)
+    alone, model = kind(), kind()
+    alone.fit(votes, class_balance=p)
+    with caplog.at_level(logging.WARNING):
+        model.fit(np.column_stack([votes, votes[:, 3]]), class_balance=p)
+    (found,) = model.dependencies
+    assert (found.first, found.second, found.is_duplicate) == (3, 10, True)
+    assert "labeling functions 3 and 10 are duplicates" in caplog.text
+    assert np.abs(model.get_weights() - accuracies(np.column_stack([votes, votes[:, 3]]), y)).mean() < 0.03
+    both = model.predict_proba(np.column_stack([votes, votes[:, 3]]))
+    assert np.abs(both - alone.predict_proba(votes)).mean() < 0.02
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_dependent_functions_do_not_spoil_the_others(kind: type[Any], caplog: pytest.LogCaptureFixture) -> None:
+    """One that copies another on six rows of ten, and two such pairs, are found; independent ones are not."""
+    votes, y, p = votes_of(2, 4)
+    rng = np.random.default_rng(3)
+    more = [np.where(rng.random(ROWS) < 0.6, votes[:, k], votes[:, k + 1]) for k in (0, 4)]
+    every = np.column_stack([votes, *more])
+    model = kind()
+    with caplog.at_level(logging.WARNING):
+        model.fit(every, class_balance=p)
+    found = {(each.first, each.second) for each in model.dependencies}
+    assert {(0, 10), (4, 11)} <= found <= {(0, 10), (1, 10), (4, 11), (5, 11)}
+    assert "depend on each other" in caplog.text
+    assert np.abs(model.get_weights() - accuracies(every, y)).mean() < 0.04
+
+
+def test_given_dependencies_are_left_out() -> None:
+    """They take the place of those that are found."""
+    votes, _, p = votes_of(2)
+    votes = np.column_stack([votes, votes[:, 3]])
+    found, given, none = TripletLabelModel(), TripletLabelModel(), TripletLabelModel()
+    found.fit(votes, class_balance=p)
+    given.fit(votes, class_balance=p, deps=[(10, 3)])
+    none.fit(votes, class_balance=p, deps=[])
+    assert np.array_equal(found.get_weights(), given.get_weights())
+    assert none.get_weights()[3] > found.get_weights()[3] + 0.1
+    for pair in ((3, 3), (0, 11), (-1, 2)):
+        with pytest.raises(DataError, match="deps must be pairs of different columns from 0 to 10"):
+            given.fit(votes, deps=[pair])
+
+
+@pytest.mark.parametrize("one_class", [False, True])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_class_balance_is_given_counted_or_estimated(classes: int, one_class: bool) -> None:
+    """Equal without any; an estimate is within four points of the true one."""
+    votes, y, p = votes_of(classes, 1, one_class=one_class)
+    model = LabelModel(classes)
+    for balance, dev, expected in (
+        (None, None, np.full(classes, 1 / classes)),
+        (None, y, np.bincount(y) / ROWS),
+        (p * 7, y, p),
+    ):
+        model.fit(votes, dev, balance)
+        assert model.p == pytest.approx(expected)
+    model.fit(votes, class_balance="estimated")
+    assert model.p == pytest.approx(estimate_class_balance(votes, classes))
+    assert model.p == pytest.approx(p, abs=0.04)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_hundreds_of_functions_give_numbers(kind: type[Any]) -> None:
+    """Where a product of probabilities would be 0."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 500)
+    votes = np.where(rng.random((500, 300)) < 0.7, y[:, None], 1 - y[:, None])
+    model = kind()
+    model.fit(votes)
+    probs = model.predict_proba(votes)
+    assert np.isfinite(probs).all()
+    assert (probs.argmax(axis=1) == y).all()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_functions_that_never_meet_are_taken_for_better_than_chance(kind: type[Any]) -> None:
+    """Nothing can be learned of them; their votes still count."""
+    votes = np.full((300, 3), -1)
+    for i in range(3):
+        votes[100 * i : 100 * i + 100, i] = i % 2
+    model = kind()
+    model.fit(votes)
+    assert model.predict(votes).tolist() == [0] * 100 + [1] * 100 + [0] * 100
+    assert np.isfinite(model.get_weights()).all()
+
+
+def test_snorkels_options_are_taken() -> None:
+    """Those of its gradient descent have no effect, and what is no option is refused."""
+    votes, _, p = votes_of(2, rows=2_000)
+    first, second = LabelModel(cardinality=2, verbose=True, device="cpu"), LabelModel()
+    first.fit(L_train=votes, class_balance=p, n_epochs=500, log_freq=100, seed=123, lr=0.001, optimizer="adam")
+    second.fit(votes, class_balance=p)
+    assert np.array_equal(first.get_weights(), second.get_weights())
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epochs'"):
+        first.fit(votes, epochs=3)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prec_init'"):
+        TripletLabelModel().fit(votes, prec_init=0.7)
+
+
+def test_a_pull_towards_the_start_keeps_the_start() -> None:
+    """A large l2 leaves the accuracies at prec_init."""
+    votes, _, _ = votes_of(2, rows=2_000)
+    model = LabelModel()
+    model.fit(votes, l2=1e6, prec_init=0.8)
+    assert model.get_weights() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("votes", "options", "said"),
+    [
+        (np.zeros((9, 2)), {}, "L_train should have at least 3 labeling functions, got 2"),
+        (np.zeros((0, 3)), {}, "has no rows"),
+        (np.full((9, 3), 2), {}, "L has cardinality 3, cardinality=2"),
+        (np.zeros((9, 3)), {"class_balance": [1, 1, 1]}, "class_balance has 3 entries"),
+        (np.zeros((9, 3)), {"class_balance": [0, 1]}, r"Class balance prior is 0 for class\(es\) \[0\]"),
+        (np.zeros((9, 3)), {"class_balance": [np.nan, 1]}, r"Class balance prior is 0 for class\(es\) \[0\]"),
+        (np.zeros((9, 3)), {"Y_dev": [0, 0, -1]}, r"Class balance prior is 0 for class\(es\) \[1\]"),
+        (np.zeros((9, 3)), {"class_balance": "guessed"}, "'estimated' or None, got 'guessed'"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_refused(votes: Array, options: dict[str, Any], said: str) -> None:
+    """Too few functions or rows, and class balances that are none."""
+    with pytest.raises(DataError, match=said):
+        LabelModel().fit(votes, **options)
+
+
+def test_a_model_is_fitted_before_it_labels() -> None:
+    """And labels the votes of the same functions."""
+    model = LabelModel()
+    for ask in (lambda: model.predict([[0, 1, 1]]), model.get_weights, model.get_conditional_probs):
+        with pytest.raises(ModelError, match="was not fitted yet"):
+            ask()
+    model.fit(votes_of(2, rows=500)[0])
+    with pytest.raises(DataError, match="L has 3 functions, the model was fitted on 10"):
+        model.predict([[0, 1, 1]])
