@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from models.bundle.model_bundle import ModelBundle as ModelBundle
+    from models.checkpointer import Checkpointer as Checkpointer
     from models.config import LearnerConfig as LearnerConfig
     from models.config import TrainConfig as TrainConfig
     from models.dataset import DictDataLoader as DictDataLoader
@@ -36,9 +37,13 @@ if TYPE_CHECKING:
     from models.trainer import set_seed as set_seed
     from models.training import evaluate as evaluate
     from models.training import train as train
+    from models.training_log import LogManager as LogManager
+    from models.training_log import LogWriter as LogWriter
+    from models.training_log import TensorBoardWriter as TensorBoardWriter
 
 _NAMES = {
     "bundle.model_bundle": "ModelBundle",
+    "checkpointer": "Checkpointer",
     "config": "LearnerConfig TrainConfig",
     "dataset": "DictDataLoader DictDataset add_slice_labels",
     "features": "FeatureSpec Featurizer",
@@ -53,6 +58,7 @@ _NAMES = {
     "slice_tasks": "SliceCombinerModule convert_to_slice_tasks",
     "trainer": "Trainer set_seed",
     "training": "evaluate train",
+    "training_log": "LogManager LogWriter TensorBoardWriter",
 }
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = list(_MODULES)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from models.classes import check_label_not_read
 from models.errors import ConfigError, require_type
 from models.features import FeatureSpec, Featurizer
-from models.trainer import TrainerConfig
+from models.trainer_config import TrainerConfig
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
 

@@ -22,7 +22,8 @@ from models.slice_residual import (
     UnknownRows,
     kept_slices,
 )
-from models.trainer import EpochRecord, TrainerConfig, fit, seeded
+from models.trainer import EpochRecord, fit, seeded
+from models.trainer_config import TrainerConfig
 from sfs.matrix import SliceMatrix
 
 SelectableNetwork: TypeAlias = PlainClassifier | SliceResidualClassifier | AttentiveClassifier

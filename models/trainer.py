@@ -1,14 +1,16 @@
-"""Seeds and threads: for the whole process, or for a block of code."""
+"""Training: seeds and threads, one loop for all networks, and the trainer of data loaders."""
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +18,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from models.errors import ConfigError, DataError, ModelError
+from models.batch_schedulers import batch_schedulers
+from models.checkpointer import Checkpointer
+from models.errors import DataError, ModelError
+from models.trainer_config import TrainerConfig, merged
+from models.training_log import LogManager, LogWriter, TensorBoardWriter
 
 
 def set_seed(seed: int) -> None:
@@ -63,74 +69,6 @@ T = TypeVar("T")
 Loss: TypeAlias = Tensor | Mapping[str, Tensor]
 """Loss to minimise, or named losses to sum."""
 
-_OPTIMIZERS = ("adam", "adamw", "adamax", "sgd")
-_SCHEDULES = ("constant", "linear", "exponential", "step")
-_MINIMUM = {"n_epochs": 1, "batch_size": 1, "evaluate_every": 1, "warmup_steps": 0, "l2": 0, "patience": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainerConfig:
-    """Training settings.
-
-    Parameters
-    ----------
-    n_epochs, batch_size
-        Passes over the rows, and rows in a step.
-    lr, lr_scheduler, warmup_steps
-        The rate rises in ``warmup_steps`` equal steps to ``lr``; from epoch to epoch it is ``constant``, falls
-        to ``lr / n_epochs`` in the last (``linear``), or is multiplied by .9 after every epoch
-        (``exponential``) or every fifth one (``step``).
-    l2
-        Weight decay.
-    grad_clip
-        Largest norm of the gradient; None disables clipping.
-    seed
-        Seed of the order of rows and of random draws of the network during training.
-    optimizer
-        ``adam``, ``adamw``, ``adamax``, or ``sgd`` (momentum .9).
-    patience
-        Stop after this many evaluations without a better score; None never stops early.
-    evaluate_every
-        Epochs from one evaluation to the next; the last epoch is always evaluated.
-    keep_best
-        End with the weights of the best evaluation instead of the last.
-    progress_bar
-        Show the epochs on stderr.
-
-    Raises
-    ------
-    ConfigError
-        If a value is out of range.
-    """
-
-    n_epochs: int = 12
-    lr: float = 3e-3
-    l2: float = 0.0
-    batch_size: int = 64
-    grad_clip: float | None = 1.0
-    seed: int = 0
-    optimizer: str = "adam"
-    lr_scheduler: str = "constant"
-    warmup_steps: int = 0
-    patience: int | None = None
-    evaluate_every: int = 1
-    progress_bar: bool = False
-    keep_best: bool = True
-
-    def __post_init__(self) -> None:
-        for name, low in _MINIMUM.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ConfigError(f"{name} must be at least {low}, got {value!r}")
-        for name in ("lr", "grad_clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be above 0, got {value!r}")
-        for name, known in (("optimizer", _OPTIMIZERS), ("lr_scheduler", _SCHEDULES)):
-            if getattr(self, name) not in known:
-                expected = f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
-                raise ConfigError(f"Unrecognized {name.replace('_', ' ')} option: {expected}")
-
 
 def learning_rate(config: TrainerConfig, step: int, epoch: int) -> float:
     """Return the rate of a step (counted over the whole training) in an epoch, both from 0.
@@ -141,25 +79,27 @@ def learning_rate(config: TrainerConfig, step: int, epoch: int) -> float:
     [0.33, 0.67, 1.0, 1.0]
     """
     warmup = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    options = config.lr_scheduler_config
     decay = {
         "constant": 1.0,
         "linear": 1 - epoch / config.n_epochs,
-        "exponential": 0.9**epoch,
-        "step": 0.9 ** (epoch // 5),
+        "exponential": options.exponential_config.gamma**epoch,
+        "step": options.step_config.gamma ** (epoch // options.step_config.step_size),
     }[config.lr_scheduler]
-    return config.lr * warmup * decay
+    return warmup * max(config.lr * decay, options.min_lr)
 
 
 def make_optimizer(parameters: Sequence[nn.Parameter], config: TrainerConfig) -> torch.optim.Optimizer:
     """Return the configured optimizer of some parameters."""
     fused = all(p.dtype == torch.float32 and p.device.type in ("cpu", "cuda") for p in parameters)
-    rate, decay = config.lr, config.l2
+    rate, decay, options = config.lr, config.l2, config.optimizer_config
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay, fused=fused)
+        return torch.optim.SGD(parameters, rate, options.sgd_config.momentum, weight_decay=decay, fused=fused)
     if config.optimizer == "adamax":
-        return torch.optim.Adamax(parameters, rate, weight_decay=decay)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, rate, weight_decay=decay, fused=fused)
+        adamax = options.adamax_config
+        return torch.optim.Adamax(parameters, rate, adamax.betas, adamax.eps, decay)
+    kind, adam = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam, options.adam_config
+    return kind(parameters, rate, adam.betas, weight_decay=decay, amsgrad=adam.amsgrad, fused=fused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +118,22 @@ class EpochRecord:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """All epochs, the best of them (None where nothing was evaluated), and the time taken."""
+    """All epochs, the best of them (None where nothing was evaluated), and the time taken.
+
+    Examples
+    --------
+    >>> History((EpochRecord(0, 0.75, None, 0.01), EpochRecord(1, 0.5, None, 0.01)), None, 3.2)
+    History(2 epochs, loss 0.75 to 0.5, 3.2 s)
+    """
 
     epochs: tuple[EpochRecord, ...]
     best_epoch: int | None
     seconds: float
+
+    def __repr__(self) -> str:
+        losses = f", loss {self.epochs[0].loss:.3g} to {self.epochs[-1].loss:.3g}" if self.epochs else ""
+        best = "" if self.best_epoch is None else f", best epoch {self.best_epoch}"
+        return f"{type(self).__name__}({len(self.epochs)} epochs{losses}{best}, {self.seconds:.1f} s)"
 
 
 def fit(
@@ -193,6 +144,7 @@ def fit(
     *,
     score: Callable[[], float] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
+    on_step: Callable[[T, Mapping[str, Tensor]], None] | None = None,
 ) -> History:
     """Train a network in place, one optimizer step per batch, and leave it in eval mode.
 
@@ -208,6 +160,8 @@ def fit(
         weights of the best evaluation are restored at the end (``keep_best``), of two equal ones the earlier.
     on_epoch
         Called at the end of each epoch.
+    on_step
+        Called after each step with its batch and its losses by name, in train mode.
 
     Raises
     ------
@@ -218,7 +172,7 @@ def fit(
     """
     started = time.perf_counter()
     with seeded(config.seed):
-        run = _Run(model, config, score)
+        run = _Run(model, config, score, on_step)
         generator = torch.Generator().manual_seed(config.seed)
         epochs = tqdm(range(config.n_epochs), disable=not config.progress_bar, desc="epochs")
         for epoch in epochs:
@@ -234,11 +188,17 @@ def fit(
     return History(tuple(run.records), run.best_epoch, time.perf_counter() - started)
 
 
-class _Run:
+class _Run(Generic[T]):
     """State of a training run."""
 
-    def __init__(self, model: nn.Module, config: TrainerConfig, score: Callable[[], float] | None) -> None:
-        self.model, self.config, self.score = model, config, score
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainerConfig,
+        score: Callable[[], float] | None,
+        on_step: Callable[[T, Mapping[str, Tensor]], None] | None,
+    ) -> None:
+        self.model, self.config, self.score, self.on_step = model, config, score, on_step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.parameters, config)
         self.records: list[EpochRecord] = []
@@ -251,9 +211,12 @@ class _Run:
         totals: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         for batch in batches:
-            for name, value in self.step(epoch, loss(batch)).items():
+            losses = self.step(epoch, loss(batch))
+            for name, value in losses.items():
                 totals[name] = totals[name] + value if name in totals else value
                 counts[name] = counts.get(name, 0) + 1
+            if self.on_step is not None:
+                self.on_step(batch, losses)
         if not totals:
             raise DataError("there are no rows to train on: an epoch had no batch")
         parts = {name: float(total) / counts[name] for name, total in totals.items()}
@@ -301,53 +264,149 @@ class Trainer:
 
     Without a config the defaults are Snorkel's (one epoch, lr .01, the last weights). The seed is used.
 
+    Parameters
+    ----------
+    config
+        Settings, or the name.
+    name
+        Name of the training.
+    **overrides
+        Fields of ``TrainerConfig``; nested settings may be dictionaries of some of their fields.
+
+    Attributes
+    ----------
+    metrics
+        Latest losses and scores, as ``label/dataset/split/metric``; loss and rate of all as
+        ``model/all/train/loss`` and ``model/all/train/lr``.
+    log_manager, log_writer, checkpointer
+        Those of the last ``fit``; the last two are None unless settings ask for them.
+
     Raises
     ------
     ConfigError
-        If an override names no field of TrainerConfig.
+        If an override is no setting.
     """
 
-    def __init__(self, config: TrainerConfig | None = None, **overrides: Any) -> None:
-        known = [f.name for f in fields(TrainerConfig)]
-        for name in overrides:
-            if name not in known:
-                raise ConfigError(f"unknown training option {name!r}; known are {', '.join(known)}")
-        self.config = replace(config or TrainerConfig(n_epochs=1, lr=0.01, keep_best=False), **overrides)
+    def __init__(self, config: TrainerConfig | str | None = None, name: str | None = None, **overrides: Any) -> None:
+        if isinstance(config, str):
+            config, name = None, config
+        if overrides.get("seed", 0) is None:  # Snorkel's default
+            del overrides["seed"]
+        self.name = name if name is not None else type(self).__name__
+        self.config = merged(config or TrainerConfig(n_epochs=1, lr=0.01, keep_best=False), overrides)
+        self.metrics: dict[str, float] = {}
+        self.log_manager: LogManager | None = None
+        self.log_writer: LogWriter | None = None
+        self.checkpointer: Checkpointer | None = None
 
     def fit(self, model: nn.Module, dataloaders: Sequence[Any]) -> History:
         """Train on the loaders whose dataset's split is ``train``; the score is minus the loss on ``valid``.
+
+        With a ``valid`` loader, log or checkpoints, the model's scores on it are computed every epoch, or as
+        ``log_manager_config`` says.
 
         Raises
         ------
         DataError
             If no loader has split ``train``, or one has a split of another name than train, valid and test.
         """
+        config = self.config
+        splits = (config.train_split, config.valid_split, config.test_split)
         for loader in dataloaders:
-            if loader.dataset.split not in ("train", "valid", "test"):
-                raise DataError(f"Dataloader splits must be one of train, valid and test, got {loader.dataset.split!r}")
-        train, valid = ([d for d in dataloaders if d.dataset.split == s] for s in ("train", "valid"))
+            if loader.dataset.split not in splits:
+                raise DataError(f"Dataloader splits must be one of {', '.join(splits)}, got {loader.dataset.split!r}")
+        train, valid = ([d for d in dataloaders if d.dataset.split == split] for split in splits[:2])
         if not train:
             raise DataError(
-                "Cannot find any dataloaders with split matching train split: give a dataset the split 'train'"
+                "Cannot find any dataloaders with split matching train split: "
+                f"give a dataset the split {config.train_split!r}"
             )
         task: Any = model
+        epoch_batches = sum(map(len, train))
+        warmup = config.warmup_steps or config.lr_scheduler_config.steps(config.n_epochs, epoch_batches)
+        config = merged(config, {"warmup_steps": warmup})
+        log = self._start_log(epoch_batches)
+        running = _RunningLosses()
 
         def score() -> float:
             losses = [sum(task.calculate_loss(X, Y)[0].values()) for loader in valid for X, Y in loader]
             return -float(sum(losses)) / len(losses) if losses else -math.nan
 
-        return fit(
+        def loss(drawn: Any) -> Loss:
+            losses, running.counts = task.calculate_loss(*drawn[0])
+            return dict(losses)
+
+        def on_step(drawn: Any, losses: Mapping[str, Tensor]) -> None:
+            (_, Y), loader = drawn
+            if log.checkpointer is not None or log.log_writer is not None:
+                running.add(losses, loader.dataset)
+            log.update(len(next(iter(Y.values()), ())))
+            if log.trigger_evaluation():
+                self.metrics |= running.means(config.train_split) | (task.score(valid) if valid else {})
+                step = log.batch_total - 1
+                self.metrics["model/all/train/lr"] = learning_rate(config, step, step // epoch_batches)
+                task.train()
+                if log.log_writer is not None:
+                    for name, value in self.metrics.items():
+                        log.log_writer.add_scalar(name, value, log.unit_total)
+            if log.checkpointer is not None and log.trigger_checkpointing():
+                log.checkpointer.checkpoint(log.unit_total, task, self.metrics)
+
+        observed = valid or config.logging or config.checkpointing
+        history = fit(
             model,
-            lambda generator: _interleave(train, generator),
-            lambda batch: task.calculate_loss(*batch)[0],
-            self.config,
+            lambda generator: batch_schedulers[config.batch_scheduler]().get_batches(train, generator),
+            loss,
+            config,
             score=score if valid else None,
+            on_step=on_step if observed else None,
         )
+        log.cleanup(task)
+        return history
+
+    def save(self, trainer_path: str | Path) -> None:
+        """Write name and settings as JSON, making the folder where needed."""
+        path = Path(trainer_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"name": self.name, "config": asdict(self.config)}, indent=1), encoding="utf-8")
+
+    def load(self, trainer_path: str | Path, model: nn.Module | None = None) -> None:
+        """Read the name and settings that ``save`` wrote; the model, which Snorkel's has here, is not changed."""
+        try:
+            saved = json.loads(Path(trainer_path).read_text(encoding="utf-8"))
+            self.name, self.config = str(saved["name"]), merged(TrainerConfig(), saved["config"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{trainer_path} is no saved trainer: {error}") from error
+
+    def _start_log(self, epoch_batches: int) -> LogManager:
+        config, manager = self.config, asdict(self.config.log_manager_config)
+        self.metrics, self.log_writer, self.checkpointer = {}, None, None
+        if config.logging:
+            kind = TensorBoardWriter if config.log_writer == "tensorboard" else LogWriter
+            self.log_writer = kind(**asdict(config.log_writer_config))
+            self.log_writer.write_config(config)
+        if config.checkpointing:
+            self.checkpointer = Checkpointer(**manager, **asdict(config.checkpointer_config))
+        self.log_manager = LogManager(epoch_batches, self.log_writer, self.checkpointer, **manager)
+        return self.log_manager
 
 
-def _interleave(loaders: Sequence[Any], generator: torch.Generator) -> Iterator[Any]:
-    """Yield every loader's batches, the loaders in random turn."""
-    turns = np.repeat(np.arange(len(loaders)), [len(loader) for loader in loaders])
-    iterators = [iter(loader) for loader in loaders]
-    for turn in torch.randperm(len(turns), generator=generator).tolist():
-        yield next(iterators[turns[turn]])
+class _RunningLosses:
+    """Mean losses since the last evaluation, weighted by the rows with a label."""
+
+    def __init__(self) -> None:
+        self.counts: Mapping[str, int] = {}  # of the last batch
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+
+    def add(self, losses: Mapping[str, Tensor], dataset: Any) -> None:
+        for name, value in losses.items():
+            key = f"{name}/{dataset.name}/{dataset.split}/loss" if name else ""
+            n = self.counts[name] if name else sum(self.counts.values())
+            total, rows = self._sums.get(key, (torch.zeros(()), 0))
+            self._sums[key] = total + value * n, rows + n
+
+    def means(self, split: str) -> dict[str, float]:
+        """Return the means, that of the whole loss as ``model/all/{split}/loss``, and begin again."""
+        found = {name or f"model/all/{split}/loss": float(total) / max(n, 1) for name, (total, n) in self._sums.items()}
+        self._sums = {}
+        return found

@@ -16,7 +16,8 @@ from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
 from models.scoring import Scorer
 from models.slice_aware import AttentiveClassifier, SliceAwareClassifier
-from models.trainer import Trainer, TrainerConfig, fit, seeded
+from models.trainer import Trainer, fit, seeded
+from models.trainer_config import TrainerConfig
 from sfs.matrix import SliceMatrix
 
 NAMES = ("flipped", "half", "tail")

@@ -12,7 +12,8 @@ from models.batches import shuffled_batches
 from models.dataset import DictDataLoader, DictDataset
 from models.errors import ConfigError, DataError, ModelError
 from models.slice_aware import SliceAwareClassifier
-from models.trainer import EpochRecord, Trainer, TrainerConfig, fit, learning_rate, make_optimizer, seeded
+from models.trainer import EpochRecord, Trainer, fit, learning_rate, make_optimizer, seeded
+from models.trainer_config import TrainerConfig
 
 RANDOM = torch.Generator().manual_seed(5)
 X = torch.randn(120, 4, generator=RANDOM)
@@ -189,7 +190,7 @@ def test_splits_are_compared_whole() -> None:
     """Split 'val' is not 'valid', nor 'train' part of 'pretrain'; a split of another name is refused, as in Snorkel."""
     model = classifier()
     for split in ("val", "pretrain"):
-        with pytest.raises(DataError, match=f"Dataloader splits must be one of train, valid and test, got '{split}'"):
+        with pytest.raises(DataError, match=f"Dataloader splits must be one of train, valid, test, got '{split}'"):
             Trainer().fit(model, [loader("train"), loader(split)])
     with pytest.raises(DataError, match="Cannot find any dataloaders with split matching train split"):
         Trainer().fit(model, [loader("valid"), loader("test")])

@@ -1,0 +1,145 @@
+"""Checkpoints of a training: weights at intervals, and the best of each metric."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from models.errors import ConfigError
+
+_log = logging.getLogger(__name__)
+
+
+class Saveable(Protocol):
+    """A model that writes its weights and reads them, such as `models.MultitaskClassifier`."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights."""
+
+    def load(self, path: str | Path) -> None:
+        """Read the weights."""
+
+
+M = TypeVar("M", bound=Saveable)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointerConfig:
+    """Settings of the checkpointer.
+
+    Parameters
+    ----------
+    checkpoint_dir
+        Folder of the files; runs that share one overwrite each other's.
+    checkpoint_factor
+        Evaluations from one checkpoint to the next.
+    checkpoint_metric
+        Metric and mode by which a checkpoint is the best, as ``model/all/train/loss:min``.
+    checkpoint_task_metrics
+        Further metrics whose best checkpoints are kept.
+    checkpoint_runway
+        Units of the log manager before the first checkpoint.
+    checkpoint_clear
+        Whether only the best checkpoints stay at the end.
+    """
+
+    checkpoint_dir: str = "checkpoints"
+    checkpoint_factor: int = 1
+    checkpoint_metric: str = "model/all/train/loss:min"
+    checkpoint_task_metrics: tuple[str, ...] | None = None
+    checkpoint_runway: float = 0
+    checkpoint_clear: bool = True
+
+
+class Checkpointer:
+    """Writes checkpoints of one training as safetensors.
+
+    Parameters
+    ----------
+    counter_unit, evaluation_freq
+        Unit of the iterations, and how many of them pass from one evaluation to the next.
+    **options
+        Fields of ``CheckpointerConfig``.
+
+    Attributes
+    ----------
+    best_metric_dict
+        Best value so far of each metric.
+
+    Raises
+    ------
+    ConfigError
+        If a metric has no mode, or a number is out of range.
+    """
+
+    def __init__(self, counter_unit: str, evaluation_freq: float, **options: Any) -> None:
+        self.config = CheckpointerConfig(**options)
+        if self.config.checkpoint_runway < 0:
+            raise ConfigError(f"checkpoint_runway must be at least 0, got {self.config.checkpoint_runway}")
+        self.checkpoint_factor, self.checkpoint_unit = self.config.checkpoint_factor, counter_unit
+        self.checkpoint_freq = evaluation_freq * self.checkpoint_factor
+        if not self.checkpoint_freq > 0:
+            raise ConfigError(f"Invalid checkpoint freq {self.checkpoint_freq}, must be greater than 0.")
+        metrics = (self.config.checkpoint_metric, *(self.config.checkpoint_task_metrics or ()))
+        self._modes = dict(map(_metric_and_mode, metrics))
+        self.best_metric_dict: dict[str, float] = {}
+        self._folder = Path(self.config.checkpoint_dir)
+
+    def checkpoint(self, iteration: float, model: Saveable, metric_dict: Mapping[str, float]) -> None:
+        """Write a checkpoint, unless it is too early, and keep it where it is the best of a metric."""
+        if iteration < self.config.checkpoint_runway:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"checkpoint_{iteration:g}.safetensors"
+        model.save(path)
+        for metric in self._new_best(metric_dict):
+            shutil.copyfile(path, self._best(metric))
+            _log.info("best checkpoint of %s so far: %s", metric, path)
+
+    def load_best_model(self, model: M) -> M:
+        """Read the best checkpoint into a model; without one it stays as it is."""
+        metric, _ = _metric_and_mode(self.config.checkpoint_metric)
+        if metric in self.best_metric_dict:
+            model.load(self._best(metric))
+        else:
+            _log.info("no checkpoint has the metric %s: the last weights stay", metric)
+        return model
+
+    def clear(self) -> None:
+        """Delete the checkpoints but for the best ones, if ``checkpoint_clear``."""
+        if self.config.checkpoint_clear:
+            for path in self._folder.glob("checkpoint_*.safetensors"):
+                path.unlink()
+
+    def _best(self, metric: str) -> Path:
+        return self._folder / f"best_model_{metric.replace('/', '_')}.safetensors"
+
+    def _new_best(self, metrics: Mapping[str, float]) -> list[str]:
+        new = []
+        for metric, mode in self._modes.items():
+            value, best = metrics.get(metric), self.best_metric_dict.get(metric)
+            if (
+                value is not None
+                and value == value
+                and (best is None or (value > best if mode == "max" else value < best))
+            ):
+                self.best_metric_dict[metric] = value
+                new.append(metric)
+        return new
+
+
+def _metric_and_mode(name: str) -> tuple[str, str]:
+    metric, colon, mode = name.rpartition(":")
+    if not colon:
+        raise ConfigError(f"checkpoint_metric must be formatted metric_name:mode, got {name!r}")
+    if mode not in ("min", "max"):
+        raise ConfigError(f"Unrecognized metric mode {mode!r} of {metric}, use 'min' or 'max'")
+    if len(metric.split("/")) != 4:
+        raise ConfigError(
+            f"checkpoint_metric must be formatted as task_name/dataset_name/split_name/metric_name:mode, got {name!r}"
+        )
+    return metric, mode
