@@ -6,8 +6,8 @@
 #                 Prometheus and Alertmanager are needed as commands, and their system services are masked
 #   make chaos    attack the service for 15 minutes beside honest clients, promotions and changes of templates,
 #                 compare every answer and the log with the right ones, and write the figures to build/chaos.json;
-#                 then kill the service 30 times under load, and that of the demo at five points, and send 20,000 malformed requests, half of them to a service
-#                 with keys; MINUTES=2 and KILLS=5 are shorter
+#                 then kill the service 30 times under load, and that of the demo at five points, and send 20,000
+#                 malformed requests, half of them to a service with keys; MINUTES=2 and KILLS=5 are shorter
 #   make coverage show the lines that the tests of the packages do not reach; it fails below 90 %
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel, MLServer and LitServe, run the demo on ten seeds, and write docs/results.md
