@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -50,7 +50,7 @@ class CheckpointerConfig:
     checkpoint_dir: str = "checkpoints"
     checkpoint_factor: int = 1
     checkpoint_metric: str = "model/all/train/loss:min"
-    checkpoint_task_metrics: tuple[str, ...] | None = None
+    checkpoint_task_metrics: Sequence[str] | None = None
     checkpoint_runway: float = 0
     checkpoint_clear: bool = True
 
@@ -61,7 +61,7 @@ class Checkpointer:
     Parameters
     ----------
     counter_unit, evaluation_freq
-        Unit of the iterations, and how many of them pass from one evaluation to the next.
+        Unit of the iterations, which is for the reader only, and how many of them pass from one evaluation to the next.
     **options
         Fields of ``CheckpointerConfig``.
 
@@ -81,21 +81,30 @@ class Checkpointer:
         if self.config.checkpoint_runway < 0:
             raise ConfigError(f"checkpoint_runway must be at least 0, got {self.config.checkpoint_runway}")
         self.checkpoint_factor, self.checkpoint_unit = self.config.checkpoint_factor, counter_unit
-        self.checkpoint_freq = evaluation_freq * self.checkpoint_factor
-        if not self.checkpoint_freq > 0:
-            raise ConfigError(f"Invalid checkpoint freq {self.checkpoint_freq}, must be greater than 0.")
-        metrics = (self.config.checkpoint_metric, *(self.config.checkpoint_task_metrics or ()))
-        self._modes = dict(map(_metric_and_mode, metrics))
+        if not self.checkpoint_factor >= 1 or not evaluation_freq > 0:
+            raise ConfigError(
+                f"Invalid checkpoint freq: checkpoint_factor must be at least 1 and evaluation_freq above 0, got "
+                f"{self.checkpoint_factor!r} and {evaluation_freq!r}"
+            )
+        further = self.config.checkpoint_task_metrics or ()
+        if isinstance(further, str):
+            raise ConfigError(f"checkpoint_task_metrics must be a list of metrics: [{further!r}]")
+        self._modes: dict[str, str] = {}
+        for metric, mode in map(_metric_and_mode, (self.config.checkpoint_metric, *further)):
+            if self._modes.setdefault(metric, mode) != mode:
+                raise ConfigError(f"checkpoint metric {metric!r} has both modes: use 'min' or 'max'")
         self.best_metric_dict: dict[str, float] = {}
         self._folder = Path(self.config.checkpoint_dir)
+        self._written: set[Path] = set()
 
     def checkpoint(self, iteration: float, model: Saveable, metric_dict: Mapping[str, float]) -> None:
         """Write a checkpoint, unless it is too early, and keep it where it is the best of a metric."""
         if iteration < self.config.checkpoint_runway:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"checkpoint_{iteration:g}.safetensors"
+        path = self._folder / f"checkpoint_{iteration:.15g}.safetensors"
         model.save(path)
+        self._written.add(path)
         for metric in self._new_best(metric_dict):
             shutil.copyfile(path, self._best(metric))
             _log.info("best checkpoint of %s so far: %s", metric, path)
@@ -106,14 +115,14 @@ class Checkpointer:
         if metric in self.best_metric_dict:
             model.load(self._best(metric))
         else:
-            _log.info("no checkpoint has the metric %s: the last weights stay", metric)
+            _log.warning("no checkpoint has the metric %s: the last weights stay", metric)
         return model
 
     def clear(self) -> None:
-        """Delete the checkpoints but for the best ones, if ``checkpoint_clear``."""
-        if self.config.checkpoint_clear:
-            for path in self._folder.glob("checkpoint_*.safetensors"):
-                path.unlink()
+        """Delete the checkpoints of this training but for the best ones, if ``checkpoint_clear``."""
+        for path in self._written if self.config.checkpoint_clear else ():
+            path.unlink(missing_ok=True)
+        self._written.clear()
 
     def _best(self, metric: str) -> Path:
         return self._folder / f"best_model_{metric.replace('/', '_')}.safetensors"

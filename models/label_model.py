@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, minimize
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 from scipy.special import softmax
 
 from models.errors import DataError, ModelError
-from models.labelers import ABSTAIN, BaseLabeler, FloatArray, LabelMatrix
+from models.labelers import ABSTAIN, BaseLabeler, FloatArray, LabelMatrix, MajorityLabelVoter
 from models.scoring import label_array
 
 ClassBalance = ArrayLike | Literal["estimated"] | None
@@ -27,7 +28,7 @@ DEPENDENT, DUPLICATE = 0.3, 0.9
 _LEAST_FUNCTIONS = 3
 _SIGNIFICANT = 5.0  # standard errors of a correlation
 _BOTH_VOTE = 20  # rows, from which a pair of functions is told dependent
-_DENSE = 100  # events, up to which all eigenvectors are as cheap as one
+_DENSE = 100  # functions, up to which all eigenvectors are as cheap as one
 _EM_STEPS, _EM_TOLERANCE = 200, 1e-6
 _FIRST_ACCURACY = 0.7
 _WITHOUT_EFFECT = {"lr", "optimizer", "optimizer_config", "lr_scheduler", "lr_scheduler_config", "seed", "log_freq"}
@@ -44,17 +45,17 @@ class LabelDependency:
     first, second
         Columns of the functions.
     correlation
-        The largest of their votes' correlations, given the class.
+        The largest of their votes' correlations, given the class; None for a pair that was given.
     """
 
     first: int
     second: int
-    correlation: float
+    correlation: float | None
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether the two are nearly the same function; together they then have one vote."""
-        return self.correlation >= DUPLICATE
+        """Whether each tells the vote of the other; together they then have one vote."""
+        return self.correlation is not None and self.correlation >= DUPLICATE
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -149,9 +150,13 @@ class _LearnedLabeler(BaseLabeler):
         progress_bar
             Of Snorkel; there is none, since fitting takes milliseconds.
         deps
-            Pairs of columns whose agreement is not learned from; None for those that are found.
+            Pairs of columns whose agreement is not learned from, and which have a vote each; None for those that
+            are found.
         mu_eps
             Least probability in ``mu``; by default .01, or less for many rows.
+        **options
+            Of `LabelModel`: ``n_epochs``, the most iterations (500); ``l2``, a pull towards the start (0); and
+            ``prec_init``, the accuracy of all functions at the start (.7).
 
         Raises
         ------
@@ -169,6 +174,8 @@ class _LearnedLabeler(BaseLabeler):
             raise DataError("L_train has no rows")
         p = self._balance(votes, Y_dev, class_balance)
         eps = mu_eps if mu_eps is not None else min(0.01, 1 / 10 ** np.ceil(np.log10(len(votes))))
+        if not 0 < eps < 1 / self.cardinality:
+            raise DataError(f"mu_eps must be above 0 and below 1 / {self.cardinality}, got {mu_eps!r}")
         events = _Events.of(votes, self.cardinality)
         self.dependencies = tuple(_dependencies(events, p)) if deps is None else _given(deps, events.functions)
         for each in self.dependencies if deps is None else ():
@@ -179,7 +186,9 @@ class _LearnedLabeler(BaseLabeler):
             )
         pairs = _allowed(events, [(each.first, each.second) for each in self.dependencies])
         mu = self._fitted(events, p, pairs, {**options, "eps": eps})
-        self.p, self.mu = p, np.clip(mu, eps, 1 - eps)
+        of_votes = np.clip(mu, eps, 1 - eps).reshape(-1, self.cardinality, self.cardinality)
+        of_votes /= np.maximum(of_votes.sum(axis=1, keepdims=True), 1.0)
+        self.p, self.mu = p, of_votes.reshape(mu.shape)
         self.coverage = (votes != ABSTAIN).mean(axis=0)
         self.vote_weights = _vote_weights(self.dependencies, events.functions)
 
@@ -193,26 +202,24 @@ class _LearnedLabeler(BaseLabeler):
         DataError
             If the functions are not as many as those of ``fit``.
         """
-        mu, p = self._known()
+        mu, p, _, weights = self._known()
         votes = self.votes(L)
         if votes.shape[1] * self.cardinality != len(mu):
             raise DataError(f"L has {votes.shape[1]} functions, the model was fitted on {len(mu) // self.cardinality}")
-        weights = np.ones(votes.shape[1]) if self.vote_weights is None else self.vote_weights
         evidence = np.log(mu) * np.repeat(weights, self.cardinality)[:, None]
         return np.asarray(softmax(_happened(votes, self.cardinality) @ evidence + np.log(p), axis=1))
 
     def get_conditional_probs(self) -> FloatArray:
         """Return the probability of abstaining (row 0) and of each vote, given each class, float64[M, C + 1, C]."""
-        mu, _ = self._known()
-        of_votes = mu.reshape(-1, self.cardinality, self.cardinality)
+        of_votes = self._known()[0].reshape(-1, self.cardinality, self.cardinality)
         return np.concatenate([1 - of_votes.sum(axis=1, keepdims=True), of_votes], axis=1)
 
     def get_weights(self) -> FloatArray:
-        """Return the accuracy of each function where it votes, float64[M]."""
-        mu, p = self._known()
+        """Return the accuracy of each function where it votes, float64[M]; NaN for one that never does."""
+        mu, p, coverage, _ = self._known()
         correct = np.einsum("mcc,c->m", mu.reshape(-1, self.cardinality, self.cardinality), p)
-        coverage = np.maximum(self.coverage if self.coverage is not None else 1.0, 1e-12)
-        return np.asarray(np.clip(correct / coverage, 1e-6, 1.0))
+        accuracy = np.divide(correct, coverage, out=np.full_like(correct, np.nan), where=coverage > 0)
+        return np.asarray(np.clip(accuracy, 1e-6, 1.0))
 
     @classmethod
     def _options(cls) -> set[str]:
@@ -225,10 +232,11 @@ class _LearnedLabeler(BaseLabeler):
     ) -> FloatArray:
         """Return ``mu``, learned from these pairs of functions, bool[M, M]."""
 
-    def _known(self) -> tuple[FloatArray, FloatArray]:
-        if self.mu is None or self.p is None:
+    def _known(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return ``mu``, ``p``, ``coverage`` and ``vote_weights``."""
+        if self.mu is None or self.p is None or self.coverage is None or self.vote_weights is None:
             raise ModelError("the label model was not fitted yet: call fit(L_train) first")
-        return self.mu, self.p
+        return self.mu, self.p, self.coverage, self.vote_weights
 
     def _balance(self, votes: LabelMatrix, Y_dev: ArrayLike | None, given: ClassBalance) -> FloatArray:
         if isinstance(given, str):
@@ -238,8 +246,8 @@ class _LearnedLabeler(BaseLabeler):
         if given is not None:
             p = np.asarray(given, np.float64)
         elif Y_dev is not None:
-            known = label_array(Y_dev)
-            p = np.bincount(known[known != ABSTAIN].astype(np.int64), minlength=self.cardinality).astype(np.float64)
+            known = self.votes(label_array(Y_dev)[:, None])
+            p = np.bincount(known[known != ABSTAIN], minlength=self.cardinality).astype(np.float64)
         else:
             p = np.ones(self.cardinality)
         if p.shape != (self.cardinality,):
@@ -247,7 +255,8 @@ class _LearnedLabeler(BaseLabeler):
                 f"class_balance has {p.size} entries. Does not match LabelModel cardinality {self.cardinality}."
             )
         if not np.isfinite(p).all() or (p <= 0).any():
-            raise DataError(f"Class balance prior is 0 for class(es) {np.flatnonzero(~(p > 0)).tolist()}.")
+            without = np.flatnonzero(~(np.isfinite(p) & (p > 0))).tolist()
+            raise DataError(f"Class balance prior is 0 for class(es) {without}, or no positive number")
         return np.asarray(p / p.sum())
 
 
@@ -259,7 +268,8 @@ class LabelModel(_LearnedLabeler):
     vote, by L-BFGS from better-than-random accuracies: without chance, so that ``seed`` has no effect, and neither
     have Snorkel's other options of stochastic gradient descent (``lr``, ``optimizer``, ``lr_scheduler``, ``log_freq``).
 
-    Pairs that are dependent are found, reported and left out; duplicates have one vote together.
+    Abstentions have to be independent given the class, too: functions that all vote on the same part of the rows
+    seem to agree. Pairs that are dependent are found, reported and left out; duplicates have one vote together.
 
     Parameters
     ----------
@@ -320,8 +330,8 @@ class TripletLabelModel(_LearnedLabeler):
 
     Of the votes for a class, and for others, by three functions, each covariance is the product of two differences: by
     how much more often a function votes so where the class is the true one. Their squares follow from the covariances
-    by least squares over all triplets. With more than two classes each is taken against the rest, as if the functions
-    voted for it equally often on all others.
+    by least squares over all triplets. Abstentions have to be independent given the class, too. With more than two
+    classes each is taken against the rest, as if the functions voted for it equally often on all others.
 
     Parameters
     ----------
@@ -370,15 +380,22 @@ def estimate_class_balance(L: ArrayLike, cardinality: int) -> FloatArray:
     cardinality
         Number of classes C.
 
+    Raises
+    ------
+    DataError
+        If there are no rows, or votes are no classes.
+
     References
     ----------
     Dawid and Skene (1979), Maximum likelihood estimation of observer error-rates using the EM algorithm, JRSS C 28.
     """
-    labeler = _Counter(cardinality)
-    votes = labeler.votes(L)
+    voter = MajorityLabelVoter(cardinality)
+    votes = voter.votes(L)
+    if not len(votes):
+        raise DataError("L has no rows")
     unique, rows = np.unique(votes, axis=0, return_counts=True)
     happened = _happened(np.where(unique == ABSTAIN, cardinality, unique), cardinality + 1)
-    counts = labeler.counts(unique)
+    counts = voter.counts(unique)
     posterior = (counts + 1 / cardinality) / (counts.sum(axis=1, keepdims=True) + 1)
     p = np.full(cardinality, 1 / cardinality)
     for _ in range(_EM_STEPS):
@@ -390,11 +407,6 @@ def estimate_class_balance(L: ArrayLike, cardinality: int) -> FloatArray:
         posterior = softmax(happened @ np.log(given) + np.log(np.maximum(p, 1e-12)), axis=1)
     p = np.maximum(p, 1 / (2 * max(len(votes), 1)))
     return np.asarray(p / p.sum())
-
-
-class _Counter(BaseLabeler):
-    def predict_proba(self, L: ArrayLike) -> FloatArray:
-        raise NotImplementedError
 
 
 def _happened(votes: LabelMatrix, cardinality: int) -> sparse.csr_array:
@@ -428,15 +440,28 @@ def _differences(events: _Events, p: float, allowed: NDArray[np.bool_]) -> Float
     weight = np.einsum("uv,vu->u", allowed @ covariance**2, allowed)
     square = np.divide(number, weight, out=np.full_like(number, np.nan), where=weight > 0)
     size = np.sqrt(np.maximum(events.mean * (1 - events.mean), 1e-12))
-    correlation = covariance / np.outer(size, size)
-    if len(correlation) < _DENSE:
-        direction = np.linalg.eigh(correlation)[1][:, -1]
-    else:
-        direction = eigsh(correlation, k=1, which="LA", v0=np.ones(len(correlation)))[1][:, 0]
-    own = np.arange(len(direction)) % 2 == 1  # votes for the class
-    if direction[own].sum() < direction[~own].sum():
-        direction = -direction
-    return np.asarray(np.sign(direction) * np.sqrt(np.maximum(square, 0.0) / (p * (1 - p))))
+    return np.asarray(_signs(covariance / np.outer(size, size)) * np.sqrt(np.maximum(square, 0.0) / (p * (1 - p))))
+
+
+def _signs(correlation: FloatArray) -> FloatArray:
+    """Return the signs of the differences, -1, 0 or 1, float64[2 M]; those of a function's two events are opposite.
+
+    They are those of the leading eigenvector of the agreements less the disagreements of functions. Groups of functions
+    that never vote on the same row have one each, and most functions of a group are better than chance.
+    """
+    other, own = slice(0, None, 2), slice(1, None, 2)
+    agreement = correlation[own, own] + correlation[other, other] - correlation[own, other] - correlation[other, own]
+    direction = np.zeros(len(agreement))
+    _, group = connected_components(agreement != 0, directed=False)
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        part = agreement[np.ix_(members, members)]
+        if len(members) < _DENSE:
+            leading = np.linalg.eigh(part)[1][:, -1]
+        else:
+            leading = eigsh(part, k=1, which="LA", v0=np.ones(len(part)))[1][:, 0]
+        direction[members] = leading if leading.sum() >= 0 else -leading
+    return np.asarray(np.sign(np.column_stack([-direction, direction]).reshape(-1)))
 
 
 def _of_votes(pairs: NDArray[np.bool_], view: _Events, classes: int) -> NDArray[np.bool_]:
@@ -488,7 +513,7 @@ def _given(deps: Collection[tuple[int, int]], functions: int) -> tuple[LabelDepe
     for pair in deps:
         if len({*pair}) != 2 or not all(0 <= each < functions for each in pair):
             raise DataError(f"deps must be pairs of different columns from 0 to {functions - 1}, got {tuple(pair)}")
-    return tuple(LabelDependency(min(pair), max(pair), DEPENDENT) for pair in deps)
+    return tuple(LabelDependency(min(pair), max(pair), None) for pair in deps)
 
 
 def _allowed(events: _Events, dependent: Sequence[tuple[int, int]] = ()) -> NDArray[np.bool_]:

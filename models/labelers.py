@@ -111,20 +111,22 @@ class BaseLabeler(ABC):
         Raises
         ------
         ModelError
-            If the file is no such file.
+            If the file is damaged, or of another labeler.
         """
+        about: dict[str, Any] = {}
+        arrays: dict[str, FloatArray] = {}
         try:
             with safe_open(str(source), "numpy") as file:
                 about = json.loads((file.metadata() or {}).get("slicewatch", "{}"))
-                if about.get("labeler") != type(self).__name__ or {*file.keys()} - {*self._learned}:
-                    raise ModelError(
-                        f"{source} is no saved {type(self).__name__}, it is {about.get('labeler') or 'of another kind'}"
-                    )
-                self.cardinality = int(about["cardinality"])
-                for name in file.keys():  # noqa: SIM118 - a file, no dictionary
-                    setattr(self, name, np.array(file.get_tensor(name)))
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise ModelError(f"{source} is no saved labeler: {error}") from error
+                arrays = {name: np.array(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no dictionary
+            cardinality, kind = int(about["cardinality"]), about["labeler"]
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{source} is no saved labeler: {error!r:.100}") from error
+        if kind != type(self).__name__ or arrays.keys() - {*self._learned}:
+            raise ModelError(f"{source} is of {kind}, not of {type(self).__name__}")
+        self.cardinality = cardinality
+        for name in self._learned:
+            setattr(self, name, arrays.get(name))
 
     def votes(self, L: ArrayLike) -> LabelMatrix:
         """Return votes as int64[N, M].
@@ -132,14 +134,16 @@ class BaseLabeler(ABC):
         Raises
         ------
         DataError
-            If they are no matrix of labels from -1 to C - 1.
+            If L is not a matrix of labels from -1 to C - 1.
         """
         votes = np.asarray(L)
         if votes.ndim != 2 or votes.shape[1] == 0:
             raise DataError(f"L must be [rows, functions] with at least one function, got {list(votes.shape)}")
-        whole = votes.astype(np.int64)
-        if votes.dtype.kind not in "biu" and not np.array_equal(whole, votes):
+        if votes.dtype.kind not in "biuf" or (votes.dtype.kind == "f" and not (votes == np.floor(votes)).all()):
             raise DataError("the votes in L must be integers")
+        if votes.dtype.kind == "f" and not np.isfinite(votes).all():
+            raise DataError("the votes in L must be finite")
+        whole = votes.astype(np.int64)
         if whole.size and whole.min() < ABSTAIN:
             raise DataError(f"L has the vote {whole.min()}: votes are from 0 on, and -1 abstains")
         if whole.size and whole.max() >= self.cardinality:
@@ -190,6 +194,8 @@ class MajorityClassVoter(BaseLabeler):
     def fit(self, balance: ArrayLike, *_args: Any, **_kwargs: Any) -> None:
         """Set the frequencies of the classes, float[C]; they need not sum to 1."""
         self.balance = np.asarray(balance, np.float64)
+        if not np.isfinite(self.balance).all():
+            raise DataError(f"the class balance has to be of finite numbers, got {self.balance.tolist()}")
         if self.balance.shape != (self.cardinality,):
             raise DataError(
                 f"the class balance has {self.balance.size} entries, the voter has {self.cardinality} classes"

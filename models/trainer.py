@@ -302,8 +302,8 @@ class Trainer:
     def fit(self, model: nn.Module, dataloaders: Sequence[Any]) -> History:
         """Train on the loaders whose dataset's split is ``train``; the score is minus the loss on ``valid``.
 
-        With a ``valid`` loader, log or checkpoints, the model's scores on it are computed every epoch, or as
-        ``log_manager_config`` says.
+        Scores on the ``valid`` loaders are computed every epoch, or as ``log_manager_config`` says, which may leave out
+        the end of the training. Losses in training are kept only for logs or checkpoints.
 
         Raises
         ------
@@ -342,9 +342,9 @@ class Trainer:
                 running.add(losses, loader.dataset)
             log.update(len(next(iter(Y.values()), ())))
             if log.trigger_evaluation():
-                self.metrics |= running.means(config.train_split) | (task.score(valid) if valid else {})
                 step = log.batch_total - 1
-                self.metrics["model/all/train/lr"] = learning_rate(config, step, step // epoch_batches)
+                rate = {"model/all/train/lr": learning_rate(config, step, step // epoch_batches)}
+                self.metrics |= rate | running.means() | (task.score(valid) if valid else {})
                 task.train()
                 if log.log_writer is not None:
                     for name, value in self.metrics.items():
@@ -353,14 +353,19 @@ class Trainer:
                 log.checkpointer.checkpoint(log.unit_total, task, self.metrics)
 
         observed = valid or config.logging or config.checkpointing
-        history = fit(
-            model,
-            lambda generator: batch_schedulers[config.batch_scheduler]().get_batches(train, generator),
-            loss,
-            config,
-            score=score if valid else None,
-            on_step=on_step if observed else None,
-        )
+        try:
+            history = fit(
+                model,
+                lambda generator: batch_schedulers[config.batch_scheduler]().get_batches(train, generator),
+                loss,
+                config,
+                score=score if valid else None,
+                on_step=on_step if observed else None,
+            )
+        except BaseException:
+            if self.log_writer is not None:
+                self.log_writer.cleanup()
+            raise
         log.cleanup(task)
         return history
 
@@ -375,7 +380,7 @@ class Trainer:
         try:
             saved = json.loads(Path(trainer_path).read_text(encoding="utf-8"))
             self.name, self.config = str(saved["name"]), merged(TrainerConfig(), saved["config"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{trainer_path} is no saved trainer: {error}") from error
 
     def _start_log(self, epoch_batches: int) -> LogManager:
@@ -405,8 +410,8 @@ class _RunningLosses:
             total, rows = self._sums.get(key, (torch.zeros(()), 0))
             self._sums[key] = total + value * n, rows + n
 
-    def means(self, split: str) -> dict[str, float]:
-        """Return the means, that of the whole loss as ``model/all/{split}/loss``, and begin again."""
-        found = {name or f"model/all/{split}/loss": float(total) / max(n, 1) for name, (total, n) in self._sums.items()}
+    def means(self) -> dict[str, float]:
+        """Return the means, that of the whole loss as ``model/all/train/loss``, and begin again."""
+        found = {name or "model/all/train/loss": float(total) / max(n, 1) for name, (total, n) in self._sums.items()}
         self._sums = {}
         return found

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from models.batch_schedulers import batch_schedulers
 from models.checkpointer import CheckpointerConfig
 from models.errors import ConfigError
 from models.training_log import LogManagerConfig, LogWriterConfig
@@ -16,7 +17,7 @@ _MINIMUM = {"n_epochs": 1, "batch_size": 1, "evaluate_every": 1, "warmup_steps":
 _CHOICES = {
     "optimizer": _OPTIMIZERS,
     "lr_scheduler": _SCHEDULES,
-    "batch_scheduler": ("shuffled", "sequential"),
+    "batch_scheduler": tuple(batch_schedulers),
     "log_writer": ("json", "tensorboard"),
 }
 
@@ -50,9 +51,9 @@ class AdamaxOptimizerConfig:
 class OptimizerConfig:
     """Options of the optimizers, of which the chosen one has its own."""
 
-    sgd_config: SGDOptimizerConfig = SGDOptimizerConfig()
-    adam_config: AdamOptimizerConfig = AdamOptimizerConfig()
-    adamax_config: AdamaxOptimizerConfig = AdamaxOptimizerConfig()
+    sgd_config: SGDOptimizerConfig = field(default_factory=SGDOptimizerConfig)
+    adam_config: AdamOptimizerConfig = field(default_factory=AdamOptimizerConfig)
+    adamax_config: AdamaxOptimizerConfig = field(default_factory=AdamaxOptimizerConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ class StepLRSchedulerConfig:
 
     gamma: float = 0.9
     step_size: int = 5
+
+    def __post_init__(self) -> None:
+        if self.step_size < 1:
+            raise ConfigError(f"step_size must be at least 1, got {self.step_size!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +93,8 @@ class LRSchedulerConfig:
     warmup_unit: str = "batches"
     warmup_percentage: float = 0.0
     min_lr: float = 0.0
-    exponential_config: ExponentialLRSchedulerConfig = ExponentialLRSchedulerConfig()
-    step_config: StepLRSchedulerConfig = StepLRSchedulerConfig()
+    exponential_config: ExponentialLRSchedulerConfig = field(default_factory=ExponentialLRSchedulerConfig)
+    step_config: StepLRSchedulerConfig = field(default_factory=StepLRSchedulerConfig)
 
     def __post_init__(self) -> None:
         if self.warmup_unit not in ("batches", "epochs"):
@@ -117,8 +122,8 @@ class TrainerConfig:
         Passes over the rows, and rows in a step.
     lr, lr_scheduler, warmup_steps
         The rate rises in ``warmup_steps`` equal steps to ``lr``; from epoch to epoch it is ``constant``, falls
-        to ``lr / n_epochs`` in the last (``linear``), or is multiplied by .9 after every epoch
-        (``exponential``) or every fifth one (``step``).
+        to ``lr / n_epochs`` in the last (``linear``), or is multiplied by ``gamma`` after every epoch
+        (``exponential``) or every ``step_size`` (``step``).
     l2
         Weight decay.
     grad_clip
@@ -126,7 +131,7 @@ class TrainerConfig:
     seed
         Seed of the order of rows and of random draws of the network during training.
     optimizer
-        ``adam``, ``adamw``, ``adamax``, or ``sgd`` (momentum .9).
+        ``adam``, ``adamw``, ``adamax`` or ``sgd``.
     patience
         Stop after this many evaluations without a better score; None never stops early.
     evaluate_every
@@ -170,8 +175,8 @@ class TrainerConfig:
     train_split: str = "train"
     valid_split: str = "valid"
     test_split: str = "test"
-    optimizer_config: OptimizerConfig = OptimizerConfig()
-    lr_scheduler_config: LRSchedulerConfig = LRSchedulerConfig()
+    optimizer_config: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_scheduler_config: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     batch_scheduler: str = "shuffled"
     checkpointing: bool = False
     checkpointer_config: CheckpointerConfig = field(default_factory=CheckpointerConfig)
@@ -215,6 +220,9 @@ def merged(config: C, options: Mapping[str, Any], place: str = "") -> C:
         if name not in known:
             raise ConfigError(f"unknown training option {place + name!r}; known are {', '.join(known)}")
         before = getattr(config, name)
+        if is_dataclass(before) and not isinstance(value, (Mapping, type(before))):
+            raise ConfigError(f"{place}{name} must be a dictionary of options, got {value!r}")
         nested = is_dataclass(before) and isinstance(value, Mapping)
-        changed[name] = merged(before, value, f"{place}{name}.") if nested else value
+        plain = tuple(value) if isinstance(value, list) else value  # as JSON has them
+        changed[name] = merged(before, value, f"{place}{name}.") if nested else plain
     return replace(config, **changed)  # type: ignore[type-var]

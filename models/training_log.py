@@ -107,7 +107,6 @@ class TensorBoardWriter(LogWriter):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -115,6 +114,7 @@ class TensorBoardWriter(LogWriter):
                 "TensorBoardWriter needs the package tensorboard: run `pip install 'slicewatch[tensorboard]'`, or set "
                 "log_writer='json'"
             ) from error
+        super().__init__(**options)
         self.writer = SummaryWriter(self.log_dir)
 
     def add_scalar(self, name: str, value: float, step: float) -> None:
@@ -142,7 +142,7 @@ class LogManager:
     n_batches_per_epoch
         Batches of an epoch.
     log_writer, checkpointer
-        Ended by ``cleanup``, where there are any.
+        Optional; ``cleanup`` ends them.
     **options
         Fields of ``LogManagerConfig``.
 

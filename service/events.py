@@ -281,8 +281,8 @@ class WindowEstimates:
 
 
 def family_name(family: str) -> str:
-    """Return the name of a family where slices are, too; no slice has a space in its name."""
-    return f"family {family}"
+    """Return the name of a family where slices are, too; no monitored slice has a slash in its name."""
+    return f"family/{family}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +337,7 @@ class Snapshot:
     def last_evidence(self, slice_: str, fingerprint: str | None, kind: _RateKind) -> datetime | None:
         """Return the time of a slice's or family's last label, or for its coverage of its last known row.
 
-        Any row is evidence on unknown rows, predicted classes and confidence. None without one.
+        Any row is evidence on unknown rows, predicted classes and confidence. Return None if there is none.
         """
         if kind in ("unknown", "predicted", "confidence"):
             slice_, fingerprint, kind = ALL_ROWS, None, "coverage"

@@ -82,7 +82,9 @@ def run_list(args: argparse.Namespace, context: Context) -> int:
             drifts.append({"slice": family["name"], "kind": "family_accuracy", **family["drift"], "alarm": alarm})
     drifts.sort(key=lambda drift: -drift["share"])
     if args.json:
-        header = {name: slices.get(name) for name in ("at", "model", "version", "clock", "reference_table")}
+        header = {
+            name: slices.get(name) for name in ("at", "model", "version", "settling_hours", "clock", "reference_table")
+        }
         print_json({**header, "drifts": drifts})
         return 0
     if note := slices.get("clock"):

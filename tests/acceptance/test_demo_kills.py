@@ -28,7 +28,11 @@ POINTS: dict[str, Callable[[list[Document], list[Document]], bool]] = {
     "between gate and promotion": lambda alarms, runs: _state(runs) == "gated",
     "after the promotion": lambda alarms, runs: _state(runs) == "promoted",
 }
-KILLED_AT = [*POINTS] if os.environ.get("SLICEWATCH_TEST_DEMO_KILLS") == "all" else [*POINTS][2:4]
+KILLED_AT = (
+    [*POINTS]
+    if os.environ.get("SLICEWATCH_TEST_DEMO_KILLS") == "all"
+    else ["while training", "between gate and promotion"]
+)
 """Points at which it is killed: the two in a run, or all of them."""
 
 STORY = (

@@ -29,13 +29,15 @@ def test_a_majority_is_counted_row_by_row(votes: np.ndarray[Any, Any]) -> None:
 
 
 def test_a_tie_is_broken_as_asked() -> None:
-    """None by default; by the row's position, or by chance."""
+    """No label by default; else a class by the row's position, or by chance."""
     voter = MajorityLabelVoter(3)
     assert voter.predict(L).tolist() == [1, -1, -1, 2]
     labels, probs = voter.predict(L, return_probs=True, tie_break_policy="random")
     assert labels[[0, 3]].tolist() == [1, 2]
     assert labels[1] in (0, 1)
     assert probs.tolist() == voter.predict_proba(L).tolist()
+    drawn = voter.predict(np.tile([[0, 1]], (100, 1)), tie_break_policy="true-random")
+    assert set(drawn.tolist()) == {0, 1}
 
 
 def test_a_score_is_of_the_rows_with_a_label(caplog: pytest.LogCaptureFixture) -> None:
@@ -60,6 +62,8 @@ def test_the_most_frequent_class_needs_no_votes() -> None:
     assert voter.predict_proba(L).tolist() == [[0.5, 0, 0.5]] * 4
     with pytest.raises(DataError, match="the class balance has 2 entries, the voter has 3 classes"):
         voter.fit([0.5, 0.5])
+    with pytest.raises(DataError, match="of finite numbers"):
+        voter.fit([0.5, np.nan, 1])
 
 
 def test_chance_is_a_distribution() -> None:
@@ -78,13 +82,15 @@ def test_chance_is_a_distribution() -> None:
         (np.zeros((2, 0)), r"at least one function"),
         ([[0.5, 1]], "must be integers"),
         ([[np.nan, 1]], "must be integers"),
+        ([[np.inf, 1]], "must be finite"),
+        ([["0", "1"]], "must be integers"),
         ([[-2, 1]], "the vote -2"),
         ([[0, 2]], "L has cardinality 3, cardinality=2 passed in"),
     ],
 )
 def test_what_are_no_votes_is_refused(votes: Any, said: str) -> None:
     """Shape, kind and range are named."""
-    with np.errstate(invalid="ignore"), pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=said):
         MajorityLabelVoter().predict_proba(votes)
 
 
@@ -107,8 +113,12 @@ def test_what_was_learned_is_read_again(tmp_path: Path) -> None:
         other.load(tmp_path / "folder" / "labeler")
         assert other.cardinality == 3
         assert np.array_equal(other.predict_proba(votes), labeler.predict_proba(votes))
-    with pytest.raises(ModelError, match="is no saved MajorityClassVoter, it is LabelModel"):
+    with pytest.raises(ModelError, match=r"labeler is of LabelModel, not of MajorityClassVoter$"):
         voter.load(tmp_path / "folder" / "labeler")
+    LabelModel(5).save(tmp_path / "unfitted")
+    other.load(tmp_path / "unfitted")
+    with pytest.raises(ModelError, match="was not fitted yet"):
+        other.predict_proba(votes)
     (tmp_path / "pickle").write_bytes(b"\x80\x04}.")
     with pytest.raises(ModelError, match="is no saved labeler"):
         voter.load(tmp_path / "pickle")

@@ -16,7 +16,7 @@ from models.errors import ConfigError, ModelError
 from models.multitask import MultitaskClassifier, Operation, Task
 from models.slice_aware import SliceAwareClassifier
 from models.trainer import EpochRecord, History, Trainer, learning_rate, make_optimizer
-from models.trainer_config import TrainerConfig, merged
+from models.trainer_config import TrainerConfig
 from models.training_log import LogManager, LogWriter, TensorBoardWriter
 from sfs.matrix import SliceMatrix
 
@@ -59,6 +59,8 @@ def test_nested_options_change_alone() -> None:
         ({"lr_scheduler_config": {"warmup_percentage": 2}}, "warmup_percentage from 0 to 1"),
         ({"batch_scheduler": "random"}, "Unrecognized batch scheduler option"),
         ({"log_writer": "csv"}, "Unrecognized log writer option"),
+        ({"optimizer_config": 3}, "optimizer_config must be a dictionary of options, got 3"),
+        ({"lr_scheduler_config": {"step_config": {"step_size": 0}}}, "step_size must be at least 1, got 0"),
     ],
 )
 def test_options_that_do_not_exist_are_refused(options: dict[str, Any], said: str) -> None:
@@ -77,24 +79,14 @@ def test_options_that_do_not_exist_are_refused(options: dict[str, Any], said: st
     ],
 )
 def test_a_warm_up_is_counted_in_batches_epochs_or_shares(options: dict[str, Any], steps: int) -> None:
-    """Of two epochs of six batches; the rate rises to the full one."""
-    rates: list[float] = []
+    """Of two epochs of six batches; after the warm-up the rate is the full one."""
     trainer = Trainer(n_epochs=2, lr=1e-3, lr_scheduler_config=options)
     assert trainer.config.lr_scheduler_config.steps(2, 6) == steps
-
-    class Noting(MultitaskClassifier):
-        def calculate_loss(self, X_dict: Any, Y_dict: Any) -> Any:
-            rates.append(trainer.metrics.get("model/all/train/lr", 0.0))
-            return super().calculate_loss(X_dict, Y_dict)
-
-    model = classifier()
-    model.__class__ = Noting
-    trainer.config = merged(trainer.config, {"logging": False, "log_manager_config": {"counter_unit": "batches"}})
-    trainer.fit(model, [loader("train"), loader("valid")])
-    shown = sorted({round(rate / 1e-3, 6) for rate in rates} - {0.0})
-    assert (
-        shown == [pytest.approx((step + 1) / steps) for step in range(steps - 1)] + [1.0] if steps else shown == [1.0]
-    )
+    history = trainer.fit(classifier(), [loader("train")])
+    assert [epoch.learning_rate for epoch in history.epochs] == [1e-3, 1e-3]
+    short = Trainer(n_epochs=1, lr=1e-3, lr_scheduler_config={"warmup_steps": 12})
+    (epoch,) = short.fit(classifier(), [loader("train")]).epochs
+    assert epoch.learning_rate == pytest.approx(0.5e-3)
 
 
 def test_scores_of_every_epoch_are_logged(tmp_path: Path) -> None:
@@ -150,6 +142,7 @@ def test_without_tensorboard_the_reason_is_told(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ConfigError, match=r"slicewatch\[tensorboard\].*, or set log_writer='json'"):
         TensorBoardWriter(log_dir=str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_tensorboard_gets_the_same_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -223,9 +216,14 @@ def test_the_best_of_each_metric_is_kept(tmp_path: Path) -> None:
     assert checkpointer.best_metric_dict == {"a/d/v/loss": 1, "b/d/v/f1": 0.5}
     assert checkpointer.load_best_model(model).number == 1
     assert (tmp_path / "best_model_b_d_v_f1.safetensors").read_text() == "2"
-    other = Checkpointer("epochs", 1, checkpoint_dir=str(tmp_path))
+    other = Checkpointer("points", 1, checkpoint_dir=str(tmp_path))
     model.number = 9
     assert other.load_best_model(model).number == 9
+    for points in (1_234_567, 1_234_568):
+        other.checkpoint(points, model, {})
+    other.clear()
+    left = {path.name for path in tmp_path.glob("checkpoint_*")}
+    assert left == {f"checkpoint_{n}.safetensors" for n in range(4)}  # of the other training
 
 
 @pytest.mark.parametrize(
@@ -235,7 +233,9 @@ def test_the_best_of_each_metric_is_kept(tmp_path: Path) -> None:
         ({"checkpoint_metric": "model/all/train/loss:least"}, "Unrecognized metric mode 'least'"),
         ({"checkpoint_metric": "loss:min"}, "checkpoint_metric must be formatted as task_name/"),
         ({"checkpoint_runway": -1}, "checkpoint_runway must be at least 0"),
-        ({"checkpoint_factor": 0}, "Invalid checkpoint freq 0"),
+        ({"checkpoint_factor": 0}, "Invalid checkpoint freq: checkpoint_factor must be at least 1 .* got 0 and 1"),
+        ({"checkpoint_task_metrics": "a/b/c/d:max"}, "checkpoint_task_metrics must be a list"),
+        ({"checkpoint_task_metrics": ["model/all/train/loss:max"]}, "has both modes"),
     ],
 )
 def test_checkpoints_that_cannot_be_are_refused(options: dict[str, Any], said: str) -> None:
@@ -302,12 +302,33 @@ def test_batches_in_sequence_give_other_weights() -> None:
     assert not torch.equal(*weights)
 
 
-def test_splits_may_have_other_names() -> None:
-    """Those of the settings."""
-    trainer = Trainer(train_split="fit", valid_split="dev")
+def test_splits_may_have_other_names(tmp_path: Path) -> None:
+    """Those of the settings; the loss of all has one name."""
+    options = {"checkpoint_dir": str(tmp_path)}
+    trainer = Trainer(train_split="fit", valid_split="dev", checkpointing=True, checkpointer_config=options)
     history = trainer.fit(classifier(), [loader("fit"), loader("dev")])
     assert history.best_epoch == 0
-    assert "task/data/dev/accuracy" in trainer.metrics
+    assert set(trainer.metrics) == {LOSS, "model/all/train/lr", "task/data/fit/loss", "task/data/dev/accuracy"}
+    assert trainer.checkpointer is not None
+    assert trainer.checkpointer.best_metric_dict == {LOSS: trainer.metrics[LOSS]}
+
+
+def test_a_training_that_fails_leaves_its_log(tmp_path: Path) -> None:
+    """The values until then."""
+    options = {"log_dir": str(tmp_path), "run_name": "r"}
+    trainer = Trainer(n_epochs=3, logging=True, log_writer="json", log_writer_config=options)
+
+    class Failing(MultitaskClassifier):
+        def score(self, *_: Any, **__: Any) -> Any:
+            if trainer.metrics:
+                raise OSError("disk full")
+            return {}
+
+    model = classifier()
+    model.__class__ = Failing
+    with pytest.raises(OSError, match="disk full"):
+        trainer.fit(model, [loader("train"), loader("valid")])
+    assert [step for step, _ in json.loads((tmp_path / "r" / "log.json").read_text())[LOSS]] == [1.0]
 
 
 def test_a_trainer_is_saved_with_its_settings(tmp_path: Path) -> None:
@@ -317,10 +338,12 @@ def test_a_trainer_is_saved_with_its_settings(tmp_path: Path) -> None:
     other = Trainer()
     assert other.name == "Trainer"
     other.load(tmp_path / "folder" / "trainer.json", classifier())
-    assert (other.name, other.config.n_epochs, other.config.optimizer_config.sgd_config.momentum) == ("mine", 4, 0.1)
-    (tmp_path / "other").write_text("[]")
-    with pytest.raises(ModelError, match="is no saved trainer"):
-        other.load(tmp_path / "other")
+    assert (other.name, other.config) == ("mine", trainer.config)
+    assert hash(other.config) == hash(trainer.config)
+    for damaged in ("[]", "{", '{"name": "a", "config": 3}'):
+        (tmp_path / "other").write_text(damaged)
+        with pytest.raises(ModelError, match="is no saved trainer"):
+            other.load(tmp_path / "other")
 
 
 def test_a_history_prints_short() -> None:

@@ -108,8 +108,9 @@ class DriftOut(Out):
         description="Families, and `__all__`, that watch a slice whose labels of a month are too few for an alarm."
     )
     unknown_since: datetime | None = Field(
-        description="Time of the slice's last label, or for its coverage of its last row of known membership, if it is "
-        "more than an hour old: the rate is unknown since then. Null if it is not, and for a resolved alarm."
+        description="Time of the last label of the slice or family, or for a coverage of the last row of known "
+        "membership, if it is more than an hour old: the rate is unknown since then. Null if it is not, and for a "
+        "resolved alarm."
     )
 
 

@@ -146,6 +146,7 @@ def test_the_last_label_of_a_family_is_that_of_any_of_its_slices(traffic: Any) -
     assert seen is not None
     assert seen.unknown_since(*web) == traffic.at + timedelta(hours=1)
     assert seen.unknown_since("web", "other functions", "family_accuracy") is None
+    assert seen.last_evidence("web", "f1", "accuracy") is None  # a slice of the same name
     assert from_text(to_text(seen)) == seen
 
 

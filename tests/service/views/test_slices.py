@@ -249,7 +249,7 @@ def test_a_family_is_unknown_since_its_last_label() -> None:
     key, now = RateKey.of_family("f", {"a": "1", "b": "1"}), datetime(2026, 5, 1, 12, tzinfo=UTC)
     dry = now - timedelta(hours=2)
     for fingerprint, since in ((key.fingerprint, dry), ("other", None)):
-        fresh = {"family f": Freshness(fingerprint, 0, None, 0, None, dry)}
+        fresh = {"family/f": Freshness(fingerprint, 0, None, 0, None, dry)}
         deployed: Any = SimpleNamespace(
             state=state, drift_statuses=[], snapshot=Snapshot(now, "m", 1, "", {}, now, fresh)
         )
