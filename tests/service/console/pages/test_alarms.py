@@ -250,6 +250,8 @@ def test_an_alarm_without_band_count_or_start_is_readable(single):
     assert page.all("svg", "zone-chart") == []
     assert "no rows yet" in page.words()
     assert "no reference yet" in page.words()
+    page = single(alarm(found=replace(empty, kind="accuracy")))
+    assert "no settled labels yet" in page.words()
 
 
 def test_hostile_text_is_escaped(listing, single):
