@@ -219,17 +219,19 @@ class DriftDetector:
             raise ValueError(f"the logarithm of the alarm threshold must be positive, got {threshold}")
         self.threshold = threshold
         self.restarted: tuple[RateKey, ...] = ()
+        self._block_keys: tuple[RateKey, ...] = ()
+        self._block_columns: Indices = np.zeros(0, np.intp)
         self._minute: int = -1
         self._start(zones, baseline)
 
     def advance(self, block: Observation) -> list[DriftDetected]:
         """Add a block, and return its detections in the order of the bands."""
-        index = self._index
-        columns = np.array([index.get(key, -1) for key in block.counts], np.intp)
-        counts = np.zeros((3, len(index) + 1), np.int64)  # the last column collects rates without a band
-        counts[0, columns] = [rate.count for rate in block.counts.values()]
-        counts[1, columns] = [rate.n for rate in block.counts.values()]
-        counts[2, columns] = [block.unknown.get(key, 0) for key in block.counts]
+        columns = self._columns_of(tuple(block.counts))
+        counts = np.zeros((3, len(self._keys) + 1), np.int64)  # the last column collects rates without a band
+        counts[0, columns] = np.array([rate.count for rate in block.counts.values()], np.int64)
+        counts[1, columns] = np.array([rate.n for rate in block.counts.values()], np.int64)
+        if block.unknown:
+            counts[2, columns] = [block.unknown.get(key, 0) for key in block.counts]
         return self.advance_arrays(block.start, block.end, *counts[:, :-1])
 
     def advance_arrays(
@@ -320,9 +322,17 @@ class DriftDetector:
         detector._refresh(None)
         return detector
 
+    def _columns_of(self, keys: tuple[RateKey, ...]) -> Indices:
+        """Return the columns of the rates of a block, -1 without a band; most blocks have those of the last one."""
+        if keys != self._block_keys:
+            self._block_keys = keys
+            self._block_columns = np.array([self._index.get(key, -1) for key in keys], np.intp)
+        return self._block_columns
+
     def _start(self, bands: Mapping[RateKey, ToleranceBand], baseline: LiveBaseline | None) -> None:
         self._keys, self._bands = tuple(bands), tuple(bands.values())
         self._index = {key: k for k, key in enumerate(self._keys)}
+        self._block_keys, self._block_columns = (), self._block_columns[:0]
         limits = np.array([(band.lower, band.upper) for band in self._bands]).reshape(-1, 2).T
         self._alternatives = Alternatives.of(*limits)
         self._state = DetectorState.zeros(len(self._keys))

@@ -160,6 +160,22 @@ def test_a_hint_is_no_change() -> None:
     assert (drift.since, drift.direction, drift.observed) == (at(1), "down", Rate(995, 6_000))
 
 
+def test_blocks_may_have_other_rates_in_another_order() -> None:
+    """Each count reaches its rate, whichever rates the block before had, and after the bands are replaced."""
+    block = {SPAM: Rate(2, 90), SHORT: Rate(18, 90), ALL: Rate(80, 90)}
+    orders = [[SPAM, SHORT, ALL], [ALL, SPAM, SHORT], [ALL, SPAM, SHORT], [SHORT], [SPAM, SHORT, ALL]]
+    detector = DriftDetector(ZONES, THRESHOLD)
+    for at_block, keys in enumerate(orders):
+        detector.advance(Observation(at(at_block), at(at_block + 1), {key: block[key] for key in keys}))
+        if at_block == 2:
+            detector.rezone(dict(reversed(ZONES.items())))
+    assert {drift.slice: drift.observed for drift in detector.drifts()} == {
+        "spam": Rate(8, 360),
+        "short": Rate(90, 450),
+        "__all__": Rate(320, 360),
+    }
+
+
 def test_what_was_not_counted_stays_where_it_is() -> None:
     """Empty blocks, and rates that are missing or have no rows, change nothing."""
     detector = DriftDetector(ZONES, THRESHOLD)
