@@ -34,7 +34,7 @@ JOBS = ("tick", "retrain", "report", "reload", "roll_up")
 WINDOWS = ("5m", "1h", "1d", "7d", "since_promotion")
 LATER = {
     "labels_to_alarm", "accuracy_reference", "reference_table", "incident", "moved", "baseline", "unknown_since",
-    "last_known_at", "last_label_at", "fall", "pooled", "families",
+    "last_known_at", "last_label_at", "fall", "pooled", "families", "settling_hours",
 }  # fmt: skip
 """Fields of later versions that follow from those of 0.1.0."""
 PROSE = {
