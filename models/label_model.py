@@ -148,7 +148,7 @@ class _LearnedLabeler(BaseLabeler):
         class_balance : float[C], "estimated" or None
             Frequencies of the classes; estimated from the votes; or None, for those of ``Y_dev``, else equal ones.
         progress_bar
-            Of Snorkel; there is none, since fitting takes milliseconds.
+            Of Snorkel; there is none, since fitting usually takes less than a second.
         deps
             Pairs of columns whose agreement is not learned from, and which have a vote each; None for those that
             are found.
