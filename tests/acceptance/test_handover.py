@@ -155,7 +155,8 @@ def test_a_restart_under_load_fails_no_request(
     too_many = {"instances": records[: RESTARTS + 2]}
     assert service.running.ask("POST", "/v1/predict", too_many).status in (400, 413, 422)
     assert len({*service.pids}) == RESTARTS + 1
-    assert [lives(pid) for pid in service.pids] == [False] * RESTARTS + [True]
+    until(lambda: not any(map(lives, service.pids[:-1])))  # an interpreter needs a while to end
+    assert lives(service.pids[-1])
     assert service.running.process.wait() == 0
     os.kill(service.pids[-1], signal.SIGTERM)
     until(lambda: not lives(service.pids[-1]))
