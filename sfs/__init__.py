@@ -5,6 +5,13 @@ from sfs.appliers import LFApplier, PandasLFApplier, PandasSFApplier, SFApplier,
 from sfs.apply import apply
 from sfs.function import LabelingFunction, SlicingFunction, labeling_function, slicing_function
 from sfs.matrix import SliceMatrix
+from sfs.nlp import (
+    NLPLabelingFunction,
+    NLPSlicingFunction,
+    SpacyPreprocessor,
+    nlp_labeling_function,
+    nlp_slicing_function,
+)
 from sfs.preprocess import Preprocessor, preprocessor
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -14,14 +21,19 @@ __all__ = [
     "LFAnalysis",
     "LFApplier",
     "LabelingFunction",
+    "NLPLabelingFunction",
+    "NLPSlicingFunction",
     "PandasLFApplier",
     "PandasSFApplier",
     "Preprocessor",
     "SFApplier",
     "SliceMatrix",
     "SlicingFunction",
+    "SpacyPreprocessor",
     "apply",
     "labeling_function",
+    "nlp_labeling_function",
+    "nlp_slicing_function",
     "preprocessor",
     "slice_dataframe",
     "slicing_function",

@@ -25,7 +25,7 @@ from sfs.errors import (
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.matrix import SliceMatrix
 from sfs.metering import Meter
-from sfs.preprocess import Step
+from sfs.preprocess import Preprocessor, Step
 from sfs.record import Columns, Rows, changes_undone, copy_for_call, has_containers, is_dataframe
 from sfs.registry import FunctionSet, validate_functions
 from sfs.template import Template
@@ -33,6 +33,8 @@ from sfs.template_plan import TemplatePlan, TemplateResults
 from sfs.validation import short_repr
 
 BLOCK_ROWS = 10_000
+PREPARED_ROWS = 1_000
+"""Rows of a block if any function has preprocessors, whose results may be large, such as parsed documents."""
 ABSTAINED = "abstained"
 INVALID_RETURN_VALUE = "junk answer"
 """Reason under which invalid return values are counted; stored and exported as a metric label."""
@@ -217,8 +219,9 @@ def evaluate_rows(
     With ``records``, the rows of a block as passed to functions, a function may assign to fields of its row.
     """
     evaluator = RowEvaluator(functions, len(rows), strict=strict, assignable=records is not None)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        stop = min(start + BLOCK_ROWS, len(rows))
+    size = PREPARED_ROWS if any(function.steps for function in functions) else BLOCK_ROWS
+    for start in range(0, len(rows), size):
+        stop = min(start + size, len(rows))
         if functions:
             block = rows.iloc[start:stop] if is_dataframe(rows) else rows[start:stop]
             evaluator.evaluate(start, Columns(block).records if records is None else records(block))
@@ -399,11 +402,13 @@ def _run_step(step: Step, before: _PreparedBlock, users: int) -> _PreparedBlock:
     start = perf_counter()
     positions: list[int] = []
     out = _PreparedBlock(positions, [], dict(before.failed), before.first_fault)
-    for row, x in zip(before.positions, before.rows, strict=True):
+    owner = getattr(step, "__self__", None)
+    rows = owner.rows_ahead(before.rows) if isinstance(owner, Preprocessor) else before.rows
+    for row, x in zip(before.positions, rows, strict=True):
         try:
             prepared = step(x)
         except (Exception, SystemExit) as error:
-            name = getattr(step, "name", None) or getattr(getattr(step, "__self__", None), "name", None)
+            name = getattr(step, "name", None) or getattr(owner, "name", None)
             with suppress(TypeError):  # the exception may have overwritten __notes__
                 error.add_note(f"(in preprocessor {name or short_repr(step)!r})")
             out.failed[row] = _reason(error)

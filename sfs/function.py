@@ -278,7 +278,7 @@ def slicing_function(
     >>> short_comment({"text": "Cool video!"}), short_comment.metadata.description
     (True, 'Fewer than five words.')
     """
-    return _decorator(SlicingFunction, name, resources, pre, metadata)
+    return make_decorator(SlicingFunction, "slicing_function", name, resources, pre, metadata)
 
 
 def labeling_function(
@@ -297,15 +297,21 @@ def labeling_function(
     >>> loud({"text": "CHECK THIS"}), loud({"text": "nice"})
     (1, -1)
     """
-    return _decorator(LabelingFunction, name, resources, pre, metadata)
+    return make_decorator(LabelingFunction, "labeling_function", name, resources, pre, metadata)
 
 
-def _decorator(
-    kind: type[FunctionT], name: Any, resources: Any, pre: Any, kwargs: MetadataKwargs
+def make_decorator(
+    kind: type[FunctionT],
+    written: str,
+    name: Any,
+    resources: Any,
+    pre: Any,
+    kwargs: MetadataKwargs,
+    settings: Sequence[Any] = (),
 ) -> Decorator[FunctionT]:
+    """Return the decorator ``written``, which makes functions of a kind, with ``settings`` after ``pre``."""
     if callable(name):
-        decorator = "slicing_function" if kind is SlicingFunction else "labeling_function"
-        raise InvalidFunction(f"the decorator is missing parentheses: write @{decorator}()")
+        raise InvalidFunction(f"the decorator is missing parentheses: write @{written}()")
 
     def wrap(f: Callable[..., Any]) -> FunctionT:
         given = {key: value for key, value in kwargs.items() if key != "budget_ms"}
@@ -317,7 +323,7 @@ def _decorator(
             given["description"] = " ".join(paragraph.split())
         metadata = Metadata(**given)  # type: ignore[arg-type]  # Metadata validates the types
         own: Any = getattr(f, "__name__", None) if name is None else name
-        return kind(own, f, resources, pre, metadata=metadata, budget_ms=kwargs.get("budget_ms"))
+        return kind(own, f, resources, pre, *settings, metadata=metadata, budget_ms=kwargs.get("budget_ms"))
 
     return wrap
 

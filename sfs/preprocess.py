@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from threading import Lock
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -100,9 +100,7 @@ class Preprocessor:
         """
         if not self.memoize:
             return self._run_with_pre(x)
-        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
-        if self._reads_label:
-            key = key, _cache_key(label_of(x))
+        key = self._memo_key(x)
         found = self._memo.get(key)
         if found is not ABSENT:
             return with_label_of(found, x)
@@ -113,6 +111,13 @@ class Preprocessor:
             key = key, _cache_key(label_of(x))
         self._memo.put(key, result)
         return result
+
+    def rows_ahead(self, rows: Sequence[Any]) -> Iterable[Any]:
+        """Return the rows in order; the appliers take each, and preprocess it before they take the next one.
+
+        A subclass may overwrite it to compute the fields of several rows together, for ``run`` to return.
+        """
+        return rows
 
     def require(self, x: Any) -> Any:
         """Return a copy of the row with the new fields, as a function reads it.
@@ -148,6 +153,16 @@ class Preprocessor:
         """Clear all memoized results."""
         self._memo.clear()
 
+    def _memo_key(self, x: Any) -> Hashable:
+        """Return the cache key of a row."""
+        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
+        return (key, _cache_key(label_of(x))) if self._reads_label else key
+
+    def _arguments(self, row: Any) -> dict[str, Any]:
+        """Return the arguments of ``run`` for a row."""
+        fields = self.field_names.items()
+        return {name: row[field] if isinstance(row, Mapping) else getattr(row, field) for name, field in fields}
+
     def _run_with_pre(self, x: Any) -> Any:
         for preprocessor in self.pre:
             x = preprocessor.require(x)
@@ -155,10 +170,7 @@ class Preprocessor:
 
     def _run_on_copy(self, row: Any) -> Any:
         """Return a mutable row with the derived fields set, or None."""
-        fields = self.field_names.items()
-        new = self.run(
-            **{name: row[field] if isinstance(row, Mapping) else getattr(row, field) for name, field in fields}
-        )
+        new = self.run(**self._arguments(row))
         if new is None:
             return None
         if not isinstance(new, Mapping):
@@ -296,6 +308,9 @@ class _ResultCache:
             self._results.move_to_end(key)
             while len(self._results) > self.size:
                 self._results.popitem(last=False)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._results
 
     def clear(self) -> None:
         with self._lock:

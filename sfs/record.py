@@ -363,7 +363,7 @@ def mutable_copy(x: Any) -> Any:
         return with_fields(x, fields) if type(x) in (MappingRow, FrameRow) else MutableRecord(fields)
     if _is_series(x):
         return FrameRow({name: _copy_container(value) for name, value in x.items()}, x.name)
-    return copy.deepcopy(x)
+    return copy.deepcopy(x, _document_copies(x))
 
 
 def freeze(result: Any, original: Any) -> Any:
@@ -412,9 +412,19 @@ def copy_for_call(x: Any) -> Any:
 def deep_copy(x: Any) -> Any:
     """Return a copy that shares no mutable objects with the row."""
     if not isinstance(x, Record) and type(x) is not MappingRow:
-        return copy.deepcopy(x)
+        return copy.deepcopy(x, _document_copies(x))
     fields = x if type(x) is MappingRow else fields_of(x)
-    return with_fields(x, {name: v if type(v) in _ATOMS else copy.deepcopy(v) for name, v in fields.items()})
+    copies = _document_copies(fields)
+    return with_fields(x, {name: v if type(v) in _ATOMS else copy.deepcopy(v, copies) for name, v in fields.items()})
+
+
+def _document_copies(x: Any) -> dict[int, Any]:
+    """Return copies of the spaCy documents of a row by their ids: deepcopy would copy the vocabulary with each."""
+    tokens = sys.modules.get("spacy.tokens")
+    if tokens is None:
+        return {}
+    fields: Mapping[Any, Any] = x if isinstance(x, Mapping) else getattr(x, "__dict__", _NO_FIELDS)
+    return {id(value): value.copy() for value in fields.values() if isinstance(value, tokens.Doc)}
 
 
 def _series(row: FrameRow) -> Any:

@@ -3,13 +3,14 @@
 from collections import UserList
 from decimal import Decimal
 from types import SimpleNamespace
+from weakref import WeakSet
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from sfs.apply import BLOCK_ROWS, apply, apply_with_stats
+from sfs.apply import BLOCK_ROWS, PREPARED_ROWS, apply, apply_with_stats
 from sfs.errors import DuplicateName, InvalidFunction, SliceError, UnknownName
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.preprocess import LambdaPreprocessor, preprocessor
@@ -328,6 +329,26 @@ def test_blocks_do_not_show(comments) -> None:
     applied = apply_with_stats([odd], frame)
     assert applied.matrix.member[:, 0].tolist() == [i % 2 == 1 and i != n - 2 for i in range(n)]
     assert applied.stats[0].first_fault == f"row {n - 2}: ZeroDivisionError: integer division or modulo by zero"
+
+
+def test_prepared_rows_are_held_for_a_small_block_only() -> None:
+    """At most PREPARED_ROWS results of a preprocessor are in memory."""
+    alive = WeakSet()
+
+    class Document:
+        pass
+
+    @preprocessor()
+    def parsed(x):
+        x.doc = Document()
+        alive.add(x.doc)
+        return x
+
+    most = []
+    long = SlicingFunction("long", lambda x: most.append(len(alive)) or x.n % 2 == 1, pre=[parsed])
+    S = apply([long], [{"n": n} for n in range(2 * PREPARED_ROWS + 3)])
+    assert S.member[:, 0].tolist() == [n % 2 == 1 for n in range(2 * PREPARED_ROWS + 3)]
+    assert max(most) <= PREPARED_ROWS + 1
 
 
 def test_a_membership_does_not_depend_on_other_rows(comments) -> None:

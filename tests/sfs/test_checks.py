@@ -200,3 +200,20 @@ def test_no_rows_pass_every_check():
     """The budget check reports that there are no rows."""
     assert failed(shout, []) == []
     assert outcome(shout, [])["within budget"].detail == "no rows to time"
+
+
+def test_time_is_that_of_rows_that_are_not_memoized():
+    """Traffic has new rows, so a memoized result is no measure of the time of a function, also of a nested one."""
+    times = []
+
+    @preprocessor(memoize=True)
+    def slow(x):
+        times.append(perf_counter())
+        while perf_counter() < times[-1] + 0.01:
+            pass
+        return x
+
+    nested = preprocessor(pre=[slow], memoize=True)(lambda x: x)
+    for pre in ([slow], [nested]):
+        function = SlicingFunction("f", lambda x: True, pre=pre, budget_ms=5)
+        assert not outcome(function)["within budget"].passed

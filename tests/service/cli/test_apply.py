@@ -202,3 +202,17 @@ def test_repeated_rows_widen_the_interval(cli: Callable, project: Path, table_fi
             assert five["effective_n"] == one["effective_n"] <= one["known"]
             assert five["coverage_interval"] == pytest.approx(one["coverage_interval"])
     assert "effective n" in cli("apply", tmp_path / "often.csv", "--config", project).out
+
+
+def test_documents_can_be_sliced(cli: Callable, project: Path, table_file: Path, tmp_path: Path) -> None:
+    """A functions file may parse texts with spaCy; a number is unknown with its reason."""
+    path, out = tmp_path / "documents.py", tmp_path / "out.csv"
+    function = "import spacy\nfrom sfs import nlp_slicing_function\n\nnlp = spacy.blank('en')\n"
+    for name, field in (("one_word", "country"), ("priced", "Price [eur]")):
+        settings = f"language=nlp, text_field={field!r}, budget_ms=60_000"
+        function += f"\n@nlp_slicing_function({settings})\ndef {name}(x):\n    return len(x.doc) == 1\n"
+    path.write_text(function)
+    answer = cli("apply", table_file, "--functions", path, "--out", out, "--config", project)
+    made, rows = pd.read_csv(out), pd.read_csv(table_file)
+    assert (answer.code, made["one_word"].all(), made["priced"].isna().all()) == (0, True, True)
+    assert f"{len(rows)} TypeError" in answer.out
