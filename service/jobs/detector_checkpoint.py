@@ -68,9 +68,8 @@ class DetectorCheckpoint:
 
     def advance(self, block: Observation | LabelledBlock) -> list[DriftDetected]:
         """Feed the detectors, and return the detections."""
-        for key in self.standing.keys() & block.counts.keys():
-            counts = block.counts[key]
-            self.standing[key] += counts if isinstance(counts, Rate) else Rate(int(counts.trace()), int(counts.sum()))
+        for key, rate in block.rates(self.standing).items():
+            self.standing[key] += rate
         detections = self.accuracy.advance(block) if isinstance(block, LabelledBlock) else self.watch.advance(block)
         for drift in (detection.drift for detection in detections):
             key = rate_key(drift)

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import accumulate, groupby, takewhile
+from itertools import accumulate, chain, groupby, takewhile
 from operator import attrgetter, itemgetter
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from models.outputs import LIMITS
@@ -28,7 +30,6 @@ from service.store.errors import StoreError
 from service.store.labels import FirstLabel
 from service.store.tables import chunks, to_confidence
 from sfs.function import ALL_ROWS
-from sfs.intervals import Rate
 
 LOW_CONFIDENCE = tuple(RateKey(f"below {limit:.6g}", None, "confidence") for limit in LIMITS)
 """Shares of the rows whose confidence is below each limit; one of them is monitored."""
@@ -62,8 +63,7 @@ def next_arrivals(
     if checkpoint.arrived_until == end:
         return None
     checkpoint.arrived_until, checkpoint.is_behind = end, end < checkpoint.until
-    counts: dict[RateKey, Rate] = {}
-    unknown: dict[RateKey, int] = {}
+    counted: list[_Counted] = []
     start = end - timedelta(seconds=BLOCK_SECONDS[0])
     for part in chunks(queries.arrivals(connection, checkpoint.row), _ARRIVALS):
         final = list(takewhile(lambda row: row.at >= checkpoint.until or is_final(row.at, now), part))
@@ -88,12 +88,12 @@ def next_arrivals(
                 to_confidence([row.packed for row in rows]),
                 [row.disagreement for row in rows],
             )
-            _RateColumns.of(functions, checkpoint.bands).add(counts, unknown, block)
+            counted.append(_RateColumns.of(functions, checkpoint.bands).counted(block))
         if final:
             checkpoint.row = final[-1].row
         if len(final) < len(part):
             break
-    return Observation(start, end, counts, unknown) if counts else None
+    return Observation(start, end, *_sum(counted)) if counted else None
 
 
 def next_blocks(
@@ -139,11 +139,7 @@ def coverages(
     """
     columns = {set_hash: _RateColumns.of(functions, watched) for set_hash, functions in sets.items()}
     for (start, end), group in groupby(blocks, key=lambda block: (block.start, block.end)):
-        counts: dict[RateKey, Rate] = {}
-        unknown: dict[RateKey, int] = {}
-        for block in group:
-            columns[block.set_hash].add(counts, unknown, block)
-        yield Observation(start, end, counts, unknown)
+        yield Observation(start, end, *_sum([columns[block.set_hash].counted(block) for block in group]))
 
 
 def feature_content(connection: Connection, state: DeploymentState, label: FirstLabel) -> int:
@@ -258,51 +254,59 @@ def _columns(functions: FunctionSetVersion, kind: DriftKind, watched: Container[
     return [(k, key) for k, key in enumerate(keys) if key in watched]
 
 
+Indices: TypeAlias = NDArray[np.intp]
+_Counted: TypeAlias = tuple[tuple[RateKey, ...], Counts]
+"""Rates, and their counts as an `Observation` has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class _RateColumns:
-    """Monitored columns of the counts under one function set, by kind, and the monitored classes and limits."""
+    """Monitored rates of the counts under one function set, by kind, and the columns of slices and limits."""
 
-    coverage: Sequence[tuple[int, RateKey]]
-    unknown: Sequence[tuple[int, RateKey]]
-    disagreement: Sequence[tuple[int, RateKey]]
-    predicted: Sequence[RateKey]
-    confidence: Sequence[tuple[int, RateKey]]
+    keys: tuple[RateKey, ...]
+    predicted: tuple[str, ...]
+    coverage: Indices
+    unknown: Indices
+    disagreement: Indices
+    confidence: Indices
 
     @classmethod
     def of(cls, functions: FunctionSetVersion, watched: Collection[RateKey]) -> _RateColumns:
-        """Return the monitored columns of a function set."""
-        return cls(
-            _columns(functions, "coverage", watched),
-            _columns(functions, "unknown", watched),
-            _columns(functions, "disagreement", watched),
-            [key for key in watched if key.kind == "predicted"],
-            [(k, key) for k, key in enumerate(LOW_CONFIDENCE) if key in watched],
+        """Return the monitored rates of a function set."""
+        kinds: tuple[DriftKind, ...] = ("coverage", "unknown", "disagreement")
+        of_slices = [_columns(functions, kind, watched) for kind in kinds]
+        of_limits = [(k, key) for k, key in enumerate(LOW_CONFIDENCE) if key in watched]
+        predicted = tuple(key for key in watched if key.kind == "predicted")
+        slices, limits = [key for part in of_slices for _, key in part], [key for _, key in of_limits]
+        places = (np.array([k for k, _ in part], np.intp) for part in (*of_slices, of_limits))
+        return cls((*slices, *predicted, *limits), tuple(key.slice for key in predicted), *places)
+
+    def counted(self, block: BlockCounts) -> _Counted:
+        """Return the rates and the counts of a block."""
+        compared, contradicted = block.indicated
+        below = block.confidence.cumsum()
+        called = dict(zip(block.classes, block.predicted[:, -1].tolist(), strict=True)) if self.predicted else {}
+        of_classes = np.array([called.get(name, 0) for name in self.predicted], np.int64)
+        not_known, others = block.unknown[self.coverage], block.unknown[self.disagreement]
+        kinds = (
+            (block.member[self.coverage], block.n - not_known, not_known),
+            (block.unknown[self.unknown], block.n, 0),
+            (contradicted[self.disagreement], compared[self.disagreement], others * (compared[self.disagreement] > 0)),
+            (of_classes, block.n, 0),
+            (below[self.confidence], below[-1], 0),
         )
-
-    def add(self, counts: dict[RateKey, Rate], unknown: dict[RateKey, int], block: BlockCounts) -> None:
-        """Add a block to counts, and its rows of unknown membership to theirs."""
-        n, member, not_known = block.n, block.member.tolist(), block.unknown.tolist()
-        for k, key in self.coverage:
-            _add(counts, key, member[k], n - not_known[k])
-            if not_known[k]:
-                unknown[key] = unknown.get(key, 0) + not_known[k]
-        for k, key in self.unknown:
-            _add(counts, key, not_known[k], n)
-        compared, contradicted = block.indicated.tolist()
-        for k, key in self.disagreement:
-            if compared[k]:
-                _add(counts, key, contradicted[k], compared[k])
-                if not_known[k]:
-                    unknown[key] = unknown.get(key, 0) + not_known[k]
-        if self.predicted:
-            called = dict(zip(block.classes, block.predicted[:, -1].tolist(), strict=True))
-            for key in self.predicted:
-                _add(counts, key, called.get(key.slice, 0), n)
-        below = block.confidence.cumsum().tolist()
-        for k, key in self.confidence:
-            if below[-1]:
-                _add(counts, key, below[k], below[-1])
+        return self.keys, np.concatenate([np.stack(np.broadcast_arrays(*counts)) for counts in kinds], axis=1)
 
 
-def _add(counts: dict[RateKey, Rate], key: RateKey, count: int, n: int) -> None:
-    counts[key] = counts.get(key, Rate(0, 0)) + Rate(count, n)
+def _sum(counted: Sequence[_Counted]) -> _Counted:
+    """Return the rates of some blocks, and the sums of their counts."""
+    keys, counts = counted[0]
+    if len(counted) == 1:
+        return counted[0]
+    if any(other is not keys for other, _ in counted[1:]):
+        keys = tuple(dict.fromkeys(chain.from_iterable(each for each, _ in counted)))
+    index = {key: k for k, key in enumerate(keys)}
+    total = np.zeros((3, len(keys)), np.int64)
+    for each, counts in counted:
+        total[:, [index[key] for key in each]] += counts
+    return keys, total

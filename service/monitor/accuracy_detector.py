@@ -51,6 +51,11 @@ class LabelledBlock:
     end: datetime
     counts: Mapping[RateKey, Counts]
 
+    def rates(self, keys: Collection[RateKey]) -> dict[RateKey, Rate]:
+        """Return the accuracies of those of the keys that were counted."""
+        found = ((key, self.counts[key]) for key in keys if key in self.counts)
+        return {key: Rate(int(counts.trace()), int(counts.sum())) for key, counts in found}
+
 
 @dataclass(frozen=True, slots=True)
 class AccuracyReference:

@@ -6,7 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,14 +38,35 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Observation:
-    """Counts of one block: members of known rows, and unknown rows."""
+    """Counts of one block.
+
+    Parameters
+    ----------
+    keys
+        M rates, each once. Blocks with the same tuple are read fastest.
+    counts : int64[3, M]
+        Members, known rows, and rows whose membership is unknown.
+    """
 
     start: datetime
     end: datetime
-    counts: Mapping[RateKey, Rate]
-    unknown: Mapping[RateKey, int] = field(default_factory=dict)
+    keys: tuple[RateKey, ...]
+    counts: Counts
+
+    @classmethod
+    def of(
+        cls, start: datetime, end: datetime, rates: Mapping[RateKey, Rate], unknown: Mapping[RateKey, int] | None = None
+    ) -> Observation:
+        """Return the observation of rates, and of unknown rows of some of them."""
+        rows = [(rate.count, rate.n, (unknown or {}).get(key, 0)) for key, rate in rates.items()]
+        return cls(start, end, tuple(rates), np.array(rows, np.int64).reshape(-1, 3).T)
+
+    def rates(self, keys: Collection[RateKey]) -> dict[RateKey, Rate]:
+        """Return the rates of those of the keys that were counted."""
+        found = ((key, k) for k, key in enumerate(self.keys) if key in keys) if keys else ()
+        return {key: Rate(int(self.counts[0, k]), int(self.counts[1, k])) for key, k in found}
 
 
 def log_threshold(max_slices: int, false_alarms_a_month: float) -> float:
@@ -207,7 +228,7 @@ class DriftDetector:
     >>> band = ToleranceBand(Rate(200, 10_000), 0.015, 0.025, 0.1)
     >>> detector = DriftDetector({key: band}, log_threshold(200, 1.0))
     >>> ten = datetime(2026, 1, 1, 10, tzinfo=UTC)
-    >>> (detection,) = detector.advance(Observation(ten, ten + timedelta(seconds=10), {key: Rate(60, 500)}))
+    >>> (detection,) = detector.advance(Observation.of(ten, ten + timedelta(seconds=10), {key: Rate(60, 500)}))
     >>> detection.drift.direction, detection.drift.observed == Rate(60, 500), detection.drift.since == ten
     ('up', True, True)
     """
@@ -226,12 +247,8 @@ class DriftDetector:
 
     def advance(self, block: Observation) -> list[DriftDetected]:
         """Add a block, and return its detections in the order of the bands."""
-        columns = self._columns_of(tuple(block.counts))
         counts = np.zeros((3, len(self._keys) + 1), np.int64)  # the last column collects rates without a band
-        counts[0, columns] = np.array([rate.count for rate in block.counts.values()], np.int64)
-        counts[1, columns] = np.array([rate.n for rate in block.counts.values()], np.int64)
-        if block.unknown:
-            counts[2, columns] = [block.unknown.get(key, 0) for key in block.counts]
+        counts[:, self._columns_of(block.keys)] = block.counts
         return self.advance_arrays(block.start, block.end, *counts[:, :-1])
 
     def advance_arrays(
@@ -324,7 +341,7 @@ class DriftDetector:
 
     def _columns_of(self, keys: tuple[RateKey, ...]) -> Indices:
         """Return the columns of the rates of a block, -1 without a band; most blocks have those of the last one."""
-        if keys != self._block_keys:
+        if keys is not self._block_keys:
             self._block_keys = keys
             self._block_columns = np.array([self._index.get(key, -1) for key in keys], np.intp)
         return self._block_columns

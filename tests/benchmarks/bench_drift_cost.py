@@ -24,7 +24,6 @@ from pyarrow import parquet
 from traffic_streams import DAY_HOURS, HOUR_BLOCKS, KINDS, Change, Hour, TrafficStream, spread_rates
 
 from service.monitor.drift_detector import Observation
-from sfs.intervals import Rate
 
 SEED = 19
 REACH_MS, REACH_BYTES = 1.0, 2_048
@@ -46,11 +45,11 @@ def array_ms(watch: Watch, hour: Hour) -> list[float]:
 
 def observation_ms(watch: Watch, hour: Hour) -> list[float]:
     """Return the processor time of each block as an observation, without the time in which it is made."""
-    spent = []
-    for i, (n, members) in enumerate(zip(hour.n.tolist(), hour.members.tolist(), strict=True)):
+    spent, keys = [], tuple(watch.zones)
+    for i, (n, members) in enumerate(zip(hour.n, hour.members, strict=True)):
         at = start_of(hour.first + i)
-        counts = {key: Rate(count, n) for key, count in zip(watch.zones, members, strict=True)}
-        block = Observation(at, at + BLOCK, counts)
+        rows = np.full_like(members, n)
+        block = Observation(at, at + BLOCK, keys, np.stack([members, rows, np.zeros_like(rows)]))
         began = time.process_time()
         watch.detector.advance(block)
         spent.append(1e3 * (time.process_time() - began))

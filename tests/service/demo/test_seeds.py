@@ -44,7 +44,7 @@ def _blocks(scenario: Scenario, functions: FunctionSet) -> Iterator[Observation]
         part = member[first : first + BLOCK_ROWS]
         sums = part.sum(axis=0).tolist()
         counts = {_key(functions, name): Rate(n, len(part)) for name, n in zip(functions.names, sums, strict=True)}
-        yield Observation(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
+        yield Observation.of(START + number * BLOCK, START + (number + 1) * BLOCK, counts)
 
 
 def _key(functions: FunctionSet, name: str) -> RateKey:

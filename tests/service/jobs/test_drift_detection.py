@@ -233,7 +233,7 @@ def test_restarts_change_nothing(watch: Make, every: int) -> None:
         start = here.now
         here.predict(rows(a, 10))
         counts = {RateKey("a", "1", "coverage"): Rate(a, 100), RateKey("b", "1", "coverage"): Rate(10, 100)}
-        detections += twin.advance(Observation(start, here.now, counts))
+        detections += twin.advance(Observation.of(start, here.now, counts))
         here.run(timedelta(seconds=30))
         if block % every == 0:
             here.restart()

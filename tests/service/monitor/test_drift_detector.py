@@ -39,7 +39,7 @@ def blocks(rates: dict[RateKey, float], n: int, number: int, first: int = 0, see
     """Return blocks of n rows at these rates."""
     rng = np.random.default_rng([seed, first])
     return [
-        Observation(at(b), at(b + 1), {key: Rate(int(rng.binomial(n, p)), n) for key, p in rates.items()})
+        Observation.of(at(b), at(b + 1), {key: Rate(int(rng.binomial(n, p)), n) for key, p in rates.items()})
         for b in range(first, first + number)
     ]
 
@@ -93,7 +93,7 @@ def test_changes_alarm_and_calm_does_not() -> None:
 
 def test_verdicts_of_one_block_are_in_the_order_of_the_zones() -> None:
     """Detections have the order of the bands, not of the counts."""
-    block = Observation(at(0), at(1), {ALL: Rate(0, 900), SHORT: Rate(0, 900), SPAM: Rate(900, 900)})
+    block = Observation.of(at(0), at(1), {ALL: Rate(0, 900), SHORT: Rate(0, 900), SPAM: Rate(900, 900)})
     detections = DriftDetector(ZONES, THRESHOLD).advance(block)
     assert [detection.drift.slice for detection in detections] == ["spam", "short", "__all__"]
     assert {detection.at for detection in detections} == {at(1)}
@@ -131,18 +131,20 @@ def test_a_rate_begins_anew_after_its_detection() -> None:
     detector = DriftDetector(ZONES, THRESHOLD)
     detections_of(detector, blocks(CALM, 300, 5))
     before = detector.drifts()[1]
-    assert detector.advance(Observation(at(5), at(6), {SPAM: Rate(200, 300)}))
+    assert detector.advance(Observation.of(at(5), at(6), {SPAM: Rate(200, 300)}))
     spam, short, _ = detector.drifts()
     assert (spam.evidence, spam.since, spam.direction, spam.observed) == (0, None, None, Rate(0, 0))
     assert (spam.lower, spam.upper) == (0, 1)
     assert short == before
-    assert detector.advance(Observation(at(6), at(7), {SPAM: Rate(200, 300)}))
+    assert detector.advance(Observation.of(at(6), at(7), {SPAM: Rate(200, 300)}))
 
 
 def test_where_nothing_points_to_a_change_all_rows_are_observed() -> None:
     """Without evidence there is no start of a change, and all rows are observed."""
     detector = DriftDetector(ZONES, THRESHOLD)
-    assert detections_of(detector, [Observation(at(b), at(b + 1), {SHORT: Rate(200, 1_000)}) for b in range(50)]) == []
+    assert (
+        detections_of(detector, [Observation.of(at(b), at(b + 1), {SHORT: Rate(200, 1_000)}) for b in range(50)]) == []
+    )
     drift = detector.drifts()[1]
     assert (drift.since, drift.direction, drift.observed) == (None, None, Rate(10_000, 50_000))
     assert drift.evidence_ratio == 0
@@ -151,11 +153,11 @@ def test_where_nothing_points_to_a_change_all_rows_are_observed() -> None:
 def test_a_hint_is_no_change() -> None:
     """Just beyond the band one alternative may be likely while the mixture is not."""
     detector = DriftDetector({SHORT: ToleranceBand(Rate(4_000, 20_000), 0.18, 0.22, 0.1)}, THRESHOLD)
-    detector.advance(Observation(at(0), at(1), {SHORT: Rate(200, 1_000)}))
-    detector.advance(Observation(at(1), at(2), {SHORT: Rate(515, 3_000)}))
+    detector.advance(Observation.of(at(0), at(1), {SHORT: Rate(200, 1_000)}))
+    detector.advance(Observation.of(at(1), at(2), {SHORT: Rate(515, 3_000)}))
     (drift,) = detector.drifts()
     assert (drift.evidence, drift.since, drift.direction, drift.observed) == (0, None, None, Rate(715, 4_000))
-    detector.advance(Observation(at(2), at(3), {SHORT: Rate(480, 3_000)}))
+    detector.advance(Observation.of(at(2), at(3), {SHORT: Rate(480, 3_000)}))
     (drift,) = detector.drifts()
     assert (drift.since, drift.direction, drift.observed) == (at(1), "down", Rate(995, 6_000))
 
@@ -166,7 +168,7 @@ def test_blocks_may_have_other_rates_in_another_order() -> None:
     orders = [[SPAM, SHORT, ALL], [ALL, SPAM, SHORT], [ALL, SPAM, SHORT], [SHORT], [SPAM, SHORT, ALL]]
     detector = DriftDetector(ZONES, THRESHOLD)
     for at_block, keys in enumerate(orders):
-        detector.advance(Observation(at(at_block), at(at_block + 1), {key: block[key] for key in keys}))
+        detector.advance(Observation.of(at(at_block), at(at_block + 1), {key: block[key] for key in keys}))
         if at_block == 2:
             detector.rezone(dict(reversed(ZONES.items())))
     assert {drift.slice: drift.observed for drift in detector.drifts()} == {
@@ -181,9 +183,11 @@ def test_what_was_not_counted_stays_where_it_is() -> None:
     detector = DriftDetector(ZONES, THRESHOLD)
     detections_of(detector, STORY[:33])
     before = detector.to_bytes(), detector.drifts()
-    assert detector.advance(Observation(at(40), at(41), {})) == []
+    assert detector.advance(Observation.of(at(40), at(41), {})) == []
     assert (
-        detector.advance(Observation(at(41), at(42), {SPAM: Rate(0, 0), RateKey("other", "f", "coverage"): Rate(9, 9)}))
+        detector.advance(
+            Observation.of(at(41), at(42), {SPAM: Rate(0, 0), RateKey("other", "f", "coverage"): Rate(9, 9)})
+        )
         == []
     )
     assert detector.drifts() == before[1]
@@ -259,7 +263,7 @@ def test_repeats_of_few_contents_are_no_evidence(contents: int | None, alarms: i
     """8,000 live rows at 58.5% against 221 of 229: evidence only where the 229 rows are independent."""
     band = coverage_band(Rate(221, 229, contents), 0.01, 200)
     detector = DriftDetector({ALL: band}, THRESHOLD)
-    live = [Observation(at(b), at(b + 1), {ALL: Rate(585, 1_000)}) for b in range(8)]
+    live = [Observation.of(at(b), at(b + 1), {ALL: Rate(585, 1_000)}) for b in range(8)]
     assert bool(detections_of(detector, live)) is bool(alarms)
 
 
@@ -321,7 +325,7 @@ def test_a_few_known_rows_raise_no_alarm() -> None:
     band = {UP: coverage_band(Rate(4_000, 50_000), 0.1, 200)}
     known = set(np.random.default_rng(0).choice(1_140, 69, replace=False).tolist())
     rows = [Rate(1, 1) if n in known else Rate(0, 0) for n in range(1_140)]
-    story = [Observation(at(n), at(n + 1), {UP: rate}, {} if rate.n else {UP: 1}) for n, rate in enumerate(rows)]
+    story = [Observation.of(at(n), at(n + 1), {UP: rate}, {} if rate.n else {UP: 1}) for n, rate in enumerate(rows)]
     assert detections_of(DriftDetector(band, THRESHOLD), story) == []
     assert detections_of(DriftDetector(band, THRESHOLD), [replace(block, unknown={}) for block in story])
 
@@ -338,9 +342,9 @@ def test_unknown_rows_are_no_evidence_whatever_they_are(blocks: list[tuple[int, 
     for b, (members, others, unknown_members, unknown_others) in enumerate(blocks):
         unknown = unknown_members + unknown_others
         rows = members + others + unknown
-        given = Observation(at(b), at(b + 1), {SHORT: Rate(members, members + others)}, {SHORT: unknown})
+        given = Observation.of(at(b), at(b + 1), {SHORT: Rate(members, members + others)}, {SHORT: unknown})
         seen.advance(given)
-        full.advance(Observation(at(b), at(b + 1), {SHORT: Rate(members + unknown_members, rows)}))
+        full.advance(Observation.of(at(b), at(b + 1), {SHORT: Rate(members + unknown_members, rows)}))
     evidence = seen.drifts()[1].evidence, full.drifts()[1].evidence
     assert evidence[0] <= evidence[1] + 1e-9
 
@@ -351,6 +355,6 @@ def test_a_change_is_seen_through_some_unknown_rows(share: float, alarms: bool) 
     n, unknown = 300, int(300 * share)
     known = n - unknown
     story = [
-        Observation(at(b), at(b + 1), {SPAM: Rate(round(0.06 * known), known)}, {SPAM: unknown}) for b in range(60)
+        Observation.of(at(b), at(b + 1), {SPAM: Rate(round(0.06 * known), known)}, {SPAM: unknown}) for b in range(60)
     ]
     assert bool(detections_of(DriftDetector(ZONES, THRESHOLD), story)) == alarms

@@ -18,7 +18,7 @@ SEEDS, SLICES = 10, 50
 def block_of(number: int, keys: list[RateKey], counts: Any, n: int) -> Observation:
     start = TEN + number * timedelta(seconds=10)
     rates = {key: Rate(count, n) for key, count in zip(keys, counts.tolist(), strict=True)}
-    return Observation(start, start + timedelta(seconds=10), rates)
+    return Observation.of(start, start + timedelta(seconds=10), rates)
 
 
 @pytest.mark.parametrize("block", [1_000, 250])
