@@ -63,7 +63,7 @@ test-tools: .venv/.test-tools
 	@touch $@
 
 .venv/.test-tools: .venv/.installed
-	@echo "installing the test tools: 200 MB; takes about two minutes"
+	@echo "installing the test tools: 900 MB, half of it Spark; takes a few minutes"
 	@mkdir -p build
 	@$(call install,$(BIN)/pip,--quiet --upgrade "pip>=25.1")
 	@$(call install,$(BIN)/pip,--group dev)

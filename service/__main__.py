@@ -104,11 +104,11 @@ def describe_error(error: Exception) -> tuple[int, Sequence[str]]:
     if isinstance(error, ServiceError):
         return error.exit_code, error.problems
     from models.errors import ConfigError, DataError, ModelError
-    from sfs.errors import SliceError
+    from sfs.errors import EngineError, SliceError
 
     if isinstance(error, SliceError | DataError | ConfigError):
         return 2, [str(error)]
-    if isinstance(error, ModelError):
+    if isinstance(error, ModelError | EngineError):
         return 1, [str(error)]
     if isinstance(error, MemoryError):
         return 1, ["out of memory: use fewer rows, or a machine with more memory"]

@@ -8,7 +8,7 @@ abstained, or if it raised or returned an invalid value and faults are tolerated
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -32,7 +32,9 @@ class ApplierMetadata(NamedTuple):
     faults: dict[str, int]
 
 
-class _Applier:
+class Applier:
+    """Common part of the appliers: functions of one kind, and the shape of their results."""
+
     _kind: ClassVar[type[LabelingFunction]] = LabelingFunction
 
     def __init__(self, lfs: Iterable[LabelingFunction]) -> None:
@@ -41,27 +43,16 @@ class _Applier:
         self._given = lfs if isinstance(lfs, FunctionSet) else self._functions
 
     def _apply(self, rows: Rows, progress_bar: bool, fault_tolerant: bool, return_meta: bool) -> Any:
-        codes = np.zeros((len(rows), len(self._functions)), dtype=np.int64)  # [N, K]
-        position = {function.name: k for k, function in enumerate(self._functions)}
-        faults = dict.fromkeys(position, 0)
-        plain = [function for function in self._functions if not isinstance(function, Template)]
         with tqdm(total=len(rows), unit="row", disable=None if progress_bar else True) as bar:
-            templates, results = evaluate_templates(self._given, self._functions, rows)
-            if results is not None:
-                if not fault_tolerant and (first := next(filter(None, results.first_faults), None)):
-                    raise InvalidReturnValue(first)
-                at = [position[template.name] for template in templates]
-                codes[:, at] = np.where(results.unknown, -1, results.member)
-                for template, reasons in zip(templates, results.faults, strict=True):
-                    faults[template.name] = sum(reasons.values())
-            evaluator = evaluate_rows(plain, rows, bar.update, strict=not fault_tolerant, records=snorkel_rows)
-            for function, result in zip(plain, evaluator.results, strict=True):
-                codes[:, position[function.name]] = np.where(result.unknown, -1, result.values)
-                faults[function.name] = result.faults
+            codes, faults = evaluate_codes(self._given, self._functions, rows, fault_tolerant, bar.update)
+        return self._result(codes, faults, return_meta)
+
+    def _result(self, codes: NDArray[np.int64], faults: Mapping[str, int], return_meta: bool) -> Any:
         out: Any = codes
         if self._kind is SlicingFunction:
-            out = np.recarray((len(codes),), dtype=[(name, np.int64) for name in position])
-            for name, k in position.items():
+            names = [function.name for function in self._functions]
+            out = np.recarray((len(codes),), dtype=[(name, np.int64) for name in names])
+            for k, name in enumerate(names):
                 out[name] = codes[:, k]
         if not return_meta:
             return out
@@ -71,7 +62,7 @@ class _Applier:
         return f"{type(self).__name__}, LFs: {[function.name for function in self._functions]}"
 
 
-class LFApplier(_Applier):
+class LFApplier(Applier):
     """Labelling-function applier for a list of objects or the rows of an array.
 
     Parameters
@@ -145,7 +136,7 @@ class SFApplier(LFApplier):
     _kind = SlicingFunction
 
 
-class PandasLFApplier(_Applier):
+class PandasLFApplier(Applier):
     """Labelling-function applier for a data frame; see ``LFApplier``."""
 
     def apply(
@@ -165,6 +156,47 @@ class PandasSFApplier(PandasLFApplier):
     """Slicing-function applier for a data frame; see ``LFApplier``."""
 
     _kind = SlicingFunction
+
+
+def evaluate_codes(
+    given: Iterable[LabelingFunction],
+    functions: Sequence[LabelingFunction],
+    rows: Rows,
+    fault_tolerant: bool,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Return Snorkel's codes int64[N, K], and the number of faults of each function.
+
+    Parameters
+    ----------
+    given
+        The functions as the caller has them; a ``FunctionSet`` keeps its templates compiled.
+    functions
+        K functions.
+    rows
+        N rows.
+    fault_tolerant
+        Whether a fault is -1 instead of its exception.
+    progress
+        Callback with the number of rows completed since the last call.
+    """
+    codes = np.zeros((len(rows), len(functions)), dtype=np.int64)  # [N, K]
+    position = {function.name: k for k, function in enumerate(functions)}
+    faults = dict.fromkeys(position, 0)
+    plain = [function for function in functions if not isinstance(function, Template)]
+    templates, results = evaluate_templates(given, functions, rows)
+    if results is not None:
+        if not fault_tolerant and (first := next(filter(None, results.first_faults), None)):
+            raise InvalidReturnValue(first)
+        at = [position[template.name] for template in templates]
+        codes[:, at] = np.where(results.unknown, -1, results.member)
+        for template, reasons in zip(templates, results.faults, strict=True):
+            faults[template.name] = sum(reasons.values())
+    evaluator = evaluate_rows(plain, rows, progress, strict=not fault_tolerant, records=snorkel_rows)
+    for function, result in zip(plain, evaluator.results, strict=True):
+        codes[:, position[function.name]] = np.where(result.unknown, -1, result.values)
+        faults[function.name] = result.faults
+    return codes, faults
 
 
 def slice_dataframe(df: pd.DataFrame, slicing_function: SlicingFunction) -> pd.DataFrame:

@@ -32,6 +32,10 @@ class UnreadableFile(SliceError):
     """A file of rows or functions cannot be read."""
 
 
+class EngineError(Exception):
+    """An engine cannot run: a package or Java is missing, or one of its workers ended."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the closest name, in ASCII if only its Unicode form differs, or nothing."""
     by_folded = {other.strip().casefold(): other for other in islice(known, _MAX_COMPARED)}

@@ -30,6 +30,8 @@ ONE_PROCESS = (
     "tests/service/jobs/column_report/test_process.py",
     "tests/service/jobs/training/test_process.py",
     "tests/service/monitor/test_drift_detector_traffic.py",
+    "tests/sfs/test_dask.py",
+    "tests/sfs/test_spark.py",
     "tests/test_docs.py",
 )
 """Modules whose fixtures take longest: their tests run in one process."""

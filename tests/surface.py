@@ -25,6 +25,7 @@ from earlier_version import LABELS, RECORDS, Ask, serving_process, unpack, wait_
 COMPACT = (",", ":")
 FILE = Path(__file__).parent / "fixtures/surface.json"
 PACKAGES = ("sfs", "models")
+EXTRAS = ("sfs.dask", "sfs.spark")
 TEXTS = {"description", "summary", "title", "example", "examples", "operationId", "externalDocs"}
 PROBES = (
     "0", "1", "7", "70000", "-1", "0.5", "1.5", "1e400", "true", "no", "some_word", "two words", "[]", "[3, 4]",
@@ -187,7 +188,7 @@ def relative(value: Any, folder: Path) -> Any:
 
 def python_names() -> Iterator[tuple[str, Any]]:
     """Yield the public names of the packages with their signatures, and the public members of classes."""
-    for package in PACKAGES:
+    for package in (*PACKAGES, *EXTRAS):
         module = importlib.import_module(package)
         for name in sorted(module.__all__):
             value = getattr(module, name)

@@ -187,7 +187,7 @@ def test_every_metric_is_in_the_page_of_the_service(root: Path, curled: tuple[st
     assert exported == named
 
 
-@pytest.mark.parametrize("package", ["sfs", "models"])
+@pytest.mark.parametrize("package", ["sfs", "sfs.dask", "sfs.spark", "models"])
 def test_every_public_name_is_in_the_reference(root: Path, package: str) -> None:
     """The reference names all public names, and they exist."""
     module = importlib.import_module(package)

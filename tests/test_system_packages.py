@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("prometheus", "prometheus-alertmanager", "chromium", "wrk")
+PACKAGES = ("prometheus", "prometheus-alertmanager", "chromium", "wrk", "default-jre-headless")
 RECORD = 'echo "$(basename "$0") $* RUNLEVEL=$RUNLEVEL" >>"$CALLS"'
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Calls = Callable[[], list[str]]
@@ -56,7 +56,7 @@ def test_services_are_masked_before_the_installation(run: Run, calls: Calls) -> 
         "apt-get update RUNLEVEL=1",
         f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)} RUNLEVEL=1",
     ]
-    assert "outside .venv: prometheus prometheus-alertmanager chromium wrk" in done.stdout
+    assert "outside .venv: prometheus prometheus-alertmanager chromium wrk default-jre-headless" in done.stdout
     assert "masked these system services, which the tests do not need: prometheus prometheus-alertmanager" in (
         done.stdout
     )
@@ -76,7 +76,7 @@ def test_without_systemd_no_init_script_starts(run: Run, calls: Calls) -> None:
 
 def test_nothing_missing_changes_nothing(run: Run, calls: Calls) -> None:
     """With every command there, nothing is said and nothing is called."""
-    done = run("promtool", "amtool", "chromium", "wrk")
+    done = run("promtool", "amtool", "chromium", "wrk", "java")
     assert (done.returncode, done.stdout, calls()) == (0, "", [])
 
 

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from service.cli.parser import Commands, Context, add_command, add_format, add_options, config_file
+from service.cli.apply_partitions import (
+    ENGINES,
+    LOCAL,
+    MAX_DEFAULT_WORKERS,
+    apply_to_partitions,
+    is_partitioned,
+    partitions_json,
+    partitions_text,
+)
+from service.cli.parser import (
+    Commands,
+    Context,
+    add_command,
+    add_format,
+    add_options,
+    config_file,
+    integer_between,
+)
 from service.cli.project import CHAMPION, feature_specs, load_functions, load_settings, open_registry, other_source
 from service.cli.terminal import (
     format_counts,
@@ -41,14 +58,40 @@ MAX_CONTENTS = 1_000_000
 
 def declare(commands: Commands) -> None:
     """Declare the command."""
-    examples = "slicewatch apply new.parquet --out sliced.parquet --with-predictions"
-    parser = add_command(commands, "apply", "apply the slicing functions to a file", examples, run)
-    parser.add_argument("file", type=Path, metavar="FILE", help="CSV, TSV, Parquet or JSON lines")
+    examples = (
+        "slicewatch apply new.parquet --out sliced.parquet --with-predictions\n"
+        "  slicewatch apply events --out sliced --engine dask"
+    )
+    summary = "apply the slicing functions to a file, or to a folder of Parquet files"
+    parser = add_command(commands, "apply", summary, examples, run)
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="CSV, TSV, Parquet or JSON lines, or a folder of Parquet files"
+    )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
-        help="write the rows with a column per slice (true, false, empty for unknown); replaces FILE",
+        help="write the rows with a column per slice (true, false, empty for unknown); replaces FILE. Of a folder, and "
+        "with another engine, a folder with a file per partition: a run that ended early goes on with those that lack",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="where partitions (the files, or a million rows of a larger one) are computed: in processes of this "
+        "machine, on Dask or on Spark (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=integer_between(1),
+        metavar="N",
+        help=f"processes for partitions on this machine (default: one per core, at most {MAX_DEFAULT_WORKERS})",
+    )
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="running Dask scheduler (tcp://host:8786) or Spark master (spark://host:7077), whose workers read and "
+        "write the same paths (default: processes of this machine)",
     )
     parser.add_argument(
         "--functions",
@@ -75,6 +118,7 @@ def declare(commands: Commands) -> None:
 
 def run(args: argparse.Namespace, context: Context) -> int:
     """Apply, print coverage per slice, and write the rows to ``--out``."""
+    in_partitions = is_partitioned(args)
     if args.with_predictions and args.out is None:
         raise MisuseError("--with-predictions needs --out FILE to write the predictions to")
     if args.with_split and args.out is None:
@@ -90,22 +134,36 @@ def run(args: argparse.Namespace, context: Context) -> int:
     settings = None
     if not optional or config_file(args, context).exists():
         settings = load_settings(args, context)
-    functions = load_functions(args.functions or (settings.functions if settings else ()))
+    files = args.functions or (settings.functions if settings else ())
+    functions = load_functions(files)
     if not len(functions):
         raise MisuseError("no functions: list some under `functions` in the settings, or pass --functions FILE")
     predictor = None
     if args.with_predictions and settings is not None:
         predictor = _file_predictor(settings, args.model or CHAMPION, functions)
+    if in_partitions:
+        source = other_source(args.file, settings, given="table", partitioned=True)
+        result = apply_to_partitions(args, source, files, functions)
+        counted = ApplySummary(functions.names)
+        counted.counts = result.counts
+        return _print(args, counted, {"partitions": partitions_json(result)}, partitions_text(result))
     schema = predictor.bundle.schema if predictor else None
     source = other_source(args.file, settings, schema, args.format)
     splits = _splits(settings, source) if args.with_split and settings is not None else None
     summary = apply_file(source, functions, args.out, predictor, splits=splits, settings=settings)
+    return _print(args, summary)
+
+
+def _print(
+    args: argparse.Namespace, summary: ApplySummary, more: Mapping[str, Any] = MappingProxyType({}), note: str = ""
+) -> int:
     if args.json:
         out = str(args.out) if args.out else None
-        print_json({"rows": summary.rows, "out": out, "slices": summary.to_json()})
+        print_json({"rows": summary.rows, "out": out, **more, "slices": summary.to_json()})
     else:
         print(summary.to_text())
-        print(f"\n{summary.rows:,} rows" + (f", written to {args.out}" if args.out else ""))
+        parts = f" in {note}" if note else ""
+        print(f"\n{summary.rows:,} rows{parts}" + (f", written to {args.out}" if args.out else ""))
     return 0
 
 
@@ -124,48 +182,21 @@ class FilePredictor:
         return {"predicted": predicted, **{f"p_{name}": P[:, c] for c, name in enumerate(classes)}}
 
 
-@dataclass(slots=True)
-class SliceCount:
-    """Counts of one function over the rows so far."""
-
-    name: str
-    rows: int = 0
-    members: int = 0
-    unknown: int = 0
-    shared: int = 0
-    seconds: float = 0.0
-    reasons: Counter[str] = field(default_factory=Counter)
-    first_fault: str | None = None
-
-    def to_json(self, independent: int | None) -> dict[str, Any]:
-        """Return counts, rates and time; a rate of no rows is null."""
-        from sfs.intervals import Rate
-
-        coverage, overlap = Rate(self.members, self.rows - self.unknown, independent), Rate(self.shared, self.members)
-        return {
-            "slice": self.name,
-            "members": self.members,
-            "known": coverage.n,
-            "effective_n": coverage.effective_n,
-            "coverage": coverage.value,
-            "coverage_interval": list(coverage.interval()),
-            "overlap": overlap.value,
-            "unknown": self.unknown,
-            "reasons": dict(self.reasons),
-            "first_fault": self.first_fault,
-            "microseconds_per_row": 1e6 * self.seconds / self.rows if self.rows else None,
-        }
-
-
 class ApplySummary:
     """Counts of every function, summed over batches; with ``compare``, also of every two."""
 
     def __init__(self, names: Sequence[str], *, compare: bool = False) -> None:
-        self.rows = 0
+        from sfs.counts import ApplyCounts
+
+        self.counts = ApplyCounts(names)
         self._in_both: Any = 0 if compare else None
-        self.slices = {name: SliceCount(name) for name in names}
         self._contents: list[Any] = []
         self._bits: list[Any] = []  # of members and of unknown rows, eight slices a byte
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.counts.rows
 
     def add(self, applied: ApplyResult, contents: Any = None) -> None:
         """Add a batch, with the hashes of its contents; without those of every batch, all rows count as distinct."""
@@ -177,21 +208,7 @@ class ApplySummary:
         else:
             self._contents.append(contents)
             self._bits.append(np.packbits([matrix.member, matrix.unknown], axis=2))
-        shared = matrix.member & (matrix.member.sum(axis=1, keepdims=True) > 1)  # [N, K]
-        for run in applied.stats:
-            k, count = matrix.position(run.name), self.slices[run.name]
-            if run.first_fault and not count.first_fault:
-                # Rows are counted from the start of the file, not of the batch.
-                head, colon, rest = run.first_fault.partition(":")
-                row = head.removeprefix("row ")
-                count.first_fault = f"row {int(row) + self.rows}{colon}{rest}" if row.isdigit() else run.first_fault
-            count.rows += len(matrix)
-            count.members += int(matrix.member[:, k].sum())
-            count.unknown += int(matrix.unknown[:, k].sum())
-            count.shared += int(shared[:, k].sum())
-            count.seconds += run.seconds
-            count.reasons.update(run.unknown)
-        self.rows += len(matrix)
+        self.counts.add(applied)
         if self._in_both is not None:
             from sfs.analysis import shared_members
 
@@ -203,10 +220,10 @@ class ApplySummary:
 
         from sfs.analysis import redundant_slices
 
-        if not self.slices or self._in_both is None:
+        if not self.counts.slices or self._in_both is None:
             return {}
-        known = np.array([count.rows - count.unknown for count in self.slices.values()])
-        return redundant_slices([*self.slices], known, self._in_both)
+        known = np.array([count.rows - count.unknown for count in self.counts.slices.values()])
+        return redundant_slices([*self.counts.slices], known, self._in_both)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return an object per slice."""
@@ -215,11 +232,11 @@ class ApplySummary:
         from sfs.intervals import effective_n
 
         if not self._contents or sum(map(len, self._contents)) < self.rows:
-            return [count.to_json(None) for count in self.slices.values()]
+            return [count.to_json(None) for count in self.counts.slices.values()]
         contents, bits = np.concatenate(self._contents), np.concatenate(self._bits, axis=1)
-        columns = [(bits[..., k // 8] >> (7 - k % 8) & 1).astype(bool) for k in range(len(self.slices))]
+        columns = [(bits[..., k // 8] >> (7 - k % 8) & 1).astype(bool) for k in range(len(self.counts.slices))]
         effective = [effective_n(contents[~unknown], member[~unknown]) for member, unknown in columns]
-        return [count.to_json(n) for count, n in zip(self.slices.values(), effective, strict=True)]
+        return [count.to_json(n) for count, n in zip(self.counts.slices.values(), effective, strict=True)]
 
     def to_text(self) -> str:
         """Return a table with a line per slice, then the first fault of each faulty function."""
@@ -244,9 +261,8 @@ class ApplySummary:
             "slice", "members", "coverage", "95% interval", *["effective n"] * has_repeats, "overlap", "unknown",
             "us/row", "why unknown",
         )  # fmt: skip
-        faults = [
-            f"{count.name}: first fault at {count.first_fault}" for count in self.slices.values() if count.first_fault
-        ]
+        slices = self.counts.slices.values()
+        faults = [f"{count.name}: first fault at {count.first_fault}" for count in slices if count.first_fault]
         return "\n".join([format_table(columns, rows), *faults])
 
 

@@ -88,7 +88,7 @@ def _print_report(
     functions: FunctionSet | None,
     next_command: str,
 ) -> None:
-    if summary and summary.slices:
+    if summary and summary.counts.slices:
         sample = "all" if summary.rows == rows else f"a random sample of {summary.rows:,} of"
         print(f"Slices on {sample} {rows:,} rows:\n\n{summary.to_text()}")
     if summary and not len(functions or ()) and not problems:

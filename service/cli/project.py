@@ -58,14 +58,20 @@ def project_source(settings: Settings, *, trained: bool = False) -> DataSource:
 
 
 def other_source(
-    path: Path, settings: Settings | None = None, schema: Schema | None = None, given: str | None = None
+    path: Path,
+    settings: Settings | None = None,
+    schema: Schema | None = None,
+    given: str | None = None,
+    *,
+    partitioned: bool = False,
 ) -> DataSource:
     """Return another source of rows, read by a schema, by default the champion's.
 
     Of columns outside the schema, those that the project declares as text stay text. The format is the ``given``
-    one, that of the settings for the project's own data, or that of the file.
+    one, that of the settings for the project's own data, or that of the file. With ``partitioned``, the path may be a
+    folder of Parquet files.
     """
-    if path.is_dir() and not any(path.glob("Youtube*.csv")):
+    if not partitioned and path.is_dir() and not any(path.glob("Youtube*.csv")):
         raise MisuseError(f"{path} is a folder: pass a file of rows, or the folder of the UCI YouTube files")
     if given is None and settings is not None and path.resolve() == settings.data.resolve():
         given = settings.format

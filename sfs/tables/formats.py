@@ -150,6 +150,9 @@ def _series(column: Any) -> pd.Series[Any]:
         column = column.cast(column.type.value_type)
     if pa.types.is_decimal(column.type):
         column = column.cast(pa.float64())
+    if pa.types.is_nested(column.type):
+        # pandas would make floats of the whole numbers of every list as soon as one in the batch lacks a number
+        return pd.Series(column.to_pylist(), dtype=object)
     if column.null_count and pa.types.is_integer(column.type):
         whole = pd.UInt64Dtype() if column.type == pa.uint64() else pd.Int64Dtype()
         return column.to_pandas(types_mapper=lambda _: whole)  # type: ignore[no-any-return]

@@ -24,7 +24,19 @@ from typing import Any
 import torch
 
 HERE = Path(__file__).parent
-SECTIONS = ("functions", "epoch", "tutorial", "learner", "label_models", "serving", "rows", "peers", "load", "start")
+SECTIONS = (
+    "functions",
+    "engines",
+    "epoch",
+    "tutorial",
+    "learner",
+    "label_models",
+    "serving",
+    "rows",
+    "peers",
+    "load",
+    "start",
+)
 SECTIONS += ("drift", "incidents", "drift_peers", "elec")
 
 
@@ -80,6 +92,44 @@ def functions(options: argparse.Namespace, folder: Path) -> str:
         f"{markdown(head, compared)}\n\nOn the request path, per row:\n\n"
         f"{markdown(('measurement', 'time', 'target', 'met'), alone)}"
     )
+
+
+def engines(_options: argparse.Namespace, folder: Path) -> str:
+    """Rows per second and memory of `slicewatch apply` on every engine."""
+    out = folder / "engines.json"
+    run("bench_engines.py", "--out", str(out))
+    return engines_page(json.loads(out.read_text()))
+
+
+def engines_page(measured: dict[str, Any]) -> str:
+    """Return the section of these measurements."""
+    table = [
+        (
+            row["engine"],
+            f"{row['rows_per_second']:,}",
+            f"{row['start_seconds']} s",
+            f"{row['mib']:,} MiB",
+            verdict(row["identical"]),
+        )
+        for row in measured["results"]
+    ]
+    said = (
+        f"`slicewatch apply` on a folder of {measured['rows']:,} generated comments in four Parquet files, with "
+        "missing values, empty and non-ASCII text, and a file in which a column has no value; "
+        f"{measured['functions']} functions, two of them plain Python. Rates are those of whole commands, which take "
+        f"turns, medians of {measured['rounds']}; a start is the same command on four rows. Memory is the peak of all "
+        "processes of the command. Memberships are compared with those on one data frame, the "
+        f"{measured['unknown']:,} unknown ones too."
+    )
+    large = measured["large"]
+    figure = (
+        f"memory on {large['rows']:,} rows, default settings ({large['seconds']:,} s)",
+        f"{large['mib']:,} MiB",
+        f"<= {large['reach_mib']:,} MiB",
+        verdict(large["reached"]),
+    )
+    engines_table = markdown(("engine", "rows/s", "start", "memory", "identical"), table)
+    return f"{paragraph(said)}\n\n{engines_table}\n\n{markdown(('measurement', 'value', 'target', 'met'), [figure])}"
 
 
 def epoch(options: argparse.Namespace, folder: Path) -> str:
@@ -468,6 +518,7 @@ _END_LABELS = ("true labels, all rows", "true labels", "majority", "matrix", "tr
 
 TITLES: dict[str, tuple[str, Callable[[argparse.Namespace, Path], str | None]]] = {
     "functions": ("Slicing functions against Snorkel", functions),
+    "engines": ("Slicing functions on every engine", engines),
     "epoch": ("Training epoch against Snorkel", epoch),
     "tutorial": ("The tutorial's split", tutorial),
     "learner": ("Slice-aware and plain learners", learner),
