@@ -18,6 +18,9 @@ from sfs.matrix import SliceMatrix
 
 Positions: TypeAlias = NDArray[np.int64]
 
+_NARROW = 16
+"""Outputs up to which the product of entries, one output after another, is faster than a sparse matrix."""
+_CONSTANT = 1e-9  # standard deviation
 _FEW = 100_000
 """Rows times entries up to which a product of rows is faster by a small dense matrix than by a sparse one."""
 MAX_STEPS_PER_EPOCH = 500
@@ -34,7 +37,7 @@ class FeatureRows:
     dense
         float32[N, D1].
     sparse_block
-        CSR or `SparseRows` float32[N, D0] without repeated entries, placed first; none by default.
+        CSR without repeated entries, or `SparseRows`, float32[N, D0], placed first; none by default.
     """
 
     __slots__ = ("_csr", "_dense", "_sparse", "shape")
@@ -56,8 +59,9 @@ class FeatureRows:
     def take(self, positions: Positions | slice) -> Tensor:
         """Return some rows as float32[B, D]."""
         dense = self._dense[positions]
-        if self._sparse is not None and isinstance(positions, slice) and positions == slice(0, len(self)):
-            *_, rows, columns, values = self._sparse  # as for the rows of a request
+        whole = isinstance(positions, slice) and positions == slice(0, len(self))
+        if self._sparse is not None and whole and not self._sparse.repeat:
+            _, _, rows, columns, values, _ = self._sparse  # as for the rows of a request
         elif (block := self._rows(positions)) is not None:
             rows, columns, values = np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices, block.data
         else:
@@ -72,17 +76,39 @@ class FeatureRows:
         """Return float32[B, H], some rows times float32[D, H], without making them dense."""
         dense = self._dense[rows]
         start = len(weight) - dense.shape[1]
-        if self._sparse is not None and rows == slice(0, len(self)) and len(self) * len(self._sparse.values) <= _FEW:
-            _, _, at, columns, values = self._sparse
-            entries = np.zeros((len(self), len(values)), dtype=np.float32)
-            entries[at, np.arange(len(values))] = values
-            product: NDArray[np.float32] = entries @ weight[columns]
+        product: NDArray[np.float32]
+        sparse = self._sparse if rows == slice(0, len(self)) else None
+        if sparse is not None and len(self) * len(sparse.values) <= _FEW:
+            entries = np.zeros((len(self), len(sparse.values)), dtype=np.float32)
+            entries[sparse.rows, np.arange(len(sparse.values))] = sparse.values
+            product = entries @ weight[sparse.columns]
+        elif sparse is not None and weight.shape[1] <= _NARROW:
+            terms = (weight[sparse.columns] * sparse.values[:, None]).T
+            sums = [np.bincount(sparse.rows, weights=of_output, minlength=len(self)) for of_output in terms]
+            product = np.stack(sums, axis=1).astype(np.float32)
         elif (block := self._rows(rows)) is not None:
             product = block @ weight[:start]
         else:
             return dense @ weight
         product += dense @ weight[start:]
         return product
+
+    def dense_scale(self) -> NDArray[np.float64]:
+        """Return the standard deviations of the dense columns, float64[D1]; 1 for a constant one."""
+        scale = self._dense.std(axis=0, dtype=np.float64)
+        return np.where(scale > _CONSTANT, scale, 1.0)
+
+    def matrix(self, scale: NDArray[np.float64]) -> scipy.sparse.csr_matrix | NDArray[np.float64]:
+        """Return all columns as float64[N, D], sparse where there is a sparse block; dense columns times ``scale``."""
+        dense = self._dense * scale
+        block = self._rows(slice(None))
+        return dense if block is None else scipy.sparse.hstack([block.astype(np.float64), dense], format="csr")
+
+    def followed_by(self, other: FeatureRows) -> FeatureRows:
+        """Return these rows and then those of another object with the same columns."""
+        blocks = [self._rows(slice(None)), other._rows(slice(None))]
+        joined = None if blocks[0] is None else scipy.sparse.vstack(blocks, format="csr")
+        return FeatureRows(np.concatenate([self._dense, other._dense]), joined)
 
     def subset(self, positions: Positions) -> FeatureRows:
         """Return some rows, still sparse."""
@@ -171,6 +197,8 @@ class Split:
     groups
         int64[N], equal for rows of equal content, kept in one half of a cross-fit; by default every row
         is its own group.
+    wide
+        Features of the same rows for linear models; by default ``X``.
 
     Raises
     ------
@@ -182,11 +210,14 @@ class Split:
     y: NDArray[np.int64]
     S: SliceMatrix
     groups: NDArray[np.int64] | None = None
+    wide: FeatureRows | None = None
 
     def __post_init__(self) -> None:
         lengths = {"features": len(self.X), "labels": len(self.y), "slice matrix": len(self.S)}
         if self.groups is not None:
             lengths["groups"] = len(self.groups)
+        if self.wide is not None:
+            lengths["features for linear models"] = len(self.wide)
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{n} {part}" for part, n in lengths.items())
             raise DataError(f"the parts of a split must have the same number of rows, got {got}")
@@ -199,7 +230,8 @@ class Split:
     def subset(self, positions: Positions) -> Split:
         """Return some rows."""
         groups = None if self.groups is None else self.groups[positions]
-        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups)
+        wide = None if self.wide is None else self.wide.subset(positions)
+        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups, wide)
 
 
 def shuffled_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Positions]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
@@ -26,6 +26,7 @@ from sfs.schema import Column
 N_HASHED: Final = 2048
 _LINEAR_UP_TO = 3.0
 _MAX_SCALED = 20.0
+_BINS = 16
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _DATES = (date, time, timedelta, np.datetime64, np.timedelta64)
 _WORD = re.compile(r"\w\w+")
@@ -79,6 +80,46 @@ class NumberScale:
         near = np.minimum(np.abs(scaled), _LINEAR_UP_TO)
         squeezed = np.sign(scaled) * np.minimum(near + np.log1p(beyond), _MAX_SCALED)
         return np.stack([squeezed, missing & self.missing_seen], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class BinnedNumber:
+    """Scale of a number column, and the inner limits of its bins of about equally many training rows.
+
+    Parameters
+    ----------
+    scale
+        The number as one column.
+    edges
+        Rising limits; a number is in the bin after the last limit that is not above it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STATE
+
+    scale: NumberScale
+    edges: tuple[StrictFloat, ...]
+
+    def __post_init__(self) -> None:
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise DataError("the limits of bins must rise")
+
+    @classmethod
+    def fit(cls, values: NDArray[np.float64]) -> BinnedNumber:
+        """Learn from float[N], NaN where missing."""
+        known = values[np.isfinite(values)]
+        edges = np.unique(np.quantile(known, np.arange(1, _BINS) / _BINS, method="nearest")) if len(known) else known
+        return cls(NumberScale.fit(values), tuple(edges[edges > known.min()].tolist()) if len(known) else ())
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins, each a column."""
+        return len(self.edges) + 1
+
+    def bins(self, values: NDArray[np.float64]) -> SparseRows:
+        """Return N rows with a one in their bin; a missing number has none."""
+        known = np.flatnonzero(np.isfinite(values))
+        places = np.searchsorted(np.array(self.edges), values[known], side="right")
+        return SparseRows(len(values), self.n_bins, known, places.astype(np.int64), np.ones(len(known), np.float32))
 
 
 @dataclass(frozen=True)
@@ -138,13 +179,17 @@ class TextState:
 
 
 class SparseRows(NamedTuple):
-    """Entries of N rows of ``width`` columns, in any order: their rows, columns and values; no cell twice."""
+    """Entries of N rows of ``width`` columns, in any order: their rows, columns and values.
+
+    Entries of one cell, which only rows that ``repeat`` may have, add up.
+    """
 
     n_rows: int
     width: int
     rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
+    columns: NDArray[np.int64] | NDArray[np.int32]
     values: NDArray[np.float32]
+    repeat: bool = False
 
     def to_csr(self) -> scipy.sparse.csr_matrix:
         """Return CSR float32[N, width]."""
@@ -215,15 +260,16 @@ def hstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
     starts = [0, *accumulate(part.width for part in parts)]
     rows = np.concatenate([part.rows for part in parts])
     columns = np.concatenate([part.columns + start for part, start in zip(parts, starts, strict=False)])
-    return SparseRows(parts[0].n_rows, starts[-1], rows, columns, np.concatenate([part.values for part in parts]))
+    values = np.concatenate([part.values for part in parts])
+    return SparseRows(parts[0].n_rows, starts[-1], rows, columns, values, any(part.repeat for part in parts))
 
 
 def vstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
     """Return the rows of at least one part, all of one width, one after another."""
     starts = [0, *accumulate(part.n_rows for part in parts)]
     rows = np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=False)])
-    columns, values = (np.concatenate(each) for each in zip(*(part[3:] for part in parts), strict=True))
-    return SparseRows(starts[-1], parts[0].width, rows, columns, values)
+    columns, values = (np.concatenate(each) for each in zip(*(part[3:5] for part in parts), strict=True))
+    return SparseRows(starts[-1], parts[0].width, rows, columns, values, any(part.repeat for part in parts))
 
 
 def as_number(value: Any, column: str, row: Any) -> float:

@@ -12,7 +12,7 @@ from models.trainer_config import TrainerConfig
 from sfs.registry import FunctionSet
 from sfs.schema import Schema
 
-LearnerKind: TypeAlias = Literal["slice_residual", "slice_aware", "erm", "weighted_erm"]
+LearnerKind: TypeAlias = Literal["auto", "slice_residual", "slice_aware", "erm", "weighted_erm"]
 LEARNER_KINDS: tuple[str, ...] = get_args(LearnerKind)
 
 
@@ -23,7 +23,8 @@ class LearnerConfig:
     Parameters
     ----------
     kind
-        ``slice_residual`` (the default), ``slice_aware``, ``erm`` or ``weighted_erm``.
+        ``auto`` (the default: the best of linear models, trees and networks, each with slices), or a network:
+        ``slice_residual``, ``slice_aware``, ``erm`` or ``weighted_erm``.
     widths
         Hidden units of each layer.
     n_epochs, lr, batch_size, l2, evaluate_every
@@ -40,7 +41,7 @@ class LearnerConfig:
         If a value is out of range.
     """
 
-    kind: str = "slice_residual"
+    kind: str = "auto"
     widths: tuple[int, ...] = (32,)
     n_epochs: int = 12
     lr: float = 3e-3

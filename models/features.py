@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from models.column_encoders import (
     N_HASHED,
+    BinnedNumber,
     HashedWords,
     NumberScale,
     SparseRows,
@@ -24,6 +25,7 @@ from models.column_encoders import (
     vstack_rows,
 )
 from models.errors import ConfigError, DataError, require_type
+from models.text_ngrams import HashedNgrams, NgramState
 from sfs.errors import did_you_mean
 from sfs.record import Columns
 
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from models.batches import FeatureRows
 
 FeatureKind: TypeAlias = Literal["text", "number", "category"]
-State: TypeAlias = TextState | NumberScale | Vocabulary
+State: TypeAlias = TextState | NgramState | NumberScale | BinnedNumber | Vocabulary
 Table: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
 """N rows: a data frame, or a list of records."""
 
@@ -55,7 +57,7 @@ class FeatureSpec:
 
 
 class Featurizer:
-    """Transform columns into features: hashed words, scaled numbers, and one column per category.
+    """Transform columns into features: hashed words or n-grams, scaled numbers, and one column per category.
 
     Words and categories come first (sparse), then numbers and the indicators of missing values (dense).
     Infinite numbers count as missing; dates are refused; a category absent from training, or seen once, falls
@@ -65,6 +67,8 @@ class Featurizer:
     ----------
     specs
         The features, in order.
+    wide
+        Features for linear models: TF-IDF of n-grams in place of hashed words, and numbers in bins, too.
 
     Raises
     ------
@@ -78,8 +82,8 @@ class Featurizer:
     (3, 2)
     """
 
-    def __init__(self, specs: Sequence[FeatureSpec]) -> None:
-        self.specs = tuple(specs)
+    def __init__(self, specs: Sequence[FeatureSpec], *, wide: bool = False) -> None:
+        self.specs, self.wide = tuple(specs), wide
         for spec in self.specs:
             require_type(spec, FeatureSpec, "a feature", "a FeatureSpec, such as FeatureSpec('comment', 'text')")
         names = [spec.column for spec in self.specs]
@@ -89,7 +93,7 @@ class Featurizer:
             twice = next(name for name in names if names.count(name) > 1)
             raise ConfigError(f"feature {twice!r} is named twice: name each column once")
         self._states: dict[str, State] = {}
-        self._words = {s.column: HashedWords() for s in self.specs if s.kind == "text"}
+        self._texts: dict[str, HashedWords | HashedNgrams] = {}
 
     def fit(self, rows: Table) -> Featurizer:
         """Learn scales and vocabularies from training rows, and return self.
@@ -103,15 +107,22 @@ class Featurizer:
         columns, numbers = Columns(rows), _row_numbers(rows)
         for spec in self.specs:
             values = _values(columns, spec, numbers)
-            state: State
-            if spec.kind == "number":
-                state = NumberScale.fit(values)
-            elif spec.kind == "category":
-                state = Vocabulary.fit(values, MAX_CATEGORIES, MIN_CATEGORY_ROWS)
-            else:
-                state = TextState(N_HASHED, None in values)
-            self._states[spec.column] = state
+            self._set_state(spec.column, self._fitted(spec.kind, values))
         return self
+
+    def _fitted(self, kind: FeatureKind, values: Any) -> State:
+        if kind == "number":
+            return BinnedNumber.fit(values) if self.wide else NumberScale.fit(values)
+        if kind == "category":
+            return Vocabulary.fit(values, MAX_CATEGORIES, MIN_CATEGORY_ROWS)
+        return HashedNgrams.fit(values).state if self.wide else TextState(N_HASHED, None in values)
+
+    def _set_state(self, column: str, state: State) -> None:
+        self._states[column] = state
+        if isinstance(state, TextState):
+            self._texts[column] = HashedWords()
+        elif isinstance(state, NgramState):
+            self._texts[column] = HashedNgrams(state)
 
     def transform(self, rows: Table) -> FeatureRows:
         """Return the features of N rows.
@@ -153,13 +164,16 @@ class Featurizer:
             state, values = self._state(spec), _values(columns, spec, numbers)
             if isinstance(state, NumberScale):
                 dense.append(state.transform(values))
+            elif isinstance(state, BinnedNumber):
+                dense.append(state.scale.transform(values))
+                scattered.append(state.bins(values))
             elif isinstance(state, Vocabulary):
                 places = state.transform(values)
                 known = np.flatnonzero(places >= 0)
                 ones = np.ones(len(known), dtype=np.float32)
                 scattered.append(SparseRows(len(places), len(state.names) + 2, known, places[known], ones))
             else:
-                scattered.append(self._words[spec.column].transform(values))
+                scattered.append(self._texts[spec.column].transform(values))
                 missing = [value is None and state.missing_seen for value in values]
                 dense.append(np.array(missing, dtype=np.float32)[:, None])
         return np.concatenate(dense, axis=1), hstack_rows(scattered) if scattered else None
@@ -167,9 +181,7 @@ class Featurizer:
     @property
     def n_features(self) -> int:
         """D, after fitting."""
-        widths = {NumberScale: 2, TextState: N_HASHED + 1}
-        states = map(self._state, self.specs)
-        return sum(len(s.names) + 2 if isinstance(s, Vocabulary) else widths[type(s)] for s in states)
+        return sum(_width(self._state(spec)) for spec in self.specs)
 
     def _state(self, spec: FeatureSpec) -> State:
         if spec.column not in self._states:
@@ -194,8 +206,20 @@ class Featurizer:
             ) from error
         except ConfigError as error:
             raise DataError(f"malformed state of a featurizer: {error}") from error
-        featurizer._states = {feature.column: feature.state for feature in features}
+        for feature in features:
+            featurizer._set_state(feature.column, feature.state)
         return featurizer
+
+
+def _width(state: State) -> int:
+    """Return the number of columns."""
+    if isinstance(state, Vocabulary):
+        return len(state.names) + 2
+    if isinstance(state, NgramState):
+        return state.n_columns + 1
+    if isinstance(state, BinnedNumber):
+        return state.n_bins + 2
+    return 2 if isinstance(state, NumberScale) else N_HASHED + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +230,24 @@ class _TextFeature:
 
 
 @dataclass(frozen=True, slots=True)
+class _NgramFeature:
+    column: str
+    kind: Literal["text"]
+    state: NgramState
+
+
+@dataclass(frozen=True, slots=True)
 class _NumberFeature:
     column: str
     kind: Literal["number"]
     state: NumberScale
+
+
+@dataclass(frozen=True, slots=True)
+class _BinnedFeature:
+    column: str
+    kind: Literal["number"]
+    state: BinnedNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +257,24 @@ class _CategoryFeature:
     state: Vocabulary
 
 
-_Feature: TypeAlias = Annotated[_TextFeature | _NumberFeature | _CategoryFeature, Field(discriminator="kind")]
+def _kind_of_state(saved: Any) -> Any:
+    """Return the kind of a saved feature, or that of its state where a kind has two."""
+    if not isinstance(saved, dict):
+        return None
+    state = saved.get("state")
+    if isinstance(state, dict) and "document_frequencies" in state:
+        return "n-grams"
+    return "bins" if isinstance(state, dict) and "edges" in state else saved.get("kind")
 
+
+_Feature: TypeAlias = Annotated[
+    Annotated[_TextFeature, Tag("text")]
+    | Annotated[_NgramFeature, Tag("n-grams")]
+    | Annotated[_NumberFeature, Tag("number")]
+    | Annotated[_BinnedFeature, Tag("bins")]
+    | Annotated[_CategoryFeature, Tag("category")],
+    Discriminator(_kind_of_state),
+]
 
 _FEATURES = TypeAdapter(list[_Feature])
 

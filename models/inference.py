@@ -81,7 +81,7 @@ class _Layers:
         return hidden
 
 
-class _InChunks(ABC):
+class ChunkedInference(ABC):
     """Prediction in chunks of rows, none of which has too many numbers."""
 
     indicated: tuple[str, ...] = ()
@@ -118,7 +118,7 @@ class _InChunks(ABC):
         """Return float32[B, C] of some rows, by the memberships of these rows; fill those by the indicators."""
 
 
-class _Plain(_InChunks):
+class _Plain(ChunkedInference):
     """A plain network."""
 
     def __init__(self, network: PlainClassifier) -> None:
@@ -131,7 +131,7 @@ class _Plain(_InChunks):
         return self._head(self._layers(X, rows))
 
 
-class _Residual(_InChunks):
+class _Residual(ChunkedInference):
     """Residuals of slices; the formulas are those of `SliceResidualClassifier.terms`."""
 
     def __init__(self, network: SliceResidualClassifier) -> None:

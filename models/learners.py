@@ -15,6 +15,7 @@ from models.baselines import PlainClassifier
 from models.batches import FeatureRows, Split
 from models.config import LearnerConfig
 from models.errors import ConfigError, DataError
+from models.linear_classifier import LinearClassifier
 from models.model_selection import (
     Candidate,
     CandidateSpec,
@@ -33,10 +34,12 @@ from models.model_selection import (
     validation_warnings,
 )
 from models.refit import refit_last_layer
+from models.slice_adapter import SliceAdapter
 from models.slice_aware import AttentiveClassifier
 from models.slice_report import STRICT
 from models.slice_residual import SliceResidualClassifier
 from models.trainer import EpochRecord
+from models.tree_classifier import TreeClassifier
 from sfs.matrix import SliceMatrix
 
 Progress: TypeAlias = Callable[[str, float], None]
@@ -87,6 +90,10 @@ class FitResult:
         All candidates with their validation scores.
     sentences
         A description of the selection for the user.
+    score
+        Validation score of the model.
+    is_wide
+        Whether the model reads the features for linear models; its peers do not.
     """
 
     model: Network
@@ -94,6 +101,8 @@ class FitResult:
     peers: Mapping[str, Network]
     selection: tuple[CandidateResult, ...]
     sentences: tuple[str, ...]
+    score: float
+    is_wide: bool = False
 
 
 def fit_learner(
@@ -102,8 +111,9 @@ def fit_learner(
     valid: Split,
     num_classes: int,
     progress: Progress | None = None,
+    worth: float = -np.inf,
 ) -> FitResult:
-    """Fit a model and its plain peers, with model selection on the validation rows.
+    """Fit a network and its plain peers, with model selection on the validation rows.
 
     Parameters
     ----------
@@ -113,12 +123,26 @@ def fit_learner(
         C, at least 2.
     progress
         Called with the current stage and the completed fraction, 0 to 1.
+    worth
+        Score of the better plain network from which networks with slices are trained.
 
     Raises
     ------
     DataError
         If the splits do not match, a label is out of range, or the training rows have one class only.
     """
+    check_splits(train, valid, num_classes)
+    generator = np.random.default_rng(config.seed)
+    valid = replace(valid, S=valid.S.align(train.S.names))
+    search_valid = row_sample(valid, config.max_search_rows, generator)
+    whole = TrainingTask(train, search_valid, num_classes, config.widths, config.trainer_config)
+    sample = row_sample(train, config.max_search_rows, generator)
+    search = replace(whole, train=sample)
+    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), worth).run()
+
+
+def check_splits(train: Split, valid: Split, num_classes: int) -> None:
+    """Raise DataError if splits do not match, a label is out of range, or training rows have one class only."""
     if num_classes < 2:
         raise DataError(f"a classifier requires at least two classes, got {num_classes}: check the label column")
     if train.X.shape[1] != valid.X.shape[1]:
@@ -128,20 +152,15 @@ def fit_learner(
             raise DataError(f"{part} labels must be 0 to {num_classes - 1}, got {y.min()} to {y.max()}")
     if train.y.min() == train.y.max():
         raise DataError(f"all training rows have class {train.y[0]}: add rows of another class")
-    generator = np.random.default_rng(config.seed)
-    valid = replace(valid, S=valid.S.align(train.S.names))
-    search_valid = _sample(valid, config.max_search_rows, generator)
-    whole = TrainingTask(train, search_valid, num_classes, config.widths, config.trainer_config)
-    sample = _sample(train, config.max_search_rows, generator)
-    search = replace(whole, train=sample)
-    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None)).run()
 
 
 class _LearnerFit:
     """Search on a sample, followed by training of the winner and its peers on all rows."""
 
-    def __init__(self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress) -> None:
-        self.config, self.search, self.whole, self.progress = config, search, whole, progress
+    def __init__(
+        self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress, worth: float
+    ) -> None:
+        self.config, self.search, self.whole, self.progress, self.worth = config, search, whole, progress, worth
         self.names = whole.train.S.names
         self.sampled = len(search.train) < len(whole.train)
         n_slices = len(self.names) if config.kind == "slice_residual" else 0
@@ -167,7 +186,8 @@ class _LearnerFit:
         """Fit the plain peers, then the configured kind."""
         plain = train_plain_candidates(self.search, self.train)
         sliced: list[Candidate] = []
-        if self.config.kind == "slice_residual" and self.names:
+        is_worth = best_candidate(plain).score.value >= self.worth
+        if self.config.kind == "slice_residual" and self.names and is_worth:
             sliced = train_slice_candidates(self.search, self.train)
         erm = self.on_all_rows(plain[0])
         weighted = self.on_all_rows(best_candidate(plain[1:])) if plain[1:] else erm
@@ -179,7 +199,7 @@ class _LearnerFit:
         else:
             result = self.ship_plain(erm, weighted)
         self.progress("done", 1.0)
-        searched = tuple(_result(candidate.spec.name, candidate.score) for candidate in (*plain, *sliced))
+        searched = tuple(candidate_result(candidate.spec.name, candidate.score) for candidate in (*plain, *sliced))
         sentences = result.sentences
         if self.sampled:
             sentences += (
@@ -208,8 +228,9 @@ class _LearnerFit:
             model=companion if ships_plain else model,
             form=comparison.form,
             peers=_peers(erm, weighted) | ({"slice_residual": model} if ships_plain else {}),
-            selection=() if refit is None else (_result(slice_form(winner, True), refit.score),),
+            selection=() if refit is None else (candidate_result(slice_form(winner, True), refit.score),),
             sentences=tuple(describe_comparison(comparison, valid)),
+            score=comparison.companion.score.value if ships_plain else comparison.score,
         )
 
     def ship_attentive(self, erm: Candidate, weighted: Candidate, attentive: Candidate) -> FitResult:
@@ -218,8 +239,10 @@ class _LearnerFit:
         if score.value <= max(erm.score.value, weighted.score.value):
             sentences.append("It gives no gain: a plain model is at least as good on validation.")
         sentences += validation_warnings(self.whole.valid)
-        result = _result(attentive.spec.name, score)
-        return FitResult(attentive.model, attentive.spec.name, _peers(erm, weighted), (result,), tuple(sentences))
+        result = candidate_result(attentive.spec.name, score)
+        return FitResult(
+            attentive.model, attentive.spec.name, _peers(erm, weighted), (result,), tuple(sentences), score.value
+        )
 
     def ship_plain(self, erm: Candidate, weighted: Candidate) -> FitResult:
         """Ship the configured plain model, or ERM where there are no slices."""
@@ -228,7 +251,8 @@ class _LearnerFit:
         if not self.names:
             sentences.append("Without slices, only a plain model can be fitted.")
         sentences += validation_warnings(self.whole.valid)
-        return FitResult(shipped.model, shipped.spec.name, _peers(erm, weighted), (), tuple(sentences))
+        peers, score = _peers(erm, weighted), shipped.score.value
+        return FitResult(shipped.model, shipped.spec.name, peers, (), tuple(sentences), score)
 
 
 def network_from_config(config: Mapping[str, Any]) -> nn.Module:
@@ -240,23 +264,34 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
         If the kind is unknown.
     """
     kinds: dict[Any, Callable[[Mapping[str, Any]], nn.Module]] = {
+        "linear": LinearClassifier.from_config,
         "plain": PlainClassifier.from_config,
+        "slice_adapter": _adapter_from_config,
         "slice_aware": AttentiveClassifier.from_config,
         "slice_residual": SliceResidualClassifier.from_config,
+        "trees": TreeClassifier.from_config,
     }
     if config.get("kind") not in kinds:
         raise ConfigError(f"unknown network kind {config.get('kind')!r}; known are {', '.join(kinds)}")
     return kinds[config["kind"]](config)
 
 
-def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
+def _adapter_from_config(shape: Mapping[str, Any]) -> SliceAdapter:
+    bases = {"linear": LinearClassifier.from_config, "trees": TreeClassifier.from_config}
+    if (kind := shape["base"].get("kind")) not in bases:
+        raise ConfigError(f"a slice adapter has no base of kind {kind!r}; known are {', '.join(bases)}")
+    return SliceAdapter(bases[kind](shape["base"]), shape["slices"], shape["kept"])
+
+
+def row_sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
     """Return n random rows in their original order, or all rows if there are at most n."""
     if len(rows) <= n:
         return rows
     return rows.subset(np.sort(generator.choice(len(rows), size=n, replace=False)))
 
 
-def _result(name: str, score: SelectionScore) -> CandidateResult:
+def candidate_result(name: str, score: SelectionScore) -> CandidateResult:
+    """Return a candidate's result."""
     return CandidateResult(name, score.value, score.accuracy, score.worst)
 
 

@@ -27,7 +27,8 @@ from models.config import TrainConfig
 from models.errors import DataError, require_type
 from models.features import Featurizer, check_columns
 from models.inference import inference
-from models.learners import Network, fit_learner
+from models.learners import Network
+from models.model_search import search_models
 from models.outputs import OutputRates
 from models.registry import BUNDLE
 from models.slice_report import SliceReport, slice_report
@@ -72,9 +73,10 @@ class _Rows:
     splits: SplitIndices
     applied: ApplyResult
 
-    def split(self, X: FeatureRows, positions: Positions) -> Split:
-        groups = self.hashes[positions].view(np.int64)
-        return Split(X.subset(positions), self.y[positions], self.applied.matrix.take(positions), groups)
+    def split(self, X: FeatureRows, wide: FeatureRows | None, positions: Positions) -> Split:
+        groups, S = self.hashes[positions].view(np.int64), self.applied.matrix.take(positions)
+        part = None if wide is None else wide.subset(positions)
+        return Split(X.subset(positions), self.y[positions], S, groups, part)
 
 
 def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
@@ -106,11 +108,14 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         rows = _read(config, data, report_progress)
         report_progress("making features", _FEATURES_FROM)
         featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
-        X = featurizer.transform(rows.frame)
-        fitted = fit_learner(
+        X, wide = featurizer.transform(rows.frame), None
+        if config.learner.kind == "auto":
+            wide_featurizer = Featurizer(config.features, wide=True).fit(rows.frame.iloc[rows.splits.train])
+            wide = wide_featurizer.transform(rows.frame)
+        fitted = search_models(
             config.learner,
-            rows.split(X, rows.splits.train),
-            rows.split(X, rows.splits.valid),
+            rows.split(X, wide, rows.splits.train),
+            rows.split(X, wide, rows.splits.valid),
             len(rows.classes),
             lambda stage, share: report_progress(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
         )
@@ -121,8 +126,10 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         for name, peer in fitted.peers.items():  # without the shipped model itself, and each model once
             if all(peer is not model for model in models.values()):
                 models[name] = peer
+        own = wide if wide is not None and fitted.is_wide else X
+        inputs = {name: (own if name == SHIPPED else X).subset(held) for name in models}
         evaluation = held_out_evaluation(
-            truth, X.subset(held), rows.applied.matrix.take(held), rows.classes, models, rows.hashes[held]
+            truth, inputs, rows.applied.matrix.take(held), rows.classes, models, rows.hashes[held]
         )
         sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
         read = {spec.column for spec in config.features}
@@ -131,7 +138,9 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         leaks = label_leaks(rows.frame.loc[:, columns].iloc[once], [rows.labels[row] for row in once])
         metadata = {function.name: function.metadata for function in config.functions}
         report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata)
-        bundle = _bundle(config, rows, featurizer, fitted.model, X.subset(held), evaluation, report)
+        if own is wide:
+            featurizer = wide_featurizer
+        bundle = _bundle(config, rows, featurizer, fitted.model, inputs[SHIPPED], evaluation, report)
         report_progress("done", 1.0)
         return bundle
 

@@ -175,15 +175,16 @@ class HeldOutEvaluation:
 
 def held_out_evaluation(
     truth: Sequence[str],
-    X: FeatureRows,
+    inputs: Mapping[str, FeatureRows],
     slices: SliceMatrix,
     classes: Sequence[str],
     models: Mapping[str, Network],
     contents: Hashes,
 ) -> HeldOutEvaluation:
-    """Evaluate every model on N held-out rows; ``contents`` are the hashes of their contents."""
+    """Evaluate every model on its features of N held-out rows; ``contents`` are the hashes of their contents."""
     predicted = {
-        name: [classes[k] for k in model.predict_proba(X, slices).argmax(axis=1)] for name, model in models.items()
+        name: [classes[k] for k in model.predict_proba(inputs[name], slices).argmax(axis=1)]
+        for name, model in models.items()
     }
     reports = {name: slice_report(truth, own, slices, classes, contents) for name, own in predicted.items()}
     return HeldOutEvaluation(truth, slices, predicted, reports, contents)

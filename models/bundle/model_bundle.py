@@ -340,6 +340,11 @@ def _parse_sample(content: bytes) -> tuple[dict[str, Any], ...]:
     return records
 
 
+def _in_features(network: Any) -> Any:
+    """Return the number of features that a network reads."""
+    return getattr(network, "in_features", None) or network.backbone.in_features
+
+
 def _load_network(config: BundleConfig, n_features: int, weights: bytes) -> Network:
     """Return the network of a configuration with its weights.
 
@@ -356,7 +361,7 @@ def _load_network(config: BundleConfig, n_features: int, weights: bytes) -> Netw
     with bundle_part(f"{CONFIG}, architecture"):
         slices = [function.name for function in config.functions]
         for fact, has, needs in (
-            ("features", shape.get("backbone", {}).get("in_features"), n_features),
+            ("features", _in_features(outline), n_features),
             ("classes", outline.num_classes, len(config.classes)),
             ("slices", list(getattr(outline, "slice_names", slices)), slices),
         ):

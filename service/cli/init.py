@@ -61,7 +61,7 @@ schema:
 {without}functions: [{functions}]
 
 learner:
-  kind: slice_residual       # or slice_aware, erm, weighted_erm
+  kind: auto                 # the best of linear models, trees and networks, or: slice_residual, slice_aware, erm
   epochs: 12
   hidden: [32]               # units of each hidden layer
   seed: 0                    # the same seed gives the same model

@@ -16,7 +16,7 @@ FEATURE_KINDS = ("text", "number", "category")
 TABLE_FORMATS = ("csv", "tsv", "parquet", "jsonl")
 """Formats of a table whose suffix names none; ``table`` is a format by suffix or content."""
 FORMATS = ("table", *TABLE_FORMATS, "youtube", "sms")
-LEARNERS = ("slice_residual", "slice_aware", "erm", "weighted_erm")
+LEARNERS = ("auto", "slice_residual", "slice_aware", "erm", "weighted_erm")
 STREAMS = ("no_slice", "unknown", "predicted", "disagreement", "confidence")
 SURVIVES = ("kill", "power")
 REQUEST_POLICIES = ("all", "errors", "none")

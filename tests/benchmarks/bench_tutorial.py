@@ -19,21 +19,21 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
-from torch import nn
 from tqdm import tqdm
 
-from models.batches import Split
+from models.batches import FeatureRows, Split
 from models.comments.public import youtube_tutorial_split
 from models.config import LearnerConfig
 from models.features import FeatureSpec, Featurizer
-from models.learners import fit_learner
+from models.learners import Network, fit_learner
+from models.model_search import search_models
 from models.slice_report import SliceReport, slice_report
 from sfs.apply import apply
 from sfs.library.spam import SENTIMENT_SLICES, keyword_please, regex_check_out, short_comment, short_link
 
 FUNCTIONS = [short_comment, keyword_please, regex_check_out, short_link, *SENTIMENT_SLICES]
 CLASSES = ("ham", "spam")
-MODELS = ("ERM", "weighted ERM", "slice-aware (attention)", "slice residual")
+MODELS = ("ERM", "weighted ERM", "slice-aware (attention)", "slice residual", "default")
 REACH = {"__all__": 0.9417, "short_comment": 0.769}
 PUBLISHED = {
     "__all__": (0.925000, 0.941704),
@@ -54,29 +54,32 @@ class Data(NamedTuple):
 
 
 def read(folder: Path) -> Data:
-    """Return the tutorial's parts, as 2,048 hashed words and the memberships of five slices."""
+    """Return the tutorial's parts, as 2,048 hashed words, as n-grams, and the memberships of five slices."""
     frames = youtube_tutorial_split(folder)
-    featurizer = Featurizer([FeatureSpec("text", "text")]).fit(frames.train)
+    words, ngrams = (Featurizer([FeatureSpec("text", "text")], wide=wide).fit(frames.train) for wide in (False, True))
 
     def part(frame: pd.DataFrame) -> Split:
         y = frame["label"].to_numpy().astype(np.int64)
-        return Split(featurizer.transform(frame), y, apply(FUNCTIONS, frame))
+        return Split(words.transform(frame), y, apply(FUNCTIONS, frame), None, ngrams.transform(frame))
 
     return Data(part(frames.train), part(frames.valid), part(frames.test))
 
 
-def fitted(data: Data, seed: int) -> tuple[Mapping[str, nn.Module], str]:
-    """Return one model of each kind, and which form of the residual learner was shipped."""
+def fitted(data: Data, seed: int) -> tuple[Mapping[str, SliceReport], str]:
+    """Return the report of one model of each kind, and which form the default learner shipped."""
     recipe = {"widths": (32,), "n_epochs": 12, "lr": 3e-3, "batch_size": 64, "seed": seed}
     residual = fit_learner(LearnerConfig("slice_residual", **recipe), data.train, data.valid, 2)
     attention = fit_learner(LearnerConfig("slice_aware", **recipe), data.train, data.valid, 2)
-    models = (residual.peers["erm"], residual.peers["weighted_erm"], attention.model, residual.model)
-    return dict(zip(MODELS, models, strict=True)), residual.form
+    default = search_models(LearnerConfig(**recipe), data.train, data.valid, 2)
+    networks = (residual.peers["erm"], residual.peers["weighted_erm"], attention.model, residual.model)
+    reports = [judged(model, data.test, data.test.X) for model in networks]
+    reports.append(judged(default.model, data.test, data.test.wide if default.is_wide else data.test.X))
+    return dict(zip(MODELS, reports, strict=True)), default.form
 
 
-def judged(model: nn.Module, test: Split) -> SliceReport:
-    """Return a model's report on the test rows."""
-    truth, said = test.y, model.predict_proba(test.X, test.S).argmax(axis=1)
+def judged(model: Network, test: Split, X: FeatureRows) -> SliceReport:
+    """Return a model's report on the test rows, by these features of them."""
+    truth, said = test.y, model.predict_proba(X, test.S).argmax(axis=1)
     return slice_report([CLASSES[c] for c in truth], [CLASSES[c] for c in said], test.S, CLASSES)
 
 
@@ -110,7 +113,7 @@ def target(slice_name: str, reports: Mapping[str, Sequence[SliceReport]]) -> str
     values = [report[slice_name].f1 or 0.0 for report in reports[MODELS[-1]]]
     mean, reach = float(np.mean(values)), REACH[slice_name]
     verdict = "met" if mean >= reach else "**missed**"
-    return f"- Mean F1 of the slice residual learner on {slice_name}, target {reach}: {mean:.4f}, {verdict}."
+    return f"- Mean F1 of the default learner on {slice_name}, target {reach}: {mean:.4f}, {verdict}."
 
 
 def main() -> int:
@@ -126,15 +129,17 @@ def main() -> int:
     reports: dict[str, list[SliceReport]] = {name: [] for name in MODELS}
     forms = []
     for seed in tqdm(range(options.seeds), desc="seeds"):
-        models, form = fitted(data, seed)
+        found, form = fitted(data, seed)
         forms.append(form)
-        for name, model in models.items():
-            reports[name].append(judged(model, data.test))
+        for name, report in found.items():
+            reports[name].append(report)
     lines = [
-        "Snorkel's tutorial split (1,586 training, 120 validation, 250 test rows). Hashed words (2,048), one",
-        "hidden layer of 32, 12 epochs, lr .003, batch 64; checkpoint, form and weights chosen on the",
-        f"validation rows. Mean over seeds 0 to {options.seeds - 1} with 95 % t interval, which covers",
-        "initialisation and order, not the choice of the 250 rows.",
+        "Snorkel's tutorial split (1,586 training, 120 validation, 250 test rows). Networks: hashed words (2,048),",
+        "one hidden layer of 32, 12 epochs, lr .003, batch 64. Everything is chosen on the validation rows; a",
+        "linear model that is shipped by default is then fitted on them, too, which are comments on the video of",
+        "the test rows; the others are not. Earlier versions of the project were measured on the same test rows,",
+        f"so that they have been seen by many choices. Mean over seeds 0 to {options.seeds - 1} with 95 % t interval,",
+        "which covers initialisation and order, not the choice of the 250 rows.",
     ]
     for measure in ("F1", "accuracy"):
         lines += ["", f"{measure} on the test rows:", "", *table(reports, measure)]
@@ -142,7 +147,7 @@ def main() -> int:
     shipped = ", ".join(f"{forms.count(form)} x {form}" for form in sorted(set(forms)))
     lines += [
         "",
-        f"Shipped by the residual learner: {shipped}. {time.perf_counter() - started:.0f} s on one thread.",
+        f"Shipped by default: {shipped}. {time.perf_counter() - started:.0f} s on one thread.",
     ]
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

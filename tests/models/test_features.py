@@ -1,10 +1,13 @@
 """From rows of a table to features."""
 
+import base64
 import json
+import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from models.errors import ConfigError, DataError
 from models.features import FeatureSpec, Featurizer
@@ -120,11 +123,63 @@ def test_an_unfitted_featurizer_says_so() -> None:
         Featurizer(SPECS).transform(FRAME)
 
 
+def packed(counts: list[int], size: int = 327_680) -> str:
+    """Document frequencies of the first n-grams, as a state has them."""
+    content = np.array(counts + [0] * (size - len(counts)), "<i4").tobytes()
+    return base64.b64encode(zlib.compress(content)).decode("ascii")
+
+
 STATES = {
     "text": {"n_hashed": 2048, "missing_seen": True},
     "number": {"center": 1.5, "scale": 0.1, "missing_seen": False},
     "category": {"names": ["a", "b"], "other_seen": True, "missing_seen": False},
 }
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_a_fitted_featurizer_comes_back(wide: bool) -> None:
+    """The features of the same rows are equal, bit for bit."""
+    featurizer = Featurizer(SPECS, wide=wide).fit(FRAME)
+    again = Featurizer.from_json(json.loads(json.dumps(featurizer.to_json())))
+    rows, expected = (each.transform(FRAME).take(slice(None)) for each in (again, featurizer))
+    assert again.n_features == featurizer.n_features == rows.shape[1]
+    assert torch.equal(rows, expected)
+    assert again.to_json() == featurizer.to_json()
+
+
+def test_numbers_for_linear_models_are_binned() -> None:
+    """A number has a one in the bin after the last limit that is not above it; a missing one has none."""
+    rows = [{"n": float(n)} for n in range(160)] + [{"n": None}]
+    featurizer = Featurizer([FeatureSpec("n", "number")], wide=True).fit(rows)
+    X = featurizer.transform(rows).take(slice(None)).numpy()
+    assert X.shape == (161, 18)
+    assert (X[:, :16].sum(axis=0).min(), X[:, :16].sum(axis=0).max()) == (9, 11)
+    assert X[-1].tolist() == [0.0] * 17 + [1.0]
+    assert X[0, 0] == X[159, 15] == 1
+
+
+def test_a_constant_number_has_one_bin() -> None:
+    """Equal numbers, and a column without any, make no limits."""
+    for values in ([2.0, 2.0], [None, None]):
+        featurizer = Featurizer([FeatureSpec("n", "number")], wide=True).fit([{"n": value} for value in values])
+        assert featurizer.n_features == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "place"),
+    [
+        ("number", {"scale": {"center": 0.0, "scale": 1.0, "missing_seen": False}, "edges": [1.0, 1.0]}, "must rise"),
+        ("text", {"n_rows": 1, "document_frequencies": "!", "missing_seen": False}, "cannot be read"),
+        ("text", {"n_rows": 1, "document_frequencies": "AAAA", "missing_seen": False}, "cannot be read"),
+        ("text", {"n_rows": 0, "document_frequencies": "", "missing_seen": False}, "n_rows"),
+        ("text", {"n_rows": 1, "document_frequencies": packed([2]), "missing_seen": False}, "0 to 1, the number of"),
+        ("text", {"n_rows": 9, "document_frequencies": packed([2], size=9), "missing_seen": False}, "327,680 numbers"),
+    ],
+)
+def test_a_malformed_wide_state_is_refused(kind: str, state: dict[str, object], place: str) -> None:
+    """Limits rise, and document frequencies are as many as the hashed n-grams, and at most the rows."""
+    with pytest.raises(DataError, match=f"malformed state of .*{place}"):
+        Featurizer.from_json([{"column": "c", "kind": kind, "state": state}])
 
 
 @pytest.mark.parametrize("kind", STATES)

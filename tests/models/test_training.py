@@ -308,7 +308,7 @@ def test_a_plain_model_is_compared_with_the_slice_network_and_not_with_itself() 
     rows, random = table(300, 3), np.random.default_rng(3)
     noisy = random.random(300) < 0.3
     rows.loc[noisy, "kind of it"] = random.choice(["spam", "ham", "other"], noisy.sum())
-    report = train(config(learner=replace(QUICK, n_epochs=6, seed=3)), rows).report
+    report = train(config(learner=replace(QUICK, kind="slice_residual", n_epochs=6, seed=3)), rows).report
     assert report.form.startswith("companion: weighted ERM")
     assert set(report.peers) == set(report.comparisons) == {"erm", "slice_residual"}
     text = report.to_text()
@@ -492,7 +492,9 @@ def test_no_functions_are_fine() -> None:
     made = train(config(functions=FunctionSet(())), table(150))
     assert made.slice_names == ()
     assert set(made.reference) == {"__all__"}
-    assert "Without slices" in made.report.to_text()
+    assert made.report.form == "linear"
+    network = train(config(functions=FunctionSet(()), learner=replace(QUICK, kind="slice_residual")), table(150))
+    assert "Without slices, only a plain model can be fitted." in network.report.to_text()
 
 
 def test_a_table_of_which_nothing_is_held_out_still_makes_a_bundle(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Linear models and trees as networks, and the adapter on them: equal to scikit-learn's, and to the formula."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from models.batches import FeatureRows
+from models.errors import ConfigError, DataError, ModelError
+from models.inference import inference
+from models.learners import network_from_config
+from models.linear_classifier import LinearClassifier
+from models.slice_adapter import AdapterTerms, SliceAdapter
+from models.tree_classifier import TreeClassifier, TreeSettings
+from sfs.matrix import SliceMatrix
+
+RNG = np.random.default_rng(0)
+DENSE = RNG.normal(size=(400, 3)).astype(np.float32) * np.array([1, 20, 0.1], np.float32)
+SPARSE = sparse.random(400, 30, 0.1, format="csr", random_state=0, dtype=np.float32)
+X = FeatureRows(DENSE, SPARSE)
+TREES = TreeSettings(12, 7, 0.2)
+
+
+def labels(num_classes: int) -> np.ndarray:
+    return np.digitize(DENSE[:, 0] + np.sin(DENSE[:, 1] / 10), np.linspace(-0.7, 0.7, num_classes - 1)).astype(np.int64)
+
+
+def reloaded(model: torch.nn.Module) -> torch.nn.Module:
+    again = network_from_config(json.loads(json.dumps(model.config())))
+    again.load_state_dict(model.state_dict())
+    return again
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_linear_model_is_the_logistic_regression(num_classes: int) -> None:
+    """Probabilities are scikit-learn's, with numbers scaled to one deviation for the penalty."""
+    y = labels(num_classes)
+    model = LinearClassifier.fit(X, y, num_classes, 3.0)
+    scale = DENSE.std(axis=0, dtype=np.float64)
+    columns = sparse.hstack([SPARSE.astype(float), DENSE / scale]).tocsr()
+    expected = LogisticRegression(C=3.0, max_iter=300, tol=1e-3).fit(columns, y).predict_proba(columns)
+    assert np.allclose(model.predict_proba(X), expected, atol=1e-3)
+    assert np.array_equal(reloaded(model).predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_trees_are_those_of_scikit_learn(num_classes: int) -> None:
+    """The nodes give the same probabilities as scikit-learn's own prediction."""
+    y = labels(num_classes)
+    model = TreeClassifier.fit(X, y, num_classes, TREES, 0)
+    columns = np.concatenate([SPARSE.toarray(), DENSE], axis=1)
+    expected = HistGradientBoostingClassifier(
+        learning_rate=0.2, max_iter=12, max_leaf_nodes=7, early_stopping=False, random_state=0
+    ).fit(columns, y)
+    assert np.allclose(model.predict_proba(X), expected.predict_proba(columns), atol=1e-6)
+    assert np.array_equal(reloaded(model).predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    "fit", [lambda y: LinearClassifier.fit(X, y, 4, 1.0), lambda y: TreeClassifier.fit(X, y, 4, TREES, 0)]
+)
+def test_a_class_without_a_row_is_improbable(fit) -> None:
+    """A fold may lack a rare class."""
+    P = fit(np.where(labels(4) == 2, 3, labels(4))).predict_proba(X)
+    assert P.shape == (400, 4)
+    assert P[:, 2].max() < 0.01
+    assert np.allclose(P.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+@pytest.mark.parametrize("kind", ["linear", "trees"])
+def test_an_adapter_changes_the_logits_of_members(kind: str, num_classes: int) -> None:
+    """Members have slope and offset, others and rows with an unknown kept slice the base; another slice nothing."""
+    y = labels(num_classes)
+    base = (
+        LinearClassifier.fit(X, y, num_classes, 1.0)
+        if kind == "linear"
+        else TreeClassifier.fit(X, y, num_classes, TREES, 0)
+    )
+    adapter = SliceAdapter(base, ("a", "b", "c"), ("a", "c"))
+    slope, offset = np.array([0.5, -1.0]), RNG.normal(size=(2, num_classes))
+    adapter.set_terms(slope, offset)
+    member, unknown = RNG.random((400, 3)) < 0.4, RNG.random((400, 3)) < 0.1
+    S = SliceMatrix(("a", "b", "c"), member & ~unknown, unknown)
+    logits = inference(base).logits(X, slice(0, 400)).astype(np.float64)
+    logits -= logits.mean(axis=1, keepdims=True)
+    inside = S.member[:, [0, 2]] & ~unknown[:, [0, 2]].any(axis=1, keepdims=True)
+    logits = logits * (1 + inside @ slope)[:, None] + inside @ offset
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for model in (adapter, reloaded(adapter)):
+        assert np.allclose(model.predict_proba(X, S), expected, atol=1e-5)
+        assert np.allclose(model.predict_proba(X), base.predict_proba(X), atol=1e-6)
+    P, indicated = inference(adapter).predict_indicated(X, S)
+    assert np.allclose(P, expected, atol=1e-5)
+    assert indicated.shape == (400, 0)
+
+
+def test_terms_find_planted_ones() -> None:
+    """A slice whose labels are turned round has a slope near -2, one whose first class is doubled an offset."""
+    rng = np.random.default_rng(1)
+    base = np.stack([np.zeros(40_000), 2 * rng.normal(size=40_000)], axis=1)
+    base -= base.mean(axis=1, keepdims=True)
+    member = rng.random((40_000, 3)) < [0.2, 0.2, 0.2]
+    true = base * (1 - 2 * member[:, :1]) + member[:, 1:2] * np.array([0.5, -0.5])
+    y = (rng.random(40_000) < 1 / (1 + np.exp(true[:, 0] - true[:, 1]))).astype(np.int64)
+    terms = AdapterTerms(base, member, y, 1.0)
+    assert np.allclose(terms.slope, [-2, 0, 0], atol=0.1)
+    assert np.allclose(terms.offset, [[0, 0], [0.5, -0.5], [0, 0]], atol=0.1)
+    gains, errors = terms.gains(base, member, y)
+    assert (gains > 3 * errors).tolist() == [True, True, False]
+
+
+def test_other_features_and_damaged_trees_are_refused() -> None:
+    """Rows need the features of the training; nodes cannot lead back, nor out of the tree."""
+    model = TreeClassifier.fit(X, labels(2), 2, TREES, 0)
+    with pytest.raises(DataError, match="the model reads 33 features, these rows have 3"):
+        model.predict_proba(FeatureRows(DENSE))
+    inner = int(torch.nonzero(model.feature >= 0)[0])
+    for name, place, value in (
+        ("branches", (inner, 0), inner),
+        ("branches", (inner, 1), model.n_nodes),
+        ("feature", inner, 33),
+        ("root", 0, -1),
+        ("of_class", 0, 2),
+    ):
+        damaged = reloaded(model)
+        getattr(damaged, name)[place] = value
+        with pytest.raises(ModelError, match="nodes, features or classes that they do not have"):
+            damaged.predict_proba(X)
+
+
+def test_an_adapter_needs_a_base_and_its_own_slices() -> None:
+    """A network of another kind is no base, and a kept slice is one of the training's."""
+    base = {"kind": "linear", "in_features": 2, "num_classes": 2}
+    with pytest.raises(ConfigError, match="no base of kind 'slice_adapter'; known are linear, trees"):
+        network_from_config({"kind": "slice_adapter", "base": {"kind": "slice_adapter"}, "slices": [], "kept": []})
+    with pytest.raises(ConfigError, match="keeps slices that it does not have: b"):
+        network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": ["b"]})
