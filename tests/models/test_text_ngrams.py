@@ -7,7 +7,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from models import text_ngrams
-from models.text_ngrams import CHARACTER_COLUMNS, WORD_COLUMNS, HashedNgrams
+from models.text_ngrams import WORD_COLUMNS, HashedNgrams
 
 TEXTS = [
     "Check OUT my channel, please please",
@@ -66,26 +66,27 @@ def test_n_grams_that_training_did_not_see_are_left_out() -> None:
 
 def test_a_word_is_hashed_the_same_on_every_machine() -> None:
     """Columns do not depend on the process or the platform: a stored model relies on them."""
-    (word,) = text_ngrams._hashed(["ab"])
-    assert (word.hashes, word.columns[0].item()) == ([7718719632414825671], 23389)
-    letters = word.columns[1:] - WORD_COLUMNS
-    assert len(letters) == 6  # " a", "ab", "b ", " ab", "ab ", " ab "
-    assert all(0 <= letter < CHARACTER_COLUMNS for letter in letters)
-    pairs, rows = text_ngrams._bigrams([word.hashes, word.hashes, word.hashes], np.array([0, 0, 1]))
-    assert (pairs.tolist(), rows.tolist()) == ([58307], [0])
+    counts = HashedNgrams.fit(["ab ab"]).state.counts
+    columns = np.flatnonzero(counts).tolist()
+    assert columns[:2] == [23389, 58307]  # "ab" and "ab ab"
+    assert len(columns) == 8  # and " a", "ab", "b ", " ab", "ab ", " ab "
+    assert [column >= WORD_COLUMNS for column in columns] == [False, False, *[True] * 6]
+    assert set(counts[columns].tolist()) == {1}
 
 
 def test_the_memo_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further and long words are hashed again, to the same columns."""
+    hashed: list[str] = []
+    original = vars(text_ngrams)["_hashed"]
     monkeypatch.setattr(text_ngrams, "_MEMO_WORDS", 3)
-    ngrams = HashedNgrams.fit(known())
-    few = HashedNgrams(ngrams.state)
-    whole = few.transform(known()).to_csr()
-    assert few._words._known == {}
-    few.transform(["check out", "a" * 300])
-    assert set(few._words._known) == {"check", "out"}
-    monkeypatch.undo()
-    assert (HashedNgrams(ngrams.state).transform(known()).to_csr() != whole).nnz == 0
+    monkeypatch.setattr(text_ngrams, "_hashed", lambda words: hashed.extend(words) or original(words))
+    ngrams = HashedNgrams(HashedNgrams.fit(known()).state)
+    whole = ngrams.transform(known()).to_csr()
+    for expected in (["check", "out", "a" * 300], ["a" * 300], ["a" * 300]):
+        hashed.clear()
+        ngrams.transform(["check out", "a" * 300])
+        assert hashed == expected
+    assert (ngrams.transform(known()).to_csr() != whole).nnz == 0
 
 
 def test_no_rows_have_the_width_of_the_state() -> None:
