@@ -6,8 +6,9 @@
 #                 Prometheus and Alertmanager are needed as commands, and their system services are masked
 #   make chaos    attack the service for 15 minutes beside honest clients, promotions and changes of templates,
 #                 compare every answer and the log with the right ones, and write the figures to build/chaos.json;
-#                 then kill the service 30 times under load, and that of the demo at five points, and send 20,000
-#                 malformed requests, half of them to a service with keys; MINUTES=2 and KILLS=5 are shorter
+#                 then kill the service 30 times under load, and that of the demo at five points, run the demo on real
+#                 comments (if SLICEWATCH_TEST_DATA is set), and send 20,000 malformed requests, half of them to a
+#                 service with keys, and 25 of every documented kind; MINUTES=2 and KILLS=5 are shorter
 #   make coverage show the lines that the tests of the packages do not reach; it fails below 90 %
 #   make check    only formatting, lint, types and import contracts
 #   make bench    measure against Snorkel, MLServer and LitServe, run the demo on ten seeds, and write docs/results.md
@@ -114,6 +115,7 @@ chaos: test-tools
 	SLICEWATCH_TEST_KILLS=$(KILLS) $(BIN)/python -m pytest -q tests/acceptance/test_ends.py
 	SLICEWATCH_TEST_DEMO_KILLS=all $(BIN)/python -m pytest -q tests/acceptance/test_demo_kills.py
 	SLICEWATCH_TEST_BODIES=20000 $(BIN)/python -m pytest -q tests/acceptance/test_malformed.py
+	SLICEWATCH_TEST_EXAMPLES=25 $(BIN)/python -m pytest -q tests/acceptance/test_openapi.py
 
 clean:
 	rm -rf .venv .venv-peers .venv-mlserver .venv-litserve build dist var .coverage .coverage.*

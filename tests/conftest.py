@@ -2,21 +2,25 @@
 
 import contextlib
 import os
+import shutil
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 import torch
+from forked_python import ForkedPython
 from hypothesis import settings
 from tqdm import tqdm
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent
-LEAK_SECONDS = 30.0
+LEAK_SECONDS = 120.0
 """Time for threads and processes of a test to end, on a machine that does other things, too."""
 
 ONE_PROCESS = (
@@ -51,6 +55,10 @@ SLOWEST = (
 )
 """Modules whose tests take longest, or are taken together: they begin first, so that the others fill the gaps."""
 
+FORKED_PYTHON = "SLICEWATCH_TEST_PYTHON"
+"""Variable with the interpreter whose children are forked: one for all processes of a run."""
+forked_python = pytest.StashKey[ForkedPython]()
+
 settings.register_profile("patient", deadline=None)  # an example may take any time on a busy machine
 settings.load_profile("patient")
 
@@ -61,6 +69,28 @@ class Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         module = nodeid.partition("::")[0]
         return module if module in ONE_PROCESS else nodeid
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the process that forks children, in the process that starts the others."""
+    if not hasattr(config, "workerinput"):
+        config.stash[forked_python] = ForkedPython(Path(tempfile.mkdtemp(prefix="forked-")))
+        os.environ[FORKED_PYTHON] = str(config.stash[forked_python].program)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the process that forks children."""
+    if forked_python in config.stash:
+        config.stash[forked_python].close()
+        shutil.rmtree(config.stash[forked_python].program.parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path) -> Generator[None, list[pytest.Collector], list[pytest.Collector]]:
+    """Look for no doctests in modules of tests, which have none: every process of a run collects all of them."""
+    found = yield
+    is_test = file_path.name.startswith("test_")
+    return [each for each in found if not (is_test and type(each).__name__ == "DoctestModule")]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -100,6 +130,12 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("SLICEWATCH_TEST_DATA is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def forked_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children of the service are forked from a process that has imported their libraries."""
+    monkeypatch.setattr(sys, "executable", os.environ[FORKED_PYTHON])
 
 
 def threads() -> set[threading.Thread]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -224,7 +223,7 @@ def serving_process(settings: Path, now: datetime = START) -> Iterator[str]:
     FastClock(now, time.time(), 1.0).write(clock)
     with (settings.parent / "up.log").open("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "service", "up", "--port", "0", "--config", str(settings)],
+            [os.environ["SLICEWATCH_TEST_PYTHON"], "-m", "service", "up", "--port", "0", "--config", str(settings)],
             env={**os.environ, **PATIENT, "SLICEWATCH_CLOCK": str(clock)},
             stderr=log,
         )

@@ -19,6 +19,7 @@ from importlib import import_module
 from pathlib import Path
 
 POLL_SECONDS = 0.01
+FORKED_PYTHON = "SLICEWATCH_TEST_PYTHON"
 IMPORTED = ("service.server", "service.runtime.runtime", "models.bundle.model_bundle")
 
 
@@ -123,9 +124,10 @@ def run(command: list[str], log: str, environ: dict[str, str]) -> int:
     with Path(os.devnull).open("r+b") as nothing, Path(log).open("ab") as errors:
         for stream, number in ((nothing, 0), (nothing, 1), (errors, 2)):
             os.dup2(stream.fileno(), number)
+    sys.argv, sys.orig_argv = command, [sys.executable, *command]
+    sys.executable = os.environ[FORKED_PYTHON]  # of the children of the service
     os.environ.clear()
     os.environ.update(environ)
-    sys.argv, sys.orig_argv = command, [sys.executable, *command]
     random.seed()
     try:
         return main(command[1:])

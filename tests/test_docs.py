@@ -26,14 +26,14 @@ def blocks(path: Path, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def readme_folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the README's shell block has run, as for a new user."""
+    """A folder in which the README's shell block has run, as for a new user, but with few epochs."""
     folder = tmp_path_factory.mktemp("readme")
     script = "set -eu\n" + "\n".join(blocks(root / "README.md", "bash"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
-        env={**os.environ, **PATIENT, "PATH": path},
+        env={**os.environ, **PATIENT, "PATH": path, "SLICEWATCH_LEARNER_EPOCHS": "2"},
         capture_output=True,
         text=True,
         check=False,

@@ -81,8 +81,8 @@ def test_a_row_that_is_above_its_aim_is_marked(
     assert capsys.readouterr().out == "Twice: service/two.py:1, sfs/one.py:15\n"
 
 
-@pytest.mark.parametrize("key", ["bags", "names", "docstrings", "request-walk", "drift-walk", "private-in-tests"])
-def test_this_house_keeps_its_aims(key: str) -> None:
+def test_this_house_keeps_its_aims() -> None:
     """The checkout itself meets the aims that do not grow with the product."""
-    (row,) = [row for row in measure(Path(__file__).parents[1]) if row.key == key]
-    assert row.met, row.found
+    rows = {row.key: row for row in measure(Path(__file__).parents[1])}
+    kept = ("bags", "names", "docstrings", "request-walk", "drift-walk", "private-in-tests")
+    assert {key: rows[key].found for key in kept if not rows[key].met} == {}

@@ -8,7 +8,6 @@ from sms_topic import CALM_MINUTES, TRAINED, Stream, replay
 
 
 @pytest.mark.data
-@pytest.mark.timeout(120)
 def test_the_slice_of_a_new_topic_alarms_alone(tmp_path: Path, data_dir: Path) -> None:
     """It rises from its first message on, within hours and some twenty messages; before, nothing alarms."""
     found = replay(data_dir, "ringtones", tmp_path)

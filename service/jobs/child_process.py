@@ -41,6 +41,8 @@ class ChildProcess:
         Private folder that holds the output, in a file without a name.
     environment
         Variables in addition to those of this process.
+    python
+        Interpreter; by default that of this process.
 
     Attributes
     ----------
@@ -56,13 +58,13 @@ class ChildProcess:
         *arguments: str | Path | float,
         folder: Path,
         environment: Mapping[str, str] | None = None,
-        python: str = sys.executable,
+        python: str | None = None,
     ) -> None:
         path = os.pathsep.join(filter(None, sys.path))  # same module path as this process
         with ExitStack() as undo:
             output = undo.enter_context(TemporaryFile(dir=folder))
             self._process = subprocess.Popen(  # noqa: S603  # our own module
-                [python, "-P", "-m", module, *map(str, arguments)],
+                [python or sys.executable, "-P", "-m", module, *map(str, arguments)],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

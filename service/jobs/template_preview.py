@@ -43,7 +43,7 @@ def apply_in_child(
     timeout_seconds: float,
     *,
     stop: Event | None = None,
-    python: str = sys.executable,
+    python: str | None = None,
 ) -> TemplateResult:
     """Return the result of a declared function on records of JSON values.
 

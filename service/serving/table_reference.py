@@ -7,16 +7,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.bundle.reference import FamilyCounts, SliceCounts, slice_counts
 from models.errors import BundleError
 from service.errors import ServiceError
 from service.monitor.reference_period import MINIMUM_CONTENTS
-from service.settings.schema import Settings
 from sfs.function import ALL_ROWS
 from sfs.intervals import Rate
 from sfs.schema import Schema
+
+if TYPE_CHECKING:
+    from service.settings.schema import Settings
 
 FOLDER = "reference"
 """Folder beside the store, closed to other users."""

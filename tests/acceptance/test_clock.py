@@ -63,7 +63,7 @@ class World:
         page = make_page()
         self.metrics = make_metrics()
         self.deployment = make_deployment(*self.log, self.settings, state=self.state)
-        self.snapshots = SnapshotJob(self.deployment, *self.log, page)
+        self.snapshots = SnapshotJob(self.deployment, *self.log, page, timer=lambda: 0.0)
         self.detection = DriftDetection(self.deployment, *self.log, page, DriftSettings(swing=0.0, settling_hours=0.0))
         self.steps = ClockSteps([self.deployment], *self.log, self.metrics, self.clock, seconds=lambda: self.seconds)
         self.tick()

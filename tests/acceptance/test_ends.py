@@ -21,7 +21,7 @@ from service.store.engine import Store
 from service.store.tables import label_events, predictions
 
 # thirty are for a night; most of each is the start of a process
-KILLS = int(os.environ.get("SLICEWATCH_TEST_KILLS", "5"))
+KILLS = int(os.environ.get("SLICEWATCH_TEST_KILLS", "3"))
 CLIENTS = 4
 CLASSES = ("ham", "spam")
 TAKEN = ("accepted", "pending", "duplicate")
@@ -163,7 +163,7 @@ def answered(told: Told) -> dict[str, Record]:
     return {id_: {part: each[part] for part in parts} for id_, each in told.answers.items()}
 
 
-@pytest.mark.timeout(120 + 60 * KILLS)
+@pytest.mark.timeout(1800 + 60 * KILLS)
 def test_what_was_acknowledged_is_there_once_after_kills(
     up: Callable[..., Any],
     caller: Callable[[int], Any],

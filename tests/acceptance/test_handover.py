@@ -135,7 +135,6 @@ class OpenLoop:
         done.append(id_)
 
 
-@pytest.mark.timeout(600)
 def test_a_restart_under_load_fails_no_request(
     service: Service, caller: Callable[[int], Any], until: Wait, project: Path, records: list[Record]
 ) -> None:
@@ -182,7 +181,6 @@ def test_a_connection_between_two_requests_goes_on(
     call.close()
 
 
-@pytest.mark.timeout(900)  # the service starts six times, and a successor has ten minutes
 def test_a_successor_that_fails_leaves_the_service_as_it_was(
     service: Service, caller: Callable[[int], Any], until: Wait, project: Path, records: list[Record]
 ) -> None:

@@ -22,7 +22,7 @@ from service.client import Client
 from service.keys import KeyFile
 
 SEED = 5
-REQUESTS = int(os.environ.get("SLICEWATCH_TEST_BODIES", "2000")) // 2
+REQUESTS = int(os.environ.get("SLICEWATCH_TEST_BODIES", "1000")) // 2
 """Requests to each of both services."""
 SENDERS = 6
 PATIENCE_SECONDS = 150.0

@@ -160,6 +160,7 @@ def own_delays(table: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) ->
     return asyncio.run(story())
 
 
+@pytest.mark.usefixtures("forked_children")
 @pytest.mark.parametrize("from_file", [True, False], ids=["a file of predictions", "first labels"])
 def test_alarms_are_as_early_as_those_of_a_model_served_here(
     table: pd.DataFrame, classifier: Pipeline, own_delays: tuple[int, int], tmp_path: Path, from_file: bool

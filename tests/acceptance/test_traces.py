@@ -69,7 +69,7 @@ def test_a_collector_receives_the_whole_trace(
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     endpoint = f"http://127.0.0.1:{collector.server_address[1]}/v1/traces"
     service = up(project, SLICEWATCH_TRACES_ENDPOINT=endpoint, SLICEWATCH_TRACES_SAMPLE=0)
-    connection = HTTPConnection("127.0.0.1", service.port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", service.port, timeout=300)
     headers = {"content-type": "application/json", "traceparent": f"00-{TRACE}-{SPAN}-01"}
     connection.request("POST", "/v1/predict", json.dumps({"instances": records[:2]}), headers)
     assert connection.getresponse().status == 200

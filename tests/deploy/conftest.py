@@ -191,7 +191,7 @@ def serving() -> Callable[..., AbstractContextManager[httpx.Client]]:
 @contextmanager
 def up(folder: Path, **settings: str) -> Iterator[httpx.Client]:
     log = folder / "log"
-    command = [sys.executable, "-m", "service", "up", "--port", "0"]
+    command = [os.environ["SLICEWATCH_TEST_PYTHON"], "-m", "service", "up", "--port", "0"]
     command += ["--config", str(folder / "slicewatch.yaml")]
     environ = {**os.environ, **PATIENT, **settings}
     with (

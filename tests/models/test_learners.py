@@ -62,16 +62,16 @@ def accuracy(model, rows: Split, judged: np.ndarray | None = None) -> float:
 def text_fit() -> tuple[FitResult, Split, np.ndarray]:
     rng = np.random.default_rng(0)
     effect = rng.normal(size=150)
-    (train, _), (valid, _), (test, turned) = (keyword_text(n, rng, effect) for n in (4000, 1500, 4000))
-    config = LearnerConfig(widths=(32,), n_epochs=6, lr=0.005, batch_size=128)
+    (train, _), (valid, _), (test, turned) = (keyword_text(n, rng, effect) for n in (2500, 1000, 4000))
+    config = LearnerConfig(widths=(32,), n_epochs=5, lr=0.005, batch_size=128)
     return fit_learner(config, train, valid, 2), test, turned
 
 
 def test_geometry_lifts_the_flipped_discs() -> None:
     """On the planted geometry the worst disc gains 6 points on ERM and the whole does not lose."""
     rng = np.random.default_rng(2)
-    (train, _), (valid, _), (test, true) = (geometry(n, rng) for n in (1500, 800, 10_000))
-    config = LearnerConfig(widths=(10, 16), n_epochs=30, lr=0.02, batch_size=128, evaluate_every=5)
+    (train, _), (valid, _), (test, true) = (geometry(n, rng) for n in (1000, 600, 6000))
+    config = LearnerConfig(widths=(10, 16), n_epochs=20, lr=0.02, batch_size=128, evaluate_every=5)
     fitted = fit_learner(config, train, valid, 2)
     erm = fitted.peers["erm"]
     assert accuracy(fitted.model, test, true) >= accuracy(erm, test, true) + 0.06

@@ -112,7 +112,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 def client(server: Scripted, waits: list[float]) -> Iterator[Client]:
-    with Client(server.url, timeout_seconds=5, retries=2, sleep=waits.append) as made:
+    with Client(server.url, timeout_seconds=300, retries=2, sleep=waits.append) as made:
         yield made
 
 
@@ -339,7 +339,7 @@ def test_a_closed_idle_connection_is_reopened(server: Scripted, client: Client) 
     """An idle connection that was closed is reopened, for every call."""
     server.will(Response(document=ANSWER, headers={"X-Then": "hang up"}), Response(document=ANSWER))
     client.predict([{}])
-    assert server.closed.wait(5)
+    assert server.closed.wait(300)
     client.predict([{}])
     assert len(server.asked) == 2
 

@@ -28,7 +28,7 @@ GET = b"GET /v1/slices HTTP/1.1\r\nhost: localhost\r\n\r\n"
 HEALTH = GET.replace(b"/v1/slices", b"/healthz?x=1")
 CHUNKED = b"POST /v1/predict HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
 SLOW = GET.replace(b"/v1/slices", b"/slow")
-SECONDS = 30
+SECONDS = 300
 
 
 class Wire(asyncio.Transport):

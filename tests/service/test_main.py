@@ -98,7 +98,7 @@ def test_folders_of_the_user_do_not_shadow_ours(project: Path, door: list[object
         (project.parent / name).mkdir()
         (project.parent / name / "__init__.py").write_text("raise SystemExit('the wrong package')")
     answer = subprocess.run(
-        [*door, "sfs", "list"], cwd=project.parent, capture_output=True, text=True, check=False, timeout=60
+        [*door, "sfs", "list"], cwd=project.parent, capture_output=True, text=True, check=False, timeout=600
     )
     assert (answer.returncode, answer.stderr) == (0, "")
 
@@ -138,7 +138,7 @@ def test_a_closed_pipe_is_no_traceback(project: Path) -> None:
     with os.fdopen(write, "w") as closed:
         answer = subprocess.run(
             [sys.executable, "-m", "service", "sfs", "list", "--config", project],
-            stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+            stdout=closed, stderr=subprocess.PIPE, text=True, check=False, timeout=600,
         )  # fmt: skip
     assert (answer.returncode, answer.stderr) == (1, "")
 

@@ -75,7 +75,7 @@ class Stuck(io.StringIO):
 
     def write(self, text: str) -> int:
         self.entered.set()
-        assert self.opened.wait(60)
+        assert self.opened.wait(600)
         return super().write(text)
 
 
@@ -85,7 +85,7 @@ def test_a_stuck_stream_holds_up_no_request(stream: io.StringIO) -> None:
     configure(stuck, plain=False)
     log = RequestLog("all", lost.append)
     log.add(request())
-    assert stuck.entered.wait(60)
+    assert stuck.entered.wait(600)
     for _ in range(MAX_WAITING + 3):
         log.add(request())
     assert sum(lost) == 3

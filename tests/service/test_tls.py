@@ -131,7 +131,7 @@ def drive(story: Callable[[], Awaitable[None]]) -> None:
     """Run a coroutine function; a timeout fails the test."""
 
     async def limited() -> None:
-        await asyncio.wait_for(story(), 60)
+        await asyncio.wait_for(story(), 600)
 
     uvloop.run(limited())
 

@@ -330,7 +330,7 @@ def test_numbers_beyond_64_bits_and_no_numbers_at_all():
     assert result.unknown[:, 0].tolist() == [False, False, False, True, True, False, False]
 
 
-SPACES = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+SPACES = [chr(code) for code in range(0x10000) if chr(code).isspace()]
 SPACED_TEXTS = st.lists(st.text(alphabet=["a", "é", "\u200b", "\ud800", *SPACES], max_size=30), min_size=1, max_size=4)
 LENGTH_BOUNDS = st.lists(
     st.sampled_from([-np.inf, np.inf, -1.0, 0.0, 0.5, 1.0, 2.0, 4.999, 5.0, 70.0]), min_size=1, max_size=3

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -87,7 +86,7 @@ def compare_columns(
     timeout_seconds: float,
     *,
     stop: Event | None = None,
-    python: str = sys.executable,
+    python: str | None = None,
 ) -> tuple[int, int, tuple[Mapping[str, Any], ...]]:
     """Return the numbers of reference and of traffic rows, and a record per column as in `DriftReport`.
 
@@ -142,9 +141,7 @@ def _write_rows(file: Path, rows: Iterable[TrafficRow]) -> None:
             stream.write(f'{line}"content": {row.content_hash}}}\n'.encode())
 
 
-def render_page(
-    folder: Path, timeout_seconds: float, *, stop: Event | None = None, python: str = sys.executable
-) -> Path:
+def render_page(folder: Path, timeout_seconds: float, *, stop: Event | None = None, python: str | None = None) -> Path:
     """Return the page of a report, rendered at the first call, as in `compare_columns`. For one thread at a time."""
     page = folder / PAGE
     try:
@@ -170,7 +167,9 @@ def prune(root: Path, keep: int = KEEP) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run_worker(mode: Literal["values", "page"], folder: Path, seconds: float, stop: Event | None, python: str) -> None:
+def _run_worker(
+    mode: Literal["values", "page"], folder: Path, seconds: float, stop: Event | None, python: str | None
+) -> None:
     process = ChildProcess(
         "service.jobs.column_report.worker",
         mode,

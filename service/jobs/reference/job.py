@@ -17,13 +17,13 @@ from typing import Any
 from models.bundle.reference import FamilyCounts, slice_counts
 from service.errors import ServiceError
 from service.jobs.child_process import ChildProcess, write_atomically
+from service.jobs.reference.files import REASON, RESULT, SPEC
 from service.serving.deployment import Deployment, DeploymentState
 from service.serving.table_reference import COUNTS, FOLDER, SAMPLE, ReferenceSource, TableReference
 from service.settings.schema import Settings
 from sfs.function import ALL_ROWS
 from sfs.schema import Schema
 
-SPEC, RESULT, REASON = "spec.json", "result.json", "reason.txt"
 RETRY_SECONDS = 600.0
 """Wait before a count that failed is tried again; another table or other functions are tried at once."""
 

@@ -22,7 +22,7 @@ from models.splits import content_hashes
 from models.training_rows import DataSource
 from service.errors import ServiceError
 from service.jobs.child_process import attach_to_parent, write_atomically
-from service.jobs.reference.job import REASON, RESULT, SPEC
+from service.jobs.reference.files import REASON, RESULT, SPEC
 from service.serving.breaker import BreakerLimits
 from service.serving.live_functions import LiveFunctions, stopped_reason
 from service.serving.table_reference import SAMPLE

@@ -406,8 +406,8 @@ def test_no_value_makes_loading_fail_in_another_way(saved: Path, tmp_path: Path,
     """Whatever a field holds, the bundle is loaded or refused as a bundle, never with another error."""
     files = {file: (saved / file).read_bytes() for file in FILES}
     content = json.loads(files[name])
-    refused = 0
-    for k, at in enumerate(places(content)):
+    refused, alike = 0, {"big", "late"}  # slices whose fields are those of `asks`
+    for k, at in enumerate(each for each in places(content) if each[0] not in alike):
         for n, junk in enumerate((None, "x", [], {"a": 1}, -1, 10**400)):
             changed = json.dumps(replaced(content, at, junk)).encode()
             folder = tmp_path / f"{k}-{n}"

@@ -49,7 +49,7 @@ def test_scrapes_do_not_wait_for_readers_of_records(service, monkeypatch):
 
     def read(*_, **__):
         begun.release()
-        release.wait(30)
+        release.wait(600)
         raise RuntimeError("the test ends")
 
     monkeypatch.setattr("service.api.slices.records", read)
@@ -72,7 +72,7 @@ def test_scrapes_at_one_time_share_a_page(service):
 
     def text():
         rendered.append(1)
-        release.wait(30)
+        release.wait(600)
         return b"page"
 
     service.runtime.page = SimpleNamespace(text=text)

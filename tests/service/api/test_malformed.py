@@ -84,6 +84,7 @@ def broken(good, seed):
         yield bytes(body[: draw.randint(1, len(body))] if draw.random() < 0.3 else body)
 
 
+@pytest.mark.usefixtures("forked_children")
 @pytest.mark.parametrize("path", list(GOOD))
 def test_no_body_is_our_error(service, path, caplog):
     """Of hundreds of malformed bodies none is a 5xx, every refusal is a problem, and the service goes on."""

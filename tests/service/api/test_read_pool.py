@@ -16,7 +16,7 @@ def test_a_read_that_was_given_up_still_counts(service) -> None:
 
     def read() -> None:
         begun.release()
-        go_on.wait(30)
+        go_on.wait(600)
 
     async def story() -> None:
         waiting = [asyncio.create_task(readers.run(read)) for _ in range(READERS - 2)]

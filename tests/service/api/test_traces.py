@@ -312,7 +312,7 @@ class Stuck(SpanExporter):
         self._opened = opened
 
     def export(self, spans):
-        assert self._opened.wait(60)
+        assert self._opened.wait(600)
         return SpanExportResult.SUCCESS
 
 

@@ -12,6 +12,7 @@ from factories import make_prediction, open_log
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 DAY = 1440  # minutes
+EVERY = 5  # minutes from a block or a row to the next
 SETTINGS = """\
 name: m
 data: rows.csv
@@ -27,18 +28,23 @@ def at(minute: int) -> str:
     return (MONDAY + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
 
 
-def counts(path: Path, shares: Sequence[float], known: int = 60) -> Path:
-    """Write a block of a minute per share of members in the slice `cheap`."""
-    lines = [f"{at(k)},{known},{round(known * share)}" for k, share in enumerate(shares)]
+def counts(path: Path, shares: Sequence[float], known: int = 300) -> Path:
+    """Write a block of five minutes per share of members in the slice `cheap`."""
+    lines = [f"{at(EVERY * k)},{known},{round(known * share)}" for k, share in enumerate(shares)]
     path.write_text("\n".join(["start,known,cheap", *lines]) + "\n")
     return path
 
 
-def minutes(first: int, every: int = 5) -> pd.DataFrame:
-    """Rows of two days, one a minute: one of ``every`` is cheap, all from minute ``first`` on."""
-    number = range(2 * DAY)
-    prices = [10.0 if k >= first or k % every == 0 else 90.0 for k in number]
-    return pd.DataFrame({"at": [at(k) for k in number], "price": prices, "n": list(number)})
+def share(value: float, minutes: int) -> list[float]:
+    """Return the share of members of each block of some minutes."""
+    return [value] * (minutes // EVERY)
+
+
+def rows_of_two_days(first: int) -> pd.DataFrame:
+    """Rows, one in five minutes: one of five is cheap, all from minute ``first`` on."""
+    minutes = range(0, 2 * DAY, EVERY)
+    prices = [10.0 if k >= first or n % 5 == 0 else 90.0 for n, k in enumerate(minutes)]
+    return pd.DataFrame({"at": [at(k) for k in minutes], "price": prices, "n": list(minutes)})
 
 
 @pytest.fixture
@@ -65,7 +71,7 @@ def replay(cli: Callable, shop: Path) -> Callable[..., dict[str, Any]]:
 
 def test_counts_alarm_from_the_start_of_the_change(replay: Callable, tmp_path: Path) -> None:
     """Counts that rise after two days alarm once, with the start of the change and the learned rate."""
-    file = counts(tmp_path / "counts.csv", [0.2] * 2 * DAY + [0.5] * 300)
+    file = counts(tmp_path / "counts.csv", share(0.2, 2 * DAY) + share(0.5, 300))
     document = replay(file)
     (alarm,) = document["alarms"]
     assert list(alarm) == ["slice", "kind", "raised", "since", "direction", "observed", "expected"]
@@ -79,12 +85,12 @@ def test_counts_alarm_from_the_start_of_the_change(replay: Callable, tmp_path: P
     (learned,) = document["learning"]["slices"]
     assert (learned["since"], learned["live"], learned["season"]) == (at(0), at(DAY), None)
     assert learned["missing"] == "hour of week: 2 of 8 days"
-    assert document["traffic"]["blocks"] == 2 * DAY + 300
+    assert document["traffic"]["blocks"] == (2 * DAY + 300) // EVERY
 
 
 def test_other_settings_change_the_alarms(replay: Callable, tmp_path: Path) -> None:
     """A change within another tolerance does not alarm, and one during the days of learning is not listed."""
-    file = counts(tmp_path / "counts.csv", [0.2] * 2 * DAY + [0.4] * 300)
+    file = counts(tmp_path / "counts.csv", share(0.2, 2 * DAY) + share(0.4, 300))
     assert len(replay(file)["alarms"]) == 1
     assert not replay(file, "--set", "drift.tolerance=0.9")["alarms"]
     learning = replay(file, "--learn", 3)
@@ -94,18 +100,18 @@ def test_other_settings_change_the_alarms(replay: Callable, tmp_path: Path) -> N
 def test_the_text_has_alarms_learning_and_budget(cli: Callable, tmp_path: Path, monkeypatch: Any) -> None:
     """Counts of any slices are replayed where there is no project; text has a table, learning and a summary."""
     monkeypatch.chdir(tmp_path)
-    answer = cli("drift", "replay", counts(tmp_path / "counts.csv", [0.2] * 2 * DAY + [0.5] * 300))
+    answer = cli("drift", "replay", counts(tmp_path / "counts.csv", share(0.2, 2 * DAY) + share(0.5, 300)))
     head, _, first, _, *rest = answer.out.splitlines()
     assert head.split()[:3] == ["raised", "(UTC)", "slice"]
     assert first.split()[2:5] == ["cheap", "coverage", "up"]
     assert rest[0] == "2026-01-06 00:00:00: live traffic sets the expected coverage of 1 slice"
-    assert rest[-1].startswith("2.21 days, 3,180 blocks, 1 slice: 1 alarms in 1 incidents; budget: 3.1e-05 false")
+    assert rest[-1].startswith("2.21 days, 636 blocks, 1 slice: 1 alarms in 1 incidents; budget: 6.1e-06 false")
     assert answer.err == ""
 
 
 def test_a_rate_that_returns_resolves_its_alarm(replay: Callable, tmp_path: Path) -> None:
     """An alarm is resolved once its rate over an hour is back in its band."""
-    document = replay(counts(tmp_path / "counts.csv", [0.2] * 2 * DAY + [0.5] * 60 + [0.2] * 300))
+    document = replay(counts(tmp_path / "counts.csv", share(0.2, 2 * DAY) + share(0.5, 60) + share(0.2, 300)))
     assert [alarm["since"] for alarm in document["alarms"]] == [at(2 * DAY)]
     assert at(2 * DAY + 90) <= document["incidents"][0]["resolved"] <= at(2 * DAY + 180)
 
@@ -113,7 +119,7 @@ def test_a_rate_that_returns_resolves_its_alarm(replay: Callable, tmp_path: Path
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_rows_alarm_as_their_counts(replay: Callable, tmp_path: Path, suffix: str) -> None:
     """Rows of any format give the alarm of a table of their counts."""
-    rows = minutes(first=DAY + 600)
+    rows = rows_of_two_days(first=DAY + 600)
     file = tmp_path / f"rows.{suffix}"
     {
         "csv": lambda: rows.to_csv(file, index=False),
@@ -126,19 +132,19 @@ def test_rows_alarm_as_their_counts(replay: Callable, tmp_path: Path, suffix: st
     assert found["alarms"] == expected["alarms"]
     assert [alarm["since"] for alarm in found["alarms"]] == [at(DAY + 600)]
     assert found["incidents"][0]["overlap"] == "rows"
-    assert (found["traffic"]["rows"], found["traffic"]["blocks"]) == (2 * DAY, 2 * DAY)
+    assert (found["traffic"]["rows"], found["traffic"]["blocks"]) == (len(rows), len(rows))
 
 
 def test_the_time_column_may_stand_in_the_settings(replay: Callable, shop: Path, tmp_path: Path) -> None:
     """`time` in slicewatch.yaml names the column of times."""
     shop.write_text(f"{SETTINGS}time: at\n")
-    minutes(first=3 * DAY).to_csv(tmp_path / "rows.csv", index=False)
+    rows_of_two_days(first=3 * DAY).to_csv(tmp_path / "rows.csv", index=False)
     assert replay(tmp_path / "rows.csv")["alarms"] == []
 
 
 def test_unknown_rows_are_in_no_rate(replay: Callable, tmp_path: Path) -> None:
     """A value that the function cannot read is no known row."""
-    rows = minutes(first=3 * DAY).astype({"price": object})
+    rows = rows_of_two_days(first=3 * DAY).astype({"price": object})
     rows.loc[1::2, "price"] = "none"
     rows.to_json(tmp_path / "rows.jsonl", orient="records", lines=True)
     (learned,) = replay(tmp_path / "rows.jsonl", "--time", "at")["learning"]["slices"]
@@ -154,37 +160,39 @@ def predicted(rows: pd.DataFrame, wrong: Callable[[int], bool]) -> pd.DataFrame:
 
 def test_predictions_alarm_on_lower_accuracy(replay: Callable, tmp_path: Path) -> None:
     """First labels set the expected accuracy; when it falls, all rows and the slice alarm in one incident."""
-    rows = predicted(minutes(first=0), lambda k: k % 10 == 0 or k > 2000)
+    rows = predicted(rows_of_two_days(first=0), lambda k: k % 10 == 0 or k > 400)
     rows.to_csv(tmp_path / "rows.csv", index=False)
     document = replay(tmp_path / "rows.csv", "--time", "at", "--set", "drift.reference_labels=100")
     assert {(alarm["slice"], alarm["kind"]) for alarm in document["alarms"]} == {
         ("__all__", "accuracy"),
         ("cheap", "accuracy"),
     }
-    assert all(at(1990) <= alarm["since"] <= at(2001) for alarm in document["alarms"])
+    assert all(at(1950) <= alarm["since"] <= at(2005) for alarm in document["alarms"])
     assert len(document["incidents"]) == 1
     assert [each["n"] for each in document["learning"]["accuracy"]] == [100, 100]
 
 
 def test_labels_are_evidence_when_they_arrive(replay: Callable, tmp_path: Path) -> None:
     """With a column of arrivals, a fall alarms once its labels have arrived; a row without one has no label."""
-    rows = predicted(minutes(first=0), lambda k: k >= 1000)
-    rows["labelled_at"] = [at(k + 300) if k % 2 == 0 else None for k in range(len(rows))]
+    rows = predicted(rows_of_two_days(first=0), lambda k: k >= 200)
+    rows["labelled_at"] = [at(k + 300) if k % (2 * EVERY) == 0 else None for k in rows["n"]]
     rows.to_csv(tmp_path / "rows.csv", index=False)
     words = ["--time", "at", "--label-time", "labelled_at", "--predicted-column", "predicted"]
     document = replay(tmp_path / "rows.csv", *words, "--set", "drift.reference_labels=100")
     assert {alarm["since"] for alarm in document["alarms"]} == {at(1300)}
-    assert document["traffic"]["label_blocks"] == DAY
+    assert document["traffic"]["label_blocks"] == len(rows) // 2
 
 
 def test_the_log_alarms_as_its_rows(replay: Callable, shop: Path, tmp_path: Path) -> None:
     """The log of the project is replayed from the store, also while a service has it open."""
-    rows = minutes(first=DAY + 600)
+    rows = rows_of_two_days(first=DAY + 600)
     given = [
-        make_prediction(f"r{k}", MONDAY + timedelta(minutes=k), member=bytes([is_cheap]))
+        make_prediction(f"r{k}", MONDAY + timedelta(minutes=EVERY * k), member=bytes([is_cheap]))
         for k, is_cheap in enumerate((rows["price"] < 40).tolist())
     ]
     shop.write_text(f"{SETTINGS}store: log.sqlite3\n")
+    with (tmp_path / "slices.yaml").open("a") as file:  # as many as in the log: their number is in the limits
+        file.writelines(f"  - {{name: {name}, compare: {{field: price, below: 0}}}}\n" for name in ("b", "c"))
     rows.to_csv(tmp_path / "rows.csv", index=False)
     expected = replay(tmp_path / "rows.csv", "--time", "at")["alarms"]
     with open_log(tmp_path / "log.sqlite3") as (_, writer):
@@ -194,7 +202,7 @@ def test_the_log_alarms_as_its_rows(replay: Callable, shop: Path, tmp_path: Path
         assert alarm == expected[0] | {"slice": "a"}
         assert found["incidents"][0]["overlap"] == "rows"
         part = replay("--log", "--from", at(DAY), "--to", at(DAY + 100), "--version", 1)
-        assert (part["traffic"]["rows"], part["traffic"]["from"]) == (100, at(DAY))
+        assert (part["traffic"]["rows"], part["traffic"]["from"]) == (100 // EVERY, at(DAY))
 
 
 def test_the_expected_rates_of_a_trained_version_are_used(cli: Callable, trained: Path, tmp_path: Path) -> None:

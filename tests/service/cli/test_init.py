@@ -494,14 +494,14 @@ def outcome_of(columns: dict[str, Callable[[int], object]], name: str, random: R
 
 
 @given(ODD_TABLES, FILES, st.randoms(use_true_random=False))
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_what_init_writes_passes_check(columns: dict[str, Callable[[int], object]], name: str, random: Random) -> None:
     """Over odd tables, init writes a project that check accepts, unless a class has too few contents."""
     assert outcome_of(columns, name, random) == ""
 
 
 @given(ODD_TABLES, FILES, st.randoms(use_true_random=False), st.sampled_from(LEARNERS))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_train_runs_where_check_passes(
     columns: dict[str, Callable[[int], object]], name: str, random: Random, learner: str
 ) -> None:

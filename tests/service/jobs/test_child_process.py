@@ -12,7 +12,7 @@ import pytest
 
 from service.jobs.child_process import NICENESS, ChildProcess
 
-SECONDS = 60  # a child that takes longer hangs
+SECONDS = 600  # a child that takes longer hangs
 
 START_SLEEP = """
 import os, subprocess, sys

@@ -66,7 +66,7 @@ class Watch:
         self.restart()
 
     def restart(self) -> None:
-        self.snapshots = SnapshotJob(self.deployment, self.store, self.writer, self.page)
+        self.snapshots = SnapshotJob(self.deployment, self.store, self.writer, self.page, timer=lambda: 0.0)
         self.job = self.detection(self.writer)
 
     def detection(self, writer: Writer) -> DriftDetection:

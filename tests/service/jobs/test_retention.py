@@ -18,9 +18,9 @@ DAY = timedelta(days=1)
 
 
 def retention(log, settings: Settings, position: object = (START + 99 * DAY, 1_000), **changes: object):
-    """Return the job over a log, and its metrics."""
-    metrics = make_metrics()
-    return Retention(settings, SimpleNamespace(position=position), log[1], metrics, **changes), metrics
+    """Return the job over a log, and its metrics; a run takes no time, unless stated otherwise."""
+    metrics, timer = make_metrics(), {"seconds": lambda: 0.0}
+    return Retention(settings, SimpleNamespace(position=position), log[1], metrics, **(timer | changes)), metrics
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ Log = tuple[Store, Writer]
 
 @pytest.fixture
 def job(deployment: Deployment, log: Log, page: MetricsPage) -> SnapshotJob:
-    return SnapshotJob(deployment, *log, page)
+    return SnapshotJob(deployment, *log, page, timer=lambda: 0.0)
 
 
 def rows_in(snapshot: Snapshot | None, window: WindowName = "7d") -> int:
@@ -141,7 +141,7 @@ def test_a_run_after_an_error_reads_everything(log: Log, deployment: Deployment,
     """Blocks that were recounted without the job learning of it are in the next snapshot."""
     log[1].stop()  # a store has one writer
     writer = LossyWriter(log[0])
-    job = SnapshotJob(deployment, log[0], writer, page)
+    job = SnapshotJob(deployment, log[0], writer, page, timer=lambda: 0.0)
     first = job.run(START)
     writer.append([make_prediction("p1", START)]).result()
     writer.loses = True
@@ -166,7 +166,7 @@ def test_the_last_snapshot_is_restored_after_a_restart(settings: Settings, page:
     with open_log(tmp_path / "other.db") as log:
         log[1].append([make_prediction("p1", START)])
         before = make_deployment(*log, settings, state=make_local_state())
-        snapshot = SnapshotJob(before, *log, page).run(START)
+        snapshot = SnapshotJob(before, *log, page, timer=lambda: 0.0).run(START)
     with open_log(tmp_path / "other.db") as log:
         after = make_deployment(*log, settings, state=make_local_state())
         SnapshotJob(after, *log, page).restore()

@@ -187,8 +187,8 @@ def test_the_order_of_the_alarms_changes_nothing(rng: np.random.Generator) -> No
 
 
 def test_a_planted_cause_comes_among_the_first_three() -> None:
-    """In 18 of 20 runs among 1,000 overlapping slices; the benchmark has 100, each with slices of its own."""
+    """In 6 of 7 runs among 1,000 overlapping slices; the benchmark has 100, each with slices of its own."""
     world = World(1_000, np.random.default_rng(0))
-    outcomes = [run(world, np.random.default_rng(seed), most_chunks=1) for seed in range(20)]
-    assert sum(outcome.place <= 3 for outcome in outcomes) >= 18
-    assert sum(outcome.incidents == 1 for outcome in outcomes) >= 16
+    outcomes = [run(world, np.random.default_rng(seed), most_chunks=1) for seed in range(7)]
+    assert sum(outcome.place <= 3 for outcome in outcomes) >= 6
+    assert sum(outcome.incidents == 1 for outcome in outcomes) >= 5

@@ -18,7 +18,9 @@ MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 KEYS = [RateKey("short", "1", "coverage"), RateKey("links", "1", "coverage")]
 BANDS = [coverage_band(Rate(4_000, 20_000), 0.1, 200), NO_REFERENCE]
 RATES = np.array([0.2, 0.05])
-BLOCK = timedelta(minutes=5)
+MINUTES = 15  # of a block, where a test states no other
+BLOCK, ROWS_OF_MINUTE = timedelta(minutes=MINUTES), 400
+BLOCKS_OF_DAY = 1_440 // MINUTES
 
 
 def make(zone: str = "UTC", swing: float = 0.4) -> tuple[DriftDetector, LiveBaseline]:
@@ -29,12 +31,13 @@ def make(zone: str = "UTC", swing: float = 0.4) -> tuple[DriftDetector, LiveBase
 
 
 def feed(
-    detector: DriftDetector, start: datetime, days: float, rates: np.ndarray = RATES, seed: int = 0, minutes: int = 5
-) -> list:
-    """Feed blocks of some minutes with 2,000 rows, and return the detections."""
+    detector: DriftDetector, start: datetime, days: float, rates: np.ndarray = RATES, seed: int = 0,
+    minutes: int = MINUTES,
+) -> list:  # fmt: skip
+    """Feed blocks of some minutes with 400 rows a minute, and return the detections."""
     rng, found, block = np.random.default_rng(seed), [], timedelta(minutes=minutes)
     for k in range(round(days * 1_440 / minutes)):
-        at, n = start + k * block, np.full(2, 2_000)
+        at, n = start + k * block, np.full(2, ROWS_OF_MINUTE * minutes)
         found += detector.advance_arrays(at, at + block, rng.binomial(n, rates), n, np.zeros(2, np.int64))
     return found
 
@@ -68,7 +71,7 @@ def test_the_reference_is_in_force_until_a_whole_day_is_known() -> None:
     assert links is not None
     assert links.live is not None
     assert links.live.missing == "hour of week: 1 of 8 days"
-    assert short.reference.n == 288 / 2 * 2_000 + 288 * 2_000
+    assert short.reference.n == 1.5 * 1_440 * ROWS_OF_MINUTE
     assert links.lower < 0.05 < links.upper
 
 
@@ -123,7 +126,7 @@ def test_a_weekend_is_learned_when_it_recurs(first_week: int) -> None:
     for day in range(7 * len(weeks)):
         week, weekday = divmod(day, 7)
         factor = np.array([3.0 if weekday >= 5 and week >= first_week else 1.0, 1.0])
-        found = feed(detector, MONDAY + timedelta(days=day), 1, RATES * factor, day, minutes=30)
+        found = feed(detector, MONDAY + timedelta(days=day), 1, RATES * factor, day, minutes=60)
         alarms += [(week, weekday) for each in found if each.drift.slice == "short"]
     assert set(alarms) <= {(week, day) for week in (first_week, first_week + 1) for day in (5, 6)}
     assert alarms
@@ -135,8 +138,8 @@ def test_a_weekend_is_learned_when_it_recurs(first_week: int) -> None:
 def test_a_change_that_lasts_for_weeks_is_not_learned() -> None:
     """It deviates on the same weekdays, and is calm on none between."""
     detector, baseline = make()
-    feed(detector, MONDAY, 9, minutes=30)
-    feed(detector, MONDAY + timedelta(days=9), 21, np.array([0.2, 0.1]), minutes=30)
+    feed(detector, MONDAY, 9, minutes=60)
+    feed(detector, MONDAY + timedelta(days=9), 21, np.array([0.2, 0.1]), minutes=60)
     assert baseline.limits(MONDAY + timedelta(days=30)).expected[1] == pytest.approx(0.05, rel=0.02)
 
 
@@ -161,7 +164,7 @@ def test_a_second_change_is_found_as_soon_as_the_first() -> None:
         (first, *_) = feed(detector, start, 0.25, changed, seed=day)
         delays.append((first.at - start).total_seconds())
         feed(detector, start + timedelta(days=0.25), 1.75, seed=day + 1)
-    assert delays[1] <= delays[0] + 300
+    assert delays[1] <= delays[0] + BLOCK.total_seconds()
 
 
 def test_hours_are_those_of_the_time_zone() -> None:
@@ -187,17 +190,17 @@ def test_restarts_change_nothing() -> None:
     whole = feed(once, MONDAY, 9) + feed(once, MONDAY + timedelta(days=9), 1, changed, seed=1)
     detector, baseline = again
     rng, found = np.random.default_rng(0), []
-    n = np.full(2, 2_000)
-    for block in range(10 * 288):
-        if block == 9 * 288:
+    n = np.full(2, ROWS_OF_MINUTE * MINUTES)
+    for block in range(10 * BLOCKS_OF_DAY):
+        if block == 9 * BLOCKS_OF_DAY:
             rng = np.random.default_rng(1)
-        if block % 500 == 7:
+        if block % 160 == 7:
             states = detector.to_bytes(), baseline.to_bytes()
             _, baseline = make()
             baseline.resume(LiveBaseline.from_bytes(states[1]))
             bands = dict(zip(KEYS, BANDS, strict=True))
             detector = DriftDetector.from_bytes(states[0], bands, log_threshold(200, 1.0), baseline)
-        at, rates = MONDAY + block * BLOCK, RATES if block < 9 * 288 else changed
+        at, rates = MONDAY + block * BLOCK, RATES if block < 9 * BLOCKS_OF_DAY else changed
         found += detector.advance_arrays(at, at + BLOCK, rng.binomial(n, rates), n, np.zeros(2, np.int64))
     assert whole
     assert found == whole
@@ -241,14 +244,15 @@ def with_table(rows: int = 50_000) -> tuple[DriftDetector, LiveBaseline]:
 
 
 def days_of(detector: DriftDetector, days: int, power: float = 1.0, level: float = 1.0) -> list:
-    """Feed seasonal blocks of five minutes from Monday on, and return the detections."""
+    """Feed seasonal blocks from Monday on, and return the detections."""
     return [
         detection
-        for block in range(days * 288)
+        for block in range(days * BLOCKS_OF_DAY)
         for detection in feed(
-            detector, MONDAY + block * BLOCK, 1 / 288, level * RATES * seasonal(np.array(block / 12), power), seed=block
+            detector, MONDAY + block * BLOCK, 1 / BLOCKS_OF_DAY,
+            level * RATES * seasonal(np.array(block * 24 / BLOCKS_OF_DAY), power), seed=block,
         )
-    ]
+    ]  # fmt: skip
 
 
 def test_the_season_of_the_table_takes_the_place_of_the_swing() -> None:

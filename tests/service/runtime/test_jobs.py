@@ -110,6 +110,7 @@ def left(writer: Writer, version: int, fingerprint: str, at: Any) -> None:
     writer.submit(partial(move, expected="gated", state="held")).result()
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_a_run_that_is_asked_for_trains_on_labelled_traffic_and_ends(trained: Path, serving) -> None:
     """A real training in a real process: the run comes to its end, and its files are removed."""
     trained.write_text(trained.read_text() + "retrain: {minimum_rows: 5, margin: 0.9}\n")
@@ -221,6 +222,7 @@ def test_reports_are_refused_where_no_version_is_in_force(project: Path, serving
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_a_version_that_is_served_elsewhere_is_watched_against_the_table(project: Path, serving) -> None:
     """Coverage, report, preview and pages are those of a model served here; retraining is refused with the reason."""
     project.write_text(project.read_text() + "classes: [kept, returned, lost]\n")
@@ -257,6 +259,7 @@ def test_a_version_that_is_served_elsewhere_is_watched_against_the_table(project
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_a_page_that_took_longer_than_a_request_may_is_there_the_next_time(trained: Path, serving) -> None:
     """It goes on being made, by one process, and whoever asks meanwhile is told so."""
 

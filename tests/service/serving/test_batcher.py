@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.serving.batcher import MAX_SEARCH_RUNS, Batcher
 
-LONG_SECONDS = 30
+LONG_SECONDS = 300
 
 
 class Model:

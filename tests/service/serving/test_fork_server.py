@@ -96,6 +96,6 @@ def test_calls_are_served_until_the_socket_is_closed() -> None:
         answer = channel.receive()[1]
         assert (parts(answer)[0][1][0], ANSWER.unpack_from(answer)[0]) == ([1, 1, 0], number)
     channel.close()
-    thread.join(20)
+    thread.join(300)
     theirs.close()
     assert not thread.is_alive()

@@ -53,7 +53,7 @@ def drive(
             predictor = Predictor(deployment, factory, metrics)
             queues = RequestQueues(deployment, predictor, log[1], metrics, queue_rows=2)
             try:
-                return await asyncio.wait_for(main(queues), 30)
+                return await asyncio.wait_for(main(queues), 300)
             finally:
                 await queues.stop()
 
@@ -154,8 +154,8 @@ def test_a_commit_after_the_stop_is_no_defect(
     entered, gate = threading.Event(), threading.Event()
 
     async def main(queues: RequestQueues) -> Any:
-        log[1].submit(lambda _: (entered.set(), gate.wait(30)))
-        assert await asyncio.to_thread(entered.wait, 30)
+        log[1].submit(lambda _: (entered.set(), gate.wait(600)))
+        assert await asyncio.to_thread(entered.wait, 300)
         asked = asyncio.create_task(queues.predict([REQUEST], 10))
         while log[1].backlog_rows < 2:
             await asyncio.sleep(0.01)

@@ -22,11 +22,11 @@ class Gate:
     def __init__(self, writer: Writer) -> None:
         self._entered, self._open = threading.Event(), threading.Event()
         self.held: Future[bool] = writer.submit(lambda _: self._hold())
-        assert self._entered.wait(30)
+        assert self._entered.wait(300)
 
     def _hold(self) -> bool:
         self._entered.set()
-        return self._open.wait(30)
+        return self._open.wait(600)
 
     def release(self) -> None:
         self._open.set()

@@ -36,6 +36,8 @@ from sfs.schema import Column, Schema
 
 SECONDS = 600  # a thread that takes longer hangs
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+
 
 class Log:
     """A log with traffic, and the job over it."""

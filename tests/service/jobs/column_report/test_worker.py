@@ -150,4 +150,4 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     )
     assert child.stdin is not None
     child.stdin.close()
-    assert child.wait(60) == -signal.SIGKILL
+    assert child.wait(600) == -signal.SIGKILL

@@ -31,6 +31,8 @@ PEEKS = "from sfs import slicing_function\n@slicing_function()\ndef peeks(x): re
 
 Make = Callable[..., tuple[Deployment, ReferenceCounts]]
 
+pytestmark = pytest.mark.usefixtures("forked_children")
+
 
 def table(rows: int = 60) -> pd.DataFrame:
     """Return rows of which a third has two words, a tenth is repeated, and labels are known."""

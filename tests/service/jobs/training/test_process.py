@@ -260,6 +260,7 @@ def test_a_training_without_its_folder_has_failed(
     assert training.poll() == TrainingFailed("the training process was killed by signal 9 (Killed)")
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_unusable_rows_are_a_failure(project: Path, tmp_path: Path, start: Callable[..., RunningTraining]) -> None:
     """A table of one class fails with the message of `train`, and without a candidate."""
     pd.read_csv(project / "rows.csv").assign(label="ham").to_csv(tmp_path / "one.csv", index=False)
@@ -277,6 +278,7 @@ def test_an_unexpected_exit_quotes_the_output(scripted: Callable[[str], RunningT
     assert failed == TrainingFailed("the training process exited with code 7; its last output: b / c / almost there")
 
 
+@pytest.mark.usefixtures("forked_children")
 def test_an_unexpected_error_is_a_failure_without_its_message(
     project: Path, start: Callable[..., RunningTraining], caplog: pytest.LogCaptureFixture
 ) -> None:
