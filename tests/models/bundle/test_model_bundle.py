@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,12 @@ from models.bundle.records import GoldenBatch, plain_records
 from models.bundle.reference import FamilyCounts, reference_counts
 from models.errors import BundleError, DataError
 from models.features import FeatureSpec, Featurizer
+from models.linear_classifier import LinearClassifier
 from models.outputs import OutputRates
+from models.slice_adapter import SliceAdapter
 from models.slice_residual import SliceResidualClassifier
 from models.training_report import SplitSizes, TrainingReport
+from models.tree_classifier import TreeClassifier, TreeSettings
 from sfs.apply import apply_with_stats
 from sfs.function import SlicingFunction
 from sfs.intervals import Rate
@@ -48,16 +51,24 @@ FUNCTIONS = FunctionSet(
         template("late", compare={"field": "not a feature", "above": 20}),
     ]
 )
+PARTS = ("architecture", "features")
 REPORT = TrainingReport("plain", (), (), SplitSizes(0, 0, 0), {}, (), (), {}, {}, ())
 
 
 def make_bundle(seed: int = 0, kind: str = "slice_residual") -> ModelBundle:
     """An untrained model whose predictions depend on every feature and membership, as a bundle."""
     torch.manual_seed(seed)
-    featurizer = Featurizer(SPECS).fit(FRAME)
+    featurizer = Featurizer(SPECS, wide=kind == "linear").fit(FRAME)
     backbone = MLP(featurizer.n_features, (8,))
     if kind == "plain":
         model: Any = PlainClassifier(backbone, 3)
+    elif kind in ("linear", "trees"):
+        X, y, rng = featurizer.transform(FRAME), np.arange(len(FRAME)) % 3, np.random.default_rng(seed)
+        base: Any = LinearClassifier.fit(X, y, 3, 1.0)
+        if kind == "trees":
+            base = TreeClassifier.fit(X, y, 3, TreeSettings(3, 4, 0.5), seed)
+        model = SliceAdapter(base, FUNCTIONS.names, FUNCTIONS.names[:2])
+        model.set_terms(rng.normal(size=2), rng.normal(size=(2, 3)))
     else:
         model = SliceResidualClassifier(backbone, 8, FUNCTIONS.names, 3)
         for parameter in model.parameters():
@@ -99,7 +110,7 @@ def saved(bundle: ModelBundle, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-@pytest.mark.parametrize("kind", ["slice_residual", "plain"])
+@pytest.mark.parametrize("kind", ["slice_residual", "plain", "linear", "trees"])
 def test_a_loaded_bundle_is_the_saved_one(kind: str, tmp_path: Path) -> None:
     """Hash, predictions and all parts of the bundle survive."""
     bundle = make_bundle(kind=kind)
@@ -404,10 +415,21 @@ def replaced(value: Any, at: tuple[Any, ...], junk: Any) -> Any:
 @pytest.mark.parametrize("name", ["config.json", "reference.json", "golden.json"])
 def test_no_value_makes_loading_fail_in_another_way(saved: Path, tmp_path: Path, name: str) -> None:
     """Whatever a field holds, the bundle is loaded or refused as a bundle, never with another error."""
-    files = {file: (saved / file).read_bytes() for file in FILES}
+    assert count_refused({file: (saved / file).read_bytes() for file in FILES}, name, (), tmp_path) > 30
+
+
+@pytest.mark.parametrize(("kind", "part"), [(kind, part) for kind in ("linear", "trees") for part in PARTS])
+def test_no_value_of_an_adapted_model_makes_loading_fail_in_another_way(kind: str, part: str, tmp_path: Path) -> None:
+    """So do the state of features for linear models, trees, and the adapter."""
+    assert count_refused(make_bundle(kind=kind).files, "config.json", (part,), tmp_path) > 10
+
+
+def count_refused(files: Mapping[str, bytes], name: str, within: tuple[str, ...], tmp_path: Path) -> int:
+    """Return how many bundles with junk in a place of a file are refused; every other one is loaded."""
     content = json.loads(files[name])
     refused, alike = 0, {"big", "late"}  # slices whose fields are those of `asks`
-    for k, at in enumerate(each for each in places(content) if each[0] not in alike):
+    chosen = [at for at in places(content) if at[0] not in alike and at[: len(within)] == within]
+    for k, at in enumerate(chosen):
         for n, junk in enumerate((None, "x", [], {"a": 1}, -1, 10**400)):
             changed = json.dumps(replaced(content, at, junk)).encode()
             folder = tmp_path / f"{k}-{n}"
@@ -416,7 +438,7 @@ def test_no_value_makes_loading_fail_in_another_way(saved: Path, tmp_path: Path,
                 ModelBundle.load(folder)
             except BundleError:
                 refused += 1
-    assert refused > 30
+    return refused
 
 
 def test_other_weights_fail_the_golden_batch(saved: Path) -> None:
