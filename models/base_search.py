@@ -28,6 +28,7 @@ FOLDS = 4
 _MIDDLE_PENALTY = PENALTIES[1]
 _MOST_TREE_FEATURES = 500
 _LEAST_PROBABILITY = 1e-12
+_LEAST_ROWS = 2  # of one class, for two folds
 _PATIENCE = 2  # strengths without a lower loss
 
 
@@ -93,11 +94,16 @@ class Rows:
         """Positions of the validation rows."""
         return slice(self.n_train, len(self.y))
 
+    def has_two_classes(self, positions: NDArray[np.int64] | slice) -> bool:
+        """Whether these rows have more than one class."""
+        return bool(np.ptp(self.y[positions]))
+
     def folds(self, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the positions to fit on and to predict; rows of equal content are in one fold."""
         from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and not needed at serving
 
-        cross = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        n_folds = min(FOLDS, int(np.bincount(self.y).max()))  # no more than rows of the largest class
+        cross = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds
             yield from cross.split(np.zeros(len(self.y)), self.y, self.groups)
@@ -136,10 +142,13 @@ class BaseFamily(ABC, Generic[T]):
 
     def out_of_fold(self, rows: Rows, settings: T) -> Floats:
         """Return the probabilities of all rows, float[N, C], each by a model fitted without it and its copies."""
-        P = np.empty((len(rows.y), self.num_classes))
+        P = np.full((len(rows.y), self.num_classes), _LEAST_PROBABILITY)
         for fitted, held in rows.folds(self.seed):
-            model = self.fit(rows.X.subset(fitted), rows.y[fitted], settings)
-            P[held] = model.predict_proba(rows.X.subset(held))
+            if not rows.has_two_classes(fitted):  # all rows of the others are copies of one, and held
+                P[held, rows.y[fitted[0]]] = 1
+            elif len(held):
+                model = self.fit(rows.X.subset(fitted), rows.y[fitted], settings)
+                P[held] = model.predict_proba(rows.X.subset(held))
         return P
 
 
@@ -180,11 +189,13 @@ class TreeFamily(BaseFamily[TreeSettings]):
 def fit_base(
     family: BaseFamily[T], search: Rows, whole: Rows, on_stage: Callable[[str, float], None], worth: float = -np.inf
 ) -> BaseResult | None:
-    """Return the best model of a family; None if its score without slices is below ``worth``.
+    """Return the best model of a family; None if its score without slices is below ``worth``, or nothing can be chosen.
 
     Settings, slices and penalties are chosen on ``search``; the base is then fitted on ``whole``, of which ``search``
     may be a sample. ``on_stage`` is called with the stage and the completed share.
     """
+    if not search.has_two_classes(slice(search.n_train)) or np.bincount(search.y).max() < _LEAST_ROWS:
+        return None  # too few rows, or a sample without the rare class
     on_stage(f"choosing {family.name} models", 0.0)
     settings, score = family.choose(search)
     if score.value < worth:

@@ -44,15 +44,17 @@ def search_models(
     check_splits(train, valid, num_classes)
     report = progress or (lambda stage, share: None)
     bases = _fit_bases(config, train, valid, num_classes, lambda stage, share: report(stage, _BASES_UNTIL * share))
-    best = max(bases, key=lambda base: base.score.value)
+    best = max(bases, key=lambda base: base.score.value, default=None)
     networks = fit_learner(
         replace(config, kind="slice_residual"),
         train,
         valid,
         num_classes,
         lambda stage, share: report(stage, _BASES_UNTIL + (1 - _BASES_UNTIL) * share),
-        worth=best.score.value - REACH,
+        worth=-np.inf if best is None else best.score.value - REACH,
     )
+    if best is None:
+        return networks
     selection = (*(_result(base) for base in bases), *networks.selection)
     if networks.score > best.score.value + companion_margin(len(valid)):
         sentence = (

@@ -120,6 +120,30 @@ def test_a_rare_class_does_not_stop_the_search() -> None:
     assert fitted.model.predict_proba(valid.X, valid.S).shape == (100, 3)
 
 
+def test_a_class_whose_rows_are_copies_of_one_does_not_stop_the_search() -> None:
+    """The fold that holds them is fitted on one class; of a sample without them, only networks are searched."""
+    rng = np.random.default_rng(7)
+    (train, _), (valid, _) = (rows(n, rng) for n in (200, 80))
+    y, groups = np.zeros(200, np.int64), np.arange(200)
+    y[:20], groups[:20] = 1, 0
+    copies = Split(train.X, y, train.S, groups)
+    held = Split(valid.X, np.zeros(80, np.int64), valid.S, np.arange(1_000, 1_080))
+    fitted = search_models(QUICK, copies, held, 2)
+    assert fitted.model.predict_proba(valid.X, valid.S).shape == (80, 2)
+    one = replace(copies, y=np.r_[np.ones(1, np.int64), np.zeros(199, np.int64)])
+    sampled = search_models(replace(QUICK, max_search_rows=5), one, held, 2)
+    assert {"linear", "trees"}.isdisjoint(word for result in sampled.selection for word in result.name.split(","))
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+def test_a_few_rows_are_enough(n: int) -> None:
+    """Classes of fewer rows than folds, and a validation row, make a model."""
+    rng = np.random.default_rng(8)
+    (train, _), (valid, _) = (rows(m, rng) for m in (n, 1))
+    fitted = search_models(QUICK, replace(train, y=np.arange(n) % 2), valid, 2)
+    assert np.allclose(fitted.model.predict_proba(train.X, train.S).sum(axis=1), 1)
+
+
 def test_logits_of_certain_probabilities_are_finite() -> None:
     """A probability of 0 has a finite logit; the logits of a row sum to 0."""
     logits = centred_logits(np.array([[0.0, 1.0], [0.5, 0.5]]))
