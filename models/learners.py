@@ -117,6 +117,8 @@ def fit_learner(
 
     Parameters
     ----------
+    config
+        Settings; of ``auto``, those of ``slice_residual``.
     train, valid
         Rows with classes 0 .. C - 1 and memberships; valid's slices are matched to train's by name.
     num_classes
@@ -132,6 +134,8 @@ def fit_learner(
         If the splits do not match, a label is out of range, or the training rows have one class only.
     """
     check_splits(train, valid, num_classes)
+    if config.kind == "auto":
+        config = replace(config, kind="slice_residual")
     generator = np.random.default_rng(config.seed)
     valid = replace(valid, S=valid.S.align(train.S.names))
     search_valid = row_sample(valid, config.max_search_rows, generator)

@@ -46,7 +46,7 @@ def search_models(
     bases = _fit_bases(config, train, valid, num_classes, lambda stage, share: report(stage, _BASES_UNTIL * share))
     best = max(bases, key=lambda base: base.score.value, default=None)
     networks = fit_learner(
-        replace(config, kind="slice_residual"),
+        config,
         train,
         valid,
         num_classes,

@@ -270,7 +270,7 @@ def test_progress_rises_to_one() -> None:
     [
         (
             {"kind": "sbl"},
-            "unknown learner 'sbl'; known are slice_residual, slice_aware, erm, weighted_erm",
+            "unknown learner 'sbl'; known are auto, slice_residual, slice_aware, erm, weighted_erm",
         ),
         ({"widths": ()}, "widths must be at least 1 unit"),
         ({"max_search_rows": 0}, "max_search_rows must be at least 1"),
