@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,9 +25,9 @@ T = TypeVar("T")
 
 FOLDS = 4
 _MIDDLE_PENALTY = PENALTIES[1]
-_MOST_TREE_FEATURES = 500
+_MOST_TREE_FEATURES, _MOST_TREE_CLASSES = 500, 20
+_MOST_WEIGHTS = 10_000_000
 _LEAST_PROBABILITY = 1e-12
-_LEAST_ROWS = 2  # of one class, for two folds
 _PATIENCE = 2  # strengths without a lower loss
 
 
@@ -99,24 +98,35 @@ class Rows:
         return bool(np.ptp(self.y[positions]))
 
     def folds(self, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Yield the positions to fit on and to predict; rows of equal content are in one fold."""
-        from sklearn.model_selection import StratifiedGroupKFold  # slow to import, and not needed at serving
+        """Yield the positions to fit on and to predict; rows of equal content are in one fold.
 
-        n_folds = min(FOLDS, int(np.bincount(self.y).max()))  # no more than rows of the largest class
-        cross = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class with fewer rows than folds
-            yield from cross.split(np.zeros(len(self.y)), self.y, self.groups)
+        The contents of a class, that of their first row, are dealt to the folds at random, the most frequent first.
+        """
+        rng = np.random.default_rng(seed)
+        _, leaders, group_of, sizes = np.unique(self.groups, return_index=True, return_inverse=True, return_counts=True)
+        shuffled = rng.permutation(len(leaders))
+        order = shuffled[np.lexsort((-sizes[shuffled], self.y[leaders[shuffled]]))]  # by class, then by size
+        n_folds = min(FOLDS, len(leaders))
+        fold = np.empty(len(leaders), np.int64)
+        fold[order] = np.arange(len(leaders)) % n_folds
+        of_row = fold[group_of.reshape(-1)]
+        for k in range(n_folds):
+            yield np.flatnonzero(of_row != k), np.flatnonzero(of_row == k)
 
 
 class BaseFamily(ABC, Generic[T]):
     """Models of one kind; T are its settings."""
 
     name: str
+    plural: str
     is_wide = False
 
     def __init__(self, num_classes: int, seed: int) -> None:
         self.num_classes, self.seed = num_classes, seed
+
+    @abstractmethod
+    def limit(self, X: FeatureRows) -> str:
+        """Return why the family is not searched for these features; empty if it is."""
 
     @abstractmethod
     def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[T, Any]]:
@@ -146,7 +156,7 @@ class BaseFamily(ABC, Generic[T]):
         for fitted, held in rows.folds(self.seed):
             if not rows.has_two_classes(fitted):  # all rows of the others are copies of one, and held
                 P[held, rows.y[fitted[0]]] = 1
-            elif len(held):
+            else:
                 model = self.fit(rows.X.subset(fitted), rows.y[fitted], settings)
                 P[held] = model.predict_proba(rows.X.subset(held))
         return P
@@ -155,7 +165,11 @@ class BaseFamily(ABC, Generic[T]):
 class LinearFamily(BaseFamily[float]):
     """Logistic regression."""
 
-    name, is_wide = "linear", True
+    name, plural, is_wide = "linear", "linear models", True
+
+    def limit(self, X: FeatureRows) -> str:
+        """Return why the weights would be too many for the memory of a training."""
+        return _over(X.shape[1] * self.num_classes, _MOST_WEIGHTS, "weights")
 
     def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[float, LinearClassifier]]:
         """Yield regressions, the most penalised first."""
@@ -169,7 +183,7 @@ class LinearFamily(BaseFamily[float]):
 class TreeFamily(BaseFamily[TreeSettings]):
     """Gradient-boosted trees."""
 
-    name = "trees"
+    name = plural = "trees"
 
     def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[TreeSettings, TreeClassifier]]:
         """Yield the trees of all settings."""
@@ -180,22 +194,27 @@ class TreeFamily(BaseFamily[TreeSettings]):
         """Return the trees of settings."""
         return TreeClassifier.fit(X, y, self.num_classes, settings, self.seed)
 
-    @staticmethod
-    def suits(X: FeatureRows) -> bool:
-        """Whether there are few enough features: not with hashed words."""
-        return bool(0 < X.shape[1] <= _MOST_TREE_FEATURES)
+    def limit(self, X: FeatureRows) -> str:
+        """Return why the trees would be too many or too slow: so are those on hashed words."""
+        return _over(X.shape[1], _MOST_TREE_FEATURES, "features") or _over(
+            self.num_classes, _MOST_TREE_CLASSES, "classes"
+        )
 
 
 def fit_base(
-    family: BaseFamily[T], search: Rows, whole: Rows, on_stage: Callable[[str, float], None], worth: float = -np.inf
+    family: BaseFamily[T],
+    search: Rows,
+    whole: Callable[[], Rows],
+    on_stage: Callable[[str, float], None],
+    worth: float = -np.inf,
 ) -> BaseResult | None:
     """Return the best model of a family; None if its score without slices is below ``worth``, or nothing can be chosen.
 
-    Settings, slices and penalties are chosen on ``search``; the base is then fitted on ``whole``, of which ``search``
-    may be a sample. ``on_stage`` is called with the stage and the completed share.
+    Settings, slices and penalties are chosen on ``search``; the base is then fitted on the rows of ``whole``, of which
+    ``search`` may be a sample. ``on_stage`` is called with the stage and the completed share.
     """
-    if not search.has_two_classes(slice(search.n_train)) or np.bincount(search.y).max() < _LEAST_ROWS:
-        return None  # too few rows, or a sample without the rare class
+    if not search.has_two_classes(slice(search.n_train)) or np.ptp(search.groups) == 0:
+        return None  # a sample without the rare class, or one content
     on_stage(f"choosing {family.name} models", 0.0)
     settings, score = family.choose(search)
     if score.value < worth:
@@ -207,7 +226,8 @@ def fit_base(
     plain = selection_score(P[valid], y[valid], S.member[valid])
     fitted = _fit_terms(search, base, family.seed)
     on_stage(f"fitting the {family.name} model on all rows", 0.9)
-    model = family.fit(whole.X, whole.y, settings)
+    rows = whole()
+    model = family.fit(rows.X, rows.y, settings)
     if fitted is None:
         return BaseResult(family.name, model, (), plain, plain, family.is_wide)
     kept, terms, adapted = fitted
@@ -226,20 +246,32 @@ def _fit_terms(rows: Rows, base: Floats, seed: int) -> tuple[tuple[str, ...], Ad
     known = ~rows.S.unknown
     member = rows.S.member & known
 
-    def cross_fitted(keep: NDArray[np.bool_], penalty: float) -> Floats:
-        inside = _whole_rows(member, known, keep)
+    def gate(fitted: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the slices whose terms lower the log loss of other rows by more than chance, bool[K]."""
+        if len(names) <= MAX_UNGATED:
+            return np.ones(len(names), np.bool_)
+        gains, squares = np.zeros((2, len(names)))
+        for own, held in ((fitted, other), (other, fitted)):
+            terms = AdapterTerms(base[own], member[own], y[own], _MIDDLE_PENALTY)
+            gain, error = terms.gains(base[held], member[held], y[held])
+            gains, squares = gains + gain, squares + error**2
+        return np.asarray(gains > gate_threshold(len(names)) * np.sqrt(squares))
+
+    quarters = np.random.default_rng(seed).random(len(y)) < 0.5  # halves of the rows that a half is scored by
+    gates = {True: gate(halves & quarters, halves & ~quarters), False: gate(~halves & quarters, ~halves & ~quarters)}
+
+    def cross_fitted(penalty: float) -> Floats:
         P = np.empty(base.shape)
-        for half in (halves, ~halves):
+        for side, half in ((False, halves), (True, ~halves)):  # the gate and the terms are those of the other half
+            inside = _whole_rows(member, known, gates[side])
             terms = AdapterTerms(base[~half], inside[~half], y[~half], penalty)
             P[half] = softmax(terms.logits(base[half], inside[half]), axis=1)
         return P
 
-    keep = np.ones(len(names), np.bool_)
-    if len(names) > MAX_UNGATED:
-        keep = _gate(base, member, y, halves)
+    keep = gate(halves, ~halves)
     best, score = None, selection_score(softmax(base, axis=1), y, rows.S.member).value + MIN_GAIN
     for penalty in PENALTIES if keep.any() else ():
-        P = cross_fitted(keep, penalty)
+        P = cross_fitted(penalty)
         found = selection_score(P, y, rows.S.member).value
         if found > score:
             best, score = (penalty, P), found
@@ -248,27 +280,19 @@ def _fit_terms(rows: Rows, base: Floats, seed: int) -> tuple[tuple[str, ...], Ad
     penalty, P = best
     valid = rows.valid
     own, plain = (selection_score(each[valid], y[valid], rows.S.member[valid]).value for each in (P, softmax(base, 1)))
-    if own < plain:
+    if own < plain + MIN_GAIN:
         return None
     inside = _whole_rows(member, known, keep)
     return tuple(names[keep].tolist()), AdapterTerms(base, inside, y, penalty), P
 
 
-def _gate(
-    base: Floats, member: NDArray[np.bool_], y: NDArray[np.int64], halves: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Return the slices whose terms lower the log loss of the other half by more than chance, bool[K]."""
-    gains, squares = np.zeros((2, member.shape[1]))
-    for half in (halves, ~halves):
-        terms = AdapterTerms(base[~half], member[~half], y[~half], _MIDDLE_PENALTY)
-        gain, error = terms.gains(base[half], member[half], y[half])
-        gains, squares = gains + gain, squares + error**2
-    return np.asarray(gains > gate_threshold(member.shape[1]) * np.sqrt(squares))
-
-
 def _whole_rows(member: NDArray[np.bool_], known: NDArray[np.bool_], keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the members of the kept slices, bool[N, J]; none in a row with an unknown one, as at serving."""
     return np.asarray(member[:, keep] & known[:, keep].all(axis=1, keepdims=True))
+
+
+def _over(number: int, most: int, things: str) -> str:
+    return f"{number:,} {things} are more than {most:,}" if number > most else ""
 
 
 def centred_logits(P: Floats) -> Floats:

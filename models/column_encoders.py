@@ -264,14 +264,6 @@ def hstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
     return SparseRows(parts[0].n_rows, starts[-1], rows, columns, values, any(part.repeat for part in parts))
 
 
-def vstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
-    """Return the rows of at least one part, all of one width, one after another."""
-    starts = [0, *accumulate(part.n_rows for part in parts)]
-    rows = np.concatenate([part.rows + start for part, start in zip(parts, starts, strict=False)])
-    columns, values = (np.concatenate(each) for each in zip(*(part[3:5] for part in parts), strict=True))
-    return SparseRows(starts[-1], parts[0].width, rows, columns, values, any(part.repeat for part in parts))
-
-
 def as_number(value: Any, column: str, row: Any) -> float:
     """Return a value as a float, NaN where missing or infinite.
 

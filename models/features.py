@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast, get_
 
 import numpy as np
 import pandas as pd
+import scipy
 from numpy.typing import NDArray
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
@@ -22,7 +23,6 @@ from models.column_encoders import (
     as_number,
     as_text,
     hstack_rows,
-    vstack_rows,
 )
 from models.errors import ConfigError, DataError, require_type
 from models.text_ngrams import HashedNgrams, NgramState
@@ -39,7 +39,7 @@ Table: TypeAlias = pd.DataFrame | Sequence[Mapping[str, Any]]
 
 MAX_CATEGORIES = 100
 MIN_CATEGORY_ROWS = 2
-_BLOCK_ROWS = 50_000
+_BLOCK_ROWS = 20_000
 _NAME_CHARS = 60
 
 
@@ -145,8 +145,8 @@ class Featurizer:
             scattered.append(sparse_block)
         if len(dense) == 1:
             return FeatureRows(dense[0], scattered[0])
-        blocks = [block for block in scattered if block is not None]
-        return FeatureRows(np.concatenate(dense), vstack_rows(blocks) if blocks else None)
+        blocks = [block.to_csr() for block in scattered if block is not None]
+        return FeatureRows(np.concatenate(dense), scipy.sparse.vstack(blocks, format="csr") if blocks else None)
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Raise DataError unless `transform` can read a record; takes microseconds."""

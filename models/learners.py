@@ -136,11 +136,9 @@ def fit_learner(
     check_splits(train, valid, num_classes)
     if config.kind == "auto":
         config = replace(config, kind="slice_residual")
-    generator = np.random.default_rng(config.seed)
     valid = replace(valid, S=valid.S.align(train.S.names))
-    search_valid = row_sample(valid, config.max_search_rows, generator)
+    sample, search_valid = search_samples(config, train, valid)
     whole = TrainingTask(train, search_valid, num_classes, config.widths, config.trainer_config)
-    sample = row_sample(train, config.max_search_rows, generator)
     search = replace(whole, train=sample)
     return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), worth).run()
 
@@ -284,10 +282,19 @@ def _adapter_from_config(shape: Mapping[str, Any]) -> SliceAdapter:
     bases = {"linear": LinearClassifier.from_config, "trees": TreeClassifier.from_config}
     if (kind := shape["base"].get("kind")) not in bases:
         raise ConfigError(f"a slice adapter has no base of kind {kind!r}; known are {', '.join(bases)}")
+    if not (isinstance(shape["slices"], list) and isinstance(shape["kept"], list)):
+        raise ConfigError("the slices of an adapter, and its kept slices must be lists of names")
     return SliceAdapter(bases[kind](shape["base"]), shape["slices"], shape["kept"])
 
 
-def row_sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
+def search_samples(config: LearnerConfig, train: Split, valid: Split) -> tuple[Split, Split]:
+    """Return the training and validation rows of a search: of each at most ``max_search_rows``, drawn by the seed."""
+    generator = np.random.default_rng(config.seed)
+    search_valid = _sample(valid, config.max_search_rows, generator)
+    return _sample(train, config.max_search_rows, generator), search_valid
+
+
+def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
     """Return n random rows in their original order, or all rows if there are at most n."""
     if len(rows) <= n:
         return rows

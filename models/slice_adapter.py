@@ -51,6 +51,8 @@ class SliceAdapter(nn.Module):
         self.slice_names, self.kept = tuple(slice_names), tuple(kept)
         if unknown := set(self.kept) - set(self.slice_names):
             raise ConfigError(f"the adapter keeps slices that it does not have: {', '.join(sorted(unknown))}")
+        if len({*self.kept}) < len(self.kept):
+            raise ConfigError(f"kept slices must be distinct, got {', '.join(self.kept)}")
         self.base: Any = base
         self.in_features, self.num_classes = int(base.in_features), int(base.num_classes)
         self.register_buffer("slope", torch.zeros(len(self.kept)))

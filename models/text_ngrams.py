@@ -6,7 +6,8 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -27,7 +28,7 @@ _BLOCK_ROWS = 20_000
 _SMALLEST = 1e-30
 _HASHED = WORD_COLUMNS + CHARACTER_COLUMNS
 _WORD = re.compile(r"\w\w+")
-_MEMO_WORDS, _MEMO_CHARACTERS = 100_000, 64
+_MEMO_WORDS, _MEMO_CHARACTERS = 30_000, 24
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio, made odd
 
 T = TypeVar("T")
@@ -99,11 +100,11 @@ class NgramState:
 
 
 class HashedNgrams:
-    """TF-IDF of the n-grams of lowered texts, each row of length one.
+    """Sublinear TF-IDF of the n-grams of lowered texts, each row of a length near one.
 
     Words are of at least two characters. Character n-grams are within words, with the blanks around them, as by
-    scikit-learn's ``char_wb``. The length is that of occurrences that are all different, so that nothing has to be
-    counted over a row: what a word adds is memoised, for up to 100,000 words.
+    scikit-learn's ``char_wb``. Words and their bigrams are counted over a row; character n-grams are counted within a
+    word, and what several words have in common adds up, which lengthens a row. What a word adds is memoised.
 
     Parameters
     ----------
@@ -135,27 +136,33 @@ class HashedNgrams:
             pairs, of_pair = _bigrams([word.hashes for word in words], of_word)
             of_ngram = np.repeat(of_word, np.fromiter((len(word.columns) for word in words), np.int64, len(words)))
             columns = np.concatenate([pairs, *(word.columns for word in words)])
-            cells = np.unique(np.concatenate([of_pair, of_ngram]) * _HASHED + columns)
-            counts += np.bincount(cells % _HASHED, minlength=_HASHED)
+            cells = np.concatenate([of_pair, of_ngram]) * _HASHED + columns
+            cells.sort()
+            counts += np.bincount(cells[np.flatnonzero(np.diff(cells, prepend=-1))] % _HASHED, minlength=_HASHED)
         return cls(NgramState.of(max(len(texts), 1), counts.astype(np.int32), None in texts))
 
     def transform(self, texts: Sequence[str | None]) -> SparseRows:
         """Return N rows; a missing text, like one without known n-grams, is a row of zeros."""
         rows = _split(texts)
         words, of_word = self._words.of(rows), _row_numbers(rows)
-        hashes, columns, weights, squares = zip(*words, strict=True) if words else ((), (), (), ())
-        pairs, of_pair = _bigrams(hashes, of_word)
+        pairs, of_pair, pair_times = _repeated(*_bigrams([word.hashes for word in words], of_word))
+        known = dict(zip(chain.from_iterable(rows), words, strict=True))
+        counted = [Counter(row) for row in rows]
+        distinct = [known[word] for word in chain.from_iterable(counted)]
+        times = np.fromiter(chain.from_iterable(row.values() for row in counted), np.float32, len(distinct))
+        _, columns, weights, squares = zip(*distinct, strict=True) if distinct else ((), (), (), ())
+        of_word, word_times = _row_numbers(counted), 1 + np.log(times)
         of_pairs = self.state.columns[pairs]
-        if (of_pairs < 0).any():
-            of_pair, of_pairs = of_pair[of_pairs >= 0], of_pairs[of_pairs >= 0]
-        of_ngram = np.repeat(of_word, np.fromiter(map(len, columns), np.int64, len(columns)))
-        pair_weights = self._idf[of_pairs]
-        lengths = np.bincount(of_word, weights=squares, minlength=len(texts))
+        seen = of_pairs >= 0
+        of_pair, of_pairs = of_pair[seen], of_pairs[seen]
+        pair_weights = self._idf[of_pairs] * pair_times[seen].astype(np.float32)
+        lengths = np.bincount(of_word, weights=np.array(squares) * word_times**2, minlength=len(texts))
         lengths += np.bincount(of_pair, weights=pair_weights * pair_weights, minlength=len(texts))
         scale = (1 / np.sqrt(np.maximum(lengths, _SMALLEST))).astype(np.float32)
-        at = np.concatenate([of_pair, of_ngram])
-        values = np.concatenate([pair_weights, *weights])
-        values *= scale[at]
+        sizes = np.fromiter(map(len, columns), np.int64, len(columns))
+        factors = np.concatenate([scale[of_pair], np.repeat(word_times * scale[of_word], sizes)])
+        values = np.concatenate([pair_weights, *weights]) * factors
+        at = np.concatenate([of_pair, np.repeat(of_word, sizes)])
         return SparseRows(len(texts), self.state.n_columns, at, np.concatenate([of_pairs, *columns]), values, True)
 
     def _weighed(self, words: Sequence[str]) -> list[_Word]:
@@ -199,7 +206,9 @@ class _Memo(Generic[T]):
             return [known[word] for word in words]
         fresh = dict(zip(new, self._compute(new), strict=True))
         found = [fresh[word] if word in fresh else known[word] for word in words]
-        if len(known) + len(fresh) <= _MEMO_WORDS:
+        if len(known) + len(fresh) > _MEMO_WORDS:
+            self._known = known = {}
+        if len(fresh) <= _MEMO_WORDS:
             known.update((word, value) for word, value in fresh.items() if len(word) <= _MEMO_CHARACTERS)
         return found
 
@@ -232,7 +241,15 @@ def _bigrams(
     return _column(words[pairs] * _MULTIPLIER + words[pairs + 1], WORD_COLUMNS), of_word[pairs]
 
 
-def _row_numbers(rows: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+def _repeated(columns: Rows, rows: Rows) -> tuple[Rows, Rows, NDArray[np.float64]]:
+    """Return each column of a row once, its row, and 1 + the logarithm of how often it is there."""
+    cells = rows * _HASHED + columns
+    cells.sort()
+    starts = np.flatnonzero(np.diff(cells, prepend=-1))
+    return cells[starts] % _HASHED, cells[starts] // _HASHED, 1 + np.log(np.diff(starts, append=len(cells)))
+
+
+def _row_numbers(rows: Sequence[Collection[str]]) -> NDArray[np.int64]:
     """Return the row of every word."""
     return np.repeat(np.arange(len(rows)), np.fromiter(map(len, rows), np.int64, len(rows)))
 

@@ -31,6 +31,7 @@ SETTINGS = (
     TreeSettings(30, 15, 0.1),
 )
 
+_MOST_DEPTH = 64
 _ABSENT = -10.0  # logit of a class without a row
 
 
@@ -157,6 +158,11 @@ class _TreeInference(ChunkedInference):
             and _within(model.of_class.numpy(), model.num_classes)
         ):
             raise ModelError("the trees refer to nodes, features or classes that they do not have")
+        nodes = np.unique(self._root)
+        for _ in range(_MOST_DEPTH):
+            nodes = np.unique(self._branches[nodes[~self._leaf[nodes]]])
+        if len(nodes):
+            raise ModelError(f"a tree is deeper than {_MOST_DEPTH} nodes")
         self._of_class = np.zeros((model.n_trees, model.num_classes), np.float32)
         self._of_class[np.arange(model.n_trees), model.of_class.numpy()] = 1
 

@@ -342,7 +342,7 @@ def _parse_sample(content: bytes) -> tuple[dict[str, Any], ...]:
 
 def _in_features(network: Any) -> Any:
     """Return the number of features that a network reads."""
-    return getattr(network, "in_features", None) or network.backbone.in_features
+    return network.in_features if hasattr(network, "in_features") else network.backbone.in_features
 
 
 def _load_network(config: BundleConfig, n_features: int, weights: bytes) -> Network:

@@ -61,7 +61,7 @@ schema:
 {without}functions: [{functions}]
 
 learner:
-  kind: auto                 # the best of linear models, trees and networks, or: slice_residual, slice_aware, erm
+  kind: auto                 # the best of all, or a network: slice_residual, slice_aware, erm, weighted_erm
   epochs: 12
   hidden: [32]               # units of each hidden layer
   seed: 0                    # the same seed gives the same model

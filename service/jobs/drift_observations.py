@@ -300,9 +300,9 @@ class _RateColumns:
 
 def _sum(counted: Sequence[_Counted]) -> _Counted:
     """Return the rates of some blocks, and the sums of their counts."""
-    keys, counts = counted[0]
     if len(counted) == 1:
         return counted[0]
+    keys, _ = counted[0]
     if any(other is not keys for other, _ in counted[1:]):
         keys = tuple(dict.fromkeys(chain.from_iterable(each for each, _ in counted)))
     index = {key: k for k, key in enumerate(keys)}

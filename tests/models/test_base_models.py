@@ -133,6 +133,16 @@ def test_other_features_and_damaged_trees_are_refused() -> None:
             damaged.predict_proba(X)
 
 
+def test_a_tree_as_deep_as_it_has_nodes_is_refused() -> None:
+    """It would make every prediction as slow."""
+    n = 200
+    deep = TreeClassifier(33, 2, 1, n)
+    deep.feature[: n - 1] = 0
+    deep.branches[:, :] = torch.arange(1, n + 1, dtype=torch.int32).clamp(max=n - 1)[:, None]
+    with pytest.raises(ModelError, match="a tree is deeper than 64 nodes"):
+        deep.predict_proba(X)
+
+
 def test_an_adapter_needs_a_base_and_its_own_slices() -> None:
     """A network of another kind is no base, and a kept slice is one of the training's."""
     base = {"kind": "linear", "in_features": 2, "num_classes": 2}
@@ -140,3 +150,7 @@ def test_an_adapter_needs_a_base_and_its_own_slices() -> None:
         network_from_config({"kind": "slice_adapter", "base": {"kind": "slice_adapter"}, "slices": [], "kept": []})
     with pytest.raises(ConfigError, match="keeps slices that it does not have: b"):
         network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": ["b"]})
+    with pytest.raises(ConfigError, match="kept slices must be distinct, got a, a"):
+        network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": ["a", "a"]})
+    with pytest.raises(ConfigError, match="slices must be lists of names"):
+        network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": "a"})

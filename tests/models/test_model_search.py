@@ -52,7 +52,7 @@ def test_slices_without_effect_are_left_out() -> None:
     whole = Split(FeatureRows(X), y, S)
     train, valid = (whole.subset(part) for part in (np.arange(600), np.arange(600, 900)))
     joined = Rows.of(train, valid, whole.X)
-    found = fit_base(LinearFamily(2, 0), joined, joined, lambda stage, share: None)
+    found = fit_base(LinearFamily(2, 0), joined, lambda: joined, lambda stage, share: None)
     assert found is not None
     assert len(found.kept) <= 3
     assert found.score.value >= found.plain_score.value
@@ -65,7 +65,7 @@ def test_the_score_is_of_rows_that_neither_base_nor_terms_have_seen() -> None:
     whole = Split(FeatureRows(X), rng.integers(0, 2, 800), SliceMatrix(["s"], rng.random((800, 1)) < 0.3))
     train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 800)))
     joined = Rows.of(train, valid, whole.X)
-    found = fit_base(TreeFamily(2, 0), joined, joined, lambda stage, share: None)
+    found = fit_base(TreeFamily(2, 0), joined, lambda: joined, lambda stage, share: None)
     assert found is not None
     assert found.score.accuracy < 0.6
     own = found.model.predict_proba(whole.X, whole.S).argmax(axis=1) == whole.y

@@ -261,7 +261,7 @@ def functions() -> FunctionSet:
 def bundle() -> ModelBundle:
     """A model of the comments, trained for a moment."""
     features = (FeatureSpec("text", "text"), FeatureSpec("likes", "number"))
-    learner = LearnerConfig(n_epochs=2, widths=(8,))
+    learner = LearnerConfig("slice_residual", n_epochs=2, widths=(8,))
     return train(TrainConfig("spam", features, functions(), learner, name="comments"), comments())
 
 
