@@ -29,7 +29,7 @@ POINTS: dict[str, Callable[[list[Document], list[Document]], bool]] = {
     "after the promotion": lambda alarms, runs: _state(runs) == "promoted",
 }
 ALL = os.environ.get("SLICEWATCH_TEST_DEMO_KILLS") == "all"
-KILLED_AT = {"generated": [*POINTS] if ALL else ["while training"]} | ({"real": []} if ALL else {})
+KILLED_AT = {"generated": [*POINTS] if ALL else ["while training"], "real": list[str]()}
 """Points at which the demo on some comments is killed: in the longest part, or at all of them; and none."""
 
 STORY = (
