@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import nn
 
 from models.batches import FeatureRows
@@ -97,7 +98,9 @@ class TreeClassifier(nn.Module):
             max_leaf_nodes=settings.leaves,
             early_stopping=False,
             random_state=seed,
-        ).fit(X.take(slice(0, len(X))).numpy(), y)
+        )
+        with threadpool_limits(1, user_api="openmp"):  # sums of several threads differ in their last digits
+            boosting.fit(X.take(slice(0, len(X))).numpy(), y)
         classes, rounds = boosting.classes_, boosting._predictors  # there is no public form
         trees = [(tree.nodes, k) for each in rounds for k, tree in enumerate(each)]
         sizes = [len(nodes) for nodes, _ in trees]

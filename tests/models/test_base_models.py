@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from models.batches import FeatureRows
 from models.errors import ConfigError, DataError, ModelError
@@ -58,6 +59,22 @@ def test_trees_are_those_of_scikit_learn(num_classes: int) -> None:
     ).fit(columns, y)
     assert np.allclose(model.predict_proba(X), expected.predict_proba(columns), atol=1e-6)
     assert np.array_equal(reloaded(model).predict_proba(X), model.predict_proba(X))
+
+
+def test_trees_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of several threads would depend on the machine; the limit ends with the fit."""
+    from sklearn.utils._openmp_helpers import _openmp_effective_n_threads as threads
+
+    seen: list[int] = []
+    original = HistGradientBoostingClassifier.fit
+    monkeypatch.setattr(
+        HistGradientBoostingClassifier,
+        "fit",
+        lambda self, *arguments: seen.append(threads()) or original(self, *arguments),
+    )
+    with threadpool_limits(2, user_api="openmp"):
+        TreeClassifier.fit(X, labels(2), 2, TREES, 0)
+        assert (seen, threads()) == ([1], 2)
 
 
 @pytest.mark.parametrize(
