@@ -25,6 +25,8 @@ _FEW = 100_000
 """Rows times entries up to which a product of rows is faster by a small dense matrix than by a sparse one."""
 MAX_STEPS_PER_EPOCH = 500
 """Maximum number of steps per epoch; batches grow with the data to respect it."""
+_MOST_DENSE = 16_000_000
+"""Numbers up to which training rows are made dense once (64 MB), and not in every epoch."""
 CHUNK_NUMBERS = 4_000_000
 """Maximum number of layer outputs or dense features held in memory at a time (16 MB)."""
 
@@ -65,7 +67,7 @@ class FeatureRows:
         elif (block := self._rows(positions)) is not None:
             rows, columns, values = np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices, block.data
         else:
-            return torch.from_numpy(np.array(dense))
+            return torch.from_numpy(np.array(dense) if isinstance(positions, slice) else dense)  # a slice is a view
         # A few entries written into zeros: several times faster than joining two dense blocks.
         out = np.zeros((len(dense), self.shape[1]), dtype=np.float32)
         out[rows, columns] = values
@@ -255,13 +257,15 @@ def training_batches(
     # Kept as bytes: there may be millions of rows.
     member, known = torch.from_numpy(S.member.copy()), torch.from_numpy(~S.unknown)
     size = max(batch_size, -(-len(rows) // MAX_STEPS_PER_EPOCH))
+    few = len(rows) * rows.X.shape[1] <= _MOST_DENSE
+    X = FeatureRows(rows.X.take(slice(0, len(rows))).numpy()) if few else rows.X
 
     def epoch(generator: torch.Generator) -> Iterator[Batch]:
         for positions in shuffled_batches(len(rows), size, generator):
             at = torch.from_numpy(positions)
             masked = torch.rand(len(at), generator=generator) < membership_dropout
             slices = Memberships(member[at].float(), known[at])
-            yield Batch(rows.X.take(positions), y[at], slices, weights[at], masked)
+            yield Batch(X.take(positions), y[at], slices, weights[at], masked)
 
     return epoch
 

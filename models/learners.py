@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeAlias, cast
 
@@ -38,6 +38,7 @@ from models.slice_adapter import SliceAdapter
 from models.slice_aware import AttentiveClassifier
 from models.slice_report import STRICT
 from models.slice_residual import SliceResidualClassifier
+from models.soft_voting import SoftVotingClassifier
 from models.trainer import EpochRecord
 from models.tree_classifier import TreeClassifier
 from sfs.matrix import SliceMatrix
@@ -85,7 +86,7 @@ class FitResult:
         Short description of the shipped network.
     peers
         ``erm`` and ``weighted_erm``, fitted on the same rows, and ``slice_residual``, the best network with
-        slices, if a plain model is shipped in its place.
+        slices, if another model is shipped in its place; or ``base``, the model without slices, with its features.
     selection
         All candidates with their validation scores.
     sentences
@@ -93,7 +94,7 @@ class FitResult:
     score
         Validation score of the model.
     is_wide
-        Whether the model reads the features for linear models; its peers do not.
+        Whether the model and its base read the features for linear models; networks do not.
     """
 
     model: Network
@@ -111,7 +112,7 @@ def fit_learner(
     valid: Split,
     num_classes: int,
     progress: Progress | None = None,
-    worth: float = -np.inf,
+    known: Sequence[Candidate] = (),
 ) -> FitResult:
     """Fit a network and its plain peers, with model selection on the validation rows.
 
@@ -125,8 +126,8 @@ def fit_learner(
         C, at least 2.
     progress
         Called with the current stage and the completed fraction, 0 to 1.
-    worth
-        Score of the better plain network from which networks with slices are trained.
+    known
+        Candidates that were trained on the rows of the search before.
 
     Raises
     ------
@@ -140,7 +141,7 @@ def fit_learner(
     sample, search_valid = search_samples(config, train, valid)
     whole = TrainingTask(train, search_valid, num_classes, config.widths, config.trainer_config)
     search = replace(whole, train=sample)
-    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), worth).run()
+    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), known).run()
 
 
 def check_splits(train: Split, valid: Split, num_classes: int) -> None:
@@ -160,9 +161,15 @@ class _LearnerFit:
     """Search on a sample, followed by training of the winner and its peers on all rows."""
 
     def __init__(
-        self, config: LearnerConfig, search: TrainingTask, whole: TrainingTask, progress: Progress, worth: float
+        self,
+        config: LearnerConfig,
+        search: TrainingTask,
+        whole: TrainingTask,
+        progress: Progress,
+        known: Sequence[Candidate],
     ) -> None:
-        self.config, self.search, self.whole, self.progress, self.worth = config, search, whole, progress, worth
+        self.config, self.search, self.whole, self.progress = config, search, whole, progress
+        self.known = {candidate.spec: candidate for candidate in known}
         self.names = whole.train.S.names
         self.sampled = len(search.train) < len(whole.train)
         n_slices = len(self.names) if config.kind == "slice_residual" else 0
@@ -171,6 +178,9 @@ class _LearnerFit:
 
     def train(self, spec: CandidateSpec, task: TrainingTask | None = None) -> Candidate:
         """Train one candidate, on the sample by default, and report the progress."""
+        if task is None and spec in self.known:
+            self.done += 1
+            return self.known[spec]
 
         def on_epoch(record: EpochRecord) -> None:
             share = self.done + (record.epoch + 1) / self.config.n_epochs
@@ -188,8 +198,7 @@ class _LearnerFit:
         """Fit the plain peers, then the configured kind."""
         plain = train_plain_candidates(self.search, self.train)
         sliced: list[Candidate] = []
-        is_worth = best_candidate(plain).score.value >= self.worth
-        if self.config.kind == "slice_residual" and self.names and is_worth:
+        if self.config.kind == "slice_residual" and self.names:
             sliced = train_slice_candidates(self.search, self.train)
         erm = self.on_all_rows(plain[0])
         weighted = self.on_all_rows(best_candidate(plain[1:])) if plain[1:] else erm
@@ -271,6 +280,7 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
         "slice_adapter": _adapter_from_config,
         "slice_aware": AttentiveClassifier.from_config,
         "slice_residual": SliceResidualClassifier.from_config,
+        "soft_voting": SoftVotingClassifier.from_config,
         "trees": TreeClassifier.from_config,
     }
     if config.get("kind") not in kinds:
@@ -279,7 +289,11 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _adapter_from_config(shape: Mapping[str, Any]) -> SliceAdapter:
-    bases = {"linear": LinearClassifier.from_config, "trees": TreeClassifier.from_config}
+    bases: dict[Any, Callable[[Mapping[str, Any]], nn.Module]] = {
+        "linear": LinearClassifier.from_config,
+        "soft_voting": SoftVotingClassifier.from_config,
+        "trees": TreeClassifier.from_config,
+    }
     if (kind := shape["base"].get("kind")) not in bases:
         raise ConfigError(f"a slice adapter has no base of kind {kind!r}; known are {', '.join(bases)}")
     if not (isinstance(shape["slices"], list) and isinstance(shape["kept"], list)):
@@ -287,11 +301,12 @@ def _adapter_from_config(shape: Mapping[str, Any]) -> SliceAdapter:
     return SliceAdapter(bases[kind](shape["base"]), shape["slices"], shape["kept"])
 
 
-def search_samples(config: LearnerConfig, train: Split, valid: Split) -> tuple[Split, Split]:
-    """Return the training and validation rows of a search: of each at most ``max_search_rows``, drawn by the seed."""
+def search_samples(config: LearnerConfig, train: Split, valid: Split, most: int | None = None) -> tuple[Split, Split]:
+    """Return training and validation rows, of each at most ``most`` (those of a search), drawn by the seed."""
     generator = np.random.default_rng(config.seed)
-    search_valid = _sample(valid, config.max_search_rows, generator)
-    return _sample(train, config.max_search_rows, generator), search_valid
+    most = config.max_search_rows if most is None else most
+    search_valid = _sample(valid, most, generator)
+    return _sample(train, most, generator), search_valid
 
 
 def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:

@@ -117,18 +117,21 @@ class AdapterTerms:
     ) -> None:
         (_, C), K = base.shape, member.shape[1]
         members = scipy.sparse.csr_matrix(member.astype(np.float64))
-        truth = np.zeros(base.shape)
-        truth[np.arange(len(y)), y] = 1
+        rows = np.arange(len(y))
         deviation = max(float(base.std()), 1e-9)
 
         def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             slope, offset = flat[:K], flat[K:].reshape(K, C)
             logits = base * (1 + members @ slope)[:, None] + members @ offset
-            of_classes = logits - scipy.special.logsumexp(logits, axis=1, keepdims=True)
-            error = np.exp(of_classes) - truth
+            logits -= logits.max(axis=1, keepdims=True)
+            error = np.exp(logits)
+            total = error.sum(axis=1, keepdims=True)
+            of_classes = logits[rows, y] - np.log(total[:, 0])
+            error /= total
+            error[rows, y] -= 1
             steep = members.T @ (error * base).sum(axis=1) + penalty * deviation**2 * slope
             high = members.T @ error + penalty * offset
-            value = -of_classes[np.arange(len(y)), y].sum()
+            value = -of_classes.sum()
             value += 0.5 * penalty * (deviation**2 * (slope**2).sum() + (offset**2).sum())
             return float(value), np.concatenate([steep, high.ravel()])
 

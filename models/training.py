@@ -109,7 +109,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         report_progress("making features", _FEATURES_FROM)
         featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
         X, wide = featurizer.transform(rows.frame), None
-        if config.learner.kind == "auto":
+        if config.learner.kind == "auto" and any(spec.kind == "text" for spec in config.features):
             wide_featurizer = Featurizer(config.features, wide=True).fit(rows.frame.iloc[rows.splits.train])
             wide = wide_featurizer.transform(rows.frame)
         fitted = search_models(
@@ -127,7 +127,7 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
             if all(peer is not model for model in models.values()):
                 models[name] = peer
         own = wide if wide is not None and fitted.is_wide else X
-        inputs = {name: (own if name == SHIPPED else X).subset(held) for name in models}
+        inputs = {name: (own if name in (SHIPPED, "base") else X).subset(held) for name in models}
         evaluation = held_out_evaluation(
             truth, inputs, rows.applied.matrix.take(held), rows.classes, models, rows.hashes[held]
         )

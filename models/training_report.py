@@ -28,11 +28,16 @@ from sfs.function import ALL_ROWS
 from sfs.matrix import SliceMatrix
 from sfs.validation import Metadata
 
-PEERS = {"erm": "ERM", "weighted_erm": "slice-weighted ERM", "slice_residual": "the slice-aware network"}
+PEERS = {
+    "base": "the model without slices",
+    "erm": "ERM",
+    "weighted_erm": "slice-weighted ERM",
+    "slice_residual": "the slice-aware network",
+}
 SHIPPED = "shipped"
 FEW_ROWS = 30
 SUSPICIOUS_ROWS = 10
-_SHORT = {"erm": "ERM", "weighted_erm": "weighted", "slice_residual": "slice-aware"}
+_SHORT = {"base": "no slices", "erm": "ERM", "weighted_erm": "weighted", "slice_residual": "slice-aware"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from models.inference import inference
 from models.learners import network_from_config
 from models.linear_classifier import LinearClassifier
 from models.slice_adapter import AdapterTerms, SliceAdapter
-from models.tree_classifier import TreeClassifier, TreeSettings
+from models.soft_voting import SoftVotingClassifier
+from models.tree_classifier import BoostedDraft, TreeClassifier, TreeSettings
 from sfs.matrix import SliceMatrix
 
 RNG = np.random.default_rng(0)
@@ -163,7 +164,7 @@ def test_a_tree_as_deep_as_it_has_nodes_is_refused() -> None:
 def test_an_adapter_needs_a_base_and_its_own_slices() -> None:
     """A network of another kind is no base, and a kept slice is one of the training's."""
     base = {"kind": "linear", "in_features": 2, "num_classes": 2}
-    with pytest.raises(ConfigError, match="no base of kind 'slice_adapter'; known are linear, trees"):
+    with pytest.raises(ConfigError, match="no base of kind 'slice_adapter'; known are linear, soft_voting, trees"):
         network_from_config({"kind": "slice_adapter", "base": {"kind": "slice_adapter"}, "slices": [], "kept": []})
     with pytest.raises(ConfigError, match="keeps slices that it does not have: b"):
         network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": ["b"]})
@@ -171,3 +172,45 @@ def test_an_adapter_needs_a_base_and_its_own_slices() -> None:
         network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": ["a", "a"]})
     with pytest.raises(ConfigError, match="slices must be lists of names"):
         network_from_config({"kind": "slice_adapter", "base": base, "slices": ["a"], "kept": "a"})
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_soft_voting_is_the_mean_of_probabilities(num_classes: int) -> None:
+    """The mean is of probabilities, not of logits, and stays itself when saved; an adapter takes it as a base."""
+    y = labels(num_classes)
+    members = [LinearClassifier.fit(X, y, num_classes, 1.0), TreeClassifier.fit(X, y, num_classes, TREES, 0)]
+    model = SoftVotingClassifier(members)
+    expected = np.mean([member.predict_proba(X) for member in members], axis=0)
+    assert np.allclose(model.predict_proba(X), expected, atol=1e-6)
+    assert np.array_equal(reloaded(model).predict_proba(X), model.predict_proba(X))
+    adapter = SliceAdapter(model, ("s",), ())
+    assert np.array_equal(reloaded(adapter).predict_proba(X), adapter.predict_proba(X))
+
+
+def test_soft_voting_needs_members_of_one_shape() -> None:
+    """No member, two shapes, and a member of another kind are refused."""
+    for members in ([], [LinearClassifier(2), LinearClassifier(3)]):
+        with pytest.raises(ConfigError, match="the same numbers of features"):
+            SoftVotingClassifier(members)
+    with pytest.raises(ConfigError, match="no member of kind 'plain'; known are linear, trees"):
+        network_from_config({"kind": "soft_voting", "members": [{"kind": "plain"}]})
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_draft_is_the_model_before_it_is_kept_as_arrays(num_classes: int) -> None:
+    """Both predict the same, whatever columns are constant; a class without a row has no probability in a draft."""
+    y = labels(num_classes)
+    constant = FeatureRows(np.concatenate([np.ones((400, 2), np.float32), DENSE], axis=1))
+    draft = BoostedDraft(constant, y, num_classes + 1, TREES, 0)
+    assert draft.read.tolist() == [2, 3, 4]
+    P = draft.predict_proba(constant)
+    assert np.allclose(
+        P[:, :num_classes], TreeClassifier.fit(constant, y, num_classes, TREES, 0).predict_proba(constant), atol=1e-6
+    )
+    assert not P[:, num_classes].any()
+
+
+def test_a_draft_of_settings_has_half_the_trees_at_twice_the_rate() -> None:
+    """The sum of the steps stays the same."""
+    assert TreeSettings(100, 31, 0.1).draft == TreeSettings(50, 31, 0.2)
+    assert TreeSettings(1, 31, 0.8).draft == TreeSettings(1, 31, 1.0)

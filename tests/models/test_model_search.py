@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.base_search import LinearFamily, Rows, TreeFamily, centred_logits, fit_base
+from models.base_families import Rows, TreeFamily
+from models.base_search import BaseResult, centred_logits, search_bases
 from models.batches import FeatureRows, Split
 from models.config import LearnerConfig
-from models.model_search import search_models
+from models.model_search import network_margin, search_models
+from models.model_selection import companion_margin
 from models.slice_adapter import SliceAdapter
 from sfs.matrix import SliceMatrix
 
@@ -25,6 +27,10 @@ def rows(n: int, rng: np.random.Generator, *, curved: bool = False) -> tuple[Spl
     return Split(FeatureRows(X), y, SliceMatrix(NAMES, member)), member[:, 0]
 
 
+def bases(train: Split, valid: Split) -> list[BaseResult]:
+    return search_bases(Rows.of(train, valid), train, int(train.y.max()) + 1, 0, lambda stage, share: None)[0]
+
+
 @pytest.mark.parametrize(("curved", "family"), [(False, "linear"), (True, "trees")])
 def test_the_family_that_suits_the_rule_is_shipped_with_the_slice(curved: bool, family: str) -> None:
     """Rows of the turned slice, all wrong without it, are right."""
@@ -38,8 +44,8 @@ def test_the_family_that_suits_the_rule_is_shipped_with_the_slice(curved: bool, 
     assert right[turned].mean() > 0.8
     assert alone[turned].mean() < 0.3
     assert right.mean() > alone.mean() + 0.05
-    assert {"erm"} <= set(fitted.peers)
-    assert any("cross-fitted validation score" in sentence for sentence in fitted.sentences)
+    assert fitted.peers["base"] is fitted.model.base
+    assert any("cross-fitted on 1,600 training and validation rows" in sentence for sentence in fitted.sentences)
     assert len({result.name for result in fitted.selection}) == len(fitted.selection)
 
 
@@ -51,10 +57,7 @@ def test_slices_without_effect_are_left_out() -> None:
     S = SliceMatrix([f"s{k}" for k in range(30)], rng.random((900, 30)) < 0.1)
     whole = Split(FeatureRows(X), y, S)
     train, valid = (whole.subset(part) for part in (np.arange(600), np.arange(600, 900)))
-    joined = Rows.of(train, valid, whole.X)
-    found = fit_base(LinearFamily(2, 0), joined, lambda: joined, lambda stage, share: None)
-    assert found is not None
-    assert len(found.kept) <= 3
+    assert all(len(found.kept) <= 3 for found in bases(train, valid))
 
 
 def test_the_score_is_of_rows_that_neither_base_nor_terms_have_seen() -> None:
@@ -63,11 +66,11 @@ def test_the_score_is_of_rows_that_neither_base_nor_terms_have_seen() -> None:
     X = rng.normal(size=(800, 5)).astype(np.float32)
     whole = Split(FeatureRows(X), rng.integers(0, 2, 800), SliceMatrix(["s"], rng.random((800, 1)) < 0.3))
     train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 800)))
-    joined = Rows.of(train, valid, whole.X)
-    found = fit_base(TreeFamily(2, 0), joined, lambda: joined, lambda stage, share: None)
-    assert found is not None
+    (found,) = [found for found in bases(train, valid) if found.base.name == "trees"]
     assert found.score.accuracy < 0.6
-    own = found.model.predict_proba(whole.X, whole.S).argmax(axis=1) == whole.y
+    assert found.cross_fitted.accuracy < 0.6
+    fitted = found.adapted(found.base.fit(Rows.of(train, valid)))
+    own = fitted.predict_proba(whole.X, whole.S).argmax(axis=1) == whole.y
     assert own.mean() > 0.8
 
 
@@ -78,10 +81,12 @@ def test_copies_of_a_row_are_in_one_fold() -> None:
     y, groups = np.repeat(rng.integers(0, 2, 200), 4), np.repeat(np.arange(200), 4)
     none = SliceMatrix([], np.zeros((800, 0), bool))
     whole = Split(FeatureRows(X), y, none, groups)
-    joined = Rows.of(whole.subset(np.arange(400)), whole.subset(np.arange(400, 800)), whole.X)
+    joined = Rows.of(whole.subset(np.arange(400)), whole.subset(np.arange(400, 800)))
     for fitted, held in joined.folds(0):
         assert not set(groups[fitted]) & set(groups[held])
-    P = TreeFamily(2, 0).out_of_fold(joined, TreeFamily(2, 0).choose(joined)[0])
+    found = TreeFamily(2, 0).cross_fit(joined)
+    assert found is not None
+    P = found[1]
     assert (P.argmax(axis=1) == y).mean() < 0.6
 
 
@@ -148,3 +153,54 @@ def test_logits_of_certain_probabilities_are_finite() -> None:
     logits = centred_logits(np.array([[0.0, 1.0], [0.5, 0.5]]))
     assert np.isfinite(logits).all()
     assert np.allclose(logits.sum(axis=1), 0)
+
+
+def test_the_mean_of_linear_and_trees_is_a_base_where_both_are_good() -> None:
+    """On a sum of a line and a square, the mean of both is better than each, and is shipped."""
+    rng = np.random.default_rng(9)
+
+    def drawn(n: int) -> Split:
+        X = rng.normal(size=(n, 10)).astype(np.float32)
+        score = X.sum(axis=1) + 1.5 * (np.abs(X[:, :2]) > 1).sum(axis=1) - 1 + rng.normal(size=n)
+        return Split(FeatureRows(X), (score > 0).astype(np.int64), SliceMatrix([], np.zeros((n, 0), bool)))
+
+    train, valid, test = drawn(600), drawn(200), drawn(4000)
+    fitted = search_models(QUICK, train, valid, 2)
+    assert fitted.form == "mean of linear and trees"
+    right = (fitted.model.predict_proba(test.X).argmax(axis=1) == test.y).mean()
+    for member in fitted.model.members:
+        assert right > (member.predict_proba(test.X).argmax(axis=1) == test.y).mean()
+
+
+def test_texts_have_no_mean_since_trees_do_not_read_the_features_for_linear_models() -> None:
+    """A linear model on wide features is a base alone."""
+    rng = np.random.default_rng(10)
+    (train, _), (valid, _) = (rows(n, rng) for n in (300, 100))
+    train, valid = (replace(part, wide=part.X) for part in (train, valid))
+    assert {found.base.name for found in bases(train, valid)} <= {"linear", "trees"}
+
+
+def test_networks_are_searched_only_where_a_pilot_comes_near() -> None:
+    """Labels by a rule that neither lines nor trees learn: a network ships; else its pilot is told as the reason."""
+    rng = np.random.default_rng(11)
+
+    def drawn(n: int, *, is_hidden: bool) -> Split:
+        X = rng.normal(size=(n, 12)).astype(np.float32)
+        score = np.tanh(X @ np.ones(12)) * np.tanh(X @ np.r_[np.ones(6), -np.ones(6)]) if is_hidden else X[:, 0]
+        return Split(FeatureRows(X), (score > 0).astype(np.int64), SliceMatrix(["s"], rng.random((n, 1)) < 0.3))
+
+    config = LearnerConfig(widths=(32,), n_epochs=12, lr=0.01)
+    hidden = search_models(config, drawn(2000, is_hidden=True), drawn(600, is_hidden=True), 2)
+    assert any(sentence.startswith("A network is shipped") for sentence in hidden.sentences)
+    plain = search_models(QUICK, drawn(500, is_hidden=False), drawn(200, is_hidden=False), 2)
+    assert plain.form.startswith(("linear", "trees", "mean"))
+    assert any(sentence.startswith("Networks were not searched: in a pilot of 500") for sentence in plain.sentences)
+    assert set(plain.peers) <= {"base"}
+
+
+def test_a_network_has_to_be_better_by_more_on_few_rows() -> None:
+    """The margin falls with the root of the validation rows, to that of a companion."""
+    margins = [network_margin(n) for n in (100, 400, 2_500, 100_000)]
+    assert margins == sorted(margins, reverse=True)
+    assert margins[1] == 0.025
+    assert margins[3] == pytest.approx(companion_margin(100_000), abs=1e-4)

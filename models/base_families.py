@@ -1,0 +1,214 @@
+"""Families of base models: rows of a search, choice of settings and prediction out of fold."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.batches import FeatureRows, Split
+from models.linear_classifier import STRENGTHS, LinearClassifier
+from models.model_selection import selection_score
+from models.tree_classifier import LARGER_TREES, TREES, BoostedDraft, TreeClassifier, TreeSettings
+from sfs.matrix import SliceMatrix
+
+Floats = NDArray[np.float64]
+Positions = NDArray[np.int64]
+T = TypeVar("T")
+
+FOLDS = 3
+REACH = 0.05
+"""Score that slices may add: a model is not searched further if it lacks more to the best one."""
+LARGER_FROM, LARGER_CLASSES = 2_000, 3
+"""Rows from which, and classes up to which larger trees are tried: their cost grows with the classes."""
+_MOST_TREE_FEATURES, _MOST_TREE_CLASSES = 500, 20
+_MOST_WEIGHTS = 10_000_000
+LEAST_PROBABILITY = 1e-12
+_PATIENCE = 1  # settings without a lower loss
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Training and validation rows of a search, one after the other; ``X`` are features of all of them."""
+
+    X: FeatureRows
+    wide: FeatureRows | None
+    y: NDArray[np.int64]
+    S: SliceMatrix
+    groups: NDArray[np.int64]
+    n_train: int
+
+    @classmethod
+    def of(cls, train: Split, valid: Split) -> Rows:
+        """Return the rows of two splits; rows without groups are one each."""
+        y = np.concatenate([train.y, valid.y])
+        known = train.groups is not None and valid.groups is not None
+        groups = np.concatenate([train.groups, valid.groups]) if known else np.arange(len(y))
+        valid_S = valid.S.align(train.S.names)
+        S = SliceMatrix(
+            train.S.names,
+            np.concatenate([train.S.member, valid_S.member]),
+            np.concatenate([train.S.unknown, valid_S.unknown]),
+        )
+        wide = None if train.wide is None or valid.wide is None else train.wide.followed_by(valid.wide)
+        return cls(train.X.followed_by(valid.X), wide, y, S, groups, len(train))
+
+    @property
+    def valid(self) -> slice:
+        """Positions of the validation rows."""
+        return slice(self.n_train, len(self.y))
+
+    def has_two_classes(self, positions: Positions) -> bool:
+        """Whether these rows have more than one class."""
+        return bool(len(positions)) and bool(np.ptp(self.y[positions]))
+
+    def folds(self, seed: int) -> Iterator[tuple[Positions, Positions]]:
+        """Yield the positions to fit on and to predict; rows of equal content are in one fold.
+
+        The contents of a class, that of their first row, are dealt to the folds at random, the most frequent first.
+        """
+        rng = np.random.default_rng(seed)
+        _, leaders, group_of, sizes = np.unique(self.groups, return_index=True, return_inverse=True, return_counts=True)
+        shuffled = rng.permutation(len(leaders))
+        order = shuffled[np.lexsort((-sizes[shuffled], self.y[leaders[shuffled]]))]  # by class, then by size
+        n_folds = min(FOLDS, len(leaders))
+        fold = np.empty(len(leaders), np.int64)
+        fold[order] = np.arange(len(leaders)) % n_folds
+        of_row = fold[group_of.reshape(-1)]
+        for k in range(n_folds):
+            yield np.flatnonzero(of_row != k), np.flatnonzero(of_row == k)
+
+
+class BaseFamily(ABC, Generic[T]):
+    """Models of one kind; T are its settings.
+
+    Parameters
+    ----------
+    num_classes
+        C.
+    seed
+        Of the folds and of the models.
+    is_wide
+        Whether the features for linear models are read.
+    """
+
+    name: str
+    plural: str
+
+    def __init__(self, num_classes: int, seed: int, is_wide: bool = False) -> None:
+        self.num_classes, self.seed, self.is_wide = num_classes, seed, is_wide
+
+    @abstractmethod
+    def limit(self, n_features: int) -> str:
+        """Return why the family is not searched for these features; empty if it is."""
+
+    @abstractmethod
+    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[T, Any]]:
+        """Yield settings and models fitted with them, the simplest first."""
+
+    @abstractmethod
+    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: T) -> Any:
+        """Return the model of settings."""
+
+    def draft(self, X: FeatureRows, y: NDArray[np.int64], settings: T) -> Any:
+        """Return a model about as good as that of ``fit``, for predictions out of fold."""
+        return self.fit(X, y, settings)
+
+    def features(self, rows: Rows) -> FeatureRows:
+        """Return the features that are read."""
+        return rows.wide if self.is_wide and rows.wide is not None else rows.X
+
+    def cross_fit(self, rows: Rows, rival: Floats | None = None) -> tuple[T, Floats] | None:
+        """Return settings, and the probabilities of all rows, float[N, C], each by a model fitted without it.
+
+        The first fold chooses the settings by its log loss. None if nothing can be chosen, or if the score there
+        lacks more than `REACH` to that of ``rival``, probabilities of the same rows.
+        """
+        X, y = self.features(rows), rows.y
+        P = np.full((len(y), self.num_classes), LEAST_PROBABILITY)
+        settings: T | None = None
+        for fitted, held in rows.folds(self.seed):
+            if not len(fitted):
+                return None
+            if not rows.has_two_classes(fitted):  # all rows of the others are copies of one, and held
+                P[held, y[fitted[0]]] = 1
+            elif settings is None:
+                settings, P[held] = self._choose((X.subset(fitted), y[fitted]), (X.subset(held), y[held]))
+                member = rows.S.member[held]
+                own = selection_score(P[held], y[held], member).value
+                if rival is not None and own < selection_score(rival[held], y[held], member).value - REACH:
+                    return None
+            else:
+                P[held] = self.draft(X.subset(fitted), y[fitted], settings).predict_proba(X.subset(held))
+        return None if settings is None else (settings, P)
+
+    def _choose(
+        self, fitted: tuple[FeatureRows, NDArray[np.int64]], held: tuple[FeatureRows, NDArray[np.int64]]
+    ) -> tuple[T, Floats]:
+        """Return the settings with the lowest log loss on held rows, and their probabilities of these."""
+        tried: list[tuple[float, T, Floats]] = []
+        for settings, model in self.candidates(*fitted):
+            P = model.predict_proba(held[0])
+            tried.append((log_loss(P, held[1]), settings, P))
+            losses = [loss for loss, *_ in tried]
+            if len(losses) - 1 - losses.index(min(losses)) >= _PATIENCE:
+                break
+        _, settings, P = min(tried, key=lambda trial: trial[0])
+        return settings, P
+
+
+class LinearFamily(BaseFamily[float]):
+    """Logistic regression."""
+
+    name, plural = "linear", "linear models"
+
+    def limit(self, n_features: int) -> str:
+        """Return why the weights would be too many for the memory of a training."""
+        return _over(n_features * self.num_classes, _MOST_WEIGHTS, "weights")
+
+    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[float, LinearClassifier]]:
+        """Yield regressions, the most penalised first."""
+        yield from zip(STRENGTHS, LinearClassifier.path(X, y, self.num_classes, STRENGTHS), strict=True)
+
+    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: float) -> LinearClassifier:
+        """Return the regression of an inverse strength."""
+        return LinearClassifier.fit(X, y, self.num_classes, settings)
+
+
+class TreeFamily(BaseFamily[TreeSettings]):
+    """Gradient-boosted trees."""
+
+    name = plural = "trees"
+
+    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[TreeSettings, BoostedDraft]]:
+        """Yield drafts of trees, larger ones of many rows of few classes."""
+        is_larger = len(y) >= LARGER_FROM and self.num_classes <= LARGER_CLASSES
+        for settings in (TREES, LARGER_TREES) if is_larger else (TREES,):
+            yield settings, self.draft(X, y, settings)
+
+    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings) -> TreeClassifier:
+        """Return the trees of settings."""
+        return TreeClassifier.fit(X, y, self.num_classes, settings, self.seed)
+
+    def draft(self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings) -> BoostedDraft:
+        """Return half as many trees, learned at twice the rate."""
+        return BoostedDraft(X, y, self.num_classes, settings.draft, self.seed)
+
+    def limit(self, n_features: int) -> str:
+        """Return why the trees would be too many or too slow: so are those on hashed words."""
+        return _over(n_features, _MOST_TREE_FEATURES, "features") or _over(
+            self.num_classes, _MOST_TREE_CLASSES, "classes"
+        )
+
+
+def _over(number: int, most: int, things: str) -> str:
+    return f"{number:,} {things} are more than {most:,}" if number > most else ""
+
+
+def log_loss(P: Floats, y: NDArray[np.int64]) -> float:
+    """Return the mean log loss of probabilities float[N, C]."""
+    return float(-np.log(np.maximum(P[np.arange(len(y)), y], LEAST_PROBABILITY)).mean())

@@ -1,0 +1,72 @@
+"""Pilot of networks: a few trainings on a sample, to see whether a search among networks can pay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from models.base_families import REACH
+from models.model_selection import (
+    Candidate,
+    CandidateSpec,
+    TrainingTask,
+    best_candidate,
+    train_candidate,
+)
+from models.slice_residual import MAX_UNGATED, MODES
+
+ROWS = 4_000
+"""Training and validation rows of a pilot, unless all are fewer than one and a half times as many."""
+WEIGHTS_REACH, GATE_REACH = 0.01, 0.03
+"""Score that weights, and gates where slices are many, may add to a mode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Scores of a base fitted on the rows of a pilot, without and with slices, and its name."""
+
+    name: str
+    plain: float
+    sliced: float
+
+
+class NetworkPilot:
+    """Trainings of ERM and of the modes of the slice residual.
+
+    Parameters
+    ----------
+    task
+        Rows of the pilot, and the shape of the networks.
+    rival
+        The base that a network has to come near.
+    margin
+        Score by which a network has to be better to be shipped.
+    """
+
+    def __init__(self, task: TrainingTask, rival: Rival, margin: float) -> None:
+        self.task, self.rival, self.margin = task, rival, margin
+        self.candidates: list[Candidate] = []
+        self.reason = ""
+
+    def run(self, on_stage: Callable[[str, float], None]) -> bool:
+        """Train, and return whether a search can pay; if not, ``reason`` says why not."""
+        names = self.task.train.S.names
+        specs = [CandidateSpec("erm", names), *(CandidateSpec(mode, names) for mode in MODES if names)]
+        for done, spec in enumerate(specs):
+            on_stage(f"pilot of networks: {spec.name}", done / len(specs))
+            self.candidates.append(train_candidate(self.task, spec))
+            if not done and self._lacks(self.candidates[0], self.rival.plain - REACH):
+                return False
+        reach = WEIGHTS_REACH + GATE_REACH * (len(names) > MAX_UNGATED)
+        return not self._lacks(best_candidate(self.candidates), self.rival.sliced + self.margin - reach)
+
+    def _lacks(self, candidate: Candidate, least: float) -> bool:
+        score = candidate.score.value
+        if score < least:
+            rival = self.rival.plain if candidate.spec.form == "erm" else self.rival.sliced
+            self.reason = (
+                f"Networks were not searched: in a pilot of {len(self.task.train):,} training rows the validation "
+                f"score was {score:.3f} ({candidate.spec.name}), against {rival:.3f} for {self.rival.name}, of which a "
+                f"network must have {self.margin:.3f} more."
+            )
+        return score < least
