@@ -20,7 +20,6 @@ Floats = NDArray[np.float64]
 Positions = NDArray[np.int64]
 T = TypeVar("T")
 
-FOLDS = 3
 REACH = 0.05
 """Score that slices may add: a model is not searched further if it lacks more to the best one."""
 LARGER_FROM, LARGER_CLASSES = 2_000, 3
@@ -28,7 +27,7 @@ LARGER_FROM, LARGER_CLASSES = 2_000, 3
 _MOST_TREE_FEATURES, _MOST_TREE_CLASSES = 500, 20
 _MOST_WEIGHTS = 10_000_000
 LEAST_PROBABILITY = 1e-12
-_PATIENCE = 1  # settings without a lower loss
+_PATIENCE = 2  # settings without a lower loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,8 @@ class Rows:
         """Whether these rows have more than one class."""
         return bool(len(positions)) and bool(np.ptp(self.y[positions]))
 
-    def folds(self, seed: int) -> Iterator[tuple[Positions, Positions]]:
-        """Yield the positions to fit on and to predict; rows of equal content are in one fold.
+    def folds(self, seed: int, most: int) -> Iterator[tuple[Positions, Positions]]:
+        """Yield the positions to fit on and to predict, ``most`` times; rows of equal content are in one fold.
 
         The contents of a class, that of their first row, are dealt to the folds at random, the most frequent first.
         """
@@ -75,7 +74,7 @@ class Rows:
         _, leaders, group_of, sizes = np.unique(self.groups, return_index=True, return_inverse=True, return_counts=True)
         shuffled = rng.permutation(len(leaders))
         order = shuffled[np.lexsort((-sizes[shuffled], self.y[leaders[shuffled]]))]  # by class, then by size
-        n_folds = min(FOLDS, len(leaders))
+        n_folds = min(most, len(leaders))
         fold = np.empty(len(leaders), np.int64)
         fold[order] = np.arange(len(leaders)) % n_folds
         of_row = fold[group_of.reshape(-1)]
@@ -98,6 +97,7 @@ class BaseFamily(ABC, Generic[T]):
 
     name: str
     plural: str
+    n_folds: int
 
     def __init__(self, num_classes: int, seed: int, is_wide: bool = False) -> None:
         self.num_classes, self.seed, self.is_wide = num_classes, seed, is_wide
@@ -131,7 +131,7 @@ class BaseFamily(ABC, Generic[T]):
         X, y = self.features(rows), rows.y
         P = np.full((len(y), self.num_classes), LEAST_PROBABILITY)
         settings: T | None = None
-        for fitted, held in rows.folds(self.seed):
+        for fitted, held in rows.folds(self.seed, self.n_folds):
             if not len(fitted):
                 return None
             if not rows.has_two_classes(fitted):  # all rows of the others are copies of one, and held
@@ -164,7 +164,7 @@ class BaseFamily(ABC, Generic[T]):
 class LinearFamily(BaseFamily[float]):
     """Logistic regression."""
 
-    name, plural = "linear", "linear models"
+    name, plural, n_folds = "linear", "linear models", 5
 
     def limit(self, n_features: int) -> str:
         """Return why the weights would be too many for the memory of a training."""
@@ -182,7 +182,7 @@ class LinearFamily(BaseFamily[float]):
 class TreeFamily(BaseFamily[TreeSettings]):
     """Gradient-boosted trees."""
 
-    name = plural = "trees"
+    name, plural, n_folds = "trees", "trees", 3
 
     def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[TreeSettings, BoostedDraft]]:
         """Yield drafts of trees, larger ones of many rows of few classes."""

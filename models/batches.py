@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import scipy
@@ -12,17 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.column_encoders import SparseRows
 from models.errors import DataError, ModelError
+from models.sparse_rows import SparseBlock, SparseRows, joined_csr
 from sfs.matrix import SliceMatrix
 
 Positions: TypeAlias = NDArray[np.int64]
 
-_NARROW = 16
-"""Outputs up to which the product of entries, one output after another, is faster than a sparse matrix."""
 _CONSTANT = 1e-9  # standard deviation
-_FEW = 100_000
-"""Rows times entries up to which a product of rows is faster by a small dense matrix than by a sparse one."""
 MAX_STEPS_PER_EPOCH = 500
 """Maximum number of steps per epoch; batches grow with the data to respect it."""
 _MOST_DENSE = 16_000_000
@@ -39,20 +35,28 @@ class FeatureRows:
     dense
         float32[N, D1].
     sparse_block
-        CSR without repeated entries, or `SparseRows`, float32[N, D0], placed first; none by default.
+        CSR without repeated entries, or blocks side by side, float32[N, D0], placed first; none by default.
+    one_hot
+        First and last column, exclusive, of each category: a row has one 1 there, or none.
     """
 
-    __slots__ = ("_csr", "_dense", "_sparse", "shape")
+    __slots__ = ("_blocks", "_csr", "_dense", "one_hot", "shape")
 
     def __init__(
-        self, dense: NDArray[np.float32], sparse_block: scipy.sparse.csr_matrix | SparseRows | None = None
+        self,
+        dense: NDArray[np.float32],
+        sparse_block: scipy.sparse.csr_matrix | Sequence[SparseBlock] | None = None,
+        one_hot: tuple[tuple[int, int], ...] = (),
     ) -> None:
+        self.one_hot = one_hot
         self._dense = np.ascontiguousarray(dense, dtype=np.float32)
-        self._sparse = sparse_block if isinstance(sparse_block, SparseRows) else None
-        self._csr = None if isinstance(sparse_block, SparseRows) else sparse_block
-        width = 0
-        if sparse_block is not None:
-            width = sparse_block.width if isinstance(sparse_block, SparseRows) else sparse_block.shape[1]
+        self._csr: Any = None
+        self._blocks: tuple[SparseBlock, ...] = ()
+        if isinstance(sparse_block, Sequence):
+            self._blocks = tuple(sparse_block)
+        else:
+            self._csr = sparse_block
+        width = sum(block.width for block in self._blocks) if self._csr is None else self._csr.shape[1]
         self.shape = (len(self._dense), width + self._dense.shape[1])
 
     def __len__(self) -> int:
@@ -61,38 +65,40 @@ class FeatureRows:
     def take(self, positions: Positions | slice) -> Tensor:
         """Return some rows as float32[B, D]."""
         dense = self._dense[positions]
-        whole = isinstance(positions, slice) and positions == slice(0, len(self))
-        if self._sparse is not None and whole and not self._sparse.repeat:
-            _, _, rows, columns, values, _ = self._sparse  # as for the rows of a request
-        elif (block := self._rows(positions)) is not None:
-            rows, columns, values = np.repeat(np.arange(len(dense)), np.diff(block.indptr)), block.indices, block.data
-        else:
+        if self._blocks and isinstance(positions, slice) and positions == slice(0, len(self)):
+            entries = [block.entries() for block in self._blocks]
+            if not any(each.repeat for each in entries):
+                return torch.from_numpy(self._from_entries(entries))  # as for the rows of a request
+        if (csr := self._rows(positions)) is None:
             return torch.from_numpy(np.array(dense) if isinstance(positions, slice) else dense)  # a slice is a view
         # A few entries written into zeros: several times faster than joining two dense blocks.
         out = np.zeros((len(dense), self.shape[1]), dtype=np.float32)
-        out[rows, columns] = values
+        out[np.repeat(np.arange(len(dense)), np.diff(csr.indptr)), csr.indices] = csr.data
         out[:, self.shape[1] - dense.shape[1] :] = dense
         return torch.from_numpy(out)
+
+    def _from_entries(self, entries: Sequence[SparseRows]) -> NDArray[np.float32]:
+        """Return all rows float32[N, D] of blocks without repeated entries."""
+        out = np.zeros(self.shape, dtype=np.float32)
+        place = 0
+        for block in entries:
+            out[block.rows, block.columns + place] = block.values
+            place += block.width
+        out[:, place:] = self._dense
+        return out
 
     def product(self, rows: slice, weight: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return float32[B, H], some rows times float32[D, H], without making them dense."""
         dense = self._dense[rows]
         start = len(weight) - dense.shape[1]
-        product: NDArray[np.float32]
-        sparse = self._sparse if rows == slice(0, len(self)) else None
-        if sparse is not None and len(self) * len(sparse.values) <= _FEW:
-            entries = np.zeros((len(self), len(sparse.values)), dtype=np.float32)
-            entries[sparse.rows, np.arange(len(sparse.values))] = sparse.values
-            product = entries @ weight[sparse.columns]
-        elif sparse is not None and weight.shape[1] <= _NARROW:
-            terms = (weight[sparse.columns] * sparse.values[:, None]).T
-            sums = [np.bincount(sparse.rows, weights=of_output, minlength=len(self)) for of_output in terms]
-            product = np.stack(sums, axis=1).astype(np.float32)
-        elif (block := self._rows(rows)) is not None:
-            product = block @ weight[:start]
-        else:
-            return dense @ weight
-        product += dense @ weight[start:]
+        product: NDArray[np.float32] = dense @ weight[start:]
+        if self._blocks and rows == slice(0, len(self)):  # the rows of a request
+            place = 0
+            for block in self._blocks:
+                product += block.product(weight, place)
+                place += block.width
+        elif (csr := self._rows(rows)) is not None:
+            product += csr @ weight[:start]
         return product
 
     def dense_scale(self) -> NDArray[np.float64]:
@@ -106,20 +112,31 @@ class FeatureRows:
         block = self._rows(slice(None))
         return dense if block is None else scipy.sparse.hstack([block.astype(np.float64), dense], format="csr")
 
+    def coded(self, positions: Positions | slice) -> NDArray[np.float32]:
+        """Return some rows as float32[B, D + G], with a number for each of the G categories after the columns.
+
+        It is the place of the one, from 1; 0 without a one.
+        """
+        values: NDArray[np.float32] = self.take(positions).numpy()
+        codes = [
+            values[:, start:stop] @ np.arange(1, stop - start + 1, dtype=np.float32) for start, stop in self.one_hot
+        ]
+        return np.column_stack([values, *codes]) if codes else values
+
     def followed_by(self, other: FeatureRows) -> FeatureRows:
         """Return these rows and then those of another object with the same columns."""
         blocks = [self._rows(slice(None)), other._rows(slice(None))]
         joined = None if blocks[0] is None else scipy.sparse.vstack(blocks, format="csr")
-        return FeatureRows(np.concatenate([self._dense, other._dense]), joined)
+        return FeatureRows(np.concatenate([self._dense, other._dense]), joined, self.one_hot)
 
     def subset(self, positions: Positions) -> FeatureRows:
         """Return some rows, still sparse."""
-        return FeatureRows(self._dense[positions], self._rows(positions))
+        return FeatureRows(self._dense[positions], self._rows(positions), self.one_hot)
 
     def _rows(self, positions: Positions | slice) -> scipy.sparse.csr_matrix | None:
         """Return some rows of the sparse block."""
-        if self._sparse is not None:
-            self._csr, self._sparse = self._sparse.to_csr(), None
+        if self._blocks:
+            self._csr, self._blocks = joined_csr(self._blocks), ()
         return None if self._csr is None else self._csr[positions]
 
 

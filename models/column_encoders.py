@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, time, timedelta
 from functools import cached_property
-from itertools import accumulate, chain, pairwise
-from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
+from itertools import chain, pairwise
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat
 
 from models.errors import DataError
+from models.sparse_rows import SparseRows
 from sfs.record import text_of
 from sfs.schema import Column
 
@@ -178,24 +178,6 @@ class TextState:
     missing_seen: StrictBool
 
 
-class SparseRows(NamedTuple):
-    """Entries of N rows of ``width`` columns, in any order: their rows, columns and values.
-
-    Entries of one cell, which only rows that ``repeat`` may have, add up.
-    """
-
-    n_rows: int
-    width: int
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64] | NDArray[np.int32]
-    values: NDArray[np.float32]
-    repeat: bool = False
-
-    def to_csr(self) -> scipy.sparse.csr_matrix:
-        """Return CSR float32[N, width]."""
-        return scipy.sparse.csr_matrix((self.values, (self.rows, self.columns)), shape=(self.n_rows, self.width))
-
-
 class HashedWords:
     """Signed counts of lowered words of at least two characters, hashed to columns, each row of length one.
 
@@ -253,15 +235,6 @@ class _SignedColumns(dict[str, int]):
         if len(self) < _MEMO_WORDS and len(word) <= _MEMO_CHARACTERS:
             self[word] = place
         return place
-
-
-def hstack_rows(parts: Sequence[SparseRows]) -> SparseRows:
-    """Return the columns of at least one part side by side."""
-    starts = [0, *accumulate(part.width for part in parts)]
-    rows = np.concatenate([part.rows for part in parts])
-    columns = np.concatenate([part.columns + start for part, start in zip(parts, starts, strict=False)])
-    values = np.concatenate([part.values for part in parts])
-    return SparseRows(parts[0].n_rows, starts[-1], rows, columns, values, any(part.repeat for part in parts))
 
 
 def as_number(value: Any, column: str, row: Any) -> float:

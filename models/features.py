@@ -17,14 +17,13 @@ from models.column_encoders import (
     BinnedNumber,
     HashedWords,
     NumberScale,
-    SparseRows,
     TextState,
     Vocabulary,
     as_number,
     as_text,
-    hstack_rows,
 )
 from models.errors import ConfigError, DataError, require_type
+from models.sparse_rows import SparseBlock, SparseRows, joined_csr
 from models.text_ngrams import HashedNgrams, NgramState
 from sfs.errors import did_you_mean
 from sfs.record import Columns
@@ -144,9 +143,10 @@ class Featurizer:
             dense.append(of_block)
             scattered.append(sparse_block)
         if len(dense) == 1:
-            return FeatureRows(dense[0], scattered[0])
-        blocks = [block.to_csr() for block in scattered if block is not None]
-        return FeatureRows(np.concatenate(dense), scipy.sparse.vstack(blocks, format="csr") if blocks else None)
+            return FeatureRows(dense[0], scattered[0] or None, self._one_hot)
+        blocks = [joined_csr(block) for block in scattered if block]
+        joined = scipy.sparse.vstack(blocks, format="csr") if blocks else None
+        return FeatureRows(np.concatenate(dense), joined, self._one_hot)
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Raise DataError unless `transform` can read a record; takes microseconds."""
@@ -157,8 +157,8 @@ class Featurizer:
 
     def _transform_block(
         self, columns: Columns, numbers: Sequence[Any]
-    ) -> tuple[NDArray[np.float32], SparseRows | None]:
-        scattered: list[SparseRows] = []
+    ) -> tuple[NDArray[np.float32], list[SparseBlock]]:
+        scattered: list[SparseBlock] = []
         dense: list[NDArray[np.float32]] = [np.zeros((len(columns), 0), dtype=np.float32)]
         for spec in self.specs:
             state, values = self._state(spec), _values(columns, spec, numbers)
@@ -176,7 +176,19 @@ class Featurizer:
                 scattered.append(self._texts[spec.column].transform(values))
                 missing = [value is None and state.missing_seen for value in values]
                 dense.append(np.array(missing, dtype=np.float32)[:, None])
-        return np.concatenate(dense, axis=1), hstack_rows(scattered) if scattered else None
+        return np.concatenate(dense, axis=1), scattered
+
+    @property
+    def _one_hot(self) -> tuple[tuple[int, int], ...]:
+        """Columns of each category, as `FeatureRows.one_hot`."""
+        found, place = [], 0
+        for spec in self.specs:
+            state = self._state(spec)
+            width = _sparse_width(state)
+            if isinstance(state, Vocabulary):
+                found.append((place, place + width))
+            place += width
+        return tuple(found)
 
     @property
     def n_features(self) -> int:
@@ -211,15 +223,21 @@ class Featurizer:
         return featurizer
 
 
-def _width(state: State) -> int:
-    """Return the number of columns."""
+def _sparse_width(state: State) -> int:
+    """Return the number of sparse columns."""
     if isinstance(state, Vocabulary):
         return len(state.names) + 2
     if isinstance(state, NgramState):
-        return state.n_columns + 1
+        return state.n_columns
     if isinstance(state, BinnedNumber):
-        return state.n_bins + 2
-    return 2 if isinstance(state, NumberScale) else N_HASHED + 1
+        return state.n_bins
+    return 0 if isinstance(state, NumberScale) else N_HASHED
+
+
+def _width(state: State) -> int:
+    """Return the number of columns, with those of numbers and of missing values."""
+    dense = 0 if isinstance(state, Vocabulary) else 2 if isinstance(state, NumberScale | BinnedNumber) else 1
+    return _sparse_width(state) + dense
 
 
 @dataclass(frozen=True, slots=True)

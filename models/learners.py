@@ -33,11 +33,12 @@ from models.model_selection import (
     train_slice_candidates,
     validation_warnings,
 )
+from models.objectives import WEIGHTINGS
 from models.refit import refit_last_layer
 from models.slice_adapter import SliceAdapter
 from models.slice_aware import AttentiveClassifier
 from models.slice_report import STRICT
-from models.slice_residual import SliceResidualClassifier
+from models.slice_residual import MODES, Mode, SliceResidualClassifier
 from models.soft_voting import SoftVotingClassifier
 from models.trainer import EpochRecord
 from models.tree_classifier import TreeClassifier
@@ -113,6 +114,7 @@ def fit_learner(
     num_classes: int,
     progress: Progress | None = None,
     known: Sequence[Candidate] = (),
+    modes: Sequence[Mode] | None = None,
 ) -> FitResult:
     """Fit a network and its plain peers, with model selection on the validation rows.
 
@@ -128,6 +130,8 @@ def fit_learner(
         Called with the current stage and the completed fraction, 0 to 1.
     known
         Candidates that were trained on the rows of the search before.
+    modes
+        Modes of ``slice_residual`` to search, with ERM; by default all, with weighted ERM in every weighting.
 
     Raises
     ------
@@ -141,7 +145,7 @@ def fit_learner(
     sample, search_valid = search_samples(config, train, valid)
     whole = TrainingTask(train, search_valid, num_classes, config.widths, config.trainer_config)
     search = replace(whole, train=sample)
-    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), known).run()
+    return _LearnerFit(config, search, whole, progress or (lambda stage, share: None), known, modes).run()
 
 
 def check_splits(train: Split, valid: Split, num_classes: int) -> None:
@@ -167,7 +171,9 @@ class _LearnerFit:
         whole: TrainingTask,
         progress: Progress,
         known: Sequence[Candidate],
+        modes: Sequence[Mode] | None,
     ) -> None:
+        self.modes = modes
         self.config, self.search, self.whole, self.progress = config, search, whole, progress
         self.known = {candidate.spec: candidate for candidate in known}
         self.names = whole.train.S.names
@@ -196,10 +202,13 @@ class _LearnerFit:
 
     def run(self) -> FitResult:
         """Fit the plain peers, then the configured kind."""
-        plain = train_plain_candidates(self.search, self.train)
+        plain = train_plain_candidates(self.search, self.train, WEIGHTINGS if self.modes is None else WEIGHTINGS[:1])
         sliced: list[Candidate] = []
         if self.config.kind == "slice_residual" and self.names:
-            sliced = train_slice_candidates(self.search, self.train)
+            sliced = train_slice_candidates(self.search, self.train, MODES if self.modes is None else self.modes)
+            weighting = best_candidate(sliced).spec.weighting
+            if self.modes is not None and weighting != WEIGHTINGS[0]:
+                plain.append(self.train(replace(plain[0].spec, weighting=weighting)))
         erm = self.on_all_rows(plain[0])
         weighted = self.on_all_rows(best_candidate(plain[1:])) if plain[1:] else erm
         if sliced:

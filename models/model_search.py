@@ -77,7 +77,8 @@ class _ModelSearch:
             progress,
         )
         self.sample, self.search_valid = search_samples(config, train, valid)
-        self.search = Rows.of(self.sample, self.search_valid)
+        self.base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
+        self.search = Rows.of(*self.base_rows)
 
     def run(self) -> FitResult:
         bases, left_out = search_bases(
@@ -135,6 +136,7 @@ class _ModelSearch:
             self.num_classes,
             lambda stage, share: self.progress(stage, _PILOT_UNTIL + (0.95 - _PILOT_UNTIL) * share),
             known=pilot.candidates if is_search else (),
+            modes=pilot.modes,
         )
 
     def shipped(
@@ -147,12 +149,12 @@ class _ModelSearch:
     ) -> FitResult:
         """Return the best base, fitted on all rows."""
         self.progress(f"fitting {best.base.name} on all rows", 0.95)
-        sampled = len(self.sample) < len(self.train)
+        sampled = len(self.search.y) < len(self.train) + len(self.valid)
         base = best.base.fit(Rows.of(self.train, self.valid) if sampled else self.search)
         told = [*self.told(best, bases), *sentences]
         if sampled:
-            used = f"{len(self.sample):,} of {len(self.train):,} training rows"
-            told.append(f"The search used {used}; slopes and offsets of slices are those of the search.")
+            of_all = f"{len(self.search.y):,} of {len(self.train) + len(self.valid):,} training and validation rows"
+            told.append(f"The search used {of_all}; slopes and offsets of slices are those of the search.")
         self.progress("done", 1.0)
         return FitResult(
             best.adapted(base),

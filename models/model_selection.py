@@ -181,16 +181,16 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda candidate: candidate.score.value)
 
 
-def train_plain_candidates(task: TrainingTask, train: Train) -> list[Candidate]:
-    """Train ERM, then weighted ERM with every weighting that changes the row weights."""
+def train_plain_candidates(task: TrainingTask, train: Train, weightings: Sequence[str] = WEIGHTINGS) -> list[Candidate]:
+    """Train ERM, then weighted ERM with each of the weightings that changes the row weights."""
     equal = CandidateSpec("erm", task.train.S.names)
-    return [train(equal), *_train_weighted(task, equal, train)]
+    return [train(equal), *_train_weighted(task, equal, train, weightings)]
 
 
-def train_slice_candidates(task: TrainingTask, train: Train) -> list[Candidate]:
-    """Train the three modes, also gated where slices are many, then the best of them in every weighting."""
+def train_slice_candidates(task: TrainingTask, train: Train, modes: Sequence[Mode] = MODES) -> list[Candidate]:
+    """Train modes, also gated where slices are many, then the best of them in every weighting."""
     names = task.train.S.names
-    candidates = [train(CandidateSpec(mode, names)) for mode in MODES]
+    candidates = [train(CandidateSpec(mode, names)) for mode in modes]
     if len(names) > MAX_UNGATED:
         # ``emb`` has no gates and takes those of ``blend``.
         gates = {
@@ -213,8 +213,10 @@ def max_trainings(n_slices: int) -> int:
     return len(WEIGHTINGS) + modes + len(WEIGHTINGS) - 1
 
 
-def _train_weighted(task: TrainingTask, spec: CandidateSpec, train: Train) -> list[Candidate]:
-    specs = [replace(spec, weighting=weighting) for weighting in WEIGHTINGS[1:]]
+def _train_weighted(
+    task: TrainingTask, spec: CandidateSpec, train: Train, weightings: Sequence[str] = WEIGHTINGS
+) -> list[Candidate]:
+    specs = [replace(spec, weighting=weighting) for weighting in weightings[1:]]
     return [train(weighted) for weighted in specs if np.ptp(task.weights(weighted)) > 1e-12]
 
 

@@ -13,12 +13,12 @@ from models.model_selection import (
     best_candidate,
     train_candidate,
 )
-from models.slice_residual import MAX_UNGATED, MODES
+from models.slice_residual import MAX_UNGATED, MODES, Mode
 
-ROWS = 4_000
+ROWS = 2_000
 """Training and validation rows of a pilot, unless all are fewer than one and a half times as many."""
-WEIGHTS_REACH, GATE_REACH = 0.01, 0.03
-"""Score that weights, and gates where slices are many, may add to a mode."""
+WEIGHTS_REACH, GATE_REACH, MODE_REACH = 0.01, 0.03, 0.02
+"""Score that weights, and gates where slices are many, may add to a mode; and by which more rows may turn modes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,16 @@ class NetworkPilot:
                 return False
         reach = WEIGHTS_REACH + GATE_REACH * (len(names) > MAX_UNGATED)
         return not self._lacks(best_candidate(self.candidates), self.rival.sliced + self.margin - reach)
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes near the best one; all where slices are many, since gates change their order."""
+        if len(self.task.train.S.names) > MAX_UNGATED:
+            return MODES
+        modes = [candidate for candidate in self.candidates if candidate.spec.form in MODES]
+        least = max((candidate.score.value for candidate in modes), default=0.0) - MODE_REACH
+        near = {candidate.spec.form for candidate in modes if candidate.score.value >= least}
+        return tuple(mode for mode in MODES if mode in near)
 
     def _lacks(self, candidate: Candidate, least: float) -> bool:
         score = candidate.score.value

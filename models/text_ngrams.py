@@ -6,19 +6,19 @@ import base64
 import binascii
 import re
 import zlib
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from typing import Annotated, ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, StrictBool, StrictInt
 
-from models.column_encoders import SparseRows
 from models.errors import DataError
+from models.ngram_words import NgramWord, NgramWords, NumberedWords
+from models.sparse_rows import NARROW, SparseRows, sums_by_row
 
 WORD_COLUMNS: Final = 1 << 16
 CHARACTER_COLUMNS: Final = 1 << 18
@@ -28,13 +28,13 @@ _BLOCK_ROWS = 20_000
 _SMALLEST = 1e-30
 _HASHED = WORD_COLUMNS + CHARACTER_COLUMNS
 _WORD = re.compile(r"\w\w+")
-_MEMO_WORDS, _MEMO_CHARACTERS = 30_000, 24
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio, made odd
 
-T = TypeVar("T")
 Hashes = NDArray[np.uint64]
 Columns = NDArray[np.int32]
 Rows = NDArray[np.int64]
+Floats = NDArray[np.float32]
+_NONE: Floats = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class HashedNgrams:
     Examples
     --------
     >>> ngrams = HashedNgrams.fit(["hot water", "cold water", None])
-    >>> rows = ngrams.transform(["water"])
+    >>> rows = ngrams.transform(["water"]).entries()
     >>> (rows.values**2).sum().round(6).item()
     1.0
     """
@@ -122,18 +122,19 @@ class HashedNgrams:
     def __init__(self, state: NgramState) -> None:
         self.state = state
         self._idf = state.idf.astype(np.float32)
-        self._words: _Memo[_Word] = _Memo(self._weighed)
+        self._words = NgramWords(self._weighed)
 
     @classmethod
     def fit(cls, texts: Sequence[str | None]) -> HashedNgrams:
         """Count the rows of every n-gram."""
-        memo: _Memo[_HashedWord] = _Memo(_hashed)
+        memo = NgramWords(_hashed)
         counts = np.zeros(_HASHED, np.int64)
         for start in range(0, len(texts), _BLOCK_ROWS):
             rows = _split(texts[start : start + _BLOCK_ROWS])
-            words = memo.of(rows)
+            numbers, known = memo.number([*chain.from_iterable(rows)])
+            words = [known[number] for number in numbers]
             of_word = _row_numbers(rows)
-            pairs, of_pair = _bigrams([word.hashes for word in words], of_word)
+            pairs, of_pair = _bigrams(known.hashes(numbers), of_word)
             of_ngram = np.repeat(of_word, np.fromiter((len(word.columns) for word in words), np.int64, len(words)))
             columns = np.concatenate([pairs, *(word.columns for word in words)])
             cells = np.concatenate([of_pair, of_ngram]) * _HASHED + columns
@@ -141,76 +142,90 @@ class HashedNgrams:
             counts += np.bincount(cells[np.flatnonzero(np.diff(cells, prepend=-1))] % _HASHED, minlength=_HASHED)
         return cls(NgramState.of(max(len(texts), 1), counts.astype(np.int32), None in texts))
 
-    def transform(self, texts: Sequence[str | None]) -> SparseRows:
+    def transform(self, texts: Sequence[str | None]) -> NgramRows:
         """Return N rows; a missing text, like one without known n-grams, is a row of zeros."""
         rows = _split(texts)
-        words, of_word = self._words.of(rows), _row_numbers(rows)
-        pairs, of_pair, pair_times = _repeated(*_bigrams([word.hashes for word in words], of_word))
-        known = dict(zip(chain.from_iterable(rows), words, strict=True))
-        counted = [Counter(row) for row in rows]
-        distinct = [known[word] for word in chain.from_iterable(counted)]
-        times = np.fromiter(chain.from_iterable(row.values() for row in counted), np.float32, len(distinct))
-        _, columns, weights, squares = zip(*distinct, strict=True) if distinct else ((), (), (), ())
-        of_word, word_times = _row_numbers(counted), 1 + np.log(times)
-        of_pairs = self.state.columns[pairs]
-        seen = of_pairs >= 0
-        of_pair, of_pairs = of_pair[seen], of_pairs[seen]
-        pair_weights = self._idf[of_pairs] * pair_times[seen].astype(np.float32)
-        lengths = np.bincount(of_word, weights=np.array(squares) * word_times**2, minlength=len(texts))
-        lengths += np.bincount(of_pair, weights=pair_weights * pair_weights, minlength=len(texts))
+        numbers, words = self._words.number([*chain.from_iterable(rows)])
+        of_part = _row_numbers(rows)
+        pairs, of_pair, pair_times = _repeated(*_bigrams(words.hashes(numbers), of_part))
+        columns = self.state.columns[pairs]
+        if len(columns) and columns.min() < 0:
+            seen = columns >= 0
+            columns, of_pair, pair_times = columns[seen], of_pair[seen], pair_times[seen]
+        pair_values = self._idf[columns] * pair_times
+        number, of_word, factors = _repeated(np.array(numbers, np.int64), of_part)
+        lengths = np.bincount(of_word, weights=words.squares(number) * factors**2, minlength=len(texts))
+        lengths += np.bincount(of_pair, weights=pair_values * pair_values, minlength=len(texts))
         scale = (1 / np.sqrt(np.maximum(lengths, _SMALLEST))).astype(np.float32)
-        sizes = np.fromiter(map(len, columns), np.int64, len(columns))
-        factors = np.concatenate([scale[of_pair], np.repeat(word_times * scale[of_word], sizes)])
-        values = np.concatenate([pair_weights, *weights]) * factors
-        at = np.concatenate([of_pair, np.repeat(of_word, sizes)])
-        return SparseRows(len(texts), self.state.n_columns, at, np.concatenate([of_pairs, *columns]), values, True)
+        factors *= scale[of_word]
+        pair_values *= scale[of_pair]
+        width = self.state.n_columns
+        return NgramRows(len(texts), width, words, number, of_word, factors, columns, of_pair, pair_values)
 
-    def _weighed(self, words: Sequence[str]) -> list[_Word]:
+    def _weighed(self, words: Sequence[str]) -> list[NgramWord]:
         found = []
-        for hashes, hashed in _hashed(words):
+        for hashes, hashed, _ in _hashed(words):
             columns = self.state.columns[hashed]
             columns = columns[columns >= 0]
-            weights = self._idf[columns]
-            found.append(_Word(hashes, columns, weights, float(weights @ weights)))
+            found.append(NgramWord(hashes, columns, self._idf[columns]))
         return found
 
 
-class _Word(NamedTuple):
-    """Part of a text without blanks: hashes of its words, its n-grams but bigrams, their weights and squares."""
+@dataclass(frozen=True, slots=True)
+class NgramRows:
+    """N-grams of N rows by the M distinct words of each, and P bigrams.
 
-    hashes: list[int]
-    columns: Columns
-    weights: NDArray[np.float32]
-    squares: float
+    Parameters
+    ----------
+    n_rows, width
+        N, and the number of columns.
+    words
+        The words by number.
+    numbers : int64[M]
+        Number of each word.
+    of_word : int64[M]
+        Its row.
+    factors : float32[M]
+        By which its weights are multiplied.
+    pairs : int32[P]
+        Column of each bigram.
+    of_pair : int64[P]
+        Its row.
+    pair_values : float32[P]
+        Its value.
+    """
 
+    n_rows: int
+    width: int
+    words: NumberedWords
+    numbers: Rows
+    of_word: Rows
+    factors: Floats
+    pairs: Columns
+    of_pair: Rows
+    pair_values: Floats
 
-class _HashedWord(NamedTuple):
-    """The same by hashes alone."""
+    def entries(self) -> SparseRows:
+        """Return the entries, of which several may be of one cell."""
+        words = [self.words[number] for number in self.numbers.tolist()]
+        sizes = np.fromiter((len(word.columns) for word in words), np.int64, len(words))
+        weights = np.concatenate([_NONE, *(word.weights for word in words)])
+        rows = np.concatenate([self.of_pair, np.repeat(self.of_word, sizes)])
+        columns = np.concatenate([self.pairs, *(word.columns for word in words)])
+        values = np.concatenate([self.pair_values, weights * np.repeat(self.factors, sizes)])
+        return SparseRows(self.n_rows, self.width, rows, columns, values, repeat=True)
 
-    hashes: list[int]
-    columns: Columns
+    def product(self, weight: Floats, start: int) -> Floats:
+        """Return float32[N, H], the rows times the rows of weight float32[D, H] from ``start`` on.
 
-
-class _Memo(Generic[T]):
-    """Values of words, computed together for those that are new."""
-
-    def __init__(self, compute: Callable[[Sequence[str]], Sequence[T]]) -> None:
-        self._compute = compute
-        self._known: dict[str, T] = {}
-
-    def of(self, rows: Sequence[Sequence[str]]) -> list[T]:
-        """Return the values of the words of some rows, one after another."""
-        known, words = self._known, list(chain.from_iterable(rows))
-        new = [word for word in dict.fromkeys(words) if word not in known]
-        if not new:
-            return [known[word] for word in words]
-        fresh = dict(zip(new, self._compute(new), strict=True))
-        found = [fresh[word] if word in fresh else known[word] for word in words]
-        if len(known) + len(fresh) > _MEMO_WORDS:
-            self._known = known = {}
-        if len(fresh) <= _MEMO_WORDS:
-            known.update((word, value) for word, value in fresh.items() if len(word) <= _MEMO_CHARACTERS)
-        return found
+        Where outputs are few, those of known words are remembered.
+        """
+        if weight.shape[1] > NARROW:
+            return self.entries().product(weight, start)
+        of_pairs = weight[self.pairs + start] * self.pair_values[:, None]
+        of_words = self.words.products(self.numbers, weight, start) * self.factors[:, None]
+        rows = np.concatenate([self.of_pair, self.of_word])
+        return sums_by_row(np.concatenate([of_pairs, of_words]), rows, self.n_rows)
 
 
 def _split(texts: Sequence[str | None]) -> list[list[str]]:
@@ -218,15 +233,15 @@ def _split(texts: Sequence[str | None]) -> list[list[str]]:
     return [[] if text is None else text.lower().split() for text in texts]
 
 
-def _hashed(words: Sequence[str]) -> list[_HashedWord]:
-    """Return the hashes of parts of texts."""
+def _hashed(words: Sequence[str]) -> list[NgramWord]:
+    """Return parts of texts, their n-grams by hashes, without weights."""
     inner = [_WORD.findall(word) for word in words]
     flat = [*chain.from_iterable(inner)]
     hashes = _polynomials(flat) if flat else np.zeros(0, np.uint64)
     starts = np.cumsum([0, *map(len, inner)])
     unigrams = _column(hashes, WORD_COLUMNS).astype(np.int32)
     return [
-        _HashedWord(hashes[start:stop].tolist(), np.concatenate([unigrams[start:stop], letters]))
+        NgramWord(hashes[start:stop].tolist(), np.concatenate([unigrams[start:stop], letters]), _NONE)
         for start, stop, letters in zip(starts[:-1], starts[1:], _character_columns(words), strict=True)
     ]
 
@@ -241,15 +256,21 @@ def _bigrams(
     return _column(words[pairs] * _MULTIPLIER + words[pairs + 1], WORD_COLUMNS), of_word[pairs]
 
 
-def _repeated(columns: Rows, rows: Rows) -> tuple[Rows, Rows, NDArray[np.float64]]:
+def _repeated(columns: Rows, rows: Rows) -> tuple[Rows, Rows, Floats]:
     """Return each column of a row once, its row, and 1 + the logarithm of how often it is there."""
-    cells = rows * _HASHED + columns
+    cells = (rows << 32) + columns
     cells.sort()
-    starts = np.flatnonzero(np.diff(cells, prepend=-1))
-    return cells[starts] % _HASHED, cells[starts] // _HASHED, 1 + np.log(np.diff(starts, append=len(cells)))
+    times = np.ones(len(cells), np.float32)
+    if (is_again := cells[1:] == cells[:-1]).any():
+        stops = np.append(np.flatnonzero(~is_again) + 1, len(cells))
+        times = stops.astype(np.float32)
+        times[1:] -= times[:-1].copy()
+        times = 1 + np.log(times)
+        cells = cells[stops - 1]
+    return cells & 0xFFFFFFFF, cells >> 32, times
 
 
-def _row_numbers(rows: Sequence[Collection[str]]) -> NDArray[np.int64]:
+def _row_numbers(rows: Sequence[Sequence[str]]) -> NDArray[np.int64]:
     """Return the row of every word."""
     return np.repeat(np.arange(len(rows)), np.fromiter(map(len, rows), np.int64, len(rows)))
 

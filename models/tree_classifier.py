@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +46,8 @@ class BoostedDraft:
     boosting
         The classifier.
     read : int64[R]
-        The features that vary, which it reads: others tell nothing, at equal cost.
+        The features that vary, which it reads: others tell nothing, at equal cost. A category is read as the place of
+        its one.
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class BoostedDraft:
             early_stopping="auto",
             random_state=seed,
         )
-        values = X.take(slice(0, len(X))).numpy()
-        varying = np.flatnonzero(np.ptp(values, axis=0))
+        values = X.coded(slice(0, len(X)))
+        varies = np.ptp(values, axis=0) > 0
+        for start, stop in X.one_hot:
+            varies[start:stop] = False
+        varying = np.flatnonzero(varies)
         self.read = varying if len(varying) else np.zeros(1, np.int64)
         with threadpool_limits(1, user_api="openmp"):  # sums of several threads differ in their last digits
             self.boosting.fit(values[:, self.read], y)
@@ -72,7 +76,7 @@ class BoostedDraft:
         """Return float64[N, C]; several times faster than `TreeClassifier` for many rows."""
         P = np.zeros((len(X), self.num_classes))
         with threadpool_limits(1, user_api="openmp"):
-            P[:, self.boosting.classes_] = self.boosting.predict_proba(X.take(slice(0, len(X))).numpy()[:, self.read])
+            P[:, self.boosting.classes_] = self.boosting.predict_proba(X.coded(slice(0, len(X)))[:, self.read])
         return P
 
 
@@ -89,11 +93,13 @@ class TreeClassifier(nn.Module):
         T, of all classes.
     n_nodes
         M, of all trees.
+    one_hot
+        Columns of the G categories, as `FeatureRows.one_hot`.
 
     Attributes
     ----------
     feature : int32[M]
-        Feature that a node compares; -1 for a leaf.
+        Feature that a node compares, from D on the place of a category; -1 for a leaf.
     threshold : float64[M]
         Largest value that goes to the left.
     branches : int32[M, 2]
@@ -114,8 +120,11 @@ class TreeClassifier(nn.Module):
     of_class: torch.Tensor
     baseline: torch.Tensor
 
-    def __init__(self, in_features: int, num_classes: int, n_trees: int, n_nodes: int) -> None:
+    def __init__(
+        self, in_features: int, num_classes: int, n_trees: int, n_nodes: int, one_hot: Sequence[tuple[int, int]] = ()
+    ) -> None:
         super().__init__()
+        self.one_hot = tuple(one_hot)
         self.in_features, self.num_classes, self.n_trees, self.n_nodes = in_features, num_classes, n_trees, n_nodes
         self.register_buffer("feature", torch.full((n_nodes,), -1, dtype=torch.int32))
         self.register_buffer("threshold", torch.zeros(n_nodes, dtype=torch.float64))
@@ -135,7 +144,7 @@ class TreeClassifier(nn.Module):
         classes, rounds = boosting.classes_, boosting._predictors  # there is no public form
         trees = [(tree.nodes, k) for each in rounds for k, tree in enumerate(each)]
         sizes = [len(nodes) for nodes, _ in trees]
-        model = cls(X.shape[1], num_classes, len(trees), sum(sizes))
+        model = cls(X.shape[1], num_classes, len(trees), sum(sizes), X.one_hot)
         starts = np.cumsum([0, *sizes[:-1]])
         joined = np.concatenate([nodes for nodes, _ in trees])
         of_tree = np.repeat(starts, sizes)
@@ -162,13 +171,18 @@ class TreeClassifier(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Return the arguments of ``from_config`` as JSON values."""
-        shape = {"n_trees": self.n_trees, "n_nodes": self.n_nodes}
+        shape = {
+            "n_trees": self.n_trees,
+            "n_nodes": self.n_nodes,
+            "one_hot": [list(columns) for columns in self.one_hot],
+        }
         return {"kind": "trees", "in_features": self.in_features, "num_classes": self.num_classes, **shape}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TreeClassifier:
         """Return trees of one leaf each, built from the output of ``config()``."""
-        return cls(config["in_features"], config["num_classes"], config["n_trees"], config["n_nodes"])
+        one_hot = [(start, stop) for start, stop in config["one_hot"]]
+        return cls(config["in_features"], config["num_classes"], config["n_trees"], config["n_nodes"], one_hot)
 
 
 class _TreeInference(ChunkedInference):
@@ -189,7 +203,7 @@ class _TreeInference(ChunkedInference):
         below = self._branches > np.arange(model.n_nodes)[:, None]  # so that every path ends
         if not (
             np.where(self._leaf[:, None], True, below & (self._branches < model.n_nodes)).all()
-            and self._feature.max() < model.in_features
+            and self._feature.max() < model.in_features + len(model.one_hot)
             and _within(self._root, model.n_nodes)
             and _within(model.of_class.numpy(), model.num_classes)
         ):
@@ -205,7 +219,7 @@ class _TreeInference(ChunkedInference):
     def logits(
         self, X: FeatureRows, rows: slice, S: SliceMatrix | None = None, inside: NDArray[np.bool_] | None = None
     ) -> Floats:
-        values = X.take(rows).numpy()
+        values = X.coded(rows)
         nodes = np.broadcast_to(self._root, (len(values), len(self._root)))
         row = np.arange(len(values))[:, None]
         while not self._leaf[nodes].all():

@@ -93,10 +93,13 @@ def ours(chosen: DataSet, train: Labels, valid: Labels, test: Labels, seed: int)
     frame, y = chosen.frame, chosen.label
 
     def fitted() -> Any:
-        narrow, wide = (Featurizer(chosen.features, wide=wide).fit(frame.iloc[train]) for wide in (False, True))
+        narrow = wide = Featurizer(chosen.features).fit(frame.iloc[train])
+        if any(spec.kind == "text" for spec in chosen.features):
+            wide = Featurizer(chosen.features, wide=True).fit(frame.iloc[train])
         parts = []
         for part in (train, valid):
-            X, of_linear = (each.transform(frame.iloc[part]) for each in (narrow, wide))
+            of_linear = None if wide is narrow else wide.transform(frame.iloc[part])
+            X = narrow.transform(frame.iloc[part])
             parts.append(Split(X, y[part], chosen.slices.take(part), None, of_linear))
         found = search_models(LearnerConfig(seed=seed), *parts, int(y.max()) + 1)
         return found, wide if found.is_wide else narrow

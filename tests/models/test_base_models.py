@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import sparse
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from models.batches import FeatureRows
 from models.errors import ConfigError, DataError, ModelError
+from models.features import FeatureSpec, Featurizer
 from models.inference import inference
 from models.learners import network_from_config
 from models.linear_classifier import LinearClassifier
@@ -214,3 +216,24 @@ def test_a_draft_of_settings_has_half_the_trees_at_twice_the_rate() -> None:
     """The sum of the steps stays the same."""
     assert TreeSettings(100, 31, 0.1).draft == TreeSettings(50, 31, 0.2)
     assert TreeSettings(1, 31, 0.8).draft == TreeSettings(1, 31, 1.0)
+
+
+def test_trees_read_a_category_as_one_number() -> None:
+    """The place of its one, which any part of the rows keeps; the trees are those on that number, also when saved."""
+    rng = np.random.default_rng(3)
+    names = rng.choice(["ad", "be", "ce", "de", None], 500, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    frame = pd.DataFrame({"price": rng.normal(size=500), "country": names, "age": rng.normal(size=500)})
+    y = (np.isin(names, ["ad", "ce"]) ^ (frame.price.to_numpy() > 0.5)).astype(np.int64)
+    specs = [FeatureSpec("price", "number"), FeatureSpec("country", "category"), FeatureSpec("age", "number")]
+    rows = Featurizer(specs).fit(frame).transform(frame)
+    assert rows.one_hot == ((0, 6),)
+    ranks = {name: rank for rank, name in enumerate(frame.country.value_counts().index, 1)} | {None: 6}
+    codes = np.array([ranks[name] for name in names], float)
+    assert rows.coded(slice(0, 500))[:, -1].tolist() == codes.tolist()
+    part = rows.subset(np.arange(100)).followed_by(rows.subset(np.arange(100, 500)))
+    assert np.array_equal(part.coded(slice(0, 500)), rows.coded(slice(0, 500)))
+    model = TreeClassifier.fit(part, y, 2, TREES, 0)
+    dense = np.column_stack([rows.take(slice(0, 500)).numpy()[:, [6, 8]], codes])
+    expected = TreeClassifier.fit(FeatureRows(dense.astype(np.float32)), y, 2, TREES, 0)
+    assert np.allclose(model.predict_proba(rows), expected.predict_proba(FeatureRows(dense.astype(np.float32))))
+    assert np.array_equal(reloaded(model).predict_proba(rows), model.predict_proba(rows))

@@ -12,11 +12,9 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from models.column_encoders import (
     HashedWords,
     NumberScale,
-    SparseRows,
     Vocabulary,
     as_number,
     as_text,
-    hstack_rows,
 )
 from models.errors import DataError
 
@@ -123,7 +121,7 @@ def test_the_numbers_are_those_of_scikit_learn(texts: list[str], n_features: int
     hashed = HashedWords(n_features)
     hashed.transform(["the cat saw the other cat", *texts])
     expected = HashingVectorizer(n_features=n_features).transform(texts).toarray()
-    np.testing.assert_allclose(hstack_rows([hashed.transform(texts)]).to_csr().toarray(), expected, atol=1e-6)
+    np.testing.assert_allclose(hashed.transform(texts).to_csr().toarray(), expected, atol=1e-6)
 
 
 def test_missing_and_empty_texts_are_rows_of_zeros() -> None:
@@ -137,18 +135,10 @@ def test_lone_surrogates_are_hashed_like_any_word() -> None:
     assert len(HashedWords(8).transform(["\ud800\ud800 ok"]).values) > 0
 
 
-def test_parts_lie_side_by_side() -> None:
-    """Entries of several parts are merged row by row, each part behind the one before."""
-    first = SparseRows(3, 2, np.array([0, 2, 2]), np.array([1, 0, 1]), np.array([1, 2, 3], dtype=np.float32))
-    second = SparseRows(3, 3, np.array([1, 2]), np.array([2, 0]), np.array([4, 5], dtype=np.float32))
-    expected = [[0, 1, 0, 0, 0], [0, 0, 0, 0, 4], [2, 3, 5, 0, 0]]
-    assert hstack_rows([first, second]).to_csr().toarray().tolist() == expected
-
-
 @pytest.mark.parametrize("n", [0, 3])
 def test_rows_without_any_word_keep_their_shape(n: int) -> None:
     """No rows, or rows of nothing, have the usual width."""
-    assert hstack_rows([HashedWords(8).transform([None] * n)]).to_csr().shape == (n, 8)
+    assert HashedWords(8).transform([None] * n).to_csr().shape == (n, 8)
 
 
 def test_long_words_are_not_remembered() -> None:

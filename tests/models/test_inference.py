@@ -9,11 +9,11 @@ from models import batches
 from models import inference as module
 from models.baselines import MLP, PlainClassifier
 from models.batches import FeatureRows
-from models.column_encoders import SparseRows
 from models.errors import DataError, ModelError
 from models.inference import inference
 from models.slice_aware import AttentiveClassifier
 from models.slice_residual import MODES, SliceResidualClassifier
+from models.sparse_rows import SparseRows
 from sfs.matrix import SliceMatrix
 
 D, H, K, N = 9, 5, 3, 40
@@ -53,7 +53,7 @@ def features(n: int = N, kind: str = "rows of a request") -> FeatureRows:
     if kind == "table":
         return FeatureRows(dense, sparse.csr_matrix(block))
     at, columns = np.nonzero(block)
-    return FeatureRows(dense, SparseRows(n, WIDTH, at, columns, block[at, columns]))
+    return FeatureRows(dense, [SparseRows(n, WIDTH, at, columns, block[at, columns])])
 
 
 def slices(unknown: float, names: tuple[str, ...] = NAMES, n: int = N) -> SliceMatrix:
@@ -153,7 +153,7 @@ def test_many_rows_are_predicted_in_chunks(kind: str, monkeypatch: pytest.Monkey
 def test_many_entries_are_multiplied_as_a_sparse_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same result."""
     few = inference(plain()).predict_proba(features())
-    monkeypatch.setattr(batches, "_FEW", 0)
+    monkeypatch.setattr("models.sparse_rows._FEW", 0)
     np.testing.assert_allclose(inference(plain()).predict_proba(features()), few, atol=1e-6)
 
 

@@ -82,7 +82,7 @@ def test_copies_of_a_row_are_in_one_fold() -> None:
     none = SliceMatrix([], np.zeros((800, 0), bool))
     whole = Split(FeatureRows(X), y, none, groups)
     joined = Rows.of(whole.subset(np.arange(400)), whole.subset(np.arange(400, 800)))
-    for fitted, held in joined.folds(0):
+    for fitted, held in joined.folds(0, 3):
         assert not set(groups[fitted]) & set(groups[held])
     found = TreeFamily(2, 0).cross_fit(joined)
     assert found is not None
