@@ -79,7 +79,7 @@ class Checkpointer:
     def __init__(self, counter_unit: str, evaluation_freq: float, **options: Any) -> None:
         self.config = CheckpointerConfig(**options)
         if self.config.checkpoint_runway < 0:
-            raise ConfigError(f"checkpoint_runway must be at least 0, got {self.config.checkpoint_runway}")
+            raise ConfigError(f"Invalid checkpoint_runway {self.config.checkpoint_runway}, must be at least 0")
         self.checkpoint_factor, self.checkpoint_unit = self.config.checkpoint_factor, counter_unit
         if not self.checkpoint_factor >= 1 or not evaluation_freq > 0:
             raise ConfigError(
@@ -144,11 +144,9 @@ class Checkpointer:
 def _metric_and_mode(name: str) -> tuple[str, str]:
     metric, colon, mode = name.rpartition(":")
     if not colon:
-        raise ConfigError(f"checkpoint_metric must be formatted metric_name:mode, got {name!r}")
+        raise ConfigError(f"Metric must be of the form 'metric_name:mode', with the mode 'min' or 'max', got {name!r}")
     if mode not in ("min", "max"):
-        raise ConfigError(f"Unrecognized metric mode {mode!r} of {metric}, use 'min' or 'max'")
+        raise ConfigError(f"Unrecognized checkpoint metric mode {mode} for metric {metric}, must be 'min' or 'max'")
     if len(metric.split("/")) != 4:
-        raise ConfigError(
-            f"checkpoint_metric must be formatted as task_name/dataset_name/split_name/metric_name:mode, got {name!r}"
-        )
+        raise ConfigError(f"checkpoint_metric must be formatted 'task/dataset/split/metric:mode', got {name!r}")
     return metric, mode

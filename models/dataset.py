@@ -115,17 +115,16 @@ class SelectedRows(Sequence[tuple[XDict, YDict]]):
         }
         try:
             return x, {label: values.index_select(0, index) for label, values in self.dataset.Y_dict.items()}
-        except AttributeError:  # a label that is no tensor, put into Y_dict later
-            for label, values in self.dataset.Y_dict.items():
-                label_tensor(label, values)
-            raise
+        except AttributeError:  # a list of tensors, put into Y_dict later
+            rows = {label: [values[at] for at in self.positions] for label, values in self.dataset.Y_dict.items()}
+            return x, {label: list_to_tensor([label_tensor(label, y) for y in each]) for label, each in rows.items()}
 
 
 def label_tensor(label: str, values: Any) -> Tensor:
     """Return labels that are a tensor; raise DataError for others."""
     if not isinstance(values, Tensor):
         raise DataError(
-            f"Label {label!r} should be torch.Tensor, not {type(values).__name__}: convert it with torch.tensor"
+            f"Label {label} should be torch.Tensor, not {type(values).__name__}: convert it with torch.tensor"
         )
     return values
 
@@ -143,11 +142,11 @@ def _collate(values: list[Any]) -> Any:
     return list_to_tensor(values) if all(isinstance(value, Tensor) for value in values) else values
 
 
-def list_to_tensor(items: Sequence[Tensor]) -> Tensor:
+def list_to_tensor(item_list: Sequence[Tensor]) -> Tensor:
     """Stack tensors of one shape to [B, ...]; flatten and zero-pad others to [B, longest]."""
-    if len({item.shape for item in items}) == 1:
-        return torch.stack(list(items))
-    return pad_batch([item.reshape(-1) for item in items])[0]
+    if len({item.shape for item in item_list}) == 1:
+        return torch.stack(list(item_list))
+    return pad_batch([item.reshape(-1) for item in item_list])[0]
 
 
 def pad_batch(
@@ -256,7 +255,7 @@ def with_slice_labels(dataset: DictDataset, task_name: str, S: Slices, slice_nam
 
 def _slice_labels(dataset: DictDataset, task_name: str, S: SliceMatrix, names: Sequence[str]) -> YDict:
     if task_name not in dataset.Y_dict:
-        raise DataError(f"Base task {task_name!r} has its labels missing from {dataset}: add them to Y_dict")
+        raise DataError(f"Base task ({task_name}) labels missing from {dataset}: add them to Y_dict")
     if len(S) != len(dataset):
         raise DataError(f"the slice matrix has {len(S)} rows, the dataset {len(dataset)}")
     if set(S.names) != set(names):

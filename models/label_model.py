@@ -156,7 +156,7 @@ class _LearnedLabeler(BaseLabeler):
             Least probability in ``mu``; by default .01, or less for many rows.
         **options
             Of `LabelModel`: ``n_epochs``, the most iterations (500); ``l2``, a pull towards the start (0); and
-            ``prec_init``, the accuracy of all functions at the start (.7).
+            ``prec_init``, the accuracy of all functions, or of each, at the start (.7).
 
         Raises
         ------
@@ -167,7 +167,7 @@ class _LearnedLabeler(BaseLabeler):
         """
         if unknown := options.keys() - self._options() - _WITHOUT_EFFECT:
             raise TypeError(f"fit() got an unexpected keyword argument {min(unknown)!r}")
-        votes = self.votes(L_train)
+        votes = self.votes(L_train, "L_train")
         if votes.shape[1] < _LEAST_FUNCTIONS:
             raise DataError(f"L_train should have at least {_LEAST_FUNCTIONS} labeling functions, got {votes.shape[1]}")
         if not len(votes):
@@ -248,6 +248,9 @@ class _LearnedLabeler(BaseLabeler):
         elif Y_dev is not None:
             known = self.votes(label_array(Y_dev)[:, None])
             p = np.bincount(known[known != ABSTAIN], minlength=self.cardinality).astype(np.float64)
+            if not p.all():
+                found = f"Y_dev has {np.count_nonzero(p)} class(es)"
+                raise DataError(f"{found}. Does not match LabelModel cardinality {self.cardinality}.")
         else:
             p = np.ones(self.cardinality)
         if p.shape != (self.cardinality,):
@@ -421,11 +424,14 @@ def _by_events(pairs: NDArray[Any], cardinality: int) -> NDArray[np.bool_]:
     return np.asarray(np.kron(pairs, np.ones((cardinality, cardinality))) > 0)
 
 
-def _first_mu(events: _Events, p: FloatArray, accuracy: float) -> FloatArray:
-    """Return votes of functions that are all as accurate, and abstain as often as they do, float64[M C, C]."""
-    classes = len(p)
+def _first_mu(events: _Events, p: FloatArray, accuracy: ArrayLike) -> FloatArray:
+    """Return votes of functions of one accuracy or M, which abstain as often as they do, float64[M C, C]."""
+    classes, given = len(p), np.asarray(accuracy, np.float64)
+    if given.size not in (1, events.functions):
+        raise DataError(f"prec_init must have shape {events.functions}, or be one number, got {list(given.shape)}")
+    each = np.repeat(np.broadcast_to(given.reshape(-1), events.functions), classes)[:, None]  # [M C, 1]
     right = np.tile(np.eye(classes, dtype=np.bool_), (events.functions, 1))
-    share = np.where(right, accuracy, (1 - accuracy) / (classes - 1))
+    share = np.where(right, each, (1 - each) / (classes - 1))
     return np.asarray(events.mean[:, None] * share / p)
 
 

@@ -128,7 +128,7 @@ class BaseLabeler(ABC):
         for name in self._learned:
             setattr(self, name, arrays.get(name))
 
-    def votes(self, L: ArrayLike) -> LabelMatrix:
+    def votes(self, L: ArrayLike, name: str = "L") -> LabelMatrix:
         """Return votes as int64[N, M].
 
         Raises
@@ -147,7 +147,7 @@ class BaseLabeler(ABC):
         if whole.size and whole.min() < ABSTAIN:
             raise DataError(f"L has the vote {whole.min()}: votes are from 0 on, and -1 abstains")
         if whole.size and whole.max() >= self.cardinality:
-            raise DataError(f"L has cardinality {whole.max() + 1}, cardinality={self.cardinality} passed in.")
+            raise DataError(f"{name} has cardinality {whole.max() + 1}, cardinality={self.cardinality} passed in.")
         return whole
 
     def counts(self, L: ArrayLike) -> FloatArray:
@@ -205,7 +205,7 @@ class MajorityClassVoter(BaseLabeler):
         """Return the probabilities of the classes, float64[N, C]."""
         if self.balance is None:
             raise ModelError("the voter does not know the frequencies of the classes: call fit(balance) first")
-        return np.tile(_shared(self.balance[None] == self.balance.max()), (len(self.votes(L)), 1))
+        return np.tile(_shared(self.balance[None] == self.balance.max()), (len(np.asarray(L)), 1))
 
 
 class RandomVoter(BaseLabeler):
@@ -225,7 +225,7 @@ class RandomVoter(BaseLabeler):
 
     def predict_proba(self, L: ArrayLike) -> FloatArray:
         """Return the probabilities of the classes, float64[N, C]."""
-        drawn = np.random.default_rng(self.seed).random((len(self.votes(L)), self.cardinality))
+        drawn = np.random.default_rng(self.seed).random((len(np.asarray(L)), self.cardinality))
         return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
 
 

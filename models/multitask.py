@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
 from models.dataset import DictDataLoader, label_tensor
 from models.errors import ConfigError, DataError, ModelError
-from models.scoring import Scorer
+from models.scoring import SCORE_COLUMNS, Scorer
 
 Outputs: TypeAlias = dict[str, Any]
 Device: TypeAlias = int | str | torch.device | None
@@ -158,6 +158,9 @@ class MultitaskClassifier(nn.Module):
         if device is not None:
             self.to(find_device(device))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name})"
+
     def add_task(self, task: Task) -> None:
         """Add a task, which may use the modules of the classifier; raises ConfigError as the constructor."""
         self._add([task])
@@ -170,7 +173,7 @@ class MultitaskClassifier(nn.Module):
             if not isinstance(task, Task):
                 raise ConfigError(f"Unrecognized task type {type(task).__name__}: tasks must be of class Task")
             if task.name in names:
-                raise ConfigError(f"Found duplicate task {task.name!r}: give it another name")
+                raise ConfigError(f"Found duplicate task {task.name}: give it another name")
             names.add(task.name)
             known.update(task.module_pool.keys())
         for task in tasks:
@@ -325,15 +328,15 @@ class MultitaskClassifier(nn.Module):
                 metrics = self.scorers[remap.get(label) or label].score_known(gold.numpy(), *predicted)
                 rows += [(label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()]
         if as_dataframe:
-            return pd.DataFrame(rows, columns=["label", "dataset", "split", "metric", "score"])
+            return pd.DataFrame(rows, columns=SCORE_COLUMNS)
         return {"/".join(row[:4]): row[4] for row in rows}
 
-    def save(self, path: str | Path) -> None:
+    def save(self, model_path: str | Path) -> None:
         """Write the weights as safetensors, making the folder where needed."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_model(self, str(path))
+        Path(model_path).parent.mkdir(parents=True, exist_ok=True)
+        save_model(self, str(model_path))
 
-    def load(self, path: str | Path) -> None:
+    def load(self, model_path: str | Path) -> None:
         """Read weights that ``save`` wrote.
 
         Raises
@@ -341,16 +344,16 @@ class MultitaskClassifier(nn.Module):
         ModelError
             If the file is no safetensors file, or has the weights of another network.
         """
-        names, own = set(names_of_weights(path)), self.state_dict()
+        names, own = set(names_of_weights(model_path)), self.state_dict()
         read = {own[name].data_ptr() for name in names & own.keys()}
         missing = sorted(
             name for name in own.keys() - names if own[name].data_ptr() not in read
         )  # a shared one is read
-        other = f"{path} has the weights of another network"
+        other = f"{model_path} has the weights of another network"
         if missing or names - own.keys():
             raise ModelError(f"{other}: it lacks {missing or 'none'}, and has besides {sorted(names - own.keys())}")
         try:
-            self.load_state_dict(load_file(path), strict=False)
+            self.load_state_dict(load_file(model_path), strict=False)
         except RuntimeError as error:  # other shapes
             raise ModelError(f"{other}: {' '.join(str(error).split())}") from error
 

@@ -98,7 +98,7 @@ def cross_entropy_with_probs(
         If the reduction is unknown.
     """
     if reduction not in ("none", "mean", "sum"):
-        raise DataError(f"Keyword 'reduction' must be one of none, mean and sum, got {reduction!r}")
+        raise DataError(f"Keyword 'reduction' must be one of ['none', 'mean', 'sum'], got {reduction!r}")
     losses = cross_entropy(input, target, weight)
     return {"none": losses, "mean": losses.mean(), "sum": losses.sum()}[reduction]
 

@@ -25,6 +25,7 @@ Slices: TypeAlias = "SliceMatrix | np.recarray[Any, Any]"
 TieBreak: TypeAlias = Literal["random", "true-random", "abstain"]
 
 OVERALL = "overall"
+SCORE_COLUMNS = ["label", "dataset", "split", "metric", "score"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Scorer:
         self.metrics.update(custom_metric_funcs or {})
 
     def _metric(self, name: str) -> Metric:
-        _check_metric(name)
+        _check_metric(name, f"Unrecognized metric: {name}")
         abstained = [] if self.abstain_label is None else [self.abstain_label]
         left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
         return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
@@ -181,7 +182,7 @@ def metric_score(
     >>> metric_score([1, 0, 1], [1, 1, 1], metric="precision")
     0.6666666666666666
     """
-    _check_metric(metric)
+    _check_metric(metric, f"The metric you provided ({metric}) is not currently implemented")
     given = {
         "golds": None if golds is None else label_array(golds),
         "preds": None if preds is None else label_array(preds),
@@ -225,15 +226,13 @@ def _score_with_options(metric: str, golds: Labels, given: Any = None, **options
     return float(value) if np.ndim(value) == 0 else value
 
 
-def _check_metric(name: str) -> None:
+def _check_metric(name: str, complaint: str) -> None:
     if name not in METRICS:
-        raise DataError(f"Unrecognized metric: {name!r}; known are {', '.join(METRICS)}")
+        raise DataError(f"{complaint}; known are {', '.join(METRICS)}")
 
 
-def filter_labels(
-    label_dict: Mapping[str, Labels | None], filter_dict: Mapping[str, Sequence[Any]]
-) -> dict[str, Labels]:
-    """Return the given label sets without the rows where any of them has a filtered value.
+def filter_labels(label_dict: Mapping[str, Labels | None], filter_dict: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the given label sets, or None, without the rows where any of them has a filtered value.
 
     Raises
     ------
@@ -246,9 +245,9 @@ def filter_labels(
     given = {name: values for name, values in label_dict.items() if values is not None}
     masks = [~np.isin(given[name], list(values)) for name, values in filter_dict.items() if name in given and values]
     if not masks:
-        return given
+        return dict(label_dict)
     keep = np.logical_and.reduce([mask.reshape(len(mask), -1).all(axis=1) for mask in masks])
-    return {name: values[keep] for name, values in given.items()}
+    return {name: None if values is None else values[keep] for name, values in label_dict.items()}
 
 
 def label_array(values: ArrayLike) -> Labels:
@@ -263,14 +262,28 @@ def label_array(values: ArrayLike) -> Labels:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise DataError(f"labels must be [N] or [N, 1], a 1d array, got {list(array.shape)}")
+        shape = list(array.shape)
+        raise DataError(f"Input could not be converted to 1d np.array: labels must be [N] or [N, 1], got {shape}")
     if array.dtype.kind in "OUS":
         return array
     if array.dtype.kind == "f" and (array != np.floor(array)).any():
         raise DataError(
-            f"labels must be whole numbers, got the non-integer value {array[array != np.floor(array)][0]!r}"
+            f"Input contains at least one non-integer value, {array[array != np.floor(array)][0]!r}: use whole numbers"
         )
     return array.astype(np.int64)
+
+
+def to_int_label_array(X: ArrayLike, flatten_vector: bool = True) -> Labels:
+    """Return labels as `label_array`, of any shape that has one axis longer than 1; unflattened, in their own shape."""
+    array = np.asarray(X)
+    labels = label_array(np.atleast_1d(array.squeeze()) if flatten_vector else array.reshape(-1))
+    return labels if flatten_vector else labels.reshape(array.shape)
+
+
+def metrics_dict_to_dataframe(metrics_dict: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row for each score, by the label, dataset, split and metric in its key; a label may have slashes."""
+    rows = [(*key.rsplit("/", 3), score) for key, score in metrics_dict.items()]
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def f_measure(true_positives: int, predicted: int, actual: int) -> float:
@@ -288,7 +301,7 @@ def _counts(golds: Labels, preds: Labels, positive: Any) -> tuple[int, int, int]
 def _binary_counts(golds: Labels, preds: Labels, metric: str) -> tuple[int, int, int]:
     if golds.dtype.kind in "OUS" or golds.max() > 1:
         raise DataError(
-            f"{metric} not supported for multiclass: it counts the classes 0 and 1, use f1_macro or f1_micro"
+            f"{metric} not supported for multiclass. Try f1_micro or f1_macro instead: it counts the classes 0 and 1"
         )
     return _counts(golds, preds, 1)
 
@@ -327,7 +340,8 @@ def _roc_auc(golds: Labels, probs: Labels) -> float | None:
 
 def _positive(probs: Labels) -> Labels:
     if probs.ndim != 2 or probs.shape[1] != 2:
-        raise DataError(f"roc_auc is only defined for binary problems: probs must be [N, 2], got {list(probs.shape)}")
+        defined = "Metric roc_auc is currently only defined for binary problems"
+        raise DataError(f"{defined}: probs must be [N, 2], got {list(probs.shape)}")
     return probs[:, 1]
 
 
@@ -372,9 +386,7 @@ def get_label_buckets(*y: ArrayLike) -> dict[tuple[Any, ...], NDArray[np.int64]]
     columns = [label_array(labels).tolist() for labels in y]
     lengths = [len(column) for column in columns]
     if len(set(lengths)) != 1:
-        raise DataError(
-            f"the label sets must all have the same number of elements, and be one or more, got lengths {lengths}"
-        )
+        raise DataError(f"Arrays must all have the same number of elements, and be one or more, got lengths {lengths}")
     rows: dict[tuple[Any, ...], list[int]] = {}
     for row, bucket in enumerate(zip(*columns, strict=True)):
         rows.setdefault(bucket, []).append(row)
@@ -391,11 +403,12 @@ def get_label_instances(bucket: tuple[Any, ...], x: NDArray[Any], *y: ArrayLike)
     """
     if len(y) != len(bucket):
         raise DataError(
-            f"Number of lists must match the labels in the bucket: {bucket} has {len(bucket)}, there are {len(y)} lists"
+            f"Number of lists must match the amount of labels in bucket {bucket}: {len(bucket)}, there are {len(y)}"
         )
     if len(x) != len(np.asarray(y[0])):
         raise DataError(
-            f"Number of rows in x does not match the labels: x has {len(x)}, the first list {len(np.asarray(y[0]))}"
+            "Number of rows in x does not match number of elements in at least one label list: "
+            f"x has {len(x)}, the first list {len(np.asarray(y[0]))}"
         )
     buckets = get_label_buckets(*y)
     if bucket not in buckets:
@@ -423,10 +436,10 @@ def probs_to_preds(
         If there are fewer than two classes, or the policy is unknown.
     """
     if probs.ndim != 2 or probs.shape[1] < 2:
-        raise DataError(f"probs must be [N, C] for at least 2 classes, got {list(probs.shape)}")
+        raise DataError(f"probs must have probabilities for at least 2 classes, [N, C], got {list(probs.shape)}")
     if tie_break_policy not in ("random", "true-random", "abstain"):
         raise DataError(
-            f"tie_break_policy {tie_break_policy!r}: policy not recognized, use random, true-random or abstain"
+            f"tie_break_policy={tie_break_policy} policy not recognized: use random, true-random or abstain"
         )
     preds: NDArray[np.int64] = probs.argmax(axis=1).astype(np.int64)
     tied = np.abs(probs - probs.max(axis=1, keepdims=True)) < tol  # [N, C]
@@ -453,8 +466,8 @@ def preds_to_probs(preds: ArrayLike, num_classes: int) -> NDArray[np.float64]:
     classes = label_array(preds)
     invalid = classes[(classes < 0) | (classes >= num_classes)]
     if len(invalid):
-        vote = "abstained vote" if invalid[0] == -1 else "vote"
+        vote = "abstained vote" if invalid[0] == -1 else f"vote {invalid[0]}"
         classes_are = f"the classes are 0 to {num_classes - 1}, drop abstained rows first"
-        raise DataError(f"Could not convert {vote} {invalid[0]} to a probability: {classes_are}")
+        raise DataError(f"Could not convert {vote} to probability: {classes_are}")
     out: NDArray[np.float64] = np.eye(num_classes)[classes]
     return out

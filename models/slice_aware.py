@@ -229,14 +229,14 @@ class SliceAwareClassifier(MultitaskClassifier):
         attention = attend(self.attention_kind, membership, experts, self.temperature)
         return Heads(self.head(self.experts.mixture(z, codes, attention)), membership, experts, attention)
 
-    def forward(self, X: Any, task_names: Iterable[str] | None = None) -> Any:
-        """Return logits float[B, C]; X is a batch for the backbone, or a dictionary that holds it.
+    def forward(self, X_dict: Any, task_names: Iterable[str] | None = None) -> Any:
+        """Return logits float[B, C] of a batch for the backbone, or of a dictionary that holds it.
 
         With names of tasks, return the output of each of their operations by its name, as `MultitaskClassifier` does.
         """
         if task_names is None:
-            return self.heads(X[self.input_data_key] if isinstance(X, Mapping) else X).logits
-        return super().forward(X, task_names)
+            return self.heads(X_dict[self.input_data_key] if isinstance(X_dict, Mapping) else X_dict).logits
+        return super().forward(X_dict, task_names)
 
     def _run(self, outputs: Outputs, task_names: Iterable[str]) -> Outputs:
         names = list(task_names)
@@ -408,7 +408,7 @@ class SliceAwareClassifier(MultitaskClassifier):
             return weight[2 * k : 2 * k + 2], bias[2 * k : 2 * k + 2]
         return torch.stack([torch.zeros_like(weight[k]), weight[k]]), torch.stack([torch.zeros_like(bias[k]), bias[k]])
 
-    def load(self, path: str | Path) -> None:
+    def load(self, model_path: str | Path) -> None:
         """Read weights that ``save`` wrote, or those of Snorkel's network by the names of its modules.
 
         Raises
@@ -416,15 +416,15 @@ class SliceAwareClassifier(MultitaskClassifier):
         ModelError
             As `MultitaskClassifier.load`; or for Snorkel's weights, if this is not Snorkel's network.
         """
-        if not any(name.startswith("module_pool.base_architecture.") for name in names_of_weights(path)):
-            super().load(path)
+        if not any(name.startswith("module_pool.base_architecture.") for name in names_of_weights(model_path)):
+            super().load(model_path)
             return
         if self.attention_kind != "snorkel" or self.expert_rank is not None:
             raise ModelError(
-                f"{path} has the weights of Snorkel's network: make one with attention='snorkel' to load it"
+                f"{model_path} has the weights of Snorkel's network: make one with attention='snorkel' to load it"
             )
         read = MultitaskClassifier(convert_to_slice_tasks(copy.deepcopy(self.base_task), self.slice_names))
-        read.load(path)
+        read.load(model_path)
         with torch.no_grad():
             for name, module in read.module_pool.items():
                 own = self.module_pool[name]

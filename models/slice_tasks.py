@@ -54,6 +54,8 @@ class SliceCombinerModule(nn.Module):
         ------
         DataError
             If a slice lacks an output, an indicator has other than two columns, or the slices are of several tasks.
+        NotImplementedError
+            If experts have a single class.
         """
         slices = self._found(output_dict) if self.slices is None else self.slices
         absent = [f"{s}{end}" for s in slices for end in self.ends if f"{s}{end}" not in output_dict]
@@ -63,6 +65,9 @@ class SliceCombinerModule(nn.Module):
         pairs, experts, representations = stacks  # [B, S, 2], [B, S, C], [B, S, H]
         if pairs.shape[-1] != 2:
             raise DataError(f"an indicator must have output shape [B, 2], got {list(pairs[:, 0].shape)}")
+        if experts.shape[-1] < 2:
+            shape = list(experts.shape)
+            raise NotImplementedError(f"SliceCombiner requires output shape [..., 2] for predictor heads, got {shape}")
         attention = attend(self.attention, pairs[..., 1] - pairs[..., 0], experts, self.temperature)  # [B, S]
         return torch.einsum("bs,bsh->bh", attention, representations)
 
@@ -72,6 +77,11 @@ class SliceCombinerModule(nn.Module):
         if len(tasks) > 1:
             raise DataError(f"the outputs have slices of several tasks, {tasks}: pass the slices to combine")
         return slices
+
+
+def collect_flow_outputs_by_suffix(output_dict: Outputs, suffix: str) -> list[Any]:
+    """Return the outputs whose names have an end, in the order of the operations; Snorkel's are sorted by name."""
+    return [output for name, output in output_dict.items() if name.endswith(suffix)]
 
 
 def convert_to_slice_tasks(base_task: Task, slice_names: Sequence[str], temperature: float = 1.0) -> list[Task]:

@@ -20,8 +20,9 @@ from tqdm.auto import tqdm
 
 from models.batch_schedulers import batch_schedulers
 from models.checkpointer import Checkpointer
-from models.errors import DataError, ModelError
-from models.trainer_config import TrainerConfig, merged
+from models.errors import ConfigError, DataError, ModelError
+from models.multitask import find_device
+from models.trainer_config import TrainerConfig, merge_config
 from models.training_log import LogManager, LogWriter, TensorBoardWriter
 
 
@@ -145,6 +146,7 @@ def fit(
     score: Callable[[], float] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
     on_step: Callable[[T, Mapping[str, Tensor]], None] | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> History:
     """Train a network in place, one optimizer step per batch, and leave it in eval mode.
 
@@ -162,6 +164,8 @@ def fit(
         Called at the end of each epoch.
     on_step
         Called after each step with its batch and its losses by name, in train mode.
+    optimizer
+        Of the trained parameters; by default that of the configuration.
 
     Raises
     ------
@@ -172,7 +176,7 @@ def fit(
     """
     started = time.perf_counter()
     with seeded(config.seed):
-        run = _Run(model, config, score, on_step)
+        run = _Run(model, config, score, on_step, optimizer)
         generator = torch.Generator().manual_seed(config.seed)
         epochs = tqdm(range(config.n_epochs), disable=not config.progress_bar, desc="epochs")
         for epoch in epochs:
@@ -197,10 +201,11 @@ class _Run(Generic[T]):
         config: TrainerConfig,
         score: Callable[[], float] | None,
         on_step: Callable[[T, Mapping[str, Tensor]], None] | None,
+        optimizer: torch.optim.Optimizer | None,
     ) -> None:
         self.model, self.config, self.score, self.on_step = model, config, score, on_step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.parameters, config)
+        self.optimizer = optimizer or make_optimizer(self.parameters, config)
         self.records: list[EpochRecord] = []
         self.best_epoch: int | None = None
         self.best_score, self.best_state = -math.inf, dict[str, Tensor]()
@@ -278,8 +283,8 @@ class Trainer:
     metrics
         Latest losses and scores, as ``label/dataset/split/metric``; loss and rate of all as
         ``model/all/train/loss`` and ``model/all/train/lr``.
-    log_manager, log_writer, checkpointer
-        Those of the last ``fit``; the last two are None unless settings ask for them.
+    log_manager, log_writer, checkpointer, optimizer, batch_scheduler, warmup_steps, n_batches_per_epoch
+        Those of the last ``fit``; the second and third are None unless settings ask for them.
 
     Raises
     ------
@@ -293,7 +298,7 @@ class Trainer:
         if overrides.get("seed", 0) is None:  # Snorkel's default
             del overrides["seed"]
         self.name = name if name is not None else type(self).__name__
-        self.config = merged(config or TrainerConfig(n_epochs=1, lr=0.01, keep_best=False), overrides)
+        self.config = merge_config(config or TrainerConfig(n_epochs=1, lr=0.01, keep_best=False), overrides)
         self.metrics: dict[str, float] = {}
         self.log_manager: LogManager | None = None
         self.log_writer: LogWriter | None = None
@@ -303,7 +308,7 @@ class Trainer:
         """Train on the loaders whose dataset's split is ``train``; the score is minus the loss on ``valid``.
 
         Scores on the ``valid`` loaders are computed every epoch, or as ``log_manager_config`` says, which may leave out
-        the end of the training. Losses in training are kept only for logs or checkpoints.
+        the end of the training. Losses by task are kept only for logs or checkpoints.
 
         Raises
         ------
@@ -314,17 +319,24 @@ class Trainer:
         splits = (config.train_split, config.valid_split, config.test_split)
         for loader in dataloaders:
             if loader.dataset.split not in splits:
-                raise DataError(f"Dataloader splits must be one of {', '.join(splits)}, got {loader.dataset.split!r}")
+                raise DataError(f"Dataloader splits must be one of {list(splits)}, got {loader.dataset.split!r}")
         train, valid = ([d for d in dataloaders if d.dataset.split == split] for split in splits[:2])
         if not train:
             raise DataError(
-                "Cannot find any dataloaders with split matching train split: "
-                f"give a dataset the split {config.train_split!r}"
+                f"Cannot find any dataloaders with split matching train split: {config.train_split}. "
+                "Give that split to a dataset"
             )
         task: Any = model
-        epoch_batches = sum(map(len, train))
-        warmup = config.warmup_steps or config.lr_scheduler_config.steps(config.n_epochs, epoch_batches)
-        config = merged(config, {"warmup_steps": warmup})
+        epoch_batches = self.n_batches_per_epoch = sum(map(len, train))
+        self.warmup_steps = config.warmup_steps or config.lr_scheduler_config.steps(config.n_epochs, epoch_batches)
+        config = merge_config(config, {"warmup_steps": self.warmup_steps})
+        place = config.model_config
+        if place.dataparallel:
+            raise ConfigError("dataparallel=True is not supported: a model is trained on one device, leave it out")
+        if place.device is not None:
+            model.to(find_device(place.device))
+        self.optimizer = make_optimizer([p for p in model.parameters() if p.requires_grad], config)
+        self.batch_scheduler = batch_schedulers[config.batch_scheduler]()
         log = self._start_log(epoch_batches)
         running = _RunningLosses()
 
@@ -348,7 +360,7 @@ class Trainer:
                 task.train()
                 if log.log_writer is not None:
                     for name, value in self.metrics.items():
-                        log.log_writer.add_scalar(name, value, log.unit_total)
+                        log.log_writer.add_scalar(name, value, log.point_total)
             if log.checkpointer is not None and log.trigger_checkpointing():
                 log.checkpointer.checkpoint(log.unit_total, task, self.metrics)
 
@@ -356,17 +368,20 @@ class Trainer:
         try:
             history = fit(
                 model,
-                lambda generator: batch_schedulers[config.batch_scheduler]().get_batches(train, generator),
+                lambda generator: self.batch_scheduler.get_batches(train, generator),
                 loss,
                 config,
                 score=score if valid else None,
                 on_step=on_step if observed else None,
+                optimizer=self.optimizer,
             )
         except BaseException:
             if self.log_writer is not None:
                 self.log_writer.cleanup()
             raise
         log.cleanup(task)
+        last = history.epochs[-1]
+        self.metrics = {"model/all/train/loss": last.loss, "model/all/train/lr": last.learning_rate} | self.metrics
         return history
 
     def save(self, trainer_path: str | Path) -> None:
@@ -379,7 +394,7 @@ class Trainer:
         """Read the name and settings that ``save`` wrote; the model, which Snorkel's has here, is not changed."""
         try:
             saved = json.loads(Path(trainer_path).read_text(encoding="utf-8"))
-            self.name, self.config = str(saved["name"]), merged(TrainerConfig(), saved["config"])
+            self.name, self.config = str(saved["name"]), merge_config(TrainerConfig(), saved["config"])
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{trainer_path} is no saved trainer: {error}") from error
 

@@ -113,6 +113,14 @@ class LRSchedulerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class ClassifierConfig:
+    """Where a classifier is trained: ``device`` and ``dataparallel`` as for `models.MultitaskClassifier`."""
+
+    device: int | str | None = None
+    dataparallel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class TrainerConfig:
     """Training settings.
 
@@ -142,8 +150,8 @@ class TrainerConfig:
         Show the epochs on stderr.
     train_split, valid_split, test_split
         Names of the splits of data loaders.
-    optimizer_config, lr_scheduler_config
-        Options of optimizers and schedules.
+    model_config, optimizer_config, lr_scheduler_config
+        Where the model is trained, and options of optimizers and schedules.
     batch_scheduler
         Batches of several loaders in random turn (``shuffled``), or one loader after the other.
     checkpointing, checkpointer_config
@@ -175,6 +183,7 @@ class TrainerConfig:
     train_split: str = "train"
     valid_split: str = "valid"
     test_split: str = "test"
+    model_config: ClassifierConfig = field(default_factory=ClassifierConfig)
     optimizer_config: OptimizerConfig = field(default_factory=OptimizerConfig)
     lr_scheduler_config: LRSchedulerConfig = field(default_factory=LRSchedulerConfig)
     batch_scheduler: str = "shuffled"
@@ -196,11 +205,12 @@ class TrainerConfig:
                 raise ConfigError(f"{name} must be above 0, got {value!r}")
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
+                option = name.removeprefix("log_").replace("_", " ")
                 expected = f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}"
-                raise ConfigError(f"Unrecognized {name.replace('_', ' ')} option: {expected}")
+                raise ConfigError(f"Unrecognized {option} option: {expected}")
 
 
-def merged(config: C, options: Mapping[str, Any], place: str = "") -> C:
+def merge_config(config: C, config_updates: Mapping[str, Any], place: str = "") -> C:
     """Return settings with other values; those of nested settings may be dictionaries of some of them.
 
     Raises
@@ -210,13 +220,13 @@ def merged(config: C, options: Mapping[str, Any], place: str = "") -> C:
 
     Examples
     --------
-    >>> config = merged(TrainerConfig(), {"lr": 0.1, "optimizer_config": {"sgd_config": {"momentum": 0.5}}})
+    >>> config = merge_config(TrainerConfig(), {"lr": 0.1, "optimizer_config": {"sgd_config": {"momentum": 0.5}}})
     >>> config.lr, config.optimizer_config.sgd_config.momentum
     (0.1, 0.5)
     """
     known = [each.name for each in fields(config)]  # type: ignore[arg-type]
     changed: dict[str, Any] = {}
-    for name, value in options.items():
+    for name, value in config_updates.items():
         if name not in known:
             raise ConfigError(f"unknown training option {place + name!r}; known are {', '.join(known)}")
         before = getattr(config, name)
@@ -224,5 +234,5 @@ def merged(config: C, options: Mapping[str, Any], place: str = "") -> C:
             raise ConfigError(f"{place}{name} must be a dictionary of options, got {value!r}")
         nested = is_dataclass(before) and isinstance(value, Mapping)
         plain = tuple(value) if isinstance(value, list) else value  # as JSON has them
-        changed[name] = merged(before, value, f"{place}{name}.") if nested else plain
+        changed[name] = merge_config(before, value, f"{place}{name}.") if nested else plain
     return replace(config, **changed)  # type: ignore[type-var]

@@ -168,7 +168,7 @@ class LogManager:
     ) -> None:
         self.config = LogManagerConfig(**options)
         if self.config.counter_unit not in _UNITS:
-            raise ConfigError(f"Unrecognized counter_unit: {self.config.counter_unit!r} is none of {', '.join(_UNITS)}")
+            raise ConfigError(f"Unrecognized counter_unit: {self.config.counter_unit} is none of {', '.join(_UNITS)}")
         if not self.config.evaluation_freq > 0:
             raise ConfigError(f"evaluation_freq must be above 0, got {self.config.evaluation_freq!r}")
         self.n_batches_per_epoch, self.log_writer, self.checkpointer = n_batches_per_epoch, log_writer, checkpointer

@@ -52,7 +52,7 @@ class LFAnalysis:
             raise SliceError(f"labels in L must be -1 (abstain), 0, 1, ..., got {self.L.min()}")
         if lfs is not None and len(lfs) != self.L.shape[1]:
             raise SliceError(
-                f"Number of LFs ({len(lfs)}) and of columns of L ({self.L.shape[1]}) are different: pass all of L"
+                f"Number of LFs ({len(lfs)}) and number of LF matrix columns ({self.L.shape[1]}) are different"
             )
         self._names = None if lfs is None else [function.name for function in lfs]
         self._labelled = self.L != -1  # [N, M]

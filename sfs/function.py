@@ -311,7 +311,7 @@ def make_decorator(
 ) -> Decorator[FunctionT]:
     """Return the decorator ``written``, which makes functions of a kind, with ``settings`` after ``pre``."""
     if callable(name):
-        raise InvalidFunction(f"the decorator is missing parentheses: write @{written}()")
+        raise InvalidFunction(f"Looks like this decorator is missing parentheses! Write @{written}()")
 
     def wrap(f: Callable[..., Any]) -> FunctionT:
         given = {key: value for key, value in kwargs.items() if key != "budget_ms"}

@@ -141,7 +141,7 @@ class SpacyPreprocessor(Preprocessor):
             with suppress(Exception, SystemExit):  # raised again, and counted, when the row is preprocessed
                 if self.memoize:
                     key = self._memo_key(row)
-                    if key in keys or key in self._memo:
+                    if key in keys or key in self._cache:
                         continue
                     keys.add(key)
                 text = self._arguments(row)["text"]

@@ -82,7 +82,7 @@ class Preprocessor:
         self.mapped_field_names = None if mapped_field_names is None else dict(mapped_field_names)
         self.memoize = memoize
         self.memoize_key = memoize_key
-        self._memo = _ResultCache(memoize_size)
+        self._cache = _ResultCache(memoize_size)
         self._reads_label = False
         """Whether a result may depend on the index label of a data frame's row, which is part of the key only then."""
 
@@ -101,15 +101,15 @@ class Preprocessor:
         if not self.memoize:
             return self._run_with_pre(x)
         key = self._memo_key(x)
-        found = self._memo.get(key)
+        found = self._cache.get(key)
         if found is not ABSENT:
             return with_label_of(found, x)
         before = labels_read()
         result = self._run_with_pre(x)
         if self.memoize_key is None and labels_read() > before and not self._reads_label:
             self._reads_label = True
-            key = key, _cache_key(label_of(x))
-        self._memo.put(key, result)
+            key = key, get_hashable(label_of(x))
+        self._cache.put(key, result)
         return result
 
     def rows_ahead(self, rows: Sequence[Any]) -> Iterable[Any]:
@@ -151,12 +151,12 @@ class Preprocessor:
 
     def reset_cache(self) -> None:
         """Clear all memoized results."""
-        self._memo.clear()
+        self._cache.clear()
 
     def _memo_key(self, x: Any) -> Hashable:
         """Return the cache key of a row."""
-        key = _cache_key(x if self.memoize_key is None else self.memoize_key(x))
-        return (key, _cache_key(label_of(x))) if self._reads_label else key
+        key = get_hashable(x if self.memoize_key is None else self.memoize_key(x))
+        return (key, get_hashable(label_of(x))) if self._reads_label else key
 
     def _arguments(self, row: Any) -> dict[str, Any]:
         """Return the arguments of ``run`` for a row."""
@@ -179,6 +179,8 @@ class Preprocessor:
             if absent := [key for key in self.mapped_field_names if key not in new]:
                 raise InvalidReturnValue(f"run of {self.name!r} returned {list(new)}, without {absent[0]!r}")
             new = {name: new[key] for key, name in self.mapped_field_names.items()}
+        if hasattr(row, "asDict"):  # a Row of Spark cannot be changed
+            return type(row)(**row.asDict() | new)
         for name, value in new.items():
             if isinstance(row, dict):
                 row[name] = value
@@ -193,7 +195,7 @@ class Preprocessor:
 
     def fingerprint_parts(self) -> tuple[Any, ...]:
         """Return the parts that the fingerprint covers: name, class, settings, and preprocessors."""
-        uncovered = ("name", "pre", "memoize", "memoize_key", "_memo", "_reads_label", "fingerprint")
+        uncovered = ("name", "pre", "memoize", "memoize_key", "_cache", "_reads_label", "fingerprint")
         settings = {key: value for key, value in vars(self).items() if key not in uncovered}
         return "preprocessor", self.name, type(self), settings, self.pre
 
@@ -235,6 +237,10 @@ class LambdaPreprocessor(Preprocessor):
         return "preprocessor", self.name, self.f, self.pre
 
 
+BasePreprocessor = BaseMapper = Mapper = Preprocessor
+LambdaMapper = LambdaPreprocessor
+
+
 def preprocessor(
     name: str | None = None,
     pre: Sequence[Preprocessor] | None = None,
@@ -260,13 +266,16 @@ def preprocessor(
     2
     """
     if callable(name):
-        raise InvalidFunction("the decorator is missing parentheses: write @preprocessor()")
+        raise InvalidFunction("Looks like this decorator is missing parentheses! Write @preprocessor()")
 
     def wrap(f: Callable[[Any], Any]) -> LambdaPreprocessor:
         own = getattr(f, "__name__", "") if name is None else name
         return LambdaPreprocessor(own, f, pre, memoize, memoize_key, memoize_size)
 
     return wrap
+
+
+lambda_mapper = preprocessor
 
 
 def validate_pre(name: str, pre: object) -> tuple[Preprocessor, ...]:
@@ -312,6 +321,9 @@ class _ResultCache:
     def __contains__(self, key: Hashable) -> bool:
         return key in self._results
 
+    def __len__(self) -> int:
+        return len(self._results)
+
     def clear(self) -> None:
         with self._lock:
             self._results.clear()
@@ -320,7 +332,7 @@ class _ResultCache:
         return _ResultCache, (self.size,)  # exclude the lock and the results from the pickle
 
 
-def _cache_key(value: Any) -> Hashable:
+def get_hashable(value: Any) -> Hashable:
     """Return a cache key that distinguishes type and content: 1, True, 1.0 and "1" have different keys.
 
     Raises
@@ -334,17 +346,18 @@ def _cache_key(value: Any) -> Hashable:
     if isinstance(value, (float, np.floating)):
         return kind, float(value).hex()  # distinguishes 0.0 from -0.0, and nan equals nan
     if isinstance(value, np.ndarray):
-        content = _cache_key(value.tolist()) if value.dtype.hasobject else value.tobytes()
+        content = get_hashable(value.tolist()) if value.dtype.hasobject else value.tobytes()
         return kind, value.dtype.str, value.shape, content
     if isinstance(value, bytearray):
         return kind, bytes(value)
-    if isinstance(value, (list, tuple)):
-        return kind, tuple(_cache_key(item) for item in value)
+    if isinstance(value, (list, tuple)):  # the values of a Row of Spark do not include the names of its fields
+        names = tuple(getattr(value, "__fields__", ()))
+        return kind, names, tuple(get_hashable(item) for item in value)
     if isinstance(value, (set, frozenset)):
-        return kind, frozenset(_cache_key(item) for item in value)
+        return kind, frozenset(get_hashable(item) for item in value)
     fields = _fields(value)
     if fields is not None:
-        return kind, frozenset((_cache_key(name), _cache_key(item)) for name, item in fields.items())
+        return kind, frozenset((get_hashable(name), get_hashable(item)) for name, item in fields.items())
     try:
         hash(value)
     except TypeError:

@@ -237,6 +237,13 @@ class FrameRow(MutableRecord):
         except (KeyError, TypeError):
             return self.series()[name]
 
+    def get(self, name: Any, default: Any = None) -> Any:
+        """Return a field, several for a list of names, or the default if the row does not have them."""
+        try:
+            return self[name]
+        except (KeyError, IndexError, ValueError):
+            return default
+
     def __setitem__(self, name: Any, value: Any) -> None:
         _note_change(self)
         fields_of(self)[name] = value

@@ -203,7 +203,7 @@ def validate_functions(functions: Iterable[Any], kind: type[LabelingFunction]) -
     names = [function.name for function in chosen]
     if len(set(names)) != len(names):
         name, count = Counter(names).most_common(1)[0]
-        raise DuplicateName(f"Operator names not unique: {count} functions are named {name!r}, rename all but one")
+        raise DuplicateName(f"Operator names not unique: {count} operators with name {name}: rename all but one")
     return chosen
 
 

@@ -25,9 +25,10 @@ from sfs.tables.formats import to_dataframe
 
 if TYPE_CHECKING:
     from sfs.partitioned import PartitionOutcome, PartitionTask
+    from sfs.preprocess import Preprocessor
     from sfs.tables.partitions import Partition
 
-__all__ = ["SparkEngine", "SparkLFApplier", "SparkSFApplier"]
+__all__ = ["SparkEngine", "SparkLFApplier", "SparkSFApplier", "make_spark_mapper", "make_spark_preprocessor"]
 
 _CODES = pa.schema(
     [
@@ -41,6 +42,14 @@ _CODES = pa.schema(
 _CODES_DDL = "rows bigint, codes binary, kind string, faults map<string, bigint>, error binary"
 _OUTCOME_DDL = "position bigint, counts string, problem string, is_input boolean"
 _JAVA = "Spark needs Java 17 or later: install it (Debian: apt-get install default-jre-headless), or set JAVA_HOME"
+
+
+def make_spark_mapper(mapper: Preprocessor) -> Preprocessor:
+    """Return the preprocessor, which takes Spark's ``Row`` objects as it is."""
+    return mapper
+
+
+make_spark_preprocessor = make_spark_mapper
 
 
 class SparkLFApplier(RemoteApplier):

@@ -29,6 +29,7 @@ SECTIONS = (
     "engines",
     "epoch",
     "tutorial",
+    "tutorial_code",
     "learner",
     "panel",
     "label_models",
@@ -171,6 +172,15 @@ def tutorial(options: argparse.Namespace, folder: Path) -> str | None:
         "--out",
         str(out),
     )
+    return out.read_text().strip()
+
+
+def tutorial_code(options: argparse.Namespace, folder: Path) -> str | None:
+    """Both tutorials with our imports."""
+    if not options.data:
+        return None
+    out = folder / "tutorial_code.md"
+    run("bench_tutorial_code.py", "--data", str(options.data / "youtube-spam"), "--out", str(out))
     return out.read_text().strip()
 
 
@@ -569,6 +579,7 @@ TITLES: dict[str, tuple[str, Callable[[argparse.Namespace, Path], str | None]]] 
     "engines": ("Slicing functions on every engine", engines),
     "epoch": ("Training epoch against Snorkel", epoch),
     "tutorial": ("The tutorial's split", tutorial),
+    "tutorial_code": ("The code of Snorkel's tutorials", tutorial_code),
     "learner": ("Slice-aware and plain learners", learner),
     "panel": ("A panel of ten data sets", panel),
     "label_models": ("Label models against Snorkel's", label_models),

@@ -52,12 +52,12 @@ def test_from_tensors_uses_snorkels_names() -> None:
 
 def test_labels_must_be_tensors() -> None:
     """The message names the label and its type, when the dataset is made or where labels were added to it later."""
-    message = "Label 'task' should be torch.Tensor, not list"
+    message = "Label task should be torch.Tensor, not list"
     with pytest.raises(DataError, match=message):
         DictDataset("d", "train", {}, {"task": [0, 1]})  # type: ignore[dict-item]
     dl = loader()
     dl.dataset.Y_dict["task"] = [0, 1, 1]  # type: ignore[assignment]
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"Label task should be torch\.Tensor, not int"):
         next(iter(dl))
     with pytest.raises(DataError, match=message):
         add_slice_labels(dl, "task", recarray(a=[1, 0, 1]))
@@ -274,7 +274,7 @@ def test_rows_must_agree() -> None:
 
 def test_the_tasks_labels_must_be_there() -> None:
     """The message names the labels and the dataset."""
-    with pytest.raises(DataError, match=r"Base task 'spam' has its labels missing from DictDataset"):
+    with pytest.raises(DataError, match=r"Base task \(spam\) labels missing from DictDataset"):
         add_slice_labels(loader(), "spam", recarray(a=[1, 0, 1]))
 
 
@@ -308,3 +308,16 @@ def test_without_a_matrix_nothing_is_known() -> None:
     targets = slice_targets(None, ["a", "b"], 4)
     assert targets.known.sum() == 0
     assert targets.labelled.all()
+
+
+def test_a_list_of_tensors_may_be_put_into_the_labels() -> None:
+    """They are collated as fields are: stacked, or padded where they differ in length."""
+    dl = loader()
+    dl.dataset.Y_dict |= {  # type: ignore[arg-type]
+        "task": [torch.tensor([2]), torch.tensor([1]), torch.tensor([0])],
+        "words": [torch.tensor([2]), torch.tensor([1, 1]), torch.tensor([0])],
+    }
+    labels = next(iter(dl))[1]
+    rows = len(labels["task"])
+    assert labels["task"].tolist() == [[2], [1], [0]][:rows]
+    assert labels["words"].tolist() == [[2, 0], [1, 1], [0, 0]][:rows]

@@ -1,15 +1,18 @@
 """Label models on votes whose accuracies are known."""
 
 import logging
+import random
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from models.errors import DataError, ModelError
 from models.label_model import LabelModel, TripletLabelModel, estimate_class_balance
 from models.labelers import MajorityLabelVoter
+from models.trainer import set_seed
 
 Array = NDArray[Any]
 MODELS = [LabelModel, TripletLabelModel]
@@ -245,11 +248,11 @@ def test_a_pull_towards_the_start_keeps_the_start() -> None:
     [
         (np.zeros((9, 2)), {}, "L_train should have at least 3 labeling functions, got 2"),
         (np.zeros((0, 3)), {}, "has no rows"),
-        (np.full((9, 3), 2), {}, "L has cardinality 3, cardinality=2"),
+        (np.full((9, 3), 2), {}, "L_train has cardinality 3, cardinality=2"),
         (np.zeros((9, 3)), {"class_balance": [1, 1, 1]}, "class_balance has 3 entries"),
         (np.zeros((9, 3)), {"class_balance": [0, 1]}, r"Class balance prior is 0 for class\(es\) \[0\]"),
         (np.zeros((9, 3)), {"class_balance": [np.nan, 1]}, r"Class balance prior is 0 for class\(es\) \[0\]"),
-        (np.zeros((9, 3)), {"Y_dev": [0, 0, -1]}, r"Class balance prior is 0 for class\(es\) \[1\]"),
+        (np.zeros((9, 3)), {"Y_dev": [0, 0, -1]}, r"Y_dev has 1 class\(es\)\. Does not match LabelModel cardinality 2"),
         (np.zeros((9, 3)), {"class_balance": "guessed"}, "'estimated' or None, got 'guessed'"),
         (np.zeros((9, 3)), {"Y_dev": [0, 1, 2]}, "L has cardinality 3, cardinality=2"),
         (np.zeros((9, 3)), {"mu_eps": 0.6}, "mu_eps must be above 0 and below 1 / 2, got 0.6"),
@@ -276,3 +279,31 @@ def test_a_model_is_fitted_before_it_labels() -> None:
     model.fit(votes_of(2, rows=500)[0])
     with pytest.raises(DataError, match="L has 3 functions, the model was fitted on 10"):
         model.predict([[0, 1, 1]])
+
+
+def test_functions_may_start_from_accuracies_of_their_own() -> None:
+    """An accuracy for each function as an array, a list or a tensor; another number of them is refused."""
+    votes, _, _ = votes_of(2, rows=2_000)
+    start = np.linspace(0.6, 0.9, votes.shape[1])
+    for prec_init in (start, start.tolist(), torch.tensor(start)):
+        model = LabelModel()
+        model.fit(votes, l2=1e6, prec_init=prec_init)
+        assert model.get_weights() == pytest.approx(start, abs=0.01)
+    with pytest.raises(DataError, match=rf"prec_init must have shape {votes.shape[1]}, or be one number, got \[2\]"):
+        LabelModel().fit(votes, prec_init=[0.6, 0.7])
+
+
+def test_chance_of_the_process_stays_as_it_is() -> None:
+    """Snorkel's model seeds the generators of Python, NumPy and torch, and keeps the votes that it predicts."""
+    votes, _, _ = votes_of(2, rows=500)
+    drawn = []
+    for fitted in (False, True):
+        set_seed(5)
+        if fitted:
+            model = LabelModel()
+            model.fit(votes, seed=1)
+            before = {name: np.copy(value) for name, value in vars(model).items() if isinstance(value, np.ndarray)}
+            model.predict(votes[:10])
+            assert all(np.array_equal(value, getattr(model, name)) for name, value in before.items())
+        drawn.append((random.random(), np.random.random(), torch.rand(1).item()))  # noqa: NPY002 - the global state
+    assert drawn[0] == drawn[1]

@@ -75,6 +75,14 @@ def test_chance_is_a_distribution() -> None:
     assert np.array_equal(*(RandomVoter(3, seed=1).predict_proba(L) for _ in range(2)))
 
 
+def test_voters_that_ignore_votes_take_any() -> None:
+    """Those of more classes than they have are no error, as in Snorkel."""
+    voter = MajorityClassVoter()
+    voter.fit([0.8, 0.2])
+    assert voter.predict_proba([[3, -1], [0, 1]]).tolist() == [[1, 0], [1, 0]]
+    assert RandomVoter().predict_proba([[3, -1], [0, 1]]).shape == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("votes", "said"),
     [

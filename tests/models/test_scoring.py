@@ -20,8 +20,10 @@ from models.scoring import (
     get_label_instances,
     label_array,
     metric_score,
+    metrics_dict_to_dataframe,
     preds_to_probs,
     probs_to_preds,
+    to_int_label_array,
 )
 from sfs.errors import SliceError
 from sfs.matrix import SliceMatrix
@@ -75,7 +77,7 @@ def test_no_labels_at_all_is_an_error() -> None:
 
 def test_a_metric_that_does_not_exist() -> None:
     """It is refused when the scorer is made."""
-    with pytest.raises(DataError, match="Unrecognized metric: 'acuracy'"):
+    with pytest.raises(DataError, match="Unrecognized metric: acuracy; known are"):
         Scorer(metrics=["acuracy"])
 
 
@@ -213,24 +215,33 @@ def test_area_with_one_class_is_none() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metric_score([1], [1], metric="f2"), "Unrecognized metric: 'f2'; known are accuracy"),
+        (
+            lambda: metric_score([1], [1], metric="f2"),
+            r"The metric you provided \(f2\) is not currently implemented; known are accuracy",
+        ),
         (
             lambda: metric_score([1], metric="f1"),
             "Metric f1 requires access to preds: pass golds and preds",
         ),
-        (lambda: metric_score([0, 2], [0, 1], metric="f1"), "f1 not supported for multiclass.*use f1_macro"),
+        (
+            lambda: metric_score([0, 2], [0, 1], metric="f1"),
+            r"f1 not supported for multiclass\. Try f1_micro or f1_macro instead",
+        ),
         (lambda: metric_score(["a"], ["b"], metric="precision"), "precision not supported for multiclass"),
         (lambda: metric_score([0, 1], [0], metric="accuracy"), r"differ in length: \[2, 1\]"),
         (
             lambda: metric_score([0], probs=np.ones((1, 3)), metric="roc_auc"),
-            "roc_auc is only defined for binary problems",
+            r"Metric roc_auc is currently only defined for binary problems: .* got \[1, 3\]",
         ),
         (
             lambda: metric_score([0], [0], filter_dict={"gold": [1]}),
             r"must only include keys in \['golds', 'preds', 'probs'\]; it names \['gold'\]",
         ),
-        (lambda: label_array([[1, 2]]), r"labels must be \[N\] or \[N, 1\], a 1d array, got \[1, 2\]"),
-        (lambda: label_array([0.5]), "whole numbers, got .*0.5"),
+        (
+            lambda: label_array([[1, 2]]),
+            r"could not be converted to 1d np\.array: labels must be \[N\] or \[N, 1\], got \[1, 2\]",
+        ),
+        (lambda: label_array([0.5]), "Input contains at least one non-integer value, .*0.5"),
     ],
 )
 def test_what_cannot_be_measured_says_why(call: Callable[[], object], message: str) -> None:
@@ -339,9 +350,13 @@ def test_a_bucket_without_rows_warns(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_instances_say_what_does_not_fit() -> None:
     """Labels per bucket, and rows, must agree."""
-    with pytest.raises(DataError, match="Number of lists must match the labels in the bucket"):
+    with pytest.raises(
+        DataError, match=r"Number of lists must match the amount of labels in bucket \(1, 0\): 2, there are 1"
+    ):
         get_label_instances((1, 0), np.zeros(2), [1, 0])
-    with pytest.raises(DataError, match="Number of rows in x does not match the labels: x has 3, the first list 2"):
+    with pytest.raises(
+        DataError, match="does not match number of elements in at least one label list: x has 3, the first list 2"
+    ):
         get_label_instances((1,), np.zeros(3), [1, 0])
 
 
@@ -360,9 +375,9 @@ def test_clear_rows_are_the_largest() -> None:
 
 def test_probabilities_that_are_none() -> None:
     """One class, or a policy that does not exist, is refused."""
-    with pytest.raises(DataError, match=r"for at least 2 classes, got \[3, 1\]"):
+    with pytest.raises(DataError, match=r"for at least 2 classes, \[N, C\], got \[3, 1\]"):
         probs_to_preds(np.ones((3, 1)))
-    with pytest.raises(DataError, match="tie_break_policy 'coin': policy not recognized"):
+    with pytest.raises(DataError, match="tie_break_policy=coin policy not recognized"):
         probs_to_preds(np.full((1, 2), 0.5), "coin")  # type: ignore[arg-type]
 
 
@@ -371,8 +386,33 @@ def test_predictions_become_probabilities() -> None:
     assert preds_to_probs([[1], [0]], 3).tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
-@pytest.mark.parametrize(("bad", "vote"), [(-1, "abstained vote -1"), (2, "vote 2")])
+@pytest.mark.parametrize(("bad", "vote"), [(-1, "abstained vote"), (2, "vote 2")])
 def test_predictions_must_be_classes(bad: int, vote: str) -> None:
     """An abstained vote has no probability."""
-    with pytest.raises(DataError, match=f"Could not convert {vote} to a probability: the classes are 0 to 1"):
+    with pytest.raises(DataError, match=f"Could not convert {vote} to probability: the classes are 0 to 1"):
         preds_to_probs([0, bad], 2)
+
+
+def test_scores_become_a_frame() -> None:
+    """A row for each key; a label may contain slashes."""
+    frame = metrics_dict_to_dataframe({"task_slice:a/b_pred/data/test/f1": 0.5, "task/data/test/f1": None})
+    assert frame.columns.tolist() == ["label", "dataset", "split", "metric", "score"]
+    assert frame["label"].tolist() == ["task_slice:a/b_pred", "task"]
+    assert frame["score"].tolist()[0] == 0.5
+
+
+def test_labels_become_whole_numbers() -> None:
+    """Flat, or in their own shape."""
+    flat = [to_int_label_array(np.array(values)).tolist() for values in ([[1.0], [0.0]], [[1, 0]], [[1]], 1)]
+    assert flat == [[1, 0], [1, 0], [1], [1]]
+    kept = to_int_label_array(np.array([[1.0, 0.0]]), flatten_vector=False)
+    assert (kept.dtype, kept.tolist()) == (np.int64, [[1, 0]])
+    with pytest.raises(DataError, match="could not be converted to 1d"):
+        to_int_label_array(np.ones((2, 2)))
+
+
+def test_an_absent_label_set_stays_absent() -> None:
+    """None is returned for None, with a filter and without."""
+    given = {"golds": np.array([-1, 0]), "preds": None}
+    assert filter_labels(given, {"golds": [-1], "preds": [-1]})["preds"] is None
+    assert filter_labels(given, {}) == given

@@ -16,7 +16,7 @@ from models.multitask import MultitaskClassifier, Operation, Task, eval_mode
 from models.objectives import cross_entropy_with_probs
 from models.scoring import Scorer
 from models.slice_aware import SliceAwareClassifier
-from models.slice_tasks import SliceCombinerModule, convert_to_slice_tasks
+from models.slice_tasks import SliceCombinerModule, collect_flow_outputs_by_suffix, convert_to_slice_tasks
 from models.trainer import Trainer, seeded
 from sfs.matrix import SliceMatrix
 
@@ -146,6 +146,13 @@ def test_two_sliced_tasks_do_not_touch_each_other(sliced) -> None:
 def test_outputs_that_cannot_be_combined_are_named(outputs: dict, message: str) -> None:
     """The message has the names that are missing, or the shape."""
     with pytest.raises(DataError, match=message):
+        SliceCombinerModule()(outputs)
+
+
+def test_experts_have_two_classes_or_more() -> None:
+    """Those of one class would all be certain."""
+    outputs = {"a_ind_head": torch.zeros(1, 2), "a_pred_head": torch.zeros(1, 1), "a_pred_transform": torch.zeros(1, 3)}
+    with pytest.raises(NotImplementedError, match=r"requires output shape \[\.\.\., 2\] for predictor heads"):
         SliceCombinerModule()(outputs)
 
 
@@ -295,3 +302,9 @@ def test_it_computes_on_the_device_that_it_is_given(sliced) -> None:
     assert model(data.dataset.X_dict, ["task"])["task_master_head"].device.type == "meta"
     with pytest.raises(ConfigError, match="dataparallel=True is not supported"):
         aware(dataparallel=True)
+
+
+def test_outputs_are_collected_in_the_order_of_operations() -> None:
+    """Snorkel sorts them by name, for each end by itself, which is how experts are crossed."""
+    outputs = {"short_link_ind": 1, "other": 2, "short_ind": 3}
+    assert collect_flow_outputs_by_suffix(outputs, "_ind") == [1, 3]

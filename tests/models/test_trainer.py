@@ -190,7 +190,9 @@ def test_splits_are_compared_whole() -> None:
     """Split 'val' is not 'valid', nor 'train' part of 'pretrain'; a split of another name is refused, as in Snorkel."""
     model = classifier()
     for split in ("val", "pretrain"):
-        with pytest.raises(DataError, match=f"Dataloader splits must be one of train, valid, test, got '{split}'"):
+        with pytest.raises(
+            DataError, match=rf"Dataloader splits must be one of \['train', 'valid', 'test'\], got '{split}'"
+        ):
             Trainer().fit(model, [loader("train"), loader(split)])
     with pytest.raises(DataError, match="Cannot find any dataloaders with split matching train split"):
         Trainer().fit(model, [loader("valid"), loader("test")])

@@ -58,7 +58,7 @@ def test_nested_options_change_alone() -> None:
         ({"lr_scheduler_config": {"warmup_unit": "rows"}}, "warmup_unit must be 'batches' or 'epochs', got 'rows'"),
         ({"lr_scheduler_config": {"warmup_percentage": 2}}, "warmup_percentage from 0 to 1"),
         ({"batch_scheduler": "random"}, "Unrecognized batch scheduler option"),
-        ({"log_writer": "csv"}, "Unrecognized log writer option"),
+        ({"log_writer": "csv"}, "Unrecognized writer option"),
         ({"optimizer_config": 3}, "optimizer_config must be a dictionary of options, got 3"),
         ({"lr_scheduler_config": {"step_config": {"step_size": 0}}}, "step_size must be at least 1, got 0"),
     ],
@@ -96,7 +96,7 @@ def test_scores_of_every_epoch_are_logged(tmp_path: Path) -> None:
     trainer.fit(classifier(), [loader("train"), loader("valid")])
     log = json.loads((tmp_path / "first" / "log.json").read_text())
     assert set(log) == {LOSS, "model/all/train/lr", "task/data/train/loss", "task/data/valid/accuracy"}
-    assert [step for step, _ in log[LOSS]] == [1.0, 2.0, 3.0]
+    assert [step for step, _ in log[LOSS]] == [60, 120, 180]  # rows
     assert log[LOSS][-1][1] < log[LOSS][0][1]
     assert log["task/data/train/loss"] == log[LOSS]
     assert log["task/data/valid/accuracy"][-1][1] == trainer.metrics["task/data/valid/accuracy"] > 0.8
@@ -229,10 +229,16 @@ def test_the_best_of_each_metric_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"checkpoint_metric": "model/all/train/loss"}, "checkpoint_metric must be formatted metric_name:mode"),
-        ({"checkpoint_metric": "model/all/train/loss:least"}, "Unrecognized metric mode 'least'"),
-        ({"checkpoint_metric": "loss:min"}, "checkpoint_metric must be formatted as task_name/"),
-        ({"checkpoint_runway": -1}, "checkpoint_runway must be at least 0"),
+        ({"checkpoint_metric": "model/all/train/loss"}, "Metric must be of the form 'metric_name:mode'"),
+        (
+            {"checkpoint_metric": "model/all/train/loss:least"},
+            "Unrecognized checkpoint metric mode least for metric model/all/train/loss",
+        ),
+        (
+            {"checkpoint_metric": "loss:min"},
+            "checkpoint_metric must be formatted 'task/dataset/split/metric:mode', got 'loss:min'",
+        ),
+        ({"checkpoint_runway": -1}, "Invalid checkpoint_runway -1, must be at least 0"),
         ({"checkpoint_factor": 0}, "Invalid checkpoint freq: checkpoint_factor must be at least 1 .* got 0 and 1"),
         ({"checkpoint_task_metrics": "a/b/c/d:max"}, "checkpoint_task_metrics must be a list"),
         ({"checkpoint_task_metrics": ["model/all/train/loss:max"]}, "has both modes"),
@@ -269,7 +275,10 @@ def test_a_checkpoint_is_due_after_some_evaluations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"counter_unit": "rows"}, "Unrecognized counter_unit: 'rows'"), ({"evaluation_freq": 0}, "above 0, got 0")],
+    [
+        ({"counter_unit": "rows"}, "Unrecognized counter_unit: rows is none of"),
+        ({"evaluation_freq": 0}, "above 0, got 0"),
+    ],
 )
 def test_units_that_cannot_be_are_refused(options: dict[str, Any], said: str) -> None:
     """The message names the value."""
@@ -328,7 +337,7 @@ def test_a_training_that_fails_leaves_its_log(tmp_path: Path) -> None:
     model.__class__ = Failing
     with pytest.raises(OSError, match="disk full"):
         trainer.fit(model, [loader("train"), loader("valid")])
-    assert [step for step, _ in json.loads((tmp_path / "r" / "log.json").read_text())[LOSS]] == [1.0]
+    assert [step for step, _ in json.loads((tmp_path / "r" / "log.json").read_text())[LOSS]] == [60]
 
 
 def test_a_trainer_is_saved_with_its_settings(tmp_path: Path) -> None:
@@ -359,5 +368,39 @@ def test_defaults_have_no_warm_up_and_write_nothing(tmp_path: Path, monkeypatch:
     assert TrainerConfig().lr_scheduler_config.steps(3, 100) == 0
     trainer = Trainer()
     trainer.fit(classifier(), [loader("train")])
-    assert (trainer.metrics, trainer.log_writer, trainer.checkpointer) == ({}, None, None)
+    assert (trainer.log_writer, trainer.checkpointer) == (None, None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_trainer_has_the_parts_of_its_last_training() -> None:
+    """Loss and rate of the last epoch, optimizer, order, and warm-up in batches, whether anything is logged or not."""
+    trainer = Trainer(optimizer="sgd", batch_scheduler="sequential", lr_scheduler_config={"warmup_percentage": 0.5})
+    model = classifier()
+    history = trainer.fit(model, [loader("train")])
+    assert trainer.metrics == {LOSS: history.epochs[-1].loss, "model/all/train/lr": 0.01}
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert trainer.optimizer.param_groups[0]["params"] == [*model.parameters()]
+    assert trainer.optimizer.state
+    assert isinstance(trainer.batch_scheduler, SequentialScheduler)
+    assert (trainer.warmup_steps, trainer.n_batches_per_epoch) == (3, 6)
+    trainer.fit(classifier(), [loader("train"), loader("valid")])
+    assert set(trainer.metrics) == {LOSS, "model/all/train/lr", "task/data/valid/accuracy"}
+
+
+def test_a_model_is_trained_where_model_config_says() -> None:
+    """Snorkel's trainer ignored it; several devices are refused."""
+    moved: list[torch.device] = []
+
+    class Moved(MultitaskClassifier):
+        def to(self, *arguments: Any, **_: Any) -> Any:
+            moved.extend(arguments)
+            return self
+
+    model = classifier()
+    model.__class__ = Moved
+    with pytest.raises(ConfigError, match="dataparallel=True is not supported"):
+        Trainer(model_config={"dataparallel": True}).fit(model, [loader("train")])
+    Trainer().fit(model, [loader("train")])
+    assert not moved
+    Trainer(model_config={"device": -1}).fit(model, [loader("train")])
+    assert moved == [torch.device("cpu")]

@@ -102,7 +102,7 @@ def test_an_invalid_matrix_is_rejected(matrix, message) -> None:
 
 def test_sizes_must_agree() -> None:
     """Functions and true labels must have the sizes of the matrix."""
-    with pytest.raises(SliceError, match=r"Number of LFs \(2\) and of columns of L \(3\) are different"):
+    with pytest.raises(SliceError, match=r"Number of LFs \(2\) and number of LF matrix columns \(3\) are different"):
         LFAnalysis(L, FUNCTIONS[:2])
     with pytest.raises(SliceError, match="Y has 5 labels, but L has 6 rows"):
         LFAnalysis(L).lf_empirical_accuracies(Y[:5])

@@ -109,6 +109,7 @@ def test_dicts_are_read_by_item_attribute_and_get() -> None:
     "f",
     [
         lambda x: x.get("nope", 3) == 3,
+        lambda x: x.get(["num"]).tolist() == [x.num] and x.get(["nope"], 3) == 3,
         lambda x: x["num"] == x.num == x.loc["num"],
         lambda x: x.name in (9, 2, 0),
         lambda x: list(x.index) == ["num", "text"],
@@ -192,7 +193,7 @@ def test_no_faults_are_an_empty_dict(points) -> None:
 
 def test_duplicate_names_are_rejected_at_construction() -> None:
     """The message has the words that Snorkel's users look for, the error is a ValueError."""
-    with pytest.raises(DuplicateName, match="Operator names not unique: 2 functions are named 'big'"):
+    with pytest.raises(DuplicateName, match="Operator names not unique: 2 operators with name big"):
         SFApplier([big, far, SlicingFunction("big", len)])
 
 

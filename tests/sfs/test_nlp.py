@@ -173,7 +173,7 @@ def test_settings_are_validated(nlp: Language, settings: dict[str, Any], message
 @pytest.mark.parametrize("decorator", [nlp_slicing_function, nlp_labeling_function])
 def test_a_decorator_without_parentheses_is_named(decorator: Any) -> None:
     """The message names the decorator."""
-    with pytest.raises(InvalidFunction, match=rf"write @{decorator.__name__}\(\)"):
+    with pytest.raises(InvalidFunction, match=rf"missing parentheses! Write @{decorator.__name__}\(\)"):
         decorator(lambda x: True)
 
 

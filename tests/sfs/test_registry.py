@@ -40,7 +40,7 @@ def test_sets_can_be_joined():
 
 def test_duplicate_names_are_rejected():
     """Duplicate names are an error."""
-    with pytest.raises(DuplicateName, match="Operator names not unique: 2 functions are named 'no_a'"):
+    with pytest.raises(DuplicateName, match="Operator names not unique: 2 operators with name no_a"):
         FunctionSet([gap("a")]) + FunctionSet([gap("a")])
 
 

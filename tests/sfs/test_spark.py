@@ -17,12 +17,13 @@ from nasty_table import (
     write_nasty_functions,
 )
 
-from sfs.appliers import LFApplier, PandasSFApplier
+from sfs.appliers import LFApplier, PandasSFApplier, SFApplier
 from sfs.errors import EngineError, SliceError
 from sfs.function import LabelingFunction, SlicingFunction
 from sfs.partitioned import apply_partitions
+from sfs.preprocess import Preprocessor, preprocessor
 from sfs.registry import FunctionSet
-from sfs.spark import SparkEngine, SparkLFApplier, SparkSFApplier
+from sfs.spark import SparkEngine, SparkLFApplier, SparkSFApplier, make_spark_mapper
 from sfs.tables import read_table
 
 TOLERANT = {"fault_tolerant": True, "return_meta": True}
@@ -118,3 +119,32 @@ def test_without_spark_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(EngineError, match=r"is not installed: run `pip install 'slicewatch\[spark\]'`"):
         SparkEngine().session()
+
+
+class Words(Preprocessor):
+    """Preprocessor that derives the words of a text."""
+
+    def run(self, text: str) -> dict[str, list[str]]:
+        return {"words": text.split()}
+
+
+@pytest.mark.parametrize("memoize", [False, True])
+def test_rows_get_new_fields_in_a_row_of_their_kind(memoize: bool) -> None:
+    """Without conversion; Snorkel needs `make_spark_mapper`, which returns the same preprocessor here."""
+    from pyspark.sql import Row
+
+    words, row = Words("words", memoize=memoize), Row(text="a b", n=1)
+    assert make_spark_mapper(words) is words
+    for _ in range(2):
+        assert words(row) == Row(text="a b", n=1, words=["a", "b"])
+    function = SlicingFunction("two", lambda x: len(x.words) == 2, pre=[words])
+    assert SFApplier([function]).apply([row, Row(text="a", n=1)], progress_bar=False).tolist() == [(1,), (0,)]
+    assert row == Row(text="a b", n=1)
+
+
+def test_rows_of_other_fields_share_no_memoized_result() -> None:
+    """Equal values of fields of other names are another row."""
+    from pyspark.sql import Row
+
+    same = preprocessor(memoize=True)(lambda x: x)
+    assert [same(Row(a=1)).asDict(), same(Row(b=1)).asDict()] == [{"a": 1}, {"b": 1}]
