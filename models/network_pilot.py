@@ -76,7 +76,7 @@ class NetworkPilot:
             rival = self.rival.plain if candidate.spec.form == "erm" else self.rival.sliced
             self.reason = (
                 f"Networks were not searched: in a pilot of {len(self.task.train):,} training rows the validation "
-                f"score was {score:.3f} ({candidate.spec.name}), against {rival:.3f} for {self.rival.name}, of which a "
-                f"network must have {self.margin:.3f} more."
+                f"score was {score:.3f} ({candidate.spec.name}), against {rival:.3f} for {self.rival.name}. "
+                f"To be shipped, a network must have {self.margin:.3f} more."
             )
         return score < least

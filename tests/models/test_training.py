@@ -24,6 +24,7 @@ from models.classes import without_label
 from models.config import LearnerConfig, TrainConfig
 from models.errors import ConfigError, DataError, ModelError
 from models.features import FeatureSpec
+from models.slice_adapter import SliceAdapter
 from models.splits import content_hashes, held_out
 from models.training import evaluate, train
 from sfs.apply import apply
@@ -95,6 +96,12 @@ def stages() -> list[tuple[str, float]]:
 def bundle(data: pd.DataFrame, stages: list[tuple[str, float]]) -> ModelBundle:
     """One training for many tests."""
     return train(config(), data, progress=lambda stage, share: stages.append((stage, share)))
+
+
+@pytest.fixture(scope="module")
+def network_bundle(data: pd.DataFrame) -> ModelBundle:
+    """A training of networks alone."""
+    return train(config(learner=replace(QUICK, kind="slice_residual")), data)
 
 
 def test_a_trained_bundle_survives_saving(bundle: ModelBundle, data: pd.DataFrame, tmp_path: Path) -> None:
@@ -275,9 +282,9 @@ def test_a_table_of_categories_has_the_effective_n_of_its_contents() -> None:
         assert made.reference[name].coverage.effective_n == len(cells)
 
 
-def test_the_report_says_what_to_be_careful_about(bundle: ModelBundle, data: pd.DataFrame) -> None:
+def test_the_report_says_what_to_be_careful_about(network_bundle: ModelBundle, data: pd.DataFrame) -> None:
     """Slices that are empty, small, or unknown in some rows are named, with numbers and reasons."""
-    text = bundle.report.to_text()
+    bundle, text = network_bundle, network_bundle.report.to_text()
     missing = int(data["number of likes"].isna().sum())
     assert "learned nothing: nobody" in text
     assert "too few to estimate an accuracy" in text
@@ -347,8 +354,9 @@ def test_targets_and_protection_are_in_the_report() -> None:
     assert ("1.000" in lines["asks"], "0.010" in lines["dear"], lines["__all__"][9]) == (True, True, "-")
 
 
-def test_peers_are_compared_on_the_same_rows(bundle: ModelBundle) -> None:
+def test_peers_are_compared_on_the_same_rows(network_bundle: ModelBundle) -> None:
     """Each difference is the difference of the two accuracies, inside its interval; none where no row is."""
+    bundle = network_bundle
     for peer in ("erm", "weighted_erm"):
         parts = (bundle.report.shipped, bundle.report.peers[peer], bundle.report.comparisons[peer])
         for row, other, gain in zip(*parts, strict=True):
@@ -357,6 +365,22 @@ def test_peers_are_compared_on_the_same_rows(bundle: ModelBundle) -> None:
             else:
                 assert gain.difference == pytest.approx(row.accuracy - other.accuracy)
                 assert gain.difference_lower <= gain.difference <= gain.difference_upper
+
+
+def test_a_model_with_slices_is_compared_with_itself_without_them() -> None:
+    """The peer reads the same features, those for linear models."""
+    rows = table(1500)
+    asks = rows["the text [raw]"].str.contains("please")
+    rows.loc[asks, "kind of it"] = rows.loc[asks, "kind of it"].map({"spam": "ham", "ham": "other", "other": "spam"})
+    made = train(config(), rows)
+    assert isinstance(made.model, SliceAdapter)
+    assert [*made.report.peers] == ["base"]
+    held = held_out(content_hashes(rows, FEATURES))
+    expected = made.model.base.predict_proba(made.featurizer.transform(rows[held])).argmax(axis=1)
+    right = [made.classes[k] == label for k, label in zip(expected, rows["kind of it"][held], strict=True)]
+    assert made.report.peers["base"][0].accuracy == pytest.approx(np.mean(right))
+    assert made.report.comparisons["base"][1].difference_lower > 0
+    assert "Gains are paired differences to the model without slices" in made.report.to_text()
 
 
 def test_fingerprints_are_kept_and_read_by_name(bundle: ModelBundle, data: pd.DataFrame) -> None:
