@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from models.dataset import DictDataLoader as DictDataLoader
     from models.dataset import DictDataset as DictDataset
     from models.dataset import add_slice_labels as add_slice_labels
+    from models.dawid_skene import DawidSkeneLabelModel as DawidSkeneLabelModel
     from models.features import FeatureSpec as FeatureSpec
     from models.features import Featurizer as Featurizer
     from models.label_model import LabelModel as LabelModel
@@ -46,6 +47,7 @@ _NAMES = {
     "checkpointer": "Checkpointer",
     "config": "LearnerConfig TrainConfig",
     "dataset": "DictDataLoader DictDataset add_slice_labels",
+    "dawid_skene": "DawidSkeneLabelModel",
     "features": "FeatureSpec Featurizer",
     "label_model": "LabelModel TripletLabelModel",
     "labelers": "MajorityClassVoter MajorityLabelVoter RandomVoter",

@@ -32,7 +32,10 @@ _PATIENCE = 2  # settings without a lower loss
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Training and validation rows of a search, one after the other; ``X`` are features of all of them."""
+    """Training and validation rows of a search, one after the other; ``X`` are features of all of them.
+
+    Those with a ``weight`` below 1, float64[N], have a label of functions; None if all have true labels.
+    """
 
     X: FeatureRows
     wide: FeatureRows | None
@@ -40,6 +43,7 @@ class Rows:
     S: SliceMatrix
     groups: NDArray[np.int64]
     n_train: int
+    weight: Floats | None = None
 
     @classmethod
     def of(cls, train: Split, valid: Split) -> Rows:
@@ -54,7 +58,24 @@ class Rows:
             np.concatenate([train.S.unknown, valid_S.unknown]),
         )
         wide = None if train.wide is None or valid.wide is None else train.wide.followed_by(valid.wide)
-        return cls(train.X.followed_by(valid.X), wide, y, S, groups, len(train))
+        weight = None if train.weight is None else np.concatenate([train.weight, np.ones(len(valid))])
+        return cls(train.X.followed_by(valid.X), wide, y, S, groups, len(train), weight)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Rows with a true label, bool[N]."""
+        return np.ones(len(self.y), np.bool_) if self.weight is None else self.weight == 1
+
+    def subset(self, kept: NDArray[np.bool_]) -> Rows:
+        """Return some rows, bool[N]."""
+        at, weight = np.flatnonzero(kept), None if self.weight is None else self.weight[kept]
+        wide = None if self.wide is None else self.wide.subset(at)
+        n_train = int(kept[: self.n_train].sum())
+        return Rows(self.X.subset(at), wide, self.y[at], self.S.take(at), self.groups[at], n_train, weight)
+
+    def weight_of(self, positions: Positions) -> Floats | None:
+        """Return the weights of some rows; None if all have true labels."""
+        return None if self.weight is None else self.weight[positions]
 
     @property
     def valid(self) -> slice:
@@ -107,16 +128,16 @@ class BaseFamily(ABC, Generic[T]):
         """Return why the family is not searched for these features; empty if it is."""
 
     @abstractmethod
-    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[T, Any]]:
+    def candidates(self, X: FeatureRows, y: NDArray[np.int64], weight: Floats | None = None) -> Iterator[tuple[T, Any]]:
         """Yield settings and models fitted with them, the simplest first."""
 
     @abstractmethod
-    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: T) -> Any:
+    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: T, weight: Floats | None = None) -> Any:
         """Return the model of settings."""
 
-    def draft(self, X: FeatureRows, y: NDArray[np.int64], settings: T) -> Any:
+    def draft(self, X: FeatureRows, y: NDArray[np.int64], settings: T, weight: Floats | None = None) -> Any:
         """Return a model about as good as that of ``fit``, for predictions out of fold."""
-        return self.fit(X, y, settings)
+        return self.fit(X, y, settings, weight)
 
     def features(self, rows: Rows) -> FeatureRows:
         """Return the features that are read."""
@@ -125,8 +146,8 @@ class BaseFamily(ABC, Generic[T]):
     def cross_fit(self, rows: Rows, rival: Floats | None = None) -> tuple[T, Floats] | None:
         """Return settings, and the probabilities of all rows, float[N, C], each by a model fitted without it.
 
-        The first fold chooses the settings by its log loss. None if nothing can be chosen, or if the score there
-        lacks more than `REACH` to that of ``rival``, probabilities of the same rows.
+        The first fold with true labels chooses the settings by its log loss on these. None if nothing can be chosen,
+        or if the score there lacks more than `REACH` to that of ``rival``, probabilities of the same rows.
         """
         X, y = self.features(rows), rows.y
         P = np.full((len(y), self.num_classes), LEAST_PROBABILITY)
@@ -137,28 +158,30 @@ class BaseFamily(ABC, Generic[T]):
             if not rows.has_two_classes(fitted):  # all rows of the others are copies of one, and held
                 P[held, y[fitted[0]]] = 1
             elif settings is None:
-                settings, P[held] = self._choose((X.subset(fitted), y[fitted]), (X.subset(held), y[held]))
-                member = rows.S.member[held]
-                own = selection_score(P[held], y[held], member).value
-                if rival is not None and own < selection_score(rival[held], y[held], member).value - REACH:
+                known = rows.labelled[held]
+                true = held[known if known.any() else ~known]
+                models = self.candidates(X.subset(fitted), y[fitted], rows.weight_of(fitted))
+                settings, model = self._choose(models, X.subset(true), y[true])
+                P[held] = model.predict_proba(X.subset(held))
+                member = rows.S.member[true]
+                own = selection_score(P[true], y[true], member).value
+                if rival is not None and own < selection_score(rival[true], y[true], member).value - REACH:
                     return None
             else:
-                P[held] = self.draft(X.subset(fitted), y[fitted], settings).predict_proba(X.subset(held))
+                model = self.draft(X.subset(fitted), y[fitted], settings, rows.weight_of(fitted))
+                P[held] = model.predict_proba(X.subset(held))
         return None if settings is None else (settings, P)
 
-    def _choose(
-        self, fitted: tuple[FeatureRows, NDArray[np.int64]], held: tuple[FeatureRows, NDArray[np.int64]]
-    ) -> tuple[T, Floats]:
-        """Return the settings with the lowest log loss on held rows, and their probabilities of these."""
-        tried: list[tuple[float, T, Floats]] = []
-        for settings, model in self.candidates(*fitted):
-            P = model.predict_proba(held[0])
-            tried.append((log_loss(P, held[1]), settings, P))
+    def _choose(self, models: Iterator[tuple[T, Any]], X: FeatureRows, y: NDArray[np.int64]) -> tuple[T, Any]:
+        """Return the settings and the model with the lowest log loss on other rows."""
+        tried: list[tuple[float, T, Any]] = []
+        for settings, model in models:
+            tried.append((log_loss(model.predict_proba(X), y), settings, model))
             losses = [loss for loss, *_ in tried]
             if len(losses) - 1 - losses.index(min(losses)) >= _PATIENCE:
                 break
-        _, settings, P = min(tried, key=lambda trial: trial[0])
-        return settings, P
+        _, settings, model = min(tried, key=lambda trial: trial[0])
+        return settings, model
 
 
 class LinearFamily(BaseFamily[float]):
@@ -170,13 +193,17 @@ class LinearFamily(BaseFamily[float]):
         """Return why the weights would be too many for the memory of a training."""
         return _over(n_features * self.num_classes, _MOST_WEIGHTS, "weights")
 
-    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[float, LinearClassifier]]:
+    def candidates(
+        self, X: FeatureRows, y: NDArray[np.int64], weight: Floats | None = None
+    ) -> Iterator[tuple[float, LinearClassifier]]:
         """Yield regressions, the most penalised first."""
-        yield from zip(STRENGTHS, LinearClassifier.path(X, y, self.num_classes, STRENGTHS), strict=True)
+        yield from zip(STRENGTHS, LinearClassifier.path(X, y, self.num_classes, STRENGTHS, weight), strict=True)
 
-    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: float) -> LinearClassifier:
+    def fit(
+        self, X: FeatureRows, y: NDArray[np.int64], settings: float, weight: Floats | None = None
+    ) -> LinearClassifier:
         """Return the regression of an inverse strength."""
-        return LinearClassifier.fit(X, y, self.num_classes, settings)
+        return LinearClassifier.fit(X, y, self.num_classes, settings, weight)
 
 
 class TreeFamily(BaseFamily[TreeSettings]):
@@ -184,19 +211,25 @@ class TreeFamily(BaseFamily[TreeSettings]):
 
     name, plural, n_folds = "trees", "trees", 3
 
-    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[TreeSettings, BoostedDraft]]:
+    def candidates(
+        self, X: FeatureRows, y: NDArray[np.int64], weight: Floats | None = None
+    ) -> Iterator[tuple[TreeSettings, BoostedDraft]]:
         """Yield drafts of trees, larger ones of many rows of few classes."""
         is_larger = len(y) >= LARGER_FROM and self.num_classes <= LARGER_CLASSES
         for settings in (TREES, LARGER_TREES) if is_larger else (TREES,):
-            yield settings, self.draft(X, y, settings)
+            yield settings, self.draft(X, y, settings, weight)
 
-    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings) -> TreeClassifier:
+    def fit(
+        self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings, weight: Floats | None = None
+    ) -> TreeClassifier:
         """Return the trees of settings."""
-        return TreeClassifier.fit(X, y, self.num_classes, settings, self.seed)
+        return TreeClassifier.fit(X, y, self.num_classes, settings, self.seed, weight)
 
-    def draft(self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings) -> BoostedDraft:
+    def draft(
+        self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings, weight: Floats | None = None
+    ) -> BoostedDraft:
         """Return half as many trees, learned at twice the rate."""
-        return BoostedDraft(X, y, self.num_classes, settings.draft, self.seed)
+        return BoostedDraft(X, y, self.num_classes, settings.draft, self.seed, weight)
 
     def limit(self, n_features: int) -> str:
         """Return why the trees would be too many or too slow: so are those on hashed words."""

@@ -38,7 +38,7 @@ class CrossFittedBase:
     members
         Families and their settings.
     P : float64[N, C]
-        Probabilities of the rows of the search, each by models fitted without it.
+        Probabilities of the rows of the search with true labels, each by models fitted without it.
     """
 
     members: tuple[tuple[BaseFamily[Any], Any], ...]
@@ -57,7 +57,7 @@ class CrossFittedBase:
 
     def fit(self, rows: Rows) -> BaseModel:
         """Return the model fitted on some rows."""
-        models = [family.fit(family.features(rows), rows.y, settings) for family, settings in self.members]
+        models = [family.fit(family.features(rows), rows.y, settings, rows.weight) for family, settings in self.members]
         return models[0] if len(models) == 1 else SoftVotingClassifier(models)
 
 
@@ -124,21 +124,25 @@ def search_bases(
     )
     bases: list[CrossFittedBase] = []
     left_out: list[str] = []
+    rival: Floats | None = None
+    known = search.labelled
+    judged = search if known.all() else search.subset(known)  # functions vote on the others
     for done, family in enumerate(families):
         features = whole.wide if family.is_wide and whole.wide is not None else whole.X
         if limit := family.limit(features.shape[1]):
             left_out.append(f"Not searched: {family.plural}, since {limit}.")
             continue
         on_stage(f"cross-fitting {family.plural}", done / len(families))
-        if found := family.cross_fit(search, bases[0].P if bases else None):
-            bases.append(CrossFittedBase(((family, found[0]),), found[1]))
-    accuracies = [selection_score(base.P, search.y, search.S.member).accuracy for base in bases]
+        if found := family.cross_fit(search, rival):
+            rival = found[1] if rival is None else rival
+            bases.append(CrossFittedBase(((family, found[0]),), found[1][known]))
+    accuracies = [selection_score(base.P, judged.y, judged.S.member).accuracy for base in bases]
     if len(bases) > 1 and not any(base.is_wide for base in bases) and np.ptp(accuracies) <= REACH:
         members = tuple(member for base in bases for member in base.members)
         bases.append(CrossFittedBase(members, np.mean([base.P for base in bases], axis=0)))
-    scores = [selection_score(base.P, search.y, search.S.member).value for base in bases]
+    scores = [selection_score(base.P, judged.y, judged.S.member).value for base in bases]
     near = [base for base, score in zip(bases, scores, strict=True) if score >= max(scores) - NEAR]
-    return [_with_slices(base, search, seed) for base in near], left_out
+    return [_with_slices(base, judged, seed) for base in near], left_out
 
 
 def best_base(results: Sequence[BaseResult]) -> BaseResult | None:

@@ -218,6 +218,8 @@ class Split:
         is its own group.
     wide
         Features of the same rows for linear models; by default ``X``.
+    weight
+        float64[N], weights of training rows: 1 with a true label, less with a label of functions; by default 1.
 
     Raises
     ------
@@ -230,6 +232,7 @@ class Split:
     S: SliceMatrix
     groups: NDArray[np.int64] | None = None
     wide: FeatureRows | None = None
+    weight: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         lengths = {"features": len(self.X), "labels": len(self.y), "slice matrix": len(self.S)}
@@ -237,6 +240,8 @@ class Split:
             lengths["groups"] = len(self.groups)
         if self.wide is not None:
             lengths["features for linear models"] = len(self.wide)
+        if self.weight is not None:
+            lengths["weights"] = len(self.weight)
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{n} {part}" for part, n in lengths.items())
             raise DataError(f"the parts of a split must have the same number of rows, got {got}")
@@ -250,7 +255,8 @@ class Split:
         """Return some rows."""
         groups = None if self.groups is None else self.groups[positions]
         wide = None if self.wide is None else self.wide.subset(positions)
-        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups, wide)
+        weight = None if self.weight is None else self.weight[positions]
+        return Split(self.X.subset(positions), self.y[positions], self.S.take(positions), groups, wide, weight)
 
 
 def shuffled_batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Positions]:

@@ -34,16 +34,21 @@ def read_labels(rows: Table, column: str, classes: Sequence[str] = ()) -> list[s
     >>> read_labels([{"spam": True}, {"spam": 1.0}], "spam")
     ['true', '1']
     """
-    check_columns(rows, [column])
-    labels = [as_text(value, column, row) for row, value in enumerate(Columns(rows).column(column))]
-    blank = [row for row, label in enumerate(labels) if label is None or not label.strip()]
-    if blank:
+    labels = read_known_labels(rows, column, classes)
+    if blank := [row for row, label in enumerate(labels) if label is None]:
         raise DataError(
             f"label column {column!r} is blank in {len(blank):,} of {len(labels):,} rows, first in row "
             f"{blank[0]}: fill in these labels or drop the rows"
         )
+    return [label for label in labels if label is not None]
+
+
+def read_known_labels(rows: Table, column: str, classes: Sequence[str] = ()) -> list[str | None]:
+    """Return N labels as `read_labels`, None where a label is blank."""
+    check_columns(rows, [column])
+    labels = [as_text(value, column, row) for row, value in enumerate(Columns(rows).column(column))]
     reader = ClassReader(classes)
-    return [reader.read(label) or normalize(label) for label in labels if label is not None]
+    return [None if not label or not label.strip() else reader.read(label) or normalize(label) for label in labels]
 
 
 def without_label(rows: Rows, column: str) -> Rows:

@@ -9,7 +9,9 @@ from models.classes import check_label_not_read
 from models.errors import ConfigError, require_type
 from models.features import FeatureSpec, Featurizer
 from models.trainer_config import TrainerConfig
-from sfs.registry import FunctionSet
+from sfs.errors import SliceError
+from sfs.function import LabelingFunction
+from sfs.registry import FunctionSet, validate_functions
 from sfs.schema import Schema
 
 LearnerKind: TypeAlias = Literal["auto", "slice_residual", "slice_aware", "erm", "weighted_erm"]
@@ -95,12 +97,16 @@ class TrainConfig:
         rows.
     time, time_zone
         Column with the time of a row, if any, and the time zone of the season that it tells.
+    labeling_functions
+        Functions that label the training rows without a label; without any, every row needs one.
+    vote_classes
+        Classes that their votes 0, 1, ... stand for; by default those of the labels in order.
 
     Raises
     ------
     ConfigError
-        If there is no feature, a column is named twice, the label is among the features, or a template reads
-        the label.
+        If there is no feature, a column or a labeling function is named twice, the label is among the features, or a
+        template reads the label.
     """
 
     label: str
@@ -111,9 +117,16 @@ class TrainConfig:
     schema: Schema = field(default_factory=Schema)
     time: str | None = None
     time_zone: str = "UTC"
+    labeling_functions: tuple[LabelingFunction, ...] = ()
+    vote_classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "features", tuple(self.features))
+        try:
+            functions = validate_functions(self.labeling_functions, LabelingFunction)
+        except SliceError as error:
+            raise ConfigError(f"labeling_functions: {error}") from None
+        object.__setattr__(self, "labeling_functions", functions)
         Featurizer(self.features)
         if self.label in [spec.column for spec in self.features]:
             raise ConfigError(f"column {self.label!r} is both the label and a feature: remove the feature")
@@ -125,10 +138,13 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings that determine the result of a training as JSON values."""
+        by_functions = {each.name: each.fingerprint for each in self.labeling_functions}
         return {
             "label": self.label,
             "features": [asdict(spec) for spec in self.features],
             "functions_sha256": self.functions.hash,
             "learner": asdict(self.learner) | {"widths": list(self.learner.widths)},
             **({} if self.time is None else {"time": self.time, "time_zone": self.time_zone}),
+            **({"labeling_functions": by_functions} if by_functions else {}),
+            **({"vote_classes": list(self.vote_classes)} if self.vote_classes else {}),
         }

@@ -82,7 +82,7 @@ class _Events:
     @classmethod
     def of(cls, votes: LabelMatrix, cardinality: int) -> _Events:
         """Return the events of votes, int64[N, M]."""
-        happened = _happened(votes, cardinality)
+        happened = event_matrix(votes, cardinality)
         product = np.asarray((happened.T @ happened).todense(), np.float64) / len(votes)
         together = np.where(_by_events(np.eye(votes.shape[1]), cardinality), 0.0, product)
         return cls(len(votes), cardinality, np.diagonal(product).copy(), together)
@@ -190,7 +190,7 @@ class _LearnedLabeler(BaseLabeler):
         of_votes /= np.maximum(of_votes.sum(axis=1, keepdims=True), 1.0)
         self.p, self.mu = p, of_votes.reshape(mu.shape)
         self.coverage = (votes != ABSTAIN).mean(axis=0)
-        self.vote_weights = _vote_weights(self.dependencies, events.functions)
+        self.vote_weights = vote_weights(self.dependencies, events.functions)
 
     def predict_proba(self, L: ArrayLike) -> FloatArray:
         """Return the probabilities of the classes, float64[N, C]; a function that abstains says nothing.
@@ -207,7 +207,7 @@ class _LearnedLabeler(BaseLabeler):
         if votes.shape[1] * self.cardinality != len(mu):
             raise DataError(f"L has {votes.shape[1]} functions, the model was fitted on {len(mu) // self.cardinality}")
         evidence = np.log(mu) * np.repeat(weights, self.cardinality)[:, None]
-        return np.asarray(softmax(_happened(votes, self.cardinality) @ evidence + np.log(p), axis=1))
+        return np.asarray(softmax(event_matrix(votes, self.cardinality) @ evidence + np.log(p), axis=1))
 
     def get_conditional_probs(self) -> FloatArray:
         """Return the probability of abstaining (row 0) and of each vote, given each class, float64[M, C + 1, C]."""
@@ -397,7 +397,7 @@ def estimate_class_balance(L: ArrayLike, cardinality: int) -> FloatArray:
     if not len(votes):
         raise DataError("L has no rows")
     unique, rows = np.unique(votes, axis=0, return_counts=True)
-    happened = _happened(np.where(unique == ABSTAIN, cardinality, unique), cardinality + 1)
+    happened = event_matrix(np.where(unique == ABSTAIN, cardinality, unique), cardinality + 1)
     counts = voter.counts(unique)
     posterior = (counts + 1 / cardinality) / (counts.sum(axis=1, keepdims=True) + 1)
     p = np.full(cardinality, 1 / cardinality)
@@ -412,8 +412,8 @@ def estimate_class_balance(L: ArrayLike, cardinality: int) -> FloatArray:
     return np.asarray(p / p.sum())
 
 
-def _happened(votes: LabelMatrix, cardinality: int) -> sparse.csr_array:
-    """Return which events happen in which rows, float64[N, M C]."""
+def event_matrix(votes: LabelMatrix, cardinality: int) -> sparse.csr_array:
+    """Return which events "function i votes l" happen in which rows, float64[N, M C]."""
     row, function = np.nonzero(votes != ABSTAIN)
     event = function * cardinality + votes[row, function]
     return sparse.csr_array((np.ones(len(row)), (row, event)), shape=(len(votes), votes.shape[1] * cardinality))
@@ -480,6 +480,19 @@ def _of_votes(pairs: NDArray[np.bool_], view: _Events, classes: int) -> NDArray[
     return np.asarray(np.kron(pairs, kinds) & (np.outer(view.mean, view.mean) > 0))
 
 
+def dependent_functions(votes: LabelMatrix, p: FloatArray) -> tuple[LabelDependency, ...]:
+    """Return the pairs of functions that agree more, or less, than their accuracies explain.
+
+    Parameters
+    ----------
+    votes : int64[N, M]
+        Votes from 0 to C - 1; -1 where a function abstains.
+    p : float64[C]
+        Class balance.
+    """
+    return tuple(_dependencies(_Events.of(votes, len(p)), p))
+
+
 def _dependencies(events: _Events, p: FloatArray) -> Iterator[LabelDependency]:
     """Yield the dependent pairs; those that are most correlated of both functions are left out before others are told.
 
@@ -533,7 +546,7 @@ def _allowed(events: _Events, dependent: Sequence[tuple[int, int]] = ()) -> NDAr
     return np.asarray(pairs)
 
 
-def _vote_weights(dependencies: Sequence[LabelDependency], functions: int) -> FloatArray:
+def vote_weights(dependencies: Sequence[LabelDependency], functions: int) -> FloatArray:
     """Return 1 over the number of duplicates of each function, itself among them, float64[M]."""
     same = np.eye(functions)
     for each in dependencies:

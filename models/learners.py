@@ -319,9 +319,12 @@ def search_samples(config: LearnerConfig, train: Split, valid: Split, most: int 
 
 
 def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
-    """Return n random rows in their original order, or all rows if there are at most n."""
+    """Return n random rows in their order, rather those with true labels; or all rows if there are at most n."""
     if len(rows) <= n:
         return rows
+    if rows.weight is not None:
+        order = generator.permutation(len(rows))
+        return rows.subset(np.sort(order[np.argsort(rows.weight[order] < 1, kind="stable")][:n]))
     return rows.subset(np.sort(generator.choice(len(rows), size=n, replace=False)))
 
 

@@ -48,14 +48,26 @@ class LinearClassifier(nn.Module):
         self.register_buffer("bias", torch.zeros(num_classes))
 
     @classmethod
-    def fit(cls, X: FeatureRows, y: NDArray[np.int64], num_classes: int, strength: float) -> LinearClassifier:
-        """Return the regression of one strength on N labelled rows."""
-        (model,) = cls.path(X, y, num_classes, [strength])
+    def fit(
+        cls,
+        X: FeatureRows,
+        y: NDArray[np.int64],
+        num_classes: int,
+        strength: float,
+        weight: NDArray[np.float64] | None = None,
+    ) -> LinearClassifier:
+        """Return the regression of one strength on N labelled rows, with their weights float64[N]."""
+        (model,) = cls.path(X, y, num_classes, [strength], weight)
         return model
 
     @classmethod
     def path(
-        cls, X: FeatureRows, y: NDArray[np.int64], num_classes: int, strengths: Sequence[float]
+        cls,
+        X: FeatureRows,
+        y: NDArray[np.int64],
+        num_classes: int,
+        strengths: Sequence[float],
+        weight: NDArray[np.float64] | None = None,
     ) -> Iterator[LinearClassifier]:
         """Yield the regression of each strength, in this order; each continues from the one before.
 
@@ -65,6 +77,8 @@ class LinearClassifier(nn.Module):
             Features of N rows.
         y : int64[N]
             Classes, of which at least two are there.
+        weight : float64[N] or None
+            Weights of the rows; by default 1.
         """
         from sklearn.exceptions import ConvergenceWarning  # slow to import, and not needed at serving
         from sklearn.linear_model import LogisticRegression
@@ -76,7 +90,7 @@ class LinearClassifier(nn.Module):
             regression.set_params(C=strength)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # sufficient: the score decides
-                regression.fit(matrix, y)
+                regression.fit(matrix, y, sample_weight=weight)
             coefficients, intercepts = regression.coef_.copy(), regression.intercept_
             coefficients[:, coefficients.shape[1] - len(scale) :] /= scale
             if len(coefficients) == 1:  # two classes: logits of the second against the first

@@ -119,7 +119,7 @@ class _ModelSearch:
         train, valid = search_samples(self.config, self.train, self.valid, len(self.sample) if is_small else ROWS)
         plain, sliced = best.plain_score.value, best.score.value
         if len(train) < len(self.sample) and np.ptp(train.y):
-            part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train))
+            part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
             X = valid.wide if best.base.is_wide and valid.wide is not None else valid.X
             score = selection_score(best.base.fit(part).predict_proba(X), valid.y, valid.S.member).value
             plain, sliced = score, score + sliced - plain

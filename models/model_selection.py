@@ -131,7 +131,12 @@ class TrainingTask:
     trainer_config: TrainerConfig
 
     def weights(self, spec: CandidateSpec) -> NDArray[np.float64]:
-        """Return the weights of the training rows, float[N]."""
+        """Return the weights of the training rows, float[N] with mean 1."""
+        weights = self.slice_weights(spec) * (1.0 if self.train.weight is None else self.train.weight)
+        return np.asarray(weights / weights.mean())
+
+    def slice_weights(self, spec: CandidateSpec) -> NDArray[np.float64]:
+        """Return the weights of the training rows by slices and classes alone, float[N]."""
         return row_weights(spec.weighting, self.train.y, self.train.S.align(spec.slices).member)
 
 
@@ -217,7 +222,7 @@ def _train_weighted(
     task: TrainingTask, spec: CandidateSpec, train: Train, weightings: Sequence[str] = WEIGHTINGS
 ) -> list[Candidate]:
     specs = [replace(spec, weighting=weighting) for weighting in weightings[1:]]
-    return [train(weighted) for weighted in specs if np.ptp(task.weights(weighted)) > 1e-12]
+    return [train(weighted) for weighted in specs if np.ptp(task.slice_weights(weighted)) > 1e-12]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,9 @@ def weighted_cross_entropy(
     return weighted.mean() if labelled is None else _mean(weighted, labelled.to(logits.dtype))
 
 
-def expert_loss(logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def expert_loss(
+    logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
     """Return the expert loss: the mean over the members of a slice, then over non-empty slices.
 
     A small slice thus weighs as much as a large one, a slice without a member in the batch nothing, and all
@@ -65,10 +67,12 @@ def expert_loss(logits: Tensor, y: Tensor, counts: Tensor, class_weights: Tensor
         int64[B] or float[B, C].
     counts
         bool[B, S], true where the row is a known member with a known label.
+    weights
+        float[B], the weight of each row in these means; by default 1.
     """
     repeated = y.unsqueeze(1).expand(y.shape[0], logits.shape[1], *y.shape[1:])  # [B, S] or [B, S, C]
     losses = cross_entropy(logits, repeated, class_weights)  # [B, S]
-    mask = counts.to(logits.dtype)
+    mask = counts.to(logits.dtype) if weights is None else counts * weights[:, None]
     members = mask.sum(dim=0)  # [S]
     per_slice = (losses * mask).sum(dim=0) / members.clamp(min=1)
     return _mean(per_slice, (members > 0).to(logits.dtype))

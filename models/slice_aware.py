@@ -294,7 +294,7 @@ class SliceAwareClassifier(MultitaskClassifier):
         S
             Memberships by name, in any order; slices that it lacks are unknown, and all of them without S.
         weights
-            float[B], the weight of each row in L_base, 1 on average over all rows.
+            float[B], the weight of each row in L_base and L_pred, 1 on average over all rows.
         """
         targets = move_to_device(slice_targets(S, self.slice_names, len(y)), y.device)
         losses = self.losses(X, y, targets, weights)
@@ -340,7 +340,7 @@ class SliceAwareClassifier(MultitaskClassifier):
         return {
             self.task_name: rows,
             f"{self.task_name}_indicators": indicators,
-            f"{self.task_name}_experts": expert_loss(heads.experts, y, counts, self.class_weights),
+            f"{self.task_name}_experts": expert_loss(heads.experts, y, counts, self.class_weights, weights),
         }
 
     def predict_proba(self, X: Inputs) -> Floats:
@@ -500,7 +500,7 @@ class AttentiveClassifier(nn.Module):
         return logits
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the sum of the three losses of slice-based learning; row weights apply to the first."""
+        """Return the sum of the three losses of slice-based learning; row weights apply to labels, not memberships."""
         labelled = torch.ones(len(batch.y), dtype=torch.bool)
         targets = SliceTargets(batch.slices.member.bool(), batch.slices.known, labelled)
         losses = self.network.losses(batch.X, batch.y, targets, batch.weight)

@@ -7,7 +7,7 @@ A row is held out if and only if its hash is divisible by 10, in every table and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -39,12 +39,20 @@ class SplitIndices:
         int64 positions, ascending; no content is in two of them.
     remarks
         Sentences for the user where the usual shares were not possible.
+    by_functions
+        int64 positions of further training rows, with a label of functions.
     """
 
     train: NDArray[np.int64]
     valid: NDArray[np.int64]
     held_out: NDArray[np.int64]
     remarks: tuple[str, ...] = ()
+    by_functions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def learned(self) -> NDArray[np.int64]:
+        """Positions of all training rows, ascending."""
+        return np.sort(np.concatenate([self.train, self.by_functions]))
 
 
 def content_hashes(rows: Table, specs: Sequence[FeatureSpec]) -> Hashes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeAlias
 
@@ -22,17 +22,18 @@ from models.bundle.records import (
     sample_records,
 )
 from models.bundle.reference import family_counts, reference_counts
-from models.classes import check_label_not_read, class_codes, class_names, label_leaks, read_labels, without_label
+from models.classes import check_label_not_read, label_leaks, read_known_labels, read_labels, without_label
 from models.config import TrainConfig
 from models.errors import DataError, require_type
 from models.features import Featurizer, check_columns
+from models.function_labels import FunctionLabels, PartialLabels, label_rows
 from models.inference import inference
 from models.learners import Network
 from models.model_search import search_models
 from models.outputs import OutputRates
 from models.registry import BUNDLE
 from models.slice_report import SliceReport, slice_report
-from models.splits import Hashes, SplitIndices, content_hashes, split
+from models.splits import Hashes, SplitIndices, content_hashes
 from models.table_season import TableSeason, utc_times
 from models.trainer import single_threaded
 from models.training_report import (
@@ -56,27 +57,43 @@ _FUNCTIONS_FROM, _FEATURES_FROM, _LEARNING_FROM, _LEARNING_TO = 0.05, 0.15, 0.2,
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Labelled rows in the types of their schema, their split and memberships.
+    """Rows in the types of their schema, their labels, split and memberships.
 
     ``described`` and ``fingerprints`` are the configuration and its functions before any of them was applied;
-    a function's file or its resources may change later.
+    a function's file or its resources may change later. ``by_functions`` has the labels of rows without one.
     """
 
     described: Mapping[str, Any]
     fingerprints: Mapping[str, str]
     schema: Schema
     frame: pd.DataFrame
-    labels: list[str]
-    classes: tuple[str, ...]
-    y: NDArray[np.int64]
+    labels: PartialLabels
     hashes: Hashes
     splits: SplitIndices
     applied: ApplyResult
+    by_functions: FunctionLabels | None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.labels.classes
+
+    def truth(self, positions: Positions) -> list[str]:
+        return [self.classes[k] for k in self.labels.y[positions]]
+
+    def training(self, X: FeatureRows, wide: FeatureRows | None) -> Split:
+        """Return the training rows; those with a label of functions once in each likely class, with its weight."""
+        if self.by_functions is None:
+            return self.split(X, wide, self.splits.train)
+        more, train = self.by_functions.weighted_rows(), self.splits.train
+        rows = self.split(X, wide, np.concatenate([train, more.positions]))
+        y, weight = rows.y.copy(), np.ones(len(rows))
+        y[len(train) :], weight[len(train) :] = more.y, more.weight
+        return replace(rows, y=y, weight=weight)
 
     def split(self, X: FeatureRows, wide: FeatureRows | None, positions: Positions) -> Split:
         groups, S = self.hashes[positions].view(np.int64), self.applied.matrix.take(positions)
         part = None if wide is None else wide.subset(positions)
-        return Split(X.subset(positions), self.y[positions], S, groups, part)
+        return Split(X.subset(positions), self.labels.y[positions], S, groups, part)
 
 
 def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None = None) -> ModelBundle:
@@ -91,14 +108,17 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         Settings; ``config.functions`` are applied once, to all rows, without the label column: a plain
         function that reads it is unknown, and the report has a warning.
     data
-        N labelled rows, read by ``config.schema``; it is completed from the rows, and kept in the bundle.
+        N labelled rows, read by ``config.schema``; it is completed from the rows, and kept in the bundle. With
+        ``config.labeling_functions`` rows may have no label: they are trained on with probabilities of the classes,
+        and are neither validation nor held-out rows.
     progress
         Called with the current stage and the completed fraction, 0 to 1.
 
     Raises
     ------
     DataError
-        If a column is missing or cannot be read, labels are blank, or a class has too few rows or is alone.
+        If a column is missing or cannot be read, labels are blank, or a class has too few rows or is alone; with
+        labeling functions, if too few rows have a label, or a function returns no class.
     SliceError
         If a template reads a column that the data does not have.
     """
@@ -107,21 +127,21 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
     with single_threaded():
         rows = _read(config, data, report_progress)
         report_progress("making features", _FEATURES_FROM)
-        featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.train])
+        featurizer = Featurizer(config.features).fit(rows.frame.iloc[rows.splits.learned])
         X, wide = featurizer.transform(rows.frame), None
         if config.learner.kind == "auto" and any(spec.kind == "text" for spec in config.features):
-            wide_featurizer = Featurizer(config.features, wide=True).fit(rows.frame.iloc[rows.splits.train])
+            wide_featurizer = Featurizer(config.features, wide=True).fit(rows.frame.iloc[rows.splits.learned])
             wide = wide_featurizer.transform(rows.frame)
         fitted = search_models(
             config.learner,
-            rows.split(X, wide, rows.splits.train),
+            rows.training(X, wide),
             rows.split(X, wide, rows.splits.valid),
             len(rows.classes),
             lambda stage, share: report_progress(stage, _LEARNING_FROM + (_LEARNING_TO - _LEARNING_FROM) * share),
         )
         report_progress("evaluating on held-out rows", _LEARNING_TO)
         held = rows.splits.held_out
-        truth = [rows.labels[row] for row in held]
+        truth = rows.truth(held)
         models = {SHIPPED: fitted.model}
         for name, peer in fitted.peers.items():  # without the shipped model itself, and each model once
             if all(peer is not model for model in models.values()):
@@ -131,13 +151,14 @@ def train(config: TrainConfig, data: pd.DataFrame, *, progress: Progress | None 
         evaluation = held_out_evaluation(
             truth, inputs, rows.applied.matrix.take(held), rows.classes, models, rows.hashes[held]
         )
-        sizes = dict(zip(rows.classes, np.bincount(rows.y).tolist(), strict=True))
+        sizes = dict(zip(rows.classes, np.bincount(rows.labels.y[rows.labels.known]).tolist(), strict=True))
         read = {spec.column for spec in config.features}
         columns = [str(name) in read for name in rows.frame.columns]
         once = rows.splits.train[np.unique(rows.hashes[rows.splits.train], return_index=True)[1]]
-        leaks = label_leaks(rows.frame.loc[:, columns].iloc[once], [rows.labels[row] for row in once])
+        leaks = label_leaks(rows.frame.loc[:, columns].iloc[once], rows.truth(once))
         metadata = {function.name: function.metadata for function in config.functions}
-        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata)
+        by_functions = None if rows.by_functions is None else rows.by_functions.report
+        report = training_report(evaluation, fitted, rows.splits, sizes, rows.applied, leaks, metadata, by_functions)
         if own is wide:
             featurizer = wide_featurizer
         bundle = _bundle(config, rows, featurizer, fitted.model, inputs[SHIPPED], evaluation, report)
@@ -192,22 +213,28 @@ def _read(config: TrainConfig, data: pd.DataFrame, report_progress: Progress) ->
     check_columns(data, [config.label, *(spec.column for spec in config.features)])
     schema = config.schema.completed(data, {spec.column: spec.kind for spec in config.features})
     data = schema.parse_frame(data)
-    labels = read_labels(data, config.label)
-    classes = class_names(labels, config.label)
-    y = class_codes(labels, classes)
+    read = read_known_labels if config.labeling_functions else read_labels
+    labels = PartialLabels.of(read(data, config.label), config.label)
     hashes = content_hashes(data, config.features)
-    splits = split(hashes, y, classes)
-    done = 0
+    splits = labels.split(hashes)
+    visible = without_label(data, config.label)
+    done, passes = 0, 2 if config.labeling_functions else 1
 
     def count(rows: int) -> None:
         nonlocal done
         done += rows
-        share = _FUNCTIONS_FROM + 0.1 * done / len(data)
+        share = _FUNCTIONS_FROM + 0.1 * done / len(data) / passes
         report_progress("applying functions", min(_FEATURES_FROM, share))
 
     count(0)
-    applied = apply_with_stats(config.functions, without_label(data, config.label), progress=count)
-    return _Rows(described, fingerprints, schema, data, labels, classes, y, hashes, splits, applied)
+    applied = apply_with_stats(config.functions, visible, progress=count)
+    by_functions = None
+    if config.labeling_functions:
+        by_functions = label_rows(
+            config.labeling_functions, visible, labels, hashes, splits, count, vote_classes=config.vote_classes
+        )
+        splits = replace(splits, by_functions=by_functions.positions)
+    return _Rows(described, fingerprints, schema, data, labels, hashes, splits, applied, by_functions)
 
 
 def _bundle(
@@ -257,8 +284,9 @@ def _bundle(
                 "train": len(splits.train),
                 "valid": len(splits.valid),
                 "held_out": len(splits.held_out),
+                **({} if rows.by_functions is None else {"by_functions": len(splits.by_functions)}),
             },
-            "data_sha256": sha256(rows.hashes.tobytes() + rows.y.tobytes()).hexdigest(),
+            "data_sha256": sha256(rows.hashes.tobytes() + rows.labels.to_bytes()).hexdigest(),
         },
         reference=reference_counts(matrix, *counted),
         sample=sample_records(rows.frame.iloc[sampled], columns),

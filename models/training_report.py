@@ -11,6 +11,7 @@ from pydantic import ConfigDict, StrictFloat, StrictInt, TypeAdapter
 from models.batches import FeatureRows
 from models.bundle.files import parse_as
 from models.errors import BundleError
+from models.function_labels import FunctionLabelsReport
 from models.learners import CandidateResult, FitResult, Network
 from models.slice_report import (
     STRICT,
@@ -86,6 +87,8 @@ class TrainingReport:
         Faults of each function.
     targets, protected
         Target accuracies of slices, and protected slices, as their functions declare them.
+    labels
+        Labels from functions; None if every row had a label.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class TrainingReport:
     functions: tuple[FunctionFaults, ...]
     targets: Mapping[str, StrictFloat] = field(default_factory=dict)
     protected: tuple[str, ...] = ()
+    labels: FunctionLabelsReport | None = None
 
     def __post_init__(self) -> None:
         slices = [row.slice for row in self.shipped]
@@ -132,7 +136,7 @@ class TrainingReport:
         return parse_as(_REPORT, "report.json", content)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values, without empty targets and protection, as in earlier versions."""
+        """Return the report as JSON values, without empty targets, protection and labels, as in earlier versions."""
         values: dict[str, Any] = _REPORT.dump_python(self, mode="json", exclude_defaults=True)
         return values
 
@@ -161,7 +165,8 @@ class TrainingReport:
                     interval = f"{gain.difference_lower:+.3f} to {gain.difference_upper:+.3f}"
                     cells += [f"{row.accuracy:.3f}", f"{gain.difference:+.3f}", interval]
         notes = [f"Note: {warning}" for warning in self.warnings]
-        return "\n".join([*about, "", align_table(table), "", *self.sentences, *notes])
+        labels = [] if self.labels is None else ["", *self.labels.sentences(), "", self.labels.table()]
+        return "\n".join([*about, "", align_table(table), "", *self.sentences, *notes, *labels])
 
 
 _REPORT = TypeAdapter(TrainingReport)
@@ -203,10 +208,12 @@ def training_report(
     applied: ApplyResult,
     leaks: Sequence[str],
     metadata: Mapping[str, Metadata],
+    labels: FunctionLabelsReport | None = None,
 ) -> TrainingReport:
     """Return the report of a training; it does not depend on the time taken.
 
-    ``leaks`` are warnings of columns that give the label away, ``metadata`` that of the functions by name.
+    ``leaks`` are warnings of columns that give the label away, ``metadata`` that of the functions by name, ``labels``
+    the report of labels from functions.
     """
     targets = {name: float(entry.target) for name, entry in metadata.items() if entry.target is not None}
     predicted = evaluation.predicted
@@ -215,7 +222,12 @@ def training_report(
     return TrainingReport(
         form=fitted.form,
         sentences=fitted.sentences,
-        warnings=(*splits.remarks, *leaks, *_warnings(shipped, splits, applied, targets)),
+        warnings=(
+            *splits.remarks,
+            *leaks,
+            *_warnings(shipped, splits, applied, targets),
+            *(() if labels is None else labels.warnings()),
+        ),
         rows=SplitSizes(len(splits.train), len(splits.valid), len(splits.held_out)),
         classes=dict(class_rows),
         selection=fitted.selection,
@@ -233,13 +245,14 @@ def training_report(
         ),
         targets=targets,
         protected=tuple(name for name, entry in metadata.items() if entry.protected),
+        labels=labels,
     )
 
 
 def _warnings(
     shipped: Sequence[SliceMetrics], splits: SplitIndices, applied: ApplyResult, targets: Mapping[str, float]
 ) -> Iterator[str]:
-    members = applied.matrix.member[splits.train].sum(axis=0)
+    members = applied.matrix.member[splits.learned].sum(axis=0)
     empty = [name for name, rows in zip(applied.matrix.names, members, strict=True) if not rows]
     if empty:
         yield f"Slices without a training row, from which the model learned nothing: {', '.join(empty)}."

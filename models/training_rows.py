@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
-from models.classes import read_labels
+from models.classes import read_known_labels
 from models.column_encoders import as_number, as_text
 from models.errors import DataError
 from models.features import FeatureSpec, check_columns
@@ -111,7 +111,7 @@ def with_traffic(
     Parameters
     ----------
     base
-        The table's N rows.
+        The table's N rows; a blank label stays missing.
     traffic
         M records and labels. A record is left out if it lacks a feature column or has an unreadable value
         there, or if the table lacks its class and the class has few contents in traffic.
@@ -123,16 +123,17 @@ def with_traffic(
     Raises
     ------
     DataError
-        If the table lacks the label or a feature, or a label of it is blank.
+        If the table lacks the label or a feature.
     """
     check_columns(base, [spec.column for spec in features])
     schema = schema.completed(base, {spec.column: spec.kind for spec in features})
     base = schema.parse_frame(base)
-    labels = read_labels(base, label)
-    reader = ClassReader([*set(labels)])
+    labels = read_known_labels(base, label)
+    known = {each for each in labels if each is not None}
+    reader = ClassReader([*known])
     read = [(schema.parse_record(record), reader.read(given) or given) for record, given in traffic]
     fitting: list[LabelledRecord] = [row for row in read if _has_features(row[0], features)]
-    kept = _without_rare_classes(fitting, set(labels), features)
+    kept = _without_rare_classes(fitting, known, features)
     if not kept:
         return TrainingRows(base, len(base), 0, len(traffic), schema)
     columns: dict[str, pd.Series[Any]] = {}

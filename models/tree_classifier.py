@@ -37,7 +37,7 @@ _ABSENT = -10.0  # logit of a class without a row
 
 
 class BoostedDraft:
-    """Trees as scikit-learn fits them: N labelled rows, of at least two classes.
+    """Trees as scikit-learn fits them to N labelled rows with weights, of at least two classes.
 
     Missing values have indicators among the features. From 10,000 rows, a tenth of them stops the boosting.
 
@@ -51,7 +51,13 @@ class BoostedDraft:
     """
 
     def __init__(
-        self, X: FeatureRows, y: NDArray[np.int64], num_classes: int, settings: TreeSettings, seed: int
+        self,
+        X: FeatureRows,
+        y: NDArray[np.int64],
+        num_classes: int,
+        settings: TreeSettings,
+        seed: int,
+        weight: NDArray[np.float64] | None = None,
     ) -> None:
         from sklearn.ensemble import HistGradientBoostingClassifier  # slow to import, and not needed at serving
 
@@ -70,7 +76,7 @@ class BoostedDraft:
         varying = np.flatnonzero(varies)
         self.read = varying if len(varying) else np.zeros(1, np.int64)
         with threadpool_limits(1, user_api="openmp"):  # sums of several threads differ in their last digits
-            self.boosting.fit(values[:, self.read], y)
+            self.boosting.fit(values[:, self.read], y, sample_weight=weight)
 
     def predict_proba(self, X: FeatureRows) -> NDArray[np.float64]:
         """Return float64[N, C]; several times faster than `TreeClassifier` for many rows."""
@@ -136,10 +142,19 @@ class TreeClassifier(nn.Module):
 
     @classmethod
     def fit(
-        cls, X: FeatureRows, y: NDArray[np.int64], num_classes: int, settings: TreeSettings, seed: int
+        cls,
+        X: FeatureRows,
+        y: NDArray[np.int64],
+        num_classes: int,
+        settings: TreeSettings,
+        seed: int,
+        weight: NDArray[np.float64] | None = None,
     ) -> TreeClassifier:
-        """Return the trees of N labelled rows, of at least two classes; missing values have indicators in X."""
-        draft = BoostedDraft(X, y, num_classes, settings, seed)
+        """Return the trees of N labelled rows with weights, of at least two classes.
+
+        Missing values have indicators in X.
+        """
+        draft = BoostedDraft(X, y, num_classes, settings, seed, weight)
         boosting, read = draft.boosting, draft.read
         classes, rounds = boosting.classes_, boosting._predictors  # there is no public form
         trees = [(tree.nodes, k) for each in rounds for k, tree in enumerate(each)]

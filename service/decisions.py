@@ -12,7 +12,7 @@ from sfs.function import NO_SLICE
 from sfs.intervals import Rate
 
 DriftKind: TypeAlias = Literal[
-    "coverage", "accuracy", "family_accuracy", "unknown", "predicted", "disagreement", "confidence"
+    "coverage", "accuracy", "family_accuracy", "votes", "unknown", "predicted", "disagreement", "confidence"
 ]
 Direction: TypeAlias = Literal["up", "down"]
 AlarmState: TypeAlias = Literal["open", "acknowledged", "resolved"]
@@ -31,6 +31,7 @@ RATES: Mapping[DriftKind, str] = {
     "coverage": "coverage",
     "accuracy": "accuracy",
     "family_accuracy": "family accuracy",
+    "votes": "accuracy of the votes",
     "unknown": "unknown rate",
     "predicted": "predicted share",
     "disagreement": "disagreement",
@@ -208,8 +209,8 @@ class DriftStatus:
 
     @property
     def is_accuracy(self) -> bool:
-        """Whether labels are the evidence, of a slice, a family or all rows."""
-        return self.kind in ("accuracy", "family_accuracy")
+        """Whether labels are the evidence, of a slice, a family, all rows, or the votes of a labelling function."""
+        return self.kind in ("accuracy", "family_accuracy", "votes")
 
     @property
     def evidence_ratio(self) -> float:
@@ -218,8 +219,11 @@ class DriftStatus:
 
     @property
     def stands_alone(self) -> bool:
-        """Whether no rows of a slice are behind it: it joins no other alarm, and a retraining does not answer it."""
-        return not (self.kind == "coverage" or self.is_accuracy) or self.slice == NO_SLICE
+        """Whether no rows of a slice are behind it: it joins no other alarm, and a retraining does not answer it.
+
+        Wrong votes are those of a function, which only its author can change.
+        """
+        return self.kind not in ("coverage", "accuracy", "family_accuracy") or self.slice == NO_SLICE
 
     @property
     def is_of_slice(self) -> bool:

@@ -14,7 +14,9 @@ from sfs.function import ALL_ROWS, NO_SLICE
 from sfs.intervals import Rate
 
 Source = Literal["live", "logged", "backfill"]
-_RateKind = Literal["coverage", "accuracy", "family_accuracy", "unknown", "predicted", "disagreement", "confidence"]
+_RateKind = Literal[
+    "coverage", "accuracy", "family_accuracy", "votes", "unknown", "predicted", "disagreement", "confidence"
+]
 LabelOutcome = Literal["accepted", "duplicate", "corrected", "pending", "too_late", "rejected"]
 IntervalMethod = Literal["clopper-pearson", "anytime"]
 WindowName = Literal["5m", "1h", "1d", "7d", "since_promotion"]
@@ -348,7 +350,7 @@ class Snapshot:
         fresh = self.freshness.get(slice_)
         if fresh is None or fresh.fingerprint != fingerprint:
             return None
-        return fresh.labelled_at if kind == "accuracy" else fresh.known_at
+        return fresh.labelled_at if kind in ("accuracy", "votes") else fresh.known_at
 
     def unknown_since(self, slice_: str, fingerprint: str | None, kind: _RateKind) -> datetime | None:
         """Return the time of the last evidence on a rate that has had none for an hour; None for any other."""

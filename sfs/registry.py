@@ -62,6 +62,11 @@ class FunctionSet:
         """SHA-256 of names and fingerprints, in order, in hexadecimal."""
         return hashlib.sha256(json.dumps(list(self.fingerprints.items())).encode()).hexdigest()
 
+    @property
+    def labeling_functions(self) -> tuple[LabelingFunction, ...]:
+        """Labelling functions whose votes are slices of the set, in order."""
+        return tuple(each.function for each in self._functions if isinstance(each, LabelingFunctionSlice))
+
     @cached_property
     def plan(self) -> TemplatePlan:
         """Compiled plan of the templates among the functions."""

@@ -274,7 +274,7 @@ def apply_file(
     command: str = "apply",
     *,
     compare: bool = False,
-    splits: Sequence[str] | None = None,
+    splits: Sequence[str | None] | None = None,
     settings: Settings | None = None,
 ) -> ApplySummary:
     """Apply functions to a source and count; write the rows with their slices to ``out`` if it is given.
@@ -312,18 +312,19 @@ def apply_file(
     return summary
 
 
-def _splits(settings: Settings, source: DataSource) -> list[str]:
-    """Return the split of every row of a table with labels."""
-    from models.classes import class_codes, class_names, read_labels
-    from models.splits import content_hashes, split
+def _splits(settings: Settings, source: DataSource) -> list[str | None]:
+    """Return the split of every row of a table with labels; None for a row without one."""
+    from models.classes import read_known_labels, read_labels
+    from models.function_labels import PartialLabels
+    from models.splits import content_hashes
 
     rows = source.read()
     if settings.label not in rows.columns:
         raise MisuseError(f"--with-split: no column {settings.label!r}: the split depends on the labels")
-    labels = read_labels(rows, settings.label)
-    classes = class_names(labels, settings.label)
-    parts = split(content_hashes(rows, feature_specs(settings)), class_codes(labels, classes), classes)
-    names = [""] * len(rows)
+    read = read_known_labels if settings.labels_from_functions else read_labels
+    labels = PartialLabels.of(read(rows, settings.label), settings.label)
+    parts = labels.split(content_hashes(rows, feature_specs(settings)))
+    names: list[str | None] = [None] * len(rows)
     for name in ("train", "valid", "held_out"):
         for row in getattr(parts, name).tolist():
             names[row] = name
@@ -331,7 +332,7 @@ def _splits(settings: Settings, source: DataSource) -> list[str]:
 
 
 def _with_columns(
-    frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor | None, splits: Sequence[str] | None
+    frame: pd.DataFrame, S: SliceMatrix, predictor: FilePredictor | None, splits: Sequence[str | None] | None
 ) -> pd.DataFrame:
     import pandas as pd
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from service.cli.apply import ApplySummary
 from service.cli.dataset_scan import excerpt, scan
 from service.cli.parser import Commands, Context, add_command, add_options
-from service.cli.project import function_kind, load_settings, project_source, require_writable
+from service.cli.project import (
+    NO_LABELING_FUNCTIONS,
+    function_kind,
+    load_settings,
+    project_source,
+    require_writable,
+)
 from service.cli.sfs import CHECKED_RECORDS, contract_checks
-from service.cli.terminal import print_json, printable, stage_progress
+from service.cli.terminal import format_table, print_json, printable, stage_progress
 from service.errors import MisuseError, SettingsError
 
 if TYPE_CHECKING:
@@ -39,12 +45,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
             _print_json(error.problems, [], 0, None)
         raise
     with stage_progress("check") as progress:
-        problems, warnings, summary, functions, rows = _check(settings, progress)
+        problems, warnings, summary, functions, rows, votes = _check(settings, progress)
     if args.json:
-        _print_json(problems, warnings, rows, summary)
+        _print_json(problems, warnings, rows, summary, votes)
     else:
         next_command = "up" if settings.classes else "train"  # with classes, the model is served elsewhere
         _print_report(summary, problems, warnings, rows, functions, next_command)
+        if votes and not problems:
+            print(f"\n{votes_text(votes)}")
     if problems:
         raise MisuseError(problems)
     return 0
@@ -52,14 +60,14 @@ def run(args: argparse.Namespace, context: Context) -> int:
 
 def _check(
     settings: Settings, progress: Progress
-) -> tuple[list[str], list[str], ApplySummary | None, FunctionSet | None, int]:
-    """Return problems, warnings, the slices of a sample, the functions, and the number of rows."""
+) -> tuple[list[str], list[str], ApplySummary | None, FunctionSet | None, int, dict[str, Any]]:
+    """Return problems, warnings, the slices of a sample, the functions, the number of rows, and the votes."""
     problems: list[str] = []
     warnings: list[str] = []
     dataset = scan(settings, problems, progress)
     functions = _load_functions(settings, problems)
     problems += _folder_problems(settings)
-    summary = None
+    summary, votes = None, dict[str, Any]()
     if dataset is not None:
         columns = [str(name) for name in dataset.first.columns]
         problems += _column_problems(settings, columns)
@@ -71,13 +79,69 @@ def _check(
         if functions is not None:
             problems += _name_problems(functions, columns, dataset.classes)
             summary = _apply_to_sample(settings, functions, dataset, problems, warnings, progress)
-    return problems, warnings, summary, functions, dataset.rows if dataset else 0
+            if settings.labels_from_functions and not problems:
+                votes = _sample_votes(settings, functions, dataset, problems)
+    return problems, warnings, summary, functions, dataset.rows if dataset else 0, votes
 
 
-def _print_json(problems: Sequence[str], warnings: list[str], rows: int, summary: ApplySummary | None) -> None:
+def _sample_votes(
+    settings: Settings, functions: FunctionSet, dataset: DatasetScan, problems: list[str]
+) -> dict[str, Any]:
+    """Return the rows that functions have to label, and the votes on those of the sample; empty after a problem."""
+    from models.classes import class_names, read_known_labels
+    from models.errors import ModelError
+    from models.function_labels import label_matrix
+    from sfs.analysis import LFAnalysis
+
+    labeling = functions.labeling_functions
+    if not labeling:
+        problems.append(f"labels: {NO_LABELING_FUNCTIONS}")
+        return {}
+    classes = class_names(list(dataset.classes), settings.label)
+    try:
+        L, _ = label_matrix(labeling, project_source(settings).visible(dataset.sample), classes)
+    except ModelError as error:
+        problems.append(f"labels: {error}")
+        return {}
+    truth = read_known_labels(dataset.sample, settings.label)
+    analysis = LFAnalysis(L, labeling)
+    names = [
+        {"function": each.name, "classes": [classes[k] for k in polarity], "votes": int(votes)}
+        for each, polarity, votes in zip(labeling, analysis.lf_polarities(), (L >= 0).sum(axis=0), strict=True)
+    ]
+    return {
+        "rows": dataset.rows,
+        "unlabelled": dataset.unlabelled,
+        "sampled": len(L),
+        "sampled_unlabelled": truth.count(None),
+        "coverage": analysis.label_coverage(),
+        "overlap": analysis.label_overlap(),
+        "conflict": analysis.label_conflict(),
+        "functions": names,
+    }
+
+
+def votes_text(votes: Mapping[str, Any]) -> str:
+    """Return the rows without a label, and the votes of each labeling function, as text."""
+    columns = ("labeling function", "votes for", "votes")
+    rows = [(each["function"], ", ".join(each["classes"]) or "-", each["votes"]) for each in votes["functions"]]
+    return (
+        f"labels from functions: {votes['unlabelled']:,} of {votes['rows']:,} rows have no label. Of "
+        f"{votes['sampled']:,} sampled rows {votes['coverage']:.1%} have a vote, {votes['overlap']:.1%} several, and "
+        f"{votes['conflict']:.1%} different ones.\n\n{format_table(columns, rows)}"
+    )
+
+
+def _print_json(
+    problems: Sequence[str],
+    warnings: list[str],
+    rows: int,
+    summary: ApplySummary | None,
+    votes: Mapping[str, Any] | None = None,
+) -> None:
     found = {"ok": not problems, "problems": problems, "warnings": warnings, "rows": rows}
     sampled, slices = (summary.rows, summary.to_json()) if summary else (0, [])
-    print_json(found | {"sampled": sampled, "slices": slices})
+    print_json(found | {"sampled": sampled, "slices": slices} | ({"labels": votes} if votes else {}))
 
 
 def _print_report(
@@ -134,7 +198,7 @@ def _leaks(settings: Settings, dataset: DatasetScan) -> list[str]:
     """Return a warning for every feature that alone predicts the label almost perfectly, each content once."""
     import numpy as np
 
-    from models.classes import label_leaks, read_labels
+    from models.classes import label_leaks, read_known_labels, read_labels
     from models.errors import ModelError
 
     sample = dataset.sample
@@ -143,6 +207,9 @@ def _leaks(settings: Settings, dataset: DatasetScan) -> list[str]:
     columns = set(map(str, sample.columns))
     features = [column for column in settings.features if column in columns and column != settings.label]
     try:
+        if settings.labels_from_functions:
+            known = [label is not None for label in read_known_labels(sample, settings.label)]
+            sample = sample.loc[known]
         return label_leaks(sample[features], read_labels(sample, settings.label))
     except ModelError:
         return []  # the labels are a problem already

@@ -55,6 +55,8 @@ class DatasetScan:
         Columns that have a value in every row.
     remarks
         Limits of the split into training, validation and held-out rows.
+    unlabelled
+        Rows without a label, which functions label.
     """
 
     rows: int
@@ -64,6 +66,7 @@ class DatasetScan:
     classes: tuple[str, ...]
     never_missing: frozenset[str]
     remarks: tuple[str, ...]
+    unlabelled: int
 
 
 def scan(
@@ -80,7 +83,7 @@ def scan(
 
     random = np.random.default_rng(SAMPLE_SEED)
     rows, first, keys, sample = 0, None, np.empty(0), None
-    labels, features = _LabelScan(settings.label), _FeatureScan(settings)
+    labels, features = _LabelScan(settings.label, settings.labels_from_functions), _FeatureScan(settings)
     missing: set[str] = set()
     schema, faults = settings.table_schema, dict[str, str]()
     try:
@@ -110,25 +113,24 @@ def scan(
     remarks: tuple[str, ...] = ()
     hashes = features.hashes()
     if labels.are_sound and hashes is not None:
-        from models.classes import class_codes, class_names
-        from models.splits import split
+        from models.function_labels import PartialLabels
 
         try:
-            names = class_names(labels.labels, settings.label)
-            remarks = split(hashes, class_codes(labels.labels, names), names).remarks
+            remarks = PartialLabels.of(labels.labels, settings.label).split(hashes).remarks
         except ModelError as error:
             problems.append(f"label: {error}")
     never_missing = frozenset(map(str, first.columns)) - missing
     contents, sample = None if hashes is None else hashes[sample.index], sample.reset_index(drop=True)
-    return DatasetScan(rows, first, sample, contents, tuple(labels.classes), never_missing, remarks)
+    unlabelled = labels.labels.count(None)
+    return DatasetScan(rows, first, sample, contents, tuple(labels.classes), never_missing, remarks, unlabelled)
 
 
 class _LabelScan:
-    """Labels of all rows, batch after batch."""
+    """Labels of all rows, batch after batch; with ``partial``, rows may have none."""
 
-    def __init__(self, column: str) -> None:
-        self.column = column
-        self.labels: list[str] = []
+    def __init__(self, column: str, partial: bool) -> None:
+        self.column, self._is_partial = column, partial
+        self.labels: list[str | None] = []
         self.classes: dict[str, str] = {}
         self._blank: list[int] = []
         self._error: str | None = None
@@ -136,21 +138,21 @@ class _LabelScan:
 
     def add(self, batch: pd.DataFrame) -> None:
         """Add a batch; a missing column is another problem."""
-        from models.classes import read_labels
+        from models.classes import read_known_labels
         from models.errors import ModelError
 
         if self.column not in map(str, batch.columns):
             self._is_absent = True
             return
-        positions = blank_rows(batch[self.column])
         try:
-            read = read_labels(batch.drop(index=batch.index[positions]), self.column)
+            read = read_known_labels(batch, self.column)
         except ModelError as error:
             self._error = self._error or str(error)
         else:
             # One text a class, however many rows it has.
-            self.labels += [self.classes.setdefault(label, label) for label in read]
-        self._blank += batch.index[positions].tolist()
+            self.labels += [label and self.classes.setdefault(label, label) for label in read]
+        if not self._is_partial:
+            self._blank += batch.index[blank_rows(batch[self.column])].tolist()
 
     @property
     def are_sound(self) -> bool:

@@ -29,6 +29,7 @@ EXAMPLES = """slicewatch drift
   slicewatch drift acknowledge --incident 3 --by ada --note 'a campaign, until Friday'
   slicewatch drift replay january.parquet --time at"""
 PAGE_ROWS = 200
+_OF_LABELS = ("accuracy", "family_accuracy", "votes")  # kinds whose evidence is labels
 
 
 def declare(commands: Commands) -> None:
@@ -227,7 +228,7 @@ def _gathering(slices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _settling(drifts: Sequence[Mapping[str, Any]], hours: float | None) -> Iterator[str]:
     """Yield a line if labels are not evidence at once; services of earlier releases do not tell."""
-    if hours and any(drift["kind"] in ("accuracy", "family_accuracy") for drift in drifts):
+    if hours and any(drift["kind"] in _OF_LABELS for drift in drifts):
         yield f"\naccuracy: labels are evidence {hours:g} h after they arrive (drift.settling_hours)"
 
 
@@ -246,7 +247,7 @@ def _expected(drift: Mapping[str, Any]) -> str | None:
     band = drift["expected"]
     if band is None:
         return None
-    if drift["kind"] in ("accuracy", "family_accuracy"):
+    if drift["kind"] in _OF_LABELS:
         return f"at least {limit_text(band['lower'], band['target'])}"
     return f"{percent(band['lower'])} to {percent(band['upper'])}"
 
@@ -267,9 +268,8 @@ def _unknown_since(alarm: Mapping[str, Any]) -> str | None:
     """Return the time of the last label or row of an alarm's slice, if that is long ago."""
     if (at := alarm.get("unknown_since")) is None:
         return None
-    last = {"coverage": "row of known membership", "accuracy": "label of the slice", "family_accuracy": "label"}.get(
-        alarm["kind"], "row"
-    )
+    of_slice = dict.fromkeys(("accuracy", "votes"), "label of the slice")
+    last = {"coverage": "row of known membership", "family_accuracy": "label", **of_slice}.get(alarm["kind"], "row")
     return f"{format_time(at)}, the last {last}"
 
 

@@ -173,7 +173,8 @@ def run(args: argparse.Namespace, context: Context) -> int:
         print("".join(f"\nnote: {note}" for note in notes), end="\n" if notes else "")
     if blank := blank_rows(frame[label]):
         print_message(
-            f"note: {len(blank):,} rows have no {label!r}; `train` refuses them: fill them in or remove them first"
+            f"note: {len(blank):,} rows have no {label!r}; `train` refuses them: fill them in, remove them, or set "
+            "`labels: from functions`"
         )
     return 0
 

@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from models.training_rows import DataSource
     from service.client import Client
     from service.settings.schema import Settings
-    from sfs.function import SlicingFunction
+    from sfs.function import LabelingFunction, SlicingFunction
     from sfs.registry import FunctionSet
     from sfs.schema import Schema
 
 CHAMPION = "champion"
+NO_LABELING_FUNCTIONS = (
+    "`from functions` needs labeling functions: decorate some with @labeling_function() in a Python file of `functions`"
+)
 SMS_FILE = "SMSSpamCollection"
 
 
@@ -124,6 +127,22 @@ def load_functions(names: Iterable[str], *, votes: bool = False) -> FunctionSet:
     from sfs.registry import FunctionSet
 
     return FunctionSet.from_files(names, votes=votes)
+
+
+def load_labeling_functions(settings: Settings) -> tuple[LabelingFunction, ...]:
+    """Return the functions that label rows by the setting ``labels``; none if every row needs a label.
+
+    Raises
+    ------
+    MisuseError
+        If the project has no labeling functions, and needs some.
+    """
+    if not settings.labels_from_functions:
+        return ()
+    functions = load_functions(settings.functions, votes=True).labeling_functions
+    if not functions:
+        raise MisuseError(f"labels: {NO_LABELING_FUNCTIONS}")
+    return functions
 
 
 def function_kind(function: SlicingFunction) -> str:

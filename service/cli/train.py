@@ -7,7 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from service.cli.parser import Commands, Context, add_command, add_options, integer_between
-from service.cli.project import CHAMPION, feature_specs, load_functions, load_settings, project_source, require_writable
+from service.cli.project import (
+    CHAMPION,
+    feature_specs,
+    load_functions,
+    load_labeling_functions,
+    load_settings,
+    project_source,
+    require_writable,
+)
 from service.cli.terminal import format_table, print_json, stage_progress
 from service.errors import MisuseError
 from service.formatting import limit_text, percent
@@ -145,7 +153,9 @@ def train_config(settings: Settings) -> TrainConfig:
     functions = load_functions(settings.functions)
     learner = learner_config(settings.learner)
     times = settings.time, settings.drift.time_zone
-    return TrainConfig(settings.label, features, functions, learner, settings.name, settings.table_schema, *times)
+    labeling = load_labeling_functions(settings)
+    schema = settings.table_schema
+    return TrainConfig(settings.label, features, functions, learner, settings.name, schema, *times, labeling)
 
 
 def learner_config(learner: LearnerSettings) -> LearnerConfig:

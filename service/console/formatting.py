@@ -50,6 +50,7 @@ DRIFT_KINDS: dict[DriftKind, str] = {
     "coverage": "coverage drift",
     "accuracy": "accuracy drop",
     "family_accuracy": "accuracy drop of a family",
+    "votes": "accuracy drop of votes",
     "unknown": "unknown rows",
     "predicted": "predicted class",
     "disagreement": "disagreement of the model",

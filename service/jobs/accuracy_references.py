@@ -26,7 +26,7 @@ def accuracy_references(
     learned: Mapping[RateKey, tuple[Rate, Pairs]],
     accepted: Mapping[RateKey, tuple[Rate, Pairs]],
 ) -> dict[RateKey, AccuracyReference]:
-    """Return the expected accuracy of every rate.
+    """Return the expected accuracy of every rate, and with the stream ``votes`` that of labelling functions.
 
     Parameters
     ----------
@@ -47,7 +47,15 @@ def accuracy_references(
         if rate or target is not None:  # a target is monitored without a reference, too
             band = accuracy_band(rate or Rate(0, 0), settings.accuracy_tolerance, slices, target)
         references[key] = AccuracyReference(band, pairs)
+    for key, (_, rate) in monitored_votes(state, settings).items():  # of one predicted class, so not by class
+        expected = accepted[key][0] if key in accepted else rate
+        references[key] = AccuracyReference(accuracy_band(expected, settings.accuracy_tolerance, slices))
     return references
+
+
+def monitored_votes(state: DeploymentState, settings: DriftSettings) -> dict[RateKey, tuple[str, Rate]]:
+    """Return class and expected accuracy of the labelling functions whose votes are monitored."""
+    return state.vote_accuracies if "votes" in settings.streams else {}
 
 
 def lacking_accuracy(state: DeploymentState, learned: Mapping[RateKey, tuple[Rate, Pairs]]) -> list[RateKey]:

@@ -16,7 +16,7 @@ from models.outputs import nearest_limit
 from service.decisions import RATES, Alarm, DriftDetected, DriftKind, RateKey, ToleranceBand
 from service.events import NONE_FIRED, Estimate, SliceEstimate, Snapshot, WindowName
 from service.formatting import percent
-from service.jobs.accuracy_references import accuracy_references, family_rates, lacking_accuracy
+from service.jobs.accuracy_references import accuracy_references, family_rates, lacking_accuracy, monitored_votes
 from service.jobs.detector_checkpoint import STORED, DetectorCheckpoint, StoredDetectors, expected_rates, rate_key
 from service.jobs.drift_observations import (
     LOW_CONFIDENCE,
@@ -367,7 +367,7 @@ class DriftDetection:
         labels = first_labels(connection, state.model, seq, _LABELS, self._settling, before=last)
         labels = [label for label in labels if label.version == checkpoint.version]
         sets = known_sets(connection, {label.set_hash for label in labels})
-        counter = LabelCounter(sets, state.classes, family_rates(state))
+        counter = LabelCounter(sets, state.classes, family_rates(state), votes=self._votes(state))
         blocks = [block.counts[key] for block in counter.blocks(labels) if key in block.counts]
         confusion = np.sum([np.zeros((len(state.classes),) * 2, np.int64), *blocks], axis=0)
         return Rate(int(confusion.trace()), int(confusion.sum())), pairs_of(confusion, state.classes)
@@ -407,7 +407,8 @@ class DriftDetection:
         sets = known_sets(connection, hashes)
         detections: list[DriftDetected] = []
         content = partial(feature_content, connection, state)
-        counter = LabelCounter(sets, state.classes, family_rates(state), checkpoint.period, content)
+        votes = self._votes(state)
+        counter = LabelCounter(sets, state.classes, family_rates(state), checkpoint.period, content, votes)
         live, labelled = coverages(blocks, sets, bands), counter.blocks(of_version)
         parts: Iterator[Observation | LabelledBlock] = chain([behind] if behind else [], live, labelled)
         for block in parts:
@@ -423,6 +424,9 @@ class DriftDetection:
         if labels:
             checkpoint.seq = labels[-1].seq
         return detections, bool(set_back or behind or blocks or labels)
+
+    def _votes(self, state: DeploymentState) -> dict[RateKey, str]:
+        return {key: voted for key, (voted, _) in monitored_votes(state, self._settings).items()}
 
     def _slices(self, state: DeploymentState) -> int:
         return max(self._settings.max_slices, len(state.functions_version.names))
@@ -459,7 +463,7 @@ def _stream_rates(state: DeploymentState, streams: Sequence[str]) -> dict[RateKe
             rates |= {RateKey(name, None, "predicted"): None for name in state.classes}
         elif stream == "disagreement":
             rates |= _disagreement(state)
-        elif state.classes:
+        elif stream == "confidence" and state.classes:
             rates |= _low_confidence(state)
     return rates
 
@@ -534,8 +538,8 @@ def resolved_alarms(
             return f"version {state.version} {'is followed now' if state.is_external else 'was promoted'}"
         current = families if drift.kind == "family_accuracy" else fingerprints
         if drift.fingerprint and current.get(drift.slice) != drift.fingerprint:
-            which = "a slicing function of the family" if drift.kind == "family_accuracy" else "the slicing function"
-            return f"{which} was changed or removed"
+            which = {"family_accuracy": "a slicing function of the family", "votes": "the labelling function"}
+            return f"{which.get(drift.kind, 'the slicing function')} was changed or removed"
         band = checkpoint.band(rate_key(drift))
         if band is None and drift.stands_alone:
             return "the rate is no longer monitored"

@@ -167,6 +167,8 @@ class LabelCounter:
         First labels of rates without an expected accuracy.
     content
         Content of a labelled record.
+    votes
+        Class of the votes of every labelling function to count.
     """
 
     sets: Mapping[str, FunctionSetVersion]
@@ -174,6 +176,7 @@ class LabelCounter:
     families: Mapping[RateKey, Mapping[str, str]] = field(default_factory=dict)
     period: ReferencePeriod | None = None
     content: Callable[[FirstLabel], int] = attrgetter("content")
+    votes: Mapping[RateKey, str] = field(default_factory=dict)
 
     def blocks(self, labels: Sequence[FirstLabel]) -> Iterator[LabelledBlock]:
         """Yield the labels of every rate, per 10 seconds of their arrival.
@@ -201,6 +204,9 @@ class LabelCounter:
                 confusion = self._confusion(rows, inside)
                 for k in np.flatnonzero(inside.any(axis=0)).tolist():
                     counts[keys[k]] = counts.get(keys[k], 0) + confusion[k]
+                    vote = keys[k]._replace(kind="votes")
+                    if vote in self.votes:
+                        counts[vote] = counts.get(vote, 0) + self._as_voted(confusion[k], self.votes[vote])
                 if self.period is not None and self.period.contents:
                     self._gather(self.period, first, rows, keys, inside)
             if first:
@@ -224,6 +230,12 @@ class LabelCounter:
         row, rate = np.nonzero(inside)
         counts = np.bincount(rate * classes**2 + pair[row], minlength=inside.shape[1] * classes**2)
         return counts.reshape(-1, classes, classes)
+
+    def _as_voted(self, confusion: Counts, voted: str) -> Counts:
+        """Return rows on which a function votes for a class, int64[C, C] by true class and vote."""
+        counts = np.zeros_like(confusion)
+        counts[:, self.classes.index(voted)] = confusion.sum(axis=1)
+        return counts
 
     def _gather(
         self,

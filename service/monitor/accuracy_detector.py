@@ -131,7 +131,7 @@ class AccuracyDetector:
     Parameters
     ----------
     references
-        Accuracy that is expected of all rows, of slices and of families; rates without one are counted only.
+        Accuracy that is expected of all rows, of slices, families and votes; rates without one are counted only.
     families
         Slices of the families, by their rates.
     classes
@@ -175,7 +175,7 @@ class AccuracyDetector:
         self._of_slice = {key: [family.slice for family, own in families.items() if key in own] for key in slices}
         if (every := self._index.get(RateKey(ALL_ROWS, None, "accuracy"))) is not None:
             self._groups[every] = [self._index[key] for key in slices]
-        many = max(settings.max_slices, len(slices))
+        many = max(settings.max_slices, len(slices) + sum(key.kind == "votes" for key in references))
         self._limits, self._of_all = _limits([*references.values()], classes, settings.accuracy_tolerance, many)
         of_slice, of_family, of_all = log_thresholds(many, len(families), settings.false_alarms_a_month / 2)
         self._thresholds = np.full(len(references), of_slice)

@@ -240,7 +240,8 @@ def blocking_alarm(run: Run, alarms: Iterable[Alarm]) -> Alarm | None:
     """Return an unresolved accuracy alarm of a slice of the run, or of all rows: its change is not benign."""
     slices = {*run.slices, ALL_ROWS}
     for alarm in alarms:
-        if alarm.state != "resolved" and alarm.drift.is_accuracy and slices & {*alarm.drift.slices}:
+        is_of_model = alarm.drift.is_accuracy and not alarm.drift.stands_alone
+        if alarm.state != "resolved" and is_of_model and slices & {*alarm.drift.slices}:
             return alarm
     return None
 

@@ -228,6 +228,21 @@ class DeploymentState:
         return counts
 
     @property
+    def vote_accuracies(self) -> dict[RateKey, tuple[str, Rate]]:
+        """Class and accuracy on labels of the training of every unchanged labelling function that votes for one."""
+        labels = None if self.active is None else self.active.bundle.report.labels
+        if self.active is None or labels is None:
+            return {}
+        trained = self.active.bundle.lineage["config"]["labeling_functions"]
+        live = {each.name for each in self.functions.labeling_functions if each.fingerprint == trained.get(each.name)}
+        prints, rates = self.fingerprints, dict[RateKey, tuple[str, Rate]]()
+        for each in labels.functions:
+            rate = Rate(each.correct, each.labelled, each.effective_n)
+            if each.name in live and len(each.classes) == 1 and rate.is_informative:
+                rates[RateKey(each.name, prints[each.name], "votes")] = each.classes[0], rate
+        return rates
+
+    @property
     def promotion(self) -> AliasChange | None:
         """Promotion of the active version; None for an external version, whose number alone may match."""
         return next((change for change in reversed(self.history) if change.version == self.version), None)

@@ -17,7 +17,8 @@ TABLE_FORMATS = ("csv", "tsv", "parquet", "jsonl")
 """Formats of a table whose suffix names none; ``table`` is a format by suffix or content."""
 FORMATS = ("table", *TABLE_FORMATS, "youtube", "sms")
 LEARNERS = ("auto", "slice_residual", "slice_aware", "erm", "weighted_erm")
-STREAMS = ("no_slice", "unknown", "predicted", "disagreement", "confidence")
+LABELS = ("given", "from functions")
+STREAMS = ("no_slice", "unknown", "predicted", "disagreement", "confidence", "votes")
 SURVIVES = ("kill", "power")
 REQUEST_POLICIES = ("all", "errors", "none")
 

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict
 from pydantic.dataclasses import dataclass
 
 from service.keys import SCOPES
-from service.settings import FEATURE_KINDS, FORMATS, LEARNERS, REQUEST_POLICIES, STREAMS, SURVIVES
+from service.settings import FEATURE_KINDS, FORMATS, LABELS, LEARNERS, REQUEST_POLICIES, STREAMS, SURVIVES
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -394,7 +394,7 @@ class DriftSettings:
     streams: Annotated[
         tuple[Annotated[str, choice(STREAMS)], ...],
         list_of(0),
-        "further rates to monitor: no_slice, unknown, predicted, disagreement, confidence (default: none)",
+        "further rates to monitor: no_slice, unknown, predicted, disagreement, confidence, votes (default: none)",
     ] = ()
     false_alarms_a_month: Annotated[Positive, "false alarms allowed a month, over all slices (default: 1)"] = 1.0
     max_slices: Annotated[Count, "number of slices that share the false-alarm budget (default: 200)"] = 200
@@ -470,6 +470,11 @@ class Settings:
     name: Annotated[str, BeforeValidator(slug), "name in the model registry (default: model)"] = "model"
     format: Annotated[str, choice(FORMATS), f"{', '.join(FORMATS)} (default: the first)"] = "table"
     functions: Annotated[tuple[Text, ...], list_of(0), "slicing functions: Python or YAML files, or modules"] = ()
+    labels: Annotated[
+        str,
+        choice(LABELS),
+        "given, or `from functions`: labeling functions label training rows without (default: given)",
+    ] = LABELS[0]
     time: Annotated[
         Text | None, "column with the time of each row, for its season and `drift replay` (default: none)"
     ] = None
@@ -490,6 +495,11 @@ class Settings:
     clock: Annotated[FilePath | None, "file of a faster clock, as the demo writes it (default: none)"] = None
     function_limits: FunctionLimitSettings = field(default_factory=FunctionLimitSettings)
     template_limits: TemplateLimitSettings = field(default_factory=TemplateLimitSettings)
+
+    @property
+    def labels_from_functions(self) -> bool:
+        """Whether labeling functions label the training rows without a label."""
+        return self.labels != LABELS[0]
 
     @property
     def keys_file(self) -> Path:

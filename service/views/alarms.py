@@ -157,7 +157,8 @@ def drift_sentence(drift: DriftStatus, at: datetime) -> str:
         subject = recall_text(fall.true_class, name, fall.errors, fall.labels)
     else:
         of_rows = f" of {rate.n:,} labelled rows" if rate.n else ""
-        subject = f"accuracy on {name} is {observed}{of_rows}"
+        votes = "the votes of " * (drift.kind == "votes")
+        subject = f"accuracy {'of' if votes else 'on'} {votes}{name} is {observed}{of_rows}"
     if drift.since is None:
         since = "so far"
     else:

@@ -73,7 +73,7 @@ def test_trees_are_fitted_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(
         HistGradientBoostingClassifier,
         "fit",
-        lambda self, *arguments: seen.append(threads()) or original(self, *arguments),
+        lambda self, *arguments, **options: seen.append(threads()) or original(self, *arguments, **options),
     )
     with threadpool_limits(2, user_api="openmp"):
         TreeClassifier.fit(X, labels(2), 2, TREES, 0)

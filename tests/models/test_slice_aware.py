@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from models.baselines import MLP
 from models.batches import Batch, FeatureRows, Memberships, shuffled_batches
-from models.dataset import DictDataLoader, DictDataset
+from models.dataset import DictDataLoader, DictDataset, SliceTargets
 from models.errors import ConfigError, DataError, ModelError
 from models.scoring import Scorer
 from models.slice_aware import AttentiveClassifier, SliceAwareClassifier
@@ -489,10 +489,18 @@ def test_the_loss_is_the_slice_aware_one() -> None:
     np.testing.assert_allclose(model.loss(rows).item(), expected.item(), rtol=1e-6)
 
 
-def test_row_weights_count_in_the_task() -> None:
-    """Weights change the loss exactly as much as the mean cross entropy of the prediction."""
+def test_row_weights_count_for_labels_and_not_for_memberships() -> None:
+    """Prediction and experts weigh their cross entropies by row, the indicators do not."""
     model, weight = network(), torch.tensor([3.0, 0.5, 0.5, 0, 1, 1, 1, 1])
     rows = batch(weight)
+    targets = SliceTargets(rows.slices.member.bool(), rows.slices.known, torch.ones(8, dtype=torch.bool))
+    equal, weighted = (model.network.losses(rows.X, rows.y, targets, each) for each in (torch.ones(8), weight))
+    (task, indicators, experts) = equal
     each = functional.cross_entropy(model(rows.X), rows.y, reduction="none")
-    difference = model.loss(rows) - model.loss(batch(torch.ones(8)))
-    np.testing.assert_allclose(difference.item(), ((weight - 1) * each).mean().item(), rtol=1e-4)
+    np.testing.assert_allclose((weighted[task] - equal[task]).item(), ((weight - 1) * each).mean().item(), rtol=1e-4)
+    assert weighted[indicators] == equal[indicators]
+    means = []
+    for k, member in enumerate([*targets.member.T, torch.ones(8, dtype=torch.bool)]):
+        own = functional.cross_entropy(model.network.heads(rows.X).experts[:, k], rows.y, reduction="none") * weight
+        means.append(own[member].sum() / max(1.0, weight[member].sum().item()))
+    np.testing.assert_allclose(weighted[experts].item(), torch.stack(means).mean().item(), rtol=1e-4)

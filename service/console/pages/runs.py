@@ -36,6 +36,7 @@ _DATA_LABELS = {
     "held_out_contents": "Distinct held-out records",
     "held_out_rows_of_slices": "Held-out rows of repetitive slices",
     "functions_set_aside": "Functions left out",
+    "function_labels": "Rows with a label of functions",
     "seconds": "Training time (s)",
 }
 _HIDDEN_DATA = frozenset({"baseline"})  # expected rates of the candidate, which its alarms show

@@ -149,6 +149,7 @@ class TrainingLauncher:
             schema=settings.table_schema.to_json(),
             time=settings.time,
             time_zone=settings.drift.time_zone,
+            labels_from_functions=settings.labels_from_functions,
         )
         return start_training(folder, spec, timeout_seconds=settings.retrain.timeout_minutes * 60)
 

@@ -43,6 +43,8 @@ class TrainingSpec:
         Types of columns in the project's settings, as JSON values.
     time, time_zone
         Column with the time of the project's rows, if any, and the time zone of their season.
+    labels_from_functions
+        Whether the labeling functions in ``functions`` label the project's rows without a label.
     """
 
     name: str
@@ -58,6 +60,7 @@ class TrainingSpec:
     schema: list[dict[str, Any]] = field(default_factory=list)
     time: str | None = None
     time_zone: str = "UTC"
+    labels_from_functions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class TrainingResult:
         ``traffic_left_out``, ``contents`` (distinct ones of all rows), ``held_out_rows`` (compared),
         ``held_out_traffic_rows`` (among these), ``held_out_contents``, ``held_out_rows_of_slices`` (if more
         than the slice's contents), ``functions_set_aside`` (added functions that read a column of no row),
-        and ``seconds``.
+        ``function_labels`` (training rows with a label of functions, if there are any), and ``seconds``.
     """
 
     candidate: Path

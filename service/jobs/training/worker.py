@@ -110,6 +110,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     import numpy as np
 
     from models.bundle.model_bundle import ModelBundle
+    from models.classes import class_names, read_known_labels
     from models.config import LearnerConfig, TrainConfig
     from models.features import FeatureSpec
     from models.paired_comparison import compare_paired, held_out_for
@@ -145,7 +146,13 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     if "widths" in learner:
         learner["widths"] = tuple(learner["widths"])
     fitted = LearnerConfig(**learner)
-    config = TrainConfig(spec.label, features, functions, fitted, spec.name, rows.schema, spec.time, spec.time_zone)
+    labeling = of_files.labeling_functions if spec.labels_from_functions else ()
+    config = TrainConfig(
+        spec.label, features, functions, fitted, spec.name, rows.schema, spec.time, spec.time_zone, labeling
+    )
+    if labeling:  # positions of classes are those of the table, whatever classes traffic adds
+        known = [label for label in read_known_labels(rows.frame.iloc[: rows.base], spec.label) if label is not None]
+        config = replace(config, vote_classes=class_names(known, spec.label))
     trained = train(
         config,
         rows.frame,
@@ -155,6 +162,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
 
     progress("comparing with the champion", _TRAINING_TO)
     held_out = held_out_for((candidate,) if champion is None else (champion, candidate), rows.frame)
+    held_out &= np.array([label is not None for label in read_known_labels(rows.frame, spec.label)])
     contents = content_hashes(rows.frame, features)
     cells = () if champion is None else compare_paired(champion, candidate, rows.frame[held_out], functions)
     candidate.save(folder / CANDIDATE)
@@ -167,6 +175,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
         "held_out_contents": len(np.unique(contents[held_out])),
         "held_out_rows_of_slices": {cell.slice: cell.rows for cell in cells if cell.rows > cell.n},
         "functions_set_aside": aside,
+        **({} if candidate.report.labels is None else {"function_labels": candidate.report.labels.labelled}),
         "seconds": round(monotonic() - started, 1),
     }
     pairs = tuple(

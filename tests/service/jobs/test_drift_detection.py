@@ -21,6 +21,7 @@ from factories import (
 )
 
 from models.bundle.reference import FamilyCounts, SliceCounts
+from models.function_labels import LabelingFunctionMetrics
 from models.outputs import LIMITS, OutputRates, nearest_limit
 from models.table_season import TableSeason
 from service.decisions import Alarm, DriftStatus, RateKey
@@ -33,7 +34,8 @@ from service.monitor.drift_detector import DriftDetector, Observation, log_thres
 from service.monitor.live_baseline import LiveBaseline
 from service.monitor.tolerance_band import coverage_band
 from service.monitor.windows import watermark
-from service.serving.deployment import DeploymentState
+from service.serving.deployment import ActiveModel, DeploymentState
+from service.serving.live_functions import LiveFunctions
 from service.serving.table_reference import TableReference
 from service.settings.schema import DriftSettings, Settings
 from service.store.alarms import accept_alarm, alarms, resolve_alarm
@@ -44,8 +46,9 @@ from service.store.errors import StoreError
 from service.store.labels import FirstLabel
 from service.store.writer import Writer
 from service.views.alarms import alarm_sentence
-from sfs.function import ALL_ROWS
+from sfs.function import ALL_ROWS, LabelingFunction, LabelingFunctionSlice
 from sfs.intervals import Rate
+from sfs.registry import FunctionSet
 from sfs.validation import Metadata
 
 THRESHOLD = log_threshold(200, 1.0)
@@ -1389,3 +1392,94 @@ def test_further_rates_are_accepted_relearned_and_given_up(watch: Make) -> None:
     mixed(here, a=60, unknown=25, y=60, version=2)
     here.run()
     assert {each.kind for each in here.deployment.drift_statuses} == {"coverage", "unknown"}
+
+
+def voting(watch: Make, **changes: Any) -> Watch:
+    """Watch the votes of a labelling function for y, which were right on 475 of 500 labels of the training."""
+    function = LabelingFunction("a", lambda x: 1)
+    figures = {"classes": ("y",), "votes": 900, "known": 2_000, "estimated_accuracy": 0.94, "labelled": 500}
+    counted = {"correct": 475, "effective_n": 500, "accuracy_lower": 0.92, "accuracy_upper": 0.97}
+    metrics = LabelingFunctionMetrics("a", **(figures | counted | changes))  # type: ignore[arg-type]
+    bundle = make_local_state().active.bundle  # type: ignore[union-attr]
+    bundle.report = SimpleNamespace(labels=SimpleNamespace(functions=(metrics,)))
+    bundle.lineage = {"config": {"labeling_functions": {"a": function.fingerprint}}}
+    live = LiveFunctions(FunctionSet([LabelingFunctionSlice(function)]))
+    here = watch(references={}, live=live, active=ActiveModel(bundle, 1, live))
+    here.settings = DriftSettings(swing=0.0, settling_hours=0.0, streams=("votes",))
+    here.restart()
+    return here
+
+
+def vote(here: Watch, right: int, wrong: int) -> None:
+    """Log rows of slice a, of which the model knows the class, and the labels of a function that votes for y."""
+    truth = "y" * right + "x" * wrong
+    here.predict(np.ones(right + wrong, np.uint8), truth, called=truth)
+    here.run()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_wrong_votes_alarm_though_the_model_is_right(watch: Make, restarts: bool) -> None:
+    """The alarm names the function, is none of the model, and ends once the votes are right again."""
+    here = voting(watch)
+    for _ in range(20):
+        vote(here, 19, 1)
+    assert here.alarms() == []
+    status = here.drift("a", "votes")
+    assert (status.observed, status.zone.reference) == (Rate(380, 400), Rate(475, 500))  # type: ignore[union-attr]
+    while not here.alarms():
+        vote(here, 14, 6)
+        if restarts:
+            here.restart()
+        assert here.now < here.begin + timedelta(hours=1)
+    (alarm,) = here.alarms()
+    assert (alarm.drift.kind, alarm.drift.slice, alarm.drift.direction) == ("votes", "a", "down")
+    assert alarm_sentence(alarm).startswith("accuracy of the votes of a is 7")
+    assert alarm.drift.stands_alone
+    here.now += timedelta(hours=1)
+    for _ in range(40):
+        here.now += timedelta(minutes=2)
+        vote(here, 20, 0)
+    assert here.alarms(unresolved=True) == []
+
+
+def test_accepted_votes_are_expected(watch: Make) -> None:
+    """The accuracy since the change is the new reference."""
+    here = voting(watch)
+    while not here.alarms():
+        vote(here, 14, 6)
+    (alarm,) = here.alarms()
+    vote(here, 14, 6)
+    here.writer.submit(lambda connection: accept_alarm(connection, alarm.id, here.now, actor="ada")).result()
+    for _ in range(30):
+        vote(here, 14, 6)
+    assert [each.id for each in here.alarms()] == [alarm.id]
+    assert here.drift("a", "votes").zone.reference.value == pytest.approx(0.7)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "streams"),
+    [({}, ()), ({"classes": ("x", "y")}, ("votes",)), ({"labelled": 0, "correct": 0, "effective_n": 0}, ("votes",))],
+)
+def test_votes_are_monitored_if_wanted_and_known(
+    watch: Make, changes: dict[str, Any], streams: tuple[str, ...]
+) -> None:
+    """Only with the stream, of a function that votes for one class, with labels in the training."""
+    here = voting(watch, **changes)
+    here.settings = DriftSettings(swing=0.0, settling_hours=0.0, streams=streams)
+    here.restart()
+    vote(here, 19, 1)
+    assert "votes" not in {each.kind for each in here.deployment.drift_statuses}
+
+
+def test_an_alarm_on_the_votes_of_a_changed_function_is_resolved(watch: Make) -> None:
+    """Nothing is expected of the new one until the next training."""
+    here = voting(watch)
+    while not here.alarms():
+        vote(here, 14, 6)
+    changed = replace(FUNCTION_SETS["first"], hash="other", fingerprints=("2", "1", "1"))
+    here.writer.record_functions(changed).result()
+    other = LiveFunctions(FunctionSet([LabelingFunctionSlice(LabelingFunction("a", lambda x: 0))]))
+    here.deployment.state = replace(here.deployment.state, functions_version=changed, live=other)
+    here.run()
+    assert {each.resolution for each in here.alarms()} == {"the labelling function was changed or removed"}
+    assert "votes" not in {each.kind for each in here.deployment.drift_statuses}

@@ -19,9 +19,14 @@ from factories import (
 )
 
 from models.bundle.model_bundle import ModelBundle
+from models.comments.generate import generate
+from models.config import LearnerConfig, TrainConfig
+from models.features import FeatureSpec
 from models.registry import AliasChange
+from models.training import train
 from service.decisions import RateKey
 from service.errors import NoModel
+from service.events import FunctionSetVersion
 from service.metrics.process import ProcessMetrics
 from service.serving.deployment import ActiveModel, Deployment, FunctionHealth
 from service.serving.live_functions import LiveFunctions
@@ -33,6 +38,7 @@ from service.store.errors import StoreStopped
 from service.store.queries import function_set
 from service.store.runs import move_run, open_run
 from service.store.writer import Writer
+from sfs.function import LabelingFunction, LabelingFunctionSlice
 from sfs.intervals import Rate
 from sfs.registry import FunctionSet
 from sfs.template import template
@@ -313,3 +319,31 @@ def test_the_model_of_another_bundle_reads_all_memberships(
     selected = ActiveModel(bundle, 1, reordered).usable_memberships(S)
     assert selected.names == ("short", "clicks")
     assert selected.member.tolist() == [[True, True]]
+
+
+def test_the_votes_of_a_training_are_expected_live(tmp_path: Path) -> None:
+    """From the report in the bundle, of unchanged functions that vote for one class."""
+    frame = generate(400, seed=1)
+    functions = [
+        LabelingFunction("checks", lambda x: 1 if "check" in x.text.lower() else -1),
+        LabelingFunction("songs", lambda x: 0 if "song" in x.text.lower() else -1),
+        LabelingFunction("either", lambda x: int("http" in x.text)),
+    ]
+    learner = LearnerConfig("erm", n_epochs=1, widths=(4,))
+    features = (FeatureSpec("text", "text"),)
+    config = TrainConfig("label", features, learner=learner, labeling_functions=tuple(functions))
+    train(config, frame.assign(label=frame["label"].where(frame.index < 300))).save(tmp_path / "bundle")
+    bundle = ModelBundle.load(tmp_path / "bundle")
+    assert bundle.report.labels is not None
+    counted = {each.name: (each.correct, each.labelled) for each in bundle.report.labels.functions}
+
+    def expected(live: list[LabelingFunction]) -> dict[str, tuple[str, int, int]]:
+        slices = LiveFunctions(FunctionSet([LabelingFunctionSlice(each) for each in live]))
+        names, prints = slices.functions.names, tuple(slices.functions.fingerprints.values())
+        version = FunctionSetVersion("live", names, prints, START, names)
+        state = make_state(live=slices, functions_version=version, active=ActiveModel(bundle, 1, slices))
+        return {key.slice: (name, rate.count, rate.n) for key, (name, rate) in state.vote_accuracies.items()}
+
+    assert expected(functions) == {"checks": ("spam", *counted["checks"]), "songs": ("ham", *counted["songs"])}
+    changed = LabelingFunction("checks", lambda x: 1 if "check out" in x.text.lower() else -1)
+    assert expected([changed, functions[1]]).keys() == {"songs"}

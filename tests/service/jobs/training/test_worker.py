@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from models.comments.generate import generate
-from models.errors import BundleError
+from models.errors import BundleError, DataError
 from models.features import FeatureSpec
 from models.splits import content_hashes, held_out
 from service.jobs.training.spec import TRAFFIC, TrainingSpec, write_traffic
@@ -105,6 +105,52 @@ def test_versions_with_other_features_are_compared_on_rows_held_out_for_both(
     assert pairs.slice == "__all__"
     assert 0 < pairs.n == result.data["held_out_rows"] == both.sum() < mine.sum()
     assert result.data["held_out_rows_of_slices"] == {}
+
+
+LABELING = """
+from sfs import labeling_function
+
+
+@labeling_function()
+def subscribe(x):
+    return 1 if "subscribe" in x.text.lower() or "check" in x.text.lower() else -1
+
+
+@labeling_function()
+def link(x):
+    return 1 if "http" in x.text or ".com" in x.text else -1
+
+
+@labeling_function()
+def likes(x):
+    return 0 if "love" in x.text.lower() or "song" in x.text.lower() else -1
+"""
+
+
+def test_retraining_takes_labels_from_functions(rows: pd.DataFrame, tmp_path: Path) -> None:
+    """Rows of the table without a label have one from functions; traffic has its own, and no held-out row is theirs."""
+    partly = rows.assign(label=rows["label"].where(rows.index < 500))
+    partly.to_csv(tmp_path / "rows.csv", index=False)
+    (tmp_path / "labeling.py").write_text(LABELING)
+    honest = generate(200, seed=5)
+    write_traffic(
+        tmp_path / TRAFFIC,
+        [(json.dumps({"text": text}), label) for text, label in zip(honest["text"], honest["label"], strict=True)],
+    )
+    functions = (FUNCTIONS, str(tmp_path / "labeling.py"))
+    (tmp_path / "first").mkdir()
+    given = {"functions": functions, "labels_from_functions": True}
+    first = train_candidate(spec_of(tmp_path / "rows.csv", **given), tmp_path / "first", lambda stage, share: None)
+    spec = spec_of(tmp_path / "rows.csv", traffic=str(tmp_path / TRAFFIC), champion=str(first.candidate), **given)
+    result = train_candidate(spec, tmp_path, lambda stage, share: None)
+    of_text = [FeatureSpec("text", "text")]
+    true = pd.concat([rows.head(500), honest])
+    assert result.data["held_out_rows"] == held_out(content_hashes(true, of_text)).sum()
+    assert result.data["traffic_rows"] == 200
+    assert 300 < result.data["function_labels"] < 2000
+    assert result.pairs[0].n == result.data["held_out_contents"]
+    with pytest.raises(DataError, match="label column 'label' is blank in 2,000 of 2,500 rows"):
+        train_candidate(spec_of(tmp_path / "rows.csv", functions=functions), tmp_path, lambda stage, share: None)
 
 
 def test_a_heartbeat_writes_the_reported_progress(tmp_path: Path) -> None:
