@@ -1,4 +1,4 @@
-"""Words with their n-grams, remembered by number, so that a request looks up what a word adds."""
+"""Words with their n-grams, remembered by number, so that a request looks up the sum over a known word."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class NgramWord(NamedTuple):
 
 
 class _KeptWords:
-    """Words in the order of their numbers, with arrays of what is read of them."""
+    """Words in the order of their numbers, with arrays of their values."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}

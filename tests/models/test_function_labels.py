@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.base_search import LinearFamily, Rows, fit_base
+from models.base_families import Rows
+from models.base_search import best_base, search_bases
 from models.batches import FeatureRows, Split
 from models.bundle.model_bundle import ModelBundle
 from models.config import LearnerConfig, TrainConfig
@@ -329,10 +330,11 @@ def test_slices_are_fitted_to_true_labels_alone() -> None:
     rows = replace(rows, y=np.where(member & ~weak, 1 - rule, rule))
     is_valid = ~weak & (np.arange(n) % 2 == 0)
     train, valid = rows.subset(np.flatnonzero(~is_valid)), rows.subset(np.flatnonzero(is_valid))
-    joined = Rows.of(train, replace(valid, weight=None), train.X.followed_by(valid.X))
-    found = fit_base(LinearFamily(2, 0), joined, lambda: joined, lambda stage, share: None)
+    joined = Rows.of(train, replace(valid, weight=None))
+    found = best_base(search_bases(joined, train, 2, 0, lambda stage, share: None)[0])
     assert found is not None
+    assert len(found.base.P) == joined.labelled.sum() == 800
     assert found.kept == ("turned",)
     inside = rows.subset(np.flatnonzero(member & ~weak))
-    predicted = found.model.predict_proba(inside.X, inside.S).argmax(axis=1)
+    predicted = found.adapted(found.base.fit(joined)).predict_proba(inside.X, inside.S).argmax(axis=1)
     assert (predicted == inside.y).mean() > 0.8
