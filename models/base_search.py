@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,17 +145,8 @@ def search_bases(
 
 
 def best_base(results: Sequence[BaseResult]) -> BaseResult | None:
-    """Return the result with the highest cross-fitted score, the first of equal ones; None without any.
-
-    A mean is the best within one standard error, that of an accuracy of 90 %: its trees were cross-fitted on fewer rows
-    than a linear model, and a mean of two good models is seldom worse than both.
-    """
-
-    def value(result: BaseResult) -> float:
-        credit = 0.3 / math.sqrt(len(result.base.P)) if len(result.base.members) > 1 else 0.0
-        return result.cross_fitted.value + credit
-
-    return max(results, key=value, default=None)
+    """Return the result with the highest cross-fitted score, the first of equal ones; None without any."""
+    return max(results, key=lambda result: result.cross_fitted.value, default=None)
 
 
 def _with_slices(base: CrossFittedBase, rows: Rows, seed: int) -> BaseResult:

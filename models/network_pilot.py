@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.base_families import REACH
 from models.model_selection import (
@@ -13,12 +13,13 @@ from models.model_selection import (
     best_candidate,
     train_candidate,
 )
+from models.objectives import WEIGHTINGS
 from models.slice_residual import MAX_UNGATED, MODES, Mode
 
 ROWS = 2_000
 """Training and validation rows of a pilot, unless all are fewer than one and a half times as many."""
-WEIGHTS_REACH, GATE_REACH, MODE_REACH = 0.01, 0.03, 0.02
-"""Score that weights, and gates where slices are many, may add to a mode; and by which more rows may turn modes."""
+NETWORK_REACH, MODE_REACH = 0.015, 0.02
+"""Score that a search may add to a pilot, and by which more rows may turn modes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ class Rival:
 
 
 class NetworkPilot:
-    """Trainings of ERM and of the modes of the slice residual.
+    """Trainings of ERM, of the modes of the slice residual, and of the best one with rare cells weighted most.
+
+    Where slices are many, gates decide, and only ERM is trained.
 
     Parameters
     ----------
@@ -51,21 +54,27 @@ class NetworkPilot:
     def run(self, on_stage: Callable[[str, float], None]) -> bool:
         """Train, and return whether a search can pay; if not, ``reason`` says why not."""
         names = self.task.train.S.names
-        specs = [CandidateSpec("erm", names), *(CandidateSpec(mode, names) for mode in MODES if names)]
-        for done, spec in enumerate(specs):
-            on_stage(f"pilot of networks: {spec.name}", done / len(specs))
-            self.candidates.append(train_candidate(self.task, spec))
-            if not done and self._lacks(self.candidates[0], self.rival.plain - REACH):
-                return False
-        reach = WEIGHTS_REACH + GATE_REACH * (len(names) > MAX_UNGATED)
-        return not self._lacks(best_candidate(self.candidates), self.rival.sliced + self.margin - reach)
+        erm = self._train(CandidateSpec("erm", names), on_stage)
+        if self._lacks(erm, self.rival.plain - REACH):
+            return False
+        if len(names) > MAX_UNGATED:
+            return True
+        if names:
+            best = best_candidate([self._train(CandidateSpec(mode, names), on_stage) for mode in MODES])
+            self._train(replace(best.spec, weighting=WEIGHTINGS[-1]), on_stage)
+        return not self._lacks(best_candidate(self.candidates), self.rival.sliced + self.margin - NETWORK_REACH)
+
+    def _train(self, spec: CandidateSpec, on_stage: Callable[[str, float], None]) -> Candidate:
+        on_stage(f"pilot of networks: {spec.name}", len(self.candidates) / (len(MODES) + 2))
+        self.candidates.append(train_candidate(self.task, spec))
+        return self.candidates[-1]
 
     @property
     def modes(self) -> tuple[Mode, ...]:
         """The modes near the best one; all where slices are many, since gates change their order."""
         if len(self.task.train.S.names) > MAX_UNGATED:
             return MODES
-        modes = [candidate for candidate in self.candidates if candidate.spec.form in MODES]
+        modes = [each for each in self.candidates if each.spec.form in MODES and each.spec.weighting == WEIGHTINGS[0]]
         least = max((candidate.score.value for candidate in modes), default=0.0) - MODE_REACH
         near = {candidate.spec.form for candidate in modes if candidate.score.value >= least}
         return tuple(mode for mode in MODES if mode in near)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Columns = NDArray[np.int32]
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
 
 _MOST_WORDS, _MOST_CHARACTERS = 30_000, 24
 _PASSING = 1 << 31
@@ -22,7 +23,7 @@ _PASSING = 1 << 31
 class NgramWord(NamedTuple):
     """Part of a text without blanks: hashes of its words, its n-grams but bigrams, and their weights."""
 
-    hashes: list[int]
+    hashes: Hashes
     columns: Columns
     weights: Floats
 
@@ -33,8 +34,10 @@ class _KeptWords:
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
         self.words: list[NgramWord] = []
-        self.hashes: list[list[int]] = []
         self.squares = np.zeros(256, np.float32)
+        self.starts, self.counts = np.zeros((2, 256), np.int64)  # of the hashes of a word
+        self.hashes = np.zeros(256, np.uint64)
+        self._n_hashes = 0
         self._lock = Lock()
         self._products: tuple[Floats, Floats] | None = None  # weights, and the products float32[capacity, H]
         self._n_products = 0
@@ -47,10 +50,14 @@ class _KeptWords:
                     continue
                 number = len(self.words)
                 if number == len(self.squares):
-                    self.squares = np.concatenate([self.squares, np.zeros_like(self.squares)])
+                    self.squares, self.starts, self.counts = map(_doubled, (self.squares, self.starts, self.counts))
+                start, stop = self._n_hashes, self._n_hashes + len(word.hashes)
+                while stop > len(self.hashes):
+                    self.hashes = _doubled(self.hashes)
                 self.squares[number] = word.weights @ word.weights
+                self.hashes[start:stop] = word.hashes
+                self.starts[number], self.counts[number], self._n_hashes = start, len(word.hashes), stop
                 self.words.append(word)
-                self.hashes.append(word.hashes)
                 self.numbers[name] = number  # last: a number that is read has its values
 
     def products(self, weight: Floats, start: int) -> Floats:
@@ -80,13 +87,17 @@ class NumberedWords:
     kept: _KeptWords
     passing: Sequence[NgramWord]
 
-    def hashes(self, numbers: Sequence[int]) -> list[list[int]]:
-        """Return the hashes of words, one after another."""
-        hashes = self.kept.hashes
+    def hashes(self, numbers: Numbers) -> tuple[Hashes, Numbers]:
+        """Return the hashes of words, one after another, uint64[W], and the places in ``numbers`` of their words."""
+        kept = self.kept
         if not self.passing:
-            return [hashes[number] for number in numbers]
-        passing = [word.hashes for word in self.passing]
-        return [hashes[number] if number < _PASSING else passing[number - _PASSING] for number in numbers]
+            counts = kept.counts[numbers]
+            of_word = np.repeat(np.arange(len(numbers)), counts)
+            ends = np.cumsum(counts)
+            return kept.hashes[(kept.starts[numbers] - ends + counts)[of_word] + np.arange(len(of_word))], of_word
+        found = [self[number].hashes for number in numbers.tolist()]
+        counts = np.fromiter(map(len, found), np.int64, len(found))
+        return np.concatenate([np.zeros(0, np.uint64), *found]), np.repeat(np.arange(len(found)), counts)
 
     def squares(self, numbers: Numbers) -> Floats:
         """Return float32[M], the sums of the squared weights."""
@@ -113,6 +124,10 @@ class NumberedWords:
         return out
 
 
+def _doubled(values: Any) -> Any:
+    return np.concatenate([values, np.zeros_like(values)])
+
+
 class NgramWords:
     """Memo of words: up to 30,000 of up to 24 characters, after which it starts again.
 
@@ -126,12 +141,12 @@ class NgramWords:
         self._compute = compute
         self._kept = _KeptWords()
 
-    def number(self, names: Sequence[str]) -> tuple[list[int], NumberedWords]:
+    def number(self, names: Sequence[str]) -> tuple[Numbers, NumberedWords]:
         """Return the number of each word, equal for equal ones, and the words by number."""
         kept = self._kept
         numbers = [kept.numbers.get(name, -1) for name in names]
         if -1 not in numbers:
-            return numbers, NumberedWords(kept, ())
+            return np.array(numbers, np.int64), NumberedWords(kept, ())
         missing = [place for place, number in enumerate(numbers) if number < 0]
         new = list(dict.fromkeys(names[place] for place in missing))
         words = self._compute(new)
@@ -145,4 +160,4 @@ class NgramWords:
         for place in missing:
             name = names[place]
             numbers[place] = places[name] if name in places else kept.numbers[name]
-        return numbers, NumberedWords(kept, [words[k] for k in passing])
+        return np.array(numbers, np.int64), NumberedWords(kept, [words[k] for k in passing])

@@ -132,9 +132,9 @@ class HashedNgrams:
         for start in range(0, len(texts), _BLOCK_ROWS):
             rows = _split(texts[start : start + _BLOCK_ROWS])
             numbers, known = memo.number([*chain.from_iterable(rows)])
-            words = [known[number] for number in numbers]
+            words = [known[number] for number in numbers.tolist()]
             of_word = _row_numbers(rows)
-            pairs, of_pair = _bigrams(known.hashes(numbers), of_word)
+            pairs, of_pair = _bigrams(*known.hashes(numbers), of_word)
             of_ngram = np.repeat(of_word, np.fromiter((len(word.columns) for word in words), np.int64, len(words)))
             columns = np.concatenate([pairs, *(word.columns for word in words)])
             cells = np.concatenate([of_pair, of_ngram]) * _HASHED + columns
@@ -147,13 +147,13 @@ class HashedNgrams:
         rows = _split(texts)
         numbers, words = self._words.number([*chain.from_iterable(rows)])
         of_part = _row_numbers(rows)
-        pairs, of_pair, pair_times = _repeated(*_bigrams(words.hashes(numbers), of_part))
+        pairs, of_pair, pair_times = _repeated(*_bigrams(*words.hashes(numbers), of_part))
         columns = self.state.columns[pairs]
         if len(columns) and columns.min() < 0:
             seen = columns >= 0
             columns, of_pair, pair_times = columns[seen], of_pair[seen], pair_times[seen]
         pair_values = self._idf[columns] * pair_times
-        number, of_word, factors = _repeated(np.array(numbers, np.int64), of_part)
+        number, of_word, factors = _repeated(numbers, of_part)
         lengths = np.bincount(of_word, weights=words.squares(number) * factors**2, minlength=len(texts))
         lengths += np.bincount(of_pair, weights=pair_values * pair_values, minlength=len(texts))
         scale = (1 / np.sqrt(np.maximum(lengths, _SMALLEST))).astype(np.float32)
@@ -241,19 +241,19 @@ def _hashed(words: Sequence[str]) -> list[NgramWord]:
     starts = np.cumsum([0, *map(len, inner)])
     unigrams = _column(hashes, WORD_COLUMNS).astype(np.int32)
     return [
-        NgramWord(hashes[start:stop].tolist(), np.concatenate([unigrams[start:stop], letters]), _NONE)
+        NgramWord(hashes[start:stop], np.concatenate([unigrams[start:stop], letters]), _NONE)
         for start, stop, letters in zip(starts[:-1], starts[1:], _character_columns(words), strict=True)
     ]
 
 
-def _bigrams(
-    hashes: Sequence[Sequence[int]], of_part: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return hashed columns and rows of the pairs of words that follow each other in a row."""
-    words = np.array([*chain.from_iterable(hashes)], np.uint64)
-    of_word = np.repeat(of_part, np.fromiter(map(len, hashes), np.int64, len(hashes)))
-    pairs = np.flatnonzero(of_word[1:] == of_word[:-1])
-    return _column(words[pairs] * _MULTIPLIER + words[pairs + 1], WORD_COLUMNS), of_word[pairs]
+def _bigrams(words: Hashes, of_word: Rows, of_part: Rows) -> tuple[Rows, Rows]:
+    """Return hashed columns and rows of the pairs of words that follow each other in a row.
+
+    ``of_word`` are the parts of the words, ``of_part`` the rows of the parts.
+    """
+    rows = of_part[of_word]
+    pairs = np.flatnonzero(rows[1:] == rows[:-1])
+    return _column(words[pairs] * _MULTIPLIER + words[pairs + 1], WORD_COLUMNS), rows[pairs]
 
 
 def _repeated(columns: Rows, rows: Rows) -> tuple[Rows, Rows, Floats]:

@@ -78,7 +78,7 @@ def test_equal_words_have_one_number_and_long_ones_are_not_kept() -> None:
 
     def compute(names: Sequence[str]) -> list[NgramWord]:
         asked.append(list(names))
-        return [NgramWord([1], np.zeros(1, np.int32), np.ones(1, np.float32)) for _ in names]
+        return [NgramWord(np.ones(1, np.uint64), np.zeros(1, np.int32), np.ones(1, np.float32)) for _ in names]
 
     words, long = NgramWords(compute), "x" * 30
     numbers, _ = words.number(["a", long, "a", "b"])
