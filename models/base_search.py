@@ -141,7 +141,7 @@ def search_bases(
         bases.append(CrossFittedBase(members, np.mean([base.P for base in bases], axis=0)))
     scores = [selection_score(base.P, judged.y, judged.S.member).value for base in bases]
     near = [base for base, score in zip(bases, scores, strict=True) if score >= max(scores) - NEAR]
-    return [_with_slices(base, judged, seed) for base in near], left_out
+    return [with_slices(base, judged, seed) for base in near], left_out
 
 
 def best_base(results: Sequence[BaseResult]) -> BaseResult | None:
@@ -149,7 +149,7 @@ def best_base(results: Sequence[BaseResult]) -> BaseResult | None:
     return max(results, key=lambda result: result.cross_fitted.value, default=None)
 
 
-def _with_slices(base: CrossFittedBase, rows: Rows, seed: int) -> BaseResult:
+def with_slices(base: CrossFittedBase, rows: Rows, seed: int) -> BaseResult:
     """Return a base with the slices that raise its score."""
 
     def scores(P: Floats) -> tuple[SelectionScore, SelectionScore]:

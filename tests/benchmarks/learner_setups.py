@@ -1,9 +1,9 @@
-"""The data of the learner benchmark: geometry, keyword text, SMS and YouTube spam, each with its slices."""
+"""The data of the learner benchmark: geometry, keyword text, a spurious feature, SMS and YouTube, with slices."""
 
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 
 from models.batches import FeatureRows, Split
 from models.config import LearnerConfig
+from models.features import FeatureSpec, Featurizer
 from sfs.matrix import SliceMatrix
 
 Bools = NDArray[np.bool_]
@@ -88,6 +89,27 @@ def keyword_text(
     return SetUp(*splits, judged, recipe)
 
 
+# spurious feature: large, and equal to the class in 95 of 100 rows; 1,200 further features are noise
+
+ATTRIBUTE_AGREES, N_NOISE = 0.95, 1_200
+
+
+def spurious(seed: int, sizes: Sequence[int] = (1_000, 1_000, 4_000)) -> SetUp:
+    """The slice is where the attribute is 1; cells of attribute and class are judged."""
+    rng = np.random.default_rng(seed)
+    splits, judged = [], np.zeros((0, 4), dtype=bool)
+    for n in sizes:
+        y = rng.integers(0, 2, n)
+        attribute = np.where(rng.random(n) < ATTRIBUTE_AGREES, y, 1 - y)
+        informative = np.stack([2.0 * y - 1, 4 * (2.0 * attribute - 1)], axis=1) + rng.normal(size=(n, 2)) * (0.3, 1)
+        X = np.concatenate([informative, rng.normal(size=(n, N_NOISE)) / np.sqrt(N_NOISE)], axis=1)
+        judged = np.stack([(attribute == a) & (y == c) for a in (0, 1) for c in (0, 1)], axis=1)
+        slices = SliceMatrix(["attribute 0", "attribute 1"], np.stack([attribute == 0, attribute == 1], axis=1))
+        splits.append(Split(FeatureRows(X.astype(np.float32)), y, slices))
+    recipe = LearnerConfig(widths=(32,), n_epochs=25, lr=0.002, batch_size=50, seed=seed)
+    return SetUp(*splits, judged, recipe)
+
+
 # public text
 
 Function = Callable[[str], bool]
@@ -120,15 +142,24 @@ YOUTUBE_FUNCTIONS: dict[str, Function] = {
 }
 
 
-def text_split(texts: Sequence[str], y: NDArray[np.int64], functions: dict[str, Function]) -> Split:
+def text_split(
+    texts: Sequence[str], y: NDArray[np.int64], functions: dict[str, Function], wide: Featurizer | None = None
+) -> Split:
     """Hash unigrams into 2,048 features of length 1, and apply the functions to the text as it is."""
     hashed: sparse.csr_matrix = HashingVectorizer(n_features=2048, norm="l2").transform(texts)
     member = np.array([[f(text) for f in functions.values()] for text in texts], dtype=bool)
     rows = FeatureRows(np.zeros((len(texts), 0), dtype=np.float32), hashed.astype(np.float32))
-    return Split(rows, y, SliceMatrix(functions, member))
+    ngrams = None if wide is None else wide.transform(pd.DataFrame({"text": texts}))
+    return Split(rows, y, SliceMatrix(functions, member), None, ngrams)
 
 
-def sms(seed: int, data: Path) -> SetUp:
+def ngram_features(texts: Sequence[str]) -> Featurizer:
+    """Return the features for linear models."""
+    return Featurizer([FeatureSpec("text", "text")], wide=True).fit(pd.DataFrame({"text": texts}))
+
+
+def sms(seed: int, data: Path, wide: bool = False) -> SetUp:
+    """Text messages, half to train on and a fifth to choose on; ``wide`` adds the features for linear models."""
     columns = ["label", "text"]
     path = data / "sms-spam" / "SMSSpamCollection"
     frame = pd.read_csv(path, sep="\t", quoting=csv.QUOTE_NONE, names=columns, keep_default_na=False)
@@ -136,12 +167,13 @@ def sms(seed: int, data: Path) -> SetUp:
     first, second = int(0.5 * len(frame)), int(0.7 * len(frame))
     y = (frame.label == "spam").to_numpy(np.int64)
     parts = [slice(0, first), slice(first, second), slice(second, None)]
-    splits = [text_split(frame.text[part].tolist(), y[part], SMS_FUNCTIONS) for part in parts]
+    ngrams = ngram_features(frame.text[parts[0]].tolist()) if wide else None
+    splits = [text_split(frame.text[part].tolist(), y[part], SMS_FUNCTIONS, ngrams) for part in parts]
     recipe = LearnerConfig(widths=(32,), n_epochs=12, lr=0.003, seed=seed)
     return SetUp(*splits, splits[2].S.member, recipe)
 
 
-def youtube(seed: int, data: Path) -> SetUp:
+def youtube(seed: int, data: Path, wide: bool = False) -> SetUp:
     """The tutorial's split: videos 1 to 4 to train on, the fifth in 120 rows to choose on and 250 to test."""
     frames = []
     for path in sorted((data / "youtube-spam").glob("Youtube*.csv")):
@@ -151,7 +183,51 @@ def youtube(seed: int, data: Path) -> SetUp:
     train = pd.concat(frames[:-1], ignore_index=True)
     valid, test = train_test_split(frames[-1], test_size=250, random_state=123, stratify=frames[-1].CLASS)
     parts = [(part.text.tolist(), part.CLASS.to_numpy(np.int64)) for part in (train, valid, test)]
-    splits = [text_split(texts, y, YOUTUBE_FUNCTIONS) for texts, y in parts]
+    ngrams = ngram_features(parts[0][0]) if wide else None
+    splits = [text_split(texts, y, YOUTUBE_FUNCTIONS, ngrams) for texts, y in parts]
     recipe = LearnerConfig(widths=(32,), n_epochs=12, lr=0.003, seed=seed)
     member = splits[2].S.member
     return SetUp(*splits, member[:, member.sum(axis=0) >= 10], recipe)
+
+
+# all set-ups by name, with flipped memberships
+
+NOISE = (0.0, 0.2, 0.5, 0.8)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A set-up of a name, and the shares of flips to measure."""
+
+    name: str
+    data: Path
+    flips: tuple[float, ...] = (0.0,)
+
+    def make(self, seed: int) -> SetUp:
+        """Return its rows."""
+        name, _, slices = self.name.partition(" K=")
+        if name in ("SMS", "YouTube"):
+            return (sms if name == "SMS" else youtube)(seed, self.data, wide=True)
+        if name == "spurious feature":
+            return spurious(seed)
+        return (geometry if name == "geometry" else keyword_text)(seed, int(slices))
+
+
+def problems(data: Path) -> list[Problem]:
+    """Return the set-ups."""
+    noisy = ("geometry K=2", "keyword text K=100", "SMS")
+    names = ("geometry K=2", "geometry K=100", "spurious feature", "keyword text K=4", "keyword text K=100", "SMS")
+    return [Problem(name, data, NOISE if name in noisy else (0.0,)) for name in (*names, "YouTube")]
+
+
+def with_flips(setup: SetUp, share: float, seed: int) -> SetUp:
+    """Return a set-up of the same rows, with a share of the memberships flipped; slices are judged as before."""
+    if not share:
+        return setup
+    rng = np.random.default_rng([10_000 + seed, round(100 * share)])
+
+    def flipped(split: Split) -> Split:
+        flips = rng.random(split.S.member.shape) < share
+        return replace(split, S=SliceMatrix(split.S.names, split.S.member ^ flips))
+
+    return replace(setup, train=flipped(setup.train), valid=flipped(setup.valid), test=flipped(setup.test))
