@@ -50,7 +50,7 @@ class NetworkFamily(BaseFamily[float]):
         The recipe of a set-up.
     """
 
-    name, plural = "network", "networks"
+    name, plural, n_folds = "network", "networks", 3
 
     def __init__(self, num_classes: int, recipe: LearnerConfig) -> None:
         super().__init__(num_classes, recipe.seed)
@@ -60,11 +60,15 @@ class NetworkFamily(BaseFamily[float]):
         """Return why networks are not searched: they always are."""
         return ""
 
-    def candidates(self, X: FeatureRows, y: NDArray[np.int64]) -> Iterator[tuple[float, FrozenNetwork]]:
-        """Yield a network of each L2 penalty."""
+    def candidates(
+        self, X: FeatureRows, y: NDArray[np.int64], weight: NDArray[np.float64] | None = None
+    ) -> Iterator[tuple[float, FrozenNetwork]]:
+        """Yield a network of each L2 penalty; rows have no weights."""
         yield from zip(PENALTIES, self.trained(X, y, PENALTIES), strict=True)
 
-    def fit(self, X: FeatureRows, y: NDArray[np.int64], settings: float) -> FrozenNetwork:
+    def fit(
+        self, X: FeatureRows, y: NDArray[np.int64], settings: float, weight: NDArray[np.float64] | None = None
+    ) -> FrozenNetwork:
         """Return the network of an L2 penalty."""
         (network,) = self.trained(X, y, (settings,))
         return network
