@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 REACH = 0.05
 """Score that slices may add: a model is not searched further if it lacks more to the best one."""
-LARGER_FROM, LARGER_CLASSES = 2_000, 3
-"""Rows from which, and classes up to which larger trees are tried: their cost grows with the classes."""
+LARGER_FROM, LARGER_CLASSES = 6_000, 3
+"""Rows from which trees are larger and more, and classes up to which: their cost grows with the classes."""
 _MOST_TREE_FEATURES, _MOST_TREE_CLASSES = 500, 20
 _MOST_WEIGHTS = 10_000_000
 LEAST_PROBABILITY = 1e-12
@@ -214,10 +214,10 @@ class TreeFamily(BaseFamily[TreeSettings]):
     def candidates(
         self, X: FeatureRows, y: NDArray[np.int64], weight: Floats | None = None
     ) -> Iterator[tuple[TreeSettings, BoostedDraft]]:
-        """Yield drafts of trees, larger ones of many rows of few classes."""
-        is_larger = len(y) >= LARGER_FROM and self.num_classes <= LARGER_CLASSES
-        for settings in (TREES, LARGER_TREES) if is_larger else (TREES,):
-            yield settings, self.draft(X, y, settings, weight)
+        """Yield a draft of the settings that suit the number of rows."""
+        is_large = len(y) >= LARGER_FROM and self.num_classes <= LARGER_CLASSES
+        settings = LARGER_TREES if is_large else TREES
+        yield settings, self.draft(X, y, settings, weight)
 
     def fit(
         self, X: FeatureRows, y: NDArray[np.int64], settings: TreeSettings, weight: Floats | None = None

@@ -93,7 +93,7 @@ class _ModelSearch:
             networks = fit_learner(self.config, self.train, self.valid, self.num_classes, self.progress)
             return replace(networks, sentences=(*networks.sentences, *left_out))
         pilot = self.pilot(best)
-        is_worth = pilot.run(lambda stage, share: self.progress(stage, _BASES_UNTIL + 0.1 * share))
+        is_worth = self.is_worth(pilot, best)
         tried = tuple(candidate_result(each.spec.name, each.score) for each in pilot.candidates)
         peers: dict[str, Network] = {}
         sentences = [pilot.reason]
@@ -126,16 +126,25 @@ class _ModelSearch:
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
         return NetworkPilot(task, Rival(best.form, plain, sliced), network_margin(len(valid)))
 
+    def is_worth(self, pilot: NetworkPilot, best: BaseResult) -> bool:
+        """Whether a network comes near the best base on the rows of the pilot, and on those of the search."""
+
+        def on_stage(stage: str, share: float) -> None:
+            self.progress(stage, _BASES_UNTIL + (_PILOT_UNTIL - _BASES_UNTIL) * share)
+
+        task = replace(pilot.task, train=self.sample, valid=self.search_valid)
+        margin = network_margin(len(self.search_valid))
+        return pilot.run(on_stage) and pilot.confirm(task, best.score.value, margin, on_stage)
+
     def networks(self, pilot: NetworkPilot) -> FitResult:
         """Return the best network."""
-        is_search = len(pilot.task.train) == len(self.sample) and len(pilot.task.valid) == len(self.search_valid)
         return fit_learner(
             self.config,
             self.train,
             self.valid,
             self.num_classes,
             lambda stage, share: self.progress(stage, _PILOT_UNTIL + (0.95 - _PILOT_UNTIL) * share),
-            known=pilot.candidates if is_search else (),
+            known=pilot.known,
             modes=pilot.modes,
         )
 

@@ -30,7 +30,7 @@ class TreeSettings(NamedTuple):
         return TreeSettings(max(1, self.trees // 2), self.leaves, min(1.0, 2 * self.rate))
 
 
-TREES, LARGER_TREES = TreeSettings(100, 31, 0.1), TreeSettings(100, 63, 0.1)
+TREES, LARGER_TREES = TreeSettings(100, 31, 0.1), TreeSettings(200, 63, 0.1)
 
 _MOST_DEPTH = 64
 _ABSENT = -10.0  # logit of a class without a row
