@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from models.base_families import LEAST_PROBABILITY, REACH, BaseFamily, LinearFamily, Rows, TreeFamily
+from models.base_families import LEAST_PROBABILITY, BaseFamily, LinearFamily, Rows, TreeFamily
 from models.batches import Split
 from models.linear_classifier import LinearClassifier
 from models.model_selection import MIN_GAIN, SelectionScore, selection_score
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 BaseModel = LinearClassifier | TreeClassifier | SoftVotingClassifier
 
 NEAR = 0.02
-"""Score that slices may add to one base more than to another."""
+"""Score that slices may add to one base more than to another, and accuracy that a mean may bridge."""
 _MIDDLE_PENALTY = PENALTIES[1]
 
 
@@ -136,7 +136,7 @@ def search_bases(
             rival = found[1] if rival is None else rival
             bases.append(CrossFittedBase(((family, found[0]),), found[1][known]))
     accuracies = [selection_score(base.P, judged.y, judged.S.member).accuracy for base in bases]
-    if len(bases) > 1 and not any(base.is_wide for base in bases) and np.ptp(accuracies) <= REACH:
+    if len(bases) > 1 and not any(base.is_wide for base in bases) and np.ptp(accuracies) <= NEAR:
         members = tuple(member for base in bases for member in base.members)
         bases.append(CrossFittedBase(members, np.mean([base.P for base in bases], axis=0)))
     scores = [selection_score(base.P, judged.y, judged.S.member).value for base in bases]
