@@ -257,7 +257,8 @@ def panel_page(measured: dict[str, Any]) -> str:
     rows = []
     for each in found:
         forms = [form.split(",")[0] for form in each["forms"]]
-        kinds = ["network" if form not in ("linear", "trees") else form for form in forms]
+        bases = ("linear", "trees", "mean of linear and trees")
+        kinds = [form if form in bases else "network" for form in forms]
         shipped = ", ".join(f"{kinds.count(kind)} x {kind}" for kind in sorted(set(kinds)))
         cells = [each[part][key] for part in ("overall", "worst") for key in ("own", "best", "shown")]
         times = [f"{each[key]:.1f} s" for key in ("seconds", "their_seconds")]
