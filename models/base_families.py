@@ -124,7 +124,7 @@ class BaseFamily(ABC, Generic[T]):
         self.num_classes, self.seed, self.is_wide = num_classes, seed, is_wide
 
     @abstractmethod
-    def limit(self, n_features: int) -> str:
+    def limit(self, X: FeatureRows) -> str:
         """Return why the family is not searched for these features; empty if it is."""
 
     @abstractmethod
@@ -146,8 +146,9 @@ class BaseFamily(ABC, Generic[T]):
     def cross_fit(self, rows: Rows, rival: Floats | None = None) -> tuple[T, Floats] | None:
         """Return settings, and the probabilities of all rows, float[N, C], each by a model fitted without it.
 
-        The first fold with true labels chooses the settings by its log loss on these. None if nothing can be chosen,
-        or if the score there lacks more than `REACH` to that of ``rival``, probabilities of the same rows.
+        The first fold with two classes chooses the settings by its log loss, on true labels if it has any. None if
+        nothing can be chosen, or if the score there lacks more than `REACH` to that of ``rival``, probabilities of
+        the same rows.
         """
         X, y = self.features(rows), rows.y
         P = np.full((len(y), self.num_classes), LEAST_PROBABILITY)
@@ -189,9 +190,9 @@ class LinearFamily(BaseFamily[float]):
 
     name, plural, n_folds = "linear", "linear models", 5
 
-    def limit(self, n_features: int) -> str:
+    def limit(self, X: FeatureRows) -> str:
         """Return why the weights would be too many for the memory of a training."""
-        return _over(n_features * self.num_classes, _MOST_WEIGHTS, "weights")
+        return _over(X.shape[1] * self.num_classes, _MOST_WEIGHTS, "weights")
 
     def candidates(
         self, X: FeatureRows, y: NDArray[np.int64], weight: Floats | None = None
@@ -231,11 +232,10 @@ class TreeFamily(BaseFamily[TreeSettings]):
         """Return half as many trees, learned at twice the rate."""
         return BoostedDraft(X, y, self.num_classes, settings.draft, self.seed, weight)
 
-    def limit(self, n_features: int) -> str:
+    def limit(self, X: FeatureRows) -> str:
         """Return why the trees would be too many or too slow: so are those on hashed words."""
-        return _over(n_features, _MOST_TREE_FEATURES, "features") or _over(
-            self.num_classes, _MOST_TREE_CLASSES, "classes"
-        )
+        read = X.shape[1] - sum(stop - start - 1 for start, stop in X.one_hot)  # a category is one number
+        return _over(read, _MOST_TREE_FEATURES, "features") or _over(self.num_classes, _MOST_TREE_CLASSES, "classes")
 
 
 def _over(number: int, most: int, things: str) -> str:

@@ -128,7 +128,7 @@ def search_bases(
     judged = search if known.all() else search.subset(known)  # functions vote on the others
     for done, family in enumerate(families):
         features = whole.wide if family.is_wide and whole.wide is not None else whole.X
-        if limit := family.limit(features.shape[1]):
+        if limit := family.limit(features):
             left_out.append(f"Not searched: {family.plural}, since {limit}.")
             continue
         on_stage(f"cross-fitting {family.plural}", done / len(families))
@@ -185,7 +185,7 @@ def _fit_terms(rows: Rows, base: Floats, seed: int) -> tuple[tuple[str, ...], Ad
             gains, squares = gains + gain, squares + error**2
         return np.asarray(gains > gate_threshold(len(names)) * np.sqrt(squares))
 
-    quarters = np.random.default_rng(seed).random(len(y)) < 0.5  # halves of the rows that a half is scored by
+    quarters = two_halves(y, np.random.default_rng(seed + 1), rows.groups)  # of the rows that a half is scored by
     gates = {True: gate(halves & quarters, halves & ~quarters), False: gate(~halves & quarters, ~halves & ~quarters)}
 
     def cross_fitted(penalty: float) -> Floats:

@@ -65,10 +65,9 @@ class FeatureRows:
     def take(self, positions: Positions | slice) -> Tensor:
         """Return some rows as float32[B, D]."""
         dense = self._dense[positions]
-        if self._blocks and isinstance(positions, slice) and positions == slice(0, len(self)):
-            entries = [block.entries() for block in self._blocks]
-            if not any(each.repeat for each in entries):
-                return torch.from_numpy(self._from_entries(entries))  # as for the rows of a request
+        whole = isinstance(positions, slice) and positions == slice(0, len(self))
+        if self._blocks and whole and not any(block.repeat for block in self._blocks):  # as for the rows of a request
+            return torch.from_numpy(self._from_entries([block.entries() for block in self._blocks]))
         if (csr := self._rows(positions)) is None:
             return torch.from_numpy(np.array(dense) if isinstance(positions, slice) else dense)  # a slice is a view
         # A few entries written into zeros: several times faster than joining two dense blocks.
@@ -92,9 +91,10 @@ class FeatureRows:
         dense = self._dense[rows]
         start = len(weight) - dense.shape[1]
         product: NDArray[np.float32] = dense @ weight[start:]
-        if self._blocks and rows == slice(0, len(self)):  # the rows of a request
+        blocks = self._blocks
+        if blocks and rows == slice(0, len(self)):  # the rows of a request
             place = 0
-            for block in self._blocks:
+            for block in blocks:
                 product += block.product(weight, place)
                 place += block.width
         elif (csr := self._rows(rows)) is not None:
@@ -112,15 +112,13 @@ class FeatureRows:
         block = self._rows(slice(None))
         return dense if block is None else scipy.sparse.hstack([block.astype(np.float64), dense], format="csr")
 
-    def coded(self, positions: Positions | slice) -> NDArray[np.float32]:
-        """Return some rows as float32[B, D + G], with a number for each of the G categories after the columns.
+    def coded(self, positions: Positions | slice, one_hot: Sequence[tuple[int, int]]) -> NDArray[np.float32]:
+        """Return some rows as float32[B, D + G], with a number for each of G categories after the columns.
 
-        It is the place of the one, from 1; 0 without a one.
+        It is the place of the one in the columns of the category, from 1; 0 without a one.
         """
         values: NDArray[np.float32] = self.take(positions).numpy()
-        codes = [
-            values[:, start:stop] @ np.arange(1, stop - start + 1, dtype=np.float32) for start, stop in self.one_hot
-        ]
+        codes = [values[:, start:stop] @ np.arange(1, stop - start + 1, dtype=np.float32) for start, stop in one_hot]
         return np.column_stack([values, *codes]) if codes else values
 
     def followed_by(self, other: FeatureRows) -> FeatureRows:

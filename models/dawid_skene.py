@@ -100,7 +100,7 @@ class DawidSkeneLabelModel(BaseLabeler):
         DataError
             If there are no rows, votes or labels are no classes, or the class balance is malformed.
         """
-        votes = self.votes(L_train)
+        votes = self.votes(L_train, "L_train")
         if not len(votes):
             raise DataError("L_train has no rows")
         truth = self._truth(Y_train, len(votes))
@@ -183,7 +183,7 @@ class DawidSkeneLabelModel(BaseLabeler):
         truth = np.asarray(Y_train)
         if truth.shape != (rows,):
             raise DataError(f"Y_train must have the {rows} rows of L_train, got shape {list(truth.shape)}")
-        return self.votes(truth[:, None])[:, 0]
+        return self.votes(truth[:, None], "Y_train")[:, 0]
 
     def _balance(self, truth: NDArray[np.int64], given: ArrayLike | None) -> FloatArray:
         if given is None:

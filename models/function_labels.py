@@ -156,7 +156,7 @@ class FunctionLabelsReport:
                 )
         if silent := [each.name for each in self.functions if not each.votes]:
             yield f"Labeling functions that vote on no row: {', '.join(silent)}."
-        rows = max((each.known for each in self.functions), default=0)
+        rows = self.given + self.labelled + self.abstained + self.set_aside
         for each in self.functions:
             if each.known < rows:
                 yield f"Labeling function {each.name!r} failed on {rows - each.known:,} rows: there it has no vote."
@@ -179,7 +179,7 @@ class FunctionLabels:
     positions
         int64[R], the positions of the rows; none is held out, and none has the content of a validation row.
     probabilities
-        float64[R, C], probabilities of the classes, from .01 to below 1.
+        float64[R, C], probabilities of the classes, below 1.
     report
         Figures of the functions and of the rows.
     """
@@ -189,8 +189,9 @@ class FunctionLabels:
     report: FunctionLabelsReport
 
     def weighted_rows(self) -> WeightedRows:
-        """Return every row once in each class that is likely enough, with its probability as the weight."""
-        at, y = np.nonzero(self.probabilities > LEAST_WEIGHT)
+        """Return every row once in each class that is likely enough, or the likeliest, with its weight."""
+        likeliest = self.probabilities.max(axis=1, keepdims=True)
+        at, y = np.nonzero(self.probabilities >= np.minimum(likeliest, LEAST_WEIGHT))
         return WeightedRows(self.positions[at], y.astype(np.int64), self.probabilities[at, y])
 
 

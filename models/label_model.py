@@ -246,7 +246,7 @@ class _LearnedLabeler(BaseLabeler):
         if given is not None:
             p = np.asarray(given, np.float64)
         elif Y_dev is not None:
-            known = self.votes(label_array(Y_dev)[:, None])
+            known = self.votes(label_array(Y_dev)[:, None], "Y_dev")
             p = np.bincount(known[known != ABSTAIN], minlength=self.cardinality).astype(np.float64)
             if not p.all():
                 found = f"Y_dev has {np.count_nonzero(p)} class(es)"

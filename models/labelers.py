@@ -138,14 +138,14 @@ class BaseLabeler(ABC):
         """
         votes = np.asarray(L)
         if votes.ndim != 2 or votes.shape[1] == 0:
-            raise DataError(f"L must be [rows, functions] with at least one function, got {list(votes.shape)}")
+            raise DataError(f"{name} must be [rows, functions] with at least one function, got {list(votes.shape)}")
         if votes.dtype.kind not in "biuf" or (votes.dtype.kind == "f" and not (votes == np.floor(votes)).all()):
-            raise DataError("the votes in L must be integers")
+            raise DataError(f"the votes in {name} must be integers")
         if votes.dtype.kind == "f" and not np.isfinite(votes).all():
-            raise DataError("the votes in L must be finite")
+            raise DataError(f"the votes in {name} must be finite")
         whole = votes.astype(np.int64)
         if whole.size and whole.min() < ABSTAIN:
-            raise DataError(f"L has the vote {whole.min()}: votes are from 0 on, and -1 abstains")
+            raise DataError(f"{name} has the vote {whole.min()}: votes are from 0 on, and -1 abstains")
         if whole.size and whole.max() >= self.cardinality:
             raise DataError(f"{name} has cardinality {whole.max() + 1}, cardinality={self.cardinality} passed in.")
         return whole
@@ -205,7 +205,7 @@ class MajorityClassVoter(BaseLabeler):
         """Return the probabilities of the classes, float64[N, C]."""
         if self.balance is None:
             raise ModelError("the voter does not know the frequencies of the classes: call fit(balance) first")
-        return np.tile(_shared(self.balance[None] == self.balance.max()), (len(np.asarray(L)), 1))
+        return np.tile(_shared(self.balance[None] == self.balance.max()), (_n_rows(L), 1))
 
 
 class RandomVoter(BaseLabeler):
@@ -225,8 +225,15 @@ class RandomVoter(BaseLabeler):
 
     def predict_proba(self, L: ArrayLike) -> FloatArray:
         """Return the probabilities of the classes, float64[N, C]."""
-        drawn = np.random.default_rng(self.seed).random((len(np.asarray(L)), self.cardinality))
+        drawn = np.random.default_rng(self.seed).random((_n_rows(L), self.cardinality))
         return np.asarray(drawn / drawn.sum(axis=1, keepdims=True))
+
+
+def _n_rows(L: ArrayLike) -> int:
+    shape: tuple[int, ...] = np.shape(L)
+    if not shape:
+        raise DataError(f"L must be [rows, functions], got a {type(L).__name__}")
+    return shape[0]
 
 
 def _shared(likeliest: NDArray[np.bool_]) -> FloatArray:

@@ -323,8 +323,10 @@ def _sample(rows: Split, n: int, generator: np.random.Generator) -> Split:
     if len(rows) <= n:
         return rows
     if rows.weight is not None:
-        order = generator.permutation(len(rows))
-        return rows.subset(np.sort(order[np.argsort(rows.weight[order] < 1, kind="stable")][:n]))
+        contents = np.arange(len(rows)) if rows.groups is None else rows.groups
+        _, content = np.unique(contents, return_inverse=True)
+        turn = generator.permutation(int(content.max()) + 1)[content]  # a row in two classes stays in both
+        return rows.subset(np.sort(np.lexsort((turn, rows.weight < 1))[:n]))
     return rows.subset(np.sort(generator.choice(len(rows), size=n, replace=False)))
 
 

@@ -77,8 +77,9 @@ class _ModelSearch:
             progress,
         )
         self.sample, self.search_valid = search_samples(config, train, valid)
-        self.base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
-        self.search = Rows.of(*self.base_rows)
+        base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
+        self.search = Rows.of(*base_rows)
+        self.margin = network_margin(len(base_rows[1]))
 
     def run(self) -> FitResult:
         bases, left_out = search_bases(
@@ -100,7 +101,7 @@ class _ModelSearch:
         if is_worth:
             networks = self.networks(pilot)
             tried, score = networks.selection, networks.score
-            if score > best.score.value + network_margin(len(self.search_valid)):
+            if score > best.score.value + self.margin:
                 selection = (*(candidate_result(base.form, base.score) for base in bases), *tried)
                 sentence = f"A network is shipped: score {score:.3f}, against {best.score.value:.3f} for {best.form}."
                 return replace(networks, selection=selection, sentences=(sentence, *networks.sentences, *left_out))
@@ -133,8 +134,7 @@ class _ModelSearch:
             self.progress(stage, _BASES_UNTIL + (_PILOT_UNTIL - _BASES_UNTIL) * share)
 
         task = replace(pilot.task, train=self.sample, valid=self.search_valid)
-        margin = network_margin(len(self.search_valid))
-        return pilot.run(on_stage) and pilot.confirm(task, best.score.value, margin, on_stage)
+        return pilot.run(on_stage) and pilot.confirm(task, best.score.value, self.margin, on_stage)
 
     def networks(self, pilot: NetworkPilot) -> FitResult:
         """Return the best network."""
@@ -183,7 +183,7 @@ class _ModelSearch:
         against = f", against {' and '.join(others)}" if others else ""
         yield (
             f"{_KINDS[best.base.name]}{slices} {verb} shipped: score {best.cross_fitted.value:.3f}, cross-fitted on "
-            f"{len(self.search.y):,} training and validation rows{against}."
+            f"{self.search.labelled.sum():,} training and validation rows{against}."
         )
         yield EXPLANATION
         if best.kept:

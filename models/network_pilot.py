@@ -65,14 +65,14 @@ class NetworkPilot:
         """Train, and return whether a search can pay; if not, ``reason`` says why not."""
         names = self.task.train.S.names
         erm = self._train(CandidateSpec("erm", names), on_stage)
-        if self._lacks(erm, self.rival.plain - REACH):
+        if self._lacks(erm, self.rival.plain, -REACH):
             return False
         if len(names) > MAX_UNGATED:
             return True
         if names:
             best = best_candidate([self._train(CandidateSpec(mode, names), on_stage) for mode in MODES])
             self._train(replace(best.spec, weighting=WEIGHTINGS[-1]), on_stage)
-        return not self._lacks(best_candidate(self.candidates), self.rival.sliced + self.margin - NETWORK_REACH)
+        return not self._lacks(best_candidate(self.candidates), self.rival.sliced, self.margin - NETWORK_REACH)
 
     def confirm(self, task: TrainingTask, rival: float, margin: float, on_stage: Callable[[str, float], None]) -> bool:
         """Train the best one on the rows of the search, if there are more, and return whether it comes near there, too.
@@ -88,8 +88,8 @@ class NetworkPilot:
         on_stage("pilot of networks on more rows", 1.0)
         again = train_candidate(task, best_candidate(self.candidates).spec)
         self.known = [again]
-        self.task, self.rival, self.margin = task, Rival(self.rival.name, rival, rival), margin
-        return not self._lacks(again, rival + margin - NETWORK_REACH)
+        self.task, self.margin = task, margin
+        return not self._lacks(again, rival, margin - NETWORK_REACH)
 
     def _train(self, spec: CandidateSpec, on_stage: Callable[[str, float], None]) -> Candidate:
         on_stage(f"pilot of networks: {spec.name}", min(1.0, len(self.candidates) / (len(MODES) + 2)))
@@ -106,13 +106,13 @@ class NetworkPilot:
         near = {candidate.spec.form for candidate in modes if candidate.score.value >= least}
         return tuple(mode for mode in MODES if mode in near)
 
-    def _lacks(self, candidate: Candidate, least: float) -> bool:
+    def _lacks(self, candidate: Candidate, rival: float, more: float) -> bool:
+        """Whether a network has less than the rival's score and some more; then this is the reason."""
         score = candidate.score.value
-        if score < least:
-            rival = self.rival.plain if candidate.spec.form == "erm" else self.rival.sliced
+        if score < rival + more:
             self.reason = (
                 f"Networks were not searched: in a pilot of {len(self.task.train):,} training rows the validation "
                 f"score was {score:.3f} ({candidate.spec.name}), against {rival:.3f} for {self.rival.name}. "
                 f"To be shipped, a network must have {self.margin:.3f} more."
             )
-        return score < least
+        return score < rival + more

@@ -74,7 +74,7 @@ def expert_loss(
     losses = cross_entropy(logits, repeated, class_weights)  # [B, S]
     mask = counts.to(logits.dtype) if weights is None else counts * weights[:, None]
     members = mask.sum(dim=0)  # [S]
-    per_slice = (losses * mask).sum(dim=0) / members.clamp(min=1)
+    per_slice = (losses * mask).sum(dim=0) / torch.where(members > 0, members, 1)
     return _mean(per_slice, (members > 0).to(logits.dtype))
 
 

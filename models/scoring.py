@@ -274,7 +274,7 @@ def label_array(values: ArrayLike) -> Labels:
 
 
 def to_int_label_array(X: ArrayLike, flatten_vector: bool = True) -> Labels:
-    """Return labels as `label_array`, of any shape that has one axis longer than 1; unflattened, in their own shape."""
+    """Return labels as `label_array`, of at most one axis longer than 1; unflattened, in their own shape."""
     array = np.asarray(X)
     labels = label_array(np.atleast_1d(array.squeeze()) if flatten_vector else array.reshape(-1))
     return labels if flatten_vector else labels.reshape(array.shape)

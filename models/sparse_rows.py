@@ -31,6 +31,11 @@ class SparseBlock(Protocol):
         """Number of columns."""
         ...
 
+    @property
+    def repeat(self) -> bool:
+        """Whether several entries may be of one cell."""
+        ...
+
     def entries(self) -> SparseRows:
         """Return the entries."""
         ...

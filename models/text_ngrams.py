@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -24,7 +24,7 @@ WORD_COLUMNS: Final = 1 << 16
 CHARACTER_COLUMNS: Final = 1 << 18
 CHARACTER_NGRAMS: Final = (2, 5)
 
-_BLOCK_ROWS = 20_000
+_BLOCK_ROWS, _BLOCK_CHARACTERS = 20_000, 10_000_000
 _SMALLEST = 1e-30
 _HASHED = WORD_COLUMNS + CHARACTER_COLUMNS
 _WORD = re.compile(r"\w\w+")
@@ -129,8 +129,8 @@ class HashedNgrams:
         """Count the rows of every n-gram."""
         memo = NgramWords(_hashed)
         counts = np.zeros(_HASHED, np.int64)
-        for start in range(0, len(texts), _BLOCK_ROWS):
-            rows = _split(texts[start : start + _BLOCK_ROWS])
+        for block in _blocks(texts):
+            rows = _split(block)
             numbers, known = memo.number([*chain.from_iterable(rows)])
             words = [known[number] for number in numbers.tolist()]
             of_word = _row_numbers(rows)
@@ -204,6 +204,7 @@ class NgramRows:
     pairs: Columns
     of_pair: Rows
     pair_values: Floats
+    repeat: ClassVar[bool] = True
 
     def entries(self) -> SparseRows:
         """Return the entries, of which several may be of one cell."""
@@ -226,6 +227,18 @@ class NgramRows:
         of_words = self.words.products(self.numbers, weight, start) * self.factors[:, None]
         rows = np.concatenate([self.of_pair, self.of_word])
         return sums_by_row(np.concatenate([of_pairs, of_words]), rows, self.n_rows)
+
+
+def _blocks(texts: Sequence[str | None]) -> Iterator[Sequence[str | None]]:
+    """Yield texts in blocks of at most 20,000 rows and, beyond one row, ten million characters."""
+    ends = np.cumsum([0 if text is None else len(text) for text in texts])
+    start = 0
+    while start < len(texts):
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + _BLOCK_CHARACTERS, side="right"))
+        stop = max(start + 1, min(stop, start + _BLOCK_ROWS))
+        yield texts[start:stop]
+        start = stop
 
 
 def _split(texts: Sequence[str | None]) -> list[list[str]]:
@@ -263,9 +276,9 @@ def _repeated(columns: Rows, rows: Rows) -> tuple[Rows, Rows, Floats]:
     times = np.ones(len(cells), np.float32)
     if (is_again := cells[1:] == cells[:-1]).any():
         stops = np.append(np.flatnonzero(~is_again) + 1, len(cells))
-        times = stops.astype(np.float32)
-        times[1:] -= times[:-1].copy()
-        times = 1 + np.log(times)
+        counts = stops.copy()
+        counts[1:] -= stops[:-1]
+        times = 1 + np.log(counts.astype(np.float32))
         cells = cells[stops - 1]
     return cells & 0xFFFFFFFF, cells >> 32, times
 

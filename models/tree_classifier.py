@@ -33,13 +33,15 @@ class TreeSettings(NamedTuple):
 TREES, LARGER_TREES = TreeSettings(100, 31, 0.1), TreeSettings(200, 63, 0.1)
 
 _MOST_DEPTH = 64
+_STOPPED_FROM = 10_000  # rows
 _ABSENT = -10.0  # logit of a class without a row
 
 
 class BoostedDraft:
     """Trees as scikit-learn fits them to N labelled rows with weights, of at least two classes.
 
-    Missing values have indicators among the features. From 10,000 rows, a tenth of them stops the boosting.
+    Missing values have indicators among the features. Of more than 10,000 rows, a tenth stops the boosting, unless a
+    class has a single row.
 
     Attributes
     ----------
@@ -66,10 +68,10 @@ class BoostedDraft:
             learning_rate=settings.rate,
             max_iter=settings.trees,
             max_leaf_nodes=settings.leaves,
-            early_stopping="auto",
+            early_stopping=len(y) > _STOPPED_FROM and np.bincount(y)[np.unique(y)].min() > 1,
             random_state=seed,
         )
-        values = X.coded(slice(0, len(X)))
+        values = X.coded(slice(0, len(X)), X.one_hot)
         varies = np.ptp(values, axis=0) > 0
         for start, stop in X.one_hot:
             varies[start:stop] = False
@@ -80,9 +82,11 @@ class BoostedDraft:
 
     def predict_proba(self, X: FeatureRows) -> NDArray[np.float64]:
         """Return float64[N, C]; several times faster than `TreeClassifier` for many rows."""
-        P = np.zeros((len(X), self.num_classes))
+        P = np.full((len(X), self.num_classes), np.exp(_ABSENT))
         with threadpool_limits(1, user_api="openmp"):
-            P[:, self.boosting.classes_] = self.boosting.predict_proba(X.coded(slice(0, len(X)))[:, self.read])
+            P[:, self.boosting.classes_] = self.boosting.predict_proba(
+                X.coded(slice(0, len(X)), X.one_hot)[:, self.read]
+            )
         return P
 
 
@@ -196,7 +200,7 @@ class TreeClassifier(nn.Module):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> TreeClassifier:
         """Return trees of one leaf each, built from the output of ``config()``."""
-        one_hot = [(start, stop) for start, stop in config["one_hot"]]
+        one_hot = [(start, stop) for start, stop in config.get("one_hot", ())]
         return cls(config["in_features"], config["num_classes"], config["n_trees"], config["n_nodes"], one_hot)
 
 
@@ -211,6 +215,7 @@ class _TreeInference(ChunkedInference):
 
     def __init__(self, model: TreeClassifier) -> None:
         super().__init__(model.in_features, model.num_classes, max(model.n_trees, model.in_features))
+        self._one_hot = model.one_hot
         self._threshold, self._value = model.threshold.numpy(), model.value.numpy()
         feature, self._branches = model.feature.numpy(), model.branches.numpy().astype(np.int64)
         self._root, self._baseline = model.root.numpy().astype(np.int64), model.baseline.numpy()
@@ -219,6 +224,7 @@ class _TreeInference(ChunkedInference):
         if not (
             np.where(self._leaf[:, None], True, below & (self._branches < model.n_nodes)).all()
             and self._feature.max() < model.in_features + len(model.one_hot)
+            and all(0 <= start < stop <= model.in_features for start, stop in model.one_hot)
             and _within(self._root, model.n_nodes)
             and _within(model.of_class.numpy(), model.num_classes)
         ):
@@ -234,7 +240,7 @@ class _TreeInference(ChunkedInference):
     def logits(
         self, X: FeatureRows, rows: slice, S: SliceMatrix | None = None, inside: NDArray[np.bool_] | None = None
     ) -> Floats:
-        values = X.coded(rows)
+        values = X.coded(rows, self._one_hot)
         nodes = np.broadcast_to(self._root, (len(values), len(self._root)))
         row = np.arange(len(values))[:, None]
         while not self._leaf[nodes].all():

@@ -56,7 +56,7 @@ class NetworkFamily(BaseFamily[float]):
         super().__init__(num_classes, recipe.seed)
         self.recipe = recipe
 
-    def limit(self, n_features: int) -> str:
+    def limit(self, X: FeatureRows) -> str:
         """Return why networks are not searched: they always are."""
         return ""
 

@@ -112,6 +112,7 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
     from models.bundle.model_bundle import ModelBundle
     from models.classes import class_names, read_known_labels
     from models.config import LearnerConfig, TrainConfig
+    from models.errors import ConfigError
     from models.features import FeatureSpec
     from models.paired_comparison import compare_paired, held_out_for
     from models.splits import content_hashes
@@ -147,6 +148,8 @@ def train_candidate(spec: TrainingSpec, folder: Path, progress: Progress) -> Tra
         learner["widths"] = tuple(learner["widths"])
     fitted = LearnerConfig(**learner)
     labeling = of_files.labeling_functions if spec.labels_from_functions else ()
+    if spec.labels_from_functions and not labeling:
+        raise ConfigError("labels are from functions, and no file has a labeling function: add one, or label all rows")
     config = TrainConfig(
         spec.label, features, functions, fitted, spec.name, rows.schema, spec.time, spec.time_zone, labeling
     )
