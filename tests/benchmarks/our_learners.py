@@ -145,7 +145,7 @@ def ours(method: str, problem: Problem, setup: SetUp, seed: int) -> dict[str, An
 def adapted(family: BaseFamily[Any], setup: SetUp) -> dict[str, Any]:
     """Return the cell of a frozen base with a slice adapter, beside the base; empty where it is not searched."""
     rows, test = Rows.of(setup.train, setup.valid), setup.test
-    if family.limit(family.features(rows).shape[1]) or (found := family.cross_fit(rows)) is None:
+    if family.limit(family.features(rows)) or (found := family.cross_fit(rows)) is None:
         return {}
     base = CrossFittedBase(((family, found[0]),), found[1])
     model, result = base.fit(rows), with_slices(base, rows, family.seed)
