@@ -89,22 +89,25 @@ class NumberedWords:
 
     def hashes(self, numbers: Numbers) -> tuple[Hashes, Numbers]:
         """Return the hashes of words, one after another, uint64[W], and the places in ``numbers`` of their words."""
-        kept = self.kept
-        if not self.passing:
-            counts = kept.counts[numbers]
-            of_word = np.repeat(np.arange(len(numbers)), counts)
-            ends = np.cumsum(counts)
-            return kept.hashes[(kept.starts[numbers] - ends + counts)[of_word] + np.arange(len(of_word))], of_word
-        found = [self[number].hashes for number in numbers.tolist()]
-        counts = np.fromiter(map(len, found), np.int64, len(found))
-        return np.concatenate([np.zeros(0, np.uint64), *found]), np.repeat(np.arange(len(found)), counts)
+        starts, counts, hashes = self.kept.starts, self.kept.counts, self.kept.hashes
+        if self.passing:
+            passing = [word.hashes for word in self.passing]
+            sizes = np.array([len(each) for each in passing])
+            behind = np.cumsum(sizes) - sizes + len(hashes)
+            starts, counts = self._of_both(numbers, starts, behind), self._of_both(numbers, counts, sizes)
+            hashes = np.concatenate([hashes, *passing])
+        else:
+            starts, counts = starts[numbers], counts[numbers]
+        of_word = np.repeat(np.arange(len(numbers)), counts)
+        return hashes[(starts - np.cumsum(counts) + counts)[of_word] + np.arange(len(of_word))], of_word
 
     def squares(self, numbers: Numbers) -> Floats:
         """Return float32[M], the sums of the squared weights."""
         if not self.passing:
             return self.kept.squares[numbers]
         of_passing = np.array([word.weights @ word.weights for word in self.passing], np.float32)
-        return self._of_both(numbers, self.kept.squares, of_passing)
+        out: Floats = self._of_both(numbers, self.kept.squares, of_passing)
+        return out
 
     def products(self, numbers: Numbers, weight: Floats, start: int) -> Floats:
         """Return float32[M, H], the words times the rows of weight float32[D, H] from ``start`` on."""
@@ -112,12 +115,14 @@ class NumberedWords:
         if not self.passing:
             return products[numbers]
         of_passing = np.stack([word.weights @ weight[word.columns + start] for word in self.passing])
-        return self._of_both(numbers, products, of_passing)
+        out: Floats = self._of_both(numbers, products, of_passing)
+        return out
 
     def __getitem__(self, number: int) -> NgramWord:
         return self.kept.words[number] if number < _PASSING else self.passing[number - _PASSING]
 
-    def _of_both(self, numbers: Numbers, kept: Floats, passing: Floats) -> Floats:
+    def _of_both(self, numbers: Numbers, kept: Any, passing: Any) -> Any:
+        """Return values of kept and of passing words by number."""
         out = kept[np.where(numbers < _PASSING, numbers, 0)]
         places = np.flatnonzero(numbers >= _PASSING)
         out[places] = passing[numbers[places] - _PASSING]
