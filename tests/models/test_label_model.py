@@ -254,7 +254,7 @@ def test_a_pull_towards_the_start_keeps_the_start() -> None:
         (np.zeros((9, 3)), {"class_balance": [np.nan, 1]}, r"Class balance prior is 0 for class\(es\) \[0\]"),
         (np.zeros((9, 3)), {"Y_dev": [0, 0, -1]}, r"Y_dev has 1 class\(es\)\. Does not match LabelModel cardinality 2"),
         (np.zeros((9, 3)), {"class_balance": "guessed"}, "'estimated' or None, got 'guessed'"),
-        (np.zeros((9, 3)), {"Y_dev": [0, 1, 2]}, "L has cardinality 3, cardinality=2"),
+        (np.zeros((9, 3)), {"Y_dev": [0, 1, 2]}, "Y_dev has cardinality 3, cardinality=2"),
         (np.zeros((9, 3)), {"mu_eps": 0.6}, "mu_eps must be above 0 and below 1 / 2, got 0.6"),
     ],
 )
