@@ -139,7 +139,7 @@ class BaseFamily(ABC, Generic[T]):
         """Return a model about as good as that of ``fit``, for predictions out of fold."""
         return self.fit(X, y, settings, weight)
 
-    def features(self, rows: Rows) -> FeatureRows:
+    def features(self, rows: Rows | Split) -> FeatureRows:
         """Return the features that are read."""
         return rows.wide if self.is_wide and rows.wide is not None else rows.X
 

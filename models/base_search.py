@@ -127,8 +127,7 @@ def search_bases(
     known = search.labelled
     judged = search if known.all() else search.subset(known)  # functions vote on the others
     for done, family in enumerate(families):
-        features = whole.wide if family.is_wide and whole.wide is not None else whole.X
-        if limit := family.limit(features):
+        if limit := family.limit(family.features(whole)):
             left_out.append(f"Not searched: {family.plural}, since {limit}.")
             continue
         on_stage(f"cross-fitting {family.plural}", done / len(families))

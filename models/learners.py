@@ -46,6 +46,12 @@ from sfs.matrix import SliceMatrix
 
 Progress: TypeAlias = Callable[[str, float], None]
 
+_BASES: Mapping[Any, Callable[[Mapping[str, Any]], nn.Module]] = {
+    "linear": LinearClassifier.from_config,
+    "soft_voting": SoftVotingClassifier.from_config,
+    "trees": TreeClassifier.from_config,
+}
+
 
 class Network(Protocol):
     """Interface of a fitted network."""
@@ -284,13 +290,11 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
         If the kind is unknown.
     """
     kinds: dict[Any, Callable[[Mapping[str, Any]], nn.Module]] = {
-        "linear": LinearClassifier.from_config,
+        **_BASES,
         "plain": PlainClassifier.from_config,
         "slice_adapter": _adapter_from_config,
         "slice_aware": AttentiveClassifier.from_config,
         "slice_residual": SliceResidualClassifier.from_config,
-        "soft_voting": SoftVotingClassifier.from_config,
-        "trees": TreeClassifier.from_config,
     }
     if config.get("kind") not in kinds:
         raise ConfigError(f"unknown network kind {config.get('kind')!r}; known are {', '.join(kinds)}")
@@ -298,16 +302,11 @@ def network_from_config(config: Mapping[str, Any]) -> nn.Module:
 
 
 def _adapter_from_config(shape: Mapping[str, Any]) -> SliceAdapter:
-    bases: dict[Any, Callable[[Mapping[str, Any]], nn.Module]] = {
-        "linear": LinearClassifier.from_config,
-        "soft_voting": SoftVotingClassifier.from_config,
-        "trees": TreeClassifier.from_config,
-    }
-    if (kind := shape["base"].get("kind")) not in bases:
-        raise ConfigError(f"a slice adapter has no base of kind {kind!r}; known are {', '.join(bases)}")
+    if (kind := shape["base"].get("kind")) not in _BASES:
+        raise ConfigError(f"a slice adapter has no base of kind {kind!r}; known are {', '.join(_BASES)}")
     if not (isinstance(shape["slices"], list) and isinstance(shape["kept"], list)):
         raise ConfigError("the slices of an adapter, and its kept slices must be lists of names")
-    return SliceAdapter(bases[kind](shape["base"]), shape["slices"], shape["kept"])
+    return SliceAdapter(_BASES[kind](shape["base"]), shape["slices"], shape["kept"])
 
 
 def search_samples(config: LearnerConfig, train: Split, valid: Split, most: int | None = None) -> tuple[Split, Split]:

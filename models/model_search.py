@@ -121,7 +121,7 @@ class _ModelSearch:
         plain, sliced = best.plain_score.value, best.score.value
         if len(train) < len(self.sample) and np.ptp(train.y):
             part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
-            X = valid.wide if best.base.is_wide and valid.wide is not None else valid.X
+            X = best.base.members[0][0].features(valid)
             score = selection_score(best.base.fit(part).predict_proba(X), valid.y, valid.S.member).value
             plain, sliced = score, score + sliced - plain
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
