@@ -136,7 +136,7 @@ def test_duplicate_columns_are_rejected() -> None:
 
 def test_duplicate_names_are_rejected(comments) -> None:
     """Duplicate names are an error."""
-    with pytest.raises(DuplicateName, match="2 functions are named 'short'"):
+    with pytest.raises(DuplicateName, match="2 operators with name short"):
         apply([short, liked, SlicingFunction("short", len)], comments)
 
 
