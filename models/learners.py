@@ -137,7 +137,8 @@ def fit_learner(
     known
         Candidates that were trained on the rows of the search before.
     modes
-        Modes of ``slice_residual`` to search, with ERM; by default all, with weighted ERM in every weighting.
+        Modes of ``slice_residual`` to search, with ERM, all rows weighted equally; by default all modes, and every
+        weighting of ERM and of the best mode.
 
     Raises
     ------
@@ -185,7 +186,8 @@ class _LearnerFit:
         self.names = whole.train.S.names
         self.sampled = len(search.train) < len(whole.train)
         n_slices = len(self.names) if config.kind == "slice_residual" else 0
-        self.expected = max_trainings(n_slices) + 4 * (n_slices == 0) + 3 * self.sampled + 1
+        trainings = max_trainings(n_slices, modes) + 4 * (n_slices == 0 and modes is None)
+        self.expected = trainings + 3 * self.sampled + 1
         self.done = 0
 
     def train(self, spec: CandidateSpec, task: TrainingTask | None = None) -> Candidate:
@@ -208,13 +210,11 @@ class _LearnerFit:
 
     def run(self) -> FitResult:
         """Fit the plain peers, then the configured kind."""
-        plain = train_plain_candidates(self.search, self.train, WEIGHTINGS if self.modes is None else WEIGHTINGS[:1])
+        weightings = WEIGHTINGS if self.modes is None else WEIGHTINGS[:1]
+        plain = train_plain_candidates(self.search, self.train, weightings)
         sliced: list[Candidate] = []
         if self.config.kind == "slice_residual" and self.names:
-            sliced = train_slice_candidates(self.search, self.train, MODES if self.modes is None else self.modes)
-            weighting = best_candidate(sliced).spec.weighting
-            if self.modes is not None and weighting != WEIGHTINGS[0]:
-                plain.append(self.train(replace(plain[0].spec, weighting=weighting)))
+            sliced = train_slice_candidates(self.search, self.train, self.modes or MODES, weightings)
         erm = self.on_all_rows(plain[0])
         weighted = self.on_all_rows(best_candidate(plain[1:])) if plain[1:] else erm
         if sliced:

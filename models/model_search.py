@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from models.learners import (
     search_samples,
 )
 from models.model_selection import EXPLANATION, TrainingTask, companion_margin, selection_score, validation_warnings
-from models.network_pilot import ROWS, NetworkPilot, Rival
+from models.network_pilot import ROUNDS, NetworkPilot, PilotRound
 from models.slice_residual import SliceResidualClassifier
 
 _BASES_UNTIL, _PILOT_UNTIL = 0.4, 0.5  # shares of the progress
@@ -93,31 +94,41 @@ class _ModelSearch:
         if best is None:
             networks = fit_learner(self.config, self.train, self.valid, self.num_classes, self.progress)
             return replace(networks, sentences=(*networks.sentences, *left_out))
-        pilot = self.pilot(best)
-        is_worth = self.is_worth(pilot, best)
-        tried = tuple(candidate_result(each.spec.name, each.score) for each in pilot.candidates)
+        pilot = NetworkPilot(self.config.seed, self.on_pilot_stage)
         peers: dict[str, Network] = {}
-        sentences = [pilot.reason]
-        if is_worth:
-            networks = self.networks(pilot)
-            tried, score = networks.selection, networks.score
-            if score > best.score.value + self.margin:
-                selection = (*(candidate_result(base.form, base.score) for base in bases), *tried)
-                sentence = f"A network is shipped: score {score:.3f}, against {best.score.value:.3f} for {best.form}."
-                return replace(networks, selection=selection, sentences=(sentence, *networks.sentences, *left_out))
-            sentences = [
-                f"On validation rows alone its score is {best.score.value:.3f}, that of the best network "
-                f"({networks.form}) {score:.3f}."
-            ]
-            peers = {name: peer for name, peer in networks.peers.items() if name != "weighted_erm"}
-            if isinstance(networks.model, SliceResidualClassifier):
-                peers["slice_residual"] = networks.model
-        return self.shipped(best, bases, tried, peers, [*sentences, *left_out])
+        if (out_of_reach := self.out_of_reach(best)) or not pilot.passes(
+            [partial(self.round, best, n) for n in ROUNDS]
+        ):
+            return self.shipped(best, bases, pilot.tried, peers, [out_of_reach or pilot.reason, *left_out])
+        networks = self.networks(pilot)
+        if networks.score > best.score.value + self.margin:
+            selection = (*(candidate_result(base.form, base.score) for base in bases), *networks.selection)
+            sentence = (
+                f"A network is shipped: score {networks.score:.3f}, against {best.score.value:.3f} for {best.form}."
+            )
+            return replace(networks, selection=selection, sentences=(sentence, *networks.sentences, *left_out))
+        peers = {name: peer for name, peer in networks.peers.items() if name != "weighted_erm"}
+        if isinstance(networks.model, SliceResidualClassifier):
+            peers["slice_residual"] = networks.model
+        sentence = (
+            f"On validation rows alone its score is {best.score.value:.3f}, that of the best network "
+            f"({networks.form}) {networks.score:.3f}."
+        )
+        return self.shipped(best, bases, networks.selection, peers, [sentence, *left_out])
 
-    def pilot(self, best: BaseResult) -> NetworkPilot:
-        """Return the pilot that the best base is compared with, on the same rows."""
-        is_small = len(self.sample) <= 1.5 * ROWS
-        train, valid = search_samples(self.config, self.train, self.valid, len(self.sample) if is_small else ROWS)
+    def out_of_reach(self, best: BaseResult) -> str:
+        """Return why no network could be shipped, however good; empty if one could."""
+        if best.score.value + self.margin < 1:
+            return ""
+        return (
+            f"Networks were not searched: with {len(self.search_valid):,} validation rows, a network must have a score "
+            f"{self.margin:.3f} higher than that of {best.form} ({best.score.value:.3f}), which is above 1."
+        )
+
+    def round(self, best: BaseResult, rows: int) -> PilotRound:
+        """Return a round of the pilot, in which the base is compared on the same rows."""
+        is_whole = len(self.sample) <= 1.5 * rows
+        train, valid = search_samples(self.config, self.train, self.valid, len(self.sample) if is_whole else rows)
         plain, sliced = best.plain_score.value, best.score.value
         if len(train) < len(self.sample) and np.ptp(train.y):
             part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
@@ -125,16 +136,11 @@ class _ModelSearch:
             score = selection_score(best.base.fit(part).predict_proba(X), valid.y, valid.S.member).value
             plain, sliced = score, score + sliced - plain
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
-        return NetworkPilot(task, Rival(best.form, plain, sliced), network_margin(len(valid)))
+        is_whole = is_whole and len(valid) == len(self.search_valid)
+        return PilotRound(task, best.form, plain, sliced, network_margin(len(valid)), is_whole)
 
-    def is_worth(self, pilot: NetworkPilot, best: BaseResult) -> bool:
-        """Whether a network comes near the best base on the rows of the pilot, and on those of the search."""
-
-        def on_stage(stage: str, share: float) -> None:
-            self.progress(stage, _BASES_UNTIL + (_PILOT_UNTIL - _BASES_UNTIL) * share)
-
-        task = replace(pilot.task, train=self.sample, valid=self.search_valid)
-        return pilot.run(on_stage) and pilot.confirm(task, best.score.value, self.margin, on_stage)
+    def on_pilot_stage(self, stage: str, share: float) -> None:
+        self.progress(stage, _BASES_UNTIL + (_PILOT_UNTIL - _BASES_UNTIL) * share)
 
     def networks(self, pilot: NetworkPilot) -> FitResult:
         """Return the best network."""

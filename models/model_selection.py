@@ -192,8 +192,10 @@ def train_plain_candidates(task: TrainingTask, train: Train, weightings: Sequenc
     return [train(equal), *_train_weighted(task, equal, train, weightings)]
 
 
-def train_slice_candidates(task: TrainingTask, train: Train, modes: Sequence[Mode] = MODES) -> list[Candidate]:
-    """Train modes, also gated where slices are many, then the best of them in every weighting."""
+def train_slice_candidates(
+    task: TrainingTask, train: Train, modes: Sequence[Mode] = MODES, weightings: Sequence[str] = WEIGHTINGS
+) -> list[Candidate]:
+    """Train modes, also gated where slices are many, then the best of them with each of the weightings."""
     names = task.train.S.names
     candidates = [train(CandidateSpec(mode, names)) for mode in modes]
     if len(names) > MAX_UNGATED:
@@ -207,19 +209,19 @@ def train_slice_candidates(task: TrainingTask, train: Train, modes: Sequence[Mod
             kept = gates[spec.form if spec.form in gates else "blend"]
             if kept != spec.slices:
                 candidates.append(train(replace(spec, slices=kept, gated=True)))
-    return [*candidates, *_train_weighted(task, best_candidate(candidates).spec, train)]
+    return [*candidates, *_train_weighted(task, best_candidate(candidates).spec, train, weightings)]
 
 
-def max_trainings(n_slices: int) -> int:
-    """Return the maximum number of trainings in a search."""
+def max_trainings(n_slices: int, modes: Sequence[Mode] | None = None) -> int:
+    """Return the maximum number of trainings in a search: among all modes and weightings, or in some modes only."""
     if not n_slices:
         return 1
-    modes = len(MODES) * (2 if n_slices > MAX_UNGATED else 1)
-    return len(WEIGHTINGS) + modes + len(WEIGHTINGS) - 1
+    weightings = 2 * (len(WEIGHTINGS) - 1) if modes is None else 0
+    return 1 + len(modes or MODES) * (2 if n_slices > MAX_UNGATED else 1) + weightings
 
 
 def _train_weighted(
-    task: TrainingTask, spec: CandidateSpec, train: Train, weightings: Sequence[str] = WEIGHTINGS
+    task: TrainingTask, spec: CandidateSpec, train: Train, weightings: Sequence[str]
 ) -> list[Candidate]:
     specs = [replace(spec, weighting=weighting) for weighting in weightings[1:]]
     return [train(weighted) for weighted in specs if np.ptp(task.slice_weights(weighted)) > 1e-12]

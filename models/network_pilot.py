@@ -1,118 +1,141 @@
-"""Pilot of networks: a few trainings on a sample, to see whether a search among networks can pay."""
+"""Pilot of networks: a few trainings on samples, to see whether a search among networks can pay."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from models.base_families import REACH
-from models.model_selection import (
-    Candidate,
-    CandidateSpec,
-    TrainingTask,
-    best_candidate,
-    train_candidate,
-)
-from models.objectives import WEIGHTINGS
-from models.slice_residual import MAX_UNGATED, MODES, Mode
+from models.learners import CandidateResult, candidate_result
+from models.model_selection import Candidate, CandidateSpec, SelectionScore, TrainingTask, slice_form, train_candidate
+from models.refit import refit_last_layer
+from models.slice_residual import MAX_UNGATED, MODES, Mode, SliceResidualClassifier
 
-ROWS = 2_000
-"""Training and validation rows of a pilot, unless all are fewer than one and a half times as many."""
-NETWORK_REACH, MODE_REACH = 0.015, 0.02
-"""Score that a search may add to a pilot, and by which more rows may turn modes."""
+ROUNDS = (2_000, 6_000)
+"""Training and validation rows of each round, unless all are fewer than one and a half times as many."""
+NETWORK_REACH = 0.01
+"""Score that more rows may add to a network more than to a base."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """Scores of a base fitted on the rows of a pilot, without and with slices, and its name."""
-
-    name: str
-    plain: float
-    sliced: float
-
-
-class NetworkPilot:
-    """Trainings of ERM, of the modes of the slice residual, and of the best one with rare cells weighted most.
-
-    Where slices are many, gates decide, and only ERM is trained.
+class PilotRound:
+    """Rows of a round and the shape of its networks, with the base that a network has to come near.
 
     Parameters
     ----------
     task
-        Rows of the pilot, and the shape of the networks.
+        The rows and the shape.
     rival
-        The base that a network has to come near.
+        Name of the base.
+    plain, sliced
+        Scores of the base fitted on the same rows, without and with slices.
     margin
         Score by which a network has to be better to be shipped.
+    is_whole
+        Whether the rows are those of the search.
+    """
+
+    task: TrainingTask
+    rival: str
+    plain: float
+    sliced: float
+    margin: float
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A network and its score, cross-fitted with a refitted last layer where that is possible."""
+
+    candidate: Candidate
+    score: SelectionScore
+    form: str
+
+
+class NetworkPilot:
+    """Trainings of ERM and of the modes of the slice residual in the first round, of the best mode in the next.
+
+    Where slices are many, gates decide, and only ERM is trained, once.
+
+    Parameters
+    ----------
+    seed
+        Of the halves of a refit.
+    on_stage
+        Called with the stage and the completed share.
 
     Attributes
     ----------
-    candidates
-        Networks trained on the rows of the pilot.
     known
         Networks trained on the rows of the search.
     reason
         Why the search cannot pay.
     """
 
-    def __init__(self, task: TrainingTask, rival: Rival, margin: float) -> None:
-        self.task, self.rival, self.margin = task, rival, margin
-        self.candidates: list[Candidate] = []
+    def __init__(self, seed: int, on_stage: Callable[[str, float], None]) -> None:
+        self.seed, self.on_stage = seed, on_stage
         self.known: list[Candidate] = []
         self.reason = ""
+        self._trials: list[_Trial] = []
+        self._best: Mode | None = None
 
-    def run(self, on_stage: Callable[[str, float], None]) -> bool:
-        """Train, and return whether a search can pay; if not, ``reason`` says why not."""
-        names = self.task.train.S.names
-        erm = self._train(CandidateSpec("erm", names), on_stage)
-        if self._lacks(erm, self.rival.plain, -REACH):
-            return False
-        if len(names) > MAX_UNGATED:
-            return True
-        if names:
-            best = best_candidate([self._train(CandidateSpec(mode, names), on_stage) for mode in MODES])
-            self._train(replace(best.spec, weighting=WEIGHTINGS[-1]), on_stage)
-        return not self._lacks(best_candidate(self.candidates), self.rival.sliced, self.margin - NETWORK_REACH)
-
-    def confirm(self, task: TrainingTask, rival: float, margin: float, on_stage: Callable[[str, float], None]) -> bool:
-        """Train the best one on the rows of the search, if there are more, and return whether it comes near there, too.
-
-        Where slices are many it does: gates decide.
-        """
-        self.known = self.candidates
-        if len(task.train) == len(self.task.train) and len(task.valid) == len(self.task.valid):
-            return True
-        self.known = []
-        if len(task.train.S.names) > MAX_UNGATED:
-            return True
-        on_stage("pilot of networks on more rows", 1.0)
-        again = train_candidate(task, best_candidate(self.candidates).spec)
-        self.known = [again]
-        self.task, self.margin = task, margin
-        return not self._lacks(again, rival, margin - NETWORK_REACH)
-
-    def _train(self, spec: CandidateSpec, on_stage: Callable[[str, float], None]) -> Candidate:
-        on_stage(f"pilot of networks: {spec.name}", min(1.0, len(self.candidates) / (len(MODES) + 2)))
-        self.candidates.append(train_candidate(self.task, spec))
-        return self.candidates[-1]
+    def passes(self, rounds: Sequence[Callable[[], PilotRound]]) -> bool:
+        """Whether a search can pay by all rounds; if not, ``reason`` says why not."""
+        for make in rounds:
+            this = make()
+            if not self._passes(this):
+                return False
+            if this.is_whole or len(this.task.train.S.names) > MAX_UNGATED:
+                break
+        return True
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The modes near the best one; all where slices are many, since gates change their order."""
-        if len(self.task.train.S.names) > MAX_UNGATED:
-            return MODES
-        modes = [each for each in self.candidates if each.spec.form in MODES and each.spec.weighting == WEIGHTINGS[0]]
-        least = max((candidate.score.value for candidate in modes), default=0.0) - MODE_REACH
-        near = {candidate.spec.form for candidate in modes if candidate.score.value >= least}
-        return tuple(mode for mode in MODES if mode in near)
+        """The best mode; all where slices are many, since gates change their order."""
+        return MODES if self._best is None else (self._best,)
 
-    def _lacks(self, candidate: Candidate, rival: float, more: float) -> bool:
-        """Whether a network has less than the rival's score and some more; then this is the reason."""
-        score = candidate.score.value
-        if score < rival + more:
+    @property
+    def tried(self) -> tuple[CandidateResult, ...]:
+        """Networks of the last round."""
+        return tuple(candidate_result(trial.form, trial.score) for trial in self._trials)
+
+    def _passes(self, this: PilotRound) -> bool:
+        names, self._trials = this.task.train.S.names, []
+        if self._best is None:
+            erm = self._train(this, CandidateSpec("erm", names))
+            if self._lacks(this, erm, this.plain - REACH):
+                return False
+            if not names:
+                return not self._lacks(this, erm, this.plain + this.margin - NETWORK_REACH)
+            if len(names) > MAX_UNGATED:
+                return True
+        trials = {mode: self._train(this, CandidateSpec(mode, names)) for mode in self.modes}
+        self._best = max(trials, key=lambda mode: trials[mode].score.value)
+        best = trials[self._best]
+        return not self._lacks(this, best, this.sliced + this.margin - NETWORK_REACH)
+
+    def _train(self, this: PilotRound, spec: CandidateSpec) -> _Trial:
+        rows = len(this.task.train)
+        self.on_stage(f"pilot of networks on {rows:,} rows: {spec.name}", len(self._trials) / (len(MODES) + 1))
+        candidate = train_candidate(this.task, spec)
+        trial = _Trial(candidate, candidate.score, spec.name)
+        if isinstance(candidate.model, SliceResidualClassifier):
+            refit = refit_last_layer(candidate.model, this.task.valid, self.seed)
+            if refit is not None:
+                trial = _Trial(candidate, refit.score, slice_form(candidate, True))
+        if this.is_whole:
+            self.known.append(candidate)
+        self._trials.append(trial)
+        return trial
+
+    def _lacks(self, this: PilotRound, trial: _Trial, least: float) -> bool:
+        """Whether a network has less than a score; then this is the reason."""
+        score = trial.score.value
+        if score < least:
+            rival = this.plain if trial.candidate.spec.form == "erm" else this.sliced
             self.reason = (
-                f"Networks were not searched: in a pilot of {len(self.task.train):,} training rows the validation "
-                f"score was {score:.3f} ({candidate.spec.name}), against {rival:.3f} for {self.rival.name}. "
-                f"To be shipped, a network must have {self.margin:.3f} more."
+                f"Networks were not searched: in a pilot of {len(this.task.train):,} training rows the validation "
+                f"score was {score:.3f} ({trial.form}), against {rival:.3f} for {this.rival}. "
+                f"To be shipped, a network must have {this.margin:.3f} more."
             )
-        return score < rival + more
+        return score < least
