@@ -59,6 +59,14 @@ class CrossFittedBase:
         models = [family.fit(family.features(rows), rows.y, settings, rows.weight) for family, settings in self.members]
         return models[0] if len(models) == 1 else SoftVotingClassifier(models)
 
+    def draft_probabilities(self, fitted: Rows, held: Split) -> Floats:
+        """Return the probabilities float[N, C] of rows by drafts of the members, fitted on other rows."""
+        found = []
+        for family, settings in self.members:
+            draft = family.draft(family.features(fitted), fitted.y, settings, fitted.weight)
+            found.append(draft.predict_proba(family.features(held)))
+        return np.asarray(np.mean(found, axis=0))
+
 
 @dataclass(frozen=True, slots=True)
 class BaseResult:

@@ -56,6 +56,14 @@ class MLP(nn.Module):
         hidden: Tensor = self.rest(torch.relu(before if shift is None else before + shift))
         return hidden
 
+    def widen(self, columns: NDArray[np.int64], in_features: int) -> None:
+        """Read ``in_features`` features from now on: those trained are at these columns, others have weights of 0."""
+        narrow, self.in_features = self.first, in_features
+        self.first = nn.Linear(in_features, self.widths[0], device="meta")  # draws no numbers
+        weight = torch.zeros(self.widths[0], in_features)
+        weight[:, columns] = narrow.weight.detach()
+        self.first.weight, self.first.bias = nn.Parameter(weight), narrow.bias
+
     def config(self) -> dict[str, Any]:
         """Return the arguments of ``from_config`` as JSON values."""
         return {"in_features": self.in_features, "widths": list(self.widths)}

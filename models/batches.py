@@ -131,6 +131,20 @@ class FeatureRows:
         """Return some rows, still sparse."""
         return FeatureRows(self._dense[positions], self._rows(positions), self.one_hot)
 
+    def used_columns(self) -> Positions:
+        """Return the columns in which some row has another number than 0."""
+        block = self._rows(slice(None))
+        start = self.shape[1] - self._dense.shape[1]
+        of_block = np.unique(block.indices[block.data != 0]) if block is not None else np.zeros(0, np.int64)
+        return np.concatenate([of_block.astype(np.int64), start + np.flatnonzero(self._dense.any(axis=0))])
+
+    def columns(self, kept: Positions) -> FeatureRows:
+        """Return the rows with some of the columns, in ascending order, no longer as categories."""
+        start = self.shape[1] - self._dense.shape[1]
+        block = self._rows(slice(None))
+        sparse = None if block is None else block[:, kept[kept < start]]
+        return FeatureRows(self._dense[:, kept[kept >= start] - start], sparse)
+
     def _rows(self, positions: Positions | slice) -> scipy.sparse.csr_matrix | None:
         """Return some rows of the sparse block."""
         if self._blocks:

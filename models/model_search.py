@@ -132,8 +132,7 @@ class _ModelSearch:
         plain, sliced = best.plain_score.value, best.score.value
         if len(train) < len(self.sample) and np.ptp(train.y):
             part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
-            X = best.base.members[0][0].features(valid)
-            score = selection_score(best.base.fit(part).predict_proba(X), valid.y, valid.S.member).value
+            score = selection_score(best.base.draft_probabilities(part, valid), valid.y, valid.S.member).value
             plain, sliced = score, score + sliced - plain
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
         is_whole = is_whole and len(valid) == len(self.search_valid)

@@ -130,6 +130,11 @@ class TrainingTask:
     widths: tuple[int, ...]
     trainer_config: TrainerConfig
 
+    def with_columns(self, kept: NDArray[np.int64]) -> TrainingTask:
+        """Return the task with some of the features."""
+        train, valid = (replace(part, X=part.X.columns(kept), wide=None) for part in (self.train, self.valid))
+        return replace(self, train=train, valid=valid)
+
     def weights(self, spec: CandidateSpec) -> NDArray[np.float64]:
         """Return the weights of the training rows, float[N] with mean 1."""
         weights = self.slice_weights(spec) * (1.0 if self.train.weight is None else self.train.weight)
@@ -143,7 +148,14 @@ class TrainingTask:
 def train_candidate(
     task: TrainingTask, spec: CandidateSpec, on_epoch: Callable[[EpochRecord], None] | None = None
 ) -> Candidate:
-    """Train a network from scratch and keep its best checkpoint."""
+    """Train a network from scratch and keep its best checkpoint.
+
+    Features that are 0 in all training rows, such as buckets of words that do not occur, have weights of 0, but not in
+    attention over slices.
+    """
+    whole, used = task, task.train.X.used_columns()
+    if spec.form != "slice_aware" and 0 < len(used) < task.train.X.shape[1]:
+        task = task.with_columns(used)
     model, valid = untrained(task, spec), task.valid
     names = () if spec.form == "erm" else spec.slices
     batch_size = task.trainer_config.batch_size
@@ -155,6 +167,9 @@ def train_candidate(
         score=lambda: model_score(model.predict_proba, valid.X, valid.y, valid.S).value,
         on_epoch=on_epoch,
     )
+    if task is not whole and not isinstance(model, AttentiveClassifier):
+        model.backbone.widen(used, whole.train.X.shape[1])
+        valid = whole.valid
     return Candidate(spec, model, model_score(model.predict_proba, valid.X, valid.y, valid.S))
 
 

@@ -110,8 +110,7 @@ class NetworkPilot:
             if len(names) > MAX_UNGATED:
                 return True
         trials = {mode: self._train(this, CandidateSpec(mode, names)) for mode in self.modes}
-        self._best = max(trials, key=lambda mode: trials[mode].score.value)
-        best = trials[self._best]
+        self._best, best = max(trials.items(), key=lambda trial: trial[1].score.value)
         return not self._lacks(this, best, this.sliced + this.margin - NETWORK_REACH)
 
     def _train(self, this: PilotRound, spec: CandidateSpec) -> _Trial:

@@ -7,6 +7,7 @@ features.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -72,11 +73,11 @@ def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) ->
     trials = []
     for power in POWERS:
         weight = refit_weights(y, member, power)
-        for strength in STRENGTHS:
-            layers = [_fit(features[~h], y[~h], weight[~h], strength) for h in (halves, ~halves)]
+        paths = [_path(features[~half], y[~half], weight[~half], STRENGTHS) for half in (halves, ~halves)]
+        for strength, *layers in zip(STRENGTHS, *paths, strict=True):
             trials.append((cross_fitted(layers, features), strength, power, layers))
     score, strength, power, layers = max(trials, key=lambda trial: trial[0].value)
-    layer = _fit(features, y, refit_weights(y, member, power), strength)
+    (layer,) = _path(features, y, refit_weights(y, member, power), [strength])
     return Refit(layer, strength, power, score, cross_fitted(layers, unknown))
 
 
@@ -128,20 +129,23 @@ def two_halves(
     return first[group_of.reshape(-1)]
 
 
-def _fit(features: Floats, y: NDArray[np.int64], weight: Floats, strength: float) -> LastLayer:
-    """Fit on standardised features; return the equivalent layer on the raw features."""
+def _path(features: Floats, y: NDArray[np.int64], weight: Floats, strengths: Sequence[float]) -> Iterator[LastLayer]:
+    """Yield layers on the raw features, fitted on standardised ones, each from the one before."""
     from sklearn.exceptions import ConvergenceWarning  # slow to import, and not needed at serving
     from sklearn.linear_model import LogisticRegression
 
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1.0
-    regression = LogisticRegression(C=strength, max_iter=500)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # sufficient: selection depends on the score
-        regression.fit((features - mean) / scale, y, sample_weight=weight)
-    coefficients: Floats = regression.coef_ / scale
-    intercepts: Floats = regression.intercept_ - coefficients @ mean
-    if len(coefficients) == 1:  # two classes: logits of the second against the first
-        coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
-        intercepts = np.array([0.0, intercepts[0]])
-    return LastLayer(coefficients, intercepts)
+    standardised = (features - mean) / scale
+    regression = LogisticRegression(max_iter=500, warm_start=True)
+    for strength in strengths:
+        regression.set_params(C=strength)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # sufficient: selection depends on the score
+            regression.fit(standardised, y, sample_weight=weight)
+        coefficients: Floats = regression.coef_ / scale
+        intercepts: Floats = regression.intercept_ - coefficients @ mean
+        if len(coefficients) == 1:  # two classes: logits of the second against the first
+            coefficients = np.concatenate([np.zeros_like(coefficients), coefficients])
+            intercepts = np.array([0.0, intercepts[0]])
+        yield LastLayer(coefficients, intercepts)

@@ -186,7 +186,8 @@ def test_networks_are_searched_only_where_a_pilot_comes_near() -> None:
 
     def drawn(n: int, *, is_hidden: bool) -> Split:
         X = rng.normal(size=(n, 12)).astype(np.float32)
-        score = np.tanh(X @ np.ones(12)) * np.tanh(X @ np.r_[np.ones(6), -np.ones(6)]) if is_hidden else X[:, 0]
+        noisy = X[:, 0] + 0.5 * rng.normal(size=n)
+        score = np.tanh(X @ np.ones(12)) * np.tanh(X @ np.r_[np.ones(6), -np.ones(6)]) if is_hidden else noisy
         return Split(FeatureRows(X), (score > 0).astype(np.int64), SliceMatrix(["s"], rng.random((n, 1)) < 0.3))
 
     config = LearnerConfig(widths=(32,), n_epochs=12, lr=0.01)
@@ -196,6 +197,19 @@ def test_networks_are_searched_only_where_a_pilot_comes_near() -> None:
     assert plain.form.startswith(("linear", "trees", "mean"))
     assert any(sentence.startswith("Networks were not searched: in a pilot of 500") for sentence in plain.sentences)
     assert set(plain.peers) <= {"base"}
+
+
+def test_no_pilot_is_trained_where_a_network_cannot_be_better_by_enough() -> None:
+    """A base with a score near 1 leaves less than the margin; the report says so."""
+    rng = np.random.default_rng(12)
+    X = rng.normal(size=(600, 3)).astype(np.float32)
+    whole = Split(FeatureRows(X), (X[:, 0] > 0).astype(np.int64), SliceMatrix(["s"], rng.random((600, 1)) < 0.3))
+    train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 600)))
+    fitted = search_models(QUICK, train, valid, 2)
+    assert any(
+        "with 100 validation rows, a network must have a score 0.050 higher" in each for each in fitted.sentences
+    )
+    assert all(result.name.startswith(("linear", "trees", "mean")) for result in fitted.selection)
 
 
 def test_a_network_has_to_be_better_by_more_on_few_rows() -> None:

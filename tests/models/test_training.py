@@ -312,10 +312,10 @@ def test_a_fault_is_in_the_report_without_its_message() -> None:
 
 def test_a_plain_model_is_compared_with_the_slice_network_and_not_with_itself() -> None:
     """The report has the figures of the network with slices that did not ship, and no gain on the shipped model."""
-    rows, random = table(300, 3), np.random.default_rng(3)
+    rows, random = table(300, 5), np.random.default_rng(5)
     noisy = random.random(300) < 0.3
     rows.loc[noisy, "kind of it"] = random.choice(["spam", "ham", "other"], noisy.sum())
-    report = train(config(learner=replace(QUICK, kind="slice_residual", n_epochs=6, seed=3)), rows).report
+    report = train(config(learner=replace(QUICK, kind="slice_residual", n_epochs=6, seed=5)), rows).report
     assert report.form.startswith("companion: weighted ERM")
     assert set(report.peers) == set(report.comparisons) == {"erm", "slice_residual"}
     text = report.to_text()
@@ -369,9 +369,9 @@ def test_peers_are_compared_on_the_same_rows(network_bundle: ModelBundle) -> Non
 
 def test_a_model_with_slices_is_compared_with_itself_without_them() -> None:
     """The peer reads the same features, those for linear models."""
-    rows = table(1500)
+    rows = table(1500).query("`kind of it` != 'other'").reset_index(drop=True)
     asks = rows["the text [raw]"].str.contains("please")
-    rows.loc[asks, "kind of it"] = rows.loc[asks, "kind of it"].map({"spam": "ham", "ham": "other", "other": "spam"})
+    rows.loc[asks, "kind of it"] = rows.loc[asks, "kind of it"].map({"spam": "ham", "ham": "spam"})
     made = train(config(), rows)
     assert isinstance(made.model, SliceAdapter)
     assert [*made.report.peers] == ["base"]
