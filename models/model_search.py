@@ -54,9 +54,9 @@ def search_models(
 def network_margin(rows: int) -> float:
     """Return the score by which a network must be better than a base, given the number of validation rows.
 
-    The best of some twenty networks, each at its best epoch, has been chosen by this score; that of a base is
-    cross-fitted. An accuracy of 95 % has a standard error of .22 divided by the root of the rows, and the score, half
-    of which is of one slice, a larger one.
+    The epoch, the form and the last layer of a network have been chosen on these rows; the score of a base is
+    cross-fitted from the start. An accuracy of 95 % has a standard error of .22 divided by the root of the rows, and
+    the score, half of which is of one slice, a larger one.
 
     Examples
     --------
@@ -70,13 +70,8 @@ class _ModelSearch:
     """Bases with slices first; then networks, if a pilot comes near."""
 
     def __init__(self, config: LearnerConfig, train: Split, valid: Split, num_classes: int, progress: Progress) -> None:
-        self.config, self.train, self.valid, self.num_classes, self.progress = (
-            config,
-            train,
-            valid,
-            num_classes,
-            progress,
-        )
+        self.config, self.train, self.valid = config, train, valid
+        self.num_classes, self.progress = num_classes, progress
         self.sample, self.search_valid = search_samples(config, train, valid)
         base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
         self.search = Rows.of(*base_rows)
@@ -95,26 +90,24 @@ class _ModelSearch:
             networks = fit_learner(self.config, self.train, self.valid, self.num_classes, self.progress)
             return replace(networks, sentences=(*networks.sentences, *left_out))
         pilot = NetworkPilot(self.config.seed, self.on_pilot_stage)
-        peers: dict[str, Network] = {}
-        if (out_of_reach := self.out_of_reach(best)) or not pilot.passes(
-            [partial(self.round, best, n) for n in ROUNDS]
-        ):
-            return self.shipped(best, bases, pilot.tried, peers, [out_of_reach or pilot.reason, *left_out])
+        reason = self.out_of_reach(best)
+        if not reason and not pilot.passes([partial(self.round, best, rows) for rows in ROUNDS]):
+            reason = pilot.reason
+        if reason:
+            return self.shipped(best, bases, pilot.tried, {}, [reason, *left_out])
         networks = self.networks(pilot)
         if networks.score > best.score.value + self.margin:
             selection = (*(candidate_result(base.form, base.score) for base in bases), *networks.selection)
-            sentence = (
-                f"A network is shipped: score {networks.score:.3f}, against {best.score.value:.3f} for {best.form}."
-            )
-            return replace(networks, selection=selection, sentences=(sentence, *networks.sentences, *left_out))
+            told = f"A network is shipped: score {networks.score:.3f}, against {best.score.value:.3f} for {best.form}."
+            return replace(networks, selection=selection, sentences=(told, *networks.sentences, *left_out))
         peers = {name: peer for name, peer in networks.peers.items() if name != "weighted_erm"}
         if isinstance(networks.model, SliceResidualClassifier):
             peers["slice_residual"] = networks.model
-        sentence = (
+        told = (
             f"On validation rows alone its score is {best.score.value:.3f}, that of the best network "
             f"({networks.form}) {networks.score:.3f}."
         )
-        return self.shipped(best, bases, networks.selection, peers, [sentence, *left_out])
+        return self.shipped(best, bases, networks.selection, peers, [told, *left_out])
 
     def out_of_reach(self, best: BaseResult) -> str:
         """Return why no network could be shipped, however good; empty if one could."""
@@ -128,14 +121,15 @@ class _ModelSearch:
     def round(self, best: BaseResult, rows: int) -> PilotRound:
         """Return a round of the pilot, in which the base is compared on the same rows."""
         is_whole = len(self.sample) <= 1.5 * rows
-        train, valid = search_samples(self.config, self.train, self.valid, len(self.sample) if is_whole else rows)
+        train, valid = self.sample, self.search_valid
+        if not is_whole:
+            train, valid = search_samples(self.config, self.train, self.valid, rows)
         plain, sliced = best.plain_score.value, best.score.value
         if len(train) < len(self.sample) and np.ptp(train.y):
             part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
             score = selection_score(best.base.draft_probabilities(part, valid), valid.y, valid.S.member).value
             plain, sliced = score, score + sliced - plain
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
-        is_whole = is_whole and len(valid) == len(self.search_valid)
         return PilotRound(task, best.form, plain, sliced, network_margin(len(valid)), is_whole)
 
     def on_pilot_stage(self, stage: str, share: float) -> None:

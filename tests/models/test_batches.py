@@ -134,3 +134,16 @@ def test_a_shift_is_added_before_the_first_relu() -> None:
     expected = torch.relu(net.rest[0](torch.relu(net.first(X) + shift)))
     assert torch.allclose(expected, net(X, shift))
     assert (net.out_features, net.in_features) == (3, 2)
+
+
+def test_columns_with_numbers_are_kept_in_both_blocks() -> None:
+    """A stored zero is none; the rest are the columns of the same rows."""
+    block = sparse.csr_matrix(np.array([[0, 2, 0], [0, 0, 3]], dtype=np.float32))
+    block.data[1] = 0
+    rows = FeatureRows(np.array([[0, 1, 0], [0, 0, 4]], dtype=np.float32), block)
+    used = rows.used_columns()
+    assert used.tolist() == [1, 4, 5]
+    assert torch.equal(rows.columns(used).take(slice(None)), rows.take(slice(None))[:, used])
+    dense = FeatureRows(np.zeros((2, 2), np.float32))
+    assert dense.used_columns().tolist() == []
+    assert dense.columns(np.array([1])).shape == (2, 1)

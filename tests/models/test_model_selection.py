@@ -14,10 +14,13 @@ from models.model_selection import (
     CandidateSpec,
     ModelComparison,
     SelectionScore,
+    TrainingTask,
     describe_comparison,
     selection_score,
+    train_candidate,
 )
-from models.slice_residual import SliceResidualClassifier
+from models.slice_residual import MODES, SliceResidualClassifier
+from models.trainer_config import TrainerConfig
 from sfs.matrix import SliceMatrix
 
 NAMES = tuple(f"s{k}" for k in range(30))
@@ -177,3 +180,23 @@ def test_log_loss_only_breaks_ties() -> None:
     """A certain mistake costs at most a hundredth through the log loss."""
     score = selection_score(np.array([[1.0, 0.0]]), np.array([1]), np.zeros((1, 0), dtype=bool))
     assert score.value == pytest.approx(-0.01)
+
+
+@pytest.mark.parametrize("form", ["erm", *MODES])
+def test_a_feature_that_no_training_row_has_changes_no_prediction(form: str) -> None:
+    """Its weights are 0, those of the others as trained without it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4)).astype(np.float32)
+    y, S = (X[:, 1] > 0).astype(np.int64), SliceMatrix(["s"], rng.random((200, 1)) < 0.3)
+    absent = X * np.array([1, 1, 0, 1], np.float32)
+
+    def trained(rows: np.ndarray) -> Candidate:
+        part = Split(FeatureRows(rows), y, S)
+        return train_candidate(
+            TrainingTask(part, part, 2, (5,), TrainerConfig(n_epochs=2)), CandidateSpec(form, ("s",))
+        )
+
+    found, without = trained(absent), trained(np.delete(X, 2, axis=1))
+    assert np.array_equal(found.model.predict_proba(X, S), found.model.predict_proba(absent, S))
+    assert found.score == without.score
+    assert found.model.config()["backbone"]["in_features"] == 4
