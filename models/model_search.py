@@ -91,7 +91,7 @@ class _ModelSearch:
             return replace(networks, sentences=(*networks.sentences, *left_out))
         pilot = NetworkPilot(self.config.seed, self.on_pilot_stage)
         reason = self.out_of_reach(best)
-        if not reason and not pilot.passes([partial(self.round, best, rows) for rows in ROUNDS]):
+        if not reason and not pilot.passes([partial(self.round, best, rows) for rows in (*ROUNDS, len(self.sample))]):
             reason = pilot.reason
         if reason:
             return self.shipped(best, bases, pilot.tried, {}, [reason, *left_out])
@@ -119,7 +119,10 @@ class _ModelSearch:
         )
 
     def round(self, best: BaseResult, rows: int) -> PilotRound:
-        """Return a round of the pilot, in which the base is compared on the same rows."""
+        """Return a round of the pilot, in which the base is compared on the same rows.
+
+        It has all rows of the search if they are fewer than one and a half times as many.
+        """
         is_whole = len(self.sample) <= 1.5 * rows
         train, valid = self.sample, self.search_valid
         if not is_whole:

@@ -12,9 +12,8 @@ from models.refit import refit_last_layer
 from models.slice_residual import MAX_UNGATED, MODES, Mode, SliceResidualClassifier
 
 ROUNDS = (2_000, 6_000)
-"""Training and validation rows of each round, unless all are fewer than one and a half times as many."""
+"""Training and validation rows of the first rounds; the last has all rows of the search."""
 NETWORK_REACH = 0.01
-"""Score that more rows may add to a network more than to a base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,11 @@ class PilotRound:
     sliced: float
     margin: float
     is_whole: bool
+
+    @property
+    def reach(self) -> float:
+        """Score that more rows, if there are, may add to a network more than to the base."""
+        return 0.0 if self.is_whole else NETWORK_REACH
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +110,12 @@ class NetworkPilot:
             if self._lacks(this, erm, this.plain - REACH):
                 return False
             if not names:
-                return not self._lacks(this, erm, this.plain + this.margin - NETWORK_REACH)
+                return not self._lacks(this, erm, this.plain + this.margin - this.reach)
             if len(names) > MAX_UNGATED:
                 return True
         trials = {mode: self._train(this, CandidateSpec(mode, names)) for mode in self.modes}
         self._best, best = max(trials.items(), key=lambda trial: trial[1].score.value)
-        return not self._lacks(this, best, this.sliced + this.margin - NETWORK_REACH)
+        return not self._lacks(this, best, this.sliced + this.margin - this.reach)
 
     def _train(self, this: PilotRound, spec: CandidateSpec) -> _Trial:
         rows = len(this.task.train)
