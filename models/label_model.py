@@ -31,7 +31,7 @@ _BOTH_VOTE = 20  # rows, from which a pair of functions is told dependent
 _DENSE = 100  # functions, up to which all eigenvectors are as cheap as one
 _EM_STEPS, _EM_TOLERANCE = 200, 1e-6
 _FIRST_ACCURACY = 0.7
-_WITHOUT_EFFECT = {"lr", "optimizer", "optimizer_config", "lr_scheduler", "lr_scheduler_config", "seed", "log_freq"}
+_OF_DESCENT = {"lr", "optimizer", "optimizer_config", "lr_scheduler", "lr_scheduler_config"}
 
 _log = logging.getLogger(__name__)
 
@@ -155,8 +155,9 @@ class _LearnedLabeler(BaseLabeler):
         mu_eps
             Least probability in ``mu``; by default .01, or less for many rows.
         **options
-            Of `LabelModel`: ``n_epochs``, the most iterations (500); ``l2``, a pull towards the start (0); and
-            ``prec_init``, the accuracy of all functions, or of each, at the start (.7).
+            Of `LabelModel`: ``n_epochs``, the most iterations (500); ``l2``, a pull towards the start (0);
+            ``prec_init``, the accuracy of all functions, or of each, at the start (.7); and Snorkel's options of
+            gradient descent.
 
         Raises
         ------
@@ -165,7 +166,7 @@ class _LearnedLabeler(BaseLabeler):
         TypeError
             If an option is unknown.
         """
-        if unknown := options.keys() - self._options() - _WITHOUT_EFFECT:
+        if unknown := options.keys() - self._options() - _OF_DESCENT - {"seed", "log_freq"}:
             raise TypeError(f"fit() got an unexpected keyword argument {min(unknown)!r}")
         votes = self.votes(L_train, "L_train")
         if votes.shape[1] < _LEAST_FUNCTIONS:
@@ -177,6 +178,8 @@ class _LearnedLabeler(BaseLabeler):
         if not 0 < eps < 1 / self.cardinality:
             raise DataError(f"mu_eps must be above 0 and below 1 / {self.cardinality}, got {mu_eps!r}")
         events = _Events.of(votes, self.cardinality)
+        if deps is None and options.keys() & _OF_DESCENT & self._options():
+            deps = ()
         self.dependencies = tuple(_dependencies(events, p)) if deps is None else _given(deps, events.functions)
         for each in self.dependencies if deps is None else ():
             _log.warning(
@@ -268,8 +271,11 @@ class LabelModel(_LearnedLabeler):
 
     If functions are independent given the class, the shares in which two of them vote together are mu P mu', with P
     the class balance on the diagonal. ``mu`` is fitted to all pairs of different functions and to the share of each
-    vote, by L-BFGS from better-than-random accuracies: without chance, so that ``seed`` has no effect, and neither
-    have Snorkel's other options of stochastic gradient descent (``lr``, ``optimizer``, ``lr_scheduler``, ``log_freq``).
+    vote, by L-BFGS from better-than-random accuracies: without chance, so that ``seed`` has no effect.
+
+    With ``lr``, ``optimizer``, ``lr_scheduler`` or their options it takes Snorkel's steps instead, ``n_epochs`` (100)
+    from a start that depends on ``seed``, and ends where Snorkel's model does, often before the optimum. Of dependent
+    functions only those of ``deps`` are then left out.
 
     Abstentions have to be independent given the class, too: functions that all vote on the same part of the rows
     seem to agree. Pairs that are dependent are found, reported and left out; duplicates have one vote together.
@@ -298,11 +304,13 @@ class LabelModel(_LearnedLabeler):
 
     @classmethod
     def _options(cls) -> set[str]:
-        return {"n_epochs", "l2", "prec_init"}
+        return {"n_epochs", "l2", "prec_init", "seed"} | _OF_DESCENT
 
     def _fitted(
         self, events: _Events, p: FloatArray, pairs: NDArray[np.bool_], options: Mapping[str, Any]
     ) -> FloatArray:
+        if options.keys() & _OF_DESCENT:
+            return _in_order(_descended(events, p, pairs, options), p)
         shape, eps, l2 = (len(events.mean), len(p)), options["eps"], float(options.get("l2", 0.0))
         first = np.clip(_first_mu(events, p, options.get("prec_init", _FIRST_ACCURACY)), eps, 1 - eps)
         allowed = _by_events(pairs, self.cardinality)
@@ -433,6 +441,34 @@ def _first_mu(events: _Events, p: FloatArray, accuracy: ArrayLike) -> FloatArray
     right = np.tile(np.eye(classes, dtype=np.bool_), (events.functions, 1))
     share = np.where(right, each, (1 - each) / (classes - 1))
     return np.asarray(events.mean[:, None] * share / p)
+
+
+def _descended(events: _Events, p: FloatArray, pairs: NDArray[np.bool_], options: Mapping[str, Any]) -> FloatArray:
+    """Return ``mu`` after Snorkel's steps, float64[M C, C]; functions that never vote together count as others do."""
+    import torch  # slow to import, and not needed otherwise
+
+    from models.trainer import learning_rate, make_optimizer
+    from models.trainer_config import TrainerConfig, merge_config
+
+    settings = {name: options[name] for name in options.keys() & (_OF_DESCENT | {"n_epochs", "seed", "l2"})}
+    config = merge_config(TrainerConfig(n_epochs=100, lr=0.01, optimizer="sgd"), settings)
+    right = np.tile(np.eye(len(p)), (events.functions, 1))
+    start = np.clip(_first_mu(events, p, options.get("prec_init", _FIRST_ACCURACY)) * right, 0, 1)
+    allowed = _by_events(pairs | ~(events.both_vote() > 0) & ~np.eye(events.functions, dtype=bool), len(p))
+    parts = (start, np.where(allowed, events.together, 0.0), allowed, events.mean, p)
+    first, together, counted, mean, balance = (torch.tensor(part, dtype=torch.float32) for part in parts)
+    mu = torch.nn.Parameter(first * np.random.RandomState(config.seed).random_sample())
+    optimizer = make_optimizer([mu], config)
+    for epoch in range(config.n_epochs):
+        optimizer.param_groups[0]["lr"] = learning_rate(config, epoch, epoch)
+        optimizer.zero_grad()
+        errors = (mu @ (mu * balance).T - together) * counted, (mu * balance).sum(dim=1) - mean
+        loss = torch.stack([(error**2).sum() for error in (*errors, config.l2 * (mu - first))]).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    if not torch.isfinite(mu).all():
+        raise ModelError("Loss is NaN. Terminating training: the label model diverged, lower lr")
+    return np.asarray(mu.detach().numpy(), np.float64)
 
 
 def _differences(events: _Events, p: float, allowed: NDArray[np.bool_]) -> FloatArray:

@@ -49,7 +49,12 @@ TRUE_ALL, TRUE, FEW = "true labels, all rows", "true labels, rows with a vote", 
 TAUGHT, TENTH = "abstentions, and 100 true labels", "a tenth of the true labels"
 FUNCTIONS = "a tenth of the true labels, others from functions"
 REACH_AGREEMENT, REACH_DIFFERENCE, REACH_FASTER = 0.97, 0.03, 50
-MODELS = {"matrix": LabelModel, "triplets": TripletLabelModel}
+STEPS = "Snorkel's steps"
+MODELS: dict[str, tuple[type[LabelModel | TripletLabelModel], dict[str, Any]]] = {
+    STEPS: (LabelModel, {"lr": 0.01, "n_epochs": 500, "seed": 1}),
+    "matrix": (LabelModel, {}),
+    "triplets": (TripletLabelModel, {}),
+}
 
 Votes = NDArray[np.int64]
 
@@ -100,11 +105,11 @@ def compared(
         "abstentions error": float(np.abs(abstentions.get_weights() - true).mean()),
         "abstentions accuracy": float((own == y)[some & judged].mean()),
     }
-    for name, kind in MODELS.items():
+    for name, (kind, fit_options) in MODELS.items():
         seconds = []
         for _ in range(FITS):
             model, start = kind(len(p)), time.perf_counter()
-            model.fit(L, class_balance=p)
+            model.fit(L, class_balance=p, **fit_options)
             seconds.append(time.perf_counter() - start)
         found[f"{name} seconds"] = float(np.median(seconds))
         labels = model.predict_proba(L).argmax(axis=1)
@@ -152,9 +157,9 @@ def end_models(
             "Snorkel": (some, of_snorkel[some]),
             "majority": (some, MajorityLabelVoter().predict_proba(L[some])),
         }
-        for name, kind in MODELS.items():
+        for name, (kind, fit_options) in MODELS.items():
             model = kind()
-            model.fit(L[drawn], class_balance=p)
+            model.fit(L[drawn], class_balance=p, **fit_options)
             of_labels[name] = some, model.predict_proba(L[some])
         abstentions, taught = DawidSkeneLabelModel(), DawidSkeneLabelModel()
         abstentions.fit(L[drawn], class_balance=p)
@@ -223,7 +228,7 @@ def collections(data: Path | None) -> dict[str, tuple[pd.Series[str], Votes, Vot
 
 
 def main() -> int:
-    """Measure, print and write; 1 when a figure is missed on generated votes."""
+    """Measure, print and write; 1 when Snorkel's steps or the speed of triplets miss a figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, help="an interpreter that has Snorkel 0.10.0")
     parser.add_argument("--out", type=Path, required=True, help="where the results go, as JSON")
@@ -242,27 +247,27 @@ def main() -> int:
                     runs.append(compared(peer, L, y, p, Path(place), np.ones(ROWS, np.bool_)))
                 figures = pd.DataFrame(runs).mean().to_dict()
                 what = f"{classes} classes, {'one' if one_class else 'all'} a function"
-                results.append({"votes": what, "generated": True, **figures})
+                results.append({"votes": what, **figures})
         for name, (texts, y, L) in collections(options.data).items():
             p = (np.bincount(y) / len(y)).tolist()
             figures = compared(peer, L, y, p, Path(place), on_test(texts))
-            results.append({"votes": name, "generated": False, **figures})
+            results.append({"votes": name, **figures})
             own, of_train = end_models(texts, y, L, p, peer, Path(place)), trained(texts, y, RULES[name])
             size = {"collection": name, "test_rows": int(on_test(texts).sum())}
             ends.append(size | {"models": interval_rows(own, TRUE), "train": interval_rows(of_train, TRUE_ALL)})
     peer.close()
     for row in results:
         row["faster"] = row["snorkel seconds"] / row["triplets seconds"]
-        row["reached"] = row["faster"] >= REACH_FASTER and all(
-            row[f"{name} agreement"] >= REACH_AGREEMENT and row[f"{name} difference"] <= REACH_DIFFERENCE
+        row["reached"] = {
+            name: bool(row[f"{name} agreement"] >= REACH_AGREEMENT and row[f"{name} difference"] <= REACH_DIFFERENCE)
             for name in MODELS
-        )
+        } | {"faster": bool(row["faster"] >= REACH_FASTER)}
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}, flush=True)
     print(*ends, sep="\n")
     seeds = {"end": END_SEEDS, "train": TRAIN_SEEDS, "labelled": LABELLED}
     measured = {"results": results, "end_models": ends, "seeds": seeds}
     options.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    return int(not all(row["reached"] for row in results if row["generated"]))
+    return int(not all(row["reached"][what] for row in results for what in (STEPS, "faster")))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,20 @@ from models.trainer import set_seed
 Array = NDArray[Any]
 MODELS = [LabelModel, TripletLabelModel]
 ROWS, FUNCTIONS = 20_000, 10
+SNORKELS = [  # options, accuracies, probabilities of the second class
+    ({"lr": 0.01}, [1.0, 0.88424, 0.15801, 1.0], [0.5, 6e-05, 1.0, 0.06456, 0.00025, 0.99997]),
+    ({"optimizer": "sgd", "n_epochs": 500}, [1.0, 0.88569, 0.15777, 1.0], [0.5, 6e-05, 1.0, 0.06368, 0.00023, 0.99997]),
+    (
+        {"optimizer": "adam", "lr": 0.02, "n_epochs": 50, "l2": 0.1},
+        [1.0, 0.90859, 0.1534, 0.97493],
+        [0.5, 0.00019, 1.0, 0.26579, 0.00072, 0.99999],
+    ),
+    (
+        {"lr_scheduler": "linear", "n_epochs": 200, "class_balance": [0.6, 0.4], "prec_init": 0.8},
+        [1.0, 0.88256, 0.15472, 1.0],
+        [0.4, 0.0, 0.99944, 0.00074, 0.0, 0.99796],
+    ),
+]
 
 
 def votes_of(classes: int, seed: int = 0, *, one_class: bool = False, rows: int = ROWS) -> tuple[Array, Array, Array]:
@@ -223,16 +237,49 @@ def test_a_function_that_never_votes_has_no_accuracy(kind: type[Any]) -> None:
 
 
 def test_snorkels_options_are_taken() -> None:
-    """Those of its gradient descent have no effect, and what is no option is refused."""
+    """Without those of its gradient descent the seed has no effect; what is no option is refused."""
     votes, _, p = votes_of(2, rows=2_000)
     first, second = LabelModel(cardinality=2, verbose=True, device="cpu"), LabelModel()
-    first.fit(L_train=votes, class_balance=p, n_epochs=500, log_freq=100, seed=123, lr=0.001, optimizer="adam")
+    first.fit(L_train=votes, class_balance=p, n_epochs=500, log_freq=100, seed=123)
     second.fit(votes, class_balance=p)
     assert np.array_equal(first.get_weights(), second.get_weights())
+    closed, same = TripletLabelModel(), TripletLabelModel()
+    closed.fit(votes, lr=0.01, optimizer="sgd")
+    same.fit(votes)
+    assert np.array_equal(closed.get_weights(), same.get_weights())
     with pytest.raises(TypeError, match="unexpected keyword argument 'epochs'"):
         first.fit(votes, epochs=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'prec_init'"):
         TripletLabelModel().fit(votes, prec_init=0.7)
+
+
+def patterned_votes() -> np.ndarray:
+    """600 rows of four functions, of which one votes for all rows, without chance."""
+    at = np.arange(600)
+    y = (at * 7 % 11 < 5).astype(int)
+    columns = []
+    for k, (wrong, silent) in enumerate([(1, 4), (2, 3), (3, 5), (1, 2)]):
+        vote = np.where(at * (2 * k + 3) % 7 < wrong, 1 - y, y)
+        columns.append(np.where(at * (k + 5) % 13 < silent, -1, vote))
+    return np.column_stack(columns)
+
+
+@pytest.mark.parametrize(("options", "weights", "probs"), SNORKELS)
+def test_options_of_gradient_descent_give_snorkels_model(
+    options: dict[str, Any], weights: list[float], probs: list[float]
+) -> None:
+    """Accuracies and probabilities of the first rows are those of Snorkel 0.10 on the same votes with the same seed."""
+    model = LabelModel()
+    model.fit(patterned_votes(), seed=3, **options)
+    assert model.get_weights() == pytest.approx(weights, abs=2e-5)
+    assert model.predict_proba(patterned_votes())[:6, 1] == pytest.approx(probs, abs=2e-5)
+    assert model.dependencies == ()
+
+
+def test_steps_that_are_too_large_are_told() -> None:
+    """A model of infinite numbers is none."""
+    with pytest.raises(ModelError, match="Loss is NaN"):
+        LabelModel().fit(patterned_votes(), lr=50.0)
 
 
 def test_a_pull_towards_the_start_keeps_the_start() -> None:
