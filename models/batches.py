@@ -19,7 +19,7 @@ from sfs.matrix import SliceMatrix
 Positions: TypeAlias = NDArray[np.int64]
 
 _CONSTANT = 1e-9  # standard deviation
-MAX_STEPS_PER_EPOCH = 500
+MAX_STEPS_PER_EPOCH = 250
 """Maximum number of steps per epoch; batches grow with the data to respect it."""
 _MOST_DENSE = 16_000_000
 """Numbers up to which training rows are made dense once (64 MB), and not in every epoch."""
@@ -292,15 +292,20 @@ def training_batches(
     # Kept as bytes: there may be millions of rows.
     member, known = torch.from_numpy(S.member.copy()), torch.from_numpy(~S.unknown)
     size = max(batch_size, -(-len(rows) // MAX_STEPS_PER_EPOCH))
+    block = size * max(1, CHUNK_NUMBERS // (size * max(1, rows.X.shape[1])))  # rows taken together, then in batches
     few = len(rows) * rows.X.shape[1] <= _MOST_DENSE
     X = FeatureRows(rows.X.take(slice(0, len(rows))).numpy()) if few else rows.X
 
     def epoch(generator: torch.Generator) -> Iterator[Batch]:
-        for positions in shuffled_batches(len(rows), size, generator):
+        for positions in shuffled_batches(len(rows), block, generator):
             at = torch.from_numpy(positions)
-            masked = torch.rand(len(at), generator=generator) < membership_dropout
-            slices = Memberships(member[at].float(), known[at])
-            yield Batch(X.take(positions), y[at], slices, weights[at], masked)
+            X_all, y_all, weight_all = X.take(positions), y[at], weights[at]
+            member_all, known_all = member[at].float(), known[at]
+            for start in range(0, len(at), size):
+                part = slice(start, start + size)
+                masked = torch.rand(len(y_all[part]), generator=generator) < membership_dropout
+                slices = Memberships(member_all[part], known_all[part])
+                yield Batch(X_all[part], y_all[part], slices, weight_all[part], masked)
 
     return epoch
 

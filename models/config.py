@@ -31,7 +31,7 @@ class LearnerConfig:
         Hidden units of each layer.
     n_epochs, lr, batch_size, l2, evaluate_every
         Training settings, see `models.trainer.TrainerConfig`; batches grow where an epoch would
-        have more than 500 steps.
+        have more than 250 steps.
     seed
         Same seed, same weights.
     max_search_rows

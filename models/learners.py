@@ -211,11 +211,15 @@ class _LearnerFit:
     def run(self) -> FitResult:
         """Fit the plain peers, then the configured kind."""
         weightings = WEIGHTINGS if self.modes is None else WEIGHTINGS[:1]
-        plain = train_plain_candidates(self.search, self.train, weightings)
+        if self.modes is None:
+            plain = train_plain_candidates(self.search, self.train)
+            erm = self.on_all_rows(plain[0])
+        else:  # nothing is chosen by a plain network on the sample
+            erm = self.train(CandidateSpec("erm", self.names), self.whole if self.sampled else None)
+            plain = [erm]
         sliced: list[Candidate] = []
         if self.config.kind == "slice_residual" and self.names:
             sliced = train_slice_candidates(self.search, self.train, self.modes or MODES, weightings)
-        erm = self.on_all_rows(plain[0])
         weighted = self.on_all_rows(best_candidate(plain[1:])) if plain[1:] else erm
         if sliced:
             result = self.ship_residual(erm, weighted, self.on_all_rows(best_candidate(sliced)))

@@ -201,10 +201,10 @@ def best_candidate(candidates: Sequence[Candidate]) -> Candidate:
     return max(candidates, key=lambda candidate: candidate.score.value)
 
 
-def train_plain_candidates(task: TrainingTask, train: Train, weightings: Sequence[str] = WEIGHTINGS) -> list[Candidate]:
-    """Train ERM, then weighted ERM with each of the weightings that changes the row weights."""
+def train_plain_candidates(task: TrainingTask, train: Train) -> list[Candidate]:
+    """Train ERM, then weighted ERM in every weighting that changes the row weights."""
     equal = CandidateSpec("erm", task.train.S.names)
-    return [train(equal), *_train_weighted(task, equal, train, weightings)]
+    return [train(equal), *_train_weighted(task, equal, train, WEIGHTINGS)]
 
 
 def train_slice_candidates(

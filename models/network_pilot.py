@@ -14,6 +14,8 @@ from models.slice_residual import MAX_UNGATED, MODES, Mode, SliceResidualClassif
 ROUNDS = (2_000, 6_000)
 """Training and validation rows of the first rounds; the last has all rows of the search."""
 NETWORK_REACH = 0.01
+PILOT_MODES: tuple[Mode, ...] = ("blend", "emb")
+"""Modes that are tried; ``soft``, which reads no memberships, was never the best where a network was shipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class _Trial:
 
 
 class NetworkPilot:
-    """Trainings of ERM and of the modes of the slice residual in the first round, of the best mode in the next.
+    """Trainings of ERM and of modes of the slice residual in the first round, of the best mode in the next ones.
 
     Where slices are many, gates decide, and only ERM is trained, once.
 
@@ -113,13 +115,14 @@ class NetworkPilot:
                 return not self._lacks(this, erm, this.plain + this.margin - this.reach)
             if len(names) > MAX_UNGATED:
                 return True
-        trials = {mode: self._train(this, CandidateSpec(mode, names)) for mode in self.modes}
+        modes = PILOT_MODES if self._best is None else (self._best,)
+        trials = {mode: self._train(this, CandidateSpec(mode, names)) for mode in modes}
         self._best, best = max(trials.items(), key=lambda trial: trial[1].score.value)
         return not self._lacks(this, best, this.sliced + this.margin - this.reach)
 
     def _train(self, this: PilotRound, spec: CandidateSpec) -> _Trial:
         rows = len(this.task.train)
-        self.on_stage(f"pilot of networks on {rows:,} rows: {spec.name}", len(self._trials) / (len(MODES) + 1))
+        self.on_stage(f"pilot of networks on {rows:,} rows: {spec.name}", len(self._trials) / (len(PILOT_MODES) + 1))
         candidate = train_candidate(this.task, spec)
         trial = _Trial(candidate, candidate.score, spec.name)
         if isinstance(candidate.model, SliceResidualClassifier):

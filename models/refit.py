@@ -27,6 +27,7 @@ Floats: TypeAlias = NDArray[np.float64]
 STRENGTHS = (0.01, 0.1, 1.0)
 POWERS = (0.0, 0.5, 1.0)
 MAX_WEIGHT_RATIO = 50.0
+_ITERATIONS, _TOLERANCE = 300, 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def _path(features: Floats, y: NDArray[np.int64], weight: Floats, strengths: Seq
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1.0
     standardised = (features - mean) / scale
-    regression = LogisticRegression(max_iter=500, warm_start=True)
+    regression = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
     for strength in strengths:
         regression.set_params(C=strength)
         with warnings.catch_warnings():

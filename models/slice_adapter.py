@@ -19,7 +19,7 @@ from sfs.matrix import SliceMatrix
 PENALTIES = (1.0, 3.0, 10.0, 30.0)
 """L2 penalties of the slopes, in deviations of the base logits, and of the offsets."""
 
-_ITERATIONS = 200
+_ITERATIONS, _TOLERANCE = 200, 1e-7
 
 
 class SliceAdapter(nn.Module):
@@ -135,8 +135,8 @@ class AdapterTerms:
             value += 0.5 * penalty * (deviation**2 * (slope**2).sum() + (offset**2).sum())
             return float(value), np.concatenate([steep, high.ravel()])
 
-        start = np.zeros(K + K * C)
-        found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+        start, options = np.zeros(K + K * C), {"maxiter": _ITERATIONS, "ftol": _TOLERANCE}
+        found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
         self.slope: NDArray[np.float64] = found.x[:K]
         self.offset: NDArray[np.float64] = found.x[K:].reshape(K, C)
 

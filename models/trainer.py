@@ -243,7 +243,8 @@ class _Run(Generic[T]):
             group["lr"] = learning_rate(self.config, self.step_count, epoch)
         self.step_count += 1
         if total.requires_grad:  # false for a batch in which every label is unknown
-            self.optimizer.zero_grad(set_to_none=True)
+            for parameter in self.parameters:  # `zero_grad` of the optimizer takes as long as many a layer
+                parameter.grad = None
             total.backward()  # type: ignore[no-untyped-call]
             if self.config.grad_clip is not None:
                 nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip)

@@ -62,7 +62,7 @@ def test_dropout_hides_its_share_of_rows() -> None:
 
 
 def test_batches_grow_with_the_data() -> None:
-    """An epoch never has more than 500 steps, and small data keep the configured size."""
+    """An epoch never has more than 250 steps, and small data keep the configured size."""
     assert len(epoch(split(10_001), 0, size=8)) <= MAX_STEPS_PER_EPOCH
     assert len(epoch(split(80), 0, size=8)) == 10
 
