@@ -27,7 +27,8 @@ Floats: TypeAlias = NDArray[np.float64]
 STRENGTHS = (0.01, 0.1, 1.0)
 POWERS = (0.0, 0.5, 1.0)
 MAX_WEIGHT_RATIO = 50.0
-_ITERATIONS, _TOLERANCE = 300, 1e-3
+_ITERATIONS = 500
+_TOLERANCE, _ROUGH = 1e-4, 1e-3  # of the layer that is shipped, and of those that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ def refit_last_layer(model: SliceResidualClassifier, valid: Split, seed: int) ->
     trials = []
     for power in POWERS:
         weight = refit_weights(y, member, power)
-        paths = [_path(features[~half], y[~half], weight[~half], STRENGTHS) for half in (halves, ~halves)]
+        paths = [_path(features[~half], y[~half], weight[~half], STRENGTHS, _ROUGH) for half in (halves, ~halves)]
         for strength, *layers in zip(STRENGTHS, *paths, strict=True):
             trials.append((cross_fitted(layers, features), strength, power, layers))
     score, strength, power, layers = max(trials, key=lambda trial: trial[0].value)
-    (layer,) = _path(features, y, refit_weights(y, member, power), [strength])
+    (layer,) = _path(features, y, refit_weights(y, member, power), [strength], _TOLERANCE)
     return Refit(layer, strength, power, score, cross_fitted(layers, unknown))
 
 
@@ -130,7 +131,9 @@ def two_halves(
     return first[group_of.reshape(-1)]
 
 
-def _path(features: Floats, y: NDArray[np.int64], weight: Floats, strengths: Sequence[float]) -> Iterator[LastLayer]:
+def _path(
+    features: Floats, y: NDArray[np.int64], weight: Floats, strengths: Sequence[float], tolerance: float
+) -> Iterator[LastLayer]:
     """Yield layers on the raw features, fitted on standardised ones, each from the one before."""
     from sklearn.exceptions import ConvergenceWarning  # slow to import, and not needed at serving
     from sklearn.linear_model import LogisticRegression
@@ -138,7 +141,7 @@ def _path(features: Floats, y: NDArray[np.int64], weight: Floats, strengths: Seq
     mean, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale < 1e-9] = 1.0
     standardised = (features - mean) / scale
-    regression = LogisticRegression(max_iter=_ITERATIONS, tol=_TOLERANCE, warm_start=True)
+    regression = LogisticRegression(max_iter=_ITERATIONS, tol=tolerance, warm_start=True)
     for strength in strengths:
         regression.set_params(C=strength)
         with warnings.catch_warnings():
