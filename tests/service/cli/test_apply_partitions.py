@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from factories import PATIENT
 from nasty_table import write_nasty_folder, write_nasty_functions
@@ -109,6 +110,36 @@ def test_a_run_that_is_killed_with_its_worker_computes_only_what_lacks(cli: Call
     assert told["partitions"] == {"computed": 4, "resumed": 2}
     assert sorted(lines(computed)) == ["0", "1", "2", "2", "3", "4", "5"]
     assert len(list((tmp_path / "out").iterdir())) == PARTS
+
+
+@pytest.mark.parametrize("engine", ["dask", "spark"])
+def test_a_cluster_that_is_killed_goes_on(tmp_path: Path, engine: str) -> None:
+    """After SIGKILL of the command with its scheduler and workers, finished partitions are not computed again."""
+    folder, functions = write_parts(tmp_path / "rows"), tmp_path / "gated.py"
+    functions.write_text(GATED.format(folder=str(tmp_path)))
+    words = ["apply", folder, "--functions", functions, "--out", tmp_path / "out", "--config", tmp_path / "none.yaml"]
+    words += ["--engine", engine, "--workers", 1, "--json"]
+    computed, environ = tmp_path / "computed", {**os.environ, **PATIENT}
+    running = subprocess.Popen(slicewatch(*words), env=environ, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: len(lines(computed)) == 3 or running.poll() is not None)
+    finally:
+        for process in (*psutil.Process(running.pid).children(recursive=True), running):
+            process.kill()
+        running.wait()
+    first = lines(computed)
+    assert len(first) == 3
+    assert len(list((tmp_path / "out").glob("*.parquet"))) == 2
+    (tmp_path / "open").touch()
+    done = subprocess.run(slicewatch(*words), env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["partitions"] == {"computed": 4, "resumed": 2}
+    assert (told["rows"], told["slices"][0]["members"]) == (18, 6)
+    again = lines(computed)[3:]
+    assert sorted(again) == sorted({*map(str, range(PARTS))} - {*first[:2]})
+    rows = pd.concat(pd.read_parquet(file) for file in sorted((tmp_path / "out").glob("*.parquet")))
+    assert rows["big"].tolist() == [False, False, True] * PARTS
 
 
 def test_a_folder_has_the_counts_of_its_rows(cli: Callable, tmp_path: Path) -> None:
