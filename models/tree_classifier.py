@@ -33,15 +33,13 @@ class TreeSettings(NamedTuple):
 TREES, LARGER_TREES = TreeSettings(100, 31, 0.1), TreeSettings(200, 63, 0.1)
 
 _MOST_DEPTH = 64
-_STOPPED_FROM = 10_000  # rows
 _ABSENT = -10.0  # logit of a class without a row
 
 
 class BoostedDraft:
     """Trees as scikit-learn fits them to N labelled rows with weights, of at least two classes.
 
-    Missing values have indicators among the features. Of more than 10,000 rows, a tenth stops the boosting, unless a
-    class has a single row.
+    Missing values have indicators among the features. No rows are held back to stop the boosting.
 
     Attributes
     ----------
@@ -68,7 +66,7 @@ class BoostedDraft:
             learning_rate=settings.rate,
             max_iter=settings.trees,
             max_leaf_nodes=settings.leaves,
-            early_stopping=len(y) > _STOPPED_FROM and np.bincount(y)[np.unique(y)].min() > 1,
+            early_stopping=False,
             random_state=seed,
         )
         values = X.coded(slice(0, len(X)), X.one_hot)
