@@ -155,9 +155,8 @@ class _LearnedLabeler(BaseLabeler):
         mu_eps
             Least probability in ``mu``; by default .01, or less for many rows.
         **options
-            Of `LabelModel`: ``n_epochs``, the most iterations (500); ``l2``, a pull towards the start (0);
-            ``prec_init``, the accuracy of all functions, or of each, at the start (.7); and Snorkel's options of
-            gradient descent.
+            Of `LabelModel`: ``n_epochs``, the most iterations (500) or the steps of a descent (100); ``l2``, a pull to
+            the start (0); ``prec_init``, the accuracy of all functions or of each there (.7); and those of a descent.
 
         Raises
         ------
@@ -165,6 +164,8 @@ class _LearnedLabeler(BaseLabeler):
             If there are no rows or fewer than three functions, votes are no classes, or the balance is malformed.
         TypeError
             If an option is unknown.
+        ConfigError, ModelError
+            If an option of gradient descent is out of range, or it diverges.
         """
         if unknown := options.keys() - self._options() - _OF_DESCENT - {"seed", "log_freq"}:
             raise TypeError(f"fit() got an unexpected keyword argument {min(unknown)!r}")
@@ -178,7 +179,7 @@ class _LearnedLabeler(BaseLabeler):
         if not 0 < eps < 1 / self.cardinality:
             raise DataError(f"mu_eps must be above 0 and below 1 / {self.cardinality}, got {mu_eps!r}")
         events = _Events.of(votes, self.cardinality)
-        if deps is None and options.keys() & _OF_DESCENT & self._options():
+        if (descends := bool(options.keys() & _OF_DESCENT & self._options())) and deps is None:
             deps = ()
         self.dependencies = tuple(_dependencies(events, p)) if deps is None else _given(deps, events.functions)
         for each in self.dependencies if deps is None else ():
@@ -187,7 +188,7 @@ class _LearnedLabeler(BaseLabeler):
                 *(each.first, each.second, "are duplicates" if each.is_duplicate else "depend on each other"),
                 each.correlation,
             )
-        pairs = _allowed(events, [(each.first, each.second) for each in self.dependencies])
+        pairs = _allowed(events, [(each.first, each.second) for each in self.dependencies], of_all=descends)
         mu = self._fitted(events, p, pairs, {**options, "eps": eps})
         of_votes = np.clip(mu, eps, 1 - eps).reshape(-1, self.cardinality, self.cardinality)
         of_votes /= np.maximum(of_votes.sum(axis=1, keepdims=True), 1.0)
@@ -200,10 +201,8 @@ class _LearnedLabeler(BaseLabeler):
 
         Raises
         ------
-        ModelError
-            Before ``fit``.
-        DataError
-            If the functions are not as many as those of ``fit``.
+        ModelError, DataError
+            Before ``fit``; if the functions are not as many as those of ``fit``.
         """
         mu, p, _, weights = self._known()
         votes = self.votes(L)
@@ -273,9 +272,8 @@ class LabelModel(_LearnedLabeler):
     the class balance on the diagonal. ``mu`` is fitted to all pairs of different functions and to the share of each
     vote, by L-BFGS from better-than-random accuracies: without chance, so that ``seed`` has no effect.
 
-    With ``lr``, ``optimizer``, ``lr_scheduler`` or their options it takes Snorkel's steps instead, ``n_epochs`` (100)
-    from a start that depends on ``seed``, and ends where Snorkel's model does, often before the optimum. Of dependent
-    functions only those of ``deps`` are then left out.
+    With ``lr``, ``optimizer``, ``lr_scheduler`` or their options it descends as Snorkel's model does, from a start that
+    depends on ``seed``, often not to the optimum. Of dependent functions only those of ``deps`` are then left out.
 
     Abstentions have to be independent given the class, too: functions that all vote on the same part of the rows
     seem to agree. Pairs that are dependent are found, reported and left out; duplicates have one vote together.
@@ -444,17 +442,18 @@ def _first_mu(events: _Events, p: FloatArray, accuracy: ArrayLike) -> FloatArray
 
 
 def _descended(events: _Events, p: FloatArray, pairs: NDArray[np.bool_], options: Mapping[str, Any]) -> FloatArray:
-    """Return ``mu`` after Snorkel's steps, float64[M C, C]; functions that never vote together count as others do."""
+    """Return ``mu`` after Snorkel's steps, float64[M C, C]."""
     import torch  # slow to import, and not needed otherwise
 
     from models.trainer import learning_rate, make_optimizer
     from models.trainer_config import TrainerConfig, merge_config
 
-    settings = {name: options[name] for name in options.keys() & (_OF_DESCENT | {"n_epochs", "seed", "l2"})}
-    config = merge_config(TrainerConfig(n_epochs=100, lr=0.01, optimizer="sgd"), settings)
+    given = options.keys() & (_OF_DESCENT | {"n_epochs", "seed", "l2"})
+    config = merge_config(TrainerConfig(100, 0.01, optimizer="sgd"), {name: options[name] for name in given})
+    config = merge_config(config, {"warmup_steps": config.lr_scheduler_config.steps(config.n_epochs, 1)})
     right = np.tile(np.eye(len(p)), (events.functions, 1))
     start = np.clip(_first_mu(events, p, options.get("prec_init", _FIRST_ACCURACY)) * right, 0, 1)
-    allowed = _by_events(pairs | ~(events.both_vote() > 0) & ~np.eye(events.functions, dtype=bool), len(p))
+    allowed = _by_events(pairs, len(p))
     parts = (start, np.where(allowed, events.together, 0.0), allowed, events.mean, p)
     first, together, counted, mean, balance = (torch.tensor(part, dtype=torch.float32) for part in parts)
     mu = torch.nn.Parameter(first * np.random.RandomState(config.seed).random_sample())
@@ -571,12 +570,12 @@ def _given(deps: Collection[tuple[int, int]], functions: int) -> tuple[LabelDepe
     return tuple(LabelDependency(min(pair), max(pair), None) for pair in deps)
 
 
-def _allowed(events: _Events, dependent: Sequence[tuple[int, int]] = ()) -> NDArray[np.bool_]:
+def _allowed(events: _Events, dependent: Sequence[tuple[int, int]] = (), *, of_all: bool = False) -> NDArray[np.bool_]:
     """Return the pairs of different functions that can be learned from, bool[M, M].
 
-    Those that never vote on the same row may exclude each other.
+    Those that never vote on the same row may exclude each other, and are among them only if ``of_all``.
     """
-    pairs = events.both_vote() > 0
+    pairs = ~np.eye(events.functions, dtype=np.bool_) & (of_all | (events.both_vote() > 0))
     for first, second in dependent:
         pairs[first, second] = pairs[second, first] = False
     return np.asarray(pairs)

@@ -187,7 +187,7 @@ class _LearnerFit:
         self.sampled = len(search.train) < len(whole.train)
         n_slices = len(self.names) if config.kind == "slice_residual" else 0
         trainings = max_trainings(n_slices, modes) + 4 * (n_slices == 0 and modes is None)
-        self.expected = trainings + 3 * self.sampled + 1
+        self.expected = trainings + (3 if modes is None else 1) * self.sampled + 1
         self.done = 0
 
     def train(self, spec: CandidateSpec, task: TrainingTask | None = None) -> Candidate:

@@ -25,7 +25,7 @@ from models.learners import (
 )
 from models.model_selection import EXPLANATION, TrainingTask, companion_margin, selection_score, validation_warnings
 from models.network_pilot import ROUNDS, NetworkPilot, PilotRound
-from models.slice_residual import SliceResidualClassifier
+from models.slice_residual import MAX_UNGATED, SliceResidualClassifier
 
 _BASES_UNTIL, _PILOT_UNTIL = 0.4, 0.5  # shares of the progress
 _SHOWN = 5  # names of slices
@@ -75,7 +75,7 @@ class _ModelSearch:
         self.sample, self.search_valid = search_samples(config, train, valid)
         base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
         self.search = Rows.of(*base_rows)
-        self.margin = network_margin(len(base_rows[1]))
+        self.margin = network_margin(len(self.search_valid))
 
     def run(self) -> FitResult:
         bases, left_out = search_bases(
@@ -96,15 +96,19 @@ class _ModelSearch:
         if reason:
             return self.shipped(best, bases, pilot.tried, {}, [reason, *left_out])
         networks = self.networks(pilot)
-        if networks.score > best.score.value + self.margin:
+        if len(self.train.S.names) > MAX_UNGATED or pilot.last is None:
+            _, rival = self.rival_scores(best, self.train, self.search_valid)
+        else:
+            rival = pilot.last.sliced
+        if networks.score > rival + self.margin:
             selection = (*(candidate_result(base.form, base.score) for base in bases), *networks.selection)
-            told = f"A network is shipped: score {networks.score:.3f}, against {best.score.value:.3f} for {best.form}."
+            told = f"A network is shipped: score {networks.score:.3f}, against {rival:.3f} for {best.form}."
             return replace(networks, selection=selection, sentences=(told, *networks.sentences, *left_out))
         peers = {name: peer for name, peer in networks.peers.items() if name != "weighted_erm"}
         if isinstance(networks.model, SliceResidualClassifier):
             peers["slice_residual"] = networks.model
         told = (
-            f"On validation rows alone its score is {best.score.value:.3f}, that of the best network "
+            f"On validation rows alone its score is {rival:.3f}, that of the best network "
             f"({networks.form}) {networks.score:.3f}."
         )
         return self.shipped(best, bases, networks.selection, peers, [told, *left_out])
@@ -113,13 +117,14 @@ class _ModelSearch:
         """Return why no network could be shipped, however good; empty if one could."""
         if best.score.value + self.margin < 1:
             return ""
+        least = best.score.value + self.margin
         return (
-            f"Networks were not searched: with {len(self.search_valid):,} validation rows, a network must have a score "
-            f"{self.margin:.3f} higher than that of {best.form} ({best.score.value:.3f}), which is above 1."
+            f"Networks were not searched: with {len(self.search_valid):,} validation rows a network would need a score "
+            f"of {least:.3f}, {self.margin:.3f} more than {best.form}, and no score is above 1."
         )
 
     def round(self, best: BaseResult, rows: int) -> PilotRound:
-        """Return a round of the pilot, in which the base is compared on the same rows.
+        """Return a round of the pilot.
 
         It has all rows of the search if they are fewer than one and a half times as many.
         """
@@ -127,13 +132,21 @@ class _ModelSearch:
         train, valid = self.sample, self.search_valid
         if not is_whole:
             train, valid = search_samples(self.config, self.train, self.valid, rows)
-        plain, sliced = best.plain_score.value, best.score.value
-        if len(train) < len(self.sample) and np.ptp(train.y):
-            part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
-            score = selection_score(best.base.draft_probabilities(part, valid), valid.y, valid.S.member).value
-            plain, sliced = score, score + sliced - plain
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
-        return PilotRound(task, best.form, plain, sliced, network_margin(len(valid)), is_whole)
+        scores = self.rival_scores(best, train, valid)
+        return PilotRound(task, best.form, *scores, network_margin(len(valid)), is_whole)
+
+    def rival_scores(self, best: BaseResult, train: Split, valid: Split) -> tuple[float, float]:
+        """Return the scores of the base without and with slices on validation rows, fitted on training rows.
+
+        If these are the rows of its search, they are its cross-fitted scores; else slices add what they did there.
+        """
+        plain, sliced = best.plain_score.value, best.score.value
+        if len(train) + len(valid) == len(self.search.y) or not np.ptp(train.y):
+            return plain, sliced
+        part = Rows(train.X, train.wide, train.y, train.S, np.arange(len(train)), len(train), train.weight)
+        score = selection_score(best.base.draft_probabilities(part, valid), valid.y, valid.S.member).value
+        return score, min(1.0, score + sliced - plain)
 
     def on_pilot_stage(self, stage: str, share: float) -> None:
         self.progress(stage, _BASES_UNTIL + (_PILOT_UNTIL - _BASES_UNTIL) * share)

@@ -174,7 +174,10 @@ def train_candidate(
 
 
 def untrained(task: TrainingTask, spec: CandidateSpec) -> SelectableNetwork:
-    """Return the network of a candidate before training; the same seed gives every form the same plain part."""
+    """Return the network of a candidate before training.
+
+    For the same features, the same seed gives every form the same plain part.
+    """
     with seeded(task.trainer_config.seed):
         backbone = MLP(task.train.X.shape[1], task.widths)
         if spec.form == "erm":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from models.base_families import REACH
 from models.learners import CandidateResult, candidate_result
 from models.model_selection import Candidate, CandidateSpec, SelectionScore, TrainingTask, slice_form, train_candidate
@@ -29,9 +31,9 @@ class PilotRound:
     rival
         Name of the base.
     plain, sliced
-        Scores of the base fitted on the same rows, without and with slices.
+        Scores on these validation rows of the base without and with slices, fitted on as many rows.
     margin
-        Score by which a network has to be better to be shipped.
+        Score by which a network has to be better to be shipped, of as many validation rows.
     is_whole
         Whether the rows are those of the search.
     """
@@ -61,7 +63,8 @@ class _Trial:
 class NetworkPilot:
     """Trainings of ERM and of modes of the slice residual in the first round, of the best mode in the next ones.
 
-    Where slices are many, gates decide, and only ERM is trained, once.
+    The modes decide: the score of ERM is that of its best epoch, which favours it. Without slices ERM decides, and is
+    trained in every round; where they are many, gates do, and it is trained once.
 
     Parameters
     ----------
@@ -74,6 +77,8 @@ class NetworkPilot:
     ----------
     known
         Networks trained on the rows of the search.
+    last
+        The last round.
     reason
         Why the search cannot pay.
     """
@@ -82,13 +87,21 @@ class NetworkPilot:
         self.seed, self.on_stage = seed, on_stage
         self.known: list[Candidate] = []
         self.reason = ""
+        self.last: PilotRound | None = None
         self._trials: list[_Trial] = []
+        self._rows = self._trained = 0
         self._best: Mode | None = None
 
     def passes(self, rounds: Sequence[Callable[[], PilotRound]]) -> bool:
-        """Whether a search can pay by all rounds; if not, ``reason`` says why not."""
+        """Whether a search can pay by all rounds; if not, ``reason`` says why not.
+
+        A round whose training rows have one class is left out.
+        """
         for make in rounds:
             this = make()
+            if not np.ptp(this.task.train.y):
+                continue
+            self.last = this
             if not self._passes(this):
                 return False
             if this.is_whole or len(this.task.train.S.names) > MAX_UNGATED:
@@ -97,16 +110,17 @@ class NetworkPilot:
 
     @property
     def modes(self) -> tuple[Mode, ...]:
-        """The best mode; all where slices are many, since gates change their order."""
+        """The best mode; all where there are many slices, since gates change their order, or none."""
         return MODES if self._best is None else (self._best,)
 
     @property
     def tried(self) -> tuple[CandidateResult, ...]:
         """Networks of the last round."""
-        return tuple(candidate_result(trial.form, trial.score) for trial in self._trials)
+        name = f", pilot of {self._rows:,} rows"
+        return tuple(candidate_result(trial.form + name, trial.score) for trial in self._trials)
 
     def _passes(self, this: PilotRound) -> bool:
-        names, self._trials = this.task.train.S.names, []
+        names, self._trials, self._rows = this.task.train.S.names, [], len(this.task.train)
         if self._best is None:
             erm = self._train(this, CandidateSpec("erm", names))
             if self._lacks(this, erm, this.plain - REACH):
@@ -121,8 +135,9 @@ class NetworkPilot:
         return not self._lacks(this, best, this.sliced + this.margin - this.reach)
 
     def _train(self, this: PilotRound, spec: CandidateSpec) -> _Trial:
-        rows = len(this.task.train)
-        self.on_stage(f"pilot of networks on {rows:,} rows: {spec.name}", len(self._trials) / (len(PILOT_MODES) + 1))
+        share = min(1.0, self._trained / (len(PILOT_MODES) + len(ROUNDS) + 1))
+        self.on_stage(f"pilot of networks on {self._rows:,} rows: {spec.name}", share)
+        self._trained += 1
         candidate = train_candidate(this.task, spec)
         trial = _Trial(candidate, candidate.score, spec.name)
         if isinstance(candidate.model, SliceResidualClassifier):
@@ -140,8 +155,7 @@ class NetworkPilot:
         if score < least:
             rival = this.plain if trial.candidate.spec.form == "erm" else this.sliced
             self.reason = (
-                f"Networks were not searched: in a pilot of {len(this.task.train):,} training rows the validation "
-                f"score was {score:.3f} ({trial.form}), against {rival:.3f} for {this.rival}. "
-                f"To be shipped, a network must have {this.margin:.3f} more."
+                f"Networks were not searched: in a pilot of {self._rows:,} training rows the validation score was "
+                f"{score:.3f} ({trial.form}), against {rival:.3f} for {this.rival}, and had to be at least {least:.3f}."
             )
         return score < least

@@ -206,6 +206,7 @@ class _Run(Generic[T]):
         self.model, self.config, self.score, self.on_step = model, config, score, on_step
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = optimizer or make_optimizer(self.parameters, config)
+        self.stepped = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         self.records: list[EpochRecord] = []
         self.best_epoch: int | None = None
         self.best_score, self.best_state = -math.inf, dict[str, Tensor]()
@@ -243,7 +244,7 @@ class _Run(Generic[T]):
             group["lr"] = learning_rate(self.config, self.step_count, epoch)
         self.step_count += 1
         if total.requires_grad:  # false for a batch in which every label is unknown
-            for parameter in self.parameters:  # `zero_grad` of the optimizer takes as long as many a layer
+            for parameter in self.stepped:  # `zero_grad` of the optimizer takes as long as many a layer
                 parameter.grad = None
             total.backward()  # type: ignore[no-untyped-call]
             if self.config.grad_clip is not None:

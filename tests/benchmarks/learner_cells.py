@@ -95,7 +95,7 @@ class CellFolder:
     @cached_property
     def attention_hash(self) -> str:
         """Hash of the code of a cell of attention over slices, the network of which is the product's."""
-        used = [learner_setups, slice_aware, experts, trainer, objectives, baselines]
+        used = [learner_setups, slice_aware, experts, trainer, objectives, baselines, batches]
         return digest([*used, model_selection.selection_score, model_selection.train_candidate])
 
     @cached_property

@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy import sparse
 
+from models import batches
 from models.baselines import MLP
 from models.batches import (
     MAX_STEPS_PER_EPOCH,
@@ -65,6 +66,15 @@ def test_batches_grow_with_the_data() -> None:
     """An epoch never has more than 250 steps, and small data keep the configured size."""
     assert len(epoch(split(10_001), 0, size=8)) <= MAX_STEPS_PER_EPOCH
     assert len(epoch(split(80), 0, size=8)) == 10
+
+
+def test_blocks_of_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are taken in blocks of whole batches: the batches and their rows are the same."""
+    whole = epoch(split(50), 3, size=8)
+    monkeypatch.setattr(batches, "CHUNK_NUMBERS", 20)
+    blocks = epoch(split(50), 3, size=8)
+    assert [len(batch.y) for batch in blocks] == [8] * 6 + [2]
+    assert all(torch.equal(a.X, b.X) and torch.equal(a.masked, b.masked) for a, b in zip(whole, blocks, strict=True))
 
 
 def test_memberships_are_matched_by_name() -> None:

@@ -1,5 +1,7 @@
 """Pilot of networks: rounds, the score of a refitted last layer, and the reason why a search cannot pay."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,9 @@ def test_the_first_round_tries_two_modes_and_the_next_the_best() -> None:
     assert passed
     assert len(found.modes) == 1
     assert [candidate.spec.form for candidate in found.known] == list(found.modes)
-    assert [result.name for result in found.tried] == [f"{found.modes[0]}, last layer refitted"]
+    assert [result.name for result in found.tried] == [f"{found.modes[0]}, last layer refitted, pilot of 400 rows"]
+    assert found.last is not None
+    assert found.last.is_whole
 
 
 def test_rows_of_the_search_end_the_pilot() -> None:
@@ -53,14 +57,14 @@ def test_a_round_that_is_lost_is_the_reason() -> None:
     passed, found = pilot(drawn(0.3), drawn(0.999, n=400, is_whole=True))
     assert not passed
     assert found.reason.startswith("Networks were not searched: in a pilot of 400 training rows the validation score")
-    assert found.reason.endswith("against 0.999 for trees. To be shipped, a network must have 0.020 more.")
+    assert found.reason.endswith("against 0.999 for trees, and had to be at least 1.019.")
 
 
 def test_a_plain_network_far_behind_the_base_without_slices_ends_the_pilot() -> None:
     """No mode is trained; the score is compared with that of the base without slices."""
     passed, found = pilot(drawn(0.3, plain=0.99))
     assert not passed
-    assert [result.name for result in found.tried] == ["ERM"]
+    assert [result.name for result in found.tried] == ["ERM, pilot of 300 rows"]
     assert "against 0.990 for trees" in found.reason
 
 
@@ -69,7 +73,7 @@ def test_without_slices_a_plain_network_decides(rival: float) -> None:
     """There are no modes to try."""
     passed, found = pilot(drawn(rival, plain=rival, n_slices=0, is_whole=True))
     assert passed == (rival == 0.3)
-    assert [result.name for result in found.tried] == ["ERM"]
+    assert [result.name for result in found.tried] == ["ERM, pilot of 300 rows"]
 
 
 def test_many_slices_are_left_to_gates() -> None:
@@ -77,13 +81,24 @@ def test_many_slices_are_left_to_gates() -> None:
     passed, found = pilot(drawn(0.99, n_slices=MAX_UNGATED + 1), drawn(1.0, plain=1.0))
     assert passed
     assert found.modes == MODES
-    assert [result.name for result in found.tried] == ["ERM"]
+    assert [result.name for result in found.tried] == ["ERM, pilot of 300 rows"]
 
 
 def test_the_score_is_that_of_a_refitted_last_layer() -> None:
     """It is cross-fitted, unlike that of the best epoch."""
     _, found = pilot(drawn(0.3, is_whole=True))
     names = [result.name for result in found.tried]
-    assert names == ["ERM", *(f"{mode}, last layer refitted" for mode in PILOT_MODES)]
+    forms = ["ERM", *(f"{mode}, last layer refitted" for mode in PILOT_MODES)]
+    assert names == [f"{form}, pilot of 300 rows" for form in forms]
     own = {candidate.spec.form: candidate.score.value for candidate in found.known}
     assert any(result.score != own[mode] for mode, result in zip(PILOT_MODES, found.tried[1:], strict=True))
+
+
+def test_a_round_with_one_class_decides_nothing() -> None:
+    """A network that has seen one class is no evidence."""
+    of_one = drawn(1.0, plain=1.0)
+    train = replace(of_one.task.train, y=np.zeros(300, np.int64))
+    passed, found = pilot(replace(of_one, task=replace(of_one.task, train=train)), drawn(0.3, is_whole=True))
+    assert passed
+    assert found.last is not None
+    assert np.ptp(found.last.task.train.y) == 1

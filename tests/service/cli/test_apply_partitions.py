@@ -1,5 +1,6 @@
 """``slicewatch apply`` on folders of Parquet files, on every engine."""
 
+import contextlib
 import json
 import os
 import signal
@@ -64,6 +65,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def kill_all(running: subprocess.Popen[bytes]) -> None:
+    """Kill a process and those that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(running.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    running.kill()
+    running.wait()
+
+
 def test_a_killed_run_goes_on(cli: Callable, tmp_path: Path) -> None:
     """After SIGKILL in the middle, with two workers, finished partitions are not computed again."""
     folder, functions = write_parts(tmp_path / "rows"), tmp_path / "gated.py"
@@ -120,13 +131,13 @@ def test_a_cluster_that_is_killed_goes_on(tmp_path: Path, engine: str) -> None:
     words = ["apply", folder, "--functions", functions, "--out", tmp_path / "out", "--config", tmp_path / "none.yaml"]
     words += ["--engine", engine, "--workers", 1, "--json"]
     computed, environ = tmp_path / "computed", {**os.environ, **PATIENT}
-    running = subprocess.Popen(slicewatch(*words), env=environ, stderr=subprocess.DEVNULL)
+    with (tmp_path / "errors").open("w") as errors:
+        running = subprocess.Popen(slicewatch(*words), env=environ, stderr=errors)
     try:
         wait_until(lambda: len(lines(computed)) == 3 or running.poll() is not None)
+        assert running.poll() is None, (tmp_path / "errors").read_text()
     finally:
-        for process in (*psutil.Process(running.pid).children(recursive=True), running):
-            process.kill()
-        running.wait()
+        kill_all(running)
     first = lines(computed)
     assert len(first) == 3
     assert len(list((tmp_path / "out").glob("*.parquet"))) == 2
