@@ -216,7 +216,7 @@ class _LearnerFit:
             erm = self.on_all_rows(plain[0])
         else:  # nothing is chosen by a plain network on the sample
             erm = self.train(CandidateSpec("erm", self.names), self.whole if self.sampled else None)
-            plain = [erm]
+            plain = [] if self.sampled else [erm]
         sliced: list[Candidate] = []
         if self.config.kind == "slice_residual" and self.names:
             sliced = train_slice_candidates(self.search, self.train, self.modes or MODES, weightings)
