@@ -28,6 +28,8 @@ from models.network_pilot import ROUNDS, NetworkPilot, PilotRound
 from models.slice_residual import MAX_UNGATED, SliceResidualClassifier
 
 _BASES_UNTIL, _PILOT_UNTIL = 0.4, 0.5  # shares of the progress
+LEAST_VALID = 300
+"""Validation rows from which networks are searched: on fewer, the best of several refits is often a matter of chance."""
 _SHOWN = 5  # names of slices
 _KINDS = {
     "linear": "A linear model",
@@ -115,6 +117,11 @@ class _ModelSearch:
 
     def out_of_reach(self, best: BaseResult) -> str:
         """Return why no network could be shipped, however good; empty if one could."""
+        if len(self.search_valid) < LEAST_VALID:
+            return (
+                f"Networks were not searched: {len(self.search_valid):,} validation rows are too few to compare them "
+                f"with {best.form}; add labelled rows, to at least {LEAST_VALID}."
+            )
         if best.score.value + self.margin < 1:
             return ""
         least = best.score.value + self.margin

@@ -196,7 +196,7 @@ def test_networks_are_searched_only_where_a_pilot_comes_near() -> None:
     config = LearnerConfig(widths=(32,), n_epochs=12, lr=0.01)
     hidden = search_models(config, drawn(2000, is_hidden=True), drawn(600, is_hidden=True), 2)
     assert any(sentence.startswith("A network is shipped") for sentence in hidden.sentences)
-    plain = search_models(QUICK, drawn(500, is_hidden=False), drawn(200, is_hidden=False), 2)
+    plain = search_models(QUICK, drawn(500, is_hidden=False), drawn(300, is_hidden=False), 2)
     assert plain.form.startswith(("linear", "trees", "mean"))
     assert any(sentence.startswith("Networks were not searched: in a pilot of 500") for sentence in plain.sentences)
     assert set(plain.peers) <= {"base"}
@@ -227,12 +227,15 @@ def test_rounds_of_a_pilot_compare_on_the_rows_of_a_network(monkeypatch: pytest.
 def test_no_pilot_is_trained_where_a_network_cannot_be_better_by_enough() -> None:
     """A base with a score near 1 leaves less than the margin; the report says so."""
     rng = np.random.default_rng(12)
-    X = rng.normal(size=(600, 3)).astype(np.float32)
-    whole = Split(FeatureRows(X), (X[:, 0] > 0).astype(np.int64), SliceMatrix(["s"], rng.random((600, 1)) < 0.3))
-    train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 600)))
+    X = rng.normal(size=(900, 3)).astype(np.float32)
+    whole = Split(FeatureRows(X), (X[:, 0] > 0).astype(np.int64), SliceMatrix(["s"], rng.random((900, 1)) < 0.3))
+    train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 900)))
     fitted = search_models(QUICK, train, valid, 2)
-    assert any("with 100 validation rows a network would need a score" in each for each in fitted.sentences)
-    assert all(result.name.startswith(("linear", "trees", "mean")) for result in fitted.selection)
+    assert any("with 400 validation rows a network would need a score" in each for each in fitted.sentences)
+    few = search_models(QUICK, train, valid.subset(np.arange(299)), 2)
+    assert any("299 validation rows are too few to compare them with" in each for each in few.sentences)
+    for each in (fitted, few):
+        assert all(result.name.startswith(("linear", "trees", "mean")) for result in each.selection)
 
 
 def test_a_network_has_to_be_better_by_more_on_few_rows() -> None:
