@@ -29,7 +29,7 @@ from models.slice_residual import MAX_UNGATED, SliceResidualClassifier
 
 _BASES_UNTIL, _PILOT_UNTIL = 0.4, 0.5  # shares of the progress
 LEAST_VALID = 300
-"""Validation rows from which networks are searched: on fewer, the best of several refits is often a matter of chance."""
+"""Validation rows from which networks are searched: on fewer, the best of several refits is often best by chance."""
 _SHOWN = 5  # names of slices
 _KINDS = {
     "linear": "A linear model",
