@@ -56,11 +56,12 @@ def test_promotion_and_rollback_are_picked_up_under_traffic(
     """The new champion serves within seconds, one version per request, and no request fails."""
     assert command(project, "train", SLICEWATCH_LEARNER_SEED=1) == 0
     running = up(project)
+    port = {"SLICEWATCH_SERVER_PORT": running.port}  # at that of the settings may be the service of another test
     with Traffic(caller(running.port), records[0]) as traffic:
         until(lambda: traffic.version == 1)
-        assert command(project, "models", "promote", 2) == 0
+        assert command(project, "models", "promote", 2, **port) == 0
         until(lambda: traffic.version == 2)
-        assert command(project, "models", "rollback") == 0
+        assert command(project, "models", "rollback", **port) == 0
         until(lambda: traffic.version == 1)
     assert traffic.statuses.keys() == {200}
     models = {each["version"]: each for each in running.ask("GET", "/v1/models").json["models"]}
