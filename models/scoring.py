@@ -65,7 +65,7 @@ class Scorer:
         _check_metric(name, f"Unrecognized metric: {name}")
         abstained = [] if self.abstain_label is None else [self.abstain_label]
         left_out = {} if name == "coverage" else {"golds": abstained, "preds": abstained}
-        return lambda golds, preds, probs: metric_score(golds, preds, probs, name, left_out)
+        return partial(metric_score, metric=name, filter_dict=left_out)
 
     def score(self, golds: ArrayLike, preds: ArrayLike | None = None, probs: ArrayLike | None = None) -> Scores:
         """Return each metric by name, of labels [N] or [N, 1] and probabilities float[N, C].

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -504,3 +505,12 @@ def test_row_weights_count_for_labels_and_not_for_memberships() -> None:
         own = functional.cross_entropy(model.network.heads(rows.X).experts[:, k], rows.y, reduction="none") * weight
         means.append(own[member].sum() / max(1.0, weight[member].sum().item()))
     np.testing.assert_allclose(weighted[experts].item(), torch.stack(means).mean().item(), rtol=1e-4)
+
+
+def test_a_copy_in_another_process_scores_the_same(sliced) -> None:
+    """Workers of Dask, Spark and joblib get a model as pickle."""
+    model = make()
+    copy = pickle.loads(pickle.dumps(model))  # noqa: S301  # our own bytes
+    dataset = DictDataset.from_tensors(sliced.X, sliced.y, "test")
+    loader = model.make_slice_dataloader(dataset, sliced.S, batch_size=50)
+    assert copy.score_slices([loader]) == model.score_slices([loader])
