@@ -15,6 +15,7 @@ from sfs.nlp import (
 from sfs.preprocess import Preprocessor, preprocessor
 from sfs.registry import FunctionSet
 from sfs.template import template
+from sfs.vote_slices import conflict_slice, overlap_slice
 
 __all__ = [
     "FunctionSet",
@@ -31,9 +32,11 @@ __all__ = [
     "SlicingFunction",
     "SpacyPreprocessor",
     "apply",
+    "conflict_slice",
     "labeling_function",
     "nlp_labeling_function",
     "nlp_slicing_function",
+    "overlap_slice",
     "preprocessor",
     "slice_dataframe",
     "slicing_function",

@@ -140,7 +140,8 @@ def test_the_how_tos_blocks_run(root: Path, tmp_path: Path) -> None:
     code, yaml = tmp_path / "slices.py", tmp_path / "slices.yaml"
     code.write_text("\n".join(blocks(page, "python")))
     yaml.write_text("\n".join(blocks(page, "yaml")))
-    assert tuple(FunctionSet.from_file(code).names) == ("shouting", "asks_for_a_favour", "several_sentences")
+    slices = ("shouting", "asks_for_a_favour", "several_sentences", "disputed", "overlapping")
+    assert tuple(FunctionSet.from_file(code).names) == slices
     assert tuple(FunctionSet.from_file(yaml).names) == ("keyword_please", "long_and_unpriced")
 
 
