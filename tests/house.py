@@ -230,8 +230,8 @@ def measure(root: Path) -> list[Row]:
     on_walks = walks(root)
     return [
         # docs/decisions/0017-size.md
-        Row("lines", "product lines", sum(module.lines for module in product), 62_300, found=by_room(product)),
-        Row("files", "product files", len(product), 312, found=sizes),
+        Row("lines", "product lines", sum(module.lines for module in product), 62_400, found=by_room(product)),
+        Row("files", "product files", len(product), 313, found=sizes),
         Row("short-files", f"files under {SHORT_FILE_LINES} lines", len(short), of=len(product), found=short),
         Row("once-called", "private helpers used once", len(once), of=len(helpers), found=[*map(str, once)]),
         Row("small", f"... of <= {SHORT_BODY_LINES} body lines", len(small), of=len(once), found=small),
