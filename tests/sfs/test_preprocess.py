@@ -2,8 +2,10 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from time import sleep
 from types import SimpleNamespace
 
 import numpy as np
@@ -338,6 +340,24 @@ def test_threads_share_a_cache() -> None:
     for value in range(5):
         made(Record({"value": value}))
     assert len(worked) - before >= 2
+
+
+def test_a_thread_does_not_evict_what_another_reads() -> None:
+    """Threads take turns while a key is looked up."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    @dataclass(frozen=True)
+    class Slow:
+        value: int
+
+        def __hash__(self):
+            sleep(1e-4)
+            return self.value
+
+    made, _ = counting(memoize_size=1, memoize_key=lambda x: Slow(x.value))
+    values = [i // 2 % 3 for i in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda v: made(Record({"value": v})).found, values)) == [[v] for v in values]
 
 
 def test_a_value_without_hash_or_parts_requires_a_key() -> None:
