@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from datetime import datetime, time
+from decimal import Decimal
 from functools import cached_property, partial
 from threading import Lock
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -20,6 +22,9 @@ from sfs.validation import short_repr, validate_callable, validate_name
 
 Step: TypeAlias = Callable[[Any], Any]
 """One transformation of a row; functions share equal steps."""
+
+_EQUAL_BUT_DIFFERENT = (datetime, time, Decimal, complex, np.complexfloating, np.datetime64, np.timedelta64)
+"""Types with equal values that a function can tell apart, such as one time in two zones, but not by their text."""
 
 
 class Preprocessor:
@@ -355,6 +360,11 @@ def get_hashable(value: Any) -> Hashable:
         return kind, names, tuple(get_hashable(item) for item in value)
     if isinstance(value, (set, frozenset)):
         return kind, frozenset(get_hashable(item) for item in value)
+    if isinstance(value, _EQUAL_BUT_DIFFERENT):
+        return kind, repr(value)
+    if kind.__name__ == "Series":
+        items = tuple((get_hashable(label), get_hashable(item)) for label, item in value.items())
+        return kind, str(value.dtype), items  # labels may repeat
     fields = _fields(value)
     if fields is not None:
         return kind, frozenset((get_hashable(name), get_hashable(item)) for name, item in fields.items())
@@ -371,9 +381,11 @@ def _fields(value: Any) -> Mapping[Any, Any] | None:
         return value.__dict__
     if isinstance(value, Mapping):
         return value
-    if type(value).__name__ == "Series":
-        return dict(value.items())
     hashing: Any = type(value).__hash__
     by_parts = hashing is None or hashing is object.__hash__
     by_identity = isinstance(value, (type, FunctionType, BuiltinFunctionType, ModuleType))
-    return getattr(value, "__dict__", None) if by_parts and not by_identity else None
+    if not by_parts or by_identity:
+        return None
+    own = getattr(value, "__dict__", None)
+    state = object.__getstate__(value)
+    return {**(own or {}), **state[1]} if isinstance(state, tuple) else own  # with those in __slots__

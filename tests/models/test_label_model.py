@@ -2,6 +2,7 @@
 
 import logging
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -181,15 +182,17 @@ def test_the_class_balance_is_given_counted_or_estimated(classes: int, one_class
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_hundreds_of_functions_give_numbers(kind: type[Any]) -> None:
-    """Where a product of probabilities would be 0."""
+    """Also where a product of probabilities would be 0: functions that vote rarely, and all at once."""
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 500)
     votes = np.where(rng.random((500, 300)) < 0.7, y[:, None], 1 - y[:, None])
-    model = kind()
-    model.fit(votes)
-    probs = model.predict_proba(votes)
-    assert np.isfinite(probs).all()
-    assert (probs.argmax(axis=1) == y).all()
+    seldom = np.where(rng.random((500, 300)) < 0.1, votes, -1)
+    for learned in (votes, seldom):
+        model = kind()
+        model.fit(learned)
+        probs = model.predict_proba(votes)
+        assert np.isfinite(probs).all()
+        assert (probs.argmax(axis=1) == y).all()
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -276,6 +279,24 @@ def test_options_of_gradient_descent_give_snorkels_model(
     assert model.dependencies == ()
 
 
+def test_a_descent_has_one_seed_by_default() -> None:
+    """Snorkel drew it when it was imported, so that every process had another model."""
+    first, second = LabelModel(), LabelModel()
+    first.fit(patterned_votes(), lr=0.01)
+    second.fit(patterned_votes(), lr=0.01, seed=0)
+    assert np.array_equal(first.predict_proba(patterned_votes()), second.predict_proba(patterned_votes()))
+
+
+@pytest.mark.parametrize("options", [{"lr_scheduler": "linear"}, {"lr_scheduler_config": {"warmup_steps": 5}}])
+def test_a_model_is_saved_whatever_its_schedule(options: dict[str, Any], tmp_path: Path) -> None:
+    """Snorkel's kept a function of the schedule, which cannot be pickled."""
+    model, other = LabelModel(), LabelModel()
+    model.fit(patterned_votes(), **options)
+    model.save(tmp_path / "labeler")
+    other.load(tmp_path / "labeler")
+    assert np.array_equal(other.predict_proba(patterned_votes()), model.predict_proba(patterned_votes()))
+
+
 def test_steps_that_are_too_large_are_told() -> None:
     """A model of infinite numbers is none."""
     with pytest.raises(ModelError, match="Loss is NaN"):
@@ -340,7 +361,8 @@ def test_functions_may_start_from_accuracies_of_their_own() -> None:
         LabelModel().fit(votes, prec_init=[0.6, 0.7])
 
 
-def test_chance_of_the_process_stays_as_it_is() -> None:
+@pytest.mark.parametrize("options", [{}, {"lr": 0.01}])
+def test_chance_of_the_process_stays_as_it_is(options: dict[str, Any]) -> None:
     """Snorkel's model seeds the generators of Python, NumPy and torch, and keeps the votes that it predicts."""
     votes, _, _ = votes_of(2, rows=500)
     drawn = []
@@ -348,7 +370,7 @@ def test_chance_of_the_process_stays_as_it_is() -> None:
         set_seed(5)
         if fitted:
             model = LabelModel()
-            model.fit(votes, seed=1)
+            model.fit(votes, seed=1, **options)
             before = {name: np.copy(value) for name, value in vars(model).items() if isinstance(value, np.ndarray)}
             model.predict(votes[:10])
             assert all(np.array_equal(value, getattr(model, name)) for name, value in before.items())

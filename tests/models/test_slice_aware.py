@@ -361,9 +361,11 @@ def test_an_empty_slice_is_a_value(sliced) -> None:
     member = sliced.S.member.copy()
     member[:, 2] = False
     model, loader = build(sliced, S=SliceMatrix(sliced.S.names, member))
+    model.scorer = Scorer(metrics=["accuracy", "f1", "roc_auc"])
     for scores in (model.score_slices([loader]), model.score([loader])):
-        assert scores["task_slice:tail_pred/SnorkelDataset/test/f1"] is None
-        assert scores["task/SnorkelDataset/test/f1"] is not None
+        for metric in model.scorer.metrics:
+            assert scores[f"task_slice:tail_pred/SnorkelDataset/test/{metric}"] is None
+            assert scores[f"task/SnorkelDataset/test/{metric}"] is not None
 
 
 @pytest.mark.parametrize("task", ["kind", "prediction", "ind", "pred"])

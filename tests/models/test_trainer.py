@@ -244,6 +244,21 @@ def test_warm_up_rises_by_steps_and_never_overshoots() -> None:
     assert learning_rate(config, 9, 1) == 0.5
 
 
+def test_every_step_is_taken_at_the_rate_of_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Snorkel a second scheduler undid the first step of the warm-up: here warm-up and decay are one."""
+    rates = []
+
+    def watched(*arguments):
+        optimizer = make_optimizer(*arguments)
+        optimizer.register_step_pre_hook(lambda *_: rates.append(optimizer.param_groups[0]["lr"]))
+        return optimizer
+
+    monkeypatch.setattr("models.trainer.make_optimizer", watched)
+    options = {"lr_scheduler": "linear", "lr_scheduler_config": {"warmup_steps": 3}}
+    Trainer(n_epochs=2, lr=1.0, **options).fit(classifier(), [loader("train")])
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1.0, 1.0, 0.5, 0.5, 0.5, 0.5])
+
+
 @pytest.mark.parametrize(
     ("schedule", "rates"),
     [

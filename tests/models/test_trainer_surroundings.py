@@ -322,6 +322,13 @@ def test_splits_may_have_other_names(tmp_path: Path) -> None:
     assert trainer.checkpointer.best_metric_dict == {LOSS: trainer.metrics[LOSS]}
 
 
+def test_a_split_within_the_name_of_another_is_another() -> None:
+    """Snorkel looked for a part of a name, and so scored training rows as validation rows."""
+    trainer = Trainer(train_split="val", valid_split="eval", test_split="evaluation")
+    trainer.fit(classifier(), [loader("val"), loader("eval", name="other"), loader("evaluation", name="third")])
+    assert set(trainer.metrics) == {LOSS, "model/all/train/lr", "task/other/eval/accuracy"}
+
+
 def test_a_training_that_fails_leaves_its_log(tmp_path: Path) -> None:
     """The values until then."""
     options = {"log_dir": str(tmp_path), "run_name": "r"}
@@ -353,6 +360,25 @@ def test_a_trainer_is_saved_with_its_settings(tmp_path: Path) -> None:
         (tmp_path / "other").write_text(damaged)
         with pytest.raises(ModelError, match="is no saved trainer"):
             other.load(tmp_path / "other")
+
+
+def test_a_trainer_can_be_saved_to_a_bare_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Snorkel it became a folder."""
+    monkeypatch.chdir(tmp_path)
+    Trainer("mine").save("trainer.json")
+    assert (tmp_path / "trainer.json").is_file()
+
+
+def test_what_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """Snorkel logged that it saved a trainer, or a checkpoint, which it had not."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Trainer().save(tmp_path / "file" / "trainer.json")
+    with pytest.raises(OSError, match="file"):
+        classifier().save(tmp_path / "file" / "model.safetensors")
+    options = {"checkpoint_dir": str(tmp_path / "file")}
+    with pytest.raises(OSError, match="file"):
+        Trainer(checkpointing=True, checkpointer_config=options).fit(classifier(), [loader("train")])
 
 
 def test_a_history_prints_short() -> None:

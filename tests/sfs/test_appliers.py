@@ -1,6 +1,7 @@
 """Snorkel-compatible appliers: results as in Snorkel, without its bugs."""
 
 import json
+import re
 from collections import deque
 from types import SimpleNamespace
 
@@ -311,7 +312,7 @@ def test_rows_may_come_from_any_iterable(points) -> None:
             SFApplier([big]).apply(wrong, **QUIET)
 
 
-@pytest.mark.parametrize("junk", [None, 0.7, 5, "yes", float("nan"), np.array([1, 0])])
+@pytest.mark.parametrize("junk", [None, 0.7, 5, "yes", float("nan"), np.array([1, 0]), re.match("a", "a")])
 def test_an_invalid_return_value_is_a_fault_like_an_exception(frame, points, junk) -> None:
     """An invalid return value raises, or is -1 and counted; it is never stored."""
     odd = SlicingFunction("odd", lambda x: junk)
@@ -321,6 +322,18 @@ def test_an_invalid_return_value_is_a_fault_like_an_exception(frame, points, jun
         S, meta = applier([odd, big]).apply(rows, fault_tolerant=True, return_meta=True, **QUIET)
         assert S["odd"].tolist() == [-1] * 4
         assert S["big"].tolist() == [0, 1, 0, 1]
+        assert meta.faults == {"odd": 4}
+
+
+@pytest.mark.parametrize("junk", [None, 0.7, -2, "yes", re.match("a", "a")])
+def test_an_invalid_label_is_a_fault_like_an_exception(frame, points, junk) -> None:
+    """It raises, or is -1 and counted, also where a labelling function forgets to return."""
+    odd = labeling_function("odd")(lambda x: junk)
+    for applier, rows in ((LFApplier, points), (PandasLFApplier, frame)):
+        with pytest.raises(InvalidReturnValue, match="'odd' returned"):
+            applier([odd]).apply(rows, **QUIET)
+        L, meta = applier([odd, label]).apply(rows, fault_tolerant=True, return_meta=True, **QUIET)
+        assert L.tolist() == [[-1, -1], [-1, 2], [-1, -1], [-1, 2]]
         assert meta.faults == {"odd": 4}
 
 

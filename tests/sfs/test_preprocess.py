@@ -2,6 +2,10 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from time import sleep
 from types import SimpleNamespace
 
 import numpy as np
@@ -246,10 +250,15 @@ def test_an_equal_row_is_processed_once(row) -> None:
         [{"a": 1}, {"a": True}, Record({"a": 1}), SimpleNamespace(a=1), pd.Series({"a": 1})],
         [int, float, len, print],
         [None, "None"],
+        [datetime(2026, 3, 1, 12, tzinfo=UTC), datetime(2026, 3, 1, 13, tzinfo=timezone(timedelta(hours=1)))],
+        [pd.Timestamp("2026-03-01 12:00", tz="UTC"), pd.Timestamp("2026-03-01 13:00", tz="Europe/Berlin")],
+        [np.datetime64("2026-03-01"), np.datetime64("2026-03-01T00")],
+        [Decimal("1.0"), Decimal("1.00")],
+        [pd.Series([1, 2], ["a", "a"]), pd.Series([3, 2], ["a", "a"]), pd.Series([1, 2], ["a", "a"], dtype="i1")],
     ],
 )
 def test_values_that_python_calls_equal_are_different_rows(values) -> None:
-    """1, True and 1.0, and arrays of the same bytes, have different keys."""
+    """1, True and 1.0, arrays of the same bytes, and one time in two zones, have different keys."""
     made, worked = counting()
     for value in values * 2:
         made(SimpleNamespace(value=value))
@@ -279,11 +288,18 @@ def test_a_changed_object_is_another_row() -> None:
     class Plain:
         value = 1
 
-    made, worked = counting()
-    x = Plain()
-    for x.value in (1, 2, 1):
-        made(x)
-    assert worked == [1, 2]
+    class Slotted:
+        __slots__ = ("found", "value")
+
+    class Both(Slotted):
+        pass
+
+    for x in (Plain(), Slotted(), Both()):
+        made, worked = counting()
+        x.found = None
+        for x.value in (1, 2, 1):
+            made(x)
+        assert worked == [1, 2]
 
 
 def test_the_cache_is_bounded() -> None:
@@ -324,6 +340,24 @@ def test_threads_share_a_cache() -> None:
     for value in range(5):
         made(Record({"value": value}))
     assert len(worked) - before >= 2
+
+
+def test_a_thread_does_not_evict_what_another_reads() -> None:
+    """Threads take turns while a key is looked up."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    @dataclass(frozen=True)
+    class Slow:
+        value: int
+
+        def __hash__(self):
+            sleep(1e-4)
+            return self.value
+
+    made, _ = counting(memoize_size=1, memoize_key=lambda x: Slow(x.value))
+    values = [i // 2 % 3 for i in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda v: made(Record({"value": v})).found, values)) == [[v] for v in values]
 
 
 def test_a_value_without_hash_or_parts_requires_a_key() -> None:

@@ -96,6 +96,17 @@ def test_an_rdd_has_the_results_of_the_applier_of_objects(session: Any) -> None:
     assert (found.dtype, found.tolist(), counted) == (np.int64, expected.tolist(), faults)
 
 
+def test_memberships_of_an_rdd_have_the_names_of_slices(session: Any) -> None:
+    """As those of a frame; the faults of all partitions are summed."""
+    from pyspark.sql import Row
+
+    rdd = session.sparkContext.parallelize([Row(n=n) for n in (4, 0, 3, 0)], 2)
+    found, meta = SparkSFApplier(lambdas()).apply(rdd, **TOLERANT)
+    assert isinstance(found, np.recarray)
+    assert (found.above.tolist(), found.inverse.tolist()) == ([1, 0, 1, 0], [0, -1, 0, -1])
+    assert meta.faults == {"inverse": 2}
+
+
 def test_the_first_fault_is_raised_as_it_was(session: Any) -> None:
     """Without tolerance the original exception of the first faulty row is raised."""
     frame = session.createDataFrame(pd.DataFrame({"n": [1, 4, 0, 2]}))
