@@ -147,6 +147,6 @@ def _metric_and_mode(name: str) -> tuple[str, str]:
         raise ConfigError(f"Metric must be of the form 'metric_name:mode', with the mode 'min' or 'max', got {name!r}")
     if mode not in ("min", "max"):
         raise ConfigError(f"Unrecognized checkpoint metric mode {mode} for metric {metric}, must be 'min' or 'max'")
-    if len(metric.split("/")) != 4:
+    if metric.count("/") < 3:  # a name may have some, too
         raise ConfigError(f"checkpoint_metric must be formatted 'task/dataset/split/metric:mode', got {name!r}")
     return metric, mode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -23,6 +23,7 @@ DEFAULT_INPUT_DATA_KEY = "input_data"
 DEFAULT_DATASET_NAME = "SnorkelDataset"
 DEFAULT_TASK_NAME = "task"
 BASE_SLICE = "base"
+_SLICE = "_slice:"
 
 
 class DictDataset(Dataset[tuple[XDict, YDict]]):
@@ -207,12 +208,12 @@ class SliceTargets(NamedTuple):
 
 def indicator_label(task_name: str, slice_name: str) -> str:
     """Return the name of a slice's membership label: 1, 0, or -1 where unknown."""
-    return f"{task_name}_slice:{slice_name}_ind"
+    return f"{task_name}{_SLICE}{slice_name}_ind"
 
 
 def expert_label(task_name: str, slice_name: str) -> str:
     """Return the name of a slice's task label, set for known members only."""
-    return f"{task_name}_slice:{slice_name}_pred"
+    return f"{task_name}{_SLICE}{slice_name}_pred"
 
 
 def add_slice_labels(
@@ -241,7 +242,7 @@ def add_slice_labels(
     kept = (*(slice_names or matrix.names), BASE_SLICE)
     current = {make(task_name, name) for name in kept for make in (indicator_label, expert_label)}
     for label in list(labels):
-        if label.startswith(f"{task_name}_slice:") and label not in current:
+        if label.startswith(task_name + _SLICE) and label not in current:
             del labels[label]
 
 
@@ -249,7 +250,7 @@ def with_slice_labels(dataset: DictDataset, task_name: str, S: Slices, slice_nam
     """Return a copy of the dataset with the labels of exactly these slices."""
     matrix = S if isinstance(S, SliceMatrix) else SliceMatrix.from_recarray(S)
     labels = _slice_labels(dataset, task_name, matrix, slice_names)
-    own = {k: v for k, v in dataset.Y_dict.items() if not k.startswith(f"{task_name}_slice:")}
+    own = {k: v for k, v in dataset.Y_dict.items() if not k.startswith(task_name + _SLICE)}
     return dataset.with_labels(own | labels)
 
 
@@ -285,10 +286,31 @@ def read_slice_labels(
             f"the batch lacks labels {absent}: make its loader with make_slice_dataloader, and return the labels of "
             "Y_dict from a __getitem__ of your own"
         )
+    known = {make(task_name, name) for name in (*names, BASE_SLICE) for make in (indicator_label, expert_label)}
+    if other := sorted(label for label in Y_dict if label.startswith(task_name + _SLICE) and label not in known):
+        raise DataError(f"the batch has labels of slices unknown to the model {other}")
     y = label_tensor(task_name, Y_dict[task_name])
     codes = torch.stack([Y_dict[label] for label in wanted], dim=1) if wanted else y.new_zeros(len(y), 0)
     labelled = (y != -1).view(len(y), -1).any(dim=1)
     return y.clamp(min=0), SliceTargets(codes == 1, codes != -1, labelled)
+
+
+def check_slice_labels(Y_dict: Mapping[str, Tensor], task_names: Collection[str]) -> None:
+    """Check that the labels of slices in a batch are those of the slices of the model.
+
+    Raises
+    ------
+    DataError
+        If a sliced task has labels of some of its slices only, or of slices that the model does not have.
+    """
+    for task in {name.partition(_SLICE)[0] for name in task_names if _SLICE in name}:
+        own = {name for name in task_names if name.startswith(task + _SLICE)}
+        given = {label for label in Y_dict if label.startswith(task + _SLICE)}
+        if given and given != own:
+            raise DataError(
+                f"the batch lacks labels {sorted(own - given)}, and has labels of slices unknown to the model "
+                f"{sorted(given - own)}: give add_slice_labels the memberships in the slices of the model"
+            )
 
 
 def slice_targets(S: SliceMatrix | None, names: Sequence[str], n_rows: int) -> SliceTargets:

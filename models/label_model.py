@@ -156,7 +156,8 @@ class _LearnedLabeler(BaseLabeler):
             Least probability in ``mu``; by default .01, or less for many rows.
         **options
             Of `LabelModel`: ``n_epochs``, the most iterations (500) or the steps of a descent (100); ``l2``, a pull to
-            the start (0); ``prec_init``, the accuracy of all functions or of each there (.7); and those of a descent.
+            the start (0), which a descent applies twice, as Snorkel's; ``prec_init``, the accuracy of all or each of
+            the functions there (.7); and those of a descent.
 
         Raises
         ------

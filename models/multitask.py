@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_model
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - torch's own convention
 
-from models.dataset import DictDataLoader, label_tensor
+from models.dataset import DictDataLoader, check_slice_labels, label_tensor
 from models.errors import ConfigError, DataError, ModelError
 from models.scoring import SCORE_COLUMNS, Scorer
 
@@ -231,7 +231,13 @@ class MultitaskClassifier(nn.Module):
 
         A row whose labels are all -1 is not labelled; a task without labelled rows is absent. Labels of no task are
         ignored.
+
+        Raises
+        ------
+        DataError
+            If labels are no tensors, or those of slices are not those of the model's slices.
         """
+        check_slice_labels(Y_dict, self.op_sequences)
         names = [label for label in Y_dict if label in self.op_sequences]
         return self._labelled_losses(self._task_outputs(X_dict, names), Y_dict)
 
@@ -319,13 +325,25 @@ class MultitaskClassifier(nn.Module):
         as_dataframe
             Return a row per score instead.
         """
-        remap = remap_labels or {}
+        return self._score(dataloaders, remap_labels or {}, as_dataframe)
+
+    def _score(
+        self,
+        dataloaders: Sequence[DictDataLoader],
+        remap: RemapLabels,
+        as_dataframe: bool,
+        of_members: Collection[str] = (),
+    ) -> dict[str, float | None] | pd.DataFrame:
+        """Return the scores; the rows of the labels ``of_members`` are those with a label."""
         rows: list[tuple[str, str, str, str, float | None]] = []
         for loader in [dataloaders] if isinstance(dataloaders, DictDataLoader) else dataloaders:
             outputs = self.predict(loader, True, remap)
             for label, gold in outputs["golds"].items():
-                predicted = (outputs["preds"][label].numpy(), outputs["probs"][label].numpy())
-                metrics = self.scorers[remap.get(label) or label].score_known(gold.numpy(), *predicted)
+                given = (gold.numpy(), outputs["preds"][label].numpy(), outputs["probs"][label].numpy())
+                if label in of_members:
+                    known = (given[0] != -1).reshape(len(gold), -1).any(axis=1)
+                    given = (given[0][known], given[1][known], given[2][known])
+                metrics = self.scorers[remap.get(label) or label].score_known(*given)
                 rows += [(label, loader.dataset.name, loader.dataset.split, *item) for item in metrics.items()]
         if as_dataframe:
             return pd.DataFrame(rows, columns=SCORE_COLUMNS)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from models.baselines import MLP
 from models.batches import Batch, FeatureRows, as_rows, finite_softmax, predict_in_chunks
 from models.dataset import (
+    BASE_SLICE,
     DEFAULT_INPUT_DATA_KEY,
     DEFAULT_TASK_NAME,
     DictDataLoader,
@@ -385,7 +386,8 @@ class SliceAwareClassifier(MultitaskClassifier):
     ) -> dict[str, float | None] | pd.DataFrame:
         """Score the final prediction overall and on the members of every slice; indicators are left out."""
         remap = {label: None if kind == "indicator" else self.task_name for label, (kind, _) in self._head_of.items()}
-        return self.score(dataloaders, remap, as_dataframe)
+        members = [label for label, (kind, _) in self._head_of.items() if kind == "expert"]
+        return self._score(dataloaders, remap, as_dataframe, members)
 
     def slice_modules(self) -> dict[str, nn.Module]:
         """Return the modules by Snorkel's names: the backbone, the heads, and views of the stacked weights."""
@@ -422,6 +424,10 @@ class SliceAwareClassifier(MultitaskClassifier):
         if self.attention_kind != "snorkel" or self.expert_rank is not None:
             raise ModelError(
                 f"{model_path} has the weights of Snorkel's network: make one with attention='snorkel' to load it"
+            )
+        if BASE_SLICE in self.slice_names:
+            raise ModelError(
+                f"{model_path} cannot be read with a slice named {BASE_SLICE!r}, as Snorkel's own: rename it"
             )
         read = MultitaskClassifier(convert_to_slice_tasks(copy.deepcopy(self.base_task), self.slice_names))
         read.load(model_path)

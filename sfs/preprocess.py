@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sfs.errors import InvalidFunction, InvalidReturnValue, SliceError
 from sfs.fingerprint import fingerprint_of
@@ -365,6 +366,8 @@ def get_hashable(value: Any) -> Hashable:
     if kind.__name__ == "Series":
         items = tuple((get_hashable(label), get_hashable(item)) for label, item in value.items())
         return kind, str(value.dtype), items  # labels may repeat
+    if (array := _as_array(value)) is not None:
+        return kind, str(value.dtype), get_hashable(array)
     fields = _fields(value)
     if fields is not None:
         return kind, frozenset((get_hashable(name), get_hashable(item)) for name, item in fields.items())
@@ -373,6 +376,15 @@ def get_hashable(value: Any) -> Hashable:
     except TypeError:
         raise SliceError(f"a {kind.__name__} in a row to memoize has no hashing proxy: pass memoize_key") from None
     return kind, value
+
+
+def _as_array(value: Any) -> NDArray[Any] | None:
+    """Return the content of a tensor or an array of pandas, whose fields do not show it; None for other values."""
+    if isinstance(value, np.generic) or not (hasattr(value, "__array__") and hasattr(value, "dtype")):
+        return None
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+    return np.asarray(value)
 
 
 def _fields(value: Any) -> Mapping[Any, Any] | None:

@@ -230,7 +230,7 @@ def measure(root: Path) -> list[Row]:
     on_walks = walks(root)
     return [
         # docs/decisions/0017-size.md
-        Row("lines", "product lines", sum(module.lines for module in product), 62_400, found=by_room(product)),
+        Row("lines", "product lines", sum(module.lines for module in product), 62_450, found=by_room(product)),
         Row("files", "product files", len(product), 313, found=sizes),
         Row("short-files", f"files under {SHORT_FILE_LINES} lines", len(short), of=len(product), found=short),
         Row("once-called", "private helpers used once", len(once), of=len(helpers), found=[*map(str, once)]),

@@ -516,3 +516,16 @@ def test_a_copy_in_another_process_scores_the_same(sliced) -> None:
     dataset = DictDataset.from_tensors(sliced.X, sliced.y, "test")
     loader = model.make_slice_dataloader(dataset, sliced.S, batch_size=50)
     assert copy.score_slices([loader]) == model.score_slices([loader])
+
+
+def test_coverage_of_a_slice_is_of_its_members(sliced) -> None:
+    """Metrics that do not leave out abstained labels see the members only, as a scorer of slices does."""
+    scorer = Scorer(["coverage"], {"rows": lambda golds, preds, probs: len(golds)})
+    model = make(scorer=scorer)
+    dataset = DictDataset.from_tensors(sliced.X, sliced.y, "test")
+    S = SliceMatrix(NAMES, sliced.S.member & [True, True, False])
+    scores = model.score_slices([model.make_slice_dataloader(dataset, S, batch_size=50)])
+
+    found = [scores[f"task_slice:{name}_pred/SnorkelDataset/test/rows"] for name in (*NAMES, "base")]
+    assert found == [*S.member.sum(axis=0)[:2], None, 200]
+    assert scores["task/SnorkelDataset/test/coverage"] == 1

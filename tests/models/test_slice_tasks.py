@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.dataset import DictDataLoader, DictDataset, add_slice_labels
@@ -312,3 +313,28 @@ def test_outputs_are_collected_in_the_order_of_operations() -> None:
     """Snorkel sorts them by name, for each end by itself, which is how experts are crossed."""
     outputs = {"short_link_ind": 1, "other": 2, "short_ind": 3}
     assert collect_flow_outputs_by_suffix(outputs, "_ind") == [1, 3]
+
+
+@pytest.mark.parametrize("make", [lambda: MultitaskClassifier(converted(base_task())), lambda: aware()])
+def test_labels_of_other_slices_are_refused(make, sliced) -> None:
+    """A matrix with a slice that the model lacks would train in silence without it."""
+    model = make()
+    other = loader(sliced, names=(*NAMES[:2], "zz"))
+    with pytest.raises(DataError, match=r"a\.b%|unknown to the model .*task_slice:zz_ind"):
+        model.calculate_loss(*next(iter(other)))
+    X, labels = next(iter(loader(sliced)))
+    with pytest.raises(DataError, match=r"unknown to the model \['task_slice:zz_ind'\]"):
+        model.calculate_loss(X, labels | {"task_slice:zz_ind": labels["task"]})
+    losses, _ = model.calculate_loss(X, labels)
+    assert losses
+
+
+def test_snorkels_weights_are_not_read_with_a_slice_named_base(tmp_path: Path) -> None:
+    """Snorkel's own base slice has the name."""
+    MultitaskClassifier(converted(base_task(), ("x",))).save(tmp_path / "snorkel")
+    model = SliceAwareClassifier(nn.Linear(6, 8), 8, ["base", "x"], attention="snorkel")
+    weights = load_file(tmp_path / "snorkel")
+    save_file({name.replace("trunk", "base_architecture"): value for name, value in weights.items()}, tmp_path / "w")
+
+    with pytest.raises(ModelError, match="cannot be read with a slice named 'base', as Snorkel's own: rename it"):
+        model.load(tmp_path / "w")

@@ -207,13 +207,13 @@ class Numbered:
 
 
 def test_the_best_of_each_metric_is_kept(tmp_path: Path) -> None:
-    """The earlier of two equal ones; what is no number is never the best."""
-    metrics = {"checkpoint_metric": "a/d/v/loss:min", "checkpoint_task_metrics": ("b/d/v/f1:max",)}
+    """The earlier of two equal ones; what is no number is never the best. A name may have a slash."""
+    metrics = {"checkpoint_metric": "a/x_slice:s/d/v/loss:min", "checkpoint_task_metrics": ("b/d/v/f1:max",)}
     checkpointer, model = Checkpointer("epochs", 1, checkpoint_dir=str(tmp_path), **metrics), Numbered()
     losses, scores = (3, 1, 1, float("nan")), (0.1, 0.3, 0.5, 0.4)
     for model.number, (loss, score) in enumerate(zip(losses, scores, strict=True)):
-        checkpointer.checkpoint(model.number, model, {"a/d/v/loss": loss, "b/d/v/f1": score})
-    assert checkpointer.best_metric_dict == {"a/d/v/loss": 1, "b/d/v/f1": 0.5}
+        checkpointer.checkpoint(model.number, model, {"a/x_slice:s/d/v/loss": loss, "b/d/v/f1": score})
+    assert checkpointer.best_metric_dict == {"a/x_slice:s/d/v/loss": 1, "b/d/v/f1": 0.5}
     assert checkpointer.load_best_model(model).number == 1
     assert (tmp_path / "best_model_b_d_v_f1.safetensors").read_text() == "2"
     other = Checkpointer("points", 1, checkpoint_dir=str(tmp_path))

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from sfs.appliers import snorkel_rows
 from sfs.errors import InvalidFunction, InvalidReturnValue, SliceError
 from sfs.function import SlicingFunction
-from sfs.preprocess import LambdaPreprocessor, Preprocessor, preprocessor
+from sfs.preprocess import LambdaPreprocessor, Preprocessor, get_hashable, preprocessor
 from sfs.record import Record
 
 
@@ -300,6 +301,18 @@ def test_a_changed_object_is_another_row() -> None:
         for x.value in (1, 2, 1):
             made(x)
         assert worked == [1, 2]
+
+
+def test_arrays_of_other_packages_are_compared_by_content() -> None:
+    """Tensors, also changed in place, and the arrays of pandas."""
+    first = [pd.Categorical(["a", "b"]), pd.array(["a", "b"], dtype="string"), torch.tensor([1, 2])]
+    same = [pd.Categorical(["a", "b"]), pd.array(["a", "b"], dtype="string"), torch.tensor([1, 2])]
+    other = [pd.Categorical(["b", "a"]), pd.array(["a", None], dtype="string"), torch.tensor([1.0, 2.0])]
+    for one, equal, different in zip(first, same, other, strict=True):
+        assert get_hashable(one) == get_hashable(equal) != get_hashable(different)
+    before = get_hashable(first[2])
+    first[2][0] = 7
+    assert get_hashable(first[2]) != before
 
 
 def test_the_cache_is_bounded() -> None:
