@@ -31,6 +31,8 @@ _BASES_UNTIL, _PILOT_UNTIL = 0.4, 0.5  # shares of the progress
 LEAST_VALID = 300
 """Validation rows from which networks are searched: on fewer, the best of several refits is often best by chance."""
 _SHOWN = 5  # names of slices
+_LIKELY = 0.95
+_ERRORS = 0.5 / math.sqrt(_LIKELY * (1 - _LIKELY))  # 2.3
 _KINDS = {
     "linear": "A linear model",
     "trees": "Gradient-boosted trees",
@@ -53,19 +55,27 @@ def search_models(
     return _ModelSearch(config, train, valid, num_classes, progress or (lambda stage, share: None)).run()
 
 
-def network_margin(rows: int) -> float:
-    """Return the score by which a network must be better than a base, given the number of validation rows.
+def network_margin(rows: int, rival: float = _LIKELY) -> float:
+    """Return the score by which a network must be better than a base.
 
     The epoch, the form and the last layer of a network have been chosen on these rows; the score of a base is
-    cross-fitted from the start. An accuracy of 95 % has a standard error of .22 divided by the root of the rows, and
-    the score, half of which is of one slice, a larger one.
+    cross-fitted from the start. The margin is 2.3 standard errors of an accuracy that is the base's score, of 95 % at
+    least; the score, half of which is of one slice, has a larger one.
+
+    Parameters
+    ----------
+    rows
+        Validation rows.
+    rival
+        Score of the base.
 
     Examples
     --------
-    >>> network_margin(400), network_margin(10_000)
-    (0.025, 0.00547...)
+    >>> network_margin(400), network_margin(400, 0.99), network_margin(10_000)
+    (0.025, 0.0114..., 0.00547...)
     """
-    return max(companion_margin(rows), 0.5 / math.sqrt(rows))
+    likely = min(max(rival, _LIKELY), 1.0)
+    return max(companion_margin(rows), _ERRORS * math.sqrt(likely * (1 - likely) / rows))
 
 
 class _ModelSearch:
@@ -77,7 +87,6 @@ class _ModelSearch:
         self.sample, self.search_valid = search_samples(config, train, valid)
         base_rows = search_samples(config, train, valid, max(1, config.max_search_rows // 2))
         self.search = Rows.of(*base_rows)
-        self.margin = network_margin(len(self.search_valid))
 
     def run(self) -> FitResult:
         bases, left_out = search_bases(
@@ -102,7 +111,7 @@ class _ModelSearch:
             _, rival = self.rival_scores(best, self.train, self.search_valid)
         else:
             rival = pilot.last.sliced
-        if networks.score > rival + self.margin:
+        if networks.score > rival + network_margin(len(self.search_valid), rival):
             selection = (*(candidate_result(base.form, base.score) for base in bases), *networks.selection)
             told = f"A network is shipped: score {networks.score:.3f}, against {rival:.3f} for {best.form}."
             return replace(networks, selection=selection, sentences=(told, *networks.sentences, *left_out))
@@ -116,18 +125,17 @@ class _ModelSearch:
         return self.shipped(best, bases, networks.selection, peers, [told, *left_out])
 
     def out_of_reach(self, best: BaseResult) -> str:
-        """Return why no network could be shipped, however good; empty if one could."""
+        """Return why networks are not searched: too few rows, or too little to gain; empty if they are."""
         if len(self.search_valid) < LEAST_VALID:
             return (
                 f"Networks were not searched: {len(self.search_valid):,} validation rows are too few to compare them "
                 f"with {best.form}; add labelled rows, to at least {LEAST_VALID}."
             )
-        if best.score.value + self.margin < 1:
+        if best.score.value + network_margin(len(self.search_valid)) < 1:
             return ""
-        least = best.score.value + self.margin
         return (
-            f"Networks were not searched: with {len(self.search_valid):,} validation rows a network would need a score "
-            f"of {least:.3f}, {self.margin:.3f} more than {best.form}, and no score is above 1."
+            f"Networks were not searched: the score of {best.form} is {best.score.value:.3f}, and on "
+            f"{len(self.search_valid):,} validation rows too little can be gained to tell it from chance."
         )
 
     def round(self, best: BaseResult, rows: int) -> PilotRound:
@@ -141,7 +149,7 @@ class _ModelSearch:
             train, valid = search_samples(self.config, self.train, self.valid, rows)
         task = TrainingTask(train, valid, self.num_classes, self.config.widths, self.config.trainer_config)
         scores = self.rival_scores(best, train, valid)
-        return PilotRound(task, best.form, *scores, network_margin(len(valid)), is_whole)
+        return PilotRound(task, best.form, *scores, network_margin(len(valid), scores[1]), is_whole)
 
     def rival_scores(self, best: BaseResult, train: Split, valid: Split) -> tuple[float, float]:
         """Return the scores of the base without and with slices on validation rows, fitted on training rows.

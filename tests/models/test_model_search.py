@@ -218,7 +218,7 @@ def test_rounds_of_a_pilot_compare_on_the_rows_of_a_network(monkeypatch: pytest.
     fitted = search_models(replace(QUICK, n_epochs=1, max_search_rows=400), train, valid, 2)
     sizes = [(len(each.task.train), len(each.task.valid), each.is_whole) for each in seen]
     assert sizes == [(100, 100, False), (200, 200, False), (400, 400, True)]
-    assert [each.margin for each in seen] == [network_margin(n) for n in (100, 200, 400)]
+    assert [each.margin for each in seen] == [network_margin(len(each.task.valid), each.sliced) for each in seen]
     assert len({each.sliced for each in seen}) == 3
     told = f"On validation rows alone its score is {seen[-1].sliced:.3f}"
     assert any(sentence.startswith((told, "A network is shipped")) for sentence in fitted.sentences)
@@ -231,7 +231,7 @@ def test_no_pilot_is_trained_where_a_network_cannot_be_better_by_enough() -> Non
     whole = Split(FeatureRows(X), (X[:, 0] > 0).astype(np.int64), SliceMatrix(["s"], rng.random((900, 1)) < 0.3))
     train, valid = (whole.subset(part) for part in (np.arange(500), np.arange(500, 900)))
     fitted = search_models(QUICK, train, valid, 2)
-    assert any("with 400 validation rows a network would need a score" in each for each in fitted.sentences)
+    assert any("on 400 validation rows too little can be gained" in each for each in fitted.sentences)
     few = search_models(QUICK, train, valid.subset(np.arange(299)), 2)
     assert any("299 validation rows are too few to compare them with" in each for each in few.sentences)
     for each in (fitted, few):
@@ -242,5 +242,7 @@ def test_a_network_has_to_be_better_by_more_on_few_rows() -> None:
     """The margin falls with the root of the validation rows, to that of a companion."""
     margins = [network_margin(n) for n in (100, 400, 2_500, 100_000)]
     assert margins == sorted(margins, reverse=True)
-    assert margins[1] == 0.025
+    assert margins[1] == pytest.approx(0.025, abs=1e-4)
     assert margins[3] == pytest.approx(companion_margin(100_000), abs=1e-4)
+    near_one = [network_margin(1_000, rival) for rival in (0.5, 0.95, 0.98, 1.0)]
+    assert near_one[0] == near_one[1] > near_one[2] > near_one[3] == companion_margin(1_000)
